@@ -1,0 +1,41 @@
+# The first target a newcomer needs is `make demo`. Everything is installed into .venv from the package index.
+
+PYTHON ?= python3
+VENV := .venv
+VENV_2 := .venv-airflow-2
+UV_VERSION := 0.13.9
+UV := $(VENV)/bin/uv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "Python 3.10 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.installed: $(UV) requirements/airflow-3.3.txt setup.cfg
+	$(UV) pip install --quiet --python $(BIN)/python -r requirements/airflow-3.3.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV_2)/.installed: $(UV) requirements/airflow-2.11.txt setup.cfg
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(VENV_2)
+	$(UV) pip install --quiet --python $(VENV_2)/bin/python -r requirements/airflow-2.11.txt
+	$(UV) pip install --quiet --python $(VENV_2)/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: venv
+venv: $(VENV)/.installed  ## Set up .venv with Airflow 3.3 and the development tools
+
+.PHONY: requirements
+requirements: $(UV)  ## Compile the pinned requirement files anew
+	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
+		requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
+	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
+		--exclude-newer 2025-12-01 requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
