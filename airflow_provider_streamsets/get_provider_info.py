@@ -1,6 +1,32 @@
+"""What Airflow reads about the provider. Light: it is called by every Airflow command."""
+
 from __future__ import annotations
+
 from typing import Any
+
+from airflow_provider_streamsets.connection_form import form_metadata
+
+_INTEGRATION = "StreamSets"
+_PACKAGE = "airflow_provider_streamsets"
 
 
 def get_provider_info() -> dict[str, Any]:
-    return {"package-name": "airflow-provider-streamsets", "name": "StreamSets", "description": "StreamSets"}
+    """Return the provider's metadata in the form of Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-provider-streamsets",
+        "name": "StreamSets",
+        "description": "Run and wait for jobs of IBM StreamSets Control Hub.",
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://docs.streamsets.com/",
+                "tags": ["service"],
+            }
+        ],
+        "operators": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.operators.runs"]}],
+        "sensors": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.sensors.runs"]}],
+        "hooks": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.hooks.control_hub"]}],
+        "triggers": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.triggers.runs"]}],
+        "connection-types": [form_metadata()],
+        "extra-links": [f"{_PACKAGE}.links.job.ControlHubJobLink"],
+    }

@@ -1,0 +1,59 @@
+"""The only place that knows differences between Airflow versions."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.connection import get_async_connection
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection, Context
+
+
+async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:
+    """
+    Return a connection and its extra from a trigger, without blocking the event loop.
+
+    Reading the extra masks secrets by a call to the supervisor, which from the event loop has to be the asynchronous
+    one where there is one (Airflow 3.3.2) and a thread elsewhere.
+
+    :param conn_id: id of the Airflow connection
+    """
+    connection = await get_async_connection(conn_id)
+    if hasattr(connection, "aextra_dejson"):
+        return connection, await connection.aextra_dejson()
+    return connection, await asyncio.to_thread(lambda: connection.extra_dejson)
+
+
+def task_state_store(context: Context) -> Any | None:
+    """Return the task state store of Airflow 3.3 and later, None on older versions."""
+    return context.get("task_state_store")
+
+
+async def is_still_deferred(task_instance: Any) -> bool | None:
+    """
+    Return whether the task of a trigger is still deferred; None if it cannot be told.
+
+    A trigger that is merely moved to another triggerer is cancelled in the same way as one whose task was killed
+    (apache/airflow#73454). Only the task's state tells the two apart.
+
+    :param task_instance: the trigger's ``task_instance``
+    """
+    try:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    except ImportError:
+        return None
+    if task_instance is None:
+        return None
+    map_index = task_instance.map_index if task_instance.map_index is not None else -1
+    states = await asyncio.to_thread(
+        RuntimeTaskInstance.get_task_states,
+        dag_id=task_instance.dag_id,
+        map_index=map_index,
+        task_ids=[task_instance.task_id],
+        run_ids=[task_instance.run_id],
+    )
+    key = task_instance.task_id if map_index < 0 else f"{task_instance.task_id}_{map_index}"
+    state = states.get(task_instance.run_id, {}).get(key)
+    return None if state is None else str(getattr(state, "value", state)) == "deferred"

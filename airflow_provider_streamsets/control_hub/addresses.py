@@ -1,0 +1,81 @@
+"""Base addresses of Control Hub: how they may be written, and which new one may be trusted with the credential."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit, urlunsplit
+
+from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
+
+
+def base_address(url: str, name: str) -> str:
+    """
+    Return an http(s) address without trailing slash.
+
+    :param url: the address; without a scheme it is taken as https
+    :param name: what it is the address of, for the message
+    :raises ControlHubConfigurationError: if it is none
+    """
+    text = url.strip().rstrip("/")
+    parts = urlsplit(text if "://" in text else f"https://{text}")
+    try:
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if parts.scheme not in {"http", "https"} or not host or any(c.isspace() for c in text):
+        raise ControlHubConfigurationError(
+            f"'{_without_credentials(text)}' is no address for the {name}. "
+            "It should look like https://na01.hub.streamsets.com."
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ControlHubConfigurationError(
+            f"The address of the {name} must hold a host and perhaps a path only, without credentials, query or "
+            "fragment. The credential belongs into the fields for credential id and token."
+        )
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+
+
+def _without_credentials(text: str) -> str:
+    return text.rpartition("@")[2]
+
+
+def moved_address(current: str, location: str) -> str | None:
+    """
+    Return the address an organization has moved to, or None if it must not be sent the credential.
+
+    Control Hub answers 308 and names the new place (contract, section 1.8). The new address is trusted over https
+    on the same host or on a sibling of it, such as ``eu01.hub.streamsets.com`` for ``na01.hub.streamsets.com``; plain
+    http is trusted only where it was used before, on the same host.
+
+    :param current: address used so far
+    :param location: the ``Location`` header
+    """
+    old, new = urlsplit(current), urlsplit(location)
+    try:
+        new_host, _ = new.hostname, new.port
+    except ValueError:
+        return None
+    if new.scheme not in {"http", "https"} or not new_host or "@" in new.netloc:
+        return None
+    same_host = new_host == old.hostname
+    if new.scheme == "http" and not (same_host and old.scheme == "http"):
+        return None
+    if not same_host and not _are_siblings(old.hostname or "", new_host):
+        return None
+    return urlunsplit((new.scheme, new.netloc, "", "", ""))
+
+
+def _are_siblings(one: str, other: str) -> bool:
+    if _is_ip_address(one) or _is_ip_address(other):
+        return False
+    parent, other_parent = one.partition(".")[2], other.partition(".")[2]
+    # A parent of two labels could be a public suffix such as co.uk, whose children have different owners.
+    return parent == other_parent and parent.count(".") >= 2
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

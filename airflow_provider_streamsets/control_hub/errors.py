@@ -1,0 +1,113 @@
+"""The one error family of the provider. Its names and attributes are public: retry policies may rely on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Issue:
+    """
+    One entry of Control Hub's error envelope (contract, section 15).
+
+    :param code: Control Hub's code, for example ``JOBRUNNER_251``; None when it sent none
+    :param message: Control Hub's text, for people
+    """
+
+    code: str | None
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.code} - {self.message}" if self.code else self.message
+
+
+class ControlHubError(Exception):
+    """
+    Something asked of Control Hub did not work.
+
+    :param message: what was tried, on what, what came back and what to do about it
+    :param http_status: status of Control Hub's answer; None when there was none
+    :param issues: the issues that Control Hub named
+    """
+
+    def __init__(self, message: str, *, http_status: int | None = None, issues: Iterable[Issue] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.http_status = http_status
+        self.issues = tuple(issues)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Control Hub's issue codes, in its order."""
+        return tuple(issue.code for issue in self.issues if issue.code)
+
+
+class ControlHubConfigurationError(ControlHubError):
+    """A setting of the client or of the connection cannot be right; nothing was sent."""
+
+
+class ControlHubAuthenticationError(ControlHubError):
+    """The credential was refused (401), or cannot be one."""
+
+
+class ControlHubPermissionError(ControlHubError):
+    """The credential is valid but may not do this (403, or no access to the project)."""
+
+
+class ControlHubNotFoundError(ControlHubError):
+    """What was asked for does not exist, or not for this credential."""
+
+
+class ControlHubRejectedError(ControlHubError):
+    """Control Hub understood the request and refused it; the codes say why."""
+
+
+class ControlHubJobStateError(ControlHubRejectedError):
+    """The job's state does not allow what was asked; nothing was sent."""
+
+
+class ControlHubAmbiguousNameError(ControlHubError):
+    """Several jobs have the name that was asked for."""
+
+
+class ControlHubUnavailableError(ControlHubError):
+    """
+    No usable answer: connection failed, timed out, 429 or 5xx, after the retries that the request allows.
+
+    :param retry_after: seconds that Control Hub asked to wait, if it did
+    :param maybe_executed: True when the request may have been executed although no answer came
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        http_status: int | None = None,
+        issues: Iterable[Issue] = (),
+        retry_after: float | None = None,
+        maybe_executed: bool = False,
+    ) -> None:
+        super().__init__(message, http_status=http_status, issues=issues)
+        self.retry_after = retry_after
+        self.maybe_executed = maybe_executed
+
+
+class ControlHubUntrustedCertificateError(ControlHubUnavailableError):
+    """The TLS certificate of the server is not trusted; nothing was sent."""
+
+
+class ControlHubUnexpectedAnswerError(ControlHubError):
+    """An answer came that is not what the API promises, for example the HTML page of a proxy."""
+
+
+class ControlHubRunFailedError(ControlHubError):
+    """The run that was waited for has ended without success; the message says how."""
+
+
+class ControlHubRunTimeoutError(ControlHubError):
+    """The run had not ended when the time allowed for it was over."""
+
+
+class ControlHubRunLostError(ControlHubError):
+    """The run that was waited for can no longer be found, so that its outcome is unknown."""

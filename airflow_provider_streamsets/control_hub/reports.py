@@ -1,0 +1,261 @@
+"""What is known about a run that has ended: its outcome, and what a person needs to understand it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pendulum
+
+from airflow_provider_streamsets.control_hub.models import (
+    EngineCommand,
+    EnginePipeline,
+    JobRun,
+    Outcome,
+    RunEvent,
+    RunMetrics,
+)
+
+# Reports travel in trigger events, which are stored in Airflow's database: they are kept small.
+_MOST_EVENTS = 20
+_MOST_ENTRIES = 20
+_LONGEST_ERROR = 4000
+_LONGEST_TEXT = 500
+
+
+def outcome_of(run: JobRun, events: Iterable[RunEvent]) -> Outcome:
+    """
+    Judge a run that has ended (contract, section 10.3).
+
+    A stop by a person ends like a success; only the run's events tell them apart: an event of a user that took the
+    run out of its active states.
+
+    :param run: the run, ended
+    :param events: its events, as far as Control Hub still has them
+    """
+    if not run.is_success:
+        return Outcome.FAILED
+    if any(event.user and event.status not in {"ACTIVATING", "ACTIVE"} for event in events):
+        return Outcome.STOPPED
+    return Outcome.SUCCEEDED
+
+
+def _cut(text: str | None, length: int) -> str | None:
+    return text if text is None or len(text) <= length else text[: length - 3] + "..."
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """
+    An ended run with its outcome, last events, engines and metrics.
+
+    :param job_id: id of the job
+    :param job_name: its name, empty if nobody asked
+    :param run: the run
+    :param outcome: what it came to
+    :param events: its last events, oldest first
+    :param metrics: its record counts; None if Control Hub has saved none
+    :param metrics_final: whether the record counts are those after the pipeline's end
+    """
+
+    job_id: str
+    job_name: str
+    run: JobRun
+    outcome: Outcome
+    events: tuple[RunEvent, ...] = ()
+    metrics: RunMetrics | None = None
+    metrics_final: bool = False
+
+    @classmethod
+    def build(cls, *, job_id: str, job_name: str, run: JobRun, events: Iterable[RunEvent]) -> RunReport:
+        """
+        Judge a run and keep what is worth telling about it, cut to a size that a database row may have.
+
+        :param run: the run, ended, with the engine pipelines that were seen last
+        :param events: all its events
+        """
+        events = tuple(events)
+        small = replace(
+            run,
+            error_message=_cut(run.error_message, _LONGEST_ERROR),
+            warnings=tuple(_cut(text, _LONGEST_TEXT) or "" for text in run.warnings[:_MOST_ENTRIES]),
+            engine_ids=run.engine_ids[:_MOST_ENTRIES],
+            engine_pipelines=tuple(
+                replace(pipeline, message=_cut(pipeline.message, _LONGEST_TEXT))
+                for pipeline in run.engine_pipelines[:_MOST_ENTRIES]
+            ),
+            engine_commands=tuple(
+                replace(command, message=_cut(command.message, _LONGEST_TEXT))
+                for command in [c for c in run.engine_commands if c.has_failed][:_MOST_ENTRIES]
+            ),
+        )
+        return cls(
+            job_id=job_id,
+            job_name=job_name,
+            run=small,
+            outcome=outcome_of(run, events),
+            events=tuple(
+                replace(event, message=_cut(event.message, _LONGEST_TEXT) or "") for event in events[-_MOST_EVENTS:]
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values, complete enough for :meth:`from_dict`."""
+        return {
+            "job_id": self.job_id,
+            "job_name": self.job_name,
+            "run": self.run.to_dict(),
+            "outcome": self.outcome.value,
+            "events": [event.to_dict() for event in self.events],
+            "metrics": self.metrics.to_dict() if self.metrics else None,
+            "metrics_final": self.metrics_final,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> RunReport:
+        """
+        Rebuild a report from :meth:`to_dict`.
+
+        :raises ValueError: if `value` is no complete report of an ended run
+        """
+        try:
+            run = dict(value["run"])
+            run["warnings"] = tuple(run["warnings"])
+            run["engine_ids"] = tuple(run["engine_ids"])
+            run["engine_pipelines"] = tuple(
+                EnginePipeline(**_with_times(entry, "last_reported")) for entry in run["engine_pipelines"]
+            )
+            run["engine_commands"] = tuple(EngineCommand(**entry) for entry in run["engine_commands"])
+            metrics = value["metrics"]
+            report = cls(
+                job_id=str(value["job_id"]),
+                job_name=str(value["job_name"]),
+                run=JobRun(**_with_times(run, "start_time", "finish_time", "metrics_saved")),
+                outcome=Outcome(value["outcome"]),
+                events=tuple(RunEvent(**_with_times(entry, "time")) for entry in value["events"]),
+                metrics=RunMetrics(**_with_times(metrics, "last_updated")) if metrics is not None else None,
+                metrics_final=bool(value["metrics_final"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"This is no report of an ended run ({type(error).__name__}: {error}).") from error
+        if not report.run.has_ended or (report.outcome is not Outcome.FAILED) != report.run.is_success:
+            raise ValueError(
+                f"This report contradicts itself: outcome {report.outcome.value} of a run that is "
+                f"{report.run.status}/{report.run.color}."
+            )
+        return report
+
+    def to_result(self) -> dict[str, Any]:
+        """
+        Return what tasks push to XCom.
+
+        Keys: ``job_id``, ``job_name``, ``run_count``, ``status``, ``color``, ``outcome``, ``error_message``,
+        ``start_time``, ``finish_time`` (ISO 8601), ``duration`` (seconds), ``metrics`` (``run_count``,
+        ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``, ``total_error_count``; None if
+        Control Hub has saved none) and ``metrics_final``.
+        """
+        metrics = self.metrics.to_dict() if self.metrics else None
+        if metrics is not None:
+            del metrics["last_updated"]
+        return {
+            **run_summary(self.job_id, self.job_name, self.run),
+            "outcome": self.outcome.value,
+            "metrics": metrics,
+            "metrics_final": self.metrics_final,
+        }
+
+    @property
+    def headline(self) -> str:
+        """One line: which run, how it ended, with which error."""
+        run = self.run
+        name = f"'{self.job_name}' ({self.job_id})" if self.job_name else self.job_id
+        how = {
+            Outcome.SUCCEEDED: "has succeeded",
+            Outcome.FAILED: "has failed",
+            Outcome.STOPPED: "was stopped by a person",
+        }[self.outcome]
+        error = f": {run.error_message}" if run.error_message else ""
+        return f"Run {run.run_count} of job {name} {how} ({run.status}/{run.color}){error}"
+
+    def explanation(self) -> str:
+        """Return all that is known about the run as lines for a task log."""
+        return "\n".join([self.headline, *(f"  {line}" for line in self._lines())])
+
+    def _lines(self) -> Iterator[str]:
+        run = self.run
+        yield f"Status: {run.status}, color: {run.color}"
+        yield (
+            f"Started: {_clock(run.start_time)} by {run.user or 'unknown'}, finished: {_clock(run.finish_time)}"
+            + (f", duration: {run.duration:.1f} s" if run.duration is not None else "")
+        )
+        yield f"Error: {run.error_message or 'none stated'}"
+        if self.metrics:
+            counts = self.metrics
+            yield (
+                f"Records: {counts.input_count} in, {counts.output_count} out, {counts.error_count} error records, "
+                f"{counts.stage_errors_count} stage errors" + ("" if self.metrics_final else " (not final)")
+            )
+        else:
+            yield "Records: Control Hub has saved no counts of this run"
+        if run.engine_pipelines:
+            yield "Engines, as last seen:"
+            for pipeline in run.engine_pipelines:
+                yield f"  {pipeline.engine_id}: {pipeline.status}" + (
+                    f", {pipeline.message}" if pipeline.message else ""
+                )
+        elif run.engine_ids:
+            yield f"Engines: {', '.join(run.engine_ids)}"
+        else:
+            yield "Engines: none took the job; do engines with all of its labels run?"
+        for command in run.engine_commands:
+            yield f"Command {command.command} to engine {command.engine_id}: {command.result}" + (
+                f", {command.message}" if command.message else ""
+            )
+        if run.warnings:
+            yield "Warnings:"
+            yield from (f"  {warning}" for warning in run.warnings)
+        if self.events:
+            yield f"Last {len(self.events)} events:"
+            for event in self.events:
+                yield f"  {_clock(event.time)} {event.status}: {event.message}" + (
+                    f" (by {event.user})" if event.user else ""
+                )
+        else:
+            yield "Events: Control Hub has none of this run"
+
+
+def run_summary(job_id: str, job_name: str, run: JobRun | None) -> dict[str, Any]:
+    """
+    Return the part of a task's result that is known of every run, ended or not.
+
+    :param run: None for a job that has never run
+    """
+    return {
+        "job_id": job_id,
+        "job_name": job_name,
+        "run_count": run.run_count if run else 0,
+        "status": run.status if run else None,
+        "color": run.color if run else None,
+        "outcome": None,
+        "error_message": run.error_message if run else None,
+        "start_time": run.start_time.to_iso8601_string() if run and run.start_time else None,
+        "finish_time": run.finish_time.to_iso8601_string() if run and run.finish_time else None,
+        "duration": run.duration if run else None,
+    }
+
+
+def _clock(time: pendulum.DateTime | None) -> str:
+    return time.format("YYYY-MM-DD HH:mm:ss z") if time else "unknown"
+
+
+def _with_times(value: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    result = dict(value)
+    for name in names:
+        text = result[name]
+        if text is not None:
+            parsed = pendulum.parse(text)
+            if not isinstance(parsed, pendulum.DateTime):
+                raise ValueError(f"'{name}' is no time: {text!r}")
+            result[name] = parsed
+    return result

@@ -1,0 +1,357 @@
+"""One HTTP session to Control Hub: headers, time-outs, retries, and answers turned into values or errors."""
+
+from __future__ import annotations
+
+import email.utils
+import enum
+import logging
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import tenacity
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from airflow_provider_streamsets import __version__
+from airflow_provider_streamsets.control_hub.addresses import moved_address
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubPermissionError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
+    ControlHubUntrustedCertificateError,
+    Issue,
+)
+
+log = logging.getLogger(__name__)
+
+USER_AGENT = f"airflow-provider-streamsets/{__version__}"
+
+# The wait that a Retry-After header can ask for is bounded, so that a wrong one cannot hold a task for days.
+_LONGEST_RETRY_AFTER = 300.0
+_LONGEST_BACKOFF = 60.0
+_MOST_MOVES = 3
+# A gateway in front of Control Hub answers these; Control Hub has not decided anything.
+_GATEWAY_STATUSES = frozenset({502, 503, 504})
+_PROJECT_REFUSED = "RESTAPI_08"
+
+
+class Repeat(enum.Enum):
+    """Whether a request may be sent again when its end is not known (contract, section 15)."""
+
+    SAFE = "safe"
+    """A read, or a change that has the same effect however often it is made."""
+    NEVER = "never"
+    """Each execution has an effect of its own, such as the start of a run."""
+
+
+class Transport:
+    """
+    Sends requests with the credential and returns the parsed JSON of the answers.
+
+    :param credential_id: id of the API credential
+    :param token: its token; kept out of every message
+    :param verify: verify TLS certificates: True, False, or the path of a CA bundle
+    :param timeout: seconds to connect, and seconds to wait for data
+    :param proxies: proxy address by scheme, as `requests` takes them
+    :param max_attempts: how often a request is sent at the most
+    :param sleep: waits between attempts
+    """
+
+    def __init__(
+        self,
+        credential_id: str,
+        token: str,
+        *,
+        verify: bool | str = True,
+        timeout: tuple[float, float],
+        proxies: Mapping[str, str] | None = None,
+        max_attempts: int = 5,
+        sleep: Callable[[float], None] = time.sleep,
+        session: requests.Session | None = None,
+    ) -> None:
+        self._token = token
+        self._verify = verify
+        self._timeout = timeout
+        self._proxies = dict(proxies or {})
+        self._max_attempts = max_attempts
+        self._sleep = sleep
+        self._session = session or _new_session()
+        self._credential_headers = {"X-SS-App-Component-Id": credential_id, "X-SS-App-Auth-Token": token}
+
+    def close(self) -> None:
+        """Close the kept-alive connections."""
+        self._session.close()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        what: str,
+        repeat: Repeat,
+        with_credential: bool = True,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        moved: Callable[[str], None] | None = None,
+    ) -> Any:
+        """
+        Send a request, again if that is allowed and helps, and return the JSON of the answer.
+
+        :param what: what is being tried, for messages: "read job X"
+        :param repeat: whether it may be sent again after an unclear end
+        :param body: sent as JSON unless None; an empty object is sent as ``{}``
+        :param moved: called with the new base address when the organization has moved (contract, section 1.8)
+        :returns: None for an empty body
+        :raises ControlHubError: the subclass says what went wrong
+        """
+
+        def may_try_again(error: BaseException) -> bool:
+            if not isinstance(error, ControlHubUnavailableError):
+                return False
+            if isinstance(error, ControlHubUntrustedCertificateError):
+                return False
+            return repeat is Repeat.SAFE or not error.maybe_executed
+
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._max_attempts),
+            wait=_wait_before_next_attempt,
+            retry=tenacity.retry_if_exception(may_try_again),
+            before_sleep=_log_failed_attempt,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        return retrying(self._send_once, method, url, what, with_credential, params, body, moved)
+
+    def _send_once(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        with_credential: bool,
+        params: Mapping[str, Any] | None,
+        body: Any,
+        moved: Callable[[str], None] | None,
+    ) -> Any:
+        for _ in range(_MOST_MOVES + 1):
+            answer = self._exchange(method, url, what, with_credential, params, body)
+            if answer.status_code != 308:
+                return self._value_of(answer, what)
+            location = answer.headers.get("Location", "")
+            new_base = moved_address(url, location)
+            if new_base is None or moved is None:
+                raise ControlHubUnexpectedAnswerError(
+                    f"Cannot {what}: {_host(url)} says that the organization has moved to "
+                    f"'{_host(location) or location}', which is not sent the credential unasked. If you trust that "
+                    "address, set it as the Control Hub URL of the connection.",
+                    http_status=308,
+                )
+            moved(new_base)
+            old = urlsplit(url)
+            url = new_base + old.path
+        raise ControlHubUnexpectedAnswerError(
+            f"Cannot {what}: Control Hub moved the request {_MOST_MOVES} times and still did not answer it.",
+            http_status=308,
+        )
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        with_credential: bool,
+        params: Mapping[str, Any] | None,
+        body: Any,
+    ) -> requests.Response:
+        headers = dict(self._credential_headers) if with_credential else {}
+        try:
+            return self._session.request(
+                method,
+                url,
+                params=params,
+                json=body,
+                headers=headers,
+                timeout=self._timeout,
+                # Given for each request: as an attribute of the session, the environment would override it.
+                verify=self._verify,
+                proxies=self._proxies,
+                allow_redirects=False,
+            )
+        except requests.exceptions.RequestException as error:
+            if _is_untrusted_certificate(error):
+                raise ControlHubUntrustedCertificateError(
+                    f"Cannot {what}: the TLS certificate of {_host(url)} is not trusted ({_reason(error)}). If it is "
+                    "signed by an authority of your own, give the path of its CA file in 'verify' of the connection."
+                ) from None
+            raise ControlHubUnavailableError(
+                f"Cannot {what}: no answer from {_host(url)} ({_reason(error)}).",
+                maybe_executed=not _was_never_sent(error),
+            ) from None
+
+    def _value_of(self, answer: requests.Response, what: str) -> Any:
+        if answer.ok and answer.status_code < 300:
+            if not answer.content.strip():
+                return None
+            try:
+                return answer.json()
+            except (ValueError, RecursionError):
+                raise ControlHubUnexpectedAnswerError(
+                    f"Cannot {what}: the answer of {_host(answer.url)} is not JSON but "
+                    f"{answer.headers.get('Content-Type', 'of no stated type')}. "
+                    "Is the address that of Control Hub, and no proxy's or login page's?",
+                    http_status=answer.status_code,
+                ) from None
+        raise self._error_of(answer, what)
+
+    def _error_of(self, answer: requests.Response, what: str) -> ControlHubError:
+        status = answer.status_code
+        issues = self._issues_of(answer)
+        codes = {issue.code for issue in issues if issue.code}
+        said = "; ".join(str(issue) for issue in issues) or answer.reason or "no message"
+        start = f"Cannot {what}: Control Hub answered {status}: {said}"
+        details: dict[str, Any] = {"http_status": status, "issues": issues}
+        if status == 401:
+            return ControlHubAuthenticationError(
+                f"{start}. The credential was refused: is it active, are credential id and token those of one "
+                f"credential, and is it used from an allowed network?{_token_hint(self._token)}",
+                **details,
+            )
+        if status == 403 or _PROJECT_REFUSED in codes:
+            return ControlHubPermissionError(
+                f"{start}. The owner of the credential may not do this; ask for the permission or role, "
+                "and check the project id if one is set.",
+                **details,
+            )
+        if status in {404, 410}:
+            return ControlHubNotFoundError(f"{start}.", **details)
+        if 300 <= status < 400:
+            return ControlHubUnexpectedAnswerError(
+                f"Cannot {what}: {_host(answer.url)} redirects to '{_host(answer.headers.get('Location', ''))}', "
+                "which Control Hub's API does not do. Is the address that of Control Hub?",
+                **details,
+            )
+        if status == 429:
+            return ControlHubUnavailableError(f"{start}.", retry_after=_retry_after(answer), **details)
+        # An answer that carries codes was decided by Control Hub, whatever its status (contract, 18.4).
+        if status >= 500 and (status in _GATEWAY_STATUSES or not codes):
+            return ControlHubUnavailableError(
+                f"{start}.", retry_after=_retry_after(answer), maybe_executed=True, **details
+            )
+        return ControlHubRejectedError(f"{start}.", **details)
+
+    def _issues_of(self, answer: requests.Response) -> tuple[Issue, ...]:
+        try:
+            envelope = answer.json()
+        except (ValueError, RecursionError):
+            return ()
+        entries = envelope.get("ISSUES") if isinstance(envelope, dict) else None
+        if not isinstance(entries, list):
+            return ()
+        issues = []
+        for entry in entries[:20]:
+            if isinstance(entry, dict):
+                code, message = entry.get("code"), entry.get("message")
+                issues.append(
+                    Issue(
+                        code if isinstance(code, str) else None,
+                        self._without_token(str(message if message is not None else "no message"))[:1000],
+                    )
+                )
+        return tuple(issues)
+
+    def _without_token(self, text: str) -> str:
+        return text.replace(self._token, "***")
+
+
+def _new_session() -> requests.Session:
+    session = requests.Session()
+    session.headers.update(
+        {
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "X-Requested-By": "airflow-provider-streamsets",
+            "X-SS-REST-CALL": "true",
+        }
+    )
+    # The credential headers are all that identifies us; a session cookie could only contradict them.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = HTTPAdapter(pool_maxsize=10, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def _is_untrusted_certificate(error: requests.exceptions.RequestException) -> bool:
+    cause: object = error
+    while isinstance(cause, BaseException):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        cause = getattr(cause, "reason", None) or (cause.args[0] if cause.args else None)
+    return False
+
+
+def _was_never_sent(error: requests.exceptions.RequestException) -> bool:
+    """Return whether the connection failed before the request could go out."""
+    if isinstance(error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)):
+        return True
+    cause: object = error.args[0] if error.args else None
+    cause = getattr(cause, "reason", cause)
+    return isinstance(cause, (NewConnectionError, ConnectTimeoutError))
+
+
+def _reason(error: requests.exceptions.RequestException) -> str:
+    """Return a short text for a failed exchange; `requests` nests three exceptions and their reprs."""
+    if isinstance(error, requests.exceptions.ReadTimeout):
+        return "timed out while waiting for the answer"
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "timed out while connecting"
+    cause: object = error.args[0] if error.args else error
+    cause = getattr(cause, "reason", None) or cause
+    text = str(cause)
+    # "HTTPConnection(host='h', port=1): Failed to establish a new connection: [Errno 111] Connection refused"
+    return (text.rpartition("): ")[2] or type(error).__name__)[:300]
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else ""
+
+
+def _token_hint(token: str) -> str:
+    return "" if token.endswith(".") else " The token does not end in a dot as Control Hub's tokens do."
+
+
+def _retry_after(answer: requests.Response) -> float | None:
+    """Return the seconds of a ``Retry-After`` header, given as seconds or as a date."""
+    text = answer.headers.get("Retry-After", "").strip()
+    if text.isdecimal():
+        return min(float(text), _LONGEST_RETRY_AFTER)
+    try:
+        seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
+
+
+_backoff = tenacity.wait_exponential_jitter(initial=1, max=_LONGEST_BACKOFF, jitter=1)
+
+
+def _wait_before_next_attempt(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, ControlHubUnavailableError) else None
+    return _backoff(state) if asked is None else asked
+
+
+def _log_failed_attempt(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    wait = state.next_action.sleep if state.next_action else 0.0
+    log.info("%s Trying again in %.0f s (attempt %d).", error, wait, state.attempt_number + 1)

@@ -1,0 +1,363 @@
+"""
+Waiting for one run to end.
+
+:class:`RunFollower` decides, from one look at a job after the other, when the run is over and what it came to. It never
+sleeps, so that a worker (:func:`wait_for_run`) and a trigger can wait with the same rules.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import pendulum
+
+from airflow_provider_streamsets.control_hub.client import ControlHubClient
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
+    ControlHubConfigurationError,
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubPermissionError,
+    ControlHubRejectedError,
+    ControlHubRunLostError,
+    ControlHubRunTimeoutError,
+)
+from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES, EnginePipeline, JobRun, RunEvent
+from airflow_provider_streamsets.control_hub.reports import RunReport
+
+DEFAULT_METRICS_WAIT = 30.0
+# Seconds between two looks for the final metrics of a run that has ended.
+METRICS_INTERVAL = 5.0
+
+
+class Log(Protocol):
+    """What is needed of a logger; Airflow's are of several kinds."""
+
+    def info(self, msg: str, *args: Any) -> Any:
+        """Log at level INFO."""
+
+    def warning(self, msg: str, *args: Any) -> Any:
+        """Log at level WARNING."""
+
+
+def ends_wait(error: ControlHubError) -> bool:
+    """Return whether an error while waiting makes further looks pointless. A failed look is not a failed run."""
+    return isinstance(
+        error,
+        (
+            ControlHubAuthenticationError,
+            ControlHubConfigurationError,
+            ControlHubPermissionError,
+            ControlHubRunLostError,
+        ),
+    )
+
+
+class RunFollower:
+    """
+    Follows one run of a job.
+
+    Call :meth:`observe` with each status of the job; when it returns True, call :meth:`conclude`, which may send
+    requests, until it returns the report.
+
+    :param client: asked for what a status does not tell
+    :param job_id: id of the job
+    :param run_count: number of the run
+    :param job_name: name of the job, for messages
+    :param metrics_wait: how many seconds to wait for the final record counts of an ended run, at the most
+    :param believe_after: how many looks in a row must say that the job or run is gone before it is believed
+    :param now: clock in seconds
+    :param log: where to tell what is seen
+    """
+
+    def __init__(
+        self,
+        client: ControlHubClient,
+        job_id: str,
+        run_count: int,
+        *,
+        job_name: str = "",
+        metrics_wait: float = DEFAULT_METRICS_WAIT,
+        believe_after: int = 3,
+        now: Callable[[], float] = time.monotonic,
+        log: Log | None = None,
+    ) -> None:
+        self.job_id = job_id
+        self._client = client
+        self._run_count = run_count
+        self._job_name = job_name
+        self._metrics_wait = metrics_wait
+        self._believe_after = believe_after
+        self._now = now
+        self._log: Log = log or logging.getLogger(__name__)
+        self._latest: JobRun | None = None
+        self._ended: JobRun | None = None
+        self._events: list[RunEvent] | None = None
+        self._metrics_deadline = 0.0
+        self._engine_pipelines: tuple[EnginePipeline, ...] = ()
+        self._looks_without = 0
+        self._last_line = ""
+
+    @property
+    def what(self) -> str:
+        """Which run is followed, for messages."""
+        name = f"'{self._job_name}' ({self.job_id})" if self._job_name else self.job_id
+        return f"run {self._run_count} of job {name}"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run is known to be over; only its metrics or events may still be missing."""
+        return self._ended is not None
+
+    def observe(self, status: JobRun | None) -> bool:
+        """
+        Take note of the job's latest run. Sends nothing.
+
+        :param status: None if Control Hub named none
+        :returns: whether :meth:`conclude` has something to do
+        """
+        if self._ended is not None:
+            return True
+        self._latest = status
+        if status is None:
+            return True
+        if status.run_count < self._run_count:
+            # Just after a start, the run before it can still be shown (contract, section 10.5).
+            self._looks_without = 0
+            return False
+        if status.run_count == self._run_count:
+            self._looks_without = 0
+            self._remember(status)
+            return status.has_ended
+        return True
+
+    def _remember(self, status: JobRun) -> None:
+        # Control Hub empties them when the job becomes inactive, and that is when they are wanted.
+        if status.engine_pipelines:
+            self._engine_pipelines = status.engine_pipelines
+        line = f"{status.status or 'no status'}/{status.color or 'no color'}"
+        if status.input_record_count or status.output_record_count or status.error_record_count:
+            line += (
+                f", {status.input_record_count} records in, {status.output_record_count} out, "
+                f"{status.error_record_count} errors"
+            )
+        if line == self._last_line:
+            return
+        self._last_line = line
+        self._log.info("%s: %s", _sentence(self.what), line)
+        if status.color == "RED" and not status.has_ended:
+            self._log.warning(
+                "Control Hub reports a problem, which may pass: %s",
+                "; ".join(status.warnings) or "no details given",
+            )
+        if status.status not in KNOWN_STATUSES:
+            self._log.warning("Status '%s' is not known to this provider; waiting on.", status.status)
+
+    def pause(self, poll_interval: float) -> float:
+        """Return the seconds until the next look, given those between two looks at a running job."""
+        return min(poll_interval, METRICS_INTERVAL) if self.has_ended else poll_interval
+
+    def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
+        """
+        Return the error for a run that has not ended in time.
+
+        :param seconds: the time it was given
+        """
+        allowed = f" within {seconds:g} s" if seconds is not None else " in time"
+        seen = f" It was last seen {self._latest.status}/{self._latest.color}." if self._latest else ""
+        return ControlHubRunTimeoutError(f"{_sentence(self.what)} has not ended{allowed}.{seen}")
+
+    def conclude(self, *, in_a_hurry: bool = False) -> RunReport | None:
+        """
+        Find out what the last observation left open.
+
+        :param in_a_hurry: take the metrics that there are
+        :returns: the report when the run is over and nothing more is to be waited for, else None
+        :raises ControlHubRunLostError: if the job does not exist any more, or was restarted and its history does not
+            have the run
+        :raises ControlHubError: if a request failed; :func:`ends_wait` tells whether to go on
+        """
+        if self._ended is None:
+            self._ended = self._find_ended_run()
+            if self._ended is None:
+                return None
+            self._metrics_deadline = self._now() + self._metrics_wait
+        if self._events is None:
+            self._events = self._read_events(self._ended)
+        run = self._ended
+        if not run.engine_pipelines:
+            run = replace(run, engine_pipelines=self._engine_pipelines)
+        report = RunReport.build(job_id=self.job_id, job_name=self._job_name, run=run, events=self._events)
+        report = self._with_metrics(report, self._events)
+        if not report.metrics_final and not in_a_hurry and self._now() < self._metrics_deadline:
+            return None
+        return report
+
+    def look(self, *, in_a_hurry: bool = False) -> RunReport | None:
+        """
+        Read the job's status, and do what :meth:`observe` and :meth:`conclude` do.
+
+        :param in_a_hurry: take the metrics that there are
+        :raises ControlHubError: as :meth:`conclude`
+        """
+        status = None if self.has_ended else look(self._client, self.job_id)
+        return self.conclude(in_a_hurry=in_a_hurry) if self.observe(status) else None
+
+    def _find_ended_run(self) -> JobRun | None:
+        latest = self._latest
+        if latest is None:
+            self._check_job_exists()
+            return None
+        if latest.run_count <= self._run_count:
+            return latest if latest.run_count == self._run_count and latest.has_ended else None
+        self._log.warning(
+            "Job %s was restarted: its latest run is %d. Judging run %d from the history.",
+            self.job_id,
+            latest.run_count,
+            self._run_count,
+        )
+        run = self._client.runs.get(self.job_id, self._run_count)
+        if run is not None:
+            self._looks_without = 0
+            return run if run.has_ended else None
+        self._looks_without += 1
+        if self._looks_without >= self._believe_after:
+            raise ControlHubRunLostError(
+                f"The outcome of {self.what} is unknown: the job was restarted, its latest run is {latest.run_count}, "
+                "and its history does not have the run."
+            )
+        return None
+
+    def _check_job_exists(self) -> None:
+        """Raise if the job is gone; a job without a status may also be one whose new run does not show yet."""
+        self._looks_without += 1
+        if self._looks_without < self._believe_after:
+            return
+        try:
+            job = self._client.jobs.get(self.job_id)
+        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+            raise ControlHubRunLostError(
+                f"The outcome of {self.what} is unknown: the job does not exist any more. It was deleted by a person, "
+                f"or has 'delete after completion' set. ({error})",
+                http_status=error.http_status,
+                issues=error.issues,
+            ) from error
+        self._looks_without = 0
+        self._log.info("Job %s exists, but shows no run yet.", job.label)
+
+    def _read_events(self, run: JobRun) -> list[RunEvent]:
+        try:
+            return self._client.runs.events(run.run_id)
+        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+            # How long Control Hub keeps events is not known (contract, 18.22).
+            self._log.warning("The events of %s are missing: %s", self.what, error)
+            return []
+
+    def _with_metrics(self, report: RunReport, events: list[RunEvent]) -> RunReport:
+        # With a newer run the newest entry is that run's, whose number is then needed to tell them apart.
+        latest = max(self._run_count, self._latest.run_count if self._latest else 0)
+        try:
+            metrics = self._client.metrics.of_run(self.job_id, self._run_count, latest_run_count=latest)
+        except ControlHubError as error:
+            self._log.warning("The metrics of %s could not be read: %s", self.what, error)
+            return report
+        if metrics is None:
+            return report
+        return replace(
+            report,
+            metrics=metrics,
+            metrics_final=_were_saved_after_end(metrics.last_updated, report.run, events),
+        )
+
+
+def _were_saved_after_end(saved: pendulum.DateTime | None, run: JobRun, events: list[RunEvent]) -> bool:
+    """
+    Return whether record counts were saved after the pipelines had finished.
+
+    They have when the run leaves its active states, which its first event in another status tells. That a save after
+    that is the last one is an assumption.
+    """
+    ends = [event.time for event in events if event.time and event.status not in {"ACTIVATING", "ACTIVE"}]
+    finished = min(ends, default=run.finish_time)
+    return saved is not None and finished is not None and saved >= finished
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+class OutageLog:
+    """Logs an outage once when it begins and once when it ends, not at every look."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._failures = 0
+
+    def failed(self, error: ControlHubError) -> None:
+        """Note a failed look."""
+        self._failures += 1
+        if self._failures == 1:
+            self._log.warning("%s Waiting on; the next looks will show whether this passes.", error)
+
+    def succeeded(self) -> None:
+        """Note a look that worked."""
+        if self._failures:
+            self._log.info("Control Hub answers again after %d failed looks.", self._failures)
+        self._failures = 0
+
+
+def look(client: ControlHubClient, job_id: str) -> JobRun | None:
+    """
+    Return the latest run of a job, None if Control Hub names none.
+
+    Whether an unknown job is an error or just missing in the answer is not known (contract, 18.6), so both are None
+    here; :meth:`RunFollower.conclude` then finds out.
+    """
+    try:
+        return client.runs.statuses([job_id])[job_id]
+    except (ControlHubNotFoundError, ControlHubRejectedError):
+        return None
+
+
+def wait_for_run(
+    follower: RunFollower,
+    *,
+    poll_interval: float,
+    timeout: float | None,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    log: Log | None = None,
+) -> RunReport:
+    """
+    Look at a job at intervals until the followed run has ended, and return its report.
+
+    A look that fails because Control Hub cannot be reached is not the end of the wait.
+
+    :param follower: the run to wait for
+    :param poll_interval: seconds between two looks
+    :param timeout: seconds after which to give up; None waits for ever
+    :raises ControlHubRunTimeoutError: if the run has not ended in time
+    :raises ControlHubError: if :func:`ends_wait` says so
+    """
+    deadline = None if timeout is None else now() + timeout
+    outage = OutageLog(log or logging.getLogger(__name__))
+    while True:
+        is_last_look = deadline is not None and now() >= deadline
+        report = None
+        try:
+            report = follower.look(in_a_hurry=is_last_look)
+            outage.succeeded()
+        except ControlHubError as error:
+            if ends_wait(error):
+                raise
+            outage.failed(error)
+        if report is not None:
+            return report
+        if is_last_look:
+            raise follower.timed_out(timeout)
+        pause = follower.pause(poll_interval)
+        sleep(pause if deadline is None else min(pause, max(deadline - now(), 0.0)))

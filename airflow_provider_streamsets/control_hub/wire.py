@@ -1,0 +1,146 @@
+"""
+Reading JSON of the wire without trusting it.
+
+Fields can be null or missing, and unknown ones may appear (contract, section 2). A value of the wrong type is an
+unexpected answer, never a Python error somewhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pendulum
+
+from airflow_provider_streamsets.control_hub.errors import ControlHubUnexpectedAnswerError
+
+# The last millisecond that a datetime can hold.
+_LATEST_MILLIS = 253402300799999
+
+
+def _wrong(what: str, expected: str, value: object) -> ControlHubUnexpectedAnswerError:
+    return ControlHubUnexpectedAnswerError(
+        f"Control Hub's answer is not what its API describes: {what} should be {expected}, "
+        f"but is {type(value).__name__}."
+    )
+
+
+def as_object(value: object, what: str) -> Mapping[str, Any]:
+    """Return `value` if it is a JSON object."""
+    if isinstance(value, dict):
+        return value
+    raise _wrong(what, "an object", value)
+
+
+def as_list(value: object, what: str) -> list[Any]:
+    """Return `value` if it is a JSON array; null counts as an empty one."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return value
+    raise _wrong(what, "an array", value)
+
+
+class Reader:
+    """
+    Typed access to the fields of one JSON object.
+
+    :param value: what the JSON parser returned
+    :param what: name of the object for messages, for example ``job status``
+    """
+
+    def __init__(self, value: object, what: str) -> None:
+        self._fields = as_object(value, what)
+        self._what = what
+
+    def _name(self, key: str) -> str:
+        return f"'{key}' of the {self._what}"
+
+    def get(self, key: str) -> Any:
+        """Return the field as it is, None when missing."""
+        return self._fields.get(key)
+
+    def optional_text(self, key: str) -> str | None:
+        """Return a text, None when null or missing."""
+        value = self._fields.get(key)
+        if value is None or isinstance(value, str):
+            return value
+        raise _wrong(self._name(key), "a string", value)
+
+    def text(self, key: str, default: str = "") -> str:
+        """Return a text, `default` when null or missing."""
+        value = self.optional_text(key)
+        return default if value is None else value
+
+    def required_text(self, key: str) -> str:
+        """Return a text that must be there, such as an id."""
+        value = self.optional_text(key)
+        if not value:
+            raise _wrong(self._name(key), "a string that is not empty", value)
+        return value
+
+    def integer(self, key: str, default: int = 0) -> int:
+        """Return a whole number, `default` when null or missing."""
+        value = self._fields.get(key)
+        if value is None:
+            return default
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        raise _wrong(self._name(key), "a whole number", value)
+
+    def number(self, key: str, default: float = 0.0) -> float:
+        """Return a number, `default` when null or missing."""
+        value = self._fields.get(key)
+        if value is None:
+            return default
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            try:
+                return float(value)
+            except OverflowError as error:
+                raise _wrong(self._name(key), "a number of usual size", value) from error
+        raise _wrong(self._name(key), "a number", value)
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        """Return true or false, `default` when null or missing."""
+        value = self._fields.get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool):
+            return value
+        raise _wrong(self._name(key), "true or false", value)
+
+    def time(self, key: str) -> pendulum.DateTime | None:
+        """Return a time from epoch milliseconds; 0 means "not yet" (contract, section 2)."""
+        millis = self.integer(key)
+        if millis <= 0:
+            return None
+        if millis > _LATEST_MILLIS:
+            raise _wrong(self._name(key), "a time in epoch milliseconds", millis)
+        return pendulum.from_timestamp(millis / 1000)
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        """Return an array of texts, empty when null or missing."""
+        values = as_list(self._fields.get(key), self._name(key))
+        for value in values:
+            if not isinstance(value, str):
+                raise _wrong(self._name(key), "an array of strings", value)
+        return tuple(values)
+
+    def array(self, key: str) -> list[Any]:
+        """Return an array, empty when null or missing."""
+        return as_list(self._fields.get(key), self._name(key))
+
+    def json_object(self, key: str) -> dict[str, Any]:
+        """Return an object that is sent as a text holding JSON; null or empty text counts as ``{}``."""
+        text = self._fields.get(key)
+        if text is None or text == "":
+            return {}
+        if isinstance(text, str):
+            try:
+                text = json.loads(text)
+            except ValueError as error:
+                raise _wrong(self._name(key), "a string holding JSON", text) from error
+        return dict(as_object(text, self._name(key))) if text is not None else {}

@@ -1,0 +1,84 @@
+"""From an Airflow connection to a :class:`~airflow_provider_streamsets.control_hub.ControlHubClient`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_streamsets.connection_form import CONNECTION_TYPE, HOOK_NAME, form_widgets, ui_field_behaviour
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub import ControlHubClient
+
+
+class ControlHubHook(BaseHook):
+    """
+    Connects to StreamSets Control Hub with the API credential of an Airflow connection.
+
+    The connection's host is the Control Hub URL (optional: without it, the login service is asked where the
+    organization of the token lives), its login the credential id and its password the token. Its extra can hold
+    ``project_id``, ``login_url``, ``verify`` (true, false or the path of a CA file), ``timeout`` (seconds, or two
+    numbers: to connect, and to wait for data), ``proxies`` and ``job_link``.
+
+    .. code-block:: python
+
+        client = ControlHubHook("streamsets_default").get_conn()
+        job = client.jobs.find_by_name("Orders to warehouse")
+
+    :param control_hub_conn_id: id of the connection
+    """
+
+    conn_name_attr = "control_hub_conn_id"
+    default_conn_name = "streamsets_default"
+    conn_type = CONNECTION_TYPE
+    hook_name = HOOK_NAME
+
+    def __init__(self, control_hub_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.control_hub_conn_id = control_hub_conn_id
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the fields of the connection form for Airflow before 3.2; later ones read the provider info."""
+        return form_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels and placeholders of the connection form for Airflow before 3.2."""
+        return ui_field_behaviour()
+
+    @cached_property
+    def _client(self) -> ControlHubClient:
+        return self._new_client()
+
+    def _new_client(self, **options: Any) -> ControlHubClient:
+        from airflow_provider_streamsets.hooks.settings import ConnectionSettings
+
+        connection = self.get_connection(self.control_hub_conn_id)
+        return ConnectionSettings.of(connection, connection.extra_dejson).client(**options)
+
+    def get_conn(self) -> ControlHubClient:
+        """
+        Return the client, the same one for each call.
+
+        :raises AirflowNotFoundException: if there is no such connection
+        :raises ControlHubConfigurationError: if a field of the connection cannot be right
+        :raises ControlHubAuthenticationError: if credential id or token are missing or malformed
+        """
+        return self._client
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Log in, and say in one sentence who is logged in where, or what is wrong."""
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        try:
+            with self._new_client(max_attempts=1) as client:
+                user = client.current_user()
+                return True, (
+                    f"Logged in to {client.base_url} as {user.name or user.user_id} of organization "
+                    f"{user.organization_name or user.organization_id}."
+                )
+        except ControlHubError as error:
+            return False, str(error)

@@ -1,0 +1,174 @@
+"""From the fields of an Airflow connection to the settings of a :class:`ControlHubClient`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_streamsets.control_hub.client import ControlHubClient
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
+    ControlHubConfigurationError,
+)
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+EXTRA_FIELDS = ("project_id", "login_url", "verify", "timeout", "proxies", "job_link")
+
+
+@dataclass(frozen=True, repr=False)
+class ConnectionSettings:
+    """
+    What a connection of type ``streamsets`` says.
+
+    :param conn_id: id of the connection, for messages
+    :param base_url: from host, port and schema; None looks the hub up through the login service
+    :param credential_id: from the login
+    :param token: from the password
+    """
+
+    conn_id: str
+    base_url: str | None
+    credential_id: str
+    token: str
+    project_id: str | None
+    login_url: str | None
+    verify: bool | str
+    timeout: float | tuple[float, float] | None
+    proxies: Mapping[str, str] | None
+    job_link: str | None
+
+    @classmethod
+    def of(cls, connection: Connection, extra: Mapping[str, Any]) -> ConnectionSettings:
+        """
+        Read a connection.
+
+        :param connection: the connection
+        :param extra: its extra, parsed; read by the caller, since on an event loop that is done asynchronously
+        :raises ControlHubConfigurationError: if a field cannot be right; the message names connection and field
+        """
+        conn_id = connection.conn_id or ""
+        try:
+            return cls(
+                conn_id=conn_id,
+                base_url=_base_url(connection),
+                credential_id=connection.login or "",
+                token=connection.password or "",
+                project_id=_text(extra, "project_id"),
+                login_url=_text(extra, "login_url"),
+                verify=_verify(extra.get("verify")),
+                timeout=_timeout(extra.get("timeout")),
+                proxies=_proxies(extra.get("proxies")),
+                job_link=_text(extra, "job_link"),
+            )
+        except ControlHubConfigurationError as error:
+            raise ControlHubConfigurationError(f"Connection '{conn_id}': {error}") from None
+
+    @property
+    def fingerprint(self) -> str:
+        """A value that changes with any field; the token cannot be computed from it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def client(self, **options: Any) -> ControlHubClient:
+        """
+        Return a new client.
+
+        :param options: further parameters of :class:`ControlHubClient`; they win over those of the connection
+        :raises ControlHubConfigurationError: if a setting cannot be right
+        :raises ControlHubAuthenticationError: if login or password are missing or malformed
+        """
+        settings: dict[str, Any] = {
+            "project_id": self.project_id,
+            "verify": self.verify,
+            "proxies": self.proxies,
+            "login_url": self.login_url,
+            "job_link": self.job_link,
+        }
+        if self.timeout is not None:
+            settings["timeout"] = self.timeout
+        try:
+            return ControlHubClient(self.base_url, self.credential_id, self.token, **{**settings, **options})
+        except ControlHubAuthenticationError as error:
+            raise ControlHubAuthenticationError(
+                f"Connection '{self.conn_id}': {error} The login of the connection is the credential id, its password "
+                "the token."
+            ) from None
+        except ControlHubConfigurationError as error:
+            raise ControlHubConfigurationError(f"Connection '{self.conn_id}': {error}") from None
+
+
+def _base_url(connection: Connection) -> str | None:
+    """Return the address from a host with or without scheme, as it comes from a form, a URI or JSON."""
+    host = (connection.host or "").strip()
+    if not host:
+        return None
+    if "://" in host:
+        scheme, _, rest = host.partition("://")
+    else:
+        scheme, rest = connection.schema or "https", host
+    if connection.port and ":" not in rest.partition("/")[0]:
+        name, slash, path = rest.partition("/")
+        rest = f"{name}:{connection.port}{slash}{path}"
+    return f"{scheme}://{rest}"
+
+
+def _text(extra: Mapping[str, Any], name: str) -> str | None:
+    value = extra.get(name)
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return value.strip()
+    raise ControlHubConfigurationError(f"'{name}' must be a text, but is {type(value).__name__}.")
+
+
+def _verify(value: Any) -> bool | str:
+    if value is None or value == "":
+        return True
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        word = value.strip()
+        if word.lower() in {"true", "false"}:
+            return word.lower() == "true"
+        return word
+    raise ControlHubConfigurationError("'verify' must be true, false or the path of a CA file.")
+
+
+def _timeout(value: Any) -> float | tuple[float, float] | None:
+    if value is None or value == "":
+        return None
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    try:
+        seconds = [float(part) for part in parts if not isinstance(part, bool)]
+    except (TypeError, ValueError):
+        seconds = []
+    if len(seconds) == 1 and len(parts) == 1:
+        return seconds[0]
+    if len(seconds) == 2:
+        return seconds[0], seconds[1]
+    raise ControlHubConfigurationError(
+        "'timeout' must be a number of seconds, or two such as '10, 60': to connect, and to wait for data."
+    )
+
+
+def _proxies(value: Any) -> Mapping[str, str] | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        if not text.startswith("{"):
+            return {"http": text, "https": text}
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+    if isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
+        return value
+    raise ControlHubConfigurationError(
+        "'proxies' must be the address of a proxy, or a JSON object of such by scheme, for example "
+        '{"https": "http://proxy.example.com:3128"}.'
+    )

@@ -1,0 +1,223 @@
+"""What the operators of this provider share: connection, job, and the one way to wait for a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
+
+from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets.links.job import ControlHubJobLink
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun, RunReport
+    from airflow_provider_streamsets.control_hub.waiting import RunFollower
+
+DEFAULT_POLL_INTERVAL = 30.0
+_BACKSTOP = 300.0
+
+
+def deferrable_by_default() -> bool:
+    """Return what Airflow's ``[operators] default_deferrable`` says."""
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+def find_job(client: ControlHubClient, job_id: str | None, job_name: str | None) -> Job:
+    """
+    Return the job that is named by id or by exact name.
+
+    :raises ControlHubNotFoundError: if there is none
+    :raises ControlHubAmbiguousNameError: if several have the name
+    """
+    if job_id is not None:
+        return client.jobs.get(str(job_id).strip())
+    return client.jobs.find_by_name(str(job_name))
+
+
+def backstop(limit: float, poll_interval: float) -> timedelta:
+    """Return Airflow's own time-out for a deferral: it must lose against the trigger's deadline, which tells more."""
+    return timedelta(seconds=limit + 2 * poll_interval + _BACKSTOP)
+
+
+class ControlHubJobOperator(BaseOperator):
+    """
+    Base of the operators for one job.
+
+    :param job_id: id of the job (templated)
+    :param job_name: exact name of the job, instead of its id (templated)
+    :param control_hub_conn_id: id of the Airflow connection (templated)
+    """
+
+    template_fields: Sequence[str] = ("job_id", "job_name", "control_hub_conn_id")
+    operator_extra_links = (ControlHubJobLink(),)
+    ui_color = "#e8f1fb"
+
+    def __init__(
+        self,
+        *,
+        job_id: str | None = None,
+        job_name: str | None = None,
+        control_hub_conn_id: str = "streamsets_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        parameters.check_job_reference(job_id, job_name)
+        self.job_id = job_id
+        self.job_name = job_name
+        self.control_hub_conn_id = control_hub_conn_id
+
+    @cached_property
+    def client(self) -> ControlHubClient:
+        """The client of the connection, made when the task runs."""
+        from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
+
+        return ControlHubHook(self.control_hub_conn_id).get_conn()
+
+    def find_job(self, context: Context) -> Job:
+        """Return the task's job, and push its id and link to XCom."""
+        parameters.check_job_reference(self.job_id, self.job_name)
+        job = find_job(self.client, self.job_id, self.job_name)
+        context["ti"].xcom_push(key="job_id", value=job.job_id)
+        ControlHubJobLink.persist(context, self.client.job_url(job.job_id))
+        return job
+
+
+class ControlHubRunWaitingOperator(ControlHubJobOperator):
+    """
+    Base of the operators that wait for a run.
+
+    Deferrable or not, a wait follows the same rules and ends in :meth:`deliver`.
+
+    :param wait_for_completion: wait until the run has ended (templated)
+    :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
+        ``[operators] default_deferrable``
+    :param poll_interval: seconds, or timedelta, between two looks at the run (templated)
+    :param timeout: seconds, or timedelta, after which to give up; None waits as long as the run takes. Like Airflow's
+        ``execution_timeout``, which this operator also keeps while it is deferred, it counts from the start of the
+        task (templated)
+    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most. Control Hub saves
+        them with a delay, and the success of the task never depends on them
+    """
+
+    template_fields: Sequence[str] = (
+        *ControlHubJobOperator.template_fields,
+        "wait_for_completion",
+        "poll_interval",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        *,
+        wait_for_completion: bool = True,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta | None = None,
+        metrics_wait: float = 30.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        parameters.flag(wait_for_completion, "wait_for_completion")
+        parameters.seconds(poll_interval, "poll_interval")
+        parameters.seconds(timeout, "timeout")
+        if metrics_wait < 0:
+            raise ValueError(f"'metrics_wait' must not be negative, but is {metrics_wait!r}.")
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable_by_default() if deferrable is None else deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.metrics_wait = metrics_wait
+        self._follower: RunFollower | None = None
+
+    def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
+        """Decide from the report of the ended run whether the task succeeds, and return its result."""
+        raise NotImplementedError
+
+    def on_wait_timeout(self, job_id: str, run_count: int, *, killed: bool = False) -> None:
+        """
+        Act on a wait that has taken too long, before the task fails.
+
+        :param killed: it was ``execution_timeout``, after which Airflow kills a task, and not `timeout`
+        """
+
+    def wait_for_run(self, context: Context, job: Job, run: JobRun, *, stop_on_kill: bool) -> dict[str, Any]:
+        """
+        Wait for a run, here or on the triggerer, and return the task's result.
+
+        :param job: the run's job
+        :param run: the run
+        :param stop_on_kill: whether a trigger that is killed stops the run
+        """
+        poll_interval = parameters.seconds(self.poll_interval, "poll_interval", rendered=True)
+        timeout = parameters.seconds(self.timeout, "timeout", rendered=True)
+        if self.deferrable:
+            self._defer(job, run, poll_interval, timeout, stop_on_kill)
+        return self._wait_here(context, job, run, poll_interval, timeout)
+
+    def _wait_here(
+        self, context: Context, job: Job, run: JobRun, poll_interval: float, timeout: float | None
+    ) -> dict[str, Any]:
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+
+        self._follower = RunFollower(
+            self.client,
+            job.job_id,
+            run.run_count,
+            job_name=job.name,
+            metrics_wait=self.metrics_wait,
+            log=self.log,
+        )
+        try:
+            report = wait_for_run(self._follower, poll_interval=poll_interval, timeout=timeout, log=self.log)
+        except ControlHubRunTimeoutError:
+            self.on_wait_timeout(job.job_id, run.run_count)
+            raise
+        return self.deliver(context, report)
+
+    def _defer(
+        self, job: Job, run: JobRun, poll_interval: float, timeout: float | None, stop_on_kill: bool
+    ) -> NoReturn:
+        from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+
+        execution_timeout = self.execution_timeout.total_seconds() if self.execution_timeout else None
+        limits = [limit for limit in (timeout, execution_timeout) if limit is not None]
+        self.defer(
+            trigger=ControlHubJobRunTrigger(
+                control_hub_conn_id=self.control_hub_conn_id,
+                job_id=job.job_id,
+                job_name=job.name,
+                run_count=run.run_count,
+                poll_interval=poll_interval,
+                timeout=min(limits, default=None),
+                deadline=time.time() + min(limits) if limits else None,
+                metrics_wait=self.metrics_wait,
+                stop_on_kill=stop_on_kill,
+            ),
+            method_name="execute_complete",
+            timeout=backstop(min(limits), poll_interval) if limits else None,
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Resume after the trigger has fired: with the report of the ended run, or with what went wrong."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.triggers.events import RunWaitEvent
+
+        wait = RunWaitEvent.from_payload(event)
+        try:
+            report = wait.report_or_raise()
+        except ControlHubRunTimeoutError as error:
+            timeout = parameters.seconds(self.timeout, "timeout", rendered=True)
+            limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
+            killed = limit is not None and (timeout is None or limit < timeout)
+            self.on_wait_timeout(wait.job_id, wait.run_count, killed=killed)
+            if killed:
+                raise AirflowTaskTimeout(str(error)) from error
+            raise
+        return self.deliver(context, report)

@@ -1,0 +1,185 @@
+"""One status feed for each connection: all waits of a triggerer share its requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import weakref
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
+)
+from airflow_provider_streamsets.control_hub.waiting import OutageLog, ends_wait, look
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.models import JobRun
+    from airflow_provider_streamsets.hooks.settings import ConnectionSettings
+
+log = logging.getLogger(__name__)
+
+# Subscribers that come together, as after a restart of the triggerer, are served by one request.
+_GATHERING = 0.1
+
+
+class Subscription:
+    """
+    One wait's share of a feed; made by :meth:`StatusFeed.subscription`.
+
+    :param job_id: id of the job that is watched
+    :param interval: seconds between two looks
+    """
+
+    def __init__(self, job_id: str, interval: float, due: float) -> None:
+        self.job_id = job_id
+        self.interval = interval
+        self.due = due
+        self._news: asyncio.Queue[JobRun | ControlHubError | None] = asyncio.Queue()
+
+    def publish(self, news: JobRun | ControlHubError | None) -> None:
+        """Hand the subscriber a status or the error that ends its wait; only the newest is kept."""
+        while not self._news.empty():
+            self._news.get_nowait()
+        self._news.put_nowait(news)
+
+    async def next(self) -> JobRun | None:
+        """
+        Return the job's latest run at the next look; None if Control Hub names none.
+
+        A look that failed is not told.
+
+        :raises ControlHubError: if no further look can succeed
+        """
+        news = await self._news.get()
+        if isinstance(news, ControlHubError):
+            raise news
+        return news
+
+
+class StatusFeed:
+    """
+    Asks for the statuses of all jobs that are waited for, in one request for many, in a thread.
+
+    Starts with the first subscriber and ends with the last.
+
+    :param client: client of the connection; it should not repeat requests, as the feed itself looks again
+    :param on_empty: called when the last subscriber has left
+    """
+
+    def __init__(self, client: ControlHubClient, on_empty: Callable[[], None] = lambda: None) -> None:
+        self.client = client
+        self._on_empty = on_empty
+        self._subscriptions: set[Subscription] = set()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._outage = OutageLog(log)
+
+    @contextlib.asynccontextmanager
+    async def subscription(self, job_id: str, interval: float) -> AsyncIterator[Subscription]:
+        """
+        Subscribe to the statuses of a job, for as long as the context lasts.
+
+        :param job_id: id of the job
+        :param interval: seconds between two looks
+        """
+        subscription = Subscription(job_id, interval, self._now())
+        self._subscriptions.add(subscription)
+        self._changed.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="control-hub-status-feed")
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+            if not self._subscriptions:
+                self._end()
+
+    def _end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._on_empty()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            wait = min(subscription.due for subscription in self._subscriptions) - self._now()
+            if wait > 0:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), wait)
+                continue
+            await asyncio.sleep(_GATHERING)
+            await self._look()
+
+    async def _look(self) -> None:
+        now = self._now()
+        # Those that are due soon come along, so that in time all of one interval share one request.
+        served = [s for s in self._subscriptions if s.due - now <= s.interval / 2]
+        job_ids = sorted({subscription.job_id for subscription in served})
+        pause = 0.0
+        try:
+            statuses = await asyncio.to_thread(self._statuses, job_ids)
+        except ControlHubError as error:
+            if ends_wait(error):
+                for subscription in served:
+                    subscription.publish(error)
+            else:
+                self._outage.failed(error)
+            if isinstance(error, ControlHubUnavailableError):
+                pause = error.retry_after or 0.0
+        except Exception as error:
+            # A subscriber must not be failed by a fault of the feed: its own deadline bounds the wait.
+            log.exception("The status feed met an error of its own; looking again later.")
+            self._outage.failed(ControlHubUnexpectedAnswerError(f"The statuses could not be read: {error}"))
+        else:
+            self._outage.succeeded()
+            for subscription in served:
+                subscription.publish(statuses[subscription.job_id])
+        now = self._now()
+        for subscription in served:
+            subscription.due = now + max(subscription.interval, pause)
+
+    def _statuses(self, job_ids: list[str]) -> dict[str, JobRun | None]:
+        try:
+            return self.client.runs.statuses(job_ids)
+        except (ControlHubNotFoundError, ControlHubRejectedError):
+            # One id that Control Hub does not like may refuse the whole request (contract, 18.3): look one by one.
+            return {job_id: look(self.client, job_id) for job_id in job_ids}
+
+
+_feeds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, StatusFeed]] = weakref.WeakKeyDictionary()
+
+
+def shared_feed(settings: ConnectionSettings) -> StatusFeed:
+    """
+    Return the feed that all waits over a connection share on this event loop.
+
+    Keyed by the connection's content, so that waits begun after an edit use the new one.
+
+    :param settings: the connection, as just read
+    :raises ControlHubConfigurationError: if a setting cannot be right
+    :raises ControlHubAuthenticationError: if the credential cannot be one
+    """
+    feeds = _feeds.setdefault(asyncio.get_running_loop(), {})
+    key = settings.fingerprint
+    if key not in feeds:
+        client = settings.client(max_attempts=1)
+
+        def forget() -> None:
+            if feeds.get(key) is feed:
+                del feeds[key]
+            client.close()
+
+        feed = feeds[key] = StatusFeed(client, on_empty=forget)
+    return feeds[key]

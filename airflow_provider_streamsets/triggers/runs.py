@@ -1,0 +1,191 @@
+"""The trigger that waits for one run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_streamsets.compat import connection_with_extra, is_still_deferred
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub import JobRun, RunReport
+    from airflow_provider_streamsets.control_hub.waiting import RunFollower
+    from airflow_provider_streamsets.hooks.settings import ConnectionSettings
+    from airflow_provider_streamsets.triggers.events import RunWaitEvent
+    from airflow_provider_streamsets.triggers.feed import Subscription
+
+_KILL_TIMEOUT = 10.0
+
+
+class ControlHubJobRunTrigger(BaseTrigger):
+    """
+    Wait on the triggerer until one run of a job has ended.
+
+    Yields one event, the payload of a :class:`~airflow_provider_streamsets.triggers.events.RunWaitEvent`, whatever
+    happens. All triggers of one connection share their status requests.
+
+    The arguments are stored in Airflow's database, unencrypted: they hold no secrets. All have defaults, so that a
+    stored trigger outlives an upgrade of this provider.
+
+    :param control_hub_conn_id: id of the Airflow connection
+    :param job_id: id of the job
+    :param job_name: its name, for messages
+    :param run_count: number of the run
+    :param poll_interval: seconds between two looks
+    :param timeout: seconds that the wait was given, for the message
+    :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
+    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
+    :param stop_on_kill: stop the run when a person kills the deferred task (Airflow 3.3 and later)
+    """
+
+    def __init__(
+        self,
+        control_hub_conn_id: str = "streamsets_default",
+        job_id: str = "",
+        job_name: str = "",
+        run_count: int = 0,
+        poll_interval: float = 30.0,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        metrics_wait: float = 30.0,
+        stop_on_kill: bool = False,
+    ) -> None:
+        super().__init__()
+        self.control_hub_conn_id = control_hub_conn_id
+        self.job_id = job_id
+        self.job_name = job_name
+        self.run_count = run_count
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.deadline = deadline
+        self.metrics_wait = metrics_wait
+        self.stop_on_kill = stop_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow stores."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "control_hub_conn_id": self.control_hub_conn_id,
+                "job_id": self.job_id,
+                "job_name": self.job_name,
+                "run_count": self.run_count,
+                "poll_interval": self.poll_interval,
+                "timeout": self.timeout,
+                "deadline": self.deadline,
+                "metrics_wait": self.metrics_wait,
+                "stop_on_kill": self.stop_on_kill,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and yield one event. Never raises: an escaped error would let the task start a second run."""
+        yield TriggerEvent((await self._event()).to_payload())
+
+    async def _event(self) -> RunWaitEvent:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+        from airflow_provider_streamsets.triggers.events import RunWaitEvent
+
+        try:
+            return RunWaitEvent(self.job_id, self.run_count, report=await self._wait())
+        except ControlHubError as error:
+            return RunWaitEvent(self.job_id, self.run_count, error=error)
+        except Exception as error:
+            self.log.exception("The wait for run %s of job %s failed.", self.run_count, self.job_id)
+            failure = ControlHubError(
+                f"The wait for run {self.run_count} of job {self.job_id} failed: {type(error).__name__}: {error}"
+            )
+            return RunWaitEvent(self.job_id, self.run_count, error=failure)
+
+    async def _wait(self) -> RunReport:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+        from airflow_provider_streamsets.control_hub.waiting import OutageLog, RunFollower, ends_wait
+        from airflow_provider_streamsets.triggers.feed import shared_feed
+
+        now = asyncio.get_running_loop().time
+        deadline = None if self.deadline is None else now() + self.deadline - time.time()
+        feed = shared_feed(await self._settings())
+        outage = OutageLog(self.log)
+        follower = RunFollower(
+            feed.client,
+            self.job_id,
+            self.run_count,
+            job_name=self.job_name,
+            metrics_wait=self.metrics_wait,
+            now=now,
+            log=self.log,
+        )
+        async with feed.subscription(self.job_id, self.poll_interval) as subscription:
+            while True:
+                status, is_last_look = await self._next_status(subscription, follower, deadline)
+                if not is_last_look and not follower.observe(status):
+                    continue
+                report = None
+                try:
+                    if is_last_look:
+                        report = await asyncio.to_thread(follower.look, in_a_hurry=True)
+                    else:
+                        report = await asyncio.to_thread(follower.conclude)
+                    outage.succeeded()
+                except ControlHubError as error:
+                    if ends_wait(error):
+                        raise
+                    outage.failed(error)
+                if report is not None:
+                    return report
+                if is_last_look:
+                    raise follower.timed_out(self.timeout)
+
+    async def _next_status(
+        self, subscription: Subscription, follower: RunFollower, deadline: float | None
+    ) -> tuple[JobRun | None, bool]:
+        """Return the next status of the job, and whether the deadline has come instead."""
+        left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)
+        if follower.has_ended:
+            pause = follower.pause(self.poll_interval)
+            await asyncio.sleep(pause if left is None else min(pause, left))
+            return None, left is not None and left <= pause
+        try:
+            return await asyncio.wait_for(subscription.next(), left), False
+        except asyncio.TimeoutError:
+            return None, True
+
+    async def _settings(self) -> ConnectionSettings:
+        """Read the connection without blocking the event loop."""
+        from airflow_provider_streamsets.hooks.settings import ConnectionSettings
+
+        return ConnectionSettings.of(*await connection_with_extra(self.control_hub_conn_id))
+
+    async def on_kill(self) -> None:
+        """
+        Stop the run when a person marks or clears the deferred task (Airflow 3.3 and later).
+
+        Airflow also calls this when the trigger is only moved to another triggerer (apache/airflow#73454); the task is
+        then still deferred, and the run is left alone.
+        """
+        if not self.stop_on_kill:
+            return
+        still_deferred = await is_still_deferred(self.task_instance)
+        if still_deferred is not False:
+            self.log.info(
+                "Leaving run %s of job %s running: %s.",
+                self.run_count,
+                self.job_id,
+                "the task is still deferred, so the trigger is being moved"
+                if still_deferred
+                else "the state of the task cannot be read",
+            )
+            return
+        settings = await self._settings()
+        if await asyncio.to_thread(self._stop_run, settings):
+            self.log.warning("The task was killed: stopping run %s of job %s.", self.run_count, self.job_id)
+        else:
+            self.log.info("The task was killed, but run %s of job %s is over.", self.run_count, self.job_id)
+
+    def _stop_run(self, settings: ConnectionSettings) -> bool:
+        with settings.client(timeout=_KILL_TIMEOUT, max_attempts=2) as client:
+            return client.runs.stop_run(self.job_id, self.run_count)
