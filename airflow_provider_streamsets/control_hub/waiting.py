@@ -37,10 +37,10 @@ METRICS_INTERVAL = 5.0
 class Log(Protocol):
     """What is needed of a logger; Airflow's are of several kinds."""
 
-    def info(self, msg: str, *args: Any) -> Any:
+    def info(self, msg: str, /, *args: Any) -> Any:
         """Log at level INFO."""
 
-    def warning(self, msg: str, *args: Any) -> Any:
+    def warning(self, msg: str, /, *args: Any) -> Any:
         """Log at level WARNING."""
 
 

@@ -54,7 +54,7 @@ class ControlHubJobRunTrigger(BaseTrigger):
         metrics_wait: float = 30.0,
         stop_on_kill: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.control_hub_conn_id = control_hub_conn_id
         self.job_id = job_id
         self.job_name = job_name

@@ -1,0 +1,1 @@
+"""Tools for developing the provider; not part of the distribution."""

@@ -1,0 +1,26 @@
+"""Wait for a run that something else has started: here, a task that does not wait itself."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
+
+with DAG("streamsets_wait_for_run", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
+    start = ControlHubRunJobOperator(
+        task_id="start_snapshot",
+        job_name="Inventory snapshot",
+        wait_for_completion=False,
+    )
+    # [START howto_wait_for_run]
+    wait = ControlHubJobRunSensor(
+        task_id="wait_for_snapshot",
+        job_id="{{ ti.xcom_pull('start_snapshot', key='job_id') }}",
+        run_count="{{ ti.xcom_pull('start_snapshot', key='run_count') }}",
+        mode="reschedule",
+        poke_interval=5,
+        timeout=600,
+    )
+    # [END howto_wait_for_run]
+    start >> wait
