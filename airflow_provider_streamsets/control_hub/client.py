@@ -53,7 +53,7 @@ class ControlHubClient:
         a setting (contract, 18.27)
     :param max_attempts: how often a request that may be repeated is sent at the most
     :param bulk_size: ids in one request for many jobs
-    :param sleep: waits between attempts and looks; for tests
+    :param sleep: waits between attempts and looks; ``time.sleep`` by default
     :raises ControlHubConfigurationError: if a setting cannot be right
     :raises ControlHubAuthenticationError: if credential id or token cannot be right
     """
@@ -72,7 +72,7 @@ class ControlHubClient:
         job_link: str | None = None,
         max_attempts: int = 5,
         bulk_size: int = 250,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         self._credential_id = checked_secret(credential_id, "credential id")
         self._token = checked_secret(token, "token")
@@ -96,7 +96,7 @@ class ControlHubClient:
         if bulk_size < 1 or max_attempts < 1:
             raise ControlHubConfigurationError("'bulk_size' and 'max_attempts' must be at least 1.")
         self.bulk_size = bulk_size
-        self.sleep = sleep
+        self.sleep = sleep or time.sleep
         self._finding_hub = threading.Lock()
         self._transport = Transport(
             self._credential_id,
@@ -105,7 +105,7 @@ class ControlHubClient:
             timeout=_checked_timeout(timeout),
             proxies=proxies,
             max_attempts=max_attempts,
-            sleep=sleep,
+            sleep=self.sleep,
         )
 
     def __repr__(self) -> str:

@@ -83,7 +83,7 @@ class RunFollower:
         job_name: str = "",
         metrics_wait: float = DEFAULT_METRICS_WAIT,
         believe_after: int = 3,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] | None = None,
         log: Log | None = None,
     ) -> None:
         self.job_id = job_id
@@ -92,7 +92,7 @@ class RunFollower:
         self._job_name = job_name
         self._metrics_wait = metrics_wait
         self._believe_after = believe_after
-        self._now = now
+        self._now = now or time.monotonic
         self._log: Log = log or logging.getLogger(__name__)
         self._latest: JobRun | None = None
         self._ended: JobRun | None = None
@@ -328,8 +328,8 @@ def wait_for_run(
     *,
     poll_interval: float,
     timeout: float | None,
-    now: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] | None = None,
+    sleep: Callable[[float], None] | None = None,
     log: Log | None = None,
 ) -> RunReport:
     """
@@ -343,6 +343,7 @@ def wait_for_run(
     :raises ControlHubRunTimeoutError: if the run has not ended in time
     :raises ControlHubError: if :func:`ends_wait` says so
     """
+    now, sleep = now or time.monotonic, sleep or time.sleep
     deadline = None if timeout is None else now() + timeout
     outage = OutageLog(log or logging.getLogger(__name__))
     while True:

@@ -1,0 +1,15 @@
+"""Keeps tests away from the Airflow and the network settings of whoever runs them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+_NETWORK = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle"}
+
+for name in list(os.environ):
+    if name.startswith("AIRFLOW") or name.lower() in _NETWORK:
+        del os.environ[name]
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit.scripted_hub import HUB
+
+TOKEN = "eyJhbGciOiJub25lIn0.eyJzIjoic2VjcmV0IiwibyI6Im9yZyJ9."
+"""Says organization `org`."""
+
+
+@pytest.fixture
+def connection(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """An Airflow connection to the scripted Control Hub."""
+    fields = {"conn_type": "streamsets", "host": HUB, "login": "credential-id", "password": TOKEN}
+    monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(fields))
+    return fields
+
+
+class TaskInstance:
+    """As much of a task instance as an operator uses."""
+
+    def __init__(self) -> None:
+        self.xcoms: dict[str, Any] = {}
+        self.try_number = 1
+        self.max_tries = 0
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+    def get_first_reschedule_date(self, context: Any) -> None:
+        return None
+
+
+class StateStore:
+    """A task state store that outlives tries, as Airflow's does."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = self.values.get(key, default)
+        return json.loads(json.dumps(value))
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self.values[key] = json.loads(json.dumps(value))
+
+    def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
+
+@pytest.fixture
+def context() -> dict[str, Any]:
+    return {"ti": TaskInstance(), "task_state_store": StateStore()}
+
+
+@pytest.fixture
+def task_log(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What was logged: Airflow 3 prints it, Airflow 2 uses the standard library's logging."""
+    return lambda: caplog.text + capsys.readouterr().out
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock of all waits: sleeping only moves it, and is recorded."""
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0 + sum(slept))
+    return slept

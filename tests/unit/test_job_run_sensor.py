@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import requests
+import requests_mock
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, TaskDeferred
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubRunFailedError,
+    ControlHubRunTimeoutError,
+    ControlHubUnavailableError,
+)
+from airflow_provider_streamsets.control_hub.models import JobRun
+from airflow_provider_streamsets.control_hub.reports import RunReport
+from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
+from airflow_provider_streamsets.triggers.events import RunWaitEvent
+from tests.unit.conftest import TaskInstance
+from tests.unit.scripted_hub import HUB, JOB_ID, JOB_NAME, ScriptedHub, event_json, failed, run_json, succeeded
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+Rescheduled = "AirflowRescheduleException"
+
+
+@pytest.fixture
+def http():
+    with requests_mock.Mocker() as mocker:
+        yield mocker
+
+
+def sensor(**arguments):
+    arguments.setdefault("deferrable", False)
+    return ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, **arguments)
+
+
+def reschedule_until_done(context, **arguments):
+    """Run a rescheduled sensor as Airflow does: a new process, and so a new task object, for each poke."""
+    for _ in range(20):
+        try:
+            return sensor(mode="reschedule", **arguments).execute(context)
+        except Exception as error:
+            if type(error).__name__ != Rescheduled:
+                raise
+    raise AssertionError("the sensor does not come to an end")
+
+
+def complete(task, context, run, outcome_events=(), error=None):
+    """Resume a deferred sensor with what its trigger would say."""
+    if error is None:
+        report = RunReport.build(
+            job_id=JOB_ID, job_name=JOB_NAME, run=JobRun.from_wire(run), events=list(outcome_events)
+        )
+        event = RunWaitEvent(JOB_ID, run["runCount"], report=report)
+    else:
+        event = RunWaitEvent(JOB_ID, 4, error=error)
+    return task.execute_complete(context, event.to_payload())
+
+
+def wait_in(mode, http, context, script, **arguments):
+    """Wait with the same script in one of the three modes, and return the result or raise."""
+    hub = ScriptedHub(http, latest=run_json(4), script=script)
+    if mode == "poke":
+        return sensor(**arguments).execute(context)
+    if mode == "reschedule":
+        return reschedule_until_done(context, **arguments)
+    task = sensor(**{**arguments, "deferrable": True})
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
+    return complete(task, context, hub.script[-1])
+
+
+MODES = pytest.mark.parametrize("mode", ["poke", "reschedule", "deferrable"])
+
+
+@MODES
+def test_the_result_is_the_same_in_every_mode(mode, http, context, pauses):
+    result = wait_in(mode, http, context, [run_json(4), succeeded(4)])
+    assert (result["job_id"], result["run_count"], result["outcome"]) == (JOB_ID, 4, "SUCCEEDED")
+    assert set(context["ti"].xcoms) == {"job_id", "run_count", "streamsets_job_link"}
+
+
+@MODES
+def test_a_failed_run_fails_the_sensor_in_every_mode(mode, http, context, pauses):
+    with pytest.raises(ControlHubRunFailedError, match="has failed .*JDBC_00"):
+        wait_in(mode, http, context, [run_json(4), failed(4)])
+
+
+@MODES
+@pytest.mark.parametrize("kindness", [{"soft_fail": True}, {"never_fail": True}])
+def test_a_failed_run_can_skip_the_sensor_in_every_mode(mode, kindness, http, context, pauses):
+    with pytest.raises(AirflowSkipException, match="has failed .*JDBC_00"):
+        wait_in(mode, http, context, [run_json(4), failed(4)], **kindness)
+
+
+def test_a_run_that_a_person_stopped_fails_the_sensor_unless_that_is_accepted(http, context, pauses):
+    events = [event_json(30, "DEACTIVATING", "Job stopped", "somebody@org")]
+    ScriptedHub(http, latest=succeeded(4), events=events)
+    with pytest.raises(ControlHubRunFailedError, match="was stopped by a person"):
+        sensor().execute(context)
+    assert sensor(accept_stopped=True).execute(context)["outcome"] == "STOPPED"
+
+
+def test_the_timeout_fails_the_sensor_in_poke_mode(http, context, pauses):
+    ScriptedHub(http, latest=run_json(4))
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(timeout=100).execute(context)
+    with pytest.raises(AirflowSkipException):
+        sensor(timeout=100, soft_fail=True).execute(context)
+
+
+def test_the_timeout_fails_the_sensor_when_deferred(context):
+    timed_out = ControlHubRunTimeoutError("Run 4 has not ended within 100 s.")
+    with pytest.raises(AirflowSensorTimeout, match="100 s"):
+        complete(sensor(deferrable=True), context, None, error=timed_out)
+    with pytest.raises(AirflowSkipException, match="100 s"):
+        complete(sensor(deferrable=True, soft_fail=True), context, None, error=timed_out)
+
+
+def test_the_timeout_and_the_execution_timeout_travel_with_the_trigger(http, context, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 5000.0)
+    ScriptedHub(http, latest=run_json(4))
+    for limits, expected in [
+        ({"timeout": 100}, 100.0),
+        ({"timeout": 100, "execution_timeout": timedelta(seconds=40)}, 40.0),
+    ]:
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor(deferrable=True, poke_interval=7, **limits).execute(context)
+        arguments = deferred.value.trigger.serialize()[1]
+        assert (arguments["timeout"], arguments["deadline"]) == (expected, 5000.0 + expected)
+        assert (arguments["poll_interval"], arguments["stop_on_kill"]) == (7.0, False)
+
+
+@MODES
+def test_without_a_run_count_it_waits_for_the_run_that_is_the_latest_at_its_first_look(mode, http, context, pauses):
+    hub = ScriptedHub(http, latest=run_json(4), script=[run_json(4), run_json(5), run_json(5)])
+    hub.history = [run_json(5), failed(4)]
+    if mode == "deferrable":
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor(deferrable=True).execute(context)
+        assert deferred.value.trigger.serialize()[1]["run_count"] == 4
+        return
+    with pytest.raises(ControlHubRunFailedError, match="Run 4 "):
+        sensor().execute(context) if mode == "poke" else reschedule_until_done(context)
+
+
+def test_for_a_job_that_has_never_run_it_waits_for_the_first_run(http, context, pauses):
+    ScriptedHub(http, latest=None, script=[None, run_json(1), succeeded(1)])
+    assert sensor().execute(context)["run_count"] == 1
+
+
+def test_a_given_run_count_may_come_from_a_template(http, context, pauses):
+    hub = ScriptedHub(http, latest=run_json(5))
+    hub.history = [run_json(5), succeeded(4)]
+    task = sensor(run_count="{{ 2 + 2 }}")
+    task.render_template_fields(dict(context))
+    assert task.execute(context)["run_count"] == 4
+
+
+def test_a_retry_of_a_rescheduled_sensor_looks_anew(http, context, pauses):
+    ScriptedHub(http, latest=run_json(4))
+    for _ in range(2):
+        with pytest.raises(Exception, match="") as caught:
+            sensor(mode="reschedule").execute(context)
+        assert type(caught.value).__name__ == Rescheduled
+    retry = {**context, "ti": TaskInstance()}
+    retry["ti"].try_number = 2
+    ScriptedHub(http, latest=succeeded(7))
+    assert reschedule_until_done(retry)["run_count"] == 7
+
+
+def test_nothing_is_left_in_the_state_store_when_the_sensor_has_ended(http, context, pauses):
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)])
+    reschedule_until_done(context)
+    assert context["task_state_store"].values == {}
+
+
+def test_a_rescheduled_sensor_also_works_where_airflow_has_no_state_store(http, context, pauses):
+    del context["task_state_store"]
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)])
+    assert reschedule_until_done(context)["run_count"] == 4
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_an_outage_after_the_first_look_does_not_end_the_wait(mode, http, context, pauses):
+    hub = ScriptedHub(http, latest=run_json(4), script=[succeeded(4)])
+    http.post(
+        f"{HUB}/jobrunner/rest/v1/jobs/status",
+        [{"exc": requests.exceptions.ConnectionError("gone")}] * 11 + [{"json": lambda *_: {JOB_ID: hub._look()}}],
+    )
+    result = sensor().execute(context) if mode == "poke" else reschedule_until_done(context)
+    assert result["outcome"] == "SUCCEEDED"
+
+
+@MODES
+def test_a_control_hub_that_cannot_be_reached_at_the_first_look_is_an_error(mode, http, context, pauses):
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", exc=requests.exceptions.ConnectionError("gone"))
+    arguments = {"deferrable": True} if mode == "deferrable" else {"mode": mode}
+    with pytest.raises(ControlHubUnavailableError, match="no answer from"):
+        sensor(**arguments).execute(context)
+
+
+@MODES
+def test_an_unknown_job_is_an_error_at_the_first_look(mode, http, context):
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", status_code=404)
+    arguments = {"deferrable": True} if mode == "deferrable" else {"mode": mode}
+    with pytest.raises(ControlHubNotFoundError):
+        sensor(**arguments).execute(context)
+    with pytest.raises(AirflowSkipException):
+        sensor(never_fail=True, **arguments).execute(context)
+
+
+def test_a_refused_credential_ends_the_wait_in_every_mode(http, context, pauses):
+    ScriptedHub(http, latest=run_json(4))
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/status", status_code=401)
+    with pytest.raises(ControlHubAuthenticationError):
+        sensor().execute(context)
+    with pytest.raises(ControlHubAuthenticationError):
+        reschedule_until_done(context)
+    with pytest.raises(ControlHubAuthenticationError):
+        complete(sensor(deferrable=True), context, None, error=ControlHubAuthenticationError("refused"))
+
+
+def test_soft_fail_does_not_hide_what_is_no_failure_of_the_run(http, context):
+    with pytest.raises(ControlHubError, match="refused"):
+        complete(
+            sensor(deferrable=True, soft_fail=True), context, None, error=ControlHubAuthenticationError("refused")
+        )
+    with pytest.raises(AirflowSkipException, match="refused"):
+        complete(
+            sensor(deferrable=True, never_fail=True), context, None, error=ControlHubAuthenticationError("refused")
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"job_name": "x"}, "both"),
+        ({"run_count": 0}, "'run_count' must be"),
+        ({"run_count": "x"}, "'run_count' must be"),
+        ({"poke_interval": -1}, "poke_interval"),
+        ({"poke_interval": 0}, "'poke_interval' must be"),
+        ({"timeout": -1}, "timeout"),
+        ({"mode": "often"}, "mode"),
+    ],
+)
+def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
+    with pytest.raises(Exception, match=said):
+        sensor(**arguments)

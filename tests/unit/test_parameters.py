@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_streamsets import parameters
+
+
+@pytest.mark.parametrize(
+    ("job_id", "job_name", "said"),
+    [
+        (None, None, "neither"),
+        ("id", "name", "both"),
+        ("", None, "'job_id' is empty"),
+        (None, " ", "'job_name' is empty"),
+    ],
+)
+def test_a_job_must_be_named_in_exactly_one_way(job_id, job_name, said):
+    with pytest.raises(ValueError, match=said):
+        parameters.check_job_reference(job_id, job_name)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), timedelta(0), True, [], {}])
+@pytest.mark.parametrize("rendered", [True, False])
+def test_a_duration_must_be_above_zero(value, rendered):
+    with pytest.raises(ValueError, match="'poll_interval' must be a number of seconds above 0"):
+        parameters.seconds(value, "poll_interval", rendered=rendered)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(5, 5.0), (0.5, 0.5), (timedelta(minutes=1), 60.0), (None, None)])
+def test_a_duration_is_seconds_or_a_timedelta(value, expected):
+    assert parameters.seconds(value, "timeout") == expected
+
+
+def test_a_text_counts_as_a_duration_once_it_is_rendered():
+    assert parameters.seconds("{{ params.wait }}", "timeout") == "{{ params.wait }}"
+    assert parameters.seconds("90", "timeout", rendered=True) == 90.0
+    with pytest.raises(ValueError, match="'timeout' must be"):
+        parameters.seconds("soon", "timeout", rendered=True)
+
+
+@pytest.mark.parametrize("value", ["[1]", "7", "null", '"text"', "{", [1], 7, True, {1: 2}])
+def test_runtime_parameters_that_are_no_json_object_are_refused_before_rendering(value):
+    with pytest.raises(ValueError, match="'runtime_parameters' must be a JSON object"):
+        parameters.json_object(value, "runtime_parameters")
+
+
+def test_runtime_parameters_must_hold_json_values():
+    with pytest.raises(ValueError, match="must hold JSON values only"):
+        parameters.json_object({"day": object()}, "runtime_parameters", rendered=True)
+    with pytest.raises(ValueError, match="must hold JSON values only"):
+        parameters.json_object({"ratio": float("nan")}, "runtime_parameters", rendered=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, {}), ("", {}), ("{}", {}), ('{"a": 1}', {"a": 1}), ({"a": 1}, {"a": 1})]
+)
+def test_runtime_parameters_are_a_dict_or_a_text_holding_one(value, expected):
+    assert parameters.json_object(value, "runtime_parameters", rendered=True) == expected
+
+
+def test_a_template_or_an_xcom_is_checked_only_after_rendering():
+    later = object()
+    assert parameters.json_object(later, "runtime_parameters") is later
+    assert parameters.flag(later, "reset_offsets") is later
+    assert parameters.whole_number("{{ run_count }}", "run_count") == "{{ run_count }}"
+
+
+@pytest.mark.parametrize("value", [0, -3, 1.5, True, "x", ""])
+def test_a_run_count_is_a_whole_number_from_one(value):
+    with pytest.raises(ValueError, match="'run_count' must be a whole number from 1"):
+        parameters.whole_number(value, "run_count", rendered=True)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(True, True), ("False", False), (" true ", True)])
+def test_a_flag_may_be_rendered_from_a_text(value, expected):
+    assert parameters.flag(value, "reset_offsets", rendered=True) is expected
+
+
+@pytest.mark.parametrize("value", ["yes", 1, "", "none"])
+def test_a_flag_is_true_or_false_and_nothing_else(value):
+    with pytest.raises(ValueError, match="'reset_offsets' must be true or false"):
+        parameters.flag(value, "reset_offsets", rendered=True)
