@@ -35,29 +35,50 @@ class Subscription:
 
     :param job_id: id of the job that is watched
     :param interval: seconds between two looks
+    :param due: when the job is to be looked at next, on the loop's clock
     """
 
     def __init__(self, job_id: str, interval: float, due: float) -> None:
         self.job_id = job_id
         self.interval = interval
         self.due = due
-        self._news: asyncio.Queue[JobRun | ControlHubError | None] = asyncio.Queue()
+        # Holds the newest look only; a list, because None is a status too.
+        self._news: list[JobRun | ControlHubError | None] = []
+        self._waiter: asyncio.Future[None] | None = None
 
     def publish(self, news: JobRun | ControlHubError | None) -> None:
-        """Hand the subscriber a status or the error that ends its wait; only the newest is kept."""
-        while not self._news.empty():
-            self._news.get_nowait()
-        self._news.put_nowait(news)
+        """Hand the subscriber a status, or the error that ends its wait."""
+        self._news = [news]
+        self._wake()
 
-    async def next(self) -> JobRun | None:
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self, timeout: float | None = None) -> JobRun | None:
         """
         Return the job's latest run at the next look; None if Control Hub names none.
 
         A look that failed is not told.
 
+        :param timeout: seconds to wait for it
+        :raises asyncio.TimeoutError: if there was no look in that time
         :raises ControlHubError: if no further look can succeed
         """
-        news = await self._news.get()
+        if not self._news:
+            # Not asyncio.wait_for: before Python 3.12, it can swallow the cancellation of a killed trigger.
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = None if timeout is None else loop.call_later(timeout, self._wake)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+        if not self._news:
+            raise asyncio.TimeoutError
+        news = self._news.pop()
         if isinstance(news, ControlHubError):
             raise news
         return news
@@ -112,7 +133,7 @@ class StatusFeed:
         return asyncio.get_running_loop().time()
 
     async def _run(self) -> None:
-        while True:
+        while self._subscriptions:
             self._changed.clear()
             wait = min(subscription.due for subscription in self._subscriptions) - self._now()
             if wait > 0:

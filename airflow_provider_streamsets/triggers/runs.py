@@ -150,7 +150,7 @@ class ControlHubJobRunTrigger(BaseTrigger):
             await asyncio.sleep(pause if left is None else min(pause, left))
             return None, left is not None and left <= pause
         try:
-            return await asyncio.wait_for(subscription.next(), left), False
+            return await subscription.next(left), False
         except asyncio.TimeoutError:
             return None, True
 

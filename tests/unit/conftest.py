@@ -27,6 +27,7 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
         self.try_number = 1
         self.max_tries = 0
+        self.dag_id, self.task_id, self.run_id, self.map_index = "dag", "task", "run", -1
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 
 import pytest
 import requests
 import requests_mock
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    TaskDeferred,
+)
 
 from airflow_provider_streamsets.control_hub import (
     ControlHubAuthenticationError,
@@ -31,6 +37,15 @@ Rescheduled = "AirflowRescheduleException"
 def http():
     with requests_mock.Mocker() as mocker:
         yield mocker
+
+
+@pytest.fixture(autouse=True)
+def no_database(monkeypatch):
+    """Airflow 2 asks its database when a rescheduled sensor has first looked; Airflow 3 the task instance."""
+    base = sys.modules[BaseSensorOperator.__module__]
+    if hasattr(base, "_orig_start_date"):
+        monkeypatch.setattr(base, "_orig_start_date", lambda **_: None)
+        monkeypatch.setattr(base, "_is_metadatabase_mysql", lambda: False)
 
 
 def sensor(**arguments):
@@ -86,14 +101,14 @@ def test_the_result_is_the_same_in_every_mode(mode, http, context, pauses):
 
 @MODES
 def test_a_failed_run_fails_the_sensor_in_every_mode(mode, http, context, pauses):
-    with pytest.raises(ControlHubRunFailedError, match="has failed .*JDBC_00"):
+    with pytest.raises(ControlHubRunFailedError, match=r"has failed .*JDBC_00"):
         wait_in(mode, http, context, [run_json(4), failed(4)])
 
 
 @MODES
 @pytest.mark.parametrize("kindness", [{"soft_fail": True}, {"never_fail": True}])
 def test_a_failed_run_can_skip_the_sensor_in_every_mode(mode, kindness, http, context, pauses):
-    with pytest.raises(AirflowSkipException, match="has failed .*JDBC_00"):
+    with pytest.raises(AirflowSkipException, match=r"has failed .*JDBC_00"):
         wait_in(mode, http, context, [run_json(4), failed(4)], **kindness)
 
 
@@ -164,9 +179,8 @@ def test_a_given_run_count_may_come_from_a_template(http, context, pauses):
 def test_a_retry_of_a_rescheduled_sensor_looks_anew(http, context, pauses):
     ScriptedHub(http, latest=run_json(4))
     for _ in range(2):
-        with pytest.raises(Exception, match="") as caught:
+        with pytest.raises(Exception, check=lambda error: type(error).__name__ == Rescheduled):  # noqa: B017 - another class in each Airflow
             sensor(mode="reschedule").execute(context)
-        assert type(caught.value).__name__ == Rescheduled
     retry = {**context, "ti": TaskInstance()}
     retry["ti"].try_number = 2
     ScriptedHub(http, latest=succeeded(7))
@@ -227,9 +241,7 @@ def test_a_refused_credential_ends_the_wait_in_every_mode(http, context, pauses)
 
 def test_soft_fail_does_not_hide_what_is_no_failure_of_the_run(http, context):
     with pytest.raises(ControlHubError, match="refused"):
-        complete(
-            sensor(deferrable=True, soft_fail=True), context, None, error=ControlHubAuthenticationError("refused")
-        )
+        complete(sensor(deferrable=True, soft_fail=True), context, None, error=ControlHubAuthenticationError("refused"))
     with pytest.raises(AirflowSkipException, match="refused"):
         complete(
             sensor(deferrable=True, never_fail=True), context, None, error=ControlHubAuthenticationError("refused")
