@@ -1,0 +1,95 @@
+"""How a pipeline behaves when it is run, without regard to any one run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+VALIDATION_ERROR = "CONTAINER_0800 - Can't start pipeline due to validation errors"
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a pipeline does. Durations are in seconds at time scale 1."""
+
+    records: int | None = None
+    """Records until it finishes by itself; None: it streams until it is stopped."""
+    rate: float = 1000.0
+    """Records per second."""
+    error_share: float = 0.0
+    """Share of the records that become error records."""
+    stage_error_share: float = 0.0
+    """Stage errors per record."""
+    activation: float = 1.0
+    """How long the engine takes to start it."""
+    deactivation: float = 1.0
+    """How long the job takes to become inactive after the pipeline's end."""
+    stop_takes: float | None = None
+    """How long the engine takes to stop it; None: no longer than the deactivation."""
+    start_error: str | None = None
+    """It fails at start, with this message."""
+    fails_after: int | None = None
+    """It fails after so many records, with :attr:`error`."""
+    error: str = "JDBC_00 - Cannot connect to specified database"
+    engine_lost_after: float | None = None
+    """The engine stops responding so long after the pipeline was started."""
+    engine_lost_for: float | None = None
+    """The engine is back after so long; None: never."""
+    saves_metrics: bool = True
+
+    @property
+    def ends_after(self) -> int | None:
+        """Records until it ends by itself, well or not."""
+        ends = [count for count in (self.records, self.fails_after) if count is not None]
+        return min(ends, default=None)
+
+    @property
+    def fails_while_running(self) -> bool:
+        """Whether its own end is a failure."""
+        return self.fails_after is not None and (self.records is None or self.fails_after <= self.records)
+
+
+TUNABLE = {
+    "RECORDS": "records",
+    "RATE": "rate",
+    "ERROR_SHARE": "error_share",
+    "STAGE_ERROR_SHARE": "stage_error_share",
+    "FAILS_AFTER": "fails_after",
+    "ACTIVATION": "activation",
+}
+"""Runtime parameters that change the behaviour of a pipeline which declares them, and what they change."""
+
+
+def tuned(behaviour: Behaviour, parameters: dict[str, str]) -> Behaviour:
+    """
+    Return the behaviour as a run's parameters make it.
+
+    A value that makes no sense is no refusal: as on a real engine, the pipeline fails its validation.
+
+    :param behaviour: the pipeline's behaviour.
+    :param parameters: the run's parameters, those of :data:`TUNABLE` among others.
+    """
+    for name, field in TUNABLE.items():
+        text = parameters.get(name, "")
+        if text == "":
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        whole = field in ("records", "fails_after")
+        valid = 0 <= value < float("inf")
+        if field == "rate":
+            valid = valid and value > 0
+        if field.endswith("share"):
+            valid = valid and value <= 1
+        if whole:
+            valid = valid and value.is_integer()
+        if not valid:
+            return dataclasses.replace(
+                behaviour, start_error=f"{VALIDATION_ERROR}: parameter {name} cannot be '{text}'"
+            )
+        change: dict[str, Any] = {field: int(value) if whole else value}
+        behaviour = dataclasses.replace(behaviour, **change)
+    return behaviour

@@ -1,0 +1,72 @@
+"""The time the sandbox lives in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def wall_clock_ms() -> int:
+    """Return the time of this machine in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Clock:
+    """
+    Epoch milliseconds that run with the wall clock until someone freezes, sets or advances them.
+
+    The time scale is no business of the clock: times on the wire stay wall time, so that they are never in
+    a client's future; a time scale shortens how long things take (see
+    :class:`~airflow_provider_streamsets.sandbox.lifecycle.Run`).
+
+    :param frozen_at: start at this time and stand still.
+    :param source: where running time comes from.
+    """
+
+    def __init__(self, *, frozen_at: int | None = None, source: Callable[[], int] = wall_clock_ms) -> None:
+        self._source = source
+        self._frozen_at = frozen_at
+        self._ahead = 0
+
+    def now(self) -> int:
+        """Return the current time."""
+        return self._source() + self._ahead if self._frozen_at is None else self._frozen_at
+
+    @property
+    def frozen(self) -> bool:
+        """Whether time stands still."""
+        return self._frozen_at is not None
+
+    def freeze(self) -> None:
+        """Stop time here."""
+        self._frozen_at = self.now()
+
+    def unfreeze(self) -> None:
+        """Let time go on from here."""
+        if self._frozen_at is not None:
+            self._ahead = self._frozen_at - self._source()
+            self._frozen_at = None
+
+    def set(self, to_ms: int) -> None:
+        """
+        Move forward to a time.
+
+        :param to_ms: epoch milliseconds, not earlier than now.
+        :raises ValueError: for a time in the past: what has been answered cannot be taken back.
+        """
+        now = self.now()
+        if to_ms < now:
+            raise ValueError(f"the clock only goes forward: it is {now}, so it cannot be set to {to_ms}")
+        if self._frozen_at is None:
+            self._ahead += to_ms - now
+        else:
+            self._frozen_at = to_ms
+
+    def advance(self, seconds: float) -> None:
+        """
+        Move forward.
+
+        :param seconds: how far, not negative.
+        :raises ValueError: if negative.
+        """
+        self.set(self.now() + round(seconds * 1000))

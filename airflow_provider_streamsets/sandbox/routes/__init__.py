@@ -1,0 +1,3 @@
+"""The HTTP routes, by service."""
+
+from __future__ import annotations

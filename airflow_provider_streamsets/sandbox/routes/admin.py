@@ -1,0 +1,112 @@
+"""The sandbox's own calls, under ``/sandbox/v1``: its clock, its variants and what it was asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from airflow_provider_streamsets.sandbox.http import answer, hub_of, read_json, world_of
+from airflow_provider_streamsets.sandbox.lifecycle import ENDED
+from airflow_provider_streamsets.sandbox.problems import bad_request
+from airflow_provider_streamsets.sandbox.variants import VariantError
+
+router = APIRouter(prefix="/sandbox/v1")
+
+
+@router.get("/state")
+async def read_state(request: Request) -> Response:
+    """Return the clock, the variants, the jobs' states and the log of starts."""
+    world = world_of(request)
+    now = world.clock.now()
+    jobs = []
+    for job in world.jobs.values():
+        run = job.latest
+        phase = world.lifecycle(run).at(now) if run else None
+        jobs.append(
+            {
+                "id": job.id,
+                "name": job.seed.name,
+                "template": job.seed.is_template,
+                "status": phase.status if phase else None,
+                "color": phase.color if phase else None,
+                "running": phase is not None and phase.status not in ENDED,
+                "run_count": run.run_count if run else 0,
+                "parameters": run.parameters if run else None,
+            }
+        )
+    return answer(
+        {
+            "now": now,
+            "frozen": world.clock.frozen,
+            "time_scale": world.time_scale,
+            "organization": world.organization,
+            "variants": world.variants.as_dict(),
+            "jobs": jobs,
+            "starts": [
+                {
+                    "job_id": start.job_id,
+                    "job_name": start.job_name,
+                    "run_count": start.run_count,
+                    "time": start.time,
+                    "user": start.user,
+                }
+                for start in world.starts
+            ],
+        }
+    )
+
+
+@router.post("/clock")
+async def change_clock(request: Request) -> Response:
+    """Set, advance, freeze or unfreeze the clock."""
+    clock = world_of(request).clock
+    change = await _change(request)
+    try:
+        if set(change) == {"set"} and isinstance(change["set"], int):
+            clock.set(change["set"])
+        elif set(change) == {"advance"} and isinstance(change["advance"], (int, float)):
+            clock.advance(change["advance"])
+        elif set(change) == {"freeze"} and isinstance(change["freeze"], bool):
+            if change["freeze"]:
+                clock.freeze()
+            else:
+                clock.unfreeze()
+        else:
+            raise bad_request('expected {"set": <ms>}, {"advance": <seconds>} or {"freeze": true | false}')
+    except ValueError as error:
+        raise bad_request(str(error)) from None
+    return answer({"now": clock.now(), "frozen": clock.frozen})
+
+
+@router.post("/variants")
+async def change_variants(request: Request) -> Response:
+    """Change some variants."""
+    world = world_of(request)
+    try:
+        world.variants = world.variants.changed(await _change(request))
+    except VariantError as error:
+        raise bad_request(str(error)) from None
+    return answer(world.variants.as_dict())
+
+
+@router.get("/requests")
+async def read_requests(request: Request) -> Response:
+    """Return the API calls that were answered: the latest, and the number of each."""
+    log = hub_of(request).requests
+    return answer({"total": log.counts.total(), "counts": dict(log.counts), "requests": list(log.kept)})
+
+
+@router.delete("/requests")
+async def forget_requests(request: Request) -> Response:
+    """Forget the API calls so far."""
+    hub_of(request).requests.clear()
+    return answer({"total": 0, "counts": {}, "requests": []})
+
+
+async def _change(request: Request) -> dict[str, Any]:
+    change = await read_json(request)
+    if not isinstance(change, dict):
+        raise bad_request("the body must be a JSON object")
+    return change

@@ -1,0 +1,141 @@
+"""Pipeline Repository: reading pipelines and their versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from airflow_provider_streamsets.sandbox import saql
+from airflow_provider_streamsets.sandbox.http import Query, answer, page, read_ids, search_page, world_of
+from airflow_provider_streamsets.sandbox.problems import ProblemError
+from airflow_provider_streamsets.sandbox.schemas import complete
+from airflow_provider_streamsets.sandbox.seed import PipelineSeed
+from airflow_provider_streamsets.sandbox.wire import pipeline_body
+from airflow_provider_streamsets.sandbox.world import World
+
+router = APIRouter(prefix="/pipelinestore/rest")
+
+
+def _latest(world: World, pipeline: PipelineSeed, *, definitions: bool = False) -> dict[str, Any]:
+    return pipeline_body(world, pipeline, pipeline.versions[-1], definitions=definitions)
+
+
+@router.get("/v1/pipelines")
+async def list_pipelines(request: Request) -> Response:
+    """List the latest version of each pipeline."""
+    world, query = world_of(request), Query(request)
+    pipelines = [] if query.flag("draft") else list(world.pipelines.values())
+    text, label = query.text("filterText"), query.text("pipelineLabelId")
+    if text:
+        pipelines = [pipeline for pipeline in pipelines if text.lower() in pipeline.name.lower()]
+    if label:
+        pipelines = [
+            pipeline for pipeline in pipelines if label in {f"{own}:{world.organization}" for own in pipeline.labels}
+        ]
+    keys: dict[str, Callable[[PipelineSeed], Any]] = {
+        "NAME": lambda pipeline: pipeline.name,
+        "VERSION": lambda pipeline: len(pipeline.versions),
+        "COMMIT_TIME": lambda pipeline: -pipeline.versions[-1].committed_ago,
+        "LAST_MODIFIED_ON": lambda pipeline: -pipeline.versions[-1].committed_ago,
+    }
+    # Other orders exist; by name will do for them.
+    key = keys.get(query.text("orderBy") or "NAME", keys["NAME"])
+    pipelines.sort(key=key, reverse=query.choice("order", ("ASC", "DESC")) == "DESC")
+    return page(query, pipelines, lambda pipeline: _latest(world, pipeline), wrapped=True)
+
+
+_PROPERTIES = (
+    "name", "id", "version", "latest_version", "label", "draft", "engine_type", "commit_message", "description",
+)  # fmt: skip
+
+
+@router.get("/v1/saql/pipelines/search")
+async def search_pipelines(request: Request) -> Response:
+    """Search for pipelines."""
+    world, query = world_of(request), Query(request)
+
+    def properties(pipeline: PipelineSeed) -> dict[str, Any]:
+        return {
+            "name": pipeline.name,
+            "id": pipeline.id,
+            "version": pipeline.versions[-1].version,
+            "latest_version": pipeline.versions[-1].version,
+            "label": list(pipeline.labels),
+            "draft": "False",
+            "engine_type": "COLLECTOR",
+            "commit_message": pipeline.versions[-1].message,
+            "description": pipeline.description,
+        }
+
+    pipelines = list(world.pipelines.values())
+    search = query.text("search")
+    if search:
+        matches = saql.parse(search, _PROPERTIES)
+        pipelines = [pipeline for pipeline in pipelines if matches(properties(pipeline))]
+    pipelines.sort(key=lambda pipeline: pipeline.name, reverse=(query.text("orderBy") or "").endswith("-"))
+    return search_page(request, pipelines, lambda pipeline: _latest(world, pipeline))
+
+
+@router.get("/v1/pipelines/count")
+async def count_pipelines(request: Request) -> Response:
+    """Count the pipelines."""
+    return answer({"count": len(world_of(request).pipelines)})
+
+
+@router.post("/v1/pipelines/latestCommit")
+async def read_latest_commits(request: Request) -> Response:
+    """Return the latest version of some pipelines."""
+    world = world_of(request)
+    ids = await read_ids(request, "pipeline")
+    return answer([_latest(world, world.pipelines[key]) for key in ids if key in world.pipelines])
+
+
+@router.get("/v1/pipeline/{pipeline_id}/latest")
+async def read_latest(request: Request, pipeline_id: str) -> Response:
+    """Return the latest version of a pipeline; of an unknown one, an object without a commit."""
+    world = world_of(request)
+    pipeline = world.pipelines.get(pipeline_id)
+    return answer(_latest(world, pipeline, definitions=True) if pipeline else complete("PipelineJson", {}))
+
+
+@router.get("/v1/pipeline/{pipeline_id}/log")
+async def read_log(request: Request, pipeline_id: str) -> Response:
+    """Return all versions of a pipeline, the oldest first."""
+    world, query = world_of(request), Query(request)
+    pipeline = _pipeline(world, pipeline_id)
+    versions = list(pipeline.versions)
+    if query.choice("order", ("ASC", "DESC")) == "DESC":
+        versions.reverse()
+    return page(query, versions, lambda version: pipeline_body(world, pipeline, version, definitions=False))
+
+
+@router.get("/v1/pipeline/{pipeline_id}/tags")
+async def read_tags(request: Request, pipeline_id: str) -> Response:
+    """Return the tags of a pipeline's versions: there are none."""
+    _pipeline(world_of(request), pipeline_id)
+    return answer([])
+
+
+@router.get("/v1/pipelineCommit/{commit_id}")
+async def read_commit(request: Request, commit_id: str) -> Response:
+    """Return a version of a pipeline with its definitions."""
+    world = world_of(request)
+    libraries = Query(request).flag("includeLibraryDefinitions")
+    for pipeline in world.pipelines.values():
+        for version in pipeline.versions:
+            if version.commit_id == commit_id:
+                body = pipeline_body(world, pipeline, version, definitions=True)
+                if libraries is False:
+                    body["libraryDefinitions"] = None
+                return answer(body)
+    raise ProblemError(404, "PIPELINE_STORE_02", f"Pipeline commit '{commit_id}' does not exist")
+
+
+def _pipeline(world: World, pipeline_id: str) -> PipelineSeed:
+    try:
+        return world.pipelines[pipeline_id]
+    except KeyError:
+        raise ProblemError(404, "PIPELINE_STORE_01", f"Pipeline '{pipeline_id}' does not exist") from None

@@ -1,0 +1,84 @@
+"""Tunneling: what an engine itself says about a running pipeline."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from airflow_provider_streamsets.sandbox.http import Query, answer, nothing, world_of
+from airflow_provider_streamsets.sandbox.problems import ProblemError
+from airflow_provider_streamsets.sandbox.seed import make_id
+from airflow_provider_streamsets.sandbox.wire import engine_pipeline_id, log_message_bodies, metrics_body
+from airflow_provider_streamsets.sandbox.world import Job
+
+router = APIRouter(prefix="/tunneling/rest")
+
+
+def _connected(request: Request, engine_id: str) -> bool:
+    world = world_of(request)
+    engine = world.engines.get(engine_id)
+    return engine is not None and world.responding(engine, world.clock.now())[0]
+
+
+@router.get("/connection/{engine_id}")
+async def read_connection(request: Request, engine_id: str) -> Response:
+    """Return the instance id of an engine's tunnel."""
+    if _connected(request, engine_id):
+        return answer({"instanceId": make_id("tunnel", engine_id)})
+    disconnected = world_of(request).variants.tunnel_disconnected
+    if disconnected == "no_instance":
+        return answer({"instanceId": None})
+    if disconnected == "error":
+        raise ProblemError(500, "TUNNELING_01", f"Engine '{engine_id}' is not connected")
+    return nothing()
+
+
+def _job_on(request: Request, engine_id: str, pipeline_id: str) -> Job | None:
+    world = world_of(request)
+    if not _connected(request, engine_id):
+        raise ProblemError(500, "TUNNELING_01", f"Engine '{engine_id}' is not connected")
+    if Query(request).text("TUNNELING_INSTANCE_ID") != make_id("tunnel", engine_id):
+        raise ProblemError(400, "TUNNELING_02", "TUNNELING_INSTANCE_ID is missing or is not this engine's")
+    return next(
+        (
+            job
+            for job in world.jobs.values()
+            if engine_pipeline_id(job) == pipeline_id and job.latest and engine_id in job.latest.engine_ids
+        ),
+        None,
+    )
+
+
+@router.get("/{engine_id}/rest/v1/pipeline/{pipeline_id}/metrics")
+async def read_live_metrics(request: Request, engine_id: str, pipeline_id: str) -> Response:
+    """Return the metrics of a running pipeline as its engine has them."""
+    world = world_of(request)
+    job = _job_on(request, engine_id, pipeline_id)
+    if job is None or job.latest is None:
+        return answer(None)
+    now = world.clock.now()
+    life = world.lifecycle(job.latest)
+    if life.at(now).pipeline not in ("RUNNING", "STOPPING"):
+        return nothing(204)
+    return answer(metrics_body(world, job, job.latest, life.counts(now), gauge_at=now))
+
+
+@router.get("/{engine_id}/rest/v1/system/logs")
+async def read_engine_log(request: Request, engine_id: str) -> Response:
+    """Return the log lines of a pipeline on its engine."""
+    world = world_of(request)
+    job = _job_on(request, engine_id, Query(request).text("pipeline") or "")
+    if job is None or job.latest is None:
+        return answer([])
+    return answer(
+        [
+            {
+                "timestamp": message["logTimestamp"],
+                "severity": message["logLevel"],
+                "s-entity": engine_pipeline_id(job),
+                "category": "ProductionPipelineRunner",
+                "message": message["logMessage"],
+            }
+            for message in log_message_bodies(world, job, job.latest, world.clock.now())
+        ]
+    )

@@ -1,0 +1,144 @@
+"""
+Where the behaviour of Control Hub is not known, every plausible one, to be switched between.
+
+Contract, section 18, lists the gaps. A client that is right under each value here needs no luck.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+class VariantError(ValueError):
+    """An unknown variant or a value it does not have."""
+
+
+@dataclass(frozen=True)
+class Variants:
+    """What the sandbox answers where the real answer is not known; the defaults come first."""
+
+    unknown_job: Literal["404", "400", "500", "empty"] = "404"
+    """Any call that names a job which does not exist: an error of that status, or 200 without a body."""
+
+    wrong_state: Literal["400", "409", "500"] = "400"
+    """Status of the refusal when a job's state does not allow the action, for example starting an active job."""
+
+    never_run_status: Literal["empty", "null", "object"] = "empty"
+    """``currentStatus`` of a job that never ran: no body, ``null``, or a status with run count 0."""
+
+    bulk_missing: Literal["omit", "null"] = "omit"
+    """Jobs that never ran or do not exist, in the answer of ``POST jobs/status``."""
+
+    bulk_partial: Literal["all_or_nothing", "partial"] = "all_or_nothing"
+    """A bulk action with an id that is refused: nothing is done, or everything that can be; a refusal either way."""
+
+    bulk_body: Literal["empty", "list"] = "empty"
+    """Answer of bulk actions: no body, or the list of job statuses."""
+
+    start_body: Literal["status", "empty"] = "status"
+    """Answer of starting one job: its status, or no body."""
+
+    start_status_lag: Literal["none", "previous"] = "none"
+    """``currentStatus`` and ``jobs/status`` show the new run at once, or still the one before for half a second."""
+
+    start_parameters: Literal["replace", "merge"] = "replace"
+    """Parameters given to a start replace the stored ones, or are merged with them."""
+
+    start_parameters_kept: Literal["not_stored", "stored"] = "not_stored"
+    """Whether a start also stores its parameters in the job."""
+
+    start_failure: Literal["inactive", "activation_error"] = "inactive"
+    """A pipeline that fails at start: ACTIVE/RED and then inactive, or ``ACTIVATION_ERROR`` at once."""
+
+    stop_while_activating: Literal["refused", "accepted"] = "refused"
+    """Stopping a job that is still ``ACTIVATING``."""
+
+    stop_inactive: Literal["refused", "accepted"] = "refused"
+    """Stopping a job that is not running."""
+
+    acknowledge_elsewhere: Literal["no_effect", "refused"] = "no_effect"
+    """Acknowledging a job that has no error to acknowledge."""
+
+    color_in_transition: Literal["GREEN", "GRAY"] = "GREEN"
+    """Color while ``ACTIVATING`` or ``DEACTIVATING`` without an error."""
+
+    color_after_acknowledge: Literal["GRAY", "RED"] = "GRAY"
+    """Color of an acknowledged run."""
+
+    runs_order: Literal["desc", "asc"] = "desc"
+    """Direction of ``saql/jobs/search/{id}/runs``."""
+
+    saql_len_zero: Literal["none", "all"] = "none"
+    """What a SAQL search returns for ``len=0``, its default."""
+
+    filter_text: Literal["substring", "exact"] = "substring"
+    """What ``filterText`` compares names for."""
+
+    job_template_omitted: Literal["all", "instances"] = "all"
+    """What ``GET jobs`` lists without ``jobTemplate``."""
+
+    jobs_by_ids: Literal["asked", "stored"] = "asked"
+    """Order of ``POST jobs``: as asked for, or as stored; unknown ids are left out."""
+
+    counts_of_latest: Literal["previous", "absent", "zeros"] = "previous"
+    """Entry ``"0"`` of the record counts while the latest run has saved nothing: the run before it, absent, or zeros.
+
+    The SDK cannot read the answer at all if other entries are there and this one is absent.
+    """
+
+    counts_of_earlier: Literal["zeros", "omit"] = "zeros"
+    """An earlier run that saved nothing, in the record counts. Where it is left out, the run count that clients
+    have to compute for entry ``"0"`` is wrong."""
+
+    engine_unknown: Literal["empty", "404"] = "empty"
+    """``GET sdc/{id}`` of an unknown engine."""
+
+    tunnel_disconnected: Literal["empty", "no_instance", "error"] = "empty"
+    """``GET tunneling/rest/connection/{id}`` of an engine that does not respond."""
+
+    log_messages: Literal["events", "empty"] = "events"
+    """``job/logMessages``: a message per event of the pipeline, or always an empty list."""
+
+    metrics_lag: float = 2.0
+    """Seconds from a pipeline's end until its final metrics are saved."""
+
+    def changed(self, changes: dict[str, Any]) -> Variants:
+        """
+        Return these variants with some of them changed.
+
+        :param changes: values by name; text is accepted for numbers.
+        :raises VariantError: for an unknown name or value.
+        """
+        checked: dict[str, Any] = {name: self._checked(name, value) for name, value in changes.items()}
+        return dataclasses.replace(self, **checked)
+
+    def as_dict(self) -> dict[str, str | float]:
+        """Return the values by name."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def choices(cls) -> dict[str, tuple[str, ...]]:
+        """Return the values that every variant can have, the default first; a number has none."""
+        hints = typing.get_type_hints(cls)
+        return {field.name: tuple(typing.get_args(hints[field.name])) for field in dataclasses.fields(cls)}
+
+    @classmethod
+    def _checked(cls, name: str, value: Any) -> str | float:
+        known = cls.choices()
+        if name not in known:
+            raise VariantError(f"there is no variant {name!r}; there are: {', '.join(sorted(known))}")
+        choices = known[name]
+        if choices:
+            if str(value) not in choices:
+                raise VariantError(f"variant {name} can be {' or '.join(choices)}, not {value!r}")
+            return str(value)
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise VariantError(f"variant {name} must be a number of seconds, not {value!r}")
+        return number

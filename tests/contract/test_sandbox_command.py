@@ -1,0 +1,162 @@
+"""The command ``streamsets-sandbox`` as a process."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+
+import pytest
+import requests
+
+from airflow_provider_streamsets import __version__
+from tests.fixtures_sandbox import SandboxProcess
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "airflow_provider_streamsets.sandbox", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_answers_as_soon_as_it_has_said_so_and_ends_cleanly_when_told(number):
+    with SandboxProcess(time_scale=50, variants={"unknown_job": "400"}) as sandbox:
+        session = requests.Session()
+        assert session.get(f"{sandbox.url}/healthz", timeout=5).json() == {"status": "ok"}
+        connection = json.loads(sandbox.airflow_conn)
+        assert connection == {
+            "conn_type": "streamsets",
+            "host": sandbox.url,
+            "login": sandbox.credential_id,
+            "password": sandbox.token,
+        }
+        assert sandbox.call("GET", "/jobrunner/rest/v1/job/no:no").status_code == 400
+        sandbox.start_job("Quick check")
+        sandbox.wait_for_status("Quick check", "INACTIVE")
+        began = time.monotonic()
+        assert sandbox.stop(number) == 0
+        assert time.monotonic() - began < 5
+        assert sandbox.errors == ""
+
+
+def test_it_never_logs_the_token():
+    with SandboxProcess("--log-level", "debug") as sandbox:
+        assert sandbox.call("GET", "/jobrunner/rest/v1/jobs/count").ok
+        sandbox.stop()
+        assert "/jobrunner/rest/v1/jobs/count" in sandbox.errors
+        assert sandbox.token not in sandbox.errors
+        assert sandbox.token[-40:] not in sandbox.errors
+
+
+def test_a_credential_survives_a_restart_if_it_is_given():
+    with SandboxProcess() as first:
+        known = {"credential_id": first.credential_id, "token": first.token}
+    with SandboxProcess(port=first.port, **known) as second:
+        assert second.url == first.url
+        assert first.call("GET", "/security/rest/v1/currentUser").ok
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "sandbox")])
+    now = datetime.now(tz=timezone.utc)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = tmp_path / "cert.pem", tmp_path / "key.pem"
+    paths[0].write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return tuple(str(path) for path in paths)
+
+
+def test_it_serves_https_with_a_given_certificate(certificate):
+    cert, key = certificate
+    with SandboxProcess("--tls-cert", cert, "--tls-key", key, verify=cert) as sandbox:
+        assert sandbox.url.startswith("https://127.0.0.1:")
+        assert sandbox.call("GET", "/security/rest/v1/currentUser").ok
+        with pytest.raises(requests.exceptions.SSLError):
+            requests.get(f"{sandbox.url}/healthz", timeout=5)
+
+
+def test_a_port_in_use_is_one_clear_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = command("--port", str(port))
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seed", "/no/such/file.yaml"], "cannot be read"),
+        (["--variant", "unknown_job=418"], "variant unknown_job can be 404 or 400 or 500 or empty"),
+        (["--variant", "nope=1"], "there is no variant 'nope'"),
+        (["--time-scale", "0"], "--time-scale"),
+        (["--token", "x", "--credential-id", "y"], "not in the form of a Control Hub token"),
+        (["--token", "x"], "--token needs --credential-id"),
+        (["--tls-cert", __file__], "belong together"),
+    ],
+)
+def test_bad_arguments_are_refused_clearly(arguments, said):
+    done = command(*arguments)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_version_and_variants_are_told():
+    assert "--time-scale" in command("--help").stdout
+    assert __version__ in command("--version").stdout
+    assert "unknown_job" in command("--list-variants").stdout
+
+
+def test_what_is_missing_is_named_with_the_remedy():
+    script = (
+        "import sys; sys.modules['fastapi'] = None\nfrom airflow_provider_streamsets.sandbox.cli import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "airflow-provider-streamsets[sandbox]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_sandbox_imports_nothing_of_the_layers_above_and_nothing_of_airflow():
+    script = (
+        "import sys, airflow_provider_streamsets.sandbox.server\n"
+        "loaded = [name for name in sys.modules if name == 'airflow' or name.startswith('airflow.')]\n"
+        "loaded += [name for name in sys.modules if name.startswith('airflow_provider_streamsets.')\n"
+        "           and not name.startswith('airflow_provider_streamsets.sandbox')]\n"
+        "print(loaded)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "[]"
