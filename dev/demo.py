@@ -56,7 +56,9 @@ def show_timeline(airflow: LocalAirflow, sandbox: SandboxAddress, run_id: str) -
     client = ControlHubClient(sandbox.url, sandbox.credential_id, sandbox.token)
     job = client.jobs.find_by_name(JOB_NAME)
     began = time.monotonic()
-    console.print(f"[bold]{'time':>7}  {'Airflow task':<12} {'job status':<20} {'run':>3} {'in':>8} {'out':>8} {'err':>5}")
+    console.print(
+        f"[bold]{'time':>7}  {'Airflow task':<12} {'job status':<20} {'run':>3} {'in':>8} {'out':>8} {'err':>5}"
+    )
     last = ""
     state = ""
     while time.monotonic() - began < _PATIENCE:

@@ -88,8 +88,9 @@ class LocalAirflow:
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-            # A killed triggerer's triggers are taken over after the same short time as in a demo one has patience for.
+            # The triggers of a killed triggerer are taken over after this time instead of half a minute.
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
             **(environment or {}),
         }
@@ -144,6 +145,11 @@ class LocalAirflow:
     def kill_component(self, component: str) -> None:
         """Kill a component and its children at once, as the loss of its machine would."""
         _end([self._processes.pop(component)], patience=0)
+
+    def restart_component(self, component: str) -> None:
+        """Ask a component to end, as for a new release, and start it again."""
+        _end([self._processes.pop(component)], patience=20)
+        self.start_component(component)
 
     def stop(self) -> None:
         """Stop everything that was started, by force where asking does not help."""
@@ -205,6 +211,16 @@ class LocalAirflow:
         """Return the state of a task, empty before it has one."""
         return str(self.task_instance(dag_id, run_id, task_id)["state"] or "")
 
+    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Mark a task as a person does in the user interface."""
+        self.api("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": state})
+
+    def hook_forms(self) -> list[dict[str, Any]]:
+        """Return the connection forms as the user interface gets them."""
+        answer = self._session.get(f"{self.url}/ui/connections/hook_meta", timeout=30)
+        answer.raise_for_status()
+        return list(answer.json())
+
     def dag_run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a DAG run."""
         return str(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
@@ -224,16 +240,21 @@ class LocalAirflow:
 
     def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str]:
         """Return the extra links of a task as the user interface gets them."""
-        return dict(
-            self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links")["extra_links"]
-        )
+        return dict(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links")["extra_links"])
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
         """Return the log of a try as lines of text."""
         content = self.api(
             "GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}", full_content=True
         )["content"]
-        return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in content)
+        return "\n".join(_log_line(line) for line in content)
+
+
+def _log_line(line: Any) -> str:
+    if not isinstance(line, dict):
+        return str(line)
+    errors = [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or []]
+    return "\n".join([str(line.get("event", line)), *errors])
 
 
 def _end(processes: list[psutil.Popen], patience: float) -> None:

@@ -31,6 +31,7 @@ _MOST_STARTS = 3
 # Looks, and seconds between them, for a run whose start call had an unclear end: Control Hub may still be at it.
 _LOOKS_AFTER_UNCLEAR_START = 4
 _PAUSE_AFTER_UNCLEAR_START = 2.0
+_PAUSE_AFTER_REFUSED_STOP = 2.0
 
 
 class Runs:
@@ -132,19 +133,32 @@ class Runs:
         """
         self._act(job_id, "forceStop", "force-stop")
 
-    def stop_run(self, job_id: str, run_count: int) -> bool:
+    def stop_run(self, job_id: str, run_count: int, *, patience: float = 0.0) -> bool:
         """
         Stop one run and no other.
 
         :param job_id: id of the job
         :param run_count: number of the run
+        :param patience: seconds to try again while Control Hub refuses, as it does for a job that is ``ACTIVATING``
+            (contract, section 10.3)
         :returns: whether the run was still going on and has been asked to stop
+        :raises ControlHubRejectedError: if Control Hub refuses for longer than that
         """
-        current = self.current(job_id)
-        if current is None or current.run_count != run_count or current.has_ended:
-            return False
-        self.stop(job_id)
-        return True
+        left = patience
+        while True:
+            current = self.current(job_id)
+            if current is None or current.run_count != run_count or current.has_ended:
+                return False
+            try:
+                self.stop(job_id)
+            except ControlHubRejectedError as error:
+                if left <= 0:
+                    raise
+                log.info("%s Trying again in %.0f s.", error, _PAUSE_AFTER_REFUSED_STOP)
+                self._client.sleep(_PAUSE_AFTER_REFUSED_STOP)
+                left -= _PAUSE_AFTER_REFUSED_STOP
+            else:
+                return True
 
     def _act(self, job_id: str, action: str, verb: str) -> None:
         self._client.call("POST", Service.JOBRUNNER, f"/v1/job/{in_path(job_id)}/{action}", what=f"{verb} job {job_id}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Airflow gives a killed task 5 seconds before it is killed for good.
 _KILL_TIMEOUT = 3.0
+_STOP_PATIENCE = 60.0
 
 
 class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
@@ -150,7 +151,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
             self.log.warning("Leaving run %d of job %s running.", run_count, job_id)
             return
         try:
-            if self.client.runs.stop_run(job_id, run_count):
+            if self.client.runs.stop_run(job_id, run_count, patience=_STOP_PATIENCE):
                 self.log.warning("Stopping run %d of job %s: it took too long.", run_count, job_id)
         except ControlHubError as error:
             self.log.error("Run %d of job %s could not be stopped and may go on: %s", run_count, job_id, error)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.triggers.feed import Subscription
 
 _KILL_TIMEOUT = 10.0
+_KILL_PATIENCE = 60.0
+# Keeps the stops of killed triggers from being collected while they are under way.
+_stopping: set[asyncio.Task[None]] = set()
 
 
 class ControlHubJobRunTrigger(BaseTrigger):
@@ -169,23 +172,33 @@ class ControlHubJobRunTrigger(BaseTrigger):
         """
         if not self.stop_on_kill:
             return
-        still_deferred = await is_still_deferred(self.task_instance)
-        if still_deferred is not False:
-            self.log.info(
-                "Leaving run %s of job %s running: %s.",
-                self.run_count,
-                self.job_id,
-                "the task is still deferred, so the trigger is being moved"
-                if still_deferred
-                else "the state of the task cannot be read",
-            )
-            return
-        settings = await self._settings()
-        if await asyncio.to_thread(self._stop_run, settings):
+        # Airflow cancels a killed trigger anew about every second until it has ended, this method included.
+        stopping = asyncio.create_task(self._stop_unless_moved())
+        _stopping.add(stopping)
+        stopping.add_done_callback(_stopping.discard)
+        await asyncio.shield(stopping)
+
+    async def _stop_unless_moved(self) -> None:
+        try:
+            still_deferred = await is_still_deferred(self.task_instance)
+            if still_deferred is not False:
+                self.log.info(
+                    "Leaving run %s of job %s running: %s.",
+                    self.run_count,
+                    self.job_id,
+                    "the task is still deferred, so the trigger is being moved"
+                    if still_deferred
+                    else "the state of the task cannot be read",
+                )
+                return
             self.log.warning("The task was killed: stopping run %s of job %s.", self.run_count, self.job_id)
-        else:
-            self.log.info("The task was killed, but run %s of job %s is over.", self.run_count, self.job_id)
+            if not await asyncio.to_thread(self._stop_run, await self._settings()):
+                self.log.info("Run %s of job %s was over already.", self.run_count, self.job_id)
+        except Exception as error:
+            self.log.error(
+                "Run %s of job %s could not be stopped and may go on: %s", self.run_count, self.job_id, error
+            )
 
     def _stop_run(self, settings: ConnectionSettings) -> bool:
         with settings.client(timeout=_KILL_TIMEOUT, max_attempts=2) as client:
-            return client.runs.stop_run(self.job_id, self.run_count)
+            return client.runs.stop_run(self.job_id, self.run_count, patience=_KILL_PATIENCE)

@@ -218,3 +218,36 @@ def test_a_kill_stops_the_run_of_the_task_and_nothing_else(
     hub = ScriptedHub(http, latest=latest)
     run_virtually(trigger(stop_on_kill=stop_on_kill).on_kill())
     assert hub.stops == stops
+
+
+def test_a_stop_goes_on_although_airflow_cancels_the_killed_trigger_again_and_again(http, monkeypatch):
+    async def slow_answer(_: Any) -> bool:
+        await asyncio.sleep(5)
+        return False
+
+    monkeypatch.setattr(trigger_module, "is_still_deferred", slow_answer)
+    hub = ScriptedHub(http, latest=run_json(4))
+
+    async def scene() -> None:
+        killed = asyncio.create_task(trigger(stop_on_kill=True).on_kill())
+        for _ in range(3):
+            await asyncio.sleep(1)
+            killed.cancel("user-action")
+        await asyncio.sleep(10)
+
+    run_virtually(scene())
+    assert hub.stops == ["stop"]
+
+
+def test_a_run_that_is_still_activating_is_stopped_as_soon_as_control_hub_allows_it(http, monkeypatch, pauses):
+    async def killed(_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(trigger_module, "is_still_deferred", killed)
+    hub = ScriptedHub(http, latest=run_json(4, "ACTIVATING"))
+    refusal = {"status_code": 400, "json": {"ISSUES": [{"code": "JOBRUNNER_1", "message": "is ACTIVATING"}]}}
+    accepted = {"json": lambda *_: hub.stops.append("stop")}
+    http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/stop", [refusal, refusal, accepted])
+    run_virtually(trigger(stop_on_kill=True).on_kill())
+    assert hub.stops == ["stop"]
+    assert pauses == [2.0, 2.0]
