@@ -39,3 +39,53 @@ requirements: $(UV)  ## Compile the pinned requirement files anew
 		requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
 	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
 		--exclude-newer 2026-02-01 requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
+
+.PHONY: lint
+lint: venv  ## Check style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: venv  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: test
+test: test-fast test-airflow-2 test-system  ## Run all tests
+
+.PHONY: test-fast
+test-fast: venv  ## Run the tests that need no running Airflow
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/integration
+
+.PHONY: test-airflow-2
+test-airflow-2: $(VENV_2)/.installed  ## Run the unit tests on the oldest Airflow that is supported
+	$(VENV_2)/bin/python -m pytest -n 2 --dist loadfile -W ignore tests/unit --ignore tests/unit/sandbox
+
+.PHONY: test-system
+test-system: venv  ## Run the DAGs on a real Airflow
+	$(BIN)/python -m pytest tests/system
+
+.PHONY: coverage
+coverage: venv  ## Measure what the unit, contract and integration tests reach
+	$(BIN)/python -m pytest --cov --cov-report=term tests/unit tests/contract tests/integration
+
+.PHONY: sandbox
+sandbox: venv  ## Start the local Control Hub alone
+	$(BIN)/streamsets-sandbox
+
+.PHONY: demo
+demo: venv  ## Watch an Airflow DAG run a StreamSets job, on this machine alone
+	$(BIN)/python -m dev.demo
+
+.PHONY: demo-ui
+demo-ui: venv  ## The same, left running to look around
+	$(BIN)/python -m dev.demo --ui
+
+.PHONY: build
+build: venv  ## Build the distribution into dist/
+	$(UV) build --quiet --python $(BIN)/python --no-build-isolation
+
+.PHONY: clean
+clean:  ## Remove everything that was made
+	rm -rf $(VENV) $(VENV_2) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

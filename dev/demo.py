@@ -7,6 +7,7 @@ Starts the sandbox and a real Airflow, triggers ``example_dags/run_job.py`` and 
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job
 from dev.local_airflow import LocalAirflow, LocalAirflowError, pretty
-from dev.local_sandbox import LocalSandbox, SandboxAddress
+from dev.local_sandbox import SandboxProcess
 
 DAG_ID = "streamsets_run_job"
 TASK_ID = "load_orders"
@@ -36,7 +37,7 @@ console = Console(highlight=False)
 def demo(home: Path) -> int:
     """Run the example DAG to its end and return an exit code: 0 if the task delivered the run's result."""
     began = time.monotonic()
-    with LocalSandbox() as sandbox:
+    with SandboxProcess() as sandbox:
         console.print(f"A local Control Hub is at [link={sandbox.url}]{sandbox.url}[/link]")
         connection = {f"AIRFLOW_CONN_{CONNECTION_ID.upper()}": sandbox.airflow_conn}
         with LocalAirflow(home, EXAMPLES, connection) as airflow:
@@ -51,7 +52,7 @@ def demo(home: Path) -> int:
     return 0 if ok else 1
 
 
-def show_timeline(airflow: LocalAirflow, sandbox: SandboxAddress, run_id: str) -> str:
+def show_timeline(airflow: LocalAirflow, sandbox: SandboxProcess, run_id: str) -> str:
     """Print a line whenever Airflow's or Control Hub's view changes, until the DAG run has ended; return its state."""
     client = ControlHubClient(sandbox.url, sandbox.credential_id, sandbox.token)
     job = client.jobs.find_by_name(JOB_NAME)
@@ -107,7 +108,7 @@ def show_result(airflow: LocalAirflow, run_id: str, state: str) -> bool:
 
 def demo_ui(home: Path, port: int) -> int:
     """Leave the sandbox and Airflow running, with connection and examples in place, until Ctrl-C."""
-    with LocalSandbox() as sandbox, LocalAirflow(home, EXAMPLES, port=port) as airflow:
+    with SandboxProcess() as sandbox, LocalAirflow(home, EXAMPLES, port=port) as airflow:
         console.print(f"Starting Airflow in {home} ...")
         airflow.start()
         airflow.run_command("connections", "add", CONNECTION_ID, "--conn-json", sandbox.airflow_conn)
@@ -127,16 +128,20 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8080, help="port of Airflow's user interface with --ui")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    home = Path(tempfile.mkdtemp(prefix="streamsets-demo-"))
+    code = 1
     try:
-        with tempfile.TemporaryDirectory(prefix="streamsets-demo-", ignore_cleanup_errors=True) as folder:
-            home = Path(folder) / "airflow"
-            return demo_ui(home, arguments.port) if arguments.ui else demo(home)
+        code = demo_ui(home, arguments.port) if arguments.ui else demo(home)
     except (LocalAirflowError, ControlHubError) as error:
-        console.print(f"[red]{error}", markup=True)
-        return 1
+        console.print(str(error), style="red", markup=False)
     except KeyboardInterrupt:
         console.print("\nStopped.")
-        return 0 if arguments.ui else 130
+        code = 0 if arguments.ui else 130
+    if code == 1:
+        console.print(f"Logs and database of the Airflow that was started are kept in {home}")
+    else:
+        shutil.rmtree(home, ignore_errors=True)
+    return code
 
 
 if __name__ == "__main__":

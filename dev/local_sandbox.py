@@ -1,54 +1,224 @@
-"""The sandbox in a process of its own, as a user starts it."""
+"""The sandbox in a process of its own, as a user starts it, for the demo and for tests over real HTTP."""
 
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
-from typing import Any
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import requests
+
+START_TIMEOUT = 30.0
 
 
-@dataclass(frozen=True)
-class SandboxAddress:
-    """What the sandbox prints when it answers: where it is, and a credential that works."""
+class SandboxProcess:
+    """A running sandbox; ``start`` it, or use it as a context manager.
 
-    url: str
-    login_url: str
-    credential_id: str
-    token: str
-    airflow_conn: str
-
-
-class LocalSandbox:
+    :param arguments: further arguments of the command, such as ``"--time-scale", "10"``.
+    :param port: 0 takes a free one.
+    :param variants: passed as ``--variant NAME=VALUE``.
+    :param credential_id: with ``token``, those of an earlier process, so that clients of it stay valid.
+    :param env: added to the environment.
+    :param verify: for TLS, what this object's own calls trust; paths of certificate and key go into ``arguments``.
     """
-    A running ``streamsets-sandbox``; leave the context to stop it.
 
-    :param options: further options of the command, such as ``--time-scale 10``
-    """
+    def __init__(
+        self,
+        *arguments: str,
+        port: int = 0,
+        time_scale: float | None = None,
+        seed: Path | None = None,
+        variants: dict[str, Any] | None = None,
+        credential_id: str | None = None,
+        token: str | None = None,
+        env: dict[str, str] | None = None,
+        verify: bool | str = True,
+    ) -> None:
+        self._arguments = ["--json", "--port", str(port), *arguments]
+        if time_scale is not None:
+            self._arguments += ["--time-scale", str(time_scale)]
+        if seed is not None:
+            self._arguments += ["--seed", str(seed)]
+        for name, value in (variants or {}).items():
+            self._arguments += ["--variant", f"{name}={value}"]
+        self._env = {**os.environ, **(env or {})}
+        if credential_id and token:
+            self._env["STREAMSETS_SANDBOX_CREDENTIAL_ID"] = credential_id
+            self._env["STREAMSETS_SANDBOX_TOKEN"] = token
+        self._process: subprocess.Popen[str] | None = None
+        self._errors: IO[str] | None = None
+        self._verify = verify
+        self.url = self.login_url = self.credential_id = self.token = self.airflow_conn = ""
 
-    def __init__(self, *options: str) -> None:
+    def start(self) -> SandboxProcess:
+        """Start it and wait until it answers."""
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "airflow_provider_streamsets.sandbox", "--json", "--port", "0", *options],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "airflow_provider_streamsets.sandbox", *self._arguments],
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
-            start_new_session=True,
+            env=self._env,
         )
+        reach = json.loads(self._first_line())
+        self.url, self.login_url = reach["url"], reach["login_url"]
+        self.credential_id, self.token = reach["credential_id"], reach["token"]
+        self.airflow_conn = reach["airflow_conn"]
+        return self
+
+    def _first_line(self) -> str:
+        assert self._process is not None
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        ready, _, _ = select.select([self._process.stdout], [], [], START_TIMEOUT)
+        line = self._process.stdout.readline() if ready else ""
         if not line:
-            raise RuntimeError(f"The sandbox has ended with exit code {self._process.wait()}.")
-        answer: dict[str, Any] = json.loads(line)
-        self.address = SandboxAddress(**answer)
+            self.kill()
+            raise RuntimeError(f"the sandbox did not start:\n{self.errors}")
+        return line
 
-    def __enter__(self) -> SandboxAddress:
-        return self.address
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error."""
+        if self._errors is None:
+            return ""
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end, and return its exit code."""
+        return self._end(number)
+
+    def kill(self) -> int:
+        """End it at once."""
+        return self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Make it hang: connections are accepted, nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _end(self, number: int) -> int:
+        process = self._process
+        assert process is not None
+        if process.poll() is None:
+            process.send_signal(number)
         try:
-            self._process.wait(timeout=5)
+            code = process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            code = process.wait(timeout=10)
+        if process.stdout:
+            process.stdout.close()
+        return code
+
+    def __enter__(self) -> SandboxProcess:
+        return self.start() if self._process is None else self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if self._errors:
+            self._errors.close()
+
+    # -- over HTTP, without the client under test
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {
+            "X-SS-App-Component-Id": self.credential_id,
+            "X-SS-App-Auth-Token": self.token,
+            "X-Requested-By": "tests",
+        }
+
+    def call(self, method: str, path: str, body: Any = None, **query: Any) -> requests.Response:
+        """Call any path with the right credential."""
+        return requests.request(
+            method,
+            self.url + path,
+            headers=self.headers,
+            json=body,
+            params=query,
+            timeout=10,
+            verify=self._verify,
+        )
+
+    def _admin(self, method: str, path: str, body: Any = None) -> Any:
+        response = self.call(method, f"/sandbox/v1/{path}", body)
+        assert response.ok, response.text
+        return response.json()
+
+    def state(self) -> dict[str, Any]:
+        """Return clock, variants, jobs and starts."""
+        return self._admin("GET", "state")
+
+    def now(self) -> int:
+        return int(self.state()["now"])
+
+    def job_id(self, name: str) -> str:
+        """Return the id of the only job of that name."""
+        (job_id,) = (job["id"] for job in self.state()["jobs"] if job["name"] == name)
+        return str(job_id)
+
+    def job_state(self, name: str) -> dict[str, Any]:
+        (job,) = (job for job in self.state()["jobs"] if job["name"] == name)
+        return job
+
+    def starts(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the log of starts, of one job or of all."""
+        return [start for start in self.state()["starts"] if name in (None, start["job_name"])]
+
+    def freeze(self) -> None:
+        self._admin("POST", "clock", {"freeze": True})
+
+    def unfreeze(self) -> None:
+        self._admin("POST", "clock", {"freeze": False})
+
+    def set_clock(self, to_ms: int) -> None:
+        self._admin("POST", "clock", {"set": to_ms})
+
+    def advance(self, seconds: float) -> None:
+        self._admin("POST", "clock", {"advance": seconds})
+
+    def set_variants(self, **variants: Any) -> None:
+        self._admin("POST", "variants", variants)
+
+    def requests(self) -> dict[str, Any]:
+        """Return the calls so far: ``total``, ``counts`` by method and path, ``requests``."""
+        return self._admin("GET", "requests")
+
+    def forget_requests(self) -> None:
+        self._admin("DELETE", "requests")
+
+    def start_job(self, name: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Start a job and return its status."""
+        response = self.call("POST", f"/jobrunner/rest/v1/job/{self.job_id(name)}/start", parameters)
+        assert response.ok, response.text
+        return response.json()
+
+    def wait_for_status(self, name: str, *statuses: str, timeout: float = 15.0) -> dict[str, Any]:
+        """Poll until a job has one of some statuses."""
+        deadline = time.monotonic() + timeout
+        while (job := self.job_state(name))["status"] not in statuses:
+            assert time.monotonic() < deadline, f"{name} is still {job['status']}, not {statuses}"
+            time.sleep(0.05)
+        return job

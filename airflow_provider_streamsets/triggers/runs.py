@@ -194,7 +194,7 @@ class ControlHubJobRunTrigger(BaseTrigger):
             self.log.warning("The task was killed: stopping run %s of job %s.", self.run_count, self.job_id)
             if not await asyncio.to_thread(self._stop_run, await self._settings()):
                 self.log.info("Run %s of job %s was over already.", self.run_count, self.job_id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - nobody awaits this; the log is where it can be told
             self.log.error(
                 "Run %s of job %s could not be stopped and may go on: %s", self.run_count, self.job_id, error
             )

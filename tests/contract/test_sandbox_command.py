@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from airflow_provider_streamsets import __version__
-from tests.fixtures_sandbox import SandboxProcess
+from dev.local_sandbox import SandboxProcess
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

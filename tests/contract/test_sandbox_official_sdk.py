@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from airflow_provider_streamsets.sandbox.credentials import issue
-from tests.fixtures_sandbox import SandboxProcess
+from dev.local_sandbox import SandboxProcess
 
 sdk = pytest.importorskip("streamsets.sdk", reason="the official StreamSets SDK is not installed")
 

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_streamsets.control_hub import ControlHubClient
+from dev.local_sandbox import SandboxProcess
+
+
+@pytest.fixture(scope="session")
+def sandbox_process() -> Iterator[SandboxProcess]:
+    with SandboxProcess() as process:
+        process.freeze()
+        yield process
+
+
+@pytest.fixture
+def sandbox(sandbox_process: SandboxProcess) -> Iterator[SandboxProcess]:
+    """A sandbox whose time passes only when somebody sleeps, and whose variants are back to their defaults after."""
+    before = sandbox_process.state()["variants"]
+    yield sandbox_process
+    sandbox_process.set_variants(**before)
+    # Whatever a test left running ends before the next one.
+    for job in sandbox_process.state()["jobs"]:
+        if job["running"] and job["name"] != "Web logs to lake":
+            sandbox_process.advance(60)
+            sandbox_process.call("POST", f"/jobrunner/rest/v1/job/{job['id']}/stop")
+    sandbox_process.advance(600)
+
+
+@pytest.fixture
+def client(sandbox: SandboxProcess) -> Iterator[ControlHubClient]:
+    """A client of the sandbox for which sleeping moves the sandbox's clock."""
+    with client_of(sandbox) as client:
+        yield client
+
+
+def client_of(sandbox: SandboxProcess, **options: Any) -> ControlHubClient:
+    return ControlHubClient(
+        **{
+            "base_url": sandbox.url,
+            "credential_id": sandbox.credential_id,
+            "token": sandbox.token,
+            "sleep": sandbox.advance,
+            **options,
+        }
+    )

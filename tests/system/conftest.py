@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dev.local_airflow import LocalAirflow
+from dev.local_sandbox import SandboxProcess
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[SandboxProcess]:
+    with SandboxProcess(time_scale=5) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def airflow(sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    """One real Airflow for all system tests, with the examples and the DAGs of this folder."""
+    home = tmp_path_factory.mktemp("airflow")
+    dags = home / "dags"
+    shutil.copytree(ROOT / "example_dags", dags)
+    for file in (Path(__file__).parent / "dags").glob("*.py"):
+        shutil.copy(file, dags)
+    connection = {"AIRFLOW_CONN_STREAMSETS_DEFAULT": sandbox.airflow_conn}
+    with LocalAirflow(home, dags, connection) as running:
+        running.start()
+        yield running

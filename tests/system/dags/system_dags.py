@@ -1,0 +1,43 @@
+"""DAGs for the system tests, beside those in example_dags."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
+
+ARGUMENTS = {"schedule": None, "catchup": False, "default_args": {"poll_interval": 1, "poke_interval": 1}}
+
+with DAG("system_stream", **ARGUMENTS):
+    ControlHubRunJobOperator(task_id="run", job_name="Clickstream to lake", deferrable=True)
+
+with DAG("system_stream_sync", **ARGUMENTS):
+    ControlHubRunJobOperator(task_id="run", job_name="Clickstream to lake", deferrable=False)
+
+with DAG("system_failing", **ARGUMENTS):
+    for deferrable in (True, False):
+        ControlHubRunJobOperator(
+            task_id="deferred" if deferrable else "sync",
+            job_name="Customers nightly" if deferrable else "Invoices import",
+            deferrable=deferrable,
+        )
+
+with DAG("system_timeout", **ARGUMENTS):
+    ControlHubRunJobOperator(task_id="run", job_name="Clickstream to lake", deferrable=True, timeout=5)
+
+with DAG("system_sensors", **ARGUMENTS):
+    start = ControlHubRunJobOperator(task_id="start", job_name="Quick check", wait_for_completion=False)
+    for mode in ("poke", "reschedule", "deferrable"):
+        start >> ControlHubJobRunSensor(
+            task_id=mode,
+            job_name="Quick check",
+            mode="poke" if mode == "deferrable" else mode,
+            deferrable=mode == "deferrable",
+            timeout=60,
+        )
+
+with DAG("system_mapped", **ARGUMENTS):
+    ControlHubRunJobOperator.partial(task_id="run", deferrable=True).expand_kwargs(
+        [{"job_name": "Quick check"}, {"job_name": "Inventory snapshot"}]
+    )
