@@ -127,7 +127,8 @@ def main() -> int:
     parser.add_argument("--ui", action="store_true", help="leave everything running, for looking around")
     parser.add_argument("--port", type=int, default=8080, help="port of Airflow's user interface with --ui")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="streamsets-demo-"))
     code = 1
     try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit, urlunsplit
+import re
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
+
+_HOST_NAME = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})*\.?")
 
 
 def base_address(url: str, name: str) -> str:
@@ -16,23 +19,31 @@ def base_address(url: str, name: str) -> str:
     :param name: what it is the address of, for the message
     :raises ControlHubConfigurationError: if it is none
     """
-    text = url.strip().rstrip("/")
-    parts = urlsplit(text if "://" in text else f"https://{text}")
-    try:
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if parts.scheme not in {"http", "https"} or not host or any(c.isspace() for c in text):
+    text = url.strip()
+    parts = _split(text if "://" in text else f"https://{text}")
+    if parts is None or any(c.isspace() for c in text):
         raise ControlHubConfigurationError(
             f"'{_without_credentials(text)}' is no address for the {name}. "
             "It should look like https://na01.hub.streamsets.com."
         )
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if "@" in parts.netloc or parts.query or parts.fragment:
         raise ControlHubConfigurationError(
             f"The address of the {name} must hold a host and perhaps a path only, without credentials, query or "
             "fragment. The credential belongs into the fields for credential id and token."
         )
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of an http(s) address, None if it is none or if parsers could differ about its host."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in {"http", "https"} or not (_HOST_NAME.fullmatch(host) or _is_ip_address(host)):
+        return None
+    return parts
 
 
 def _without_credentials(text: str) -> str:
@@ -50,13 +61,10 @@ def moved_address(current: str, location: str) -> str | None:
     :param current: address used so far
     :param location: the ``Location`` header
     """
-    old, new = urlsplit(current), urlsplit(location)
-    try:
-        new_host, _ = new.hostname, new.port
-    except ValueError:
+    old, new = urlsplit(current), _split(location)
+    if new is None or "@" in new.netloc or not new.netloc.isascii():
         return None
-    if new.scheme not in {"http", "https"} or not new_host or "@" in new.netloc:
-        return None
+    new_host = new.hostname or ""
     same_host = new_host == old.hostname
     if new.scheme == "http" and not (same_host and old.scheme == "http"):
         return None

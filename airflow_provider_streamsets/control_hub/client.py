@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from airflow_provider_streamsets.control_hub.addresses import base_address
 from airflow_provider_streamsets.control_hub.errors import (
@@ -80,8 +80,7 @@ class ControlHubClient:
         self._login_url = base_address(login_url or DEFAULT_LOGIN_URL, "login service")
         if self._base_url is None:
             organization_of(self._token)
-        if isinstance(verify, str) and not Path(verify).exists():
-            raise ControlHubConfigurationError(f"'verify' names the CA file '{verify}', which does not exist.")
+        _check_verify(verify)
         self._settings: dict[str, Any] = {
             "project_id": project_id,
             "verify": verify,
@@ -208,7 +207,8 @@ class ControlHubClient:
 
     def _has_moved(self, new_base: str) -> None:
         with self._finding_hub:
-            self._base_url = new_base
+            # Only the host moves; a path that the address had stays.
+            self._base_url = new_base + urlsplit(self._base_url or "").path
 
     def job_url(self, job_id: str) -> str:
         """Return the address of a job's page in the web UI."""
@@ -252,10 +252,18 @@ class ControlHubClient:
         )
 
 
+def _check_verify(verify: bool | str) -> None:
+    if isinstance(verify, bool):
+        return
+    # `requests` would take an empty path as "do not verify".
+    if not verify or not Path(verify).exists():
+        raise ControlHubConfigurationError(f"'verify' names the CA file '{verify}', which does not exist.")
+
+
 def _checked_timeout(timeout: float | tuple[float, float]) -> tuple[float, float]:
     values = timeout if isinstance(timeout, tuple) else (timeout, timeout)
     if len(values) != 2 or not all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < float("inf") for v in values
+        isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v <= threading.TIMEOUT_MAX for v in values
     ):
         raise ControlHubConfigurationError(
             "'timeout' must be a number of seconds above 0, or two: to connect, and to wait for data."
@@ -266,7 +274,7 @@ def _checked_timeout(timeout: float | tuple[float, float]) -> tuple[float, float
 def _checked_job_link(pattern: str) -> str:
     try:
         link = pattern.format(hub="https://hub.example.com", job_id="id")
-    except (KeyError, IndexError, ValueError, AttributeError):
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
         link = ""
     if not link.startswith(("http://", "https://")):
         raise ControlHubConfigurationError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from airflow_provider_streamsets.control_hub.wire import Reader, as_list
+from airflow_provider_streamsets.control_hub.wire import Reader
 
 PAGE_LENGTH = 250
 
@@ -15,13 +15,14 @@ def pages(read_page: Callable[[int, int], Any], what: str) -> Iterator[dict[str,
     Yield the entries of all pages, asking for a page when it is needed.
 
     Ends at an empty page, at the total that the server states, and at a page that brings nothing new, which is what
-    a server that ignores `offset` sends.
+    a server that ignores `offset` sends. No entry is given twice, not even one that a change to the list has moved to
+    a later page.
 
     :param read_page: called with offset and length; returns a wrapper or a bare array
     :param what: name of the entries, for messages
     """
     offset = 0
-    first_of_page: object = None
+    seen: set[str] = set()
     while True:
         answer = read_page(offset, PAGE_LENGTH)
         if answer is None:
@@ -32,13 +33,19 @@ def pages(read_page: Callable[[int, int], Any], what: str) -> Iterator[dict[str,
         else:
             wrapper = Reader(answer, f"page of {what}")
             entries, total = wrapper.array("data"), wrapper.integer("totalCount")
-        if not entries or entries[0] == first_of_page:
+        new = {identity: entry for entry in entries if (identity := _identity(entry)) not in seen}
+        if not new:
             return
-        first_of_page = entries[0]
-        yield from as_list(entries, what)
+        seen.update(new)
+        yield from new.values()
         offset += len(entries)
         if 0 < total <= offset:
             return
+
+
+def _identity(entry: object) -> str:
+    identifier = entry.get("id") if isinstance(entry, dict) else None
+    return identifier if isinstance(identifier, str) else repr(entry)
 
 
 def batches(items: list[str], size: int) -> Iterator[list[str]]:

@@ -137,9 +137,10 @@ class RunReport:
                 metrics=RunMetrics(**_with_times(metrics, "last_updated")) if metrics is not None else None,
                 metrics_final=bool(value["metrics_final"]),
             )
+            is_consistent = report.run.has_ended and (report.outcome is not Outcome.FAILED) == report.run.is_success
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"This is no report of an ended run ({type(error).__name__}: {error}).") from error
-        if not report.run.has_ended or (report.outcome is not Outcome.FAILED) != report.run.is_success:
+        if not is_consistent:
             raise ValueError(
                 f"This report contradicts itself: outcome {report.outcome.value} of a run that is "
                 f"{report.run.status}/{report.run.color}."

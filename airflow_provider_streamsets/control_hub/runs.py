@@ -60,6 +60,7 @@ class Runs:
         check_startable(job)
         parameters = {**job.runtime_parameters, **(runtime_parameters or {})}
         before = job.last_run_count
+        unclear = False
         for _ in range(_MOST_STARTS):
             try:
                 answer = self._client.call(
@@ -72,7 +73,9 @@ class Runs:
                 )
                 run = JobRun.from_wire(answer) if answer else None
             except ControlHubError as error:
-                if not _may_have_been_executed(error):
+                unclear = unclear or _may_have_been_executed(error)
+                # After a call with an unclear end, a refusal can mean that that call did start the job after all.
+                if not (_may_have_been_executed(error) or (unclear and isinstance(error, ControlHubRejectedError))):
                     raise
                 log.warning("%s Looking whether the job was started all the same.", error)
                 started = self._run_after_unclear_start(job, before, error)
@@ -102,12 +105,11 @@ class Runs:
             try:
                 current = self.current(job.job_id)
             except ControlHubError as look_error:
-                if error is None:
-                    raise
+                tried = error or f"Control Hub accepted the start of job {job.label} without naming the run."
                 raise ControlHubUnavailableError(
-                    f"{error} Whether the job was started could not be found out: {look_error}",
-                    http_status=error.http_status,
-                    issues=error.issues,
+                    f"{tried} Whether the job was started could not be found out: {look_error}",
+                    http_status=(error or look_error).http_status,
+                    issues=(error or look_error).issues,
                     maybe_executed=True,
                 ) from look_error
             if current is not None and current.run_count > before:

@@ -41,15 +41,23 @@ def organization_of(token: str) -> str:
 
     :raises ControlHubAuthenticationError: if the token is malformed; the message does not contain it
     """
-    parts = token.split(".")
-    if len(parts) < 2:
+    # Raised outside of the `except` below: the errors of the decoders hold what they were given.
+    decoded = _payload_of(token)
+    if decoded is None:
         raise ControlHubAuthenticationError(f"The token is malformed. {_SHAPE}")
-    payload = parts[1].replace("-", "+").replace("_", "/")
-    try:
-        decoded = json.loads(base64.b64decode(payload + "=" * (-len(payload) % 4), validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise ControlHubAuthenticationError(f"The token is malformed. {_SHAPE}") from error.with_traceback(None)
     organization = decoded.get("o") if isinstance(decoded, dict) else None
     if not isinstance(organization, str) or not organization:
         raise ControlHubAuthenticationError(f"The token is malformed: it names no organization. {_SHAPE}")
     return organization
+
+
+def _payload_of(token: str) -> object:
+    parts = token.split(".")
+    if len(parts) < 2:
+        return None
+    payload = parts[1].replace("-", "+").replace("_", "/")
+    try:
+        decoded: object = json.loads(base64.b64decode(payload + "=" * (-len(payload) % 4), validate=True))
+    except (binascii.Error, ValueError, RecursionError):
+        return None
+    return decoded

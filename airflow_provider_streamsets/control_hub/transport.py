@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import email.utils
 import enum
+import json
 import logging
+import os
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -15,12 +17,13 @@ from urllib.parse import urlsplit
 import requests
 import tenacity
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.control_hub.addresses import moved_address
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
+    ControlHubConfigurationError,
     ControlHubError,
     ControlHubNotFoundError,
     ControlHubPermissionError,
@@ -42,6 +45,13 @@ _MOST_MOVES = 3
 # A gateway in front of Control Hub answers these; Control Hub has not decided anything.
 _GATEWAY_STATUSES = frozenset({502, 503, 504})
 _PROJECT_REFUSED = "RESTAPI_08"
+# What `requests` raises for an address, a proxy or a header that cannot be one.
+_WRONG_SETTINGS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidHeader,
+)
 
 
 class Repeat(enum.Enum):
@@ -129,7 +139,8 @@ class Transport:
             sleep=self._sleep,
             reraise=True,
         )
-        return retrying(self._send_once, method, url, what, with_credential, params, body, moved)
+        data = None if body is None else _as_json(body, what)
+        return retrying(self._send_once, method, url, what, with_credential, params, data, moved)
 
     def _send_once(
         self,
@@ -138,11 +149,11 @@ class Transport:
         what: str,
         with_credential: bool,
         params: Mapping[str, Any] | None,
-        body: Any,
+        data: str | None,
         moved: Callable[[str], None] | None,
     ) -> Any:
         for _ in range(_MOST_MOVES + 1):
-            answer = self._exchange(method, url, what, with_credential, params, body)
+            answer = self._exchange(method, url, what, with_credential, params, data)
             if answer.status_code != 308:
                 return self._value_of(answer, what)
             location = answer.headers.get("Location", "")
@@ -150,8 +161,8 @@ class Transport:
             if new_base is None or moved is None:
                 raise ControlHubUnexpectedAnswerError(
                     f"Cannot {what}: {_host(url)} says that the organization has moved to "
-                    f"'{_host(location) or location}', which is not sent the credential unasked. If you trust that "
-                    "address, set it as the Control Hub URL of the connection.",
+                    f"'{self._without_token(_host(location))}', which is not sent the credential unasked. If you trust "
+                    "that address, set it as the Control Hub URL of the connection.",
                     http_status=308,
                 )
             moved(new_base)
@@ -169,7 +180,7 @@ class Transport:
         what: str,
         with_credential: bool,
         params: Mapping[str, Any] | None,
-        body: Any,
+        data: str | None,
     ) -> requests.Response:
         headers = dict(self._credential_headers) if with_credential else {}
         try:
@@ -177,7 +188,7 @@ class Transport:
                 method,
                 url,
                 params=params,
-                json=body,
+                data=data,
                 headers=headers,
                 timeout=self._timeout,
                 # Given for each request: as an attribute of the session, the environment would override it.
@@ -185,14 +196,25 @@ class Transport:
                 proxies=self._proxies,
                 allow_redirects=False,
             )
-        except requests.exceptions.RequestException as error:
+        except _WRONG_SETTINGS:
+            # Their texts can hold the password of a proxy.
+            raise ControlHubConfigurationError(
+                f"Cannot {what}: the address {_host(url)} or that of the proxy for it cannot be right; nothing was "
+                "sent."
+            ) from None
+        except (OSError, HTTPError) as error:
+            if isinstance(self._verify, str) and not _is_ca_store(self._verify):
+                raise ControlHubConfigurationError(
+                    f"Cannot {what}: '{self._verify}', named by 'verify', is no CA file: it must hold certificates in "
+                    "PEM form and be readable. Nothing was sent."
+                ) from None
             if _is_untrusted_certificate(error):
                 raise ControlHubUntrustedCertificateError(
                     f"Cannot {what}: the TLS certificate of {_host(url)} is not trusted ({_reason(error)}). If it is "
                     "signed by an authority of your own, give the path of its CA file in 'verify' of the connection."
                 ) from None
             raise ControlHubUnavailableError(
-                f"Cannot {what}: no answer from {_host(url)} ({_reason(error)}).",
+                f"Cannot {what}: no answer from {_host(url)} ({self._without_token(_reason(error))[:300]}).",
                 maybe_executed=not _was_never_sent(error),
             ) from None
 
@@ -205,7 +227,7 @@ class Transport:
             except (ValueError, RecursionError):
                 raise ControlHubUnexpectedAnswerError(
                     f"Cannot {what}: the answer of {_host(answer.url)} is not JSON but "
-                    f"{answer.headers.get('Content-Type', 'of no stated type')}. "
+                    f"{self._without_token(answer.headers.get('Content-Type', 'of no stated type'))[:100]}. "
                     "Is the address that of Control Hub, and no proxy's or login page's?",
                     http_status=answer.status_code,
                 ) from None
@@ -215,10 +237,10 @@ class Transport:
         status = answer.status_code
         issues = self._issues_of(answer)
         codes = {issue.code for issue in issues if issue.code}
-        said = "; ".join(str(issue) for issue in issues) or answer.reason or "no message"
+        said = "; ".join(map(str, issues)) or self._without_token(answer.reason or "no message")[:300]
         start = f"Cannot {what}: Control Hub answered {status}: {said}"
         details: dict[str, Any] = {"http_status": status, "issues": issues}
-        if status == 401:
+        if status == 401 and _PROJECT_REFUSED not in codes:
             return ControlHubAuthenticationError(
                 f"{start}. The credential was refused: is it active, are credential id and token those of one "
                 f"credential, and is it used from an allowed network?{_token_hint(self._token)}",
@@ -233,9 +255,10 @@ class Transport:
         if status in {404, 410}:
             return ControlHubNotFoundError(f"{start}.", **details)
         if 300 <= status < 400:
+            target = self._without_token(_host(answer.headers.get("Location", "")))
             return ControlHubUnexpectedAnswerError(
-                f"Cannot {what}: {_host(answer.url)} redirects to '{_host(answer.headers.get('Location', ''))}', "
-                "which Control Hub's API does not do. Is the address that of Control Hub?",
+                f"Cannot {what}: {_host(answer.url)} redirects to '{target}', which Control Hub's API does not do. "
+                "Is the address that of Control Hub?",
                 **details,
             )
         if status == 429:
@@ -261,7 +284,7 @@ class Transport:
                 code, message = entry.get("code"), entry.get("message")
                 issues.append(
                     Issue(
-                        code if isinstance(code, str) else None,
+                        self._without_token(code)[:100] if isinstance(code, str) else None,
                         self._without_token(str(message if message is not None else "no message"))[:1000],
                     )
                 )
@@ -271,8 +294,16 @@ class Transport:
         return text.replace(self._token, "***")
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects alone; `requests` parses their targets even if it is not to follow them."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return None: there is nothing to follow."""
+        return None
+
+
 def _new_session() -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     session.headers.update(
         {
             "User-Agent": USER_AGENT,
@@ -290,7 +321,26 @@ def _new_session() -> requests.Session:
     return session
 
 
-def _is_untrusted_certificate(error: requests.exceptions.RequestException) -> bool:
+def _as_json(body: Any, what: str) -> str:
+    try:
+        return json.dumps(body, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ControlHubConfigurationError(
+            f"Cannot {what}: what is to be sent cannot be written as JSON ({error}); nothing was sent."
+        ) from None
+
+
+def _is_ca_store(path: str) -> bool:
+    if os.path.isdir(path):
+        return True
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError:
+        return False
+    return True
+
+
+def _is_untrusted_certificate(error: Exception) -> bool:
     cause: object = error
     while isinstance(cause, BaseException):
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -299,7 +349,7 @@ def _is_untrusted_certificate(error: requests.exceptions.RequestException) -> bo
     return False
 
 
-def _was_never_sent(error: requests.exceptions.RequestException) -> bool:
+def _was_never_sent(error: Exception) -> bool:
     """Return whether the connection failed before the request could go out."""
     if isinstance(error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)):
         return True
@@ -308,7 +358,7 @@ def _was_never_sent(error: requests.exceptions.RequestException) -> bool:
     return isinstance(cause, (NewConnectionError, ConnectTimeoutError))
 
 
-def _reason(error: requests.exceptions.RequestException) -> str:
+def _reason(error: Exception) -> str:
     """Return a short text for a failed exchange; `requests` nests three exceptions and their reprs."""
     if isinstance(error, requests.exceptions.ReadTimeout):
         return "timed out while waiting for the answer"
@@ -318,11 +368,14 @@ def _reason(error: requests.exceptions.RequestException) -> str:
     cause = getattr(cause, "reason", None) or cause
     text = str(cause)
     # "HTTPConnection(host='h', port=1): Failed to establish a new connection: [Errno 111] Connection refused"
-    return (text.rpartition("): ")[2] or type(error).__name__)[:300]
+    return text.rpartition("): ")[2] or type(error).__name__
 
 
 def _host(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else ""
 
 

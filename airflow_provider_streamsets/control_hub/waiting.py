@@ -25,6 +25,8 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRejectedError,
     ControlHubRunLostError,
     ControlHubRunTimeoutError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES, EnginePipeline, JobRun, RunEvent
 from airflow_provider_streamsets.control_hub.reports import RunReport
@@ -148,7 +150,7 @@ class RunFollower:
         if line == self._last_line:
             return
         self._last_line = line
-        self._log.info("%s: %s", _sentence(self.what), line)
+        self._log.info("Run %d: %s", self._run_count, line)
         if status.color == "RED" and not status.has_ended:
             self._log.warning(
                 "Control Hub reports a problem, which may pass: %s",
@@ -168,6 +170,11 @@ class RunFollower:
         :param seconds: the time it was given
         """
         allowed = f" within {seconds:g} s" if seconds is not None else " in time"
+        if self._ended is not None:
+            return ControlHubRunTimeoutError(
+                f"{_sentence(self.what)} has ended {self._ended.status}/{self._ended.color}, but whether a person "
+                f"stopped it could not be found out{allowed}: its events could not be read."
+            )
         seen = f" It was last seen {self._latest.status}/{self._latest.color}." if self._latest else ""
         return ControlHubRunTimeoutError(f"{_sentence(self.what)} has not ended{allowed}.{seen}")
 
@@ -187,7 +194,7 @@ class RunFollower:
                 return None
             self._metrics_deadline = self._now() + self._metrics_wait
         if self._events is None:
-            self._events = self._read_events(self._ended)
+            self._events = self._read_events(self._ended, in_a_hurry=in_a_hurry)
         run = self._ended
         if not run.engine_pipelines:
             run = replace(run, engine_pipelines=self._engine_pipelines)
@@ -220,7 +227,11 @@ class RunFollower:
             latest.run_count,
             self._run_count,
         )
-        run = self._client.runs.get(self.job_id, self._run_count)
+        try:
+            run = self._client.runs.get(self.job_id, self._run_count)
+        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+            self._log.warning("The history of job %s is missing: %s", self.job_id, error)
+            run = None
         if run is not None:
             self._looks_without = 0
             return run if run.has_ended else None
@@ -249,12 +260,20 @@ class RunFollower:
         self._looks_without = 0
         self._log.info("Job %s exists, but shows no run yet.", job.label)
 
-    def _read_events(self, run: JobRun) -> list[RunEvent]:
+    def _read_events(self, run: JobRun, *, in_a_hurry: bool) -> list[RunEvent]:
         try:
             return self._client.runs.events(run.run_id)
         except (ControlHubNotFoundError, ControlHubRejectedError) as error:
             # How long Control Hub keeps events is not known (contract, 18.22).
             self._log.warning("The events of %s are missing: %s", self.what, error)
+            return []
+        except (ControlHubUnavailableError, ControlHubUnexpectedAnswerError) as error:
+            # Of a run that ended well, the events tell whether a person stopped it, so an outage is waited out. A
+            # failure is one without them, and an answer that stays unreadable would be waited for without end.
+            may_pass = run.is_success and isinstance(error, ControlHubUnavailableError)
+            if may_pass or not (in_a_hurry or self._now() >= self._metrics_deadline):
+                raise
+            self._log.warning("The events of %s could not be read: %s", self.what, error)
             return []
 
     def _with_metrics(self, report: RunReport, events: list[RunEvent]) -> RunReport:

@@ -121,6 +121,13 @@ class Reader:
             raise _wrong(self._name(key), "a time in epoch milliseconds", millis)
         return pendulum.from_timestamp(millis / 1000)
 
+    def seconds(self, key: str, default: float) -> float:
+        """Return a duration from milliseconds, `default` seconds when null or missing."""
+        try:
+            return self.integer(key, round(default * 1000)) / 1000
+        except OverflowError as error:
+            raise _wrong(self._name(key), "a duration in milliseconds", self.get(key)) from error
+
     def strings(self, key: str) -> tuple[str, ...]:
         """Return an array of texts, empty when null or missing."""
         values = as_list(self._fields.get(key), self._name(key))
@@ -141,6 +148,6 @@ class Reader:
         if isinstance(text, str):
             try:
                 text = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _wrong(self._name(key), "a string holding JSON", text) from error
         return dict(as_object(text, self._name(key))) if text is not None else {}

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import requests_mock
+
+from airflow_provider_streamsets.control_hub import ControlHubClient
+from tests.unit.control_hub.wire_examples import CREDENTIAL_ID, HUB, TOKEN, VirtualClock
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def http() -> Iterator[requests_mock.Mocker]:
+    """Answers all HTTP; a request that no test expects is an error."""
+    with requests_mock.Mocker() as mocker:
+        yield mocker
+
+
+@pytest.fixture
+def make_client(clock: VirtualClock) -> Iterator[Callable[..., ControlHubClient]]:
+    """Makes clients that wait on the virtual clock."""
+    clients = []
+
+    def make(base_url: str | None = HUB, **settings: Any) -> ControlHubClient:
+        credential = {"credential_id": CREDENTIAL_ID, "token": TOKEN, "sleep": clock.sleep}
+        clients.append(ControlHubClient(base_url, **{**credential, **settings}))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def client(make_client: Callable[..., ControlHubClient]) -> ControlHubClient:
+    return make_client()
+
+
+@pytest.fixture
+def hasty_client(make_client: Callable[..., ControlHubClient]) -> ControlHubClient:
+    """Sends each request once."""
+    return make_client(max_attempts=1)

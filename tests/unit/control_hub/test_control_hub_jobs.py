@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAmbiguousNameError,
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubUnexpectedAnswerError,
+)
+from tests.unit.control_hub.wire_examples import (
+    JOB,
+    JOB_ID,
+    JOB_NAME,
+    JOBS,
+    ORGANIZATION,
+    job_json,
+    page_json,
+    payload,
+    query,
+    run_json,
+)
+
+
+def _jobs(first: int, last: int, **fields):
+    return [job_json(f"job-{n}:o", f"Job {n}", **fields) for n in range(first, last)]
+
+
+def _served(jobs, *, longest=250, wrapped=True, total=True):
+    """A server that pages as it should."""
+
+    def answer(request, _):
+        asked = query(request)
+        offset, length = int(asked["offset"]), int(asked["len"])
+        page = jobs[offset : offset + min(length, longest)]
+        return page_json(*page, total=len(jobs) if total else 0) if wrapped else page
+
+    return answer
+
+
+def test_a_job_is_read_by_id(http, client):
+    http.get(JOB, json=job_json(currentJobStatus=run_json(3)))
+    job = client.jobs.get(JOB_ID)
+    assert (job.job_id, job.name, job.last_run_count) == (JOB_ID, JOB_NAME, 3)
+    assert job.runtime_parameters == {"DIRECTORY": "/data/in", "SIZE": "1000"}
+    assert job.tags == ("nightly/orders",)
+    assert job.engine_labels == ("prod",)
+    assert job.pipeline_version == "2"
+    assert job.label == f"'{JOB_NAME}' ({JOB_ID})"
+
+
+@pytest.mark.parametrize("answer", [{"content": b""}, {"json": None}, {"json": {}}, {"status_code": 404}])
+def test_an_unknown_job_is_not_found_whichever_way_control_hub_says_so(http, client, answer):
+    http.get(JOB, **answer)
+    with pytest.raises(ControlHubNotFoundError, match=f"Cannot read job {JOB_ID}"):
+        client.jobs.get(JOB_ID)
+
+
+def test_a_job_without_an_id_is_an_unexpected_answer(http, client):
+    http.get(JOB, json={"name": JOB_NAME})
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="'id' of the job"):
+        client.jobs.get(JOB_ID)
+
+
+# Many by id
+
+
+def test_many_jobs_are_read_in_batches_and_given_in_the_order_asked_for(http, make_client):
+    http.post(JOBS, json=lambda request, _: [job_json(job_id) for job_id in reversed(request.json())])
+    wanted = [f"job-{n}:o" for n in range(7)]
+    found = make_client(bulk_size=3).jobs.get_many(wanted)
+    assert list(found) == wanted
+    assert all(job.job_id == job_id for job_id, job in found.items())
+    assert [len(r.json()) for r in http.request_history] == [3, 3, 1]
+
+
+def test_an_id_given_twice_is_asked_for_once(http, client):
+    http.post(JOBS, json=[job_json("a:o")])
+    assert list(client.jobs.get_many(["a:o", "a:o"])) == ["a:o"]
+    assert http.last_request.json() == ["a:o"]
+
+
+def test_no_ids_need_no_request(http, client):
+    assert client.jobs.get_many([]) == {}
+    assert client.runs.statuses([]) == {}
+    client.offsets.reset([])
+    assert http.call_count == 0
+
+
+@pytest.mark.parametrize("answer", [None, [], [None], [job_json("b:o"), None]])
+def test_ids_that_control_hub_does_not_know_are_missing(http, client, answer):
+    http.post(JOBS, json=answer)
+    assert "a:o" not in client.jobs.get_many(["a:o", "b:o"])
+
+
+# Lists
+
+
+def test_all_pages_are_read_up_to_the_total(http, client):
+    http.get(JOBS, json=_served(_jobs(0, 600)))
+    assert [job.name for job in client.jobs.list()] == [f"Job {n}" for n in range(600)]
+    assert [query(r)["offset"] for r in http.request_history] == ["0", "250", "500"]
+    assert {query(r)["len"] for r in http.request_history} == {"250"}
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 249, 250, 251, 500])
+def test_pages_without_a_total_are_read_up_to_the_empty_one(http, client, wrapped, count):
+    http.get(JOBS, json=_served(_jobs(0, count), wrapped=wrapped, total=False))
+    assert len(list(client.jobs.list())) == count
+
+
+def test_a_server_that_gives_shorter_pages_than_asked_for_is_read_to_its_end(http, client):
+    http.get(JOBS, json=_served(_jobs(0, 25), longest=10))
+    assert len(list(client.jobs.list())) == 25
+    assert [query(r)["offset"] for r in http.request_history] == ["0", "10", "20"]
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_server_that_ignores_the_offset_is_asked_twice_and_no_job_given_twice(http, client, wrapped):
+    jobs = _jobs(0, 3)
+    http.get(JOBS, json=page_json(*jobs, total=0) if wrapped else jobs)
+    assert [job.name for job in client.jobs.list()] == ["Job 0", "Job 1", "Job 2"]
+    assert http.call_count == 2
+
+
+def test_a_server_that_ignores_the_offset_is_seen_through_while_its_jobs_run(http, client):
+    records = iter(range(100))
+    http.get(
+        JOBS,
+        json=lambda *_: [job_json("a:o", currentJobStatus=run_json(inputRecordCount=next(records))), job_json("b:o")],
+    )
+    assert [job.job_id for job in client.jobs.list()] == ["a:o", "b:o"]
+    assert http.call_count == 2
+
+
+def test_a_job_that_moves_to_the_next_page_meanwhile_is_given_once(http, client):
+    http.get(JOBS, [{"json": _jobs(0, 3)}, {"json": _jobs(2, 5)}, {"json": []}])
+    assert [job.name for job in client.jobs.list()] == [f"Job {n}" for n in range(5)]
+
+
+def test_a_page_is_asked_for_when_it_is_needed(http, client):
+    http.get(JOBS, json=_served(_jobs(0, 600)))
+    jobs = client.jobs.list()
+    assert http.call_count == 0
+    assert next(jobs).name == "Job 0"
+    assert http.call_count == 1
+    for _ in range(250):
+        next(jobs)
+    assert http.call_count == 2
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"data": None}, {"totalCount": 5, "data": []}])
+def test_an_empty_list_is_empty_in_all_its_forms(http, client, answer):
+    http.get(JOBS, json=answer)
+    assert list(client.jobs.list()) == []
+    assert http.call_count == 1
+
+
+@pytest.mark.parametrize(
+    "answer", ["x", 5, {"data": {}}, {"data": "x"}, {"data": [5]}, [None], {"totalCount": "x", "data": [job_json()]}]
+)
+def test_a_list_that_is_none_is_an_unexpected_answer(http, client, answer):
+    http.get(JOBS, json=answer)
+    with pytest.raises(ControlHubUnexpectedAnswerError):
+        list(client.jobs.list())
+
+
+def test_the_example_page_is_read(http, client):
+    page = payload("jobs-page")
+    http.get(JOBS, json=page)
+    assert [job.job_id for job in client.jobs.list()] == [entry["id"] for entry in page["data"]]
+
+
+def test_conditions_are_sent_under_their_names_on_the_wire(http, client):
+    http.get(JOBS, json=[])
+    list(
+        client.jobs.list(
+            name_starts_with="Ord",
+            status="ACTIVE",
+            color="RED",
+            tag="nightly/orders",
+            engine_label="prod",
+            executor_type="COLLECTOR",
+            template_id="t:o",
+        )
+    )
+    assert query(http.last_request) == {
+        "jobSearchOperation": "STARTS_WITH",
+        "jobSearchText": "Ord",
+        "jobStatus": "ACTIVE",
+        "jobStatusColor": "RED",
+        "jobTag": f"nightly/orders:{ORGANIZATION}",
+        "jobLabel": "prod",
+        "executorType": "COLLECTOR",
+        "templateJobId": "t:o",
+        "jobTemplate": "false",
+        "removed": "false",
+        "withWrapper": "true",
+        "orderBy": "CREATE_TIME",
+        "order": "ASC",
+        "offset": "0",
+        "len": "250",
+    }
+
+
+def test_conditions_that_are_not_given_are_not_sent(http, client):
+    http.get(JOBS, json=[])
+    list(client.jobs.list())
+    assert query(http.last_request).keys() == {
+        "jobTemplate",
+        "removed",
+        "withWrapper",
+        "orderBy",
+        "order",
+        "offset",
+        "len",
+    }
+
+
+def test_jobs_and_templates_are_told_apart_though_the_server_may_not(http, client):
+    http.get(JOBS, json=_served([job_json("j:o"), job_json("t:o", jobTemplate=True)]))
+    assert [job.job_id for job in client.jobs.list()] == ["j:o"]
+    assert [job.job_id for job in client.jobs.list(templates=True)] == ["t:o"]
+    assert query(http.last_request)["jobTemplate"] == "true"
+
+
+def test_a_beginning_is_compared_here_too(http, client):
+    http.get(JOBS, json=_served([job_json("a:o", "My Orders"), job_json("b:o", "Orders")]))
+    assert [job.job_id for job in client.jobs.list(name_starts_with="Ord")] == ["b:o"]
+
+
+# By name
+
+
+def test_the_one_job_of_a_name_is_found_though_the_server_matches_more(http, client):
+    others = ["Orders", f"{JOB_NAME} 2", f"My {JOB_NAME}", JOB_NAME.upper(), f"{JOB_NAME} "]
+    jobs = [job_json(f"job-{n}:o", name) for n, name in enumerate(others)]
+    http.get(JOBS, json=_served([*jobs, job_json()]))
+    assert client.jobs.find_by_name(JOB_NAME).job_id == JOB_ID
+    assert query(http.last_request)["jobSearchOperation"] == "EQUALS"
+    assert query(http.last_request)["jobSearchText"] == JOB_NAME
+
+
+def test_a_name_is_looked_for_on_all_pages(http, client):
+    http.get(JOBS, json=_served([*_jobs(0, 300), job_json()]))
+    assert client.jobs.find_by_name(JOB_NAME).job_id == JOB_ID
+
+
+def test_a_name_with_special_characters_is_sent_as_it_is(http, client):
+    name = "Größe & Co: 100% #1 + 'x' = ?"
+    http.get(JOBS, json=_served([job_json(name=name)]))
+    assert client.jobs.find_by_name(name).name == name
+    assert query(http.last_request)["jobSearchText"] == name
+
+
+def test_a_name_that_no_job_has_is_not_found(http, client):
+    http.get(JOBS, json=_served([job_json(name="Orders to warehouse 2")]))
+    with pytest.raises(ControlHubNotFoundError, match=f"'{JOB_NAME}': no job has that name"):
+        client.jobs.find_by_name(JOB_NAME)
+
+
+def test_a_name_that_only_a_template_has_is_told(http, client):
+    template = job_json(jobTemplate=True)
+    http.get(JOBS, json=lambda r, _: [template] if query(r)["jobTemplate"] == "true" else [])
+    with pytest.raises(ControlHubNotFoundError, match="only a job template has that name"):
+        client.jobs.find_by_name(JOB_NAME)
+
+
+def test_a_template_of_the_same_name_does_not_count(http, client):
+    http.get(JOBS, json=_served([job_json("t:o", jobTemplate=True), job_json()]))
+    assert client.jobs.find_by_name(JOB_NAME).job_id == JOB_ID
+
+
+@pytest.mark.parametrize(("count", "shown"), [(2, "job-0:o, job-1:o\\)"), (9, "job-4:o, ...\\)")])
+def test_a_name_that_several_jobs_have_is_not_decided_here(http, client, count, shown):
+    http.get(JOBS, json=_served([job_json(f"job-{n}:o") for n in range(count)]))
+    with pytest.raises(ControlHubAmbiguousNameError, match=f"{count} jobs have it.*{shown}.*Give the job's id"):
+        client.jobs.find_by_name(JOB_NAME)
+
+
+@pytest.mark.parametrize("status", [401, 403, 400, 503])
+def test_a_search_that_fails_is_not_taken_for_a_job_that_is_not_there(http, hasty_client, status):
+    http.get(JOBS, status_code=status)
+    with pytest.raises(ControlHubError, match="list jobs by the name") as caught:
+        hasty_client.jobs.find_by_name(JOB_NAME)
+    assert not isinstance(caught.value, ControlHubNotFoundError)

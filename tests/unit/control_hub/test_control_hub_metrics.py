@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnexpectedAnswerError
+from tests.unit.control_hub.wire_examples import (
+    COUNTS,
+    CURRENT,
+    JOB_ID,
+    T0,
+    counts_json,
+    payload,
+    run_json,
+    succeeded,
+)
+
+
+def test_the_record_counts_of_a_run_are_read(http, client):
+    http.get(COUNTS, json={"0": counts_json(), "1": counts_json(2, inputCount=7, errorCount=1, stageErrorsCount=1)})
+    metrics = client.metrics.of_run(JOB_ID, 2, latest_run_count=3)
+    assert metrics.to_dict() == {
+        "run_count": 2,
+        "input_count": 7,
+        "output_count": 90,
+        "error_count": 1,
+        "stage_errors_count": 1,
+        "total_error_count": 2,
+        "last_updated": metrics.last_updated.to_iso8601_string(),
+    }
+    assert metrics.last_updated.timestamp() * 1000 == T0 + 60_000
+
+
+def test_all_runs_are_given_newest_first_whatever_their_keys(http, client):
+    entries = {"0": counts_json(), "1": counts_json(2), "2": counts_json(4), "3": counts_json(3)}
+    http.get(COUNTS, json=entries)
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest_run_count=5)] == [5, 4, 3, 2]
+
+
+def test_the_newest_entry_is_numbered_after_the_others(http, client):
+    http.get(COUNTS, json={"0": counts_json(inputCount=9960), "1": counts_json(2), "2": counts_json(1)})
+    assert client.metrics.of_run(JOB_ID, 3, latest_run_count=3).input_count == 9960
+
+
+@pytest.mark.parametrize("run_count", [None, 0])
+def test_the_newest_entry_may_say_null_or_0_for_its_number(http, client, run_count):
+    http.get(COUNTS, json={"0": {**counts_json(), "runCount": run_count}, "1": counts_json(1)})
+    assert client.metrics.of_run(JOB_ID, 2, latest_run_count=2).run_count == 2
+
+
+def test_an_entry_that_stands_alone_is_that_of_run_1(http, client):
+    http.get(COUNTS, json={"0": counts_json()})
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest_run_count=1)] == [1]
+
+
+@pytest.mark.parametrize("latest", [2, 4])
+def test_a_newest_entry_that_is_not_that_of_the_latest_run_is_not_trusted(http, client, latest):
+    """The latest run has saved nothing yet, or the counts of runs before are gone."""
+    http.get(COUNTS, json={"0": counts_json(), "1": counts_json(2), "2": counts_json(1)})
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest_run_count=latest)] == [2, 1]
+    assert client.metrics.of_run(JOB_ID, latest, latest_run_count=latest) == (
+        None if latest == 4 else client.metrics.all_runs(JOB_ID, latest_run_count=latest)[0]
+    )
+
+
+def test_an_entry_that_stands_alone_is_not_trusted_for_a_later_run(http, client):
+    http.get(COUNTS, json={"0": counts_json()})
+    assert client.metrics.all_runs(JOB_ID, latest_run_count=5) == []
+
+
+def test_several_entries_without_a_number_are_not_guessed_at(http, client):
+    http.get(COUNTS, json={"0": counts_json(), "1": counts_json(), "2": counts_json(1)})
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest_run_count=2)] == [1]
+
+
+def test_the_latest_run_is_read_when_it_is_needed_and_not_given(http, client):
+    http.get(COUNTS, json={"0": counts_json(), "1": counts_json(1)})
+    http.get(CURRENT, json=run_json(2))
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID)] == [2, 1]
+    assert http.call_count == 2
+
+
+def test_the_latest_run_is_not_read_when_every_entry_says_its_number(http, client):
+    http.get(COUNTS, json={"0": counts_json(2), "1": counts_json(1)})
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID)] == [2, 1]
+    assert http.call_count == 1
+
+
+def test_counts_of_a_job_that_has_never_run_belong_to_no_run(http, client):
+    http.get(COUNTS, json={"0": counts_json()})
+    http.get(CURRENT, content=b"")
+    assert client.metrics.all_runs(JOB_ID) == []
+
+
+@pytest.mark.parametrize("answer", [{"content": b""}, {"json": None}, {"json": {}}])
+def test_a_job_may_have_no_counts(http, client, answer):
+    http.get(COUNTS, **answer)
+    assert client.metrics.all_runs(JOB_ID) == []
+    assert client.metrics.of_run(JOB_ID, 1) is None
+
+
+@pytest.mark.parametrize(
+    "answer", [[], "x", {"0": None}, {"0": []}, {"0": {"runCount": 1, "inputCount": "5"}}, {"0": {"inputCount": 1.5}}]
+)
+def test_counts_that_are_none_are_an_unexpected_answer(http, client, answer):
+    http.get(COUNTS, json=answer)
+    with pytest.raises(ControlHubUnexpectedAnswerError):
+        client.metrics.all_runs(JOB_ID, latest_run_count=1)
+
+
+def test_counts_that_are_missing_in_an_entry_are_0(http, client):
+    http.get(COUNTS, json={"0": {"runCount": 1, "inputCount": None, "lastUpdatedOn": 0}})
+    (metrics,) = client.metrics.all_runs(JOB_ID)
+    assert (metrics.input_count, metrics.total_error_count, metrics.last_updated) == (0, 0, None)
+
+
+def test_the_example_counts_are_read(http, client):
+    http.get(COUNTS, json=payload("record-counts-three-runs"))
+    http.get(CURRENT, json=succeeded(3))
+    metrics = client.metrics.all_runs(JOB_ID)
+    assert [(m.run_count, m.input_count, m.total_error_count) for m in metrics] == [
+        (3, 9960, 10),
+        (2, 24740, 0),
+        (1, 792, 0),
+    ]
+
+
+def test_a_metrics_service_that_fails_is_an_error_for_who_asks_it(http, hasty_client):
+    http.get(COUNTS, status_code=500)
+    with pytest.raises(ControlHubError, match="read the record counts"):
+        hasty_client.metrics.all_runs(JOB_ID)

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubClient,
+    ControlHubError,
+    ControlHubUnexpectedAnswerError,
+    CurrentUser,
+    Job,
+    JobRun,
+    RunEvent,
+    RunMetrics,
+)
+from tests.unit.control_hub.wire_examples import (
+    COUNTS,
+    CURRENT,
+    HISTORY,
+    JOB,
+    JOB_ID,
+    JOB_NAME,
+    JOBS,
+    LOGIN,
+    LOOKUP,
+    ORGANIZATION,
+    SEC,
+    START,
+    STATUSES,
+    counts_json,
+    event_json,
+    events_url,
+    job_json,
+    payload,
+    run_id,
+    run_json,
+    succeeded,
+)
+
+ENDPOINTS: dict[str, tuple[str, Callable[[ControlHubClient], Any]]] = {
+    JOB: ("GET", lambda client: client.jobs.get(JOB_ID)),
+    JOBS: ("GET", lambda client: list(client.jobs.list())),
+    f"{JOBS}?by=name": ("GET", lambda client: client.jobs.find_by_name(JOB_NAME)),
+    f"{JOBS}?by=id": ("POST", lambda client: client.jobs.get_many([JOB_ID])),
+    START: ("POST", lambda client: client.runs.start(Job.from_wire(job_json()))),
+    CURRENT: ("GET", lambda client: client.runs.current(JOB_ID)),
+    STATUSES: ("POST", lambda client: client.runs.statuses([JOB_ID])),
+    HISTORY: ("GET", lambda client: client.runs.history(JOB_ID)),
+    events_url(): ("GET", lambda client: client.runs.events(run_id(1))),
+    COUNTS: ("GET", lambda client: client.metrics.all_runs(JOB_ID, latest_run_count=3)),
+    f"{SEC}/currentUser": ("GET", lambda client: client.current_user()),
+    LOOKUP: ("GET", lambda client: client.base_url),
+}
+
+_FIELD_NAMES = sorted(
+    {*job_json(), *run_json(), *event_json(1, 0, ""), *counts_json(1), "currentJobStatus", "ISSUES", "code", "message"}
+    | {"data", "totalCount", "landingUrl", "roles", "pipelineStatus", "ackTrackers", "lastReportedTime", JOB_ID, "0"}
+)
+_SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(10**17, 10**320)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(
+        ["INACTIVE", "ACTIVE", "RED", "{}", '{"A": 1}', "[1", "v2", ORGANIZATION, JOB_NAME, "[" * 100_000]
+    )
+)
+ANY_JSON = st.recursive(
+    _SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(_FIELD_NAMES) | st.text(max_size=4), inner, max_size=6)
+    ),
+    max_leaves=10,
+)
+ALMOST = st.builds(
+    lambda base, name, value: {**base, name: value},
+    st.sampled_from([job_json(), run_json(3), succeeded(2), event_json(1, 0, "ACTIVE"), counts_json(1), counts_json()]),
+    st.sampled_from(_FIELD_NAMES),
+    ANY_JSON,
+)
+ANSWERS = st.one_of(
+    ANY_JSON,
+    ALMOST,
+    st.lists(ALMOST, max_size=3),
+    st.builds(lambda entries, total: {"data": entries, "totalCount": total}, st.lists(ALMOST, max_size=3), _SCALARS),
+    st.dictionaries(st.sampled_from([JOB_ID, "0", "1", "data"]), ALMOST, max_size=3),
+)
+
+
+@pytest.mark.parametrize("url", ENDPOINTS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@given(answer=ANSWERS)
+def test_any_json_from_any_endpoint_gives_a_model_or_an_error_of_the_family(http, make_client, clock, url, answer):
+    method, ask = ENDPOINTS[url]
+    http.reset()
+    http.get(CURRENT, json=None)
+    http.register_uri(method, url.partition("?")[0], text=json.dumps(answer))
+    client = make_client(None if url == LOOKUP else "https://na01.hub.example.com", login_url=LOGIN)
+    try:
+        ask(client)
+    except ControlHubError as error:
+        assert str(error)  # noqa: PT017
+    finally:
+        client.close()
+
+
+@settings(deadline=None, max_examples=50)
+@example("runtimeParameters", "[" * 100_000)
+@example("statsRefreshInterval", 10**400)
+@example("createTime", 10**400)
+@example("numInstances", 1e308)
+@given(st.sampled_from(sorted(job_json())), ANY_JSON)
+def test_a_job_with_any_value_in_any_field_is_read_or_an_unexpected_answer(name, value):
+    try:
+        job = Job.from_wire({**job_json(), name: value})
+    except ControlHubUnexpectedAnswerError as error:
+        assert len(str(error)) < 500  # noqa: PT017
+    else:
+        json.dumps(job.to_dict())
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sampled_from(sorted(run_json())), ANY_JSON)
+def test_a_run_with_any_value_in_any_field_is_read_or_an_unexpected_answer(name, value):
+    try:
+        run = JobRun.from_wire({**run_json(), name: value})
+    except ControlHubUnexpectedAnswerError:
+        return
+    assert isinstance(run.has_ended, bool)
+    assert not (run.is_success and not run.has_ended)
+    json.dumps(run.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        (Job.from_wire, job_json()),
+        (JobRun.from_wire, run_json()),
+        (RunEvent.from_wire, event_json(1, 0, "ACTIVE")),
+        (lambda value: RunMetrics.from_wire(value, 1), counts_json()),
+        (CurrentUser.from_wire, {"principalId": "me"}),
+    ],
+)
+def test_missing_null_and_unknown_fields_are_tolerated_and_the_model_is_frozen(model, body):
+    required = {"id"} & body.keys()
+    bare = {name: body[name] for name in required}
+    nulls = {name: body[name] if name in required else None for name in body}
+    assert model(bare) == model(nulls) == model({**bare, "brandNew": [1]})
+    whole = model(body)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(whole, dataclasses.fields(whole)[0].name, "x")
+    assert json.loads(json.dumps(whole.to_dict())).keys() == {field.name for field in dataclasses.fields(whole)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "job-active-green",
+        "job-active-red",
+        "job-inactive-error",
+        "job-inactive-red",
+        "job-inactive-success",
+        "job-never-run",
+    ],
+)
+def test_the_example_jobs_are_read(name):
+    body = payload(name)
+    job = Job.from_wire(body)
+    status = body["currentJobStatus"]
+    assert (job.job_id, job.name) == (body["id"], body["name"])
+    assert job.runtime_parameters == json.loads(body["runtimeParameters"])
+    assert (job.current_run is None) == (status is None)
+    if status:
+        assert job.current_run.status == status["status"]
+        assert job.current_run.has_ended == status["status"].startswith("INACTIVE")
+        assert job.current_run.is_success == (name == "job-inactive-success")
+        assert len(job.current_run.engine_pipelines) == len(status["pipelineStatus"] or [])
+
+
+@pytest.mark.parametrize(
+    ("status", "color", "ended", "success"),
+    [
+        ("ACTIVATING", "GREEN", False, False),
+        ("ACTIVE", "GREEN", False, False),
+        ("ACTIVE", "RED", False, False),
+        ("DEACTIVATING", "GREEN", False, False),
+        ("DEACTIVATING", "RED", False, False),
+        ("INACTIVE", "GRAY", True, True),
+        ("INACTIVE", "GREEN", True, True),
+        ("INACTIVE", None, True, True),
+        ("INACTIVE", "RED", True, False),
+        ("INACTIVE_ERROR", "RED", True, False),
+        ("INACTIVE_ERROR", "GRAY", True, False),
+        ("ACTIVATION_ERROR", "RED", True, False),
+        ("ACTIVATION_ERROR", "GRAY", True, False),
+        ("inactive", "GRAY", False, False),
+        ("SOMETHING_NEW", "GRAY", False, False),
+        (None, None, False, False),
+    ],
+)
+def test_what_an_end_and_what_a_success_is(status, color, ended, success):
+    run = JobRun.from_wire(run_json(1, status, color))
+    assert (run.has_ended, run.is_success) == (ended, success)
+
+
+def test_times_are_aware_and_exact_to_the_millisecond():
+    run = JobRun.from_wire(succeeded(1, startTime=1_767_261_000_123, finishTime=1_767_261_000_999))
+    assert run.start_time.isoformat() == "2026-01-01T09:50:00.123000+00:00"
+    assert run.duration == pytest.approx(0.876)
+
+
+def test_a_run_that_goes_on_has_no_duration():
+    assert JobRun.from_wire(run_json()).duration is None
+
+
+def test_the_intervals_of_a_job_are_in_seconds():
+    job = Job.from_wire(job_json(statsRefreshInterval=1500, forceStopTimeout=None))
+    assert (job.statistics_interval, job.force_stop_timeout) == (1.5, 120.0)
+
+
+def test_what_engines_report_is_read():
+    run = JobRun.from_wire(
+        run_json(
+            pipelineStatus=[{"sdcId": "engine-1", "status": "RUN_ERROR", "message": "disk full"}, {}],
+            ackTrackers=[
+                {"sdcId": "engine-1", "eventType": "START_PIPELINE", "ackStatus": "ERROR", "message": "no memory"},
+                {"sdcId": "engine-1", "eventType": "SAVE_PIPELINE", "ackStatus": "SUCCESS"},
+            ],
+        )
+    )
+    assert [(p.engine_id, p.status, p.message) for p in run.engine_pipelines] == [
+        ("engine-1", "RUN_ERROR", "disk full"),
+        ("", "UNKNOWN", None),
+    ]
+    assert [(c.command, c.has_failed) for c in run.engine_commands] == [
+        ("START_PIPELINE", True),
+        ("SAVE_PIPELINE", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stored", "parameters"), [(None, {}), ("", {}), ("null", {}), ("{}", {}), ('{"A": {"b": [1]}}', {"A": {"b": [1]}})]
+)
+def test_runtime_parameters_are_json_in_a_text(stored, parameters):
+    assert Job.from_wire(job_json(runtimeParameters=stored)).runtime_parameters == parameters
+
+
+@pytest.mark.parametrize("stored", ["[]", "5", "{", [], 5, '"text"', "[" * 100_000])
+def test_runtime_parameters_that_are_no_object_are_an_unexpected_answer(stored):
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="'runtimeParameters' of the job"):
+        Job.from_wire(job_json(runtimeParameters=stored))
+
+
+def test_a_wrong_type_is_told_by_name_and_not_by_value():
+    with pytest.raises(ControlHubUnexpectedAnswerError) as caught:
+        JobRun.from_wire(run_json(warnings="a secret"))
+    assert str(caught.value).endswith("'warnings' of the job status should be an array, but is str.")

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from airflow_provider_streamsets.control_hub import ControlHubRejectedError, ControlHubUnexpectedAnswerError
+from tests.unit.control_hub.wire_examples import (
+    CURRENT,
+    HISTORY,
+    JOB,
+    JOB_ID,
+    JOBS,
+    ME,
+    STATUSES,
+    T0,
+    events_url,
+    finished_events,
+    issues_json,
+    page_json,
+    paths,
+    payload,
+    query,
+    run_id,
+    run_json,
+    succeeded,
+)
+
+# All that may stand for a job that has never run (contract, 18.5 and 18.18).
+NEVER_RUN = {
+    "empty body": {"content": b""},
+    "null": {"json": None},
+    "empty object": {"json": {}},
+    "after an offset upload": {"json": run_json(0, "INACTIVE", "GRAY", startTime=0)},
+    "after an offset upload, numbered": {"json": run_json(1, "INACTIVE", "GRAY", startTime=0)},
+    "all null": {"json": dict.fromkeys(run_json())},
+}
+
+
+def test_the_latest_run_is_read(http, client):
+    http.get(CURRENT, json=run_json(7, warnings=["JOBRUNNER_62 - Not responding"], inputRecordCount=5))
+    run = client.runs.current(JOB_ID)
+    assert (run.run_count, run.status, run.color, run.user, run.job_id) == (7, "ACTIVE", "GREEN", ME, JOB_ID)
+    assert run.warnings == ("JOBRUNNER_62 - Not responding",)
+    assert run.input_record_count == 5
+    assert not run.has_ended
+    assert run.finish_time is None
+
+
+@pytest.mark.parametrize("answer", NEVER_RUN.values(), ids=NEVER_RUN)
+def test_a_job_that_has_never_run_has_no_latest_run(http, client, answer):
+    http.get(CURRENT, **answer)
+    assert client.runs.current(JOB_ID) is None
+
+
+def test_a_run_that_is_being_started_counts_though_its_start_time_is_not_yet_known(http, client):
+    http.get(CURRENT, json=run_json(1, "ACTIVATING", startTime=0))
+    assert client.runs.current(JOB_ID).run_count == 1
+
+
+# Many
+
+
+def test_the_runs_of_many_jobs_are_read_in_batches(http, make_client):
+    http.post(STATUSES, json=lambda request, _: {job_id: run_json(jobId=job_id) for job_id in request.json()})
+    wanted = [f"job-{n}:o" for n in range(7)]
+    found = make_client(bulk_size=3).runs.statuses([*wanted, *wanted])
+    assert list(found) == wanted
+    assert all(run.job_id == job_id for job_id, run in found.items())
+    assert [r.json() for r in http.request_history] == [wanted[:3], wanted[3:6], wanted[6:]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, {}, {"a:o": None}, {"a:o": {}}, {"other:o": run_json()}, {"a:o": run_json(0, "INACTIVE", startTime=0)}],
+)
+def test_ids_without_a_run_may_be_missing_null_or_empty(http, client, answer):
+    http.post(STATUSES, json=answer)
+    assert client.runs.statuses(["a:o"]) == {"a:o": None}
+
+
+@pytest.mark.parametrize("answer", [[], "x", 5, {"a:o": 5}, {"a:o": []}, {"a:o": {"runCount": "1"}}])
+def test_statuses_that_are_none_are_an_unexpected_answer(http, client, answer):
+    http.post(STATUSES, json=answer)
+    with pytest.raises(ControlHubUnexpectedAnswerError):
+        client.runs.statuses(["a:o"])
+
+
+def test_the_example_of_many_statuses_is_read(http, client):
+    statuses = payload("jobs-status-bulk")
+    http.post(STATUSES, json=statuses)
+    found = client.runs.statuses(statuses)
+    assert {job_id: run and run.run_count for job_id, run in found.items()} == {
+        job_id: status and status["runCount"] for job_id, status in statuses.items()
+    }
+
+
+# History and events
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "shuffled"])
+def test_the_history_is_newest_first_whatever_the_order_of_the_server(http, client, order):
+    runs = [succeeded(n) for n in range(1, 8)]
+    if order == "descending":
+        runs.reverse()
+    elif order == "shuffled":
+        random.Random(1).shuffle(runs)
+    http.get(HISTORY, json=page_json(*runs))
+    assert [run.run_count for run in client.runs.history(JOB_ID)] == [7, 6, 5, 4, 3, 2, 1]
+    assert [run.run_count for run in client.runs.history(JOB_ID, 2)] == [7, 6]
+    assert int(query(http.last_request)["len"]) > 0
+
+
+def test_a_history_of_many_pages_is_sorted_as_a_whole(http, client):
+    runs = [succeeded(n) for n in range(1, 601)]
+
+    def answer(request, _):
+        offset = int(query(request)["offset"])
+        return page_json(*runs[offset : offset + 250], total=600)
+
+    http.get(HISTORY, json=answer)
+    assert [run.run_count for run in client.runs.history(JOB_ID, 1)] == [600]
+    assert client.runs.get(JOB_ID, 599).run_count == 599
+
+
+def test_a_status_without_a_run_is_no_part_of_the_history(http, client):
+    http.get(HISTORY, json=page_json(succeeded(1), run_json(0, "INACTIVE", "GRAY", startTime=0)))
+    assert [run.run_count for run in client.runs.history(JOB_ID)] == [1]
+
+
+def test_one_run_is_found_in_the_history_or_is_none(http, client):
+    http.get(HISTORY, json=page_json(succeeded(2), succeeded(1)))
+    assert client.runs.get(JOB_ID, 1).run_count == 1
+    assert client.runs.get(JOB_ID, 3) is None
+
+
+def test_the_example_history_is_read(http, client):
+    http.get(HISTORY, json=payload("job-history-two-runs"))
+    assert [run.run_count for run in client.runs.history(JOB_ID)] == [2, 1]
+    assert client.runs.history(JOB_ID)[0].duration == 95.0
+
+
+def test_events_are_sorted_by_time_and_asked_for_by_the_id_of_the_run(http, client):
+    http.get(events_url(3), json=finished_events(3))
+    events = client.runs.events(run_id(3))
+    assert [event.status for event in events] == ["ACTIVATING", "ACTIVE", "DEACTIVATING", "INACTIVE"]
+    assert [event.user for event in events] == [ME, None, None, None]
+
+
+def test_events_without_a_time_come_first(http, client):
+    http.get(events_url(), json=[{"status": "A", "time": T0}, {"status": "B"}, {"status": "C", "time": None}])
+    assert [event.status for event in client.runs.events(run_id(1))] == ["B", "C", "A"]
+
+
+def test_the_example_events_are_read_in_order(http, client):
+    http.get(events_url(), json=payload("run-events"))
+    events = client.runs.events(run_id(1))
+    assert [event.status for event in events] == ["ACTIVATING", "ACTIVE", "DEACTIVATING", "INACTIVE"]
+
+
+@pytest.mark.parametrize("answer", [{"content": b""}, {"json": None}, {"json": []}])
+def test_a_run_may_have_no_events(http, client, answer):
+    http.get(events_url(), **answer)
+    assert client.runs.events(run_id(1)) == []
+
+
+# Stop
+
+
+def test_a_job_is_stopped_and_force_stopped(http, client):
+    http.post(f"{JOB}/stop", json=run_json(1, "DEACTIVATING"))
+    http.post(f"{JOB}/forceStop", content=b"")
+    client.runs.stop(JOB_ID)
+    client.runs.force_stop(JOB_ID)
+    assert [path.rpartition("/")[2] for path in paths(http)] == ["stop", "forceStop"]
+
+
+def test_a_stop_has_the_same_effect_twice_so_it_is_repeated(http, client):
+    http.post(f"{JOB}/stop", [{"status_code": 503}, {"json": None}])
+    client.runs.stop(JOB_ID)
+    assert http.call_count == 2
+
+
+def test_a_stop_that_is_refused_says_why(http, client):
+    http.post(f"{JOB}/stop", status_code=400, json=issues_json(("JOBRUNNER_5", "not active")))
+    with pytest.raises(ControlHubRejectedError, match=f"Cannot stop job {JOB_ID}.*JOBRUNNER_5 - not active"):
+        client.runs.stop(JOB_ID)
+
+
+@pytest.mark.parametrize("status", ["ACTIVATING", "ACTIVE", "DEACTIVATING", "SOMETHING_NEW"])
+def test_one_run_is_stopped_while_it_goes_on(http, client, status):
+    http.get(CURRENT, json=run_json(4, status))
+    http.post(f"{JOB}/stop", json=None)
+    assert client.runs.stop_run(JOB_ID, 4) is True
+    assert http.last_request.method == "POST"
+
+
+@pytest.mark.parametrize("status", [None, run_json(3), run_json(5), succeeded(4), run_json(4, "INACTIVE_ERROR", "RED")])
+def test_no_other_run_is_stopped_and_none_that_has_ended(http, client, status):
+    http.get(CURRENT, json=status)
+    assert client.runs.stop_run(JOB_ID, 4) is False
+    assert [r.method for r in http.request_history] == ["GET"]
+
+
+REFUSED_STOP = {"status_code": 400, "json": issues_json(("JOBRUNNER_5", "not while it is activating"))}
+
+
+def test_a_stop_that_is_refused_is_told_unless_there_is_patience(http, client, clock):
+    http.get(CURRENT, json=run_json(4, "ACTIVATING"))
+    http.post(f"{JOB}/stop", **REFUSED_STOP)
+    with pytest.raises(ControlHubRejectedError, match="JOBRUNNER_5"):
+        client.runs.stop_run(JOB_ID, 4)
+    assert clock.slept == []
+
+
+def test_a_stop_that_is_refused_for_a_while_is_repeated_with_patience(http, client, clock):
+    http.get(CURRENT, json=run_json(4, "ACTIVATING"))
+    http.post(f"{JOB}/stop", [REFUSED_STOP, REFUSED_STOP, {"json": None}])
+    assert client.runs.stop_run(JOB_ID, 4, patience=60.0) is True
+    assert 0 < sum(clock.slept) < 60.0
+
+
+def test_a_stop_that_stays_refused_is_told_when_the_patience_is_over(http, client, clock):
+    http.get(CURRENT, json=run_json(4, "ACTIVATING"))
+    http.post(f"{JOB}/stop", **REFUSED_STOP)
+    with pytest.raises(ControlHubRejectedError, match="JOBRUNNER_5"):
+        client.runs.stop_run(JOB_ID, 4, patience=10.0)
+    assert 10.0 <= sum(clock.slept) < 20.0
+
+
+@pytest.mark.parametrize("then", [succeeded(4), run_json(5), None])
+def test_a_run_that_is_over_while_its_stop_is_refused_is_not_stopped(http, client, then):
+    http.get(CURRENT, [{"json": run_json(4, "ACTIVATING")}, {"json": then}])
+    http.post(f"{JOB}/stop", **REFUSED_STOP)
+    assert client.runs.stop_run(JOB_ID, 4, patience=60.0) is False
+    assert len([r for r in http.request_history if r.method == "POST"]) == 1
+
+
+# Offsets
+
+
+def test_offsets_are_reset_in_batches_and_again_after_an_unclear_end(http, make_client):
+    http.post(f"{JOBS}/resetOffset", [{"status_code": 502}, {"content": b""}, {"json": []}])
+    make_client(bulk_size=2).offsets.reset(["a:o", "b:o", "a:o", "c:o"])
+    assert [r.json() for r in http.request_history] == [["a:o", "b:o"], ["a:o", "b:o"], ["c:o"]]
+
+
+def test_a_reset_that_is_refused_names_the_job(http, client):
+    http.post(f"{JOBS}/resetOffset", status_code=400, json=issues_json(("JOBRUNNER_5", "active")))
+    with pytest.raises(ControlHubRejectedError, match="reset the offsets of a:o"):
+        client.offsets.reset(["a:o"])
+    with pytest.raises(ControlHubRejectedError, match="reset the offsets of 2 jobs"):
+        client.offsets.reset(["a:o", "b:o"])

@@ -1,0 +1,349 @@
+"""Starting a job: exactly one run, whatever happens to the call that starts it."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubError,
+    ControlHubJobStateError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
+)
+from airflow_provider_streamsets.control_hub.models import Job
+from tests.unit.control_hub.wire_examples import (
+    CURRENT,
+    FAILURES,
+    JOB,
+    JOB_ID,
+    ME,
+    READ_TIMEOUT,
+    REFUSED,
+    START,
+    failed,
+    issues_json,
+    job_json,
+    payload,
+    run_json,
+    succeeded,
+)
+
+UNCLEAR = {
+    name: FAILURES[name] for name in ["connection reset", "read time-out", "answer cut off", "500", "502", "503", "504"]
+}
+UNCLEAR["500 with a code"] = {"status_code": 500, "json": issues_json(("JOBRUNNER_9", "failed half-way"))}
+UNCLEAR["200 with HTML"] = {"text": "<html>proxy</html>"}
+UNCLEAR["200 with another type"] = {"json": [run_json(4)]}
+NOT_EXECUTED = {name: FAILURES[name] for name in ["connect time-out", "connection refused", "429"]}
+
+
+class StartableJob:
+    """A job whose start call can fail before or after it has had its effect."""
+
+    def __init__(self, http, latest=None):
+        self.latest = latest
+        self.starts = 0
+        self.answers = []
+        http.get(JOB, json=lambda *_: job_json(currentJobStatus=self.latest))
+        http.get(CURRENT, json=lambda *_: self.latest)
+        http.post(START, json=self._start)
+
+    def _start(self, request, context):
+        self.starts += 1
+        executed, answer = self.answers.pop(0) if self.answers else (True, {})
+        if executed:
+            self.latest = run_json((self.latest["runCount"] if self.latest else 0) + 1, "ACTIVATING")
+        if "exc" in answer:
+            raise answer["exc"]
+        context.status_code = answer.get("status_code", 200)
+        return answer.get("json", self.latest)
+
+
+@pytest.mark.parametrize(
+    "latest",
+    [None, {}, succeeded(3), failed(3), run_json(3, "ACTIVATION_ERROR", "RED"), run_json(1, "INACTIVE", startTime=0)],
+    ids=["never run", "empty status", "succeeded", "failed", "did not start", "offset uploaded"],
+)
+def test_a_job_that_is_not_active_is_started(http, client, latest):
+    http.get(JOB, json=job_json(currentJobStatus=latest))
+    http.post(START, json=run_json(4, "ACTIVATING"))
+    run = client.runs.start(JOB_ID)
+    assert (run.run_count, run.status) == (4, "ACTIVATING")
+    assert [r.method for r in http.request_history] == ["GET", "POST"]
+
+
+def test_a_job_that_was_just_read_is_not_read_again(http, client):
+    http.post(START, json=run_json(1, "ACTIVATING"))
+    client.runs.start(Job.from_wire(job_json()))
+    assert http.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("stored", "given_", "sent"),
+    [
+        ('{"A": "1", "B": "2"}', {"B": 3, "C": [True, None]}, {"A": "1", "B": 3, "C": [True, None]}),
+        ('{"A": "1"}', None, {"A": "1"}),
+        ("{}", {"A": "ü\u2028"}, {"A": "ü\u2028"}),
+        ('{"A": "1"}', {"A": None}, {"A": None}),
+    ],
+)
+def test_stored_and_given_parameters_are_sent_as_one_object(http, client, stored, given_, sent):
+    http.get(JOB, json=job_json(runtimeParameters=stored))
+    http.post(START, json=run_json(1, "ACTIVATING"))
+    client.runs.start(JOB_ID, given_)
+    assert http.last_request.json() == sent
+
+
+@pytest.mark.parametrize("stored", [None, "", "{}", "null"])
+@pytest.mark.parametrize("given_", [None, {}])
+def test_no_parameters_are_sent_as_an_empty_object(http, client, stored, given_):
+    http.get(JOB, json=job_json(runtimeParameters=stored))
+    http.post(START, json=run_json(1, "ACTIVATING"))
+    client.runs.start(JOB_ID, given_)
+    assert http.last_request.body in {"{}", b"{}"}
+    assert http.last_request.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"currentJobStatus": run_json(3, "ACTIVATING")}, "run 3 is ACTIVATING"),
+        ({"currentJobStatus": run_json(3, "ACTIVE", "RED")}, rf"run 3 is ACTIVE since 20.*, started by {ME}.*stop it"),
+        ({"currentJobStatus": run_json(3, "DEACTIVATING")}, "run 3 is DEACTIVATING"),
+        ({"currentJobStatus": run_json(3, "SOMETHING_NEW")}, "run 3 is SOMETHING_NEW"),
+        ({"currentJobStatus": run_json(3, None)}, "run 3 is in an unknown state"),
+        (
+            {"currentJobStatus": run_json(3, "INACTIVE_ERROR", "RED", errorMessage="RUN_ERROR: disk full")},
+            r"run 3 ended in INACTIVE_ERROR.*acknowledged.*RUN_ERROR: disk full",
+        ),
+        ({"currentJobStatus": run_json(3, "INACTIVE_ERROR", "RED")}, "none stated"),
+        ({"jobTemplate": True}, "job template"),
+    ],
+)
+def test_a_job_that_cannot_be_started_in_its_state_is_refused_and_nothing_sent(http, client, fields, message):
+    http.get(JOB, json=job_json(**fields))
+    with pytest.raises(ControlHubJobStateError, match=message):
+        client.runs.start(JOB_ID)
+    assert [r.method for r in http.request_history] == ["GET"]
+
+
+@pytest.mark.parametrize(
+    "name", ["job-active-green", "job-active-red", "job-inactive-error", "job-inactive-success", "job-inactive-red"]
+)
+def test_the_example_jobs_are_started_or_refused(http, client, name):
+    job = Job.from_wire(payload(name))
+    http.post(START.replace(JOB_ID, job.job_id), json=run_json(job.last_run_count + 1, "ACTIVATING"))
+    if name in {"job-inactive-success", "job-inactive-red"}:
+        assert client.runs.start(job).run_count == job.last_run_count + 1
+    else:
+        with pytest.raises(ControlHubJobStateError):
+            client.runs.start(job)
+        assert http.call_count == 0
+
+
+# Unclear ends
+
+
+@pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
+@pytest.mark.parametrize("latest", [None, succeeded(3)], ids=["never run", "run before"])
+def test_a_start_whose_answer_is_lost_adopts_the_run_it_started(http, client, answer, latest):
+    before = latest["runCount"] if latest else 0
+    http.get(JOB, json=job_json(currentJobStatus=latest))
+    http.post(START, **answer)
+    http.get(CURRENT, json=run_json(before + 1, "ACTIVE"))
+    assert client.runs.start(JOB_ID).run_count == before + 1
+    assert [r.method for r in http.request_history] == ["GET", "POST", "GET"]
+
+
+def test_a_run_that_is_over_before_it_is_looked_for_is_adopted_too(http, client):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, exc=READ_TIMEOUT)
+    http.get(CURRENT, json=succeeded(4))
+    assert client.runs.start(JOB_ID).run_count == 4
+    assert len([r for r in http.request_history if r.method == "POST"]) == 1
+
+
+def test_a_run_that_appears_late_is_waited_for_before_the_start_is_repeated(http, client, clock):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, exc=READ_TIMEOUT)
+    http.get(CURRENT, [{"json": succeeded(3)}, {"json": succeeded(3)}, {"json": run_json(4, "ACTIVATING")}])
+    assert client.runs.start(JOB_ID).run_count == 4
+    assert clock.slept == [2.0, 2.0]
+    assert len([r for r in http.request_history if r.method == "POST"]) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["connection reset", "read time-out", "answer cut off", "500", "502", "503", "504", "200 with HTML"]
+)
+def test_a_start_is_repeated_when_the_status_shows_that_no_run_began(http, client, name):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, [UNCLEAR[name], {"json": run_json(4, "ACTIVATING")}])
+    http.get(CURRENT, json=succeeded(3))
+    assert client.runs.start(JOB_ID, {"A": "b"}).run_count == 4
+    posts = [r for r in http.request_history if r.method == "POST"]
+    assert len(posts) == 2
+    assert posts[0].json() == posts[1].json()
+
+
+def test_starts_without_effect_are_given_up(http, client):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, exc=READ_TIMEOUT)
+    http.get(CURRENT, json=succeeded(3))
+    with pytest.raises(ControlHubUnavailableError, match="3 calls ended without an answer, and none started a run"):
+        client.runs.start(JOB_ID)
+    assert len([r for r in http.request_history if r.method == "POST"]) == 3
+
+
+@pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
+@pytest.mark.parametrize("look", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
+def test_a_start_whose_effect_cannot_be_found_out_is_not_repeated(http, client, answer, look):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, **answer)
+    http.get(CURRENT, **look)
+    with pytest.raises(
+        ControlHubUnavailableError, match="Whether the job was started could not be found out"
+    ) as caught:
+        client.runs.start(JOB_ID)
+    assert caught.value.maybe_executed is True
+    assert len([r for r in http.request_history if r.method == "POST"]) == 1
+
+
+@pytest.mark.parametrize("answer", NOT_EXECUTED.values(), ids=NOT_EXECUTED)
+def test_a_start_that_never_arrived_is_repeated_without_a_look(http, client, answer):
+    http.get(JOB, json=job_json())
+    http.post(START, [answer, answer, {"json": run_json(1, "ACTIVATING")}])
+    assert client.runs.start(JOB_ID).run_count == 1
+    assert [r.method for r in http.request_history] == ["GET", "POST", "POST", "POST"]
+
+
+@pytest.mark.parametrize("answer", NOT_EXECUTED.values(), ids=NOT_EXECUTED)
+def test_a_start_that_never_arrives_is_given_up_and_surely_not_executed(http, make_client, answer):
+    http.get(JOB, json=job_json())
+    http.post(START, **answer)
+    with pytest.raises(ControlHubUnavailableError) as caught:
+        make_client(max_attempts=3).runs.start(JOB_ID)
+    assert caught.value.maybe_executed is False
+    assert len([r for r in http.request_history if r.method == "POST"]) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+def test_a_start_that_is_refused_is_told_and_not_repeated(http, client, status):
+    http.get(JOB, json=job_json())
+    http.post(START, status_code=status, json=issues_json(("JOBRUNNER_7", "no engine has the labels")))
+    with pytest.raises(ControlHubError, match=r"Cannot start job '.*JOBRUNNER_7 - no engine") as caught:
+        client.runs.start(JOB_ID)
+    assert caught.value.http_status == status
+    assert [r.method for r in http.request_history] == ["GET", "POST"]
+
+
+def test_a_start_that_is_refused_with_500_is_told_once_no_run_shows(http, client):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, **UNCLEAR["500 with a code"])
+    http.get(CURRENT, json=succeeded(3))
+    with pytest.raises(ControlHubRejectedError, match="failed half-way"):
+        client.runs.start(JOB_ID)
+    assert len([r for r in http.request_history if r.method == "POST"]) == 1
+
+
+def test_a_repeated_start_that_is_refused_as_the_first_one_worked_after_all_adopts_its_run(http, client):
+    """The first call was still on its way when the looks found no run."""
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    refused = {"status_code": 400, "json": issues_json(("JOBRUNNER_9", "job is active"))}
+    http.post(START, [{"exc": READ_TIMEOUT}, refused])
+    http.get(CURRENT, [{"json": succeeded(3)}] * 4 + [{"json": run_json(4)}])
+    assert client.runs.start(JOB_ID).run_count == 4
+    assert len([r for r in http.request_history if r.method == "POST"]) == 2
+
+
+def test_a_repeated_start_that_is_refused_for_another_reason_is_told(http, client):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    refused = {"status_code": 400, "json": issues_json(("JOBRUNNER_9", "no engine"))}
+    http.post(START, [{"exc": READ_TIMEOUT}, refused])
+    http.get(CURRENT, json=succeeded(3))
+    with pytest.raises(ControlHubRejectedError, match="JOBRUNNER_9 - no engine"):
+        client.runs.start(JOB_ID)
+
+
+def test_a_refused_credential_at_the_repeated_start_is_told(http, client):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, [{"exc": READ_TIMEOUT}, {"status_code": 401}])
+    http.get(CURRENT, json=succeeded(3))
+    with pytest.raises(ControlHubAuthenticationError):
+        client.runs.start(JOB_ID)
+
+
+# Answers that do not name the run
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"content": b""}, {"json": None}, {"json": {}}, {"json": succeeded(3)}, {"json": {"status": "ACTIVATING"}}],
+    ids=["empty", "null", "empty object", "run before", "no number"],
+)
+def test_an_answer_that_does_not_name_the_new_run_has_it_looked_for(http, client, clock, answer):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, **answer)
+    http.get(CURRENT, [{"json": succeeded(3)}, {"json": run_json(4, "ACTIVATING")}])
+    assert client.runs.start(JOB_ID).run_count == 4
+    assert clock.slept == [2.0]
+    assert len([r for r in http.request_history if r.method == "POST"]) == 1
+
+
+def test_an_accepted_start_without_a_run_is_an_unexpected_answer_and_not_repeated(http, client):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, content=b"")
+    http.get(CURRENT, json=succeeded(3))
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="no run after run 3 appears"):
+        client.runs.start(JOB_ID)
+    assert len([r for r in http.request_history if r.method == "POST"]) == 1
+
+
+@pytest.mark.parametrize("look", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 403}, {"text": "<html>"}])
+def test_an_accepted_start_whose_run_cannot_be_looked_for_may_have_been_executed(http, client, look):
+    http.get(JOB, json=job_json())
+    http.post(START, content=b"")
+    http.get(CURRENT, **look)
+    with pytest.raises(ControlHubUnavailableError) as caught:
+        client.runs.start(JOB_ID)
+    assert caught.value.maybe_executed is True
+    assert len([r for r in http.request_history if r.method == "POST"]) == 1
+
+
+# All of it
+
+
+_ENDS = st.tuples(
+    st.booleans(),
+    st.sampled_from(
+        [
+            {},
+            {"json": None},
+            {"json": {}},
+            {"status_code": 500},
+            {"status_code": 502},
+            {"status_code": 503},
+            {"exc": READ_TIMEOUT},
+            {"exc": requests.exceptions.ConnectionError("reset")},
+        ]
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(ends=st.lists(_ENDS, max_size=4), before=st.sampled_from([None, succeeded(1), failed(6)]))
+def test_a_start_starts_one_run_at_the_most_and_returns_it(http, client, ends, before):
+    http.reset()
+    job = StartableJob(http, before)
+    job.answers = list(ends)
+    number = before["runCount"] if before else 0
+    try:
+        run = client.runs.start(JOB_ID)
+    except ControlHubError:
+        assert job.latest == before
+    else:
+        assert run.run_count == number + 1 == job.latest["runCount"]

@@ -1,0 +1,608 @@
+from __future__ import annotations
+
+import contextlib
+import datetime
+import email.utils
+import http.server
+import json
+import logging
+import re
+import socket
+import ssl
+import threading
+import traceback
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_streamsets import __version__
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubConfigurationError,
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubPermissionError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
+    ControlHubUntrustedCertificateError,
+    Issue,
+)
+from tests.unit.control_hub.wire_examples import (
+    CONNECT_TIMEOUT,
+    CREDENTIAL_ID,
+    CURRENT,
+    FAILURES,
+    HUB,
+    JOB,
+    JOB_ID,
+    JOBS,
+    READ_TIMEOUT,
+    REFUSED,
+    RESET,
+    SEC,
+    STATUSES,
+    TOKEN,
+    issues_json,
+    job_json,
+    payload,
+    run_json,
+)
+
+
+def test_every_request_names_the_provider_and_carries_the_credential(http, client):
+    http.get(JOB, json=job_json())
+    http.post(STATUSES, json={})
+    http.get(f"{SEC}/currentUser", json={"principalId": "me@org"})
+    client.jobs.get(JOB_ID)
+    client.runs.statuses([JOB_ID])
+    client.current_user()
+    assert len(http.request_history) == 3
+    for request in http.request_history:
+        assert request.headers["X-SS-App-Component-Id"] == CREDENTIAL_ID
+        assert request.headers["X-SS-App-Auth-Token"] == TOKEN
+        assert request.headers["X-Requested-By"]
+        assert request.headers["X-SS-REST-CALL"] == "true"
+        assert request.headers["Content-Type"] == "application/json"
+        assert request.headers["User-Agent"] == f"airflow-provider-streamsets/{__version__}"
+        assert TOKEN not in request.url
+
+
+def test_ids_stand_in_paths_with_a_literal_colon_and_all_else_quoted(http, client):
+    http.get(re.compile(".*"), json=None)
+    client.runs.current("a b/../c?d#e:org")
+    assert http.last_request.url == f"{HUB}/jobrunner/rest/v1/job/a%20b%2F..%2Fc%3Fd%23e:org/currentStatus"
+
+
+def test_cookies_are_neither_kept_nor_sent(http, client):
+    http.get(CURRENT, json=run_json(), headers={"Set-Cookie": "SS-SSO-LOGIN=other; Path=/"})
+    client.runs.current(JOB_ID)
+    client.runs.current(JOB_ID)
+    assert "Cookie" not in http.last_request.headers
+
+
+def test_verify_timeout_and_proxies_reach_every_request(http, make_client, tmp_path):
+    http.get(CURRENT, json=None)
+    client = make_client(verify=str(tmp_path), timeout=(3, 7), proxies={"https": "http://proxy.example.com:3128"})
+    client.runs.current(JOB_ID)
+    assert http.last_request.verify == str(tmp_path)
+    assert http.last_request.timeout == (3.0, 7.0)
+    assert http.last_request.proxies["https"] == "http://proxy.example.com:3128"
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_verification_that_is_turned_off_stays_off_whatever_the_environment_says(
+    http, make_client, monkeypatch, variable
+):
+    monkeypatch.setenv(variable, "/etc/ssl/cert.pem")
+    http.get(CURRENT, json=None)
+    make_client(verify=False).runs.current(JOB_ID)
+    assert http.last_request.verify is False
+
+
+def test_certificates_are_verified_by_default(http, client):
+    http.get(CURRENT, json=None)
+    client.runs.current(JOB_ID)
+    assert http.last_request.verify is True
+    assert http.last_request.timeout == (10.0, 60.0)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (401, issues_json(("SSO_01", "User not authenticated")), ControlHubAuthenticationError),
+        (401, issues_json(("DPM_02", "User validation failed")), ControlHubAuthenticationError),
+        (403, issues_json((None, "no")), ControlHubPermissionError),
+        *[
+            (status, issues_json(("RESTAPI_08", "No access to the project")), ControlHubPermissionError)
+            for status in (400, 401, 403, 404, 409, 429, 500, 503)
+        ],
+        (404, issues_json(("JOBRUNNER_1", "no such job")), ControlHubNotFoundError),
+        (410, {}, ControlHubNotFoundError),
+        (400, issues_json(("JOBRUNNER_251", "in a sequence")), ControlHubRejectedError),
+        (405, {}, ControlHubRejectedError),
+        (409, issues_json(("JOBRUNNER_9", "wrong state")), ControlHubRejectedError),
+        (500, issues_json(("JOBRUNNER_9", "wrong state")), ControlHubRejectedError),
+        (500, issues_json((None, "oops")), ControlHubUnavailableError),
+        (500, {"RemoteException": {"message": "engine"}}, ControlHubUnavailableError),
+        (429, issues_json((None, "slow down")), ControlHubUnavailableError),
+        (502, issues_json(("PROXY_1", "bad gateway")), ControlHubUnavailableError),
+        (503, {}, ControlHubUnavailableError),
+        (504, {}, ControlHubUnavailableError),
+        (301, {}, ControlHubUnexpectedAnswerError),
+        (304, {}, ControlHubUnexpectedAnswerError),
+    ],
+)
+def test_an_error_answer_becomes_the_error_that_says_what_is_wrong(http, make_client, status, body, error):
+    http.get(JOB, status_code=status, json=body)
+    with pytest.raises(ControlHubError) as caught:
+        make_client(max_attempts=1).jobs.get(JOB_ID)
+    assert type(caught.value) is error
+    assert caught.value.http_status == status
+    assert f"Cannot read job {JOB_ID}" in str(caught.value)
+    issues = body.get("ISSUES", [])
+    assert caught.value.codes == tuple(issue["code"] for issue in issues if issue["code"])
+    assert caught.value.issues == tuple(Issue(issue["code"], issue["message"]) for issue in issues)
+    if error is not ControlHubUnexpectedAnswerError:
+        assert all(issue["message"] in str(caught.value) for issue in issues)
+
+
+@pytest.mark.parametrize("name", ["error-envelope", "error-unauthorized"])
+def test_the_example_envelopes_are_read(http, client, name):
+    http.get(JOB, status_code=400, json=payload(name))
+    with pytest.raises(ControlHubRejectedError) as caught:
+        client.jobs.get(JOB_ID)
+    assert caught.value.codes == (payload(name)["ISSUES"][0]["code"],)
+
+
+def test_several_issues_are_all_told(http, client):
+    http.get(JOB, status_code=400, json=issues_json(("A_1", "one"), (None, "two"), ("B_2", "three")))
+    with pytest.raises(ControlHubRejectedError, match="A_1 - one; two; B_2 - three") as caught:
+        client.jobs.get(JOB_ID)
+    assert caught.value.codes == ("A_1", "B_2")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"   ",
+        b"<html><title>Bad request</title></html>",
+        b'{"ISSUES": [{"code": "A',
+        b"null",
+        b"[]",
+        b"5",
+        b"{}",
+        b'{"ISSUES": null}',
+        b'{"ISSUES": {"code": "A"}}',
+        b'{"ISSUES": "A"}',
+        b'{"ISSUES": [null, 5, "A", ["B"]]}',
+        b'{"ISSUES": [{}]}',
+        b'{"ISSUES": [{"code": 5, "message": null}]}',
+        b'{"ISSUES": [{"code": ["A"], "message": {"a": 1}}]}',
+        b"\xff\xfe\xff",
+        b"[" * 100_000,
+    ],
+)
+def test_a_malformed_envelope_still_gives_the_error_of_its_status(http, client, body):
+    http.get(JOB, status_code=400, content=body, reason="Bad Request")
+    with pytest.raises(ControlHubRejectedError, match="answered 400") as caught:
+        client.jobs.get(JOB_ID)
+    assert caught.value.codes == ()
+
+
+def test_an_html_error_page_is_not_repeated_in_the_message(http, make_client):
+    http.get(JOB, status_code=502, text="<html>" + "x" * 100_000, reason="Bad Gateway")
+    with pytest.raises(ControlHubUnavailableError, match="502: Bad Gateway") as caught:
+        make_client(max_attempts=1).jobs.get(JOB_ID)
+    assert len(str(caught.value)) < 500
+
+
+def test_long_envelopes_are_cut(http, client):
+    http.get(JOB, status_code=400, json=issues_json(*[("A_1", "x" * 5_000)] * 300))
+    with pytest.raises(ControlHubRejectedError) as caught:
+        client.jobs.get(JOB_ID)
+    assert len(str(caught.value)) < 50_000
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"<html>Please log in</html>", "text/html"),
+        (b'{"id": "trunca', "application/json"),
+        (b"[" * 100_000, "application/json"),
+        (b"\xff\xfe\xff", "application/octet-stream"),
+    ],
+)
+def test_a_success_that_is_no_json_is_an_unexpected_answer_and_not_asked_for_again(http, client, content, kind):
+    http.get(JOB, content=content, headers={"Content-Type": kind})
+    with pytest.raises(ControlHubUnexpectedAnswerError, match=f"not JSON but {kind}") as caught:
+        client.jobs.get(JOB_ID)
+    assert caught.value.http_status == 200
+    assert http.call_count == 1
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+@pytest.mark.parametrize("content", [b"", b" \n"])
+def test_an_empty_body_behind_any_success_is_no_object(http, client, status, content):
+    http.get(CURRENT, status_code=status, content=content)
+    assert client.runs.current(JOB_ID) is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(
+    status=st.integers(200, 599).filter(lambda status: status != 308),
+    content=st.binary() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps).map(str.encode),
+    location=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"])) | st.just("https://[::1"),
+    retry_after=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"])),
+)
+def test_any_answer_gives_a_value_or_an_error_of_the_family(http, hasty_client, status, content, location, retry_after):
+    headers = {"Location": location, "Retry-After": retry_after}
+    http.get(CURRENT, status_code=status, content=content, headers=headers)
+    with contextlib.suppress(ControlHubError):
+        hasty_client.runs.current(JOB_ID)
+
+
+# The token
+
+
+def _shown(error: BaseException) -> str:
+    """All that logs and reports show of an exception."""
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__)) + repr((error, vars(error)))
+
+
+ECHOES = {
+    "message": {"status_code": 400, "json": issues_json(("A_1", f"bad token {TOKEN}"))},
+    "code": {"status_code": 400, "json": issues_json((f"A_{TOKEN}", "bad"))},
+    "message of several": {"status_code": 401, "json": issues_json((None, TOKEN), ("B", TOKEN))},
+    "nested message": {"status_code": 500, "json": {"ISSUES": [{"code": "A", "message": {"token": TOKEN}}]}},
+    "reason": {"status_code": 400, "text": "", "reason": f"Bad token {TOKEN}"},
+    "content type": {"status_code": 200, "text": "<html>", "headers": {"Content-Type": f"text/{TOKEN}"}},
+    "html page": {"status_code": 200, "text": f"<html>{TOKEN}</html>"},
+    "truncated json": {"status_code": 200, "text": f'{{"token": "{TOKEN}'},
+    "wrong type": {"status_code": 200, "json": TOKEN},
+    "wrong field": {"status_code": 200, "json": {"id": [TOKEN]}},
+    "runtime parameters": {"status_code": 200, "json": {"id": "j", "runtimeParameters": TOKEN}},
+    "location": {"status_code": 302, "headers": {"Location": f"https://login.example.com/?token={TOKEN}"}},
+    "location's host": {"status_code": 302, "headers": {"Location": f"https://{TOKEN}example.com/"}},
+    "relative location": {"status_code": 308, "headers": {"Location": f"/?token={TOKEN}"}},
+    "foreign location": {"status_code": 308, "headers": {"Location": f"https://u:{TOKEN}@{TOKEN}example.net/"}},
+    "connection": {"exc": requests.exceptions.ConnectionError(f"header {TOKEN}")},
+}
+
+
+@pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES)
+def test_the_token_is_in_no_error_even_if_the_server_sends_it_back(http, make_client, caplog, answer):
+    http.get(JOB, **answer)
+    with caplog.at_level(logging.DEBUG), pytest.raises(ControlHubError) as caught:
+        make_client(max_attempts=2).jobs.get(JOB_ID)
+    assert TOKEN not in _shown(caught.value)
+    assert TOKEN not in caplog.text
+
+
+def test_a_token_without_its_last_dot_is_hinted_at_when_it_is_refused(http, make_client):
+    http.get(JOB, status_code=401, json={})
+    with pytest.raises(ControlHubAuthenticationError, match="does not end in a dot"):
+        make_client(token="head.eyJvIjoibyJ9").jobs.get(JOB_ID)
+    with pytest.raises(ControlHubAuthenticationError) as caught:
+        make_client().jobs.get(JOB_ID)
+    assert "dot" not in str(caught.value)
+
+
+# Repeating
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_a_read_is_repeated_until_it_works(http, client, clock, failure):
+    http.get(CURRENT, [failure, failure, {"json": run_json(7)}])
+    assert client.runs.current(JOB_ID).run_count == 7
+    assert http.call_count == 3
+    assert len(clock.slept) == 2
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_read_is_given_up_after_the_attempts_that_are_allowed(http, make_client, clock, failure, attempts):
+    http.post(STATUSES, **failure)
+    with pytest.raises(ControlHubUnavailableError):
+        make_client(max_attempts=attempts).runs.statuses([JOB_ID])
+    assert http.call_count == attempts
+    assert len(clock.slept) == attempts - 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status_code": 400},
+        {"status_code": 401},
+        {"status_code": 403},
+        {"status_code": 404},
+        {"status_code": 409},
+        {"status_code": 500, "json": issues_json(("JOBRUNNER_9", "no"))},
+        {"status_code": 301, "headers": {"Location": f"{HUB}/elsewhere"}},
+        {"status_code": 302, "headers": {"Location": f"{HUB}/elsewhere"}},
+        {"status_code": 303, "headers": {"Location": f"{HUB}/elsewhere"}},
+        {"status_code": 307, "headers": {"Location": f"{HUB}/elsewhere"}},
+    ],
+)
+def test_what_is_decided_is_not_asked_again(http, client, clock, answer):
+    http.get(CURRENT, **answer)
+    with pytest.raises(ControlHubError):
+        client.runs.current(JOB_ID)
+    assert http.call_count == 1
+    assert clock.slept == []
+
+
+def test_the_pauses_between_attempts_grow_to_a_minute(http, make_client, clock):
+    http.get(CURRENT, status_code=503)
+    with pytest.raises(ControlHubUnavailableError):
+        make_client(max_attempts=12).runs.current(JOB_ID)
+    assert len(clock.slept) == 11
+    for n, pause in enumerate(clock.slept):
+        assert min(2**n, 60) <= pause <= min(2**n + 1, 60)
+
+
+@pytest.mark.parametrize(
+    ("header", "pause"),
+    [("7", 7.0), ("0", 0.0), (" 12 ", 12.0), ("999999999", 300.0), ("9" * 5000, 300.0)],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_pause_that_control_hub_asks_for_is_kept_within_reason(http, client, clock, status, header, pause):
+    http.get(CURRENT, [{"status_code": status, "headers": {"Retry-After": header}}, {"json": run_json()}])
+    client.runs.current(JOB_ID)
+    assert clock.slept == [pause]
+
+
+@pytest.mark.parametrize(
+    ("offset", "low", "high"), [(90, 80, 90), (-90, 0, 0), (10**6, 300, 300)], ids=["soon", "past", "days away"]
+)
+def test_the_pause_may_be_given_as_a_date(http, client, clock, offset, low, high):
+    when = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=offset)
+    header = email.utils.format_datetime(when, usegmt=True)
+    http.get(CURRENT, [{"status_code": 429, "headers": {"Retry-After": header}}, {"json": run_json()}])
+    client.runs.current(JOB_ID)
+    assert low <= clock.slept[0] <= high
+
+
+@pytest.mark.parametrize("header", ["", "soon", "-5", "1e3", "nan", "inf", "Mon, 99 Foo 0000", "²"])
+def test_a_pause_that_makes_no_sense_is_replaced_by_the_usual_one(http, client, clock, header):
+    http.get(CURRENT, [{"status_code": 429, "headers": {"Retry-After": header}}, {"json": run_json()}])
+    client.runs.current(JOB_ID)
+    assert 1 <= clock.slept[0] <= 2
+
+
+def test_the_pause_asked_for_is_told_when_the_attempts_are_used_up(http, make_client):
+    http.get(CURRENT, status_code=429, headers={"Retry-After": "7"})
+    with pytest.raises(ControlHubUnavailableError) as caught:
+        make_client(max_attempts=1).runs.current(JOB_ID)
+    assert caught.value.retry_after == 7.0
+    assert caught.value.maybe_executed is False
+
+
+@pytest.mark.parametrize(
+    ("failure", "maybe_executed"),
+    [
+        ("connection reset", True),
+        ("read time-out", True),
+        ("answer cut off", True),
+        ("500", True),
+        ("502", True),
+        ("503", True),
+        ("504", True),
+        ("connect time-out", False),
+        ("connection refused", False),
+        ("429", False),
+    ],
+)
+def test_an_unavailable_control_hub_may_have_executed_what_reached_it(http, make_client, failure, maybe_executed):
+    http.get(CURRENT, **FAILURES[failure])
+    with pytest.raises(ControlHubUnavailableError) as caught:
+        make_client(max_attempts=1).runs.current(JOB_ID)
+    assert caught.value.maybe_executed is maybe_executed
+
+
+def test_each_repetition_is_logged_with_its_reason(http, client, caplog):
+    http.get(CURRENT, [{"status_code": 503, "reason": "Service Unavailable"}, {"json": run_json()}])
+    with caplog.at_level(logging.INFO):
+        client.runs.current(JOB_ID)
+    assert "answered 503: Service Unavailable" in caplog.text
+    assert "attempt 2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (READ_TIMEOUT, "timed out while waiting for the answer"),
+        (CONNECT_TIMEOUT, "timed out while connecting"),
+        (RESET, "Connection aborted"),
+        (REFUSED, "Failed to establish a new connection"),
+    ],
+)
+def test_a_failed_connection_is_told_in_few_words(http, make_client, fault, text):
+    http.get(CURRENT, exc=fault)
+    with pytest.raises(ControlHubUnavailableError, match=text) as caught:
+        make_client(max_attempts=1).runs.current(JOB_ID)
+    assert "no answer from https://na01.hub.example.com" in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+# What cannot be sent
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"proxies": {"https": "http://user:pa55#word@proxy.example.com:80"}},
+        {"proxies": {"https": "http://"}},
+        {"proxies": {"https": "nonsense://proxy.example.com"}},
+    ],
+    ids=["malformed", "no host", "unknown scheme"],
+)
+def test_a_proxy_that_cannot_be_one_is_told_without_its_password_and_tried_once(make_client, clock, settings):
+    with pytest.raises(ControlHubConfigurationError, match="prox") as caught:
+        make_client(**settings).runs.current(JOB_ID)
+    assert "pa55" not in _shown(caught.value)
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), object(), datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc), {1, 2}, b"bytes"]
+)
+def test_values_that_are_no_json_are_refused_before_anything_is_sent(http, client, value):
+    http.get(JOB, json=job_json())
+    with pytest.raises(ControlHubConfigurationError, match="JSON"):
+        client.runs.start(JOB_ID, {"A": value})
+    assert [request.method for request in http.request_history] == ["GET"]
+
+
+# A real network, this machine's own
+
+
+def test_a_host_that_refuses_connections_is_told_in_one_sentence(make_client):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(ControlHubUnavailableError, match=r"[Cc]onnection refused") as caught:
+        make_client(f"http://127.0.0.1:{port}", max_attempts=2).runs.current(JOB_ID)
+    assert f"no answer from http://127.0.0.1:{port}" in str(caught.value)
+    assert caught.value.maybe_executed is False
+
+
+def test_a_host_that_does_not_exist_was_never_reached(make_client):
+    with pytest.raises(ControlHubUnavailableError) as caught:
+        make_client("https://nowhere.invalid", max_attempts=1, timeout=2).runs.current(JOB_ID)
+    assert caught.value.maybe_executed is False
+
+
+def test_a_host_that_hangs_up_may_have_executed_the_request(make_client):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            connection.recv(65536)
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(ControlHubUnavailableError) as caught:
+            make_client(f"http://127.0.0.1:{server.getsockname()[1]}", max_attempts=1).runs.current(JOB_ID)
+        thread.join()
+    assert caught.value.maybe_executed is True
+
+
+def test_a_host_that_does_not_answer_times_out(make_client):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = make_client(f"http://127.0.0.1:{server.getsockname()[1]}", max_attempts=1, timeout=(5, 0.05))
+        with pytest.raises(ControlHubUnavailableError, match="timed out while waiting") as caught:
+            client.runs.current(JOB_ID)
+    assert caught.value.maybe_executed is True
+
+
+class _Status(http.server.BaseHTTPRequestHandler):
+    seen: list[str]
+
+    def do_GET(self) -> None:
+        self.seen.append(self.headers.get("X-SS-App-Auth-Token", ""))
+        body = json.dumps(run_json(5)).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _QuietServer(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def tls_hub(tmp_path):
+    """Address of a TLS server, CA file that it is trusted with, and the tokens it has seen."""
+    trustme = pytest.importorskip("trustme", reason="makes the certificate of the TLS server")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    handler = type("Handler", (_Status,), {"seen": []})
+    server = _QuietServer(("127.0.0.1", 0), handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"https://127.0.0.1:{server.server_port}", str(tmp_path / "ca.pem"), handler.seen
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_untrusted_certificate_is_told_at_once_and_nothing_is_sent(make_client, clock, tls_hub):
+    address, _, seen = tls_hub
+    with pytest.raises(ControlHubUntrustedCertificateError, match=r"is not trusted.*'verify'") as caught:
+        make_client(address).runs.current(JOB_ID)
+    assert address in str(caught.value)
+    assert caught.value.maybe_executed is False
+    assert clock.slept == []
+    assert seen == []
+
+
+def test_a_certificate_is_trusted_with_the_ca_file_of_its_authority(make_client, tls_hub):
+    address, ca_file, seen = tls_hub
+    assert make_client(address, verify=ca_file).runs.current(JOB_ID).run_count == 5
+    assert seen == [TOKEN]
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_any_certificate_will_do_where_verification_is_turned_off(make_client, tls_hub, monkeypatch):
+    address, ca_file, _ = tls_hub
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca_file)
+    assert make_client(address, verify=False).runs.current(JOB_ID).run_count == 5
+
+
+def test_a_certificate_for_another_name_is_not_trusted(make_client, tls_hub):
+    address, ca_file, seen = tls_hub
+    other_name = address.replace("127.0.0.1", "localhost")
+    with pytest.raises(ControlHubUntrustedCertificateError, match=r"mismatch|match"):
+        make_client(other_name, verify=ca_file).runs.current(JOB_ID)
+    assert seen == []
+
+
+def test_a_ca_file_that_holds_no_certificate_is_a_wrong_setting(make_client, tls_hub, tmp_path):
+    address, _, _ = tls_hub
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("nonsense")
+    with pytest.raises(ControlHubConfigurationError, match=r"nonsense\.pem', named by 'verify', is no CA file"):
+        make_client(address, verify=str(nonsense)).runs.current(JOB_ID)
+
+
+def test_a_ca_file_that_has_been_removed_is_a_wrong_setting(make_client, tls_hub, tmp_path):
+    address, _, _ = tls_hub
+    ca_file = tmp_path / "removed.pem"
+    ca_file.write_text("")
+    client = make_client(address, verify=str(ca_file))
+    ca_file.unlink()
+    with pytest.raises(ControlHubConfigurationError, match=r"removed\.pem"):
+        client.runs.current(JOB_ID)
+
+
+def test_one_client_serves_several_threads(http, client):
+    http.get(CURRENT, json=run_json(7))
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(client.runs.current(JOB_ID))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [run.run_count for run in found] == [7] * 8
+
+
+def test_a_refused_credential_is_told_with_its_likely_causes(http, client):
+    http.get(JOBS, status_code=401, json=issues_json(("SSO_01", "User not authenticated")))
+    with pytest.raises(ControlHubAuthenticationError, match=r"is it active.*one credential.*allowed network"):
+        next(client.jobs.list())

@@ -1,0 +1,627 @@
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubError,
+    ControlHubPermissionError,
+    ControlHubRunLostError,
+    ControlHubRunTimeoutError,
+    ControlHubUnavailableError,
+    JobRun,
+    Outcome,
+)
+from airflow_provider_streamsets.control_hub.models import RunEvent
+from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+from tests.unit.control_hub.wire_examples import (
+    COUNTS,
+    HISTORY,
+    HOUR,
+    JOB,
+    JOB_ID,
+    JOB_NAME,
+    ME,
+    MINUTE,
+    STATUSES,
+    T0,
+    VirtualClock,
+    counts_json,
+    event_json,
+    events_url,
+    failed,
+    finished_events,
+    issues_json,
+    job_json,
+    page_json,
+    paths,
+    run_json,
+    succeeded,
+)
+
+RUN = 3
+START = T0 + (RUN - 1) * HOUR
+OUTAGE = {"status_code": 503}
+
+
+def status(body):
+    """The answer to a look that finds this run."""
+    return {"json": {JOB_ID: body}}
+
+
+def stopped_events(run_count=RUN):
+    return [
+        event_json(run_count, 0, "ACTIVATING", "Job started", ME),
+        event_json(run_count, 3, "ACTIVE"),
+        event_json(run_count, 40, "DEACTIVATING", "Job stopped", ME),
+        event_json(run_count, 60, "INACTIVE"),
+    ]
+
+
+def final_counts(run_count=RUN, **fields):
+    """Record counts whose newest entry was saved after the end of the run."""
+    newest = counts_json(saved=T0 + (run_count - 1) * HOUR + MINUTE + 1000, **fields)
+    return {"0": newest, **{str(n): counts_json(n) for n in range(1, run_count)}}
+
+
+class Hub:
+    """Answers looks from a script, the last entry for ever, and all else from its attributes."""
+
+    def __init__(self, http):
+        self.http = http
+        http.get(events_url(RUN), json=finished_events(RUN))
+        http.get(COUNTS, json=final_counts())
+        http.get(JOB, json=job_json())
+        http.get(HISTORY, json=page_json())
+
+    def shows(self, *answers):
+        self.http.post(STATUSES, list(answers))
+
+    @property
+    def looks(self):
+        return len([path for path in paths(self.http) if path.endswith("/jobs/status")])
+
+
+@pytest.fixture
+def hub(http):
+    return Hub(http)
+
+
+@pytest.fixture
+def wait(hasty_client, clock):
+    def wait(*, timeout=None, poll_interval=10.0, client=hasty_client, **settings):
+        follower = RunFollower(client, JOB_ID, RUN, job_name=JOB_NAME, now=clock.now, **settings)
+        return wait_for_run(follower, poll_interval=poll_interval, timeout=timeout, now=clock.now, sleep=clock.sleep)
+
+    return wait
+
+
+# Which run
+
+
+def test_a_run_is_waited_for_until_it_has_ended(hub, wait, clock):
+    hub.shows(
+        status(run_json(RUN, "ACTIVATING")),
+        status(run_json(RUN)),
+        status(run_json(RUN)),
+        status(run_json(RUN, "DEACTIVATING")),
+        status(succeeded(RUN)),
+    )
+    report = wait()
+    assert report.outcome is Outcome.SUCCEEDED
+    assert (report.job_id, report.job_name, report.run.run_count) == (JOB_ID, JOB_NAME, RUN)
+    assert clock.slept == [10.0] * 4
+    assert [event.status for event in report.events] == ["ACTIVATING", "ACTIVE", "DEACTIVATING", "INACTIVE"]
+
+
+def test_a_run_that_has_ended_before_the_first_look_is_reported_at_once(hub, wait, clock):
+    hub.shows(status(succeeded(RUN)))
+    assert wait().outcome is Outcome.SUCCEEDED
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize("before", [succeeded(RUN - 1), failed(RUN - 1), run_json(RUN - 1, "INACTIVE_ERROR", "RED")])
+def test_the_end_of_the_run_before_is_not_taken_for_that_of_this_one(hub, wait, before):
+    hub.shows(status(before), status(before), status(before), status(before), status(failed(RUN)))
+    report = wait()
+    assert report.run.run_count == RUN
+    assert report.outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("unknown", ["PAUSED", "", "inactive", None])
+def test_an_unknown_status_is_waited_on_and_warned_about_once(hub, wait, caplog, unknown):
+    hub.shows(*[status(run_json(RUN, unknown, "GRAY"))] * 5, status(succeeded(RUN)))
+    assert wait().outcome is Outcome.SUCCEEDED
+    assert hub.looks == 6
+    assert caplog.text.count("is not known to this provider") == 1
+
+
+def test_red_while_active_is_a_problem_that_may_pass(hub, wait, caplog):
+    warnings = ["JOBRUNNER_62 - Not responding"]
+    hub.shows(status(run_json(RUN, "ACTIVE", "RED", warnings=warnings)), status(run_json(RUN)), status(succeeded(RUN)))
+    assert wait().outcome is Outcome.SUCCEEDED
+    assert "which may pass: JOBRUNNER_62 - Not responding" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        failed(RUN),
+        run_json(RUN, "INACTIVE_ERROR", "RED"),
+        run_json(RUN, "ACTIVATION_ERROR"),
+    ],
+)
+def test_a_failed_run_is_a_report_like_any_other(hub, wait, end):
+    hub.shows(status(run_json(RUN)), status(end))
+    report = wait()
+    assert report.outcome is Outcome.FAILED
+    assert report.run.status == end["status"]
+
+
+def test_a_run_that_a_person_stopped_has_not_succeeded(http, hub, wait):
+    hub.shows(status(succeeded(RUN)))
+    http.get(events_url(RUN), json=stopped_events())
+    assert wait().outcome is Outcome.STOPPED
+
+
+def test_what_the_engines_last_said_is_kept_from_before_the_end(hub, wait):
+    pipelines = [{"sdcId": "engine-1", "status": "RUN_ERROR", "message": "disk full"}]
+    hub.shows(
+        status(run_json(RUN, pipelineStatus=[{"sdcId": "engine-1", "status": "RUNNING"}])),
+        status(run_json(RUN, "DEACTIVATING", "RED", pipelineStatus=pipelines)),
+        status(failed(RUN, pipelineStatus=[])),
+    )
+    (pipeline,) = wait().run.engine_pipelines
+    assert (pipeline.engine_id, pipeline.status, pipeline.message) == ("engine-1", "RUN_ERROR", "disk full")
+
+
+def test_what_the_engines_say_at_the_end_counts_more(hub, wait):
+    hub.shows(
+        status(run_json(RUN, pipelineStatus=[{"status": "RUNNING"}])),
+        status(failed(RUN, pipelineStatus=[{"status": "RUN_ERROR"}])),
+    )
+    assert [pipeline.status for pipeline in wait().run.engine_pipelines] == ["RUN_ERROR"]
+
+
+def test_engines_of_another_run_are_not_taken_for_those_of_this_one(hub, wait):
+    hub.shows(status(run_json(RUN - 1, pipelineStatus=[{"status": "RUNNING"}])), status(failed(RUN)))
+    assert wait().run.engine_pipelines == ()
+
+
+def test_changes_are_logged_and_nothing_else(hub, wait, caplog):
+    with caplog.at_level(logging.INFO):
+        hub.shows(
+            *[status(run_json(RUN))] * 3,
+            *[status(run_json(RUN, inputRecordCount=5, outputRecordCount=4, errorRecordCount=1))] * 3,
+            status(succeeded(RUN)),
+        )
+        wait()
+    lines = [record.getMessage() for record in caplog.records if "waiting" in record.name]
+    assert all(line.startswith(f"Run {RUN}") for line in lines)
+    assert [line.rpartition(": ")[2] for line in lines] == [
+        "ACTIVE/GREEN",
+        "ACTIVE/GREEN, 5 records in, 4 out, 1 errors",
+        "INACTIVE/GRAY",
+    ]
+
+
+# A job that was restarted
+
+
+def test_a_run_whose_job_was_restarted_is_judged_from_the_history(http, hub, wait, caplog):
+    hub.shows(status(run_json(RUN)), status(run_json(RUN + 1)))
+    http.get(HISTORY, json=page_json(run_json(RUN + 1), failed(RUN), succeeded(RUN - 1)))
+    report = wait()
+    assert (report.run.run_count, report.outcome) == (RUN, Outcome.FAILED)
+    assert "was restarted" in caplog.text
+
+
+def test_the_metrics_of_a_restarted_job_are_those_of_the_run_that_is_followed(http, hub, wait):
+    hub.shows(status(succeeded(RUN + 2)))
+    http.get(HISTORY, json=page_json(succeeded(RUN + 2), succeeded(RUN + 1), succeeded(RUN)))
+    http.get(COUNTS, json=final_counts(RUN + 2, inputCount=999))
+    report = wait()
+    assert report.metrics.run_count == RUN
+    assert report.metrics.input_count == 100
+
+
+def test_a_run_that_the_history_shows_as_going_on_is_waited_for(http, hub, wait):
+    hub.shows(status(run_json(RUN + 1)))
+    going_on, over = page_json(run_json(RUN, "DEACTIVATING")), page_json(succeeded(RUN))
+    http.get(HISTORY, [{"json": going_on}] * 5 + [{"json": over}])
+    assert wait().run.run_count == RUN
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        {"json": page_json(succeeded(RUN + 1))},
+        {"json": page_json()},
+        {"content": b""},
+        {"status_code": 404},
+        {"status_code": 400, "json": issues_json(("JOBRUNNER_1", "no such search"))},
+    ],
+)
+def test_a_run_that_the_history_does_not_have_is_lost_once_it_is_sure(http, hub, wait, clock, history):
+    hub.shows(status(succeeded(RUN + 1)))
+    http.get(HISTORY, **history)
+    with pytest.raises(ControlHubRunLostError, match=rf"latest run is {RUN + 1}, and its history does not have"):
+        wait()
+    assert hub.looks == 3
+    assert clock.slept == [10.0, 10.0]
+
+
+def test_a_run_that_the_history_shows_late_is_not_lost(http, hub, wait):
+    hub.shows(status(succeeded(RUN + 1)))
+    http.get(HISTORY, [{"json": page_json()}, {"json": page_json()}, {"json": page_json(succeeded(RUN))}])
+    assert wait().outcome is Outcome.SUCCEEDED
+
+
+def test_a_history_that_cannot_be_read_for_a_while_is_an_outage(http, hub, wait):
+    hub.shows(status(succeeded(RUN + 1)))
+    http.get(HISTORY, [OUTAGE] * 10 + [{"json": page_json(succeeded(RUN))}])
+    assert wait().outcome is Outcome.SUCCEEDED
+
+
+# A job that is gone
+
+
+GONE = {
+    "missing": {"json": {}},
+    "null": {"json": {JOB_ID: None}},
+    "404": {"status_code": 404},
+    "400": {"status_code": 400, "json": issues_json(("JOBRUNNER_1", "no such job"))},
+}
+
+
+@pytest.mark.parametrize("look", GONE.values(), ids=GONE)
+@pytest.mark.parametrize("job", [{"status_code": 404}, {"content": b""}], ids=["404", "empty"])
+def test_the_run_of_a_deleted_job_is_lost_once_it_is_sure(http, hub, wait, look, job):
+    hub.shows(status(run_json(RUN)), look)
+    http.get(JOB, **job)
+    with pytest.raises(ControlHubRunLostError, match="the job does not exist any more"):
+        wait()
+    assert hub.looks == 4
+
+
+@pytest.mark.parametrize("look", GONE.values(), ids=GONE)
+def test_a_job_whose_run_does_not_show_yet_is_waited_for(hub, wait, look):
+    hub.shows(*[look] * 10, status(run_json(RUN)), status(succeeded(RUN)))
+    assert wait().outcome is Outcome.SUCCEEDED
+
+
+def test_looks_without_the_job_count_only_in_a_row(http, hub, wait):
+    http.get(JOB, status_code=404)
+    missing, there = GONE["missing"], status(run_json(RUN))
+    hub.shows(missing, missing, there, missing, missing, status(run_json(RUN - 1)), missing, status(succeeded(RUN)))
+    assert wait().outcome is Outcome.SUCCEEDED
+
+
+def test_a_job_that_cannot_be_read_for_a_while_is_not_taken_for_deleted(http, hub, wait):
+    hub.shows(*[GONE["404"]] * 6, status(succeeded(RUN)))
+    http.get(JOB, **OUTAGE)
+    assert wait().outcome is Outcome.SUCCEEDED
+
+
+# Outages
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [
+        OUTAGE,
+        {"status_code": 429},
+        {"status_code": 500},
+        {"text": "<html>maintenance</html>"},
+        {"json": []},
+        {"json": {JOB_ID: {"runCount": "x"}}},
+    ],
+)
+def test_an_outage_does_not_end_the_wait_and_is_logged_once(hub, wait, clock, caplog, outage):
+    hub.shows(status(run_json(RUN)), *[outage] * 100, status(run_json(RUN)), status(succeeded(RUN)))
+    with caplog.at_level(logging.INFO):
+        assert wait().outcome is Outcome.SUCCEEDED
+    assert len(clock.slept) == 102
+    assert caplog.text.count("Waiting on") == 1
+    assert caplog.text.count("Control Hub answers again after 100 failed looks") == 1
+
+
+def test_each_outage_is_logged(hub, wait, caplog):
+    hub.shows(OUTAGE, OUTAGE, status(run_json(RUN)), OUTAGE, status(succeeded(RUN)))
+    wait()
+    assert caplog.text.count("Waiting on") == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"status_code": 401}, ControlHubAuthenticationError),
+        ({"status_code": 403}, ControlHubPermissionError),
+        ({"status_code": 400, "json": issues_json(("RESTAPI_08", "project"))}, ControlHubPermissionError),
+    ],
+)
+def test_a_refused_credential_ends_the_wait_at_once(hub, wait, clock, answer, error):
+    hub.shows(status(run_json(RUN)), answer)
+    with pytest.raises(error):
+        wait()
+    assert clock.slept == [10.0]
+
+
+# The deadline
+
+
+def test_a_run_that_does_not_end_in_time_is_told_with_what_was_last_seen(hub, wait, clock):
+    hub.shows(status(run_json(RUN, "ACTIVE", "RED")))
+    with pytest.raises(ControlHubRunTimeoutError, match=rf"Run {RUN} of job .* within 25 s.*last seen ACTIVE/RED"):
+        wait(timeout=25.0)
+    assert clock.slept == [10.0, 10.0, 5.0]
+    assert hub.looks == 4
+
+
+def test_the_last_look_is_at_the_deadline_and_still_finds_an_end(hub, wait, clock):
+    hub.shows(*[status(run_json(RUN))] * 3, status(succeeded(RUN)))
+    assert wait(timeout=25.0).outcome is Outcome.SUCCEEDED
+    assert clock.slept == [10.0, 10.0, 5.0]
+
+
+def test_the_last_look_does_not_wait_for_metrics(http, hub, wait, clock):
+    hub.shows(status(run_json(RUN)), status(succeeded(RUN)))
+    http.get(COUNTS, json={})
+    report = wait(timeout=10.0, metrics_wait=30.0)
+    assert (report.outcome, report.metrics, report.metrics_final) == (Outcome.SUCCEEDED, None, False)
+    assert clock.slept == [10.0]
+
+
+@pytest.mark.parametrize("timeout", [0.0, -5.0])
+def test_without_time_there_is_one_look(hub, wait, clock, timeout):
+    hub.shows(status(run_json(RUN)))
+    with pytest.raises(ControlHubRunTimeoutError):
+        wait(timeout=timeout)
+    assert hub.looks == 1
+    assert clock.slept == []
+
+
+def test_an_outage_up_to_the_deadline_is_a_time_out(hub, wait):
+    hub.shows(OUTAGE)
+    with pytest.raises(ControlHubRunTimeoutError, match="has not ended within 60 s"):
+        wait(timeout=60.0)
+
+
+def test_without_a_deadline_a_run_may_take_days(hub, wait, clock):
+    hub.shows(*[status(run_json(RUN))] * 200, status(succeeded(RUN)))
+    assert wait(poll_interval=1500.0).outcome is Outcome.SUCCEEDED
+    assert sum(clock.slept) == 300_000
+
+
+def test_a_failed_run_whose_events_cannot_be_read_in_time_has_failed_and_not_timed_out(http, hub, wait):
+    hub.shows(status(failed(RUN)))
+    http.get(events_url(RUN), **OUTAGE)
+    report = wait(timeout=20.0)
+    assert report.outcome is Outcome.FAILED
+    assert report.events == ()
+
+
+def test_a_run_of_which_it_cannot_be_told_in_time_whether_it_was_stopped_is_told_as_such(http, hub, wait):
+    hub.shows(status(succeeded(RUN)))
+    http.get(events_url(RUN), **OUTAGE)
+    with pytest.raises(ControlHubRunTimeoutError, match=r"has ended INACTIVE/GRAY, but .* events") as caught:
+        wait(timeout=20.0)
+    assert "has not ended" not in str(caught.value)
+
+
+# Events
+
+
+@pytest.mark.parametrize("answer", [{"status_code": 404}, {"status_code": 400}, {"json": []}, {"content": b""}])
+def test_events_that_are_gone_are_no_error(http, hub, wait, answer):
+    hub.shows(status(succeeded(RUN)))
+    http.get(events_url(RUN), **answer)
+    report = wait()
+    assert (report.outcome, report.events) == (Outcome.SUCCEEDED, ())
+
+
+def test_events_are_waited_for_through_an_outage_as_they_decide_the_outcome(http, hub, wait):
+    hub.shows(status(succeeded(RUN)))
+    http.get(events_url(RUN), [OUTAGE] * 50 + [{"json": stopped_events()}])
+    assert wait().outcome is Outcome.STOPPED
+
+
+@pytest.mark.parametrize("answer", [{"text": "<html>"}, {"json": {}}, {"json": [{"time": "x"}]}])
+@pytest.mark.parametrize("end", [succeeded(RUN), failed(RUN)], ids=["success", "failure"])
+def test_events_that_stay_unreadable_do_not_keep_an_ended_run_waiting_for_ever(http, hub, wait, clock, answer, end):
+    hub.shows(status(end))
+    http.get(events_url(RUN), **answer)
+    report = wait(metrics_wait=30.0)
+    assert report.outcome is (Outcome.SUCCEEDED if end["color"] == "GRAY" else Outcome.FAILED)
+    assert sum(clock.slept) == 30.0
+
+
+def test_unreadable_events_do_not_keep_a_failed_run_waiting_for_ever(http, hub, wait, clock):
+    hub.shows(status(failed(RUN)))
+    http.get(events_url(RUN), **OUTAGE)
+    assert wait(metrics_wait=30.0).outcome is Outcome.FAILED
+    assert sum(clock.slept) == 30.0
+
+
+def test_a_credential_refused_for_the_events_ends_the_wait(http, hub, wait):
+    hub.shows(status(succeeded(RUN)))
+    http.get(events_url(RUN), status_code=401)
+    with pytest.raises(ControlHubAuthenticationError):
+        wait()
+
+
+# Metrics
+
+
+def test_metrics_that_were_saved_after_the_end_are_final(hub, wait, clock):
+    hub.shows(status(succeeded(RUN)))
+    report = wait()
+    assert report.metrics_final is True
+    assert (report.metrics.run_count, report.metrics.input_count) == (RUN, 100)
+    assert clock.slept == []
+
+
+def test_the_end_is_when_the_pipeline_finished_not_when_the_job_became_inactive(http, hub, wait):
+    """The engine saves for the last time when its pipeline ends, before the job becomes inactive."""
+    hub.shows(status(succeeded(RUN)))
+    newest = counts_json(saved=START + 58_500)
+    http.get(COUNTS, json={"0": newest, "1": counts_json(RUN - 1)})
+    assert wait().metrics_final is True
+
+
+def test_the_end_is_that_of_the_run_where_there_are_no_events(http, hub, wait):
+    hub.shows(status(succeeded(RUN)))
+    http.get(events_url(RUN), json=[])
+    assert wait(metrics_wait=0).metrics_final is True
+    http.get(COUNTS, json={"0": counts_json(saved=START + 58_500), "1": counts_json(RUN - 1)})
+    assert wait(metrics_wait=0).metrics_final is False
+
+
+def test_final_metrics_are_waited_for_briefly(http, hub, wait, clock):
+    hub.shows(status(succeeded(RUN)))
+    early = {"0": counts_json(saved=START + 30_000, inputCount=50), "1": counts_json(RUN - 1)}
+    http.get(COUNTS, [{"json": {}}, {"json": early}, {"json": final_counts()}])
+    report = wait()
+    assert (report.metrics.input_count, report.metrics_final) == (100, True)
+    assert clock.slept == [5.0, 5.0]
+    assert hub.looks == 1
+
+
+def test_metrics_that_are_not_final_in_time_are_given_as_such(http, hub, wait, clock):
+    hub.shows(status(succeeded(RUN)))
+    http.get(COUNTS, json={"0": counts_json(saved=START + 30_000, inputCount=50), "1": counts_json(RUN - 1)})
+    report = wait(metrics_wait=12.0)
+    assert (report.outcome, report.metrics.input_count, report.metrics_final) == (Outcome.SUCCEEDED, 50, False)
+    assert clock.slept == [5.0, 5.0, 5.0]
+
+
+def test_a_poll_interval_below_the_pause_between_looks_for_metrics_is_kept(http, hub, wait, clock):
+    hub.shows(status(succeeded(RUN)))
+    http.get(COUNTS, json={})
+    wait(poll_interval=2.0, metrics_wait=3.0)
+    assert clock.slept == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status_code": 401},
+        {"status_code": 403},
+        {"status_code": 404},
+        {"status_code": 500},
+        {"text": "<html>"},
+        {"json": []},
+        {"json": {"0": {"inputCount": "many"}}},
+        {"json": {}},
+        {"content": b""},
+    ],
+)
+@pytest.mark.parametrize("end", [succeeded(RUN), failed(RUN)], ids=["success", "failure"])
+def test_the_outcome_does_not_depend_on_metrics(http, hub, wait, clock, answer, end):
+    hub.shows(status(end))
+    http.get(COUNTS, **answer)
+    report = wait(metrics_wait=20.0)
+    assert report.outcome is (Outcome.SUCCEEDED if end["color"] == "GRAY" else Outcome.FAILED)
+    assert (report.metrics, report.metrics_final) == (None, False)
+    assert sum(clock.slept) == 20.0
+
+
+def test_no_wait_for_metrics_means_one_request_for_them(http, hub, wait, clock):
+    hub.shows(status(succeeded(RUN)))
+    http.get(COUNTS, json={})
+    assert wait(metrics_wait=0.0).metrics is None
+    assert clock.slept == []
+
+
+def test_metrics_of_the_run_before_are_not_taken_for_those_of_this_one(http, hub, wait):
+    hub.shows(status(succeeded(RUN)))
+    http.get(COUNTS, json=final_counts(RUN - 1))
+    assert wait(metrics_wait=0.0).metrics is None
+
+
+# Step by step, as a trigger does
+
+
+def test_a_follower_sends_nothing_while_it_observes(http, hub, client, clock):
+    follower = RunFollower(client, JOB_ID, RUN, now=clock.now)
+    assert follower.observe(JobRun.from_wire(succeeded(RUN - 1))) is False
+    assert follower.observe(JobRun.from_wire(run_json(RUN))) is False
+    assert follower.pause(30.0) == 30.0
+    assert not follower.has_ended
+    assert follower.observe(JobRun.from_wire(succeeded(RUN))) is True
+    assert http.call_count == 0
+    assert follower.conclude().outcome is Outcome.SUCCEEDED
+    assert follower.has_ended
+    assert follower.pause(30.0) == 5.0
+
+
+def test_a_run_that_has_ended_stays_ended_whatever_is_observed_later(http, hub, client, clock):
+    http.get(COUNTS, [{"json": {}}, {"json": final_counts(RUN + 1)}])
+    follower = RunFollower(client, JOB_ID, RUN, now=clock.now)
+    assert follower.observe(JobRun.from_wire(failed(RUN)))
+    assert follower.conclude() is None
+    assert follower.observe(JobRun.from_wire(run_json(RUN + 1)))
+    clock.sleep(60)
+    report = follower.conclude()
+    assert (report.run.run_count, report.outcome) == (RUN, Outcome.FAILED)
+    assert report.metrics.run_count == RUN
+
+
+def test_a_time_out_without_a_number_is_told_too(client):
+    assert str(RunFollower(client, JOB_ID, 1).timed_out(None)) == f"Run 1 of job {JOB_ID} has not ended in time."
+
+
+_COLORS = st.sampled_from(["GRAY", "GREEN", "RED", ""])
+_STATUSES = st.none() | st.builds(
+    lambda run_count, status, color: JobRun.from_wire(run_json(run_count, status, color)),
+    st.integers(RUN - 2, RUN + 2),
+    st.sampled_from(
+        ["ACTIVATING", "ACTIVE", "DEACTIVATING", "INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR", "PAUSED", ""]
+    ),
+    _COLORS,
+)
+_HISTORIES = st.none() | _STATUSES.filter(lambda run: run is None or run.run_count == RUN)
+_FAULTS = st.sampled_from([None, None, None, ControlHubUnavailableError("no answer"), ControlHubError("odd")])
+
+
+class _AnyHub:
+    """As much of a client as a follower uses; each request may fail."""
+
+    def __init__(self, data):
+        self._data = data
+        self.jobs = SimpleNamespace(get=lambda _: self._answer(SimpleNamespace(label="the job")))
+        self.runs = SimpleNamespace(
+            get=lambda *_: self._answer(self._data.draw(_HISTORIES)),
+            events=lambda _: self._answer([RunEvent.from_wire(event) for event in finished_events(RUN)]),
+        )
+        self.metrics = SimpleNamespace(of_run=lambda *_, **__: self._answer(None))
+
+    def _answer(self, value):
+        fault = self._data.draw(_FAULTS)
+        if fault is not None:
+            raise fault
+        return value
+
+
+@settings(max_examples=100, deadline=None)
+@given(statuses=st.lists(_STATUSES, max_size=15), data=st.data())
+def test_whatever_is_seen_no_other_run_is_reported_and_no_unknown_status_as_a_success(statuses, data):
+    clock = VirtualClock()
+    follower = RunFollower(_AnyHub(data), JOB_ID, RUN, now=clock.now, log=logging.getLogger("quiet"))
+    for seen in statuses:
+        clock.sleep(10.0)
+        try:
+            report = follower.conclude() if follower.observe(seen) else None
+        except ControlHubError:
+            continue
+        if report is not None:
+            assert report.run.run_count == RUN
+            assert report.run.status in {"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"}
+            expected = report.run.status == "INACTIVE" and report.run.color != "RED"
+            assert (report.outcome is Outcome.SUCCEEDED) == expected
+            break
