@@ -20,7 +20,8 @@ START_TIMEOUT = 30.0
 
 
 class SandboxProcess:
-    """A running sandbox; ``start`` it, or use it as a context manager.
+    """
+    A running sandbox; ``start`` it, or use it as a context manager.
 
     :param arguments: further arguments of the command, such as ``"--time-scale", "10"``.
     :param port: 0 takes a free one.

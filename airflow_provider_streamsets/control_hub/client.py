@@ -203,7 +203,13 @@ class ControlHubClient:
                 f"Cannot {what}: it names '{landing[:200]}', which is no landing URL. "
                 "Set the Control Hub URL in the connection instead."
             )
-        return base_address(landing.removesuffix(_LANDING_PATH), "Control Hub")
+        hub = base_address(landing.removesuffix(_LANDING_PATH), "Control Hub")
+        if hub.startswith("http://") and self._login_url.startswith("https://"):
+            raise ControlHubUnexpectedAnswerError(
+                f"Cannot {what}: it names {hub}, which is not sent the credential, as it is not https. If you trust "
+                "that address, set it as the Control Hub URL of the connection."
+            )
+        return hub
 
     def _has_moved(self, new_base: str) -> None:
         with self._finding_hub:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import pendulum
 
@@ -29,12 +29,14 @@ def outcome_of(run: JobRun, events: Iterable[RunEvent]) -> Outcome:
     Judge a run that has ended (contract, section 10.3).
 
     A stop by a person ends like a success; only the run's events tell them apart: an event of a user that took the
-    run out of its active states.
+    run out of its active states. They also tell of a failure that was acknowledged since, after which the run may look
+    like a success (contract, 18.8).
 
     :param run: the run, ended
     :param events: its events, as far as Control Hub still has them
     """
-    if not run.is_success:
+    events = tuple(events)
+    if not run.is_success or any(event.status in {"INACTIVE_ERROR", "ACTIVATION_ERROR"} for event in events):
         return Outcome.FAILED
     if any(event.user and event.status not in {"ACTIVATING", "ACTIVE"} for event in events):
         return Outcome.STOPPED
@@ -115,30 +117,33 @@ class RunReport:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> RunReport:
         """
-        Rebuild a report from :meth:`to_dict`.
+        Rebuild a report from :meth:`to_dict`, also from that of a version with other fields.
 
         :raises ValueError: if `value` is no complete report of an ended run
         """
         try:
             run = dict(value["run"])
-            run["warnings"] = tuple(run["warnings"])
-            run["engine_ids"] = tuple(run["engine_ids"])
-            run["engine_pipelines"] = tuple(
-                EnginePipeline(**_with_times(entry, "last_reported")) for entry in run["engine_pipelines"]
-            )
-            run["engine_commands"] = tuple(EngineCommand(**entry) for entry in run["engine_commands"])
-            metrics = value["metrics"]
+            metrics = value.get("metrics")
             report = cls(
                 job_id=str(value["job_id"]),
-                job_name=str(value["job_name"]),
-                run=JobRun(**_with_times(run, "start_time", "finish_time", "metrics_saved")),
+                job_name=str(value.get("job_name") or ""),
+                run=_rebuilt(
+                    JobRun,
+                    {
+                        **run,
+                        "warnings": tuple(run.get("warnings", ())),
+                        "engine_ids": tuple(run.get("engine_ids", ())),
+                        "engine_pipelines": _all_rebuilt(EnginePipeline, run.get("engine_pipelines", ())),
+                        "engine_commands": _all_rebuilt(EngineCommand, run.get("engine_commands", ())),
+                    },
+                ),
                 outcome=Outcome(value["outcome"]),
-                events=tuple(RunEvent(**_with_times(entry, "time")) for entry in value["events"]),
-                metrics=RunMetrics(**_with_times(metrics, "last_updated")) if metrics is not None else None,
-                metrics_final=bool(value["metrics_final"]),
+                events=_all_rebuilt(RunEvent, value.get("events", ())),
+                metrics=_rebuilt(RunMetrics, metrics) if metrics is not None else None,
+                metrics_final=bool(value.get("metrics_final")),
             )
-            is_consistent = report.run.has_ended and (report.outcome is not Outcome.FAILED) == report.run.is_success
-        except (KeyError, TypeError, ValueError) as error:
+            is_consistent = report.run.has_ended and (report.outcome is Outcome.FAILED or report.run.is_success)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"This is no report of an ended run ({type(error).__name__}: {error}).") from error
         if not is_consistent:
             raise ValueError(
@@ -250,13 +255,27 @@ def _clock(time: pendulum.DateTime | None) -> str:
     return time.format("YYYY-MM-DD HH:mm:ss z") if time else "unknown"
 
 
-def _with_times(value: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    result = dict(value)
-    for name in names:
-        text = result[name]
-        if text is not None:
-            parsed = pendulum.parse(text)
-            if not isinstance(parsed, pendulum.DateTime):
-                raise ValueError(f"'{name}' is no time: {text!r}")
-            result[name] = parsed
-    return result
+_M = TypeVar("_M", JobRun, EnginePipeline, EngineCommand, RunEvent, RunMetrics)
+_TIMES = frozenset({"start_time", "finish_time", "metrics_saved", "last_reported", "last_updated", "time"})
+
+
+def _rebuilt(model: type[_M], value: Mapping[str, Any]) -> _M:
+    """Return a model from its own `to_dict`; fields that it does not know are left out."""
+    known = {field.name for field in fields(model)}
+    arguments: dict[str, Any] = {
+        name: _time(entry) if name in _TIMES else entry for name, entry in value.items() if name in known
+    }
+    return model(**arguments)
+
+
+def _all_rebuilt(model: type[_M], values: Iterable[Mapping[str, Any]]) -> tuple[_M, ...]:
+    return tuple(_rebuilt(model, value) for value in values)
+
+
+def _time(text: str | None) -> pendulum.DateTime | None:
+    if text is None:
+        return None
+    parsed = pendulum.parse(text)
+    if not isinstance(parsed, pendulum.DateTime):
+        raise ValueError(f"this is no time: {text!r}")
+    return parsed

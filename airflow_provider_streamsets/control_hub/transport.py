@@ -313,7 +313,9 @@ def _new_session() -> requests.Session:
             "X-SS-REST-CALL": "true",
         }
     )
-    # The credential headers are all that identifies us; a session cookie could only contradict them.
+    # The credential headers are all that identifies us; a session cookie or an entry in ~/.netrc could only
+    # contradict them.
+    session.auth = lambda request: request
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = HTTPAdapter(pool_maxsize=10, max_retries=0)
     session.mount("https://", adapter)

@@ -103,6 +103,7 @@ class RunFollower:
         self._engine_pipelines: tuple[EnginePipeline, ...] = ()
         self._looks_without = 0
         self._last_line = ""
+        self._outage = OutageLog(self._log)
 
     @property
     def what(self) -> str:
@@ -178,16 +179,47 @@ class RunFollower:
         seen = f" It was last seen {self._latest.status}/{self._latest.color}." if self._latest else ""
         return ControlHubRunTimeoutError(f"{_sentence(self.what)} has not ended{allowed}.{seen}")
 
+    def look(self, *, in_a_hurry: bool = False) -> RunReport | None:
+        """
+        Read the job's status, and do what :meth:`observe` and :meth:`conclude` do.
+
+        :param in_a_hurry: take the metrics that there are
+        :returns: as :meth:`conclude`
+        :raises ControlHubError: as :meth:`conclude`
+        """
+
+        def read_and_conclude() -> RunReport | None:
+            status = None if self.has_ended else look(self._client, self.job_id)
+            return self._conclude(in_a_hurry) if self.observe(status) else None
+
+        return self._unless_it_may_pass(read_and_conclude)
+
     def conclude(self, *, in_a_hurry: bool = False) -> RunReport | None:
         """
         Find out what the last observation left open.
+
+        A request that fails because Control Hub cannot be reached is logged, and is not the end of the wait.
 
         :param in_a_hurry: take the metrics that there are
         :returns: the report when the run is over and nothing more is to be waited for, else None
         :raises ControlHubRunLostError: if the job does not exist any more, or was restarted and its history does not
             have the run
-        :raises ControlHubError: if a request failed; :func:`ends_wait` tells whether to go on
+        :raises ControlHubError: if further looks are pointless, as with a refused credential
         """
+        return self._unless_it_may_pass(lambda: self._conclude(in_a_hurry))
+
+    def _unless_it_may_pass(self, ask: Callable[[], RunReport | None]) -> RunReport | None:
+        try:
+            report = ask()
+        except ControlHubError as error:
+            if ends_wait(error):
+                raise
+            self._outage.failed(error)
+            return None
+        self._outage.succeeded()
+        return report
+
+    def _conclude(self, in_a_hurry: bool) -> RunReport | None:
         if self._ended is None:
             self._ended = self._find_ended_run()
             if self._ended is None:
@@ -203,16 +235,6 @@ class RunFollower:
         if not report.metrics_final and not in_a_hurry and self._now() < self._metrics_deadline:
             return None
         return report
-
-    def look(self, *, in_a_hurry: bool = False) -> RunReport | None:
-        """
-        Read the job's status, and do what :meth:`observe` and :meth:`conclude` do.
-
-        :param in_a_hurry: take the metrics that there are
-        :raises ControlHubError: as :meth:`conclude`
-        """
-        status = None if self.has_ended else look(self._client, self.job_id)
-        return self.conclude(in_a_hurry=in_a_hurry) if self.observe(status) else None
 
     def _find_ended_run(self) -> JobRun | None:
         latest = self._latest
@@ -349,32 +371,21 @@ def wait_for_run(
     timeout: float | None,
     now: Callable[[], float] | None = None,
     sleep: Callable[[float], None] | None = None,
-    log: Log | None = None,
 ) -> RunReport:
     """
     Look at a job at intervals until the followed run has ended, and return its report.
-
-    A look that fails because Control Hub cannot be reached is not the end of the wait.
 
     :param follower: the run to wait for
     :param poll_interval: seconds between two looks
     :param timeout: seconds after which to give up; None waits for ever
     :raises ControlHubRunTimeoutError: if the run has not ended in time
-    :raises ControlHubError: if :func:`ends_wait` says so
+    :raises ControlHubError: as :meth:`RunFollower.look`
     """
     now, sleep = now or time.monotonic, sleep or time.sleep
     deadline = None if timeout is None else now() + timeout
-    outage = OutageLog(log or logging.getLogger(__name__))
     while True:
         is_last_look = deadline is not None and now() >= deadline
-        report = None
-        try:
-            report = follower.look(in_a_hurry=is_last_look)
-            outage.succeeded()
-        except ControlHubError as error:
-            if ends_wait(error):
-                raise
-            outage.failed(error)
+        report = follower.look(in_a_hurry=is_last_look)
         if report is not None:
             return report
         if is_last_look:

@@ -91,18 +91,6 @@ class Reader:
             return int(value)
         raise _wrong(self._name(key), "a whole number", value)
 
-    def number(self, key: str, default: float = 0.0) -> float:
-        """Return a number, `default` when null or missing."""
-        value = self._fields.get(key)
-        if value is None:
-            return default
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            try:
-                return float(value)
-            except OverflowError as error:
-                raise _wrong(self._name(key), "a number of usual size", value) from error
-        raise _wrong(self._name(key), "a number", value)
-
     def flag(self, key: str, default: bool = False) -> bool:
         """Return true or false, `default` when null or missing."""
         value = self._fields.get(key)
@@ -129,8 +117,8 @@ class Reader:
             raise _wrong(self._name(key), "a duration in milliseconds", self.get(key)) from error
 
     def strings(self, key: str) -> tuple[str, ...]:
-        """Return an array of texts, empty when null or missing."""
-        values = as_list(self._fields.get(key), self._name(key))
+        """Return an array of texts without its nulls, empty when null or missing."""
+        values = [value for value in as_list(self._fields.get(key), self._name(key)) if value is not None]
         for value in values:
             if not isinstance(value, str):
                 raise _wrong(self._name(key), "an array of strings", value)

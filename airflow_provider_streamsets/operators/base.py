@@ -175,7 +175,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
             log=self.log,
         )
         try:
-            report = wait_for_run(self._follower, poll_interval=poll_interval, timeout=timeout, log=self.log)
+            report = wait_for_run(self._follower, poll_interval=poll_interval, timeout=timeout)
         except ControlHubRunTimeoutError:
             self.on_wait_timeout(job.job_id, run.run_count)
             raise

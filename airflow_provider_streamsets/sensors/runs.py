@@ -123,26 +123,18 @@ class ControlHubJobRunSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the run once. A look that fails because Control Hub cannot be reached is not the end of the wait."""
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
-        from airflow_provider_streamsets.control_hub.waiting import ends_wait
+        from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
 
-        follower = self._follower
-        try:
-            if follower is None:
-                follower = self._follower = self._follow(self._pin(context))
-        except ControlHubUnavailableError as error:
-            # Only a store of the pinned run tells the first poke of a rescheduled sensor from a later one.
-            if not self.reschedule or task_state_store(context) is not None:
-                raise
-            self.log.warning("%s Waiting on.", error)
-            return PokeReturnValue(is_done=False)
-        try:
-            report = follower.look()
-        except ControlHubError as error:
-            if ends_wait(error):
-                raise
-            self.log.warning("%s Waiting on.", error)
-            return PokeReturnValue(is_done=False)
+        if self._follower is None:
+            try:
+                self._follower = self._follow(self._pin(context))
+            except ControlHubUnavailableError as error:
+                # Only a store of the pinned run tells the first poke of a rescheduled sensor from a later one.
+                if not self.reschedule or task_state_store(context) is not None:
+                    raise
+                self.log.warning("%s Waiting on.", error)
+                return PokeReturnValue(is_done=False)
+        report = self._follower.look()
         return PokeReturnValue(is_done=report is not None, xcom_value=report)
 
     def _pin(self, context: Context) -> dict[str, Any]:

@@ -105,14 +105,12 @@ class ControlHubJobRunTrigger(BaseTrigger):
             return RunWaitEvent(self.job_id, self.run_count, error=failure)
 
     async def _wait(self) -> RunReport:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-        from airflow_provider_streamsets.control_hub.waiting import OutageLog, RunFollower, ends_wait
+        from airflow_provider_streamsets.control_hub.waiting import RunFollower
         from airflow_provider_streamsets.triggers.feed import shared_feed
 
         now = asyncio.get_running_loop().time
         deadline = None if self.deadline is None else now() + self.deadline - time.time()
         feed = shared_feed(await self._settings())
-        outage = OutageLog(self.log)
         follower = RunFollower(
             feed.client,
             self.job_id,
@@ -125,19 +123,11 @@ class ControlHubJobRunTrigger(BaseTrigger):
         async with feed.subscription(self.job_id, self.poll_interval) as subscription:
             while True:
                 status, is_last_look = await self._next_status(subscription, follower, deadline)
-                if not is_last_look and not follower.observe(status):
-                    continue
                 report = None
-                try:
-                    if is_last_look:
-                        report = await asyncio.to_thread(follower.look, in_a_hurry=True)
-                    else:
-                        report = await asyncio.to_thread(follower.conclude)
-                    outage.succeeded()
-                except ControlHubError as error:
-                    if ends_wait(error):
-                        raise
-                    outage.failed(error)
+                if is_last_look:
+                    report = await asyncio.to_thread(follower.look, in_a_hurry=True)
+                elif follower.observe(status):
+                    report = await asyncio.to_thread(follower.conclude)
                 if report is not None:
                     return report
                 if is_last_look:

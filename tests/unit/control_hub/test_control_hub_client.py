@@ -47,9 +47,6 @@ def _landing(hub: str = HUB) -> dict:
     return {"data": {"landingUrl": f"{hub}{LANDING}", "name": "Example org"}}
 
 
-# Finding the hub
-
-
 def test_the_hub_is_found_from_the_organization_in_the_token(http, make_client):
     http.get(LOOKUP, json=_landing())
     assert make_client(None, login_url=LOGIN).base_url == HUB
@@ -160,9 +157,6 @@ def test_a_login_service_that_redirects_is_not_followed(http, make_client):
     assert http.call_count == 1
 
 
-# Who
-
-
 def test_the_current_user_is_read(http, client):
     http.get(f"{SEC}/currentUser", json=payload("current-user"))
     user = client.current_user()
@@ -176,9 +170,6 @@ def test_a_current_user_that_is_none_is_an_unexpected_answer(http, client, answe
     http.get(f"{SEC}/currentUser", json=answer)
     with pytest.raises(ControlHubUnexpectedAnswerError):
         client.current_user()
-
-
-# Projects
 
 
 def test_the_project_goes_to_the_applications_that_know_projects_and_to_no_other(http, make_client):
@@ -219,9 +210,6 @@ def test_without_a_project_no_request_names_one(http, make_client, project_id):
     http.get(CURRENT, json=None)
     make_client(project_id=project_id).runs.current(JOB_ID)
     assert query(http.last_request) == {}
-
-
-# Settings
 
 
 @pytest.mark.parametrize(
@@ -331,3 +319,21 @@ def test_a_client_says_where_it_is_connected_to(http, make_client):
 def test_no_credential_means_no_client():
     with pytest.raises(ControlHubAuthenticationError):
         ControlHubClient(HUB, "", TOKEN)
+
+
+def test_a_hub_without_tls_is_not_believed_of_a_login_service_with_tls(http, make_client):
+    http.get(LOOKUP, json=_landing("http://na01.hub.example.com"))
+    client = make_client(None, login_url=LOGIN)
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="is not sent the credential, as it is not https"):
+        client.current_user()
+    assert [request.url for request in http.request_history] == [LOOKUP]
+
+
+def test_a_netrc_file_adds_nothing_to_the_requests(http, make_client, monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    http.get(CURRENT, json=None)
+    make_client().runs.current(JOB_ID)
+    assert "Authorization" not in http.last_request.headers

@@ -62,9 +62,6 @@ def test_a_job_without_an_id_is_an_unexpected_answer(http, client):
         client.jobs.get(JOB_ID)
 
 
-# Many by id
-
-
 def test_many_jobs_are_read_in_batches_and_given_in_the_order_asked_for(http, make_client):
     http.post(JOBS, json=lambda request, _: [job_json(job_id) for job_id in reversed(request.json())])
     wanted = [f"job-{n}:o" for n in range(7)]
@@ -91,9 +88,6 @@ def test_no_ids_need_no_request(http, client):
 def test_ids_that_control_hub_does_not_know_are_missing(http, client, answer):
     http.post(JOBS, json=answer)
     assert "a:o" not in client.jobs.get_many(["a:o", "b:o"])
-
-
-# Lists
 
 
 def test_all_pages_are_read_up_to_the_total(http, client):
@@ -228,9 +222,6 @@ def test_jobs_and_templates_are_told_apart_though_the_server_may_not(http, clien
 def test_a_beginning_is_compared_here_too(http, client):
     http.get(JOBS, json=_served([job_json("a:o", "My Orders"), job_json("b:o", "Orders")]))
     assert [job.job_id for job in client.jobs.list(name_starts_with="Ord")] == ["b:o"]
-
-
-# By name
 
 
 def test_the_one_job_of_a_name_is_found_though_the_server_matches_more(http, client):

@@ -58,9 +58,6 @@ def test_a_run_that_is_being_started_counts_though_its_start_time_is_not_yet_kno
     assert client.runs.current(JOB_ID).run_count == 1
 
 
-# Many
-
-
 def test_the_runs_of_many_jobs_are_read_in_batches(http, make_client):
     http.post(STATUSES, json=lambda request, _: {job_id: run_json(jobId=job_id) for job_id in request.json()})
     wanted = [f"job-{n}:o" for n in range(7)]
@@ -93,9 +90,6 @@ def test_the_example_of_many_statuses_is_read(http, client):
     assert {job_id: run and run.run_count for job_id, run in found.items()} == {
         job_id: status and status["runCount"] for job_id, status in statuses.items()
     }
-
-
-# History and events
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending", "shuffled"])
@@ -162,9 +156,6 @@ def test_the_example_events_are_read_in_order(http, client):
 def test_a_run_may_have_no_events(http, client, answer):
     http.get(events_url(), **answer)
     assert client.runs.events(run_id(1)) == []
-
-
-# Stop
 
 
 def test_a_job_is_stopped_and_force_stopped(http, client):
@@ -234,9 +225,6 @@ def test_a_run_that_is_over_while_its_stop_is_refused_is_not_stopped(http, clien
     http.post(f"{JOB}/stop", **REFUSED_STOP)
     assert client.runs.stop_run(JOB_ID, 4, patience=60.0) is False
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
-
-
-# Offsets
 
 
 def test_offsets_are_reset_in_batches_and_again_after_an_unclear_end(http, make_client):

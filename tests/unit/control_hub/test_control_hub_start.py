@@ -146,9 +146,6 @@ def test_the_example_jobs_are_started_or_refused(http, client, name):
         assert http.call_count == 0
 
 
-# Unclear ends
-
-
 @pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
 @pytest.mark.parametrize("latest", [None, succeeded(3)], ids=["never run", "run before"])
 def test_a_start_whose_answer_is_lost_adopts_the_run_it_started(http, client, answer, latest):
@@ -277,9 +274,6 @@ def test_a_refused_credential_at_the_repeated_start_is_told(http, client):
         client.runs.start(JOB_ID)
 
 
-# Answers that do not name the run
-
-
 @pytest.mark.parametrize(
     "answer",
     [{"content": b""}, {"json": None}, {"json": {}}, {"json": succeeded(3)}, {"json": {"status": "ACTIVATING"}}],
@@ -312,9 +306,6 @@ def test_an_accepted_start_whose_run_cannot_be_looked_for_may_have_been_executed
         client.runs.start(JOB_ID)
     assert caught.value.maybe_executed is True
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
-
-
-# All of it
 
 
 _ENDS = st.tuples(

@@ -109,9 +109,6 @@ def test_certificates_are_verified_by_default(http, client):
     assert http.last_request.timeout == (10.0, 60.0)
 
 
-# Errors
-
-
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
@@ -248,9 +245,6 @@ def test_any_answer_gives_a_value_or_an_error_of_the_family(http, hasty_client, 
         hasty_client.runs.current(JOB_ID)
 
 
-# The token
-
-
 def _shown(error: BaseException) -> str:
     """All that logs and reports show of an exception."""
     return "".join(traceback.format_exception(type(error), error, error.__traceback__)) + repr((error, vars(error)))
@@ -292,9 +286,6 @@ def test_a_token_without_its_last_dot_is_hinted_at_when_it_is_refused(http, make
     with pytest.raises(ControlHubAuthenticationError) as caught:
         make_client().jobs.get(JOB_ID)
     assert "dot" not in str(caught.value)
-
-
-# Repeating
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
@@ -431,9 +422,6 @@ def test_a_failed_connection_is_told_in_few_words(http, make_client, fault, text
     assert len(str(caught.value)) < 300
 
 
-# What cannot be sent
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -458,9 +446,6 @@ def test_values_that_are_no_json_are_refused_before_anything_is_sent(http, clien
     with pytest.raises(ControlHubConfigurationError, match="JSON"):
         client.runs.start(JOB_ID, {"A": value})
     assert [request.method for request in http.request_history] == ["GET"]
-
-
-# A real network, this machine's own
 
 
 def test_a_host_that_refuses_connections_is_told_in_one_sentence(make_client):

@@ -101,9 +101,6 @@ def wait(hasty_client, clock):
     return wait
 
 
-# Which run
-
-
 def test_a_run_is_waited_for_until_it_has_ended(hub, wait, clock):
     hub.shows(
         status(run_json(RUN, "ACTIVATING")),
@@ -210,9 +207,6 @@ def test_changes_are_logged_and_nothing_else(hub, wait, caplog):
     ]
 
 
-# A job that was restarted
-
-
 def test_a_run_whose_job_was_restarted_is_judged_from_the_history(http, hub, wait, caplog):
     hub.shows(status(run_json(RUN)), status(run_json(RUN + 1)))
     http.get(HISTORY, json=page_json(run_json(RUN + 1), failed(RUN), succeeded(RUN - 1)))
@@ -268,9 +262,6 @@ def test_a_history_that_cannot_be_read_for_a_while_is_an_outage(http, hub, wait)
     assert wait().outcome is Outcome.SUCCEEDED
 
 
-# A job that is gone
-
-
 GONE = {
     "missing": {"json": {}},
     "null": {"json": {JOB_ID: None}},
@@ -306,9 +297,6 @@ def test_a_job_that_cannot_be_read_for_a_while_is_not_taken_for_deleted(http, hu
     hub.shows(*[GONE["404"]] * 6, status(succeeded(RUN)))
     http.get(JOB, **OUTAGE)
     assert wait().outcome is Outcome.SUCCEEDED
-
-
-# Outages
 
 
 @pytest.mark.parametrize(
@@ -350,9 +338,6 @@ def test_a_refused_credential_ends_the_wait_at_once(hub, wait, clock, answer, er
     with pytest.raises(error):
         wait()
     assert clock.slept == [10.0]
-
-
-# The deadline
 
 
 def test_a_run_that_does_not_end_in_time_is_told_with_what_was_last_seen(hub, wait, clock):
@@ -414,9 +399,6 @@ def test_a_run_of_which_it_cannot_be_told_in_time_whether_it_was_stopped_is_told
     assert "has not ended" not in str(caught.value)
 
 
-# Events
-
-
 @pytest.mark.parametrize("answer", [{"status_code": 404}, {"status_code": 400}, {"json": []}, {"content": b""}])
 def test_events_that_are_gone_are_no_error(http, hub, wait, answer):
     hub.shows(status(succeeded(RUN)))
@@ -453,9 +435,6 @@ def test_a_credential_refused_for_the_events_ends_the_wait(http, hub, wait):
     http.get(events_url(RUN), status_code=401)
     with pytest.raises(ControlHubAuthenticationError):
         wait()
-
-
-# Metrics
 
 
 def test_metrics_that_were_saved_after_the_end_are_final(hub, wait, clock):
@@ -542,9 +521,6 @@ def test_metrics_of_the_run_before_are_not_taken_for_those_of_this_one(http, hub
     hub.shows(status(succeeded(RUN)))
     http.get(COUNTS, json=final_counts(RUN - 1))
     assert wait(metrics_wait=0.0).metrics is None
-
-
-# Step by step, as a trigger does
 
 
 def test_a_follower_sends_nothing_while_it_observes(http, hub, client, clock):
