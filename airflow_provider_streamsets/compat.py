@@ -10,6 +10,11 @@ from airflow.providers.common.compat.connection import get_async_connection
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection, Context
 
+# Seconds for which a task must stay deferred before it may be resumed. Airflow notices up to five seconds later
+# ([workers] min_heartbeat_interval) that the process of the deferring leg has ended; if the task is queued again by
+# then, the scheduler takes that end for the task's and fails it (apache/airflow#71580, #72716, open in 3.3).
+SETTLING_TIME = 7.0
+
 
 async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:
     """

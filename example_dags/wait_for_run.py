@@ -19,7 +19,7 @@ with DAG("streamsets_wait_for_run", schedule=None, catchup=False, tags=["streams
         job_id="{{ ti.xcom_pull('start_snapshot', key='job_id') }}",
         run_count="{{ ti.xcom_pull('start_snapshot', key='run_count') }}",
         mode="reschedule",
-        poke_interval=5,
+        poke_interval=15,
         timeout=600,
     )
     # [END howto_wait_for_run]

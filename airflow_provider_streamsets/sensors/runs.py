@@ -56,7 +56,8 @@ class ControlHubJobRunSensor(BaseSensorOperator):
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param accept_stopped: count a run that a person stopped as a success
-    :param poke_interval: seconds, or timedelta, between two looks at the run
+    :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
+        Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: as :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`; with the metrics that

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_streamsets.compat import connection_with_extra, is_still_deferred
+from airflow_provider_streamsets.compat import SETTLING_TIME, connection_with_extra, is_still_deferred
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import JobRun, RunReport
@@ -87,7 +87,11 @@ class ControlHubJobRunTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event. Never raises: an escaped error would let the task start a second run."""
-        yield TriggerEvent((await self._event()).to_payload())
+        now = asyncio.get_running_loop().time
+        began = now()
+        event = await self._event()
+        await asyncio.sleep(max(began + SETTLING_TIME - now(), 0.0))
+        yield TriggerEvent(event.to_payload())
 
     async def _event(self) -> RunWaitEvent:
         from airflow_provider_streamsets.control_hub import ControlHubError

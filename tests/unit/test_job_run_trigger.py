@@ -251,3 +251,16 @@ def test_a_run_that_is_still_activating_is_stopped_as_soon_as_control_hub_allows
     run_virtually(trigger(stop_on_kill=True).on_kill())
     assert hub.stops == ["stop"]
     assert pauses == [2.0, 2.0]
+
+
+def test_a_run_that_is_already_over_resumes_the_task_only_when_airflow_has_noticed_the_deferral(http):
+    ScriptedHub(http, latest=succeeded(4), counts=counts_json(4))
+
+    async def scene() -> float:
+        now = asyncio.get_running_loop().time
+        began = now()
+        (payload,) = await all_events(trigger())
+        assert payload["report"]["outcome"] == "SUCCEEDED"
+        return now() - began
+
+    assert 5 < run_virtually(scene()) < 10
