@@ -141,8 +141,6 @@ class SandboxProcess:
         if self._errors:
             self._errors.close()
 
-    # -- over HTTP, without the client under test
-
     @property
     def headers(self) -> dict[str, str]:
         return {

@@ -15,11 +15,43 @@ from airflow_provider_streamsets.sandbox.clock import Clock
 from airflow_provider_streamsets.sandbox.credentials import Credential, issue
 from airflow_provider_streamsets.sandbox.http import Hub, answer, hub_of, issues, nothing
 from airflow_provider_streamsets.sandbox.problems import ProblemError, UnknownJobError, not_served
-from airflow_provider_streamsets.sandbox.routes import access, admin, engines, jobs, pipelines, timeseries, tunneling
-from airflow_provider_streamsets.sandbox.seed import Seed, load_seed
+from airflow_provider_streamsets.sandbox.routes import (
+    access,
+    admin,
+    engines,
+    job_actions,
+    job_lists,
+    job_offsets,
+    job_runs,
+    job_searches,
+    job_statuses,
+    jobs,
+    pipelines,
+    timeseries,
+    tunneling,
+)
+from airflow_provider_streamsets.sandbox.seed import Seed
+from airflow_provider_streamsets.sandbox.seed_file import load_seed
 from airflow_provider_streamsets.sandbox.variants import Variants
 from airflow_provider_streamsets.sandbox.world import World
 
+SERVED = (
+    access,
+    job_lists,
+    job_searches,
+    job_statuses,
+    # Before jobs: the first route that matches answers, and /v1/job/logMessages looks like /v1/job/{job_id}.
+    job_runs,
+    jobs,
+    job_actions,
+    job_offsets,
+    engines,
+    pipelines,
+    timeseries,
+    tunneling,
+    admin,
+    pages,
+)
 OPEN_PATHS = ("/login/", "/sch/")
 OPEN_PAGES = ("/", "/healthz", "/favicon.ico")
 
@@ -48,7 +80,7 @@ def create_app(
     app = FastAPI(title="Control Hub sandbox", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = Hub(world, credential or issue(seed.organization.id))
     app.state.api_routes = []
-    for module in (access, jobs, engines, pipelines, timeseries, tunneling, admin, pages):
+    for module in SERVED:
         app.include_router(module.router)
         app.state.api_routes += module.router.routes
     app.add_exception_handler(ProblemError, _answer_problem)

@@ -17,7 +17,7 @@ class Clock:
 
     The time scale is no business of the clock: times on the wire stay wall time, so that they are never in
     a client's future; a time scale shortens how long things take (see
-    :class:`~airflow_provider_streamsets.sandbox.lifecycle.Run`).
+    :class:`~airflow_provider_streamsets.sandbox.runs.Run`).
 
     :param frozen_at: start at this time and stand still.
     :param source: where running time comes from.

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from airflow_provider_streamsets.sandbox.credentials import Credential
 from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
-from airflow_provider_streamsets.sandbox.wire import wrapper_body
+from airflow_provider_streamsets.sandbox.schemas import complete
 from airflow_provider_streamsets.sandbox.world import World
 
 Item = TypeVar("Item")
@@ -127,6 +127,11 @@ class Query:
         return value
 
 
+def wrapper_body(total: int, offset: int, length: int, data: list[Any]) -> dict[str, Any]:
+    """Return a ``PaginationWrapperJson``."""
+    return complete("PaginationWrapperJson", {"totalCount": total, "offset": offset, "len": length, "data": data})
+
+
 def page(query: Query, items: Sequence[Item], body: Callable[[Item], Any], *, wrapped: bool | None = None) -> Response:
     """
     Return a page of a list.
@@ -156,6 +161,23 @@ def search_page(request: Request, items: Sequence[Item], body: Callable[[Item], 
         length = -1
     end = None if length == -1 else offset + length
     return answer(wrapper_body(len(items), offset, length, [body(item) for item in items[offset:end]]))
+
+
+def search_order(query: Query, default: str, known: tuple[str, ...]) -> tuple[str, bool]:
+    """
+    Return the property that orders a SAQL search, and whether it does so downwards.
+
+    :param query: ``orderBy``.
+    :param default: the property if that is unset.
+    :param known: the properties there are.
+    :raises ProblemError: if it is another.
+    """
+    # A plus sign in a query is a blank once it is decoded.
+    text = (query.text("orderBy") or default).strip()
+    name = text.rstrip("+-")
+    if name not in known:
+        raise bad_request(f"the sandbox cannot order by '{name}'")
+    return name, text.endswith("-")
 
 
 async def read_json(request: Request) -> Any:

@@ -13,13 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.sandbox.http import world_of
-from airflow_provider_streamsets.sandbox.wire import (
-    engine_body,
-    event_bodies,
-    job_body,
-    record_counts_body,
-    status_body,
-)
+from airflow_provider_streamsets.sandbox.wire.engines import engine_body
+from airflow_provider_streamsets.sandbox.wire.events import event_bodies
+from airflow_provider_streamsets.sandbox.wire.jobs import job_body
+from airflow_provider_streamsets.sandbox.wire.record_counts import record_counts_body
+from airflow_provider_streamsets.sandbox.wire.statuses import status_body
 from airflow_provider_streamsets.sandbox.world import Job, World
 
 router = APIRouter()

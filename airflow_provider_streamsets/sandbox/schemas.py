@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+Json = dict[str, Any]
+
 _FIELDS: dict[str, str] = {
     "JobJson": """
         id:string name:string description:string organization:string creator:string createTime:int64

@@ -18,7 +18,8 @@ from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.sandbox import credentials
 from airflow_provider_streamsets.sandbox.app import create_app
 from airflow_provider_streamsets.sandbox.credentials import Credential
-from airflow_provider_streamsets.sandbox.seed import SeedError, load_seed
+from airflow_provider_streamsets.sandbox.seed_file import load_seed
+from airflow_provider_streamsets.sandbox.seed_place import SeedError
 from airflow_provider_streamsets.sandbox.variants import VariantError, Variants
 
 

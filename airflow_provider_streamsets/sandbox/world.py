@@ -8,13 +8,14 @@ from typing import Any
 
 from airflow_provider_streamsets.sandbox.behaviours import Behaviour, tuned
 from airflow_provider_streamsets.sandbox.clock import Clock
-from airflow_provider_streamsets.sandbox.lifecycle import ENDED, Ask, Counts, Lifecycle, Run
+from airflow_provider_streamsets.sandbox.lifecycle import Lifecycle
 from airflow_provider_streamsets.sandbox.problems import (
     ProblemError,
     UnknownJobError,
     WrongStateError,
     bad_request,
 )
+from airflow_provider_streamsets.sandbox.runs import ENDED, Ask, Counts, Run
 from airflow_provider_streamsets.sandbox.seed import EngineSeed, JobSeed, PastRunSeed, PipelineSeed, Seed, make_id
 from airflow_provider_streamsets.sandbox.variants import Variants
 
@@ -158,8 +159,6 @@ class World:
     def saved_counts(self, run: Run, time: int) -> Counts | None:
         """Return the metrics that were saved of a run."""
         return self.lifecycle(run).saved(time)
-
-    # -- actions
 
     def start(self, job: Job, parameters: dict[str, Any] | None = None) -> Run:
         """
@@ -343,8 +342,6 @@ class World:
         if first_problem is not None:
             raise first_problem
         return allowed
-
-    # -- inside
 
     def _new_run(
         self, job: Job, started: int, version: str, parameters: dict[str, Any], behaviour: Behaviour | None

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from airflow_provider_streamsets.sandbox.http import answer, base_url, nothing, world_of
 from airflow_provider_streamsets.sandbox.problems import ProblemError, not_served
 from airflow_provider_streamsets.sandbox.schemas import SERVICES, complete, openapi_document
-from airflow_provider_streamsets.sandbox.wire import ROLES, principal_body
+from airflow_provider_streamsets.sandbox.wire.principals import ROLES, principal_body
 
 router = APIRouter()
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.http import answer, hub_of, read_json, world_of
-from airflow_provider_streamsets.sandbox.lifecycle import ENDED
 from airflow_provider_streamsets.sandbox.problems import bad_request
+from airflow_provider_streamsets.sandbox.runs import ENDED
 from airflow_provider_streamsets.sandbox.variants import VariantError
 
 router = APIRouter(prefix="/sandbox/v1")

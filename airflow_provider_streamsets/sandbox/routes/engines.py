@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from airflow_provider_streamsets.sandbox.http import Query, answer, nothing, page, read_ids, world_of
 from airflow_provider_streamsets.sandbox.problems import ProblemError
 from airflow_provider_streamsets.sandbox.seed import EngineSeed
-from airflow_provider_streamsets.sandbox.wire import engine_body, pipelines_on
+from airflow_provider_streamsets.sandbox.wire.engines import engine_body, pipelines_on
 
 router = APIRouter(prefix="/jobrunner/rest")
 

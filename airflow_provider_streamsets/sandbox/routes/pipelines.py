@@ -13,7 +13,7 @@ from airflow_provider_streamsets.sandbox.http import Query, answer, page, read_i
 from airflow_provider_streamsets.sandbox.problems import ProblemError
 from airflow_provider_streamsets.sandbox.schemas import complete
 from airflow_provider_streamsets.sandbox.seed import PipelineSeed
-from airflow_provider_streamsets.sandbox.wire import pipeline_body
+from airflow_provider_streamsets.sandbox.wire.pipelines import pipeline_body
 from airflow_provider_streamsets.sandbox.world import World
 
 router = APIRouter(prefix="/pipelinestore/rest")

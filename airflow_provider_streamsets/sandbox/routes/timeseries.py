@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.http import Query, answer, world_of
-from airflow_provider_streamsets.sandbox.wire import metrics_body, record_counts_body
+from airflow_provider_streamsets.sandbox.wire.metrics import metrics_body
+from airflow_provider_streamsets.sandbox.wire.record_counts import record_counts_body
 
 router = APIRouter(prefix="/timeseries/rest")
 

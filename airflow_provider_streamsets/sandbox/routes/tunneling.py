@@ -8,7 +8,9 @@ from fastapi.responses import Response
 from airflow_provider_streamsets.sandbox.http import Query, answer, nothing, world_of
 from airflow_provider_streamsets.sandbox.problems import ProblemError
 from airflow_provider_streamsets.sandbox.seed import make_id
-from airflow_provider_streamsets.sandbox.wire import engine_pipeline_id, log_message_bodies, metrics_body
+from airflow_provider_streamsets.sandbox.wire.events import log_message_bodies
+from airflow_provider_streamsets.sandbox.wire.ids import engine_pipeline_id
+from airflow_provider_streamsets.sandbox.wire.metrics import metrics_body
 from airflow_provider_streamsets.sandbox.world import Job
 
 router = APIRouter(prefix="/tunneling/rest")

@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 
 from airflow_provider_streamsets.sandbox.app import create_app
 from airflow_provider_streamsets.sandbox.clock import Clock
-from airflow_provider_streamsets.sandbox.seed import Seed, load_seed
+from airflow_provider_streamsets.sandbox.seed import Seed
+from airflow_provider_streamsets.sandbox.seed_file import load_seed
 
 SEED = load_seed()
 T0 = 1_767_261_000_000

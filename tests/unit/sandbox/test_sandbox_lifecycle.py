@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.sandbox.behaviours import Behaviour, tuned
-from airflow_provider_streamsets.sandbox.lifecycle import ENDED, Ask, Lifecycle, Run
+from airflow_provider_streamsets.sandbox.lifecycle import Lifecycle
+from airflow_provider_streamsets.sandbox.runs import ENDED, Ask, Run
 from airflow_provider_streamsets.sandbox.variants import Variants
 
 T0 = 1_767_261_000_000

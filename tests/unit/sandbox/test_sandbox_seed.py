@@ -8,7 +8,8 @@ import json
 import pytest
 import yaml
 
-from airflow_provider_streamsets.sandbox.seed import DEFAULT_SEED, SeedError, load_seed, parse_duration, parse_seed
+from airflow_provider_streamsets.sandbox.seed_file import DEFAULT_SEED, load_seed, parse_seed
+from airflow_provider_streamsets.sandbox.seed_place import SeedError, parse_duration
 
 MINIMAL = {
     "organization": {"name": "Org", "user": {"name": "Me", "email": "me@example.com"}},

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_streamsets.sandbox.clock import Clock
 from airflow_provider_streamsets.sandbox.problems import ProblemError, WrongStateError
-from airflow_provider_streamsets.sandbox.seed import load_seed
+from airflow_provider_streamsets.sandbox.seed_file import load_seed
 from airflow_provider_streamsets.sandbox.variants import VariantError, Variants
-from airflow_provider_streamsets.sandbox.wire import current_status_body
+from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body
 from airflow_provider_streamsets.sandbox.world import World
 
 T0 = 1_767_261_000_000

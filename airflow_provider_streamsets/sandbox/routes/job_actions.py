@@ -1,0 +1,104 @@
+"""Job Runner: acting on one job, or on many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from airflow_provider_streamsets.sandbox.http import answer, nothing, read_ids, read_json, world_of
+from airflow_provider_streamsets.sandbox.problems import bad_request
+from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body
+from airflow_provider_streamsets.sandbox.world import Job, World
+
+router = APIRouter(prefix="/jobrunner/rest")
+
+
+@dataclass(frozen=True)
+class Action:
+    """
+    Something that can be asked of one job, and of many.
+
+    :param single: the last part of the path for one job.
+    :param bulk: the last part of the path for many jobs.
+    :param check: raises if a job's state does not allow the action.
+    :param act: checks, and does it.
+    :param summary: what it does.
+    """
+
+    single: str
+    bulk: str
+    check: Callable[[World, Job], None]
+    act: Callable[[World, Job], object]
+    summary: str
+
+
+ACTIONS = (
+    Action("stop", "stopJobs", World.check_stop, World.stop, "Stop"),
+    Action("forceStop", "forceStopJobs", World.check_stop, World.force_stop, "Stop without waiting for the engine"),
+    Action("acknowledgeError", "acknowledgeErrors", World.check_acknowledge, World.acknowledge, "Acknowledge an error"),
+    Action("sync", "syncJobs", World.check_active, World.synchronize, "Synchronize while active"),
+    Action("balance", "balanceJobs", World.check_active, World.balance, "Balance while active"),
+)
+
+
+@router.post("/v1/job/{job_id}/start")
+async def start_job(request: Request, job_id: str) -> Response:
+    """Start a job, with runtime parameters or without."""
+    world = world_of(request)
+    parameters = await read_json(request)
+    if parameters is not None and not isinstance(parameters, dict):
+        raise bad_request("the runtime parameters of a start must be a JSON object")
+    job = world.job(job_id)
+    world.start(job, parameters)
+    return nothing() if world.variants.start_body == "empty" else _status_answer(world, job)
+
+
+@router.post("/v1/jobs/balanceSDCs")
+async def balance_engines(request: Request) -> Response:
+    """Balance all active jobs on some engines."""
+    world = world_of(request)
+    engine_ids = set(await read_ids(request, "engine"))
+    for job in world.jobs.values():
+        if job.latest and engine_ids & set(job.latest.engine_ids) and world.status(job) == "ACTIVE":
+            world.balance(job)
+    return nothing()
+
+
+def _status_answer(world: World, job: Job) -> Response:
+    body = current_status_body(world, job, world.clock.now())
+    return nothing() if body is None else answer(body)
+
+
+def _single(act: Callable[[World, Job], object]) -> Callable[..., Awaitable[Response]]:
+    async def act_on_job(request: Request, job_id: str) -> Response:
+        world = world_of(request)
+        job = world.job(job_id)
+        act(world, job)
+        return _status_answer(world, job)
+
+    return act_on_job
+
+
+def _bulk(
+    check: Callable[[World, Job], None], act: Callable[[World, Job], object]
+) -> Callable[..., Awaitable[Response]]:
+    async def act_on_jobs(request: Request) -> Response:
+        world = world_of(request)
+        jobs = world.in_bulk(await read_ids(request), lambda job: check(world, job), lambda job: act(world, job))
+        if world.variants.bulk_body == "empty":
+            return nothing()
+        return answer([current_status_body(world, job, world.clock.now()) for job in jobs])
+
+    return act_on_jobs
+
+
+for action in ACTIONS:
+    router.post(f"/v1/job/{{job_id}}/{action.single}", summary=action.summary)(_single(action.act))
+    router.post(f"/v1/jobs/{action.bulk}", summary=action.summary)(_bulk(action.check, action.act))
+router.post("/v1/jobs/startJobs", summary="Start")(_bulk(World.check_start, World.start))
+router.post("/v1/job/{job_id}/resetErrorInfo", summary="Forget the errors that engines reported")(
+    _single(World.reset_error_info)
+)

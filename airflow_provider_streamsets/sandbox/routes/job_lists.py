@@ -1,0 +1,132 @@
+"""Job Runner: listing and counting jobs, their tags and their labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from airflow_provider_streamsets.sandbox.http import Query, answer, nothing, page, read_ids, world_of, wrapper_body
+from airflow_provider_streamsets.sandbox.problems import bad_request
+from airflow_provider_streamsets.sandbox.routes.job_selection import select_jobs
+from airflow_provider_streamsets.sandbox.schemas import complete
+from airflow_provider_streamsets.sandbox.wire.jobs import job_body, job_tag_body
+from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body
+from airflow_provider_streamsets.sandbox.world import Job, World
+
+router = APIRouter(prefix="/jobrunner/rest")
+
+
+def _job_bodies(world: World) -> Callable[[Job], Any]:
+    now = world.clock.now()
+    return lambda job: job_body(world, job, now)
+
+
+@router.get("/v1/jobs")
+async def list_jobs(request: Request) -> Response:
+    """List jobs."""
+    return page(Query(request), select_jobs(request), _job_bodies(world_of(request)))
+
+
+@router.get("/v1/jobs/byStatus")
+async def list_jobs_by_status(request: Request) -> Response:
+    """List the jobs of one status."""
+    return page(Query(request), select_jobs(request, by_status=True), _job_bodies(world_of(request)))
+
+
+@router.get("/v1/jobs/forPipelineCommit")
+async def list_jobs_of_commit(request: Request) -> Response:
+    """List the jobs that run a pipeline version."""
+    commit = Query(request).text("pipelineCommitId")
+    if commit is None:
+        raise bad_request("pipelineCommitId is missing")
+    jobs = [job for job in select_jobs(request) if job.seed.version.commit_id == commit]
+    return page(Query(request), jobs, _job_bodies(world_of(request)))
+
+
+@router.get("/v1/metrics/problematicJobs")
+async def list_problematic_jobs(request: Request) -> Response:
+    """List the jobs whose color is red."""
+    world = world_of(request)
+    now = world.clock.now()
+    jobs = [job for job in select_jobs(request) if (current_status_body(world, job, now) or {}).get("color") == "RED"]
+    return page(Query(request), jobs, _job_bodies(world), wrapped=True)
+
+
+@router.post("/v1/jobs")
+async def read_jobs(request: Request) -> Response:
+    """Return the jobs with some ids; ids that nobody has are left out."""
+    world = world_of(request)
+    ids = await read_ids(request)
+    if world.variants.jobs_by_ids == "asked":
+        jobs = [world.jobs[job_id] for job_id in dict.fromkeys(ids) if job_id in world.jobs]
+    else:
+        jobs = [job for job_id, job in world.jobs.items() if job_id in set(ids)]
+    return answer([_job_bodies(world)(job) for job in jobs])
+
+
+@router.get("/v1/jobs/count")
+async def count_jobs(request: Request) -> Response:
+    """Count the jobs."""
+    return answer({"count": 0 if Query(request).flag("removed") else len(world_of(request).jobs)})
+
+
+@router.get("/v1/jobs/tags")
+async def list_job_tags(request: Request) -> Response:
+    """List the tags that jobs have, or the children of one tag."""
+    world, query = world_of(request), Query(request)
+    texts = {tag for job in world.jobs.values() for tag in job.seed.tags}
+    texts |= {tag.rpartition("/")[0] for tag in texts} - {""}
+    tags = [{**job_tag_body(world, tag), "optimisticLockVersion": 0} for tag in sorted(texts)]
+    parent = query.text("parentId")
+    tags = [complete("JobTag", tag) for tag in tags if tag["parentId"] == parent]
+    if query.choice("order", ("ASC", "DESC")) == "DESC":
+        tags.reverse()
+    return page(query, tags, lambda tag: tag)
+
+
+@router.post("/v1/job/jobTagsBulk")
+async def read_job_tags(request: Request) -> Response:
+    """Return the tags of many jobs."""
+    world = world_of(request)
+    return answer(
+        {
+            job_id: [job_tag_body(world, tag) for tag in world.jobs[job_id].seed.tags]
+            for job_id in await read_ids(request)
+            if job_id in world.jobs
+        }
+    )
+
+
+@router.get("/v1/jobs/labels")
+async def list_job_labels(request: Request) -> Response:
+    """List the engine labels that jobs ask for."""
+    return answer(sorted({label for job in world_of(request).jobs.values() for label in job.seed.labels}))
+
+
+@router.get("/v1/metrics/jobCountByStatus")
+async def count_jobs_by_status(request: Request) -> Response:
+    """Count the jobs by status."""
+    world = world_of(request)
+    now = world.clock.now()
+    jobs = [job for job in world.jobs.values() if not job.seed.is_template]
+    counts: Counter[str] = Counter()
+    for job in jobs:
+        status = current_status_body(world, job, now)
+        if status:
+            counts[status["status"]] += 1
+            counts[f"{status['status']}_{status['color']}"] += 1
+    names = ("ACTIVE", "ACTIVE_GREEN", "ACTIVE_RED", "ACTIVATING", "DEACTIVATING", "INACTIVE", "INACTIVE_ERROR")
+    entries = [{"status": name, "count": counts[name]} for name in names]
+    if counts["ACTIVATION_ERROR"]:
+        entries.append({"status": "ACTIVATION_ERROR", "count": counts["ACTIVATION_ERROR"]})
+    return answer(wrapper_body(len(entries), 0, -1, entries))
+
+
+@router.get("/v1/jobs/draftRunJobForPipelineId")
+async def read_draft_run(request: Request) -> Response:
+    """Return the draft run of a pipeline: there are none."""
+    return nothing()

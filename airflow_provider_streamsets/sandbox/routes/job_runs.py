@@ -1,0 +1,112 @@
+"""Job Runner: the runs of a job, their events, log and metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from airflow_provider_streamsets.sandbox import saql
+from airflow_provider_streamsets.sandbox.http import Query, answer, page, search_order, search_page, world_of
+from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
+from airflow_provider_streamsets.sandbox.runs import Run
+from airflow_provider_streamsets.sandbox.wire.events import event_bodies, log_message_bodies
+from airflow_provider_streamsets.sandbox.wire.metrics import metrics_body
+from airflow_provider_streamsets.sandbox.wire.statuses import status_body
+
+router = APIRouter(prefix="/jobrunner/rest")
+
+_RUN_PROPERTIES = (
+    "id", "previous_id", "pipeline_commit_id", "run_count", "color", "status", "start_time", "finish_time",
+    "error_message", "input_record_count", "output_record_count", "error_record_count", "current_retry_count",
+)  # fmt: skip
+
+
+@router.get("/v1/job/{job_id}/history")
+async def read_history(request: Request, job_id: str) -> Response:
+    """Return the runs of a job, the newest first."""
+    world = world_of(request)
+    job, now = world.job(job_id), world.clock.now()
+    return page(Query(request), job.runs[::-1], lambda run: status_body(world, job, run, now))
+
+
+@router.get("/v1/saql/jobs/search/{job_id}/runs")
+async def search_runs(request: Request, job_id: str) -> Response:
+    """Search the runs of a job."""
+    world, query = world_of(request), Query(request)
+    job, now = world.job(job_id), world.clock.now()
+
+    def properties(run: Run) -> dict[str, Any]:
+        body = status_body(world, job, run, now)
+        previous = job.runs[run.run_count - 2].id if run.run_count > 1 else None
+        return {
+            "id": run.id,
+            "previous_id": previous,
+            "pipeline_commit_id": body["pipelineCommitId"],
+            "run_count": run.run_count,
+            "color": body["color"],
+            "status": body["status"],
+            "start_time": body["startTime"],
+            "finish_time": body["finishTime"],
+            "error_message": body["errorMessage"],
+            "input_record_count": body["inputRecordCount"],
+            "output_record_count": body["outputRecordCount"],
+            "error_record_count": body["errorRecordCount"],
+            "current_retry_count": 0,
+        }
+
+    runs = list(job.runs)
+    search = query.text("search")
+    if search:
+        matches = saql.parse(search, _RUN_PROPERTIES)
+        runs = [run for run in runs if matches(properties(run))]
+    ordered_by = query.text("orderBy")
+    name, descending = search_order(query, "run_count", _RUN_PROPERTIES)
+    if not ordered_by or ordered_by.strip() == "run_count":
+        descending = world.variants.runs_order == "desc"
+    values = {run.id: properties(run)[name] for run in runs}
+    runs.sort(
+        key=lambda run: values[run.id] if isinstance(values[run.id], int) else str(values[run.id] or ""),
+        reverse=descending,
+    )
+    return search_page(request, runs, lambda run: status_body(world, job, run, now))
+
+
+@router.get("/v1/job/{run_id}/jobStatusHistory")
+async def read_run_events(request: Request, run_id: str) -> Response:
+    """Return the events of a run, whose own id the path takes."""
+    world = world_of(request)
+    return page(Query(request), event_bodies(world, world.run(run_id), world.clock.now()), lambda event: event)
+
+
+@router.get("/v1/job/logMessages")
+async def read_log_messages(request: Request) -> Response:
+    """Return log messages about a job's runs."""
+    world, query = world_of(request), Query(request)
+    job_id, count = query.text("jobId"), query.number("runCount", 0)
+    if job_id is None:
+        raise bad_request("jobId is missing")
+    job = world.job(job_id)
+    runs = [run for run in job.runs if count in (0, run.run_count)]
+    messages = [body for run in runs for body in log_message_bodies(world, job, run, world.clock.now())]
+    component = query.text("component")
+    if component:
+        messages = [message for message in messages if message["component"] == component]
+    if query.choice("order", ("ASC", "DESC")) != "ASC":
+        messages.reverse()
+    if world.variants.log_messages == "empty":
+        messages = []
+    return page(query, messages, lambda message: message, wrapped=False)
+
+
+@router.get("/v1/metrics/job/{job_id}")
+async def read_run_metrics(request: Request, job_id: str) -> Response:
+    """Return the saved metrics of a run."""
+    world, query = world_of(request), Query(request)
+    job, count = world.job(job_id), query.number("runCount", 0)
+    run = job.latest if count == 0 else next((run for run in job.runs if run.run_count == count), None)
+    counts = world.saved_counts(run, world.clock.now()) if run else None
+    if run is None or counts is None:
+        raise ProblemError(404, "JOBRUNNER_03", f"Job '{job.seed.name}' has no metrics of this run")
+    return answer(metrics_body(world, job, run, counts))

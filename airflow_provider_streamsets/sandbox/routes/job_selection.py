@@ -1,0 +1,83 @@
+"""The filters and orders that all lists of jobs have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Request
+
+from airflow_provider_streamsets.sandbox.http import Query, world_of
+from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body
+from airflow_provider_streamsets.sandbox.world import Job, World
+
+COLORS = ("GRAY", "GREEN", "RED")
+STATUSES = ("INACTIVE", "ACTIVATING", "ACTIVATION_ERROR", "ACTIVE", "DEACTIVATING", "INACTIVE_ERROR")
+ENGINE_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
+SEARCH_OPERATIONS = ("EQUALS", "STARTS_WITH")
+
+
+def select_jobs(request: Request, *, by_status: bool = False) -> list[Job]:
+    """Return the jobs that the filters of a list call select, in the order it asks for."""
+    world, query = world_of(request), Query(request)
+    now = world.clock.now()
+    if query.flag("removed") or query.flag("archived") or query.flag("draftRun") or query.flag("edge"):
+        return []
+    if (query.choice("executorType", ENGINE_TYPES) or "COLLECTOR") != "COLLECTOR":
+        return []
+    jobs = list(world.jobs.values())
+    status = query.choice("jobStatus", STATUSES)
+    if by_status:
+        jobs = [job for job in jobs if world.status(job, now) == (status or "INACTIVE")]
+    else:
+        if status:
+            jobs = [job for job in jobs if world.status(job, now) == status]
+        jobs = _by_kind(world, query, jobs)
+        color, label = query.choice("jobStatusColor", COLORS), query.text("jobLabel")
+        if color:
+            jobs = [job for job in jobs if (current_status_body(world, job, now) or {}).get("color") == color]
+        if label:
+            jobs = [job for job in jobs if label in job.seed.labels]
+        template_id = query.text("templateJobId")
+        if template_id:
+            jobs = [job for job in jobs if job.seed.template_id == template_id]
+    text = query.text("jobSearchText")
+    if text:
+        starts = query.choice("jobSearchOperation", SEARCH_OPERATIONS) == "STARTS_WITH"
+        jobs = [job for job in jobs if (job.seed.name.startswith(text) if starts else job.seed.name == text)]
+    filter_text = query.text("filterText")
+    if filter_text:
+        exact = world.variants.filter_text == "exact"
+        jobs = [
+            job
+            for job in jobs
+            if (job.seed.name == filter_text if exact else filter_text.lower() in job.seed.name.lower())
+        ]
+    tag = query.text("jobTag")
+    if tag:
+        jobs = [job for job in jobs if tag in {f"{own}:{world.organization}" for own in job.seed.tags}]
+    return _ordered(world, query, jobs)
+
+
+def _by_kind(world: World, query: Query, jobs: list[Job]) -> list[Job]:
+    template = query.flag("jobTemplate")
+    if template is None and world.variants.job_template_omitted == "all":
+        return jobs
+    return [job for job in jobs if job.seed.is_template is bool(template)]
+
+
+def _ordered(world: World, query: Query, jobs: list[Job]) -> list[Job]:
+    keys: dict[str, Callable[[Job], Any]] = {
+        "NAME": lambda job: job.seed.name,
+        "PIPELINE_NAME": lambda job: job.seed.pipeline.name,
+        "PIPELINE_COMMIT_LABEL": lambda job: job.seed.version.version,
+        "STATUS": lambda job: world.status(job) or "",
+        "CREATOR": lambda job: world.user,
+        "CREATE_TIME": lambda job: -job.seed.created_ago,
+        "DELETE_TIME": lambda job: 0,
+        "LAST_MODIFIED_ON": lambda job: -job.seed.created_ago,
+        "LAST_MODIFIED_BY": lambda job: world.user,
+    }
+    key = keys[query.choice("orderBy", tuple(keys)) or "NAME"]
+    descending = query.choice("order", ("ASC", "DESC")) == "DESC"
+    return sorted(jobs, key=key, reverse=descending)

@@ -1,0 +1,117 @@
+"""Runs: what was asked of them, and what there is to see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_streamsets.sandbox.behaviours import Behaviour
+
+NEVER = 1 << 62
+BATCH_SIZE = 1000
+ENDED = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Something that a person asked for."""
+
+    at: int
+    user: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What a run is from one moment to the next; ``message`` is the run event that begins it, if any."""
+
+    at: int
+    status: str
+    color: str
+    pipeline: str | None = None
+    error: str | None = None
+    lost_since: int | None = None
+    message: str | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the run's history."""
+
+    at: int
+    status: str
+    message: str
+    user: str | None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that the hub sent to the engine, and when and how the engine answered."""
+
+    at: int
+    kind: str
+    answered: int
+    result: str = "SUCCESS"
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Records at a moment; ``at`` is that moment."""
+
+    at: int
+    input: int
+    error: int
+    stage_errors: int
+
+    @property
+    def output(self) -> int:
+        """Records written."""
+        return self.input - self.error
+
+    @property
+    def batches(self) -> int:
+        """Batches that the records came in."""
+        return -(-self.input // BATCH_SIZE)
+
+
+@dataclass
+class Run:
+    """
+    One start of a job and what was asked of it since.
+
+    :param scale: time scale; every duration of the behaviour, and every interval and time-out of the job, takes
+        that many times less wall time.
+    :param instances: on how many engines the pipeline runs; each reads the whole.
+    """
+
+    id: str
+    job_id: str
+    run_count: int
+    user: str
+    started: int
+    version: str
+    engine_ids: tuple[str, ...]
+    engine_urls: tuple[str, ...]
+    behaviour: Behaviour
+    parameters: dict[str, Any]
+    scale: float
+    stats_interval: int
+    force_stop_timeout: int
+    needs_ack: bool
+    offset_base: int = 0
+    stops: list[Ask] = field(default_factory=list)
+    force_stops: list[Ask] = field(default_factory=list)
+    acks: list[Ask] = field(default_factory=list)
+    remarks: list[Ask] = field(default_factory=list)
+    error_info_resets: list[Ask] = field(default_factory=list)
+
+    def lasting(self, seconds: float) -> int:
+        """Return how many milliseconds of wall time something of that duration takes."""
+        return round(seconds * 1000 / self.scale)
+
+    @property
+    def instances(self) -> int:
+        """On how many engines the pipeline runs."""
+        return len(self.engine_ids)

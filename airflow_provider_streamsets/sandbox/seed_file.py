@@ -1,0 +1,254 @@
+"""Reading a seed from a YAML or JSON file, with ids given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from airflow_provider_streamsets.sandbox.behaviours import VALIDATION_ERROR, Behaviour
+from airflow_provider_streamsets.sandbox.seed import (
+    EngineSeed,
+    JobSeed,
+    OrganizationSeed,
+    PastRunSeed,
+    PipelineSeed,
+    Seed,
+    VersionSeed,
+    make_id,
+)
+from airflow_provider_streamsets.sandbox.seed_place import Place, SeedError
+
+DEFAULT_SEED = Path(__file__).with_name("seed.yaml")
+
+
+def load_seed(path: Path | None = None) -> Seed:
+    """
+    Read a seed file.
+
+    :param path: a YAML or JSON file; the one shipped with the package if None.
+    :raises SeedError: if it cannot be read or is wrong.
+    """
+    path = path or DEFAULT_SEED
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise SeedError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise SeedError(f"{path}: is no valid {path.suffix.lstrip('.') or 'YAML'}: {error}") from error
+    return parse_seed(document, source=path.name)
+
+
+def parse_seed(document: Any, source: str = "seed") -> Seed:
+    """
+    Check a seed document.
+
+    :param document: what the file holds.
+    :param source: the name that error messages begin with.
+    :raises SeedError: naming the first place that is wrong.
+    """
+    top = Place(document, f"{source}: ")
+    top.only("organization", "engines", "pipelines", "jobs")
+    organization = _organization(top.at("organization"))
+    engines = tuple(_engine(place) for place in top.at("engines").items())
+    _unique([engine.name for engine in engines], top.at("engines"))
+    pipelines = tuple(_pipeline(place, organization.id) for place in top.at("pipelines").items())
+    _unique([pipeline.name for pipeline in pipelines], top.at("pipelines"))
+    by_name = {pipeline.name: pipeline for pipeline in pipelines}
+    jobs: list[JobSeed] = []
+    for place in top.at("jobs").items():
+        jobs.append(_job(place, organization.id, by_name, jobs))
+    if len({job.id for job in jobs}) < len(jobs):
+        raise top.at("jobs").wrong("two jobs of the same name must differ in 'key'")
+    return Seed(organization, engines, pipelines, tuple(jobs))
+
+
+def _unique(names: list[str], place: Place) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise place.wrong(f"has the name '{name}' twice")
+
+
+def _organization(place: Place) -> OrganizationSeed:
+    place.only("name", "user")
+    user = place.at("user")
+    user.only("name", "email")
+    name = place.text("name")
+    organization_id = make_id("organization", name)
+    email = user.text("email")
+    return OrganizationSeed(
+        id=organization_id,
+        name=name,
+        user_id=f"{make_id('user', email)}@{organization_id}",
+        user_name=user.text("name"),
+        user_email=email,
+    )
+
+
+def _engine(place: Place) -> EngineSeed:
+    place.only("name", "url", "version", "labels", "reported_labels", "started")
+    labels = place.texts("labels")
+    return EngineSeed(
+        id=make_id("engine", place.text("name")),
+        name=place.text("name"),
+        url=place.text("url"),
+        version=place.text("version", "5.10.0"),
+        labels=labels,
+        reported_labels=place.texts("reported_labels") or labels,
+        started_ago=place.duration("started", "5d"),
+    )
+
+
+def _constants(place: Place, key: str) -> dict[str, Any]:
+    if not place.has(key):
+        return {}
+    values = place.at(key).mapping()
+    for name, value in values.items():
+        if not isinstance(name, str) or isinstance(value, (dict, list)):
+            raise place.at(key).wrong(f"must be a flat mapping of names to values, '{name}' is not")
+    return dict(values)
+
+
+def _pipeline(place: Place, organization: str) -> PipelineSeed:
+    place.only("name", "description", "labels", "origin", "destination", "offset", "versions", "behaviour")
+    name = place.text("name")
+    versions = []
+    for number, version in enumerate(place.at("versions").items(), start=1):
+        version.only("message", "committed", "constants")
+        versions.append(
+            VersionSeed(
+                version=str(number),
+                commit_id=f"{make_id('commit', name, str(number))}:{organization}",
+                message=version.text("message"),
+                committed_ago=version.duration("committed"),
+                constants={key: str(value) for key, value in _constants(version, "constants").items()},
+            )
+        )
+    if not versions:
+        raise place.at("versions").wrong("must not be empty")
+    return PipelineSeed(
+        id=f"{make_id('pipeline', name)}:{organization}",
+        rules_id=f"{make_id('rules', name)}:{organization}",
+        name=name,
+        description=place.text("description", ""),
+        labels=place.texts("labels"),
+        origin=place.text("origin", "Directory"),
+        destination=place.text("destination", "JDBCProducer"),
+        offset=place.text("offset", "{position}"),
+        versions=tuple(versions),
+        behaviour=_behaviour(place.at("behaviour")),
+    )
+
+
+def _behaviour(place: Place) -> Behaviour:
+    place.only(
+        "kind", "records", "rate", "error_share", "stage_error_share", "activation", "deactivation", "stop_takes",
+        "fails_at_start", "fails_after", "error", "engine_lost", "saves_metrics",
+    )  # fmt: skip
+    kind = place.text("kind")
+    if kind not in ("batch", "streaming"):
+        raise place.at("kind").wrong(f"must be batch or streaming, not '{kind}'")
+    if kind == "streaming" and place.has("records"):
+        raise place.wrong("is streaming, so it has no number of records")
+    values: dict[str, Any] = {"records": place.whole("records") if kind == "batch" else None}
+    if place.has("rate"):
+        values["rate"] = place.number("rate", above=0)
+    for share in ("error_share", "stage_error_share"):
+        if place.has(share):
+            values[share] = place.number(share, most=1)
+    for seconds in ("activation", "deactivation", "stop_takes"):
+        if place.has(seconds):
+            values[seconds] = place.duration(seconds) / 1000
+    if place.has("fails_at_start"):
+        message = place.at("fails_at_start").value
+        values["start_error"] = VALIDATION_ERROR if message is True else place.text("fails_at_start")
+    if place.has("fails_after"):
+        values["fails_after"] = place.whole("fails_after")
+    if place.has("error"):
+        values["error"] = place.text("error")
+    if place.has("engine_lost"):
+        lost = place.at("engine_lost")
+        lost.only("after", "for")
+        values["engine_lost_after"] = lost.duration("after") / 1000
+        forever = lost.text("for") == "ever"
+        values["engine_lost_for"] = None if forever else lost.duration("for") / 1000
+    values["saves_metrics"] = place.flag("saves_metrics", True)
+    return Behaviour(**values)
+
+
+def _version(place: Place, key: str, pipeline: PipelineSeed) -> VersionSeed:
+    if not place.has(key):
+        return pipeline.versions[-1]
+    number = place.whole(key, least=1)
+    if number > len(pipeline.versions):
+        raise place.at(key).wrong(f"must be a version of '{pipeline.name}', which has {len(pipeline.versions)}")
+    return pipeline.versions[number - 1]
+
+
+def _job(place: Place, organization: str, pipelines: dict[str, PipelineSeed], before: list[JobSeed]) -> JobSeed:
+    place.only(
+        "name", "key", "description", "pipeline", "version", "labels", "tags", "parameters", "instances", "template",
+        "from_template", "static_parameters", "needs_ack", "failover", "time_series", "stats_interval",
+        "force_stop_timeout", "created", "past",
+    )  # fmt: skip
+    name = place.text("name")
+    pipeline = pipelines.get(place.text("pipeline"))
+    if pipeline is None:
+        raise place.at("pipeline").wrong(f"names no pipeline of this file: '{place.text('pipeline')}'")
+    is_template = place.flag("template", False)
+    template_id = None
+    if place.has("from_template"):
+        wanted = place.text("from_template")
+        template_id = next((job.id for job in before if job.is_template and job.name == wanted), None)
+        if template_id is None:
+            raise place.at("from_template").wrong(f"names no template further up in this file: '{wanted}'")
+    if is_template and place.has("past"):
+        raise place.at("past").wrong("is for jobs: a template never runs")
+    instances = 1
+    if place.has("instances"):
+        instances = -1 if place.at("instances").value == -1 else place.whole("instances", least=1)
+    past = tuple(_past_run(item, pipeline) for item in place.at("past").items()) if place.has("past") else ()
+    ages = [run.started_ago for run in past]
+    if ages != sorted(ages, reverse=True):
+        raise place.at("past").wrong("must be in order of time, the oldest run first")
+    return JobSeed(
+        id=f"{make_id('job', place.text('key', name))}:{organization}",
+        name=name,
+        description=place.text("description", "") or None,
+        pipeline=pipeline,
+        version=_version(place, "version", pipeline),
+        labels=place.texts("labels") or ("all",),
+        tags=place.texts("tags"),
+        parameters=_constants(place, "parameters"),
+        instances=instances,
+        is_template=is_template,
+        template_id=template_id,
+        static_parameters=place.texts("static_parameters"),
+        needs_ack=place.flag("needs_ack", False),
+        failover=place.flag("failover", False),
+        time_series=place.flag("time_series", False),
+        stats_interval=max(1, place.duration("stats_interval", "5s")),
+        force_stop_timeout=place.duration("force_stop_timeout", "120s"),
+        created_ago=place.duration("created", "30d"),
+        past=past,
+    )
+
+
+def _past_run(place: Place, pipeline: PipelineSeed) -> PastRunSeed:
+    place.only("started", "version", "stopped", "acknowledged", "behaviour")
+    started = place.duration("started")
+    later: dict[str, int | None] = {}
+    for key in ("stopped", "acknowledged"):
+        later[key] = place.duration(key) if place.has(key) else None
+        if (later[key] or 0) > started:
+            raise place.at(key).wrong("must not lie before the start")
+    return PastRunSeed(
+        started_ago=started,
+        version=_version(place, "version", pipeline).version,
+        stopped_ago=later["stopped"],
+        acknowledged_ago=later["acknowledged"],
+        behaviour=_behaviour(place.at("behaviour")) if place.has("behaviour") else None,
+    )
