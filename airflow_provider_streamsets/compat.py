@@ -60,5 +60,9 @@ async def is_still_deferred(task_instance: Any) -> bool | None:
         run_ids=[task_instance.run_id],
     )
     key = task_instance.task_id if map_index < 0 else f"{task_instance.task_id}_{map_index}"
-    state = states.get(task_instance.run_id, {}).get(key)
-    return None if state is None else str(getattr(state, "value", state)) == "deferred"
+    found = states.get(task_instance.run_id, {})
+    if key not in found:
+        return None
+    # A task that was just cleared has no state yet.
+    state = found[key]
+    return str(getattr(state, "value", state)) == "deferred"

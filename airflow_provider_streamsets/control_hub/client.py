@@ -96,12 +96,13 @@ class ControlHubClient:
             raise ControlHubConfigurationError("'bulk_size' and 'max_attempts' must be at least 1.")
         self.bulk_size = bulk_size
         self.sleep = sleep or time.sleep
+        self._timeout = _checked_timeout(timeout)
         self._finding_hub = threading.Lock()
         self._transport = Transport(
             self._credential_id,
             self._token,
             verify=verify,
-            timeout=_checked_timeout(timeout),
+            timeout=self._timeout,
             proxies=proxies,
             max_attempts=max_attempts,
             sleep=self.sleep,
@@ -120,21 +121,21 @@ class ControlHubClient:
         """Close the HTTP session. The client opens a new one when it is used again."""
         self._transport.close()
 
-    def with_limits(self, *, timeout: float, max_attempts: int = 1) -> ControlHubClient:
+    def with_limits(self, *, timeout: float | None = None, max_attempts: int = 1) -> ControlHubClient:
         """
         Return a client of the same hub and credential that gives up sooner.
 
         It has a session of its own, so that it can be used while this one is in the middle of a request, as in a
         signal handler.
 
-        :param timeout: seconds to connect, and again to wait for data
+        :param timeout: seconds to connect, and again to wait for data; None keeps the time-outs of this client
         :param max_attempts: how often a request that may be repeated is sent at the most
         """
         return ControlHubClient(
             self._base_url,
             self._credential_id,
             self._token,
-            timeout=timeout,
+            timeout=self._timeout if timeout is None else timeout,
             max_attempts=max_attempts,
             **self._settings,
         )

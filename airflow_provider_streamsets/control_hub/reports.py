@@ -28,8 +28,8 @@ def outcome_of(run: JobRun, events: Iterable[RunEvent]) -> Outcome:
     """
     Judge a run that has ended (contract, section 10.3).
 
-    A stop by a person ends like a success; only the run's events tell them apart: an event of a user that took the
-    run out of its active states. They also tell of a failure that was acknowledged since, after which the run may look
+    A stop by a person ends like a success; only the run's events tell them apart: whether a user took the run out of
+    its active states. They also tell of a failure that was acknowledged since, after which the run may look
     like a success (contract, 18.8).
 
     :param run: the run, ended
@@ -38,9 +38,9 @@ def outcome_of(run: JobRun, events: Iterable[RunEvent]) -> Outcome:
     events = tuple(events)
     if not run.is_success or any(event.status in {"INACTIVE_ERROR", "ACTIVATION_ERROR"} for event in events):
         return Outcome.FAILED
-    if any(event.user and event.status not in {"ACTIVATING", "ACTIVE"} for event in events):
-        return Outcome.STOPPED
-    return Outcome.SUCCEEDED
+    leaving = [event for event in events if event.status not in {"ACTIVATING", "ACTIVE"}]
+    first = [event for event in leaving if event.time == leaving[0].time]
+    return Outcome.STOPPED if any(event.user for event in first) else Outcome.SUCCEEDED
 
 
 def _cut(text: str | None, length: int) -> str | None:

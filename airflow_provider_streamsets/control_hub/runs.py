@@ -135,7 +135,7 @@ class Runs:
         """
         self._act(job_id, "forceStop", "force-stop")
 
-    def stop_run(self, job_id: str, run_count: int, *, patience: float = 0.0) -> bool:
+    def stop_run(self, job_id: str, run_count: int, *, patience: float = 0.0, force: bool = False) -> bool:
         """
         Stop one run and no other.
 
@@ -143,6 +143,7 @@ class Runs:
         :param run_count: number of the run
         :param patience: seconds to try again while Control Hub refuses, as it does for a job that is ``ACTIVATING``
             (contract, section 10.3)
+        :param force: force the stop
         :returns: whether the run was still going on and has been asked to stop
         :raises ControlHubRejectedError: if Control Hub refuses for longer than that
         """
@@ -152,7 +153,7 @@ class Runs:
             if current is None or current.run_count != run_count or current.has_ended:
                 return False
             try:
-                self.stop(job_id)
+                (self.force_stop if force else self.stop)(job_id)
             except ControlHubRejectedError as error:
                 if left <= 0:
                     raise

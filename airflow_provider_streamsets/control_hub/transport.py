@@ -353,11 +353,20 @@ def _is_untrusted_certificate(error: Exception) -> bool:
 
 def _was_never_sent(error: Exception) -> bool:
     """Return whether the connection failed before the request could go out."""
-    if isinstance(error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)):
+    if isinstance(error, requests.exceptions.ConnectTimeout):
         return True
-    cause: object = error.args[0] if error.args else None
-    cause = getattr(cause, "reason", cause)
-    return isinstance(cause, (NewConnectionError, ConnectTimeoutError))
+    cause: object = error
+    while isinstance(cause, BaseException):
+        if isinstance(cause, (NewConnectionError, ConnectTimeoutError)):
+            return True
+        # A lost connection to a proxy is reported as "Unable to connect to proxy" even if the request had gone out;
+        # only the error inside tells.
+        cause = (
+            getattr(cause, "original_error", None)
+            or getattr(cause, "reason", None)
+            or (cause.args[0] if cause.args else None)
+        )
+    return False
 
 
 def _reason(error: Exception) -> str:

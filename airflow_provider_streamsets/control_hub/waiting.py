@@ -32,6 +32,11 @@ from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES, Engin
 from airflow_provider_streamsets.control_hub.reports import RunReport
 
 DEFAULT_METRICS_WAIT = 30.0
+# Looks in a row at a job that answers with an error of the server, until it counts as one that does not exist:
+# an unknown job could be answered like that, too (contract, 18.4). At the default interval, a quarter of an hour.
+_LOOKS_AT_FAULTS = 30
+# Seconds to wait, at the most, for the events that tell whether a person stopped a run that seems to have succeeded.
+_EVENTS_WAIT = 300.0
 # Seconds between two looks for the final metrics of a run that has ended.
 METRICS_INTERVAL = 5.0
 
@@ -99,7 +104,7 @@ class RunFollower:
         self._latest: JobRun | None = None
         self._ended: JobRun | None = None
         self._events: list[RunEvent] | None = None
-        self._metrics_deadline = 0.0
+        self._ended_at = 0.0
         self._engine_pipelines: tuple[EnginePipeline, ...] = ()
         self._looks_without = 0
         self._last_line = ""
@@ -224,7 +229,7 @@ class RunFollower:
             self._ended = self._find_ended_run()
             if self._ended is None:
                 return None
-            self._metrics_deadline = self._now() + self._metrics_wait
+            self._ended_at = self._now()
         if self._events is None:
             self._events = self._read_events(self._ended, in_a_hurry=in_a_hurry)
         run = self._ended
@@ -232,7 +237,8 @@ class RunFollower:
             run = replace(run, engine_pipelines=self._engine_pipelines)
         report = RunReport.build(job_id=self.job_id, job_name=self._job_name, run=run, events=self._events)
         report = self._with_metrics(report, self._events)
-        if not report.metrics_final and not in_a_hurry and self._now() < self._metrics_deadline:
+        is_early = self._now() < self._ended_at + self._metrics_wait and not in_a_hurry
+        if is_early and not report.metrics_final:
             return None
         return report
 
@@ -252,6 +258,8 @@ class RunFollower:
         try:
             run = self._client.runs.get(self.job_id, self._run_count)
         except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+            if is_fault(error):
+                raise
             self._log.warning("The history of job %s is missing: %s", self.job_id, error)
             run = None
         if run is not None:
@@ -273,6 +281,8 @@ class RunFollower:
         try:
             job = self._client.jobs.get(self.job_id)
         except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+            if is_fault(error) and self._looks_without < _LOOKS_AT_FAULTS:
+                raise
             raise ControlHubRunLostError(
                 f"The outcome of {self.what} is unknown: the job does not exist any more. It was deleted by a person, "
                 f"or has 'delete after completion' set. ({error})",
@@ -285,17 +295,18 @@ class RunFollower:
     def _read_events(self, run: JobRun, *, in_a_hurry: bool) -> list[RunEvent]:
         try:
             return self._client.runs.events(run.run_id)
-        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
-            # How long Control Hub keeps events is not known (contract, 18.22).
-            self._log.warning("The events of %s are missing: %s", self.what, error)
-            return []
-        except (ControlHubUnavailableError, ControlHubUnexpectedAnswerError) as error:
-            # Of a run that ended well, the events tell whether a person stopped it, so an outage is waited out. A
-            # failure is one without them, and an answer that stays unreadable would be waited for without end.
-            may_pass = run.is_success and isinstance(error, ControlHubUnavailableError)
-            if may_pass or not (in_a_hurry or self._now() >= self._metrics_deadline):
+        except ControlHubAuthenticationError:
+            raise
+        except ControlHubError as error:
+            # Of a run that ended well, the events tell whether a person stopped it, so an outage is waited out for a
+            # while. A failure is one without them, and how long Control Hub keeps them is not known (contract, 18.22).
+            is_outage = isinstance(error, ControlHubUnavailableError) or is_fault(error)
+            matters = run.is_success and is_outage
+            may_pass = is_outage or isinstance(error, ControlHubUnexpectedAnswerError)
+            is_early = self._now() < self._ended_at + (_EVENTS_WAIT if matters else self._metrics_wait)
+            if may_pass and is_early and (matters or not in_a_hurry):
                 raise
-            self._log.warning("The events of %s could not be read: %s", self.what, error)
+            self._log.warning("The events of %s are missing: %s", self.what, error)
             return []
 
     def _with_metrics(self, report: RunReport, events: list[RunEvent]) -> RunReport:
@@ -360,8 +371,15 @@ def look(client: ControlHubClient, job_id: str) -> JobRun | None:
     """
     try:
         return client.runs.statuses([job_id])[job_id]
-    except (ControlHubNotFoundError, ControlHubRejectedError):
+    except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+        if is_fault(error):
+            raise
         return None
+
+
+def is_fault(error: ControlHubError) -> bool:
+    """Return whether an answer that names codes may say more about Control Hub's health than about the request."""
+    return (error.http_status or 0) >= 500
 
 
 def wait_for_run(
@@ -369,6 +387,7 @@ def wait_for_run(
     *,
     poll_interval: float,
     timeout: float | None,
+    allowed: float | None = None,
     now: Callable[[], float] | None = None,
     sleep: Callable[[float], None] | None = None,
 ) -> RunReport:
@@ -378,6 +397,7 @@ def wait_for_run(
     :param follower: the run to wait for
     :param poll_interval: seconds between two looks
     :param timeout: seconds after which to give up; None waits for ever
+    :param allowed: the time of which `timeout` is left, for the message
     :raises ControlHubRunTimeoutError: if the run has not ended in time
     :raises ControlHubError: as :meth:`RunFollower.look`
     """
@@ -389,6 +409,6 @@ def wait_for_run(
         if report is not None:
             return report
         if is_last_look:
-            raise follower.timed_out(timeout)
+            raise follower.timed_out(allowed or timeout)
         pause = follower.pause(poll_interval)
         sleep(pause if deadline is None else min(pause, max(deadline - now(), 0.0)))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT_POLL_INTERVAL = 30.0
 _BACKSTOP = 300.0
+_SAVING_TIME = 15.0
+_LONGEST_METRICS_WAIT = 120.0
 
 
 def deferrable_by_default() -> bool:
@@ -102,7 +104,8 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
         ``execution_timeout``, which this operator also keeps while it is deferred, it counts from the start of the
         task (templated)
     :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most. Control Hub saves
-        them with a delay, and the success of the task never depends on them
+        them with a delay of up to the job's statistics interval; by default that and 15 seconds are waited, 2 minutes
+        at the most. The success of the task never depends on them
     """
 
     template_fields: Sequence[str] = (
@@ -119,14 +122,14 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
         deferrable: bool | None = None,
         poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
         timeout: float | timedelta | None = None,
-        metrics_wait: float = 30.0,
+        metrics_wait: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         parameters.flag(wait_for_completion, "wait_for_completion")
         parameters.seconds(poll_interval, "poll_interval")
         parameters.seconds(timeout, "timeout")
-        if metrics_wait < 0:
+        if metrics_wait is not None and metrics_wait < 0:
             raise ValueError(f"'metrics_wait' must not be negative, but is {metrics_wait!r}.")
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable_by_default() if deferrable is None else deferrable
@@ -134,6 +137,14 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
         self.timeout = timeout
         self.metrics_wait = metrics_wait
         self._follower: RunFollower | None = None
+        self._began = time.monotonic()
+
+    def begin(self) -> None:
+        """Note the time from which `timeout` counts."""
+        self._began = time.monotonic()
+
+    def _left_of(self, limit: float) -> float:
+        return max(limit - (time.monotonic() - self._began), 0.0)
 
     def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
         """Decide from the report of the ended run whether the task succeeds, and return its result."""
@@ -160,6 +171,11 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
             self._defer(job, run, poll_interval, timeout, stop_on_kill)
         return self._wait_here(context, job, run, poll_interval, timeout)
 
+    def _metrics_wait_for(self, job: Job) -> float:
+        if self.metrics_wait is not None:
+            return float(self.metrics_wait)
+        return min(job.statistics_interval + _SAVING_TIME, _LONGEST_METRICS_WAIT)
+
     def _wait_here(
         self, context: Context, job: Job, run: JobRun, poll_interval: float, timeout: float | None
     ) -> dict[str, Any]:
@@ -167,15 +183,21 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
         from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
 
         self._follower = RunFollower(
-            self.client,
+            # A look that fails is repeated at the next interval anyway, and must not outlast the timeout by minutes.
+            self.client.with_limits(max_attempts=1),
             job.job_id,
             run.run_count,
             job_name=job.name,
-            metrics_wait=self.metrics_wait,
+            metrics_wait=self._metrics_wait_for(job),
             log=self.log,
         )
         try:
-            report = wait_for_run(self._follower, poll_interval=poll_interval, timeout=timeout)
+            report = wait_for_run(
+                self._follower,
+                poll_interval=poll_interval,
+                timeout=None if timeout is None else self._left_of(timeout),
+                allowed=timeout,
+            )
         except ControlHubRunTimeoutError:
             self.on_wait_timeout(job.job_id, run.run_count)
             raise
@@ -196,8 +218,8 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
                 run_count=run.run_count,
                 poll_interval=poll_interval,
                 timeout=min(limits, default=None),
-                deadline=time.time() + min(limits) if limits else None,
-                metrics_wait=self.metrics_wait,
+                deadline=time.time() + self._left_of(min(limits)) if limits else None,
+                metrics_wait=self._metrics_wait_for(job),
                 stop_on_kill=stop_on_kill,
             ),
             method_name="execute_complete",

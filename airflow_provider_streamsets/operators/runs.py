@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubRunWaitingOperator
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 # Airflow gives a killed task 5 seconds before it is killed for good.
 _KILL_TIMEOUT = 3.0
 _STOP_PATIENCE = 60.0
+_SETTLING_PATIENCE = 60.0
+_SETTLING_PAUSE = 3.0
 
 
 class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
@@ -49,7 +54,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
     :param stop_on_kill: stop the run when the task is killed (marked, cleared, or its process terminated). While the
         task is deferred, this needs Airflow 3.3; older triggerers do not tell a killed task from a restart
     :param accept_stopped: count a run that a person stopped as a success
-    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
+    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most; by default the job's
+        statistics interval and 15 seconds, 2 minutes at the most. Give 0 for a pipeline that writes no statistics
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: ``job_id``, ``job_name``, ``run_count``, ``status``, ``color``, ``outcome`` (``SUCCEEDED``, ``FAILED``,
@@ -92,9 +98,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         self.stop_on_kill = stop_on_kill
         self.accept_stopped = accept_stopped
         self._started: JobRun | None = None
+        self._killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the job and wait for its run."""
+        self.begin()
         from airflow_provider_streamsets.control_hub.reports import run_summary
         from airflow_provider_streamsets.control_hub.runs import check_startable
 
@@ -104,7 +112,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         parameters.seconds(self.poll_interval, "poll_interval", rendered=True)
         parameters.seconds(self.timeout, "timeout", rendered=True)
 
-        job = self.find_job(context)
+        job = self._wait_until_settled(self.find_job(context), context)
         check_startable(job)
         if reset_offsets:
             self.client.offsets.reset([job.job_id])
@@ -115,9 +123,27 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill)
         return {**run_summary(job.job_id, job.name, run), "metrics": None, "metrics_final": False}
 
+    def _wait_until_settled(self, job: Job, context: Context) -> Job:
+        """
+        Wait a while for a job that is on its way into or out of a run.
+
+        When a person clears a deferred task, its next try begins before the triggerer has stopped the run of the one
+        before, so in a later try a running job gets the same time.
+        """
+        passing = {"ACTIVATING", "DEACTIVATING"} | ({"ACTIVE"} if context["ti"].try_number > 1 else set())
+        left = _SETTLING_PATIENCE
+        while job.current_run is not None and job.current_run.status in passing and left > 0:
+            self.log.info("Job %s is %s; waiting for it to settle.", job.label, job.current_run.status)
+            time.sleep(_SETTLING_PAUSE)
+            left -= _SETTLING_PAUSE
+            job = self.client.jobs.get(job.job_id)
+        return job
+
     def _start(self, job: Job, runtime_parameters: dict[str, Any]) -> JobRun:
+        self._end_if_killed(f"before it had started job {job.label}")
         run = self.client.runs.start(job, runtime_parameters)
         self._started = run
+        self._end_if_killed(f"while it started run {run.run_count} of job {job.label}")
         self.log.info(
             "Started run %d of job %s%s.",
             run.run_count,
@@ -126,6 +152,12 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         )
         self.log.info("Job page: %s", self.client.job_url(job.job_id))
         return run
+
+    def _end_if_killed(self, when: str) -> None:
+        """Airflow's handler of a kill returns, and the task goes on where it was: do not start or leave a run then."""
+        if self._killed:
+            self.on_kill()
+            raise AirflowException(f"The task was killed {when}.")
 
     def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
@@ -158,6 +190,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
 
     def on_kill(self) -> None:
         """Stop the run that this task has started: one quick request, as Airflow allows 5 seconds."""
+        self._killed = True
         run = self._started
         if run is None or not self.stop_on_kill or (self._follower is not None and self._follower.has_ended):
             return
@@ -184,7 +217,8 @@ class ControlHubStopJobOperator(ControlHubRunWaitingOperator):
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the run (templated)
     :param timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
-    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
+    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most; by default the job's
+        statistics interval and 15 seconds, 2 minutes at the most. Give 0 for a pipeline that writes no statistics
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: as :class:`ControlHubRunJobOperator`; for a job that has never run, ``run_count`` is 0 and the rest None
@@ -204,6 +238,7 @@ class ControlHubStopJobOperator(ControlHubRunWaitingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stop the job and wait for the end of its run."""
+        self.begin()
         from airflow_provider_streamsets.control_hub.reports import run_summary
 
         force = parameters.flag(self.force, "force", rendered=True)
@@ -217,9 +252,10 @@ class ControlHubStopJobOperator(ControlHubRunWaitingOperator):
             self.log.info("Job %s has never run; nothing to stop.", job.label)
         elif run.has_ended:
             self.log.info("Job %s is not running (%s/%s); nothing to stop.", job.label, run.status, run.color)
-        else:
-            (self.client.runs.force_stop if force else self.client.runs.stop)(job.job_id)
+        elif self.client.runs.stop_run(job.job_id, run.run_count, patience=_STOP_PATIENCE, force=force):
             self.log.info("Asked Control Hub to stop run %d of job %s.", run.run_count, job.label)
+        else:
+            self.log.info("Run %d of job %s has ended by itself meanwhile.", run.run_count, job.label)
         context["ti"].xcom_push(key="run_count", value=run.run_count if run else 0)
         if run is not None and not run.has_ended and wait:
             return self.wait_for_run(context, job, run, stop_on_kill=False)

@@ -116,9 +116,10 @@ class ControlHubJobRunSensor(BaseSensorOperator):
             self._defer(run)
         try:
             report = super().execute(context)
-        except (AirflowSensorTimeout, AirflowSkipException, ControlHubError):
+        except (AirflowSensorTimeout, AirflowSkipException, ControlHubError) as error:
             self._unpin(context)
-            raise
+            # Airflow's own loop skips a time-out with soft_fail only.
+            raise self._unless_never_fail(error) from error
         self._unpin(context)
         return self._deliver(report)
 
@@ -146,8 +147,8 @@ class ControlHubJobRunSensor(BaseSensorOperator):
             store.set(_PINNED_RUN, {**run, "try_number": context["ti"].try_number})
         context["ti"].xcom_push(key="job_id", value=run["job_id"])
         context["ti"].xcom_push(key="run_count", value=run["run_count"])
-        ControlHubJobLink.persist(context, self.client.job_url(run["job_id"]))
-        return run
+        ControlHubJobLink.persist(context, run["link"])
+        return {key: value for key, value in run.items() if key != "link"}
 
     def _pinned_before(self, context: Context) -> dict[str, Any] | None:
         store = task_state_store(context)
@@ -171,7 +172,12 @@ class ControlHubJobRunSensor(BaseSensorOperator):
         if run_count is None:
             run_count = max(job.last_run_count, 1)
             self.log.info("Waiting for run %d of job %s, its latest one.", run_count, job.label)
-        return {"job_id": job.job_id, "job_name": job.name, "run_count": run_count}
+        return {
+            "job_id": job.job_id,
+            "job_name": job.name,
+            "run_count": run_count,
+            "link": self.client.job_url(job.job_id),
+        }
 
     def _follow(self, run: dict[str, Any]) -> RunFollower:
         from airflow_provider_streamsets.control_hub.waiting import RunFollower

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubNotFoundError,
+    ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.waiting import OutageLog, ends_wait, look
+from airflow_provider_streamsets.control_hub.waiting import OutageLog, ends_wait, is_fault, look
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -114,7 +116,9 @@ class StatusFeed:
         self._subscriptions.add(subscription)
         self._changed.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="control-hub-status-feed")
+            # In a context of its own: in that of the first subscriber, all it logs would go to that one's task log.
+            create_task = asyncio.get_running_loop().create_task
+            self._task = contextvars.Context().run(create_task, self._run(), name="control-hub-status-feed")
         try:
             yield subscription
         finally:
@@ -155,6 +159,9 @@ class StatusFeed:
             if ends_wait(error):
                 for subscription in served:
                     subscription.publish(error)
+            elif isinstance(error, (ControlHubNotFoundError, ControlHubRejectedError)) and not is_fault(error):
+                for subscription in served:
+                    subscription.publish(None)
             else:
                 self._outage.failed(error)
             if isinstance(error, ControlHubUnavailableError):
@@ -166,17 +173,39 @@ class StatusFeed:
         else:
             self._outage.succeeded()
             for subscription in served:
-                subscription.publish(statuses[subscription.job_id])
+                if subscription.job_id in statuses:
+                    subscription.publish(statuses[subscription.job_id])
         now = self._now()
         for subscription in served:
             subscription.due = now + max(subscription.interval, pause)
 
-    def _statuses(self, job_ids: list[str]) -> dict[str, JobRun | None]:
+    def _statuses(self, job_ids: list[str]) -> dict[str, JobRun | ControlHubError | None]:
+        """Return the answer for each job: a status, None, or the error that ends the wait for this one."""
         try:
-            return self.client.runs.statuses(job_ids)
-        except (ControlHubNotFoundError, ControlHubRejectedError):
-            # One id that Control Hub does not like may refuse the whole request (contract, 18.3): look one by one.
-            return {job_id: look(self.client, job_id) for job_id in job_ids}
+            return dict(self.client.runs.statuses(job_ids))
+        except ControlHubUnavailableError:
+            raise
+        except (
+            ControlHubNotFoundError,
+            ControlHubPermissionError,
+            ControlHubRejectedError,
+            ControlHubUnexpectedAnswerError,
+        ):
+            if len(job_ids) == 1:
+                raise
+        # One job that may not be read, or has something unreadable, can spoil the whole answer (contract, 18.3).
+        answers: dict[str, JobRun | ControlHubError | None] = {}
+        for job_id in job_ids:
+            try:
+                answers[job_id] = look(self.client, job_id)
+            except ControlHubUnavailableError:
+                raise
+            except ControlHubError as error:
+                if ends_wait(error):
+                    answers[job_id] = error
+                else:
+                    log.warning("%s Looking again later.", error)
+        return answers
 
 
 _feeds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, StatusFeed]] = weakref.WeakKeyDictionary()

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_streamsets.compat import SETTLING_TIME, connection_with_extra, is_still_deferred
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _KILL_TIMEOUT = 10.0
 _KILL_PATIENCE = 60.0
+_PAUSES_BETWEEN_READS = (2, 5, 15, 30, 60, 60, 60)
 # Keeps the stops of killed triggers from being collected while they are under way.
 _stopping: set[asyncio.Task[None]] = set()
 
@@ -114,7 +116,7 @@ class ControlHubJobRunTrigger(BaseTrigger):
 
         now = asyncio.get_running_loop().time
         deadline = None if self.deadline is None else now() + self.deadline - time.time()
-        feed = shared_feed(await self._settings())
+        feed = shared_feed(await self._settings_when_they_can_be_read())
         follower = RunFollower(
             feed.client,
             self.job_id,
@@ -150,6 +152,26 @@ class ControlHubJobRunTrigger(BaseTrigger):
             return await subscription.next(left), False
         except asyncio.TimeoutError:
             return None, True
+
+    async def _settings_when_they_can_be_read(self) -> ConnectionSettings:
+        """Read the connection, again if that fails for a reason that may pass, such as a secrets backend's."""
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        for pause in _PAUSES_BETWEEN_READS:
+            try:
+                return await self._settings()
+            except (ControlHubError, AirflowNotFoundException):
+                raise
+            except Exception as error:  # noqa: BLE001 - a secrets backend can raise anything
+                self.log.warning(
+                    "Connection '%s' could not be read (%s: %s); trying again in %s s.",
+                    self.control_hub_conn_id,
+                    type(error).__name__,
+                    error,
+                    pause,
+                )
+                await asyncio.sleep(pause)
+        return await self._settings()
 
     async def _settings(self) -> ConnectionSettings:
         """Read the connection without blocking the event loop."""

@@ -31,11 +31,16 @@ def _task_runner(monkeypatch: pytest.MonkeyPatch, states: dict[str, Any]) -> lis
     return asked
 
 
-@pytest.mark.parametrize(("state", "expected"), [("deferred", True), ("failed", False), (None, None)])
+@pytest.mark.parametrize(("state", "expected"), [("deferred", True), ("failed", False), (None, False)])
 def test_whether_a_task_is_still_deferred_is_asked_of_airflow(monkeypatch, state, expected):
     asked = _task_runner(monkeypatch, {"run": {"task": state}})
     assert asyncio.run(compat.is_still_deferred(TaskInstance())) is expected
     assert asked == [{"dag_id": "dag", "map_index": -1, "task_ids": ["task"], "run_ids": ["run"]}]
+
+
+def test_a_task_that_airflow_does_not_name_cannot_be_told(monkeypatch):
+    _task_runner(monkeypatch, {"run": {}})
+    assert asyncio.run(compat.is_still_deferred(TaskInstance())) is None
 
 
 def test_a_mapped_task_is_asked_for_by_its_map_index(monkeypatch):

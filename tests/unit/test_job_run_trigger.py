@@ -264,3 +264,33 @@ def test_a_run_that_is_already_over_resumes_the_task_only_when_airflow_has_notic
         return now() - began
 
     assert 5 < run_virtually(scene()) < 10
+
+
+def test_a_secrets_backend_that_fails_for_a_while_does_not_end_the_wait(http, monkeypatch):
+    ScriptedHub(http, latest=run_json(4), script=[succeeded(4)], counts=counts_json(4))
+    read = trigger_module.connection_with_extra
+    failures = [ConnectionError("vault is down")] * 3
+
+    async def unreliable(conn_id: str) -> Any:
+        if failures:
+            raise failures.pop()
+        return await read(conn_id)
+
+    monkeypatch.setattr(trigger_module, "connection_with_extra", unreliable)
+    assert only_event(trigger()).report is not None
+
+
+def test_errors_of_the_server_that_carry_codes_do_not_make_a_job_a_lost_one(http):
+    hub = ScriptedHub(http, latest=run_json(4), script=[succeeded(4)], counts=counts_json(4))
+    fault = {"status_code": 500, "json": {"ISSUES": [{"code": "JOBRUNNER_1", "message": "Internal error"}]}}
+    http.post(STATUS, [*[fault] * 8, {"json": lambda *_: {JOB_ID: hub._look()}}])
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", [fault])
+    assert only_event(trigger()).report is not None
+
+
+def test_a_succeeded_run_whose_events_may_not_be_read_is_a_success(http):
+    ScriptedHub(http, latest=run_json(4), script=[succeeded(4)], counts=counts_json(4))
+    http.get(f"{HUB}/jobrunner/rest/v1/job/run-4:org/jobStatusHistory", status_code=403)
+    event = only_event(trigger())
+    assert event.report is not None
+    assert event.report.outcome.value == "SUCCEEDED"

@@ -122,7 +122,7 @@ def test_offsets_are_reset_before_the_start_and_only_on_demand(http, context):
 
 
 @pytest.mark.parametrize("status", ["ACTIVE", "ACTIVATING", "DEACTIVATING", "SOMETHING_NEW"])
-def test_a_job_that_is_running_is_neither_reset_nor_started(http, context, status):
+def test_a_job_that_is_running_is_neither_reset_nor_started(http, context, pauses, status):
     hub = ScriptedHub(http, latest=run_json(3, status))
     with pytest.raises(ControlHubJobStateError, match=f"run 3 is {status} since .* started by me@org"):
         operator(reset_offsets=True).execute(context)
@@ -316,8 +316,8 @@ def test_deferred_it_carries_the_run_and_absolute_deadlines_but_no_secret(http, 
         "run_count": 4,
         "poll_interval": 7.0,
         "timeout": 100.0,
-        "deadline": 5100.0,
-        "metrics_wait": 30.0,
+        "deadline": pytest.approx(5100.0, abs=1),
+        "metrics_wait": 75.0,
         "stop_on_kill": True,
     }
     assert deferred.value.method_name == "execute_complete"
@@ -428,3 +428,41 @@ def test_executing_changes_no_template_field(http, context):
     before = {name: getattr(task, name) for name in task.template_fields}
     task.execute(context)
     assert {name: getattr(task, name) for name in task.template_fields} == before
+
+
+def test_a_task_that_is_killed_while_it_starts_the_job_stops_the_run_and_does_not_wait(http, context):
+    hub = ScriptedHub(http, latest=None)
+    task = operator(deferrable=True)
+
+    def killed_meanwhile(request, answer):
+        task.on_kill()
+        return hub._start(request, answer)
+
+    http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/start", json=killed_meanwhile)
+    with pytest.raises(Exception, match="was killed while it started run 1"):
+        task.execute(context)
+    assert hub.stops == ["stop"]
+
+
+def test_a_task_that_is_killed_before_the_start_starts_nothing(http, context):
+    hub = ScriptedHub(http, latest=None)
+    task = operator()
+    task.on_kill()
+    with pytest.raises(Exception, match="was killed before it had started"):
+        task.execute(context)
+    assert hub.started_with == []
+
+
+def test_the_next_try_of_a_cleared_task_waits_for_the_stop_of_the_run_before(http, context, pauses):
+    hub = ScriptedHub(http, latest=run_json(4))
+    running, stopping, stopped = run_json(4), run_json(4, "DEACTIVATING"), succeeded(4)
+    seen = iter([running, running, stopping])
+
+    def job(*_):
+        hub.latest = next(seen, stopped) if not hub.started_with else hub.latest
+        return hub.job()
+
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", json=job)
+    context["ti"].try_number = 2
+    assert operator(wait_for_completion=False).execute(context)["run_count"] == 5
+    assert pauses == [3.0, 3.0, 3.0]

@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_streamsets.control_hub import (
     ControlHubAuthenticationError,
+    ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
 )
@@ -159,6 +160,26 @@ def test_one_id_that_control_hub_refuses_does_not_blind_the_others():
     status, good = run_virtually(scene())
     assert status is None
     assert len(good) == 1
+
+
+def test_a_job_that_may_not_be_read_ends_its_own_wait_only():
+    client = ScriptedClient()
+    asked = client.statuses
+
+    def statuses(job_ids: list[str]) -> dict[str, JobRun | None]:
+        if "secret" in job_ids:
+            raise ControlHubPermissionError("not yours", http_status=403)
+        return asked(job_ids)
+
+    client.statuses = statuses  # type: ignore[method-assign]
+
+    async def scene() -> list[Any]:
+        feed = StatusFeed(client)
+        return await asyncio.gather(take(feed, "mine", 30, 2), take(feed, "secret", 30, 2), return_exceptions=True)
+
+    mine, secret = run_virtually(scene())
+    assert len(mine) == 2
+    assert isinstance(secret, ControlHubPermissionError)
 
 
 def test_a_subscriber_that_leaves_during_a_request_disturbs_nobody():

@@ -48,6 +48,15 @@ STOPPED_EVENTS = [
         (succeeded(), STOPPED_EVENTS, Outcome.STOPPED),
         (succeeded(), [event_json(1, 60, "INACTIVE", "Job force stopped", ME)], Outcome.STOPPED),
         (succeeded(), [event_json(1, 9, "ACTIVE", "Job synchronized", ME)], Outcome.SUCCEEDED),
+        (
+            succeeded(),
+            [
+                event_json(1, 40, "DEACTIVATING"),
+                event_json(1, 60, "INACTIVE"),
+                event_json(1, 99, "INACTIVE", "Reset", ME),
+            ],
+            Outcome.SUCCEEDED,
+        ),
         (failed(), finished_events(), Outcome.FAILED),
         (failed(), STOPPED_EVENTS, Outcome.FAILED),
         (run_json(1, "INACTIVE_ERROR", "RED"), [], Outcome.FAILED),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+
 import pytest
 import requests
+import urllib3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +43,16 @@ UNCLEAR["500 with a code"] = {"status_code": 500, "json": issues_json(("JOBRUNNE
 UNCLEAR["200 with HTML"] = {"text": "<html>proxy</html>"}
 UNCLEAR["200 with another type"] = {"json": [run_json(4)]}
 NOT_EXECUTED = {name: FAILURES[name] for name in ["connect time-out", "connection refused", "429"]}
+
+
+def _proxy_error(inner):
+    """What `requests` raises for every trouble with a proxy, also for a connection lost after the request went out."""
+    reason = urllib3.exceptions.ProxyError("Unable to connect to proxy", inner)
+    return {"exc": requests.exceptions.ProxyError(urllib3.exceptions.MaxRetryError(None, "/", reason))}
+
+
+UNCLEAR["connection through a proxy lost"] = _proxy_error(http.client.RemoteDisconnected("no response"))
+NOT_EXECUTED["connection to the proxy refused"] = _proxy_error(urllib3.exceptions.NewConnectionError(None, "refused"))
 
 
 class StartableJob:
