@@ -183,8 +183,6 @@ class StatusFeed:
         """Return the answer for each job: a status, None, or the error that ends the wait for this one."""
         try:
             return dict(self.client.runs.statuses(job_ids))
-        except ControlHubUnavailableError:
-            raise
         except (
             ControlHubNotFoundError,
             ControlHubPermissionError,
