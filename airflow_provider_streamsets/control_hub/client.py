@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_streamsets.control_hub.addresses import base_address
+from airflow_provider_streamsets.control_hub.archives import Archives
+from airflow_provider_streamsets.control_hub.engines import Engines
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubNotFoundError,
@@ -20,8 +22,10 @@ from airflow_provider_streamsets.control_hub.jobs import Jobs
 from airflow_provider_streamsets.control_hub.metrics import Metrics
 from airflow_provider_streamsets.control_hub.models import CurrentUser
 from airflow_provider_streamsets.control_hub.offsets import Offsets
+from airflow_provider_streamsets.control_hub.pipelines import Pipelines
 from airflow_provider_streamsets.control_hub.runs import Runs
 from airflow_provider_streamsets.control_hub.services import Service
+from airflow_provider_streamsets.control_hub.templates import Templates
 from airflow_provider_streamsets.control_hub.tokens import checked_secret, organization_of
 from airflow_provider_streamsets.control_hub.transport import Repeat, Transport
 from airflow_provider_streamsets.control_hub.wire import Reader
@@ -147,17 +151,37 @@ class ControlHubClient:
 
     @cached_property
     def jobs(self) -> Jobs:
-        """Jobs: read, find, list."""
+        """Jobs: find, list, create, change, upgrade, duplicate, delete."""
         return Jobs(self)
 
     @cached_property
+    def templates(self) -> Templates:
+        """Job templates: start instances of them."""
+        return Templates(self)
+
+    @cached_property
+    def archives(self) -> Archives:
+        """Jobs as archives: export and import."""
+        return Archives(self)
+
+    @cached_property
+    def pipelines(self) -> Pipelines:
+        """Pipelines and their versions."""
+        return Pipelines(self)
+
+    @cached_property
+    def engines(self) -> Engines:
+        """Engines, such as Data Collectors: read, list, balance."""
+        return Engines(self)
+
+    @cached_property
     def runs(self) -> Runs:
-        """Runs of jobs: start, stop, status, history, events."""
+        """Runs of jobs: start, stop, acknowledge, status, history, events."""
         return Runs(self)
 
     @cached_property
     def metrics(self) -> Metrics:
-        """Record counts of runs."""
+        """Record counts, counters and live metrics of runs."""
         return Metrics(self)
 
     @cached_property
@@ -235,12 +259,15 @@ class ControlHubClient:
         what: str,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
+        file: BinaryIO | None = None,
+        into: Callable[[Iterator[bytes]], Any] | None = None,
         repeat: Repeat = Repeat.SAFE,
     ) -> Any:
         """
         Send one request to Control Hub and return the JSON of its answer; None for an empty one.
 
-        For the resources of this package. Everything public is a method of theirs.
+        For the resources of this package. Everything public is a method of theirs; `body`, `file` and `into` are those
+        of :meth:`Transport.send`.
 
         :param path: path below that of the service, ids in it quoted by :func:`in_path`
         :param what: what is being tried, for messages
@@ -255,6 +282,8 @@ class ControlHubClient:
             repeat=repeat,
             params=query,
             body=body,
+            file=file,
+            into=into,
             moved=self._has_moved,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -67,8 +67,43 @@ class ControlHubJobStateError(ControlHubRejectedError):
     """The job's state does not allow what was asked; nothing was sent."""
 
 
+class ControlHubExistsError(ControlHubRejectedError):
+    """What was to be created exists already; nothing was sent."""
+
+
+class ControlHubConflictError(ControlHubRejectedError):
+    """Somebody else has changed the job meanwhile; nothing was sent."""
+
+
+class ControlHubBulkError(ControlHubError):
+    """
+    Something was done to a part of the jobs only.
+
+    :param done: run counts of those that it was done to, by job id
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        done: Mapping[str, int] | None = None,
+        http_status: int | None = None,
+        issues: Iterable[Issue] = (),
+    ) -> None:
+        super().__init__(message, http_status=http_status, issues=issues)
+        self.done = dict(done or {})
+
+
+class ControlHubMetricsUnavailableError(ControlHubError):
+    """The metrics that were asked for cannot be had now; says nothing about the run."""
+
+
+class ControlHubExpectationError(ControlHubError):
+    """A run's metrics do not satisfy the conditions that were set for them; the message has the numbers."""
+
+
 class ControlHubAmbiguousNameError(ControlHubError):
-    """Several jobs have the name that was asked for."""
+    """Several jobs, or pipelines, have the name that was asked for."""
 
 
 class ControlHubUnavailableError(ControlHubError):
@@ -111,3 +146,13 @@ class ControlHubRunTimeoutError(ControlHubError):
 
 class ControlHubRunLostError(ControlHubError):
     """The run that was waited for can no longer be found, so that its outcome is unknown."""
+
+
+def may_have_been_executed(error: ControlHubError) -> bool:
+    """Return whether a request that ended like this can have had its effect."""
+    if isinstance(error, ControlHubUnavailableError):
+        return error.maybe_executed
+    if isinstance(error, ControlHubRejectedError):
+        return (error.http_status or 0) >= 500
+    # An unusable body behind a success says nothing about the request; a redirect says that it went nowhere.
+    return isinstance(error, ControlHubUnexpectedAnswerError) and (error.http_status or 200) < 300

@@ -1,143 +1,353 @@
-"""Jobs: read, find, list (contract, section 5)."""
+"""Jobs: create, change, upgrade, duplicate, delete (contract, section 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import pendulum
 
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
+    ControlHubConfigurationError,
+    ControlHubConflictError,
+    ControlHubError,
+    ControlHubExistsError,
+    ControlHubJobStateError,
     ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    may_have_been_executed,
 )
-from airflow_provider_streamsets.control_hub.models import Job
-from airflow_provider_streamsets.control_hub.paging import batches, pages
+from airflow_provider_streamsets.control_hub.job_copies import JobCopies
+from airflow_provider_streamsets.control_hub.job_reading import JobReading
+from airflow_provider_streamsets.control_hub.models import Job, JobSettings, JobUpgrade, PipelineVersion
+from airflow_provider_streamsets.control_hub.paging import batches, named
 from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.wire import as_list
+from airflow_provider_streamsets.control_hub.transport import Repeat
 
-if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+log = logging.getLogger(__name__)
+
+IfExists = Literal["fail", "skip", "update"]
+
+# What a new job gets where nothing else is asked for: the values of the official SDK (contract, section 6.1).
+_NEW_JOB = JobSettings(
+    engine_labels=("all",),
+    tags=(),
+    runtime_parameters={},
+    number_of_instances=1,
+    statistics_interval=60,
+    force_stop_timeout=120,
+)
+_LOOKS_AFTER_UNCLEAR_CREATE = 3
+_PAUSE_AFTER_UNCLEAR_CREATE = 2.0
 
 
-class Jobs:
+class Jobs(JobReading):
     """Jobs and job templates; reached as ``client.jobs``."""
 
-    def __init__(self, client: ControlHubClient) -> None:
-        self._client = client
-
-    def get(self, job_id: str) -> Job:
+    def create(
+        self,
+        settings: JobSettings,
+        pipeline: PipelineVersion,
+        *,
+        template: bool = False,
+        if_exists: IfExists = "fail",
+    ) -> Job:
         """
-        Return one job.
+        Create a job, unless one of its name exists.
 
-        :param job_id: id of the job or job template
-        :raises ControlHubNotFoundError: if there is no such job
-        """
-        answer = self._client.call("GET", Service.JOBRUNNER, f"/v1/job/{in_path(job_id)}", what=f"read job {job_id}")
-        # Whether an unknown job is a 404 or an empty answer is not known (contract, 18.4).
-        if not answer:
-            raise ControlHubNotFoundError(f"Cannot read job {job_id}: Control Hub knows no such job.")
-        return Job.from_wire(answer)
+        Names are not unique in Control Hub, and a create call that is repeated makes a second job. It is therefore
+        never repeated blindly: after an unclear end, jobs of the name that were not there before are looked for.
 
-    def get_many(self, job_ids: Iterable[str]) -> dict[str, Job]:
+        :param settings: what the job is to be, with a name; what is None is the official SDK's default (engine label
+            ``all``, one instance, metrics saved every 60 s, forced stop after 120 s), else Control Hub's
+        :param pipeline: the published pipeline version that it runs
+        :param template: create a job template, from which instances are started
+        :param if_exists: what to do if there is a job (or template) of the name: ``fail``, ``skip`` (return it as it
+            is) or ``update`` (give it these settings and this pipeline version)
+        :returns: the job
+        :raises ControlHubExistsError: if there is one and `if_exists` is ``fail``
+        :raises ControlHubAmbiguousNameError: if there are several; with ``skip`` and ``update``
         """
-        Return several jobs by id, in one request for each :attr:`ControlHubClient.bulk_size` ids.
-
-        :param job_ids: ids of jobs and job templates
-        :returns: the jobs by id, in the order of `job_ids`; ids that Control Hub does not know are missing
-        """
-        wanted = list(dict.fromkeys(job_ids))
-        found: dict[str, Job] = {}
-        for batch in batches(wanted, self._client.bulk_size):
-            answer = self._client.call(
-                "POST", Service.JOBRUNNER, "/v1/jobs", what=f"read {len(batch)} jobs", body=batch
+        if settings.name is None:
+            raise ControlHubConfigurationError("A job to create needs a name.")
+        if pipeline.is_draft:
+            raise ControlHubConfigurationError(
+                f"Cannot create a job from pipeline {pipeline.label}: it is a draft; publish it first."
             )
-            for entry in as_list(answer, "the jobs asked for"):
-                if entry is not None:
-                    job = Job.from_wire(entry)
-                    found[job.job_id] = job
-        return {job_id: found[job_id] for job_id in wanted if job_id in found}
+        existing = list(self.list(name=settings.name, templates=template))
+        if existing:
+            return self._instead_of_creating(existing, settings, pipeline, if_exists)
+        body = {
+            **_NEW_JOB.to_wire(self._client.organization),
+            **settings.to_wire(self._client.organization),
+            **_runs(pipeline),
+            "jobTemplate": template,
+        }
+        del body["jobTags"]
+        return self._create(settings.name, body, template)
 
-    def find_by_name(self, name: str) -> Job:
-        """
-        Return the one job that has exactly this name. Job templates do not count.
-
-        :param name: full name; names are not unique in Control Hub
-        :raises ControlHubNotFoundError: if no job has it
-        :raises ControlHubAmbiguousNameError: if several have it; the message names their ids
-        """
-        jobs = list(self.list(name=name))
-        if len(jobs) == 1:
-            return jobs[0]
-        if jobs:
-            shown = ", ".join(job.job_id for job in jobs[:5]) + (", ..." if len(jobs) > 5 else "")
+    def _instead_of_creating(
+        self, existing: list[Job], settings: JobSettings, pipeline: PipelineVersion, if_exists: IfExists
+    ) -> Job:
+        ids = ", ".join(job.job_id for job in existing[:5])
+        if if_exists == "fail":
+            raise ControlHubExistsError(
+                f"Cannot create job '{settings.name}': there is one of that name ({ids}). With if_exists='skip' it is "
+                "taken as it is, with 'update' it is changed to what is asked for."
+            )
+        if len(existing) > 1:
             raise ControlHubAmbiguousNameError(
-                f"Cannot tell which job is meant by the name '{name}': {len(jobs)} jobs have it ({shown}). "
-                "Give the job's id."
+                f"Cannot tell which job '{settings.name}' is meant: {len(existing)} have that name ({ids})."
             )
-        is_template = next(self.list(name=name, templates=True), None) is not None
-        raise ControlHubNotFoundError(
-            f"Cannot find a job named '{name}': "
-            + ("only a job template has that name." if is_template else "no job has that name.")
-            + " Names are compared letter by letter. Is the connection set to the right project?"
+        if if_exists == "skip":
+            return existing[0]
+        return self.update(existing[0].job_id, settings, pipeline=pipeline)
+
+    def _create(self, name: str, body: dict[str, Any], template: bool) -> Job:
+        for _ in range(_LOOKS_AFTER_UNCLEAR_CREATE):
+            try:
+                answer = self._client.call(
+                    "PUT", Service.JOBRUNNER, "/v1/jobs", what=f"create job '{name}'", body=body, repeat=Repeat.NEVER
+                )
+                return Job.from_wire(answer)
+            except ControlHubError as error:
+                if not may_have_been_executed(error):
+                    raise
+                log.warning("%s Looking whether the job was created all the same.", error)
+                created = self._created_after_all(name, template, error)
+            if created is not None:
+                log.info("Job %s was created.", created.label)
+                return created
+            log.info("Job '%s' was not created. Creating it again.", name)
+        raise ControlHubUnavailableError(
+            f"Cannot create job '{name}': {_LOOKS_AFTER_UNCLEAR_CREATE} calls ended without an answer, and none "
+            "created it."
         )
 
-    def list(
+    def _created_after_all(self, name: str, template: bool, error: ControlHubError) -> Job | None:
+        for look in range(_LOOKS_AFTER_UNCLEAR_CREATE):
+            if look:
+                self._client.sleep(_PAUSE_AFTER_UNCLEAR_CREATE)
+            try:
+                created = list(self.list(name=name, templates=template))
+            except ControlHubError as look_error:
+                raise ControlHubUnavailableError(
+                    f"{error} Whether the job was created could not be found out: {look_error}",
+                    http_status=error.http_status,
+                    issues=error.issues,
+                    maybe_executed=True,
+                ) from look_error
+            if created:
+                return created[0]
+        return None
+
+    def update(
         self,
+        job_id: str,
+        settings: JobSettings | None = None,
         *,
+        pipeline: PipelineVersion | None = None,
+        unchanged_since: pendulum.DateTime | None = None,
+    ) -> Job:
+        """
+        Change settings of a job, and nothing else of it.
+
+        The job is read whole, changed, and sent back whole, as Control Hub wants it. Control Hub cannot be told to
+        refuse when somebody else has changed the job meanwhile: the last writer wins. `unchanged_since` finds such a
+        change up to the moment before the job is sent, and the answer is compared with what was sent.
+
+        :param job_id: id of a job that is not active, and not an instance attached to a template
+        :param settings: what to change; None leaves a setting as it is
+        :param pipeline: published pipeline version to run from now on
+        :param unchanged_since: `last_modified` of the job when it was looked at to decide on the change
+        :returns: the changed job; as it is if there is nothing to change
+        :raises ControlHubConflictError: if somebody else has changed the job; nothing was sent
+        :raises ControlHubJobStateError: if the job cannot be changed in its state; nothing was sent
+        """
+        raw = self._read(job_id)
+        before = Job.from_wire(raw)
+        if unchanged_since is not None and before.last_modified != unchanged_since:
+            raise ControlHubConflictError(
+                f"Cannot update job {before.label}: {before.last_modified_by or 'somebody'} has changed it at "
+                f"{before.last_modified}, after it was looked at. Look again and decide anew."
+            )
+        changes = (settings or JobSettings()).to_wire(self._client.organization)
+        if pipeline is not None:
+            changes.update(_runs(pipeline))
+        if all(_same(name, raw.get(name), value) for name, value in changes.items() if name != "jobTags"):
+            return before
+        check_editable(before)
+        answer = self._client.call(
+            "POST",
+            Service.JOBRUNNER,
+            f"/v1/job/{in_path(job_id)}",
+            what=f"update job {before.label}",
+            body={**raw, **changes},
+        )
+        return Job.from_wire(answer) if answer else self.get(job_id)
+
+    def upgrade(self, job_ids: Iterable[str]) -> list[JobUpgrade]:
+        """
+        Bring jobs to the newest published versions of their pipelines, in one request for many.
+
+        Active jobs can be upgraded, too: Control Hub then restarts their pipelines. To do it again changes nothing.
+
+        :param job_ids: ids of jobs and job templates
+        :returns: for each job the version before and after
+        :raises ControlHubNotFoundError: if a job does not exist; nothing was upgraded
+        """
+        before = self.get_all(job_ids)
+        for batch in batches(list(before), self._client.bulk_size):
+            self._client.call(
+                "POST", Service.JOBRUNNER, "/v1/jobs/upgradeJobs", what=f"upgrade {named(batch)}", body=batch
+            )
+        # What the answer holds for jobs that were up to date already is not known, so they are read again.
+        after = self.get_many(before)
+        return [
+            JobUpgrade(
+                job_id,
+                job.name,
+                job.pipeline_version,
+                now.pipeline_version,
+                upgraded=job.pipeline_commit_id != now.pipeline_commit_id,
+            )
+            for job_id, job in before.items()
+            if (now := after.get(job_id, job))
+        ]
+
+    def duplicate(
+        self,
+        job_id: str,
+        *,
+        number_of_copies: int = 1,
         name: str | None = None,
-        name_starts_with: str | None = None,
-        status: str | None = None,
-        color: str | None = None,
-        tag: str | None = None,
-        engine_label: str | None = None,
-        executor_type: str | None = None,
-        templates: bool = False,
-        template_id: str | None = None,
-    ) -> Iterator[Job]:
+        description: str | None = None,
+        key: str | None = None,
+        made_since: pendulum.DateTime | None = None,
+    ) -> list[Job]:
         """
-        Yield the jobs that match all conditions, oldest first; a page is asked for when it is needed.
+        Make copies of a job or job template, in four requests whatever their number.
 
-        :param name: exact name
-        :param name_starts_with: beginning of the name; not together with `name`
-        :param status: status of the latest run, for example ``ACTIVE``
-        :param color: ``GRAY``, ``GREEN`` or ``RED``
-        :param tag: tag without organization, for example ``nightly/orders``
-        :param engine_label: label that chooses the engines
-        :param executor_type: ``COLLECTOR``, ``TRANSFORMER``, ``EDGE`` or ``SNOWPARK``
-        :param templates: job templates instead of jobs
-        :param template_id: only instances of this job template
+        Control Hub does not tell which jobs it has made, so the copies get a unique name, are found by it, and are
+        renamed together. Copies have never run.
+
+        :param job_id: id of the job
+        :param number_of_copies: how many
+        :param name: name of the copy; of several, the names are this followed by 1, 2, ... By default
+            ``<job name> copy``
+        :param description: description of the copies; None is that of Control Hub
+        :param key: names this duplication. With the same key, a second call takes over the copies that a first one
+            has made but not renamed yet, instead of making more
+        :param made_since: with a key, take over copies that have their names already, too, if they were made since then
+        :returns: the copies, in the order of their numbers
         """
-        text = name if name is not None else name_starts_with
-        params: dict[str, Any] = {
-            "orderBy": "CREATE_TIME",
-            "order": "ASC",
-            "removed": "false",
-            "withWrapper": "true",
-            "jobTemplate": str(templates).lower(),
-            "jobSearchOperation": None if text is None else ("EQUALS" if name is not None else "STARTS_WITH"),
-            "jobSearchText": text,
-            "jobStatus": status,
-            "jobStatusColor": color,
-            "jobTag": f"{tag}:{self._client.organization}" if tag is not None else None,
-            "jobLabel": engine_label,
-            "executorType": executor_type,
-            "templateJobId": template_id,
-        }
+        return JobCopies(self._client).make(
+            self.get(job_id),
+            number_of_copies=number_of_copies,
+            name=name,
+            description=description,
+            key=key,
+            made_since=made_since,
+        )
 
-        def read_page(offset: int, length: int) -> Any:
-            return self._client.call(
-                "GET",
+    def delete(self, job_ids: Iterable[str]) -> list[str]:
+        """
+        Delete jobs, in one request for many. A job that does not exist counts as deleted.
+
+        :param job_ids: ids of jobs that are not active and have no error to acknowledge
+        :returns: the ids of those that existed
+        :raises ControlHubJobStateError: if one of them cannot be deleted; nothing was deleted
+        """
+        jobs = self.get_many(job_ids)
+        check_deletable(jobs.values())
+        for batch in batches(list(jobs), self._client.bulk_size):
+            try:
+                self._client.call(
+                    "POST", Service.JOBRUNNER, "/v1/jobs/deleteJobs", what=f"delete {named(batch)}", body=batch
+                )
+            except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+                # One of them may have gone meanwhile; whether the others were deleted is not known (contract, 18.3).
+                left = self.get_many(batch)
+                if len(left) == len(batch):
+                    raise
+                log.warning("%s %d of %d jobs are left; deleting those.", error, len(left), len(batch))
+                self.delete(left)
+        return list(jobs)
+
+    def delete_templates(self, template_ids: Iterable[str]) -> None:
+        """
+        Delete job templates **and all their instances**, in one request for many.
+
+        :param template_ids: ids of job templates
+        """
+        for batch in batches(list(dict.fromkeys(template_ids)), self._client.bulk_size):
+            self._client.call(
+                "POST",
                 Service.JOBRUNNER,
-                "/v1/jobs",
-                what="list jobs" if text is None else f"list jobs by the name '{text}'",
-                params={**params, "offset": offset, "len": length},
+                "/v1/jobs/deleteJobTemplates",
+                what=f"delete {named(batch, 'job template')}",
+                body=batch,
             )
 
-        for entry in pages(read_page, "jobs"):
-            job = Job.from_wire(entry)
-            # What the server's filters match is not certain in every case (contract, 18.14 and 18.15).
-            if name is not None and job.name != name:
-                continue
-            if name_starts_with is not None and not job.name.startswith(name_starts_with):
-                continue
-            if job.is_template == templates:
-                yield job
+
+def check_editable(job: Job) -> None:
+    """
+    Check that a job can be changed as it is now.
+
+    :raises ControlHubJobStateError: if not; the message says why and what to do
+    """
+    if job.template_id is not None:
+        raise ControlHubJobStateError(
+            f"Cannot update job {job.label}: it is attached to the job template {job.template_id}. Change the template."
+        )
+    _check_idle([job], "update")
+
+
+def check_deletable(jobs: Iterable[Job]) -> None:
+    """
+    Check that jobs can be deleted as they are now.
+
+    :raises ControlHubJobStateError: if not; the message names all that cannot
+    """
+    _check_idle(jobs, "delete")
+
+
+def _check_idle(jobs: Iterable[Job], action: str) -> None:
+    problems = []
+    for job in jobs:
+        run = job.current_run
+        if run is None:
+            continue
+        if not run.has_ended:
+            problems.append(f"{job.label} is {run.status or 'in an unknown state'}: stop it first")
+        elif run.status == "INACTIVE_ERROR":
+            problems.append(f"{job.label} has an error that must be acknowledged first: {run.error_message}")
+    if problems:
+        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise ControlHubJobStateError(f"Cannot {action} jobs. {'; '.join(problems[:10])}{more}. Nothing was sent.")
+
+
+def _runs(pipeline: PipelineVersion) -> dict[str, Any]:
+    """Return the fields that say what a job runs; id and label of the commit must always change together."""
+    fields = {
+        "pipelineId": pipeline.pipeline_id,
+        "pipelineName": pipeline.name,
+        "pipelineCommitId": pipeline.commit_id,
+        "pipelineCommitLabel": f"v{pipeline.version}",
+        "rulesId": pipeline.rules_id,
+        "executorType": pipeline.executor_type,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _same(name: str, old: Any, new: Any) -> bool:
+    if name != "runtimeParameters":
+        return bool(old == new)
+    try:
+        return bool(json.loads(old or "{}") == json.loads(new))
+    except (TypeError, ValueError):
+        return False

@@ -1,12 +1,26 @@
-"""Record counts of runs, as Control Hub saved them (contract, section 12.1)."""
+"""Metrics of runs: as Control Hub has saved them, and live from the engines (contract, section 12)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_streamsets.control_hub.models import RunMetrics
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
+    ControlHubError,
+    ControlHubMetricsUnavailableError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+)
+from airflow_provider_streamsets.control_hub.models import (
+    EngineLiveMetrics,
+    EnginePipeline,
+    Job,
+    LiveMetrics,
+    MetricRegistry,
+    RunMetrics,
+)
 from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.wire import as_object
+from airflow_provider_streamsets.control_hub.wire import Reader, as_object
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -60,6 +74,95 @@ class Metrics:
             if metrics.run_count == run_count:
                 return metrics
         return None
+
+    def last_run(self, job_id: str) -> RunMetrics | None:
+        """
+        Return the record counts of the job's latest run, None if Control Hub has saved none (yet).
+
+        :param job_id: id of the job
+        """
+        current = self._client.runs.current(job_id)
+        if current is None:
+            return None
+        return self.of_run(job_id, current.run_count, latest_run_count=current.run_count)
+
+    def registry(
+        self, job_id: str, run_count: int | None = None, *, engine_id: str | None = None
+    ) -> MetricRegistry | None:
+        """
+        Return the counters and meters of a run, stages included, as Control Hub has saved them; None if it has none.
+
+        :param job_id: id of the job
+        :param run_count: number of the run; None is the latest
+        :param engine_id: only the part of this engine
+        """
+        try:
+            answer = self._client.call(
+                "GET",
+                Service.JOBRUNNER,
+                f"/v1/metrics/job/{in_path(job_id)}",
+                what=f"read the counters of job {job_id}",
+                params={"runCount": run_count, "sdcId": engine_id},
+            )
+        except (ControlHubNotFoundError, ControlHubRejectedError):
+            # Any refusal means that there are none (contract, section 12.2).
+            return None
+        registry = MetricRegistry.from_wire(answer) if answer else None
+        return None if registry is None or registry.is_empty else registry
+
+    def realtime(self, job: Job | str) -> LiveMetrics:
+        """
+        Ask the engines of a running job what they have done so far, through Control Hub's tunnel.
+
+        :param job: the job as just read, or its id
+        :raises ControlHubMetricsUnavailableError: if the job is not running on an engine, or no engine answers; it
+            says nothing about the run
+        """
+        if isinstance(job, str):
+            job = self._client.jobs.get(job)
+        run = job.current_run
+        pipelines = [pipeline for pipeline in (run.engine_pipelines if run else ()) if pipeline.engine_id]
+        if run is None or not pipelines:
+            status = f"{run.status}/{run.color}" if run else "never run"
+            raise ControlHubMetricsUnavailableError(
+                f"Job {job.label} has no live metrics: it has no engine ({status}). Only a running job has."
+            )
+        summaries: list[EngineLiveMetrics] = []
+        without: dict[str, str] = {}
+        for pipeline in pipelines:
+            try:
+                registry = self._live_registry(pipeline)
+                summaries.append(EngineLiveMetrics.from_registry(pipeline.engine_id, registry))
+            except ControlHubAuthenticationError:
+                raise
+            except ControlHubError as error:
+                without[pipeline.engine_id] = str(error)
+        if not summaries:
+            raise ControlHubMetricsUnavailableError(
+                f"The live metrics of job {job.label} cannot be had now: {'; '.join(without.values())}"
+            )
+        return LiveMetrics(job.job_id, run.run_count, tuple(summaries), without)
+
+    def _live_registry(self, pipeline: EnginePipeline) -> MetricRegistry:
+        engine_id = pipeline.engine_id
+        separator = self._client.engines.get(engine_id).id_separator
+        name = pipeline.name.replace(":", separator) if separator == "__" else pipeline.name
+        what = f"read the live metrics of engine {engine_id}"
+        # An engine that is not connected is told by no instance, by an empty answer or by an error (contract, 12.3).
+        connection = self._client.call("GET", Service.TUNNELING, f"/connection/{in_path(engine_id)}", what=what)
+        instance = Reader(connection or {}, "tunnel").optional_text("instanceId")
+        if not instance:
+            raise ControlHubMetricsUnavailableError(f"Cannot {what}: it is not connected to Control Hub's tunnel.")
+        answer = self._client.call(
+            "GET",
+            Service.TUNNELING,
+            f"/{in_path(engine_id)}/rest/v1/pipeline/{in_path(name)}/metrics",
+            what=what,
+            params={"onlyIfExists": "true", "TUNNELING_INSTANCE_ID": instance},
+        )
+        if not answer:
+            raise ControlHubMetricsUnavailableError(f"Cannot {what}: the pipeline is not active there.")
+        return MetricRegistry.from_wire(answer)
 
 
 def _run_count(entry: object) -> int:

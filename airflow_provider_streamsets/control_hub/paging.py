@@ -10,7 +10,7 @@ from airflow_provider_streamsets.control_hub.wire import Reader
 PAGE_LENGTH = 250
 
 
-def pages(read_page: Callable[[int, int], Any], what: str) -> Iterator[dict[str, Any]]:
+def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "id") -> Iterator[dict[str, Any]]:
     """
     Yield the entries of all pages, asking for a page when it is needed.
 
@@ -20,6 +20,7 @@ def pages(read_page: Callable[[int, int], Any], what: str) -> Iterator[dict[str,
 
     :param read_page: called with offset and length; returns a wrapper or a bare array
     :param what: name of the entries, for messages
+    :param identity: the field that tells two entries apart
     """
     offset = 0
     seen: set[str] = set()
@@ -33,7 +34,7 @@ def pages(read_page: Callable[[int, int], Any], what: str) -> Iterator[dict[str,
         else:
             wrapper = Reader(answer, f"page of {what}")
             entries, total = wrapper.array("data"), wrapper.integer("totalCount")
-        new = {identity: entry for entry in entries if (identity := _identity(entry)) not in seen}
+        new = {key: entry for entry in entries if (key := _identity(entry, identity)) not in seen}
         if not new:
             return
         seen.update(new)
@@ -43,8 +44,8 @@ def pages(read_page: Callable[[int, int], Any], what: str) -> Iterator[dict[str,
             return
 
 
-def _identity(entry: object) -> str:
-    identifier = entry.get("id") if isinstance(entry, dict) else None
+def _identity(entry: object, field: str) -> str:
+    identifier = entry.get(field) if isinstance(entry, dict) else None
     return identifier if isinstance(identifier, str) else repr(entry)
 
 
@@ -52,3 +53,8 @@ def batches(items: list[str], size: int) -> Iterator[list[str]]:
     """Yield `items` in lists of up to `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def named(ids: list[str], kind: str = "job") -> str:
+    """Return what a request for these ids is about, for messages: the one, or how many."""
+    return f"{kind} {ids[0]}" if len(ids) == 1 else f"{len(ids)} {kind}s"

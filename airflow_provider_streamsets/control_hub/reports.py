@@ -161,13 +161,10 @@ class RunReport:
         ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``, ``total_error_count``; None if
         Control Hub has saved none) and ``metrics_final``.
         """
-        metrics = self.metrics.to_dict() if self.metrics else None
-        if metrics is not None:
-            del metrics["last_updated"]
         return {
             **run_summary(self.job_id, self.job_name, self.run),
             "outcome": self.outcome.value,
-            "metrics": metrics,
+            "metrics": self.metrics.counts() if self.metrics else None,
             "metrics_final": self.metrics_final,
         }
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 
 from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubBulkError,
     ControlHubError,
     ControlHubJobStateError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
+    may_have_been_executed,
 )
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, run_or_none
-from airflow_provider_streamsets.control_hub.paging import batches, pages
+from airflow_provider_streamsets.control_hub.paging import batches, named, pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
 from airflow_provider_streamsets.control_hub.wire import as_list, as_object
@@ -73,9 +75,9 @@ class Runs:
                 )
                 run = JobRun.from_wire(answer) if answer else None
             except ControlHubError as error:
-                unclear = unclear or _may_have_been_executed(error)
+                unclear = unclear or may_have_been_executed(error)
                 # After a call with an unclear end, a refusal can mean that that call did start the job after all.
-                if not (_may_have_been_executed(error) or (unclear and isinstance(error, ControlHubRejectedError))):
+                if not (may_have_been_executed(error) or (unclear and isinstance(error, ControlHubRejectedError))):
                     raise
                 log.warning("%s Looking whether the job was started all the same.", error)
                 started = self._run_after_unclear_start(job, before, error)
@@ -163,6 +165,131 @@ class Runs:
             else:
                 return True
 
+    def start_many(self, job_ids: Iterable[str]) -> dict[str, JobRun]:
+        """
+        Start jobs with their stored runtime parameters, in one request for many, and return their new runs.
+
+        All are checked before the first is started. The start call names no runs and is never repeated blindly: after
+        it, the jobs are looked at until each has a run that was not there before.
+
+        :param job_ids: ids of jobs
+        :returns: the new run by job id
+        :raises ControlHubNotFoundError: if one does not exist; nothing was started
+        :raises ControlHubJobStateError: if one cannot be started in its state; nothing was started
+        :raises ControlHubBulkError: if some were not started; its attributes say which were
+        """
+        jobs = self._client.jobs.get_all(job_ids)
+        check_all_startable(jobs.values())
+        started: dict[str, JobRun] = {}
+        failure: ControlHubError | None = None
+        for batch in batches(list(jobs), self._client.bulk_size):
+            try:
+                self._client.call(
+                    "POST",
+                    Service.JOBRUNNER,
+                    "/v1/jobs/startJobs",
+                    what=f"start {named(batch)}",
+                    body=batch,
+                    repeat=Repeat.NEVER,
+                )
+            except ControlHubError as error:
+                failure = error
+                log.warning("%s Looking which of the jobs were started all the same.", error)
+            started.update(self._started_of([jobs[job_id] for job_id in batch], failure))
+            if failure is not None:
+                break
+        missing = [job.label for job_id, job in jobs.items() if job_id not in started]
+        if missing:
+            shown = "; ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+            why = f" {failure}" if failure else ""
+            raise ControlHubBulkError(
+                f"{len(missing)} of {len(jobs)} jobs were not started: {shown}.{why}",
+                done={job_id: run.run_count for job_id, run in started.items()},
+                http_status=failure.http_status if failure else None,
+                issues=failure.issues if failure else (),
+            )
+        return started
+
+    def _started_of(self, jobs: list[Job], failure: ControlHubError | None) -> dict[str, JobRun]:
+        """Return the runs of these jobs that are newer than the jobs were read."""
+        started: dict[str, JobRun] = {}
+        for look in range(_LOOKS_AFTER_UNCLEAR_START):
+            if look:
+                self._client.sleep(_PAUSE_AFTER_UNCLEAR_START)
+            try:
+                statuses = self.statuses(job.job_id for job in jobs if job.job_id not in started)
+            except ControlHubError as error:
+                # The jobs may have been started, so the last word is not this failure but who is missing.
+                log.warning("%s", error)
+                continue
+            for job in jobs:
+                run = statuses.get(job.job_id)
+                if run is not None and run.run_count > job.last_run_count:
+                    started[job.job_id] = run
+            if len(started) == len(jobs) or (failure is not None and not may_have_been_executed(failure)):
+                break
+        return started
+
+    def stop_many(self, runs: Mapping[str, int], *, force: bool = False) -> list[str]:
+        """
+        Stop runs and no others, in two requests for many.
+
+        :param runs: run count by job id
+        :param force: force the stop
+        :returns: ids of the jobs whose runs were still going on and have been asked to stop
+        """
+        statuses = self.statuses(runs)
+        going_on = [
+            job_id
+            for job_id, run_count in runs.items()
+            if (run := statuses[job_id]) is not None and run.run_count == run_count and not run.has_ended
+        ]
+        self._act_on_many(going_on, "forceStopJobs" if force else "stopJobs", "force-stop" if force else "stop")
+        return going_on
+
+    def acknowledge(self, job_ids: Iterable[str]) -> list[JobRun]:
+        """
+        Acknowledge the errors of jobs that ended in ``INACTIVE_ERROR``, so that they can be run again.
+
+        Afterwards such a run can look like a success (contract, 18.8), so the runs are returned as they were before.
+
+        :param job_ids: ids of jobs; those without an error to acknowledge are left alone
+        :returns: the runs that were acknowledged, as they were
+        """
+        statuses = self.statuses(job_ids)
+        failed = {job_id: run for job_id, run in statuses.items() if run and run.status == "INACTIVE_ERROR"}
+        self._act_on_many(list(failed), "acknowledgeErrors", "acknowledge the error of")
+        return list(failed.values())
+
+    def synchronize(self, job_ids: Iterable[str]) -> None:
+        """
+        Bring active jobs in line with the labels of the engines, and restart instances that are not running.
+
+        :param job_ids: ids of active jobs
+        """
+        self._act_on_many(list(dict.fromkeys(job_ids)), "syncJobs", "synchronize")
+
+    def balance(self, job_ids: Iterable[str]) -> None:
+        """
+        Move pipeline instances of active jobs with failover enabled to less loaded engines that match.
+
+        It interrupts the pipelines briefly, and does nothing if the load is even. The call is never repeated.
+
+        :param job_ids: ids of active jobs
+        """
+        self._act_on_many(list(dict.fromkeys(job_ids)), "balanceJobs", "balance", Repeat.NEVER)
+
+    def _act_on_many(self, job_ids: list[str], action: str, verb: str, repeat: Repeat = Repeat.SAFE) -> None:
+        for batch in batches(job_ids, self._client.bulk_size):
+            self._client.call(
+                "POST",
+                Service.JOBRUNNER,
+                f"/v1/jobs/{action}",
+                what=f"{verb} {named(batch)}",
+                body=batch,
+                repeat=repeat,
+            )
+
     def _act(self, job_id: str, action: str, verb: str) -> None:
         self._client.call("POST", Service.JOBRUNNER, f"/v1/job/{in_path(job_id)}/{action}", what=f"{verb} job {job_id}")
 
@@ -194,9 +321,7 @@ class Runs:
                 "POST",
                 Service.JOBRUNNER,
                 "/v1/jobs/status",
-                what=f"read the status of {len(batch)} jobs"
-                if len(batch) > 1
-                else f"read the status of job {batch[0]}",
+                what=f"read the status of {named(batch)}",
                 body=batch,
             )
             statuses = as_object(answer, "statuses of jobs") if answer is not None else {}
@@ -225,6 +350,14 @@ class Runs:
         return next((run for run in self._pages_of_history(job_id) if run.run_count == run_count), None)
 
     def _pages_of_history(self, job_id: str) -> Iterator[JobRun]:
+        for entry in self.pages_of_history(job_id):
+            run = JobRun.from_wire(entry)
+            if run.has_started:
+                yield run
+
+    def pages_of_history(self, job_id: str) -> Iterator[dict[str, Any]]:
+        """Yield the runs of a job as they are on the wire; for the other resources of this package."""
+
         def read_page(offset: int, length: int) -> Any:
             return self._client.call(
                 "GET",
@@ -234,10 +367,17 @@ class Runs:
                 params={"offset": offset, "len": length, "withWrapper": "true"},
             )
 
-        for entry in pages(read_page, "runs"):
-            run = JobRun.from_wire(entry)
-            if run.has_started:
-                yield run
+        yield from pages(read_page, "runs")
+
+    def started_at(self, job_id: str, start_time: pendulum.DateTime) -> JobRun | None:
+        """
+        Return the run that was started at a time, or the last one before it; None if there is none.
+
+        :param job_id: id of the job
+        :param start_time: any time between the start of the run and that of the next one
+        """
+        before = [run for run in self._pages_of_history(job_id) if run.start_time and run.start_time <= start_time]
+        return max(before, key=lambda run: run.run_count, default=None)
 
     def events(self, run_id: str) -> list[RunEvent]:
         """
@@ -254,16 +394,6 @@ class Runs:
         )
         events = [RunEvent.from_wire(entry) for entry in as_list(answer, "run events")]
         return sorted(events, key=lambda event: event.time or pendulum.from_timestamp(0))
-
-
-def _may_have_been_executed(error: ControlHubError) -> bool:
-    """Return whether a request that ended like this can have had its effect."""
-    if isinstance(error, ControlHubUnavailableError):
-        return error.maybe_executed
-    if isinstance(error, ControlHubRejectedError):
-        return (error.http_status or 0) >= 500
-    # An unusable body behind a success says nothing about the request; a redirect says that it went nowhere.
-    return isinstance(error, ControlHubUnexpectedAnswerError) and (error.http_status or 200) < 300
 
 
 def check_startable(job: Job) -> None:
@@ -289,3 +419,20 @@ def check_startable(job: Job) -> None:
         f"Cannot start job {job.label}: its run {run.run_count} is {run.status or 'in an unknown state'}{since}, "
         f"started by {run.user or 'an unknown user'}. Wait for its end or stop it."
     )
+
+
+def check_all_startable(jobs: Iterable[Job]) -> None:
+    """
+    Check that all of these jobs can be started as they are now.
+
+    :raises ControlHubJobStateError: if not; the message says why for each that cannot
+    """
+    problems = []
+    for job in jobs:
+        try:
+            check_startable(job)
+        except ControlHubJobStateError as error:
+            problems.append(str(error))
+    if problems:
+        more = f" And {len(problems) - 10} more." if len(problems) > 10 else ""
+        raise ControlHubJobStateError(f"{' '.join(problems[:10])}{more} Nothing was started.")

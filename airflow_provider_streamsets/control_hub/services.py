@@ -10,13 +10,15 @@ class Service(enum.Enum):
     """Applications of Control Hub, by the first part of their paths."""
 
     JOBRUNNER = "jobrunner/rest"
+    PIPELINES = "pipelinestore/rest"
     SECURITY = "security/rest"
     TIMESERIES = "timeseries/rest"
+    TUNNELING = "tunneling/rest"
 
     @property
     def is_in_project(self) -> bool:
         """Whether the application takes the query parameter ``project`` (contract, section 1.6)."""
-        return self is Service.JOBRUNNER
+        return self in {Service.JOBRUNNER, Service.PIPELINES}
 
 
 def in_path(identifier: str) -> str:

@@ -9,9 +9,10 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import requests
@@ -45,6 +46,7 @@ _MOST_MOVES = 3
 # A gateway in front of Control Hub answers these; Control Hub has not decided anything.
 _GATEWAY_STATUSES = frozenset({502, 503, 504})
 _PROJECT_REFUSED = "RESTAPI_08"
+_CHUNK = 256 * 1024
 # What `requests` raises for an address, a proxy or a header that cannot be one.
 _WRONG_SETTINGS = (
     requests.exceptions.InvalidURL,
@@ -61,6 +63,29 @@ class Repeat(enum.Enum):
     """A read, or a change that has the same effect however often it is made."""
     NEVER = "never"
     """Each execution has an effect of its own, such as the start of a run."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    url: str
+    what: str
+    with_credential: bool
+    params: Mapping[str, Any] | None
+    data: str | None
+    file: BinaryIO | None
+    into: Callable[[Iterator[bytes]], Any] | None
+
+    def payload(self) -> tuple[Any, dict[str, str]]:
+        """Return the body and the headers that it needs, anew for each time that the request is sent."""
+        if self.file is None:
+            return self.data, {}
+        from requests_toolbelt import MultipartEncoder
+
+        self.file.seek(0)
+        # Sends the file as it is read, so that an archive of hundreds of MB does not sit in memory.
+        encoder = MultipartEncoder({"file": ("file", self.file, "application/octet-stream")})
+        return encoder, {"Content-Type": encoder.content_type}
 
 
 class Transport:
@@ -111,6 +136,8 @@ class Transport:
         with_credential: bool = True,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
+        file: BinaryIO | None = None,
+        into: Callable[[Iterator[bytes]], Any] | None = None,
         moved: Callable[[str], None] | None = None,
     ) -> Any:
         """
@@ -119,8 +146,11 @@ class Transport:
         :param what: what is being tried, for messages: "read job X"
         :param repeat: whether it may be sent again after an unclear end
         :param body: sent as JSON unless None; an empty object is sent as ``{}``
+        :param file: sent as the part ``file`` of a form instead of a body; can be read from its beginning again
+        :param into: called with the chunks of the answer, which then need not be JSON and is not held in memory; called
+            again from the first chunk when the request has to be repeated
         :param moved: called with the new base address when the organization has moved (contract, section 1.8)
-        :returns: None for an empty body
+        :returns: None for an empty body; what `into` returns, if given
         :raises ControlHubError: the subclass says what went wrong
         """
 
@@ -140,54 +170,41 @@ class Transport:
             reraise=True,
         )
         data = None if body is None else _as_json(body, what)
-        return retrying(self._send_once, method, url, what, with_credential, params, data, moved)
+        return retrying(self._send_once, _Request(method, url, what, with_credential, params, data, file, into), moved)
 
-    def _send_once(
-        self,
-        method: str,
-        url: str,
-        what: str,
-        with_credential: bool,
-        params: Mapping[str, Any] | None,
-        data: str | None,
-        moved: Callable[[str], None] | None,
-    ) -> Any:
+    def _send_once(self, request: _Request, moved: Callable[[str], None] | None) -> Any:
+        what = request.what
         for _ in range(_MOST_MOVES + 1):
-            answer = self._exchange(method, url, what, with_credential, params, data)
-            if answer.status_code != 308:
-                return self._value_of(answer, what)
-            location = answer.headers.get("Location", "")
-            new_base = moved_address(url, location)
+            with self._exchange(request) as answer:
+                if answer.status_code != 308:
+                    return self._value_of(answer, request)
+                location = answer.headers.get("Location", "")
+            new_base = moved_address(request.url, location)
             if new_base is None or moved is None:
                 raise ControlHubUnexpectedAnswerError(
-                    f"Cannot {what}: {_host(url)} says that the organization has moved to "
+                    f"Cannot {what}: {_host(request.url)} says that the organization has moved to "
                     f"'{self._without_token(_host(location))}', which is not sent the credential unasked. If you trust "
                     "that address, set it as the Control Hub URL of the connection.",
                     http_status=308,
                 )
             moved(new_base)
-            old = urlsplit(url)
-            url = new_base + old.path
+            request = replace(request, url=new_base + urlsplit(request.url).path)
         raise ControlHubUnexpectedAnswerError(
             f"Cannot {what}: Control Hub moved the request {_MOST_MOVES} times and still did not answer it.",
             http_status=308,
         )
 
-    def _exchange(
-        self,
-        method: str,
-        url: str,
-        what: str,
-        with_credential: bool,
-        params: Mapping[str, Any] | None,
-        data: str | None,
-    ) -> requests.Response:
-        headers = dict(self._credential_headers) if with_credential else {}
+    def _exchange(self, request: _Request) -> requests.Response:
+        data, headers = request.payload()
+        if request.with_credential:
+            headers.update(self._credential_headers)
+        if request.into is not None:
+            headers["Accept"] = "*/*"
         try:
             return self._session.request(
-                method,
-                url,
-                params=params,
+                request.method,
+                request.url,
+                params=request.params,
                 data=data,
                 headers=headers,
                 timeout=self._timeout,
@@ -195,31 +212,45 @@ class Transport:
                 verify=self._verify,
                 proxies=self._proxies,
                 allow_redirects=False,
+                stream=request.into is not None,
             )
         except _WRONG_SETTINGS:
             # Their texts can hold the password of a proxy.
             raise ControlHubConfigurationError(
-                f"Cannot {what}: the address {_host(url)} or that of the proxy for it cannot be right; nothing was "
-                "sent."
+                f"Cannot {request.what}: the address {_host(request.url)} or that of the proxy for it cannot be right; "
+                "nothing was sent."
             ) from None
         except (OSError, HTTPError) as error:
-            if isinstance(self._verify, str) and not _is_ca_store(self._verify):
-                raise ControlHubConfigurationError(
-                    f"Cannot {what}: '{self._verify}', named by 'verify', is no CA file: it must hold certificates in "
-                    "PEM form and be readable. Nothing was sent."
-                ) from None
-            if _is_untrusted_certificate(error):
-                raise ControlHubUntrustedCertificateError(
-                    f"Cannot {what}: the TLS certificate of {_host(url)} is not trusted ({_reason(error)}). If it is "
-                    "signed by an authority of your own, give the path of its CA file in 'verify' of the connection."
-                ) from None
-            raise ControlHubUnavailableError(
-                f"Cannot {what}: no answer from {_host(url)} ({self._without_token(_reason(error))[:300]}).",
-                maybe_executed=not _was_never_sent(error),
-            ) from None
+            raise self._failure_of(error, request) from None
 
-    def _value_of(self, answer: requests.Response, what: str) -> Any:
+    def _failure_of(self, error: Exception, request: _Request) -> ControlHubError:
+        what, host = request.what, _host(request.url)
+        if isinstance(self._verify, str) and not _is_ca_store(self._verify):
+            return ControlHubConfigurationError(
+                f"Cannot {what}: '{self._verify}', named by 'verify', is no CA file: it must hold certificates in "
+                "PEM form and be readable. Nothing was sent."
+            )
+        if _is_untrusted_certificate(error):
+            return ControlHubUntrustedCertificateError(
+                f"Cannot {what}: the TLS certificate of {host} is not trusted ({_reason(error)}). If it is "
+                "signed by an authority of your own, give the path of its CA file in 'verify' of the connection."
+            )
+        return ControlHubUnavailableError(
+            f"Cannot {what}: no answer from {host} ({self._without_token(_reason(error))[:300]}).",
+            maybe_executed=not _was_never_sent(error),
+        )
+
+    def _chunks_of(self, answer: requests.Response, request: _Request) -> Iterator[bytes]:
+        try:
+            yield from answer.iter_content(_CHUNK)
+        except (OSError, HTTPError) as error:
+            raise self._failure_of(error, request) from None
+
+    def _value_of(self, answer: requests.Response, request: _Request) -> Any:
+        what = request.what
         if answer.ok and answer.status_code < 300:
+            if request.into is not None:
+                return request.into(self._chunks_of(answer, request))
             if not answer.content.strip():
                 return None
             try:
@@ -231,7 +262,11 @@ class Transport:
                     "Is the address that of Control Hub, and no proxy's or login page's?",
                     http_status=answer.status_code,
                 ) from None
-        raise self._error_of(answer, what)
+        try:
+            raise self._error_of(answer, what)
+        except (OSError, HTTPError) as error:
+            # The body of a streamed answer is read only here.
+            raise self._failure_of(error, request) from None
 
     def _error_of(self, answer: requests.Response, what: str) -> ControlHubError:
         status = answer.status_code

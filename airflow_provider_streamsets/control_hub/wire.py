@@ -8,6 +8,7 @@ unexpected answer, never a Python error somewhere else.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,6 +91,20 @@ class Reader:
         if isinstance(value, float) and value.is_integer():
             return int(value)
         raise _wrong(self._name(key), "a whole number", value)
+
+    def number(self, key: str, default: float = 0.0) -> float:
+        """Return a number, `default` when null or missing."""
+        value = self._fields.get(key)
+        if value is None:
+            return default
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.nan
+            if math.isfinite(number):
+                return number
+        raise _wrong(self._name(key), "a number", value)
 
     def flag(self, key: str, default: bool = False) -> bool:
         """Return true or false, `default` when null or missing."""

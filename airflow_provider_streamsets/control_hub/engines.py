@@ -1,0 +1,87 @@
+"""Engines: read, list, balance (contract, sections 8 and 14)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError
+from airflow_provider_streamsets.control_hub.models import Engine
+from airflow_provider_streamsets.control_hub.paging import pages
+from airflow_provider_streamsets.control_hub.services import Service, in_path
+from airflow_provider_streamsets.control_hub.transport import Repeat
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+
+
+class Engines:
+    """Engines; reached as ``client.engines``."""
+
+    def __init__(self, client: ControlHubClient) -> None:
+        self._client = client
+
+    def get(self, engine_id: str) -> Engine:
+        """
+        Return one engine.
+
+        :param engine_id: id of the engine
+        :raises ControlHubNotFoundError: if there is no such engine
+        """
+        answer = self._client.call(
+            "GET", Service.JOBRUNNER, f"/v1/sdc/{in_path(engine_id)}", what=f"read engine {engine_id}"
+        )
+        # An unknown engine is an error or an empty answer (contract, section 14).
+        if not answer:
+            raise ControlHubNotFoundError(f"Cannot read engine {engine_id}: Control Hub knows no such engine.")
+        return Engine.from_wire(answer)
+
+    def list(self, *, label: str | None = None, executor_type: str = "COLLECTOR") -> Iterator[Engine]:
+        """
+        Yield engines; a page is asked for when it is needed.
+
+        :param label: only engines that have this label
+        :param executor_type: ``COLLECTOR``, ``TRANSFORMER`` or ``EDGE``
+        """
+
+        def read_page(offset: int, length: int) -> Any:
+            return self._client.call(
+                "GET",
+                Service.JOBRUNNER,
+                "/v1/sdcs",
+                what="list engines",
+                params={
+                    "executorType": executor_type,
+                    "label": label,
+                    "orderBy": "HTTP_URL",
+                    "order": "ASC",
+                    "offset": offset,
+                    "len": length,
+                    "withWrapper": "true",
+                },
+            )
+
+        for entry in pages(read_page, "engines"):
+            engine = Engine.from_wire(entry)
+            if label is None or label in engine.labels:
+                yield engine
+
+    def balance(self, engine_ids: Iterable[str]) -> None:
+        """
+        Move pipeline instances of the jobs that run on these engines to less loaded engines that match.
+
+        It concerns jobs with failover enabled, interrupts their pipelines briefly, and does nothing if the load is
+        even. The call is never repeated.
+
+        :param engine_ids: ids of engines
+        """
+        wanted = list(dict.fromkeys(engine_ids))
+        if wanted:
+            self._client.call(
+                "POST",
+                Service.JOBRUNNER,
+                "/v1/jobs/balanceSDCs",
+                what=f"balance {len(wanted)} engines" if len(wanted) > 1 else f"balance engine {wanted[0]}",
+                body=wanted,
+                repeat=Repeat.NEVER,
+            )

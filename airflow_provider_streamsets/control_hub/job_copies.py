@@ -1,0 +1,159 @@
+"""Duplicating jobs: making copies, finding them, naming them (contract, section 6.4)."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubConfigurationError,
+    ControlHubError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
+    may_have_been_executed,
+)
+from airflow_provider_streamsets.control_hub.models import Job
+from airflow_provider_streamsets.control_hub.paging import pages
+from airflow_provider_streamsets.control_hub.services import Service, in_path
+from airflow_provider_streamsets.control_hub.transport import Repeat
+from airflow_provider_streamsets.control_hub.wire import Reader
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+
+log = logging.getLogger(__name__)
+
+_LOOKS = 4
+_PAUSE = 2.0
+
+
+class JobCopies:
+    """
+    Makes copies of a job.
+
+    Control Hub names them by a prefix and a number, and does not tell their ids. A prefix that nothing else has makes
+    them findable, by one request for all; then they get the names that they are to have.
+    """
+
+    def __init__(self, client: ControlHubClient) -> None:
+        self._client = client
+
+    def make(
+        self,
+        job: Job,
+        *,
+        number_of_copies: int,
+        name: str | None,
+        description: str | None,
+        key: str | None,
+        made_since: pendulum.DateTime | None,
+    ) -> list[Job]:
+        """
+        Make the copies, or take over those that an earlier call with the same key has made.
+
+        The parameters are those of :meth:`Jobs.duplicate`.
+        """
+        if isinstance(number_of_copies, bool) or not isinstance(number_of_copies, int) or number_of_copies < 1:
+            raise ControlHubConfigurationError(
+                f"'number_of_copies' must be a whole number from 1, but is {number_of_copies!r}."
+            )
+        name = name or f"{job.name} copy"
+        names = [name] if number_of_copies == 1 else [f"{name}{number}" for number in range(1, number_of_copies + 1)]
+        prefix = f"{name}:{key or uuid.uuid4()}"
+        # Without a key the prefix is new, so there can be no copies of an earlier call.
+        found = self._made_before(job, prefix, names, made_since) if key else {}
+        if found:
+            log.info("Taking over %d copies of job %s that an earlier call has made.", len(found), job.label)
+        else:
+            found = self._make(job, prefix, number_of_copies, description)
+        if len(found) != number_of_copies:
+            raise ControlHubUnexpectedAnswerError(
+                f"Of {number_of_copies} copies of job {job.label}, {len(found)} appear: "
+                f"{', '.join(repr(copy['name']) for copy in found.values())}. Delete them before another try."
+            )
+        return self._rename([found[number] for number in sorted(found)], names)
+
+    def _made_before(
+        self, job: Job, prefix: str, names: list[str], since: pendulum.DateTime | None
+    ) -> dict[int, dict[str, Any]]:
+        common = min(names, key=len).rstrip("0123456789") if len(names) > 1 else names[0]
+        jobs = self._named(job, common)
+        found = _numbered(jobs, prefix)
+        for raw in jobs:
+            created = Reader(raw, "job").time("createTime")
+            if raw["name"] in names and since is not None and created is not None and created >= since:
+                found.setdefault(names.index(raw["name"]) + 1 if len(names) > 1 else 0, raw)
+        return found
+
+    def _make(self, job: Job, prefix: str, number: int, description: str | None) -> dict[int, dict[str, Any]]:
+        error: ControlHubError | None = None
+        try:
+            self._client.call(
+                "POST",
+                Service.JOBRUNNER,
+                f"/v1/job/{in_path(job.job_id)}/duplicate",
+                what=f"duplicate job {job.label}",
+                body={"namePrefix": prefix, "description": description, "numberOfCopies": number},
+                repeat=Repeat.NEVER,
+            )
+        except ControlHubError as unclear:
+            if not may_have_been_executed(unclear):
+                raise
+            error = unclear
+            log.warning("%s Looking whether the copies were made all the same.", error)
+        found: dict[int, dict[str, Any]] = {}
+        for look in range(_LOOKS):
+            if look:
+                self._client.sleep(_PAUSE)
+            try:
+                found = _numbered(self._named(job, prefix), prefix)
+            except ControlHubError as look_error:
+                raise ControlHubUnavailableError(
+                    f"{error or 'Control Hub accepted the call.'} Whether the copies of job {job.label} were made "
+                    f"could not be found out: {look_error} They would be named '{prefix}...'.",
+                    maybe_executed=True,
+                ) from look_error
+            if len(found) >= number:
+                return found
+        if error is not None and not found:
+            raise error
+        return found
+
+    def _named(self, job: Job, start: str) -> list[dict[str, Any]]:
+        def read_page(offset: int, length: int) -> Any:
+            return self._client.call(
+                "GET",
+                Service.JOBRUNNER,
+                "/v1/jobs",
+                what=f"find the copies of job {job.label}",
+                params={
+                    "jobSearchOperation": "STARTS_WITH",
+                    "jobSearchText": start,
+                    "jobTemplate": str(job.is_template).lower(),
+                    "removed": "false",
+                    "withWrapper": "true",
+                    "offset": offset,
+                    "len": length,
+                },
+            )
+
+        return [raw for raw in pages(read_page, "copies of a job") if Reader(raw, "job").text("name").startswith(start)]
+
+    def _rename(self, copies: list[dict[str, Any]], names: list[str]) -> list[Job]:
+        renamed = [{**copy, "name": name} for copy, name in zip(copies, names, strict=True)]
+        changed = [new for new, old in zip(renamed, copies, strict=True) if new["name"] != old["name"]]
+        for start in range(0, len(changed), self._client.bulk_size):
+            batch = changed[start : start + self._client.bulk_size]
+            self._client.call(
+                "POST", Service.JOBRUNNER, "/v1/jobs/updateJobs", what=f"name {len(batch)} copies", body=batch
+            )
+        return [Job.from_wire(copy) for copy in renamed]
+
+
+def _numbered(jobs: list[dict[str, Any]], prefix: str) -> dict[int, dict[str, Any]]:
+    """Return the jobs that are named by the prefix, by their numbers; a single copy has none."""
+    numbers = {raw["name"].removeprefix(prefix): raw for raw in jobs if raw["name"].startswith(prefix)}
+    return {int(number or 0): raw for number, raw in numbers.items() if number.isdecimal() or not number}

@@ -1,0 +1,218 @@
+"""Reading, finding and listing jobs (contract, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAmbiguousNameError,
+    ControlHubConfigurationError,
+    ControlHubNotFoundError,
+)
+from airflow_provider_streamsets.control_hub.models import Job
+from airflow_provider_streamsets.control_hub.paging import batches, named, pages
+from airflow_provider_streamsets.control_hub.saql import one_of
+from airflow_provider_streamsets.control_hub.services import Service, in_path
+from airflow_provider_streamsets.control_hub.wire import Reader, as_list, as_object
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+
+# They are part of an address, whose length is limited.
+_NAMES_IN_A_SEARCH = 40
+
+
+class JobReading:
+    """The part of ``client.jobs`` that changes nothing."""
+
+    def __init__(self, client: ControlHubClient) -> None:
+        self._client = client
+
+    def get(self, job_id: str) -> Job:
+        """
+        Return one job.
+
+        :param job_id: id of the job or job template
+        :raises ControlHubNotFoundError: if there is no such job
+        """
+        return Job.from_wire(self._read(job_id))
+
+    def _read(self, job_id: str) -> dict[str, Any]:
+        answer = self._client.call("GET", Service.JOBRUNNER, f"/v1/job/{in_path(job_id)}", what=f"read job {job_id}")
+        # Whether an unknown job is a 404 or an empty answer is not known (contract, 18.4).
+        if not answer:
+            raise ControlHubNotFoundError(f"Cannot read job {job_id}: Control Hub knows no such job.")
+        return dict(as_object(answer, "job"))
+
+    def get_many(self, job_ids: Iterable[str]) -> dict[str, Job]:
+        """
+        Return several jobs by id, in one request for each :attr:`ControlHubClient.bulk_size` ids.
+
+        :param job_ids: ids of jobs and job templates
+        :returns: the jobs by id, in the order of `job_ids`; ids that Control Hub does not know are missing
+        """
+        return {job_id: Job.from_wire(raw) for job_id, raw in self._read_many(job_ids).items()}
+
+    def get_all(self, job_ids: Iterable[str]) -> dict[str, Job]:
+        """
+        Return several jobs by id, as :meth:`get_many`, but none of them may be missing.
+
+        :param job_ids: ids of jobs and job templates
+        :raises ControlHubNotFoundError: if one does not exist; the message names all that are missing
+        """
+        wanted = list(dict.fromkeys(job_ids))
+        found = self.get_many(wanted)
+        missing = [job_id for job_id in wanted if job_id not in found]
+        if missing:
+            shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+            raise ControlHubNotFoundError(f"Control Hub knows no job of these ids: {shown}. Nothing was done.")
+        return found
+
+    def _read_many(self, job_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        wanted = list(dict.fromkeys(job_ids))
+        found: dict[str, dict[str, Any]] = {}
+        for batch in batches(wanted, self._client.bulk_size):
+            answer = self._client.call("POST", Service.JOBRUNNER, "/v1/jobs", what=f"read {named(batch)}", body=batch)
+            for entry in as_list(answer, "the jobs asked for"):
+                if entry is not None:
+                    found[Reader(entry, "job").required_text("id")] = dict(entry)
+        return {job_id: found[job_id] for job_id in wanted if job_id in found}
+
+    def find_by_name(self, name: str, *, templates: bool = False) -> Job:
+        """
+        Return the one job that has exactly this name.
+
+        :param name: full name; names are not unique in Control Hub
+        :param templates: look among job templates instead of jobs
+        :raises ControlHubNotFoundError: if none has it
+        :raises ControlHubAmbiguousNameError: if several have it; the message names their ids
+        """
+        found = list(self.list(name=name, templates=templates))
+        if found:
+            return _only_one(name, found)
+        kind, other = ("job template", "job") if templates else ("job", "job template")
+        is_other = next(self.list(name=name, templates=not templates), None) is not None
+        raise ControlHubNotFoundError(
+            f"Cannot find a {kind} named '{name}': "
+            + (f"only a {other} has that name." if is_other else f"no {kind} has that name.")
+            + " Names are compared letter by letter. Is the connection set to the right project?"
+        )
+
+    def find_by_names(self, names: Iterable[str]) -> list[Job]:
+        """
+        Return the jobs that have exactly these names, in the order of the names, in one request for many.
+
+        :param names: full names of jobs, not of job templates
+        :raises ControlHubNotFoundError: if no job has one of them; the message names all that are missing
+        :raises ControlHubAmbiguousNameError: if several jobs have one of them
+        """
+        wanted = list(dict.fromkeys(names))
+        found: dict[str, list[Job]] = {name: [] for name in wanted}
+        for batch in batches(wanted, _NAMES_IN_A_SEARCH):
+            search = one_of("name", batch) if len(batch) > 1 else None
+            jobs = self.list(search=search) if search else (job for name in batch for job in self.list(name=name))
+            for job in jobs:
+                if job.name in found:
+                    found[job.name].append(job)
+        missing = [name for name in wanted if not found[name]]
+        if missing:
+            raise ControlHubNotFoundError(
+                f"Cannot find jobs of these names: {', '.join(map(repr, missing))}. Names are compared letter by "
+                "letter. Is the connection set to the right project?"
+            )
+        return [_only_one(name, found[name]) for name in wanted]
+
+    def list(
+        self,
+        *,
+        name: str | None = None,
+        name_starts_with: str | None = None,
+        status: str | None = None,
+        color: str | None = None,
+        tag: str | None = None,
+        engine_label: str | None = None,
+        executor_type: str | None = None,
+        pipeline_version: str | None = None,
+        search: str | None = None,
+        templates: bool = False,
+        template_id: str | None = None,
+    ) -> Iterator[Job]:
+        """
+        Yield the jobs that match all conditions, oldest first; a page is asked for when it is needed.
+
+        :param name: exact name
+        :param name_starts_with: beginning of the name; not together with `name`
+        :param status: status of the latest run, for example ``ACTIVE``; never of a job that has not run
+        :param color: ``GRAY``, ``GREEN`` or ``RED``
+        :param tag: tag without organization, for example ``nightly/orders``
+        :param engine_label: label that chooses the engines
+        :param executor_type: ``COLLECTOR``, ``TRANSFORMER``, ``EDGE`` or ``SNOWPARK``
+        :param pipeline_version: version of the pipeline, for example ``2`` or ``v2``
+        :param search: a search of Control Hub, for example ``name=="orders*" and tag=="nightly"`` (contract,
+            section 5); further conditions are then compared here
+        :param templates: job templates instead of jobs
+        :param template_id: only instances of this job template
+        """
+        if name is not None and name_starts_with is not None:
+            raise ControlHubConfigurationError("Jobs are listed by only one of 'name' and 'name_starts_with'.")
+        text = name if name is not None else name_starts_with
+        params: dict[str, Any]
+        if search is not None:
+            path = "/v1/saql/jobs/search/templates" if templates else "/v1/saql/jobs/search"
+            what = f"search jobs by '{search}'"
+            params = {"search": search, "orderBy": "created_on", "organization": self._client.organization}
+        else:
+            path = "/v1/jobs"
+            what = "list jobs" if text is None else f"list jobs by the name '{text}'"
+            params = {
+                "orderBy": "CREATE_TIME",
+                "order": "ASC",
+                "removed": "false",
+                "withWrapper": "true",
+                "jobTemplate": str(templates).lower(),
+                "jobSearchOperation": None if text is None else ("EQUALS" if name is not None else "STARTS_WITH"),
+                "jobSearchText": text,
+                "jobStatus": status,
+                "jobStatusColor": color,
+                "jobTag": f"{tag}:{self._client.organization}" if tag is not None else None,
+                "jobLabel": engine_label,
+                "executorType": executor_type,
+                "templateJobId": template_id,
+            }
+
+        def read_page(offset: int, length: int) -> Any:
+            return self._client.call(
+                "GET", Service.JOBRUNNER, path, what=what, params={**params, "offset": offset, "len": length}
+            )
+
+        def matches(job: Job) -> bool:
+            # What the server's filters match is not certain in every case (contract, 18.14 and 18.15), and a search
+            # has none of them.
+            run = job.current_run
+            return (
+                job.is_template == templates
+                and (name is None or job.name == name)
+                and (name_starts_with is None or job.name.startswith(name_starts_with))
+                and (status is None or (run is not None and run.status == status))
+                and (color is None or (run is not None and run.color == color))
+                and (tag is None or search is None or tag in job.tags)
+                and (engine_label is None or engine_label in job.engine_labels)
+                and (executor_type is None or job.executor_type == executor_type)
+                and (pipeline_version is None or job.pipeline_version == pipeline_version.removeprefix("v"))
+                and (template_id is None or job.template_id == template_id)
+            )
+
+        for entry in pages(read_page, "jobs"):
+            job = Job.from_wire(entry)
+            if matches(job):
+                yield job
+
+
+def _only_one(name: str, jobs: Sequence[Job]) -> Job:
+    if len(jobs) == 1:
+        return jobs[0]
+    ids = ", ".join(job.job_id for job in jobs[:5]) + (", ..." if len(jobs) > 5 else "")
+    raise ControlHubAmbiguousNameError(
+        f"Cannot tell which job is meant by the name '{name}': {len(jobs)} have it ({ids}). Give the id."
+    )

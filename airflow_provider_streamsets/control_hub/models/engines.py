@@ -1,0 +1,43 @@
+"""Engines (contract, section 14)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pendulum
+
+from airflow_provider_streamsets.control_hub.models.base import Model
+from airflow_provider_streamsets.control_hub.wire import Reader
+
+
+@dataclass(frozen=True)
+class Engine(Model):
+    """An engine, such as a Data Collector."""
+
+    engine_id: str
+    url: str
+    version: str
+    executor_type: str | None
+    labels: tuple[str, ...]
+    """Assigned in Control Hub and reported by the engine itself."""
+    is_responding: bool
+    pipelines_count: int
+    last_reported: pendulum.DateTime | None
+    id_separator: str
+    """Stands for ``:`` in ids of pipelines on the engine."""
+
+    @classmethod
+    def from_wire(cls, value: object) -> Engine:
+        """Read an ``SDCJson``."""
+        read = Reader(value, "engine")
+        return cls(
+            engine_id=read.required_text("id"),
+            url=read.text("httpUrl"),
+            version=read.text("version"),
+            executor_type=read.optional_text("executorType"),
+            labels=tuple(dict.fromkeys((*read.strings("labels"), *read.strings("reportedLabels")))),
+            is_responding=read.flag("responding"),
+            pipelines_count=read.integer("pipelinesCount"),
+            last_reported=read.time("lastReportedTime"),
+            id_separator=read.text("idSeparator") or "__",
+        )

@@ -1,0 +1,106 @@
+"""Jobs and job templates (contract, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pendulum
+
+from airflow_provider_streamsets.control_hub.models.base import Model
+from airflow_provider_streamsets.control_hub.models.runs import JobRun, run_or_none
+from airflow_provider_streamsets.control_hub.wire import Reader
+
+
+@dataclass(frozen=True)
+class Job(Model):
+    """A job, or a job template (contract, section 4)."""
+
+    job_id: str
+    name: str
+    description: str = ""
+    organization: str = ""
+    project_id: str | None = None
+    creator: str | None = None
+    create_time: pendulum.DateTime | None = None
+    last_modified_by: str | None = None
+    last_modified: pendulum.DateTime | None = None
+    pipeline_id: str | None = None
+    pipeline_name: str = ""
+    pipeline_commit_id: str | None = None
+    pipeline_version: str | None = None
+    executor_type: str | None = None
+    engine_labels: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    number_of_instances: int = 1
+    runtime_parameters: Mapping[str, Any] = field(default_factory=dict)
+    static_parameters: tuple[str, ...] = ()
+    failover: bool = False
+    needs_acknowledgement: bool | None = None
+    statistics_interval: float = 60.0
+    """Seconds between two saves of the job's metrics."""
+    force_stop_timeout: float = 120.0
+    """Seconds that Control Hub waits for an engine to confirm a stop."""
+    is_template: bool = False
+    template_id: str | None = None
+    delete_after_completion: bool = False
+    current_run: JobRun | None = None
+
+    @classmethod
+    def from_wire(cls, value: object) -> Job:
+        """Read a ``JobJson``."""
+        read = Reader(value, "job")
+        label = read.optional_text("pipelineCommitLabel")
+        acknowledgement = read.get("needsManualAck")
+        return cls(
+            job_id=read.required_text("id"),
+            name=read.text("name"),
+            description=read.text("description"),
+            organization=read.text("organization"),
+            project_id=read.optional_text("projectId"),
+            creator=read.optional_text("creator"),
+            create_time=read.time("createTime"),
+            last_modified_by=read.optional_text("lastModifiedBy"),
+            last_modified=read.time("lastModifiedOn"),
+            pipeline_id=read.optional_text("pipelineId"),
+            pipeline_name=read.text("pipelineName"),
+            pipeline_commit_id=read.optional_text("pipelineCommitId"),
+            pipeline_version=label.removeprefix("v") if label else None,
+            executor_type=read.optional_text("executorType"),
+            engine_labels=read.strings("labels"),
+            tags=read.strings("rawJobTags"),
+            number_of_instances=read.integer("numInstances", 1),
+            runtime_parameters=read.json_object("runtimeParameters"),
+            static_parameters=read.strings("staticParameters"),
+            failover=read.flag("migrateOffsets"),
+            needs_acknowledgement=None if acknowledgement is None else read.flag("needsManualAck"),
+            statistics_interval=read.seconds("statsRefreshInterval", 60.0),
+            force_stop_timeout=read.seconds("forceStopTimeout", 120.0),
+            is_template=read.flag("jobTemplate"),
+            template_id=read.optional_text("templateJobId"),
+            delete_after_completion=read.flag("deleteAfterCompletion"),
+            current_run=run_or_none(read.get("currentJobStatus")),
+        )
+
+    @property
+    def label(self) -> str:
+        """Name and id, for messages."""
+        return f"'{self.name}' ({self.job_id})"
+
+    @property
+    def last_run_count(self) -> int:
+        """Number of the latest run; 0 if the job has never run."""
+        return self.current_run.run_count if self.current_run else 0
+
+
+@dataclass(frozen=True)
+class JobUpgrade(Model):
+    """What an upgrade did to one job."""
+
+    job_id: str
+    name: str
+    version_before: str | None
+    version_after: str | None
+    upgraded: bool
+    """False for a job that was on the newest version already."""

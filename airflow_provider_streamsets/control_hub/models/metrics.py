@@ -1,0 +1,182 @@
+"""Metrics of runs (contract, section 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pendulum
+
+from airflow_provider_streamsets.control_hub.models.base import Model
+from airflow_provider_streamsets.control_hub.wire import Reader, as_object
+
+
+@dataclass(frozen=True)
+class RunMetrics(Model):
+    """Record counts of one run as Control Hub saved them (contract, section 12.1)."""
+
+    run_count: int
+    input_count: int
+    output_count: int
+    error_count: int
+    stage_errors_count: int
+    total_error_count: int
+    last_updated: pendulum.DateTime | None = None
+    pipeline_version: str | None = None
+    input_rate: float = 0.0
+    """Records per second over the last minute before the save."""
+    output_rate: float = 0.0
+    error_rate: float = 0.0
+    stage_errors_rate: float = 0.0
+
+    @classmethod
+    def from_wire(cls, value: object, run_count: int) -> RunMetrics:
+        """
+        Read one entry of the record counts.
+
+        :param run_count: the run that the entry belongs to; the newest entry does not say so itself
+        """
+        read = Reader(value, "record counts")
+        errors, stage_errors = read.integer("errorCount"), read.integer("stageErrorsCount")
+        return cls(
+            run_count=run_count,
+            input_count=read.integer("inputCount"),
+            output_count=read.integer("outputCount"),
+            error_count=errors,
+            stage_errors_count=stage_errors,
+            total_error_count=errors + stage_errors,
+            last_updated=read.time("lastUpdatedOn"),
+            pipeline_version=read.optional_text("pipelineVersion"),
+            input_rate=read.number("inputM1Rate"),
+            output_rate=read.number("outputM1Rate"),
+            error_rate=read.number("errorM1Rate"),
+            stage_errors_rate=read.number("stageErrorsM1Rate"),
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Return run count and record counts, as tasks push them to XCom."""
+        return {
+            "run_count": self.run_count,
+            "input_count": self.input_count,
+            "output_count": self.output_count,
+            "error_count": self.error_count,
+            "stage_errors_count": self.stage_errors_count,
+            "total_error_count": self.total_error_count,
+        }
+
+
+@dataclass(frozen=True)
+class MetricRegistry(Model):
+    """Counters and meters of a pipeline by name, stages included (contract, section 12.2)."""
+
+    counters: Mapping[str, Any] = field(default_factory=dict)
+    meters: Mapping[str, Any] = field(default_factory=dict)
+    gauges: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_wire(cls, value: object) -> MetricRegistry:
+        """Read a ``MetricRegistryJson``."""
+        read = Reader(value, "metric registry")
+        return cls(**{kind: _object_or_empty(read, kind) for kind in ("counters", "meters", "gauges")})
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no counter and no meter."""
+        return not self.counters and not self.meters
+
+    def value(self, name: str) -> float | None:
+        """
+        Return one number, None if there is none of that name.
+
+        :param name: name of a counter or a meter, which stand for their counts, or of a meter followed by a dot and
+            one of its rates, for example ``pipeline.batchOutputRecords.meter.m1_rate``
+        """
+        if name in self.counters:
+            return _optional_number(self.counters[name], "count", name)
+        if name in self.meters:
+            return _optional_number(self.meters[name], "count", name)
+        meter, _, rate = name.rpartition(".")
+        return _optional_number(self.meters[meter], rate, name) if meter in self.meters else None
+
+
+@dataclass(frozen=True)
+class EngineLiveMetrics(Model):
+    """What one engine tells about the pipeline that it is running (contract, section 12.3)."""
+
+    engine_id: str
+    batch_count: int
+    idle_batch_count: int
+    input_count: int
+    output_count: int
+    error_count: int
+
+    @classmethod
+    def from_registry(cls, engine_id: str, registry: MetricRegistry) -> EngineLiveMetrics:
+        """Read the summary of a registry."""
+        gauge = registry.gauges.get("RuntimeStatsGauge.gauge")
+        value = Reader(gauge, "runtime gauge").get("value") if gauge is not None else None
+        batches = Reader(value if value is not None else {}, "runtime gauge")
+
+        def count(name: str) -> int:
+            return round(registry.value(f"pipeline.{name}.meter") or 0)
+
+        return cls(
+            engine_id=engine_id,
+            batch_count=batches.integer("batchCount"),
+            idle_batch_count=batches.integer("idleBatchCount"),
+            input_count=count("batchInputRecords"),
+            output_count=count("batchOutputRecords"),
+            error_count=count("batchErrorRecords"),
+        )
+
+
+@dataclass(frozen=True)
+class LiveMetrics(Model):
+    """Live summary of a running job: the sums over its engines, and each engine's part."""
+
+    job_id: str
+    run_count: int
+    engines: tuple[EngineLiveMetrics, ...]
+    engines_without: Mapping[str, str] = field(default_factory=dict)
+    """Engines that gave no metrics, with the reason."""
+
+    @property
+    def batch_count(self) -> int:
+        """Batches with data."""
+        return sum(engine.batch_count for engine in self.engines)
+
+    @property
+    def idle_batch_count(self) -> int:
+        """Batches without data."""
+        return sum(engine.idle_batch_count for engine in self.engines)
+
+    @property
+    def input_count(self) -> int:
+        """Records read."""
+        return sum(engine.input_count for engine in self.engines)
+
+    @property
+    def output_count(self) -> int:
+        """Records written."""
+        return sum(engine.output_count for engine in self.engines)
+
+    @property
+    def error_count(self) -> int:
+        """Error records."""
+        return sum(engine.error_count for engine in self.engines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return sums and parts as JSON values."""
+        sums = ("batch_count", "idle_batch_count", "input_count", "output_count", "error_count")
+        return {**{name: getattr(self, name) for name in sums}, **super().to_dict()}
+
+
+def _object_or_empty(read: Reader, key: str) -> Mapping[str, Any]:
+    value = read.get(key)
+    return {} if value is None else as_object(value, f"'{key}' of the metric registry")
+
+
+def _optional_number(value: object, key: str, name: str) -> float | None:
+    read = Reader(value, f"metric '{name}'")
+    return None if read.get(key) is None else read.number(key)

@@ -1,0 +1,179 @@
+"""Runs of jobs (contract, section 10)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import pendulum
+
+from airflow_provider_streamsets.control_hub.models.base import Model
+from airflow_provider_streamsets.control_hub.wire import Reader
+
+ENDED_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
+KNOWN_STATUSES = ENDED_STATUSES | {"ACTIVATING", "ACTIVE", "DEACTIVATING"}
+
+
+class Outcome(str, enum.Enum):
+    """What a finished run came to."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    """Stopped by a person before it was done."""
+
+
+@dataclass(frozen=True)
+class EnginePipeline(Model):
+    """What one engine last reported about the pipeline of a run."""
+
+    engine_id: str
+    status: str
+    message: str | None
+    last_reported: pendulum.DateTime | None = None
+    name: str = ""
+    """Id of the pipeline on the engine."""
+
+    @classmethod
+    def from_wire(cls, value: object) -> EnginePipeline:
+        """Read one entry of ``pipelineStatus``."""
+        read = Reader(value, "pipeline status")
+        return cls(
+            engine_id=read.text("sdcId"),
+            status=read.text("status", "UNKNOWN"),
+            message=read.optional_text("message"),
+            last_reported=read.time("lastReportedTime"),
+            name=read.text("name"),
+        )
+
+
+@dataclass(frozen=True)
+class EngineCommand(Model):
+    """A command that Control Hub sent to an engine, and how that went."""
+
+    engine_id: str
+    command: str
+    result: str
+    message: str | None
+
+    @classmethod
+    def from_wire(cls, value: object) -> EngineCommand:
+        """Read one entry of ``ackTrackers``."""
+        read = Reader(value, "engine command")
+        return cls(
+            engine_id=read.text("sdcId"),
+            command=read.text("eventType"),
+            result=read.text("ackStatus"),
+            message=read.optional_text("message"),
+        )
+
+    @property
+    def has_failed(self) -> bool:
+        """True when the engine refused the command or did not answer."""
+        return self.result in {"ERROR", "TIMEDOUT"}
+
+
+@dataclass(frozen=True)
+class JobRun(Model):
+    """One run of a job: a ``JobStatusJson`` (contract, section 10.2)."""
+
+    run_id: str
+    job_id: str
+    run_count: int
+    status: str
+    color: str
+    user: str | None = None
+    start_time: pendulum.DateTime | None = None
+    finish_time: pendulum.DateTime | None = None
+    error_message: str | None = None
+    warnings: tuple[str, ...] = ()
+    pipeline_version: str | None = None
+    engine_ids: tuple[str, ...] = ()
+    engine_pipelines: tuple[EnginePipeline, ...] = ()
+    engine_commands: tuple[EngineCommand, ...] = ()
+    input_record_count: int = 0
+    output_record_count: int = 0
+    error_record_count: int = 0
+    metrics_saved: pendulum.DateTime | None = None
+
+    @classmethod
+    def from_wire(cls, value: object) -> JobRun:
+        """Read a ``JobStatusJson``."""
+        read = Reader(value, "job status")
+        label = read.optional_text("pipelineCommitLabel")
+        return cls(
+            run_id=read.text("id"),
+            job_id=read.text("jobId"),
+            run_count=read.integer("runCount"),
+            status=read.text("status"),
+            color=read.text("color"),
+            user=read.optional_text("user"),
+            start_time=read.time("startTime"),
+            finish_time=read.time("finishTime"),
+            error_message=read.optional_text("errorMessage"),
+            warnings=read.strings("warnings"),
+            pipeline_version=label.removeprefix("v") if label else None,
+            engine_ids=read.strings("sdcIds"),
+            engine_pipelines=tuple(map(EnginePipeline.from_wire, read.array("pipelineStatus"))),
+            engine_commands=tuple(map(EngineCommand.from_wire, read.array("ackTrackers"))),
+            input_record_count=read.integer("inputRecordCount"),
+            output_record_count=read.integer("outputRecordCount"),
+            error_record_count=read.integer("errorRecordCount"),
+            metrics_saved=read.time("lastReportedMetricTime"),
+        )
+
+    @property
+    def has_started(self) -> bool:
+        """False for the status that an offset upload leaves on a job that never ran (contract, 10.5 and 18.18)."""
+        return self.run_count > 0 and (self.start_time is not None or self.status != "INACTIVE")
+
+    @property
+    def has_ended(self) -> bool:
+        """True when the run is over. An unknown status is not an end."""
+        return self.status in ENDED_STATUSES
+
+    @property
+    def is_success(self) -> bool:
+        """True for an ended run that is ``INACTIVE`` and not ``RED``; a person may still have stopped it."""
+        return self.status == "INACTIVE" and self.color != "RED"
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from start to finish; None while it runs."""
+        if self.start_time is None or self.finish_time is None:
+            return None
+        return (self.finish_time - self.start_time).total_seconds()
+
+
+def run_or_none(value: object) -> JobRun | None:
+    """
+    Read a status that can say "never run".
+
+    Empty body, null, an empty object and a status without a real run all mean that (contract, 18.5 and 18.18).
+    """
+    if value is None or value == {}:
+        return None
+    run = JobRun.from_wire(value)
+    return run if run.has_started else None
+
+
+@dataclass(frozen=True)
+class RunEvent(Model):
+    """One line of a run's own log in Control Hub: who or what changed its status, and when."""
+
+    time: pendulum.DateTime | None
+    status: str
+    message: str
+    user: str | None
+    """None for events that Control Hub raised itself."""
+
+    @classmethod
+    def from_wire(cls, value: object) -> RunEvent:
+        """Read a ``JobStatusHistoryJson``."""
+        read = Reader(value, "run event")
+        return cls(
+            time=read.time("time"),
+            status=read.text("status"),
+            message=read.text("message"),
+            user=read.optional_text("user"),
+        )

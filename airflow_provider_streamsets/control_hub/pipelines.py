@@ -1,0 +1,195 @@
+"""Pipelines and their versions (contract, section 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAmbiguousNameError,
+    ControlHubConfigurationError,
+    ControlHubNotFoundError,
+)
+from airflow_provider_streamsets.control_hub.models import PipelineVersion
+from airflow_provider_streamsets.control_hub.paging import pages
+from airflow_provider_streamsets.control_hub.saql import equals
+from airflow_provider_streamsets.control_hub.services import Service, in_path
+from airflow_provider_streamsets.control_hub.wire import Reader, as_list
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+
+
+class Pipelines:
+    """Pipelines; reached as ``client.pipelines``."""
+
+    def __init__(self, client: ControlHubClient) -> None:
+        self._client = client
+
+    def find_by_name(self, name: str) -> PipelineVersion:
+        """
+        Return the latest version, draft or not, of the one pipeline that has exactly this name.
+
+        :param name: full name; names are not unique in Control Hub
+        :raises ControlHubNotFoundError: if no pipeline has it
+        :raises ControlHubAmbiguousNameError: if several have it; the message names their ids
+        """
+        found = {found.pipeline_id: found for found in self._named(name)}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        if found:
+            shown = ", ".join(list(found)[:5]) + (", ..." if len(found) > 5 else "")
+            raise ControlHubAmbiguousNameError(
+                f"Cannot tell which pipeline is meant by the name '{name}': {len(found)} pipelines have it ({shown}). "
+                "Give the pipeline's id."
+            )
+        raise ControlHubNotFoundError(
+            f"Cannot find a pipeline named '{name}': no pipeline has that name. Names are compared letter by letter. "
+            "Is the connection set to the right project?"
+        )
+
+    def _named(self, name: str) -> Iterator[PipelineVersion]:
+        # An empty search would ask for all pipelines; the list with a filter serves names that no search can hold.
+        query = equals("name", name)
+        path = "/v1/saql/pipelines/search" if query else "/v1/pipelines"
+        params = {"search": query} if query else {"filterText": name, "onlyPublished": "false"}
+
+        def read_page(offset: int, length: int) -> Any:
+            return self._client.call(
+                "GET",
+                Service.PIPELINES,
+                path,
+                what=f"find the pipeline named '{name}'",
+                params={**params, "offset": offset, "len": length},
+            )
+
+        for entry in pages(read_page, "pipelines", identity="commitId"):
+            pipeline = PipelineVersion.from_wire(entry)
+            # Searches compare without regard to case, and what a filter matches is not known (contract, 18.14).
+            if pipeline.name == name:
+                yield pipeline
+
+    def versions(self, pipeline_id: str) -> list[PipelineVersion]:
+        """
+        Return the published versions of a pipeline, newest first.
+
+        :param pipeline_id: id of the pipeline
+        """
+        answer = self._client.call(
+            "GET",
+            Service.PIPELINES,
+            f"/v1/pipeline/{in_path(pipeline_id)}/log",
+            what=f"read the versions of pipeline {pipeline_id}",
+            params={"offset": 0, "len": -1, "order": "DESC", "onlyPublished": "true", "withWrapper": "false"},
+        )
+        entries = answer if isinstance(answer, list) else Reader(answer or {}, "versions of a pipeline").array("data")
+        versions = [PipelineVersion.from_wire(entry) for entry in entries]
+        return sorted((v for v in versions if not v.is_draft), key=lambda version: version.order, reverse=True)
+
+    def latest(self, pipeline_id: str) -> PipelineVersion:
+        """
+        Return the newest published version of a pipeline.
+
+        :param pipeline_id: id of the pipeline
+        :raises ControlHubNotFoundError: if there is none
+        """
+        answer = self._client.call(
+            "GET",
+            Service.PIPELINES,
+            f"/v1/pipeline/{in_path(pipeline_id)}/latest",
+            what=f"read the newest version of pipeline {pipeline_id}",
+            params={"onlyPublished": "true"},
+        )
+        # An unknown or unpublished pipeline is answered with an object without commit (contract, section 13).
+        if answer is None or not Reader(answer, "pipeline").optional_text("commitId"):
+            raise ControlHubNotFoundError(
+                f"Cannot find a published version of pipeline {pipeline_id}: the pipeline does not exist, or none of "
+                "its versions is published."
+            )
+        return PipelineVersion.from_wire(answer)
+
+    def commit(self, commit_id: str) -> PipelineVersion:
+        """
+        Return one version by its commit id.
+
+        :param commit_id: id of the commit
+        :raises ControlHubNotFoundError: if there is none
+        """
+        answer = self._client.call(
+            "GET",
+            Service.PIPELINES,
+            f"/v1/pipelineCommit/{in_path(commit_id)}",
+            what=f"read pipeline commit {commit_id}",
+            params={"includeLibraryDefinitions": "false"},
+        )
+        if not answer:
+            raise ControlHubNotFoundError(f"Cannot read pipeline commit {commit_id}: Control Hub knows no such commit.")
+        return PipelineVersion.from_wire(answer)
+
+    def tags(self, pipeline_id: str) -> dict[str, str]:
+        """
+        Return the commit ids of a pipeline's tagged versions by tag.
+
+        :param pipeline_id: id of the pipeline
+        """
+        answer = self._client.call(
+            "GET",
+            Service.PIPELINES,
+            f"/v1/pipeline/{in_path(pipeline_id)}/tags",
+            what=f"read the version tags of pipeline {pipeline_id}",
+        )
+        read = [Reader(entry, "pipeline tag") for entry in as_list(answer, "pipeline tags")]
+        return {tag.text("name"): tag.required_text("commitId") for tag in read}
+
+    def version(
+        self,
+        pipeline_id: str,
+        *,
+        version: str | int | None = None,
+        commit_id: str | None = None,
+        tag: str | None = None,
+    ) -> PipelineVersion:
+        """
+        Return one published version of a pipeline: the newest, or the one that is asked for.
+
+        :param pipeline_id: id of the pipeline
+        :param version: number of the version, for example ``3`` or ``v3``
+        :param commit_id: its commit id, instead
+        :param tag: a tag of the version, instead
+        :raises ControlHubNotFoundError: if there is no such version; the message names those that there are
+        """
+        if sum(given is not None for given in (version, commit_id, tag)) > 1:
+            raise ControlHubConfigurationError(
+                "Give the version of a pipeline by only one of its number, its commit id, and a tag."
+            )
+        if version is None and commit_id is None and tag is None:
+            return self._with_rules(self.latest(pipeline_id))
+        versions = self.versions(pipeline_id)
+        tags: dict[str, str] = {}
+        if version is not None:
+            number = str(version).strip()
+            wanted = f"version {number}"
+            found = next((v for v in versions if v.version == number.removeprefix("v")), None)
+        elif commit_id is not None:
+            wanted = f"commit {commit_id}"
+            found = next((v for v in versions if v.commit_id == commit_id.strip()), None)
+        else:
+            tags = self.tags(pipeline_id)
+            wanted = f"version tagged '{tag}'"
+            found = next((v for v in versions if v.commit_id == tags.get(str(tag))), None)
+        if found is not None:
+            return self._with_rules(found)
+        names = ", ".join(f"{v.version} (commit {v.commit_id})" for v in versions[:20]) or "none"
+        raise ControlHubNotFoundError(
+            f"Pipeline {pipeline_id} has no published {wanted}. Its published versions are: {names}"
+            + (", and older ones" if len(versions) > 20 else "")
+            + (f". Its tags are: {', '.join(sorted(tags)) or 'none'}" if tag is not None else "")
+            + "."
+        )
+
+    def _with_rules(self, version: PipelineVersion) -> PipelineVersion:
+        """Return a version with the id of its rules, which a list may leave out."""
+        if version.rules_id is not None:
+            return version
+        return replace(version, rules_id=self.commit(version.commit_id).rules_id)

@@ -1,0 +1,191 @@
+"""Job templates: starting instances of them (contract, section 9)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubConfigurationError,
+    ControlHubError,
+    ControlHubUnavailableError,
+    may_have_been_executed,
+)
+from airflow_provider_streamsets.control_hub.models import Job
+from airflow_provider_streamsets.control_hub.services import Service, in_path
+from airflow_provider_streamsets.control_hub.transport import Repeat
+from airflow_provider_streamsets.control_hub.wire import Reader, as_list
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+
+log = logging.getLogger(__name__)
+
+InstanceSuffix = Literal["COUNTER", "TIME_STAMP", "PARAM_VALUE"]
+INSTANCE_SUFFIXES: tuple[InstanceSuffix, ...] = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
+
+_MOST_STARTS = 3
+_LOOKS = 4
+_PAUSE = 2.0
+_HISTORY_LENGTH = 1000
+
+
+class Templates:
+    """Job templates; reached as ``client.templates``."""
+
+    def __init__(self, client: ControlHubClient) -> None:
+        self._client = client
+
+    def start(
+        self,
+        template: Job,
+        runtime_parameters: Sequence[Mapping[str, Any]],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        suffix: InstanceSuffix = "COUNTER",
+        suffix_parameter: str | None = None,
+        tags: Sequence[str] | None = None,
+        attach_to_template: bool = True,
+        delete_after_completion: bool = False,
+        inherit_permissions: bool = False,
+    ) -> list[Job]:
+        """
+        Create instances of a job template and start them, in one request.
+
+        Every call creates instances, so it is never repeated blindly: after an unclear end, the template's run history
+        tells whether there is a start that was not there before.
+
+        :param template: the template as just read
+        :param runtime_parameters: for each instance the values that replace the template's of the same names
+        :param name: instances are named ``<name> - <suffix>``; None is the name of the template. Names can repeat
+        :param description: description of the instances; None is that of the template
+        :param suffix: ``COUNTER`` (1, 2, ...), ``TIME_STAMP`` (time of the start) or ``PARAM_VALUE``
+        :param suffix_parameter: the parameter whose value is the suffix, for ``PARAM_VALUE``
+        :param tags: tags of the instances, without organization; None is those of the template
+        :param attach_to_template: instances follow changes of the template, cannot be edited or exported, and are
+            deleted with it
+        :param delete_after_completion: Control Hub deletes each instance when its run is over; what the run came to can
+            then not be found out
+        :param inherit_permissions: give the instances the permissions of the template
+        :returns: the instances, in the order of `runtime_parameters`
+        :raises ControlHubConfigurationError: if the parameters cannot be right; nothing was started
+        :raises ControlHubUnavailableError: if Control Hub cannot be reached; with ``maybe_executed`` set, it is not
+            known whether instances were started
+        """
+        check_template_start(template, runtime_parameters, suffix, suffix_parameter)
+        body = {
+            "namePostfixType": suffix,
+            "paramName": suffix_parameter,
+            "runtimeParametersList": [{**template.runtime_parameters, **values} for values in runtime_parameters],
+            "name": name,
+            "description": description,
+            "rawJobTags": None if tags is None else list(tags),
+            "attachToTemplate": attach_to_template,
+            "deleteAfterCompletion": delete_after_completion,
+        }
+        before = self._latest_start(template)[0]
+        for _ in range(_MOST_STARTS):
+            try:
+                answer = self._client.call(
+                    "POST",
+                    Service.JOBRUNNER,
+                    f"/v1/job/{in_path(template.job_id)}/createAndStartJobInstances",
+                    what=f"start {len(runtime_parameters)} instances of job template {template.label}",
+                    params={"inheritPermissions": str(inherit_permissions).lower()},
+                    body=body,
+                    repeat=Repeat.NEVER,
+                )
+                ids = [_job_id(entry) for entry in as_list(answer, "instances of a job template")]
+            except ControlHubError as error:
+                if not may_have_been_executed(error):
+                    raise
+                log.warning("%s Looking whether the instances were started all the same.", error)
+                ids = self._started_after_all(template, before, error)
+            if ids:
+                return self._instances(template, ids)
+            log.info("No instance of job template %s was started. Starting again.", template.label)
+        raise ControlHubUnavailableError(
+            f"Cannot start instances of job template {template.label}: {_MOST_STARTS} calls ended without an answer, "
+            "and none started any."
+        )
+
+    def _instances(self, template: Job, ids: list[str]) -> list[Job]:
+        found = self._client.jobs.get_many(ids)
+        # One that is deleted after completion may be gone already.
+        return [found.get(job_id) or Job(job_id=job_id, name="", template_id=template.job_id) for job_id in ids]
+
+    def _started_after_all(self, template: Job, before: int, error: ControlHubError) -> list[str]:
+        for look in range(_LOOKS):
+            if look:
+                self._client.sleep(_PAUSE)
+            try:
+                number, ids = self._latest_start(template)
+            except ControlHubError as look_error:
+                raise ControlHubUnavailableError(
+                    f"{error} Whether instances were started could not be found out: {look_error}",
+                    http_status=error.http_status,
+                    issues=error.issues,
+                    maybe_executed=True,
+                ) from look_error
+            if number > before and ids:
+                log.info("%d instances of job template %s were started.", len(ids), template.label)
+                return ids
+        return []
+
+    def _latest_start(self, template: Job) -> tuple[int, list[str]]:
+        """Return number and instances of the latest start of a template; 0 if it was never started."""
+        answer = self._client.call(
+            "GET",
+            Service.JOBRUNNER,
+            f"/v1/job/{in_path(template.job_id)}/runHistory",
+            what=f"read the starts of job template {template.label}",
+            params={"offset": 0, "len": _HISTORY_LENGTH, "withTotalCount": "true"},
+        )
+        entries = answer if isinstance(answer, list) else Reader(answer or {}, "starts of a template").array("data")
+        starts = [Reader(entry, "start of a template") for entry in entries]
+        latest = max(starts, key=lambda start: (start.integer("runCount"), start.integer("time")), default=None)
+        return (latest.integer("runCount"), list(latest.strings("jobInstanceIds"))) if latest else (0, [])
+
+
+def check_template_start(
+    template: Job,
+    runtime_parameters: Sequence[Mapping[str, Any]],
+    suffix: str,
+    suffix_parameter: str | None,
+) -> None:
+    """
+    Check that instances of a template can be started as it is asked for.
+
+    :raises ControlHubConfigurationError: if not
+    """
+    what = f"Cannot start instances of job template {template.label}"
+    if not template.is_template:
+        raise ControlHubConfigurationError(f"{what}: it is a job, not a template. Start the job itself.")
+    if not runtime_parameters:
+        raise ControlHubConfigurationError(f"{what}: no instance is asked for.")
+    if suffix not in INSTANCE_SUFFIXES:
+        raise ControlHubConfigurationError(f"{what}: the suffix must be one of {', '.join(INSTANCE_SUFFIXES)}.")
+    if (suffix == "PARAM_VALUE") != (suffix_parameter is not None):
+        raise ControlHubConfigurationError(
+            f"{what}: the parameter whose value is the suffix must be given with PARAM_VALUE, and only then."
+        )
+    fixed = set(template.static_parameters)
+    for number, values in enumerate(runtime_parameters, start=1):
+        overridden = sorted(fixed & set(values))
+        if overridden:
+            raise ControlHubConfigurationError(
+                f"{what}: instance {number} gives a value to {', '.join(overridden)}, which the template does not let "
+                "its instances override."
+            )
+        if suffix_parameter is not None and suffix_parameter not in {**template.runtime_parameters, **values}:
+            raise ControlHubConfigurationError(
+                f"{what}: instance {number} has no parameter '{suffix_parameter}' for its name."
+            )
+
+
+def _job_id(entry: object) -> str:
+    """Return the id of an instance from its status or from its job: which of the two comes depends on the call."""
+    read = Reader(entry, "instance of a job template")
+    return read.optional_text("jobId") or read.required_text("id")
