@@ -6,8 +6,9 @@ Each function passes a value on that only a running task can know (a Jinja templ
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,27 +21,30 @@ def _is_known_later(value: object, rendered: bool) -> bool:
     return not isinstance(value, (int, float, Mapping, list, tuple, set, timedelta))
 
 
-def check_job_reference(job_id: object, job_name: object) -> None:
+def exactly_one(**references: object) -> None:
     """
-    Check that a job is named in exactly one way.
+    Check that what an operator is to act on is named in exactly one way.
 
-    :raises ValueError: if not
+    :param references: the parameters that can name it, of which one is to be given
+    :raises ValueError: if not exactly one is given, or it is empty
     """
-    if (job_id is None) == (job_name is None):
-        given = "neither" if job_id is None else "both"
-        raise ValueError(f"Give the job by exactly one of 'job_id' and 'job_name'; {given} of them is given.")
-    name, value = ("job_id", job_id) if job_id is not None else ("job_name", job_name)
+    given = [name for name, value in references.items() if value is not None]
+    if len(given) != 1:
+        names = ", ".join(f"'{name}'" for name in references)
+        raise ValueError(f"Give exactly one of {names}; given are {' and '.join(given) or 'none of them'}.")
+    value = references[given[0]]
     if isinstance(value, str) and not value.strip():
-        raise ValueError(f"'{name}' is empty.")
+        raise ValueError(f"'{given[0]}' is empty.")
 
 
-def seconds(value: Any, name: str, *, rendered: bool = False) -> Any:
+def seconds(value: Any, name: str, *, rendered: bool = False, zero: bool = False) -> Any:
     """
     Return a duration in seconds from a number, a `timedelta` or, rendered, a text holding a number.
 
     :param name: the parameter, for the message
     :param rendered: whether templates have been rendered
-    :raises ValueError: if it is not a duration above 0
+    :param zero: whether it can be 0
+    :raises ValueError: if it is no such duration
     """
     if value is None or _is_known_later(value, rendered):
         return value
@@ -51,26 +55,39 @@ def seconds(value: Any, name: str, *, rendered: bool = False) -> Any:
             number = float("nan") if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
             number = float("nan")
-    if not 0 < number < float("inf"):
-        raise ValueError(f"'{name}' must be a number of seconds above 0 or a timedelta, but is {value!r}.")
+    if not (0 < number < float("inf") or (zero and number == 0)):
+        least = "from" if zero else "above"
+        raise ValueError(f"'{name}' must be a number of seconds {least} 0 or a timedelta, but is {value!r}.")
     return number
 
 
-def whole_number(value: Any, name: str, *, rendered: bool = False) -> Any:
+def whole_number(value: Any, name: str, *, rendered: bool = False, least: int = 1) -> Any:
     """
     Return a number such as a run count; rendered, from a text too.
 
-    :raises ValueError: if it is not a whole number from 1
+    :param least: the smallest that it can be
+    :raises ValueError: if it is not such a whole number
     """
     if value is None or _is_known_later(value, rendered):
         return value
     try:
-        number = 0 if isinstance(value, (bool, float)) else int(value)
+        number = least - 1 if isinstance(value, (bool, float)) else int(value)
     except (TypeError, ValueError):
-        number = 0
-    if number < 1:
-        raise ValueError(f"'{name}' must be a whole number from 1, but is {value!r}.")
+        number = least - 1
+    if number < least:
+        raise ValueError(f"'{name}' must be a whole number from {least}, but is {value!r}.")
     return number
+
+
+def choice(value: Any, name: str, choices: Sequence[str], *, rendered: bool = False) -> Any:
+    """
+    Return one of several words.
+
+    :raises ValueError: if it is none of them
+    """
+    if _is_known_later(value, rendered) or (isinstance(value, str) and value in choices):
+        return value
+    raise ValueError(f"'{name}' must be one of {', '.join(map(repr, choices))}, but is {value!r}.")
 
 
 def flag(value: Any, name: str, *, rendered: bool = False) -> Any:
@@ -86,6 +103,25 @@ def flag(value: Any, name: str, *, rendered: bool = False) -> Any:
     raise ValueError(f"'{name}' must be true or false, but is {value!r}.")
 
 
+def texts(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return a list of texts; rendered, from a text holding one too, as a template makes of a list.
+
+    :raises ValueError: if it is something else, or one of them is empty
+    """
+    if value is None or _is_known_later(value, rendered):
+        return value
+    entries = _read(value, name, "a list of texts") if rendered and isinstance(value, str) else value
+    if isinstance(entries, (set, tuple, list)) or (rendered and isinstance(entries, Iterable)):
+        entries = list(entries) if not isinstance(entries, (str, Mapping)) else None
+    if not isinstance(entries, list):
+        raise ValueError(f"'{name}' must be a list of texts, but is {value!r}.")
+    for entry in entries:
+        if not _is_known_later(entry, rendered) and (not isinstance(entry, str) or not entry.strip()):
+            raise ValueError(f"'{name}' must be a list of texts that are not empty, but holds {entry!r}.")
+    return entries
+
+
 def json_object(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
     Return a dict that can be sent as a JSON object; from a text holding one too. None counts as an empty one.
@@ -98,10 +134,7 @@ def json_object(value: Any, name: str, *, rendered: bool = False) -> Any:
         return value
     text = value
     if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else {}
-        except ValueError as error:
-            raise ValueError(f"'{name}' must be a JSON object, but is the text {text!r} ({error}).") from None
+        value = _read(value, name, "a JSON object") if value.strip() else {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ValueError(f"'{name}' must be a JSON object of names and values, but is {text!r}.")
     if rendered:
@@ -110,3 +143,14 @@ def json_object(value: Any, name: str, *, rendered: bool = False) -> Any:
         except (TypeError, ValueError) as error:
             raise ValueError(f"'{name}' must hold JSON values only: {error}.") from None
     return dict(value)
+
+
+def _read(text: str, name: str, expected: str) -> Any:
+    """Read JSON, or what a template makes of a Python value that is no text."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        try:
+            return ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise ValueError(f"'{name}' must be {expected}, but is the text {text!r} ({error}).") from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.operators.base import ControlHubRunWaitingOperator
+from airflow_provider_streamsets.operators.waiting import ControlHubRunWaitingOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

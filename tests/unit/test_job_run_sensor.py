@@ -251,7 +251,7 @@ def test_soft_fail_does_not_hide_what_is_no_failure_of_the_run(http, context):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"job_name": "x"}, "both"),
+        ({"job_name": "x"}, "given are job_id and job_name"),
         ({"run_count": 0}, "'run_count' must be"),
         ({"run_count": "x"}, "'run_count' must be"),
         ({"poke_interval": -1}, "poke_interval"),

@@ -10,15 +10,15 @@ from airflow_provider_streamsets import parameters
 @pytest.mark.parametrize(
     ("job_id", "job_name", "said"),
     [
-        (None, None, "neither"),
-        ("id", "name", "both"),
+        (None, None, "given are none of them"),
+        ("id", "name", "given are job_id and job_name"),
         ("", None, "'job_id' is empty"),
         (None, " ", "'job_name' is empty"),
     ],
 )
 def test_a_job_must_be_named_in_exactly_one_way(job_id, job_name, said):
     with pytest.raises(ValueError, match=said):
-        parameters.check_job_reference(job_id, job_name)
+        parameters.exactly_one(job_id=job_id, job_name=job_name)
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), timedelta(0), True, [], {}])

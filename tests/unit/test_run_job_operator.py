@@ -365,8 +365,8 @@ def test_a_name_that_several_jobs_have_starts_none_of_them(http, context):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"job_id": None}, "neither"),
-        ({"job_name": "x", "job_id": "y"}, "both"),
+        ({"job_id": None}, "given are none of them"),
+        ({"job_name": "x", "job_id": "y"}, "given are job_id and job_name"),
         ({"runtime_parameters": "[1]"}, "'runtime_parameters' must be a JSON object"),
         ({"runtime_parameters": [1]}, "'runtime_parameters' must be a JSON object"),
         ({"poll_interval": -1}, "'poll_interval' must be"),

@@ -1,0 +1,110 @@
+"""How jobs are chosen, the same way in every operator and sensor."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets.links.job import ControlHubJobLink
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job
+
+
+class UsesControlHub:
+    """A task with a connection to Control Hub."""
+
+    control_hub_conn_id: str
+
+    @cached_property
+    def client(self) -> ControlHubClient:
+        """The client of the connection, made when the task runs."""
+        from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
+
+        return ControlHubHook(self.control_hub_conn_id).get_conn()
+
+
+class ChoosesOneJob(UsesControlHub):
+    """A task for one job, which is named by exactly one of id and name."""
+
+    job_id: str | None
+    job_name: str | None
+
+    def check_selection(self) -> None:
+        """
+        Check that exactly one of `job_id` and `job_name` is given.
+
+        :raises ValueError: if not
+        """
+        parameters.exactly_one(job_id=self.job_id, job_name=self.job_name)
+
+    def resolve_job(self, *, templates: bool = False) -> Job:
+        """
+        Return the chosen job, in one request.
+
+        :param templates: a name is that of a job template
+        :raises ValueError: if rendering has left none or both of `job_id` and `job_name`
+        :raises ControlHubNotFoundError: if there is no such job
+        :raises ControlHubAmbiguousNameError: if several have the name
+        """
+        self.check_selection()
+        if self.job_id is not None:
+            return self.client.jobs.get(str(self.job_id).strip())
+        return self.client.jobs.find_by_name(str(self.job_name), templates=templates)
+
+    def find_job(self, context: Context, *, templates: bool = False) -> Job:
+        """Return the chosen job, as :meth:`resolve_job`, and push its id and link to XCom."""
+        job = self.resolve_job(templates=templates)
+        context["ti"].xcom_push(key="job_id", value=job.job_id)
+        ControlHubJobLink.persist(context, self.client.job_url(job.job_id))
+        return job
+
+
+class ChoosesManyJobs(UsesControlHub):
+    """A task for many jobs, which are named by exactly one of ids, names, tag and search."""
+
+    job_ids: Any
+    job_names: Any
+    job_tag: str | None
+    search: str | None
+
+    def check_selection(self, *, rendered: bool = False) -> None:
+        """
+        Check that exactly one of `job_ids`, `job_names`, `job_tag` and `search` is given.
+
+        :param rendered: whether templates have been rendered
+        :raises ValueError: if not
+        """
+        parameters.exactly_one(job_ids=self.job_ids, job_names=self.job_names, job_tag=self.job_tag, search=self.search)
+        parameters.texts(self.job_ids, "job_ids", rendered=rendered)
+        parameters.texts(self.job_names, "job_names", rendered=rendered)
+
+    def find_jobs(self, context: Context) -> list[Job]:
+        """
+        Return the chosen jobs, and push their ids, and the link to the first of them, to XCom.
+
+        A tag or a search can match no job: that is an empty list, and no error. Job templates are found by id only.
+
+        :raises ValueError: if rendering has left none or several of the parameters
+        :raises ControlHubNotFoundError: if a job named by id or name does not exist
+        :raises ControlHubAmbiguousNameError: if several jobs have one of the names
+        """
+        jobs = self._resolve_jobs()
+        context["ti"].xcom_push(key="job_ids", value=[job.job_id for job in jobs])
+        if jobs:
+            ControlHubJobLink.persist(context, self.client.job_url(jobs[0].job_id))
+        return jobs
+
+    def _resolve_jobs(self) -> list[Job]:
+        self.check_selection(rendered=True)
+        if self.job_ids is not None:
+            job_ids = parameters.texts(self.job_ids, "job_ids", rendered=True)
+            return list(self.client.jobs.get_all(job_id.strip() for job_id in job_ids).values())
+        if self.job_names is not None:
+            return self.client.jobs.find_by_names(parameters.texts(self.job_names, "job_names", rendered=True))
+        if self.job_tag is not None:
+            return list(self.client.jobs.list(tag=str(self.job_tag).strip()))
+        return list(self.client.jobs.list(search=str(self.search)))

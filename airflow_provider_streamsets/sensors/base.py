@@ -1,0 +1,231 @@
+"""What the sensors of this provider share: which run they look at, and how it is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+)
+
+from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets.compat import task_state_store
+from airflow_provider_streamsets.links.job import ControlHubJobLink
+from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, deferrable_by_default
+from airflow_provider_streamsets.selection import ChoosesOneJob
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_provider_streamsets.control_hub.waiting import RunFollower
+
+_PINNED_RUN = "streamsets_run"
+
+
+class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
+    """
+    Base of the sensors that look at one run of a job.
+
+    **Which run.** With `run_count`, that run. Without it, the run that is the job's latest one when the sensor first
+    looks, running or already ended; for a job that has never run, its first run. A restart of the job does not change
+    which run it is. (Before Airflow 3.3 there is no place to keep it between the pokes of ``mode="reschedule"``: there,
+    each poke means the latest run.)
+
+    Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
+    deferrable.
+
+    :param job_id: id of the job (templated)
+    :param job_name: exact name of the job, instead of its id (templated)
+    :param run_count: number of the run (templated)
+    :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
+        ``[operators] default_deferrable``
+    :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
+        Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
+    :param control_hub_conn_id: id of the Airflow connection (templated)
+    """
+
+    template_fields: Sequence[str] = ("job_id", "job_name", "run_count", "control_hub_conn_id")
+    operator_extra_links = (ControlHubJobLink(),)
+    ui_color = "#e8f1fb"
+
+    def __init__(
+        self,
+        *,
+        job_id: str | None = None,
+        job_name: str | None = None,
+        run_count: int | str | None = None,
+        deferrable: bool | None = None,
+        poke_interval: timedelta | float = DEFAULT_POLL_INTERVAL,
+        control_hub_conn_id: str = "streamsets_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        parameters.whole_number(run_count, "run_count")
+        parameters.seconds(poke_interval, "poke_interval")
+        self.job_id = job_id
+        self.job_name = job_name
+        self.run_count = run_count
+        self.deferrable = deferrable_by_default() if deferrable is None else deferrable
+        self.control_hub_conn_id = control_hub_conn_id
+        self.check_selection()
+        self._follower: RunFollower | None = None
+
+    def look(self, follower: RunFollower) -> PokeReturnValue:
+        """Look at the run once, on a worker."""
+        raise NotImplementedError
+
+    def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
+        """
+        Return the trigger that looks at the run on the triggerer.
+
+        :param run: ``job_id``, ``job_name`` and ``run_count``
+        :param timeout: seconds that the wait is given
+        :param deadline: when to give up, in epoch seconds
+        """
+        raise NotImplementedError
+
+    def deliver(self, found: Any) -> Any:
+        """Decide from what the last look has found whether the task succeeds, and return its result."""
+        raise NotImplementedError
+
+    def execute(self, context: Context) -> Any:
+        """Wait in the mode that is asked for."""
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        self.check_rendered()
+        if self.deferrable:
+            try:
+                run = self._pin(context)
+            except ControlHubError as error:
+                raise self._unless_never_fail(error) from error
+            limit = min(self.timeout, self._execution_timeout)
+            self.defer(
+                trigger=self.trigger(run, timeout=limit, deadline=time.time() + limit),
+                method_name="execute_complete",
+                timeout=backstop(limit, self.poke_interval),
+            )
+        try:
+            found = super().execute(context)
+        except (AirflowSensorTimeout, AirflowSkipException, ControlHubError) as error:
+            self._unpin(context)
+            # Airflow's own loop skips a time-out with soft_fail only.
+            raise self._unless_never_fail(error) from error
+        self._unpin(context)
+        return self.deliver(found)
+
+    def check_rendered(self) -> None:
+        """
+        Check what only the rendered parameters tell, before anything is looked at.
+
+        :raises ValueError: if one of them cannot be right
+        """
+        parameters.whole_number(self.run_count, "run_count", rendered=True)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look at the run once. A look that fails because Control Hub cannot be reached is not the end of the wait."""
+        from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
+
+        if self._follower is None:
+            try:
+                self._follower = self._follow(self._pin(context))
+            except ControlHubUnavailableError as error:
+                # Only a store of the pinned run tells the first poke of a rescheduled sensor from a later one.
+                if not self.reschedule or task_state_store(context) is not None:
+                    raise
+                self.log.warning("%s Waiting on.", error)
+                return PokeReturnValue(is_done=False)
+        return self.look(self._follower)
+
+    def _pin(self, context: Context) -> dict[str, Any]:
+        """Return which run is waited for, and push it to XCom."""
+        run = self._pinned_before(context) or self._resolve()
+        store = task_state_store(context)
+        if self.reschedule and store is not None:
+            store.set(_PINNED_RUN, {**run, "try_number": context["ti"].try_number})
+        context["ti"].xcom_push(key="job_id", value=run["job_id"])
+        context["ti"].xcom_push(key="run_count", value=run["run_count"])
+        ControlHubJobLink.persist(context, run["link"])
+        return {key: value for key, value in run.items() if key != "link"}
+
+    def _pinned_before(self, context: Context) -> dict[str, Any] | None:
+        store = task_state_store(context)
+        if not self.reschedule or store is None:
+            return None
+        pinned = store.get(_PINNED_RUN)
+        # The store survives retries and clears, which are to look anew.
+        if not isinstance(pinned, dict) or pinned.pop("try_number", None) != context["ti"].try_number:
+            return None
+        return pinned
+
+    def _unpin(self, context: Context) -> None:
+        store = task_state_store(context)
+        if self.reschedule and store is not None:
+            store.delete(_PINNED_RUN)
+
+    def _resolve(self) -> dict[str, Any]:
+        run_count = parameters.whole_number(self.run_count, "run_count", rendered=True)
+        job = self.resolve_job()
+        if run_count is None:
+            run_count = max(job.last_run_count, 1)
+            self.log.info("Waiting for run %d of job %s, its latest one.", run_count, job.label)
+        return {
+            "job_id": job.job_id,
+            "job_name": job.name,
+            "run_count": run_count,
+            "link": self.client.job_url(job.job_id),
+        }
+
+    def _follow(self, run: dict[str, Any]) -> RunFollower:
+        from airflow_provider_streamsets.control_hub.waiting import RunFollower
+
+        return RunFollower(
+            self.client,
+            run["job_id"],
+            run["run_count"],
+            job_name=run["job_name"],
+            metrics_wait=0.0,
+            # A rescheduled poke has no memory of the one before.
+            believe_after=1 if self.reschedule else 3,
+            log=self.log,
+        )
+
+    @property
+    def _execution_timeout(self) -> float:
+        return self.execution_timeout.total_seconds() if self.execution_timeout else float("inf")
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """Resume after the trigger has fired: with what it has found, or with what went wrong."""
+        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubRunTimeoutError
+
+        try:
+            found = self.read_event(event)
+        except ControlHubRunTimeoutError as error:
+            kind = AirflowTaskTimeout if self._execution_timeout < self.timeout else AirflowSensorTimeout
+            raise self.unless_soft_fail(kind(str(error))) from error
+        except ControlHubError as error:
+            raise self._unless_never_fail(error) from error
+        return self.deliver(found)
+
+    def read_event(self, event: object) -> Any:
+        """
+        Return what the trigger has found, as :meth:`deliver` takes it.
+
+        :param event: the payload of the trigger's event
+        :raises ControlHubError: what ended the wait instead
+        """
+        raise NotImplementedError
+
+    def unless_soft_fail(self, error: BaseException) -> BaseException:
+        """Return the error that the task is to end with: a failure, or a skip if that is asked for."""
+        return AirflowSkipException(str(error)) if self.soft_fail or self.never_fail else error
+
+    def _unless_never_fail(self, error: BaseException) -> BaseException:
+        return AirflowSkipException(str(error)) if self.never_fail else error
