@@ -214,5 +214,5 @@ def _only_one(name: str, jobs: Sequence[Job]) -> Job:
         return jobs[0]
     ids = ", ".join(job.job_id for job in jobs[:5]) + (", ..." if len(jobs) > 5 else "")
     raise ControlHubAmbiguousNameError(
-        f"Cannot tell which job is meant by the name '{name}': {len(jobs)} have it ({ids}). Give the id."
+        f"Cannot tell which job is meant by the name '{name}': {len(jobs)} jobs have it ({ids}). Give the id."
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -30,6 +30,8 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES, EnginePipeline, JobRun, RunEvent
 from airflow_provider_streamsets.control_hub.reports import RunReport
+
+log = logging.getLogger(__name__)
 
 DEFAULT_METRICS_WAIT = 30.0
 # Looks in a row at a job that answers with an error of the server, until it counts as one that does not exist:
@@ -375,6 +377,39 @@ def look(client: ControlHubClient, job_id: str) -> JobRun | None:
         if is_fault(error):
             raise
         return None
+
+
+def look_at_many(client: ControlHubClient, job_ids: Sequence[str]) -> dict[str, JobRun | ControlHubError | None]:
+    """
+    Read the latest runs of many jobs, in one request for many.
+
+    :returns: for each job its latest run, None if Control Hub names none, or the error that makes further looks at it
+        pointless; jobs that could not be read this time are missing
+    :raises ControlHubError: if nothing could be read
+    """
+    try:
+        return dict(client.runs.statuses(job_ids))
+    except (
+        ControlHubNotFoundError,
+        ControlHubPermissionError,
+        ControlHubRejectedError,
+        ControlHubUnexpectedAnswerError,
+    ):
+        if len(job_ids) == 1:
+            raise
+    # One job that may not be read, or has something unreadable, can spoil the whole answer (contract, 18.3).
+    answers: dict[str, JobRun | ControlHubError | None] = {}
+    for job_id in job_ids:
+        try:
+            answers[job_id] = look(client, job_id)
+        except ControlHubUnavailableError:
+            raise
+        except ControlHubError as error:
+            if ends_wait(error):
+                answers[job_id] = error
+            else:
+                log.warning("%s Looking again later.", error)
+    return answers
 
 
 def is_fault(error: ControlHubError) -> bool:

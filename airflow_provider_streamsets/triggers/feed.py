@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubNotFoundError,
-    ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.waiting import OutageLog, ends_wait, is_fault, look
+from airflow_provider_streamsets.control_hub.waiting import OutageLog, ends_wait, is_fault, look_at_many
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -154,7 +153,7 @@ class StatusFeed:
         job_ids = sorted({subscription.job_id for subscription in served})
         pause = 0.0
         try:
-            statuses = await asyncio.to_thread(self._statuses, job_ids)
+            statuses = await asyncio.to_thread(look_at_many, self.client, job_ids)
         except ControlHubError as error:
             if ends_wait(error):
                 for subscription in served:
@@ -178,32 +177,6 @@ class StatusFeed:
         now = self._now()
         for subscription in served:
             subscription.due = now + max(subscription.interval, pause)
-
-    def _statuses(self, job_ids: list[str]) -> dict[str, JobRun | ControlHubError | None]:
-        """Return the answer for each job: a status, None, or the error that ends the wait for this one."""
-        try:
-            return dict(self.client.runs.statuses(job_ids))
-        except (
-            ControlHubNotFoundError,
-            ControlHubPermissionError,
-            ControlHubRejectedError,
-            ControlHubUnexpectedAnswerError,
-        ):
-            if len(job_ids) == 1:
-                raise
-        # One job that may not be read, or has something unreadable, can spoil the whole answer (contract, 18.3).
-        answers: dict[str, JobRun | ControlHubError | None] = {}
-        for job_id in job_ids:
-            try:
-                answers[job_id] = look(self.client, job_id)
-            except ControlHubUnavailableError:
-                raise
-            except ControlHubError as error:
-                if ends_wait(error):
-                    answers[job_id] = error
-                else:
-                    log.warning("%s Looking again later.", error)
-        return answers
 
 
 _feeds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, StatusFeed]] = weakref.WeakKeyDictionary()

@@ -1,0 +1,274 @@
+"""Waiting for many runs: one status request at each look for all of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubRunTimeoutError,
+)
+from airflow_provider_streamsets.control_hub.models import JobRun, Outcome
+from airflow_provider_streamsets.control_hub.reports import RunReport, run_summary
+from airflow_provider_streamsets.control_hub.waiting import (
+    DEFAULT_METRICS_WAIT,
+    METRICS_INTERVAL,
+    Log,
+    OutageLog,
+    RunFollower,
+    ends_wait,
+    is_fault,
+    look_at_many,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+
+
+@dataclass(frozen=True)
+class RunReference:
+    """
+    One run of one job.
+
+    :param job_id: id of the job
+    :param run_count: number of the run
+    :param job_name: name of the job, for messages
+    """
+
+    job_id: str
+    run_count: int
+    job_name: str = ""
+
+
+class RunGroup:
+    """
+    Follows many runs, each as a :class:`RunFollower` does.
+
+    :param client: asked for statuses, and for the events and metrics of the runs that have ended
+    :param runs: the runs, of different jobs
+    :param metrics_wait: how many seconds to wait for the final record counts of each ended run, at the most
+    :param now: clock in seconds
+    :param log: where to tell what is seen
+    """
+
+    def __init__(
+        self,
+        client: ControlHubClient,
+        runs: Sequence[RunReference],
+        *,
+        metrics_wait: float = DEFAULT_METRICS_WAIT,
+        now: Callable[[], float] | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self.runs = tuple(runs)
+        self._client = client
+        self._log: Log = log or logging.getLogger(__name__)
+        self._followers = {
+            run.job_id: RunFollower(
+                client,
+                run.job_id,
+                run.run_count,
+                job_name=run.job_name,
+                metrics_wait=metrics_wait,
+                now=now,
+                log=_NamedLog(self._log, run.job_name or run.job_id),
+            )
+            for run in runs
+        }
+        self._outage = OutageLog(self._log)
+        self._latest: dict[str, JobRun] = {}
+        self.reports: dict[str, RunReport] = {}
+        """Reports of the runs that are over, by job id."""
+        self.unknown: dict[str, ControlHubError] = {}
+        """Why the outcome of a run cannot be found out, by job id."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all runs are over and nothing more is to be waited for."""
+        return len(self.reports) + len(self.unknown) == len(self._followers)
+
+    @property
+    def unfinished(self) -> dict[str, int]:
+        """Run counts of the runs that are not known to have ended, by job id."""
+        return {
+            run.job_id: run.run_count
+            for run in self.runs
+            if run.job_id not in self.unknown and not self._followers[run.job_id].has_ended
+        }
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """What is known of the runs that have failed, by job id."""
+        failed = {
+            job_id: report.headline for job_id, report in self.reports.items() if report.outcome is Outcome.FAILED
+        }
+        return {**failed, **{job_id: str(error) for job_id, error in self.unknown.items()}}
+
+    def pause(self, poll_interval: float) -> float:
+        """Return the seconds until the next look, given those between two looks at running jobs."""
+        return poll_interval if self.unfinished else min(poll_interval, METRICS_INTERVAL)
+
+    def look(self, *, in_a_hurry: bool = False) -> None:
+        """
+        Look at all runs that are not over, and ask for the details of those that have ended since the last look.
+
+        A look that fails because Control Hub cannot be reached is logged, and is not the end of the wait.
+
+        :param in_a_hurry: take the metrics that there are
+        :raises ControlHubError: if further looks are pointless, as with a refused credential
+        """
+        try:
+            answers = self._answers()
+        except ControlHubError as error:
+            if ends_wait(error):
+                raise
+            self._outage.failed(error)
+            return
+        self._outage.succeeded()
+        for job_id, follower in self._followers.items():
+            if job_id in self.reports or job_id in self.unknown:
+                continue
+            answer = answers.get(job_id)
+            if isinstance(answer, ControlHubError):
+                self.unknown[job_id] = answer
+            elif follower.has_ended or (job_id in answers and follower.observe(answer)):
+                self._conclude(job_id, follower, in_a_hurry)
+
+    def _answers(self) -> dict[str, JobRun | ControlHubError | None]:
+        wanted = list(self.unfinished)
+        if not wanted:
+            return {}
+        try:
+            answers = look_at_many(self._client, wanted)
+        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+            if is_fault(error):
+                raise
+            answers = dict.fromkeys(wanted)
+        self._latest.update({job_id: run for job_id, run in answers.items() if isinstance(run, JobRun)})
+        return answers
+
+    def _conclude(self, job_id: str, follower: RunFollower, in_a_hurry: bool) -> None:
+        try:
+            report = follower.conclude(in_a_hurry=in_a_hurry)
+        except ControlHubError as error:
+            # Other runs may still have an outcome; a refused credential shows at the next look.
+            self._log.warning("%s", error)
+            self.unknown[job_id] = error
+            return
+        if report is not None:
+            self.reports[job_id] = report
+            self._log.info(report.headline)
+
+    def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
+        """
+        Return the error for runs that have not ended in time.
+
+        :param seconds: the time they were given
+        """
+        late = [run for run in self.runs if run.job_id not in self.reports and run.job_id not in self.unknown]
+        names = ", ".join(f"run {run.run_count} of {self._name(run)}" for run in late[:10])
+        allowed = f" within {seconds:g} s" if seconds is not None else " in time"
+        return ControlHubRunTimeoutError(
+            f"{len(late)} of {len(self.runs)} runs have not ended{allowed}: {names}{', ...' if len(late) > 10 else ''}."
+        )
+
+    def _name(self, run: RunReference) -> str:
+        status = self._latest.get(run.job_id)
+        name = f"job '{run.job_name}' ({run.job_id})" if run.job_name else f"job {run.job_id}"
+        return f"{name} (last seen {status.status}/{status.color})" if status else name
+
+    def results(self) -> Iterator[dict[str, Any]]:
+        """
+        Yield the result of each run, in the order of the runs, as tasks push it to XCom.
+
+        The keys are those of :meth:`RunReport.to_result`; of a run that is not over, or whose outcome is not known,
+        ``outcome`` and ``metrics`` are None.
+        """
+        for run in self.runs:
+            report = self.reports.get(run.job_id)
+            if report is not None:
+                yield report.to_result()
+                continue
+            latest = self._latest.get(run.job_id)
+            of_run = latest if latest is not None and latest.run_count == run.run_count else None
+            unfinished = unfinished_result(run.job_id, run.job_name, of_run)
+            error = self.unknown.get(run.job_id)
+            yield {
+                **unfinished,
+                "run_count": run.run_count,
+                "error_message": str(error) if error else unfinished["error_message"],
+            }
+
+
+def unfinished_result(job_id: str, job_name: str, run: JobRun | None) -> dict[str, Any]:
+    """
+    Return the result of a run that was not waited for, with the keys that a finished one has.
+
+    :param run: None for a job that has never run
+    """
+    return {**run_summary(job_id, job_name, run), "metrics": None, "metrics_final": False}
+
+
+def summed_metrics(results: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """
+    Return the record counts of many results added up.
+
+    :param results: as :meth:`RunGroup.results` yields them; those without metrics count as nothing
+    """
+    names = ("input_count", "output_count", "error_count", "stage_errors_count", "total_error_count")
+    metrics = [result["metrics"] for result in results if result["metrics"]]
+    return {name: sum(counts[name] for counts in metrics) for name in names}
+
+
+def wait_for_group(
+    group: RunGroup,
+    *,
+    poll_interval: float,
+    timeout: float | None,
+    allowed: float | None = None,
+    enough: Callable[[RunGroup], bool] = lambda group: False,
+    now: Callable[[], float] | None = None,
+    sleep: Callable[[float], None] | None = None,
+) -> None:
+    """
+    Look at runs at intervals until all of them are over.
+
+    :param group: the runs to wait for
+    :param poll_interval: seconds between two looks
+    :param timeout: seconds after which to give up; None waits for ever
+    :param allowed: the time of which `timeout` is left, for the message
+    :param enough: called after each look; ends the wait early when it returns True
+    :raises ControlHubRunTimeoutError: if they have not ended in time
+    :raises ControlHubError: as :meth:`RunGroup.look`
+    """
+    now, sleep = now or time.monotonic, sleep or time.sleep
+    deadline = None if timeout is None else now() + timeout
+    while True:
+        is_last_look = deadline is not None and now() >= deadline
+        group.look(in_a_hurry=is_last_look)
+        if group.is_done or enough(group):
+            return
+        if is_last_look:
+            raise group.timed_out(allowed or timeout)
+        pause = group.pause(poll_interval)
+        sleep(pause if deadline is None else min(pause, max(deadline - now(), 0.0)))
+
+
+class _NamedLog:
+    """Puts the name of a job before the lines of its run."""
+
+    def __init__(self, log: Log, name: str) -> None:
+        self._log = log
+        self._name = name
+
+    def info(self, msg: str, /, *args: Any) -> Any:
+        return self._log.info(f"%s: {msg}", self._name, *args)
+
+    def warning(self, msg: str, /, *args: Any) -> Any:
+        return self._log.warning(f"%s: {msg}", self._name, *args)
