@@ -47,9 +47,11 @@ class Course:
             return end
         return NEVER if self.lost_until == NEVER else end + self.lost_until - self.lost_from
 
-    def _reported(self, status: str, detail: str = "") -> str:
-        url = self.run.engine_urls[0]
-        return f"Data Collector '{url}' reported pipeline in status '{status}'{detail}"
+    def _engine(self, at: int) -> str:
+        return f"Data Collector '{self.run.engine_urls_at(at)[0]}'"
+
+    def _reported(self, at: int, status: str, detail: str = "") -> str:
+        return f"{self._engine(at)} reported pipeline in status '{status}'{detail}"
 
     def _command(self, at: int, kind: str, takes: float, result: str = "SUCCESS", message: str | None = None) -> None:
         self.commands.append(Command(at, kind, at + self.run.lasting(takes), result, message))
@@ -71,7 +73,11 @@ class Course:
         if run.behaviour.start_error is not None:
             return self._acknowledged(phases + self._failing_at_start(starting, run.behaviour.start_error))
         running = replace(
-            starting, at=self.running_from, status="ACTIVE", pipeline="RUNNING", message=self._reported("RUNNING")
+            starting,
+            at=self.running_from,
+            status="ACTIVE",
+            pipeline="RUNNING",
+            message=self._reported(self.running_from, "RUNNING"),
         )
         phases.append(running)
         halt = min(self.own_end, self.stopped_at)
@@ -81,7 +87,7 @@ class Course:
                 at=self.lost_from,
                 color="RED",
                 lost_since=self.lost_from,
-                message=f"Data Collector '{run.engine_urls[0]}' is not responding",
+                message=f"{self._engine(self.lost_from)} is not responding",
             )
             phases.append(lost)
             if self.lost_until < halt:
@@ -89,7 +95,7 @@ class Course:
                     replace(
                         running,
                         at=self.lost_until,
-                        message=f"Data Collector '{run.engine_urls[0]}' is responding again",
+                        message=f"{self._engine(self.lost_until)} is responding again",
                     )
                 )
         if self.stopped_at < NEVER:
@@ -103,13 +109,17 @@ class Course:
         end = self.own_end + self.run.lasting(self.run.behaviour.deactivation)
         self._command(self.own_end, "STOP_DELETE_PIPELINE", self.run.behaviour.deactivation)
         done = replace(
-            before, at=self.own_end, status="DEACTIVATING", pipeline="FINISHED", message=self._reported("FINISHED")
+            before,
+            at=self.own_end,
+            status="DEACTIVATING",
+            pipeline="FINISHED",
+            message=self._reported(self.own_end, "FINISHED"),
         )
         return [done, replace(done, at=end, status="INACTIVE", color="GRAY", pipeline=None, message="Job finished")]
 
     def _failing_at_start(self, before: Phase, error: str) -> list[Phase]:
-        message = self._reported("START_ERROR", f": {error}")
         at = self.running_from
+        message = self._reported(at, "START_ERROR", f": {error}")
         self.pipeline_ended = at
         self.commands[-1] = replace(self.commands[-1], result="ERROR", message=error)
         if self._variants.start_failure == "activation_error":
@@ -125,7 +135,7 @@ class Course:
 
     def _failing(self, before: Phase) -> list[Phase]:
         self.pipeline_ended = self.own_end
-        message = self._reported("RUN_ERROR", f": {self.run.behaviour.error}")
+        message = self._reported(self.own_end, "RUN_ERROR", f": {self.run.behaviour.error}")
         failed = replace(before, pipeline="RUN_ERROR", error=message, message=message)
         return self._ending_in_error(failed, self.own_end)
 
@@ -195,7 +205,7 @@ class Course:
                 pipeline="STOPPED",
                 color="GREEN",
                 lost_since=None,
-                message=self._reported("STOPPED"),
+                message=self._reported(confirmed, "STOPPED"),
                 user=None,
             )
             end = confirmed + run.lasting(deactivation * 0.4)
@@ -205,7 +215,7 @@ class Course:
             ]
         else:
             self.commands.append(Command(at, "STOP_PIPELINE", timed_out, "TIMEDOUT", "No answer from the engine"))
-            error = f"Data Collector '{run.engine_urls[0]}' did not confirm the stop within {run.force_stop_timeout} ms"
+            error = f"{self._engine(timed_out)} did not confirm the stop within {run.force_stop_timeout} ms"
             phases.append(
                 replace(
                     stopping,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -163,7 +163,7 @@ def search_page(request: Request, items: Sequence[Item], body: Callable[[Item], 
     return answer(wrapper_body(len(items), offset, length, [body(item) for item in items[offset:end]]))
 
 
-def search_order(query: Query, default: str, known: tuple[str, ...]) -> tuple[str, bool]:
+def search_order(query: Query, default: str, known: Container[str]) -> tuple[str, bool]:
     """
     Return the property that orders a SAQL search, and whether it does so downwards.
 

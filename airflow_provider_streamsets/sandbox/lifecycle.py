@@ -29,6 +29,7 @@ class Lifecycle:
         self._course = course = Course(run, variants)
         self.phases = course.phases
         self.commands = course.commands
+        self.running_from = course.running_from
         self.own_end = course.own_end
         self.pipeline_ended = course.pipeline_ended
 
@@ -52,6 +53,9 @@ class Lifecycle:
         ]
         events += [
             Event(ask.at, self.at(ask.at).status, ask.text, ask.user) for ask in self.run.remarks if ask.at <= time
+        ]
+        events += [
+            Event(move.at, self.at(move.at).status, move.text, None) for move in self.run.moves if move.at <= time
         ]
         return sorted(events, key=lambda event: event.at)
 
@@ -90,18 +94,48 @@ class Lifecycle:
         The engine reports at the job's interval while the pipeline runs, and once more some time after the
         pipeline's end.
         """
-        course, run = self._course, self.run
-        if not run.behaviour.saves_metrics or run.behaviour.start_error is not None:
+        final = self._final_save()
+        if final is None:
             return None
-        final = min(NEVER, course.pipeline_ended + run.lasting(self._variants.metrics_lag))
         if final <= time:
             return self.counts(final)
+        saves = self._regular_saves(time)
+        return self.counts(saves[-1]) if saves else None
+
+    def saves(self, begin: int, end: int, most: int) -> list[int]:
+        """
+        Return when the hub saved metrics, oldest first.
+
+        :param begin: since when.
+        :param end: until when.
+        :param most: how many at most: of too many, some in between are left out.
+        """
+        final = self._final_save()
+        if final is None:
+            return []
+        regular = self._regular_saves(end)
+        regular = regular[max(0, -((regular.start - begin) // regular.step)) :]
+        # Counted from the end, so that the newest is never left out.
+        thinned = regular[:: -max(1, -(-len(regular) // most))][::-1]
+        course = self._course
+        times = [time for time in thinned if not course.lost_from < time < course.lost_until]
+        return [*times, final] if begin <= final <= end else times
+
+    def _final_save(self) -> int | None:
+        """Return when the last metrics are saved, after the pipeline's end; None if none are ever saved."""
+        run = self.run
+        if not run.behaviour.saves_metrics or run.behaviour.start_error is not None:
+            return None
+        return min(NEVER, self._course.pipeline_ended + run.lasting(self._variants.metrics_lag))
+
+    def _regular_saves(self, time: int) -> range:
+        """Return when metrics are saved up to a time while the pipeline runs."""
+        course, run = self._course, self.run
         until = min(time, course.own_end, course.stopped_at)
         if course.lost_from <= until < course.lost_until:
             until = course.lost_from
         interval = max(1, run.lasting(run.stats_interval / 1000))
-        saves = (until - course.running_from) // interval
-        return self.counts(course.running_from + saves * interval) if saves > 0 else None
+        return range(course.running_from + interval, until + 1, interval)
 
     def offset_position(self, time: int) -> int | None:
         """Return how far the origin has come, None before the run's end or if it read nothing."""

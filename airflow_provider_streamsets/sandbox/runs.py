@@ -57,6 +57,27 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Move:
+    """
+    A pipeline instance that the hub moved to another engine while it ran.
+
+    :param at: when it left.
+    :param settled: when it was running again.
+    :param instance: which of the run's instances.
+    :param engine_id: where it runs since.
+    :param engine_url: the same engine.
+    :param text: the run event.
+    """
+
+    at: int
+    settled: int
+    instance: int
+    engine_id: str
+    engine_url: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Counts:
     """Records at a moment; ``at`` is that moment."""
 
@@ -75,15 +96,26 @@ class Counts:
         """Batches that the records came in."""
         return -(-self.input // BATCH_SIZE)
 
+    def share(self, instance: int, instances: int) -> Counts:
+        """Return the part of one of several instances; the parts of all add up to the whole."""
+
+        def part(count: int) -> int:
+            return (count + instances - 1 - instance) // instances
+
+        return Counts(self.at, part(self.input), part(self.error), part(self.stage_errors))
+
 
 @dataclass
 class Run:
     """
     One start of a job and what was asked of it since.
 
+    :param version: the pipeline version that it runs, and ``commit_id`` its commit; the job may have another by now.
+    :param offset_text: how an offset is written, with ``{position}`` in it.
     :param scale: time scale; every duration of the behaviour, and every interval and time-out of the job, takes
         that many times less wall time.
-    :param instances: on how many engines the pipeline runs; each reads the whole.
+    :param engine_ids: the engines that the pipeline was started on, one instance each; each reads the whole.
+    :param engine_urls: the same engines.
     """
 
     id: str
@@ -92,6 +124,8 @@ class Run:
     user: str
     started: int
     version: str
+    commit_id: str
+    offset_text: str
     engine_ids: tuple[str, ...]
     engine_urls: tuple[str, ...]
     behaviour: Behaviour
@@ -106,6 +140,7 @@ class Run:
     acks: list[Ask] = field(default_factory=list)
     remarks: list[Ask] = field(default_factory=list)
     error_info_resets: list[Ask] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
 
     def lasting(self, seconds: float) -> int:
         """Return how many milliseconds of wall time something of that duration takes."""
@@ -115,3 +150,23 @@ class Run:
     def instances(self) -> int:
         """On how many engines the pipeline runs."""
         return len(self.engine_ids)
+
+    def engine_ids_at(self, time: int) -> tuple[str, ...]:
+        """Return the engine of each instance."""
+        ids = list(self.engine_ids)
+        for move in self.moves:
+            if move.at <= time:
+                ids[move.instance] = move.engine_id
+        return tuple(ids)
+
+    def engine_urls_at(self, time: int) -> tuple[str, ...]:
+        """Return the URL of each instance's engine."""
+        urls = list(self.engine_urls)
+        for move in self.moves:
+            if move.at <= time:
+                urls[move.instance] = move.engine_url
+        return tuple(urls)
+
+    def moving_at(self, time: int) -> frozenset[int]:
+        """Return the instances that have left one engine and do not run on the next yet."""
+        return frozenset(move.instance for move in self.moves if move.at <= time < move.settled)

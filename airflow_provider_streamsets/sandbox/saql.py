@@ -1,24 +1,26 @@
 """
-A small part of the search language: comparisons of properties, joined by ``and`` and ``or``.
+The search language: comparisons of properties, joined by ``and`` and ``or``.
 
-Understood are ``==`` and ``!=`` with a wildcard ``*`` at either end, ``=in=`` and ``=out=``, ``and`` or ``;``,
-``or`` or ``,``, and parentheses. Anything else is refused by name rather than guessed at.
+Anything that is not understood is refused by name rather than guessed at.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
+from airflow_provider_streamsets.sandbox.saql_values import KINDS, Kind, Value
 
-Properties = dict[str, Any]
+Properties = Mapping[str, Any]
 Condition = Callable[[Properties], bool]
+
+DEEPEST = 50
 
 _TOKEN = re.compile(
     r"""\s*(?:
-        (?P<operator>=[a-z]+=|==|!=|>=|<=|>|<)
+        (?P<operator>=[A-Za-z]+=|==|!=|>=|<=|>|<)
       | (?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
       | (?P<mark>[();,])
       | (?P<word>[^\s()"';,=!<>]+)
@@ -27,23 +29,32 @@ _TOKEN = re.compile(
 )
 
 
-def parse(text: str, known: Iterable[str]) -> Condition:
+_ORDERINGS: dict[str, Callable[[int], bool]] = {
+    "=gt=": lambda sign: sign > 0, ">": lambda sign: sign > 0,
+    "=ge=": lambda sign: sign >= 0, ">=": lambda sign: sign >= 0,
+    "=lt=": lambda sign: sign < 0, "<": lambda sign: sign < 0,
+    "=le=": lambda sign: sign <= 0, "<=": lambda sign: sign <= 0,
+}  # fmt: skip
+
+
+def parse(text: str, known: Mapping[str, str]) -> Condition:
     """
     Return the condition that a search expresses.
 
     :param text: the search.
-    :param known: the properties that can be searched for.
+    :param known: the properties that can be searched for, and the kind of each.
     :raises ProblemError: for what is not understood.
     """
-    return _Parser(text, frozenset(known)).whole()
+    return _Parser(text, known).whole()
 
 
 class _Parser:
-    def __init__(self, text: str, known: frozenset[str]) -> None:
+    def __init__(self, text: str, known: Mapping[str, str]) -> None:
         self._text = text
         self._known = known
         self._tokens = self._split(text)
         self._next = 0
+        self._depth = 0
 
     def whole(self) -> Condition:
         condition = self._alternatives()
@@ -72,13 +83,14 @@ class _Parser:
         if self._next >= len(self._tokens):
             raise self._refused("it ends too early")
         kind, value = self._tokens[self._next]
-        if expected and kind not in expected and value not in expected:
+        if expected and kind not in expected and (kind, value) not in [("mark", mark) for mark in expected]:
             raise self._refused(f"unexpected '{value}'")
         self._next += 1
         return kind, value
 
     def _skip(self, mark: str, word: str) -> bool:
-        if self._next < len(self._tokens) and self._tokens[self._next] in (("mark", mark), ("word", word)):
+        kind, value = self._tokens[self._next] if self._next < len(self._tokens) else ("", "")
+        if (kind, value) == ("mark", mark) or (kind, value.lower()) == ("word", word):
             self._next += 1
             return True
         return False
@@ -97,44 +109,61 @@ class _Parser:
 
     def _single(self) -> Condition:
         if self._skip("(", "("):
+            self._depth += 1
+            if self._depth > DEEPEST:
+                raise self._refused("too many parentheses within parentheses")
             inner = self._alternatives()
             self._take(")")
+            self._depth -= 1
             return inner
         _, name = self._take("word")
         if name not in self._known:
             raise self._refused(f"there is no property '{name}' here; there are {', '.join(sorted(self._known))}")
-        _, operator = self._take("operator")
+        kind = KINDS[self._known[name]]
+        operator = self._take("operator")[1].lower()
         if operator in ("==", "!="):
-            _, value = self._take("word", "quoted")
-            return self._comparison(name, [value], operator == "==")
+            return self._equality(name, [self._value(kind)], operator == "==")
         if operator in ("=in=", "=out="):
             self._take("(")
-            values = [self._take("word", "quoted")[1]]
+            values = [self._value(kind)]
             while self._skip(",", ","):
-                values.append(self._take("word", "quoted")[1])
+                values.append(self._value(kind))
             self._take(")")
-            return self._comparison(name, values, operator == "=in=")
-        raise self._refused(f"operator '{operator}' is not supported")
+            return self._equality(name, values, operator == "=in=")
+        if operator == "=null=":
+            wanted = self._value(KINDS["flag"])
+            return lambda properties: wanted.equals(not _all_of(properties[name]))
+        if operator in _ORDERINGS and kind.ordered:
+            return self._ordering(name, self._value(kind), _ORDERINGS[operator])
+        raise self._refused(f"operator '{operator}' is not for property '{name}'")
+
+    def _value(self, kind: Kind) -> Value:
+        _, text = self._take("word", "quoted")
+        try:
+            return Value(kind, text)
+        except (ValueError, OverflowError):
+            raise self._refused(f"'{text}' is no {kind.name}") from None
 
     @staticmethod
-    def _comparison(name: str, values: list[str], wanted: bool) -> Condition:
+    def _equality(name: str, values: list[Value], wanted: bool) -> Condition:
         def condition(properties: Properties) -> bool:
-            actual = properties.get(name)
-            texts = actual if isinstance(actual, (list, tuple)) else [actual]
-            return wanted is any(_equal(text, value) for text in texts for value in values)
+            return wanted is any(value.equals(actual) for actual in _all_of(properties[name]) for value in values)
 
         return condition
 
+    def _ordering(self, name: str, value: Value, holds: Callable[[int], bool]) -> Condition:
+        if value.is_pattern:
+            raise self._refused(f"'{value.text}' cannot be compared: it is a pattern")
+        return lambda properties: any(holds(value.compare(actual)) for actual in _all_of(properties[name]))
 
-def _equal(actual: object, value: str) -> bool:
-    text = ("" if actual is None else str(actual)).lower()
-    value = value.lower()
-    core = value.strip("*")
-    starts_open, ends_open = value.startswith("*"), value.endswith("*") and len(value) > 1
-    if starts_open and ends_open:
-        return core in text
-    if starts_open:
-        return text.endswith(core)
-    if ends_open:
-        return text.startswith(core)
-    return text == value
+
+def _all_of(actual: Any) -> tuple[Any, ...]:
+    """Return all values of a property: one, several, or none."""
+    if isinstance(actual, (list, tuple)):
+        return tuple(actual)
+    return () if actual is None else (actual,)
+
+
+def sort_key(actual: Any) -> tuple[Any, ...]:
+    """Return what orders by a property; no value comes first."""
+    return tuple((item, "") if isinstance(item, (int, float)) else (0, str(item).lower()) for item in _all_of(actual))

@@ -31,6 +31,22 @@ _FIELDS: dict[str, str] = {
         namePostfixType:string paramName:string runtimeParametersList:object[] name:string description:string
         rawJobTags:string[] deleteAfterCompletion:boolean attachToTemplate:boolean
     """,
+    "MinimalJobJson": """
+        id:string name:string description:string organization:string creator:string createTime:int64
+        lastModifiedBy:string lastModifiedOn:int64 destroyer:string deleteTime:int64 jobDeleted:boolean
+        pipelineName:string pipelineId:string pipelineCommitId:string rulesId:string pipelineCommitLabel:string
+        labels:string[] numInstances:int32 migrateOffsets:boolean statsRefreshInterval:int64
+        runtimeParameters:string edge:boolean provenanceMetaData:object jobTemplate:boolean templateJobId:string
+        executorType:string maxRetriesForFailedJob:int32 forceStopTimeout:int64 timeSeries:boolean
+        rawJobTags:string[] globalMaxRetries:int32 needsManualAck:boolean staticParameters:string[]
+    """,
+    "CommitPipelineJson": """
+        name:string commitMessage:string pipelineDefinition:string libraryDefinitions:string
+        rulesDefinition:string fragment:boolean sdcId:string failIfExists:boolean executorType:string
+    """,
+    "JobEnvelopeWithConnectionsMetadataJson": """
+        minimalJobJson:MinimalJobJson commitPipelineJson:CommitPipelineJson connectionsMetadata:object
+    """,
     "JobTagJson": "id:string tag:string parentId:string organization:string",
     "JobTag": "id:string tag:string organization:string parentId:string optimisticLockVersion:int64",
     "JobStatusJson": """
@@ -53,6 +69,10 @@ _FIELDS: dict[str, str] = {
     "JobLogMessage": """
         optimisticLockVersion:int64 id:string jobId:string runCount:int64 component:string logLevel:string
         logMessage:string logTimestamp:int64 jobStatus:object
+    """,
+    "JobTemplateRunHistoryJson": """
+        id:string jobTemplateId:string user:string time:int64 runCount:int32 configuration:string
+        jobInstanceIds:string[]
     """,
     "AclJson": """
         resourceId:string organization:string resourceOwner:string resourceCreatedTime:int64
@@ -121,9 +141,11 @@ _SIMPLE: dict[str, dict[str, Any]] = {
 _OF_SERVICE = {
     "jobrunner": (
         "JobJson", "NewJobJson", "DuplicateJobJson", "JobTemplateCreationInfoJson", "JobTagJson", "JobTag",
+        "JobTemplateRunHistoryJson",
         "JobStatusJson", "JobStatusHistoryJson", "PipelineStatusJson", "PipelineOffsetJson", "SourceOffsetJson",
         "ErrorInfoJson", "AckTrackerJson", "JobLogMessage", "AclJson", "PermissionJson", "PaginationWrapperJson",
-        "SDCJson", "MetricRegistryJson",
+        "SDCJson", "MetricRegistryJson", "MinimalJobJson", "CommitPipelineJson",
+        "JobEnvelopeWithConnectionsMetadataJson",
     ),
     "pipelinestore": ("PipelineJson", "RulesJson", "PipelineLabelJson", "TagJson", "PaginationWrapperJson"),
     "security": ("SSOPrincipalJson", "RoleJson", "ProjectJson", "PaginationWrapperJson"),

@@ -7,7 +7,7 @@ Ids follow from names, so that they are the same in every process.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_streamsets.sandbox.behaviours import Behaviour
@@ -40,6 +40,15 @@ class EngineSeed:
 
 
 @dataclass(frozen=True)
+class TagSeed:
+    """A tag of a pipeline version, given when the version was committed."""
+
+    id: str
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
 class VersionSeed:
     """One published version of a pipeline."""
 
@@ -48,6 +57,10 @@ class VersionSeed:
     message: str
     committed_ago: int
     constants: dict[str, str]
+    definition: str | None = None
+    """The pipeline definition that it was imported with; None: one is made of what is known here."""
+    rules: str | None = None
+    tags: tuple[TagSeed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,20 +99,29 @@ class JobSeed:
     description: str | None
     pipeline: PipelineSeed
     version: VersionSeed
-    labels: tuple[str, ...]
-    tags: tuple[str, ...]
-    parameters: dict[str, Any]
-    instances: int
-    is_template: bool
-    template_id: str | None
-    static_parameters: tuple[str, ...]
-    needs_ack: bool
-    failover: bool
-    time_series: bool
-    stats_interval: int
-    force_stop_timeout: int
-    created_ago: int
-    past: tuple[PastRunSeed, ...]
+    labels: tuple[str, ...] = ("all",)
+    tags: tuple[str, ...] = ()
+    parameters: dict[str, Any] = field(default_factory=dict)
+    instances: int = 1
+    is_template: bool = False
+    template_id: str | None = None
+    static_parameters: tuple[str, ...] = ()
+    needs_ack: bool = False
+    failover: bool = False
+    max_retries: int = -1
+    global_max_retries: int = -1
+    time_series: bool = False
+    stats_interval: int = 60_000
+    force_stop_timeout: int = 120_000
+    delete_after_completion: bool = False
+    archived: bool = False
+    creator: str | None = None
+    created_on: int | None = None
+    """When it was created; None: :attr:`created_ago` before it is added."""
+    created_ago: int = 0
+    modified_by: str | None = None
+    modified_on: int | None = None
+    past: tuple[PastRunSeed, ...] = ()
 
 
 @dataclass(frozen=True)

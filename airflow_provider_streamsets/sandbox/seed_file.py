@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from airflow_provider_streamsets.sandbox.behaviours import VALIDATION_ERROR, Behaviour
 from airflow_provider_streamsets.sandbox.seed import (
     EngineSeed,
     JobSeed,
@@ -16,9 +15,11 @@ from airflow_provider_streamsets.sandbox.seed import (
     PastRunSeed,
     PipelineSeed,
     Seed,
+    TagSeed,
     VersionSeed,
     make_id,
 )
+from airflow_provider_streamsets.sandbox.seed_behaviour import read_behaviour
 from airflow_provider_streamsets.sandbox.seed_place import Place, SeedError
 
 DEFAULT_SEED = Path(__file__).with_name("seed.yaml")
@@ -56,11 +57,12 @@ def parse_seed(document: Any, source: str = "seed") -> Seed:
     engines = tuple(_engine(place) for place in top.at("engines").items())
     _unique([engine.name for engine in engines], top.at("engines"))
     pipelines = tuple(_pipeline(place, organization.id) for place in top.at("pipelines").items())
-    _unique([pipeline.name for pipeline in pipelines], top.at("pipelines"))
-    by_name = {pipeline.name: pipeline for pipeline in pipelines}
+    keys = [place.text("key", place.text("name")) for place in top.at("pipelines").items()]
+    _unique(keys, top.at("pipelines"))
+    by_key = dict(zip(keys, pipelines, strict=True))
     jobs: list[JobSeed] = []
     for place in top.at("jobs").items():
-        jobs.append(_job(place, organization.id, by_name, jobs))
+        jobs.append(_job(place, organization.id, by_key, jobs))
     if len({job.id for job in jobs}) < len(jobs):
         raise top.at("jobs").wrong("two jobs of the same name must differ in 'key'")
     return Seed(organization, engines, pipelines, tuple(jobs))
@@ -113,70 +115,44 @@ def _constants(place: Place, key: str) -> dict[str, Any]:
 
 
 def _pipeline(place: Place, organization: str) -> PipelineSeed:
-    place.only("name", "description", "labels", "origin", "destination", "offset", "versions", "behaviour")
-    name = place.text("name")
+    place.only("name", "key", "description", "labels", "origin", "destination", "offset", "versions", "behaviour")
+    key = place.text("key", place.text("name"))
     versions = []
     for number, version in enumerate(place.at("versions").items(), start=1):
-        version.only("message", "committed", "constants")
+        version.only("message", "committed", "constants", "tags")
+        commit = make_id("commit", key, str(number))
         versions.append(
             VersionSeed(
                 version=str(number),
-                commit_id=f"{make_id('commit', name, str(number))}:{organization}",
+                commit_id=f"{commit}:{organization}",
                 message=version.text("message"),
                 committed_ago=version.duration("committed"),
-                constants={key: str(value) for key, value in _constants(version, "constants").items()},
+                constants={item: str(value) for item, value in _constants(version, "constants").items()},
+                tags=tuple(_tag(tag, commit, organization) for tag in version.at("tags").items())
+                if version.has("tags")
+                else (),
             )
         )
     if not versions:
         raise place.at("versions").wrong("must not be empty")
     return PipelineSeed(
-        id=f"{make_id('pipeline', name)}:{organization}",
-        rules_id=f"{make_id('rules', name)}:{organization}",
-        name=name,
+        id=f"{make_id('pipeline', key)}:{organization}",
+        rules_id=f"{make_id('rules', key)}:{organization}",
+        name=place.text("name"),
         description=place.text("description", ""),
         labels=place.texts("labels"),
         origin=place.text("origin", "Directory"),
         destination=place.text("destination", "JDBCProducer"),
         offset=place.text("offset", "{position}"),
         versions=tuple(versions),
-        behaviour=_behaviour(place.at("behaviour")),
+        behaviour=read_behaviour(place.at("behaviour")),
     )
 
 
-def _behaviour(place: Place) -> Behaviour:
-    place.only(
-        "kind", "records", "rate", "error_share", "stage_error_share", "activation", "deactivation", "stop_takes",
-        "fails_at_start", "fails_after", "error", "engine_lost", "saves_metrics",
-    )  # fmt: skip
-    kind = place.text("kind")
-    if kind not in ("batch", "streaming"):
-        raise place.at("kind").wrong(f"must be batch or streaming, not '{kind}'")
-    if kind == "streaming" and place.has("records"):
-        raise place.wrong("is streaming, so it has no number of records")
-    values: dict[str, Any] = {"records": place.whole("records") if kind == "batch" else None}
-    if place.has("rate"):
-        values["rate"] = place.number("rate", above=0)
-    for share in ("error_share", "stage_error_share"):
-        if place.has(share):
-            values[share] = place.number(share, most=1)
-    for seconds in ("activation", "deactivation", "stop_takes"):
-        if place.has(seconds):
-            values[seconds] = place.duration(seconds) / 1000
-    if place.has("fails_at_start"):
-        message = place.at("fails_at_start").value
-        values["start_error"] = VALIDATION_ERROR if message is True else place.text("fails_at_start")
-    if place.has("fails_after"):
-        values["fails_after"] = place.whole("fails_after")
-    if place.has("error"):
-        values["error"] = place.text("error")
-    if place.has("engine_lost"):
-        lost = place.at("engine_lost")
-        lost.only("after", "for")
-        values["engine_lost_after"] = lost.duration("after") / 1000
-        forever = lost.text("for") == "ever"
-        values["engine_lost_for"] = None if forever else lost.duration("for") / 1000
-    values["saves_metrics"] = place.flag("saves_metrics", True)
-    return Behaviour(**values)
+def _tag(place: Place, commit: str, organization: str) -> TagSeed:
+    place.only("name", "message")
+    name = place.text("name")
+    return TagSeed(f"{make_id('tag', commit, name)}:{organization}", name, place.text("message", ""))
 
 
 def _version(place: Place, key: str, pipeline: PipelineSeed) -> VersionSeed:
@@ -250,5 +226,5 @@ def _past_run(place: Place, pipeline: PipelineSeed) -> PastRunSeed:
         version=_version(place, "version", pipeline).version,
         stopped_ago=later["stopped"],
         acknowledged_ago=later["acknowledged"],
-        behaviour=_behaviour(place.at("behaviour")) if place.has("behaviour") else None,
+        behaviour=read_behaviour(place.at("behaviour")) if place.has("behaviour") else None,
     )

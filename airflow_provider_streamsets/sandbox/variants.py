@@ -62,6 +62,9 @@ class Variants:
     acknowledge_elsewhere: Literal["no_effect", "refused"] = "no_effect"
     """Acknowledging a job that has no error to acknowledge."""
 
+    balance_without_failover: Literal["no_effect", "refused"] = "no_effect"
+    """Balancing an active job that has failover not enabled."""
+
     color_in_transition: Literal["GREEN", "GRAY"] = "GREEN"
     """Color while ``ACTIVATING`` or ``DEACTIVATING`` without an error."""
 
@@ -93,11 +96,26 @@ class Variants:
     """An earlier run that saved nothing, in the record counts. Where it is left out, the run count that clients
     have to compute for entry ``"0"`` is wrong."""
 
+    no_metrics: Literal["404", "empty"] = "404"
+    """The metrics of a run that does not exist or has saved nothing: an error, or a registry with nothing in it."""
+
     engine_unknown: Literal["empty", "404"] = "empty"
     """``GET sdc/{id}`` of an unknown engine."""
 
     tunnel_disconnected: Literal["empty", "no_instance", "error"] = "empty"
     """``GET tunneling/rest/connection/{id}`` of an engine that does not respond."""
+
+    needs_ack_default: Literal["false", "true"] = "false"
+    """Whether jobs that are created without saying so need their errors acknowledged."""
+
+    duplicate_body: Literal["empty", "list"] = "empty"
+    """Answer of duplicating a job: no body, or the list of copies."""
+
+    counter: Literal["continue", "restart"] = "continue"
+    """Numbers in the names of template instances: after the highest there is, or from 1 at every start."""
+
+    deleted_instances: Literal["gone", "readable"] = "gone"
+    """``GET job/{id}`` of an instance that was deleted after its completion: an unknown job, or a deleted one."""
 
     log_messages: Literal["events", "empty"] = "events"
     """``job/logMessages``: a message per event of the pipeline, or always an empty list."""

@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_streamsets.sandbox.behaviours import Behaviour, tuned
 from airflow_provider_streamsets.sandbox.clock import Clock
-from airflow_provider_streamsets.sandbox.lifecycle import Lifecycle
+from airflow_provider_streamsets.sandbox.holdings import OFFSET_KEY, Holdings
+from airflow_provider_streamsets.sandbox.job import Job as Job
 from airflow_provider_streamsets.sandbox.problems import (
     ProblemError,
-    UnknownJobError,
     WrongStateError,
     bad_request,
 )
-from airflow_provider_streamsets.sandbox.runs import ENDED, Ask, Counts, Run
-from airflow_provider_streamsets.sandbox.seed import EngineSeed, JobSeed, PastRunSeed, PipelineSeed, Seed, make_id
+from airflow_provider_streamsets.sandbox.runs import ENDED, Ask, Run
+from airflow_provider_streamsets.sandbox.seed import PastRunSeed, Seed, make_id
 from airflow_provider_streamsets.sandbox.variants import Variants
-
-OFFSET_KEY = "$com.streamsets.datacollector.pollsource.offset$"
-
-
-@dataclass
-class Job:
-    """A job with its runs, the newest last."""
-
-    seed: JobSeed
-    parameters: dict[str, Any]
-    runs: list[Run] = field(default_factory=list)
-    offset_changes: list[tuple[int, dict[str, Any] | None]] = field(default_factory=list)
-    """Resets (None) and uploads (the document), each with its time."""
-
-    @property
-    def id(self) -> str:
-        """The job id."""
-        return self.seed.id
-
-    @property
-    def latest(self) -> Run | None:
-        """The run that began last."""
-        return self.runs[-1] if self.runs else None
 
 
 @dataclass(frozen=True)
@@ -54,11 +32,9 @@ class Start:
     user: str
 
 
-class World:
+class World(Holdings):
     """
-    Jobs, runs, pipelines and engines of one organization.
-
-    Nothing happens by itself: what there is to see follows from what was asked and from the clock.
+    Jobs, runs, pipelines and engines of one organization, and what can be asked of jobs.
 
     :param seed: what there is in the beginning.
     :param clock: tells the time.
@@ -67,118 +43,43 @@ class World:
     """
 
     def __init__(self, seed: Seed, clock: Clock, variants: Variants, time_scale: float = 1.0) -> None:
-        if not 0 < time_scale < float("inf"):
-            raise ValueError(f"the time scale must be greater than 0, not {time_scale}")
-        self.seed = seed
-        self.clock = clock
-        self.variants = variants
-        self.time_scale = time_scale
-        self.born = clock.now()
-        self.user = seed.organization.user_id
-        self.organization = seed.organization.id
-        self.jobs: dict[str, Job] = {job.id: Job(job, dict(job.parameters)) for job in seed.jobs}
-        self.engines: dict[str, EngineSeed] = {engine.id: engine for engine in seed.engines}
-        self.pipelines: dict[str, PipelineSeed] = {pipeline.id: pipeline for pipeline in seed.pipelines}
+        super().__init__(seed, clock, variants, time_scale)
         self.starts: list[Start] = []
-        self._lifecycles: dict[str, tuple[tuple[int, int, int], Variants, Lifecycle]] = {}
         for job in self.jobs.values():
             for past in job.seed.past:
                 self._past_run(job, past)
 
-    def job(self, job_id: str) -> Job:
-        """
-        Return a job.
-
-        :raises UnknownJobError: if there is none.
-        """
-        try:
-            return self.jobs[job_id]
-        except KeyError:
-            raise UnknownJobError(job_id) from None
-
-    def run(self, run_id: str) -> Run:
-        """
-        Return a run by its own id.
-
-        :raises ProblemError: if there is none.
-        """
-        for job in self.jobs.values():
-            for run in job.runs:
-                if run.id == run_id:
-                    return run
-        raise ProblemError(404, "JOBRUNNER_02", f"Job status '{run_id}' does not exist")
-
-    def lifecycle(self, run: Run) -> Lifecycle:
-        """Return the course of a run as it stands now."""
-        asked = (len(run.stops), len(run.force_stops), len(run.acks))
-        known = self._lifecycles.get(run.id)
-        if known is None or known[0] != asked or known[1] is not self.variants:
-            known = (asked, self.variants, Lifecycle(run, self.variants))
-            self._lifecycles[run.id] = known
-        return known[2]
-
-    def status(self, job: Job, time: int | None = None) -> str | None:
-        """Return a job's status, None if it never ran."""
-        run = job.latest
-        return self.lifecycle(run).at(self.clock.now() if time is None else time).status if run else None
-
-    def matching_engines(self, job: Job) -> list[EngineSeed]:
-        """Return the engines that have all labels of a job."""
-        return [engine for engine in self.engines.values() if set(job.seed.labels) <= set(engine.labels)]
-
-    def responding(self, engine: EngineSeed, time: int) -> tuple[bool, int]:
-        """Return whether the hub hears from an engine, and when it last did."""
-        lost = [
-            phase.lost_since
-            for job in self.jobs.values()
-            if (run := job.latest) is not None and engine.id in run.engine_ids
-            if (life := self.lifecycle(run)).is_lost(time) and (phase := life.at(time)).lost_since is not None
-        ]
-        return (False, min(lost)) if lost else (True, time)
-
-    def offset(self, job: Job, time: int) -> dict[str, Any] | None:
-        """Return the offset document that the next run of a job would begin with."""
-        changes = [change for change in job.offset_changes if change[0] <= time]
-        changed_at, document = changes[-1] if changes else (-1, None)
-        for run in reversed(job.runs):
-            if run.started < changed_at:
-                break
-            own = self.run_offset(job, run, time)
-            if own is not None:
-                return own
-        return document
-
-    def run_offset(self, job: Job, run: Run, time: int) -> dict[str, Any] | None:
-        """Return the offset document that a run has left, None before its end."""
-        position = self.lifecycle(run).offset_position(time)
-        if position is None:
-            return None
-        text = job.seed.pipeline.offset.replace("{position}", str(position))
-        return {"version": 2, "offsets": {OFFSET_KEY: text}}
-
-    def saved_counts(self, run: Run, time: int) -> Counts | None:
-        """Return the metrics that were saved of a run."""
-        return self.lifecycle(run).saved(time)
-
-    def start(self, job: Job, parameters: dict[str, Any] | None = None) -> Run:
+    def start(self, job: Job, parameters: dict[str, Any] | None = None, at: int | None = None) -> Run:
         """
         Start a job.
 
         :param job: the job.
         :param parameters: runtime parameters of this run; None takes the stored ones.
+        :param at: when it was started; None: now.
         :raises ProblemError: if its state does not allow it.
         """
         self.check_start(job)
-        now = self.clock.now()
+        now = self.clock.now() if at is None else at
         effective = job.parameters if parameters is None else parameters
         if parameters is not None and self.variants.start_parameters == "merge":
             effective = {**job.parameters, **parameters}
         if parameters is not None and self.variants.start_parameters_kept == "stored":
-            job.parameters = dict(effective)
+            job.seed = replace(job.seed, parameters=dict(effective))
         run = self._new_run(job, now, job.seed.version.version, effective, None)
         job.runs.append(run)
         self.starts.append(Start(job.id, job.seed.name, run.run_count, now, self.user))
         return run
+
+    def start_later(self, job: Job, at: int) -> None:
+        """Start a job at a time to come, unless it has been started or deleted by then."""
+
+        def start(at: int) -> None:
+            if not job.runs and not job.deleted_on:
+                # Nobody is there to be told of a refusal: the job just does not start.
+                with suppress(ProblemError):
+                    self.start(job, at=at)
+
+        self._agenda.add(at, start)
 
     def check_start(self, job: Job) -> None:
         """
@@ -187,11 +88,29 @@ class World:
         :raises ProblemError: if not.
         """
         self._no_template(job, "started")
+        self.check_idle(job, "started")
+        self.check_engines(job)
+
+    def check_idle(self, job: Job, done: str) -> None:
+        """
+        Check that a job is not running and that no error waits for an acknowledgement.
+
+        :param job: the job.
+        :param done: what cannot be done otherwise, for example "started".
+        :raises ProblemError: if not.
+        """
         status = self.status(job)
         if status == "INACTIVE_ERROR":
-            raise self._wrong(job, status, "cannot be started: its error must be acknowledged first")
+            raise self._wrong(job, status, f"cannot be {done}: its error must be acknowledged first")
         if status is not None and status not in ENDED:
-            raise self._wrong(job, status, "cannot be started")
+            raise self._wrong(job, status, f"cannot be {done}")
+
+    def check_engines(self, job: Job) -> None:
+        """
+        Check that there is an engine for a job.
+
+        :raises ProblemError: if not.
+        """
         if not self.matching_engines(job):
             labels = ", ".join(job.seed.labels)
             raise ProblemError(
@@ -259,12 +178,7 @@ class World:
     def synchronize(self, job: Job) -> None:
         """Ask the hub to bring a running job in line with the engines' labels, which never change here."""
         self.check_active(job)
-        self._remark(job, "Job synchronized")
-
-    def balance(self, job: Job) -> None:
-        """Ask the hub to move a running job to less loaded engines, of which there are none here."""
-        self.check_active(job)
-        self._remark(job, "Job balanced")
+        self.remark(job, "Job synchronized")
 
     def check_active(self, job: Job) -> None:
         """
@@ -347,10 +261,10 @@ class World:
         self, job: Job, started: int, version: str, parameters: dict[str, Any], behaviour: Behaviour | None
     ) -> Run:
         count = len(job.runs) + 1
-        constants = next(item.constants for item in job.seed.pipeline.versions if item.version == version)
+        commit = next(item for item in job.seed.pipeline.versions if item.version == version)
         declared = {
             name: "" if parameters.get(name, default) is None else str(parameters.get(name, default))
-            for name, default in constants.items()
+            for name, default in commit.constants.items()
         }
         engines = self.matching_engines(job)
         if job.seed.instances > 0:
@@ -362,6 +276,8 @@ class World:
             user=self.user,
             started=started,
             version=version,
+            commit_id=commit.commit_id,
+            offset_text=job.seed.pipeline.offset,
             engine_ids=tuple(engine.id for engine in engines),
             engine_urls=tuple(engine.url for engine in engines),
             behaviour=tuned(behaviour or job.seed.pipeline.behaviour, declared),
@@ -384,7 +300,8 @@ class World:
             run.acks.append(Ask(self.born - past.acknowledged_ago, self.user))
         job.runs.append(run)
 
-    def _remark(self, job: Job, text: str) -> None:
+    def remark(self, job: Job, text: str) -> None:
+        """Note something in the events of a job's latest run."""
         if job.latest:
             job.latest.remarks.append(Ask(self.clock.now(), self.user, text))
 

@@ -8,23 +8,8 @@ import pytest
 import requests
 
 from airflow_provider_streamsets.sandbox.credentials import issue
-from dev.local_sandbox import SandboxProcess
 
 sdk = pytest.importorskip("streamsets.sdk", reason="the official StreamSets SDK is not installed")
-
-# Twice as fast as life: the SDK polls every second and must see pipelines RUNNING.
-TIME_SCALE = 2
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with SandboxProcess(time_scale=TIME_SCALE) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def hub(sandbox):
-    return sdk.ControlHub(credential_id=sandbox.credential_id, token=sandbox.token, aster_url=sandbox.login_url)
 
 
 def wait_until(condition, timeout=20.0):

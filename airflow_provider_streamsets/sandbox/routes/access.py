@@ -97,8 +97,6 @@ def _served_paths(request: Request, service: str) -> dict[str, list[str]]:
     for route in routes:
         if isinstance(route, APIRoute) and route.path.startswith(f"{prefix}/v"):
             path = route.path[len(prefix) :].replace("{job_id}", "{jobId}").replace("{run_id}", "{jobStatusId}")
+            path = path.replace("{template_id}", "{templateJobId}")
             paths[path] += sorted(method.lower() for method in route.methods)
-    if service == "jobrunner":
-        # Clients look here to see which deletion to use, before anything can be deleted.
-        paths["/v2/job/{jobId}"] = ["delete"]
     return dict(paths)

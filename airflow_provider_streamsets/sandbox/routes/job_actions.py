@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from airflow_provider_streamsets.sandbox import balancing
 from airflow_provider_streamsets.sandbox.http import answer, nothing, read_ids, read_json, world_of
 from airflow_provider_streamsets.sandbox.problems import bad_request
 from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body
@@ -40,7 +41,7 @@ ACTIONS = (
     Action("forceStop", "forceStopJobs", World.check_stop, World.force_stop, "Stop without waiting for the engine"),
     Action("acknowledgeError", "acknowledgeErrors", World.check_acknowledge, World.acknowledge, "Acknowledge an error"),
     Action("sync", "syncJobs", World.check_active, World.synchronize, "Synchronize while active"),
-    Action("balance", "balanceJobs", World.check_active, World.balance, "Balance while active"),
+    Action("balance", "balanceJobs", balancing.check_balance, balancing.balance_job, "Balance while active"),
 )
 
 
@@ -59,11 +60,7 @@ async def start_job(request: Request, job_id: str) -> Response:
 @router.post("/v1/jobs/balanceSDCs")
 async def balance_engines(request: Request) -> Response:
     """Balance all active jobs on some engines."""
-    world = world_of(request)
-    engine_ids = set(await read_ids(request, "engine"))
-    for job in world.jobs.values():
-        if job.latest and engine_ids & set(job.latest.engine_ids) and world.status(job) == "ACTIVE":
-            world.balance(job)
+    balancing.balance_engines(world_of(request), await read_ids(request, "engine"))
     return nothing()
 
 

@@ -71,7 +71,8 @@ async def read_jobs(request: Request) -> Response:
 @router.get("/v1/jobs/count")
 async def count_jobs(request: Request) -> Response:
     """Count the jobs."""
-    return answer({"count": 0 if Query(request).flag("removed") else len(world_of(request).jobs)})
+    world = world_of(request)
+    return answer({"count": len(world.removed_jobs if Query(request).flag("removed") else world.jobs)})
 
 
 @router.get("/v1/jobs/tags")

@@ -28,7 +28,7 @@ async def read_latest_committed_offsets(request: Request, job_id: str) -> Respon
     world = world_of(request)
     job, now = world.job(job_id), world.clock.now()
     document = world.offset(job, now)
-    engine_ids = job.latest.engine_ids if job.latest else ()
+    engine_ids = job.latest.engine_ids_at(now) if job.latest else ()
     return answer([] if document is None else [{engine_id: document} for engine_id in engine_ids])
 
 

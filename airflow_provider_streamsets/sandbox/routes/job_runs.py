@@ -12,15 +12,17 @@ from airflow_provider_streamsets.sandbox.http import Query, answer, page, search
 from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
 from airflow_provider_streamsets.sandbox.runs import Run
 from airflow_provider_streamsets.sandbox.wire.events import event_bodies, log_message_bodies
-from airflow_provider_streamsets.sandbox.wire.metrics import metrics_body
+from airflow_provider_streamsets.sandbox.wire.metrics import empty_metrics_body, saved_metrics_body
 from airflow_provider_streamsets.sandbox.wire.statuses import status_body
 
 router = APIRouter(prefix="/jobrunner/rest")
 
-_RUN_PROPERTIES = (
-    "id", "previous_id", "pipeline_commit_id", "run_count", "color", "status", "start_time", "finish_time",
-    "error_message", "input_record_count", "output_record_count", "error_record_count", "current_retry_count",
-)  # fmt: skip
+_RUN_PROPERTIES = {
+    "id": "text", "previous_id": "text", "pipeline_commit_id": "text", "run_count": "number", "color": "text",
+    "status": "text", "start_time": "time", "finish_time": "time", "error_message": "text",
+    "input_record_count": "number", "output_record_count": "number", "error_record_count": "number",
+    "current_retry_count": "number",
+}  # fmt: skip
 
 
 @router.get("/v1/job/{job_id}/history")
@@ -56,21 +58,16 @@ async def search_runs(request: Request, job_id: str) -> Response:
             "current_retry_count": 0,
         }
 
-    runs = list(job.runs)
+    found = [(properties(run), run) for run in job.runs]
     search = query.text("search")
     if search:
         matches = saql.parse(search, _RUN_PROPERTIES)
-        runs = [run for run in runs if matches(properties(run))]
-    ordered_by = query.text("orderBy")
+        found = [(values, run) for values, run in found if matches(values)]
     name, descending = search_order(query, "run_count", _RUN_PROPERTIES)
-    if not ordered_by or ordered_by.strip() == "run_count":
+    if query.text("orderBy") in (None, "run_count"):
         descending = world.variants.runs_order == "desc"
-    values = {run.id: properties(run)[name] for run in runs}
-    runs.sort(
-        key=lambda run: values[run.id] if isinstance(values[run.id], int) else str(values[run.id] or ""),
-        reverse=descending,
-    )
-    return search_page(request, runs, lambda run: status_body(world, job, run, now))
+    found.sort(key=lambda pair: saql.sort_key(pair[0][name]), reverse=descending)
+    return search_page(request, found, lambda pair: status_body(world, job, pair[1], now))
 
 
 @router.get("/v1/job/{run_id}/jobStatusHistory")
@@ -106,7 +103,8 @@ async def read_run_metrics(request: Request, job_id: str) -> Response:
     world, query = world_of(request), Query(request)
     job, count = world.job(job_id), query.number("runCount", 0)
     run = job.latest if count == 0 else next((run for run in job.runs if run.run_count == count), None)
-    counts = world.saved_counts(run, world.clock.now()) if run else None
-    if run is None or counts is None:
+    engine_id = query.text("sdcId")
+    body = saved_metrics_body(world, job, run, world.clock.now(), engine_id) if run else None
+    if body is None and world.variants.no_metrics == "404":
         raise ProblemError(404, "JOBRUNNER_03", f"Job '{job.seed.name}' has no metrics of this run")
-    return answer(metrics_body(world, job, run, counts))
+    return answer(body or empty_metrics_body())

@@ -15,11 +15,12 @@ from airflow_provider_streamsets.sandbox.world import Job, World
 
 router = APIRouter(prefix="/jobrunner/rest")
 
-_JOB_PROPERTIES = (
-    "id", "name", "description", "status", "color", "created_by", "created_on", "modified_by", "modified_on",
-    "engine_label", "engine_type", "failover", "attached_to_template", "archived", "instances", "pipeline_name",
-    "pipeline_status", "pipeline_version", "tag",
-)  # fmt: skip
+_JOB_PROPERTIES = {
+    "id": "text", "name": "text", "description": "text", "status": "text", "color": "text", "created_by": "text",
+    "created_on": "time", "modified_by": "text", "modified_on": "time", "engine_label": "text", "engine_type": "text",
+    "failover": "flag", "attached_to_template": "flag", "archived": "flag", "instances": "number",
+    "pipeline_name": "text", "pipeline_status": "text", "pipeline_version": "number", "tag": "text",
+}  # fmt: skip
 
 
 @router.get("/v1/saql/jobs/search")
@@ -37,21 +38,25 @@ async def search_templates(request: Request) -> Response:
 @router.get("/v1/saql/jobs/search/draftRuns")
 async def search_draft_runs(request: Request) -> Response:
     """Search for draft runs: there are none."""
-    no_jobs: list[Job] = []
-    return search_page(request, no_jobs, lambda job: job)
+    return _searched_among(request, [])
 
 
 def _searched(request: Request, *, templates: bool) -> Response:
+    jobs = world_of(request).jobs.values()
+    return _searched_among(request, [job for job in jobs if job.seed.is_template is templates])
+
+
+def _searched_among(request: Request, jobs: list[Job]) -> Response:
     world, query = world_of(request), Query(request)
     now = world.clock.now()
-    jobs = [job for job in world.jobs.values() if job.seed.is_template is templates]
+    found = [(_job_properties(world, job, now), job) for job in jobs]
     search = query.text("search")
     if search:
         matches = saql.parse(search, _JOB_PROPERTIES)
-        jobs = [job for job in jobs if matches(_job_properties(world, job, now))]
+        found = [(properties, job) for properties, job in found if matches(properties)]
     name, descending = search_order(query, "name", _JOB_PROPERTIES)
-    jobs.sort(key=lambda job: str(_job_properties(world, job, now)[name] or ""), reverse=descending)
-    return search_page(request, jobs, lambda job: job_body(world, job, now))
+    found.sort(key=lambda pair: saql.sort_key(pair[0][name]), reverse=descending)
+    return search_page(request, found, lambda pair: job_body(world, pair[1], now))
 
 
 def _job_properties(world: World, job: Job, now: int) -> dict[str, Any]:
@@ -70,12 +75,12 @@ def _job_properties(world: World, job: Job, now: int) -> dict[str, Any]:
         "modified_on": body["lastModifiedOn"],
         "engine_label": list(job.seed.labels),
         "engine_type": body["executorType"],
-        "failover": str(job.seed.failover),
-        "attached_to_template": str(job.seed.template_id is not None),
-        "archived": "False",
+        "failover": job.seed.failover,
+        "attached_to_template": job.seed.template_id is not None,
+        "archived": job.seed.archived,
         "instances": job.seed.instances,
         "pipeline_name": job.seed.pipeline.name,
         "pipeline_status": [entry["status"] for entry in reported],
-        "pipeline_version": job.seed.version.version,
+        "pipeline_version": int(job.seed.version.version),
         "tag": list(job.seed.tags),
     }

@@ -21,11 +21,14 @@ def select_jobs(request: Request, *, by_status: bool = False) -> list[Job]:
     """Return the jobs that the filters of a list call select, in the order it asks for."""
     world, query = world_of(request), Query(request)
     now = world.clock.now()
-    if query.flag("removed") or query.flag("archived") or query.flag("draftRun") or query.flag("edge"):
+    if query.flag("draftRun") or query.flag("edge"):
         return []
     if (query.choice("executorType", ENGINE_TYPES) or "COLLECTOR") != "COLLECTOR":
         return []
-    jobs = list(world.jobs.values())
+    jobs = list((world.removed_jobs if query.flag("removed") else world.jobs).values())
+    archived = query.flag("archived")
+    if archived is not None:
+        jobs = [job for job in jobs if job.seed.archived is archived]
     status = query.choice("jobStatus", STATUSES)
     if by_status:
         jobs = [job for job in jobs if world.status(job, now) == (status or "INACTIVE")]
@@ -72,11 +75,11 @@ def _ordered(world: World, query: Query, jobs: list[Job]) -> list[Job]:
         "PIPELINE_NAME": lambda job: job.seed.pipeline.name,
         "PIPELINE_COMMIT_LABEL": lambda job: job.seed.version.version,
         "STATUS": lambda job: world.status(job) or "",
-        "CREATOR": lambda job: world.user,
-        "CREATE_TIME": lambda job: -job.seed.created_ago,
-        "DELETE_TIME": lambda job: 0,
-        "LAST_MODIFIED_ON": lambda job: -job.seed.created_ago,
-        "LAST_MODIFIED_BY": lambda job: world.user,
+        "CREATOR": lambda job: job.creator,
+        "CREATE_TIME": lambda job: job.created_on,
+        "DELETE_TIME": lambda job: job.deleted_on,
+        "LAST_MODIFIED_ON": lambda job: job.modified_on,
+        "LAST_MODIFIED_BY": lambda job: job.modified_by,
     }
     key = keys[query.choice("orderBy", tuple(keys)) or "NAME"]
     descending = query.choice("order", ("ASC", "DESC")) == "DESC"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.http import answer, nothing, world_of
+from airflow_provider_streamsets.sandbox.http import answer, nothing, read_json, world_of
+from airflow_provider_streamsets.sandbox.permissions import change_permissions
 from airflow_provider_streamsets.sandbox.wire.jobs import acl_body, job_body
 
 router = APIRouter(prefix="/jobrunner/rest")
@@ -15,7 +16,7 @@ router = APIRouter(prefix="/jobrunner/rest")
 async def read_job(request: Request, job_id: str) -> Response:
     """Return a job or a job template."""
     world = world_of(request)
-    return answer(job_body(world, world.job(job_id), world.clock.now()))
+    return answer(job_body(world, world.readable_job(job_id), world.clock.now()))
 
 
 @router.get("/v1/job/{job_id}/labels")
@@ -29,6 +30,15 @@ async def read_job_acl(request: Request, job_id: str) -> Response:
     """Return who may do what with a job."""
     world = world_of(request)
     return answer(acl_body(world, world.job(job_id)))
+
+
+@router.post("/v1/job/{job_id}/acl")
+async def update_job_acl(request: Request, job_id: str) -> Response:
+    """Change who may do what with a job."""
+    world = world_of(request)
+    job = world.job(job_id)
+    change_permissions(world, job, await read_json(request))
+    return answer(acl_body(world, job))
 
 
 @router.get("/v1/{job_id}/validateAccess")

@@ -10,10 +10,11 @@ from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox import saql
 from airflow_provider_streamsets.sandbox.http import Query, answer, page, read_ids, search_page, world_of
+from airflow_provider_streamsets.sandbox.job_fields import find_commit
 from airflow_provider_streamsets.sandbox.problems import ProblemError
 from airflow_provider_streamsets.sandbox.schemas import complete
 from airflow_provider_streamsets.sandbox.seed import PipelineSeed
-from airflow_provider_streamsets.sandbox.wire.pipelines import pipeline_body
+from airflow_provider_streamsets.sandbox.wire.pipelines import pipeline_body, tag_bodies
 from airflow_provider_streamsets.sandbox.world import World
 
 router = APIRouter(prefix="/pipelinestore/rest")
@@ -47,9 +48,10 @@ async def list_pipelines(request: Request) -> Response:
     return page(query, pipelines, lambda pipeline: _latest(world, pipeline), wrapped=True)
 
 
-_PROPERTIES = (
-    "name", "id", "version", "latest_version", "label", "draft", "engine_type", "commit_message", "description",
-)  # fmt: skip
+_PROPERTIES = {
+    "name": "text", "id": "text", "version": "number", "latest_version": "number", "label": "text", "draft": "flag",
+    "engine_type": "text", "commit_message": "text", "description": "text",
+}  # fmt: skip
 
 
 @router.get("/v1/saql/pipelines/search")
@@ -61,10 +63,10 @@ async def search_pipelines(request: Request) -> Response:
         return {
             "name": pipeline.name,
             "id": pipeline.id,
-            "version": pipeline.versions[-1].version,
-            "latest_version": pipeline.versions[-1].version,
+            "version": int(pipeline.versions[-1].version),
+            "latest_version": int(pipeline.versions[-1].version),
             "label": list(pipeline.labels),
-            "draft": "False",
+            "draft": False,
             "engine_type": "COLLECTOR",
             "commit_message": pipeline.versions[-1].message,
             "description": pipeline.description,
@@ -114,9 +116,9 @@ async def read_log(request: Request, pipeline_id: str) -> Response:
 
 @router.get("/v1/pipeline/{pipeline_id}/tags")
 async def read_tags(request: Request, pipeline_id: str) -> Response:
-    """Return the tags of a pipeline's versions: there are none."""
-    _pipeline(world_of(request), pipeline_id)
-    return answer([])
+    """Return the tags of a pipeline's versions."""
+    world = world_of(request)
+    return answer(tag_bodies(world, _pipeline(world, pipeline_id)))
 
 
 @router.get("/v1/pipelineCommit/{commit_id}")
@@ -124,14 +126,13 @@ async def read_commit(request: Request, commit_id: str) -> Response:
     """Return a version of a pipeline with its definitions."""
     world = world_of(request)
     libraries = Query(request).flag("includeLibraryDefinitions")
-    for pipeline in world.pipelines.values():
-        for version in pipeline.versions:
-            if version.commit_id == commit_id:
-                body = pipeline_body(world, pipeline, version, definitions=True)
-                if libraries is False:
-                    body["libraryDefinitions"] = None
-                return answer(body)
-    raise ProblemError(404, "PIPELINE_STORE_02", f"Pipeline commit '{commit_id}' does not exist")
+    found = find_commit(world.pipelines, commit_id)
+    if found is None:
+        raise ProblemError(404, "PIPELINE_STORE_02", f"Pipeline commit '{commit_id}' does not exist")
+    body = pipeline_body(world, *found, definitions=True)
+    if libraries is False:
+        body["libraryDefinitions"] = None
+    return answer(body)
 
 
 def _pipeline(world: World, pipeline_id: str) -> PipelineSeed:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.http import Query, answer, world_of
-from airflow_provider_streamsets.sandbox.wire.metrics import metrics_body
+from airflow_provider_streamsets.sandbox.http import Query, answer, read_json, world_of
+from airflow_provider_streamsets.sandbox.problems import bad_request
+from airflow_provider_streamsets.sandbox.time_windows import Window, read_window
+from airflow_provider_streamsets.sandbox.wire.metrics import empty_metrics_body, saved_metrics_body
 from airflow_provider_streamsets.sandbox.wire.record_counts import record_counts_body
+from airflow_provider_streamsets.sandbox.wire.time_series import COLUMNS, MEASUREMENTS, RECORDS, series_body
+from airflow_provider_streamsets.sandbox.world import World
 
 router = APIRouter(prefix="/timeseries/rest")
 
@@ -24,5 +30,56 @@ async def read_latest_metrics(request: Request, job_id: str) -> Response:
     """Return the saved metrics of a job's latest run."""
     world = world_of(request)
     job = world.job(job_id)
-    counts = world.saved_counts(job.latest, world.clock.now()) if job.latest else None
-    return answer(metrics_body(world, job, job.latest, counts))
+    engine_id = Query(request).text("sdcId")
+    body = saved_metrics_body(world, job, job.latest, world.clock.now(), engine_id) if job.latest else None
+    return answer(body or empty_metrics_body())
+
+
+@router.get("/v1/metrics/job/{job_id}/recordCount")
+async def read_record_count_series(request: Request, job_id: str) -> Response:
+    """Return how many records there were over time."""
+    return _records_over_time(request, job_id, "count")
+
+
+@router.get("/v1/metrics/job/{job_id}/recordThroughput")
+async def read_record_throughput_series(request: Request, job_id: str) -> Response:
+    """Return how many records a second there were over time."""
+    return _records_over_time(request, job_id, "m1_rate")
+
+
+@router.post("/v1/metrics/query")
+async def query_series(request: Request) -> Response:
+    """Answer queries for time series, one after the other."""
+    world, window = world_of(request), _window(request)
+    queries = await read_json(request)
+    if not isinstance(queries, list) or not all(isinstance(query, dict) for query in queries):
+        raise bad_request("the body must be a JSON array of queries")
+    return answer([_answered(world, query, window) for query in queries])
+
+
+def _answered(world: World, query: dict[str, Any], window: Window) -> dict[str, Any]:
+    columns, measurement = query.get("columns"), query.get("measurement")
+    if not isinstance(measurement, str) or measurement not in MEASUREMENTS:
+        raise bad_request(f"measurement must be one of {', '.join(MEASUREMENTS)}, not {measurement}")
+    if not isinstance(columns, list) or not columns or not all(column in [*COLUMNS] for column in columns):
+        raise bad_request(f"columns must be a list of {', '.join(COLUMNS)}, not {columns}")
+    job = world.job(str(query.get("jobId")))
+    engine_id, version = query.get("sdcId"), query.get("pipelineVersion")
+    return series_body(world, job, MEASUREMENTS[measurement], columns, window, engine_id, version)
+
+
+def _records_over_time(request: Request, job_id: str, column: str) -> Response:
+    world, window, engine_id = world_of(request), _window(request), Query(request).text("sdcId")
+    job = world.job(job_id)
+    return answer([series_body(world, job, MEASUREMENTS[name], [column], window, engine_id) for name in RECORDS])
+
+
+def _window(request: Request) -> Window:
+    query = Query(request)
+    return read_window(
+        query.text("timeFilterCondition"),
+        world_of(request).clock.now(),
+        query.number("startTime", 0),
+        query.number("endTime", 0),
+        query.number("limit", 1000),
+    )

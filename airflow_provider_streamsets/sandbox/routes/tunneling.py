@@ -37,6 +37,7 @@ async def read_connection(request: Request, engine_id: str) -> Response:
 
 def _job_on(request: Request, engine_id: str, pipeline_id: str) -> Job | None:
     world = world_of(request)
+    now = world.clock.now()
     if not _connected(request, engine_id):
         raise ProblemError(500, "TUNNELING_01", f"Engine '{engine_id}' is not connected")
     if Query(request).text("TUNNELING_INSTANCE_ID") != make_id("tunnel", engine_id):
@@ -45,7 +46,7 @@ def _job_on(request: Request, engine_id: str, pipeline_id: str) -> Job | None:
         (
             job
             for job in world.jobs.values()
-            if engine_pipeline_id(job) == pipeline_id and job.latest and engine_id in job.latest.engine_ids
+            if engine_pipeline_id(job) == pipeline_id and job.latest and engine_id in job.latest.engine_ids_at(now)
         ),
         None,
     )
@@ -59,10 +60,11 @@ async def read_live_metrics(request: Request, engine_id: str, pipeline_id: str) 
     if job is None or job.latest is None:
         return answer(None)
     now = world.clock.now()
-    life = world.lifecycle(job.latest)
-    if life.at(now).pipeline not in ("RUNNING", "STOPPING"):
+    instance = job.latest.engine_ids_at(now).index(engine_id)
+    running = world.lifecycle(job.latest).at(now).pipeline in ("RUNNING", "STOPPING")
+    if not running or instance in job.latest.moving_at(now):
         return nothing(204)
-    return answer(metrics_body(world, job, job.latest, life.counts(now), gauge_at=now))
+    return answer(metrics_body(world, job, job.latest, now, engine_id, live=True))
 
 
 @router.get("/{engine_id}/rest/v1/system/logs")

@@ -12,7 +12,6 @@ from airflow_provider_streamsets.sandbox.world import Job, World
 def job_body(world: World, job: Job, now: int) -> Json:
     """Return a ``JobJson``."""
     seed = job.seed
-    created = world.born - seed.created_ago
     return complete(
         "JobJson",
         {
@@ -20,12 +19,13 @@ def job_body(world: World, job: Job, now: int) -> Json:
             "name": seed.name,
             "description": seed.description,
             "organization": world.organization,
-            "creator": world.user,
-            "createTime": created,
-            "lastModifiedBy": world.user,
-            "lastModifiedOn": created,
-            "deleteTime": 0,
-            "jobDeleted": False,
+            "creator": job.creator,
+            "createTime": job.created_on,
+            "lastModifiedBy": job.modified_by,
+            "lastModifiedOn": job.modified_on,
+            "destroyer": job.destroyer,
+            "deleteTime": job.deleted_on,
+            "jobDeleted": job.deleted_on > 0,
             "pipelineName": seed.pipeline.name,
             "pipelineId": seed.pipeline.id,
             "pipelineCommitId": seed.version.commit_id,
@@ -40,17 +40,17 @@ def job_body(world: World, job: Job, now: int) -> Json:
             "edge": False,
             "timeSeries": seed.time_series,
             "forceStopTimeout": seed.force_stop_timeout,
-            "maxRetriesForFailedJob": -1,
+            "maxRetriesForFailedJob": seed.max_retries,
             "jobTemplate": seed.is_template,
             "templateJobId": seed.template_id,
             "rawJobTags": list(seed.tags),
             "jobTags": [job_tag_body(world, tag) for tag in seed.tags],
             "executorType": "COLLECTOR",
-            "globalMaxRetries": -1,
+            "globalMaxRetries": seed.global_max_retries,
             "needsManualAck": seed.needs_ack,
             "staticParameters": list(seed.static_parameters),
-            "archived": False,
-            "deleteAfterCompletion": False,
+            "archived": seed.archived,
+            "deleteAfterCompletion": seed.delete_after_completion,
             "draftRun": False,
             "jobSequence": False,
         },
@@ -73,28 +73,32 @@ def job_tag_body(world: World, tag: str) -> Json:
 
 def acl_body(world: World, job: Job) -> Json:
     """Return the ``AclJson`` of a job."""
-    created = world.born - job.seed.created_ago
-    permission = complete(
-        "PermissionJson",
-        {
-            "resourceId": job.id,
-            "subjectId": world.user,
-            "subjectType": "USER",
-            "lastModifiedBy": world.user,
-            "lastModifiedOn": created,
-            "actions": ["READ", "WRITE", "EXECUTE"],
-        },
-    )
+    changed = {
+        "lastModifiedBy": job.permitted_by or job.creator,
+        "lastModifiedOn": job.permitted_on or job.created_on,
+    }
+    permissions = [
+        complete(
+            "PermissionJson",
+            {
+                "resourceId": job.id,
+                "subjectId": permission.subject_id,
+                "subjectType": permission.subject_type,
+                "actions": list(permission.actions),
+                **changed,
+            },
+        )
+        for permission in job.permissions
+    ]
     return complete(
         "AclJson",
         {
             "resourceId": job.id,
             "organization": world.organization,
-            "resourceOwner": world.user,
-            "resourceCreatedTime": created,
+            "resourceOwner": job.creator,
+            "resourceCreatedTime": job.created_on,
             "resourceType": "JOB",
-            "lastModifiedBy": world.user,
-            "lastModifiedOn": created,
-            "permissions": [permission],
+            **changed,
+            "permissions": permissions,
         },
     )

@@ -2,82 +2,133 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from airflow_provider_streamsets.sandbox.measures import MINUTE, Measure
 from airflow_provider_streamsets.sandbox.runs import Counts, Run
 from airflow_provider_streamsets.sandbox.schemas import Json, complete
 from airflow_provider_streamsets.sandbox.world import Job, World
 
+_HOUR = 60 * MINUTE
+_WINDOWS = {
+    "m1_rate": MINUTE, "m5_rate": 5 * MINUTE, "m15_rate": 15 * MINUTE, "m30_rate": 30 * MINUTE, "h1_rate": _HOUR,
+    "h6_rate": 6 * _HOUR, "h12_rate": 12 * _HOUR, "h24_rate": 24 * _HOUR, "mean_rate": None,
+}  # fmt: skip
+_TIMER_WINDOWS = ("m1_rate", "m5_rate", "m15_rate", "mean_rate")
+_QUANTILES = ("p50", "p75", "p95", "p98", "p99", "p999")
 
-def metrics_body(world: World, job: Job, run: Run | None, counts: Counts | None, gauge_at: int | None = None) -> Json:
+_PIPELINE: dict[str, Callable[[Counts], int]] = {
+    "batchCount": lambda counts: counts.batches,
+    "batchInputRecords": lambda counts: counts.input,
+    "batchOutputRecords": lambda counts: counts.output,
+    "batchErrorRecords": lambda counts: counts.error,
+    "batchErrorMessages": lambda counts: counts.stage_errors,
+}
+_ORIGIN: dict[str, Callable[[Counts], int]] = {
+    "outputRecords": lambda counts: counts.input,
+    "errorRecords": lambda counts: 0,
+    "stageErrors": lambda counts: 0,
+}
+_DESTINATION: dict[str, Callable[[Counts], int]] = {
+    "inputRecords": lambda counts: counts.input,
+    "outputRecords": lambda counts: counts.output,
+    "errorRecords": lambda counts: counts.error,
+    "stageErrors": lambda counts: counts.stage_errors,
+}
+
+
+def empty_metrics_body(version: str = "5.10.0") -> Json:
+    """Return the ``MetricRegistryJson`` of a run of which there are no metrics."""
+    return complete(
+        "MetricRegistryJson",
+        {"version": version, "gauges": {}, "counters": {}, "histograms": {}, "meters": {}, "timers": {}},
+    )
+
+
+def saved_metrics_body(world: World, job: Job, run: Run, now: int, engine_id: str | None = None) -> Json | None:
     """
-    Return a ``MetricRegistryJson``.
+    Return what the hub has saved of a run, None if it has saved nothing.
+
+    :param engine_id: only from this engine.
+    """
+    saved = world.saved_counts(run, now)
+    if saved is None or (engine_id is not None and engine_id not in run.engine_ids_at(saved.at)):
+        return None
+    return metrics_body(world, job, run, saved.at, engine_id)
+
+
+def metrics_body(
+    world: World, job: Job, run: Run, at: int, engine_id: str | None = None, *, live: bool = False
+) -> Json:
+    """
+    Return the ``MetricRegistryJson`` of a run.
 
     :param world: the world.
     :param job: the job.
     :param run: the run.
-    :param counts: what was counted; None gives an empty registry.
-    :param gauge_at: for live metrics, the time they are read at.
+    :param at: when it was made.
+    :param engine_id: only from this engine of the run; None: from all together.
+    :param live: whether the engine itself answers, which also tells its gauges.
     """
-    version = world.engines[run.engine_ids[0]].version if run else "5.10.0"
-    body = complete(
-        "MetricRegistryJson",
-        {"version": version, "gauges": {}, "counters": {}, "histograms": {}, "meters": {}, "timers": {}},
-    )
-    if run is None or counts is None:
-        return body
-    seconds = max(1e-3, (counts.at - run.started) / 1000)
-    totals = {
-        "pipeline.batchCount": counts.batches,
-        "pipeline.batchInputRecords": counts.input,
-        "pipeline.batchOutputRecords": counts.output,
-        "pipeline.batchErrorRecords": counts.error,
-        "pipeline.batchErrorMessages": counts.stage_errors,
+    engine_ids = run.engine_ids_at(at)
+    instance = None if engine_id is None else engine_ids.index(engine_id)
+    measure = Measure(world.lifecycle(run), at, instance)
+    origin, destination = f"stage.{job.seed.pipeline.origin}_01", f"stage.{job.seed.pipeline.destination}_01"
+    lane = f"{origin}:{job.seed.pipeline.origin}_01OutputLane1"
+    named = {
+        **{f"pipeline.{name}": count for name, count in _PIPELINE.items()},
+        **{f"{origin}.{name}": count for name, count in _ORIGIN.items()},
+        f"{lane}.outputRecords": _ORIGIN["outputRecords"],
+        **{f"{destination}.{name}": count for name, count in _DESTINATION.items()},
     }
-    origin, destination = f"{job.seed.pipeline.origin}_01", f"{job.seed.pipeline.destination}_01"
-    body["counters"] = {
-        **{f"{name}.counter": {"count": count} for name, count in totals.items()},
-        f"stage.{origin}.outputRecords.counter": {"count": counts.input},
-        f"stage.{origin}.errorRecords.counter": {"count": 0},
-        f"stage.{origin}.stageErrors.counter": {"count": 0},
-        f"stage.{destination}.inputRecords.counter": {"count": counts.input},
-        f"stage.{destination}.outputRecords.counter": {"count": counts.output},
-        f"stage.{destination}.errorRecords.counter": {"count": counts.error},
-        f"stage.{destination}.stageErrors.counter": {"count": counts.stage_errors},
-    }
-    body["meters"] = {f"{name}.meter": _meter(count, count / seconds) for name, count in totals.items()}
-    size = counts.input // counts.batches if counts.batches else 0
-    body["histograms"] = {
-        "pipeline.inputRecordsPerBatch.histogramM5": {
-            "count": counts.batches, "max": size, "mean": float(size), "min": size, "stddev": 0.0,
-            **{quantile: float(size) for quantile in ("p50", "p75", "p95", "p98", "p99", "p999")},
-        }
-    }  # fmt: skip
-    body["timers"] = {
-        "pipeline.batchProcessing.timer": {
-            "count": counts.batches, "max": 0.9, "mean": 0.05, "min": 0.01, "p50": 0.04, "p75": 0.06, "p95": 0.1,
-            "p98": 0.2, "p99": 0.3, "p999": 0.9, "stddev": 0.02, "m15_rate": counts.batches / seconds,
-            "m1_rate": counts.batches / seconds, "m5_rate": counts.batches / seconds,
-            "mean_rate": counts.batches / seconds, "duration_units": "seconds", "rate_units": "calls/second",
-        }
-    }  # fmt: skip
-    if gauge_at is not None:
-        body["gauges"] = {
-            "RuntimeStatsGauge.gauge": {
-                "value": {
-                    "batchCount": counts.batches,
-                    "idleBatchCount": 0,
-                    "timeOfLastReceivedRecord": gauge_at,
-                    "lastBatchInputRecordsCount": size,
-                    "lastBatchOutputRecordsCount": size,
-                    "lastBatchErrorRecordsCount": 0,
-                    "lastBatchErrorMessagesCount": 0,
-                    "totalRunners": 1,
-                    "availableRunners": 1,
-                }
-            }
-        }
+    body = empty_metrics_body(world.engines[engine_id or engine_ids[0]].version)
+    body["counters"] = {f"{name}.counter": {"count": count(measure.counts)} for name, count in named.items()}
+    body["meters"] = {f"{name}.meter": _meter(measure, count) for name, count in named.items()}
+    body["histograms"] = {"pipeline.inputRecordsPerBatch.histogramM5": _histogram(measure.counts)}
+    body["timers"] = {f"{name}.batchProcessing.timer": _timer(measure) for name in ("pipeline", origin, destination)}
+    if live:
+        body["gauges"] = {"RuntimeStatsGauge.gauge": {"value": _gauge(measure)}}
     return body
 
 
-def _meter(count: int, rate: float) -> Json:
-    windows = ("m1_rate", "m5_rate", "m15_rate", "m30_rate", "h1_rate", "h6_rate", "h12_rate", "h24_rate", "mean_rate")
-    return {"count": count, **dict.fromkeys(windows, rate), "units": "events/second"}
+def _meter(measure: Measure, count: Callable[[Counts], int]) -> Json:
+    rates = {name: measure.rate(count, seconds) for name, seconds in _WINDOWS.items()}
+    return {"count": count(measure.counts), **rates, "units": "events/second"}
+
+
+def _histogram(counts: Counts) -> Json:
+    size = _batch_size(counts)
+    return {
+        "count": counts.batches, "max": size, "mean": float(size), "min": size, "stddev": 0.0,
+        **dict.fromkeys(_QUANTILES, float(size)),
+    }  # fmt: skip
+
+
+def _timer(measure: Measure) -> Json:
+    rates = {name: measure.rate(_PIPELINE["batchCount"], _WINDOWS[name]) for name in _TIMER_WINDOWS}
+    return {
+        "count": measure.counts.batches, "max": 0.9, "mean": 0.05, "min": 0.01, "p50": 0.04, "p75": 0.06, "p95": 0.1,
+        "p98": 0.2, "p99": 0.3, "p999": 0.9, "stddev": 0.02, **rates,
+        "duration_units": "seconds", "rate_units": "calls/second",
+    }  # fmt: skip
+
+
+def _gauge(measure: Measure) -> Json:
+    counts = measure.counts
+    size = _batch_size(counts)
+    errors = size * counts.error // max(1, counts.input)
+    return {
+        "batchCount": counts.batches,
+        "idleBatchCount": 0,
+        "timeOfLastReceivedRecord": measure.at if counts.input else measure.since,
+        "lastBatchInputRecordsCount": size,
+        "lastBatchOutputRecordsCount": size - errors,
+        "lastBatchErrorRecordsCount": errors,
+        "lastBatchErrorMessagesCount": size * counts.stage_errors // max(1, counts.input),
+        "totalRunners": 1,
+        "availableRunners": 1,
+    }
+
+
+def _batch_size(counts: Counts) -> int:
+    return counts.input // counts.batches if counts.batches else 0

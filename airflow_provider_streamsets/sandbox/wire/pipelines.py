@@ -6,7 +6,11 @@ import json
 
 from airflow_provider_streamsets.sandbox.schemas import Json, complete
 from airflow_provider_streamsets.sandbox.seed import PipelineSeed, VersionSeed, make_id
+from airflow_provider_streamsets.sandbox.seed_behaviour import write_behaviour
 from airflow_provider_streamsets.sandbox.world import World
+
+SANDBOX = "sandbox"
+"""Key in the metadata of a pipeline definition under which the sandbox says how the pipeline behaves."""
 
 _LIBRARY: Json = {"stages": [], "pipeline": [{"configDefinitions": []}], "services": []}
 
@@ -31,7 +35,7 @@ def pipeline_body(world: World, pipeline: PipelineSeed, version: VersionSeed, *,
             "rulesCommitter": world.user,
             "message": version.message,
             "rulesTime": committed,
-            "rulesDefinition": json.dumps(_rules_definition(pipeline)) if definitions else None,
+            "rulesDefinition": _rules_definition(pipeline, version) if definitions else None,
         },
     )
     return complete(
@@ -47,7 +51,7 @@ def pipeline_body(world: World, pipeline: PipelineSeed, version: VersionSeed, *,
             "committer": world.user,
             "commitMessage": version.message,
             "commitTime": committed,
-            "pipelineDefinition": json.dumps(_pipeline_definition(pipeline, version)) if definitions else None,
+            "pipelineDefinition": _pipeline_definition(pipeline, version) if definitions else None,
             "libraryDefinitions": json.dumps(_LIBRARY) if definitions else None,
             "currentRules": rules,
             "pipelineLabels": [
@@ -72,9 +76,30 @@ def pipeline_body(world: World, pipeline: PipelineSeed, version: VersionSeed, *,
     )
 
 
-def _pipeline_definition(pipeline: PipelineSeed, version: VersionSeed) -> Json:
+def tag_bodies(world: World, pipeline: PipelineSeed) -> list[Json]:
+    """Return the ``TagJson`` of all tags that versions of a pipeline have."""
+    return [
+        complete(
+            "TagJson",
+            {
+                "id": tag.id,
+                "commitId": version.commit_id,
+                "name": tag.name,
+                "message": tag.message,
+                "tagger": world.user,
+                "tagTime": world.born - version.committed_ago,
+            },
+        )
+        for version in pipeline.versions
+        for tag in version.tags
+    ]
+
+
+def _pipeline_definition(pipeline: PipelineSeed, version: VersionSeed) -> str:
+    if version.definition is not None:
+        return version.definition
     constants = [{"key": key, "value": value} for key, value in version.constants.items()]
-    return {
+    definition = {
         "schemaVersion": 6,
         "version": 39,
         "pipelineId": pipeline.id.partition(":")[0],
@@ -89,11 +114,25 @@ def _pipeline_definition(pipeline: PipelineSeed, version: VersionSeed) -> Json:
         "stages": [],
         "errorStage": None,
         "fragments": [],
+        "metadata": {"labels": list(pipeline.labels), SANDBOX: sandbox_document(pipeline)},
+    }
+    return json.dumps(definition)
+
+
+def sandbox_document(pipeline: PipelineSeed) -> Json:
+    """Return what another sandbox has to know to let the pipeline behave there as it does here."""
+    return {
+        "origin": pipeline.origin,
+        "destination": pipeline.destination,
+        "offset": pipeline.offset,
+        "behaviour": write_behaviour(pipeline.behaviour),
     }
 
 
-def _rules_definition(pipeline: PipelineSeed) -> Json:
-    return {
+def _rules_definition(pipeline: PipelineSeed, version: VersionSeed) -> str:
+    if version.rules is not None:
+        return version.rules
+    rules = {
         "schemaVersion": 3,
         "version": 2,
         "metricsRuleDefinitions": [],
@@ -101,3 +140,4 @@ def _rules_definition(pipeline: PipelineSeed) -> Json:
         "driftRuleDefinitions": [],
         "uuid": make_id("rules", pipeline.id),
     }
+    return json.dumps(rules)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from airflow_provider_streamsets.sandbox.runs import Counts, Run
+from airflow_provider_streamsets.sandbox.measures import MINUTE, Measure
+from airflow_provider_streamsets.sandbox.runs import Run
 from airflow_provider_streamsets.sandbox.schemas import Json
 from airflow_provider_streamsets.sandbox.world import Job, World
 
 
 def record_counts_body(world: World, job: Job, now: int, engine_id: str | None = None) -> Json:
     """Return the record counts of all runs, the latest as entry ``"0"`` without its run count."""
-    entries: list[Json] = []
-    for run in reversed(job.runs):
-        if engine_id and engine_id not in run.engine_ids:
-            continue
-        counts = world.saved_counts(run, now) or _zeros(world, job, run, now)
-        if counts is not None:
-            entries.append({**_record_counts(world, job, run, counts, engine_id), "runCount": run.run_count})
+    entries = [
+        {**entry, "runCount": run.run_count}
+        for run in reversed(job.runs)
+        if (entry := _entry(world, job, run, now, engine_id)) is not None
+    ]
     latest = bool(entries) and job.latest is not None and entries[0]["runCount"] == job.latest.run_count
     first = 0 if latest or world.variants.counts_of_latest == "previous" else 1
     for entry in entries[: 1 - first]:
@@ -23,35 +22,38 @@ def record_counts_body(world: World, job: Job, now: int, engine_id: str | None =
     return {str(index): entry for index, entry in enumerate(entries, start=first)}
 
 
-def _record_counts(world: World, job: Job, run: Run, counts: Counts, engine_id: str | None) -> Json:
-    share = run.instances if engine_id else 1
-    seconds = max(1e-3, min(60.0, (counts.at - run.started) / 1000))
-
-    def rate(count: int) -> float:
-        return count / share / seconds
-
+def _entry(world: World, job: Job, run: Run, now: int, engine_id: str | None) -> Json | None:
+    """Return the counts of one run, None if it is not shown."""
+    saved = world.saved_counts(run, now)
+    if saved is None and not _shown_without_counts(world, job, run):
+        return None
+    # Nothing is counted yet when a run starts.
+    at = saved.at if saved else run.started
+    engine_ids = run.engine_ids_at(at)
+    if engine_id is not None and engine_id not in engine_ids:
+        return None
+    measure = Measure(world.lifecycle(run), at, engine_ids.index(engine_id) if engine_id else None)
+    counts = measure.counts
     return {
         "jobId": job.id,
         "organization": world.organization,
         "stageId": "PIPELINE",
-        "sdcId": engine_id or run.engine_ids[0],
+        "sdcId": engine_id or engine_ids[0],
         "pipelineVersion": run.version,
-        "inputCount": counts.input // share,
-        "outputCount": counts.output // share,
-        "errorCount": counts.error // share,
-        "stageErrorsCount": counts.stage_errors // share,
-        "inputM1Rate": rate(counts.input),
-        "outputM1Rate": rate(counts.output),
-        "errorM1Rate": rate(counts.error),
-        "stageErrorsM1Rate": rate(counts.stage_errors),
-        "lastUpdatedOn": counts.at,
+        "inputCount": counts.input,
+        "outputCount": counts.output,
+        "errorCount": counts.error,
+        "stageErrorsCount": counts.stage_errors,
+        "inputM1Rate": measure.rate(lambda counts: counts.input, MINUTE),
+        "outputM1Rate": measure.rate(lambda counts: counts.output, MINUTE),
+        "errorM1Rate": measure.rate(lambda counts: counts.error, MINUTE),
+        "stageErrorsM1Rate": measure.rate(lambda counts: counts.stage_errors, MINUTE),
+        "lastUpdatedOn": saved.at if saved else world.lifecycle(run).finished_at(now) or run.started,
     }
 
 
-def _zeros(world: World, job: Job, run: Run, now: int) -> Counts | None:
-    """Return the counts shown for a run that saved none, None if it is not shown."""
+def _shown_without_counts(world: World, job: Job, run: Run) -> bool:
+    """Whether a run that saved nothing is shown, with zeros."""
     variants = world.variants
     shown = variants.counts_of_latest if run is job.latest else variants.counts_of_earlier
-    if shown != "zeros" or not run.behaviour.saves_metrics:
-        return None
-    return Counts(at=world.lifecycle(run).finished_at(now) or run.started, input=0, error=0, stage_errors=0)
+    return shown == "zeros" and run.behaviour.saves_metrics

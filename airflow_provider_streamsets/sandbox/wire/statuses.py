@@ -6,7 +6,7 @@ import json
 
 from airflow_provider_streamsets.sandbox.runs import ENDED, Run
 from airflow_provider_streamsets.sandbox.schemas import Json, complete
-from airflow_provider_streamsets.sandbox.seed import PipelineSeed, VersionSeed, make_id
+from airflow_provider_streamsets.sandbox.seed import make_id
 from airflow_provider_streamsets.sandbox.wire.ids import engine_pipeline_id
 from airflow_provider_streamsets.sandbox.world import Job, World
 
@@ -66,19 +66,19 @@ def status_body(world: World, job: Job, run: Run, now: int) -> Json:
         {
             "id": run.id,
             "jobId": job.id,
-            "pipelineCommitId": _version(job.seed.pipeline, run.version).commit_id,
+            "pipelineCommitId": run.commit_id,
             "runCount": run.run_count,
             "user": run.user,
             "startTime": run.started,
             "finishTime": life.finished_at(now),
             "errorMessage": phase.error,
             "color": phase.color,
-            "sdcIds": list(run.engine_ids),
+            "sdcIds": list(run.engine_ids_at(now)),
             "status": phase.status,
             "errorInfos": _error_infos(run, life.pipeline_ended, now) if phase.error else [],
-            "warnings": _warnings(run) if life.is_lost(now) else [],
+            "warnings": _warnings(run, now) if life.is_lost(now) else [],
             "ackTrackers": _ack_trackers(world, run, now) if keeps_commands else [],
-            "pipelineOffsets": _offset_bodies(job, run.engine_ids[0], offset),
+            "pipelineOffsets": _offset_bodies(job, run.engine_ids_at(now)[0], offset),
             "pipelineStatus": pipeline_status_bodies(world, job, run, now),
             "pipelineCommitLabel": f"v{run.version}",
             "edge": False,
@@ -97,6 +97,8 @@ def pipeline_status_bodies(world: World, job: Job, run: Run, now: int) -> list[J
     phase = world.lifecycle(run).at(now)
     if phase.pipeline is None:
         return []
+    seen = "RUNNING" if phase.lost_since and phase.pipeline == "STOPPING" else phase.pipeline
+    moving = run.moving_at(now) if seen == "RUNNING" else frozenset()
     return [
         complete(
             "PipelineStatusJson",
@@ -106,19 +108,15 @@ def pipeline_status_bodies(world: World, job: Job, run: Run, now: int) -> list[J
                 "title": job.seed.pipeline.name,
                 "jobId": job.id,
                 "localPipeline": False,
-                "status": "RUNNING" if phase.lost_since and phase.pipeline == "STOPPING" else phase.pipeline,
+                "status": "STARTING" if instance in moving else seen,
                 "lastReportedTime": phase.lost_since or now,
                 "worker": [],
                 "message": phase.error,
                 "clusterMode": False,
             },
         )
-        for engine_id in run.engine_ids
+        for instance, engine_id in enumerate(run.engine_ids_at(now))
     ]
-
-
-def _version(pipeline: PipelineSeed, version: str) -> VersionSeed:
-    return next(item for item in pipeline.versions if item.version == version)
 
 
 def _offset_bodies(job: Job, engine_id: str, document: Json | None) -> list[Json] | None:
@@ -137,12 +135,12 @@ def _error_infos(run: Run, at: int, now: int) -> list[Json]:
         return []
     return [
         complete("ErrorInfoJson", {"lastErrorTimestamp": at, "globalErrorCount": 1, "sdcId": engine_id})
-        for engine_id in run.engine_ids
+        for engine_id in run.engine_ids_at(at)
     ]
 
 
-def _warnings(run: Run) -> list[str]:
-    urls = ", ".join(run.engine_urls)
+def _warnings(run: Run, now: int) -> list[str]:
+    urls = ", ".join(run.engine_urls_at(now))
     return [
         f"JOBRUNNER_62 - Not responding Data Collectors execution engines '[{urls}]'",
         f"JOBRUNNER_24 - Cannot failover Data Collectors '[{urls}]' as no instances available for failover",
@@ -163,5 +161,5 @@ def _ack_trackers(world: World, run: Run, now: int) -> list[Json]:
         )
         for command in world.lifecycle(run).commands
         if command.at <= now
-        for engine_id in run.engine_ids
+        for engine_id in run.engine_ids_at(command.at)
     ]

@@ -36,6 +36,8 @@ def run_of(behaviour: Behaviour, **changes: object) -> Run:
         user="me",
         started=T0,
         version="1",
+        commit_id="commit",
+        offset_text="{position}",
         engine_ids=("sdc",),
         engine_urls=("http://sdc",),
         behaviour=behaviour,

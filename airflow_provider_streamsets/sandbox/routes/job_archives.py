@@ -1,0 +1,88 @@
+"""Job Runner: exporting jobs to archives, and importing them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response, StreamingResponse
+
+from airflow_provider_streamsets.sandbox import archives
+from airflow_provider_streamsets.sandbox.http import Query, answer, read_ids, read_json, world_of
+from airflow_provider_streamsets.sandbox.importing import Overwrite, import_jobs
+from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
+from airflow_provider_streamsets.sandbox.wire.archive_entries import archive_entry_body
+from airflow_provider_streamsets.sandbox.world import Job, World
+
+router = APIRouter(prefix="/jobrunner/rest")
+
+
+@router.post("/v1/jobs/exportJobs")
+async def export_jobs(request: Request) -> Response:
+    """Return an archive of some jobs and job templates."""
+    world = world_of(request)
+    jobs = [world.job(job_id) for job_id in dict.fromkeys(await read_ids(request))]
+    for job in jobs:
+        if job.seed.template_id is not None:
+            raise ProblemError(
+                400, "JOBRUNNER_38", f"Job '{job.seed.name}' cannot be exported: it is attached to a job template"
+            )
+    return _archive(world, jobs)
+
+
+@router.post("/v1/jobs/exportAllJobs")
+async def export_all_jobs(request: Request) -> Response:
+    """Return an archive of all jobs and job templates that can be exported."""
+    world = world_of(request)
+    return _archive(world, [job for job in world.jobs.values() if job.seed.template_id is None])
+
+
+@router.post("/v1/jobs/importJobs")
+async def import_archive(request: Request) -> Response:
+    """Create or update the jobs of an archive."""
+    form = await request.form()
+    part = form.get("file")
+    if part is None or isinstance(part, str):
+        raise bad_request("the part 'file', a ZIP archive, is missing")
+    return _imported(request, await run_in_threadpool(archives.read, part.file))
+
+
+@router.post("/v1/jobs/importJobsFromJson")
+async def import_json(request: Request) -> Response:
+    """Create or update the jobs that a JSON body holds."""
+    entries = await read_json(request)
+    if not isinstance(entries, list):
+        raise bad_request("the body must be a JSON array of jobs with their pipelines")
+    return _imported(request, entries)
+
+
+def _archive(world: World, jobs: list[Job]) -> Response:
+    now = world.clock.now()
+
+    async def stream() -> AsyncIterator[bytes]:
+        for piece in archives.written(archive_entry_body(world, job, now) for job in jobs):
+            yield piece
+
+    headers = {"Content-Disposition": 'attachment; filename="jobs.zip"'}
+    return StreamingResponse(stream(), media_type="application/octet-stream", headers=headers)
+
+
+def _imported(request: Request, entries: list[object]) -> Response:
+    world, query = world_of(request), Query(request)
+    default = Overwrite()
+
+    def chosen(name: str, otherwise: bool) -> bool:
+        value = query.flag(name)
+        return otherwise if value is None else value
+
+    overwrite = Overwrite(
+        pipeline=chosen("updatePipelineRefs", default.pipeline),
+        instances=chosen("updateNumInstances", default.instances),
+        parameters=chosen("updateRuntimeParameters", default.parameters),
+        labels=chosen("updateLabels", default.labels),
+        failover=chosen("updateMigrateOffsets", default.failover),
+    )
+    jobs = import_jobs(world, entries, overwrite)
+    now = world.clock.now()
+    return answer([archive_entry_body(world, job, now) for job in jobs])

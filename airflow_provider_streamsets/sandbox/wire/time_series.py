@@ -1,0 +1,89 @@
+"""Time series of what the runs of a job counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_streamsets.sandbox.measures import MINUTE, Measure
+from airflow_provider_streamsets.sandbox.runs import Counts
+from airflow_provider_streamsets.sandbox.schemas import Json
+from airflow_provider_streamsets.sandbox.time_windows import Window
+from airflow_provider_streamsets.sandbox.world import Job, World
+
+BATCH_SECONDS = 0.05
+
+Count = Callable[[Counts], int]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Something that is counted, and the name that its series has."""
+
+    series: str
+    count: Count
+
+
+MEASUREMENTS = {
+    "PIPELINE_BATCH_COUNT_METER": Measurement("pipeline_batchCount_meter", lambda counts: counts.batches),
+    "PIPELINE_BATCH_INPUT_RECORDS_METER": Measurement("pipeline_batchInputRecords_meter", lambda counts: counts.input),
+    "PIPELINE_BATCH_OUTPUT_RECORDS_METER": Measurement(
+        "pipeline_batchOutputRecords_meter", lambda counts: counts.output
+    ),
+    "PIPELINE_BATCH_ERROR_RECORDS_METER": Measurement("pipeline_batchErrorRecords_meter", lambda counts: counts.error),
+    "STAGE_BATCH_PROCESSING_TIMER": Measurement("stage_batchProcessing_timer", lambda counts: counts.batches),
+}
+RECORDS = (
+    "PIPELINE_BATCH_INPUT_RECORDS_METER",
+    "PIPELINE_BATCH_OUTPUT_RECORDS_METER",
+    "PIPELINE_BATCH_ERROR_RECORDS_METER",
+)
+COLUMNS: dict[str, Callable[[Measure, Count], float]] = {
+    "count": lambda measure, count: count(measure.counts),
+    "m1_rate": lambda measure, count: measure.rate(count, MINUTE),
+    "mean": lambda measure, count: BATCH_SECONDS,
+}
+
+
+def series_body(
+    world: World,
+    job: Job,
+    measurement: Measurement,
+    columns: Sequence[str],
+    window: Window,
+    engine_id: str | None = None,
+    version: str | None = None,
+) -> Json:
+    """
+    Return the answer to one query: one series, or none if nothing was saved.
+
+    :param world: the world.
+    :param job: the job; it has time series only if it says so.
+    :param measurement: what to count.
+    :param columns: names of :data:`COLUMNS`.
+    :param window: when.
+    :param engine_id: only from this engine.
+    :param version: only of this pipeline version.
+    """
+    values: list[list[Any]] = []
+    if job.seed.time_series:
+        measures = list(_measures(world, job, window, engine_id, version))[-window.most :]
+        values = [
+            [measure.at, *(COLUMNS[column](measure, measurement.count) for column in columns)] for measure in measures
+        ]
+    series = [{"name": measurement.series, "columns": ["time", *columns], "values": values, "tags": None}]
+    return {"series": series if values else [], "error": None}
+
+
+def _measures(world: World, job: Job, window: Window, engine_id: str | None, version: str | None) -> Iterator[Measure]:
+    for run in job.runs:
+        if version and version != run.version:
+            continue
+        life = world.lifecycle(run)
+        for at in life.saves(window.begin, min(window.end, world.clock.now()), window.most):
+            engine_ids = run.engine_ids_at(at)
+            if not engine_id:
+                yield Measure(life, at)
+            elif engine_id in engine_ids:
+                yield Measure(life, at, engine_ids.index(engine_id))

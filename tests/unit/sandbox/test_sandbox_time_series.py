@@ -1,0 +1,154 @@
+"""What a job's runs counted, point by point."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.sandbox_hub import SEED, T0, Hub
+
+METRICS = "/timeseries/rest/v1/metrics"
+LOGS = "Web logs to lake"
+INPUT, OUTPUT, ERRORS = (f"PIPELINE_BATCH_{what}_RECORDS_METER" for what in ("INPUT", "OUTPUT", "ERROR"))
+DAY = 86_400_000
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub()
+
+
+def everywhere() -> Hub:
+    """A hub whose jobs all have time series."""
+    return Hub(replace(SEED, jobs=tuple(replace(job, time_series=True) for job in SEED.jobs)))
+
+
+def query(hub: Hub, name: str, measurement: str = INPUT, column: str = "count", **others: Any) -> Any:
+    return {
+        "columns": [column],
+        "jobId": hub.id(name),
+        "measurement": measurement,
+        "pipelineVersion": None,
+        "sdcId": None,
+        **others,
+    }
+
+
+def asked(hub: Hub, *queries: Any, **parameters: Any) -> Any:
+    response = hub.http.post(f"{METRICS}/query", json=queries, params=parameters)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def points(hub: Hub, name: str, measurement: str = INPUT, column: str = "count", **parameters: Any) -> list[list[Any]]:
+    (found,) = asked(hub, query(hub, name, measurement, column), **parameters)
+    assert found["error"] is None
+    return found["series"][0]["values"] if found["series"] else []
+
+
+def test_a_series_has_a_point_per_save_of_the_last_minutes(hub):
+    (found,) = asked(hub, query(hub, LOGS))
+    (series,) = found["series"]
+    assert (series["name"], series["columns"]) == ("pipeline_batchInputRecords_meter", ["time", "count"])
+    times = [time for time, _ in series["values"]]
+    assert len(times) == 60
+    assert {later - earlier for earlier, later in itertools.pairwise(times)} == {5000}
+    assert T0 - 300_000 <= times[0] < times[-1] <= T0
+    assert all(count == 220 * (time - (T0 - 7_199_000)) // 1000 for time, count in series["values"])
+
+
+def test_a_series_agrees_with_the_record_counts(hub):
+    entry = hub.counts(LOGS)["0"]
+    assert points(hub, LOGS)[-1] == [entry["lastUpdatedOn"], entry["inputCount"]]
+    assert points(hub, LOGS, OUTPUT)[-1] == [entry["lastUpdatedOn"], entry["outputCount"]]
+    assert points(hub, LOGS, INPUT, "m1_rate")[-1] == [entry["lastUpdatedOn"], pytest.approx(220)]
+
+
+def test_a_job_without_time_series_has_none(hub):
+    assert asked(hub, query(hub, "Truck positions north")) == [{"series": [], "error": None}]
+    assert asked(hub) == []
+
+
+def test_a_finished_run_ends_with_its_final_counts():
+    hub = everywhere()
+    assert points(hub, "Quick check") == []
+    hub.do("Quick check", "start")
+    hub.clock.advance(10)
+    entry = hub.counts("Quick check")["0"]
+    assert points(hub, "Quick check") == [[entry["lastUpdatedOn"], 100]]
+    hub.clock.advance(600)
+    assert points(hub, "Quick check") == []
+    assert points(hub, "Quick check", timeFilterCondition="LAST_1H") == [[entry["lastUpdatedOn"], 100]]
+
+
+def test_a_series_goes_over_all_runs_of_a_version(hub):
+    assert {count for _, count in points(hub, LOGS, timeFilterCondition="LAST_6D")}
+    for version, some in (("1", False), ("2", True), ("9", False)):
+        (found,) = asked(hub, query(hub, LOGS, pipelineVersion=version), timeFilterCondition="LAST_6H")
+        assert bool(found["series"]) is some
+
+
+def test_no_more_points_come_than_asked_for_but_of_the_whole_time(hub):
+    for limit in (1, 7, 1000):
+        times = [time for time, _ in points(hub, LOGS, timeFilterCondition="LAST_1H", limit=limit)]
+        assert 0 < len(times) <= limit
+        assert times[-1] == hub.counts(LOGS)["0"]["lastUpdatedOn"]
+    times = [time for time, _ in points(hub, LOGS, timeFilterCondition="LAST_1H", limit=7)]
+    assert times[-1] - times[0] > 2_500_000
+    assert len(points(hub, LOGS, timeFilterCondition="LAST_60D")) <= 1000
+
+
+def test_nothing_is_saved_while_the_engine_is_lost():
+    hub = everywhere()
+    hub.do("Sensors archive", "start")
+    hub.clock.advance(120)
+    run = hub.world.job(hub.id("Sensors archive")).latest
+    lost = range(T0 + 4001, T0 + 9000)
+    times = [time for time, _ in points(hub, "Sensors archive")]
+    assert run is not None
+    assert times
+    assert not set(times) & set(lost)
+
+
+def test_instances_have_their_own_series():
+    jobs = tuple(replace(job, time_series=True, instances=-1, failover=True) for job in SEED.jobs)
+    hub = Hub(replace(SEED, jobs=jobs))
+    whole = points(hub, "Truck positions north")[-1][1]
+    engines = hub.status("Truck positions north")["sdcIds"]
+    found = asked(hub, *(query(hub, "Truck positions north", sdcId=engine) for engine in engines))
+    assert sum(entry["series"][0]["values"][-1][1] for entry in found) == whole
+    assert asked(hub, query(hub, "Truck positions north", sdcId="none"))[0]["series"] == []
+
+
+def test_record_counts_and_throughput_come_as_three_series(hub):
+    for path, column in (("recordCount", "count"), ("recordThroughput", "m1_rate")):
+        found = hub.get(f"{METRICS}/job/{hub.id(LOGS)}/{path}")
+        assert [entry["series"][0]["values"] for entry in found] == [
+            points(hub, LOGS, measurement, column) for measurement in (INPUT, OUTPUT, ERRORS)
+        ]
+
+
+def test_a_range_of_ones_own_is_taken(hub):
+    path = f"{METRICS}/job/{hub.id(LOGS)}/recordCount"
+    found = hub.get(path, startTime=T0 - 3_600_000, endTime=T0 - 3_500_000, limit="")
+    times = [time for time, _ in found[0]["series"][0]["values"]]
+    assert T0 - 3_600_000 <= times[0] < times[-1] <= T0 - 3_500_000
+    assert hub.get(path, startTime=T0 + DAY)[0]["series"] == []
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"timeFilterCondition": "SOMETIMES"}, {"limit": "0"}, {"limit": "x"}, {"startTime": "x"}]
+)
+def test_a_window_that_makes_no_sense_is_refused(hub, parameters):
+    assert hub.http.post(f"{METRICS}/query", json=[], params=parameters).status_code == 400
+    assert hub.http.get(f"{METRICS}/job/{hub.id(LOGS)}/recordCount", params=parameters).status_code == 400
+
+
+@pytest.mark.parametrize("wrong", [{"columns": []}, {"columns": ["size"]}, {"columns": [[]]}, {"measurement": "X"}])
+def test_a_query_that_makes_no_sense_is_refused(hub, wrong):
+    assert hub.http.post(f"{METRICS}/query", json=[{**query(hub, LOGS), **wrong}]).status_code == 400
+    assert hub.http.post(f"{METRICS}/query", json={"a": 1}).status_code == 400
+    assert hub.http.post(f"{METRICS}/query", json=[query(hub, LOGS, jobId="no:no")]).status_code == 404
