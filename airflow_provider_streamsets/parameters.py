@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
+
+import pendulum
+
+_COMPARISONS = (">", "<", "==", "!=")
 
 
 def _is_known_later(value: object, rendered: bool) -> bool:
@@ -37,6 +42,33 @@ def exactly_one(**references: object) -> None:
         raise ValueError(f"'{given[0]}' is empty.")
 
 
+def at_most_one(**values: object) -> None:
+    """
+    Check that of several parameters that exclude each other only one is given.
+
+    :param values: the parameters
+    :raises ValueError: if several are given
+    """
+    given = [name for name, value in values.items() if value is not None]
+    if len(given) > 1:
+        names = ", ".join(f"'{name}'" for name in values)
+        raise ValueError(f"Give at most one of {names}; given are {' and '.join(given)}.")
+
+
+def text(value: Any, name: str, *, rendered: bool = False, empty: bool = False) -> Any:
+    """
+    Return a text.
+
+    :param empty: whether it can be empty
+    :raises ValueError: if it is none
+    """
+    if value is None or _is_known_later(value, rendered):
+        return value
+    if not isinstance(value, str) or not (empty or value.strip()):
+        raise ValueError(f"'{name}' must be a text{'' if empty else ' that is not empty'}, but is {value!r}.")
+    return value
+
+
 def seconds(value: Any, name: str, *, rendered: bool = False, zero: bool = False) -> Any:
     """
     Return a duration in seconds from a number, a `timedelta` or, rendered, a text holding a number.
@@ -61,22 +93,59 @@ def seconds(value: Any, name: str, *, rendered: bool = False, zero: bool = False
     return number
 
 
-def whole_number(value: Any, name: str, *, rendered: bool = False, least: int = 1) -> Any:
+def whole_number(value: Any, name: str, *, rendered: bool = False, least: int = 1, special: int | None = None) -> Any:
     """
     Return a number such as a run count; rendered, from a text too.
 
     :param least: the smallest that it can be
+    :param special: one below that which it can be all the same, such as -1 for "endless"
     :raises ValueError: if it is not such a whole number
     """
     if value is None or _is_known_later(value, rendered):
         return value
     try:
-        number = least - 1 if isinstance(value, (bool, float)) else int(value)
+        number = None if isinstance(value, (bool, float)) else int(value)
     except (TypeError, ValueError):
-        number = least - 1
-    if number < least:
-        raise ValueError(f"'{name}' must be a whole number from {least}, but is {value!r}.")
+        number = None
+    if number is None or (number < least and number != special):
+        numbers = f"a whole number from {least}" + (f", or {special}" if special is not None else "")
+        raise ValueError(f"'{name}' must be {numbers}, but is {value!r}.")
     return number
+
+
+def version(value: Any, name: str, *, rendered: bool = False, latest: bool = False) -> Any:
+    """
+    Return the number of a pipeline's version as text, from a text such as ``3`` or ``v3`` or from a number.
+
+    :param latest: whether it can be the word ``latest``
+    :raises ValueError: if it is none
+    """
+    if value is None or _is_known_later(value, rendered):
+        return value
+    number = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if not (re.fullmatch(r"v?\d+(\.\d+)*", number) or (latest and number == "latest")):
+        choices = "a version number such as '3'" + (" or 'latest'" if latest else "")
+        raise ValueError(f"'{name}' must be {choices}, but is {value!r}.")
+    return number.removeprefix("v")
+
+
+def moment(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return a point in time from a datetime or a text in ISO 8601; without a time zone, it is one of UTC.
+
+    :raises ValueError: if it is neither
+    """
+    if value is None or (not isinstance(value, datetime) and _is_known_later(value, rendered)):
+        return value
+    try:
+        parsed = pendulum.parse(value.strip(), exact=True) if isinstance(value, str) else value
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, date) and not isinstance(parsed, datetime):
+        parsed = pendulum.datetime(parsed.year, parsed.month, parsed.day)
+    if not isinstance(parsed, datetime):
+        raise ValueError(f"'{name}' must be a datetime or a text such as '2026-01-31T06:30:00Z', but is {value!r}.")
+    return pendulum.instance(parsed, tz="UTC")
 
 
 def choice(value: Any, name: str, choices: Sequence[str], *, rendered: bool = False) -> Any:
@@ -122,6 +191,35 @@ def texts(value: Any, name: str, *, rendered: bool = False) -> Any:
     return entries
 
 
+def conditions(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return a list of conditions on metrics; from a single one, and rendered, from a text holding a list too.
+
+    What each of them says is checked when the task runs, by :func:`control_hub.conditions.conditions_of`; here only
+    their form is.
+
+    :raises ValueError: if it is something else
+    """
+    if value is None or _is_known_later(value, rendered):
+        return value
+    if rendered and isinstance(value, str) and value.strip().startswith(("[", "{", "(")):
+        value = _read(value, name, "a list of conditions")
+    entries = [value] if isinstance(value, (str, Mapping)) else value
+    if not isinstance(entries, (list, tuple)) or not entries:
+        raise ValueError(f"'{name}' must be a list of conditions such as 'output_count >= 1000', but is {value!r}.")
+    for entry in entries:
+        if _is_known_later(entry, rendered):
+            continue
+        is_text = isinstance(entry, str) and any(sign in entry for sign in _COMPARISONS)
+        is_object = isinstance(entry, Mapping) and set(entry) == {"metric", "comparison", "threshold"}
+        if not is_text and not is_object:
+            raise ValueError(
+                f"'{name}' must hold conditions such as 'output_count >= 1000', or objects of metric, comparison and "
+                f"threshold, but holds {entry!r}."
+            )
+    return list(entries)
+
+
 def json_object(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
     Return a dict that can be sent as a JSON object; from a text holding one too. None counts as an empty one.
@@ -143,6 +241,22 @@ def json_object(value: Any, name: str, *, rendered: bool = False) -> Any:
         except (TypeError, ValueError) as error:
             raise ValueError(f"'{name}' must hold JSON values only: {error}.") from None
     return dict(value)
+
+
+def json_objects(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return a list of dicts that can be sent as JSON objects; rendered, from a text holding one too.
+
+    :raises ValueError: if it is something else, or empty
+    """
+    if value is None or _is_known_later(value, rendered):
+        return value
+    entries = _read(value, name, "a list of JSON objects") if isinstance(value, str) else value
+    if rendered and not isinstance(entries, (list, tuple, str, Mapping)) and isinstance(entries, Iterable):
+        entries = list(entries)
+    if not isinstance(entries, (list, tuple)) or not entries:
+        raise ValueError(f"'{name}' must be a list of JSON objects that is not empty, but is {value!r}.")
+    return [json_object(entry, f"{name}[{index}]", rendered=rendered) for index, entry in enumerate(entries)]
 
 
 def _read(text: str, name: str, expected: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,12 @@ class UsesControlHub:
         from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 
         return ControlHubHook(self.control_hub_conn_id).get_conn()
+
+    def push_jobs(self, context: Context, job_ids: Sequence[str]) -> None:
+        """Push the ids of jobs, and the link to the first of them, to XCom."""
+        context["ti"].xcom_push(key="job_ids", value=list(job_ids))
+        if job_ids:
+            ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
 
 
 class ChoosesOneJob(UsesControlHub):
@@ -82,27 +89,27 @@ class ChoosesManyJobs(UsesControlHub):
         parameters.texts(self.job_ids, "job_ids", rendered=rendered)
         parameters.texts(self.job_names, "job_names", rendered=rendered)
 
-    def find_jobs(self, context: Context) -> list[Job]:
+    def find_jobs(self, context: Context, *, missing_ok: bool = False) -> list[Job]:
         """
         Return the chosen jobs, and push their ids, and the link to the first of them, to XCom.
 
         A tag or a search can match no job: that is an empty list, and no error. Job templates are found by id only.
 
+        :param missing_ok: leave out jobs named by id that do not exist
         :raises ValueError: if rendering has left none or several of the parameters
         :raises ControlHubNotFoundError: if a job named by id or name does not exist
         :raises ControlHubAmbiguousNameError: if several jobs have one of the names
         """
-        jobs = self._resolve_jobs()
-        context["ti"].xcom_push(key="job_ids", value=[job.job_id for job in jobs])
-        if jobs:
-            ControlHubJobLink.persist(context, self.client.job_url(jobs[0].job_id))
+        jobs = self._resolve_jobs(missing_ok)
+        self.push_jobs(context, [job.job_id for job in jobs])
         return jobs
 
-    def _resolve_jobs(self) -> list[Job]:
+    def _resolve_jobs(self, missing_ok: bool) -> list[Job]:
         self.check_selection(rendered=True)
         if self.job_ids is not None:
             job_ids = parameters.texts(self.job_ids, "job_ids", rendered=True)
-            return list(self.client.jobs.get_all(job_id.strip() for job_id in job_ids).values())
+            read = self.client.jobs.get_many if missing_ok else self.client.jobs.get_all
+            return list(read(job_id.strip() for job_id in job_ids).values())
         if self.job_names is not None:
             return self.client.jobs.find_by_names(parameters.texts(self.job_names, "job_names", rendered=True))
         if self.job_tag is not None:

@@ -7,8 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError, ControlHubUnexpectedAnswerError
-from airflow_provider_streamsets.control_hub.models import Model
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubConfigurationError,
+    ControlHubJobStateError,
+    ControlHubUnexpectedAnswerError,
+)
+from airflow_provider_streamsets.control_hub.models import Job, Model
 from airflow_provider_streamsets.control_hub.services import Service
 from airflow_provider_streamsets.control_hub.transport import Repeat
 from airflow_provider_streamsets.control_hub.wire import Reader, as_list
@@ -134,3 +138,18 @@ class Archives:
                 ImportedJob(job.required_text("id"), job.text("name"), label.removeprefix("v") if label else None)
             )
         return jobs
+
+
+def check_exportable(jobs: Iterable[Job]) -> None:
+    """
+    Check that jobs can be exported (contract, section 7).
+
+    :raises ControlHubJobStateError: if not; the message names all that cannot
+    """
+    attached = [job.label for job in jobs if job.template_id is not None]
+    if attached:
+        more = f", and {len(attached) - 10} more" if len(attached) > 10 else ""
+        raise ControlHubJobStateError(
+            f"Cannot export jobs that are attached to a job template: {', '.join(attached[:10])}{more}. Export the "
+            "template instead. Nothing was sent."
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
+from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError, ControlHubExpectationError
 from airflow_provider_streamsets.control_hub.models import JobRun, MetricRegistry, Model, RunMetrics
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class MetricCondition(Model):
     threshold: float
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.comparison} {self.threshold:g}"
+        return f"{self.metric} {self.comparison} {_shown(self.threshold)}"
 
     @classmethod
     def of(cls, value: object) -> MetricCondition:
@@ -95,7 +96,9 @@ class MetricCondition(Model):
             number = float("nan") if isinstance(threshold, bool) else float(threshold)
         except (TypeError, ValueError):
             number = float("nan")
-        if comparison not in _COMPARISONS or number != number or not isinstance(metric, str) or not metric.strip():
+        if comparison not in _COMPARISONS or not math.isfinite(number):
+            raise _wrong(value)
+        if not isinstance(metric, str) or not metric.strip():
             raise _wrong(value)
         metric = metric.strip()
         # A short name that is none of ours is a mistake; those of the registry have dots.
@@ -119,6 +122,11 @@ class MetricCondition(Model):
     def is_upper_bound(self) -> bool:
         """Whether the condition can be broken by a metric that grows."""
         return self.comparison in {"<=", "<"}
+
+    @property
+    def is_told_by_status(self) -> bool:
+        """Whether the status of a job that is running is enough to judge it."""
+        return self.metric in _OF_STATUS
 
     @property
     def _is_count(self) -> bool:
@@ -261,5 +269,42 @@ def broken_bounds(conditions: Iterable[MetricCondition], values: MetricValues) -
     return Judgement(False, found, ", ".join(f"{c} is broken: {_shown(found[c.metric])}" for c in broken))
 
 
+class BoundsCheck:
+    """
+    Looks at upper bounds each time that a run is seen to go on.
+
+    :param client: asked for metrics that a status does not tell
+    :param job_id: id of the job
+    :param run_count: number of the run
+    :param bounds: the conditions
+    """
+
+    def __init__(
+        self, client: ControlHubClient, job_id: str, run_count: int, bounds: Iterable[MetricCondition]
+    ) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._run_count = run_count
+        self._bounds = tuple(bounds)
+
+    def __call__(self, status: JobRun) -> None:
+        """
+        Compare the metrics that there are with the bounds.
+
+        :param status: the run as just seen
+        :raises ControlHubExpectationError: if a bound is broken
+        :raises ControlHubError: if the metrics cannot be read
+        """
+        values = MetricValues(self._client, self._job_id, self._run_count, status=status)
+        broken = broken_bounds(self._bounds, values)
+        if broken is not None:
+            raise ControlHubExpectationError(
+                f"Run {self._run_count} of job {self._job_id} goes on, but its metrics are not as expected: "
+                f"{broken.text}."
+            )
+
+
 def _shown(value: float | None) -> str:
-    return "no value" if value is None else f"{value:g}" if value != int(value) else str(int(value))
+    if value is None:
+        return "no value"
+    return str(int(value)) if float(value).is_integer() else str(value)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError
 from airflow_provider_streamsets.control_hub.models import Engine
-from airflow_provider_streamsets.control_hub.paging import pages
+from airflow_provider_streamsets.control_hub.paging import batches, named, pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
+from airflow_provider_streamsets.control_hub.wire import as_object
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -35,6 +36,29 @@ class Engines:
         if not answer:
             raise ControlHubNotFoundError(f"Cannot read engine {engine_id}: Control Hub knows no such engine.")
         return Engine.from_wire(answer)
+
+    def get_all(self, engine_ids: Iterable[str]) -> dict[str, Engine]:
+        """
+        Return several engines by id, in one request for each :attr:`ControlHubClient.bulk_size` ids.
+
+        :param engine_ids: ids of engines
+        :raises ControlHubNotFoundError: if one does not exist; the message names all that are missing
+        """
+        wanted = list(dict.fromkeys(engine_ids))
+        found: dict[str, Engine] = {}
+        for batch in batches(wanted, self._client.bulk_size):
+            answer = self._client.call(
+                "POST", Service.JOBRUNNER, "/v1/sdcs", what=f"read {named(batch, 'engine')}", body=batch
+            )
+            engines = as_object(answer, "the engines asked for") if answer is not None else {}
+            found.update(
+                {engine_id: Engine.from_wire(engines[engine_id]) for engine_id in batch if engines.get(engine_id)}
+            )
+        missing = [engine_id for engine_id in wanted if engine_id not in found]
+        if missing:
+            shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+            raise ControlHubNotFoundError(f"Control Hub knows no engine of these ids: {shown}.")
+        return found
 
     def list(self, *, label: str | None = None, executor_type: str = "COLLECTOR") -> Iterator[Engine]:
         """
@@ -81,7 +105,7 @@ class Engines:
                 "POST",
                 Service.JOBRUNNER,
                 "/v1/jobs/balanceSDCs",
-                what=f"balance {len(wanted)} engines" if len(wanted) > 1 else f"balance engine {wanted[0]}",
+                what=f"balance {named(wanted, 'engine')}",
                 body=wanted,
                 repeat=Repeat.NEVER,
             )

@@ -80,7 +80,12 @@ class JobCopies:
         self, job: Job, prefix: str, names: list[str], since: pendulum.DateTime | None
     ) -> dict[int, dict[str, Any]]:
         common = min(names, key=len).rstrip("0123456789") if len(names) > 1 else names[0]
-        jobs = self._named(job, common)
+        # The job itself may have the name, and be as new; a job of another pipeline is somebody else's.
+        jobs = [
+            raw
+            for raw in self._named(job, common)
+            if raw["id"] != job.job_id and raw.get("pipelineId") == job.pipeline_id
+        ]
         found = _numbered(jobs, prefix)
         for raw in jobs:
             created = Reader(raw, "job").time("createTime")

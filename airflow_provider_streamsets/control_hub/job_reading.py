@@ -76,7 +76,8 @@ class JobReading:
             answer = self._client.call("POST", Service.JOBRUNNER, "/v1/jobs", what=f"read {named(batch)}", body=batch)
             for entry in as_list(answer, "the jobs asked for"):
                 if entry is not None:
-                    found[Reader(entry, "job").required_text("id")] = dict(entry)
+                    raw = dict(as_object(entry, "job"))
+                    found[Reader(raw, "job").required_text("id")] = raw
         return {job_id: found[job_id] for job_id in wanted if job_id in found}
 
     def find_by_name(self, name: str, *, templates: bool = False) -> Job:

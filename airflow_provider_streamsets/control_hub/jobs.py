@@ -27,6 +27,7 @@ from airflow_provider_streamsets.control_hub.models import Job, JobSettings, Job
 from airflow_provider_streamsets.control_hub.paging import batches, named
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
+from airflow_provider_streamsets.control_hub.wire import as_object
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,9 @@ class Jobs(JobReading):
                 f"Cannot tell which job '{settings.name}' is meant: {len(existing)} have that name ({ids})."
             )
         if if_exists == "skip":
+            log.info("Job %s exists; taking it as it is.", existing[0].label)
             return existing[0]
+        log.info("Job %s exists; changing it to what is asked for.", existing[0].label)
         return self.update(existing[0].job_id, settings, pipeline=pipeline)
 
     def _create(self, name: str, body: dict[str, Any], template: bool) -> Job:
@@ -188,7 +191,13 @@ class Jobs(JobReading):
             what=f"update job {before.label}",
             body={**raw, **changes},
         )
-        return Job.from_wire(answer) if answer else self.get(job_id)
+        after = as_object(answer, "job") if answer else self._read(job_id)
+        ignored = [
+            name for name, value in changes.items() if name != "jobTags" and not _same(name, after.get(name), value)
+        ]
+        if ignored:
+            log.warning("Control Hub has answered the update of job %s with other values of %s.", before.label, ignored)
+        return Job.from_wire(after)
 
     def upgrade(self, job_ids: Iterable[str]) -> list[JobUpgrade]:
         """

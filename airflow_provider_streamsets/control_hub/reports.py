@@ -47,6 +47,10 @@ def _cut(text: str | None, length: int) -> str | None:
     return text if text is None or len(text) <= length else text[: length - 3] + "..."
 
 
+def _last(events: tuple[RunEvent, ...]) -> tuple[RunEvent, ...]:
+    return tuple(replace(event, message=_cut(event.message, _LONGEST_TEXT) or "") for event in events[-_MOST_EVENTS:])
+
+
 @dataclass(frozen=True)
 class RunReport:
     """
@@ -97,9 +101,7 @@ class RunReport:
             job_name=job_name,
             run=small,
             outcome=outcome_of(run, events),
-            events=tuple(
-                replace(event, message=_cut(event.message, _LONGEST_TEXT) or "") for event in events[-_MOST_EVENTS:]
-            ),
+            events=_last(events),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -246,6 +248,34 @@ def run_summary(job_id: str, job_name: str, run: JobRun | None) -> dict[str, Any
         "finish_time": run.finish_time.to_iso8601_string() if run and run.finish_time else None,
         "duration": run.duration if run else None,
     }
+
+
+def run_record(job_name: str, run: JobRun, events: Iterable[RunEvent] | None = None) -> dict[str, Any]:
+    """
+    Return what is told of a run in a list of runs.
+
+    ``outcome`` is None for a run that has not ended, and without events for one that has ended well, as only they
+    tell whether a person stopped it.
+
+    :param job_name: name of the job
+    :param run: the run
+    :param events: its events, oldest first; None if nobody asked
+    """
+    events = None if events is None else tuple(events)
+    outcome = outcome_of(run, events or ()) if run.has_ended else None
+    has_counts = run.metrics_saved is not None
+    record = {
+        **run_summary(run.job_id, job_name, run),
+        "outcome": None if outcome is None or (events is None and outcome is not Outcome.FAILED) else outcome.value,
+        "error_message": _cut(run.error_message, _LONGEST_TEXT),
+        "user": run.user,
+        "pipeline_version": run.pipeline_version,
+        "engine_ids": list(run.engine_ids),
+        "input_count": run.input_record_count if has_counts else None,
+        "output_count": run.output_record_count if has_counts else None,
+        "error_count": run.error_record_count if has_counts else None,
+    }
+    return record if events is None else {**record, "events": [event.to_dict() for event in _last(events)]}
 
 
 def _clock(time: pendulum.DateTime | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pendulum
@@ -230,22 +229,42 @@ class Runs:
                 break
         return started
 
-    def stop_many(self, runs: Mapping[str, int], *, force: bool = False) -> list[str]:
+    def stop_many(self, runs: Mapping[str, int], *, patience: float = 0.0, force: bool = False) -> list[str]:
         """
         Stop runs and no others, in two requests for many.
 
         :param runs: run count by job id
+        :param patience: seconds to try again while Control Hub refuses, as it does for jobs that are ``ACTIVATING``
         :param force: force the stop
         :returns: ids of the jobs whose runs were still going on and have been asked to stop
+        :raises ControlHubRejectedError: if Control Hub refuses for longer than that
         """
-        statuses = self.statuses(runs)
-        going_on = [
-            job_id
-            for job_id, run_count in runs.items()
-            if (run := statuses[job_id]) is not None and run.run_count == run_count and not run.has_ended
-        ]
-        self._act_on_many(going_on, "forceStopJobs" if force else "stopJobs", "force-stop" if force else "stop")
-        return going_on
+        asked: dict[str, None] = {}
+        left = patience
+        while True:
+            statuses = self.statuses(runs)
+            going_on = [
+                job_id
+                for job_id, run_count in runs.items()
+                if (run := statuses[job_id]) is not None and run.run_count == run_count and not run.has_ended
+            ]
+            # What is refused for one may be refused for all (contract, 18.3), so those that cannot be stopped yet wait.
+            ready = [job_id for job_id in going_on if (run := statuses[job_id]) and run.status != "ACTIVATING"]
+            try:
+                self._act_on_many(
+                    ready if left > 0 else going_on,
+                    "forceStopJobs" if force else "stopJobs",
+                    "force-stop" if force else "stop",
+                )
+                asked.update(dict.fromkeys(ready if left > 0 else going_on))
+                if left <= 0 or len(ready) == len(going_on):
+                    return list(asked)
+            except ControlHubRejectedError as error:
+                if left <= 0:
+                    raise
+                log.info("%s Trying again in %.0f s.", error, _PAUSE_AFTER_REFUSED_STOP)
+            self._client.sleep(_PAUSE_AFTER_REFUSED_STOP)
+            left -= _PAUSE_AFTER_REFUSED_STOP
 
     def acknowledge(self, job_ids: Iterable[str]) -> list[JobRun]:
         """
@@ -329,16 +348,32 @@ class Runs:
             found.update({job_id: run_or_none(statuses.get(job_id)) for job_id in batch})
         return found
 
-    def history(self, job_id: str, limit: int | None = None) -> list[JobRun]:
+    def history(
+        self,
+        job_id: str,
+        limit: int | None = None,
+        *,
+        since: pendulum.DateTime | None = None,
+        until: pendulum.DateTime | None = None,
+    ) -> list[JobRun]:
         """
         Return the runs of a job, newest first.
 
         :param job_id: id of the job
         :param limit: at most so many
+        :param since: only runs that were started at this time or later
+        :param until: only runs that were started before this time
         """
+
+        def is_wanted(run: JobRun) -> bool:
+            start = run.start_time
+            return (since is None or (start is not None and start >= since)) and (
+                until is None or (start is not None and start < until)
+            )
+
         # The direction of the list is not known (contract, 18.12), so all pages are read before it is cut.
-        runs = sorted(self._pages_of_history(job_id), key=lambda run: run.run_count, reverse=True)
-        return list(islice(runs, limit))
+        runs = filter(is_wanted, self._pages_of_history(job_id))
+        return sorted(runs, key=lambda run: run.run_count, reverse=True)[:limit]
 
     def get(self, job_id: str, run_count: int) -> JobRun | None:
         """
@@ -436,3 +471,17 @@ def check_all_startable(jobs: Iterable[Job]) -> None:
     if problems:
         more = f" And {len(problems) - 10} more." if len(problems) > 10 else ""
         raise ControlHubJobStateError(f"{' '.join(problems[:10])}{more} Nothing was started.")
+
+
+def obstacle_to_synchronizing(job: Job) -> str | None:
+    """Return why a job cannot be synchronized as it is now, as in "is INACTIVE"; None if it can."""
+    if job.is_template:
+        return "is a job template"
+    if job.current_run is None:
+        return "has never run"
+    return None if job.current_run.status == "ACTIVE" else f"is {job.current_run.status or 'in an unknown state'}"
+
+
+def obstacle_to_balancing(job: Job) -> str | None:
+    """Return why a job cannot be balanced as it is now, as in "has failover not enabled"; None if it can."""
+    return obstacle_to_synchronizing(job) or (None if job.failover else "has failover not enabled")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
     ControlHubError,
+    ControlHubExpectationError,
     ControlHubNotFoundError,
     ControlHubPermissionError,
     ControlHubRejectedError,
@@ -60,6 +61,7 @@ def ends_wait(error: ControlHubError) -> bool:
         (
             ControlHubAuthenticationError,
             ControlHubConfigurationError,
+            ControlHubExpectationError,
             ControlHubPermissionError,
             ControlHubRunLostError,
         ),
@@ -79,6 +81,8 @@ class RunFollower:
     :param job_name: name of the job, for messages
     :param metrics_wait: how many seconds to wait for the final record counts of an ended run, at the most
     :param believe_after: how many looks in a row must say that the job or run is gone before it is believed
+    :param while_running: called by :meth:`conclude` with the run each time that it was seen to go on; may send
+        requests, and raise to end the wait
     :param now: clock in seconds
     :param log: where to tell what is seen
     """
@@ -92,6 +96,7 @@ class RunFollower:
         job_name: str = "",
         metrics_wait: float = DEFAULT_METRICS_WAIT,
         believe_after: int = 3,
+        while_running: Callable[[JobRun], None] | None = None,
         now: Callable[[], float] | None = None,
         log: Log | None = None,
     ) -> None:
@@ -101,6 +106,7 @@ class RunFollower:
         self._job_name = job_name
         self._metrics_wait = metrics_wait
         self._believe_after = believe_after
+        self._while_running = while_running
         self._now = now or time.monotonic
         self._log: Log = log or logging.getLogger(__name__)
         self._latest: JobRun | None = None
@@ -142,7 +148,7 @@ class RunFollower:
         if status.run_count == self._run_count:
             self._looks_without = 0
             self._remember(status)
-            return status.has_ended
+            return status.has_ended or self._while_running is not None
         return True
 
     def _remember(self, status: JobRun) -> None:
@@ -230,6 +236,7 @@ class RunFollower:
         if self._ended is None:
             self._ended = self._find_ended_run()
             if self._ended is None:
+                self._check_running()
                 return None
             self._ended_at = self._now()
         if self._events is None:
@@ -243,6 +250,11 @@ class RunFollower:
         if is_early and not report.metrics_final:
             return None
         return report
+
+    def _check_running(self) -> None:
+        run = self._latest
+        if self._while_running is not None and run is not None and run.run_count == self._run_count:
+            self._while_running(run)
 
     def _find_ended_run(self) -> JobRun | None:
         latest = self._latest
@@ -377,6 +389,44 @@ def look(client: ControlHubClient, job_id: str) -> JobRun | None:
         if is_fault(error):
             raise
         return None
+
+
+def stop_and_wait(
+    client: ControlHubClient,
+    runs: Mapping[str, int],
+    *,
+    timeout: float,
+    poll_interval: float,
+    force_after: float | None = None,
+    now: Callable[[], float] | None = None,
+) -> None:
+    """
+    Stop runs and no others, and wait until they have ended, however they do.
+
+    :param runs: run count by job id
+    :param timeout: seconds after which to give up
+    :param poll_interval: seconds between two looks
+    :param force_after: seconds after which the stops of runs that have not ended are forced
+    :raises ControlHubRunTimeoutError: if they have not ended in time
+    """
+    now = now or time.monotonic
+    began, forced = now(), False
+    left = client.runs.stop_many(runs, patience=timeout)
+    while left:
+        if now() - began >= timeout:
+            shown = ", ".join(left[:10]) + (", ..." if len(left) > 10 else "")
+            raise ControlHubRunTimeoutError(f"{len(left)} jobs were not stopped within {timeout:g} s: {shown}.")
+        if force_after is not None and not forced and now() - began >= force_after:
+            log.warning("%d runs have not ended after %g s; forcing their stops.", len(left), force_after)
+            client.runs.stop_many({job_id: runs[job_id] for job_id in left}, force=True)
+            forced = True
+        client.sleep(min(poll_interval, max(began + timeout - now(), 0.0)))
+        statuses = client.runs.statuses(left)
+        left = [
+            job_id
+            for job_id in left
+            if (run := statuses[job_id]) is not None and run.run_count == runs[job_id] and not run.has_ended
+        ]
 
 
 def look_at_many(client: ControlHubClient, job_ids: Sequence[str]) -> dict[str, JobRun | ControlHubError | None]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.selection import ChoosesManyJobs, ChoosesOneJob, UsesControlHub
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_streamsets.control_hub import Job
 
 
 class ControlHubOperator(UsesControlHub, BaseOperator):
@@ -19,7 +24,7 @@ class ControlHubOperator(UsesControlHub, BaseOperator):
     """
 
     template_fields: Sequence[str] = ("control_hub_conn_id",)
-    operator_extra_links = (ControlHubJobLink(),)
+    operator_extra_links: Collection[BaseOperatorLink] = (ControlHubJobLink(),)
     ui_color = "#e8f1fb"
 
     def __init__(self, *, control_hub_conn_id: str = "streamsets_default", **kwargs: Any) -> None:
@@ -80,3 +85,12 @@ class ControlHubJobsOperator(ChoosesManyJobs, ControlHubOperator):
         self.job_tag = job_tag
         self.search = search
         self.check_selection()
+
+    def find_jobs(self, context: Context, *, missing_ok: bool = False) -> list[Job]:
+        """Return the chosen jobs, as :meth:`ChoosesManyJobs.find_jobs`; that there is none is worth a warning."""
+        jobs = super().find_jobs(context, missing_ok=missing_ok)
+        if not jobs:
+            ways = ("job_ids", "job_names", "job_tag", "search")
+            chosen = [f"{way}={value!r}" for way in ways if (value := getattr(self, way)) is not None]
+            self.log.warning("There is no job with %s, so there is nothing to do.", ", ".join(chosen))
+        return jobs

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.operators.base import ControlHubJobOperator
+from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.control_hub import Job, JobRun, RunReport
+    from airflow_provider_streamsets.control_hub.conditions import MetricCondition
     from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
 DEFAULT_POLL_INTERVAL = 30.0
@@ -34,11 +35,9 @@ def backstop(limit: float, poll_interval: float) -> timedelta:
     return timedelta(seconds=limit + 2 * poll_interval + _BACKSTOP)
 
 
-class ControlHubRunWaitingOperator(ControlHubJobOperator):
+class WaitsForRuns(ControlHubOperator):
     """
-    Base of the operators that wait for a run.
-
-    Deferrable or not, a wait follows the same rules and ends in :meth:`deliver`.
+    Base of the operators that wait for one run or many: how long, how often, and where.
 
     :param wait_for_completion: wait until the run has ended (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
@@ -47,16 +46,18 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
     :param timeout: seconds, or timedelta, after which to give up; None waits as long as the run takes. Like Airflow's
         ``execution_timeout``, which this operator also keeps while it is deferred, it counts from the start of the
         task (templated)
-    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most. Control Hub saves
-        them with a delay of up to the job's statistics interval; by default that and 15 seconds are waited, 2 minutes
-        at the most. The success of the task never depends on them
+    :param metrics_wait: seconds, or timedelta, to wait for the run's final metrics after its end, at the most. Control
+        Hub saves them with a delay of up to the job's statistics interval; by default that and 15 seconds are waited,
+        2 minutes at the most. The success of the task never depends on them, unless it has conditions on them
+        (templated)
     """
 
     template_fields: Sequence[str] = (
-        *ControlHubJobOperator.template_fields,
+        *ControlHubOperator.template_fields,
         "wait_for_completion",
         "poll_interval",
         "timeout",
+        "metrics_wait",
     )
 
     def __init__(
@@ -66,29 +67,78 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
         deferrable: bool | None = None,
         poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
         timeout: float | timedelta | None = None,
-        metrics_wait: float | None = None,
+        metrics_wait: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        parameters.flag(wait_for_completion, "wait_for_completion")
-        parameters.seconds(poll_interval, "poll_interval")
-        parameters.seconds(timeout, "timeout")
-        if metrics_wait is not None and metrics_wait < 0:
-            raise ValueError(f"'metrics_wait' must not be negative, but is {metrics_wait!r}.")
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable_by_default() if deferrable is None else deferrable
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.metrics_wait = metrics_wait
-        self._follower: RunFollower | None = None
+        self._check_wait(rendered=False)
         self._began = time.monotonic()
 
-    def begin(self) -> None:
-        """Note the time from which `timeout` counts."""
+    def _check_wait(self, *, rendered: bool) -> None:
+        parameters.flag(self.wait_for_completion, "wait_for_completion", rendered=rendered)
+        parameters.seconds(self.poll_interval, "poll_interval", rendered=rendered)
+        parameters.seconds(self.timeout, "timeout", rendered=rendered)
+        parameters.seconds(self.metrics_wait, "metrics_wait", rendered=rendered, zero=True)
+
+    def begin(self) -> bool:
+        """
+        Note the time from which `timeout` counts, and check what rendering has made of the parameters of the wait.
+
+        :returns: whether to wait for completion
+        :raises ValueError: if one of them cannot be right; nothing has been done yet
+        """
         self._began = time.monotonic()
+        self._check_wait(rendered=True)
+        return bool(parameters.flag(self.wait_for_completion, "wait_for_completion", rendered=True))
+
+    @property
+    def _interval(self) -> float:
+        return float(parameters.seconds(self.poll_interval, "poll_interval", rendered=True))
+
+    @property
+    def _allowed(self) -> float | None:
+        timeout: float | None = parameters.seconds(self.timeout, "timeout", rendered=True)
+        return timeout
 
     def _left_of(self, limit: float) -> float:
         return max(limit - (time.monotonic() - self._began), 0.0)
+
+    def _limits(self) -> list[float]:
+        """Return the seconds that the task is given; the smallest counts."""
+        execution_timeout = self.execution_timeout.total_seconds() if self.execution_timeout else None
+        return [limit for limit in (self._allowed, execution_timeout) if limit is not None]
+
+    def _metrics_wait_for(self, *jobs: Job) -> float:
+        wait = parameters.seconds(self.metrics_wait, "metrics_wait", rendered=True, zero=True)
+        if wait is not None:
+            return float(wait)
+        interval = max((job.statistics_interval for job in jobs), default=0.0)
+        return min(interval + _SAVING_TIME, _LONGEST_METRICS_WAIT)
+
+    def _is_kill(self) -> bool:
+        """Return whether it is ``execution_timeout`` that a wait on the triggerer has exceeded, and not `timeout`."""
+        limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
+        return limit is not None and (self._allowed is None or limit < self._allowed)
+
+
+class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
+    """
+    Base of the operators that wait for one run.
+
+    Deferrable or not, a wait follows the same rules and ends in :meth:`deliver`. The parameters are those of
+    :class:`~airflow_provider_streamsets.operators.base.ControlHubJobOperator` and :class:`WaitsForRuns`.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "job_name", *WaitsForRuns.template_fields)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._follower: RunFollower | None = None
 
     def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
         """Decide from the report of the ended run whether the task succeeds, and return its result."""
@@ -101,6 +151,13 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
         :param killed: it was ``execution_timeout``, after which Airflow kills a task, and not `timeout`
         """
 
+    def upper_bounds(self) -> tuple[MetricCondition, ...]:
+        """Return the conditions on the run's metrics that must not be broken while it goes on."""
+        return ()
+
+    def on_broken_bound(self, job_id: str, run_count: int) -> None:
+        """Act on a run that has broken an upper bound, before the task fails."""
+
     def wait_for_run(self, context: Context, job: Job, run: JobRun, *, stop_on_kill: bool) -> dict[str, Any]:
         """
         Wait for a run, here or on the triggerer, and return the task's result.
@@ -109,23 +166,16 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
         :param run: the run
         :param stop_on_kill: whether a trigger that is killed stops the run
         """
-        poll_interval = parameters.seconds(self.poll_interval, "poll_interval", rendered=True)
-        timeout = parameters.seconds(self.timeout, "timeout", rendered=True)
         if self.deferrable:
-            self._defer(job, run, poll_interval, timeout, stop_on_kill)
-        return self._wait_here(context, job, run, poll_interval, timeout)
+            self._defer(job, run, stop_on_kill)
+        return self._wait_here(context, job, run)
 
-    def _metrics_wait_for(self, job: Job) -> float:
-        if self.metrics_wait is not None:
-            return float(self.metrics_wait)
-        return min(job.statistics_interval + _SAVING_TIME, _LONGEST_METRICS_WAIT)
-
-    def _wait_here(
-        self, context: Context, job: Job, run: JobRun, poll_interval: float, timeout: float | None
-    ) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+    def _wait_here(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
+        from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.conditions import BoundsCheck
         from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
 
+        bounds = self.upper_bounds()
         self._follower = RunFollower(
             # A look that fails is repeated at the next interval anyway, and must not outlast the timeout by minutes.
             self.client.with_limits(max_attempts=1),
@@ -133,27 +183,29 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
             run.run_count,
             job_name=job.name,
             metrics_wait=self._metrics_wait_for(job),
+            while_running=BoundsCheck(self.client, job.job_id, run.run_count, bounds) if bounds else None,
             log=self.log,
         )
+        allowed = self._allowed
         try:
             report = wait_for_run(
                 self._follower,
-                poll_interval=poll_interval,
-                timeout=None if timeout is None else self._left_of(timeout),
-                allowed=timeout,
+                poll_interval=self._interval,
+                timeout=None if allowed is None else self._left_of(allowed),
+                allowed=allowed,
             )
         except ControlHubRunTimeoutError:
             self.on_wait_timeout(job.job_id, run.run_count)
             raise
+        except ControlHubExpectationError:
+            self.on_broken_bound(job.job_id, run.run_count)
+            raise
         return self.deliver(context, report)
 
-    def _defer(
-        self, job: Job, run: JobRun, poll_interval: float, timeout: float | None, stop_on_kill: bool
-    ) -> NoReturn:
+    def _defer(self, job: Job, run: JobRun, stop_on_kill: bool) -> NoReturn:
         from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 
-        execution_timeout = self.execution_timeout.total_seconds() if self.execution_timeout else None
-        limits = [limit for limit in (timeout, execution_timeout) if limit is not None]
+        poll_interval, limits = self._interval, self._limits()
         self.defer(
             trigger=ControlHubJobRunTrigger(
                 control_hub_conn_id=self.control_hub_conn_id,
@@ -165,6 +217,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
                 deadline=time.time() + self._left_of(min(limits)) if limits else None,
                 metrics_wait=self._metrics_wait_for(job),
                 stop_on_kill=stop_on_kill,
+                upper_bounds=[str(bound) for bound in self.upper_bounds()],
             ),
             method_name="execute_complete",
             timeout=backstop(min(limits), poll_interval) if limits else None,
@@ -172,18 +225,19 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume after the trigger has fired: with the report of the ended run, or with what went wrong."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunTimeoutError
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         wait = RunWaitEvent.from_payload(event)
         try:
             report = wait.report_or_raise()
         except ControlHubRunTimeoutError as error:
-            timeout = parameters.seconds(self.timeout, "timeout", rendered=True)
-            limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
-            killed = limit is not None and (timeout is None or limit < timeout)
+            killed = self._is_kill()
             self.on_wait_timeout(wait.job_id, wait.run_count, killed=killed)
             if killed:
                 raise AirflowTaskTimeout(str(error)) from error
+            raise
+        except ControlHubExpectationError:
+            self.on_broken_bound(wait.job_id, wait.run_count)
             raise
         return self.deliver(context, report)

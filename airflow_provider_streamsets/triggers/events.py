@@ -1,12 +1,14 @@
-"""What a run trigger tells the task that it resumes."""
+"""What the triggers tell the tasks that they resume."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_streamsets.control_hub import errors
+from airflow_provider_streamsets.control_hub.metric_waiting import MetricFinding
 from airflow_provider_streamsets.control_hub.reports import RunReport
 
 
@@ -32,7 +34,7 @@ class RunWaitEvent:
         if self.report is not None:
             payload["report"] = self.report.to_dict()
         if self.error is not None:
-            payload["error"] = {"type": type(self.error).__name__, "message": str(self.error)[:4000]}
+            payload["error"] = _error_payload(self.error)
         return payload
 
     @classmethod
@@ -64,6 +66,150 @@ class RunWaitEvent:
             raise self.error
         assert self.report is not None  # noqa: S101 - from_payload has made sure
         return self.report
+
+
+@dataclass(frozen=True)
+class MetricWaitEvent:
+    """
+    The end of a wait for metrics of one run, small and complete: the resuming task needs nothing else.
+
+    :param job_id: id of the job
+    :param run_count: number of the run
+    :param finding: what its metrics have come to, or None
+    :param error: why the wait ended without that
+    """
+
+    job_id: str
+    run_count: int
+    finding: MetricFinding | None = None
+    error: errors.ControlHubError | None = None
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the event as JSON values."""
+        payload: dict[str, Any] = {"job_id": self.job_id, "run_count": self.run_count}
+        if self.finding is not None:
+            payload["finding"] = self.finding.to_dict()
+        if self.error is not None:
+            payload["error"] = _error_payload(self.error)
+        return payload
+
+    @classmethod
+    def from_payload(cls, payload: object) -> MetricWaitEvent:
+        """
+        Read an event as it arrives at the task.
+
+        :raises ControlHubUnexpectedAnswerError: if it is not a complete one; never taken for a success
+        """
+        try:
+            if not isinstance(payload, Mapping):
+                raise ValueError(f"it is {type(payload).__name__}")
+            finding = MetricFinding.from_dict(payload["finding"]) if "finding" in payload else None
+            error = _error(payload["error"]) if "error" in payload else None
+            event = cls(str(payload["job_id"]), int(payload["run_count"]), finding, error)
+            if (finding is None) == (error is None):
+                raise ValueError("it must hold either a finding or an error")
+            if finding is not None and (finding.job_id, finding.run_count) != (event.job_id, event.run_count):
+                raise ValueError("its finding is that of another run")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise errors.ControlHubUnexpectedAnswerError(
+                f"The event of the trigger cannot be used, so it is not known whether the metrics are as wanted: {error}"
+            ) from error
+        return event
+
+    def finding_or_raise(self) -> MetricFinding:
+        """Return the finding, or raise why there is none."""
+        if self.error is not None:
+            raise self.error
+        assert self.finding is not None  # noqa: S101 - from_payload has made sure
+        return self.finding
+
+
+class RunsWaitReason(str, enum.Enum):
+    """Why a wait for many runs has ended."""
+
+    ENDED = "ended"
+    """All runs have."""
+    FIRST_FAILURE = "first_failure"
+    """One has failed, while others go on."""
+    ACT = "act"
+    """The time has come at which the task wanted to act on those that have not ended."""
+
+
+@dataclass(frozen=True)
+class RunsWaitEvent:
+    """
+    The end of a wait for many runs. The resuming task reads their outcomes, so that the event stays small.
+
+    :param runs: job id and run count of each run that was waited for
+    :param reason: why the wait has ended
+    :param until_failure: the next wait for the same runs is to end with the first failure
+    :param act_at: when the next wait is to end so that the task can act, in epoch seconds
+    :param timeout: seconds that the wait was given
+    :param deadline: when to give up, in epoch seconds
+    :param metrics_wait: seconds to wait for the runs' final metrics, at the most
+    :param error: why the wait has ended before the runs have
+    """
+
+    runs: tuple[tuple[str, int], ...]
+    reason: RunsWaitReason = RunsWaitReason.ENDED
+    until_failure: bool = False
+    act_at: float | None = None
+    timeout: float | None = None
+    deadline: float | None = None
+    metrics_wait: float = 0.0
+    error: errors.ControlHubError | None = None
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the event as JSON values."""
+        payload: dict[str, Any] = {
+            "runs": [list(run) for run in self.runs],
+            "reason": self.reason.value,
+            "until_failure": self.until_failure,
+            "act_at": self.act_at,
+            "timeout": self.timeout,
+            "deadline": self.deadline,
+            "metrics_wait": self.metrics_wait,
+        }
+        if self.error is not None:
+            payload["error"] = _error_payload(self.error)
+        return payload
+
+    @classmethod
+    def from_payload(cls, payload: object) -> RunsWaitEvent:
+        """
+        Read an event as it arrives at the task.
+
+        :raises ControlHubUnexpectedAnswerError: if it is not a complete one; never taken for a success
+        """
+        try:
+            if not isinstance(payload, Mapping):
+                raise ValueError(f"it is {type(payload).__name__}")
+            runs = tuple((str(job_id), int(run_count)) for job_id, run_count in payload["runs"])
+            times = {name: payload.get(name) for name in ("timeout", "deadline", "act_at")}
+            event = cls(
+                runs,
+                reason=RunsWaitReason(payload["reason"]),
+                until_failure=bool(payload.get("until_failure")),
+                **{name: None if value is None else float(value) for name, value in times.items()},
+                metrics_wait=float(payload.get("metrics_wait") or 0.0),
+                error=_error(payload["error"]) if "error" in payload else None,
+            )
+            if not runs:
+                raise ValueError("it names no run")
+        except (KeyError, TypeError, ValueError) as error:
+            raise errors.ControlHubUnexpectedAnswerError(
+                f"The event of the trigger cannot be used, so the outcome of the runs is not known: {error}"
+            ) from error
+        return event
+
+    def raise_error(self) -> None:
+        """Raise why the wait has ended before the runs have, if it has."""
+        if self.error is not None:
+            raise self.error
+
+
+def _error_payload(error: errors.ControlHubError) -> dict[str, str]:
+    return {"type": type(error).__name__, "message": str(error)[:4000]}
 
 
 def _error(value: Any) -> errors.ControlHubError:

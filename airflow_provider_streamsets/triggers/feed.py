@@ -8,7 +8,7 @@ import contextvars
 import logging
 import weakref
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 
 # Subscribers that come together, as after a restart of the triggerer, are served by one request.
 _GATHERING = 0.1
+# Requests that concern one run only (its end, its metrics) are sent by so many waits at a time.
+_QUESTIONS_AT_A_TIME = 8
+
+_Answer = TypeVar("_Answer")
 
 
 class Subscription:
@@ -102,6 +106,7 @@ class StatusFeed:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._outage = OutageLog(log)
+        self._questions = asyncio.Semaphore(_QUESTIONS_AT_A_TIME)
 
     @contextlib.asynccontextmanager
     async def subscription(self, job_id: str, interval: float) -> AsyncIterator[Subscription]:
@@ -124,6 +129,15 @@ class StatusFeed:
             self._subscriptions.discard(subscription)
             if not self._subscriptions:
                 self._end()
+
+    async def ask(self, question: Callable[[], _Answer]) -> _Answer:
+        """
+        Run a function that sends requests of its own, in a thread, and only a few of them at a time.
+
+        :param question: the function
+        """
+        async with self._questions:
+            return await asyncio.to_thread(question)
 
     def _end(self) -> None:
         if self._task is not None:

@@ -12,7 +12,12 @@ from airflow_provider_streamsets.control_hub.models.metrics import (
     MetricRegistry,
     RunMetrics,
 )
-from airflow_provider_streamsets.control_hub.models.offsets import EngineOffset, offset_document
+from airflow_provider_streamsets.control_hub.models.offsets import (
+    EngineOffset,
+    JobOffsets,
+    document_to_upload,
+    offset_document,
+)
 from airflow_provider_streamsets.control_hub.models.pipelines import PipelineVersion
 from airflow_provider_streamsets.control_hub.models.runs import (
     ENDED_STATUSES,
@@ -36,6 +41,7 @@ __all__ = [
     "EngineOffset",
     "EnginePipeline",
     "Job",
+    "JobOffsets",
     "JobRun",
     "JobSettings",
     "JobUpgrade",
@@ -46,6 +52,7 @@ __all__ = [
     "PipelineVersion",
     "RunEvent",
     "RunMetrics",
+    "document_to_upload",
     "offset_document",
     "run_or_none",
 ]

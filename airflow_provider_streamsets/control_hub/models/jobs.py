@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pendulum
 
 from airflow_provider_streamsets.control_hub.models.base import Model
 from airflow_provider_streamsets.control_hub.models.runs import JobRun, run_or_none
 from airflow_provider_streamsets.control_hub.wire import Reader
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,14 @@ class Job(Model):
     runtime_parameters: Mapping[str, Any] = field(default_factory=dict)
     static_parameters: tuple[str, ...] = ()
     failover: bool = False
+    failover_retries: int | None = None
+    failover_retries_per_engine: int | None = None
     needs_acknowledgement: bool | None = None
     statistics_interval: float = 60.0
     """Seconds between two saves of the job's metrics."""
     force_stop_timeout: float = 120.0
     """Seconds that Control Hub waits for an engine to confirm a stop."""
+    time_series: bool = False
     is_template: bool = False
     template_id: str | None = None
     delete_after_completion: bool = False
@@ -52,7 +57,10 @@ class Job(Model):
         """Read a ``JobJson``."""
         read = Reader(value, "job")
         label = read.optional_text("pipelineCommitLabel")
-        acknowledgement = read.get("needsManualAck")
+
+        def unless_null(field: str, value: _T) -> _T | None:
+            return None if read.get(field) is None else value
+
         return cls(
             job_id=read.required_text("id"),
             name=read.text("name"),
@@ -74,9 +82,12 @@ class Job(Model):
             runtime_parameters=read.json_object("runtimeParameters"),
             static_parameters=read.strings("staticParameters"),
             failover=read.flag("migrateOffsets"),
-            needs_acknowledgement=None if acknowledgement is None else read.flag("needsManualAck"),
+            failover_retries=unless_null("globalMaxRetries", read.integer("globalMaxRetries")),
+            failover_retries_per_engine=unless_null("maxRetriesForFailedJob", read.integer("maxRetriesForFailedJob")),
+            needs_acknowledgement=unless_null("needsManualAck", read.flag("needsManualAck")),
             statistics_interval=read.seconds("statsRefreshInterval", 60.0),
             force_stop_timeout=read.seconds("forceStopTimeout", 120.0),
+            time_series=read.flag("timeSeries"),
             is_template=read.flag("jobTemplate"),
             template_id=read.optional_text("templateJobId"),
             delete_after_completion=read.flag("deleteAfterCompletion"),

@@ -85,6 +85,11 @@ class MetricRegistry(Model):
         """Whether there is no counter and no meter."""
         return not self.counters and not self.meters
 
+    def counts(self) -> dict[str, int]:
+        """Return all counters that have a count, by name."""
+        counts = ((name, _optional_number(counter, "count", name)) for name, counter in self.counters.items())
+        return {name: round(count) for name, count in counts if count is not None}
+
     def value(self, name: str) -> float | None:
         """
         Return one number, None if there is none of that name.

@@ -1,0 +1,298 @@
+"""Waiting until the metrics of a run satisfy conditions, or the run has ended without that."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from airflow_provider_streamsets.control_hub.client import ControlHubClient
+from airflow_provider_streamsets.control_hub.conditions import Join, Judgement, MetricCondition, MetricValues, judge
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubRunTimeoutError,
+)
+from airflow_provider_streamsets.control_hub.models import JobRun, Model
+from airflow_provider_streamsets.control_hub.reports import RunReport
+from airflow_provider_streamsets.control_hub.waiting import (
+    DEFAULT_METRICS_WAIT,
+    Log,
+    OutageLog,
+    RunFollower,
+    ends_wait,
+    is_fault,
+    look,
+)
+
+OnRunEnd = Literal["fail", "evaluate", "skip"]
+
+
+@dataclass(frozen=True)
+class MetricFinding(Model):
+    """
+    What a wait for metrics has come to.
+
+    :param job_id: id of the job
+    :param job_name: its name, empty if nobody asked
+    :param run_count: number of the run
+    :param satisfied: whether the conditions are satisfied
+    :param values: value by metric; None for one that Control Hub does not have
+    :param status: status of the run when its metrics were judged
+    :param color: its color
+    :param run_ended: whether the run had ended
+    :param message: all of that, and how the run has ended, for people
+    """
+
+    job_id: str
+    job_name: str
+    run_count: int
+    satisfied: bool
+    values: Mapping[str, float | None]
+    status: str
+    color: str
+    run_ended: bool
+    message: str
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> MetricFinding:
+        """
+        Rebuild a finding from :meth:`to_dict`.
+
+        :raises ValueError: if something is missing or of the wrong kind
+        """
+        finding = cls(**{name: value.get(name) for name in cls.__dataclass_fields__})
+        kinds = {"run_count": int, "satisfied": bool, "run_ended": bool, "values": Mapping}
+        for name in cls.__dataclass_fields__:
+            if not isinstance(getattr(finding, name), kinds.get(name, str)):
+                raise ValueError(f"its '{name}' is {value.get(name)!r}")
+        return finding
+
+    def to_result(self) -> dict[str, Any]:
+        """Return what a task pushes to XCom."""
+        return {name: entry for name, entry in self.to_dict().items() if name != "message"}
+
+
+class MetricFollower:
+    """
+    Looks at the metrics of one run until they satisfy conditions or the run has ended.
+
+    Used as :class:`~airflow_provider_streamsets.control_hub.waiting.RunFollower`, which tells when the run has ended;
+    what it gives is a :class:`MetricFinding`.
+
+    While the run goes on, the conditions are compared with what Control Hub has saved of it. When it has ended before
+    they were seen satisfied, they are compared with its final metrics. There, unless `on_run_end` is ``evaluate``, only
+    a condition that stays satisfied once it is can count, because the run must have passed it before it ended: what
+    comes out must not depend on whether one of the looks fell into the time in which a condition was satisfied.
+
+    :param client: asked for what a status does not tell
+    :param job_id: id of the job
+    :param run_count: number of the run
+    :param conditions: the conditions
+    :param join: whether ``all`` or ``any`` of them must be satisfied
+    :param on_run_end: what counts when the run has ended: with ``evaluate``, all conditions
+    :param job_name: name of the job, for messages
+    :param metrics_wait: how many seconds to wait for the final metrics of the ended run, at the most
+    :param believe_after: how many looks in a row must say that the job or run is gone before it is believed
+    :param now: clock in seconds
+    :param log: where to tell what is seen
+    """
+
+    def __init__(
+        self,
+        client: ControlHubClient,
+        job_id: str,
+        run_count: int,
+        conditions: Sequence[MetricCondition],
+        *,
+        join: Join = "all",
+        on_run_end: OnRunEnd = "fail",
+        job_name: str = "",
+        metrics_wait: float = DEFAULT_METRICS_WAIT,
+        believe_after: int = 3,
+        now: Callable[[], float] | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self._log: Log = log or logging.getLogger(__name__)
+        self._run = RunFollower(
+            client,
+            job_id,
+            run_count,
+            job_name=job_name,
+            metrics_wait=metrics_wait,
+            believe_after=believe_after,
+            now=now,
+            log=self._log,
+        )
+        self._client = client
+        self._job_id = job_id
+        self._job_name = job_name
+        self._run_count = run_count
+        self._conditions = tuple(conditions)
+        self._join: Join = join
+        self._on_run_end = on_run_end
+        self._going_on: JobRun | None = None
+        self._report: RunReport | None = None
+        self._last_text = ""
+        self._outage = OutageLog(self._log)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run is known to be over; only its metrics or events may still be missing."""
+        return self._run.has_ended
+
+    def pause(self, poll_interval: float) -> float:
+        """Return the seconds until the next look, given those between two looks at a running job."""
+        return self._run.pause(poll_interval)
+
+    def observe(self, status: JobRun | None) -> bool:
+        """
+        Take note of the job's latest run. Sends nothing.
+
+        :param status: None if Control Hub named none
+        :returns: whether :meth:`conclude` has something to do
+        """
+        self._going_on = None
+        if self._run.observe(status):
+            return True
+        if status is None or status.run_count != self._run_count:
+            return False
+        self._going_on = status
+        if not all(condition.is_told_by_status for condition in self._conditions):
+            return True
+        return self._judge_going_on(status).is_satisfied
+
+    def conclude(self, *, in_a_hurry: bool = False) -> MetricFinding | None:
+        """
+        Find out what the last observation left open.
+
+        A request that fails because Control Hub cannot be reached is logged, and is not the end of the wait.
+
+        :param in_a_hurry: take the metrics that there are
+        :returns: the finding when the conditions are satisfied, or the run has ended; else None
+        :raises ControlHubRunLostError: if the job does not exist any more, or was restarted and its history does not
+            have the run
+        :raises ControlHubError: if further looks are pointless, as with a refused credential
+        """
+        return self._unless_it_may_pass(lambda: self._conclude(in_a_hurry))
+
+    def look(self, *, in_a_hurry: bool = False) -> MetricFinding | None:
+        """
+        Read the job's status, and do what :meth:`observe` and :meth:`conclude` do.
+
+        :param in_a_hurry: take the metrics that there are
+        :returns: as :meth:`conclude`
+        :raises ControlHubError: as :meth:`conclude`
+        """
+
+        def read_and_conclude() -> MetricFinding | None:
+            status = None if self.has_ended else look(self._client, self._job_id)
+            return self._conclude(in_a_hurry) if self.observe(status) else None
+
+        return self._unless_it_may_pass(read_and_conclude)
+
+    def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
+        """
+        Return the error for conditions that have not been satisfied in time.
+
+        :param seconds: the time that was given
+        """
+        allowed = f" within {seconds:g} s" if seconds is not None else " in time"
+        if self.has_ended:
+            return ControlHubRunTimeoutError(
+                f"The metrics of {self._run.what} could not be read{allowed}. The run has ended."
+            )
+        wanted = (" and " if self._join == "all" else " or ").join(map(str, self._conditions))
+        seen = f" Last seen: {self._last_text}." if self._last_text else ""
+        return ControlHubRunTimeoutError(
+            f"The metrics of {self._run.what} have not satisfied {wanted}{allowed}.{seen}"
+        )
+
+    def _unless_it_may_pass(self, ask: Callable[[], MetricFinding | None]) -> MetricFinding | None:
+        try:
+            finding = ask()
+        except ControlHubError as error:
+            if ends_wait(error):
+                raise
+            self._outage.failed(error)
+            return None
+        self._outage.succeeded()
+        return finding
+
+    def _conclude(self, in_a_hurry: bool) -> MetricFinding | None:
+        if self._going_on is not None:
+            return self._finding_going_on(self._going_on)
+        if self._report is None:
+            self._report = self._run.conclude(in_a_hurry=in_a_hurry)
+        return None if self._report is None else self._finding_ended(self._report)
+
+    def _judge_going_on(self, run: JobRun) -> Judgement:
+        values = MetricValues(self._client, self._job_id, self._run_count, status=run)
+        judgement = judge(self._conditions, self._join, values)
+        self._last_text = judgement.text
+        return judgement
+
+    def _finding_going_on(self, run: JobRun) -> MetricFinding | None:
+        before = self._last_text
+        judgement = self._judge_going_on(run)
+        if judgement.is_satisfied:
+            return self._finding(judgement, run, f"{self._name} goes on and satisfies: {judgement.text}.")
+        if judgement.text != before:
+            self._log.info("Waiting on: %s", judgement.text)
+        return None
+
+    def _finding_ended(self, report: RunReport) -> MetricFinding:
+        # No status: of a job that was restarted, that of the watched run would make it pass for the latest one.
+        values = MetricValues(self._client, self._job_id, self._run_count, metrics=report.metrics)
+        refusal = ""
+        try:
+            judgement = judge(self._conditions, self._join, values, counts=self._counts)
+        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+            if is_fault(error):
+                raise
+            refusal = f" {error}"
+            judgement = judge(self._conditions, self._join, _NoValues(self._client, self._job_id, self._run_count))
+        are = "satisfy" if judgement.is_satisfied else "do not satisfy"
+        final = "final metrics" if report.metrics_final else "metrics (Control Hub has not saved the final ones)"
+        text = f"The {final} of {self._run.what} {are} what was waited for: {judgement.text}.{refusal}"
+        return self._finding(judgement, report.run, f"{text}{self._hint(judgement)} {report.headline}.", run_ended=True)
+
+    def _counts(self, condition: MetricCondition) -> bool:
+        return self._on_run_end == "evaluate" or condition.stays_satisfied
+
+    def _hint(self, judgement: Judgement) -> str:
+        """Explain why a value that looks right did not count."""
+        discounted = [
+            str(condition)
+            for condition in self._conditions
+            if not self._counts(condition) and condition.is_satisfied_by(judgement.values.get(condition.metric))
+        ]
+        if judgement.is_satisfied or not discounted:
+            return ""
+        return f" Of an ended run, {', '.join(discounted)} counts only with on_run_end='evaluate'."
+
+    @property
+    def _name(self) -> str:
+        return self._run.what[:1].upper() + self._run.what[1:]
+
+    def _finding(self, judgement: Judgement, run: JobRun, message: str, *, run_ended: bool = False) -> MetricFinding:
+        return MetricFinding(
+            job_id=self._job_id,
+            job_name=self._job_name,
+            run_count=self._run_count,
+            satisfied=judgement.is_satisfied,
+            values=judgement.values,
+            status=run.status,
+            color=run.color,
+            run_ended=run_ended,
+            message=message,
+        )
+
+
+class _NoValues(MetricValues):
+    """Those of a run whose metrics Control Hub refuses to tell."""
+
+    def get(self, metric: str) -> float | None:
+        return None

@@ -1,0 +1,268 @@
+"""The operator that runs instances of a job template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets.operators.base import ControlHubJobOperator
+from airflow_provider_streamsets.operators.waiting_many import WaitsForManyRuns
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.control_hub.groups import RunGroup
+
+_ON_FAILURE = ("stop_others", "wait_others")
+_ON_TIMEOUT = ("stop", "leave")
+_SUFFIXES = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
+
+
+class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
+    """
+    Start instances of a job template, wait for all of their runs, and return what they came to.
+
+    The instances' ids are pushed to XCom as soon as they are started. All of them are waited for with one status
+    request at each look. The task succeeds when all runs have; otherwise it fails naming the instances that did not.
+
+    .. code-block:: python
+
+        ControlHubRunJobTemplateOperator(
+            task_id="load_regions",
+            job_name="Regional orders",
+            runtime_parameters=[{"REGION": "north"}, {"REGION": "south"}],
+            suffix="PARAM_VALUE",
+            suffix_parameter="REGION",
+            on_failure="stop_others",
+        )
+
+    For a number of instances that only an earlier task knows, `runtime_parameters` can be that task's output; for one
+    Airflow task for each instance, map the operator over it, with a list of one element for each.
+
+    :param job_id: id of the job template (templated)
+    :param job_name: exact name of the job template, instead of its id (templated)
+    :param runtime_parameters: a list with an element for each instance: the values that replace the template's of the
+        same names; or a text holding such a list (templated)
+    :param number_of_instances: start so many instances with the template's values, instead (templated)
+    :param instance_name: instances are named ``<instance_name> - <suffix>``; default is the name of the template
+        (templated)
+    :param description: description of the instances; default is that of the template (templated)
+    :param suffix: ``COUNTER`` (1, 2, ...), ``TIME_STAMP`` (time of the start, the same for all) or ``PARAM_VALUE``
+        (templated)
+    :param suffix_parameter: the runtime parameter whose value is the suffix; only with ``PARAM_VALUE`` (templated)
+    :param job_tags: tags of the instances, without organization; default is those of the template (templated)
+    :param attach_to_template: instances follow changes of the template, cannot be edited or exported, and are deleted
+        with it (templated)
+    :param delete_after_completion: delete the instances afterwards. With `wait_for_completion`, this task deletes those
+        that succeeded once it has their outcome and metrics, and keeps the others to be looked into; without,
+        Control Hub itself deletes each when its run is over, whatever it came to (templated)
+    :param inherit_permissions: give the instances the permissions of the template (templated)
+    :param on_failure: what happens to the other instances when one has failed: ``stop_others`` stops them at once,
+        ``wait_others`` lets them go on; the task fails when all have ended (templated)
+    :param wait_for_completion: wait until all runs have ended; otherwise return as soon as they are started (templated)
+    :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
+        ``[operators] default_deferrable``
+    :param poll_interval: seconds, or timedelta, between two looks at the runs (templated)
+    :param timeout: seconds, or timedelta, after which the task fails; None waits as long as they take (templated)
+    :param on_timeout: what happens to the runs then: ``stop`` or ``leave`` (templated)
+    :param stop_on_kill: stop the runs when the task is killed; when deferred, with Airflow 3.3 and later
+    :param accept_stopped: count runs that a person stopped as successes (templated)
+    :param metrics_wait: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by
+        default the template's statistics interval and 15 seconds, 2 minutes at the most (templated)
+    :param control_hub_conn_id: id of the Airflow connection (templated)
+
+    :returns: ``template_id``, ``template_name``, ``instances`` (for each what
+        :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns, in the order of
+        `runtime_parameters`) and ``metrics`` (the sums of ``input_count``, ``output_count``, ``error_count``,
+        ``stage_errors_count`` and ``total_error_count`` over the instances that have metrics)
+    :raises ControlHubConfigurationError: if instances cannot be started as it is asked for; nothing was started
+    :raises ControlHubRunFailedError: if runs did not succeed; the message names the instances
+    :raises ControlHubRunTimeoutError: if they took longer than `timeout`
+    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+
+    XCom keys besides ``return_value``: ``job_id`` (of the template), ``job_ids`` and ``run_counts`` (by job id) of the
+    instances, ``streamsets_job_link`` (of the template).
+    """
+
+    template_fields: Sequence[str] = (
+        "job_id",
+        "job_name",
+        *WaitsForManyRuns.template_fields,
+        "runtime_parameters",
+        "number_of_instances",
+        "instance_name",
+        "description",
+        "suffix",
+        "suffix_parameter",
+        "job_tags",
+        "attach_to_template",
+        "delete_after_completion",
+        "inherit_permissions",
+        "on_failure",
+        "on_timeout",
+        "accept_stopped",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"runtime_parameters": "json"}
+
+    def __init__(
+        self,
+        *,
+        runtime_parameters: Sequence[Mapping[str, Any]] | str | None = None,
+        number_of_instances: int | str | None = None,
+        instance_name: str | None = None,
+        description: str | None = None,
+        suffix: Literal["COUNTER", "TIME_STAMP", "PARAM_VALUE"] = "COUNTER",
+        suffix_parameter: str | None = None,
+        job_tags: Sequence[str] | None = None,
+        attach_to_template: bool = True,
+        delete_after_completion: bool = False,
+        inherit_permissions: bool = False,
+        on_failure: Literal["stop_others", "wait_others"] = "wait_others",
+        on_timeout: Literal["stop", "leave"] = "stop",
+        stop_on_kill: bool = True,
+        accept_stopped: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.runtime_parameters = runtime_parameters
+        self.number_of_instances = number_of_instances
+        self.instance_name = instance_name
+        self.description = description
+        self.suffix = suffix
+        self.suffix_parameter = suffix_parameter
+        self.job_tags = job_tags
+        self.attach_to_template = attach_to_template
+        self.delete_after_completion = delete_after_completion
+        self.inherit_permissions = inherit_permissions
+        self.on_failure = on_failure
+        self.on_timeout = on_timeout
+        self.stop_on_kill = stop_on_kill
+        self.accept_stopped = accept_stopped
+        self._template: Job | None = None
+        self._check(rendered=False)
+
+    def _check(self, *, rendered: bool) -> None:
+        parameters.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
+        parameters.json_objects(self.runtime_parameters, "runtime_parameters", rendered=rendered)
+        parameters.whole_number(self.number_of_instances, "number_of_instances", rendered=rendered)
+        parameters.choice(self.suffix, "suffix", _SUFFIXES, rendered=rendered)
+        parameters.texts(self.job_tags, "job_tags", rendered=rendered)
+        parameters.flag(self.attach_to_template, "attach_to_template", rendered=rendered)
+        parameters.flag(self.delete_after_completion, "delete_after_completion", rendered=rendered)
+        parameters.flag(self.inherit_permissions, "inherit_permissions", rendered=rendered)
+        parameters.choice(self.on_failure, "on_failure", _ON_FAILURE, rendered=rendered)
+        parameters.choice(self.on_timeout, "on_timeout", _ON_TIMEOUT, rendered=rendered)
+        parameters.flag(self.accept_stopped, "accept_stopped", rendered=rendered)
+        if self.suffix in _SUFFIXES and (self.suffix == "PARAM_VALUE") != (self.suffix_parameter is not None):
+            raise ValueError("Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then.")
+
+    @property
+    def stops_runs_on_kill(self) -> bool:
+        """Whether the runs are to be stopped when the task is killed."""
+        return self.stop_on_kill
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Start the instances, and wait for their runs."""
+        wait = self.begin()
+        self._check(rendered=True)
+        from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
+
+        template = self._template = self.find_job(context, templates=True)
+        instances = self._start(template, wait)
+        job_ids = [instance.job_id for instance in instances]
+        # An instance has run once; one whose first run does not show yet is about to.
+        runs = [RunReference(job.job_id, max(job.last_run_count, 1), job.name) for job in instances]
+        self._watched = {run.job_id: run.run_count for run in runs}
+        context["ti"].xcom_push(key="job_ids", value=job_ids)
+        context["ti"].xcom_push(key="run_counts", value=self._watched)
+        for instance in instances:
+            self.log.info("Started instance %s.", instance.label)
+        if wait:
+            result: dict[str, Any] = self.wait_for_runs(
+                context, runs, [template], until_failure=self.on_failure == "stop_others"
+            )
+            return result
+        return self._result(
+            template.job_id,
+            template.name,
+            [unfinished_result(job.job_id, job.name, job.current_run) for job in instances],
+        )
+
+    def _start(self, template: Job, wait: bool) -> list[Job]:
+        values = parameters.json_objects(self.runtime_parameters, "runtime_parameters", rendered=True)
+        if values is None:
+            values = [{}] * parameters.whole_number(self.number_of_instances, "number_of_instances", rendered=True)
+        return self.client.templates.start(
+            template,
+            values,
+            name=self.instance_name,
+            description=self.description,
+            suffix=self.suffix,
+            suffix_parameter=self.suffix_parameter,
+            tags=parameters.texts(self.job_tags, "job_tags", rendered=True),
+            attach_to_template=parameters.flag(self.attach_to_template, "attach_to_template", rendered=True),
+            # What the run of an instance that Control Hub deletes came to could not be found out.
+            delete_after_completion=self._deletes and not wait,
+            inherit_permissions=parameters.flag(self.inherit_permissions, "inherit_permissions", rendered=True),
+        )
+
+    @property
+    def _deletes(self) -> bool:
+        return bool(parameters.flag(self.delete_after_completion, "delete_after_completion", rendered=True))
+
+    def on_first_failure(self, group: RunGroup) -> None:
+        """Stop the other instances."""
+        for failure in group.failures.values():
+            self.log.error(failure)
+        self.stop_runs(group.unfinished, "another instance has failed")
+
+    def on_runs_timeout(self, unfinished: dict[str, int], *, killed: bool = False) -> None:
+        """Stop the instances, unless they are to be left."""
+        if self.stop_on_kill if killed else self.on_timeout == "stop":
+            self.stop_runs(unfinished, "they took too long")
+        else:
+            self.log.warning("Leaving %d instances running.", len(unfinished))
+
+    def deliver_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
+        """Return the results of the instances, or fail naming those that did not succeed."""
+        from airflow_provider_streamsets.control_hub import Outcome
+
+        accept_stopped = parameters.flag(self.accept_stopped, "accept_stopped", rendered=True)
+        if self._deletes:
+            self._delete([r.job_id for r in group.reports.values() if r.outcome is Outcome.SUCCEEDED])
+        results = self.results_or_failure(group, accept_stopped=accept_stopped)
+        return self._result(*self._id_and_name_of_template(), results)
+
+    def _id_and_name_of_template(self) -> tuple[str, str]:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        try:
+            template = self._template or self.resolve_job(templates=True)
+        except ControlHubError as error:
+            # The runs have succeeded; that the template is gone or cannot be read is no reason to fail.
+            self.log.warning("%s", error)
+            return self.job_id or "", self.job_name or ""
+        return template.job_id, template.name
+
+    def _delete(self, job_ids: list[str]) -> None:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        try:
+            deleted = self.client.jobs.delete(job_ids)
+        except ControlHubError as error:
+            self.log.warning("Instances could not be deleted: %s", error)
+        else:
+            self.log.info("Deleted %d instances that succeeded.", len(deleted))
+
+    @staticmethod
+    def _result(template_id: str, template_name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
+        from airflow_provider_streamsets.control_hub.groups import summed_metrics
+
+        return {
+            "template_id": template_id,
+            "template_name": template_name,
+            "instances": results,
+            "metrics": summed_metrics(results),
+        }

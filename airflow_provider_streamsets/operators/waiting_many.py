@@ -1,0 +1,287 @@
+"""The one way in which operators wait for many runs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+from airflow_provider_streamsets.operators.waiting import WaitsForRuns, backstop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_streamsets.control_hub import ControlHubError, Job
+    from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
+
+# Airflow gives a killed task 5 seconds before it is killed for good.
+_KILL_TIMEOUT = 2.0
+# What a resumed task still has to read is there, so it need not look slowly.
+_RESUMED_INTERVAL = 5.0
+# Seconds to try again while Control Hub refuses to stop a job that is being started.
+STOP_PATIENCE = 60.0
+_MOST_EXPLANATIONS = 10
+_MOST_NAMED = 20
+
+
+class WaitsForManyRuns(WaitsForRuns):
+    """
+    Base of the operators that wait for many runs: one status request at each look for all of them.
+
+    Deferrable or not, a wait follows the same rules and ends in :meth:`deliver_all`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._group: RunGroup | None = None
+        self._watched: dict[str, int] = {}
+
+    @property
+    def stops_runs_on_kill(self) -> bool:
+        """Whether the runs are to be stopped when the task is killed."""
+        return False
+
+    def deliver_all(self, context: Context, group: RunGroup) -> Any:
+        """Decide from the reports of the ended runs whether the task succeeds, and return its result."""
+        raise NotImplementedError
+
+    def on_first_failure(self, group: RunGroup) -> None:
+        """Act on the first run that has failed while others go on."""
+
+    @property
+    def acts_after(self) -> float | None:
+        """Seconds from the start of the task after which :meth:`act_on_unfinished` is called; None is never."""
+        return None
+
+    def act_on_unfinished(self, unfinished: dict[str, int]) -> None:
+        """
+        Act on the runs that have not ended after :attr:`acts_after`.
+
+        :param unfinished: run count by job id
+        """
+
+    def results_or_failure(self, group: RunGroup, *, accept_stopped: bool) -> list[dict[str, Any]]:
+        """
+        Return the results of the runs, or fail naming those that did not succeed.
+
+        :param group: the runs, all over
+        :param accept_stopped: count runs that a person stopped as successes
+        :raises ControlHubRunFailedError: if runs did not succeed
+        """
+        from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Outcome
+
+        failed = [report for report in group.reports.values() if report.outcome is Outcome.FAILED]
+        stopped = [report for report in group.reports.values() if report.outcome is Outcome.STOPPED]
+        for report in failed[:_MOST_EXPLANATIONS]:
+            self.log.error(report.explanation())
+        reasons = [report.headline for report in failed] + [str(error) for error in group.unknown.values()]
+        hint = ""
+        if stopped and not accept_stopped:
+            if reasons:
+                # They may have been stopped because of the failure, which is what is worth naming.
+                hint = f" {len(stopped)} others were stopped."
+            else:
+                reasons = [report.headline for report in stopped]
+                hint = " Set accept_stopped=True if that is fine."
+        if not reasons:
+            return list(group.results())
+        if len(group.runs) == 1:
+            raise ControlHubRunFailedError(f"{reasons[0].removesuffix('.')}.{hint}")
+        more = f"; and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
+        raise ControlHubRunFailedError(
+            f"{len(reasons)} of {len(group.runs)} runs did not succeed: {'; '.join(reasons[:_MOST_NAMED])}{more}.{hint}"
+        )
+
+    def on_runs_timeout(self, unfinished: dict[str, int], *, killed: bool = False) -> None:
+        """
+        Act on a wait that has taken too long, before the task fails.
+
+        :param unfinished: run count by job id of the runs that have not ended
+        :param killed: it was ``execution_timeout``, after which Airflow kills a task, and not `timeout`
+        """
+
+    def wait_for_runs(
+        self, context: Context, runs: Sequence[RunReference], jobs: Sequence[Job], *, until_failure: bool = False
+    ) -> Any:
+        """
+        Wait for runs, here or on the triggerer, and return the task's result.
+
+        :param runs: the runs
+        :param jobs: their jobs
+        :param until_failure: call :meth:`on_first_failure` when the first of them has failed
+        """
+        self._watched = {run.job_id: run.run_count for run in runs}
+        metrics_wait = self._metrics_wait_for(*jobs)
+        if self.deferrable and runs:
+            limits = self._limits()
+            self._defer_for(
+                runs,
+                timeout=min(limits, default=None),
+                deadline=time.time() + self._left_of(min(limits)) if limits else None,
+                metrics_wait=metrics_wait,
+                until_failure=until_failure,
+                act_at=None if self.acts_after is None else time.time() + self._left_of(self.acts_after),
+            )
+        return self._wait_for_all(
+            context, runs, self._interval, self._allowed, metrics_wait=metrics_wait, until_failure=until_failure
+        )
+
+    def _wait_for_all(
+        self,
+        context: Context,
+        runs: Sequence[RunReference],
+        poll_interval: float,
+        allowed: float | None,
+        *,
+        metrics_wait: float,
+        until_failure: bool = False,
+        acts: bool = True,
+    ) -> Any:
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
+
+        group = self._group = RunGroup(
+            # A look that fails is repeated at the next interval anyway, and must not outlast the timeout by minutes.
+            self.client.with_limits(max_attempts=1),
+            runs,
+            metrics_wait=metrics_wait,
+            log=self.log,
+        )
+        told, acted, acts_after = False, not acts, self.acts_after
+
+        def act(group: RunGroup) -> bool:
+            nonlocal told, acted
+            if until_failure and not told and group.failures and group.unfinished:
+                told = True
+                self.on_first_failure(group)
+            if not acted and acts_after is not None and self._left_of(acts_after) <= 0 and group.unfinished:
+                acted = True
+                self.act_on_unfinished(group.unfinished)
+            return False
+
+        try:
+            wait_for_group(
+                group,
+                poll_interval=poll_interval,
+                timeout=None if allowed is None else self._left_of(allowed),
+                allowed=allowed,
+                enough=act,
+            )
+        except ControlHubRunTimeoutError:
+            self.on_runs_timeout(group.unfinished)
+            raise
+        return self.deliver_all(context, group)
+
+    def _defer_for(
+        self,
+        runs: Sequence[RunReference],
+        *,
+        timeout: float | None,
+        deadline: float | None,
+        metrics_wait: float,
+        until_failure: bool = False,
+        act_at: float | None = None,
+    ) -> NoReturn:
+        from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
+
+        poll_interval = self._interval
+        self.defer(
+            trigger=ControlHubJobRunsTrigger(
+                control_hub_conn_id=self.control_hub_conn_id,
+                runs=[[run.job_id, run.run_count] for run in runs],
+                poll_interval=poll_interval,
+                timeout=timeout,
+                deadline=deadline,
+                metrics_wait=metrics_wait,
+                until_failure=until_failure,
+                act_at=act_at,
+                stop_on_kill=self.stops_runs_on_kill,
+            ),
+            method_name="execute_complete",
+            timeout=None if deadline is None else backstop(max(deadline - time.time(), 0.0), poll_interval),
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """Resume after the trigger has fired: when all runs have ended, or something has happened before."""
+        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
+        from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
+
+        self.begin()
+        wait = RunsWaitEvent.from_payload(event)
+        try:
+            wait.raise_error()
+        except ControlHubRunTimeoutError as error:
+            self.on_runs_timeout(dict(wait.runs), killed=self._is_kill())
+            if self._is_kill():
+                raise AirflowTaskTimeout(str(error)) from error
+            raise
+        except ControlHubError as error:
+            self.log.error("%s The %d runs may go on.", error, len(wait.runs))
+            raise
+        self._watched = dict(wait.runs)
+        names = self._names_of(list(self._watched))
+        runs = [RunReference(job_id, run_count, names.get(job_id, "")) for job_id, run_count in wait.runs]
+        if wait.reason is not RunsWaitReason.ENDED:
+            group = RunGroup(self.client, runs, metrics_wait=0.0, log=self.log)
+            group.look(in_a_hurry=True)
+            if wait.reason is RunsWaitReason.FIRST_FAILURE:
+                self.on_first_failure(group)
+            else:
+                self.act_on_unfinished(group.unfinished)
+            self._defer_for(
+                runs,
+                timeout=wait.timeout,
+                deadline=wait.deadline,
+                metrics_wait=wait.metrics_wait,
+                # Both are done once; the later one may still be to come.
+                until_failure=wait.until_failure,
+                act_at=wait.act_at,
+            )
+        # The trigger has waited for the metrics already.
+        return self._wait_for_all(context, runs, _RESUMED_INTERVAL, None, metrics_wait=0.0, acts=False)
+
+    def _names_of(self, job_ids: list[str]) -> dict[str, str]:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        try:
+            return {job_id: job.name for job_id, job in self.client.jobs.get_many(job_ids).items()}
+        except ControlHubError as error:
+            self.log.warning("The names of the jobs could not be read: %s", error)
+            return {}
+
+    def stop_runs(self, runs: dict[str, int], why: str, *, force: bool = False) -> None:
+        """
+        Stop runs and no others; what cannot be stopped is logged.
+
+        :param runs: run count by job id
+        :param why: for the log
+        :param force: force the stops
+        """
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        try:
+            stopped = self.client.runs.stop_many(runs, patience=STOP_PATIENCE, force=force)
+        except ControlHubError as error:
+            self._log_not_stopped(runs, error)
+        else:
+            self.log.warning("Stopping %d runs: %s.", len(stopped), why)
+
+    def _log_not_stopped(self, runs: dict[str, int], error: ControlHubError) -> None:
+        self.log.error("%d runs could not be stopped and may go on: %s", len(runs), error)
+
+    def on_kill(self) -> None:
+        """Stop the runs that are waited for, if that is asked for: quickly, as Airflow allows 5 seconds."""
+        unfinished = self._group.unfinished if self._group is not None else self._watched
+        if not self.stops_runs_on_kill or not unfinished:
+            return
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        self.log.warning("The task is killed: stopping %d runs.", len(unfinished))
+        try:
+            self.client.with_limits(timeout=_KILL_TIMEOUT).runs.stop_many(unfinished)
+        except ControlHubError as error:
+            self._log_not_stopped(unfinished, error)

@@ -1,0 +1,330 @@
+"""What the triggers of this provider share: the connection, the deadline, the one event, and what a kill means."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_streamsets.compat import SETTLING_TIME, connection_with_extra, is_still_deferred
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.hooks.settings import ConnectionSettings
+    from airflow_provider_streamsets.triggers.feed import StatusFeed, Subscription
+
+_KILL_TIMEOUT = 10.0
+_PAUSES_BETWEEN_READS = (2, 5, 15, 30, 60, 60, 60)
+# Keeps the stops of killed triggers from being collected while they are under way.
+_stopping: set[asyncio.Task[None]] = set()
+
+_Found = TypeVar("_Found")
+_Found_co = TypeVar("_Found_co", covariant=True)
+
+
+class Event(Protocol):
+    """What a trigger tells the task that it resumes."""
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the event as JSON values."""
+
+
+class Follower(Protocol[_Found_co]):
+    """
+    Decides, from one look at a job after the other, when a wait is over and what it has found.
+
+    As :class:`~airflow_provider_streamsets.control_hub.waiting.RunFollower` does.
+    """
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether further statuses of the job have no use."""
+
+    def observe(self, status: JobRun | None) -> bool:
+        """Take note of a status, sending nothing; return whether :meth:`conclude` has something to do."""
+
+    def conclude(self) -> _Found_co | None:
+        """Find out what the last observation left open; None if that is not enough yet."""
+
+    def look(self, *, in_a_hurry: bool = False) -> _Found_co | None:
+        """Read the job's status, observe it and conclude; in a hurry, with what there is."""
+
+    def pause(self, poll_interval: float) -> float:
+        """Return the seconds until the next look."""
+
+    def timed_out(self, seconds: float | None) -> ControlHubError:
+        """Return the error of a wait that has taken too long."""
+
+
+class Deadline:
+    """
+    When a wait is to give up, on the clock of the running event loop.
+
+    :param at: in epoch seconds, so that it outlives the triggerer; None waits for ever
+    """
+
+    def __init__(self, at: float | None) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._at = None if at is None else self._now() + at - time.time()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until then, 0 when it has passed; None if there is no deadline."""
+        return None if self._at is None else max(self._at - self._now(), 0.0)
+
+    async def sleep(self, seconds: float) -> bool:
+        """
+        Sleep, but not beyond the deadline.
+
+        :returns: whether the deadline has come
+        """
+        left = self.left
+        await asyncio.sleep(seconds if left is None else min(seconds, left))
+        return left is not None and left <= seconds
+
+
+class ControlHubTrigger(BaseTrigger):
+    """
+    Base of the triggers: yields one event, whatever happens.
+
+    The arguments are stored in Airflow's database, unencrypted: they hold no secrets. In subclasses, too, all are named
+    in the constructor, have defaults, so that a stored trigger outlives an upgrade of this provider, and are kept in
+    attributes of the same names; the constructor does nothing else, since an error in it would end the triggerer.
+
+    :param control_hub_conn_id: id of the Airflow connection
+    :param poll_interval: seconds between two looks
+    :param timeout: seconds that the wait was given, for the message
+    :param deadline: when to give up, in epoch seconds; None waits for ever
+    :param stop_on_kill: stop what is waited for when a person kills the deferred task (Airflow 3.3 and later)
+    """
+
+    def __init__(
+        self,
+        control_hub_conn_id: str = "streamsets_default",
+        poll_interval: float = 30.0,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        stop_on_kill: bool = False,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.control_hub_conn_id = control_hub_conn_id
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.deadline = deadline
+        self.stop_on_kill = stop_on_kill
+
+    @property
+    def what(self) -> str:
+        """What is waited for, for messages; such as "run 4 of job ..."."""
+        raise NotImplementedError
+
+    async def wait(self, feed: StatusFeed, deadline: Deadline) -> Event:
+        """
+        Wait.
+
+        :param feed: the statuses of the connection's jobs, and its client
+        :param deadline: when to give up
+        :returns: what was found
+        :raises ControlHubError: what ended the wait instead; becomes :meth:`failure`
+        """
+        raise NotImplementedError
+
+    def failure(self, error: ControlHubError) -> Event:
+        """Return the event for a wait that has ended with an error."""
+        raise NotImplementedError
+
+    def stop(self, client: ControlHubClient) -> bool:
+        """
+        Stop what is waited for, after a kill. Runs in a thread.
+
+        :param client: client with short time-outs
+        :returns: whether there was something to stop
+        """
+        raise NotImplementedError
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow stores: the class and all arguments of its constructor."""
+        names = inspect.signature(type(self)).parameters
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and yield one event. Never raises: an escaped error would let the task start over."""
+        now = asyncio.get_running_loop().time
+        began = now()
+        payload = await self._payload()
+        await asyncio.sleep(max(began + SETTLING_TIME - now(), 0.0))
+        yield TriggerEvent(payload)
+
+    async def _payload(self) -> dict[str, Any]:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+        from airflow_provider_streamsets.triggers.feed import shared_feed
+
+        try:
+            deadline = Deadline(self.deadline)
+            feed = shared_feed(await self._settings_when_they_can_be_read())
+            return (await self.wait(feed, deadline)).to_payload()
+        except ControlHubError as error:
+            return self.failure(error).to_payload()
+        except Exception as error:
+            self.log.exception("The wait for %s failed.", self.what)
+            return self.failure(
+                ControlHubError(f"The wait for {self.what} failed: {type(error).__name__}: {error}")
+            ).to_payload()
+
+    async def _settings_when_they_can_be_read(self) -> ConnectionSettings:
+        """Read the connection, again if that fails for a reason that may pass, such as a secrets backend's."""
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        for pause in _PAUSES_BETWEEN_READS:
+            try:
+                return await self._settings()
+            except (ControlHubError, AirflowNotFoundException):
+                raise
+            except Exception as error:  # noqa: BLE001 - a secrets backend can raise anything
+                self.log.warning(
+                    "Connection '%s' could not be read (%s: %s); trying again in %s s.",
+                    self.control_hub_conn_id,
+                    type(error).__name__,
+                    error,
+                    pause,
+                )
+                await asyncio.sleep(pause)
+        return await self._settings()
+
+    async def _settings(self) -> ConnectionSettings:
+        """Read the connection without blocking the event loop."""
+        from airflow_provider_streamsets.hooks.settings import ConnectionSettings
+
+        return ConnectionSettings.of(*await connection_with_extra(self.control_hub_conn_id))
+
+    async def on_kill(self) -> None:
+        """
+        Stop what is waited for when a person marks or clears the deferred task (Airflow 3.3 and later).
+
+        Airflow also calls this when the trigger is only moved to another triggerer (apache/airflow#73454); the task is
+        then still deferred, and nothing is stopped.
+        """
+        if not self.stop_on_kill:
+            return
+        # Airflow cancels a killed trigger anew about every second until it has ended, this method included.
+        stopping = asyncio.create_task(self._stop_unless_moved())
+        _stopping.add(stopping)
+        stopping.add_done_callback(_stopping.discard)
+        await asyncio.shield(stopping)
+
+    async def _stop_unless_moved(self) -> None:
+        try:
+            still_deferred = await is_still_deferred(self.task_instance)
+            if still_deferred is not False:
+                self.log.info(
+                    "Leaving %s alone: %s.",
+                    self.what,
+                    "the task is still deferred, so the trigger is being moved"
+                    if still_deferred
+                    else "the state of the task cannot be read",
+                )
+                return
+            self.log.warning("The task was killed: stopping %s.", self.what)
+            if not await asyncio.to_thread(self._stop, await self._settings()):
+                self.log.info("There was nothing left to stop of %s.", self.what)
+        except Exception as error:  # noqa: BLE001 - nobody awaits this; the log is where it can be told
+            self.log.error("Could not stop %s, which may go on: %s", self.what, error)
+
+    def _stop(self, settings: ConnectionSettings) -> bool:
+        with settings.client(timeout=_KILL_TIMEOUT, max_attempts=2) as client:
+            return self.stop(client)
+
+
+class ControlHubOneRunTrigger(ControlHubTrigger):
+    """
+    Base of the triggers that wait for something of one run.
+
+    All triggers of one connection share their status requests.
+
+    :param control_hub_conn_id: id of the Airflow connection
+    :param job_id: id of the job
+    :param job_name: its name, for messages
+    :param run_count: number of the run
+    :param poll_interval: seconds between two looks
+    :param timeout: seconds that the wait was given, for the message
+    :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
+    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
+    :param stop_on_kill: stop the run when a person kills the deferred task (Airflow 3.3 and later)
+    """
+
+    def __init__(
+        self,
+        control_hub_conn_id: str = "streamsets_default",
+        job_id: str = "",
+        job_name: str = "",
+        run_count: int = 0,
+        poll_interval: float = 30.0,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        metrics_wait: float = 30.0,
+        stop_on_kill: bool = False,
+    ) -> None:
+        super().__init__(
+            control_hub_conn_id=control_hub_conn_id,
+            poll_interval=poll_interval,
+            timeout=timeout,
+            deadline=deadline,
+            stop_on_kill=stop_on_kill,
+        )
+        self.job_id = job_id
+        self.job_name = job_name
+        self.run_count = run_count
+        self.metrics_wait = metrics_wait
+
+    @property
+    def what(self) -> str:
+        """The run, for messages."""
+        return f"run {self.run_count} of job {self.job_id}"
+
+    async def follow(
+        self,
+        follower: Follower[_Found],
+        feed: StatusFeed,
+        deadline: Deadline,
+        *,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> _Found:
+        """
+        Show the statuses of the job to a follower until it has found what it waits for.
+
+        :param follower: decides when that is; asked in a thread for what sends requests
+        :param feed: the statuses
+        :param deadline: when to look for the last time and give up
+        :param meanwhile: called, in a thread, after each look that has found nothing; raises to end the wait
+        :raises ControlHubError: if the follower raises it, or has found nothing in time
+        """
+        async with feed.subscription(self.job_id, self.poll_interval) as subscription:
+            while True:
+                status, is_last_look = await self._next_status(subscription, follower, deadline)
+                found = None
+                if is_last_look:
+                    found = await asyncio.to_thread(follower.look, in_a_hurry=True)
+                elif follower.observe(status):
+                    found = await feed.ask(follower.conclude)
+                if found is not None:
+                    return found
+                if is_last_look:
+                    raise follower.timed_out(self.timeout)
+                if meanwhile is not None:
+                    await feed.ask(meanwhile)
+
+    async def _next_status(
+        self, subscription: Subscription, follower: Follower[Any], deadline: Deadline
+    ) -> tuple[JobRun | None, bool]:
+        """Return the next status of the job, and whether the deadline has come instead."""
+        if follower.has_ended:
+            return None, await deadline.sleep(follower.pause(self.poll_interval))
+        try:
+            return await subscription.next(deadline.left), False
+        except asyncio.TimeoutError:
+            return None, True

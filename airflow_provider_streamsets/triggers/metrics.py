@@ -1,0 +1,91 @@
+"""The trigger that waits for metrics of one run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger, Deadline
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub import ControlHubError
+    from airflow_provider_streamsets.triggers.events import MetricWaitEvent
+    from airflow_provider_streamsets.triggers.feed import StatusFeed
+
+
+class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
+    """
+    Wait on the triggerer until the metrics of one run satisfy conditions, or the run has ended.
+
+    Yields one event, the payload of a :class:`~airflow_provider_streamsets.triggers.events.MetricWaitEvent`, whatever
+    happens. All triggers of one connection share their status requests; record counts and counters are asked for only
+    where a condition needs more than the status tells.
+
+    :param control_hub_conn_id: id of the Airflow connection
+    :param job_id: id of the job
+    :param job_name: its name, for messages
+    :param run_count: number of the run
+    :param conditions: the conditions: texts such as ``output_count >= 1000``, or dicts of their three fields
+    :param join: whether ``all`` or ``any`` of them must be satisfied
+    :param on_run_end: what counts when the run has ended before; see
+        :class:`~airflow_provider_streamsets.control_hub.metric_waiting.MetricFollower`
+    :param poll_interval: seconds between two looks
+    :param timeout: seconds that the wait was given, for the message
+    :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
+    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
+    """
+
+    def __init__(
+        self,
+        control_hub_conn_id: str = "streamsets_default",
+        job_id: str = "",
+        job_name: str = "",
+        run_count: int = 0,
+        conditions: Sequence[str | dict[str, Any]] = (),
+        join: Literal["all", "any"] = "all",
+        on_run_end: Literal["fail", "evaluate", "skip"] = "fail",
+        poll_interval: float = 30.0,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        metrics_wait: float = 30.0,
+    ) -> None:
+        super().__init__(
+            control_hub_conn_id=control_hub_conn_id,
+            job_id=job_id,
+            job_name=job_name,
+            run_count=run_count,
+            poll_interval=poll_interval,
+            timeout=timeout,
+            deadline=deadline,
+            metrics_wait=metrics_wait,
+        )
+        self.conditions = conditions
+        self.join = join
+        self.on_run_end = on_run_end
+
+    async def wait(self, feed: StatusFeed, deadline: Deadline) -> MetricWaitEvent:
+        """Wait until the conditions are satisfied or the run has ended, and return what was found."""
+        from airflow_provider_streamsets.control_hub.conditions import conditions_of
+        from airflow_provider_streamsets.control_hub.metric_waiting import MetricFollower
+        from airflow_provider_streamsets.triggers.events import MetricWaitEvent
+
+        follower = MetricFollower(
+            feed.client,
+            self.job_id,
+            self.run_count,
+            conditions_of(self.conditions),
+            join=self.join,
+            on_run_end=self.on_run_end,
+            job_name=self.job_name,
+            metrics_wait=self.metrics_wait,
+            now=asyncio.get_running_loop().time,
+            log=self.log,
+        )
+        return MetricWaitEvent(self.job_id, self.run_count, finding=await self.follow(follower, feed, deadline))
+
+    def failure(self, error: ControlHubError) -> MetricWaitEvent:
+        """Return the event without a finding."""
+        from airflow_provider_streamsets.triggers.events import MetricWaitEvent
+
+        return MetricWaitEvent(self.job_id, self.run_count, error=error)
