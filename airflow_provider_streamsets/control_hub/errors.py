@@ -72,7 +72,7 @@ class ControlHubExistsError(ControlHubRejectedError):
 
 
 class ControlHubConflictError(ControlHubRejectedError):
-    """Somebody else has changed the job meanwhile; nothing was sent."""
+    """Somebody else has changed the job meanwhile; the message says whether something was sent."""
 
 
 class ControlHubBulkError(ControlHubError):

@@ -144,8 +144,8 @@ class JobReading:
 
         :param name: exact name
         :param name_starts_with: beginning of the name; not together with `name`
-        :param status: status of the latest run, for example ``ACTIVE``; never of a job that has not run
-        :param color: ``GRAY``, ``GREEN`` or ``RED``
+        :param status: status of the latest run, for example ``ACTIVE``; a job that has never run is ``INACTIVE``
+        :param color: ``GRAY``, ``GREEN`` or ``RED``; a job that has never run is ``GRAY``
         :param tag: tag without organization, for example ``nightly/orders``
         :param engine_label: label that chooses the engines
         :param executor_type: ``COLLECTOR``, ``TRANSFORMER``, ``EDGE`` or ``SNOWPARK``
@@ -195,8 +195,8 @@ class JobReading:
                 job.is_template == templates
                 and (name is None or job.name == name)
                 and (name_starts_with is None or job.name.startswith(name_starts_with))
-                and (status is None or (run is not None and run.status == status))
-                and (color is None or (run is not None and run.color == color))
+                and (status is None or (run.status if run else "INACTIVE") == status)
+                and (color is None or (run.color if run else "GRAY") == color)
                 and (tag is None or search is None or tag in job.tags)
                 and (engine_label is None or engine_label in job.engine_labels)
                 and (executor_type is None or job.executor_type == executor_type)

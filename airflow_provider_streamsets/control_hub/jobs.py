@@ -161,14 +161,15 @@ class Jobs(JobReading):
 
         The job is read whole, changed, and sent back whole, as Control Hub wants it. Control Hub cannot be told to
         refuse when somebody else has changed the job meanwhile: the last writer wins. `unchanged_since` finds such a
-        change up to the moment before the job is sent, and the answer is compared with what was sent.
+        change up to the moment before the job is sent; an answer that differs from what was sent is logged.
 
         :param job_id: id of a job that is not active, and not an instance attached to a template
         :param settings: what to change; None leaves a setting as it is
         :param pipeline: published pipeline version to run from now on
         :param unchanged_since: `last_modified` of the job when it was looked at to decide on the change
         :returns: the changed job; as it is if there is nothing to change
-        :raises ControlHubConflictError: if somebody else has changed the job; nothing was sent
+        :raises ControlHubConflictError: if somebody else has changed the job before, so that nothing was sent, or at
+            the same time, so that it is not as it was sent
         :raises ControlHubJobStateError: if the job cannot be changed in its state; nothing was sent
         """
         raw = self._read(job_id)

@@ -63,7 +63,8 @@ class MetricFinding(Model):
 
         :raises ValueError: if something is missing or of the wrong kind
         """
-        finding = cls(**{name: value.get(name) for name in cls.__dataclass_fields__})
+        fields: dict[str, Any] = {name: value.get(name) for name in cls.__dataclass_fields__}
+        finding = cls(**fields)
         kinds = {"run_count": int, "satisfied": bool, "run_ended": bool, "values": Mapping}
         for name in cls.__dataclass_fields__:
             if not isinstance(getattr(finding, name), kinds.get(name, str)):
@@ -115,6 +116,7 @@ class MetricFollower:
         now: Callable[[], float] | None = None,
         log: Log | None = None,
     ) -> None:
+        self.metrics_wait = metrics_wait
         self._log: Log = log or logging.getLogger(__name__)
         self._run = RunFollower(
             client,
@@ -206,9 +208,7 @@ class MetricFollower:
             )
         wanted = (" and " if self._join == "all" else " or ").join(map(str, self._conditions))
         seen = f" Last seen: {self._last_text}." if self._last_text else ""
-        return ControlHubRunTimeoutError(
-            f"The metrics of {self._run.what} have not satisfied {wanted}{allowed}.{seen}"
-        )
+        return ControlHubRunTimeoutError(f"The metrics of {self._run.what} have not satisfied {wanted}{allowed}.{seen}")
 
     def _unless_it_may_pass(self, ask: Callable[[], MetricFinding | None]) -> MetricFinding | None:
         try:

@@ -154,7 +154,7 @@ def read_commit(
 
     :param fields: the body; everything it says about the pipeline must agree with the commit.
     :param pipelines: all pipelines.
-    :param current: the version if the body does not name one.
+    :param current: what the job to be changed runs so far, and still does if the body names no commit.
     :raises ProblemError: if there is no such version.
     """
     commit_id = fields.text("pipelineCommitId") or (current[1].commit_id if current else "")
@@ -163,12 +163,14 @@ def read_commit(
         raise ProblemError(400, "JOBRUNNER_31", f"There is no published pipeline version with commit '{commit_id}'")
     pipeline, version = found
     label = f"v{version.version}"
-    for name, expected in (
-        ("pipelineCommitLabel", label),
-        ("pipelineId", pipeline.id),
-        ("rulesId", pipeline.rules_id),
+    before = current[0] if current else pipeline
+    for name, allowed in (
+        ("pipelineCommitLabel", {label}),
+        # Whoever gives a job the commit of another pipeline may leave these as they were, as the SDK does.
+        ("pipelineId", {pipeline.id, before.id}),
+        ("rulesId", {pipeline.rules_id, before.rules_id}),
     ):
-        if fields.text(name) not in (None, expected):
+        if fields.text(name) not in (None, *allowed):
             raise ProblemError(
                 400,
                 "JOBRUNNER_32",

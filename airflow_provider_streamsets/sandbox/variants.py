@@ -74,8 +74,9 @@ class Variants:
     runs_order: Literal["desc", "asc"] = "desc"
     """Direction of ``saql/jobs/search/{id}/runs``."""
 
-    saql_len_zero: Literal["none", "all"] = "none"
-    """What a SAQL search returns for ``len=0``, its default."""
+    saql_len_zero: Literal["all", "none"] = "all"
+    """What a SAQL search returns for ``len=0``, its default. The SDK relies on it where it picks a run by its place
+    in ``job_history``."""
 
     filter_text: Literal["substring", "exact"] = "substring"
     """What ``filterText`` compares names for."""

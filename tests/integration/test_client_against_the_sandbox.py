@@ -198,7 +198,7 @@ VARIANTS = [
     ("start_failure", "activation_error"),
     ("color_in_transition", "GRAY"),
     ("runs_order", "asc"),
-    ("saql_len_zero", "all"),
+    ("saql_len_zero", "none"),
     ("filter_text", "exact"),
     ("job_template_omitted", "instances"),
     ("jobs_by_ids", "stored"),

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.http import Query, answer, nothing, page, read_ids, world_of, wrapper_body
 from airflow_provider_streamsets.sandbox.problems import bad_request
-from airflow_provider_streamsets.sandbox.routes.job_selection import select_jobs
+from airflow_provider_streamsets.sandbox.routes.job_selection import listed_status, select_jobs
 from airflow_provider_streamsets.sandbox.schemas import complete
 from airflow_provider_streamsets.sandbox.wire.jobs import job_body, job_tag_body
 from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body
@@ -70,9 +70,10 @@ async def read_jobs(request: Request) -> Response:
 
 @router.get("/v1/jobs/count")
 async def count_jobs(request: Request) -> Response:
-    """Count the jobs."""
+    """Count the jobs without the templates: what a client finds when it lists job instances."""
     world = world_of(request)
-    return answer({"count": len(world.removed_jobs if Query(request).flag("removed") else world.jobs)})
+    jobs = world.removed_jobs if Query(request).flag("removed") else world.jobs
+    return answer({"count": sum(not job.seed.is_template for job in jobs.values())})
 
 
 @router.get("/v1/jobs/tags")
@@ -117,8 +118,8 @@ async def count_jobs_by_status(request: Request) -> Response:
     counts: Counter[str] = Counter()
     for job in jobs:
         status = current_status_body(world, job, now)
+        counts[listed_status(world, job, now)] += 1
         if status:
-            counts[status["status"]] += 1
             counts[f"{status['status']}_{status['color']}"] += 1
     names = ("ACTIVE", "ACTIVE_GREEN", "ACTIVE_RED", "ACTIVATING", "DEACTIVATING", "INACTIVE", "INACTIVE_ERROR")
     entries = [{"status": name, "count": counts[name]} for name in names]

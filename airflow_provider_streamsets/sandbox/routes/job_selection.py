@@ -30,11 +30,11 @@ def select_jobs(request: Request, *, by_status: bool = False) -> list[Job]:
     if archived is not None:
         jobs = [job for job in jobs if job.seed.archived is archived]
     status = query.choice("jobStatus", STATUSES)
-    if by_status:
-        jobs = [job for job in jobs if world.status(job, now) == (status or "INACTIVE")]
-    else:
-        if status:
-            jobs = [job for job in jobs if world.status(job, now) == status]
+    if by_status and status is None:
+        status = "INACTIVE"
+    if status:
+        jobs = [job for job in jobs if not job.seed.is_template and listed_status(world, job, now) == status]
+    if not by_status:
         jobs = _by_kind(world, query, jobs)
         color, label = query.choice("jobStatusColor", COLORS), query.text("jobLabel")
         if color:
@@ -60,6 +60,11 @@ def select_jobs(request: Request, *, by_status: bool = False) -> list[Job]:
     if tag:
         jobs = [job for job in jobs if tag in {f"{own}:{world.organization}" for own in job.seed.tags}]
     return _ordered(world, query, jobs)
+
+
+def listed_status(world: World, job: Job, now: int) -> str:
+    """Return the status by which lists know a job: one that never ran is found among the inactive ones."""
+    return world.status(job, now) or "INACTIVE"
 
 
 def _by_kind(world: World, query: Query, jobs: list[Job]) -> list[Job]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_streamsets.sandbox.measures import MINUTE, Measure
@@ -70,7 +71,8 @@ def series_body(
     if job.seed.time_series:
         measures = list(_measures(world, job, window, engine_id, version))[-window.most :]
         values = [
-            [measure.at, *(COLUMNS[column](measure, measurement.count) for column in columns)] for measure in measures
+            [_time(measure.at), *(float(COLUMNS[column](measure, measurement.count)) for column in columns)]
+            for measure in measures
         ]
     series = [{"name": measurement.series, "columns": ["time", *columns], "values": values, "tags": None}]
     return {"series": series if values else [], "error": None}
@@ -87,3 +89,10 @@ def _measures(world: World, job: Job, window: Window, engine_id: str | None, ver
                 yield Measure(life, at)
             elif engine_id in engine_ids:
                 yield Measure(life, at, engine_ids.index(engine_id))
+
+
+def _time(at: int) -> str:
+    """Return a time as the time series service writes it, without zeros at the end."""
+    seconds, milliseconds = divmod(at, 1000)
+    whole = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    return whole + f".{milliseconds:03}".rstrip("0.") + "Z"

@@ -391,7 +391,8 @@ def test_variants_of_lists_and_orders():
     runs = f"{JR}/saql/jobs/search/{Hub().id('Orders to warehouse')}/runs"
     assert [run["runCount"] for run in Hub().get(runs, len=-1)["data"]] == [3, 2, 1]
     assert [run["runCount"] for run in Hub(runs_order="asc").get(runs, len=-1)["data"]] == [1, 2, 3]
-    assert len(Hub(saql_len_zero="all").get(runs)["data"]) == 3
+    assert len(Hub().get(runs)["data"]) == 3
+    assert Hub(saql_len_zero="none").get(runs)["data"] == []
     assert Hub(filter_text="exact").names(filterText="Stock") == []
     assert "Regional orders" not in Hub(job_template_omitted="instances").names()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import calendar
 import itertools
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -46,18 +48,38 @@ def asked(hub: Hub, *queries: Any, **parameters: Any) -> Any:
 def points(hub: Hub, name: str, measurement: str = INPUT, column: str = "count", **parameters: Any) -> list[list[Any]]:
     (found,) = asked(hub, query(hub, name, measurement, column), **parameters)
     assert found["error"] is None
-    return found["series"][0]["values"] if found["series"] else []
+    return in_milliseconds(found)
+
+
+def in_milliseconds(answer: Any) -> list[list[Any]]:
+    """Return the points of an answer with their times as numbers."""
+    return [[milliseconds(text), value] for series in answer["series"] for text, value in series["values"]]
+
+
+def milliseconds(text: str) -> int:
+    assert text.endswith("Z")
+    seconds, _, fraction = text[:-1].partition(".")
+    return calendar.timegm(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S")) * 1000 + int(fraction.ljust(3, "0"))
+
+
+def test_times_are_text_without_zeros_at_the_end():
+    hub = everywhere()
+    hub.do("Quick check", "start")
+    hub.clock.advance(10)
+    (found,) = asked(hub, query(hub, "Quick check"))
+    assert found["series"][0]["values"] == [["2026-01-01T09:50:02.8Z", 100.0]]
 
 
 def test_a_series_has_a_point_per_save_of_the_last_minutes(hub):
     (found,) = asked(hub, query(hub, LOGS))
     (series,) = found["series"]
     assert (series["name"], series["columns"]) == ("pipeline_batchInputRecords_meter", ["time", "count"])
-    times = [time for time, _ in series["values"]]
+    points = in_milliseconds(found)
+    times = [time for time, _ in points]
     assert len(times) == 60
     assert {later - earlier for earlier, later in itertools.pairwise(times)} == {5000}
     assert T0 - 300_000 <= times[0] < times[-1] <= T0
-    assert all(count == 220 * (time - (T0 - 7_199_000)) // 1000 for time, count in series["values"])
+    assert all(count == 220 * (time - (T0 - 7_199_000)) // 1000 for time, count in points)
 
 
 def test_a_series_agrees_with_the_record_counts(hub):
@@ -126,7 +148,7 @@ def test_instances_have_their_own_series():
 def test_record_counts_and_throughput_come_as_three_series(hub):
     for path, column in (("recordCount", "count"), ("recordThroughput", "m1_rate")):
         found = hub.get(f"{METRICS}/job/{hub.id(LOGS)}/{path}")
-        assert [entry["series"][0]["values"] for entry in found] == [
+        assert [in_milliseconds(entry) for entry in found] == [
             points(hub, LOGS, measurement, column) for measurement in (INPUT, OUTPUT, ERRORS)
         ]
 
@@ -134,7 +156,7 @@ def test_record_counts_and_throughput_come_as_three_series(hub):
 def test_a_range_of_ones_own_is_taken(hub):
     path = f"{METRICS}/job/{hub.id(LOGS)}/recordCount"
     found = hub.get(path, startTime=T0 - 3_600_000, endTime=T0 - 3_500_000, limit="")
-    times = [time for time, _ in found[0]["series"][0]["values"]]
+    times = [time for time, _ in in_milliseconds(found[0])]
     assert T0 - 3_600_000 <= times[0] < times[-1] <= T0 - 3_500_000
     assert hub.get(path, startTime=T0 + DAY)[0]["series"] == []
 

@@ -1,0 +1,654 @@
+"""Every example of the StreamSets SDK guide's chapters "Job Instances" and "Job Templates", run by the official SDK."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from dev.local_sandbox import SandboxProcess
+
+OFFSET = "$com.streamsets.datacollector.pollsource.offset$"
+
+# What the seed says of the pipelines that jobs are created for here.
+BATCH, BATCH_RECORDS = "Quick check", 100
+STREAM, STREAM_RATE = "Truck positions", 40
+VERSIONED, VERSIONS = "Orders to warehouse", ["1", "2", "3"]
+
+
+def unique(name: str) -> str:
+    return f"{name} {uuid4().hex[:8]}"
+
+
+def add_job(hub: Any, pipeline: str = BATCH, *, version: str | None = None, **settings: Any) -> Any:
+    """Create a job that no other test has."""
+    pipeline = hub.pipelines.get(name=pipeline)
+    commit = pipeline.commits.get(version=version) if version else None
+    job = hub.get_job_builder().build(unique("Guide"), pipeline=pipeline, pipeline_commit=commit, **settings)
+    hub.add_job(job)
+    return job
+
+
+def add_template(hub: Any, **parameters: Any) -> Any:
+    pipeline = hub.pipelines.get(name=STREAM)
+    template = hub.get_job_builder().build(
+        unique("Guide template"), pipeline=pipeline, job_template=True, runtime_parameters=parameters
+    )
+    hub.add_job(template)
+    return template
+
+
+def run_to_the_end(sandbox: SandboxProcess, hub: Any, job: Any, ends_in: str = "INACTIVE") -> None:
+    hub.start_job(job, wait=False)
+    sandbox.advance(60)
+    hub.wait_for_job_status(job, ends_in, timeout_sec=10)
+
+
+def position(offset: Any) -> str | None:
+    """Return where the only offset of a list says that the next run continues."""
+    (entry,) = offset
+    return json.loads(entry.offset)["offsets"][OFFSET]
+
+
+def ids(jobs: Any) -> set[str]:
+    return {job.id for job in jobs}
+
+
+# Creating
+
+
+def test_a_job_is_created_for_a_pipeline_and_can_run(sandbox, hub):
+    pipeline = hub.pipelines.get(name=VERSIONED)
+    job = hub.get_job_builder().build(unique("New"), pipeline=pipeline)
+    hub.add_job(job)
+    found = hub.jobs.get(job_name=job.job_name)
+    assert found.id == job.id
+    assert found.id.endswith(f":{hub.organization}")
+    assert found.status is None
+    assert (found.pipeline_id, found.commit_label) == (pipeline.id, f"v{VERSIONS[-1]}")
+    assert found.created_by == found.last_modified_by
+    assert found in hub.jobs
+    run_to_the_end(sandbox, hub, found)
+    assert found.history[0].run_count == 1
+    assert found.metrics[0].input_count == 60_000
+
+
+def test_a_job_is_created_with_a_particular_pipeline_version_and_runs_it(sandbox, hub):
+    pipeline = hub.pipelines.get(name=VERSIONED)
+    commit = pipeline.commits.get(version="1")
+    job = hub.get_job_builder().build(unique("First version"), pipeline=pipeline, pipeline_commit=commit)
+    hub.add_job(job)
+    found = hub.jobs.get(id=job.id)
+    assert (found.commit_id, found.commit_label) == (commit.commit_id, "v1")
+    assert found.commit.version == "1"
+    run_to_the_end(sandbox, hub, found)
+    assert found.status.pipeline_commit_label == "v1"
+
+
+def test_the_settings_of_a_new_job_are_kept(hub):
+    job = hub.get_job_builder().build(
+        unique("Settings"), pipeline=hub.pipelines.get(name=BATCH), runtime_parameters={"RECORDS": "7"}, tags=["a/b"]
+    )
+    job.description = "Created by a test"
+    job.data_collector_labels = ["dev"]
+    job.enable_failover = True
+    job.number_of_instances = 1
+    job.require_job_error_acknowledgement = True
+    job.pipeline_force_stop_timeout = 9000
+    hub.add_job(job)
+    found = hub.jobs.get(id=job.id)
+    assert found.description == "Created by a test"
+    assert found.data_collector_labels == ["dev"]
+    assert found.enable_failover is True
+    assert found.require_job_error_acknowledgement is True
+    assert found.pipeline_force_stop_timeout == 9000
+    assert found.runtime_parameters["RECORDS"] == "7"
+    assert [tag.tag for tag in found.tags] == ["a/b"]
+
+
+# Retrieving
+
+
+def test_all_jobs_are_retrieved_one_by_one_and_by_index(hub):
+    add_job(hub)
+    jobs = list(hub.jobs)
+    assert len(hub.jobs) == len(jobs) == len(ids(jobs))
+    assert not any(job.job_template for job in jobs)
+    assert hub.jobs[0].id == jobs[0].id
+    assert hub.jobs[-1].id == jobs[-1].id
+    assert [job.id for job in hub.jobs[1:3]] == [job.id for job in jobs[1:3]]
+
+
+def test_jobs_are_retrieved_by_status(sandbox, hub):
+    # Control Hub counts a job that never ran among the inactive ones.
+    never_run, ended, active = add_job(hub), add_job(hub), add_job(hub, STREAM)
+    run_to_the_end(sandbox, hub, ended)
+    hub.start_job(active)
+    found = hub.jobs.get_all(job_status="INACTIVE")
+    assert not any(job.job_template for job in found)
+    inactive = ids(found)
+    assert {never_run.id, ended.id} <= inactive
+    assert hub.jobs.count("INACTIVE") == len(inactive)
+    assert active.id not in inactive
+    running = ids(hub.jobs.get_all(job_status="ACTIVE"))
+    assert active.id in running
+    assert not running & inactive
+    hub.stop_job(active)
+
+
+def test_jobs_are_retrieved_by_tag(hub):
+    tag = unique("test").replace(" ", "-")
+    tagged, _ = add_job(hub, tags=[tag]), add_job(hub, tags=[f"{tag}-2"])
+    assert ids(hub.jobs.get_all(job_tag=tag)) == {tagged.id}
+
+
+def test_jobs_with_the_same_tag_as_another_are_retrieved(hub):
+    tag = f"nightly/{uuid4().hex[:8]}"
+    first, second = add_job(hub, tags=[tag, "other"]), add_job(hub, tags=[tag])
+    own = hub.jobs.get(job_name=first.job_name).tags.get(tag=tag)
+    assert own.organization == hub.organization
+    assert hub.jobs.get(job_tag=own.tag).id in {first.id, second.id}
+    assert ids(hub.jobs.get_all(job_tag=own.tag)) == {first.id, second.id}
+
+
+def test_a_job_is_retrieved_by_id(hub):
+    job = add_job(hub)
+    assert hub.jobs.get(id=job.id).job_name == job.job_name
+    assert hub.jobs.get(job_id=job.id) == hub.jobs.get(id=job.id)
+    assert hub.jobs.contains(id=job.id)
+    with pytest.raises(ValueError, match="not found"):
+        hub.jobs.get(id=f"{uuid4()}:{hub.organization}")
+
+
+def test_jobs_are_retrieved_by_name(hub):
+    job = add_job(hub)
+    assert hub.jobs.get(job_name=job.job_name).id == job.id
+    assert ids(hub.jobs.get_all(search=f'name=="{job.job_name}"')) == {job.id}
+    assert not hub.jobs.contains(job_name=unique("Nobody"))
+
+
+def test_jobs_are_retrieved_by_engine_type(hub):
+    assert ids(hub.jobs.get_all(executor_type="COLLECTOR")) == ids(hub.jobs)
+    assert hub.jobs.get_all(executor_type="TRANSFORMER") == []
+
+
+def test_jobs_are_retrieved_by_pipeline_commit_label(hub):
+    old, new = add_job(hub, VERSIONED, version="1"), add_job(hub, VERSIONED)
+    found = ids(hub.jobs.get_all(pipeline_commit_label="v1"))
+    assert old.id in found
+    assert new.id not in found
+
+
+# Other pipeline versions
+
+
+def test_all_jobs_of_a_first_version_are_upgraded_to_the_newest(other_sandbox, other_hub):
+    hub = other_hub
+    # No action is allowed on a job whose error waits for an acknowledgement.
+    hub.acknowledge_job_error(*hub.jobs.get_all(job_status="INACTIVE_ERROR"))
+    old = [add_job(hub, VERSIONED, version="1"), add_job(hub, "Regional orders", version="1")]
+    jobs = hub.jobs.get_all(pipeline_commit_label="v1")
+    assert ids(old) < ids(jobs)
+    upgraded = hub.upgrade_job(*jobs)
+    assert [job.id for job in upgraded] == [job.id for job in jobs]
+    for job in upgraded:
+        assert job.commit.version == job.pipeline.commits[-1].version
+    assert [upgraded.get(id=job.id).commit_label for job in old] == ["v3", "v2"]
+    run_to_the_end(other_sandbox, hub, upgraded.get(id=old[0].id))
+    assert hub.jobs.get(id=old[0].id).status.pipeline_commit_label == "v3"
+
+
+def test_an_active_job_goes_on_with_the_newest_version_after_an_upgrade(hub):
+    job = add_job(hub, "Clickstream to lake", version="1")
+    hub.start_job(job)
+    hub.upgrade_job(job)
+    hub.wait_for_job_status(job, "ACTIVE", timeout_sec=20)
+    assert job.commit_label == "v2"
+    hub.stop_job(job)
+
+
+def test_a_job_is_updated_with_another_version_of_its_pipeline(sandbox, hub):
+    name = add_job(hub, VERSIONED, version="2").job_name
+    job = hub.jobs.get(job_name=name, pipeline_commit_label="v2")
+    job.commit = hub.pipelines.get(name=VERSIONED).commits.get(version="1")
+    answer = hub.update_job(job)
+    assert answer.id == job.id
+    found = hub.jobs.get(id=job.id)
+    assert (found.commit_label, found.commit.version) == ("v1", "1")
+    assert found.last_modified_on >= found.created_on
+    run_to_the_end(sandbox, hub, found)
+    assert found.status.pipeline_commit_label == "v1"
+
+
+def test_a_job_is_updated_with_another_pipeline(sandbox, hub):
+    job, pipeline = add_job(hub, VERSIONED), hub.pipelines.get(name=BATCH)
+    job.commit = pipeline.commits.get(version="1")
+    hub.update_job(job)
+    found = hub.jobs.get(id=job.id)
+    assert found.pipeline.name == BATCH
+    assert (found.pipeline_id, found.pipeline_name) == (pipeline.id, BATCH)
+    run_to_the_end(sandbox, hub, found)
+    assert found.metrics[0].input_count == BATCH_RECORDS
+
+
+# Duplicating
+
+
+def test_a_job_is_duplicated_in_two_copies(sandbox, hub):
+    job = add_job(hub, VERSIONED, version="2", runtime_parameters={"RECORDS": "500"}, tags=["copied"])
+    run_to_the_end(sandbox, hub, job)
+    copies = hub.duplicate_job(job, number_of_copies=2)
+    assert [copy.job_name for copy in copies] == [f"{job.job_name} copy1", f"{job.job_name} copy2"]
+    assert len(ids([*copies, job])) == 3
+    for copy in copies:
+        found = hub.jobs.get(job_name=copy.job_name)
+        assert found.id == copy.id
+        assert found.status is None
+        assert (found.pipeline_id, found.commit_id) == (job.pipeline_id, job.commit_id)
+        assert found.runtime_parameters["RECORDS"] == "500"
+        assert found.data_collector_labels == job.data_collector_labels
+    run_to_the_end(sandbox, hub, copies[0])
+    assert copies[0].metrics[0].input_count == 500
+    assert hub.jobs.get(id=copies[1].id).status is None
+
+
+def test_one_copy_of_a_job_has_no_number(hub):
+    job = add_job(hub)
+    (copy,) = hub.duplicate_job(job)
+    assert hub.jobs.get(id=copy.id).job_name == f"{job.job_name} copy"
+
+
+def test_copies_of_a_job_get_the_name_and_description_asked_for(hub):
+    name = unique("Twin")
+    copies = hub.duplicate_job(add_job(hub), name=name, description="A twin", number_of_copies=3)
+    found = hub.jobs.get_all(description="A twin")
+    assert ids(found) == ids(copies)
+    assert {copy.job_name for copy in found} == {f"{name}1", f"{name}2", f"{name}3"}
+
+
+# Importing and exporting
+
+
+def test_a_job_is_exported_to_a_file_and_imported_in_another_hub(sandbox, hub, other_sandbox, other_hub, tmp_path):
+    job = add_job(hub, runtime_parameters={"RECORDS": "40"}, tags=["moved"])
+    run_to_the_end(sandbox, hub, job)
+    path = tmp_path / "jobs.zip"
+    path.write_bytes(hub.export_jobs([job]))
+    assert not other_hub.jobs.contains(id=job.id)
+    with path.open("rb") as archive:
+        (imported,) = other_hub.import_jobs(archive=archive)
+    assert (imported.id, imported.job_name) == (job.id, job.job_name)
+    found = other_hub.jobs.get(id=job.id)
+    assert found.status is None
+    assert (found.pipeline.name, found.commit_label) == (BATCH, job.commit_label)
+    assert [tag.tag for tag in found.tags] == ["moved"]
+    run_to_the_end(other_sandbox, other_hub, found)
+    assert found.history[0].run_count == 1
+    assert found.metrics[0].input_count == 40
+
+
+def test_a_deleted_job_comes_back_by_an_import(hub):
+    job = add_job(hub)
+    archive = hub.export_jobs([job])
+    hub.delete_job(job)
+    (imported,) = hub.import_jobs(archive=io.BytesIO(archive))
+    assert hub.jobs.get(id=job.id).job_name == imported.job_name == job.job_name
+
+
+def test_an_import_over_an_existing_job_restores_what_is_asked_for(hub):
+    job = add_job(hub, VERSIONED, version="1", runtime_parameters={"RECORDS": "1"})
+    archive = hub.export_jobs([job])
+    (job,) = hub.upgrade_job(job)
+    job.data_collector_labels = ["dev"]
+    job.runtime_parameters = {"RECORDS": "2"}
+    hub.update_job(job)
+    hub.import_jobs(archive=io.BytesIO(archive))
+    found = hub.jobs.get(id=job.id)
+    assert (found.commit_label, found.data_collector_labels) == ("v1", ["dev"])
+    assert found.runtime_parameters["RECORDS"] == "2"
+    hub.import_jobs(archive=io.BytesIO(archive), labels=True, runtime_parameters=True)
+    found = hub.jobs.get(id=job.id)
+    assert found.data_collector_labels == ["all"]
+    assert found.runtime_parameters["RECORDS"] == "1"
+
+
+def test_all_jobs_are_exported_to_an_archive_that_restores_them(other_hub, tmp_path):
+    hub = other_hub
+    # Instances that are attached to a template are the only jobs that cannot be exported.
+    hub.delete_job(*(job for job in hub.jobs if job.template_job_id is not None))
+    before = ids(hub.jobs)
+    path = tmp_path / "jobs.zip"
+    path.write_bytes(hub.export_jobs(hub.jobs))
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert len(archive.namelist()) == len(before)
+    hub.stop_job(*hub.jobs.get_all(job_status="ACTIVE"))
+    hub.acknowledge_job_error(*hub.jobs.get_all(job_status="INACTIVE_ERROR"))
+    hub.delete_job(*hub.jobs)
+    assert len(hub.jobs) == 0
+    with path.open("rb") as archive:
+        imported = hub.import_jobs(archive=archive)
+    assert ids(imported) == ids(hub.jobs) == before
+
+
+# Offsets
+
+
+def test_the_origins_of_all_jobs_are_reset(other_sandbox, other_hub):
+    hub = other_hub
+    hub.stop_job(*hub.jobs.get_all(job_status="ACTIVE"))
+    assert [job for job in hub.jobs if job.status and job.status.offsets]
+    reset = hub.reset_origin(*hub.jobs)
+    assert ids(reset) == ids(hub.jobs)
+    assert not [job for job in [*reset, *hub.jobs] if job.status and job.status.offsets]
+    job = hub.jobs.get(job_name="Regional orders - 1")
+    run_to_the_end(other_sandbox, hub, job)
+    assert position(job.status.offsets) == "regional.csv::10000"
+
+
+def test_the_current_offsets_of_a_job_are_retrieved(sandbox, hub):
+    job = add_job(hub)
+    assert job.current_status is None
+    run_to_the_end(sandbox, hub, job)
+    (offset,) = job.current_status.offsets
+    assert offset.pipeline_id == job.id
+    assert hub.engines.get(id=offset.sdc_id).engine_type == "COLLECTOR"
+    assert position([offset]) == "100"
+    assert job.committed_offsets.offsets == {OFFSET: "100"}
+
+
+def test_the_offsets_of_a_particular_run_are_retrieved(sandbox, hub):
+    job = add_job(hub)
+    run_to_the_end(sandbox, hub, job)
+    run_to_the_end(sandbox, hub, job)
+    assert [position(run.offsets) for run in job.history] == ["200", "100"]
+
+
+def test_a_job_starts_where_an_uploaded_offset_file_says(sandbox, hub, tmp_path):
+    first, second = add_job(hub), add_job(hub)
+    run_to_the_end(sandbox, hub, first)
+    path = tmp_path / "offset.json"
+    path.write_text(first.status.offsets[0].offset)
+    with path.open() as offset_file:
+        answer = hub.upload_offset(second, offset_file=offset_file)
+    assert answer.id == second.id
+    assert position(answer.current_status.offsets) == "100"
+    run_to_the_end(sandbox, hub, second)
+    assert second.status.run_count == 1
+    assert position(second.status.offsets) == "200"
+
+
+def test_a_job_starts_where_an_uploaded_offset_document_says(sandbox, hub):
+    job = add_job(hub)
+    run_to_the_end(sandbox, hub, job)
+    answer = hub.upload_offset(job, offset_json={"version": 2, "offsets": {OFFSET: "5000"}})
+    assert position(answer.current_status.offsets) == "5000"
+    run_to_the_end(sandbox, hub, job)
+    assert position(job.status.offsets) == "5100"
+
+
+def test_a_job_starts_from_the_beginning_after_an_upload_without_a_position(sandbox, hub):
+    job = add_job(hub)
+    run_to_the_end(sandbox, hub, job)
+    answer = hub.upload_offset(job, offset_json={"version": 2, "offsets": {OFFSET: None}})
+    assert position(answer.current_status.offsets) is None
+    run_to_the_end(sandbox, hub, job)
+    assert position(job.status.offsets) == "100"
+
+
+def test_an_uploaded_offset_of_a_job_that_never_ran_is_reset(hub):
+    job = hub.upload_offset(add_job(hub), offset_json={"version": 2, "offsets": {OFFSET: "5000"}})
+    assert len(job.current_status.offsets) == 1
+    (reset,) = hub.reset_origin(job)
+    assert reset.current_status.offsets is None
+
+
+# Runs, their events and their metrics
+
+
+def test_the_status_history_of_a_job_has_every_run(sandbox, hub):
+    job = add_job(hub)
+    assert list(job.job_history) == []
+    run_to_the_end(sandbox, hub, job)
+    run_to_the_end(sandbox, hub, job)
+    assert [(run.run_count, run.status) for run in job.job_history] == [(2, "INACTIVE"), (1, "INACTIVE")]
+    assert [run.run_count for run in job.history] == [2, 1]
+    newest, oldest = job.job_history
+    assert oldest.start_time < oldest.finish_time < newest.start_time < newest.finish_time
+
+
+def test_a_run_is_found_in_the_history_by_its_start_time(hub):
+    job = hub.jobs.get(job_name="Orders to warehouse")
+    failed = job.history.get(color="RED")
+    found = job.history.get(start_time=failed.start_time)
+    assert (found.run_count, found.pipeline_commit_label) == (2, "v2")
+    assert job.job_history.get(start_time=failed.start_time).id == found.id
+
+
+def test_the_events_of_a_run_say_what_happened_and_who_asked(hub):
+    job = add_job(hub, STREAM)
+    hub.start_job(job)
+    hub.stop_job(job)
+    events = sorted(job.job_history[0].run_history, key=lambda event: event.time)
+    statuses = list(dict.fromkeys(event.status for event in events))
+    assert statuses == ["ACTIVATING", "ACTIVE", "DEACTIVATING", "INACTIVE"]
+    asked = [event.status for event in events if event.user == job.created_by]
+    assert asked == ["ACTIVATING", "DEACTIVATING"]
+    assert all(event.user is None for event in events if event.status in ("ACTIVE", "INACTIVE"))
+
+
+def test_the_metrics_of_all_runs_are_retrieved_the_newest_first(hub):
+    job = hub.jobs.get(job_name="Orders to warehouse")
+    assert [(run.run_count, run.input_count, run.output_count, run.total_error_count) for run in job.metrics] == [
+        (3, 60_000, 59_700, 300),
+        (2, 21_000, 21_000, 0),
+        (1, 60_000, 59_700, 300),
+    ]
+
+
+def test_the_metrics_of_the_run_that_began_at_a_time_are_retrieved(hub):
+    job = hub.jobs.get(job_name="Orders to warehouse")
+    start_time = min(run.start_time for run in job.history)
+    run_count = job.history.get(start_time=start_time).run_count
+    assert run_count == 1
+    metrics = job.metrics.get(run_count=run_count)
+    assert (metrics.input_count, metrics.output_count) == (60_000, 59_700)
+    assert (metrics.error_count, metrics.stage_errors_count) == (300, 0)
+
+
+def test_time_series_count_the_records_of_a_job(hub):
+    # Only the guide's older editions have this; the SDK still does.
+    job = hub.jobs.get(job_name="Web logs to lake")
+    counts = job.time_series_metrics("Record Count Time Series")
+    for records in (counts.input_records, counts.output_records, counts.error_records):
+        times, values = zip(*records.time_series.items(), strict=True)
+        assert len(times) >= 50
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", time) for time in times)
+        assert list(values) == sorted(values)
+    assert set(counts.input_records.time_series) == set(counts.output_records.time_series)
+    hour = job.time_series_metrics("Record Count Time Series", time_filter_condition="LAST_1H").input_records
+    assert min(hour.time_series) < min(counts.input_records.time_series)
+
+
+def test_time_series_tell_the_throughput_of_records_and_batches(hub):
+    job = hub.jobs.get(job_name="Web logs to lake")
+    records = job.time_series_metrics("Record Throughput Time Series").input_records
+    assert all(value == pytest.approx(220) for value in records.time_series.values())
+    assert records.name == "pipeline_batchInputRecords_meter"
+    for metric_type, name in (
+        ("Batch Throughput Time Series", "batch_counter"),
+        ("Stage Batch Processing Timer seconds", "batch_processing_timer"),
+    ):
+        assert all(value > 0 for value in getattr(job.time_series_metrics(metric_type), name).time_series.values())
+
+
+def test_the_realtime_summary_of_a_job_counts_batches_and_records(sandbox, hub):
+    job = add_job(hub, STREAM, runtime_parameters={"RATE": "1500"})
+    hub.start_job(job)
+    job.refresh()
+    sandbox.advance(60)
+    hub.wait_for_job_metric(job, "input_record_count", 1, timeout_sec=10)
+    sandbox.freeze()
+    try:
+        before = job.realtime_summary
+        sandbox.advance(10)
+        after = job.realtime_summary
+    finally:
+        sandbox.unfreeze()
+    # Ten seconds at twice the speed of life.
+    assert after.input_record_count - before.input_record_count == 10 * 2 * 1500
+    assert after.output_record_count == after.input_record_count
+    assert after.data_batch_count > before.data_batch_count > 0
+    assert after.idle_batch_count == 0
+    hub.stop_job(job)
+
+
+# Engines
+
+
+def test_balancing_the_engines_moves_a_pipeline_to_the_idle_one(other_sandbox, other_hub):
+    hub = other_hub
+    before = [hub.jobs.get(job_name=f"Truck positions {region}") for region in ("north", "south")]
+    assert len({job.pipeline_status[0].sdc_id for job in before}) == 1
+    hub.balance_engines(*hub.data_collectors)
+    other_sandbox.advance(10)
+    after = [hub.jobs.get(id=job.id) for job in before]
+    assert len({job.pipeline_status[0].sdc_id for job in after}) == 2
+    for job, earlier in zip(after, before, strict=True):
+        assert job.status == "ACTIVE"
+        assert job.status.color == "GREEN"
+        assert job.status.run_count == earlier.status.run_count
+        assert job.pipeline_status[0].status == "RUNNING"
+        assert job.realtime_summary.input_record_count > 0
+
+
+def test_balancing_one_job_moves_it_to_an_idle_engine(other_sandbox, other_hub):
+    hub = other_hub
+    job = hub.jobs.get(job_name="Truck positions south")
+    (before,) = job.data_collectors
+    hub.balance_job(job)
+    other_sandbox.advance(10)
+    job.refresh()
+    (after,) = job.data_collectors
+    assert after.id != before.id
+    assert job.status == "ACTIVE"
+
+
+# Starting, stopping, deleting, tagging, acknowledging
+
+
+def test_several_jobs_are_started_and_stopped_at_once(hub):
+    jobs = [add_job(hub, STREAM), add_job(hub, STREAM)]
+    hub.start_job(*jobs)
+    for job in jobs:
+        assert job.status == "ACTIVE"
+        assert job.pipeline_status[0].status == "RUNNING"
+    hub.stop_job(*jobs)
+    assert [job.status.status for job in jobs] == ["INACTIVE", "INACTIVE"]
+    assert [job.status.color for job in jobs] == ["GRAY", "GRAY"]
+
+
+def test_a_job_is_deleted(hub):
+    job = add_job(hub)
+    before = len(hub.jobs)
+    hub.delete_job(job)
+    assert len(hub.jobs) == before - 1
+    assert job.id not in ids(hub.jobs)
+    with pytest.raises(ValueError, match="not found"):
+        hub.jobs.get(id=job.id)
+
+
+def test_several_jobs_are_deleted_at_once(hub):
+    jobs = [add_job(hub), add_job(hub)]
+    hub.delete_job(*jobs)
+    assert not ids(jobs) & ids(hub.jobs)
+
+
+def test_tags_are_added_to_a_job_and_removed(hub):
+    job, tag = add_job(hub, tags=["kept"]), f"added/{uuid4().hex[:8]}:with-colon"
+    job.add_tag(tag)
+    hub.update_job(job)
+    found = hub.jobs.get(job_tag=tag)
+    assert found.id == job.id
+    assert [entry.tag for entry in found.tags] == ["kept", tag]
+    found.remove_tag(tag)
+    hub.update_job(found)
+    assert [entry.tag for entry in hub.jobs.get(id=job.id).tags] == ["kept"]
+    assert hub.jobs.get_all(job_tag=tag) == []
+
+
+def test_the_error_of_a_job_is_acknowledged_so_that_it_can_start_again(sandbox, hub):
+    job = hub.get_job_builder().build(unique("Acknowledged"), pipeline=hub.pipelines.get(name="Ledger export"))
+    job.require_job_error_acknowledgement = True
+    hub.add_job(job)
+    run_to_the_end(sandbox, hub, job, "INACTIVE_ERROR")
+    assert "RUN_ERROR" in job.status.error_message
+    hub.acknowledge_job_error(job)
+    job.refresh()
+    assert job.status == "INACTIVE"
+    run_to_the_end(sandbox, hub, job, "INACTIVE_ERROR")
+    assert job.status.run_count == 2
+
+
+# Templates
+
+
+def test_a_job_template_is_created(hub):
+    template = add_template(hub, REGION="north")
+    found = hub.jobs.get(job_name=template.job_name, job_template=True)
+    assert found.id == template.id
+    assert found.job_template is True
+    assert found.status is None
+    assert template.id not in ids(hub.jobs)
+    assert ids(hub.jobs.get_all(search=f'name=="{template.job_name}"', job_template=True)) == {template.id}
+
+
+def test_a_template_starts_an_instance_per_set_of_parameters_named_by_one_of_them(hub):
+    template = add_template(hub, REGION="north", RATE="10")
+    parameters = [{"REGION": "east", "RATE": "20"}, {"REGION": "west", "RATE": "30"}]
+    jobs = hub.start_job_template(
+        template, instance_name_suffix="PARAM_VALUE", parameter_name="REGION", runtime_parameters=parameters
+    )
+    assert [job.job_name for job in jobs] == [f"{template.job_name} - east", f"{template.job_name} - west"]
+    for job, expected in zip(jobs, parameters, strict=True):
+        assert job.status == "ACTIVE"
+        assert job.template_job_id == template.id
+        assert job.runtime_parameters._data == expected
+        assert job.id in ids(hub.jobs)
+    hub.stop_job(*jobs)
+
+
+def test_a_template_starts_several_instances_with_its_own_parameters(hub):
+    template = add_template(hub, REGION="north", RATE="10")
+    jobs = hub.start_job_template(template, number_of_instances=3)
+    assert [job.job_name for job in jobs] == [f"{template.job_name} - {number}" for number in (1, 2, 3)]
+    for job in jobs:
+        assert job.status == "ACTIVE"
+        assert job.runtime_parameters._data == {"REGION": "north", "RATE": "10"}
+    assert template.id not in ids(jobs)
+    hub.stop_job(*jobs)
+
+
+def test_a_template_starts_instances_in_the_background(hub):
+    template = add_template(hub, REGION="north")
+    jobs = hub.start_job_template(template, number_of_instances=2, asynchronous=True, wait=False)
+    assert len(ids(jobs)) == 2
+    for job in jobs:
+        hub.wait_for_job_status(job, "ACTIVE", timeout_sec=20)
+        assert job.template_job_id == template.id
+    hub.stop_job(*jobs)
+
+
+def test_deleting_a_template_deletes_its_instances(hub):
+    template = add_template(hub, REGION="north")
+    (job,) = hub.start_job_template(template)
+    hub.stop_job(job)
+    hub.delete_job(template)
+    for gone in (template, job):
+        with pytest.raises(ValueError, match="not found"):
+            hub.jobs.get(id=gone.id)
