@@ -23,10 +23,33 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "operators": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.operators.runs"]}],
-        "sensors": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.sensors.runs"]}],
+        "operators": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": [
+                    f"{_PACKAGE}.operators.archives",
+                    f"{_PACKAGE}.operators.engines",
+                    f"{_PACKAGE}.operators.jobs",
+                    f"{_PACKAGE}.operators.metrics",
+                    f"{_PACKAGE}.operators.offsets",
+                    f"{_PACKAGE}.operators.recovery",
+                    f"{_PACKAGE}.operators.runs",
+                ],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": [f"{_PACKAGE}.sensors.metrics", f"{_PACKAGE}.sensors.runs"],
+            }
+        ],
         "hooks": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.hooks.control_hub"]}],
-        "triggers": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.triggers.runs"]}],
+        "triggers": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": [f"{_PACKAGE}.triggers.metrics", f"{_PACKAGE}.triggers.runs"],
+            }
+        ],
         "connection-types": [form_metadata()],
         "extra-links": [f"{_PACKAGE}.links.job.ControlHubJobLink"],
     }

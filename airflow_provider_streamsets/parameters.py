@@ -69,6 +69,32 @@ def text(value: Any, name: str, *, rendered: bool = False, empty: bool = False) 
     return value
 
 
+def path(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return the path or URL of a file: a text, or one of the objects that stand for paths.
+
+    :raises ValueError: if it is neither
+    """
+    if isinstance(value, str):
+        return text(value, name, rendered=rendered)
+    if value is None or not _is_known_later(value, rendered=False):
+        raise ValueError(f"'{name}' must be a path or URL of a file, but is {value!r}.")
+    return value
+
+
+def sha256(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return a SHA-256 in small hexadecimal digits.
+
+    :raises ValueError: if it is none
+    """
+    if value is None or _is_known_later(value, rendered):
+        return value
+    if not isinstance(value, str) or not re.fullmatch("[0-9a-fA-F]{64}", value.strip()):
+        raise ValueError(f"'{name}' must be a SHA-256 in 64 hexadecimal digits, but is {value!r}.")
+    return value.strip().lower()
+
+
 def seconds(value: Any, name: str, *, rendered: bool = False, zero: bool = False) -> Any:
     """
     Return a duration in seconds from a number, a `timedelta` or, rendered, a text holding a number.
@@ -91,6 +117,23 @@ def seconds(value: Any, name: str, *, rendered: bool = False, zero: bool = False
         least = "from" if zero else "above"
         raise ValueError(f"'{name}' must be a number of seconds {least} 0 or a timedelta, but is {value!r}.")
     return number
+
+
+def number(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return a number, from a text holding one too.
+
+    :raises ValueError: if it is none, or not a finite one
+    """
+    if value is None or _is_known_later(value, rendered):
+        return value
+    try:
+        parsed = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        parsed = float("nan")
+    if not float("-inf") < parsed < float("inf"):
+        raise ValueError(f"'{name}' must be a number, but is {value!r}.")
+    return parsed
 
 
 def whole_number(value: Any, name: str, *, rendered: bool = False, least: int = 1, special: int | None = None) -> Any:

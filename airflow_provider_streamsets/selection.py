@@ -27,6 +27,11 @@ class UsesControlHub:
 
         return ControlHubHook(self.control_hub_conn_id).get_conn()
 
+    def push_job(self, context: Context, job_id: str) -> None:
+        """Push the id of a job, and the link to it, to XCom."""
+        context["ti"].xcom_push(key="job_id", value=job_id)
+        ControlHubJobLink.persist(context, self.client.job_url(job_id))
+
     def push_jobs(self, context: Context, job_ids: Sequence[str]) -> None:
         """Push the ids of jobs, and the link to the first of them, to XCom."""
         context["ti"].xcom_push(key="job_ids", value=list(job_ids))
@@ -65,8 +70,7 @@ class ChoosesOneJob(UsesControlHub):
     def find_job(self, context: Context, *, templates: bool = False) -> Job:
         """Return the chosen job, as :meth:`resolve_job`, and push its id and link to XCom."""
         job = self.resolve_job(templates=templates)
-        context["ti"].xcom_push(key="job_id", value=job.job_id)
-        ControlHubJobLink.persist(context, self.client.job_url(job.job_id))
+        self.push_job(context, job.job_id)
         return job
 
 

@@ -35,6 +35,20 @@ def backstop(limit: float, poll_interval: float) -> timedelta:
     return timedelta(seconds=limit + 2 * poll_interval + _BACKSTOP)
 
 
+def metrics_wait_for(given: Any, *jobs: Job) -> float:
+    """
+    Return the seconds to wait for the final metrics of an ended run, at the most.
+
+    :param given: the parameter `metrics_wait`, rendered; None stands for the time in which Control Hub should save them
+    :param jobs: the jobs
+    """
+    wait = parameters.seconds(given, "metrics_wait", rendered=True, zero=True)
+    if wait is not None:
+        return float(wait)
+    interval = max((job.statistics_interval for job in jobs), default=0.0)
+    return min(interval + _SAVING_TIME, _LONGEST_METRICS_WAIT)
+
+
 class WaitsForRuns(ControlHubOperator):
     """
     Base of the operators that wait for one run or many: how long, how often, and where.
@@ -114,11 +128,7 @@ class WaitsForRuns(ControlHubOperator):
         return [limit for limit in (self._allowed, execution_timeout) if limit is not None]
 
     def _metrics_wait_for(self, *jobs: Job) -> float:
-        wait = parameters.seconds(self.metrics_wait, "metrics_wait", rendered=True, zero=True)
-        if wait is not None:
-            return float(wait)
-        interval = max((job.statistics_interval for job in jobs), default=0.0)
-        return min(interval + _SAVING_TIME, _LONGEST_METRICS_WAIT)
+        return metrics_wait_for(self.metrics_wait, *jobs)
 
     def _is_kill(self) -> bool:
         """Return whether it is ``execution_timeout`` that a wait on the triggerer has exceeded, and not `timeout`."""

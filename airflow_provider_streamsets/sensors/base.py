@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
-    from airflow_provider_streamsets.control_hub.waiting import RunFollower
+    from airflow_provider_streamsets.control_hub import Job
 
 _PINNED_RUN = "streamsets_run"
 
@@ -76,17 +76,30 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self.deferrable = deferrable_by_default() if deferrable is None else deferrable
         self.control_hub_conn_id = control_hub_conn_id
         self.check_selection()
-        self._follower: RunFollower | None = None
+        self._follower: Any = None
 
-    def look(self, follower: RunFollower) -> PokeReturnValue:
-        """Look at the run once, on a worker."""
+    def details_of(self, job: Job) -> dict[str, Any]:
+        """Return what else than the run the wait needs to know of the job, as JSON values. It is kept with the run."""
+        return {}
+
+    def follow(self, run: dict[str, Any], *, believe_after: int) -> Any:
+        """
+        Return what decides, look by look, when the wait is over.
+
+        :param run: ``job_id``, ``job_name``, ``run_count``, and what :meth:`details_of` has returned
+        :param believe_after: how many looks in a row must say that the job or run is gone before it is believed
+        """
+        raise NotImplementedError
+
+    def look(self, follower: Any) -> PokeReturnValue:
+        """Look at the run once, on a worker, with what :meth:`follow` has returned."""
         raise NotImplementedError
 
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
         """
         Return the trigger that looks at the run on the triggerer.
 
-        :param run: ``job_id``, ``job_name`` and ``run_count``
+        :param run: ``job_id``, ``job_name``, ``run_count``, and what :meth:`details_of` has returned
         :param timeout: seconds that the wait is given
         :param deadline: when to give up, in epoch seconds
         """
@@ -135,7 +148,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
 
         if self._follower is None:
             try:
-                self._follower = self._follow(self._pin(context))
+                # A rescheduled poke has no memory of the one before.
+                self._follower = self.follow(self._pin(context), believe_after=1 if self.reschedule else 3)
             except ControlHubUnavailableError as error:
                 # Only a store of the pinned run tells the first poke of a rescheduled sensor from a later one.
                 if not self.reschedule or task_state_store(context) is not None:
@@ -180,22 +194,9 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             "job_id": job.job_id,
             "job_name": job.name,
             "run_count": run_count,
+            **self.details_of(job),
             "link": self.client.job_url(job.job_id),
         }
-
-    def _follow(self, run: dict[str, Any]) -> RunFollower:
-        from airflow_provider_streamsets.control_hub.waiting import RunFollower
-
-        return RunFollower(
-            self.client,
-            run["job_id"],
-            run["run_count"],
-            job_name=run["job_name"],
-            metrics_wait=0.0,
-            # A rescheduled poke has no memory of the one before.
-            believe_after=1 if self.reschedule else 3,
-            log=self.log,
-        )
 
     @property
     def _execution_timeout(self) -> float:

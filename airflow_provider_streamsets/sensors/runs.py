@@ -53,6 +53,20 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         super().__init__(**kwargs)
         self.accept_stopped = accept_stopped
 
+    def follow(self, run: dict[str, Any], *, believe_after: int) -> RunFollower:
+        """Return what decides when the run has ended."""
+        from airflow_provider_streamsets.control_hub.waiting import RunFollower
+
+        return RunFollower(
+            self.client,
+            run["job_id"],
+            run["run_count"],
+            job_name=run["job_name"],
+            metrics_wait=0.0,
+            believe_after=believe_after,
+            log=self.log,
+        )
+
     def look(self, follower: RunFollower) -> PokeReturnValue:
         """Look at the run once."""
         report = follower.look()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -286,21 +286,13 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         """The run, for messages."""
         return f"run {self.run_count} of job {self.job_id}"
 
-    async def follow(
-        self,
-        follower: Follower[_Found],
-        feed: StatusFeed,
-        deadline: Deadline,
-        *,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> _Found:
+    async def follow(self, follower: Follower[_Found], feed: StatusFeed, deadline: Deadline) -> _Found:
         """
         Show the statuses of the job to a follower until it has found what it waits for.
 
         :param follower: decides when that is; asked in a thread for what sends requests
         :param feed: the statuses
         :param deadline: when to look for the last time and give up
-        :param meanwhile: called, in a thread, after each look that has found nothing; raises to end the wait
         :raises ControlHubError: if the follower raises it, or has found nothing in time
         """
         async with feed.subscription(self.job_id, self.poll_interval) as subscription:
@@ -315,8 +307,6 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
                     return found
                 if is_last_look:
                     raise follower.timed_out(self.timeout)
-                if meanwhile is not None:
-                    await feed.ask(meanwhile)
 
     async def _next_status(
         self, subscription: Subscription, follower: Follower[Any], deadline: Deadline

@@ -112,7 +112,7 @@ class MetricWaitEvent:
                 raise ValueError("its finding is that of another run")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise errors.ControlHubUnexpectedAnswerError(
-                f"The event of the trigger cannot be used, so it is not known whether the metrics are as wanted: {error}"
+                f"The event of the trigger cannot be used, so what the metrics have come to is not known: {error}"
             ) from error
         return event
 
@@ -194,7 +194,7 @@ class RunsWaitEvent:
                 metrics_wait=float(payload.get("metrics_wait") or 0.0),
                 error=_error(payload["error"]) if "error" in payload else None,
             )
-            if not runs:
+            if not runs and event.error is None:
                 raise ValueError("it names no run")
         except (KeyError, TypeError, ValueError) as error:
             raise errors.ControlHubUnexpectedAnswerError(

@@ -115,8 +115,11 @@ class StatusFeed:
 
         :param job_id: id of the job
         :param interval: seconds between two looks
+        :raises ValueError: if that is no such number, which would otherwise end the feed for all
         """
-        subscription = Subscription(job_id, interval, self._now())
+        if not float(interval) > 0:
+            raise ValueError(f"{interval!r} is no interval between two looks")
+        subscription = Subscription(job_id, float(interval), self._now())
         self._subscriptions.add(subscription)
         self._changed.set()
         if self._task is None:

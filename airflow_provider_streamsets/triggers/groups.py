@@ -139,9 +139,13 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     def failure(self, error: ControlHubError) -> RunsWaitEvent:
         """Return the event of a wait that has ended with an error."""
-        from airflow_provider_streamsets.triggers.events import RunsWaitReason
+        from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
-        return self._event(RunsWaitReason.ENDED, error)
+        try:
+            return self._event(RunsWaitReason.ENDED, error)
+        except (TypeError, ValueError):
+            # What is stored names no runs that could be read, which may well be the error.
+            return RunsWaitEvent((), error=error)
 
     def stop(self, client: ControlHubClient) -> bool:
         """Stop the runs that are not over, and no others."""

@@ -141,3 +141,11 @@ def counts_json(run_count: int, *, saved_after: float = 61, **fields: int) -> di
     }
     older = {str(n): {**entry, "runCount": n} for n in range(1, run_count)}
     return {"0": entry, **older}
+
+
+def offsets_json(**documents: dict[str, Any]) -> list[dict[str, Any]]:
+    """The offsets in a ``JobStatusJson``, of the engines that are named."""
+    return [
+        {"sdcId": engine_id, "pipelineId": "pipeline", "offset": json.dumps(document), "resetOffset": False}
+        for engine_id, document in documents.items()
+    ]

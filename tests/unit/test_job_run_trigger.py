@@ -10,7 +10,7 @@ import requests_mock
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets.control_hub import errors
-from airflow_provider_streamsets.triggers import runs as trigger_module
+from airflow_provider_streamsets.triggers import base as trigger_module
 from airflow_provider_streamsets.triggers.events import RunWaitEvent
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 from tests.unit.conftest import TOKEN

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -67,6 +67,17 @@ def test_a_template_or_an_xcom_is_checked_only_after_rendering():
     assert parameters.whole_number("{{ run_count }}", "run_count") == "{{ run_count }}"
 
 
+@pytest.mark.parametrize("value", ["many", "", True, float("nan"), float("-inf"), []])
+def test_a_threshold_is_a_finite_number(value):
+    with pytest.raises(ValueError, match="'threshold' must be a number"):
+        parameters.number(value, "threshold", rendered=True)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0.0), (-1.5, -1.5), ("1e3", 1000.0), (None, None)])
+def test_a_threshold_may_be_a_text_holding_a_number(value, expected):
+    assert parameters.number(value, "threshold") == expected
+
+
 @pytest.mark.parametrize("value", [0, -3, 1.5, True, "x", ""])
 def test_a_run_count_is_a_whole_number_from_one(value):
     with pytest.raises(ValueError, match="'run_count' must be a whole number from 1"):
@@ -82,3 +93,32 @@ def test_a_flag_may_be_rendered_from_a_text(value, expected):
 def test_a_flag_is_true_or_false_and_nothing_else(value):
     with pytest.raises(ValueError, match="'reset_offsets' must be true or false"):
         parameters.flag(value, "reset_offsets", rendered=True)
+
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        NOON,
+        NOON.replace(tzinfo=None),
+        NOON.astimezone(timezone(timedelta(hours=-5))),
+        "2026-01-31T12:00:00Z",
+        " 2026-01-31 13:00:00+01:00 ",
+        "2026-01-31T12:00:00",
+    ],
+)
+def test_a_moment_is_a_datetime_or_a_text_and_in_utc_if_it_names_no_zone(value):
+    assert parameters.moment(value, "since") == NOON
+    assert parameters.moment(value, "since", rendered=True) == NOON
+
+
+def test_a_day_is_the_moment_at_which_it_begins():
+    assert parameters.moment("2026-01-31", "since") == NOON.replace(hour=0)
+
+
+@pytest.mark.parametrize("value", ["", "noon", "12:00", "P1D", "2026-01-31/2026-02-01", "2026-02-31", 7, True])
+def test_what_is_no_moment_is_refused(value):
+    with pytest.raises(ValueError, match="'since' must be a datetime or a text such as"):
+        parameters.moment(value, "since", rendered=True)

@@ -135,6 +135,19 @@ def test_a_fault_of_the_feed_itself_does_not_end_a_wait(caplog):
     assert "a bug" in caplog.text
 
 
+@pytest.mark.parametrize("interval", ["often", 0, -1, float("nan"), None])
+def test_an_interval_that_is_none_fails_its_own_wait_and_not_the_feed(interval):
+    async def scene() -> list[Any]:
+        feed = StatusFeed(ScriptedClient())
+        return await asyncio.gather(
+            take(feed, "right", 30, 2), take(feed, "wrong", interval, 1), return_exceptions=True
+        )
+
+    right, wrong = run_virtually(scene())
+    assert len(right) == 2
+    assert isinstance(wrong, (TypeError, ValueError))
+
+
 def test_a_refused_credential_ends_every_wait():
     client = ScriptedClient()
     client.errors = [ControlHubAuthenticationError("refused")]

@@ -1,0 +1,227 @@
+"""The sensor that waits until the metrics of a run are as wanted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.providers.common.compat.sdk import AirflowSkipException, PokeReturnValue
+
+from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets.operators.waiting import metrics_wait_for
+from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.control_hub.conditions import MetricCondition
+    from airflow_provider_streamsets.control_hub.metric_waiting import MetricFinding, MetricFollower
+
+_COMPARISONS = (">=", ">", "<=", "<", "==", "!=")
+_JOINS = ("all", "any")
+_ON_RUN_END = ("fail", "evaluate", "skip")
+
+
+class ControlHubJobMetricSensor(ControlHubRunSensor):
+    """
+    Wait until the metrics of a run satisfy a condition, or several.
+
+    .. code-block:: python
+
+        ControlHubJobMetricSensor(
+            task_id="wait_for_records",
+            job_name="Clickstream to lake",
+            metric="output_count",
+            threshold=10_000,
+            deferrable=True,
+        )
+
+    **Metrics**, all of them as Control Hub has saved them, which it does at the job's statistics interval:
+    ``input_count``, ``output_count``, ``error_count`` (error records), ``stage_errors_count``, ``total_error_count``
+    (both kinds of errors), ``error_ratio`` (total errors per record read), ``output_per_second`` (over the last
+    minute), or the name of a counter or meter of the pipeline such as ``stage.Trash_01.inputRecords.counter``; a rate
+    of a meter follows its name after a dot, as in ``pipeline.batchOutputRecords.meter.m1_rate``. A metric that Control
+    Hub does not have (yet) satisfies nothing.
+
+    **While the run goes on**, each look compares what has been saved so far; the sensor succeeds as soon as the
+    conditions are satisfied at one look. That metrics cannot be read for a while does not end the wait, a refused
+    credential does.
+
+    **When the run ends first**, its final metrics are read, and waited for up to `metrics_wait` seconds (longer only if
+    Control Hub cannot be reached). What then counts is said by `on_run_end`:
+
+    - ``evaluate``: the conditions decide on the final metrics. The sensor succeeds if they are satisfied and fails
+      otherwise.
+    - ``fail`` and ``skip``: only a condition that stays satisfied once it is, that is ``>=`` or ``>`` on a count,
+      is decided on the final metrics: the run must have satisfied it before it ended, whether or not one of the looks
+      fell into that time. Any other condition (an upper bound, an equality, a ratio or a rate) counts as not
+      satisfied. The sensor succeeds if that is enough for `join`; otherwise it fails, or is skipped.
+
+    How the run itself has ended is told in the message and the result, and does not decide: if a run fails after it has
+    satisfied the conditions, this sensor succeeds.
+
+    **Which run.** With `run_count`, that run. Without it, the run that is the job's latest one when the sensor first
+    looks, running or already ended; for a job that has never run, its first run. A restart of the job ends the run that
+    is waited for. (Before Airflow 3.3 there is no place to keep it between the pokes of ``mode="reschedule"``: there,
+    each poke means the latest run.)
+
+    Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
+    deferrable. With ``poke`` and ``reschedule``, the worker is kept while the final metrics of an ended run are waited
+    for, even beyond `timeout`.
+
+    :param job_id: id of the job (templated)
+    :param job_name: exact name of the job, instead of its id (templated)
+    :param run_count: number of the run (templated)
+    :param metric: name of a metric, to be compared with `threshold` (templated)
+    :param comparison: ``>=``, ``>``, ``<=``, ``<``, ``==`` or ``!=`` (templated)
+    :param threshold: number with which the metric is compared (templated)
+    :param conditions: conditions instead of the one of `metric`, `comparison` and `threshold`: a list of texts such as
+        ``"output_count >= 1000"`` and dicts of these three fields (templated)
+    :param join: whether ``all`` or ``any`` of the conditions must be satisfied at the same look (templated)
+    :param on_run_end: what happens when the run ends before: ``fail``, ``evaluate`` or ``skip``, see above (templated)
+    :param metrics_wait: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
+        default the job's statistics interval and 15 seconds, 2 minutes at the most (templated)
+    :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
+        ``[operators] default_deferrable``
+    :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
+        Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
+    :param control_hub_conn_id: id of the Airflow connection (templated)
+
+    :returns: ``job_id``, ``job_name``, ``run_count``, ``satisfied`` (True), ``values`` (number by metric; None for one
+        that Control Hub does not have), ``status`` and ``color`` of the run, ``run_ended``
+    :raises ControlHubExpectationError: if the run has ended and the conditions are not satisfied; the task is skipped
+        instead with ``soft_fail``
+    :raises AirflowSkipException: the same with ``on_run_end="skip"``
+    :raises AirflowSensorTimeout: if neither has come about in time; the task is skipped instead with ``soft_fail``
+    :raises ControlHubConfigurationError: if there is no metric of that name, or a condition makes no sense
+    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+
+    XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``.
+    """
+
+    template_fields: Sequence[str] = (
+        *ControlHubRunSensor.template_fields,
+        "metric",
+        "comparison",
+        "threshold",
+        "conditions",
+        "join",
+        "on_run_end",
+        "metrics_wait",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"conditions": "json"}
+
+    def __init__(
+        self,
+        *,
+        metric: str | None = None,
+        comparison: str = ">=",
+        threshold: float | str | None = None,
+        conditions: Sequence[str | Mapping[str, Any]] | str | None = None,
+        join: Literal["all", "any"] = "all",
+        on_run_end: Literal["fail", "evaluate", "skip"] = "fail",
+        metrics_wait: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.metric = metric
+        self.comparison = comparison
+        self.threshold = threshold
+        self.conditions = conditions
+        self.join = join
+        self.on_run_end = on_run_end
+        self.metrics_wait = metrics_wait
+        self._check(rendered=False)
+
+    def _check(self, *, rendered: bool) -> None:
+        parameters.exactly_one(metric=self.metric, conditions=self.conditions)
+        if self.metric is None and self.threshold is not None:
+            raise ValueError("'threshold' goes with 'metric'; in 'conditions', each has its own.")
+        if self.metric is not None and self.threshold is None:
+            raise ValueError("'metric' needs a 'threshold' to be compared with.")
+        parameters.text(self.metric, "metric", rendered=rendered)
+        parameters.choice(self.comparison, "comparison", _COMPARISONS, rendered=rendered)
+        parameters.number(self.threshold, "threshold", rendered=rendered)
+        parameters.conditions(self.conditions, "conditions", rendered=rendered)
+        parameters.choice(self.join, "join", _JOINS, rendered=rendered)
+        parameters.choice(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=rendered)
+        parameters.seconds(self.metrics_wait, "metrics_wait", rendered=rendered, zero=True)
+
+    def check_rendered(self) -> None:
+        """Check what only the rendered parameters tell, the conditions themselves included."""
+        super().check_rendered()
+        self._check(rendered=True)
+        self._wanted()
+
+    def _wanted(self) -> tuple[MetricCondition, ...]:
+        from airflow_provider_streamsets.control_hub.conditions import conditions_of
+
+        if self.metric is None:
+            return conditions_of(parameters.conditions(self.conditions, "conditions", rendered=True))
+        return conditions_of({"metric": self.metric, "comparison": self.comparison, "threshold": self.threshold})
+
+    def details_of(self, job: Job) -> dict[str, Any]:
+        """Return how long to wait for the final metrics, which depends on how often the job saves them."""
+        return {"metrics_wait": metrics_wait_for(self.metrics_wait, job)}
+
+    def follow(self, run: dict[str, Any], *, believe_after: int) -> MetricFollower:
+        """Return what decides when the metrics are as wanted."""
+        from airflow_provider_streamsets.control_hub.metric_waiting import MetricFollower
+
+        return MetricFollower(
+            self.client,
+            run["job_id"],
+            run["run_count"],
+            self._wanted(),
+            join=self.join,
+            on_run_end=self.on_run_end,
+            job_name=run["job_name"],
+            metrics_wait=run["metrics_wait"],
+            believe_after=believe_after,
+            log=self.log,
+        )
+
+    def look(self, follower: MetricFollower) -> PokeReturnValue:
+        """Look at the metrics once; at those of an ended run until they are final."""
+        found = follower.look()
+        began = time.monotonic()
+        # Between the pokes of a rescheduled sensor nothing remembers when the end of the run was seen.
+        while found is None and follower.has_ended and time.monotonic() < began + follower.metrics_wait:
+            time.sleep(follower.pause(self.poke_interval))
+            found = follower.look()
+        return PokeReturnValue(is_done=found is not None, xcom_value=found)
+
+    def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
+        """Return the trigger that looks at the metrics."""
+        from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
+
+        return ControlHubJobMetricTrigger(
+            control_hub_conn_id=self.control_hub_conn_id,
+            conditions=[condition.to_dict() for condition in self._wanted()],
+            join=self.join,
+            on_run_end=self.on_run_end,
+            poll_interval=self.poke_interval,
+            timeout=timeout,
+            deadline=deadline,
+            **run,
+        )
+
+    def read_event(self, event: object) -> MetricFinding:
+        """Return what the metrics have come to."""
+        from airflow_provider_streamsets.triggers.events import MetricWaitEvent
+
+        return MetricWaitEvent.from_payload(event).finding_or_raise()
+
+    def deliver(self, found: MetricFinding) -> dict[str, Any]:
+        """Return the metrics that satisfied the conditions, or fail or be skipped."""
+        from airflow_provider_streamsets.control_hub import ControlHubExpectationError
+
+        if found.satisfied:
+            self.log.info(found.message)
+            return found.to_result()
+        if self.on_run_end == "skip":
+            raise AirflowSkipException(found.message)
+        raise self.unless_soft_fail(ControlHubExpectationError(found.message))

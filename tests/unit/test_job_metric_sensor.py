@@ -1,0 +1,483 @@
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+import requests
+import requests_mock
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseHook,
+    BaseSensorOperator,
+    TaskDeferred,
+)
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubConfigurationError,
+    ControlHubError,
+    ControlHubExpectationError,
+    ControlHubPermissionError,
+    ControlHubRunLostError,
+    ControlHubUnexpectedAnswerError,
+)
+from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
+from airflow_provider_streamsets.triggers import base as trigger_module
+from tests.unit.scripted_hub import HUB, JOB_ID, JOB_NAME, T0, ScriptedHub, counts_json, failed, run_json, succeeded
+from tests.unit.virtual_time import run_virtually
+
+pytestmark = pytest.mark.usefixtures("connection", "pauses")
+
+COUNTS = f"{HUB}/timeseries/rest/v1/metrics/job/{JOB_ID}/recordCountsForAllRuns"
+REGISTRY = f"{HUB}/jobrunner/rest/v1/metrics/job/{JOB_ID}"
+Rescheduled = "AirflowRescheduleException"
+MODES = pytest.mark.parametrize("mode", ["poke", "reschedule", "deferrable"])
+THOUSAND_OUT = {"metric": "output_count", "threshold": 1000}
+
+
+@pytest.fixture
+def http():
+    with requests_mock.Mocker() as mocker:
+        yield mocker
+
+
+@pytest.fixture(autouse=True)
+def no_database(monkeypatch):
+    """Airflow 2 asks its database when a rescheduled sensor has first looked; Airflow 3 the task instance."""
+    base = sys.modules[BaseSensorOperator.__module__]
+    if hasattr(base, "_orig_start_date"):
+        monkeypatch.setattr(base, "_orig_start_date", lambda **_: None)
+        monkeypatch.setattr(base, "_is_metadatabase_mysql", lambda: False)
+
+
+@pytest.fixture(autouse=True)
+def connection_at_once(monkeypatch):
+    """Airflow reads connections in threads of its own, which virtual time does not wait for."""
+
+    async def read(conn_id: str) -> tuple[Any, dict[str, Any]]:
+        connection = BaseHook.get_connection(conn_id)
+        return connection, connection.extra_dejson
+
+    monkeypatch.setattr(trigger_module, "connection_with_extra", read)
+
+
+def going_on(output: int, run_count: int = 4, **fields: Any) -> dict[str, Any]:
+    """A running run of which Control Hub has saved that so many records were written."""
+    return run_json(run_count, outputRecordCount=output, lastReportedMetricTime=T0 + 1, **fields)
+
+
+def sensor(**arguments: Any) -> ControlHubJobMetricSensor:
+    return ControlHubJobMetricSensor(**{"task_id": "wait", "job_id": JOB_ID, "deferrable": False, **arguments})
+
+
+def wait_in(mode: str, context: dict[str, Any], **arguments: Any) -> Any:
+    """Wait in one of the three modes as Airflow does, and return the result or raise."""
+    if mode == "poke":
+        return sensor(**arguments).execute(context)
+    if mode == "deferrable":
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor(deferrable=True, **arguments).execute(context)
+        path, stored = deferred.value.trigger.serialize()
+        trigger = type(deferred.value.trigger)(**json.loads(json.dumps(stored)))
+        assert trigger.serialize() == (path, json.loads(json.dumps(stored)))
+
+        async def first_event() -> Any:
+            return [event.payload async for event in trigger.run()]
+
+        (payload,) = run_virtually(first_event())
+        return sensor(deferrable=True, **arguments).execute_complete(context, json.loads(json.dumps(payload)))
+    for _ in range(50):
+        # A new process, and so a new task object, for each poke.
+        try:
+            return sensor(mode="reschedule", **arguments).execute(context)
+        except Exception as error:
+            if type(error).__name__ != Rescheduled:
+                raise
+    raise AssertionError("the sensor does not come to an end")
+
+
+@MODES
+def test_it_succeeds_as_soon_as_a_look_finds_the_condition_satisfied(mode, http, context):
+    script = [run_json(4, "ACTIVATING"), run_json(4), going_on(999), going_on(1000), going_on(5000)]
+    hub = ScriptedHub(http, latest=run_json(4, "ACTIVATING"), script=script)
+    assert wait_in(mode, context, **THOUSAND_OUT) == {
+        "job_id": JOB_ID,
+        "job_name": JOB_NAME,
+        "run_count": 4,
+        "satisfied": True,
+        "values": {"output_count": 1000},
+        "status": "ACTIVE",
+        "color": "GREEN",
+        "run_ended": False,
+    }
+    assert hub.looks == 4
+    assert set(context["ti"].xcoms) == {"job_id", "run_count", "streamsets_job_link"}
+    assert context["task_state_store"].values == {}
+
+
+@MODES
+@pytest.mark.parametrize("on_run_end", ["fail", "evaluate", "skip"])
+def test_a_count_that_the_run_passed_between_two_looks_counts_whatever_is_done_at_its_end(
+    mode, on_run_end, http, context
+):
+    counts = counts_json(4, outputCount=1200)
+    ScriptedHub(http, latest=going_on(10), script=[going_on(10), succeeded(4)], counts=counts)
+    result = wait_in(mode, context, on_run_end=on_run_end, **THOUSAND_OUT)
+    assert result["run_ended"]
+    assert (result["values"], result["status"], result["color"]) == ({"output_count": 1200}, "INACTIVE", "GRAY")
+
+
+@MODES
+def test_a_run_that_failed_after_it_has_satisfied_the_condition_is_a_success_which_tells_of_the_failure(
+    mode, http, context, task_log
+):
+    counts = counts_json(4, outputCount=1200)
+    ScriptedHub(http, latest=going_on(10), script=[going_on(10), failed(4)], counts=counts)
+    assert wait_in(mode, context, **THOUSAND_OUT)["color"] == "RED"
+    assert "output_count >= 1000 (satisfied: 1200)" in task_log()
+
+
+def test_the_failure_of_the_run_is_in_the_message(http, context, task_log):
+    ScriptedHub(http, latest=failed(4), counts=counts_json(4, outputCount=1200))
+    wait_in("poke", context, **THOUSAND_OUT)
+    assert "Run 4 of job 'Orders'" in task_log()
+    ScriptedHub(http, latest=failed(4), counts=counts_json(4, outputCount=900))
+    with pytest.raises(ControlHubExpectationError, match=r"final metrics of .*not satisfied: 900.*has failed.*JDBC_00"):
+        wait_in("poke", context, **THOUSAND_OUT)
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({}, ControlHubExpectationError),
+        ({"on_run_end": "evaluate"}, ControlHubExpectationError),
+        ({"on_run_end": "skip"}, AirflowSkipException),
+        ({"soft_fail": True}, AirflowSkipException),
+        ({"never_fail": True}, AirflowSkipException),
+    ],
+)
+def test_a_run_that_ends_with_too_little_fails_or_skips_the_sensor(mode, arguments, error, http, context):
+    counts = counts_json(4, outputCount=900)
+    ScriptedHub(http, latest=going_on(10), script=[going_on(10), succeeded(4)], counts=counts)
+    with pytest.raises(error, match=r"output_count >= 1000 \(not satisfied: 900\)"):
+        wait_in(mode, context, **arguments, **THOUSAND_OUT)
+
+
+NEED_NOT_STAY_SO = pytest.mark.parametrize(
+    "condition",
+    [
+        {"metric": "output_count", "comparison": "<", "threshold": 1000},
+        {"metric": "output_count", "comparison": "==", "threshold": 900},
+        {"metric": "output_count", "comparison": "!=", "threshold": 5},
+        {"metric": "error_ratio", "comparison": ">", "threshold": 0.05},
+        {"metric": "output_per_second", "comparison": ">=", "threshold": 0},
+    ],
+    ids=lambda condition: condition["metric"] + condition["comparison"],
+)
+
+
+@MODES
+@NEED_NOT_STAY_SO
+def test_to_evaluate_is_to_decide_by_the_final_metrics(mode, condition, http, context):
+    ScriptedHub(http, latest=succeeded(4), counts=counts_json(4, outputCount=900))
+    assert wait_in(mode, context, on_run_end="evaluate", **condition)["run_ended"]
+
+
+@MODES
+@NEED_NOT_STAY_SO
+@pytest.mark.parametrize(
+    ("on_run_end", "error"), [("fail", ControlHubExpectationError), ("skip", AirflowSkipException)]
+)
+def test_what_need_not_stay_so_counts_as_not_satisfied_when_the_run_has_ended(
+    mode, on_run_end, error, condition, http, context
+):
+    ScriptedHub(http, latest=succeeded(4), counts=counts_json(4, outputCount=900))
+    with pytest.raises(error, match="counts only with on_run_end='evaluate'"):
+        wait_in(mode, context, on_run_end=on_run_end, **condition)
+
+
+@MODES
+@pytest.mark.parametrize(("join", "satisfied"), [("any", True), ("all", False)])
+def test_conditions_are_joined_by_all_or_any_also_when_the_run_has_ended(mode, join, satisfied, http, context):
+    counts = counts_json(4, outputCount=1200)
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)], counts=counts)
+    conditions = ["output_count >= 1000", {"metric": "error_count", "comparison": "<", "threshold": 100}]
+    arguments = {"conditions": conditions, "join": join}
+    if satisfied:
+        assert wait_in(mode, context, **arguments)["values"] == {"output_count": 1200, "error_count": 7}
+    else:
+        with pytest.raises(ControlHubExpectationError, match=r"1000 \(satisfied: 1200\), error_count < 100 \(not sat"):
+            wait_in(mode, context, **arguments)
+
+
+@MODES
+def test_all_conditions_must_be_satisfied_at_the_same_look(mode, http, context):
+    script = [
+        going_on(1000, errorRecordCount=9),
+        going_on(1100, errorRecordCount=9),
+        going_on(1200, errorRecordCount=10),
+    ]
+    ScriptedHub(http, latest=run_json(4), script=script)
+    result = wait_in(mode, context, conditions=["output_count > 1000", "error_count > 9"])
+    assert result["values"] == {"output_count": 1200, "error_count": 10}
+
+
+@MODES
+def test_counters_of_stages_and_rates_are_metrics_too(mode, http, context):
+    name, rate = "stage.Trash_01.inputRecords.counter", "pipeline.batchOutputRecords.meter.m1_rate"
+    ScriptedHub(http, latest=run_json(4))
+    meters = {"pipeline.batchOutputRecords.meter": {"count": 5, "m1_rate": 7.5}}
+    http.get(
+        REGISTRY,
+        [
+            {"status_code": 404},
+            {"json": {"counters": {name: {"count": 10}}, "meters": meters}},
+            {"json": {"counters": {name: {"count": 20}}, "meters": meters}},
+        ],
+    )
+    result = wait_in(mode, context, conditions=[f"{name} >= 20", f"{rate} > 7"])
+    assert result["values"] == {name: 20, rate: 7.5}
+
+
+@MODES
+def test_the_final_metrics_are_waited_for(mode, http, context):
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)])
+    late = [{}, counts_json(4, outputCount=900, saved_after=30), counts_json(4, outputCount=1200)]
+    http.get(COUNTS, [{"json": counts} for counts in late])
+    assert wait_in(mode, context, metrics_wait=60, **THOUSAND_OUT)["values"] == {"output_count": 1200}
+
+
+@MODES
+def test_after_the_metrics_wait_the_metrics_that_there_are_decide(mode, http, context, pauses):
+    counts = counts_json(4, outputCount=900, saved_after=30)
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)], counts=counts)
+    with pytest.raises(ControlHubExpectationError, match="has not saved the final ones"):
+        wait_in(mode, context, metrics_wait=60, **THOUSAND_OUT)
+    assert sum(pauses) <= 60 + 2 * 30
+
+
+@MODES
+def test_a_run_without_metrics_satisfies_nothing(mode, http, context):
+    ScriptedHub(http, latest=succeeded(4))
+    with pytest.raises(ControlHubExpectationError, match=r"output_count != 5 \(not satisfied: no value\)"):
+        wait_in(mode, context, conditions="output_count != 5", on_run_end="evaluate", metrics_wait=0, poke_interval=10)
+
+
+@MODES
+def test_metrics_that_cannot_be_read_for_a_while_do_not_end_the_wait(mode, http, context):
+    ScriptedHub(http, latest=going_on(5))
+    outage = [
+        {"exc": requests.exceptions.ConnectTimeout},
+        {"status_code": 503},
+        {"text": "<html>"},
+        {"status_code": 500, "json": {"ISSUES": [{"code": "TS_1", "message": "broken"}]}},
+    ]
+    http.get(COUNTS, [*outage * 6, {"json": counts_json(4, stageErrorsCount=3)}])
+    result = wait_in(mode, context, metric="stage_errors_count", threshold=3)
+    assert (result["values"], result["run_ended"]) == ({"stage_errors_count": 3}, False)
+
+
+@MODES
+def test_an_outage_when_the_run_has_ended_does_not_make_its_metrics_insufficient(mode, http, context):
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)])
+    http.get(COUNTS, [*[{"status_code": 503}] * 40, {"json": counts_json(4, outputCount=1200)}])
+    assert wait_in(mode, context, metrics_wait=20, **THOUSAND_OUT)["values"] == {"output_count": 1200}
+
+
+@MODES
+def test_metrics_that_control_hub_refuses_to_tell_of_an_ended_run_are_none(mode, http, context):
+    ScriptedHub(http, latest=succeeded(4))
+    refusal = {"ISSUES": [{"code": "TIMESERIES_7", "message": "no statistics"}]}
+    http.get(COUNTS, status_code=400, json=refusal)
+    with pytest.raises(ControlHubExpectationError, match=r"no value.*TIMESERIES_7"):
+        wait_in(mode, context, metrics_wait=0, **THOUSAND_OUT)
+
+
+@MODES
+@pytest.mark.parametrize(("status", "error"), [(401, ControlHubAuthenticationError), (403, ControlHubPermissionError)])
+@pytest.mark.parametrize("latest", [run_json(4), succeeded(4)], ids=["running", "ended"])
+def test_a_refused_credential_ends_the_wait(mode, status, error, latest, http, context):
+    ScriptedHub(http, latest=latest)
+    http.get(COUNTS, status_code=status)
+    for kindness in ({}, {"soft_fail": True}):
+        with pytest.raises(error):
+            wait_in(mode, context, metric="error_ratio", comparison="<", threshold=1, **kindness)
+
+
+@MODES
+def test_a_restart_ends_the_run_that_is_waited_for(mode, http, context):
+    newer, older = counts_json(5, outputCount=7), counts_json(4, outputCount=1200)["0"]
+    hub = ScriptedHub(http, latest=going_on(10), script=[going_on(10), going_on(5000, run_count=5)])
+    hub.counts = {**newer, "4": {**older, "runCount": 4}}
+    hub.history = [run_json(5), succeeded(4)]
+    result = wait_in(mode, context, run_count=4, **THOUSAND_OUT)
+    assert (result["run_count"], result["run_ended"], result["values"]) == (4, True, {"output_count": 1200})
+
+
+@MODES
+def test_the_counts_of_a_newer_run_are_not_taken_for_those_of_the_watched_one(mode, http, context):
+    hub = ScriptedHub(http, latest=run_json(5), counts=counts_json(4, outputCount=5000))
+    hub.history = [run_json(5), succeeded(4)]
+    with pytest.raises(ControlHubExpectationError, match="no value"):
+        wait_in(mode, context, run_count=4, metrics_wait=0, **THOUSAND_OUT)
+
+
+@MODES
+def test_a_run_that_has_not_begun_is_waited_for(mode, http, context):
+    ScriptedHub(http, latest=succeeded(3), script=[succeeded(3), succeeded(3), going_on(1000)])
+    assert wait_in(mode, context, run_count=4, **THOUSAND_OUT)["run_count"] == 4
+
+
+@MODES
+def test_a_job_that_is_deleted_meanwhile_ends_the_wait(mode, http, context):
+    there = {"json": ScriptedHub(http, latest=run_json(4)).job()}
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", [there, {"status_code": 404}])
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/status", json={})
+    with pytest.raises(ControlHubRunLostError):
+        wait_in(mode, context, **THOUSAND_OUT)
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+@pytest.mark.parametrize(
+    ("kindness", "error"), [({}, AirflowSensorTimeout), ({"soft_fail": True}, AirflowSkipException)]
+)
+def test_the_timeout_ends_the_wait(mode, kindness, error, http, context, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    ScriptedHub(http, latest=going_on(5))
+    with pytest.raises(error, match="100"):
+        wait_in(mode, context, timeout=100, **kindness, **THOUSAND_OUT)
+
+
+def test_a_time_out_while_deferred_tells_the_last_values(http, context, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    ScriptedHub(http, latest=going_on(5))
+    with pytest.raises(AirflowSensorTimeout, match=r"output_count >= 1000 within 100 s.*not satisfied: 5"):
+        wait_in("deferrable", context, timeout=100, **THOUSAND_OUT)
+
+
+def test_everything_that_the_wait_needs_travels_with_the_trigger(http, context, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 5000.0)
+    ScriptedHub(http, latest=run_json(4))
+    conditions = ["output_count >= 1234567.5", {"metric": "error_ratio", "comparison": "<", "threshold": "0.01"}]
+    task = sensor(
+        deferrable=True,
+        conditions=conditions,
+        join="any",
+        on_run_end="skip",
+        timeout=100,
+        poke_interval=7,
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    assert deferred.value.trigger.serialize() == (
+        "airflow_provider_streamsets.triggers.metrics.ControlHubJobMetricTrigger",
+        {
+            "control_hub_conn_id": "streamsets_default",
+            "job_id": JOB_ID,
+            "job_name": JOB_NAME,
+            "run_count": 4,
+            "conditions": [
+                {"metric": "output_count", "comparison": ">=", "threshold": 1234567.5},
+                {"metric": "error_ratio", "comparison": "<", "threshold": 0.01},
+            ],
+            "join": "any",
+            "on_run_end": "skip",
+            "poll_interval": 7.0,
+            "timeout": 100.0,
+            "deadline": 5100.0,
+            "metrics_wait": 75.0,
+        },
+    )
+
+
+@pytest.mark.parametrize(("metrics_wait", "expected"), [(None, 75.0), (0, 0.0), ("{{ 20 + 5 }}", 25.0)])
+def test_the_metrics_wait_is_given_or_follows_the_statistics_interval_of_the_job(metrics_wait, expected, http, context):
+    ScriptedHub(http, latest=run_json(4))
+    task = sensor(deferrable=True, metrics_wait=metrics_wait, **THOUSAND_OUT)
+    task.render_template_fields(dict(context))
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    assert deferred.value.trigger.metrics_wait == expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"metric": "{{ 'output' }}_count", "comparison": "{{ '>' }}=", "threshold": "{{ 500 * 2 }}"},
+        {"conditions": ["output_count >= {{ 500 * 2 }}"]},
+        {"conditions": [{"metric": "output_count", "comparison": ">=", "threshold": "{{ 500 * 2 }}"}]},
+        {"conditions": "{{ ['output_count >= 1000'] }}"},
+        {"conditions": "{{ 'output_count >= 1000' }}"},
+    ],
+)
+def test_conditions_may_come_from_templates(arguments, http, context):
+    ScriptedHub(http, latest=going_on(1000))
+    task = sensor(join="{{ 'any' }}", on_run_end="{{ 'skip' }}", **arguments)
+    task.render_template_fields(dict(context))
+    assert task.execute(context)["values"] == {"output_count": 1000}
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"conditions": ["{{ 'output_count' }}"]}, "'conditions' must hold conditions"),
+        ({"conditions": ["outptu_count > {{ 5 }}"]}, "There is no metric 'outptu_count'"),
+        ({"metric": "outptu_count", "threshold": 5}, "There is no metric 'outptu_count'"),
+        ({"metric": "output_count", "threshold": "{{ 'many' }}"}, "'threshold' must be a number"),
+        ({"metric": "output_count", "threshold": 1, "on_run_end": "{{ 'stop' }}"}, "'on_run_end' must be one of"),
+        ({"metric": "output_count", "threshold": 1, "run_count": "{{ 'x' }}"}, "'run_count' must be"),
+    ],
+)
+def test_what_makes_no_sense_once_it_is_rendered_is_refused_before_anything_is_sent(
+    mode, arguments, said, http, context
+):
+    task = sensor(
+        deferrable=mode == "deferrable",
+        mode="reschedule" if mode == "reschedule" else "poke",
+        never_fail=True,
+        **arguments,
+    )
+    task.render_template_fields(dict(context))
+    with pytest.raises((ValueError, ControlHubConfigurationError), match=said):
+        task.execute(context)
+    assert not http.request_history
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "exactly one of 'metric', 'conditions'"),
+        ({"metric": "output_count", "threshold": 1, "conditions": ["a.b > 1"]}, "given are metric and conditions"),
+        ({"metric": "output_count"}, "'metric' needs a 'threshold'"),
+        ({"metric": " ", "threshold": 1}, "'metric' is empty"),
+        ({"metric": 5, "threshold": 1}, "'metric' must be a text"),
+        ({"conditions": ["a.b > 1"], "threshold": 1}, "'threshold' goes with 'metric'"),
+        ({"metric": "output_count", "threshold": "many"}, "'threshold' must be a number"),
+        ({"metric": "output_count", "threshold": float("nan")}, "'threshold' must be a number"),
+        ({"metric": "output_count", "threshold": True}, "'threshold' must be a number"),
+        ({"metric": "output_count", "threshold": 1, "comparison": "=>"}, "'comparison' must be one of"),
+        ({"conditions": []}, "'conditions' must be a list of conditions"),
+        ({"conditions": ["output_count"]}, "'conditions' must hold conditions"),
+        ({"conditions": [{"metric": "output_count"}]}, "'conditions' must hold conditions"),
+        ({**THOUSAND_OUT, "join": "both"}, "'join' must be one of"),
+        ({**THOUSAND_OUT, "on_run_end": "stop"}, "'on_run_end' must be one of"),
+        ({**THOUSAND_OUT, "metrics_wait": -1}, "'metrics_wait' must be"),
+        ({**THOUSAND_OUT, "job_name": "x"}, "given are job_id and job_name"),
+    ],
+)
+def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        sensor(**arguments)
+
+
+@pytest.mark.parametrize("event", [None, {}, {"job_id": JOB_ID, "run_count": 4}, {"finding": {"satisfied": True}}])
+def test_an_event_that_is_not_complete_is_no_success(event, context):
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="what the metrics have come to is not known"):
+        sensor(deferrable=True, **THOUSAND_OUT).execute_complete(context, event)
+    with pytest.raises(ControlHubError):
+        sensor(deferrable=True, soft_fail=True, **THOUSAND_OUT).execute_complete(context, event)
