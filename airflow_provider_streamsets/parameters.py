@@ -197,7 +197,8 @@ def choice(value: Any, name: str, choices: Sequence[str], *, rendered: bool = Fa
 
     :raises ValueError: if it is none of them
     """
-    if _is_known_later(value, rendered) or (isinstance(value, str) and value in choices):
+    is_later = value is not None and _is_known_later(value, rendered)
+    if is_later or (isinstance(value, str) and value in choices):
         return value
     raise ValueError(f"'{name}' must be one of {', '.join(map(repr, choices))}, but is {value!r}.")
 
@@ -208,7 +209,7 @@ def flag(value: Any, name: str, *, rendered: bool = False) -> Any:
 
     :raises ValueError: if it is neither
     """
-    if isinstance(value, bool) or _is_known_later(value, rendered):
+    if isinstance(value, bool) or (value is not None and _is_known_later(value, rendered)):
         return value
     if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
         return value.strip().lower() == "true"

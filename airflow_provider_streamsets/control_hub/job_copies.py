@@ -62,29 +62,34 @@ class JobCopies:
             )
         name = name or f"{job.name} copy"
         names = [name] if number_of_copies == 1 else [f"{name}{number}" for number in range(1, number_of_copies + 1)]
-        prefix = f"{name}:{key or uuid.uuid4()}"
+        # With a colon at its end the number of a copy is not taken for a part of a longer key.
+        prefix = f"{name}:{key or uuid.uuid4()}:"
         # Without a key the prefix is new, so there can be no copies of an earlier call.
-        found = self._made_before(job, prefix, names, made_since) if key else {}
+        found = self._made_before(job, name, prefix, names, made_since) if key else {}
         if found:
             log.info("Taking over %d copies of job %s that an earlier call has made.", len(found), job.label)
         else:
             found = self._make(job, prefix, number_of_copies, description)
+        if not found:
+            raise ControlHubUnexpectedAnswerError(
+                f"Control Hub accepted the call, but no copy of job {job.label} appears. If one does later, it is "
+                f"named '{prefix}...'."
+            )
         if len(found) != number_of_copies:
             raise ControlHubUnexpectedAnswerError(
                 f"Of {number_of_copies} copies of job {job.label}, {len(found)} appear: "
-                f"{', '.join(repr(copy['name']) for copy in found.values())}. Delete them before another try."
+                f"{', '.join(repr(found[number]['name']) for number in sorted(found))}. Delete them before another try."
             )
         return self._rename([found[number] for number in sorted(found)], names)
 
     def _made_before(
-        self, job: Job, prefix: str, names: list[str], since: pendulum.DateTime | None
+        self, job: Job, name: str, prefix: str, names: list[str], since: pendulum.DateTime | None
     ) -> dict[int, dict[str, Any]]:
-        common = min(names, key=len).rstrip("0123456789") if len(names) > 1 else names[0]
         # The job itself may have the name, and be as new; a job of another pipeline is somebody else's.
         jobs = [
             raw
-            for raw in self._named(job, common)
-            if raw["id"] != job.job_id and raw.get("pipelineId") == job.pipeline_id
+            for raw in self._named(job, name)
+            if raw.get("id") != job.job_id and raw.get("pipelineId") == job.pipeline_id
         ]
         found = _numbered(jobs, prefix)
         for raw in jobs:

@@ -43,7 +43,11 @@ class JobReading:
         # Whether an unknown job is a 404 or an empty answer is not known (contract, 18.4).
         if not answer:
             raise ControlHubNotFoundError(f"Cannot read job {job_id}: Control Hub knows no such job.")
-        return dict(as_object(answer, "job"))
+        raw = dict(as_object(answer, "job"))
+        # Whether a deleted job can still be read is not known either (contract, 18.24).
+        if raw.get("jobDeleted"):
+            raise ControlHubNotFoundError(f"Cannot read job {job_id}: it has been deleted.")
+        return raw
 
     def get_many(self, job_ids: Iterable[str]) -> dict[str, Job]:
         """
@@ -77,7 +81,8 @@ class JobReading:
             for entry in as_list(answer, "the jobs asked for"):
                 if entry is not None:
                     raw = dict(as_object(entry, "job"))
-                    found[Reader(raw, "job").required_text("id")] = raw
+                    if not raw.get("jobDeleted"):
+                        found[Reader(raw, "job").required_text("id")] = raw
         return {job_id: found[job_id] for job_id in wanted if job_id in found}
 
     def find_by_name(self, name: str, *, templates: bool = False) -> Job:

@@ -32,6 +32,7 @@ from airflow_provider_streamsets.control_hub.wire import as_object
 log = logging.getLogger(__name__)
 
 IfExists = Literal["fail", "skip", "update"]
+IF_EXISTS: tuple[IfExists, ...] = ("fail", "skip", "update")
 
 # What a new job gets where nothing else is asked for: the values of the official SDK (contract, section 6.1).
 _NEW_JOB = JobSettings(
@@ -75,10 +76,11 @@ class Jobs(JobReading):
         """
         if settings.name is None:
             raise ControlHubConfigurationError("A job to create needs a name.")
-        if pipeline.is_draft:
+        if if_exists not in IF_EXISTS:
             raise ControlHubConfigurationError(
-                f"Cannot create a job from pipeline {pipeline.label}: it is a draft; publish it first."
+                f"'if_exists' must be one of {', '.join(IF_EXISTS)}, but is {if_exists!r}."
             )
+        _check_published(pipeline)
         existing = list(self.list(name=settings.name, templates=template))
         if existing:
             return self._instead_of_creating(existing, settings, pipeline, if_exists)
@@ -122,6 +124,8 @@ class Jobs(JobReading):
                     raise
                 log.warning("%s Looking whether the job was created all the same.", error)
                 created = self._created_after_all(name, template, error)
+                if created is None and isinstance(error, ControlHubRejectedError):
+                    raise
             if created is not None:
                 log.info("Job %s was created.", created.label)
                 return created
@@ -181,6 +185,7 @@ class Jobs(JobReading):
             )
         changes = (settings or JobSettings()).to_wire(self._client.organization)
         if pipeline is not None:
+            _check_published(pipeline)
             changes.update(_runs(pipeline))
         if all(_same(name, raw.get(name), value) for name, value in changes.items() if name != "jobTags"):
             return before
@@ -270,38 +275,50 @@ class Jobs(JobReading):
 
         :param job_ids: ids of jobs that are not active and have no error to acknowledge
         :returns: the ids of those that existed
+        :raises ControlHubConfigurationError: if one of them is a job template; nothing was deleted
         :raises ControlHubJobStateError: if one of them cannot be deleted; nothing was deleted
         """
         jobs = self.get_many(job_ids)
+        for job in jobs.values():
+            if job.is_template:
+                raise ControlHubConfigurationError(f"Cannot delete jobs: {job.label} is a job template, not a job.")
         check_deletable(jobs.values())
-        for batch in batches(list(jobs), self._client.bulk_size):
-            try:
-                self._client.call(
-                    "POST", Service.JOBRUNNER, "/v1/jobs/deleteJobs", what=f"delete {named(batch)}", body=batch
-                )
-            except (ControlHubNotFoundError, ControlHubRejectedError) as error:
-                # One of them may have gone meanwhile; whether the others were deleted is not known (contract, 18.3).
-                left = self.get_many(batch)
-                if len(left) == len(batch):
-                    raise
-                log.warning("%s %d of %d jobs are left; deleting those.", error, len(left), len(batch))
-                self.delete(left)
+        self._delete(list(jobs), "deleteJobs", "job")
         return list(jobs)
 
-    def delete_templates(self, template_ids: Iterable[str]) -> None:
+    def delete_templates(self, template_ids: Iterable[str]) -> list[str]:
         """
         Delete job templates **and all their instances**, in one request for many.
 
-        :param template_ids: ids of job templates
+        :param template_ids: ids of job templates; one that does not exist counts as deleted
+        :returns: the ids of those that existed
+        :raises ControlHubConfigurationError: if one of them is a job; nothing was deleted
         """
-        for batch in batches(list(dict.fromkeys(template_ids)), self._client.bulk_size):
-            self._client.call(
-                "POST",
-                Service.JOBRUNNER,
-                "/v1/jobs/deleteJobTemplates",
-                what=f"delete {named(batch, 'job template')}",
-                body=batch,
-            )
+        templates = self.get_many(template_ids)
+        for template in templates.values():
+            if not template.is_template:
+                raise ControlHubConfigurationError(
+                    f"Cannot delete job templates: {template.label} is a job, not a job template."
+                )
+        self._delete(list(templates), "deleteJobTemplates", "job template")
+        return list(templates)
+
+    def _delete(self, ids: list[str], action: str, kind: str) -> None:
+        for batch in batches(ids, self._client.bulk_size):
+            left = batch
+            while left:
+                try:
+                    self._client.call(
+                        "POST", Service.JOBRUNNER, f"/v1/jobs/{action}", what=f"delete {named(left, kind)}", body=left
+                    )
+                    break
+                except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+                    # One may have gone meanwhile, or at a first call whose answer was lost; whether the others were
+                    # deleted is not known (contract, 18.3).
+                    before, left = left, list(self.get_many(left))
+                    if len(left) == len(before):
+                        raise
+                    log.warning("%s %d of %d are left; deleting those.", error, len(left), len(before))
 
 
 def check_editable(job: Job) -> None:
@@ -335,10 +352,18 @@ def _check_idle(jobs: Iterable[Job], action: str) -> None:
         if not run.has_ended:
             problems.append(f"{job.label} is {run.status or 'in an unknown state'}: stop it first")
         elif run.status == "INACTIVE_ERROR":
-            problems.append(f"{job.label} has an error that must be acknowledged first: {run.error_message}")
+            error = run.error_message or "none stated"
+            problems.append(f"{job.label} has an error that must be acknowledged first: {error}")
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise ControlHubJobStateError(f"Cannot {action} jobs. {'; '.join(problems[:10])}{more}. Nothing was sent.")
+
+
+def _check_published(pipeline: PipelineVersion) -> None:
+    if pipeline.is_draft:
+        raise ControlHubConfigurationError(
+            f"A job cannot run pipeline {pipeline.label}: it is a draft; publish it first."
+        )
 
 
 def _runs(pipeline: PipelineVersion) -> dict[str, Any]:

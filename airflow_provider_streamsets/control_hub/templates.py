@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubError,
+    ControlHubRejectedError,
     ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
     may_have_been_executed,
 )
 from airflow_provider_streamsets.control_hub.models import Job
+from airflow_provider_streamsets.control_hub.paging import pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
 from airflow_provider_streamsets.control_hub.wire import Reader, as_list
@@ -87,6 +90,7 @@ class Templates:
         }
         before = self._latest_start(template)[0]
         for _ in range(_MOST_STARTS):
+            failure: ControlHubError | None = None
             try:
                 answer = self._client.call(
                     "POST",
@@ -102,9 +106,17 @@ class Templates:
                 if not may_have_been_executed(error):
                     raise
                 log.warning("%s Looking whether the instances were started all the same.", error)
-                ids = self._started_after_all(template, before, error)
+                failure, ids = error, []
+            ids = ids or self._started_after_all(template, before, failure)
             if ids:
                 return self._instances(template, ids)
+            if failure is None:
+                raise ControlHubUnexpectedAnswerError(
+                    f"Cannot start instances of job template {template.label}: Control Hub accepted the call, but no "
+                    "instance appears."
+                )
+            if isinstance(failure, ControlHubRejectedError):
+                raise failure
             log.info("No instance of job template %s was started. Starting again.", template.label)
         raise ControlHubUnavailableError(
             f"Cannot start instances of job template {template.label}: {_MOST_STARTS} calls ended without an answer, "
@@ -112,21 +124,27 @@ class Templates:
         )
 
     def _instances(self, template: Job, ids: list[str]) -> list[Job]:
-        found = self._client.jobs.get_many(ids)
+        try:
+            found = self._client.jobs.get_many(ids)
+        except ControlHubError as error:
+            # They run, so that their ids are worth more than the rest.
+            log.warning("The instances of job template %s were started. %s", template.label, error)
+            found = {}
         # One that is deleted after completion may be gone already.
         return [found.get(job_id) or Job(job_id=job_id, name="", template_id=template.job_id) for job_id in ids]
 
-    def _started_after_all(self, template: Job, before: int, error: ControlHubError) -> list[str]:
+    def _started_after_all(self, template: Job, before: int, error: ControlHubError | None) -> list[str]:
         for look in range(_LOOKS):
             if look:
                 self._client.sleep(_PAUSE)
             try:
                 number, ids = self._latest_start(template)
             except ControlHubError as look_error:
+                tried = error or f"Control Hub accepted the start of job template {template.label} without an instance."
                 raise ControlHubUnavailableError(
-                    f"{error} Whether instances were started could not be found out: {look_error}",
-                    http_status=error.http_status,
-                    issues=error.issues,
+                    f"{tried} Whether instances were started could not be found out: {look_error}",
+                    http_status=(error or look_error).http_status,
+                    issues=(error or look_error).issues,
                     maybe_executed=True,
                 ) from look_error
             if number > before and ids:
@@ -136,15 +154,18 @@ class Templates:
 
     def _latest_start(self, template: Job) -> tuple[int, list[str]]:
         """Return number and instances of the latest start of a template; 0 if it was never started."""
-        answer = self._client.call(
-            "GET",
-            Service.JOBRUNNER,
-            f"/v1/job/{in_path(template.job_id)}/runHistory",
-            what=f"read the starts of job template {template.label}",
-            params={"offset": 0, "len": _HISTORY_LENGTH, "withTotalCount": "true"},
-        )
-        entries = answer if isinstance(answer, list) else Reader(answer or {}, "starts of a template").array("data")
-        starts = [Reader(entry, "start of a template") for entry in entries]
+
+        def read_page(offset: int, _: int) -> Any:
+            return self._client.call(
+                "GET",
+                Service.JOBRUNNER,
+                f"/v1/job/{in_path(template.job_id)}/runHistory",
+                what=f"read the starts of job template {template.label}",
+                params={"offset": offset, "len": _HISTORY_LENGTH, "withTotalCount": "true"},
+            )
+
+        # The direction of the list is not known, so the latest may be on any page.
+        starts = [Reader(entry, "start of a template") for entry in pages(read_page, "starts of a template")]
         latest = max(starts, key=lambda start: (start.integer("runCount"), start.integer("time")), default=None)
         return (latest.integer("runCount"), list(latest.strings("jobInstanceIds"))) if latest else (0, [])
 

@@ -122,3 +122,63 @@ def test_a_day_is_the_moment_at_which_it_begins():
 def test_what_is_no_moment_is_refused(value):
     with pytest.raises(ValueError, match="'since' must be a datetime or a text such as"):
         parameters.moment(value, "since", rendered=True)
+
+
+def test_parameters_that_exclude_each_other_can_all_be_left_out_but_not_be_given_together():
+    parameters.at_most_one(version=None, tag=None)
+    parameters.at_most_one(version="1", tag=None)
+    with pytest.raises(ValueError, match="at most one of 'version', 'tag'; given are version and tag"):
+        parameters.at_most_one(version="1", tag="{{ tag }}")
+
+
+def test_a_text_can_be_empty_only_where_that_is_allowed():
+    assert parameters.text("a", "name") == "a"
+    assert parameters.text("", "description", empty=True) == ""
+    assert parameters.text("{{ name }}", "name") == "{{ name }}"
+    for value in ("", " ", 7, ["a"]):
+        with pytest.raises(ValueError, match="'name' must be a text that is not empty"):
+            parameters.text(value, "name", rendered=True)
+    with pytest.raises(ValueError, match="'description' must be a text, but is 7"):
+        parameters.text(7, "description", empty=True)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(3, "3"), ("3", "3"), (" v3 ", "3"), ("1.2", "1.2"), (None, None)])
+def test_a_version_is_a_number_with_or_without_its_v(value, expected):
+    assert parameters.version(value, "version", rendered=True) == expected
+
+
+@pytest.mark.parametrize("value", ["", "latest", "v", "three", 1.5, True, ["3"]])
+def test_what_is_no_version_number_is_refused(value):
+    with pytest.raises(ValueError, match="'version' must be a version number such as '3', but is"):
+        parameters.version(value, "version")
+
+
+def test_the_latest_version_is_one_where_that_is_allowed():
+    assert parameters.version("latest", "version", latest=True) == "latest"
+    with pytest.raises(ValueError, match="such as '3' or 'latest'"):
+        parameters.version("newest", "version", latest=True)
+
+
+def test_a_whole_number_can_have_a_special_value_below_the_least():
+    assert parameters.whole_number(-1, "retries", least=0, special=-1) == -1
+    assert parameters.whole_number("0", "retries", least=0, special=-1, rendered=True) == 0
+    for value in (-2, "x", 0.5, True):
+        with pytest.raises(ValueError, match="'retries' must be a whole number from 0, or -1"):
+            parameters.whole_number(value, "retries", least=0, special=-1)
+
+
+def test_a_path_is_a_text_or_an_object_that_stands_for_one(tmp_path):
+    for value in ("/tmp/a.zip", "s3://bucket/key", "{{ path }}", tmp_path):
+        assert parameters.path(value, "path") == value
+    assert parameters.path(tmp_path, "path", rendered=True) == tmp_path
+    for value in ("", None, 7, ["a"]):
+        with pytest.raises(ValueError, match="'path' must be"):
+            parameters.path(value, "path", rendered=True)
+
+
+def test_a_sha256_is_read_in_small_digits():
+    assert parameters.sha256("AB" * 32, "sha256", rendered=True) == "ab" * 32
+    assert parameters.sha256("{{ digest }}", "sha256") == "{{ digest }}"
+    for value in ("ab", "xy" * 32, 7):
+        with pytest.raises(ValueError, match="'sha256' must be a SHA-256 in 64 hexadecimal digits"):
+            parameters.sha256(value, "sha256", rendered=True)

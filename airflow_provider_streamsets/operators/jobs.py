@@ -1,0 +1,567 @@
+"""Operators that create, change, upgrade, duplicate and list jobs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+import pendulum
+
+from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets.operators.base import (
+    ControlHubJobOperator,
+    ControlHubJobsOperator,
+    ControlHubOperator,
+)
+from airflow_provider_streamsets.operators.job_settings import ControlHubJobSettingsOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_streamsets.control_hub import Job, PipelineVersion
+
+IF_EXISTS = ("fail", "skip", "update")
+RESULTS = ("ids", "summaries")
+COLORS = ("GRAY", "GREEN", "RED")
+STATUSES = ("INACTIVE", "ACTIVATING", "ACTIVE", "DEACTIVATING", "ACTIVATION_ERROR", "INACTIVE_ERROR")
+EXECUTOR_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
+# How far the clocks of Airflow and of Control Hub may be apart.
+_CLOCK_TOLERANCE = pendulum.duration(minutes=1)
+
+
+class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
+    """
+    Create a Control Hub job, or a job template, from a published pipeline version.
+
+    .. code-block:: python
+
+        ControlHubCreateJobOperator(
+            task_id="create_job",
+            job_name="Orders of {{ ds }}",
+            pipeline_name="Orders to warehouse",
+            runtime_parameters={"DAY": "{{ ds }}"},
+            engine_labels=["prod"],
+            if_exists="update",
+        )
+
+    **Retries.** Names are not unique in Control Hub, and a try that has created the job can fail all the same, when its
+    worker is lost, say. With ``if_exists="update"``, the next try finds that job by its name and sees to it that it is
+    what is asked for; with ``skip``, it takes it as it is. With ``fail``, the next try fails, because the job exists.
+    Use ``update`` or ``skip`` for a task with retries, and names that only this task gives; ``fail`` where an existing
+    job means that something is wrong.
+
+    :param job_name: name of the job (templated)
+    :param pipeline_id: id of the pipeline that it runs (templated)
+    :param pipeline_name: exact name of the pipeline, instead of its id (templated)
+    :param pipeline_version: number of the pipeline version, for example ``3``, or ``latest``; by default the newest
+        that is published (templated)
+    :param pipeline_commit_id: commit id of the version, instead of its number (templated)
+    :param pipeline_tag: a tag of the version, instead of its number (templated)
+    :param description: free text (templated)
+    :param engine_labels: labels that an engine must have, all of them, to run the job: a list of texts, or a text
+        holding one; by default ``["all"]`` (templated)
+    :param job_tags: tags without organization, for example ``nightly/orders``: a list of texts, or a text holding one
+        (templated)
+    :param runtime_parameters: the job's values of the pipeline's parameters: a dict, or a text holding a JSON object
+        (templated)
+    :param number_of_instances: pipeline instances, by default 1; -1 is one on every engine with the labels (templated)
+    :param failover: restart a pipeline on another engine when its engine is lost (templated)
+    :param failover_retries: failover retries over all engines; -1 is endless (templated)
+    :param failover_retries_per_engine: failover retries on each engine; -1 is endless (templated)
+    :param needs_acknowledgement: whether an error must be acknowledged before the job can run again (templated)
+    :param statistics_interval: seconds, or timedelta, between two saves of metrics; by default 60 (templated)
+    :param force_stop_timeout: seconds, or timedelta, that Control Hub waits for engines to confirm a stop; by default
+        120 (templated)
+    :param template: create a job template, from which instances are started (templated)
+    :param static_parameters: names of parameters that instances of the job template may not override: a list of texts,
+        or a text holding one (templated)
+    :param time_series: keep metrics as time series (templated)
+    :param if_exists: what to do if there is a job (or job template) of that name: ``fail``, ``skip`` (take it as it is)
+        or ``update`` (give it these settings and this pipeline version) (templated)
+    :param control_hub_conn_id: id of the Airflow connection (templated)
+
+    :returns: id of the job
+    :raises ControlHubExistsError: if there is a job of that name and `if_exists` is ``fail``
+    :raises ControlHubNotFoundError: if there is no such pipeline or version; the message names the versions there are
+    :raises ControlHubAmbiguousNameError: if several pipelines, or jobs, have the name
+    :raises ControlHubJobStateError: if the existing job is active and so cannot be changed
+    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+
+    XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
+    """
+
+    template_fields: Sequence[str] = (
+        "job_name",
+        "pipeline_id",
+        "pipeline_name",
+        *ControlHubJobSettingsOperator.template_fields,
+        "template",
+        "if_exists",
+    )
+
+    def __init__(
+        self,
+        *,
+        job_name: str,
+        pipeline_id: str | None = None,
+        pipeline_name: str | None = None,
+        template: bool | str = False,
+        if_exists: Literal["fail", "skip", "update"] | str = "fail",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        parameters.text(job_name, "job_name")
+        parameters.exactly_one(pipeline_id=pipeline_id, pipeline_name=pipeline_name)
+        parameters.flag(template, "template")
+        parameters.choice(if_exists, "if_exists", IF_EXISTS)
+        self.job_name = job_name
+        self.pipeline_id = pipeline_id
+        self.pipeline_name = pipeline_name
+        self.template = template
+        self.if_exists = if_exists
+
+    def execute(self, context: Context) -> str:
+        """Create the job."""
+        parameters.exactly_one(pipeline_id=self.pipeline_id, pipeline_name=self.pipeline_name)
+        template = parameters.flag(self.template, "template", rendered=True)
+        if_exists = parameters.choice(self.if_exists, "if_exists", IF_EXISTS, rendered=True)
+        settings = self.job_settings(parameters.text(self.job_name, "job_name", rendered=True))
+        wanted_version = self.wanted_version()
+
+        pipelines = self.client.pipelines
+        if self.pipeline_id is not None:
+            pipeline_id = str(self.pipeline_id).strip()
+        else:
+            pipeline_id = pipelines.find_by_name(str(self.pipeline_name)).pipeline_id
+        pipeline = pipelines.version(pipeline_id, **wanted_version)
+        job = self.client.jobs.create(settings, pipeline, template=template, if_exists=if_exists)
+        self.push_job(context, job.job_id)
+        self.log.info("Job %s runs version %s of pipeline '%s'.", job.label, job.pipeline_version, job.pipeline_name)
+        self.log.info("Job page: %s", self.client.job_url(job.job_id))
+        return job.job_id
+
+
+class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOperator):
+    """
+    Change settings of a Control Hub job, or the pipeline version that it runs, and nothing else of it.
+
+    A job can be changed while it is not active. A change of a job template restarts the running instances that are
+    attached to it; an attached instance cannot be changed itself.
+
+    .. code-block:: python
+
+        ControlHubUpdateJobOperator(
+            task_id="use_released_version",
+            job_name="Orders to warehouse",
+            pipeline_tag="released",
+            runtime_parameters={"BATCH_SIZE": "5000"},
+        )
+
+    **Changes by others.** Control Hub cannot be told to refuse a change when somebody else has changed the job
+    meanwhile. The task reads the job, and looks once more just before it sends the change; with `unchanged_since`, it
+    finds a change since an earlier task has seen the job, too. In both cases it fails, and the job stays as it is.
+
+    :param job_id: id of the job or job template (templated)
+    :param job_name: exact name of the job, instead of its id (templated)
+    :param template: `job_name` is that of a job template (templated)
+    :param pipeline_version: number of the pipeline version that the job is to run, for example ``3``, or ``latest``
+        (templated)
+    :param pipeline_commit_id: commit id of the version, instead of its number (templated)
+    :param pipeline_tag: a tag of the version, instead of its number (templated)
+    :param new_name: name that the job is to have (templated)
+    :param description: free text (templated)
+    :param engine_labels: labels that an engine must have, all of them, to run the job: a list of texts, or a text
+        holding one (templated)
+    :param job_tags: tags without organization, for example ``nightly/orders``, in place of the present ones: a list of
+        texts, or a text holding one (templated)
+    :param runtime_parameters: the job's values of the pipeline's parameters, in place of the present ones: a dict, or a
+        text holding a JSON object (templated)
+    :param number_of_instances: pipeline instances; -1 is one on every engine with the labels (templated)
+    :param failover: restart a pipeline on another engine when its engine is lost (templated)
+    :param failover_retries: failover retries over all engines; -1 is endless (templated)
+    :param failover_retries_per_engine: failover retries on each engine; -1 is endless (templated)
+    :param needs_acknowledgement: whether an error must be acknowledged before the job can run again (templated)
+    :param statistics_interval: seconds, or timedelta, between two saves of metrics (templated)
+    :param force_stop_timeout: seconds, or timedelta, that Control Hub waits for engines to confirm a stop (templated)
+    :param static_parameters: names of parameters that instances of the job template may not override: a list of texts,
+        or a text holding one (templated)
+    :param time_series: keep metrics as time series (templated)
+    :param unchanged_since: the job's ``last_modified`` as an earlier task has seen it: a text in ISO 8601, or a
+        datetime (templated)
+    :param control_hub_conn_id: id of the Airflow connection (templated)
+
+    :returns: ``job_id``, ``job_name``, ``changed`` (names of what has changed: ``name``, ``description``,
+        ``engine_labels``, ``tags``, ``runtime_parameters``, ..., ``pipeline_version``; empty if all was so already),
+        ``pipeline_version``, ``last_modified`` (ISO 8601)
+    :raises ControlHubConflictError: if somebody else has changed the job; nothing was sent
+    :raises ControlHubJobStateError: if the job cannot be changed in its state; nothing was sent
+    :raises ControlHubNotFoundError: if there is no such job, or no such version; the message names those there are
+    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+
+    XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
+    """
+
+    template_fields: Sequence[str] = (
+        "job_id",
+        "job_name",
+        "template",
+        "new_name",
+        *ControlHubJobSettingsOperator.template_fields,
+        "unchanged_since",
+    )
+
+    def __init__(
+        self,
+        *,
+        template: bool | str = False,
+        new_name: str | None = None,
+        unchanged_since: str | datetime | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        parameters.flag(template, "template")
+        parameters.text(new_name, "new_name")
+        parameters.moment(unchanged_since, "unchanged_since")
+        if new_name is None and not self.names_a_version and not self.names_a_setting:
+            raise ValueError("Give a setting or a pipeline version that is to be changed; none is given.")
+        self.template = template
+        self.new_name = new_name
+        self.unchanged_since = unchanged_since
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Change the job."""
+        template = parameters.flag(self.template, "template", rendered=True)
+        settings = self.job_settings(parameters.text(self.new_name, "new_name", rendered=True))
+        wanted_version = self.wanted_version()
+        unchanged_since = parameters.moment(self.unchanged_since, "unchanged_since", rendered=True)
+
+        before = self.find_job(context, templates=template)
+        after = self.client.jobs.update(
+            before.job_id,
+            settings,
+            pipeline=self._version_for(before, wanted_version) if self.names_a_version else None,
+            unchanged_since=before.last_modified if unchanged_since is None else unchanged_since,
+        )
+        changed = [name for name in settings.given if getattr(before, name) != getattr(after, name)]
+        if before.pipeline_commit_id != after.pipeline_commit_id:
+            changed.append("pipeline_version")
+        if changed:
+            self.log.info("Changed %s of job %s.", ", ".join(changed), after.label)
+        else:
+            self.log.info("Job %s was already as it is to be.", after.label)
+        return {
+            "job_id": after.job_id,
+            "job_name": after.name,
+            "changed": changed,
+            "pipeline_version": after.pipeline_version,
+            "last_modified": _iso(after.last_modified),
+        }
+
+    def _version_for(self, job: Job, wanted_version: dict[str, Any]) -> PipelineVersion:
+        from airflow_provider_streamsets.control_hub import ControlHubUnexpectedAnswerError
+
+        if job.pipeline_id is None:
+            raise ControlHubUnexpectedAnswerError(f"Control Hub does not say which pipeline job {job.label} runs.")
+        return self.client.pipelines.version(job.pipeline_id, **wanted_version)
+
+
+class ControlHubUpgradeJobsOperator(ControlHubJobsOperator):
+    """
+    Bring Control Hub jobs to the newest published versions of their pipelines, in one request for many.
+
+    Active jobs can be upgraded, too: Control Hub restarts their pipelines then. To do it again changes nothing.
+
+    .. code-block:: python
+
+        ControlHubUpgradeJobsOperator(task_id="upgrade_nightly_jobs", job_tag="nightly")
+
+    :param job_ids: ids of the jobs and job templates: a list of texts, or a text holding one (templated)
+    :param job_names: exact names of the jobs: a list of texts, or a text holding one (templated)
+    :param job_tag: tag of the jobs, without organization, for example ``nightly/orders`` (templated)
+    :param search: search of Control Hub that finds the jobs, for example
+        ``name=="orders*" and status=="INACTIVE"`` (templated)
+    :param control_hub_conn_id: id of the Airflow connection (templated)
+
+    :returns: for each job ``job_id``, ``job_name``, ``version_before``, ``version_after`` and ``upgraded`` (false if it
+        was on the newest version already); an empty list if tag or search find no job
+    :raises ControlHubNotFoundError: if a job named by id or name does not exist; nothing was upgraded
+    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+
+    XCom keys besides ``return_value``: ``job_ids``, ``streamsets_job_link`` (of the first job).
+    """
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Upgrade the jobs."""
+        jobs = self.find_jobs(context)
+        upgrades = self.client.jobs.upgrade(job.job_id for job in jobs)
+        for upgrade in upgrades:
+            if upgrade.upgraded:
+                self.log.info(
+                    "Upgraded job '%s' (%s) from version %s to %s.",
+                    upgrade.name,
+                    upgrade.job_id,
+                    upgrade.version_before,
+                    upgrade.version_after,
+                )
+            else:
+                self.log.info(
+                    "Job '%s' (%s) is on the newest version already: %s.",
+                    upgrade.name,
+                    upgrade.job_id,
+                    upgrade.version_after,
+                )
+        return [
+            {
+                "job_id": upgrade.job_id,
+                "job_name": upgrade.name,
+                "version_before": upgrade.version_before,
+                "version_after": upgrade.version_after,
+                "upgraded": upgrade.upgraded,
+            }
+            for upgrade in upgrades
+        ]
+
+
+class ControlHubDuplicateJobOperator(ControlHubJobOperator):
+    """
+    Make copies of a Control Hub job or job template. They have never run.
+
+    .. code-block:: python
+
+        ControlHubDuplicateJobOperator(
+            task_id="copy_job",
+            job_name="Orders to warehouse",
+            name="Orders of region ",
+            number_of_copies=3,
+        )
+
+    **Retries.** The copies are made under a name that belongs to this task of this DAG run, and then get the names that
+    they are to have. A later try, or the task after it was cleared, takes over what an earlier one has made instead of
+    making more: copies that have not got their names yet, and jobs of these names that run the same pipeline and were
+    created after the DAG run has begun. So within one DAG run, let two tasks give different names. When a task is
+    cleared after the DAG run has ended, the DAG run begins anew, and so the task makes new copies.
+
+    :param job_id: id of the job or job template (templated)
+    :param job_name: exact name of the job, instead of its id (templated)
+    :param template: `job_name` is that of a job template (templated)
+    :param number_of_copies: how many copies to make (templated)
+    :param name: name of the copy; of several, the names are this followed by 1, 2, ...; by default
+        ``<name of the job> copy`` (templated)
+    :param description: description of the copies (templated)
+    :param control_hub_conn_id: id of the Airflow connection (templated)
+
+    :returns: ids of the copies, in the order of their numbers
+    :raises ControlHubNotFoundError: if there is no such job
+    :raises ControlHubUnexpectedAnswerError: if not all copies appear; the message names those that do
+    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+
+    XCom keys besides ``return_value``: ``job_id`` (of the job that was copied), ``job_ids`` (of the copies),
+    ``streamsets_job_link`` (of the first copy).
+    """
+
+    template_fields: Sequence[str] = (
+        *ControlHubJobOperator.template_fields,
+        "template",
+        "number_of_copies",
+        "name",
+        "description",
+    )
+
+    def __init__(
+        self,
+        *,
+        template: bool | str = False,
+        number_of_copies: int | str = 1,
+        name: str | None = None,
+        description: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        parameters.flag(template, "template")
+        parameters.whole_number(number_of_copies, "number_of_copies")
+        parameters.text(name, "name")
+        parameters.text(description, "description", empty=True)
+        self.template = template
+        self.number_of_copies = number_of_copies
+        self.name = name
+        self.description = description
+
+    def execute(self, context: Context) -> list[str]:
+        """Make the copies, or take over those of an earlier try."""
+        template = parameters.flag(self.template, "template", rendered=True)
+        number_of_copies = parameters.whole_number(self.number_of_copies, "number_of_copies", rendered=True)
+        name = parameters.text(self.name, "name", rendered=True)
+        description = parameters.text(self.description, "description", rendered=True, empty=True)
+
+        job = self.find_job(context, templates=template)
+        copies = self.client.jobs.duplicate(
+            job.job_id,
+            number_of_copies=number_of_copies,
+            name=name,
+            description=description,
+            key=_key_of_task(context),
+            made_since=_begin_of_dag_run(context) if context["ti"].try_number > 1 else None,
+        )
+        for copy in copies:
+            self.log.info("Copy of job %s: %s", job.label, copy.label)
+        copy_ids = [copy.job_id for copy in copies]
+        self.push_jobs(context, copy_ids)
+        return copy_ids
+
+
+class ControlHubListJobsOperator(ControlHubOperator):
+    """
+    List the Control Hub jobs that match all conditions, oldest first, for dynamic task mapping.
+
+    .. code-block:: python
+
+        failed = ControlHubListJobsOperator(task_id="list_failed_jobs", job_tag="nightly", color="RED")
+        ControlHubRunJobOperator.partial(task_id="run_again").expand(job_id=failed.output)
+
+    :param name: exact name (templated)
+    :param name_starts_with: beginning of the name, instead (templated)
+    :param status: status of the latest run, for example ``ACTIVE``; a job that has never run has none (templated)
+    :param color: color of the latest run: ``GRAY``, ``GREEN`` or ``RED`` (templated)
+    :param job_tag: tag without organization, for example ``nightly/orders`` (templated)
+    :param engine_label: one of the labels that choose the engines (templated)
+    :param executor_type: ``COLLECTOR``, ``TRANSFORMER``, ``EDGE`` or ``SNOWPARK`` (templated)
+    :param pipeline_version: number of the pipeline version, for example ``3`` (templated)
+    :param search: search of Control Hub, for example ``name=="orders*" and tag=="nightly"`` (templated)
+    :param templates: list job templates instead of jobs (templated)
+    :param template_id: list only the instances of this job template (templated)
+    :param limit: list so many jobs at the most; pages beyond are not read (templated)
+    :param result: what to return: ``ids`` or ``summaries`` (templated)
+    :param control_hub_conn_id: id of the Airflow connection (templated)
+
+    :returns: a list with an entry for each job: its id; as summary ``job_id``, ``job_name``, ``status`` and ``color``
+        (None if it has never run), ``run_count`` (0 then), ``pipeline_version``, ``tags``, ``engine_labels``,
+        ``template_id``, ``last_modified`` (ISO 8601)
+    :raises ControlHubError: for everything that Control Hub or the connection to it can do
+
+    XCom keys besides ``return_value``: ``job_ids``, ``streamsets_job_link`` (of the first job).
+    """
+
+    template_fields: Sequence[str] = (
+        "name",
+        "name_starts_with",
+        "status",
+        "color",
+        "job_tag",
+        "engine_label",
+        "executor_type",
+        "pipeline_version",
+        "search",
+        "templates",
+        "template_id",
+        "limit",
+        "result",
+        *ControlHubOperator.template_fields,
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        name_starts_with: str | None = None,
+        status: str | None = None,
+        color: str | None = None,
+        job_tag: str | None = None,
+        engine_label: str | None = None,
+        executor_type: str | None = None,
+        pipeline_version: str | int | None = None,
+        search: str | None = None,
+        templates: bool | str = False,
+        template_id: str | None = None,
+        limit: int | str | None = None,
+        result: Literal["ids", "summaries"] | str = "ids",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.name = name
+        self.name_starts_with = name_starts_with
+        self.status = status
+        self.color = color
+        self.job_tag = job_tag
+        self.engine_label = engine_label
+        self.executor_type = executor_type
+        self.pipeline_version = pipeline_version
+        self.search = search
+        self.templates = templates
+        self.template_id = template_id
+        self.limit = limit
+        self.result = result
+        self._checked_conditions(rendered=False)
+        parameters.whole_number(limit, "limit")
+        parameters.choice(result, "result", RESULTS)
+
+    def execute(self, context: Context) -> list[str] | list[dict[str, Any]]:
+        """List the jobs."""
+        conditions = self._checked_conditions(rendered=True)
+        limit = parameters.whole_number(self.limit, "limit", rendered=True)
+        result = parameters.choice(self.result, "result", RESULTS, rendered=True)
+
+        jobs = list(islice(self.client.jobs.list(**conditions), limit))
+        self.log.info("Found %d jobs%s.", len(jobs), ", the limit" if len(jobs) == limit else "")
+        job_ids = [job.job_id for job in jobs]
+        self.push_jobs(context, job_ids)
+        return job_ids if result == "ids" else [_summary(job) for job in jobs]
+
+    def _checked_conditions(self, *, rendered: bool) -> dict[str, Any]:
+        """Return the conditions as :meth:`Jobs.list` takes them."""
+
+        def text(name: str) -> Any:
+            return parameters.text(getattr(self, name), name, rendered=rendered)
+
+        def word(name: str, choices: Sequence[str]) -> Any:
+            value = getattr(self, name)
+            return None if value is None else parameters.choice(value, name, choices, rendered=rendered)
+
+        parameters.at_most_one(name=self.name, name_starts_with=self.name_starts_with)
+        return {
+            "name": text("name"),
+            "name_starts_with": text("name_starts_with"),
+            "status": word("status", STATUSES),
+            "color": word("color", COLORS),
+            "tag": text("job_tag"),
+            "engine_label": text("engine_label"),
+            "executor_type": word("executor_type", EXECUTOR_TYPES),
+            "pipeline_version": parameters.version(self.pipeline_version, "pipeline_version", rendered=rendered),
+            "search": text("search"),
+            "templates": parameters.flag(self.templates, "templates", rendered=rendered),
+            "template_id": text("template_id"),
+        }
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    run = job.current_run
+    return {
+        "job_id": job.job_id,
+        "job_name": job.name,
+        "status": run.status if run else None,
+        "color": run.color if run else None,
+        "run_count": job.last_run_count,
+        "pipeline_version": job.pipeline_version,
+        "tags": list(job.tags),
+        "engine_labels": list(job.engine_labels),
+        "template_id": job.template_id,
+        "last_modified": _iso(job.last_modified),
+    }
+
+
+def _iso(time: pendulum.DateTime | None) -> str | None:
+    return None if time is None else time.to_iso8601_string()
+
+
+def _key_of_task(context: Context) -> str:
+    """Return a short text that is the same in each try of a task of a DAG run, and different elsewhere."""
+    ti = context["ti"]
+    identity = (ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index))
+    return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
+
+
+def _begin_of_dag_run(context: Context) -> pendulum.DateTime | None:
+    began = context["dag_run"].start_date
+    return None if began is None else pendulum.instance(began) - _CLOCK_TOLERANCE

@@ -1,0 +1,57 @@
+"""
+Promote a job with its pipeline version from one Control Hub to another, and run it there.
+
+The connection ``streamsets_default`` is where jobs are developed, ``streamsets_production`` where they are to run. The
+archive between them can be in an object store: any path that Airflow's ``ObjectStoragePath`` knows will do.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, Param
+
+from airflow_provider_streamsets.operators.archives import ControlHubExportJobsOperator, ControlHubImportJobsOperator
+from airflow_provider_streamsets.operators.jobs import ControlHubUpgradeJobsOperator
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+
+PRODUCTION = "streamsets_production"
+
+with DAG(
+    "streamsets_promote_pipeline",
+    schedule=None,
+    params={"archive": Param("/tmp/streamsets-promotion.zip", type="string")},  # noqa: S108 - both tasks know it
+    doc_md=__doc__,
+    tags=["streamsets"],
+):
+    export_job = ControlHubExportJobsOperator(
+        task_id="export_job",
+        job_names=["Quick check"],
+        path="{{ params.archive }}",
+    )
+
+    # What is edited in production stays: only the pipeline version is taken from the archive.
+    import_job = ControlHubImportJobsOperator(
+        task_id="import_job",
+        path="{{ params.archive }}",
+        sha256="{{ ti.xcom_pull(task_ids='export_job')['sha256'] }}",
+        update_pipeline=True,
+        update_runtime_parameters=False,
+        control_hub_conn_id=PRODUCTION,
+    )
+
+    # Nothing to do if the archive held the newest version that production knows of the pipeline.
+    upgrade_job = ControlHubUpgradeJobsOperator(
+        task_id="upgrade_job",
+        job_ids="{{ ti.xcom_pull(task_ids='import_job', key='job_ids') }}",
+        control_hub_conn_id=PRODUCTION,
+    )
+
+    run_job = ControlHubRunJobOperator(
+        task_id="run_job",
+        job_id="{{ ti.xcom_pull(task_ids='import_job', key='job_ids')[0] }}",
+        expect=["output_count > 0"],
+        poll_interval=10,
+        deferrable=True,
+        control_hub_conn_id=PRODUCTION,
+    )
+
+    export_job >> import_job >> upgrade_job >> run_job

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import requests
+import requests_mock
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAmbiguousNameError,
+    ControlHubExistsError,
+    ControlHubJobStateError,
+    ControlHubNotFoundError,
+)
+from airflow_provider_streamsets.operators.jobs import ControlHubCreateJobOperator
+from tests.unit.scripted_hub import HUB, run_json
+from tests.unit.scripted_jobs import JR, PIPELINE_ID, PIPELINE_NAME, PS, ScriptedJobs, job_json
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+
+@pytest.fixture
+def http():
+    with requests_mock.Mocker() as mocker:
+        yield mocker
+
+
+def operator(**arguments):
+    if "pipeline_name" not in arguments:
+        arguments.setdefault("pipeline_id", PIPELINE_ID)
+    return ControlHubCreateJobOperator(**{"task_id": "create", "job_name": "Mine", **arguments})
+
+
+def test_it_creates_a_job_of_the_newest_version_and_returns_its_id(http, context, task_log):
+    hub = ScriptedJobs(http)
+    job_id = operator().execute(context)
+    (job,) = hub.named("Mine")
+    assert job_id == job["id"]
+    assert (job["pipelineCommitId"], job["pipelineCommitLabel"], job["rulesId"]) == (
+        "commit-3:org",
+        "v3",
+        "rules-3:org",
+    )
+    assert context["ti"].xcoms == {"job_id": job_id, "streamsets_job_link": f"{HUB}/sch/jobs/detail/{job_id}"}
+    assert "runs version 3 of pipeline 'Orders'" in task_log()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "version"),
+    [
+        ({"pipeline_version": "1"}, "v1"),
+        ({"pipeline_version": 1}, "v1"),
+        ({"pipeline_version": "v1"}, "v1"),
+        ({"pipeline_version": "latest"}, "v3"),
+        ({"pipeline_commit_id": "commit-1:org"}, "v1"),
+        ({"pipeline_tag": "released"}, "v2"),
+    ],
+)
+def test_the_version_can_be_chosen_by_number_commit_and_tag(http, context, chosen, version):
+    hub = ScriptedJobs(http)
+    operator(**chosen).execute(context)
+    assert hub.created[0]["pipelineCommitLabel"] == version
+
+
+def test_the_pipeline_can_be_named(http, context):
+    hub = ScriptedJobs(http)
+    operator(pipeline_name=PIPELINE_NAME).execute(context)
+    assert hub.created[0]["pipelineId"] == PIPELINE_ID
+
+
+def test_every_setting_reaches_control_hub(http, context):
+    hub = ScriptedJobs(http)
+    operator(
+        description="Made by Airflow",
+        engine_labels=["prod", "eu"],
+        job_tags=["nightly/orders"],
+        runtime_parameters='{"DAY": "2026-01-01"}',
+        number_of_instances=-1,
+        failover=True,
+        failover_retries=-1,
+        failover_retries_per_engine=3,
+        needs_acknowledgement=False,
+        statistics_interval=timedelta(seconds=30),
+        force_stop_timeout=90,
+        template=True,
+        static_parameters=["DAY"],
+        time_series=True,
+    ).execute(context)
+    sent = hub.created[0]
+    assert {
+        "name": "Mine",
+        "description": "Made by Airflow",
+        "labels": ["prod", "eu"],
+        "rawJobTags": ["nightly/orders"],
+        "runtimeParameters": '{"DAY": "2026-01-01"}',
+        "numInstances": -1,
+        "migrateOffsets": True,
+        "globalMaxRetries": -1,
+        "maxRetriesForFailedJob": 3,
+        "needsManualAck": False,
+        "statsRefreshInterval": 30_000,
+        "forceStopTimeout": 90_000,
+        "jobTemplate": True,
+        "staticParameters": ["DAY"],
+        "timeSeries": True,
+    }.items() <= sent.items()
+
+
+def test_what_is_not_given_is_the_default_of_the_official_sdk_or_of_control_hub(http, context):
+    hub = ScriptedJobs(http)
+    operator().execute(context)
+    sent = hub.created[0]
+    assert (sent["labels"], sent["numInstances"], sent["statsRefreshInterval"]) == (["all"], 1, 60_000)
+    assert not {"migrateOffsets", "needsManualAck", "timeSeries", "description"} & sent.keys()
+
+
+def test_a_job_of_that_name_fails_the_task_unless_it_may_exist(http, context):
+    hub = ScriptedJobs(http, job_json("old:org", "Mine"))
+    with pytest.raises(ControlHubExistsError, match=r"there is one of that name \(old:org\).*if_exists='skip'"):
+        operator().execute(context)
+    assert hub.created == hub.updated == []
+
+
+def test_a_job_of_that_name_can_be_taken_as_it_is(http, context):
+    hub = ScriptedJobs(http, job_json("old:org", "Mine"))
+    assert operator(if_exists="skip", description="new").execute(context) == "old:org"
+    assert hub.created == hub.updated == []
+    assert context["ti"].xcoms["job_id"] == "old:org"
+
+
+def test_a_job_of_that_name_can_be_changed_to_what_is_asked_for(http, context):
+    hub = ScriptedJobs(http, job_json("old:org", "Mine"))
+    assert operator(if_exists="update", description="new").execute(context) == "old:org"
+    assert hub.created == []
+    (sent,) = hub.updated
+    assert (sent["description"], sent["pipelineCommitLabel"], sent["labels"]) == ("new", "v3", ["prod"])
+    assert sent["somethingNew"] == {"kept": True}
+
+
+def test_a_second_try_with_update_makes_no_second_job(http, context):
+    hub = ScriptedJobs(http)
+    first = operator(if_exists="update").execute(context)
+    context["ti"].try_number = 2
+    assert operator(if_exists="update").execute(context) == first
+    assert len(hub.named("Mine")) == len(hub.created) == 1
+
+
+def test_an_existing_job_that_is_active_is_not_changed(http, context):
+    hub = ScriptedJobs(http, job_json("old:org", "Mine", currentJobStatus=run_json(4)))
+    with pytest.raises(ControlHubJobStateError, match="is ACTIVE: stop it first"):
+        operator(if_exists="update").execute(context)
+    assert hub.updated == []
+
+
+def test_a_job_template_of_that_name_is_no_job_of_that_name(http, context):
+    hub = ScriptedJobs(http, job_json("template:org", "Mine", jobTemplate=True))
+    assert operator().execute(context) != "template:org"
+    assert len(hub.named("Mine")) == 2
+
+
+def test_a_create_call_that_loses_its_answer_makes_no_second_job(http, context, pauses):
+    hub = ScriptedJobs(http)
+
+    def lose(request, _):
+        hub._create(request, _)
+        raise requests.exceptions.ReadTimeout
+
+    http.put(f"{JR}/jobs", text=lose)
+    assert operator().execute(context) == hub.named("Mine")[0]["id"]
+    assert len(hub.created) == 1
+
+
+def test_an_unknown_version_is_answered_with_those_there_are(http, context):
+    hub = ScriptedJobs(http)
+    with pytest.raises(ControlHubNotFoundError, match=r"no published version 9\. .* are: 3 \(commit .*\), 2 .*, 1 "):
+        operator(pipeline_version=9).execute(context)
+    with pytest.raises(ControlHubNotFoundError, match=r"version tagged 'nightly'.*Its tags are: released"):
+        operator(pipeline_tag="nightly").execute(context)
+    assert hub.created == []
+
+
+def test_a_pipeline_name_that_several_have_creates_nothing(http, context):
+    hub = ScriptedJobs(http)
+    twins = [{**hub.versions[0], "pipelineId": f"p{n}:org", "commitId": f"c{n}"} for n in (1, 2)]
+    http.get(f"{PS}/saql/pipelines/search", json={"totalCount": 2, "data": twins})
+    with pytest.raises(ControlHubAmbiguousNameError, match="2 pipelines have it"):
+        operator(pipeline_name=PIPELINE_NAME).execute(context)
+    assert hub.created == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"pipeline_id": None}, "Give exactly one of 'pipeline_id', 'pipeline_name'"),
+        ({"pipeline_id": "x", "pipeline_name": "y"}, "given are pipeline_id and pipeline_name"),
+        ({"pipeline_version": 1, "pipeline_tag": "x"}, "Give at most one of .*; given are pipeline_version and"),
+        ({"pipeline_version": "newest"}, "'pipeline_version' must be a version number such as '3' or 'latest'"),
+        ({"pipeline_version": 1.5}, "'pipeline_version' must be a version number"),
+        ({"job_name": " "}, "'job_name' must be a text that is not empty"),
+        ({"job_name": 7}, "'job_name' must be a text"),
+        ({"engine_labels": "prod"}, "'engine_labels' must be a list of texts"),
+        ({"job_tags": [""]}, "'job_tags' must be a list of texts that are not empty"),
+        ({"runtime_parameters": [1]}, "'runtime_parameters' must be a JSON object"),
+        ({"number_of_instances": 0}, "'number_of_instances' must be a whole number from 1, or -1"),
+        ({"failover": "perhaps"}, "'failover' must be true or false"),
+        ({"failover_retries": -2}, "'failover_retries' must be a whole number from 0, or -1"),
+        ({"failover_retries_per_engine": "many"}, "'failover_retries_per_engine' must be a whole number"),
+        ({"needs_acknowledgement": 1}, "'needs_acknowledgement' must be true or false"),
+        ({"statistics_interval": 0}, "'statistics_interval' must be a number of seconds above 0"),
+        ({"force_stop_timeout": -1}, "'force_stop_timeout' must be a number of seconds above 0"),
+        ({"template": "perhaps"}, "'template' must be true or false"),
+        ({"static_parameters": {"a": 1}}, "'static_parameters' must be a list of texts"),
+        ({"time_series": "perhaps"}, "'time_series' must be true or false"),
+        ({"if_exists": "replace"}, "'if_exists' must be one of 'fail', 'skip', 'update'"),
+        ({"description": 7}, "'description' must be a text"),
+    ],
+)
+def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        operator(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"job_name": "{{ '' }}"}, "'job_name' must be a text that is not empty"),
+        ({"pipeline_id": "{{ '' }}"}, "'pipeline_id' is empty"),
+        ({"pipeline_version": "{{ 'x' }}"}, "'pipeline_version' must be a version number"),
+        ({"engine_labels": "{{ 7 }}"}, "'engine_labels' must be a list of texts"),
+        ({"runtime_parameters": "{{ [1] }}"}, "'runtime_parameters' must be a JSON object"),
+        ({"number_of_instances": "{{ 0 }}"}, "'number_of_instances' must be a whole number from 1, or -1"),
+        ({"if_exists": "{{ 'replace' }}"}, "'if_exists' must be one of"),
+    ],
+)
+def test_bad_rendered_values_are_refused_before_anything_is_sent(http, context, arguments, said):
+    task = operator(**arguments)
+    task.render_template_fields(dict(context))
+    with pytest.raises(ValueError, match=said):
+        task.execute(context)
+    assert not http.request_history
+
+
+def test_every_parameter_can_be_computed(http, context):
+    hub = ScriptedJobs(http)
+    task = operator(
+        **{
+            name: f"{{{{ values.{name} }}}}"
+            for name in ControlHubCreateJobOperator.template_fields
+            if name not in LATER
+        }
+    )
+    values = {
+        "job_name": "Computed",
+        "pipeline_id": PIPELINE_ID,
+        "control_hub_conn_id": "streamsets_default",
+        "pipeline_version": 2,
+        "description": "Computed, too",
+        "engine_labels": ["prod"],
+        "job_tags": ["a/b"],
+        "runtime_parameters": {"DAY": "1"},
+        "number_of_instances": 2,
+        "failover": True,
+        "failover_retries": 0,
+        "failover_retries_per_engine": -1,
+        "needs_acknowledgement": True,
+        "statistics_interval": 12.5,
+        "force_stop_timeout": 90,
+        "static_parameters": ["DAY"],
+        "time_series": False,
+        "template": False,
+        "if_exists": "skip",
+    }
+    task.render_template_fields({"values": values})
+    rendered = {name: getattr(task, name) for name in task.template_fields}
+    task.execute(context)
+    assert {name: getattr(task, name) for name in task.template_fields} == rendered
+    sent = hub.created[0]
+    assert (sent["name"], sent["pipelineCommitLabel"], sent["rawJobTags"]) == ("Computed", "v2", ["a/b"])
+    assert (sent["numInstances"], sent["migrateOffsets"], sent["statsRefreshInterval"]) == (2, True, 12_500)
+
+
+LATER = {"pipeline_name", "pipeline_commit_id", "pipeline_tag"}

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pendulum
+import pytest
+import requests
+import requests_mock
+
+from airflow_provider_streamsets.control_hub import ControlHubConfigurationError, ControlHubUnavailableError
+from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
+from tests.unit.scripted_hub import HUB, T0
+from tests.unit.scripted_jobs import JR, ScriptedJobs, job_json
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+BEGIN = pendulum.from_timestamp(T0 / 1000 + 900)
+"""When the DAG run has begun: after the jobs were made, before the copies."""
+
+
+@pytest.fixture
+def http():
+    with requests_mock.Mocker() as mocker:
+        yield mocker
+
+
+@pytest.fixture
+def hub(http):
+    return ScriptedJobs(http, job_json("job:org", "Mine"))
+
+
+@pytest.fixture
+def context(context):
+    return {**context, "dag_run": SimpleNamespace(start_date=BEGIN)}
+
+
+def operator(**arguments):
+    if "job_name" not in arguments:
+        arguments.setdefault("job_id", "job:org")
+    return ControlHubDuplicateJobOperator(task_id="duplicate", **arguments)
+
+
+def names(hub, job_ids):
+    return [hub.jobs[job_id]["name"] for job_id in job_ids]
+
+
+def test_it_makes_copies_and_returns_their_ids_in_order(hub, context):
+    copies = operator(number_of_copies=3, name="Region ", description="A copy").execute(context)
+    assert names(hub, copies) == ["Region 1", "Region 2", "Region 3"]
+    assert [(order["numberOfCopies"], order["description"]) for order in hub.duplicated] == [(3, "A copy")]
+    assert context["ti"].xcoms == {
+        "job_id": "job:org",
+        "job_ids": copies,
+        "streamsets_job_link": f"{HUB}/sch/jobs/detail/{copies[0]}",
+    }
+    assert json.loads(json.dumps(copies)) == copies
+
+
+def test_one_copy_is_named_after_the_job(hub, context):
+    assert names(hub, operator().execute(context)) == ["Mine copy"]
+    assert names(hub, operator(job_name="Mine", name="Yours").execute(context)) == ["Yours"]
+
+
+def test_a_job_template_can_be_named(http, context):
+    hub = ScriptedJobs(http, job_json("job:org", "Mine"), job_json("template:org", "Mine", jobTemplate=True))
+    (copy,) = operator(job_name="Mine", template=True).execute(context)
+    assert hub.jobs[copy]["jobTemplate"] is True
+
+
+def test_a_later_try_takes_over_the_copies_of_an_earlier_one(hub, context):
+    first = operator(number_of_copies=2, name="Region ").execute(context)
+    context["ti"].try_number = 2
+    assert operator(number_of_copies=2, name="Region ").execute(context) == first
+    assert len(hub.duplicated) == 1
+
+
+def test_a_later_try_takes_over_copies_that_have_not_got_their_names_yet(http, hub, context, pauses):
+    rename = f"{JR}/jobs/updateJobs"
+    http.post(rename, exc=requests.exceptions.ConnectionError)
+    with pytest.raises(ControlHubUnavailableError):
+        operator(number_of_copies=2, name="Region ").execute(context)
+    http.post(rename, json=lambda r, _: hub.jobs.update({job["id"]: job for job in r.json()}))
+    context["ti"].try_number = 2
+    assert names(hub, operator(number_of_copies=2, name="Region ").execute(context)) == ["Region 1", "Region 2"]
+    assert len(hub.duplicated) == 1
+
+
+def test_the_first_try_takes_over_nothing_that_has_its_name_already(hub, context):
+    first = operator().execute(context)
+    assert operator().execute(context) != first
+    assert len(hub.named("Mine copy")) == 2
+
+
+def test_a_later_try_takes_over_nothing_from_before_the_dag_run(http, context):
+    before = {"createTime": int((BEGIN - timedelta(minutes=2)).timestamp() * 1000)}
+    hub = ScriptedJobs(http, job_json("job:org", "Mine"), job_json("last-week:org", "Mine copy", **before))
+    context["ti"].try_number = 2
+    assert operator().execute(context) != ["last-week:org"]
+    assert len(hub.duplicated) == 1
+
+
+def test_a_later_try_takes_over_neither_the_job_itself_nor_a_job_of_another_pipeline(http, context):
+    now = {"createTime": int(BEGIN.timestamp() * 1000)}
+    hub = ScriptedJobs(
+        http,
+        job_json("job:org", "Mine", **now),
+        job_json("foreign:org", "Mine", pipelineId="other:org", **now),
+    )
+    context["ti"].try_number = 2
+    (copy,) = operator(name="Mine").execute(context)
+    assert copy not in {"job:org", "foreign:org"}
+    assert len(hub.duplicated) == 1
+
+
+def test_clocks_may_be_a_minute_apart(http, context):
+    soon = {"createTime": int((BEGIN - timedelta(seconds=50)).timestamp() * 1000)}
+    hub = ScriptedJobs(http, job_json("job:org", "Mine"), job_json("copy:org", "Mine copy", **soon))
+    context["ti"].try_number = 2
+    assert operator().execute(context) == ["copy:org"]
+    assert hub.duplicated == []
+
+
+def test_without_the_begin_of_the_dag_run_nothing_that_has_its_name_is_taken_over(hub, context):
+    first = operator().execute(context)
+    context["dag_run"].start_date = None
+    context["ti"].try_number = 2
+    assert operator().execute(context) != first
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("dag_id", "other"), ("run_id", "other"), ("task_id", "other"), ("map_index", 3)]
+)
+def test_copies_in_the_making_belong_to_one_task_of_one_dag_run(hub, context, field, value):
+    operator().execute(context)
+    operator().execute(context)
+    setattr(context["ti"], field, value)
+    operator().execute(context)
+    prefixes = [order["namePrefix"] for order in hub.duplicated]
+    assert prefixes[0] == prefixes[1] != prefixes[2]
+
+
+def test_a_call_that_loses_its_answer_makes_no_second_copies(http, hub, context, pauses):
+    def lose(request, answer):
+        hub._duplicate(request, answer)
+        raise requests.exceptions.ReadTimeout
+
+    http.post(f"{JR}/job/job:org/duplicate", text=lose)
+    assert names(hub, operator(number_of_copies=2, name="Region ").execute(context)) == ["Region 1", "Region 2"]
+    assert len(hub.duplicated) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"job_id": None}, "given are none of them"),
+        ({"number_of_copies": 0}, "'number_of_copies' must be a whole number from 1"),
+        ({"name": ""}, "'name' must be a text that is not empty"),
+        ({"description": 7}, "'description' must be a text"),
+        ({"template": "perhaps"}, "'template' must be true or false"),
+    ],
+)
+def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        operator(**arguments)
+
+
+def test_parameters_are_checked_again_when_they_are_rendered(http, hub, context):
+    task = operator(number_of_copies="{{ copies }}", name="{{ name }}", template="{{ template }}")
+    task.render_template_fields({"copies": 2, "name": "Region ", "template": False})
+    assert len(task.execute(context)) == 2
+    task = operator(number_of_copies="{{ copies }}")
+    task.render_template_fields({"copies": "many"})
+    before = len(http.request_history)
+    with pytest.raises(ValueError, match="'number_of_copies' must be a whole number"):
+        task.execute(context)
+    assert len(http.request_history) == before
+
+
+def test_none_is_no_number_of_copies(hub, context):
+    with pytest.raises(ControlHubConfigurationError, match="'number_of_copies' must be a whole number"):
+        operator(number_of_copies=None).execute(context)
+    assert hub.duplicated == []
