@@ -14,7 +14,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRejectedError,
     ControlHubRunTimeoutError,
 )
-from airflow_provider_streamsets.control_hub.models import JobRun, Outcome
+from airflow_provider_streamsets.control_hub.models import JobRun
 from airflow_provider_streamsets.control_hub.reports import RunReport, run_summary
 from airflow_provider_streamsets.control_hub.waiting import (
     DEFAULT_METRICS_WAIT,
@@ -104,9 +104,9 @@ class RunGroup:
 
     @property
     def failures(self) -> dict[str, str]:
-        """What is known of the runs that have failed, by job id."""
+        """What is known of the runs that have failed, by job id, as soon as it is known."""
         failed = {
-            job_id: report.headline for job_id, report in self.reports.items() if report.outcome is Outcome.FAILED
+            job_id: failure for job_id, follower in self._followers.items() if (failure := follower.failure) is not None
         }
         return {**failed, **{job_id: str(error) for job_id, error in self.unknown.items()}}
 
@@ -171,12 +171,15 @@ class RunGroup:
 
         :param seconds: the time they were given
         """
-        late = [run for run in self.runs if run.job_id not in self.reports and run.job_id not in self.unknown]
-        names = ", ".join(f"run {run.run_count} of {self._name(run)}" for run in late[:10])
         allowed = f" within {seconds:g} s" if seconds is not None else " in time"
-        return ControlHubRunTimeoutError(
-            f"{len(late)} of {len(self.runs)} runs have not ended{allowed}: {names}{', ...' if len(late) > 10 else ''}."
-        )
+        late = [run for run in self.runs if run.job_id in self.unfinished]
+        what = f"have not ended{allowed}"
+        if not late:
+            late = [run for run in self.runs if run.job_id not in self.reports and run.job_id not in self.unknown]
+            what = f"have ended, but whether a person stopped them could not be found out{allowed}"
+        names = ", ".join(f"run {run.run_count} of {self._name(run)}" for run in late[:10])
+        more = ", ..." if len(late) > 10 else ""
+        return ControlHubRunTimeoutError(f"{len(late)} of {len(self.runs)} runs {what}: {names}{more}.")
 
     def _name(self, run: RunReference) -> str:
         status = self._latest.get(run.job_id)
@@ -233,6 +236,7 @@ def wait_for_group(
     timeout: float | None,
     allowed: float | None = None,
     enough: Callable[[RunGroup], bool] = lambda group: False,
+    look_within: Callable[[], float | None] = lambda: None,
     now: Callable[[], float] | None = None,
     sleep: Callable[[float], None] | None = None,
 ) -> None:
@@ -244,6 +248,8 @@ def wait_for_group(
     :param timeout: seconds after which to give up; None waits for ever
     :param allowed: the time of which `timeout` is left, for the message
     :param enough: called after each look; ends the wait early when it returns True
+    :param look_within: called after each look; returns seconds within which there is to be another one, although the
+        interval is longer
     :raises ControlHubRunTimeoutError: if they have not ended in time
     :raises ControlHubError: as :meth:`RunGroup.look`
     """
@@ -256,8 +262,8 @@ def wait_for_group(
             return
         if is_last_look:
             raise group.timed_out(allowed or timeout)
-        pause = group.pause(poll_interval)
-        sleep(pause if deadline is None else min(pause, max(deadline - now(), 0.0)))
+        left = None if deadline is None else max(deadline - now(), 0.0)
+        sleep(min(pause for pause in (group.pause(poll_interval), look_within(), left) if pause is not None))
 
 
 class _NamedLog:

@@ -29,7 +29,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES, EnginePipeline, JobRun, RunEvent
+from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES, EnginePipeline, JobRun, Outcome, RunEvent
 from airflow_provider_streamsets.control_hub.reports import RunReport
 
 log = logging.getLogger(__name__)
@@ -128,6 +128,16 @@ class RunFollower:
     def has_ended(self) -> bool:
         """Whether the run is known to be over; only its metrics or events may still be missing."""
         return self._ended is not None
+
+    @property
+    def failure(self) -> str | None:
+        """How the run has failed, as soon as its end is known; None if it has not failed or goes on."""
+        if self._ended is None:
+            return None
+        report = RunReport.build(
+            job_id=self.job_id, job_name=self._job_name, run=self._ended, events=self._events or ()
+        )
+        return report.headline if report.outcome is Outcome.FAILED else None
 
     def observe(self, status: JobRun | None) -> bool:
         """

@@ -122,7 +122,8 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
             return self._of_all_runs(job, limit, live)
         run_count = self._chosen_run(job)
         if run_count is None:
-            self._is_missing(f"Job {job.label} has no such run, so there are no metrics.")
+            when = f"had not run by {self.start_time}" if self.start_time is not None else "has not run yet"
+            self._is_missing(f"Job {job.label} {when}, so there are no metrics.")
             return None
         saved = self.client.metrics.of_run(job.job_id, run_count, latest_run_count=job.last_run_count)
         return self._entry(job, run_count, saved, live)
@@ -280,9 +281,8 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         include_events = parameters.flag(self.include_events, "include_events", rendered=True)
         job = self.find_job(context)
         runs = self.client.runs.history(job.job_id, since=since, until=until)
-        self.log.info("Job %s has %d such runs.", job.label, len(runs))
-        if limit is not None and len(runs) > limit:
-            self.log.info("Returning the newest %d of them.", limit)
+        left_out = f", of which the newest {limit} are returned" if limit is not None and len(runs) > limit else ""
+        self.log.info("Found %d runs of job %s%s.", len(runs), job.label, left_out)
         return [
             run_record(job.name, run, self.client.runs.events(run.run_id) if include_events else None)
             for run in runs[:limit]

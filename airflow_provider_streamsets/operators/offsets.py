@@ -104,7 +104,9 @@ class ControlHubGetOffsetsOperator(ControlHubJobOperator):
         offsets = _offsets_of(self.client, job, run_count)
         engine_ids = [engine.engine_id for engine in offsets.engines]
         if not engine_ids:
-            self.log.info("Job %s has no offset there: it reads from the start.", job.label)
+            self.log.info(
+                "Control Hub has no offset of %sjob %s.", f"run {run_count} of " if run_count else "", job.label
+            )
         if path is None:
             return offsets.to_dict()
         with files.writing(path) as file:

@@ -51,7 +51,7 @@ class PipelineVersion(Model):
         return f"'{self.name}' version {self.version} ({self.pipeline_id})"
 
     @property
-    def order(self) -> tuple[float, ...]:
+    def order(self) -> tuple[tuple[int, ...], float]:
         """Place among the versions of the pipeline: greater is newer."""
-        parts = tuple(float(part) if part.isdecimal() else 0.0 for part in self.version.split("."))
-        return (*parts, self.time.timestamp() if self.time else 0.0)
+        parts = tuple(int(part) if part.isdecimal() else 0 for part in self.version.split("."))
+        return parts, self.time.timestamp() if self.time else 0.0

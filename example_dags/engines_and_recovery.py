@@ -1,0 +1,57 @@
+"""
+Make jobs usable again: acknowledge errors and run again what failed; bring jobs in line with their engines.
+
+A job that ended in INACTIVE_ERROR cannot be started before its error is acknowledged. Afterwards, Control Hub can show
+the failed run like a success: what it said before is in the task log and in XCom.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow.sdk import DAG, task
+
+from airflow_provider_streamsets.operators.engines import (
+    ControlHubBalanceEnginesOperator,
+    ControlHubBalanceJobsOperator,
+)
+from airflow_provider_streamsets.operators.recovery import (
+    ControlHubAcknowledgeErrorsOperator,
+    ControlHubSyncJobsOperator,
+)
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+
+with DAG("streamsets_run_again", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
+    # [START howto_acknowledge]
+    acknowledge = ControlHubAcknowledgeErrorsOperator(task_id="acknowledge", job_names=["Ledger export"])
+    # [END howto_acknowledge]
+    run_again = ControlHubRunJobOperator(
+        task_id="run_again",
+        job_name="Ledger export",
+        # What made it fail is repaired: the sandbox's job fails after so many records, of which it has less.
+        runtime_parameters={"FAILS_AFTER": 1_000_000},
+        deferrable=True,
+        poll_interval=5,
+    )
+
+    @task
+    def tell(errors: list[dict[str, Any]]) -> None:
+        """Use the result: the errors as they were."""
+        for error in errors:
+            logging.getLogger(__name__).warning(
+                "Run %s of %s had failed: %s", error["run_count"], error["job_name"], error["error_message"]
+            )
+
+    acknowledge >> run_again
+    tell(acknowledge.output)
+
+with DAG("streamsets_balance", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
+    # [START howto_synchronize]
+    synchronize = ControlHubSyncJobsOperator(task_id="synchronize", job_tag="fleet", skip_others=True)
+    # [END howto_synchronize]
+    # [START howto_balance]
+    balance_jobs = ControlHubBalanceJobsOperator(task_id="balance_jobs", job_tag="fleet", skip_others=True)
+    balance_engines = ControlHubBalanceEnginesOperator(task_id="balance_engines", engine_label="all")
+    # [END howto_balance]
+    synchronize >> balance_jobs >> balance_engines

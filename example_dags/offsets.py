@@ -1,0 +1,63 @@
+"""
+Where jobs continue reading from: a weekly full reload, and a job that takes over where another one has stopped.
+
+The first DAG forgets every week how far a job has read, so that the next run reads everything again. Should that run
+fail, the offset that the job had before is put back, and the runs until the next week continue from there.
+
+The second one copies a job together with its offset, for example to try a new version of it without reading again what
+has been read already, and deletes the copy afterwards.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+
+from airflow_provider_streamsets.operators.bulk import ControlHubDeleteJobsOperator
+from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
+from airflow_provider_streamsets.operators.offsets import (
+    ControlHubGetOffsetsOperator,
+    ControlHubResetOffsetsOperator,
+    ControlHubUploadOffsetOperator,
+)
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+
+with DAG("streamsets_weekly_full_reload", schedule="@weekly", catchup=False, tags=["streamsets"], doc_md=__doc__):
+    # [START howto_full_reload]
+    keep_offset = ControlHubGetOffsetsOperator(task_id="keep_offset", job_name="Regional orders - 1")
+    reset_offsets = ControlHubResetOffsetsOperator(task_id="reset_offsets", job_names=["Regional orders - 1"])
+    reload = ControlHubRunJobOperator(
+        task_id="reload",
+        job_name="Regional orders - 1",
+        deferrable=True,
+        poll_interval=5,
+    )
+    put_offset_back = ControlHubUploadOffsetOperator(
+        task_id="put_offset_back",
+        job_name="Regional orders - 1",
+        offset=keep_offset.output,
+        trigger_rule="one_failed",
+    )
+    keep_offset >> reset_offsets >> reload >> put_offset_back
+    # [END howto_full_reload]
+
+with DAG("streamsets_copy_offset", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
+    copy_job = ControlHubDuplicateJobOperator(
+        task_id="copy_job",
+        job_name="Orders to warehouse",
+        name="Orders to warehouse, on trial",
+    )
+    # [START howto_copy_offset]
+    copy_offset = ControlHubUploadOffsetOperator(
+        task_id="copy_offset",
+        job_id="{{ ti.xcom_pull('copy_job')[0] }}",
+        from_job_name="Orders to warehouse",
+    )
+    # [END howto_copy_offset]
+    try_copy = ControlHubRunJobOperator(
+        task_id="try_copy",
+        job_id="{{ ti.xcom_pull('copy_job')[0] }}",
+        deferrable=True,
+        poll_interval=5,
+    )
+    delete_copy = ControlHubDeleteJobsOperator(task_id="delete_copy", job_ids=copy_job.output, stop_first=True)
+    copy_job >> copy_offset >> try_copy >> delete_copy.as_teardown(setups=copy_job)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timezone
+
+import pytest
+import requests_mock
+
+from airflow_provider_streamsets.operators.metrics import ControlHubJobRunHistoryOperator
+from tests.unit.scripted_hub import (
+    HUB,
+    JOB_ID,
+    JOB_NAME,
+    ME,
+    T0,
+    ScriptedHub,
+    event_json,
+    failed,
+    run_json,
+    succeeded,
+)
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+
+@pytest.fixture
+def http():
+    with requests_mock.Mocker() as mocker:
+        yield mocker
+
+
+@pytest.fixture
+def hub(http):
+    """A job with runs that have succeeded (2), failed (3), and go on (4)."""
+    hub = ScriptedHub(http, latest=run_json(4))
+    counts = {"inputRecordCount": 100, "outputRecordCount": 90, "errorRecordCount": 10}
+    first = {**succeeded(2), **counts, "lastReportedMetricTime": T0, "pipelineCommitLabel": "v7"}
+    hub.history = [failed(3), run_json(4), first]
+    return hub
+
+
+def operator(**arguments):
+    return ControlHubJobRunHistoryOperator(task_id="history", **{"job_id": JOB_ID, **arguments})
+
+
+def at(run_count):
+    """When a run was started."""
+    return datetime.fromtimestamp(T0 / 1000 + run_count * 100, tz=timezone.utc)
+
+
+def test_the_runs_of_a_job_are_returned_newest_first(hub, context):
+    result = operator(job_id=None, job_name=JOB_NAME).execute(context)
+    assert [run["run_count"] for run in result] == [4, 3, 2]
+    assert result[2] == {
+        "job_id": JOB_ID,
+        "job_name": JOB_NAME,
+        "run_count": 2,
+        "status": "INACTIVE",
+        "color": "GRAY",
+        "outcome": None,
+        "error_message": None,
+        "start_time": "2026-01-01T09:53:20Z",
+        "finish_time": "2026-01-01T09:54:20Z",
+        "duration": 60.0,
+        "user": ME,
+        "pipeline_version": "7",
+        "engine_ids": ["engine-1"],
+        "input_count": 100,
+        "output_count": 90,
+        "error_count": 10,
+    }
+    assert json.loads(json.dumps(result)) == result
+    assert context["ti"].xcoms == {"job_id": JOB_ID, "streamsets_job_link": f"{HUB}/sch/jobs/detail/{JOB_ID}"}
+
+
+def test_a_failure_is_told_from_the_status_and_counts_that_were_not_saved_are_none(hub, context):
+    going_on, broken, _ = operator().execute(context)
+    assert (broken["outcome"], broken["output_count"]) == ("FAILED", None)
+    assert "JDBC_00" in broken["error_message"]
+    assert (going_on["outcome"], going_on["finish_time"], going_on["duration"]) == (None, None, None)
+
+
+def test_there_are_at_most_so_many_and_the_log_says_how_many_there_were(hub, context, task_log):
+    assert [run["run_count"] for run in operator(limit="2").execute(context)] == [4, 3]
+    assert f"Found 3 runs of job 'Orders' ({JOB_ID}), of which the newest 2 are returned." in task_log()
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ({"since": at(3)}, [4, 3]),
+        ({"until": at(3)}, [2]),
+        ({"since": at(2).isoformat(), "until": str(at(4))}, [3, 2]),
+        ({"since": "2026-01-01T09:53:21Z", "until": "2026-01-01T09:55:01Z"}, [3]),
+        ({"since": at(2), "until": at(4), "limit": 1}, [3]),
+        ({"since": "2027-01-01"}, []),
+    ],
+)
+def test_runs_are_chosen_by_when_they_were_started(hub, context, window, expected):
+    assert [run["run_count"] for run in operator(**window).execute(context)] == expected
+
+
+def test_on_demand_it_tells_what_happened_to_each_run_and_who_did_it(hub, context):
+    hub.events = [
+        event_json(60, "INACTIVE", "Job finished", run_count=2),
+        event_json(0, "ACTIVATING", "Job started", ME, run_count=2),
+        event_json(30, "DEACTIVATING", "Job stopped", "somebody@org", run_count=2),
+    ]
+    (run,) = operator(include_events=True, until=at(3)).execute(context)
+    assert run["outcome"] == "STOPPED"
+    assert [(event["status"], event["user"]) for event in run["events"]] == [
+        ("ACTIVATING", ME),
+        ("DEACTIVATING", "somebody@org"),
+        ("INACTIVE", None),
+    ]
+    assert run["events"][0]["time"] == run["start_time"]
+    assert json.loads(json.dumps(run)) == run
+
+
+def test_events_are_asked_for_only_on_demand_and_only_for_runs_that_are_returned(hub, http, context):
+    def asked():
+        return [r.path for r in http.request_history if r.path.endswith("jobstatushistory")]
+
+    operator().execute(context)
+    assert asked() == []
+    operator(include_events="True", limit=1).execute(context)
+    assert asked() == ["/jobrunner/rest/v1/job/run-4:org/jobstatushistory"]
+
+
+def test_a_run_that_goes_on_has_no_outcome_and_one_that_finished_by_itself_has_succeeded(hub, context):
+    hub.events = [event_json(0, "ACTIVATING", "Job started", ME), event_json(60, "DEACTIVATING", "Pipeline finished")]
+    outcomes = {run["run_count"]: run["outcome"] for run in operator(include_events=True).execute(context)}
+    assert outcomes == {4: None, 3: "FAILED", 2: "SUCCEEDED"}
+
+
+def test_what_is_long_is_cut(hub, context):
+    hub.history = [failed(3, message="x" * 5000)]
+    hub.events = [event_json(n, "ACTIVE", "y" * 5000) for n in range(50)]
+    (run,) = operator(include_events=True).execute(context)
+    assert len(run["error_message"]) == 500
+    assert len(run["events"]) == 20
+    assert {len(event["message"]) for event in run["events"]} == {500}
+
+
+def test_a_job_that_has_never_run_has_no_history(http, context):
+    ScriptedHub(http, latest=None)
+    assert operator().execute(context) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"limit": 0}, "'limit' must be a whole number from 1"),
+        ({"since": "today"}, "'since' must be a datetime or a text"),
+        ({"until": 7}, "'until' must be a datetime or a text"),
+        ({"include_events": "yes"}, "'include_events' must be true or false"),
+    ],
+)
+def test_wrong_types_are_refused_when_the_dag_is_parsed(arguments, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        operator(**arguments)
