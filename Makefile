@@ -70,6 +70,10 @@ test-system: venv  ## Run the DAGs on a real Airflow
 coverage: venv  ## Measure what the unit, contract and integration tests reach
 	$(BIN)/python -m pytest --cov --cov-report=term tests/unit tests/contract tests/integration
 
+.PHONY: bench
+bench: venv  ## Compare requests and seconds of each operation with the official SDK's
+	$(BIN)/python -m tests.benchmarks.requests_per_operation
+
 .PHONY: sandbox
 sandbox: venv  ## Start the local Control Hub alone
 	$(BIN)/streamsets-sandbox

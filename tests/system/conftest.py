@@ -19,14 +19,26 @@ def sandbox() -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture(scope="session")
-def airflow(sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+def production() -> Iterator[SandboxProcess]:
+    """A second Control Hub, to promote jobs to."""
+    with SandboxProcess(time_scale=5) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    sandbox: SandboxProcess, production: SandboxProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalAirflow]:
     """One real Airflow for all system tests, with the examples and the DAGs of this folder."""
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
     shutil.copytree(ROOT / "example_dags", dags)
     for file in (Path(__file__).parent / "dags").glob("*.py"):
         shutil.copy(file, dags)
-    connection = {"AIRFLOW_CONN_STREAMSETS_DEFAULT": sandbox.airflow_conn}
-    with LocalAirflow(home, dags, connection) as running:
+    connections = {
+        "AIRFLOW_CONN_STREAMSETS_DEFAULT": sandbox.airflow_conn,
+        "AIRFLOW_CONN_STREAMSETS_PRODUCTION": production.airflow_conn,
+    }
+    with LocalAirflow(home, dags, connections) as running:
         running.start()
         yield running

@@ -181,10 +181,3 @@ def test_the_connection_form_shows_every_field_and_the_test_button_answers(airfl
     bad = airflow.api("POST", "/connections/test", {**connection, "password": "a.b."})
     assert bad["status"] is False
     assert "401" in bad["message"]
-
-
-def test_no_stored_trigger_or_xcom_or_log_holds_the_token(airflow, sandbox):
-    files = [path for path in airflow.home.rglob("*") if path.is_file()]
-    assert any(path.name == "airflow.db" for path in files)
-    found = [str(path) for path in files if sandbox.token.encode() in path.read_bytes()]
-    assert found == []

@@ -1,0 +1,171 @@
+"""Every example DAG that is not in test_dags_on_a_real_airflow.py, and what running all of them has left behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from dev.local_airflow import LocalAirflow, LocalAirflowError, wait_until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+
+# The DAGs of a wave run at the same time, so none of them uses a job that another one changes.
+WAVES = (
+    (
+        "streamsets_create_and_change_jobs",
+        "streamsets_weekly_full_reload",
+        "streamsets_metric_gate",
+        "streamsets_run_again",
+        "streamsets_export_import",
+    ),
+    (
+        "streamsets_copy_offset",
+        "streamsets_metrics_and_history",
+        "streamsets_balance",
+        "streamsets_promote_pipeline",
+    ),
+)
+
+
+def ended(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float = 240) -> str:
+    def state() -> str:
+        current = airflow.dag_run_state(dag_id, run_id)
+        return current if current in {"success", "failed"} else ""
+
+    return str(wait_until(state, f"the end of {dag_id}", timeout, interval=1))
+
+
+class Ran:
+    """A DAG run that has ended."""
+
+    def __init__(self, airflow: LocalAirflow, dag_id: str, run_id: str, state: str) -> None:
+        self._where = airflow, dag_id, run_id
+        self.state = state
+
+    def result(self, task_id: str, key: str = "return_value"):
+        airflow, dag_id, run_id = self._where
+        return airflow.xcom(dag_id, run_id, task_id, key)
+
+    def links(self, task_id: str) -> dict[str, str]:
+        airflow, dag_id, run_id = self._where
+        return airflow.links(dag_id, run_id, task_id)
+
+    def log(self, task_id: str) -> str:
+        airflow, dag_id, run_id = self._where
+        return airflow.task_log(dag_id, run_id, task_id)
+
+
+@pytest.fixture(scope="module")
+def ran(airflow: LocalAirflow) -> dict[str, Ran]:
+    results = {}
+    for wave in WAVES:
+        started = {dag_id: airflow.trigger_dag(dag_id) for dag_id in wave}
+        for dag_id, run_id in started.items():
+            results[dag_id] = Ran(airflow, dag_id, run_id, ended(airflow, dag_id, run_id))
+    return results
+
+
+@pytest.mark.parametrize("dag_id", [dag_id for wave in WAVES for dag_id in wave])
+def test_the_example_succeeds(ran, airflow, dag_id):
+    done = ran[dag_id]
+    if done.state != "success":
+        _, _, run_id = done._where
+        tasks = airflow.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        logs = []
+        for task in tasks:
+            if task["state"] == "failed":
+                try:
+                    logs.append(f"{task['task_id']}:\n{done.log(task['task_id'])}")
+                except LocalAirflowError as error:
+                    logs.append(f"{task['task_id']}: {error}")
+        pytest.fail("\n".join(logs) or str({task["task_id"]: task["state"] for task in tasks}))
+
+
+def test_every_example_is_run(ran, airflow):
+    elsewhere = {"streamsets_run_job", "streamsets_stop_job", "streamsets_wait_for_run"}
+    dags = airflow.api("GET", "/dags", limit=100)["dags"]
+    examples = {dag["dag_id"] for dag in dags if dag["dag_id"].startswith("streamsets_")}
+    assert examples == set(ran) | elsewhere
+
+
+def test_a_created_job_is_changed_upgraded_and_copied(ran, sandbox):
+    done = ran["streamsets_create_and_change_jobs"]
+    job_id = done.result("create_job")
+    assert sandbox.job_id("Orders of the north") == job_id
+    assert done.result("use_released_version")["pipeline_version"] == "2"
+    (upgrade,) = done.result("upgrade_job")
+    assert (upgrade["version_before"], upgrade["version_after"]) == ("2", "3")
+    copies = done.result("copy_job")
+    assert len(set(copies)) == 2
+    assert {job_id, *copies} == {job["job_id"] for job in done.result("list_jobs")}
+    assert done.links("create_job") == {"StreamSets job": f"{sandbox.url}/sch/jobs/detail/{job_id}"}
+
+
+def test_a_reloaded_job_reads_from_the_start(ran):
+    done = ran["streamsets_weekly_full_reload"]
+    assert done.result("keep_offset")["engines"]
+    assert done.result("reload")["metrics"]["input_count"] == 10000
+
+
+def test_the_gate_opens_when_enough_records_have_passed_while_the_run_goes_on(ran):
+    gate = ran["streamsets_metric_gate"].result("enough_clicks")
+    assert gate["run_ended"] is False
+    assert gate["values"]["output_count"] >= 10000
+
+
+def test_a_job_that_required_acknowledgement_runs_again(ran):
+    done = ran["streamsets_run_again"]
+    (error,) = done.result("acknowledge")
+    assert "REMOTE_14" in error["error_message"]
+    assert done.result("run_again")["outcome"] == "SUCCEEDED"
+
+
+def test_an_export_is_imported_again(ran):
+    done = ran["streamsets_export_import"]
+    exported = done.result("export_jobs")
+    assert exported["size"] > 0
+    assert {job["job_id"] for job in exported["jobs"]} == {job["job_id"] for job in done.result("import_jobs")}
+
+
+def test_a_copy_of_a_job_continues_from_the_offset_of_the_job(ran, sandbox):
+    done = ran["streamsets_copy_offset"]
+    (copy,) = done.result("copy_job")
+    assert done.result("try_copy")["job_id"] == copy
+    assert done.result("delete_copy") == [copy]
+    assert copy not in {job["id"] for job in sandbox.state()["jobs"]}
+
+
+def test_metrics_history_and_live_metrics_are_read(ran):
+    done = ran["streamsets_metrics_and_history"]
+    assert done.result("metrics_of_run")["output_count"] == 100
+    runs = [run["run_count"] for run in done.result("runs_before")]
+    assert runs == sorted(runs, reverse=True)
+    assert done.result("live_metrics")["realtime"]["output_count"] > 0
+
+
+def test_balancing_has_moved_one_of_two_jobs(ran, sandbox):
+    assert len(ran["streamsets_balance"].result("balance_jobs")) == 2
+    engines = {
+        engine
+        for name in ("Truck positions north", "Truck positions south")
+        for engine in sandbox.call("GET", f"/jobrunner/rest/v1/job/{sandbox.job_id(name)}").json()["currentJobStatus"][
+            "sdcIds"
+        ]
+    }
+    assert len(engines) == 2
+
+
+def test_a_job_is_promoted_to_the_other_control_hub_and_runs_there(ran, sandbox, production):
+    done = ran["streamsets_promote_pipeline"]
+    before = len(sandbox.starts("Quick check"))
+    assert done.result("run_job")["outcome"] == "SUCCEEDED"
+    assert [start["run_count"] for start in production.starts("Quick check")] == [1]
+    assert len(sandbox.starts("Quick check")) == before
+    assert done.links("run_job")["StreamSets job"].startswith(production.url)
+
+
+def test_no_stored_trigger_or_xcom_or_log_holds_a_token(ran, airflow, sandbox, production):
+    files = [path for path in airflow.home.rglob("*") if path.is_file()]
+    assert any(path.name == "airflow.db" for path in files)
+    tokens = [hub.token.encode() for hub in (sandbox, production)]
+    found = [str(path) for path in files if any(token in path.read_bytes() for token in tokens)]
+    assert found == []
