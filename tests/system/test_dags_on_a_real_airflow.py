@@ -155,6 +155,29 @@ def test_killing_a_task_on_the_worker_stops_its_run(airflow, frozen):
     frozen.advance(600)
 
 
+def test_the_first_failed_instance_of_a_template_stops_the_others(airflow, sandbox):
+    run_id = airflow.trigger_dag("system_template")
+    assert ended(airflow, "system_template", run_id) == "failed"
+    log = airflow.task_log("system_template", run_id, "run")
+    assert "Run 1 of job 'Orders template - 1'" in log
+    assert "1 of 3 runs did not succeed" in log
+    assert "2 others were stopped" in log
+    assert {job_status(sandbox, f"Orders template - {number}") for number in (1, 2, 3)} == {"INACTIVE"}
+
+
+def test_killing_a_deferred_task_for_many_jobs_stops_them_all(airflow, frozen):
+    run_id = airflow.trigger_dag("system_many")
+    reaches(airflow, "system_many", run_id, "run", "deferred")
+    frozen.advance(60)
+    # Airflow tells only a trigger that runs already that its task was killed.
+    looks = status_requests(frozen)
+    wait_until(lambda: status_requests(frozen) > looks, "the triggerer to look at the runs", 30)
+    airflow.set_task_state("system_many", run_id, "run", "failed")
+    for name in ("Clickstream to lake", "Legacy feed"):
+        wait_until(lambda name=name: job_status(frozen, name) == "DEACTIVATING", f"{name} to be stopped", 45)
+    frozen.advance(600)
+
+
 def test_a_timeout_is_kept_while_the_task_is_deferred_and_stops_the_run(airflow, sandbox):
     run_id = airflow.trigger_dag("system_timeout")
     began = time.monotonic()

@@ -15,13 +15,17 @@ WAVES = (
         "streamsets_weekly_full_reload",
         "streamsets_metric_gate",
         "streamsets_run_again",
-        "streamsets_export_import",
+        "streamsets_nightly_batch",
+        "streamsets_job_template",
     ),
     (
         "streamsets_copy_offset",
         "streamsets_metrics_and_history",
         "streamsets_balance",
         "streamsets_promote_pipeline",
+        "streamsets_export_import",
+        "streamsets_many_jobs",
+        "streamsets_mapped_job_template",
     ),
 )
 
@@ -161,6 +165,40 @@ def test_a_job_is_promoted_to_the_other_control_hub_and_runs_there(ran, sandbox,
     assert [start["run_count"] for start in production.starts("Quick check")] == [1]
     assert len(sandbox.starts("Quick check")) == before
     assert done.links("run_job")["StreamSets job"].startswith(production.url)
+
+
+def test_a_nightly_batch_passes_its_gate_and_hands_its_records_on(ran):
+    done = ran["streamsets_nightly_batch"]
+    assert "Its metrics are as expected: output_count >= 1000 (satisfied: 59700)" in done.log("load_orders")
+    assert done.result("publish") == 59700
+
+
+def test_a_fan_out_delivers_each_instance_and_the_sum(ran, sandbox):
+    done = ran["streamsets_job_template"]
+    result = done.result("load_regions")
+    names = [f"Regional orders - {region}" for region in ("emea", "apac", "amer")]
+    assert [instance["job_name"] for instance in result["instances"]] == names
+    assert {instance["outcome"] for instance in result["instances"]} == {"SUCCEEDED"}
+    assert result["metrics"]["output_count"] == 30000
+    assert done.result("load_regions", "job_ids") == [instance["job_id"] for instance in result["instances"]]
+    # They are deleted once their outcome is known.
+    assert not set(names) & {job["name"] for job in sandbox.state()["jobs"]}
+
+
+def test_a_mapped_fan_out_has_a_task_for_each_instance(ran, airflow):
+    _, dag_id, run_id = ran["streamsets_mapped_job_template"]._where
+    tasks = airflow.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+    mapped = {task["rendered_map_index"] for task in tasks if task["task_id"] == "load_region"}
+    assert mapped == {"emea", "apac", "amer"}
+
+
+def test_many_jobs_are_started_stopped_and_deleted(ran, sandbox):
+    done = ran["streamsets_many_jobs"]
+    copies = done.result("copy_job")
+    assert len(copies) == 3
+    assert {result["job_id"] for result in done.result("start_jobs")} == set(copies)
+    assert set(done.result("delete_jobs")) == set(copies)
+    assert not set(copies) & {job["id"] for job in sandbox.state()["jobs"]}
 
 
 def test_no_stored_trigger_or_xcom_or_log_holds_a_token(ran, airflow, sandbox, production):

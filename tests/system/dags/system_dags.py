@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from airflow.sdk import DAG
 
+from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
+from airflow_provider_streamsets.operators.jobs import ControlHubCreateJobOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 
 ARGUMENTS = {"schedule": None, "catchup": False, "default_args": {"poll_interval": 1, "poke_interval": 1}}
@@ -41,4 +44,30 @@ with DAG("system_sensors", **ARGUMENTS):
 with DAG("system_mapped", **ARGUMENTS):
     ControlHubRunJobOperator.partial(task_id="run", deferrable=True).expand_kwargs(
         [{"job_name": "Quick check"}, {"job_name": "Inventory snapshot"}]
+    )
+
+with DAG("system_template", **ARGUMENTS):
+    create = ControlHubCreateJobOperator(
+        task_id="create",
+        pipeline_name="Orders to warehouse",
+        job_name="Orders template",
+        template=True,
+        if_exists="skip",
+    )
+    create >> ControlHubRunJobTemplateOperator(
+        task_id="run",
+        job_name="Orders template",
+        runtime_parameters=[{"FAILS_AFTER": "5000"}, {"RECORDS": "100000000"}, {"RECORDS": "100000000"}],
+        on_failure="stop_others",
+        metrics_wait=0,
+        deferrable=True,
+    )
+
+with DAG("system_many", **ARGUMENTS):
+    ControlHubStartJobsOperator(
+        task_id="run",
+        job_names=["Clickstream to lake", "Legacy feed"],
+        wait_for_completion=True,
+        metrics_wait=0,
+        deferrable=True,
     )
