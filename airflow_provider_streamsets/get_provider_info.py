@@ -28,12 +28,14 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _INTEGRATION,
                 "python-modules": [
                     f"{_PACKAGE}.operators.archives",
+                    f"{_PACKAGE}.operators.bulk",
                     f"{_PACKAGE}.operators.engines",
                     f"{_PACKAGE}.operators.jobs",
                     f"{_PACKAGE}.operators.metrics",
                     f"{_PACKAGE}.operators.offsets",
                     f"{_PACKAGE}.operators.recovery",
                     f"{_PACKAGE}.operators.runs",
+                    f"{_PACKAGE}.operators.templates",
                 ],
             }
         ],
@@ -47,7 +49,11 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": _INTEGRATION,
-                "python-modules": [f"{_PACKAGE}.triggers.metrics", f"{_PACKAGE}.triggers.runs"],
+                "python-modules": [
+                    f"{_PACKAGE}.triggers.groups",
+                    f"{_PACKAGE}.triggers.metrics",
+                    f"{_PACKAGE}.triggers.runs",
+                ],
             }
         ],
         "connection-types": [form_metadata()],

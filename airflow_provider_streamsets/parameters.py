@@ -64,6 +64,9 @@ def text(value: Any, name: str, *, rendered: bool = False, empty: bool = False) 
     """
     if value is None or _is_known_later(value, rendered):
         return value
+    if rendered and isinstance(value, (int, float)) and not isinstance(value, bool):
+        # What native rendering makes of a text that looks like a number.
+        return str(value)
     if not isinstance(value, str) or not (empty or value.strip()):
         raise ValueError(f"'{name}' must be a text{'' if empty else ' that is not empty'}, but is {value!r}.")
     return value

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job
 
 
+def one_job(client: ControlHubClient, job_id: str | None, job_name: str | None, *, templates: bool = False) -> Job:
+    """
+    Return the job that is named by id or by exact name.
+
+    :param templates: a name is that of a job template
+    :raises ControlHubNotFoundError: if there is no such job
+    :raises ControlHubAmbiguousNameError: if several have the name
+    """
+    if job_id is not None:
+        return client.jobs.get(str(job_id).strip())
+    return client.jobs.find_by_name(str(job_name), templates=templates)
+
+
 class UsesControlHub:
     """A task with a connection to Control Hub."""
 
@@ -63,9 +76,7 @@ class ChoosesOneJob(UsesControlHub):
         :raises ControlHubAmbiguousNameError: if several have the name
         """
         self.check_selection()
-        if self.job_id is not None:
-            return self.client.jobs.get(str(self.job_id).strip())
-        return self.client.jobs.find_by_name(str(self.job_name), templates=templates)
+        return one_job(self.client, self.job_id, self.job_name, templates=templates)
 
     def find_job(self, context: Context, *, templates: bool = False) -> Job:
         """Return the chosen job, as :meth:`resolve_job`, and push its id and link to XCom."""

@@ -52,6 +52,6 @@ with DAG("streamsets_balance", schedule=None, catchup=False, tags=["streamsets"]
     # [END howto_synchronize]
     # [START howto_balance]
     balance_jobs = ControlHubBalanceJobsOperator(task_id="balance_jobs", job_tag="fleet", skip_others=True)
-    balance_engines = ControlHubBalanceEnginesOperator(task_id="balance_engines", engine_label="all")
+    balance_engines = ControlHubBalanceEnginesOperator(task_id="balance_engines", engine_labels=["all"])
     # [END howto_balance]
     synchronize >> balance_jobs >> balance_engines

@@ -1,7 +1,15 @@
-"""Start, stop and delete many jobs at once: here copies of a job, made for the occasion and deleted in any case."""
+"""
+Start, stop and delete many jobs at once: each with one request, whatever the number of jobs.
+
+So that this can be run as often as one likes, the jobs are copies that it makes itself and deletes in the end, also
+when something went wrong in between. Elsewhere, ``job_tag``, ``job_names`` or ``search`` choose jobs that exist.
+"""
 
 from __future__ import annotations
 
+import datetime
+
+from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
 from airflow.sdk import DAG
 
 from airflow_provider_streamsets.operators.bulk import (
@@ -12,34 +20,35 @@ from airflow_provider_streamsets.operators.bulk import (
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
 
 with DAG("streamsets_many_jobs", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
-    copy_job = ControlHubDuplicateJobOperator(
+    copies = ControlHubDuplicateJobOperator(
         task_id="copy_job",
-        job_name="Inventory snapshot",
-        name="Snapshot {{ run_id }}, part ",
+        job_name="Clickstream to lake",
+        name="Clickstream test ",
         number_of_copies=3,
     )
     # [START howto_start_jobs]
-    start_jobs = ControlHubStartJobsOperator(
-        task_id="start_jobs",
-        search='name=="Snapshot {{ run_id }}, part *"',
-        wait_for_completion=False,
+    start = ControlHubStartJobsOperator(
+        task_id="start_streams",
+        job_ids=copies.output,
     )
     # [END howto_start_jobs]
+    let_them_run = TimeDeltaSensor(task_id="let_them_run", delta=datetime.timedelta(seconds=10), poke_interval=5)
     # [START howto_stop_jobs]
-    stop_jobs = ControlHubStopJobsOperator(
-        task_id="stop_jobs",
-        job_ids=copy_job.output,
-        force_after=120,
-        poll_interval=5,
+    stop = ControlHubStopJobsOperator(
+        task_id="stop_streams",
+        job_ids=copies.output,
+        force_after=60,
         deferrable=True,
+        poll_interval=5,
     )
     # [END howto_stop_jobs]
     # [START howto_delete_jobs]
-    delete_jobs = ControlHubDeleteJobsOperator(
-        task_id="delete_jobs",
-        job_ids=copy_job.output,
+    delete = ControlHubDeleteJobsOperator(
+        task_id="delete_streams",
+        job_ids=copies.output,
         stop_first=True,
         acknowledge_errors=True,
+        trigger_rule="all_done",
     )
     # [END howto_delete_jobs]
-    copy_job >> start_jobs >> stop_jobs >> delete_jobs.as_teardown(setups=copy_job)
+    start >> let_them_run >> stop >> delete

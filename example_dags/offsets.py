@@ -10,7 +10,7 @@ has been read already, and deletes the copy afterwards.
 
 from __future__ import annotations
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from airflow_provider_streamsets.operators.bulk import ControlHubDeleteJobsOperator
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
@@ -37,7 +37,12 @@ with DAG("streamsets_weekly_full_reload", schedule="@weekly", catchup=False, tag
         offset=keep_offset.output,
         trigger_rule="one_failed",
     )
-    keep_offset >> reset_offsets >> reload >> put_offset_back
+
+    @task
+    def use_reloaded_records() -> None:
+        """Stands for what comes next; as it does not run when the reload has failed, the DAG run fails then, too."""
+
+    keep_offset >> reset_offsets >> reload >> [put_offset_back, use_reloaded_records()]
     # [END howto_full_reload]
 
 with DAG("streamsets_copy_offset", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):

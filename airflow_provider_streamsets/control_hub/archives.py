@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # The first bytes of a zip archive, and of one without entries.
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+# Begins the record at the end of one, which can be followed by a comment.
+_END = b"PK\x05\x06"
+_LONGEST_END = 22 + 65535
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Archives:
         def write(chunks: Iterator[bytes]) -> ExportedArchive:
             target.seek(0)
             target.truncate()
-            digest, size, head = hashlib.sha256(), 0, b""
+            digest, size, head, tail = hashlib.sha256(), 0, b"", b""
             for chunk in chunks:
                 if len(head) < 4:
                     head = (head + chunk)[:4]
@@ -76,8 +79,10 @@ class Archives:
                 target.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
-            if head not in _ZIP:
-                raise ControlHubUnexpectedAnswerError(f"Cannot {what}: the answer is no zip archive.")
+                tail = (tail + chunk)[-_LONGEST_END:]
+            # An archive that a proxy has cut off lacks its directory, which is at the end.
+            if head not in _ZIP or _END not in tail:
+                raise ControlHubUnexpectedAnswerError(f"Cannot {what}: the answer is no complete zip archive.")
             return ExportedArchive(size, digest.hexdigest())
 
         archive: ExportedArchive = self._client.call(

@@ -40,7 +40,7 @@ _OF_RECORD_COUNTS: dict[str, Callable[[RunMetrics], float]] = {
     "stage_errors_count": lambda metrics: metrics.stage_errors_count,
     "total_error_count": lambda metrics: metrics.total_error_count,
     "error_ratio": lambda metrics: _ratio(metrics.total_error_count, metrics.input_count),
-    "output_per_second": lambda metrics: metrics.output_rate,
+    "output_per_second": lambda metrics: metrics.output_per_second,
 }
 _NOT_GROWING = frozenset({"error_ratio", "output_per_second"})
 _RATE = re.compile(r"\.((m|h)\d+|mean)_rate$")
@@ -79,14 +79,14 @@ class MetricCondition(Model):
         :param value: a condition, a mapping of its three fields, or a text such as ``"output_count >= 1000"``
         :raises ControlHubConfigurationError: if it is none
         """
-        if isinstance(value, cls):
-            return value
         fields: Mapping[Any, Any]
         if isinstance(value, str):
             match = _TEXT.match(value)
             if match is None:
                 raise _wrong(value)
             fields = match.groupdict()
+        elif isinstance(value, cls):
+            fields = value.to_dict()
         elif isinstance(value, Mapping) and set(value) == {"metric", "comparison", "threshold"}:
             fields = value
         else:
@@ -94,9 +94,9 @@ class MetricCondition(Model):
         metric, comparison, threshold = fields["metric"], fields["comparison"], fields["threshold"]
         try:
             number = float("nan") if isinstance(threshold, bool) else float(threshold)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = float("nan")
-        if comparison not in _COMPARISONS or not math.isfinite(number):
+        if not isinstance(comparison, str) or comparison not in _COMPARISONS or not math.isfinite(number):
             raise _wrong(value)
         if not isinstance(metric, str) or not metric.strip():
             raise _wrong(value)
@@ -214,8 +214,7 @@ class MetricValues:
 
     def _read_metrics(self) -> RunMetrics | None:
         if not self._metrics_read:
-            latest = self._status.run_count if self._status else None
-            self._metrics = self._client.metrics.of_run(self._job_id, self._run_count, latest_run_count=latest)
+            self._metrics = self._client.metrics.of_run(self._job_id, self._run_count, latest=self._status)
             self._metrics_read = True
         return self._metrics
 

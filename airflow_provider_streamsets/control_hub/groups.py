@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -172,7 +173,8 @@ class RunGroup:
         :param seconds: the time they were given
         """
         allowed = f" within {seconds:g} s" if seconds is not None else " in time"
-        late = [run for run in self.runs if run.job_id in self.unfinished]
+        unfinished = self.unfinished
+        late = [run for run in self.runs if run.job_id in unfinished]
         what = f"have not ended{allowed}"
         if not late:
             late = [run for run in self.runs if run.job_id not in self.reports and run.job_id not in self.unknown]
@@ -236,7 +238,7 @@ def wait_for_group(
     timeout: float | None,
     allowed: float | None = None,
     enough: Callable[[RunGroup], bool] = lambda group: False,
-    look_within: Callable[[], float | None] = lambda: None,
+    look_within: Callable[[], float] = lambda: math.inf,
     now: Callable[[], float] | None = None,
     sleep: Callable[[float], None] | None = None,
 ) -> None:
@@ -262,8 +264,8 @@ def wait_for_group(
             return
         if is_last_look:
             raise group.timed_out(allowed or timeout)
-        left = None if deadline is None else max(deadline - now(), 0.0)
-        sleep(min(pause for pause in (group.pause(poll_interval), look_within(), left) if pause is not None))
+        left = math.inf if deadline is None else max(deadline - now(), 0.0)
+        sleep(min(group.pause(poll_interval), look_within(), left))
 
 
 class _NamedLog:

@@ -11,7 +11,6 @@ import pendulum
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubError,
-    ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
     may_have_been_executed,
 )
@@ -19,15 +18,13 @@ from airflow_provider_streamsets.control_hub.models import Job
 from airflow_provider_streamsets.control_hub.paging import pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
+from airflow_provider_streamsets.control_hub.unclear import find_out
 from airflow_provider_streamsets.control_hub.wire import Reader
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
 
 log = logging.getLogger(__name__)
-
-_LOOKS = 4
-_PAUSE = 2.0
 
 
 class JobCopies:
@@ -114,20 +111,13 @@ class JobCopies:
                 raise
             error = unclear
             log.warning("%s Looking whether the copies were made all the same.", error)
-        found: dict[int, dict[str, Any]] = {}
-        for look in range(_LOOKS):
-            if look:
-                self._client.sleep(_PAUSE)
-            try:
-                found = _numbered(self._named(job, prefix), prefix)
-            except ControlHubError as look_error:
-                raise ControlHubUnavailableError(
-                    f"{error or 'Control Hub accepted the call.'} Whether the copies of job {job.label} were made "
-                    f"could not be found out: {look_error} They would be named '{prefix}...'.",
-                    maybe_executed=True,
-                ) from look_error
-            if len(found) >= number:
-                return found
+        found = find_out(
+            self._client,
+            lambda: _numbered(self._named(job, prefix), prefix),
+            question=f"Whether the copies of job {job.label} were made, which would be named '{prefix}...',",
+            error=error,
+            is_enough=lambda found: len(found) >= number,
+        )
         if error is not None and not found:
             raise error
         return found

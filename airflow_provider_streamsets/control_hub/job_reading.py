@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
@@ -12,15 +13,15 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import Job
 from airflow_provider_streamsets.control_hub.paging import batches, named, pages
-from airflow_provider_streamsets.control_hub.saql import one_of
+from airflow_provider_streamsets.control_hub.saql import equals, one_of
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.wire import Reader, as_list, as_object
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
 
-# They are part of an address, whose length is limited.
-_NAMES_IN_A_SEARCH = 40
+# It is part of an address, whose length is limited.
+_LONGEST_SEARCH = 4000
 
 
 class JobReading:
@@ -73,6 +74,16 @@ class JobReading:
             raise ControlHubNotFoundError(f"Control Hub knows no job of these ids: {shown}. Nothing was done.")
         return found
 
+    def as_read(self, jobs: Iterable[Job | str]) -> dict[str, Job]:
+        """
+        Return jobs by id; those that are not given as just read are read, as by :meth:`get_all`.
+
+        :param jobs: jobs as just read, or their ids
+        """
+        given = {(job if isinstance(job, str) else job.job_id): job for job in jobs}
+        read = self.get_all(job for job in given.values() if isinstance(job, str))
+        return {job_id: read[job_id] if isinstance(job, str) else job for job_id, job in given.items()}
+
     def _read_many(self, job_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         wanted = list(dict.fromkeys(job_ids))
         found: dict[str, dict[str, Any]] = {}
@@ -115,9 +126,9 @@ class JobReading:
         """
         wanted = list(dict.fromkeys(names))
         found: dict[str, list[Job]] = {name: [] for name in wanted}
-        for batch in batches(wanted, _NAMES_IN_A_SEARCH):
+        for batch in _for_searches(wanted):
             search = one_of("name", batch) if len(batch) > 1 else None
-            jobs = self.list(search=search) if search else (job for name in batch for job in self.list(name=name))
+            jobs = self.list(search=search) if search else self.list(name=batch[0])
             for job in jobs:
                 if job.name in found:
                     found[job.name].append(job)
@@ -151,7 +162,8 @@ class JobReading:
         :param name_starts_with: beginning of the name; not together with `name`
         :param status: status of the latest run, for example ``ACTIVE``; a job that has never run is ``INACTIVE``
         :param color: ``GRAY``, ``GREEN`` or ``RED``; a job that has never run is ``GRAY``
-        :param tag: tag without organization, for example ``nightly/orders``
+        :param tag: tag without organization, for example ``nightly/orders``; whether Control Hub finds jobs with tags
+            below it, too, is its choice
         :param engine_label: label that chooses the engines
         :param executor_type: ``COLLECTOR``, ``TRANSFORMER``, ``EDGE`` or ``SNOWPARK``
         :param pipeline_version: version of the pipeline, for example ``2`` or ``v2``
@@ -202,7 +214,7 @@ class JobReading:
                 and (name_starts_with is None or job.name.startswith(name_starts_with))
                 and (status is None or (run.status if run else "INACTIVE") == status)
                 and (color is None or (run.color if run else "GRAY") == color)
-                and (tag is None or search is None or tag in job.tags)
+                and (tag is None or any(own == tag or own.startswith(f"{tag}/") for own in job.tags))
                 and (engine_label is None or engine_label in job.engine_labels)
                 and (executor_type is None or job.executor_type == executor_type)
                 and (pipeline_version is None or job.pipeline_version == pipeline_version.removeprefix("v"))
@@ -213,6 +225,24 @@ class JobReading:
             job = Job.from_wire(entry)
             if matches(job):
                 yield job
+
+
+def _for_searches(names: list[str]) -> Iterator[list[str]]:
+    """Yield the names in lists for one search each; one that no search can hold is alone."""
+    batch: list[str] = []
+    length = 0
+    for name in names:
+        if equals("name", name) is None:
+            yield [name]
+            continue
+        # In an address, each of the marks and the comma takes three characters.
+        length += len(quote_plus(name)) + 9
+        if batch and length > _LONGEST_SEARCH:
+            yield batch
+            batch, length = [], len(quote_plus(name)) + 9
+        batch.append(name)
+    if batch:
+        yield batch
 
 
 def _only_one(name: str, jobs: Sequence[Job]) -> Job:

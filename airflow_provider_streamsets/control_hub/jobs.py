@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pendulum
 
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
+    ControlHubBulkError,
     ControlHubConfigurationError,
     ControlHubConflictError,
     ControlHubError,
@@ -24,15 +25,19 @@ from airflow_provider_streamsets.control_hub.errors import (
 from airflow_provider_streamsets.control_hub.job_copies import JobCopies
 from airflow_provider_streamsets.control_hub.job_reading import JobReading
 from airflow_provider_streamsets.control_hub.models import Job, JobSettings, JobUpgrade, PipelineVersion
-from airflow_provider_streamsets.control_hub.paging import batches, named
+from airflow_provider_streamsets.control_hub.paging import batches, named, shortened
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
+from airflow_provider_streamsets.control_hub.unclear import PATIENCE, find_out
 from airflow_provider_streamsets.control_hub.wire import as_object
 
 log = logging.getLogger(__name__)
 
 IfExists = Literal["fail", "skip", "update"]
 IF_EXISTS: tuple[IfExists, ...] = ("fail", "skip", "update")
+
+# Seconds to wait for the upgrades of active jobs, whose pipelines Control Hub restarts.
+_UPGRADE_PATIENCE = 120.0
 
 # What a new job gets where nothing else is asked for: the values of the official SDK (contract, section 6.1).
 _NEW_JOB = JobSettings(
@@ -43,8 +48,6 @@ _NEW_JOB = JobSettings(
     statistics_interval=60,
     force_stop_timeout=120,
 )
-_LOOKS_AFTER_UNCLEAR_CREATE = 3
-_PAUSE_AFTER_UNCLEAR_CREATE = 2.0
 
 
 class Jobs(JobReading):
@@ -62,7 +65,7 @@ class Jobs(JobReading):
         Create a job, unless one of its name exists.
 
         Names are not unique in Control Hub, and a create call that is repeated makes a second job. It is therefore
-        never repeated blindly: after an unclear end, jobs of the name that were not there before are looked for.
+        never repeated: after an unclear end, a job of the name, of which there was none before, is looked for.
 
         :param settings: what the job is to be, with a name; what is None is the official SDK's default (engine label
             ``all``, one instance, metrics saved every 60 s, forced stop after 120 s), else Control Hub's
@@ -73,6 +76,8 @@ class Jobs(JobReading):
         :returns: the job
         :raises ControlHubExistsError: if there is one and `if_exists` is ``fail``
         :raises ControlHubAmbiguousNameError: if there are several; with ``skip`` and ``update``
+        :raises ControlHubUnavailableError: if Control Hub cannot be reached; with ``maybe_executed`` set, it is not
+            known whether the job was created
         """
         if settings.name is None:
             raise ControlHubConfigurationError("A job to create needs a name.")
@@ -113,44 +118,33 @@ class Jobs(JobReading):
         return self.update(existing[0].job_id, settings, pipeline=pipeline)
 
     def _create(self, name: str, body: dict[str, Any], template: bool) -> Job:
-        for _ in range(_LOOKS_AFTER_UNCLEAR_CREATE):
-            try:
-                answer = self._client.call(
-                    "PUT", Service.JOBRUNNER, "/v1/jobs", what=f"create job '{name}'", body=body, repeat=Repeat.NEVER
-                )
-                return Job.from_wire(answer)
-            except ControlHubError as error:
-                if not may_have_been_executed(error):
-                    raise
-                log.warning("%s Looking whether the job was created all the same.", error)
-                created = self._created_after_all(name, template, error)
-                if created is None and isinstance(error, ControlHubRejectedError):
-                    raise
-            if created is not None:
-                log.info("Job %s was created.", created.label)
-                return created
-            log.info("Job '%s' was not created. Creating it again.", name)
-        raise ControlHubUnavailableError(
-            f"Cannot create job '{name}': {_LOOKS_AFTER_UNCLEAR_CREATE} calls ended without an answer, and none "
-            "created it."
+        try:
+            answer = self._client.call(
+                "PUT", Service.JOBRUNNER, "/v1/jobs", what=f"create job '{name}'", body=body, repeat=Repeat.NEVER
+            )
+            return Job.from_wire(answer)
+        except ControlHubError as unclear:
+            if not may_have_been_executed(unclear):
+                raise
+            error = unclear
+        log.warning("%s Looking whether the job was created all the same.", error)
+        created = find_out(
+            self._client,
+            lambda: list(self.list(name=name, templates=template)),
+            question="Whether the job was created",
+            error=error,
         )
-
-    def _created_after_all(self, name: str, template: bool, error: ControlHubError) -> Job | None:
-        for look in range(_LOOKS_AFTER_UNCLEAR_CREATE):
-            if look:
-                self._client.sleep(_PAUSE_AFTER_UNCLEAR_CREATE)
-            try:
-                created = list(self.list(name=name, templates=template))
-            except ControlHubError as look_error:
-                raise ControlHubUnavailableError(
-                    f"{error} Whether the job was created could not be found out: {look_error}",
-                    http_status=error.http_status,
-                    issues=error.issues,
-                    maybe_executed=True,
-                ) from look_error
-            if created:
-                return created[0]
-        return None
+        if created:
+            log.info("Job %s was created.", created[0].label)
+            return created[0]
+        if isinstance(error, ControlHubRejectedError):
+            raise error
+        raise ControlHubUnavailableError(
+            f"{error} No such job has appeared within {PATIENCE:g} s. Another try with if_exists='skip' takes it if it "
+            "has by then.",
+            http_status=error.http_status,
+            maybe_executed=True,
+        )
 
     def update(
         self,
@@ -178,17 +172,18 @@ class Jobs(JobReading):
         """
         raw = self._read(job_id)
         before = Job.from_wire(raw)
+        changes = (settings or JobSettings()).to_wire(self._client.organization)
+        if pipeline is not None:
+            _check_published(pipeline)
+            changes.update(_runs(pipeline))
+        # First, so that a second try finds what the first one did, and not a change by somebody else.
+        if all(_same(name, raw.get(name), value) for name, value in changes.items() if name != "jobTags"):
+            return before
         if unchanged_since is not None and before.last_modified != unchanged_since:
             raise ControlHubConflictError(
                 f"Cannot update job {before.label}: {before.last_modified_by or 'somebody'} has changed it at "
                 f"{before.last_modified}, after it was looked at. Look again and decide anew."
             )
-        changes = (settings or JobSettings()).to_wire(self._client.organization)
-        if pipeline is not None:
-            _check_published(pipeline)
-            changes.update(_runs(pipeline))
-        if all(_same(name, raw.get(name), value) for name, value in changes.items() if name != "jobTags"):
-            return before
         check_editable(before)
         answer = self._client.call(
             "POST",
@@ -205,24 +200,31 @@ class Jobs(JobReading):
             log.warning("Control Hub has answered the update of job %s with other values of %s.", before.label, ignored)
         return Job.from_wire(after)
 
-    def upgrade(self, job_ids: Iterable[str]) -> list[JobUpgrade]:
+    def upgrade(self, jobs: Iterable[Job | str]) -> list[JobUpgrade]:
         """
         Bring jobs to the newest published versions of their pipelines, in one request for many.
 
         Active jobs can be upgraded, too: Control Hub then restarts their pipelines. To do it again changes nothing.
 
-        :param job_ids: ids of jobs and job templates
+        :param jobs: jobs and job templates as just read, or their ids
         :returns: for each job the version before and after
         :raises ControlHubNotFoundError: if a job does not exist; nothing was upgraded
+        :raises ControlHubBulkError: if a job was not upgraded although there is a newer version, or its upgrade failed
         """
-        before = self.get_all(job_ids)
+        before = self.as_read(jobs)
         for batch in batches(list(before), self._client.bulk_size):
             self._client.call(
                 "POST", Service.JOBRUNNER, "/v1/jobs/upgradeJobs", what=f"upgrade {named(batch)}", body=batch
             )
         # What the answer holds for jobs that were up to date already is not known, so they are read again.
-        after = self.get_many(before)
-        return [
+        after = find_out(
+            self._client,
+            lambda: self.get_many(before),
+            question="Whether the jobs were upgraded",
+            is_enough=lambda read: not any(job.upgrade_status == "UPGRADING" for job in read.values()),
+            patience=_UPGRADE_PATIENCE,
+        )
+        upgrades = [
             JobUpgrade(
                 job_id,
                 job.name,
@@ -233,10 +235,36 @@ class Jobs(JobReading):
             for job_id, job in before.items()
             if (now := after.get(job_id, job))
         ]
+        self._check_upgraded(upgrades, after)
+        return upgrades
+
+    def _check_upgraded(self, upgrades: Sequence[JobUpgrade], after: Mapping[str, Job]) -> None:
+        """Raise if a job has not changed although there is a newer version, or its upgrade goes on or has failed."""
+        unchanged = [after[upgrade.job_id] for upgrade in upgrades if not upgrade.upgraded and upgrade.job_id in after]
+        pipelines = [job.pipeline_id for job in unchanged if job.pipeline_id]
+        try:
+            newest = self._client.pipelines.latest_commits(pipelines)
+        except ControlHubError as error:
+            log.warning("Whether unchanged jobs are on the newest versions could not be found out: %s", error)
+            newest = {}
+        problems = []
+        for job in after.values():
+            version = newest.get(job.pipeline_id or "")
+            if job.upgrade_status in {"UPGRADING", "UPGRADE_ERROR"}:
+                problems.append(f"{job.label} is {job.upgrade_status}")
+            elif job in unchanged and version and not version.is_draft and version.commit_id != job.pipeline_commit_id:
+                problems.append(
+                    f"{job.label} is still on version {job.pipeline_version}, the newest is {version.version}"
+                )
+        if problems:
+            raise ControlHubBulkError(
+                f"{len(problems)} of {len(upgrades)} jobs were not upgraded: {shortened(problems, '; ')}.",
+                done={upgrade.job_id: 0 for upgrade in upgrades if upgrade.upgraded},
+            )
 
     def duplicate(
         self,
-        job_id: str,
+        job: Job | str,
         *,
         number_of_copies: int = 1,
         name: str | None = None,
@@ -245,12 +273,12 @@ class Jobs(JobReading):
         made_since: pendulum.DateTime | None = None,
     ) -> list[Job]:
         """
-        Make copies of a job or job template, in four requests whatever their number.
+        Make copies of a job or job template, in three requests whatever their number.
 
         Control Hub does not tell which jobs it has made, so the copies get a unique name, are found by it, and are
         renamed together. Copies have never run.
 
-        :param job_id: id of the job
+        :param job: the job as just read, or its id, which takes one more request
         :param number_of_copies: how many
         :param name: name of the copy; of several, the names are this followed by 1, 2, ... By default
             ``<job name> copy``
@@ -261,7 +289,7 @@ class Jobs(JobReading):
         :returns: the copies, in the order of their numbers
         """
         return JobCopies(self._client).make(
-            self.get(job_id),
+            self.get(job) if isinstance(job, str) else job,
             number_of_copies=number_of_copies,
             name=name,
             description=description,

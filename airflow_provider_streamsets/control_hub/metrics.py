@@ -15,6 +15,7 @@ from airflow_provider_streamsets.control_hub.models import (
     EngineLiveMetrics,
     EnginePipeline,
     Job,
+    JobRun,
     LiveMetrics,
     MetricRegistry,
     RunMetrics,
@@ -32,7 +33,7 @@ class Metrics:
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
 
-    def all_runs(self, job_id: str, *, latest_run_count: int | None = None) -> list[RunMetrics]:
+    def all_runs(self, job_id: str, *, latest: JobRun | None = None) -> list[RunMetrics]:
         """
         Return the record counts of all runs that have any, newest first.
 
@@ -40,7 +41,7 @@ class Metrics:
         statistics interval.
 
         :param job_id: id of the job
-        :param latest_run_count: number of the job's latest run if the caller just read it; saves a request
+        :param latest: the job's latest run if the caller just read it; saves a request
         """
         answer = self._client.call(
             "GET",
@@ -52,25 +53,23 @@ class Metrics:
         numbered = [RunMetrics.from_wire(entry, run_count) for entry in entries if (run_count := _run_count(entry))]
         unnumbered = [entry for entry in entries if not _run_count(entry)]
         if len(unnumbered) == 1:
-            newest = 1 + max((metrics.run_count for metrics in numbered), default=0)
-            if latest_run_count is None:
-                current = self._client.runs.current(job_id)
-                latest_run_count = current.run_count if current else 0
-            # The newest entry does not name its run. While the latest run has saved nothing yet it may be that of
-            # the run before, so it counts only if the derived number is the latest one (contract, 18.19).
-            if newest == latest_run_count:
-                numbered.append(RunMetrics.from_wire(unnumbered[0], newest))
+            newest = RunMetrics.from_wire(
+                unnumbered[0], 1 + max((metrics.run_count for metrics in numbered), default=0)
+            )
+            latest = latest or self._client.runs.current(job_id)
+            if latest is not None and _is_of_run(newest, latest):
+                numbered.append(newest)
         return sorted(numbered, key=lambda metrics: metrics.run_count, reverse=True)
 
-    def of_run(self, job_id: str, run_count: int, *, latest_run_count: int | None = None) -> RunMetrics | None:
+    def of_run(self, job_id: str, run_count: int, *, latest: JobRun | None = None) -> RunMetrics | None:
         """
         Return the record counts of one run, None if Control Hub has saved none (yet).
 
         :param job_id: id of the job
         :param run_count: number of the run
-        :param latest_run_count: number of the job's latest run if the caller just read it; saves a request
+        :param latest: the job's latest run if the caller just read it; saves a request
         """
-        for metrics in self.all_runs(job_id, latest_run_count=latest_run_count):
+        for metrics in self.all_runs(job_id, latest=latest):
             if metrics.run_count == run_count:
                 return metrics
         return None
@@ -84,7 +83,7 @@ class Metrics:
         current = self._client.runs.current(job_id)
         if current is None:
             return None
-        return self.of_run(job_id, current.run_count, latest_run_count=current.run_count)
+        return self.of_run(job_id, current.run_count, latest=current)
 
     def registry(
         self, job_id: str, run_count: int | None = None, *, engine_id: str | None = None
@@ -163,6 +162,19 @@ class Metrics:
         if not answer:
             raise ControlHubMetricsUnavailableError(f"Cannot {what}: the pipeline is not active there.")
         return MetricRegistry.from_wire(answer)
+
+
+def _is_of_run(newest: RunMetrics, latest: JobRun) -> bool:
+    """
+    Return whether the newest entry, which does not name its run, is that of the latest run.
+
+    While the latest run has saved nothing yet, it may be that of the run before, with that run's number missing in the
+    list or not (contract, 18.19).
+    """
+    if newest.run_count != latest.run_count:
+        return False
+    saved, started = newest.last_updated, latest.start_time
+    return saved is None or started is None or saved >= started
 
 
 def _run_count(entry: object) -> int:

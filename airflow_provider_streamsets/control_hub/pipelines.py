@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubNotFoundError,
 )
 from airflow_provider_streamsets.control_hub.models import PipelineVersion
-from airflow_provider_streamsets.control_hub.paging import pages
+from airflow_provider_streamsets.control_hub.paging import batches, named, pages
 from airflow_provider_streamsets.control_hub.saql import equals
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.wire import Reader, as_list
@@ -108,6 +108,27 @@ class Pipelines:
                 "its versions is published."
             )
         return PipelineVersion.from_wire(answer)
+
+    def latest_commits(self, pipeline_ids: Iterable[str]) -> dict[str, PipelineVersion]:
+        """
+        Return the latest versions of many pipelines, drafts or not, in one request for many.
+
+        :param pipeline_ids: ids of pipelines; those that Control Hub does not know are missing in the answer
+        """
+        found: dict[str, PipelineVersion] = {}
+        for batch in batches(list(dict.fromkeys(pipeline_ids)), self._client.bulk_size):
+            answer = self._client.call(
+                "POST",
+                Service.PIPELINES,
+                "/v1/pipelines/latestCommit",
+                what=f"read the newest versions of {named(batch, 'pipeline')}",
+                body=batch,
+            )
+            for entry in as_list(answer, "latest commits"):
+                if entry is not None and Reader(entry, "pipeline").optional_text("commitId"):
+                    version = PipelineVersion.from_wire(entry)
+                    found[version.pipeline_id] = version
+        return found
 
     def commit(self, commit_id: str) -> PipelineVersion:
         """

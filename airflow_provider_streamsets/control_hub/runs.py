@@ -12,15 +12,17 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubBulkError,
     ControlHubError,
     ControlHubJobStateError,
+    ControlHubNotFoundError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
     may_have_been_executed,
 )
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, run_or_none
-from airflow_provider_streamsets.control_hub.paging import batches, named, pages
+from airflow_provider_streamsets.control_hub.paging import batches, named, pages, shortened
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
+from airflow_provider_streamsets.control_hub.unclear import PATIENCE
 from airflow_provider_streamsets.control_hub.wire import as_list, as_object
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ _MOST_STARTS = 3
 # Looks, and seconds between them, for a run whose start call had an unclear end: Control Hub may still be at it.
 _LOOKS_AFTER_UNCLEAR_START = 4
 _PAUSE_AFTER_UNCLEAR_START = 2.0
+_PATIENCE_AFTER_REFUSED_START = 6.0
 _PAUSE_AFTER_REFUSED_STOP = 2.0
+_PAUSE_AFTER_ACKNOWLEDGEMENT = 3.0
 
 
 class Runs:
@@ -164,24 +168,27 @@ class Runs:
             else:
                 return True
 
-    def start_many(self, job_ids: Iterable[str]) -> dict[str, JobRun]:
+    def start_many(self, jobs: Iterable[Job | str]) -> dict[str, JobRun]:
         """
         Start jobs with their stored runtime parameters, in one request for many, and return their new runs.
 
         All are checked before the first is started. The start call names no runs and is never repeated blindly: after
         it, the jobs are looked at until each has a run that was not there before.
 
-        :param job_ids: ids of jobs
+        :param jobs: the jobs as just read, or their ids
         :returns: the new run by job id
         :raises ControlHubNotFoundError: if one does not exist; nothing was started
         :raises ControlHubJobStateError: if one cannot be started in its state; nothing was started
-        :raises ControlHubBulkError: if some were not started; its attributes say which were
+        :raises ControlHubBulkError: if only some were started; its attributes say which
+        :raises ControlHubUnavailableError: with ``maybe_executed`` set, it is not known whether any was started
+        :raises ControlHubError: if none was started
         """
-        jobs = self._client.jobs.get_all(job_ids)
-        check_all_startable(jobs.values())
+        wanted = self._client.jobs.as_read(jobs)
+        check_all_startable(wanted.values())
         started: dict[str, JobRun] = {}
         failure: ControlHubError | None = None
-        for batch in batches(list(jobs), self._client.bulk_size):
+        look_error: ControlHubError | None = None
+        for batch in batches(list(wanted), self._client.bulk_size):
             try:
                 self._client.call(
                     "POST",
@@ -193,41 +200,56 @@ class Runs:
                 )
             except ControlHubError as error:
                 failure = error
+                if not _may_have_been_executed_for_some(error, batch):
+                    break
                 log.warning("%s Looking which of the jobs were started all the same.", error)
-            started.update(self._started_of([jobs[job_id] for job_id in batch], failure))
-            if failure is not None:
+            # What a refused call has done all the same shows soon; a gateway gives up on calls that are gone on with.
+            is_clear = failure is not None and not may_have_been_executed(failure)
+            patience = _PATIENCE_AFTER_REFUSED_START if is_clear else PATIENCE
+            runs, look_error = self._started_of([wanted[job_id] for job_id in batch], patience)
+            started.update(runs)
+            if failure is not None or look_error is not None:
                 break
-        missing = [job.label for job_id, job in jobs.items() if job_id not in started]
-        if missing:
-            shown = "; ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
-            why = f" {failure}" if failure else ""
-            raise ControlHubBulkError(
-                f"{len(missing)} of {len(jobs)} jobs were not started: {shown}.{why}",
-                done={job_id: run.run_count for job_id, run in started.items()},
-                http_status=failure.http_status if failure else None,
-                issues=failure.issues if failure else (),
-            )
-        return started
+        missing = [job.label for job_id, job in wanted.items() if job_id not in started]
+        if not missing:
+            return started
+        if failure is not None and look_error is None and not started:
+            raise failure
+        shown = "; ".join(missing[:10]) + ("; ..." if len(missing) > 10 else "")
+        details: dict[str, Any] = {
+            "http_status": failure.http_status if failure else None,
+            "issues": failure.issues if failure else (),
+        }
+        if look_error is None:
+            why = failure or "Control Hub accepted the call, but no new run of theirs appears."
+            message = f"{len(missing)} of {len(wanted)} jobs were not started: {shown}. {why}"
+        else:
+            tried = failure or "Control Hub accepted the call."
+            message = f"{tried} Whether these jobs were started could not be found out: {shown}. {look_error}"
+            if not started:
+                raise ControlHubUnavailableError(message, maybe_executed=True, **details)
+        done = {job_id: run.run_count for job_id, run in started.items()}
+        raise ControlHubBulkError(message, done=done, **details)
 
-    def _started_of(self, jobs: list[Job], failure: ControlHubError | None) -> dict[str, JobRun]:
-        """Return the runs of these jobs that are newer than the jobs were read."""
+    def _started_of(self, jobs: list[Job], patience: float) -> tuple[dict[str, JobRun], ControlHubError | None]:
+        """Return the runs of these jobs that are newer than the jobs were read, and why the last look has failed."""
+        before = {job.job_id: job.last_run_count for job in jobs}
         started: dict[str, JobRun] = {}
-        for look in range(_LOOKS_AFTER_UNCLEAR_START):
-            if look:
-                self._client.sleep(_PAUSE_AFTER_UNCLEAR_START)
+        left = patience
+        while True:
+            error: ControlHubError | None = None
             try:
-                statuses = self.statuses(job.job_id for job in jobs if job.job_id not in started)
-            except ControlHubError as error:
-                # The jobs may have been started, so the last word is not this failure but who is missing.
+                statuses = self.statuses(job_id for job_id in before if job_id not in started)
+            except ControlHubError as look_error:
+                error = look_error
                 log.warning("%s", error)
-                continue
-            for job in jobs:
-                run = statuses.get(job.job_id)
-                if run is not None and run.run_count > job.last_run_count:
-                    started[job.job_id] = run
-            if len(started) == len(jobs) or (failure is not None and not may_have_been_executed(failure)):
-                break
-        return started
+            else:
+                new = {job_id: run for job_id, run in statuses.items() if run and run.run_count > before[job_id]}
+                started.update(new)
+            if len(started) == len(jobs) or left <= 0:
+                return started, error
+            self._client.sleep(_PAUSE_AFTER_UNCLEAR_START)
+            left -= _PAUSE_AFTER_UNCLEAR_START
 
     def stop_many(self, runs: Mapping[str, int], *, patience: float = 0.0, force: bool = False) -> list[str]:
         """
@@ -242,42 +264,71 @@ class Runs:
         asked: dict[str, None] = {}
         left = patience
         while True:
-            statuses = self.statuses(runs)
-            going_on = [
-                job_id
-                for job_id, run_count in runs.items()
-                if (run := statuses[job_id]) is not None and run.run_count == run_count and not run.has_ended
-            ]
-            # What is refused for one may be refused for all (contract, 18.3), so those that cannot be stopped yet wait.
-            ready = [job_id for job_id in going_on if (run := statuses[job_id]) and run.status != "ACTIVATING"]
+            going_on = self._going_on(runs)
+            # What is refused for one may be refused for all (contract, 18.3), so those that cannot be stopped yet wait,
+            # and are asked for apart when there is no time to wait.
+            late = [job_id for job_id, run in going_on.items() if run.status == "ACTIVATING"]
+            ready = [job_id for job_id in going_on if job_id not in late]
             try:
-                self._act_on_many(
-                    ready if left > 0 else going_on,
-                    "forceStopJobs" if force else "stopJobs",
-                    "force-stop" if force else "stop",
-                )
-                asked.update(dict.fromkeys(ready if left > 0 else going_on))
-                if left <= 0 or len(ready) == len(going_on):
+                for job_ids in (ready, late) if left <= 0 else (ready,):
+                    self._act_on_many(
+                        job_ids, "forceStopJobs" if force else "stopJobs", "force-stop" if force else "stop"
+                    )
+                    asked.update(dict.fromkeys(job_ids))
+                if left <= 0 or not late:
                     return list(asked)
-            except ControlHubRejectedError as error:
+            except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+                # One that has ended since it was looked at is enough for a refusal; the others are stopped at once.
+                if len(self._going_on(runs)) < len(going_on):
+                    continue
                 if left <= 0:
                     raise
                 log.info("%s Trying again in %.0f s.", error, _PAUSE_AFTER_REFUSED_STOP)
             self._client.sleep(_PAUSE_AFTER_REFUSED_STOP)
             left -= _PAUSE_AFTER_REFUSED_STOP
 
-    def acknowledge(self, job_ids: Iterable[str]) -> list[JobRun]:
+    def _going_on(self, runs: Mapping[str, int]) -> dict[str, JobRun]:
+        """Return those of the runs that are the latest of their jobs and have not ended."""
+        statuses = self.statuses(runs)
+        return {
+            job_id: run
+            for job_id, run_count in runs.items()
+            if (run := statuses[job_id]) is not None and run.run_count == run_count and not run.has_ended
+        }
+
+    def acknowledge(self, job_ids: Iterable[str], *, patience: float = 0.0) -> list[JobRun]:
         """
         Acknowledge the errors of jobs that ended in ``INACTIVE_ERROR``, so that they can be run again.
 
         Afterwards such a run can look like a success (contract, 18.8), so the runs are returned as they were before.
 
         :param job_ids: ids of jobs; those without an error to acknowledge are left alone
+        :param patience: seconds to wait until Control Hub has done it, at the most; 0 does not wait
         :returns: the runs that were acknowledged, as they were
+        :raises ControlHubUnexpectedAnswerError: if it has not in that time
         """
         statuses = self.statuses(job_ids)
         failed = {job_id: run for job_id, run in statuses.items() if run and run.status == "INACTIVE_ERROR"}
-        self._act_on_many(list(failed), "acknowledgeErrors", "acknowledge the error of")
+        try:
+            self._act_on_many(list(failed), "acknowledgeErrors", "acknowledge the error of")
+        except ControlHubRejectedError:
+            # Sent again after an unclear end, it can meet errors that are acknowledged already.
+            if any(run and run.status == "INACTIVE_ERROR" for run in self.statuses(failed).values()):
+                raise
+        unacknowledged, left = list(failed), patience
+        while unacknowledged and patience:
+            statuses = self.statuses(unacknowledged)
+            unacknowledged = [
+                job_id for job_id in unacknowledged if (run := statuses[job_id]) and run.status == "INACTIVE_ERROR"
+            ]
+            if unacknowledged and left <= 0:
+                raise ControlHubUnexpectedAnswerError(
+                    f"Control Hub accepted the acknowledgement, but {patience:g} s later these jobs are still "
+                    f"INACTIVE_ERROR: {shortened(unacknowledged)}."
+                )
+            if unacknowledged:
+                self._client.sleep(_PAUSE_AFTER_ACKNOWLEDGEMENT)
+                left -= _PAUSE_AFTER_ACKNOWLEDGEMENT
         return list(failed.values())
 
     def synchronize(self, job_ids: Iterable[str]) -> None:
@@ -429,6 +480,12 @@ class Runs:
         )
         events = [RunEvent.from_wire(entry) for entry in as_list(answer, "run events")]
         return sorted(events, key=lambda event: event.time or pendulum.from_timestamp(0))
+
+
+def _may_have_been_executed_for_some(error: ControlHubError, job_ids: list[str]) -> bool:
+    # A refusal for the sake of one job does not say what was done to the others (contract, 18.3).
+    is_partial = len(job_ids) > 1 and isinstance(error, (ControlHubNotFoundError, ControlHubRejectedError))
+    return is_partial or may_have_been_executed(error)
 
 
 def check_startable(job: Job) -> None:

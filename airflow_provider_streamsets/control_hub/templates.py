@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets.control_hub.errors import (
@@ -11,13 +12,13 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
     may_have_been_executed,
 )
 from airflow_provider_streamsets.control_hub.models import Job
 from airflow_provider_streamsets.control_hub.paging import pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
+from airflow_provider_streamsets.control_hub.unclear import PATIENCE, find_out
 from airflow_provider_streamsets.control_hub.wire import Reader, as_list
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ log = logging.getLogger(__name__)
 InstanceSuffix = Literal["COUNTER", "TIME_STAMP", "PARAM_VALUE"]
 INSTANCE_SUFFIXES: tuple[InstanceSuffix, ...] = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
 
-_MOST_STARTS = 3
-_LOOKS = 4
-_PAUSE = 2.0
 _HISTORY_LENGTH = 1000
 
 
@@ -57,8 +55,8 @@ class Templates:
         """
         Create instances of a job template and start them, in one request.
 
-        Every call creates instances, so it is never repeated blindly: after an unclear end, the template's run history
-        tells whether there is a start that was not there before.
+        Every call creates instances, so it is never repeated: after an unclear end, the template's run history tells
+        whether there is a start with the same parameters that was not there before.
 
         :param template: the template as just read
         :param runtime_parameters: for each instance the values that replace the template's of the same names
@@ -78,52 +76,41 @@ class Templates:
             known whether instances were started
         """
         check_template_start(template, runtime_parameters, suffix, suffix_parameter)
+        values = [{**template.runtime_parameters, **own} for own in runtime_parameters]
         body = {
             "namePostfixType": suffix,
             "paramName": suffix_parameter,
-            "runtimeParametersList": [{**template.runtime_parameters, **values} for values in runtime_parameters],
+            "runtimeParametersList": values,
             "name": name,
             "description": description,
             "rawJobTags": None if tags is None else list(tags),
             "attachToTemplate": attach_to_template,
             "deleteAfterCompletion": delete_after_completion,
         }
-        before = self._latest_start(template)[0]
-        for _ in range(_MOST_STARTS):
-            failure: ControlHubError | None = None
-            try:
-                answer = self._client.call(
-                    "POST",
-                    Service.JOBRUNNER,
-                    f"/v1/job/{in_path(template.job_id)}/createAndStartJobInstances",
-                    what=f"start {len(runtime_parameters)} instances of job template {template.label}",
-                    params={"inheritPermissions": str(inherit_permissions).lower()},
-                    body=body,
-                    repeat=Repeat.NEVER,
-                )
-                ids = [_job_id(entry) for entry in as_list(answer, "instances of a job template")]
-            except ControlHubError as error:
-                if not may_have_been_executed(error):
-                    raise
-                log.warning("%s Looking whether the instances were started all the same.", error)
-                failure, ids = error, []
-            ids = ids or self._started_after_all(template, before, failure)
-            if ids:
-                return self._instances(template, ids)
-            if failure is None:
-                raise ControlHubUnexpectedAnswerError(
-                    f"Cannot start instances of job template {template.label}: Control Hub accepted the call, but no "
-                    "instance appears."
-                )
-            if isinstance(failure, ControlHubRejectedError):
-                raise failure
-            log.info("No instance of job template %s was started. Starting again.", template.label)
-        raise ControlHubUnavailableError(
-            f"Cannot start instances of job template {template.label}: {_MOST_STARTS} calls ended without an answer, "
-            "and none started any."
-        )
+        before = max((start.number for start in self._starts(template)), default=0)
+        what = f"start {len(runtime_parameters)} instances of job template {template.label}"
+        error: ControlHubError | None = None
+        try:
+            answer = self._client.call(
+                "POST",
+                Service.JOBRUNNER,
+                f"/v1/job/{in_path(template.job_id)}/createAndStartJobInstances",
+                what=what,
+                params={"inheritPermissions": str(inherit_permissions).lower()},
+                body=body,
+                repeat=Repeat.NEVER,
+            )
+            ids = [_job_id(entry) for entry in as_list(answer, "instances of a job template")]
+        except ControlHubError as unclear:
+            if not may_have_been_executed(unclear):
+                raise
+            error, ids = unclear, []
+            log.warning("%s Looking whether the instances were started all the same.", error)
+        if ids:
+            return _in_order(self._instances(template, ids), values)
+        return self._started_after_all(template, before, values, error)
 
-    def _instances(self, template: Job, ids: list[str]) -> list[Job]:
+    def _instances(self, template: Job, ids: Sequence[str]) -> list[Job]:
         try:
             found = self._client.jobs.get_many(ids)
         except ControlHubError as error:
@@ -133,28 +120,41 @@ class Templates:
         # One that is deleted after completion may be gone already.
         return [found.get(job_id) or Job(job_id=job_id, name="", template_id=template.job_id) for job_id in ids]
 
-    def _started_after_all(self, template: Job, before: int, error: ControlHubError | None) -> list[str]:
-        for look in range(_LOOKS):
-            if look:
-                self._client.sleep(_PAUSE)
-            try:
-                number, ids = self._latest_start(template)
-            except ControlHubError as look_error:
-                tried = error or f"Control Hub accepted the start of job template {template.label} without an instance."
-                raise ControlHubUnavailableError(
-                    f"{tried} Whether instances were started could not be found out: {look_error}",
-                    http_status=(error or look_error).http_status,
-                    issues=(error or look_error).issues,
-                    maybe_executed=True,
-                ) from look_error
-            if number > before and ids:
-                log.info("%d instances of job template %s were started.", len(ids), template.label)
-                return ids
-        return []
+    def _started_after_all(
+        self, template: Job, before: int, wanted: Sequence[Mapping[str, Any]], error: ControlHubError | None
+    ) -> list[Job]:
+        """
+        Return the instances of a start whose answer did not name them.
 
-    def _latest_start(self, template: Job) -> tuple[int, list[str]]:
-        """Return number and instances of the latest start of a template; 0 if it was never started."""
+        Others may start instances of the same template at the same time, so a start counts only if it was made with the
+        same parameters by the same user.
+        """
 
+        def look() -> list[list[Job]]:
+            mine = {self._client.current_user().user_id, None}
+            starts = [s for s in self._starts(template) if s.number > before and s.user in mine and s.job_ids]
+            candidates = [self._instances(template, start.job_ids) for start in starts]
+            return [instances for instances in candidates if _have_parameters(instances, wanted)]
+
+        found = find_out(self._client, look, question="Whether instances were started", error=error)
+        if len(found) == 1:
+            log.info("%d instances of job template %s were started.", len(found[0]), template.label)
+            return _in_order(found[0], wanted)
+        if isinstance(error, ControlHubRejectedError) and not found:
+            raise error
+        said = (
+            f"{len(found)} starts with the same parameters have been made since"
+            if found
+            else f"No start with these parameters has appeared within {PATIENCE:g} s"
+        )
+        raise ControlHubUnavailableError(
+            f"{error or 'Control Hub accepted the call without naming an instance.'} {said}; look at the runs of job "
+            f"template {template.label} before you start it again.",
+            http_status=error.http_status if error else None,
+            maybe_executed=True,
+        )
+
+    def _starts(self, template: Job) -> list[_Start]:
         def read_page(offset: int, _: int) -> Any:
             return self._client.call(
                 "GET",
@@ -165,9 +165,42 @@ class Templates:
             )
 
         # The direction of the list is not known, so the latest may be on any page.
-        starts = [Reader(entry, "start of a template") for entry in pages(read_page, "starts of a template")]
-        latest = max(starts, key=lambda start: (start.integer("runCount"), start.integer("time")), default=None)
-        return (latest.integer("runCount"), list(latest.strings("jobInstanceIds"))) if latest else (0, [])
+        return [_Start.from_wire(entry) for entry in pages(read_page, "starts of a template")]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """One start of a job template, from its run history."""
+
+    number: int
+    user: str | None
+    job_ids: tuple[str, ...]
+
+    @classmethod
+    def from_wire(cls, value: object) -> _Start:
+        read = Reader(value, "start of a template")
+        return cls(read.integer("runCount"), read.optional_text("user"), read.strings("jobInstanceIds"))
+
+
+def _have_parameters(instances: Sequence[Job], wanted: Sequence[Mapping[str, Any]]) -> bool:
+    left = [dict(instance.runtime_parameters) for instance in instances]
+    for values in wanted:
+        if values not in left:
+            return False
+        left.remove(dict(values))
+    return not left
+
+
+def _in_order(instances: list[Job], wanted: Sequence[Mapping[str, Any]]) -> list[Job]:
+    """Return the instances in the order of the parameters, which the answer need not have."""
+    if not _have_parameters(instances, wanted):
+        return instances
+    left, ordered = list(instances), []
+    for values in wanted:
+        instance = next(instance for instance in left if dict(instance.runtime_parameters) == values)
+        left.remove(instance)
+        ordered.append(instance)
+    return ordered
 
 
 def check_template_start(

@@ -335,9 +335,10 @@ class RunFollower:
 
     def _with_metrics(self, report: RunReport, events: list[RunEvent]) -> RunReport:
         # With a newer run the newest entry is that run's, whose number is then needed to tell them apart.
-        latest = max(self._run_count, self._latest.run_count if self._latest else 0)
+        seen = self._latest
+        latest = seen if seen is not None and seen.run_count > self._run_count else report.run
         try:
-            metrics = self._client.metrics.of_run(self.job_id, self._run_count, latest_run_count=latest)
+            metrics = self._client.metrics.of_run(self.job_id, self._run_count, latest=latest)
         except ControlHubError as error:
             self._log.warning("The metrics of %s could not be read: %s", self.what, error)
             return report
@@ -431,7 +432,11 @@ def stop_and_wait(
             client.runs.stop_many({job_id: runs[job_id] for job_id in left}, force=True)
             forced = True
         client.sleep(min(poll_interval, max(began + timeout - now(), 0.0)))
-        statuses = client.runs.statuses(left)
+        try:
+            statuses = client.runs.statuses(left)
+        except ControlHubUnavailableError as error:
+            log.warning("%s Looking again later.", error)
+            continue
         left = [
             job_id
             for job_id in left

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.groups import RunGroup
 
 ON_TIMEOUT = ("stop", "leave")
+_ACKNOWLEDGEMENT_PATIENCE = 60.0
 _CHOSEN = ControlHubJobsOperator.template_fields
 _WAIT = tuple(name for name in WaitsForManyRuns.template_fields if name not in _CHOSEN)
 
@@ -93,12 +94,13 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
         jobs = {job.job_id: job for job in self.find_jobs(context)}
         if not jobs:
             return []
+        self.end_if_killed("before it had started the jobs")
         try:
-            started = self.client.runs.start_many(jobs)
+            started = self.client.runs.start_many(jobs.values())
         except ControlHubBulkError as error:
-            context["ti"].xcom_push(key="run_counts", value=error.done)
+            self._note_started(context, error.done)
             raise
-        context["ti"].xcom_push(key="run_counts", value={job_id: run.run_count for job_id, run in started.items()})
+        self._note_started(context, {job_id: run.run_count for job_id, run in started.items()})
         for job_id, run in started.items():
             self.log.info("Started run %d of job %s.", run.run_count, jobs[job_id].label)
         if wait:
@@ -106,6 +108,11 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
             results: list[dict[str, Any]] = self.wait_for_runs(context, runs, list(jobs.values()))
             return results
         return [unfinished_result(job_id, jobs[job_id].name, run) for job_id, run in started.items()]
+
+    def _note_started(self, context: Context, run_counts: dict[str, int]) -> None:
+        self._watched = run_counts
+        self.end_if_killed("while it started the jobs")
+        context["ti"].xcom_push(key="run_counts", value=run_counts)
 
     def deliver_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or fail naming those that did not succeed."""
@@ -204,9 +211,9 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
         after: float | None = parameters.seconds(self.force_after, "force_after", rendered=True)
         return after
 
-    def act_on_unfinished(self, unfinished: dict[str, int]) -> None:
+    def act_on_unfinished(self, unfinished: dict[str, int]) -> bool:
         """Force the stops of the runs that have not ended."""
-        self.stop_runs(unfinished, "they have not ended by themselves, so the stop is forced", force=True)
+        return self.stop_runs(unfinished, "they have not ended by themselves, so the stop is forced", force=True)
 
     def deliver_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
         """Return the results of the stopped runs, or fail naming those that ended with an error."""
@@ -293,7 +300,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
             self.log.info("Stopping %d jobs before they are deleted.", len(running))
             stop_and_wait(self.client, running, timeout=timeout, force_after=force_after, poll_interval=poll_interval)
         if acknowledge_errors and jobs:
-            for run in self.client.runs.acknowledge(jobs):
+            for run in self.client.runs.acknowledge(jobs, patience=_ACKNOWLEDGEMENT_PATIENCE):
                 self.log.warning("Acknowledged the error of job %s: %s", jobs[run.job_id].label, run.error_message)
         deleted = self.client.jobs.delete(jobs)
         self.log.info("Deleted %d jobs: %s", len(deleted), ", ".join(jobs[job_id].label for job_id in deleted))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.active_jobs import ControlHubActiveJobsOperator
@@ -14,22 +14,25 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import Engine, Job
 
+_EXECUTOR_TYPES = ("COLLECTOR", "TRANSFORMER")
+
 
 class ControlHubBalanceEnginesOperator(ControlHubOperator):
     """
     Balance engines: move pipelines of the jobs that run on them to less loaded engines, in one request.
 
     Control Hub moves pipelines of jobs with failover enabled only, interrupts them briefly, and does nothing where the
-    load is even. Exactly one of `engine_ids`, `engine_label` and `all_engines` has to be given. Engines that do not
+    load is even. Exactly one of `engine_ids`, `engine_labels` and `all_engines` has to be given. Engines that do not
     respond are left out.
 
     .. code-block:: python
 
-        ControlHubBalanceEnginesOperator(task_id="balance", engine_label="prod")
+        ControlHubBalanceEnginesOperator(task_id="balance", engine_labels=["prod"])
 
     :param engine_ids: ids of engines: a list of texts, or a text holding one (templated)
-    :param engine_label: label of the Data Collectors to balance (templated)
-    :param all_engines: balance all Data Collectors (templated)
+    :param engine_labels: balance the engines that have all of these labels, instead (templated)
+    :param all_engines: balance all engines (templated)
+    :param executor_type: of the engines with the labels, or of all: ``COLLECTOR`` or ``TRANSFORMER`` (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: ids of the engines that were balanced
@@ -41,8 +44,9 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
 
     template_fields: Sequence[str] = (
         "engine_ids",
-        "engine_label",
+        "engine_labels",
         "all_engines",
+        "executor_type",
         *ControlHubOperator.template_fields,
     )
     # It has no job that a link could lead to.
@@ -52,22 +56,26 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
         self,
         *,
         engine_ids: Sequence[str] | str | None = None,
-        engine_label: str | None = None,
-        all_engines: bool = False,
+        engine_labels: Sequence[str] | str | None = None,
+        all_engines: bool | str = False,
+        executor_type: Literal["COLLECTOR", "TRANSFORMER"] | str = "COLLECTOR",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.engine_ids = engine_ids
-        self.engine_label = engine_label
+        self.engine_labels = engine_labels
         self.all_engines = all_engines
+        self.executor_type = executor_type
         self._check_selection(rendered=False)
 
     def _check_selection(self, *, rendered: bool) -> None:
         all_engines = parameters.flag(self.all_engines, "all_engines", rendered=rendered)
         parameters.exactly_one(
-            engine_ids=self.engine_ids, engine_label=self.engine_label, all_engines=all_engines or None
+            engine_ids=self.engine_ids, engine_labels=self.engine_labels, all_engines=all_engines or None
         )
         parameters.texts(self.engine_ids, "engine_ids", rendered=rendered)
+        parameters.texts(self.engine_labels, "engine_labels", rendered=rendered)
+        parameters.choice(self.executor_type, "executor_type", _EXECUTOR_TYPES, rendered=rendered)
 
     def execute(self, context: Context) -> list[str]:
         """Find the engines and balance them."""
@@ -81,7 +89,7 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
             else:
                 self.log.warning("Leaving out engine %s (%s): it does not respond.", engine.engine_id, engine.url)
         if not responding:
-            chosen = f" with the label '{self.engine_label}'" if self.engine_label is not None else ""
+            chosen = f" with the labels {self.engine_labels}" if self.engine_labels is not None else ""
             raise ControlHubNotFoundError(f"There is no engine{chosen} that responds, so there is nothing to balance.")
         self.client.engines.balance(responding)
         self.log.info("Asked Control Hub to balance %d engines: %s", len(responding), ", ".join(responding))
@@ -91,8 +99,9 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
         if self.engine_ids is not None:
             engine_ids = parameters.texts(self.engine_ids, "engine_ids", rendered=True)
             return list(self.client.engines.get_all(engine_id.strip() for engine_id in engine_ids).values())
-        label = None if self.engine_label is None else str(self.engine_label).strip()
-        return list(self.client.engines.list(label=label))
+        labels = {label.strip() for label in parameters.texts(self.engine_labels, "engine_labels", rendered=True) or ()}
+        found = self.client.engines.list(label=min(labels, default=None), executor_type=self.executor_type)
+        return [engine for engine in found if labels <= set(engine.labels)]
 
 
 class ControlHubBalanceJobsOperator(ControlHubActiveJobsOperator):

@@ -296,7 +296,7 @@ class ControlHubUpgradeJobsOperator(ControlHubJobsOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Upgrade the jobs."""
         jobs = self.find_jobs(context)
-        upgrades = self.client.jobs.upgrade(job.job_id for job in jobs)
+        upgrades = self.client.jobs.upgrade(jobs)
         for upgrade in upgrades:
             if upgrade.upgraded:
                 self.log.info(
@@ -398,7 +398,7 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
 
         job = self.find_job(context, templates=template)
         copies = self.client.jobs.duplicate(
-            job.job_id,
+            job,
             number_of_copies=number_of_copies,
             name=name,
             description=description,
@@ -423,8 +423,10 @@ class ControlHubListJobsOperator(ControlHubOperator):
 
     :param name: exact name (templated)
     :param name_starts_with: beginning of the name, instead (templated)
-    :param status: status of the latest run, for example ``ACTIVE``; a job that has never run has none (templated)
-    :param color: color of the latest run: ``GRAY``, ``GREEN`` or ``RED`` (templated)
+    :param status: status of the latest run, for example ``ACTIVE``; a job that has never run counts as
+        ``INACTIVE`` (templated)
+    :param color: color of the latest run: ``GRAY``, ``GREEN`` or ``RED``; a job that has never run counts as ``GRAY``
+        (templated)
     :param job_tag: tag without organization, for example ``nightly/orders`` (templated)
     :param engine_label: one of the labels that choose the engines (templated)
     :param executor_type: ``COLLECTOR``, ``TRANSFORMER``, ``EDGE`` or ``SNOWPARK`` (templated)

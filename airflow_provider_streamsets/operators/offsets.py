@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_streamsets import files, parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubJobsOperator
+from airflow_provider_streamsets.selection import one_job
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -224,9 +225,7 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
         return document_to_upload(_offsets_of(self.client, source, run_count).to_dict(), engine_id)
 
     def _source(self) -> Job:
-        if self.from_job_id is not None:
-            return self.client.jobs.get(str(self.from_job_id).strip())
-        return self.client.jobs.find_by_name(str(self.from_job_name))
+        return one_job(self.client, self.from_job_id, self.from_job_name)
 
     def _content(self) -> Any:
         from airflow_provider_streamsets.control_hub import ControlHubConfigurationError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.operators.active_jobs import ControlHubActiveJobsOperator
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import Job
 
-_MOST_LOOKS = 10
-_PAUSE = 3.0
+_PATIENCE = 30.0
 
 
 class ControlHubAcknowledgeErrorsOperator(ControlHubJobsOperator):
@@ -51,8 +49,7 @@ class ControlHubAcknowledgeErrorsOperator(ControlHubJobsOperator):
             if job.current_run:
                 error = job.current_run.error_message or "none stated"
                 self.log.info("Run %d of job %s has the error: %s", job.current_run.run_count, job.label, error)
-        acknowledged = {run.job_id: run for run in self.client.runs.acknowledge(failed)}
-        self._wait_until_acknowledged(acknowledged)
+        acknowledged = {run.job_id: run for run in self.client.runs.acknowledge(failed, patience=_PATIENCE)}
         self.log.info("Acknowledged the errors of %d of %d jobs.", len(acknowledged), len(jobs))
         return [
             {
@@ -64,23 +61,6 @@ class ControlHubAcknowledgeErrorsOperator(ControlHubJobsOperator):
             for job_id, job in failed.items()
             if job_id in acknowledged
         ]
-
-    def _wait_until_acknowledged(self, job_ids: Iterable[str]) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubUnexpectedAnswerError
-
-        left = list(job_ids)
-        for look in range(_MOST_LOOKS):
-            if look:
-                self.client.sleep(_PAUSE)
-            statuses = self.client.runs.statuses(left)
-            left = [job_id for job_id in left if (run := statuses[job_id]) and run.status == "INACTIVE_ERROR"]
-            if not left:
-                return
-        shown = ", ".join(left[:10]) + (", ..." if len(left) > 10 else "")
-        raise ControlHubUnexpectedAnswerError(
-            f"Control Hub accepted the acknowledgement, but {_PAUSE * (_MOST_LOOKS - 1):g} s later these jobs are "
-            f"still INACTIVE_ERROR: {shown}."
-        )
 
 
 class ControlHubSyncJobsOperator(ControlHubActiveJobsOperator):

@@ -121,12 +121,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         parameters.flag(fail_fast, "fail_fast")
         parameters.choice(on_timeout, "on_timeout", _ON_TIMEOUT)
         parameters.flag(accept_stopped, "accept_stopped")
-        if expect is not None and self.wait_for_completion is False:
-            raise ValueError(
-                "'expect' needs wait_for_completion=True: only a run that is waited for has final metrics."
-            )
-        if fail_fast is True and expect is None:
-            raise ValueError("'fail_fast' needs conditions in 'expect'.")
         self.runtime_parameters = runtime_parameters
         self.reset_offsets = reset_offsets
         self.acknowledge_errors = acknowledge_errors
@@ -137,6 +131,15 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         self.accept_stopped = accept_stopped
         self._started: JobRun | None = None
         self._killed = False
+        self._check_use_of_expect(self.wait_for_completion, fail_fast)
+
+    def _check_use_of_expect(self, wait: bool, fail_fast: bool) -> None:
+        if self.expect is not None and wait is False:
+            raise ValueError(
+                "'expect' needs wait_for_completion=True: only a run that is waited for has final metrics."
+            )
+        if self.expect is None and fail_fast is True:
+            raise ValueError("'fail_fast' needs conditions in 'expect'.")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the job and wait for its run."""
@@ -149,7 +152,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         acknowledge_errors = parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True)
         parameters.choice(self.on_timeout, "on_timeout", _ON_TIMEOUT, rendered=True)
         parameters.flag(self.accept_stopped, "accept_stopped", rendered=True)
-        parameters.flag(self.fail_fast, "fail_fast", rendered=True)
+        self._check_use_of_expect(wait, parameters.flag(self.fail_fast, "fail_fast", rendered=True))
         self._expectations()
 
         job = self._wait_until_settled(self.find_job(context), context)
@@ -183,13 +186,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
 
     def _acknowledge(self, job: Job) -> Job:
         """Acknowledge the error of a job that ended with one, and return the job as it then is."""
-        for run in self.client.runs.acknowledge([job.job_id]) if _is_unacknowledged(job) else ():
-            self.log.warning("Acknowledging the error of run %d: %s", run.run_count, run.error_message)
-        left = _SETTLING_PATIENCE
-        while _is_unacknowledged(job := self.client.jobs.get(job.job_id)) and left > 0:
-            time.sleep(_SETTLING_PAUSE)
-            left -= _SETTLING_PAUSE
-        return job
+        if job.current_run is None or job.current_run.status != "INACTIVE_ERROR":
+            return job
+        for run in self.client.runs.acknowledge([job.job_id], patience=_SETTLING_PATIENCE):
+            self.log.warning("Acknowledged the error of run %d: %s", run.run_count, run.error_message)
+        return self.client.jobs.get(job.job_id)
 
     def _expectations(self) -> tuple[MetricCondition, ...]:
         from airflow_provider_streamsets.control_hub.conditions import conditions_of
@@ -246,15 +247,21 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         return report.to_result()
 
     def _check_expectations(self, report: RunReport) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubExpectationError
+        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubExpectationError
         from airflow_provider_streamsets.control_hub.conditions import MetricValues, judge
 
         expectations = self._expectations()
         if not expectations:
             return
-        run = report.run
-        values = MetricValues(self.client, report.job_id, run.run_count, status=run, metrics=report.metrics)
-        judgement = judge(expectations, "all", values)
+        # The job may have been restarted since, so the run's status is not taken for the job's latest one.
+        values = MetricValues(self.client, report.job_id, report.run.run_count, metrics=report.metrics)
+        try:
+            judgement = judge(expectations, "all", values)
+        except ControlHubError as error:
+            raise ControlHubExpectationError(
+                f"{report.headline}, but whether its metrics are as expected is not known, as the metrics could not be "
+                f"read: {error}"
+            ) from error
         if not judgement.is_satisfied:
             final = "" if report.metrics_final else " Control Hub has not saved the final metrics; see 'metrics_wait'."
             self.log.error(report.explanation())
@@ -292,10 +299,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
             self.client.with_limits(timeout=_KILL_TIMEOUT).runs.stop(run.job_id)
         except ControlHubError as error:
             self.log.error("The run could not be stopped and may go on: %s", error)
-
-
-def _is_unacknowledged(job: Job) -> bool:
-    return job.current_run is not None and job.current_run.status == "INACTIVE_ERROR"
 
 
 class ControlHubStopJobOperator(ControlHubJobOperator, WaitsForManyRuns):
@@ -371,9 +374,9 @@ class ControlHubStopJobOperator(ControlHubJobOperator, WaitsForManyRuns):
         after: float | None = parameters.seconds(self.force_after, "force_after", rendered=True)
         return after
 
-    def act_on_unfinished(self, unfinished: dict[str, int]) -> None:
+    def act_on_unfinished(self, unfinished: dict[str, int]) -> bool:
         """Force the stop of the run that has not ended."""
-        self.stop_runs(unfinished, "it has not ended by itself, so the stop is forced", force=True)
+        return self.stop_runs(unfinished, "it has not ended by itself, so the stop is forced", force=True)
 
     def deliver_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
         """Return the result of the stopped run, or fail if it ended with an error."""

@@ -170,11 +170,13 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
 
         template = self._template = self.find_job(context, templates=True)
+        self.end_if_killed("before it had started instances")
         instances = self._start(template, wait)
         job_ids = [instance.job_id for instance in instances]
         # An instance has run once; one whose first run does not show yet is about to.
         runs = [RunReference(job.job_id, max(job.last_run_count, 1), job.name) for job in instances]
         self._watched = {run.job_id: run.run_count for run in runs}
+        self.end_if_killed("while it started instances")
         context["ti"].xcom_push(key="job_ids", value=job_ids)
         context["ti"].xcom_push(key="run_counts", value=self._watched)
         for instance in instances:
@@ -212,11 +214,11 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
     def _deletes(self) -> bool:
         return bool(parameters.flag(self.delete_after_completion, "delete_after_completion", rendered=True))
 
-    def on_first_failure(self, group: RunGroup) -> None:
+    def on_first_failure(self, group: RunGroup) -> bool:
         """Stop the other instances."""
         for failure in group.failures.values():
             self.log.error(failure)
-        self.stop_runs(group.unfinished, "another instance has failed")
+        return self.stop_runs(group.unfinished, "another instance has failed")
 
     def on_runs_timeout(self, unfinished: dict[str, int], *, killed: bool = False) -> None:
         """Stop the instances, unless they are to be left."""

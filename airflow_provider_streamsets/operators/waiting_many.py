@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout
 
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns, backstop
 
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import ControlHubError, Job
     from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
+    from airflow_provider_streamsets.triggers.events import RunsWaitEvent
 
 # Airflow gives a killed task 5 seconds before it is killed for good.
 _KILL_TIMEOUT = 2.0
-# What a resumed task still has to read is there, so it need not look slowly.
+# What a resumed task still has to read is there, so it need not look slowly, and has this time even at the deadline.
 _RESUMED_INTERVAL = 5.0
+_RESUMED_PATIENCE = 60.0
 # Seconds to try again while Control Hub refuses to stop a job that is being started.
 STOP_PATIENCE = 60.0
 _MOST_EXPLANATIONS = 10
@@ -38,6 +41,7 @@ class WaitsForManyRuns(WaitsForRuns):
         super().__init__(**kwargs)
         self._group: RunGroup | None = None
         self._watched: dict[str, int] = {}
+        self._killed = False
 
     @property
     def stops_runs_on_kill(self) -> bool:
@@ -48,20 +52,27 @@ class WaitsForManyRuns(WaitsForRuns):
         """Decide from the reports of the ended runs whether the task succeeds, and return its result."""
         raise NotImplementedError
 
-    def on_first_failure(self, group: RunGroup) -> None:
-        """Act on the first run that has failed while others go on."""
+    def on_first_failure(self, group: RunGroup) -> bool:
+        """
+        Act on the first run that has failed while others go on.
+
+        :returns: whether that is done; otherwise this is called again after the next look
+        """
+        return True
 
     @property
     def acts_after(self) -> float | None:
         """Seconds from the start of the task after which :meth:`act_on_unfinished` is called; None is never."""
         return None
 
-    def act_on_unfinished(self, unfinished: dict[str, int]) -> None:
+    def act_on_unfinished(self, unfinished: dict[str, int]) -> bool:
         """
         Act on the runs that have not ended after :attr:`acts_after`.
 
         :param unfinished: run count by job id
+        :returns: whether that is done; otherwise this is called again after the next look
         """
+        return True
 
     def results_or_failure(self, group: RunGroup, *, accept_stopped: bool) -> list[dict[str, Any]]:
         """
@@ -70,26 +81,31 @@ class WaitsForManyRuns(WaitsForRuns):
         :param group: the runs, all over
         :param accept_stopped: count runs that a person stopped as successes
         :raises ControlHubRunFailedError: if runs did not succeed
+        :raises ControlHubError: if there is one run only, and its outcome cannot be found out
         """
         from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Outcome
 
+        if len(group.runs) == 1:
+            for error in group.unknown.values():
+                raise error
         failed = [report for report in group.reports.values() if report.outcome is Outcome.FAILED]
         stopped = [report for report in group.reports.values() if report.outcome is Outcome.STOPPED]
         for report in failed[:_MOST_EXPLANATIONS]:
             self.log.error(report.explanation())
-        reasons = [report.headline for report in failed] + [str(error) for error in group.unknown.values()]
+        reasons = [report.headline for report in failed]
+        reasons += [str(error).removesuffix(".") for error in group.unknown.values()]
         hint = ""
         if stopped and not accept_stopped:
             if reasons:
                 # They may have been stopped because of the failure, which is what is worth naming.
-                hint = f" {len(stopped)} others were stopped."
+                hint = f" Others that were stopped: {len(stopped)}."
             else:
                 reasons = [report.headline for report in stopped]
                 hint = " Set accept_stopped=True if that is fine."
         if not reasons:
             return list(group.results())
         if len(group.runs) == 1:
-            raise ControlHubRunFailedError(f"{reasons[0].removesuffix('.')}.{hint}")
+            raise ControlHubRunFailedError(f"{reasons[0]}.{hint}")
         more = f"; and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
         raise ControlHubRunFailedError(
             f"{len(reasons)} of {len(group.runs)} runs did not succeed: {'; '.join(reasons[:_MOST_NAMED])}{more}.{hint}"
@@ -125,20 +141,30 @@ class WaitsForManyRuns(WaitsForRuns):
                 until_failure=until_failure,
                 act_at=None if self.acts_after is None else time.time() + self._left_of(self.acts_after),
             )
+        allowed = self._allowed
         return self._wait_for_all(
-            context, runs, self._interval, self._allowed, metrics_wait=metrics_wait, until_failure=until_failure
+            context,
+            runs,
+            poll_interval=self._interval,
+            timeout=None if allowed is None else self._left_of(allowed),
+            allowed=allowed,
+            metrics_wait=metrics_wait,
+            until_failure=until_failure,
+            acts_after=self.acts_after,
         )
 
     def _wait_for_all(
         self,
         context: Context,
         runs: Sequence[RunReference],
-        poll_interval: float,
-        allowed: float | None,
         *,
+        poll_interval: float,
+        timeout: float | None,
+        allowed: float | None,
         metrics_wait: float,
         until_failure: bool = False,
-        acts: bool = True,
+        acts_after: float | None = None,
+        killed: bool = False,
     ) -> Any:
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
@@ -150,28 +176,30 @@ class WaitsForManyRuns(WaitsForRuns):
             metrics_wait=metrics_wait,
             log=self.log,
         )
-        told, acted, acts_after = False, not acts, self.acts_after
+        is_told, act_after = not until_failure, math.inf if acts_after is None else acts_after
 
         def act(group: RunGroup) -> bool:
-            nonlocal told, acted
-            if until_failure and not told and group.failures and group.unfinished:
-                told = True
-                self.on_first_failure(group)
-            if not acted and acts_after is not None and self._left_of(acts_after) <= 0 and group.unfinished:
-                acted = True
-                self.act_on_unfinished(group.unfinished)
+            nonlocal is_told, act_after
+            if not is_told and group.failures and group.unfinished:
+                is_told = self.on_first_failure(group)
+            if not self._left_of(act_after) and group.unfinished and self.act_on_unfinished(group.unfinished):
+                act_after = math.inf
             return False
 
         try:
             wait_for_group(
                 group,
                 poll_interval=poll_interval,
-                timeout=None if allowed is None else self._left_of(allowed),
+                timeout=timeout,
                 allowed=allowed,
                 enough=act,
+                look_within=lambda: self._left_of(act_after) or math.inf,
             )
-        except ControlHubRunTimeoutError:
-            self.on_runs_timeout(group.unfinished)
+        except ControlHubRunTimeoutError as error:
+            if group.unfinished:
+                self.on_runs_timeout(group.unfinished, killed=killed)
+            if killed:
+                raise AirflowTaskTimeout(str(error)) from error
             raise
         return self.deliver_all(context, group)
 
@@ -206,43 +234,55 @@ class WaitsForManyRuns(WaitsForRuns):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Resume after the trigger has fired: when all runs have ended, or something has happened before."""
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubRunTimeoutError
-        from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
+        from airflow_provider_streamsets.control_hub import ControlHubError
+        from airflow_provider_streamsets.control_hub.groups import RunReference
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         self.begin()
         wait = RunsWaitEvent.from_payload(event)
+        self._watched = dict(wait.runs)
         try:
             wait.raise_error()
-        except ControlHubRunTimeoutError as error:
-            self.on_runs_timeout(dict(wait.runs), killed=self._is_kill())
-            if self._is_kill():
-                raise AirflowTaskTimeout(str(error)) from error
-            raise
         except ControlHubError as error:
             self.log.error("%s The %d runs may go on.", error, len(wait.runs))
             raise
-        self._watched = dict(wait.runs)
         names = self._names_of(list(self._watched))
         runs = [RunReference(job_id, run_count, names.get(job_id, "")) for job_id, run_count in wait.runs]
-        if wait.reason is not RunsWaitReason.ENDED:
-            group = RunGroup(self.client, runs, metrics_wait=0.0, log=self.log)
-            group.look(in_a_hurry=True)
+        if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.ACT}:
+            self._act_and_defer_again(wait, runs)
+        left = None if wait.deadline is None else max(wait.deadline - time.time(), _RESUMED_PATIENCE)
+        return self._wait_for_all(
+            context,
+            runs,
+            poll_interval=_RESUMED_INTERVAL,
+            timeout=0.0 if wait.reason is RunsWaitReason.TIMEOUT else left,
+            allowed=wait.timeout,
+            # The trigger has waited for the metrics already.
+            metrics_wait=0.0,
+            killed=self._is_kill(),
+        )
+
+    def _act_and_defer_again(self, wait: RunsWaitEvent, runs: Sequence[RunReference]) -> NoReturn:
+        from airflow_provider_streamsets.control_hub.groups import RunGroup
+        from airflow_provider_streamsets.triggers.events import RunsWaitReason
+
+        group = RunGroup(self.client, runs, metrics_wait=0.0, log=self.log)
+        group.look(in_a_hurry=True)
+        # Each is done once; the other one may still be to come.
+        until_failure, act_at = wait.until_failure, wait.act_at
+        if group.unfinished:
             if wait.reason is RunsWaitReason.FIRST_FAILURE:
-                self.on_first_failure(group)
-            else:
-                self.act_on_unfinished(group.unfinished)
-            self._defer_for(
-                runs,
-                timeout=wait.timeout,
-                deadline=wait.deadline,
-                metrics_wait=wait.metrics_wait,
-                # Both are done once; the later one may still be to come.
-                until_failure=wait.until_failure,
-                act_at=wait.act_at,
-            )
-        # The trigger has waited for the metrics already.
-        return self._wait_for_all(context, runs, _RESUMED_INTERVAL, None, metrics_wait=0.0, acts=False)
+                until_failure = not self.on_first_failure(group)
+            elif not self.act_on_unfinished(group.unfinished):
+                act_at = time.time() + self._interval
+        self._defer_for(
+            runs,
+            timeout=wait.timeout,
+            deadline=wait.deadline,
+            metrics_wait=wait.metrics_wait,
+            until_failure=until_failure,
+            act_at=act_at,
+        )
 
     def _names_of(self, job_ids: list[str]) -> dict[str, str]:
         from airflow_provider_streamsets.control_hub import ControlHubError
@@ -253,28 +293,43 @@ class WaitsForManyRuns(WaitsForRuns):
             self.log.warning("The names of the jobs could not be read: %s", error)
             return {}
 
-    def stop_runs(self, runs: dict[str, int], why: str, *, force: bool = False) -> None:
+    def stop_runs(self, runs: dict[str, int], why: str, *, force: bool = False) -> bool:
         """
         Stop runs and no others; what cannot be stopped is logged.
 
         :param runs: run count by job id
         :param why: for the log
         :param force: force the stops
+        :returns: False if Control Hub could not be reached, so that it is worth trying again
         """
-        from airflow_provider_streamsets.control_hub import ControlHubError
+        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
 
         try:
             stopped = self.client.runs.stop_many(runs, patience=STOP_PATIENCE, force=force)
         except ControlHubError as error:
             self._log_not_stopped(runs, error)
-        else:
-            self.log.warning("Stopping %d runs: %s.", len(stopped), why)
+            return not isinstance(error, ControlHubUnavailableError)
+        self.log.warning("Stopping %d runs: %s.", len(stopped), why)
+        return True
 
     def _log_not_stopped(self, runs: dict[str, int], error: ControlHubError) -> None:
         self.log.error("%d runs could not be stopped and may go on: %s", len(runs), error)
 
+    def end_if_killed(self, when: str) -> None:
+        """
+        Stop the runs and end the task if it has been killed.
+
+        Airflow's handler of a kill returns, and the task goes on where it was: do not start or leave runs then.
+
+        :param when: for the message, such as "before ..."
+        """
+        if self._killed:
+            self.on_kill()
+            raise AirflowException(f"The task was killed {when}.")
+
     def on_kill(self) -> None:
         """Stop the runs that are waited for, if that is asked for: quickly, as Airflow allows 5 seconds."""
+        self._killed = True
         unfinished = self._group.unfinished if self._group is not None else self._watched
         if not self.stops_runs_on_kill or not unfinished:
             return

@@ -133,6 +133,8 @@ class RunsWaitReason(str, enum.Enum):
     """One has failed, while others go on."""
     ACT = "act"
     """The time has come at which the task wanted to act on those that have not ended."""
+    TIMEOUT = "timeout"
+    """The time that the wait was given is over."""
 
 
 @dataclass(frozen=True)

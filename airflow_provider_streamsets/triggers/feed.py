@@ -7,7 +7,8 @@ import contextlib
 import contextvars
 import logging
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_streamsets.control_hub.errors import (
@@ -36,41 +37,51 @@ _Answer = TypeVar("_Answer")
 
 class Subscription:
     """
-    One wait's share of a feed; made by :meth:`StatusFeed.subscription`.
+    One wait's share of a feed; made by :meth:`StatusFeed.subscription` and :meth:`StatusFeed.subscription_to_many`.
 
-    :param job_id: id of the job that is watched
+    :param job_ids: ids of the jobs that are watched
     :param interval: seconds between two looks
-    :param due: when the job is to be looked at next, on the loop's clock
+    :param due: when the jobs are to be looked at next, on the loop's clock
     """
 
-    def __init__(self, job_id: str, interval: float, due: float) -> None:
-        self.job_id = job_id
+    def __init__(self, job_ids: Iterable[str], interval: float, due: float) -> None:
+        self.job_ids = set(job_ids)
+        """The subscriber may take out those that it has seen enough of."""
         self.interval = interval
         self.due = due
-        # Holds the newest look only; a list, because None is a status too.
-        self._news: list[JobRun | ControlHubError | None] = []
+        # Holds the newest look at each job only.
+        self._news: dict[str, JobRun | ControlHubError | None] = {}
+        self._end: ControlHubError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    def publish(self, news: JobRun | ControlHubError | None) -> None:
-        """Hand the subscriber a status, or the error that ends its wait."""
-        self._news = [news]
+    def publish(self, statuses: Mapping[str, JobRun | ControlHubError | None]) -> None:
+        """Hand the subscriber what a look has found: for a job its status, or why further looks at it are pointless."""
+        self._end = None
+        self._news.update({job_id: statuses[job_id] for job_id in self.job_ids if job_id in statuses})
+        if self._news:
+            self._wake()
+
+    def fail(self, error: ControlHubError) -> None:
+        """Hand the subscriber the error that ends its wait."""
+        self._end = error
         self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def next(self, timeout: float | None = None) -> JobRun | None:
+    async def next_of_each(self, timeout: float | None = None) -> dict[str, JobRun | ControlHubError | None]:
         """
-        Return the job's latest run at the next look; None if Control Hub names none.
+        Return what the next look has found.
 
-        A look that failed is not told.
+        A look that failed is not told, and jobs that could not be read are missing.
 
         :param timeout: seconds to wait for it
+        :returns: by job id, the latest run, None if Control Hub names none, or why further looks at it are pointless
         :raises asyncio.TimeoutError: if there was no look in that time
         :raises ControlHubError: if no further look can succeed
         """
-        if not self._news:
+        if not self._news and self._end is None:
             # Not asyncio.wait_for: before Python 3.12, it can swallow the cancellation of a killed trigger.
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
@@ -81,12 +92,23 @@ class Subscription:
                 self._waiter = None
                 if timer is not None:
                     timer.cancel()
+        if self._end is not None:
+            raise self._end
         if not self._news:
             raise asyncio.TimeoutError
-        news = self._news.pop()
-        if isinstance(news, ControlHubError):
-            raise news
+        news, self._news = self._news, {}
         return news
+
+    async def next(self, timeout: float | None = None) -> JobRun | None:
+        """
+        Return the latest run of the only job at the next look, as :meth:`next_of_each`.
+
+        :raises ControlHubError: if no further look at the job can succeed
+        """
+        (status,) = (await self.next_of_each(timeout)).values()
+        if isinstance(status, ControlHubError):
+            raise status
+        return status
 
 
 class StatusFeed:
@@ -108,18 +130,22 @@ class StatusFeed:
         self._outage = OutageLog(log)
         self._questions = asyncio.Semaphore(_QUESTIONS_AT_A_TIME)
 
-    @contextlib.asynccontextmanager
-    async def subscription(self, job_id: str, interval: float) -> AsyncIterator[Subscription]:
-        """
-        Subscribe to the statuses of a job, for as long as the context lasts.
+    def subscription(self, job_id: str, interval: float) -> AbstractAsyncContextManager[Subscription]:
+        """Subscribe to the statuses of one job, as :meth:`subscription_to_many`."""
+        return self.subscription_to_many([job_id], interval)
 
-        :param job_id: id of the job
+    @contextlib.asynccontextmanager
+    async def subscription_to_many(self, job_ids: Iterable[str], interval: float) -> AsyncIterator[Subscription]:
+        """
+        Subscribe to the statuses of jobs, for as long as the context lasts.
+
+        :param job_ids: ids of the jobs
         :param interval: seconds between two looks
         :raises ValueError: if that is no such number, which would otherwise end the feed for all
         """
         if not float(interval) > 0:
             raise ValueError(f"{interval!r} is no interval between two looks")
-        subscription = Subscription(job_id, float(interval), self._now())
+        subscription = Subscription(job_ids, float(interval), self._now())
         self._subscriptions.add(subscription)
         self._changed.set()
         if self._task is None:
@@ -167,17 +193,17 @@ class StatusFeed:
         now = self._now()
         # Those that are due soon come along, so that in time all of one interval share one request.
         served = [s for s in self._subscriptions if s.due - now <= s.interval / 2]
-        job_ids = sorted({subscription.job_id for subscription in served})
+        job_ids = sorted({job_id for subscription in served for job_id in subscription.job_ids})
         pause = 0.0
         try:
             statuses = await asyncio.to_thread(look_at_many, self.client, job_ids)
         except ControlHubError as error:
             if ends_wait(error):
                 for subscription in served:
-                    subscription.publish(error)
+                    subscription.fail(error)
             elif isinstance(error, (ControlHubNotFoundError, ControlHubRejectedError)) and not is_fault(error):
                 for subscription in served:
-                    subscription.publish(None)
+                    subscription.publish(dict.fromkeys(job_ids))
             else:
                 self._outage.failed(error)
             if isinstance(error, ControlHubUnavailableError):
@@ -189,8 +215,7 @@ class StatusFeed:
         else:
             self._outage.succeeded()
             for subscription in served:
-                if subscription.job_id in statuses:
-                    subscription.publish(statuses[subscription.job_id])
+                subscription.publish(statuses)
         now = self._now()
         for subscription in served:
             subscription.due = now + max(subscription.interval, pause)

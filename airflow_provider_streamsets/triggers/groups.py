@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.triggers.base import ControlHubTrigger, Deadline
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub.waiting import Log, RunFollower
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
     from airflow_provider_streamsets.triggers.feed import StatusFeed, Subscription
 
 _KILL_PATIENCE = 60.0
-# Looks in a row that must say that a job is gone before it is believed.
-_BELIEVE_AFTER = 3
-_MOST_NAMED = 10
 
 
 class ControlHubJobRunsTrigger(ControlHubTrigger):
@@ -34,7 +31,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
     :param poll_interval: seconds between two looks
     :param timeout: seconds that the wait was given, for the message
     :param deadline: when to give up, in epoch seconds; None waits as long as the runs take
-    :param metrics_wait: seconds to wait after the end of the last run, for the final metrics
+    :param metrics_wait: seconds to wait for the final metrics after the end of the last run, at the most
     :param until_failure: end the wait with the first run that fails, while others go on
     :param act_at: end the wait then, in epoch seconds, if there are runs that have not ended; None does not
     :param stop_on_kill: stop the runs when a person kills the deferred task (Airflow 3.3 and later)
@@ -67,7 +64,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
     @property
     def what(self) -> str:
         """The runs, for messages."""
-        return f"{len(self.runs or ())} runs"
+        return f"{len(self.runs)} runs" if isinstance(self.runs, Sequence) else "no runs"
 
     @property
     def _run_counts(self) -> dict[str, int]:
@@ -77,43 +74,22 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         """Wait until the runs have ended, or there is something to do before."""
         from airflow_provider_streamsets.triggers.events import RunsWaitReason
 
-        run_counts = self._run_counts
-        left = set(run_counts)
-        missing: dict[str, int] = {}
-        failed = False
-        async with contextlib.AsyncExitStack() as stack:
-            watched = {
-                job_id: await stack.enter_async_context(feed.subscription(job_id, self.poll_interval))
-                for job_id in run_counts
-            }
-            while left:
-                if self.act_at is not None and time.time() >= self.act_at:
+        watch = _Watch(feed, self._run_counts, metrics_are_wanted=bool(self.metrics_wait), log=self.log)
+        act_at = Deadline(self.act_at)
+        async with feed.subscription_to_many(watch.going_on, self.poll_interval) as subscription:
+            while watch.going_on:
+                if deadline.left == 0:
+                    return self._event(RunsWaitReason.TIMEOUT)
+                if act_at.left == 0:
                     return self._event(RunsWaitReason.ACT)
-                # All are served by the same look, so that the others' news is there when the first one's has come.
-                for job_id in sorted(left):
-                    status, is_late = await self._next_status(watched[job_id], deadline)
-                    if is_late:
-                        break
-                    missing[job_id] = missing.get(job_id, 0) + 1 if status is None else 0
-                    if missing[job_id] >= _BELIEVE_AFTER or _has_ended(status, run_counts[job_id]):
-                        left.discard(job_id)
-                        failed = failed or status is None or _has_failed(status, run_counts[job_id])
-                if left and failed and self.until_failure:
+                await watch.note(await _news(subscription, deadline.left, act_at.left))
+                if self.until_failure and watch.has_seen_failure and watch.going_on:
                     return self._event(RunsWaitReason.FIRST_FAILURE)
-                if left and deadline.left == 0:
-                    raise self._timed_out(sorted(left))
-        if self.metrics_wait:
-            await deadline.sleep(self.metrics_wait)
+                subscription.job_ids &= watch.going_on | watch.without_metrics
+            patience = Deadline(time.time() + self.metrics_wait)
+            while watch.without_metrics and patience.left and deadline.left != 0:
+                await watch.note(await _news(subscription, deadline.left, patience.left))
         return self._event(RunsWaitReason.ENDED)
-
-    async def _next_status(self, subscription: Subscription, deadline: Deadline) -> tuple[JobRun | None, bool]:
-        """Return the next status of a job, and whether the time to end the wait has come instead."""
-        until_act = None if self.act_at is None else max(self.act_at - time.time(), 0.0)
-        limits = [limit for limit in (deadline.left, until_act) if limit is not None]
-        try:
-            return await subscription.next(min(limits, default=None)), False
-        except asyncio.TimeoutError:
-            return None, True
 
     def _event(self, reason: RunsWaitReason, error: ControlHubError | None = None) -> RunsWaitEvent:
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
@@ -128,14 +104,6 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             metrics_wait=self.metrics_wait,
             error=error,
         )
-
-    def _timed_out(self, left: list[str]) -> ControlHubError:
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-
-        allowed = f" within {self.timeout:g} s" if self.timeout is not None else " in time"
-        shown = ", ".join(f"run {self._run_counts[job_id]} of job {job_id}" for job_id in left[:_MOST_NAMED])
-        more = ", ..." if len(left) > _MOST_NAMED else ""
-        return ControlHubRunTimeoutError(f"{len(left)} of {self.what} have not ended{allowed}: {shown}{more}.")
 
     def failure(self, error: ControlHubError) -> RunsWaitEvent:
         """Return the event of a wait that has ended with an error."""
@@ -152,10 +120,82 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         return bool(client.runs.stop_many(self._run_counts, patience=_KILL_PATIENCE))
 
 
-def _has_ended(status: JobRun | None, run_count: int) -> bool:
-    """Return whether a run is over; also when a newer one shows, as it is then judged from the history."""
-    return status is not None and (status.run_count > run_count or (status.run_count == run_count and status.has_ended))
+class _Watch:
+    """
+    What is known of the runs that are waited for.
+
+    :param feed: the statuses, and the client for what they do not tell
+    :param run_counts: the runs, by job id
+    :param metrics_are_wanted: whether to look for the final metrics of runs that have ended
+    :param log: where to tell what is seen
+    """
+
+    def __init__(self, feed: StatusFeed, run_counts: Mapping[str, int], *, metrics_are_wanted: bool, log: Log) -> None:
+        self._feed = feed
+        self._run_counts = run_counts
+        self._log = log
+        self._judges: dict[str, RunFollower] = {}
+        self.going_on = set(run_counts)
+        """Ids of the jobs whose runs are not known to have ended."""
+        self.without_metrics = set(run_counts) if metrics_are_wanted else set()
+        """Ids of the jobs of whose runs final metrics may still be saved."""
+        self.has_seen_failure = False
+
+    async def note(self, news: Mapping[str, JobRun | ControlHubError | None]) -> None:
+        """
+        Take note of what a look has found.
+
+        :param news: by job id, the latest run, None if there is none, or why further looks at it are pointless
+        """
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        for job_id, status in news.items():
+            if isinstance(status, ControlHubError):
+                self._has_ended(job_id, failed=True)
+            elif status is None or status.run_count > self._run_counts[job_id]:
+                await self._judge(job_id, status)
+            elif status.run_count == self._run_counts[job_id] and status.has_ended:
+                self._has_ended(job_id, failed=not status.is_success, metrics_may_come=not _has_final_metrics(status))
+
+    def _has_ended(self, job_id: str, *, failed: bool, metrics_may_come: bool = False) -> None:
+        self.has_seen_failure = self.has_seen_failure or failed
+        self.going_on.discard(job_id)
+        if not metrics_may_come:
+            self.without_metrics.discard(job_id)
+
+    async def _judge(self, job_id: str, status: JobRun | None) -> None:
+        """Find out about a job that may be gone, or was restarted, as a wait for its run alone would."""
+        from airflow_provider_streamsets.control_hub import ControlHubError, Outcome
+        from airflow_provider_streamsets.control_hub.waiting import RunFollower
+
+        if job_id not in self.going_on:
+            self._has_ended(job_id, failed=False)
+            return
+        if job_id not in self._judges:
+            self._judges[job_id] = RunFollower(
+                self._feed.client, job_id, self._run_counts[job_id], metrics_wait=0.0, log=self._log
+            )
+        judge = self._judges[job_id]
+        judge.observe(status)
+        try:
+            report = await self._feed.ask(judge.conclude)
+        except ControlHubError as error:
+            self._log.warning("%s", error)
+            self._has_ended(job_id, failed=True)
+        else:
+            if report is not None:
+                self._has_ended(job_id, failed=report.outcome is Outcome.FAILED)
 
 
-def _has_failed(status: JobRun, run_count: int) -> bool:
-    return status.run_count == run_count and not status.is_success
+async def _news(subscription: Subscription, *limits: float | None) -> Mapping[str, JobRun | ControlHubError | None]:
+    """Return what the next look has found; nothing if the first of the limits has come before."""
+    try:
+        return await subscription.next_of_each(min((limit for limit in limits if limit is not None), default=None))
+    except asyncio.TimeoutError:
+        return {}
+
+
+def _has_final_metrics(status: JobRun) -> bool:
+    """Return whether metrics were saved when the run had ended. Saves before that may be the last ones, too."""
+    saved, finished = status.metrics_saved, status.finish_time
+    return saved is not None and finished is not None and saved >= finished

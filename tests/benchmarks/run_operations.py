@@ -169,7 +169,7 @@ class MetricsOfAllRuns(Read):
 
     def with_client(self, client: ControlHubClient, given: None) -> Any:
         job = client.jobs.find_by_name(VERSIONED)
-        metrics = client.metrics.all_runs(job.job_id, latest_run_count=job.last_run_count)
+        metrics = client.metrics.all_runs(job.job_id, latest=job.current_run)
         return [(run.run_count, run.input_count) for run in metrics]
 
     def expected(self, stage: Stage, given: None) -> Any:
@@ -182,7 +182,7 @@ class MetricsOfOneRun(Read):
 
     def with_client(self, client: ControlHubClient, given: None) -> Any:
         job = client.jobs.find_by_name(VERSIONED)
-        metrics = client.metrics.of_run(job.job_id, 2, latest_run_count=job.last_run_count)
+        metrics = client.metrics.of_run(job.job_id, 2, latest=job.current_run)
         return metrics and metrics.input_count
 
     def expected(self, stage: Stage, given: None) -> Any:

@@ -13,7 +13,7 @@ from tests.unit.scripted_hub import HUB, T0
 
 JR, PS = f"{HUB}/jobrunner/rest/v1", f"{HUB}/pipelinestore/rest/v1"
 PIPELINE_ID, PIPELINE_NAME = "pipeline:org", "Orders"
-ARCHIVE = b"PK\x03\x04" + bytes(range(256)) * 4000
+ARCHIVE = b"PK\x03\x04" + bytes(range(256)) * 4000 + b"PK\x05\x06" + bytes(18)
 """About 1 MB that begin as a zip archive does."""
 
 
@@ -99,6 +99,7 @@ class ScriptedJobs:
         http.get(f"{PS}/saql/pipelines/search", json=lambda r, _: self._page(r, self.versions[-1:]))
         http.get(f"{PS}/pipeline/{PIPELINE_ID}/log", json=lambda *_: self.versions)
         http.get(f"{PS}/pipeline/{PIPELINE_ID}/latest", json=lambda *_: self.versions[-1])
+        http.post(f"{PS}/pipelines/latestCommit", json=lambda *_: self.versions[-1:])
         http.get(f"{PS}/pipeline/{PIPELINE_ID}/tags", json=[{"name": "released", "commitId": "commit-2:org"}])
 
     def named(self, name: str) -> list[dict[str, Any]]:

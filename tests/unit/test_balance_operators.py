@@ -63,7 +63,7 @@ def balance_jobs(**arguments):
     [
         ({"engine_ids": ["two", " one "]}, ["two", "one"]),
         ({"engine_ids": "['two', 'one']"}, ["two", "one"]),
-        ({"engine_label": "prod"}, ["one"]),
+        ({"engine_labels": ["prod"]}, ["one"]),
         ({"all_engines": True}, ["one", "two"]),
         ({"all_engines": "True"}, ["one", "two"]),
     ],
@@ -85,8 +85,8 @@ def test_an_engine_that_does_not_respond_is_left_out_with_a_warning(hub, context
 
 @pytest.mark.parametrize("label", ["field", "nobody has it"])
 def test_where_no_engine_responds_there_is_nothing_to_balance(hub, context, label):
-    with pytest.raises(ControlHubNotFoundError, match=f"no engine with the label '{label}' that responds"):
-        balance_engines(engine_label=label).execute(context)
+    with pytest.raises(ControlHubNotFoundError, match="no engine with the labels"):
+        balance_engines(engine_labels=[label]).execute(context)
     assert hub.asked == []
 
 
@@ -101,7 +101,7 @@ def test_an_engine_that_does_not_exist_is_an_error(hub, context):
     [
         ({}, "given are none of them"),
         ({"all_engines": False}, "given are none of them"),
-        ({"engine_label": "prod", "all_engines": True}, "given are engine_label and all_engines"),
+        ({"engine_labels": ["prod"], "all_engines": True}, "given are engine_labels and all_engines"),
         ({"engine_ids": "one"}, "'engine_ids' must be a list of texts"),
         ({"engine_ids": [7]}, "'engine_ids' must be a list of texts"),
         ({"all_engines": 1}, "'all_engines' must be true or false"),

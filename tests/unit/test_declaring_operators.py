@@ -58,7 +58,7 @@ def test_every_parameter_is_given_by_keyword_and_can_be_computed(operator):
     [
         *((operator, {"job_id": ["a:org", "b:org"]}) for operator in ONE_JOB),
         *((operator, {"job_ids": [["a:org"], ["b:org", "c:org"]]}) for operator in MANY_JOBS),
-        (ControlHubBalanceEnginesOperator, {"engine_label": ["prod", "dev"]}),
+        (ControlHubBalanceEnginesOperator, {"engine_labels": [["prod"], ["dev"]]}),
         (ControlHubUploadOffsetOperator, {"from_run_count": [1, 2]}),
     ],
 )

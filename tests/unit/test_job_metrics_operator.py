@@ -63,6 +63,8 @@ def test_the_metrics_of_the_latest_run_are_returned(http, context):
     hub.counts["0"].update(outputM1Rate=12.5, pipelineVersion="3")
     result = operator(job_id=None, job_name=JOB_NAME).execute(context)
     assert result == {
+        "job_id": JOB_ID,
+        "job_name": JOB_NAME,
         "run_count": 4,
         "input_count": 100,
         "output_count": 90,
@@ -71,10 +73,10 @@ def test_the_metrics_of_the_latest_run_are_returned(http, context):
         "total_error_count": 10,
         "last_updated": "2026-01-01T09:57:41Z",
         "pipeline_version": "3",
-        "input_rate": 0.0,
-        "output_rate": 12.5,
-        "error_rate": 0.0,
-        "stage_errors_rate": 0.0,
+        "input_per_second": 0.0,
+        "output_per_second": 12.5,
+        "error_per_second": 0.0,
+        "stage_errors_per_second": 0.0,
     }
     assert json.loads(json.dumps(result)) == result
     assert context["ti"].xcoms == {"job_id": JOB_ID, "streamsets_job_link": f"{HUB}/sch/jobs/detail/{JOB_ID}"}
@@ -176,7 +178,7 @@ def test_missing_record_counts_leave_the_counters(http, context):
     saves_counters(http)
     result = operator(metrics=[BATCHES]).execute(context)
     assert (result["run_count"], result["output_count"], result["metrics"]) == (4, None, {BATCHES: 60})
-    assert set(result) > {"input_rate", "pipeline_version", "last_updated"}
+    assert set(result) > {"input_per_second", "pipeline_version", "last_updated"}
 
 
 LIVE = {"batch_count": 6, "idle_batch_count": 1, "input_count": 600, "output_count": 590, "error_count": 10}

@@ -135,9 +135,11 @@ def test_a_text_can_be_empty_only_where_that_is_allowed():
     assert parameters.text("a", "name") == "a"
     assert parameters.text("", "description", empty=True) == ""
     assert parameters.text("{{ name }}", "name") == "{{ name }}"
-    for value in ("", " ", 7, ["a"]):
+    for value in ("", " ", True, ["a"]):
         with pytest.raises(ValueError, match="'name' must be a text that is not empty"):
             parameters.text(value, "name", rendered=True)
+    # Native rendering makes a number of a text that looks like one.
+    assert parameters.text(20261124, "name", rendered=True) == "20261124"
     with pytest.raises(ValueError, match="'description' must be a text, but is 7"):
         parameters.text(7, "description", empty=True)
 

@@ -88,7 +88,7 @@ airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator(task_id="a",
 airflow_provider_streamsets.operators.runs.ControlHubStopJobOperator(task_id="b", job_id="x")
 airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor(task_id="c", job_id="x")
 airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor(task_id="d", job_id="x", conditions=["a.b > 1"])
-engines.ControlHubBalanceEnginesOperator(task_id="e", engine_label="x")
+engines.ControlHubBalanceEnginesOperator(task_id="e", engine_labels=["x"])
 engines.ControlHubBalanceJobsOperator(task_id="f", job_tag="x")
 metrics.ControlHubJobMetricsOperator(task_id="g", job_id="x", start_time="2026-01-31")
 metrics.ControlHubJobRunHistoryOperator(task_id="h", job_id="x")

@@ -62,7 +62,7 @@ def test_where_no_job_is_found_nothing_is_sent_and_the_log_warns(http, context, 
 
 
 def test_jobs_are_found_by_their_tag(http, context):
-    hub = ScriptedActions(http, job_in("a", "INACTIVE"))
+    hub = ScriptedActions(http, job_in("a", "INACTIVE", rawJobTags=["nightly"]))
     assert operator(job_tag="nightly").execute(context) == ["a:org"]
     assert http.request_history[0].qs["jobtag"] == ["nightly:org"]
     assert hub.asked == [("resetOffset", ["a:org"])]

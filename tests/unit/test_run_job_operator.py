@@ -319,6 +319,7 @@ def test_deferred_it_carries_the_run_and_absolute_deadlines_but_no_secret(http, 
         "deadline": pytest.approx(5100.0, abs=1),
         "metrics_wait": 75.0,
         "stop_on_kill": True,
+        "upper_bounds": [],
     }
     assert deferred.value.method_name == "execute_complete"
     assert deferred.value.timeout > timedelta(seconds=100)
@@ -372,8 +373,8 @@ def test_a_name_that_several_jobs_have_starts_none_of_them(http, context):
         ({"poll_interval": -1}, "'poll_interval' must be"),
         ({"poll_interval": 0}, "'poll_interval' must be"),
         ({"timeout": -1}, "'timeout' must be"),
-        ({"metrics_wait": -1}, "'metrics_wait' must not be negative"),
-        ({"on_timeout": "kill"}, "'on_timeout' must be 'stop' or 'leave'"),
+        ({"metrics_wait": -1}, "'metrics_wait' must be a number of seconds from 0"),
+        ({"on_timeout": "kill"}, "'on_timeout' must be one of 'stop', 'leave', but is 'kill'"),
         ({"reset_offsets": "maybe"}, "'reset_offsets' must be true or false"),
     ],
 )
@@ -399,26 +400,27 @@ def test_bad_rendered_values_are_refused_before_anything_is_sent(http, context, 
 
 
 def test_every_parameter_that_can_be_computed_is_rendered():
-    task = operator(
-        job_id="{{ x }}",
-        control_hub_conn_id="{{ x }}",
-        runtime_parameters={"a": "{{ x }}"},
-        reset_offsets="{{ x }}",
-        wait_for_completion="{{ x }}",
-        poll_interval="{{ x }}",
-        timeout="{{ x }}",
+    names = (
+        "job_id",
+        "control_hub_conn_id",
+        "reset_offsets",
+        "acknowledge_errors",
+        "fail_fast",
+        "on_timeout",
+        "accept_stopped",
+        "wait_for_completion",
+        "poll_interval",
+        "timeout",
+        "metrics_wait",
     )
+    task = operator(**dict.fromkeys(names, "{{ x }}"), runtime_parameters={"a": "{{ x }}"}, expect=["{{ x }}"])
     task.render_template_fields({"x": "1"})
     rendered = {name: getattr(task, name) for name in task.template_fields}
     assert rendered == {
-        "job_id": "1",
+        **dict.fromkeys(names, "1"),
         "job_name": None,
-        "control_hub_conn_id": "1",
         "runtime_parameters": {"a": "1"},
-        "reset_offsets": "1",
-        "wait_for_completion": "1",
-        "poll_interval": "1",
-        "timeout": "1",
+        "expect": ["1"],
     }
 
 

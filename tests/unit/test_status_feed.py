@@ -233,7 +233,7 @@ def test_a_cancelled_wait_stays_cancelled_even_when_its_status_arrives_at_that_m
         async with feed.subscription("job", 10) as subscription:
             waiting = asyncio.create_task(subscription.next(100))
             await asyncio.sleep(0)
-            subscription.publish(a_run("job"))
+            subscription.publish({"job": a_run("job")})
             waiting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await waiting

@@ -12,9 +12,9 @@ from unittest import mock
 class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
     """Never waits: moves the loop's clock on by the time it would have waited."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         super().__init__()
-        self.now = 1000.0
+        self.now = now
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
@@ -28,8 +28,8 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-ty
 class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop on virtual time. What is sent to a thread runs at once, in the loop."""
 
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
+    def __init__(self, now: float = 1000.0) -> None:
+        self._jumping = _JumpingSelector(now)
         super().__init__(self._jumping)
 
     def time(self) -> float:
@@ -43,7 +43,11 @@ async def _at_once(function: Any, /, *args: Any, **kwargs: Any) -> Any:
 
 def run_virtually(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine to its end on a fresh loop with virtual time, ``time.time`` included."""
-    loop = VirtualLoop()
+    return run_on(VirtualLoop(), coroutine)
+
+
+def run_on(loop: VirtualLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end on a loop, and close the loop."""
     try:
         with mock.patch("asyncio.to_thread", _at_once), mock.patch("time.time", loop.time):
             return loop.run_until_complete(coroutine)

@@ -50,6 +50,8 @@ class Job(Model):
     is_template: bool = False
     template_id: str | None = None
     delete_after_completion: bool = False
+    upgrade_status: str | None = None
+    """Of an upgrade of the active job: ``UPGRADING``, ``UPGRADE_ERROR``, ``UPGRADE_SUCCESSFUL``."""
     current_run: JobRun | None = None
 
     @classmethod
@@ -77,7 +79,7 @@ class Job(Model):
             pipeline_version=label.removeprefix("v") if label else None,
             executor_type=read.optional_text("executorType"),
             engine_labels=read.strings("labels"),
-            tags=read.strings("rawJobTags"),
+            tags=read.strings("rawJobTags") or _tags(read.array("jobTags")),
             number_of_instances=read.integer("numInstances", 1),
             runtime_parameters=read.json_object("runtimeParameters"),
             static_parameters=read.strings("staticParameters"),
@@ -91,6 +93,7 @@ class Job(Model):
             is_template=read.flag("jobTemplate"),
             template_id=read.optional_text("templateJobId"),
             delete_after_completion=read.flag("deleteAfterCompletion"),
+            upgrade_status=_upgrade_status(read.get("currentUpgradeStatus")),
             current_run=run_or_none(read.get("currentJobStatus")),
         )
 
@@ -103,6 +106,15 @@ class Job(Model):
     def last_run_count(self) -> int:
         """Number of the latest run; 0 if the job has never run."""
         return self.current_run.run_count if self.current_run else 0
+
+
+def _upgrade_status(value: object) -> str | None:
+    return None if value is None else Reader(value, "upgrade status").optional_text("status")
+
+
+def _tags(entries: list[Any]) -> tuple[str, ...]:
+    """Return tags from their ids: a tag may hold colons itself, the organization behind the last one does not."""
+    return tuple(Reader(entry, "job tag").required_text("id").rpartition(":")[0] for entry in entries)
 
 
 @dataclass(frozen=True)

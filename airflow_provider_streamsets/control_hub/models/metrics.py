@@ -24,11 +24,11 @@ class RunMetrics(Model):
     total_error_count: int
     last_updated: pendulum.DateTime | None = None
     pipeline_version: str | None = None
-    input_rate: float = 0.0
+    input_per_second: float = 0.0
     """Records per second over the last minute before the save."""
-    output_rate: float = 0.0
-    error_rate: float = 0.0
-    stage_errors_rate: float = 0.0
+    output_per_second: float = 0.0
+    error_per_second: float = 0.0
+    stage_errors_per_second: float = 0.0
 
     @classmethod
     def from_wire(cls, value: object, run_count: int) -> RunMetrics:
@@ -48,10 +48,10 @@ class RunMetrics(Model):
             total_error_count=errors + stage_errors,
             last_updated=read.time("lastUpdatedOn"),
             pipeline_version=read.optional_text("pipelineVersion"),
-            input_rate=read.number("inputM1Rate"),
-            output_rate=read.number("outputM1Rate"),
-            error_rate=read.number("errorM1Rate"),
-            stage_errors_rate=read.number("stageErrorsM1Rate"),
+            input_per_second=read.number("inputM1Rate"),
+            output_per_second=read.number("outputM1Rate"),
+            error_per_second=read.number("errorM1Rate"),
+            stage_errors_per_second=read.number("stageErrorsM1Rate"),
         )
 
     def counts(self) -> dict[str, int]:

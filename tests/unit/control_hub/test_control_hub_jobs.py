@@ -266,7 +266,7 @@ def test_a_template_of_the_same_name_does_not_count(http, client):
 @pytest.mark.parametrize(("count", "shown"), [(2, "job-0:o, job-1:o\\)"), (9, "job-4:o, ...\\)")])
 def test_a_name_that_several_jobs_have_is_not_decided_here(http, client, count, shown):
     http.get(JOBS, json=_served([job_json(f"job-{n}:o") for n in range(count)]))
-    with pytest.raises(ControlHubAmbiguousNameError, match=f"{count} jobs have it.*{shown}.*Give the job's id"):
+    with pytest.raises(ControlHubAmbiguousNameError, match=f"{count} jobs have it.*{shown}.*Give the id"):
         client.jobs.find_by_name(JOB_NAME)
 
 

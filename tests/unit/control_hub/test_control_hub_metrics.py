@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import pendulum
 import pytest
 
-from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnexpectedAnswerError
+from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnexpectedAnswerError, JobRun
 from tests.unit.control_hub.wire_examples import (
     COUNTS,
     CURRENT,
@@ -15,9 +16,13 @@ from tests.unit.control_hub.wire_examples import (
 )
 
 
+def run(number, started=T0):
+    return JobRun("run", JOB_ID, number, "ACTIVE", "GREEN", start_time=pendulum.from_timestamp(started / 1000))
+
+
 def test_the_record_counts_of_a_run_are_read(http, client):
     http.get(COUNTS, json={"0": counts_json(), "1": counts_json(2, inputCount=7, errorCount=1, stageErrorsCount=1)})
-    metrics = client.metrics.of_run(JOB_ID, 2, latest_run_count=3)
+    metrics = client.metrics.of_run(JOB_ID, 2, latest=run(3))
     assert metrics.to_dict() == {
         "run_count": 2,
         "input_count": 7,
@@ -26,50 +31,55 @@ def test_the_record_counts_of_a_run_are_read(http, client):
         "stage_errors_count": 1,
         "total_error_count": 2,
         "last_updated": metrics.last_updated.to_iso8601_string(),
+        "pipeline_version": None,
+        "input_per_second": 1.5,
+        "output_per_second": 0.0,
+        "error_per_second": 0.0,
+        "stage_errors_per_second": 0.0,
     }
-    assert metrics.last_updated.timestamp() * 1000 == T0 + 60_000
+    assert metrics.last_updated.timestamp() * 1000 == T0 + 24 * 3_600_000
 
 
 def test_all_runs_are_given_newest_first_whatever_their_keys(http, client):
     entries = {"0": counts_json(), "1": counts_json(2), "2": counts_json(4), "3": counts_json(3)}
     http.get(COUNTS, json=entries)
-    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest_run_count=5)] == [5, 4, 3, 2]
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest=run(5))] == [5, 4, 3, 2]
 
 
 def test_the_newest_entry_is_numbered_after_the_others(http, client):
     http.get(COUNTS, json={"0": counts_json(inputCount=9960), "1": counts_json(2), "2": counts_json(1)})
-    assert client.metrics.of_run(JOB_ID, 3, latest_run_count=3).input_count == 9960
+    assert client.metrics.of_run(JOB_ID, 3, latest=run(3)).input_count == 9960
 
 
 @pytest.mark.parametrize("run_count", [None, 0])
 def test_the_newest_entry_may_say_null_or_0_for_its_number(http, client, run_count):
     http.get(COUNTS, json={"0": {**counts_json(), "runCount": run_count}, "1": counts_json(1)})
-    assert client.metrics.of_run(JOB_ID, 2, latest_run_count=2).run_count == 2
+    assert client.metrics.of_run(JOB_ID, 2, latest=run(2)).run_count == 2
 
 
 def test_an_entry_that_stands_alone_is_that_of_run_1(http, client):
     http.get(COUNTS, json={"0": counts_json()})
-    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest_run_count=1)] == [1]
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest=run(1))] == [1]
 
 
 @pytest.mark.parametrize("latest", [2, 4])
 def test_a_newest_entry_that_is_not_that_of_the_latest_run_is_not_trusted(http, client, latest):
     """The latest run has saved nothing yet, or the counts of runs before are gone."""
     http.get(COUNTS, json={"0": counts_json(), "1": counts_json(2), "2": counts_json(1)})
-    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest_run_count=latest)] == [2, 1]
-    assert client.metrics.of_run(JOB_ID, latest, latest_run_count=latest) == (
-        None if latest == 4 else client.metrics.all_runs(JOB_ID, latest_run_count=latest)[0]
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest=run(latest))] == [2, 1]
+    assert client.metrics.of_run(JOB_ID, latest, latest=run(latest)) == (
+        None if latest == 4 else client.metrics.all_runs(JOB_ID, latest=run(latest))[0]
     )
 
 
 def test_an_entry_that_stands_alone_is_not_trusted_for_a_later_run(http, client):
     http.get(COUNTS, json={"0": counts_json()})
-    assert client.metrics.all_runs(JOB_ID, latest_run_count=5) == []
+    assert client.metrics.all_runs(JOB_ID, latest=run(5)) == []
 
 
 def test_several_entries_without_a_number_are_not_guessed_at(http, client):
     http.get(COUNTS, json={"0": counts_json(), "1": counts_json(), "2": counts_json(1)})
-    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest_run_count=2)] == [1]
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest=run(2))] == [1]
 
 
 def test_the_latest_run_is_read_when_it_is_needed_and_not_given(http, client):
@@ -104,7 +114,7 @@ def test_a_job_may_have_no_counts(http, client, answer):
 def test_counts_that_are_none_are_an_unexpected_answer(http, client, answer):
     http.get(COUNTS, json=answer)
     with pytest.raises(ControlHubUnexpectedAnswerError):
-        client.metrics.all_runs(JOB_ID, latest_run_count=1)
+        client.metrics.all_runs(JOB_ID, latest=run(1))
 
 
 def test_counts_that_are_missing_in_an_entry_are_0(http, client):
@@ -128,3 +138,27 @@ def test_a_metrics_service_that_fails_is_an_error_for_who_asks_it(http, hasty_cl
     http.get(COUNTS, status_code=500)
     with pytest.raises(ControlHubError, match="read the record counts"):
         hasty_client.metrics.all_runs(JOB_ID)
+
+
+def test_the_counts_of_the_latest_run_are_read_with_its_number(http, client):
+    http.get(CURRENT, json=succeeded(3))
+    http.get(COUNTS, json={"0": counts_json(), "1": counts_json(2), "2": counts_json(1)})
+    assert client.metrics.last_run(JOB_ID).run_count == 3
+    assert http.call_count == 2
+
+
+def test_the_latest_run_may_have_no_counts_yet_and_a_job_no_run(http, client):
+    http.get(CURRENT, [{"json": run_json(4)}, {"content": b""}])
+    http.get(COUNTS, json={"0": counts_json(), "1": counts_json(2), "2": counts_json(1)})
+    assert client.metrics.last_run(JOB_ID) is None
+    assert client.metrics.last_run(JOB_ID) is None
+    assert http.call_count == 3
+
+
+def test_counts_that_were_saved_before_the_latest_run_began_are_not_its_own(http, client):
+    """While the latest run has saved nothing, the newest entry can repeat the run before, which is listed, too."""
+    stale = counts_json(lastUpdatedOn=T0)
+    http.get(COUNTS, json={"0": stale, "1": counts_json(4, lastUpdatedOn=T0)})
+    assert client.metrics.of_run(JOB_ID, 5, latest=run(5, started=T0 + 60_000)) is None
+    http.get(COUNTS, json={"0": {**stale, "lastUpdatedOn": T0 + 60_000}, "1": counts_json(4)})
+    assert client.metrics.of_run(JOB_ID, 5, latest=run(5, started=T0 + 60_000)).run_count == 5

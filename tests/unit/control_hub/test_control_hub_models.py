@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from airflow_provider_streamsets.control_hub import (
     CurrentUser,
     Job,
     JobRun,
+    JobSettings,
+    PipelineVersion,
     RunEvent,
     RunMetrics,
 )
@@ -27,22 +30,54 @@ from tests.unit.control_hub.wire_examples import (
     JOB_ID,
     JOB_NAME,
     JOBS,
+    JR,
     LOGIN,
     LOOKUP,
+    ME,
+    OFFSET,
     ORGANIZATION,
+    PIPELINE_ID,
+    PS,
+    REGISTRY,
+    SEARCH,
     SEC,
     START,
     STATUSES,
+    TEMPLATE_ID,
+    TUN,
+    commit_id,
     counts_json,
+    engine_json,
     event_json,
     events_url,
     job_json,
     payload,
+    pipeline_json,
+    pipeline_status_json,
+    registry_json,
     run_id,
     run_json,
     succeeded,
+    template_json,
+    template_start_json,
 )
 
+_RUNNING = Job.from_wire(job_json(currentJobStatus=run_json(pipelineStatus=[pipeline_status_json(name="p")])))
+_TEMPLATE = Job.from_wire(template_json())
+_PIPELINE = PipelineVersion.from_wire(pipeline_json())
+# What the other requests of a call are answered.
+AS_USUAL: dict[tuple[str, str], Any] = {
+    ("GET", CURRENT): None,
+    ("GET", JOB): job_json(),
+    ("GET", JOBS): [],
+    ("POST", JOBS): [],
+    ("GET", f"{JR}/sdc/engine-1"): engine_json(),
+    ("GET", f"{TUN}/connection/engine-1"): {"instanceId": "i"},
+    ("GET", f"{TUN}/engine-1/rest/v1/pipeline/p/metrics"): registry_json(),
+    ("GET", f"{JR}/job/{TEMPLATE_ID}/runHistory"): [],
+    ("GET", f"{SEC}/currentUser"): {"principalId": ME},
+    ("POST", f"{JR}/job/{TEMPLATE_ID}/createAndStartJobInstances"): [run_json(1)],
+}
 ENDPOINTS: dict[str, tuple[str, Callable[[ControlHubClient], Any]]] = {
     JOB: ("GET", lambda client: client.jobs.get(JOB_ID)),
     JOBS: ("GET", lambda client: list(client.jobs.list())),
@@ -53,7 +88,32 @@ ENDPOINTS: dict[str, tuple[str, Callable[[ControlHubClient], Any]]] = {
     STATUSES: ("POST", lambda client: client.runs.statuses([JOB_ID])),
     HISTORY: ("GET", lambda client: client.runs.history(JOB_ID)),
     events_url(): ("GET", lambda client: client.runs.events(run_id(1))),
-    COUNTS: ("GET", lambda client: client.metrics.all_runs(JOB_ID, latest_run_count=3)),
+    COUNTS: ("GET", lambda client: client.metrics.all_runs(JOB_ID, latest=JobRun("r", JOB_ID, 3, "ACTIVE", "GREEN"))),
+    REGISTRY: ("GET", lambda client: client.metrics.registry(JOB_ID)),
+    f"{TUN}/engine-1/rest/v1/pipeline/p/metrics": ("GET", lambda client: client.metrics.realtime(_RUNNING)),
+    f"{TUN}/connection/engine-1": ("GET", lambda client: client.metrics.realtime(_RUNNING)),
+    f"{JR}/sdc/engine-1": ("GET", lambda client: client.engines.get("engine-1")),
+    f"{JR}/sdcs": ("GET", lambda client: list(client.engines.list())),
+    f"{JR}/sdcs?by=id": ("POST", lambda client: client.engines.get_all(["engine-1"])),
+    SEARCH: ("GET", lambda client: list(client.jobs.list(search="tag==x"))),
+    f"{JOB}?by=update": ("POST", lambda client: client.jobs.update(JOB_ID, JobSettings(name="New"))),
+    f"{JOBS}?by=creation": ("PUT", lambda client: client.jobs.create(JobSettings(name="New"), _PIPELINE)),
+    f"{JR}/job/{TEMPLATE_ID}/runHistory": ("GET", lambda client: client.templates.start(_TEMPLATE, [{}])),
+    f"{JR}/job/{TEMPLATE_ID}/createAndStartJobInstances": (
+        "POST",
+        lambda client: client.templates.start(_TEMPLATE, [{}]),
+    ),
+    f"{JOBS}/importJobs": ("POST", lambda client: client.archives.import_jobs(io.BytesIO(b"PK\x03\x04"))),
+    f"{CURRENT}?of=offsets": ("GET", lambda client: client.offsets.current(JOB_ID)),
+    f"{HISTORY}?of=offsets": ("GET", lambda client: client.offsets.of_run(JOB_ID, 2)),
+    f"{JOB}/committedOffsets": ("GET", lambda client: client.offsets.committed(JOB_ID)),
+    f"{JOB}/latestCommittedOffsets": ("GET", lambda client: client.offsets.latest_committed(JOB_ID)),
+    f"{JOB}/uploadOffsetAsJson": ("POST", lambda client: client.offsets.upload(JOB_ID, OFFSET)),
+    f"{PS}/saql/pipelines/search": ("GET", lambda client: client.pipelines.find_by_name("Orders")),
+    f"{PS}/pipeline/{PIPELINE_ID}/log": ("GET", lambda client: client.pipelines.versions(PIPELINE_ID)),
+    f"{PS}/pipeline/{PIPELINE_ID}/latest": ("GET", lambda client: client.pipelines.latest(PIPELINE_ID)),
+    f"{PS}/pipeline/{PIPELINE_ID}/tags": ("GET", lambda client: client.pipelines.tags(PIPELINE_ID)),
+    f"{PS}/pipelineCommit/{commit_id(3)}": ("GET", lambda client: client.pipelines.commit(commit_id(3))),
     f"{SEC}/currentUser": ("GET", lambda client: client.current_user()),
     LOOKUP: ("GET", lambda client: client.base_url),
 }
@@ -61,6 +121,8 @@ ENDPOINTS: dict[str, tuple[str, Callable[[ControlHubClient], Any]]] = {
 _FIELD_NAMES = sorted(
     {*job_json(), *run_json(), *event_json(1, 0, ""), *counts_json(1), "currentJobStatus", "ISSUES", "code", "message"}
     | {"data", "totalCount", "landingUrl", "roles", "pipelineStatus", "ackTrackers", "lastReportedTime", JOB_ID, "0"}
+    | {*pipeline_json(), *engine_json(), *registry_json(), "engine-1", "instanceId", "pipelineOffsets", "offset"}
+    | {"jobInstanceIds", "jobDeleted", "minimalJobJson", "RuntimeStatsGauge.gauge", "value", "batchCount", "count"}
 )
 _SCALARS = (
     st.none()
@@ -83,7 +145,13 @@ ANY_JSON = st.recursive(
 )
 ALMOST = st.builds(
     lambda base, name, value: {**base, name: value},
-    st.sampled_from([job_json(), run_json(3), succeeded(2), event_json(1, 0, "ACTIVE"), counts_json(1), counts_json()]),
+    st.sampled_from(
+        [
+            *(job_json(), run_json(3), succeeded(2), event_json(1, 0, "ACTIVE"), counts_json(1), counts_json()),
+            *(template_json(), pipeline_json(), engine_json(), registry_json(), registry_json()["gauges"]),
+            *({"instanceId": "i"}, {"minimalJobJson": job_json()}, template_start_json(3, [JOB_ID])),
+        ]
+    ),
     st.sampled_from(_FIELD_NAMES),
     ANY_JSON,
 )
@@ -102,7 +170,9 @@ ANSWERS = st.one_of(
 def test_any_json_from_any_endpoint_gives_a_model_or_an_error_of_the_family(http, make_client, clock, url, answer):
     method, ask = ENDPOINTS[url]
     http.reset()
-    http.get(CURRENT, json=None)
+    clock.slept.clear()
+    for other, as_usual in AS_USUAL.items():
+        http.register_uri(other[0], other[1], json=as_usual)
     http.register_uri(method, url.partition("?")[0], text=json.dumps(answer))
     client = make_client(None if url == LOOKUP else "https://na01.hub.example.com", login_url=LOGIN)
     try:

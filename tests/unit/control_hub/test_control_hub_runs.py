@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import random
 
+import pendulum
 import pytest
 
 from airflow_provider_streamsets.control_hub import ControlHubRejectedError, ControlHubUnexpectedAnswerError
 from tests.unit.control_hub.wire_examples import (
     CURRENT,
     HISTORY,
+    HOUR,
     JOB,
     JOB_ID,
     JOBS,
@@ -235,7 +237,49 @@ def test_offsets_are_reset_in_batches_and_again_after_an_unclear_end(http, make_
 
 def test_a_reset_that_is_refused_names_the_job(http, client):
     http.post(f"{JOBS}/resetOffset", status_code=400, json=issues_json(("JOBRUNNER_5", "active")))
-    with pytest.raises(ControlHubRejectedError, match="reset the offsets of a:o"):
+    with pytest.raises(ControlHubRejectedError, match="reset the offsets of job a:o"):
         client.offsets.reset(["a:o"])
     with pytest.raises(ControlHubRejectedError, match="reset the offsets of 2 jobs"):
         client.offsets.reset(["a:o", "b:o"])
+
+
+def _start(run_count, **shift):
+    return pendulum.from_timestamp((T0 + (run_count - 1) * HOUR) / 1000).add(**shift)
+
+
+@pytest.mark.parametrize(
+    ("time", "run_count"),
+    [
+        (_start(1), 1),
+        (_start(1, minutes=59), 1),
+        (_start(2, microseconds=-1), 1),
+        (_start(2), 2),
+        (_start(2, seconds=30), 2),
+        (_start(3), 3),
+        (_start(3, days=300), 3),
+        (_start(2).in_timezone("Asia/Tokyo"), 2),
+    ],
+)
+@pytest.mark.parametrize("direction", [1, -1])
+def test_a_run_is_found_by_the_time_of_its_start(http, client, time, run_count, direction):
+    http.get(HISTORY, json=page_json(*[succeeded(n) for n in (1, 2, 3)][::direction]))
+    assert client.runs.started_at(JOB_ID, time).run_count == run_count
+
+
+@pytest.mark.parametrize("runs", [[], [succeeded(1)], [run_json(0, "INACTIVE", "GRAY", startTime=0)]])
+def test_before_the_first_start_there_is_no_run(http, client, runs):
+    http.get(HISTORY, json=page_json(*runs))
+    assert client.runs.started_at(JOB_ID, _start(1, seconds=-1)) is None
+
+
+def test_the_history_can_be_cut_to_a_time(http, client):
+    http.get(HISTORY, json=page_json(*(succeeded(n) for n in range(1, 6)), run_json(6, "ACTIVATING", startTime=0)))
+
+    def counts(**cut):
+        return [run.run_count for run in client.runs.history(JOB_ID, **cut)]
+
+    assert counts(since=_start(3)) == [5, 4, 3]
+    assert counts(until=_start(3)) == [2, 1]
+    assert counts(since=_start(2), until=_start(5)) == [4, 3, 2]
+    assert counts(since=_start(2), until=_start(5), limit=1) == [4]
+    assert counts() == [6, 5, 4, 3, 2, 1]

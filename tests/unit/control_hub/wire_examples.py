@@ -28,7 +28,12 @@ T0 = 1_767_261_000_000
 """Start of run 1, in epoch milliseconds; run n starts n - 1 hours later and takes a minute."""
 HOUR, MINUTE = 3_600_000, 60_000
 
+PIPELINE_ID = f"b0000000-0000-4000-8000-000000000001:{ORGANIZATION}"
+TEMPLATE_ID = f"7b1d2c3e-0000-4000-8000-00000000000f:{ORGANIZATION}"
+TEMPLATE_NAME = "Regional orders"
+
 JR, SEC, TS = f"{HUB}/jobrunner/rest/v1", f"{HUB}/security/rest/v1", f"{HUB}/timeseries/rest/v1"
+PS, TUN = f"{HUB}/pipelinestore/rest/v1", f"{HUB}/tunneling/rest"
 JOBS = f"{JR}/jobs"
 JOB = f"{JR}/job/{JOB_ID}"
 START = f"{JOB}/start"
@@ -36,6 +41,10 @@ CURRENT = f"{JOB}/currentStatus"
 STATUSES = f"{JOBS}/status"
 HISTORY = f"{JR}/saql/jobs/search/{JOB_ID}/runs"
 COUNTS = f"{TS}/metrics/job/{JOB_ID}/recordCountsForAllRuns"
+SEARCH = f"{JR}/saql/jobs/search"
+REGISTRY = f"{JR}/metrics/job/{JOB_ID}"
+
+OFFSET = {"version": 2, "offsets": {"$com.streamsets.datacollector.pollsource.offset$": "orders.csv::40960"}}
 
 ENDED = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
 
@@ -106,7 +115,7 @@ def job_json(job_id: str = JOB_ID, name: str = JOB_NAME, **fields: Any) -> dict[
         "lastModifiedBy": ME,
         "lastModifiedOn": T0 - HOUR,
         "pipelineName": "Orders",
-        "pipelineId": f"b0000000-0000-4000-8000-000000000001:{ORGANIZATION}",
+        "pipelineId": PIPELINE_ID,
         "pipelineCommitId": f"c0000000-0000-4000-8000-000000000002:{ORGANIZATION}",
         "pipelineCommitLabel": "v2",
         "labels": ["prod"],
@@ -124,6 +133,93 @@ def job_json(job_id: str = JOB_ID, name: str = JOB_NAME, **fields: Any) -> dict[
         "staticParameters": [],
         "deleteAfterCompletion": False,
         **fields,
+    }
+
+
+def template_json(**fields: Any) -> dict[str, Any]:
+    """A ``JobJson`` that is a job template."""
+    return job_json(TEMPLATE_ID, TEMPLATE_NAME, **{"jobTemplate": True, **fields})
+
+
+def template_start_json(number: int, job_ids: list[str], **fields: Any) -> dict[str, Any]:
+    """One start of a job template, as its run history has it."""
+    return {
+        "id": f"start-{number}",
+        "jobTemplateId": TEMPLATE_ID,
+        "user": ME,
+        "time": T0 + number * HOUR,
+        "runCount": number,
+        "configuration": "{}",
+        "jobInstanceIds": job_ids,
+        **fields,
+    }
+
+
+def commit_id(version: int | str) -> str:
+    return f"c0000000-0000-4000-8000-{str(version).replace('.', ''):0>12}:{ORGANIZATION}"
+
+
+def pipeline_json(version: int | str = 3, **fields: Any) -> dict[str, Any]:
+    """A ``PipelineJson``: one version of a pipeline."""
+    return {
+        "commitId": commit_id(version),
+        "pipelineId": PIPELINE_ID,
+        "name": "Orders",
+        "version": str(version),
+        "committer": ME,
+        "commitMessage": f"Message of version {version}",
+        "commitTime": T0,
+        "draft": False,
+        "currentRules": {"id": f"rules-{version}:{ORGANIZATION}", "commitId": commit_id(version)},
+        "pipelineDefinition": None,
+        "libraryDefinitions": None,
+        "rulesDefinition": None,
+        "executorType": "COLLECTOR",
+        **fields,
+    }
+
+
+def engine_json(engine_id: str = "engine-1", **fields: Any) -> dict[str, Any]:
+    """An ``SDCJson``."""
+    return {
+        "id": engine_id,
+        "organization": ORGANIZATION,
+        "httpUrl": f"http://{engine_id}.example.com:18630",
+        "version": "5.10.0",
+        "labels": ["prod"],
+        "reportedLabels": ["prod", "eu"],
+        "pipelinesCount": 4,
+        "responding": True,
+        "lastReportedTime": T0,
+        "idSeparator": "__",
+        "executorType": "COLLECTOR",
+        **fields,
+    }
+
+
+def pipeline_status_json(engine_id: str = "engine-1", **fields: Any) -> dict[str, Any]:
+    """What an engine has reported about the pipeline of a run."""
+    name = f"Orders:{JOB_ID}"
+    return {"sdcId": engine_id, "name": name, "jobId": JOB_ID, "status": "RUNNING", "message": None, **fields}
+
+
+def registry_json(records: int = 100, *, batches: int = 5, idle: int = 2, errors: int = 3) -> dict[str, Any]:
+    """A ``MetricRegistryJson``."""
+    meters = {"batchInputRecords": records, "batchOutputRecords": records - errors, "batchErrorRecords": errors}
+    return {
+        "version": "5.10.0",
+        "gauges": {"RuntimeStatsGauge.gauge": {"value": {"batchCount": batches, "idleBatchCount": idle}}},
+        "counters": {
+            "pipeline.batchCount.counter": {"count": batches},
+            "stage.Trash_01.inputRecords.counter": {"count": records},
+        },
+        "meters": {
+            f"pipeline.{name}.meter": {"count": count, "m1_rate": count / 60, "units": "events/second"}
+            for name, count in meters.items()
+        },
+        "histograms": {},
+        "timers": {},
+        "slaves": None,
     }
 
 
@@ -150,7 +246,7 @@ def finished_events(run_count: int = 1) -> list[dict[str, Any]]:
     ]
 
 
-def counts_json(run_count: int | None = None, *, saved: int = T0 + MINUTE, **fields: Any) -> dict[str, Any]:
+def counts_json(run_count: int | None = None, *, saved: int = T0 + 24 * HOUR, **fields: Any) -> dict[str, Any]:
     """Record counts of one run; the newest entry does not name its run."""
     entry = {
         "jobId": JOB_ID,
@@ -188,6 +284,11 @@ def query(request: Any) -> dict[str, str]:
 def paths(http: Any) -> list[str]:
     """Method and path of the requests so far, without what they have in common."""
     return [f"{r.method} {urlsplit(r.url).path.replace('%3A', ':')}" for r in http.request_history]
+
+
+def methods(http: Any) -> list[str]:
+    """Methods of the requests so far."""
+    return [request.method for request in http.request_history]
 
 
 def payload(name: str) -> Any:
@@ -234,4 +335,16 @@ FAILURES: dict[str, dict[str, Any]] = {
     "502": {"status_code": 502},
     "503": {"status_code": 503, "json": issues_json(("A_1", "restarting"))},
     "504": {"status_code": 504},
+}
+
+# Ends of a request after which it may have been executed, and after which it has not.
+UNCLEAR_ENDS = {
+    **{name: FAILURES[name] for name in ("connection reset", "read time-out", "answer cut off")},
+    **{name: FAILURES[name] for name in ("500", "502", "503", "504")},
+    "200 with HTML": {"text": "<html>proxy</html>"},
+}
+NEVER_EXECUTED = {name: FAILURES[name] for name in ("connect time-out", "connection refused", "429")}
+REFUSALS: dict[str, dict[str, Any]] = {
+    str(status): {"status_code": status, "json": issues_json(("JOBRUNNER_7", "that is not allowed"))}
+    for status in (400, 401, 403, 404, 409)
 }

@@ -1,0 +1,56 @@
+"""After a request whose end is unclear: finding out whether it had its effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubUnavailableError
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+
+# A gateway gives up on a request that Control Hub is still at, so its effect can come late.
+PATIENCE = 60.0
+_PAUSE = 3.0
+
+_Found = TypeVar("_Found")
+
+
+def find_out(
+    client: ControlHubClient,
+    look: Callable[[], _Found],
+    *,
+    question: str,
+    error: ControlHubError | None = None,
+    is_enough: Callable[[_Found], bool] = bool,
+    patience: float = PATIENCE,
+) -> _Found:
+    """
+    Look for the effect of a request until it shows.
+
+    :param client: its clock is used
+    :param look: returns what there is of the effect
+    :param question: what is to be found out, for messages: "Whether job X was created"
+    :param error: how the request has ended; None if it was accepted
+    :param is_enough: whether what was found is all of it
+    :param patience: seconds to look, at the most
+    :returns: what the last look has found
+    :raises ControlHubUnavailableError: if a look fails; ``maybe_executed`` is set
+    """
+    left = patience
+    while True:
+        try:
+            found = look()
+        except ControlHubError as look_error:
+            ended = error or look_error
+            raise ControlHubUnavailableError(
+                f"{error or 'Control Hub accepted the call.'} {question} could not be found out: {look_error}",
+                http_status=ended.http_status,
+                issues=ended.issues,
+                maybe_executed=True,
+            ) from look_error
+        if is_enough(found) or left <= 0:
+            return found
+        client.sleep(_PAUSE)
+        left -= _PAUSE

@@ -1,0 +1,512 @@
+"""Starting, stopping and acknowledging many runs at once, of which a part may fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubBulkError,
+    ControlHubError,
+    ControlHubJobStateError,
+    ControlHubNotFoundError,
+    ControlHubPermissionError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    Job,
+)
+from airflow_provider_streamsets.control_hub.runs import obstacle_to_balancing, obstacle_to_synchronizing
+from tests.unit.control_hub.wire_examples import (
+    JOBS,
+    NEVER_EXECUTED,
+    READ_TIMEOUT,
+    REFUSALS,
+    REFUSED,
+    STATUSES,
+    UNCLEAR_ENDS,
+    failed,
+    issues_json,
+    job_json,
+    methods,
+    paths,
+    run_json,
+    succeeded,
+)
+
+START, STOP, FORCE_STOP = f"{JOBS}/startJobs", f"{JOBS}/stopJobs", f"{JOBS}/forceStopJobs"
+ACKNOWLEDGE, SYNC, BALANCE = f"{JOBS}/acknowledgeErrors", f"{JOBS}/syncJobs", f"{JOBS}/balanceJobs"
+REFUSAL = {"status_code": 400, "json": issues_json(("JOBRUNNER_7", "that is not allowed"))}
+
+
+class Hub:
+    """Jobs by their latest runs. An action on many is refused if one cannot be done; then nothing or the rest is."""
+
+    def __init__(self, http, **latest):
+        self.latest = {f"{name}:o": run for name, run in latest.items()}
+        self.partly = False
+        self.late = 0
+        self.answers = []
+        self.refused = set()
+        http.post(JOBS, json=self._jobs)
+        http.post(STATUSES, json=self._statuses)
+        for url, act in {
+            START: self._start,
+            STOP: self._stop,
+            FORCE_STOP: self._stop,
+            ACKNOWLEDGE: self._acknowledge,
+        }.items():
+            http.post(url, json=self._bulk(act))
+
+    def _jobs(self, request, _):
+        return [
+            job_json(job_id, job_id.partition(":")[0], currentJobStatus=self.latest[job_id])
+            for job_id in request.json()
+            if job_id in self.latest
+        ]
+
+    def _statuses(self, request, _):
+        if self.late:
+            self.late -= 1
+            return {}
+        return {job_id: self.latest.get(job_id) for job_id in request.json()}
+
+    def _bulk(self, act):
+        def answer(request, context):
+            executed, answer = self.answers.pop(0) if self.answers else (True, {})
+            if executed:
+                done = {job_id: act(job_id, self.latest[job_id]) for job_id in request.json()}
+                refused = None in done.values()
+                if not refused or self.partly:
+                    self.latest.update({job_id: run for job_id, run in done.items() if run})
+                if refused and not answer:
+                    answer = REFUSAL
+            if "exc" in answer:
+                raise answer["exc"]
+            context.status_code = answer.get("status_code", 200)
+            return answer.get("json")
+
+        return answer
+
+    def _start(self, job_id, run):
+        if job_id in self.refused:
+            return None
+        return run_json((run["runCount"] if run else 0) + 1, "ACTIVATING", jobId=job_id)
+
+    def _stop(self, job_id, run):
+        if job_id in self.refused or run["status"] not in {"ACTIVE", "DEACTIVATING"}:
+            return None
+        return {**run, "status": "DEACTIVATING"}
+
+    def _acknowledge(self, job_id, run):
+        if run["status"] != "INACTIVE_ERROR":
+            return None
+        return {**run, "status": "INACTIVE", "color": "GRAY"}
+
+
+def posts_to(http, url):
+    """Bodies of the requests to an address."""
+    return [request.json() for request in http.request_history if request.url == url]
+
+
+START_PATHS = [f"POST /jobrunner/rest/v1/jobs{path}" for path in ("", "/startJobs", "/status")]
+
+
+def test_many_jobs_are_started_in_three_requests(http, client):
+    Hub(http, a=None, b=succeeded(3), c=failed(6))
+    runs = client.runs.start_many(["c:o", "a:o", "b:o", "a:o"])
+    assert {job_id: (run.run_count, run.status) for job_id, run in runs.items()} == {
+        "c:o": (7, "ACTIVATING"),
+        "a:o": (1, "ACTIVATING"),
+        "b:o": (4, "ACTIVATING"),
+    }
+    assert paths(http) == START_PATHS
+    assert posts_to(http, START) == [["c:o", "a:o", "b:o"]]
+
+
+def test_jobs_that_were_just_read_are_not_read_again(http, client):
+    hub = Hub(http, a=None, b=succeeded(3))
+    jobs = [Job.from_wire(job_json(job_id, currentJobStatus=run)) for job_id, run in hub.latest.items()]
+    assert {job_id: run.run_count for job_id, run in client.runs.start_many(jobs).items()} == {"a:o": 1, "b:o": 4}
+    assert paths(http) == START_PATHS[1:]
+
+
+def test_many_jobs_are_started_in_batches(http, make_client):
+    Hub(http, a=None, b=None, c=None)
+    assert len(make_client(bulk_size=2).runs.start_many(["a:o", "b:o", "c:o"])) == 3
+    assert posts_to(http, START) == [["a:o", "b:o"], ["c:o"]]
+
+
+def test_no_jobs_need_no_request(http, client):
+    assert client.runs.start_many([]) == {}
+    assert client.runs.stop_many({}) == []
+    assert client.runs.acknowledge([]) == []
+    client.runs.synchronize([])
+    client.runs.balance([])
+    assert http.call_count == 0
+
+
+def test_nothing_is_started_when_one_of_the_jobs_does_not_exist(http, client):
+    Hub(http, a=None)
+    with pytest.raises(ControlHubNotFoundError, match=r"no job of these ids: b:o, c:o\. Nothing was done"):
+        client.runs.start_many(["a:o", "b:o", "c:o"])
+    assert paths(http) == START_PATHS[:1]
+
+
+def test_nothing_is_started_when_some_of_the_jobs_cannot_be(http, client):
+    Hub(http, a=None, b=run_json(3, "ACTIVE"), c=run_json(3, "INACTIVE_ERROR", "RED", errorMessage="disk full"))
+    with pytest.raises(ControlHubJobStateError, match=r"'b' .*is ACTIVE.*'c' .*disk full Nothing was started\."):
+        client.runs.start_many(["a:o", "b:o", "c:o"])
+    assert paths(http) == START_PATHS[:1]
+
+
+def test_of_many_jobs_that_cannot_be_started_some_are_named(http, client):
+    Hub(http, **{f"job{n}": run_json(3) for n in range(12)})
+    with pytest.raises(ControlHubJobStateError, match="And 2 more") as caught:
+        client.runs.start_many([f"job{n}:o" for n in range(12)])
+    assert str(caught.value).count("is ACTIVE") == 10
+
+
+@pytest.mark.parametrize("end", UNCLEAR_ENDS.values(), ids=UNCLEAR_ENDS)
+def test_jobs_whose_start_had_no_answer_are_found_running_and_not_started_twice(http, client, end):
+    hub = Hub(http, a=None, b=succeeded(3))
+    if "text" in end:
+        answer = hub._bulk(hub._start)
+        http.post(START, text=lambda request, context: answer(request, context) or end["text"])
+    else:
+        hub.answers = [(True, end)]
+    runs = client.runs.start_many(["a:o", "b:o"])
+    assert {job_id: run.run_count for job_id, run in runs.items()} == {"a:o": 1, "b:o": 4}
+    assert len(posts_to(http, START)) == 1
+
+
+def test_runs_that_appear_late_are_waited_for(http, client, clock):
+    hub = Hub(http, a=None, b=succeeded(3))
+    hub.late = 2
+    assert len(client.runs.start_many(["a:o", "b:o"])) == 2
+    assert clock.slept == [2.0, 2.0]
+    assert len(posts_to(http, START)) == 1
+
+
+def test_only_those_that_are_not_running_yet_are_looked_at_again(http, client):
+    Hub(http, a=None, b=succeeded(3))
+    answers = [{"a:o": run_json(1), "b:o": succeeded(3)}, {"b:o": run_json(4)}]
+    http.post(STATUSES, [{"json": answer} for answer in answers])
+    client.runs.start_many(["a:o", "b:o"])
+    assert posts_to(http, STATUSES) == [["a:o", "b:o"], ["b:o"]]
+
+
+@pytest.mark.parametrize("lag", [0, 2], ids=["at once", "late"])
+def test_of_a_start_that_is_refused_for_some_the_others_are_told(http, client, lag):
+    hub = Hub(http, a=None, b=succeeded(3), c=None)
+    hub.partly, hub.refused, hub.late = True, {"b:o"}, lag
+    with pytest.raises(
+        ControlHubBulkError, match=r"1 of 3 jobs were not started: 'b' \(b:o\)\. .*JOBRUNNER_7"
+    ) as caught:
+        client.runs.start_many(["a:o", "b:o", "c:o"])
+    assert caught.value.done == {"a:o": 1, "c:o": 1}
+    assert caught.value.http_status == 400
+    assert caught.value.codes == ("JOBRUNNER_7",)
+    assert len(posts_to(http, START)) == 1
+
+
+def test_a_start_that_is_refused_for_all_is_told_as_it_was_refused(http, client, clock):
+    hub = Hub(http, a=None, b=succeeded(3))
+    hub.refused = {"b:o"}
+    with pytest.raises(ControlHubRejectedError, match=r"Cannot start 2 jobs: .*JOBRUNNER_7 - that is not allowed"):
+        client.runs.start_many(["a:o", "b:o"])
+    assert len(posts_to(http, START)) == 1
+    assert sum(clock.slept) < 10
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, ControlHubAuthenticationError), (403, ControlHubPermissionError)])
+def test_a_start_for_which_the_right_is_missing_is_told_at_once(http, client, clock, status, error):
+    hub = Hub(http, a=None, b=None)
+    hub.answers = [(False, {"status_code": status})]
+    with pytest.raises(error, match="Cannot start 2 jobs"):
+        client.runs.start_many(["a:o", "b:o"])
+    assert clock.slept == []
+    assert paths(http) == START_PATHS[:2]
+
+
+def test_a_refused_second_batch_leaves_the_first_one_started_and_told(http, make_client):
+    hub = Hub(http, a=None, b=None, c=None)
+    hub.answers = [(True, {}), (False, {"status_code": 403})]
+    with pytest.raises(ControlHubBulkError, match=r"2 of 3 jobs were not started: 'b' .*; 'c' .*403") as caught:
+        make_client(bulk_size=1).runs.start_many(["a:o", "b:o", "c:o"])
+    assert caught.value.done == {"a:o": 1}
+    assert posts_to(http, START) == [["a:o"], ["b:o"]]
+
+
+@pytest.mark.parametrize("end", NEVER_EXECUTED.values(), ids=NEVER_EXECUTED)
+def test_a_start_of_many_that_never_arrived_is_repeated(http, client, end):
+    hub = Hub(http, a=None)
+    hub.answers = [(False, end), (False, end)]
+    assert client.runs.start_many(["a:o"])["a:o"].run_count == 1
+    assert len(posts_to(http, START)) == 3
+
+
+@pytest.mark.parametrize("end", NEVER_EXECUTED.values(), ids=NEVER_EXECUTED)
+def test_a_start_of_many_that_never_arrives_is_surely_not_executed(http, make_client, end):
+    hub = Hub(http, a=None)
+    hub.answers = [(False, end)] * 2
+    with pytest.raises(ControlHubUnavailableError, match="Cannot start job a:o") as caught:
+        make_client(max_attempts=2).runs.start_many(["a:o"])
+    assert caught.value.maybe_executed is False
+
+
+@pytest.mark.parametrize("end", UNCLEAR_ENDS.values(), ids=UNCLEAR_ENDS)
+def test_a_start_of_many_without_effect_is_told_and_not_repeated(http, client, clock, end):
+    Hub(http, a=None, b=succeeded(3))
+    http.post(START, **end)
+    with pytest.raises(ControlHubError, match="Cannot start 2 jobs"):
+        client.runs.start_many(["a:o", "b:o"])
+    assert len(posts_to(http, START)) == 1
+    # A gateway may have given up on a call that Control Hub is still at.
+    assert sum(clock.slept) >= 60
+
+
+def test_accepted_starts_of_which_no_run_appears_are_told_and_not_repeated(http, client):
+    Hub(http, a=None, b=succeeded(3), c=None)
+    http.post(START, content=b"")
+    http.post(STATUSES, json={"c:o": run_json(1)})
+    with pytest.raises(ControlHubBulkError, match=r"2 of 3 jobs were not started: .*accepted the call, but") as caught:
+        client.runs.start_many(["a:o", "b:o", "c:o"])
+    assert caught.value.done == {"c:o": 1}
+    assert len(posts_to(http, START)) == 1
+
+
+@pytest.mark.parametrize("look", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
+@pytest.mark.parametrize("end", [{"exc": READ_TIMEOUT}, {"content": b""}, REFUSAL], ids=["unclear", "accepted", "400"])
+def test_a_start_of_many_whose_effect_cannot_be_found_out_is_told_so(http, client, end, look):
+    Hub(http, a=None, b=None)
+    http.post(START, **end)
+    http.post(STATUSES, **look)
+    with pytest.raises(ControlHubUnavailableError, match=r"started could not be found out: 'a' .*; 'b' ") as caught:
+        client.runs.start_many(["a:o", "b:o"])
+    assert caught.value.maybe_executed is True
+    assert len(posts_to(http, START)) == 1
+
+
+def test_a_look_that_fails_once_is_no_reason_to_give_up(http, hasty_client):
+    Hub(http, a=None)
+    http.post(STATUSES, [{"status_code": 503}, {"json": {"a:o": run_json(1)}}])
+    assert hasty_client.runs.start_many(["a:o"])["a:o"].run_count == 1
+
+
+def test_of_a_start_whose_effect_is_known_for_some_those_are_told(http, make_client):
+    Hub(http, a=None, b=None, c=None)
+    http.post(STATUSES, [{"json": {"a:o": run_json(1)}}, {"status_code": 503}])
+    with pytest.raises(ControlHubBulkError, match=r"could not be found out: 'b' .*; 'c' ") as caught:
+        make_client(bulk_size=1, max_attempts=1).runs.start_many(["a:o", "b:o", "c:o"])
+    assert caught.value.done == {"a:o": 1}
+    assert posts_to(http, START) == [["a:o"], ["b:o"]]
+
+
+STOP_PATHS = ["POST /jobrunner/rest/v1/jobs/status", "POST /jobrunner/rest/v1/jobs/stopJobs"]
+
+
+@pytest.mark.parametrize("status", ["ACTIVE", "DEACTIVATING"])
+def test_many_runs_are_stopped_in_two_requests(http, client, status):
+    Hub(http, a=run_json(3, status), b=run_json(7, "ACTIVE", "RED"))
+    assert client.runs.stop_many({"a:o": 3, "b:o": 7}) == ["a:o", "b:o"]
+    assert paths(http) == STOP_PATHS
+    assert posts_to(http, STOP) == [["a:o", "b:o"]]
+
+
+def test_only_the_runs_that_are_named_and_go_on_are_stopped(http, client):
+    hub = Hub(
+        http,
+        named=run_json(3),
+        before=run_json(4),
+        later=run_json(2),
+        ended=succeeded(3),
+        error=run_json(3, "INACTIVE_ERROR", "RED"),
+        never=None,
+        other=run_json(3),
+    )
+    runs = {f"{name}:o": 3 for name in ("named", "before", "later", "ended", "error", "never", "gone")}
+    assert client.runs.stop_many(runs) == ["named:o"]
+    assert posts_to(http, STOP) == [["named:o"]]
+    assert hub.latest["before:o"]["status"] == hub.latest["other:o"]["status"] == "ACTIVE"
+
+
+def test_runs_that_are_all_over_need_no_stop(http, client):
+    Hub(http, a=succeeded(3))
+    assert client.runs.stop_many({"a:o": 3}) == []
+    assert paths(http) == STOP_PATHS[:1]
+
+
+def test_stops_can_be_forced(http, client):
+    Hub(http, a=run_json(3, "DEACTIVATING"))
+    assert client.runs.stop_many({"a:o": 3}, force=True) == ["a:o"]
+    assert posts_to(http, FORCE_STOP) == [["a:o"]]
+    assert posts_to(http, STOP) == []
+
+
+def test_stops_are_sent_in_batches_and_again_after_an_unclear_end(http, make_client):
+    hub = Hub(http, a=run_json(3), b=run_json(3), c=run_json(3))
+    hub.answers = [(True, {"exc": READ_TIMEOUT}), (True, {}), (True, {"status_code": 503})]
+    assert make_client(bulk_size=2).runs.stop_many({"a:o": 3, "b:o": 3, "c:o": 3}) == ["a:o", "b:o", "c:o"]
+    assert posts_to(http, STOP) == [["a:o", "b:o"], ["a:o", "b:o"], ["c:o"], ["c:o"]]
+
+
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+@pytest.mark.parametrize("end", [succeeded(3), run_json(4, "ACTIVATING"), None], ids=["ended", "restarted", "gone"])
+def test_a_run_that_ends_while_it_is_being_stopped_does_not_keep_the_others(http, client, patience, end):
+    hub = Hub(http, a=run_json(3), b=run_json(3))
+    stop_all = hub._bulk(hub._stop)
+
+    def stop(request, context):
+        if len(posts_to(http, STOP)) == 1:
+            hub.latest["a:o"] = end
+        return stop_all(request, context) if end is not None or request.json() == ["b:o"] else refuse(context)
+
+    def refuse(context):
+        context.status_code = 404
+        return REFUSAL["json"]
+
+    http.post(STOP, json=stop)
+    assert "b:o" in client.runs.stop_many({"a:o": 3, "b:o": 3}, patience=patience)
+    assert hub.latest["b:o"]["status"] == "DEACTIVATING"
+    assert posts_to(http, STOP) == [["a:o", "b:o"], ["b:o"]]
+
+
+def test_a_stop_that_is_refused_is_told_without_patience(http, client, clock):
+    hub = Hub(http, a=run_json(3), b=run_json(3, "ACTIVATING"))
+    with pytest.raises(ControlHubRejectedError, match=r"Cannot stop job b:o: .*JOBRUNNER_7"):
+        client.runs.stop_many({"a:o": 3, "b:o": 3})
+    assert clock.slept == []
+    # The other one is stopped all the same.
+    assert hub.latest["a:o"]["status"] == "DEACTIVATING"
+    assert posts_to(http, STOP) == [["a:o"], ["b:o"]]
+
+
+def test_runs_that_cannot_be_stopped_yet_are_stopped_later_with_patience(http, client, clock):
+    hub = Hub(http, a=run_json(3), b=run_json(3, "ACTIVATING"))
+    sleep = clock.sleep
+
+    def activate_after_a_while(seconds):
+        sleep(seconds)
+        if sum(clock.slept) >= 6:
+            hub.latest["b:o"] = run_json(3, "ACTIVE")
+
+    client.sleep = activate_after_a_while
+    assert client.runs.stop_many({"a:o": 3, "b:o": 3}, patience=60.0) == ["a:o", "b:o"]
+    # The one that can be stopped does not wait for the other.
+    assert posts_to(http, STOP)[0] == ["a:o"]
+    assert hub.latest["b:o"]["status"] == "DEACTIVATING"
+    assert sum(clock.slept) == 6
+
+
+def test_a_stop_that_stays_refused_is_told_when_the_patience_is_over(http, client, clock):
+    hub = Hub(http, a=run_json(3))
+    hub.refused = {"a:o"}
+    with pytest.raises(ControlHubRejectedError, match="JOBRUNNER_7"):
+        client.runs.stop_many({"a:o": 3}, patience=10.0)
+    assert 10.0 <= sum(clock.slept) < 20.0
+
+
+def test_errors_are_acknowledged_and_told_as_they_were(http, client):
+    error = run_json(3, "INACTIVE_ERROR", "RED", errorMessage="disk full", jobId="a:o")
+    hub = Hub(http, a=error, b=succeeded(3), c=failed(3), d=run_json(3), e=None)
+    (run,) = client.runs.acknowledge(["a:o", "b:o", "c:o", "d:o", "e:o", "gone:o"])
+    assert (run.job_id, run.status, run.color, run.error_message) == ("a:o", "INACTIVE_ERROR", "RED", "disk full")
+    assert posts_to(http, ACKNOWLEDGE) == [["a:o"]]
+    assert http.call_count == 2
+    assert hub.latest["a:o"]["status"] == "INACTIVE"
+    assert hub.latest["d:o"]["status"] == "ACTIVE"
+
+
+def test_jobs_without_an_error_need_no_acknowledgement(http, client):
+    Hub(http, a=failed(3), b=None)
+    assert client.runs.acknowledge(["a:o", "b:o"]) == []
+    assert http.call_count == 1
+
+
+@pytest.mark.parametrize("end", [end for name, end in UNCLEAR_ENDS.items() if name != "200 with HTML"])
+def test_an_acknowledgement_that_worked_though_its_answer_was_lost_is_done(http, client, end):
+    """The repeated call can be refused, as there is nothing left to acknowledge."""
+    hub = Hub(http, a=run_json(3, "INACTIVE_ERROR", "RED"), b=run_json(3, "INACTIVE_ERROR", "RED"))
+    hub.answers = [(True, end)]
+    assert len(client.runs.acknowledge(["a:o", "b:o"])) == 2
+    assert hub.latest["a:o"]["status"] == "INACTIVE"
+
+
+def test_an_acknowledgement_that_is_refused_is_told(http, client):
+    hub = Hub(http, a=run_json(3, "INACTIVE_ERROR", "RED"))
+    hub.answers = [(False, REFUSAL)]
+    with pytest.raises(ControlHubRejectedError, match=r"Cannot acknowledge the error of job a:o: .*JOBRUNNER_7"):
+        client.runs.acknowledge(["a:o"])
+
+
+def test_an_acknowledgement_can_be_waited_for(http, client, clock):
+    error, done = run_json(3, "INACTIVE_ERROR", "RED", jobId="a:o"), succeeded(3, jobId="a:o")
+    http.post(ACKNOWLEDGE, content=b"")
+    http.post(STATUSES, [{"json": {"a:o": run}} for run in (error, error, error, done)])
+    (run,) = client.runs.acknowledge(["a:o"], patience=60.0)
+    assert run.status == "INACTIVE_ERROR"
+    assert len(clock.slept) == 2
+    assert len(posts_to(http, ACKNOWLEDGE)) == 1
+
+
+def test_an_acknowledgement_is_not_waited_for_for_ever(http, client, clock):
+    http.post(ACKNOWLEDGE, content=b"")
+    http.post(STATUSES, json={"a:o": run_json(3, "INACTIVE_ERROR", "RED", jobId="a:o")})
+    assert len(client.runs.acknowledge(["a:o"], patience=10.0)) == 1
+    assert 10.0 <= sum(clock.slept) < 20.0
+
+
+@pytest.mark.parametrize(
+    ("url", "act", "verb"),
+    [
+        (SYNC, lambda client, ids: client.runs.synchronize(ids), "synchronize"),
+        (BALANCE, lambda client, ids: client.runs.balance(ids), "balance"),
+    ],
+)
+def test_jobs_are_synchronized_and_balanced_in_batches(http, make_client, url, act, verb):
+    http.post(url, content=b"")
+    assert act(make_client(bulk_size=2), ["a:o", "b:o", "a:o", "c:o"]) is None
+    assert [request.json() for request in http.request_history] == [["a:o", "b:o"], ["c:o"]]
+    assert {request.url for request in http.request_history} == {url}
+    http.post(url, **REFUSALS["400"])
+    with pytest.raises(ControlHubRejectedError, match=f"Cannot {verb} job a:o: .*JOBRUNNER_7"):
+        act(make_client(), ["a:o"])
+
+
+def test_a_synchronization_is_repeated_after_an_unclear_end(http, client):
+    http.post(SYNC, [{"exc": READ_TIMEOUT}, {"status_code": 503}, {"content": b""}])
+    client.runs.synchronize(["a:o"])
+    assert methods(http) == ["POST"] * 3
+
+
+@pytest.mark.parametrize("end", [end for name, end in UNCLEAR_ENDS.items() if name != "200 with HTML"])
+def test_a_balancing_of_jobs_is_not_repeated_after_an_unclear_end(http, client, end):
+    http.post(BALANCE, **end)
+    with pytest.raises(ControlHubUnavailableError, match="Cannot balance job a:o") as caught:
+        client.runs.balance(["a:o"])
+    assert caught.value.maybe_executed is True
+    assert http.call_count == 1
+
+
+@pytest.mark.parametrize("end", NEVER_EXECUTED.values(), ids=NEVER_EXECUTED)
+def test_a_balancing_of_jobs_that_never_arrived_is_repeated(http, client, end):
+    http.post(BALANCE, [end, {"content": b""}])
+    client.runs.balance(["a:o"])
+    assert http.call_count == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "synchronizing", "balancing"),
+    [
+        ({"currentJobStatus": run_json(3)}, None, None),
+        ({"currentJobStatus": run_json(3), "migrateOffsets": False}, None, "has failover not enabled"),
+        ({"currentJobStatus": run_json(3, "ACTIVATING")}, "is ACTIVATING", "is ACTIVATING"),
+        ({"currentJobStatus": run_json(3, None)}, "is in an unknown state", "is in an unknown state"),
+        ({"currentJobStatus": succeeded(3)}, "is INACTIVE", "is INACTIVE"),
+        ({}, "has never run", "has never run"),
+        ({"jobTemplate": True}, "is a job template", "is a job template"),
+    ],
+)
+def test_what_keeps_a_job_from_being_synchronized_or_balanced_is_told(fields, synchronizing, balancing):
+    job = Job.from_wire(job_json(**fields))
+    assert (obstacle_to_synchronizing(job), obstacle_to_balancing(job)) == (synchronizing, balancing)

@@ -1,0 +1,372 @@
+"""Conditions on metrics: how they are written, judged, and which sources are asked for them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubConfigurationError,
+    ControlHubError,
+    ControlHubExpectationError,
+    JobRun,
+    RunMetrics,
+)
+from airflow_provider_streamsets.control_hub.conditions import (
+    BoundsCheck,
+    MetricCondition,
+    MetricValues,
+    broken_bounds,
+    conditions_of,
+    judge,
+)
+from tests.unit.control_hub.wire_examples import (
+    COUNTS,
+    JOB_ID,
+    REGISTRY,
+    T0,
+    counts_json,
+    paths,
+    query,
+    registry_json,
+    run_json,
+    succeeded,
+)
+
+COUNTER = "stage.Trash_01.inputRecords.counter"
+METER = "pipeline.batchInputRecords.meter"
+METRICS = [
+    "input_count",
+    "output_count",
+    "error_count",
+    "stage_errors_count",
+    "total_error_count",
+    "error_ratio",
+    "output_per_second",
+]
+COMPARISONS = [">=", ">", "<=", "<", "==", "!="]
+COUNTED = RunMetrics.from_wire(counts_json(4, outputM1Rate=2.5), 4)
+
+
+def condition(text):
+    return MetricCondition.of(text)
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+@pytest.mark.parametrize("spaces", ["", " ", "\t "])
+@pytest.mark.parametrize("metric", [*METRICS, COUNTER, f"{METER}.m1_rate"])
+def test_a_condition_is_read_from_a_text_a_mapping_and_itself(metric, spaces, comparison):
+    expected = MetricCondition(metric, comparison, 1000.0)
+    assert condition(f"{spaces}{metric}{spaces}{comparison}{spaces}1000{spaces}") == expected
+    assert condition({"metric": metric, "comparison": comparison, "threshold": 1000}) == expected
+    assert condition({"metric": f" {metric} ", "comparison": comparison, "threshold": "1e3"}) == expected
+    assert condition(expected) == expected
+    assert condition(expected.to_dict()) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "threshold"), [("0.05", 0.05), ("-1", -1.0), ("+1", 1.0), (".5", 0.5), ("1_000", 1000.0), ("1e6", 1e6)]
+)
+def test_a_threshold_is_any_finite_number(text, threshold):
+    assert condition(f"error_ratio < {text}").threshold == threshold
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        5,
+        True,
+        [],
+        "",
+        "output_count",
+        "output_count >=",
+        ">= 5",
+        "output_count => 5",
+        "output_count = 5",
+        "output_count >= five",
+        "output_count >= 5 6",
+        "output_count >= 1,000",
+        "output_count >= nan",
+        "output_count >= inf",
+        "output_count >= 1e999",
+        {},
+        {"metric": "output_count", "comparison": ">="},
+        {"metric": "output_count", "comparison": ">=", "threshold": 5, "more": 1},
+        {"metric": "output_count", "comparison": "=>", "threshold": 5},
+        {"metric": "output_count", "comparison": [], "threshold": 5},
+        {"metric": "output_count", "comparison": None, "threshold": 5},
+        {"metric": "output_count", "comparison": ">=", "threshold": None},
+        {"metric": "output_count", "comparison": ">=", "threshold": True},
+        {"metric": "output_count", "comparison": ">=", "threshold": float("nan")},
+        {"metric": "output_count", "comparison": ">=", "threshold": float("inf")},
+        {"metric": "output_count", "comparison": ">=", "threshold": 10**400},
+        {"metric": None, "comparison": ">=", "threshold": 5},
+        {"metric": " ", "comparison": ">=", "threshold": 5},
+        MetricCondition("output_count", "=>", 5),
+        MetricCondition("output_count", ">=", "many"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_condition_is_told_with_how_one_looks(wrong):
+    with pytest.raises(ControlHubConfigurationError) as caught:
+        condition(wrong)
+    assert "'output_count >= 1000'" in str(caught.value) or "There is no metric 'output_count ='" in str(caught.value)
+
+
+@pytest.mark.parametrize("metric", ["outputs", "output count", "OUTPUT_COUNT", "counter"])
+def test_a_short_name_that_is_no_metric_is_told_with_those_that_are(metric):
+    with pytest.raises(ControlHubConfigurationError, match=f"There is no metric '{metric}'") as caught:
+        condition(f"{metric} >= 5")
+    assert all(known in str(caught.value) for known in METRICS)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "output_count >= 1",
+        {"metric": "output_count", "comparison": ">=", "threshold": 1},
+        condition("output_count >= 1"),
+    ],
+)
+def test_one_condition_is_a_list_of_one(values):
+    assert conditions_of(values) == conditions_of([values]) == conditions_of((values,)) == (condition(values),)
+
+
+@pytest.mark.parametrize("values", [None, [], (), 5, {}, iter(["output_count >= 1"]), ["output_count >= 1", None]])
+def test_no_conditions_are_none(values):
+    with pytest.raises(ControlHubConfigurationError, match="A condition on metrics is a text"):
+        conditions_of(values)
+
+
+_NAMES = st.sampled_from(METRICS) | st.from_regex(r"[A-Za-z][\w:>=<!-]{0,20}\.[\w.>=<! :-]{0,20}\w", fullmatch=True)
+_CONDITIONS = st.builds(
+    MetricCondition,
+    _NAMES,
+    st.sampled_from(COMPARISONS),
+    st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**18), 10**18).map(float),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(_CONDITIONS)
+def test_the_text_of_a_condition_reads_as_the_condition(given_condition):
+    assert condition(str(given_condition)) == given_condition
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text() | st.dictionaries(st.sampled_from(["metric", "comparison", "threshold"]), st.none() | st.text()))
+def test_anything_is_a_condition_or_a_configuration_error(value):
+    try:
+        read = condition(value)
+    except ControlHubConfigurationError:
+        return
+    assert condition(str(read)) == read
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("output_count>=1234567", "output_count >= 1234567"),
+        ("error_ratio<0.1234567", "error_ratio < 0.1234567"),
+        ("output_count==1e3", "output_count == 1000"),
+    ],
+)
+def test_a_condition_is_written_as_people_do(text, written):
+    assert str(condition(text)) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "yes", "no"),
+    [
+        ("output_count >= 5", [5, 6], [4]),
+        ("output_count > 5", [6], [5, 4]),
+        ("output_count <= 5", [5, 4], [6]),
+        ("output_count < 5", [4], [5, 6]),
+        ("output_count == 5", [5, 5.0], [4]),
+        ("output_count != 5", [4], [5]),
+    ],
+)
+def test_a_value_satisfies_a_condition_or_not(text, yes, no):
+    assert all(condition(text).is_satisfied_by(value) for value in yes)
+    assert not any(condition(text).is_satisfied_by(value) for value in [*no, None])
+
+
+@pytest.mark.parametrize(
+    "metric", [*METRICS, COUNTER, METER, f"{METER}.m1_rate", f"{METER}.h24_rate", f"{METER}.mean_rate"]
+)
+@pytest.mark.parametrize("comparison", COMPARISONS)
+def test_only_a_lower_bound_of_a_count_stays_satisfied(metric, comparison):
+    grows = metric not in {"error_ratio", "output_per_second"} and not metric.endswith("_rate")
+    assert condition(f"{metric} {comparison} 5").stays_satisfied is (comparison in {">=", ">"} and grows)
+    assert condition(f"{metric} {comparison} 5").is_upper_bound is (comparison in {"<=", "<"})
+
+
+def values_of(client, **options):
+    return MetricValues(client, JOB_ID, 4, **options)
+
+
+SAVED = {"lastReportedMetricTime": T0, "inputRecordCount": 11, "outputRecordCount": 12, "errorRecordCount": 13}
+RUNNING = JobRun.from_wire(run_json(4, **SAVED))
+
+
+def test_the_counts_of_the_status_are_used_while_the_run_goes_on(http, client):
+    values = values_of(client, status=RUNNING)
+    assert [values.get(name) for name in ("input_count", "output_count", "error_count")] == [11, 12, 13]
+    assert http.call_count == 0
+
+
+def test_a_status_without_saved_counts_has_no_value(http, client):
+    values = values_of(client, status=JobRun.from_wire(run_json(4)))
+    assert values.get("input_count") is None
+    assert http.call_count == 0
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        JobRun.from_wire(succeeded(4, **SAVED)),
+        JobRun.from_wire(run_json(4, "INACTIVE_ERROR", "RED", **SAVED)),
+        JobRun.from_wire(run_json(5, **SAVED)),
+        JobRun.from_wire(run_json(3, **SAVED)),
+        None,
+    ],
+    ids=["ended", "ended in an error", "of a later run", "of an earlier run", "none"],
+)
+def test_the_record_counts_are_read_in_all_other_cases(http, client, status):
+    http.get(COUNTS, json={"0": counts_json(4)})
+    values = values_of(client, status=status)
+    assert [values.get(name) for name in ("input_count", "output_count", "error_count")] == [100, 90, 7]
+    assert http.call_count == 1
+
+
+def test_what_a_status_does_not_tell_is_read_once_even_while_the_run_goes_on(http, client):
+    http.get(COUNTS, json={"0": counts_json(4, outputM1Rate=2.5)})
+    values = values_of(client, status=RUNNING)
+    names = ("stage_errors_count", "total_error_count", "error_ratio", "output_per_second")
+    assert [values.get(name) for name in names] == [3, 10, 0.1, 2.5]
+    # All values are now of one source.
+    assert values.get("input_count") == 100
+    assert http.call_count == 1
+
+
+def test_the_newest_counts_are_those_of_the_run_that_goes_on(http, client):
+    """They do not name their run; the status tells that it is the latest."""
+    http.get(COUNTS, json={"0": counts_json(), "1": counts_json(3)})
+    assert values_of(client, status=RUNNING).get("total_error_count") == 10
+    assert http.call_count == 1
+
+
+def test_record_counts_that_were_just_read_are_not_read_again(http, client):
+    values = values_of(client, status=RUNNING, metrics=COUNTED)
+    assert [values.get(name) for name in METRICS] == [100, 90, 7, 3, 10, 0.1, 2.5]
+    assert http.call_count == 0
+
+
+def test_counts_that_there_are_not_have_no_value_and_are_asked_for_once(http, client):
+    http.get(COUNTS, json={"0": counts_json(3)})
+    values = values_of(client)
+    assert {values.get(name) for name in METRICS} == {None}
+    assert http.call_count == 1
+
+
+@pytest.mark.parametrize(("inputs", "ratio"), [(0, 10.0), (1, 10.0), (100, 0.1)])
+def test_errors_count_in_full_where_nothing_was_read(client, inputs, ratio):
+    metrics = RunMetrics.from_wire(counts_json(4, inputCount=inputs), 4)
+    assert values_of(client, metrics=metrics).get("error_ratio") == ratio
+
+
+def test_counters_and_meters_are_read_from_the_registry_of_the_run_once(http, client):
+    http.get(REGISTRY, json=registry_json(120))
+    values = values_of(client, status=RUNNING, metrics=COUNTED)
+    assert (values.get(COUNTER), values.get(METER), values.get(f"{METER}.m1_rate")) == (120, 120, 2.0)
+    assert values.get("stage.Other.counter") is None
+    assert paths(http) == [f"GET /jobrunner/rest/v1/metrics/job/{JOB_ID}"]
+    assert query(http.last_request) == {"runCount": "4"}
+
+
+def test_a_run_without_a_registry_has_no_values_of_it_and_is_asked_once(http, client):
+    http.get(REGISTRY, status_code=404)
+    values = values_of(client)
+    assert (values.get(COUNTER), values.get(METER)) == (None, None)
+    assert http.call_count == 1
+
+
+@pytest.mark.parametrize(("url", "metric"), [(REGISTRY, COUNTER), (COUNTS, "input_count")])
+def test_metrics_that_cannot_be_asked_for_are_an_error(http, hasty_client, url, metric):
+    http.get(url, status_code=503)
+    with pytest.raises(ControlHubError, match="503"):
+        values_of(hasty_client).get(metric)
+
+
+CONDITIONS = conditions_of(["output_count >= 50", "error_ratio < 0.05", "stage_errors_count == 3"])
+
+
+def test_all_conditions_must_be_satisfied_or_any(client):
+    values = values_of(client, metrics=COUNTED)
+    every, some = judge(CONDITIONS, "all", values), judge(CONDITIONS, "any", values)
+    assert (every.is_satisfied, some.is_satisfied) == (False, True)
+    assert every.values == some.values == {"output_count": 90, "error_ratio": 0.1, "stage_errors_count": 3}
+    assert (
+        every.text
+        == some.text
+        == (
+            "output_count >= 50 (satisfied: 90), error_ratio < 0.05 (not satisfied: 0.1), "
+            "stage_errors_count == 3 (satisfied: 3)"
+        )
+    )
+    assert judge(CONDITIONS[::2], "all", values).is_satisfied is True
+    assert judge(CONDITIONS[1:2], "any", values).is_satisfied is False
+
+
+def test_a_metric_without_a_value_satisfies_nothing(http, client):
+    http.get(COUNTS, json={})
+    judgement = judge(conditions_of(["output_count < 5", "error_count != 1"]), "any", values_of(client))
+    assert judgement.is_satisfied is False
+    assert judgement.text == "output_count < 5 (not satisfied: no value), error_count != 1 (not satisfied: no value)"
+
+
+def test_conditions_can_be_left_out_of_account(client):
+    values = values_of(client, metrics=COUNTED)
+    judgement = judge(CONDITIONS[:1], "any", values, counts=lambda each: not each.stays_satisfied)
+    assert judgement.is_satisfied is False
+    assert "not satisfied: 90" in judgement.text
+
+
+def test_upper_bounds_are_broken_or_not(client):
+    values = values_of(client, metrics=COUNTED)
+    conditions = conditions_of(["input_count <= 100", "error_ratio < 0.1", "error_count < 7.5", "output_count <= 89"])
+    broken = broken_bounds(conditions, values)
+    assert broken.is_satisfied is False
+    assert broken.text == "error_ratio < 0.1 is broken: 0.1, output_count <= 89 is broken: 90"
+    assert broken_bounds(conditions[:1], values) is None
+
+
+def test_conditions_that_are_no_upper_bounds_are_not_even_asked_for(http, client):
+    conditions = conditions_of([f"{COUNTER} >= 5", "output_count > 1000", "output_count == 5", "output_count != 90"])
+    assert broken_bounds(conditions, values_of(client)) is None
+    assert http.call_count == 0
+
+
+def test_a_metric_that_there_is_not_yet_breaks_nothing(client):
+    values = values_of(client, status=JobRun.from_wire(run_json(4)))
+    assert broken_bounds(conditions_of(["error_count < 1", "input_count < 0"]), values) is None
+
+
+def test_a_bound_that_is_broken_ends_the_look_at_a_run_that_goes_on(http, client):
+    check = BoundsCheck(client, JOB_ID, 4, conditions_of(["error_count <= 12", "output_count >= 5"]))
+    check(JobRun.from_wire(run_json(4, **{**SAVED, "errorRecordCount": 12})))
+    with pytest.raises(ControlHubExpectationError, match=rf"Run 4 of job {JOB_ID} goes on, .*12 is broken: 13\."):
+        check(RUNNING)
+    assert http.call_count == 0
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(_CONDITIONS, min_size=1, max_size=4))
+def test_an_upper_bound_is_broken_when_it_is_not_satisfied(client, conditions):
+    conditions = [c for c in conditions if c.metric in METRICS] or [condition("output_count < 5")]
+    values = values_of(client, metrics=COUNTED)
+    bounds = [c for c in conditions if c.is_upper_bound]
+    expected = any(not c.is_satisfied_by(values.get(c.metric)) for c in bounds)
+    assert (broken_bounds(conditions, values) is not None) is expected

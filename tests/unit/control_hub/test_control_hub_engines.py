@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
+    Engine,
+)
+from tests.unit.control_hub.wire_examples import (
+    JOBS,
+    JR,
+    NEVER_EXECUTED,
+    UNCLEAR_ENDS,
+    engine_json,
+    issues_json,
+    methods,
+    page_json,
+    paths,
+    payload,
+    query,
+)
+
+ENGINES = f"{JR}/sdcs"
+ENGINE = f"{JR}/sdc/engine-1"
+BALANCE = f"{JOBS}/balanceSDCs"
+
+
+def test_an_engine_is_read_by_its_id(http, client):
+    http.get(ENGINE, json=engine_json(idSeparator="--"))
+    engine = client.engines.get("engine-1")
+    assert engine.to_dict() == {
+        "engine_id": "engine-1",
+        "url": "http://engine-1.example.com:18630",
+        "version": "5.10.0",
+        "executor_type": "COLLECTOR",
+        "labels": ["prod", "eu"],
+        "is_responding": True,
+        "pipelines_count": 4,
+        "last_reported": engine.last_reported.to_iso8601_string(),
+        "id_separator": "--",
+    }
+    assert query(http.last_request) == {}
+
+
+@pytest.mark.parametrize("separator", [None, ""])
+def test_the_separator_of_ids_has_a_default(separator):
+    assert Engine.from_wire(engine_json(idSeparator=separator)).id_separator == "__"
+
+
+def test_an_engine_of_which_little_is_known_is_read():
+    engine = Engine.from_wire({"id": "engine-1"})
+    assert (engine.labels, engine.is_responding, engine.pipelines_count, engine.last_reported) == ((), False, 0, None)
+
+
+@pytest.mark.parametrize("answer", [{"content": b""}, {"json": None}, {"json": {}}, {"status_code": 404}])
+def test_an_unknown_engine_is_not_found_whichever_way_control_hub_says_so(http, client, answer):
+    http.get(ENGINE, **answer)
+    with pytest.raises(ControlHubNotFoundError, match="Cannot read engine engine-1"):
+        client.engines.get("engine-1")
+
+
+def test_the_example_engine_is_read(http, client):
+    example = payload("engine")
+    http.get(f"{JR}/sdc/{example['id']}", json=example)
+    engine = client.engines.get(example["id"])
+    assert (engine.engine_id, engine.labels, engine.is_responding) == (example["id"], ("prod", "eu"), True)
+
+
+def test_engines_are_listed_page_by_page_as_they_are_needed(http, client):
+    everything = [engine_json(f"engine-{n}") for n in range(300)]
+
+    def answer(request, _):
+        offset = int(query(request)["offset"])
+        return page_json(*everything[offset : offset + 250], total=300)
+
+    http.get(ENGINES, json=answer)
+    engines = client.engines.list()
+    assert http.call_count == 0
+    assert [next(engines).engine_id for _ in range(3)] == ["engine-0", "engine-1", "engine-2"]
+    assert http.call_count == 1
+    assert len(list(engines)) == 297
+    assert [query(request)["offset"] for request in http.request_history] == ["0", "250"]
+    assert query(http.last_request) == {
+        "executorType": "COLLECTOR",
+        "orderBy": "HTTP_URL",
+        "order": "ASC",
+        "offset": "250",
+        "len": "250",
+        "withWrapper": "true",
+    }
+
+
+def test_engines_of_a_label_and_a_type_are_asked_for_and_compared_here_too(http, client):
+    http.get(
+        ENGINES,
+        json=page_json(
+            engine_json("a", labels=["eu"], reportedLabels=None),
+            engine_json("b", labels=["prod"], reportedLabels=[]),
+            engine_json("c", labels=None, reportedLabels=["eu"]),
+            engine_json("d", labels=["EU"], reportedLabels=["europe"]),
+        ),
+    )
+    engines = client.engines.list(label="eu", executor_type="TRANSFORMER")
+    assert [engine.engine_id for engine in engines] == ["a", "c"]
+    assert query(http.last_request)["label"] == "eu"
+    assert query(http.last_request)["executorType"] == "TRANSFORMER"
+
+
+@pytest.mark.parametrize("answer", ["x", [5], [{}], {"data": [{"labels": ["a"]}]}])
+def test_engines_that_are_none_are_an_unexpected_answer(http, client, answer):
+    http.get(ENGINES, json=answer)
+    with pytest.raises(ControlHubUnexpectedAnswerError):
+        list(client.engines.list())
+
+
+@pytest.mark.parametrize("answer", ["x", [], {"engine-1": 5}, {"engine-1": {"labels": []}}])
+def test_engines_by_id_that_are_none_are_an_unexpected_answer(http, client, answer):
+    http.post(ENGINES, json=answer)
+    with pytest.raises(ControlHubUnexpectedAnswerError):
+        client.engines.get_all(["engine-1"])
+
+
+def test_engines_are_balanced_with_one_request(http, make_client):
+    http.post(BALANCE, content=b"")
+    assert make_client(bulk_size=1).engines.balance(["a", "b", "a"]) is None
+    assert paths(http) == ["POST /jobrunner/rest/v1/jobs/balanceSDCs"]
+    assert http.last_request.json() == ["a", "b"]
+
+
+def test_no_engines_need_no_request(http, client):
+    client.engines.balance([])
+    assert client.engines.get_all([]) == {}
+    assert http.call_count == 0
+
+
+@pytest.mark.parametrize("end", [end for name, end in UNCLEAR_ENDS.items() if name != "200 with HTML"])
+def test_a_balancing_is_not_repeated_after_an_unclear_end(http, client, end):
+    http.post(BALANCE, **end)
+    with pytest.raises(ControlHubUnavailableError, match="Cannot balance engine a") as caught:
+        client.engines.balance(["a"])
+    assert caught.value.maybe_executed is True
+    assert http.call_count == 1
+
+
+@pytest.mark.parametrize("end", NEVER_EXECUTED.values(), ids=NEVER_EXECUTED)
+def test_a_balancing_that_never_arrived_is_repeated(http, client, end):
+    http.post(BALANCE, [end, {"content": b""}])
+    client.engines.balance(["a"])
+    assert methods(http) == ["POST", "POST"]
+
+
+def test_a_balancing_that_is_refused_is_told(http, client):
+    http.post(BALANCE, status_code=400, json=issues_json(("JOBRUNNER_4", "no such engine")))
+    with pytest.raises(ControlHubRejectedError, match=r"Cannot balance 2 engines: .*JOBRUNNER_4 - no such engine"):
+        client.engines.balance(["a", "b"])
+
+
+@pytest.mark.parametrize("status", [401, 403, 400, 503])
+def test_a_request_that_fails_is_not_taken_for_an_engine_that_is_not_there(http, hasty_client, status):
+    http.get(ENGINE, status_code=status)
+    http.get(ENGINES, status_code=status)
+    for ask in (lambda: hasty_client.engines.get("engine-1"), lambda: list(hasty_client.engines.list())):
+        with pytest.raises(ControlHubError, match=r"Cannot (read|list) engine") as caught:
+            ask()
+        assert not isinstance(caught.value, ControlHubNotFoundError)

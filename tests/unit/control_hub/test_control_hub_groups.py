@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import requests_mock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubClient,
+    ControlHubPermissionError,
+    ControlHubRunLostError,
+    ControlHubRunTimeoutError,
+    Outcome,
+)
+from airflow_provider_streamsets.control_hub.groups import (
+    RunGroup,
+    RunReference,
+    summed_metrics,
+    unfinished_result,
+    wait_for_group,
+)
+from airflow_provider_streamsets.control_hub.models import JobRun
+from tests.unit.control_hub.wire_examples import CREDENTIAL_ID, TOKEN, VirtualClock
+from tests.unit.scripted_hub import HUB
+from tests.unit.scripted_runs import (
+    ScriptedRuns,
+    activating,
+    active,
+    deactivating,
+    errored,
+    failed,
+    job_id,
+    succeeded,
+)
+
+STATUSES = f"{HUB}/jobrunner/rest/v1/jobs/status"
+
+
+@pytest.fixture
+def client(make_client):
+    return make_client(HUB, max_attempts=1)
+
+
+@pytest.fixture
+def group_of(client, clock):
+    """Makes groups of the first runs of jobs."""
+
+    def make(*names, run_count=1, metrics_wait=0.0, log=None):
+        runs = [RunReference(job_id(name), run_count, name) for name in names]
+        return RunGroup(client, runs, metrics_wait=metrics_wait, now=clock.now, log=log)
+
+    return make
+
+
+@pytest.fixture
+def wait(clock):
+    def wait_for(group, poll_interval=30, timeout=None, **arguments):
+        wait_for_group(
+            group, poll_interval=poll_interval, timeout=timeout, now=clock.now, sleep=clock.sleep, **arguments
+        )
+        return group
+
+    return wait_for
+
+
+def outcomes(group):
+    return {identifier.removesuffix(":org"): report.outcome.value for identifier, report in group.reports.items()}
+
+
+def requests_for(http, part):
+    return [request for request in http.request_history if part in request.url]
+
+
+def test_all_runs_are_looked_at_with_one_request(http, group_of, wait, clock):
+    hub = ScriptedRuns(http, **{f"job{n}": [None, activating(), active(), succeeded()] for n in range(20)})
+    group = wait(group_of(*(f"job{n}" for n in range(20))))
+    assert set(outcomes(group).values()) == {"SUCCEEDED"}
+    assert [len(look) for look in hub.looks] == [20, 20, 20]
+    assert clock.slept == [30, 30]
+
+
+def test_more_jobs_than_fit_into_one_request_are_asked_for_in_batches(http, make_client, clock, wait):
+    hub = ScriptedRuns(http, **{f"job{n}": [succeeded()] for n in range(5)})
+    client = make_client(HUB, max_attempts=1, bulk_size=2)
+    group = RunGroup(client, [RunReference(job_id(f"job{n}"), 1) for n in range(5)], metrics_wait=0, now=clock.now)
+    assert len(outcomes(wait(group))) == 5
+    assert [len(look) for look in hub.looks] == [2, 2, 1]
+
+
+def test_only_runs_that_have_not_ended_are_looked_at_again(http, group_of, wait):
+    hub = ScriptedRuns(http, quick=[succeeded()], slow=[active(), active(), active(), succeeded()])
+    wait(group_of("quick", "slow"))
+    assert hub.looks == [["quick:org", "slow:org"], ["slow:org"], ["slow:org"]]
+
+
+def test_details_are_read_once_and_only_of_runs_that_have_ended(http, group_of, wait):
+    ScriptedRuns(http, quick=[succeeded()], slow=[active(), active(), active(), succeeded()])
+    group = group_of("quick", "slow")
+    group.look()
+    assert [r.path for r in requests_for(http, "jobStatusHistory")] == [
+        "/jobrunner/rest/v1/job/run-quick-1:org/jobstatushistory"
+    ]
+    wait(group)
+    assert len(requests_for(http, "jobStatusHistory")) == 2
+
+
+def test_the_run_before_is_not_taken_for_the_one_that_is_waited_for(http, group_of, wait):
+    ScriptedRuns(http, a=[failed(3), failed(3), failed(3), active(4), succeeded(4)])
+    group = wait(group_of("a", run_count=4))
+    assert group.reports["a:org"].run.run_count == 4
+    assert outcomes(group) == {"a": "SUCCEEDED"}
+
+
+def test_a_job_that_was_restarted_is_judged_from_its_history(http, group_of, wait):
+    hub = ScriptedRuns(http, a=[active(), active(2)], b=[succeeded()])
+    hub.history["a"] = [active(2), failed(1, "RUN_ERROR: broken")]
+    group = wait(group_of("a", "b"))
+    assert outcomes(group) == {"a": "FAILED", "b": "SUCCEEDED"}
+    assert "RUN_ERROR: broken" in group.failures["a:org"]
+
+
+def test_a_job_that_is_gone_is_believed_after_three_looks_and_the_others_go_on(http, group_of, wait):
+    hub = ScriptedRuns(http, gone=[None], stays=[active(), active(), active(), active(), active(), succeeded()])
+    del hub.latest["gone:org"]
+    group = wait(group_of("gone", "stays"))
+    assert outcomes(group) == {"stays": "SUCCEEDED"}
+    assert isinstance(group.unknown["gone:org"], ControlHubRunLostError)
+    assert "the job does not exist any more" in group.failures["gone:org"]
+    assert [len(look) for look in hub.looks] == [2, 2, 2, 1, 1]
+
+
+def test_a_job_whose_run_does_not_show_yet_is_not_gone(http, group_of, wait):
+    ScriptedRuns(http, a=[None, None, None, None, None, None, None, active(), succeeded()])
+    assert outcomes(wait(group_of("a"))) == {"a": "SUCCEEDED"}
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_bad_id_spoils_neither_the_looks_nor_the_outcomes_of_the_others(http, group_of, wait, status):
+    hub = ScriptedRuns(http, bad=[active()], good=[active(), active(), succeeded()], better=[succeeded()])
+    hub.bad["bad:org"] = status
+    del hub.latest["bad:org"]
+    group = wait(group_of("bad", "good", "better"))
+    assert outcomes(group) == {"good": "SUCCEEDED", "better": "SUCCEEDED"}
+    assert isinstance(group.unknown["bad:org"], ControlHubRunLostError)
+
+
+def test_a_job_that_may_not_be_read_has_no_outcome_and_is_left_out_of_further_looks(http, group_of, wait):
+    hub = ScriptedRuns(http, secret=[active()], open=[active(), active(), active(), succeeded()])
+    hub.bad["secret:org"] = 403
+    group = wait(group_of("secret", "open"))
+    assert outcomes(group) == {"open": "SUCCEEDED"}
+    assert isinstance(group.unknown["secret:org"], ControlHubPermissionError)
+    bulk = [request.json() for request in http.request_history if request.path.endswith("/jobs/status")]
+    assert bulk.count(["secret:org", "open:org"]) == 1
+    assert hub.looks == [["open:org"]] * 3
+
+
+def test_a_group_of_one_job_that_may_not_be_read_is_refused(http, group_of, wait):
+    hub = ScriptedRuns(http, secret=[active()])
+    hub.bad["secret:org"] = 403
+    with pytest.raises(ControlHubPermissionError):
+        wait(group_of("secret"))
+
+
+def test_a_refused_credential_ends_the_wait_at_once(http, group_of, wait, clock):
+    ScriptedRuns(http, a=[active()], b=[active()])
+    http.post(STATUSES, status_code=401)
+    with pytest.raises(ControlHubAuthenticationError):
+        wait(group_of("a", "b"))
+    assert clock.slept == []
+
+
+def test_an_outage_is_waited_out_and_logged_once(http, group_of, wait, caplog):
+    hub = ScriptedRuns(http, a=[active(), active(), succeeded()], b=[succeeded()])
+    hub.failing_looks = [503] * 50
+    with caplog.at_level(logging.INFO):
+        group = wait(group_of("a", "b"))
+    assert set(outcomes(group).values()) == {"SUCCEEDED"}
+    assert caplog.text.count("Waiting on; the next looks will show whether this passes") == 1
+    assert caplog.text.count("Control Hub answers again after 50 failed looks") == 1
+
+
+def test_an_outage_while_the_details_of_one_run_are_read_is_waited_out(http, group_of, wait):
+    ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
+    answers = [{"status_code": 503}, {"status_code": 503}, {"json": []}]
+    http.get(f"{HUB}/jobrunner/rest/v1/job/run-a-1:org/jobStatusHistory", answers)
+    assert outcomes(wait(group_of("a", "b"))) == {"b": "SUCCEEDED", "a": "SUCCEEDED"}
+
+
+def test_final_metrics_are_waited_for_run_by_run(http, group_of, wait, clock):
+    hub = ScriptedRuns(http, early=[succeeded()], late=[succeeded()])
+    hub.saves("early")
+    group = group_of("early", "late", metrics_wait=60)
+    wait(group, poll_interval=20)
+    assert group.reports["early:org"].metrics_final
+    assert (group.reports["late:org"].metrics, group.reports["late:org"].metrics_final) == (None, False)
+    assert clock.slept == [5.0] * 12
+    assert len(requests_for(http, "job/early:org/recordCountsForAllRuns")) == 1
+
+
+def test_a_failure_is_known_before_its_metrics_are(http, group_of):
+    ScriptedRuns(http, broken=[failed()], going=[active()])
+    group = group_of("broken", "going", metrics_wait=60)
+    group.look()
+    assert group.reports == {}
+    assert list(group.failures) == ["broken:org"]
+    assert "has failed (INACTIVE/RED): RUN_ERROR: JDBC_00" in group.failures["broken:org"]
+    assert group.unfinished == {"going:org": 1}
+
+
+def test_a_look_in_a_hurry_takes_the_metrics_that_there_are(http, group_of):
+    ScriptedRuns(http, a=[succeeded()])
+    group = group_of("a", metrics_wait=60)
+    group.look()
+    assert not group.is_done
+    group.look(in_a_hurry=True)
+    assert group.is_done
+
+
+def test_a_time_out_names_the_runs_that_have_not_ended(http, group_of, wait, clock):
+    ScriptedRuns(http, a=[succeeded()], b=[active(), deactivating()], c=[None])
+    with pytest.raises(ControlHubRunTimeoutError) as error:
+        wait(group_of("a", "b", "c"), timeout=100)
+    assert str(error.value) == (
+        "2 of 3 runs have not ended within 100 s: run 1 of job 'b' (b:org) (last seen DEACTIVATING/GREEN), "
+        "run 1 of job 'c' (c:org)."
+    )
+    assert sum(clock.slept) == 100
+
+
+def test_a_time_out_tells_the_time_that_was_allowed_and_not_what_was_left_of_it(http, group_of, wait):
+    ScriptedRuns(http, a=[active()])
+    with pytest.raises(ControlHubRunTimeoutError, match="within 600 s"):
+        wait(group_of("a"), timeout=90, allowed=600)
+
+
+def test_a_time_out_names_ten_runs_at_the_most(http, group_of, wait):
+    names = [f"job{n:02}" for n in range(12)]
+    ScriptedRuns(http, **{name: [active()] for name in names})
+    with pytest.raises(ControlHubRunTimeoutError, match=r"12 of 12 runs .*job09.*, \.\.\.\.$") as error:
+        wait(group_of(*names), timeout=10)
+    assert "job10" not in str(error.value)
+
+
+def test_the_outcomes_that_could_not_be_found_out_are_not_called_unended_runs(http, group_of, wait):
+    ScriptedRuns(http, a=[succeeded()])
+    http.get(f"{HUB}/jobrunner/rest/v1/job/run-a-1:org/jobStatusHistory", status_code=503)
+    with pytest.raises(ControlHubRunTimeoutError, match="1 of 1 runs have ended, but whether a person stopped them"):
+        wait(group_of("a"), timeout=60)
+
+
+def test_a_run_that_ends_between_the_last_look_and_the_time_out_has_not_timed_out(http, group_of, wait):
+    ScriptedRuns(http, a=[active(), active(), succeeded()])
+    assert outcomes(wait(group_of("a"), poll_interval=3600, timeout=60)) == {"a": "SUCCEEDED"}
+
+
+def test_a_time_out_of_zero_still_looks_once(http, group_of, wait, clock):
+    ScriptedRuns(http, a=[succeeded()])
+    assert outcomes(wait(group_of("a"), timeout=0)) == {"a": "SUCCEEDED"}
+    assert clock.slept == []
+
+
+def test_who_waits_can_have_enough(http, group_of, wait):
+    hub = ScriptedRuns(http, a=[active()])
+    group = wait(group_of("a"), enough=lambda group: len(hub.looks) == 3)
+    assert not group.is_done
+
+
+def test_there_can_be_a_look_before_the_interval_is_over(http, group_of, wait, clock):
+    ScriptedRuns(http, a=[active(), active(), active(), succeeded()])
+    soon = iter([7.0, float("inf")])
+    wait(group_of("a"), poll_interval=300, look_within=lambda: next(soon))
+    assert clock.slept == [7.0, 300]
+
+
+def test_a_group_of_no_runs_is_done_without_a_request(http, group_of, wait):
+    group = wait(group_of())
+    assert group.is_done
+    assert list(group.results()) == []
+    assert not http.request_history
+
+
+def test_results_come_in_the_order_of_the_runs_and_have_the_same_keys(http, group_of):
+    hub = ScriptedRuns(http, a=[active()], b=[succeeded()], c=[None], d=[active()], e=[failed()])
+    hub.bad["d:org"] = 403
+    hub.saves("b")
+    group = group_of("e", "d", "c", "b", "a")
+    for _ in range(2):
+        group.look()
+    results = list(group.results())
+    assert [result["job_name"] for result in results] == ["e", "d", "c", "b", "a"]
+    assert [result["outcome"] for result in results] == ["FAILED", None, None, "SUCCEEDED", None]
+    assert [result["status"] for result in results] == ["INACTIVE", None, None, "INACTIVE", "ACTIVE"]
+    assert [result["run_count"] for result in results] == [1] * 5
+    assert len({frozenset(result) for result in results}) == 1
+    assert results[1]["error_message"].startswith("Cannot read the status of job d:org: ")
+    assert results[3]["metrics"]["output_count"] == 90
+    assert results[4]["metrics"] is None
+
+
+def test_the_result_of_a_run_that_was_not_waited_for_has_the_keys_of_one_that_was(http, group_of, wait):
+    ScriptedRuns(http, a=[succeeded()])
+    (result,) = wait(group_of("a")).results()
+    assert set(unfinished_result("a:org", "a", JobRun.from_wire(active()))) == set(result)
+    assert unfinished_result("a:org", "a", None)["run_count"] == 0
+
+
+def test_sums_leave_out_results_without_metrics(http, group_of, wait):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[succeeded()], c=[succeeded()])
+    hub.saves("a", outputCount=5)
+    hub.saves("c", outputCount=7, errorCount=1)
+    results = list(wait(group_of("a", "b", "c")).results())
+    assert summed_metrics(results) == {
+        "input_count": 200,
+        "output_count": 12,
+        "error_count": 8,
+        "stage_errors_count": 6,
+        "total_error_count": 14,
+    }
+    assert summed_metrics([]) == dict.fromkeys(summed_metrics(results), 0)
+
+
+def test_lines_about_a_run_begin_with_the_name_of_its_job(http, group_of, wait):
+    ScriptedRuns(http, a=[active(), active(inputRecordCount=5), failed(message="100 % broken")], b=[succeeded()])
+    lines = []
+
+    def note(message, *arguments):
+        lines.append(message % arguments if arguments else message)
+
+    wait(group_of("a", "b", log=SimpleNamespace(info=note, warning=note)))
+    assert "a: Run 1: ACTIVE/GREEN, 5 records in, 0 out, 0 errors" in lines
+    assert "b: Run 1: INACTIVE/GRAY" in lines
+    assert any("has failed (INACTIVE/RED): 100 % broken" in line for line in lines)
+
+
+ENDS = {"SUCCEEDED": succeeded, "FAILED": failed, "FAILED ": errored}
+STEPS = st.sampled_from([activating, active, deactivating, lambda run_count: succeeded(run_count - 1), None])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(2, 5), st.lists(STEPS, max_size=6), st.sampled_from(sorted(ENDS)), st.booleans()),
+        min_size=1,
+        max_size=6,
+    ),
+    st.lists(st.sampled_from([500, 503, 429, 404, 400]), max_size=4),
+)
+def test_whatever_the_order_of_statuses_every_run_gets_exactly_one_outcome_of_its_own_run(runs, outages):
+    with requests_mock.Mocker() as http:
+        hub = ScriptedRuns(http)
+        for n, (run_count, steps, end, restarted) in enumerate(runs):
+            ended = ENDS[end](run_count)
+            script = [step(run_count) if step else None for step in steps]
+            hub.add(f"job{n}", [None, *script, ended, *([active(run_count + 1)] if restarted else [])])
+            hub.history[f"job{n}"] = [active(run_count + 1), ended, failed(run_count - 1)]
+        hub.failing_looks = list(outages)
+        clock = VirtualClock()
+        with ControlHubClient(HUB, CREDENTIAL_ID, TOKEN, sleep=clock.sleep, max_attempts=1) as client:
+            references = [RunReference(job_id(f"job{n}"), run_count) for n, (run_count, *_) in enumerate(runs)]
+            group = RunGroup(client, references, metrics_wait=0, now=clock.now)
+            wait_for_group(group, poll_interval=30, timeout=None, now=clock.now, sleep=clock.sleep)
+        assert group.unknown == {}
+        for n, (run_count, _, end, _) in enumerate(runs):
+            report = group.reports[job_id(f"job{n}")]
+            assert (report.outcome, report.run.run_count) == (Outcome(end.strip()), run_count)

@@ -1,0 +1,483 @@
+"""Starting instances of a job template: one set of them, whatever happens to the call that starts it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubConfigurationError,
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    Job,
+)
+from airflow_provider_streamsets.control_hub.templates import INSTANCE_SUFFIXES
+from tests.unit.control_hub.wire_examples import (
+    JOBS,
+    JR,
+    ME,
+    NEVER_EXECUTED,
+    READ_TIMEOUT,
+    REFUSALS,
+    REFUSED,
+    SEC,
+    TEMPLATE_ID,
+    TEMPLATE_NAME,
+    UNCLEAR_ENDS,
+    issues_json,
+    job_json,
+    methods,
+    page_json,
+    paths,
+    payload,
+    query,
+    run_json,
+    template_json,
+    template_start_json,
+)
+
+START = f"{JR}/job/{TEMPLATE_ID}/createAndStartJobInstances"
+HISTORY = f"{JR}/job/{TEMPLATE_ID}/runHistory"
+TEMPLATE = Job.from_wire(template_json(runtimeParameters='{"REGION": "emea", "SIZE": "1000"}'))
+USER = f"{SEC}/currentUser"
+THREE_REQUESTS = [
+    f"GET /jobrunner/rest/v1/job/{TEMPLATE_ID}/runHistory",
+    f"POST /jobrunner/rest/v1/job/{TEMPLATE_ID}/createAndStartJobInstances",
+    "POST /jobrunner/rest/v1/jobs",
+]
+
+
+class StartingHub:
+    """A template whose start call can fail before or after it has had its effect."""
+
+    def __init__(self, http, starts=0):
+        self.starts = [[f"old-{n}:o"] for n in range(starts)]
+        self.jobs = {}
+        self.answers = []
+        http.get(HISTORY, json=self._history)
+        http.post(START, json=self._start)
+        http.post(JOBS, json=lambda r, _: [self.jobs[job_id] for job_id in r.json() if job_id in self.jobs])
+        http.get(USER, json={"principalId": ME})
+
+    def start(self, *values, job_ids=None):
+        """Start instances that have these parameters and no others."""
+        ids = job_ids or [f"new-{len(self.starts)}-{n}:o" for n in range(len(values))]
+        self.starts.append(ids)
+        for job_id, parameters in zip(ids, values, strict=True):
+            self.jobs[job_id] = job_json(
+                job_id,
+                "Instance",
+                templateJobId=TEMPLATE_ID,
+                runtimeParameters=json.dumps(parameters),
+                currentJobStatus=run_json(1, "ACTIVATING", jobId=job_id),
+            )
+        return ids
+
+    def _history(self, request, _):
+        offset, length = int(query(request)["offset"]), int(query(request)["len"])
+        starts = [template_start_json(number, ids) for number, ids in enumerate(self.starts, start=1)]
+        return page_json(*starts[offset : offset + length], total=len(starts))
+
+    def _start(self, request, context):
+        executed, answer = self.answers.pop(0) if self.answers else (True, {})
+        ids = self.start(*request.json()["runtimeParametersList"]) if executed else []
+        if "exc" in answer:
+            raise answer["exc"]
+        context.status_code = answer.get("status_code", 200)
+        return answer.get("json", [run_json(1, "ACTIVATING", jobId=job_id) for job_id in ids] if executed else None)
+
+
+def test_instances_are_created_and_started_with_three_requests(http, client):
+    hub = StartingHub(http)
+    instances = client.templates.start(TEMPLATE, [{"REGION": "apac"}, {}, {"EXTRA": [1]}])
+    assert [instance.job_id for instance in instances] == hub.starts[0]
+    assert {(i.name, i.template_id, i.last_run_count) for i in instances} == {("Instance", TEMPLATE_ID, 1)}
+    assert paths(http) == THREE_REQUESTS
+    assert query(http.request_history[0]) == {"offset": "0", "len": "1000", "withTotalCount": "true"}
+    assert query(http.request_history[1]) == {"inheritPermissions": "false"}
+    assert http.request_history[1].json() == {
+        "namePostfixType": "COUNTER",
+        "paramName": None,
+        "runtimeParametersList": [
+            {"REGION": "apac", "SIZE": "1000"},
+            {"REGION": "emea", "SIZE": "1000"},
+            {"REGION": "emea", "SIZE": "1000", "EXTRA": [1]},
+        ],
+        "name": None,
+        "description": None,
+        "rawJobTags": None,
+        "attachToTemplate": True,
+        "deleteAfterCompletion": False,
+    }
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_instances_are_told_in_the_order_of_the_parameters_whatever_the_order_of_the_answer(http, client, order):
+    hub = StartingHub(http)
+    values = [{"REGION": "apac"}, {"REGION": "emea"}, {"REGION": "amer"}]
+
+    def start(request, _):
+        ids = hub.start(*request.json()["runtimeParametersList"])
+        return [run_json(1, jobId=ids[n]) for n in order]
+
+    http.post(START, json=start)
+    instances = client.templates.start(TEMPLATE, values)
+    assert [instance.runtime_parameters["REGION"] for instance in instances] == ["apac", "emea", "amer"]
+
+
+def test_instances_whose_parameters_are_stored_in_another_form_are_told_in_the_order_of_the_answer(http, client):
+    hub = StartingHub(http)
+
+    def start(request, _):
+        ids = hub.start({"N": "1"}, {"N": "2"})
+        return [run_json(1, jobId=job_id) for job_id in ids]
+
+    http.post(START, json=start)
+    assert [i.job_id for i in client.templates.start(TEMPLATE, [{"N": 1}, {"N": 2}])] == hub.starts[0]
+
+
+def test_everything_that_can_be_said_of_instances_is_sent(http, client):
+    StartingHub(http)
+    client.templates.start(
+        TEMPLATE,
+        [{}],
+        name="Night",
+        description="Of the night",
+        suffix="PARAM_VALUE",
+        suffix_parameter="REGION",
+        tags=("nightly/orders",),
+        attach_to_template=False,
+        delete_after_completion=True,
+        inherit_permissions=True,
+    )
+    request = http.request_history[1]
+    assert query(request) == {"inheritPermissions": "true"}
+    assert request.json() == {
+        "namePostfixType": "PARAM_VALUE",
+        "paramName": "REGION",
+        "runtimeParametersList": [{"REGION": "emea", "SIZE": "1000"}],
+        "name": "Night",
+        "description": "Of the night",
+        "rawJobTags": ["nightly/orders"],
+        "attachToTemplate": False,
+        "deleteAfterCompletion": True,
+    }
+
+
+def test_instances_without_tags_can_be_asked_for(http, client):
+    StartingHub(http)
+    client.templates.start(TEMPLATE, [{}], tags=[])
+    assert http.request_history[1].json()["rawJobTags"] == []
+
+
+@pytest.mark.parametrize("suffix", ["COUNTER", "TIME_STAMP"])
+def test_the_other_suffixes_need_no_parameter(http, client, suffix):
+    StartingHub(http)
+    client.templates.start(TEMPLATE, [{}], suffix=suffix)
+    assert http.request_history[1].json()["namePostfixType"] == suffix
+
+
+STATIC = Job.from_wire(template_json(staticParameters=["SIZE", "DIRECTORY"]))
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "options", "message"),
+    [
+        (Job.from_wire(job_json()), [{}], {}, "it is a job, not a template. Start the job itself"),
+        (TEMPLATE, [], {}, "no instance is asked for"),
+        (TEMPLATE, [{}], {"suffix": "NUMBER"}, "the suffix must be one of COUNTER, TIME_STAMP, PARAM_VALUE"),
+        (TEMPLATE, [{}], {"suffix": "PARAM_VALUE"}, "must be given with PARAM_VALUE, and only then"),
+        (TEMPLATE, [{}], {"suffix_parameter": "REGION"}, "must be given with PARAM_VALUE, and only then"),
+        (
+            TEMPLATE,
+            [{"DAY": "1"}, {}],
+            {"suffix": "PARAM_VALUE", "suffix_parameter": "DAY"},
+            "instance 2 has no parameter 'DAY' for its name",
+        ),
+        (
+            STATIC,
+            [{"REGION": "x"}, {"SIZE": "1", "DIRECTORY": "2"}],
+            {},
+            "instance 2 gives a value to DIRECTORY, SIZE, which the template does not let",
+        ),
+    ],
+)
+def test_a_start_that_cannot_be_right_is_told_and_nothing_sent(http, client, template, values, options, message):
+    with pytest.raises(ControlHubConfigurationError, match=message):
+        client.templates.start(template, values, **options)
+    assert http.call_count == 0
+
+
+def test_static_parameters_are_sent_with_the_values_of_the_template(http, client):
+    StartingHub(http)
+    client.templates.start(STATIC, [{"REGION": "x"}])
+    assert http.request_history[1].json()["runtimeParametersList"] == [
+        {"DIRECTORY": "/data/in", "SIZE": "1000", "REGION": "x"}
+    ]
+
+
+@pytest.mark.parametrize("name", ["template-start-response", "template-start-async-response"])
+def test_the_example_answers_name_the_instances(http, client, name):
+    example = payload(name)
+    StartingHub(http)
+    http.post(START, json=example)
+    instances = client.templates.start(TEMPLATE, [{}] * len(example))
+    assert [i.job_id for i in instances] == [entry.get("jobId") or entry["id"] for entry in example]
+
+
+def test_an_instance_that_is_gone_already_is_told_by_its_id(http, client):
+    hub = StartingHub(http)
+    http.post(JOBS, json=lambda r, _: [hub.jobs[r.json()[0]]])
+    first, second = client.templates.start(TEMPLATE, [{}, {}], delete_after_completion=True)
+    assert (first.name, second.name) == ("Instance", "")
+    assert (second.job_id, second.template_id) == (hub.starts[0][1], TEMPLATE_ID)
+
+
+@pytest.mark.parametrize(
+    "answer", [{"status_code": 503}, {"exc": READ_TIMEOUT}, {"status_code": 401}, {"text": "<html>"}]
+)
+def test_instances_that_cannot_be_read_after_their_start_are_told_by_their_ids(http, client, answer):
+    """They run: losing their ids would leave them to themselves, and a retry would start more."""
+    hub = StartingHub(http)
+    http.post(JOBS, **answer)
+    instances = client.templates.start(TEMPLATE, [{}, {}])
+    assert [instance.job_id for instance in instances] == hub.starts[0]
+    assert len(hub.starts) == 1
+
+
+@pytest.mark.parametrize("end", UNCLEAR_ENDS.values(), ids=UNCLEAR_ENDS)
+@pytest.mark.parametrize("starts", [0, 3])
+def test_instances_whose_start_had_no_answer_are_found_in_the_run_history(http, client, end, starts):
+    hub = StartingHub(http, starts)
+    if "text" in end:
+        http.post(START, text=lambda request, context: hub._start(request, context) and end["text"])
+    else:
+        hub.answers = [(True, end)]
+    instances = client.templates.start(TEMPLATE, [{}, {}])
+    assert [instance.job_id for instance in instances] == hub.starts[-1]
+    assert paths(http) == [
+        *THREE_REQUESTS[:2],
+        "GET /security/rest/v1/currentUser",
+        THREE_REQUESTS[0],
+        THREE_REQUESTS[2],
+    ]
+    assert len(hub.starts) == starts + 1
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"values": [{"REGION": "apac", "SIZE": "1000"}]},
+        {"values": [{"REGION": "apac", "SIZE": "1000"}, {"REGION": "amer", "SIZE": "1000"}]},
+        {"values": [{"REGION": "apac"}, {"REGION": "emea", "SIZE": "1000"}]},
+        {"values": [{"REGION": "apac", "SIZE": "1000"}, {"REGION": "emea", "SIZE": "1000"}], "user": "ann@org"},
+    ],
+    ids=["fewer", "another value", "fewer values", "another user"],
+)
+def test_instances_that_somebody_else_starts_at_the_same_time_are_not_taken_for_these(http, client, others):
+    hub = StartingHub(http)
+    their_ids = [f"theirs-{n}:o" for n in range(len(others["values"]))]
+
+    def start(request, _):
+        hub.start(*request.json()["runtimeParametersList"])
+        hub.start(*others["values"], job_ids=their_ids)
+        raise READ_TIMEOUT
+
+    users = {2: others["user"]} if "user" in others else {}
+    http.post(START, json=start)
+    http.get(
+        HISTORY,
+        json=lambda *_: page_json(
+            *(template_start_json(n, ids, user=users.get(n, ME)) for n, ids in enumerate(hub.starts, start=1))
+        ),
+    )
+    instances = client.templates.start(TEMPLATE, [{"REGION": "apac"}, {}])
+    assert [instance.job_id for instance in instances] == hub.starts[0]
+
+
+def test_two_starts_with_the_same_parameters_are_not_told_apart(http, client):
+    hub = StartingHub(http)
+
+    def start(request, _):
+        hub.start(*request.json()["runtimeParametersList"])
+        hub.start(*request.json()["runtimeParametersList"], job_ids=["theirs:o"])
+        raise READ_TIMEOUT
+
+    http.post(START, json=start)
+    with pytest.raises(ControlHubUnavailableError, match="2 starts with the same parameters have been made") as caught:
+        client.templates.start(TEMPLATE, [{}])
+    assert caught.value.maybe_executed is True
+
+
+def test_a_start_of_which_control_hub_does_not_tell_the_user_counts(http, client):
+    hub = StartingHub(http)
+    hub.answers = [(True, {"exc": READ_TIMEOUT})]
+    http.get(
+        HISTORY,
+        json=lambda *_: [template_start_json(n, ids, user=None) for n, ids in enumerate(hub.starts, start=1)],
+    )
+    assert client.templates.start(TEMPLATE, [{}])[0].job_id == hub.starts[0][0]
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("starts", [1001, 2500])
+def test_the_latest_start_is_found_however_many_there_were_and_in_whatever_order(http, client, starts, direction):
+    hub = StartingHub(http, starts)
+
+    def history(request, _):
+        offset, length = int(query(request)["offset"]), int(query(request)["len"])
+        entries = [template_start_json(number, ids) for number, ids in enumerate(hub.starts, start=1)][::direction]
+        return page_json(*entries[offset : offset + length], total=len(entries))
+
+    http.get(HISTORY, json=history)
+    hub.answers = [(True, {"exc": READ_TIMEOUT})]
+    (instance,) = client.templates.start(TEMPLATE, [{}])
+    assert [instance.job_id] == hub.starts[-1]
+    assert len(hub.starts) == starts + 1
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_the_run_history_may_come_with_or_without_a_wrapper(http, client, wrapped):
+    hub = StartingHub(http, 2)
+
+    def history(request, _):
+        entries = [template_start_json(number, ids) for number, ids in enumerate(hub.starts, start=1)]
+        entries = entries[int(query(request)["offset"]) :]
+        return {"data": entries} if wrapped else entries
+
+    http.get(HISTORY, json=history)
+    hub.answers = [(True, {"exc": READ_TIMEOUT})]
+    client.templates.start(TEMPLATE, [{}])
+    assert len(hub.starts) == 3
+
+
+@pytest.mark.parametrize("history", [{"content": b""}, {"json": None}, {"json": {}}, {"json": []}])
+def test_a_template_that_was_never_started_may_have_any_form_of_an_empty_run_history(http, client, history):
+    hub = StartingHub(http)
+    http.get(HISTORY, **history)
+    client.templates.start(TEMPLATE, [{}])
+    assert len(hub.starts) == 1
+
+
+def test_a_start_that_appears_late_and_its_instances_later_is_waited_for(http, client, clock):
+    hub = StartingHub(http, 1)
+    hub.answers = [(True, {"exc": READ_TIMEOUT})]
+    old = template_start_json(1, ["old:o"])
+    pages = [[old], [old], [old, template_start_json(2, [])], [template_start_json(2, ["new-1-0:o"]), old]]
+    http.get(HISTORY, [{"json": page_json(*page)} for page in pages])
+    assert client.templates.start(TEMPLATE, [{}])[0].job_id == "new-1-0:o"
+    assert clock.slept == [3.0, 3.0]
+    assert len(hub.starts) == 2
+
+
+@pytest.mark.parametrize("end", UNCLEAR_ENDS.values(), ids=UNCLEAR_ENDS)
+def test_a_start_with_an_unclear_end_of_which_nothing_shows_is_told_and_not_repeated(http, client, clock, end):
+    """Control Hub may still be at it; a second call would start more instances."""
+    StartingHub(http, 1)
+    http.post(START, **end)
+    with pytest.raises(ControlHubUnavailableError, match=r"has appeared within 60 s; look at the runs of") as caught:
+        client.templates.start(TEMPLATE, [{}])
+    assert caught.value.maybe_executed is True
+    assert methods(http).count("POST") == 1
+    assert sum(clock.slept) >= 60
+
+
+@pytest.mark.parametrize("end", [*UNCLEAR_ENDS.values(), {"content": b""}], ids=[*UNCLEAR_ENDS, "empty"])
+@pytest.mark.parametrize("look", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
+@pytest.mark.parametrize("where", [HISTORY, USER])
+def test_a_start_whose_effect_cannot_be_found_out_is_not_repeated(http, client, end, look, where):
+    StartingHub(http)
+    http.post(START, **end)
+    http.get(**{"url": HISTORY, "response_list": [{"json": []}, look]} if where == HISTORY else {"url": where, **look})
+    with pytest.raises(ControlHubUnavailableError, match="Whether instances were started could not be") as caught:
+        client.templates.start(TEMPLATE, [{}])
+    assert caught.value.maybe_executed is True
+    assert methods(http).count("POST") == 1
+
+
+NAMELESS = [{"content": b""}, {"json": None}, {"json": []}]
+
+
+@pytest.mark.parametrize("answer", NAMELESS, ids=str)
+def test_an_accepted_start_that_names_no_instance_has_them_looked_for(http, client, answer):
+    hub = StartingHub(http)
+    text = "" if "content" in answer else json.dumps(answer["json"])
+    http.post(START, text=lambda request, _: hub.start(*request.json()["runtimeParametersList"]) and text)
+    assert [instance.job_id for instance in client.templates.start(TEMPLATE, [{}])] == hub.starts[0]
+    assert len(hub.starts) == 1
+
+
+@pytest.mark.parametrize("answer", NAMELESS, ids=str)
+def test_an_accepted_start_without_instances_is_told_and_not_repeated(http, client, answer):
+    StartingHub(http)
+    http.post(START, **answer)
+    with pytest.raises(ControlHubUnavailableError, match="accepted the call without naming an instance") as caught:
+        client.templates.start(TEMPLATE, [{}])
+    assert caught.value.maybe_executed is True
+    assert methods(http).count("POST") == 1
+
+
+@pytest.mark.parametrize("end", NEVER_EXECUTED.values(), ids=NEVER_EXECUTED)
+def test_a_start_that_never_arrived_is_repeated_without_a_look(http, client, end):
+    hub = StartingHub(http)
+    hub.answers = [(False, end), (False, end)]
+    client.templates.start(TEMPLATE, [{}])
+    assert methods(http) == ["GET", "POST", "POST", "POST", "POST"]
+    assert len(hub.starts) == 1
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+def test_a_start_that_is_refused_is_told_and_not_repeated(http, client, refusal):
+    hub = StartingHub(http)
+    hub.answers = [(False, refusal)]
+    with pytest.raises(ControlHubError, match=rf"Cannot start 2 instances of job template '{TEMPLATE_NAME}'.*R_7"):
+        client.templates.start(TEMPLATE, [{}, {}])
+    assert methods(http) == ["GET", "POST"]
+
+
+def test_a_start_that_is_refused_with_500_is_told_once_no_instance_shows(http, client):
+    hub = StartingHub(http)
+    hub.answers = [(False, {"status_code": 500, "json": issues_json(("JOBRUNNER_7", "no engine"))})]
+    with pytest.raises(ControlHubRejectedError, match="JOBRUNNER_7 - no engine"):
+        client.templates.start(TEMPLATE, [{}])
+    assert methods(http).count("POST") == 1
+
+
+def test_a_template_that_is_gone_is_told_before_anything_is_started(http, client):
+    StartingHub(http)
+    http.get(HISTORY, status_code=404)
+    with pytest.raises(ControlHubNotFoundError, match=f"read the starts of job template '{TEMPLATE_NAME}'"):
+        client.templates.start(TEMPLATE, [{}])
+    assert methods(http) == ["GET"]
+
+
+_ENDS = st.tuples(
+    st.booleans(),
+    st.sampled_from(
+        [{}, {"json": None}, {"json": []}, {"status_code": 500}, {"status_code": 504}, {"exc": READ_TIMEOUT}]
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(ends=st.lists(_ENDS, max_size=4), starts=st.integers(0, 3), count=st.integers(1, 3))
+def test_a_start_starts_one_set_of_instances_at_the_most_and_returns_it(http, client, ends, starts, count):
+    http.reset()
+    hub = StartingHub(http, starts)
+    hub.answers = list(ends)
+    try:
+        instances = client.templates.start(TEMPLATE, [{}] * count)
+    except ControlHubError:
+        assert len(hub.starts) == starts
+    else:
+        assert [instance.job_id for instance in instances] == hub.starts[-1]
+        assert len(hub.starts) == starts + 1
+
+
+def test_the_suffixes_are_those_of_control_hub():
+    assert set(INSTANCE_SUFFIXES) == {"COUNTER", "TIME_STAMP", "PARAM_VALUE"}

@@ -1,0 +1,660 @@
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests_mock
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubBulkError,
+    ControlHubConfigurationError,
+    ControlHubError,
+    ControlHubJobStateError,
+    ControlHubNotFoundError,
+    ControlHubRunFailedError,
+    ControlHubRunTimeoutError,
+    ControlHubUnexpectedAnswerError,
+)
+from airflow_provider_streamsets.operators.bulk import (
+    ControlHubDeleteJobsOperator,
+    ControlHubStartJobsOperator,
+    ControlHubStopJobsOperator,
+)
+from tests.unit.resuming import Legs, patched_clock
+from tests.unit.scripted_hub import HUB, ME
+from tests.unit.scripted_runs import (
+    TEMPLATE_ID,
+    ScriptedRuns,
+    activating,
+    active,
+    deactivating,
+    errored,
+    failed,
+    succeeded,
+)
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+LINK = f"{HUB}/sch/jobs/detail/a:org"
+MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
+
+
+@pytest.fixture
+def http():
+    with requests_mock.Mocker() as mocker:
+        yield mocker
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    return patched_clock(monkeypatch)
+
+
+@pytest.fixture
+def run(clock, context):
+    """Runs a task to its end, in however many legs that takes."""
+
+    def run_task(operator, **arguments: Any) -> Any:
+        return Legs(clock, lambda: operator(task_id="task", **arguments), context).run()
+
+    return run_task
+
+
+def start(**arguments: Any) -> ControlHubStartJobsOperator:
+    arguments = {"job_ids": ["a:org", "b:org"], "deferrable": False, **arguments}
+    return ControlHubStartJobsOperator(task_id="start", **arguments)
+
+
+A_AND_B = {"job_ids": ["a:org", "b:org"]}
+WAIT = {**A_AND_B, "wait_for_completion": True}
+
+
+# Starting
+
+
+def test_jobs_are_started_in_one_request_and_not_waited_for(http, context):
+    hub = ScriptedRuns(http, a=[succeeded(3)], b=[None])
+    results = start().execute(context)
+    assert hub.asked("startJobs") == [["a", "b"]]
+    assert [(r["job_name"], r["run_count"], r["status"], r["outcome"]) for r in results] == [
+        ("a", 4, "ACTIVATING", None),
+        ("b", 1, "ACTIVATING", None),
+    ]
+    assert context["ti"].xcoms == {
+        "job_ids": ["a:org", "b:org"],
+        "run_counts": {"a:org": 4, "b:org": 1},
+        "streamsets_job_link": LINK,
+    }
+    assert json.loads(json.dumps(results)) == results
+
+
+@MODES
+def test_started_jobs_can_be_waited_for(http, run, deferrable):
+    hub = ScriptedRuns(http, a=[succeeded(3)], b=[None])
+    hub.after_start = {"a": [activating(4), active(4), active(4), succeeded(4)], "b": [active(), succeeded()]}
+    hub.saves("a", 4)
+    results = run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, metrics_wait=0)
+    assert [(r["job_name"], r["run_count"], r["outcome"]) for r in results] == [
+        ("a", 4, "SUCCEEDED"),
+        ("b", 1, "SUCCEEDED"),
+    ]
+    assert results[0]["metrics"]["output_count"] == 90
+    assert len(hub.asked("startJobs")) == 1
+
+
+def test_run_counts_and_link_are_in_xcom_before_the_wait(http, context):
+    ScriptedRuns(http, a=[None], b=[None])
+    with pytest.raises(TaskDeferred):
+        start(wait_for_completion=True, deferrable=True).execute(context)
+    assert set(context["ti"].xcoms) == {"job_ids", "run_counts", "streamsets_job_link"}
+
+
+def test_if_one_job_cannot_be_started_none_is(http, context):
+    hub = ScriptedRuns(http, a=[None], b=[active(2)])
+    with pytest.raises(ControlHubJobStateError, match=r"job 'b' .* run 2 is ACTIVE.*Nothing was started"):
+        start().execute(context)
+    assert hub.done == []
+
+
+def test_a_job_that_does_not_exist_is_named_and_nothing_started(http, context):
+    hub = ScriptedRuns(http, a=[None])
+    with pytest.raises(ControlHubNotFoundError, match="b:org"):
+        start().execute(context)
+    assert hub.done == []
+
+
+def test_a_job_that_was_not_started_fails_the_task_and_the_others_are_told(http, context):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.refuses_to_start = {"b"}
+    with pytest.raises(ControlHubBulkError, match=r"1 of 2 jobs were not started: 'b'"):
+        start().execute(context)
+    assert context["ti"].xcoms["run_counts"] == {"a:org": 1}
+    assert hub.asked("stopJobs") == []
+
+
+def test_a_tag_that_no_job_has_starts_nothing(http, context, task_log):
+    hub = ScriptedRuns(http)
+    assert start(job_ids=None, job_tag="nobody").execute(context) == []
+    assert hub.done == []
+    assert "There is no job with job_tag='nobody'" in task_log()
+
+
+@MODES
+def test_runs_that_fail_fail_the_task_and_are_named(http, run, task_log, deferrable):
+    hub = ScriptedRuns(http, a=[None], b=[None], c=[None])
+    hub.after_start = {"a": [active(), failed()], "b": [active(), active(), succeeded()], "c": [errored()]}
+    ids = ["a:org", "b:org", "c:org"]
+    with pytest.raises(ControlHubRunFailedError) as error:
+        run(ControlHubStartJobsOperator, job_ids=ids, wait_for_completion=True, deferrable=deferrable, metrics_wait=0)
+    assert str(error.value) == (
+        "2 of 3 runs did not succeed: Run 1 of job 'a' (a:org) has failed (INACTIVE/RED): RUN_ERROR: JDBC_00; "
+        "Run 1 of job 'c' (c:org) has failed (INACTIVE_ERROR/RED): RUN_ERROR: JDBC_00."
+    )
+    log = task_log()
+    for name, status in (("a", "INACTIVE"), ("c", "INACTIVE_ERROR")):
+        assert f"({name}:org) has failed ({status}/RED): RUN_ERROR: JDBC_00\n  Status: {status}, color: RED" in log
+
+
+@MODES
+def test_runs_that_a_person_stopped_are_no_successes_unless_that_is_accepted(http, run, deferrable):
+    arguments = {**WAIT, "deferrable": deferrable, "metrics_wait": 0}
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
+    hub.was_stopped_by("somebody@org", "b")
+    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 .* job 'b' .* was stopped by a person .*accept_stop"):
+        run(ControlHubStartJobsOperator, **arguments)
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
+    hub.was_stopped_by("somebody@org", "b")
+    results = run(ControlHubStartJobsOperator, **arguments, accept_stopped="true")
+    assert [result["outcome"] for result in results] == ["SUCCEEDED", "STOPPED"]
+
+
+@MODES
+@pytest.mark.parametrize(("on_timeout", "stopped"), [("stop", [["b"]]), ("leave", [])])
+def test_a_timeout_fails_the_task_and_stops_what_has_not_ended(http, run, clock, deferrable, on_timeout, stopped):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [succeeded()], "b": [active()]}
+    with pytest.raises(ControlHubRunTimeoutError) as error:
+        run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, timeout=100, on_timeout=on_timeout)
+    assert str(error.value) == (
+        "1 of 2 runs have not ended within 100 s: run 1 of job 'b' (b:org) (last seen ACTIVE/GREEN)."
+    )
+    assert hub.asked("stopJobs") == stopped
+    assert clock.now - 1000 == pytest.approx(100, abs=1)
+
+
+@MODES
+def test_a_run_that_ends_between_the_last_look_and_the_timeout_has_not_timed_out(http, run, deferrable):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active(), active(), succeeded()], "b": [succeeded()]}
+    results = run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, timeout=100, poll_interval=3600)
+    assert [result["outcome"] for result in results] == ["SUCCEEDED", "SUCCEEDED"]
+
+
+def test_the_execution_timeout_is_kept_while_deferred_and_is_a_kill(http, run):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [active()]}
+    limits = {"execution_timeout": timedelta(seconds=50), "timeout": 500}
+    with pytest.raises(AirflowTaskTimeout, match="2 of 2 runs have not ended within 50 s"):
+        run(ControlHubStartJobsOperator, **WAIT, **limits, deferrable=True, on_timeout="leave")
+    assert hub.asked("stopJobs") == [["a", "b"]]
+
+
+def test_the_execution_timeout_leaves_the_runs_where_a_kill_does(http, run):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [active()]}
+    limits = {"execution_timeout": timedelta(seconds=50), "stop_on_kill": False}
+    with pytest.raises(AirflowTaskTimeout):
+        run(ControlHubStartJobsOperator, **WAIT, **limits, deferrable=True)
+    assert hub.asked("stopJobs") == []
+
+
+def test_deferred_it_carries_the_runs_and_absolute_deadlines_but_no_secret(http, context):
+    ScriptedRuns(http, a=[succeeded(3)], b=[None])
+    task = start(wait_for_completion=True, deferrable=True, poll_interval=7, timeout=600)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    assert deferred.value.trigger.serialize()[1] == {
+        "control_hub_conn_id": "streamsets_default",
+        "runs": [["a:org", 4], ["b:org", 1]],
+        "poll_interval": 7.0,
+        "timeout": 600.0,
+        "deadline": 1600.0,
+        "metrics_wait": 75.0,
+        "until_failure": False,
+        "act_at": None,
+        "stop_on_kill": True,
+    }
+    assert deferred.value.timeout > timedelta(seconds=600)
+    assert deferred.value.method_name == "execute_complete"
+
+
+def test_without_a_timeout_nothing_limits_the_deferral(http, context):
+    ScriptedRuns(http, a=[None], b=[None])
+    with pytest.raises(TaskDeferred) as deferred:
+        start(wait_for_completion=True, deferrable=True).execute(context)
+    assert deferred.value.timeout is None
+
+
+def test_killing_the_task_stops_the_runs_that_have_not_ended_with_quick_requests(http, context, monkeypatch):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [succeeded()], "b": [active()]}
+    task = start(wait_for_completion=True, metrics_wait=0)
+
+    def killed_while_waiting(_):
+        task.on_kill()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", killed_while_waiting)
+    with pytest.raises(KeyboardInterrupt):
+        task.execute(context)
+    assert hub.asked("stopJobs") == [["b"]]
+    assert http.last_request.timeout == (2.0, 2.0)
+
+
+def test_killing_the_task_stops_runs_although_others_cannot_be_stopped_yet(http, context, monkeypatch):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [activating()]}
+    task = start(wait_for_completion=True)
+
+    def killed_while_waiting(_):
+        task.on_kill()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", killed_while_waiting)
+    with pytest.raises(KeyboardInterrupt):
+        task.execute(context)
+    assert hub.asked("stopJobs") == [["a"], ["b"]]
+
+
+def test_killing_the_task_leaves_the_runs_alone_where_that_is_asked_for(http, context, monkeypatch):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    task = start(wait_for_completion=True, stop_on_kill=False)
+
+    def killed_while_waiting(_):
+        task.on_kill()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", killed_while_waiting)
+    with pytest.raises(KeyboardInterrupt):
+        task.execute(context)
+    assert hub.asked("stopJobs") == []
+
+
+def test_a_task_that_is_killed_while_it_starts_the_jobs_stops_them_and_does_not_wait(http, context):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [active()]}
+    task = start(wait_for_completion=True, deferrable=True)
+    started = hub._recorded("startJobs", hub._start)
+
+    def killed_meanwhile(request, answer):
+        task.on_kill()
+        return started(request, answer)
+
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/startJobs", json=killed_meanwhile)
+    with pytest.raises(Exception, match="was killed while it started the jobs"):
+        task.execute(context)
+    assert hub.asked("stopJobs") == [["a", "b"]]
+
+
+def test_a_task_that_is_killed_before_the_start_starts_nothing(http, context):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    task = start()
+    task.on_kill()
+    with pytest.raises(Exception, match="was killed before it had started"):
+        task.execute(context)
+    assert hub.done == []
+
+
+# Stopping
+
+
+def test_only_jobs_that_are_running_are_stopped_with_one_request(http, run, context):
+    hub = ScriptedRuns(http, a=[active(4)], b=[succeeded()], c=[None], d=[deactivating()])
+    hub.after_stop = {"a": [active(4), deactivating(4), succeeded(4)], "d": [deactivating(), succeeded()]}
+    hub.was_stopped_by(ME, "d")
+    ids = ["a:org", "b:org", "c:org", "d:org"]
+    results = run(ControlHubStopJobsOperator, job_ids=ids, deferrable=False)
+    assert [(r["job_name"], r["run_count"], r["outcome"]) for r in results] == [
+        ("a", 4, "SUCCEEDED"),
+        ("d", 1, "STOPPED"),
+    ]
+    assert hub.asked("stopJobs") == [["a", "d"]]
+    assert context["ti"].xcoms == {
+        "job_ids": ids,
+        "run_counts": {"a:org": 4, "d:org": 1},
+        "streamsets_job_link": LINK,
+    }
+
+
+def test_nothing_is_sent_where_nothing_runs(http, run):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[None])
+    assert run(ControlHubStopJobsOperator, **A_AND_B) == []
+    assert hub.done == []
+
+
+def test_without_waiting_it_returns_as_soon_as_it_has_asked(http, run):
+    hub = ScriptedRuns(http, a=[active()], b=[succeeded()])
+    (result,) = run(ControlHubStopJobsOperator, **A_AND_B, wait_for_completion=False)
+    assert (result["job_name"], result["status"], result["outcome"]) == ("a", "ACTIVE", None)
+    assert hub.asked("stopJobs") == [["a"]]
+
+
+def test_a_stop_can_be_forced_at_once(http, run):
+    hub = ScriptedRuns(http, a=[active()], b=[deactivating()])
+    hub.after_force = {"a": [succeeded()], "b": [errored()]}
+    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 .* job 'b' .*INACTIVE_ERROR"):
+        run(ControlHubStopJobsOperator, **A_AND_B, force=True, deferrable=False)
+    assert hub.asked("forceStopJobs") == [["a", "b"]]
+    assert hub.asked("stopJobs") == []
+
+
+@MODES
+@pytest.mark.parametrize("poll_interval", [10, 3600])
+def test_stops_that_take_too_long_are_forced_in_time(http, run, clock, deferrable, poll_interval):
+    hub = ScriptedRuns(http, a=[active()], b=[active()])
+    hub.after_stop = {"a": [deactivating(), succeeded()], "b": [deactivating()]}
+    forced_at = []
+
+    def force(request, answer):
+        forced_at.append(clock.now - 1000)
+        return hub._recorded("forceStopJobs", hub._force)(request, answer)
+
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/forceStopJobs", json=force)
+    hub.after_force = {"b": [deactivating(), succeeded()]}
+    results = run(
+        ControlHubStopJobsOperator, **A_AND_B, force_after=90, poll_interval=poll_interval, deferrable=deferrable
+    )
+    assert [result["outcome"] for result in results] == ["SUCCEEDED", "SUCCEEDED"]
+    assert hub.asked("forceStopJobs") == [["b"]]
+    assert forced_at == pytest.approx([90], abs=1)
+    assert hub.asked("stopJobs") == [["a", "b"]]
+
+
+@MODES
+def test_a_stop_that_ends_in_time_is_not_forced(http, run, deferrable):
+    hub = ScriptedRuns(http, a=[active()], b=[succeeded()])
+    hub.after_stop = {"a": [deactivating(), deactivating(), succeeded()]}
+    run(ControlHubStopJobsOperator, **A_AND_B, force_after=90, deferrable=deferrable, metrics_wait=300)
+    assert hub.asked("forceStopJobs") == []
+
+
+@MODES
+def test_a_stop_that_cannot_be_forced_during_an_outage_is_forced_after_it(http, run, deferrable):
+    hub = ScriptedRuns(http, a=[active()], b=[succeeded()])
+    hub.after_stop = {"a": [deactivating()]}
+    hub.after_force = {"a": [succeeded()]}
+    forced = hub._recorded("forceStopJobs", hub._force)
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/forceStopJobs", [{"status_code": 503}] * 7 + [{"json": forced}])
+    results = run(ControlHubStopJobsOperator, **A_AND_B, force_after=90, deferrable=deferrable)
+    assert [result["outcome"] for result in results] == ["SUCCEEDED"]
+
+
+@MODES
+def test_a_stop_that_hangs_fails_the_task_in_the_end(http, run, clock, deferrable):
+    hub = ScriptedRuns(http, a=[active()], b=[succeeded()])
+    hub.after_stop = {"a": [deactivating()]}
+    with pytest.raises(ControlHubRunTimeoutError, match=r"1 of 1 runs have not ended within 300 s: .*DEACTIVATING"):
+        run(ControlHubStopJobsOperator, **A_AND_B, force_after=90, timeout=300, deferrable=deferrable)
+    assert hub.asked("forceStopJobs") == [["a"]]
+    assert clock.now - 1000 == pytest.approx(300, abs=1)
+
+
+def test_a_forced_stop_keeps_the_absolute_deadline_of_the_task(http, clock, context):
+    hub = ScriptedRuns(http, a=[active()], b=[active()])
+    hub.after_stop = {"a": [deactivating()], "b": [deactivating()]}
+    arguments = {**A_AND_B, "force_after": 90, "timeout": 300, "deferrable": True}
+    legs = Legs(clock, lambda: ControlHubStopJobsOperator(task_id="stop", **arguments), context)
+    with pytest.raises(ControlHubRunTimeoutError):
+        legs.run()
+    stored = [trigger.serialize()[1] for trigger in legs.triggers]
+    assert [(arguments["deadline"], arguments["act_at"]) for arguments in stored] == [(1300.0, 1090.0), (1300.0, None)]
+    assert [event["reason"] for event in legs.events] == ["act", "timeout"]
+    assert legs.timeouts[0] - legs.timeouts[1] == timedelta(seconds=90)
+
+
+def test_a_job_that_is_activating_is_stopped_as_soon_as_control_hub_allows_it(http, run):
+    hub = ScriptedRuns(http, a=[activating(), activating(), activating(), active()], b=[active()])
+    hub.after_stop = {"a": [succeeded()], "b": [succeeded()]}
+    assert len(run(ControlHubStopJobsOperator, **A_AND_B, deferrable=False)) == 2
+    assert hub.asked("stopJobs") == [["b"], ["a"]]
+
+
+def test_killing_a_task_that_stops_jobs_stops_nothing_more(http, context):
+    hub = ScriptedRuns(http, a=[active()], b=[active()])
+    task = ControlHubStopJobsOperator(task_id="stop", **A_AND_B, wait_for_completion=False)
+    task.execute(context)
+    task.on_kill()
+    assert len(hub.done) == 1
+    with pytest.raises(TaskDeferred) as deferred:
+        ControlHubStopJobsOperator(task_id="stop", **A_AND_B, deferrable=True).execute(context)
+    arguments = deferred.value.trigger.serialize()[1]
+    assert (arguments["stop_on_kill"], arguments["metrics_wait"]) == (False, 0.0)
+
+
+# Both ends alike
+
+
+def fails_look(number, *statuses):
+    """Let so many looks fail after this number of looks."""
+
+    def prepare(hub):
+        left = list(statuses)
+
+        def on_look():
+            if len(hub.looks) == number and left:
+                hub.failing_looks = [left.pop(0)]
+
+        hub.on_look = on_look
+
+    return prepare
+
+
+def hides(hub):
+    """Let a job be one that may not be read from the fourth look on."""
+    hub.on_look = lambda: hub.bad.update({"a:org": 403} if len(hub.looks) >= 3 else {})
+
+
+SCENES: dict[str, tuple[dict[str, list[Any]], Any]] = {
+    "success": ({"a": [active(), succeeded()], "b": [activating(), active(), succeeded()]}, None),
+    "failure": ({"a": [active(), failed()], "b": [active(), active(), succeeded()]}, None),
+    "only failures": ({"a": [errored()], "b": [failed(message="x" * 5000)]}, None),
+    "late start": ({"a": [activating(), None, None, None, None, active(), succeeded()], "b": [succeeded()]}, None),
+    "never ends": ({"a": [active()], "b": [succeeded()]}, None),
+    "restarted": ({"a": [active(), active(2)], "b": [active(), succeeded()]}, None),
+    "outage": ({"a": [active(), active(), succeeded()], "b": [failed()]}, fails_look(2, *[503] * 10)),
+    "refused credential": ({"a": [active()], "b": [active()]}, fails_look(3, 401)),
+    "hidden": ({"a": [active()], "b": [active(), active(), active(), active(), succeeded()]}, hides),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_deferred_or_not_the_end_is_the_same(http, run, clock, scene):
+    def end(deferrable):
+        clock.now = 1000.0
+        hub = ScriptedRuns(http, a=[None], b=[None])
+        scripts, prepare = SCENES[scene]
+        hub.after_start = {name: list(script) for name, script in scripts.items()}
+        hub.history["a"] = [active(2), failed(1)]
+        hub.saves("a")
+        hub.saves("b", outputCount=5)
+        if prepare:
+            prepare(hub)
+        arguments = {**WAIT, "timeout": 1000, "metrics_wait": 0, "deferrable": deferrable}
+        try:
+            result = run(ControlHubStartJobsOperator, **arguments)
+        except ControlHubError as error:
+            result = type(error), str(error)
+        return result, hub.asked("stopJobs")
+
+    assert end(deferrable=False) == end(deferrable=True)
+
+
+# Deleting
+
+
+def delete(**arguments: Any) -> ControlHubDeleteJobsOperator:
+    return ControlHubDeleteJobsOperator(task_id="delete", **{**A_AND_B, **arguments})
+
+
+def test_jobs_are_deleted_in_one_request(http, context):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[None])
+    assert delete().execute(context) == ["a:org", "b:org"]
+    assert hub.asked("deleteJobs") == [["a", "b"]]
+    assert hub.latest == {}
+
+
+def test_a_job_that_does_not_exist_counts_as_deleted(http, context):
+    hub = ScriptedRuns(http, a=[succeeded()])
+    assert delete().execute(context) == ["a:org"]
+    # As a retry does.
+    assert delete().execute(context) == []
+    assert hub.asked("deleteJobs") == [["a"]]
+
+
+def test_a_job_that_runs_keeps_all_from_being_deleted(http, context):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[active()])
+    with pytest.raises(ControlHubJobStateError, match=r"'b' .* is ACTIVE: stop it first"):
+        delete().execute(context)
+    assert hub.done == []
+
+
+def test_a_job_with_an_error_keeps_all_from_being_deleted(http, context):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[errored()])
+    with pytest.raises(ControlHubJobStateError, match=r"'b' .* must be acknowledged first: RUN_ERROR: JDBC_00"):
+        delete().execute(context)
+    assert hub.done == []
+
+
+def test_a_job_template_is_not_deleted_as_a_job(http, context):
+    hub = ScriptedRuns(http, a=[succeeded()])
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs", json=[hub.template])
+    with pytest.raises(ControlHubConfigurationError, match="is a job template"):
+        delete(job_ids=[TEMPLATE_ID]).execute(context)
+    assert hub.done == []
+
+
+def test_jobs_that_run_can_be_stopped_before(http, context):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[active()])
+    hub.after_stop = {"b": [deactivating(), deactivating(), succeeded()]}
+    assert delete(stop_first=True).execute(context) == ["a:org", "b:org"]
+    assert [action for action, _ in hub.done] == ["stopJobs", "deleteJobs"]
+    assert hub.asked("stopJobs") == [["b"]]
+
+
+def test_nothing_is_stopped_where_nothing_runs(http, context):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[None])
+    delete(stop_first=True).execute(context)
+    assert hub.asked("stopJobs") == []
+
+
+def test_a_stop_that_takes_too_long_is_forced(http, context, clock):
+    hub = ScriptedRuns(http, a=[active()], b=[active()])
+    hub.after_stop = {"a": [deactivating()], "b": [succeeded()]}
+    hub.after_force = {"a": [succeeded()]}
+    delete(stop_first=True, force_after=60).execute(context)
+    assert hub.asked("forceStopJobs") == [["a"]]
+    assert clock.now - 1000 == pytest.approx(65, abs=5)
+
+
+def test_a_stop_that_does_not_end_fails_the_task_and_nothing_is_deleted(http, context, clock):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[active()])
+    hub.after_stop = {"b": [deactivating()]}
+    with pytest.raises(ControlHubRunTimeoutError, match="1 jobs were not stopped within 120 s: b:org"):
+        delete(stop_first=True, stop_timeout="120").execute(context)
+    assert hub.asked("deleteJobs") == []
+    assert clock.now - 1000 == pytest.approx(120, abs=5)
+
+
+def test_an_outage_while_jobs_are_stopped_is_waited_out(http, context):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[active()])
+    hub.after_stop = {"b": [deactivating(), succeeded()]}
+    stop = hub._recorded("stopJobs", hub._stop)
+
+    def then_outage(request, answer):
+        hub.failing_looks = [503] * 12
+        return stop(request, answer)
+
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/stopJobs", json=then_outage)
+    assert delete(stop_first=True).execute(context) == ["a:org", "b:org"]
+
+
+def test_errors_can_be_acknowledged_before_and_are_logged(http, context, task_log):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[errored()])
+    # Control Hub takes a moment.
+    hub.after_acknowledgement = {"b": [errored(), errored(), succeeded()]}
+    assert delete(acknowledge_errors=True).execute(context) == ["a:org", "b:org"]
+    assert hub.asked("acknowledgeErrors") == [["b"]]
+    assert "Acknowledged the error of job 'b' (b:org): RUN_ERROR: JDBC_00" in task_log()
+
+
+def test_an_error_of_the_stop_can_be_acknowledged_too(http, context):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[active()])
+    hub.after_stop = {"b": [deactivating(), errored()]}
+    hub.after_acknowledgement = {"b": [succeeded()]}
+    delete(stop_first=True, acknowledge_errors=True).execute(context)
+    assert [action for action, _ in hub.done] == ["stopJobs", "acknowledgeErrors", "deleteJobs"]
+
+
+def test_an_acknowledgement_without_effect_keeps_all_from_being_deleted(http, context, clock):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[errored()])
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="60 s later these jobs are still INACTIVE_ERROR"):
+        delete(acknowledge_errors=True).execute(context)
+    assert hub.asked("deleteJobs") == []
+    assert clock.now - 1000 == pytest.approx(60, abs=5)
+
+
+def test_a_search_that_finds_nothing_deletes_nothing(http, context, task_log):
+    hub = ScriptedRuns(http)
+    http.get(f"{HUB}/jobrunner/rest/v1/saql/jobs/search", json={"totalCount": 0, "data": []})
+    assert delete(job_ids=None, search='name=="tmp *"').execute(context) == []
+    assert hub.done == []
+    assert "so there is nothing to do" in task_log()
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "said"),
+    [
+        (ControlHubStartJobsOperator, {}, "given are none of them"),
+        (ControlHubStartJobsOperator, {"job_ids": ["a"], "job_tag": "b"}, "given are job_ids and job_tag"),
+        (ControlHubStartJobsOperator, {"job_ids": 5}, "'job_ids' must be a list of texts"),
+        (ControlHubStartJobsOperator, {"job_ids": [""]}, "'job_ids' must be a list of texts that are not empty"),
+        (ControlHubStartJobsOperator, {"job_ids": ["a"], "on_timeout": "kill"}, "'on_timeout' must be one of"),
+        (ControlHubStopJobsOperator, {"job_ids": ["a"], "force": "maybe"}, "'force' must be true or false"),
+        (ControlHubStopJobsOperator, {"job_ids": ["a"], "force_after": 0}, "'force_after' must be a number"),
+        (ControlHubDeleteJobsOperator, {"job_ids": ["a"], "stop_first": 1}, "'stop_first' must be true or false"),
+        (ControlHubDeleteJobsOperator, {"job_ids": ["a"], "stop_timeout": -1}, "'stop_timeout' must be a number"),
+    ],
+)
+def test_bad_arguments_are_refused_when_the_dag_is_parsed(operator, arguments, said):
+    with pytest.raises(ValueError, match=said):
+        operator(task_id="task", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "said"),
+    [
+        (ControlHubStartJobsOperator, {"job_ids": "{{ 'x' }}"}, "'job_ids' must be a list of texts"),
+        (ControlHubStartJobsOperator, {"job_ids": ["a"], "on_timeout": "{{ 1 }}"}, "'on_timeout' must be one of"),
+        (ControlHubStopJobsOperator, {"job_ids": ["a"], "force_after": "{{ -1 }}"}, "'force_after' must be a number"),
+        (ControlHubDeleteJobsOperator, {"job_ids": ["a"], "stop_first": "{{ 1 }}"}, "'stop_first' must be true"),
+    ],
+)
+def test_bad_rendered_values_are_refused_before_anything_is_sent(http, context, operator, arguments, said):
+    task = operator(task_id="task", **arguments)
+    task.render_template_fields(dict(context))
+    with pytest.raises(ValueError, match=said):
+        task.execute(context)
+    assert not http.request_history
+
+
+def test_ids_can_come_as_the_text_that_a_template_makes_of_a_list(http, context):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    task = start(job_ids="{{ ids }}")
+    task.render_template_fields({"ids": ["a:org", "b:org"]})
+    task.execute(context)
+    assert hub.asked("startJobs") == [["a", "b"]]

@@ -1,0 +1,459 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+import requests
+import requests_mock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_streamsets.control_hub import errors
+from airflow_provider_streamsets.triggers import base as trigger_module
+from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
+from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
+from tests.unit.conftest import TOKEN
+from tests.unit.resuming import Clock, all_events, connection_at_once, only_event
+from tests.unit.scripted_hub import HUB, T0
+from tests.unit.scripted_runs import (
+    ScriptedRuns,
+    activating,
+    active,
+    deactivating,
+    errored,
+    failed,
+    job_id,
+    succeeded,
+)
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+STATUSES = f"{HUB}/jobrunner/rest/v1/jobs/status"
+
+
+@pytest.fixture
+def http():
+    with requests_mock.Mocker() as mocker:
+        yield mocker
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def virtual_connection(monkeypatch):
+    monkeypatch.setattr(trigger_module, "connection_with_extra", connection_at_once)
+
+
+def trigger(*names: str, run_count: int = 1, **arguments: Any) -> ControlHubJobRunsTrigger:
+    return ControlHubJobRunsTrigger(runs=[[job_id(name), run_count] for name in names], **arguments)
+
+
+def wait(clock: Clock, *names: str, **arguments: Any) -> RunsWaitEvent:
+    """Run a trigger to its end; its event must survive being stored."""
+    return RunsWaitEvent.from_payload(only_event(clock, trigger(*names, **arguments)))
+
+
+def took(clock: Clock) -> float:
+    """Seconds since the beginning."""
+    return clock.now - 1000
+
+
+def test_it_waits_until_all_runs_have_ended_with_one_request_at_each_look(http, clock):
+    hub = ScriptedRuns(http, a=[None, activating(), succeeded()], b=[None, active(), active(), active(), succeeded()])
+    event = wait(clock, "a", "b")
+    assert (event.reason, event.runs) == (RunsWaitReason.ENDED, (("a:org", 1), ("b:org", 1)))
+    assert event.error is None
+    assert hub.looks == [["a:org", "b:org"], ["a:org", "b:org"], ["b:org"], ["b:org"]]
+    assert {request.path for request in http.request_history} == {"/jobrunner/rest/v1/jobs/status"}
+
+
+def test_the_event_is_small_whatever_the_runs_have_to_tell(http, clock):
+    names = [f"job{n:03}" for n in range(250)]
+    ScriptedRuns(http, **{name: [failed(message="x" * 5000)] for name in names})
+    (payload,) = all_events(clock, trigger(*names))
+    assert len(json.dumps(payload)) < 250 * 30
+
+
+def test_it_waits_for_its_runs_and_not_for_the_ones_before(http, clock):
+    hub = ScriptedRuns(http, a=[succeeded(3), succeeded(3), failed(3), active(4), succeeded(4)])
+    assert wait(clock, "a", run_count=4, until_failure=True).reason is RunsWaitReason.ENDED
+    assert len(hub.looks) == 4
+
+
+@pytest.mark.parametrize("end", [failed, errored])
+def test_the_first_failure_ends_the_wait_while_others_go_on(http, clock, end):
+    ScriptedRuns(http, a=[active()], b=[active(), active(), end()], c=[succeeded()])
+    event = wait(clock, "a", "b", "c", until_failure=True, deadline=9000.0, timeout=8000.0, act_at=8000.0)
+    assert event.reason is RunsWaitReason.FIRST_FAILURE
+    # What the next wait is to do.
+    assert (event.until_failure, event.act_at, event.deadline, event.timeout) == (False, 8000.0, 9000.0, 8000.0)
+    assert took(clock) < 40
+
+
+def test_a_failure_of_the_last_run_is_the_end_of_all(http, clock):
+    ScriptedRuns(http, a=[succeeded()], b=[active(), active(), failed()])
+    assert wait(clock, "a", "b", until_failure=True).reason is RunsWaitReason.ENDED
+
+
+def test_failures_that_show_at_the_same_look_are_one(http, clock):
+    ScriptedRuns(http, a=[failed()], b=[failed()], c=[active()])
+    assert wait(clock, "a", "b", "c", until_failure=True).reason is RunsWaitReason.FIRST_FAILURE
+
+
+def test_a_failure_does_not_end_the_wait_where_that_is_not_asked_for(http, clock):
+    hub = ScriptedRuns(http, a=[failed()], b=[active(), active(), active(), succeeded()])
+    assert wait(clock, "a", "b").reason is RunsWaitReason.ENDED
+    assert len(hub.looks) == 3
+
+
+def test_a_run_that_failed_and_was_restarted_by_a_person_is_a_failure(http, clock):
+    hub = ScriptedRuns(http, a=[active()], b=[active(), active(2)])
+    hub.history["b"] = [active(2), failed(1)]
+    assert wait(clock, "a", "b", until_failure=True).reason is RunsWaitReason.FIRST_FAILURE
+
+
+def test_a_run_that_succeeded_and_was_restarted_has_ended(http, clock):
+    hub = ScriptedRuns(http, a=[active(), active(), succeeded()], b=[active(), active(2)])
+    hub.history["b"] = [active(2), succeeded(1)]
+    assert wait(clock, "a", "b", until_failure=True).reason is RunsWaitReason.ENDED
+
+
+@pytest.mark.parametrize("interval", [30, 3600])
+def test_the_time_to_act_ends_the_wait_whatever_the_interval(http, clock, interval):
+    ScriptedRuns(http, a=[active()], b=[succeeded()])
+    event = wait(clock, "a", "b", poll_interval=interval, act_at=1100.0, until_failure=True, deadline=5000.0)
+    assert event.reason is RunsWaitReason.ACT
+    assert (event.act_at, event.until_failure, event.deadline) == (None, True, 5000.0)
+    assert took(clock) == pytest.approx(100, abs=1)
+
+
+def test_there_is_nothing_to_act_on_when_all_runs_have_ended_before(http, clock):
+    ScriptedRuns(http, a=[succeeded()])
+    assert wait(clock, "a", act_at=1100.0, metrics_wait=300.0).reason is RunsWaitReason.ENDED
+
+
+def test_the_time_to_act_comes_during_an_outage_too(http, clock):
+    http.post(STATUSES, status_code=503)
+    assert wait(clock, "a", act_at=1100.0).reason is RunsWaitReason.ACT
+
+
+def test_a_failure_before_the_time_to_act_leaves_that_to_come(http, clock):
+    ScriptedRuns(http, a=[active()], b=[active(), active(), failed()])
+    event = wait(clock, "a", "b", until_failure=True, act_at=1100.0)
+    assert (event.reason, event.act_at) == (RunsWaitReason.FIRST_FAILURE, 1100.0)
+
+
+def test_a_time_to_act_that_has_passed_while_no_triggerer_ran_ends_the_wait_at_once(http, clock):
+    ScriptedRuns(http, a=[active()])
+    assert wait(clock, "a", act_at=1.0).reason is RunsWaitReason.ACT
+    assert took(clock) < 10
+
+
+@pytest.mark.parametrize("interval", [30, 3600])
+def test_the_deadline_ends_the_wait_whatever_the_interval(http, clock, interval):
+    ScriptedRuns(http, a=[active()], b=[succeeded()])
+    event = wait(clock, "a", "b", poll_interval=interval, timeout=100.0, deadline=1100.0, until_failure=True)
+    assert (event.reason, event.error, event.timeout) == (RunsWaitReason.TIMEOUT, None, 100.0)
+    assert took(clock) == pytest.approx(100, abs=1)
+
+
+def test_the_deadline_ends_the_wait_during_an_outage_too(http, clock):
+    http.post(STATUSES, exc=requests.exceptions.ConnectTimeout)
+    assert wait(clock, "a", "b", deadline=1100.0).reason is RunsWaitReason.TIMEOUT
+    assert took(clock) == pytest.approx(100, abs=1)
+
+
+def test_the_deadline_is_absolute_so_a_restarted_triggerer_does_not_extend_it(http, clock):
+    ScriptedRuns(http, a=[active()])
+    assert wait(clock, "a", timeout=100.0, deadline=500.0).reason is RunsWaitReason.TIMEOUT
+    assert took(clock) < 10
+
+
+def test_the_deadline_comes_before_the_time_to_act(http, clock):
+    ScriptedRuns(http, a=[active()])
+    assert wait(clock, "a", deadline=1100.0, act_at=1100.0).reason is RunsWaitReason.TIMEOUT
+
+
+def saved(seconds: float) -> dict[str, Any]:
+    """A succeeded run of which metrics were saved so many seconds after its start; it has ended after 60."""
+    return succeeded(lastReportedMetricTime=T0 + 100_000 + int(seconds * 1000))
+
+
+def test_final_metrics_are_waited_for_but_not_longer_than_it_takes_to_save_them(http, clock):
+    hub = ScriptedRuns(http, a=[saved(30), saved(30), saved(30), saved(61)], b=[saved(61)])
+    assert wait(clock, "a", "b", metrics_wait=600.0).reason is RunsWaitReason.ENDED
+    assert hub.looks == [["a:org", "b:org"], ["a:org"], ["a:org"]]
+    assert took(clock) == pytest.approx(60, abs=2)
+
+
+def test_metrics_that_do_not_come_are_waited_for_from_the_end_of_the_last_run_on(http, clock):
+    ScriptedRuns(http, a=[active(), active(), active(), succeeded()], b=[succeeded()])
+    assert wait(clock, "a", "b", metrics_wait=75.0).reason is RunsWaitReason.ENDED
+    assert took(clock) == pytest.approx(60 + 75, abs=2)
+
+
+def test_metrics_are_not_waited_for_beyond_the_deadline(http, clock):
+    ScriptedRuns(http, a=[succeeded()])
+    assert wait(clock, "a", metrics_wait=600.0, deadline=1050.0).reason is RunsWaitReason.ENDED
+    assert took(clock) == pytest.approx(50, abs=1)
+
+
+def test_without_metrics_to_wait_for_it_ends_as_soon_as_airflow_has_noticed_the_deferral(http, clock):
+    ScriptedRuns(http, a=[succeeded()])
+    wait(clock, "a")
+    assert 5 < took(clock) < 10
+
+
+def test_metrics_of_a_run_that_fails_do_not_delay_the_news_of_its_failure(http, clock):
+    ScriptedRuns(http, a=[failed()], b=[active()])
+    assert wait(clock, "a", "b", until_failure=True, metrics_wait=600.0).reason is RunsWaitReason.FIRST_FAILURE
+    assert took(clock) < 10
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_a_job_whose_status_cannot_be_read_does_not_hide_what_happens_to_the_others(http, clock, name):
+    failing, going = (other for other in "abc" if other != name)
+    hub = ScriptedRuns(http, **{name: [active()], failing: [active(), active(), failed()], going: [active()]})
+    hub.unreadable.add(job_id(name))
+    event = wait(clock, "a", "b", "c", until_failure=True, deadline=9000.0)
+    assert event.reason is RunsWaitReason.FIRST_FAILURE
+    assert took(clock) < 60
+
+
+def test_a_job_that_may_not_be_read_counts_as_a_failure_and_the_others_are_waited_for(http, clock):
+    hub = ScriptedRuns(http, secret=[active()], open=[active(), active(), active(), succeeded()])
+    hub.bad["secret:org"] = 403
+    event = wait(clock, "secret", "open")
+    assert (event.reason, event.error) == (RunsWaitReason.ENDED, None)
+    assert hub.looks == [["open:org"]] * 3
+    assert wait(clock, "secret", "open", until_failure=True).reason is RunsWaitReason.ENDED
+
+
+def test_a_job_that_may_not_be_read_is_a_first_failure(http, clock):
+    hub = ScriptedRuns(http, secret=[active()], open=[active()])
+    hub.bad["secret:org"] = 403
+    assert wait(clock, "secret", "open", until_failure=True).reason is RunsWaitReason.FIRST_FAILURE
+
+
+def test_a_job_that_is_gone_is_believed_after_three_looks(http, clock):
+    hub = ScriptedRuns(http, gone=[None], stays=[active(), active(), active(), active(), active(), succeeded()])
+    del hub.latest["gone:org"]
+    assert wait(clock, "gone", "stays").reason is RunsWaitReason.ENDED
+    assert [len(look) for look in hub.looks] == [2, 2, 2, 1, 1]
+
+
+def test_a_job_whose_run_does_not_show_yet_is_waited_for(http, clock):
+    hub = ScriptedRuns(http, a=[None] * 12 + [active(), succeeded()])
+    assert wait(clock, "a", until_failure=True).reason is RunsWaitReason.ENDED
+    assert len(hub.looks) == 13
+
+
+def test_an_outage_of_hours_does_not_end_the_wait(http, clock):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
+    outage = [{"exc": requests.exceptions.ConnectTimeout}, {"status_code": 503}, {"text": "<html>"}]
+    http.post(STATUSES, [*outage * 100, {"json": hub._look}])
+    assert wait(clock, "a", "b").reason is RunsWaitReason.ENDED
+    assert took(clock) > 3600
+
+
+def test_a_refused_credential_ends_the_wait_and_says_so(http, clock):
+    http.post(STATUSES, status_code=401, json={"ISSUES": [{"code": "SSO_01", "message": "not authenticated"}]})
+    event = wait(clock, "a", "b")
+    assert isinstance(event.error, errors.ControlHubAuthenticationError)
+    assert "SSO_01" in str(event.error)
+    with pytest.raises(errors.ControlHubAuthenticationError):
+        event.raise_error()
+
+
+def test_an_unknown_connection_ends_the_wait_and_names_it(clock):
+    event = wait(clock, "a", control_hub_conn_id="no_such_connection")
+    assert "no_such_connection" in str(event.error)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"runs": "nonsense"},
+        {"runs": [["a:org"]]},
+        {"runs": 5},
+        {"runs": [["a:org", "one"]]},
+        {"runs": [["a:org", 1]], "poll_interval": "often"},
+        {"runs": [["a:org", 1]], "poll_interval": 0},
+        {"runs": [["a:org", 1]], "deadline": "tomorrow"},
+        {"runs": [["a:org", 1]], "act_at": "soon"},
+        {"runs": [["a:org", 1]], "metrics_wait": "long"},
+    ],
+)
+def test_nonsense_arguments_become_an_event_that_fails_the_task_and_not_an_exception(http, clock, arguments):
+    ScriptedRuns(http, a=[succeeded()])
+    payload = only_event(clock, ControlHubJobRunsTrigger(**arguments))
+    with pytest.raises(errors.ControlHubError):
+        RunsWaitEvent.from_payload(payload).raise_error()
+
+
+def test_a_trigger_without_runs_is_never_taken_for_a_success(clock):
+    with pytest.raises(errors.ControlHubUnexpectedAnswerError, match="it names no run"):
+        RunsWaitEvent.from_payload(only_event(clock, ControlHubJobRunsTrigger()))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        {},
+        "ended",
+        {"runs": [["a:org", 1]]},
+        {"runs": [], "reason": "ended"},
+        {"runs": [["a:org"]], "reason": "ended"},
+        {"runs": [["a:org", 1]], "reason": "because"},
+        {"runs": [["a:org", 1]], "reason": "ended", "deadline": "tomorrow"},
+        {"runs": [["a:org", 1]], "reason": "ended", "error": "broken"},
+    ],
+)
+def test_an_event_that_is_not_complete_is_an_error(payload):
+    with pytest.raises(errors.ControlHubUnexpectedAnswerError, match="event of the trigger cannot be used"):
+        RunsWaitEvent.from_payload(payload)
+
+
+def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
+    first = trigger(
+        "a",
+        "b",
+        control_hub_conn_id="c",
+        poll_interval=7.0,
+        timeout=60.0,
+        deadline=99.0,
+        metrics_wait=5.0,
+        until_failure=True,
+        act_at=50.0,
+        stop_on_kill=True,
+    )
+    path, arguments = first.serialize()
+    assert path == "airflow_provider_streamsets.triggers.groups.ControlHubJobRunsTrigger"
+    assert arguments == {
+        "control_hub_conn_id": "c",
+        "runs": [["a:org", 1], ["b:org", 1]],
+        "poll_interval": 7.0,
+        "timeout": 60.0,
+        "deadline": 99.0,
+        "metrics_wait": 5.0,
+        "until_failure": True,
+        "act_at": 50.0,
+        "stop_on_kill": True,
+    }
+    assert ControlHubJobRunsTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
+
+
+def test_a_trigger_stored_by_another_version_can_still_be_made():
+    assert ControlHubJobRunsTrigger().serialize()[1]["runs"] is None
+
+
+def test_no_event_and_no_stored_argument_holds_the_token(http, clock):
+    http.post(STATUSES, status_code=401, json={"ISSUES": [{"message": f"bad token {TOKEN}"}]})
+    task = trigger("a", "b")
+    assert TOKEN not in json.dumps([task.serialize(), all_events(clock, task)])
+
+
+def test_triggers_of_one_connection_share_their_requests(http, clock):
+    http.post(STATUSES, json=lambda request, _: {i: {**active(), "jobId": i} for i in request.json()})
+
+    async def events_of(task: Any) -> list[Any]:
+        return [event.payload async for event in task.run()]
+
+    async def scene() -> list[list[Any]]:
+        triggers = [trigger(f"a{n}", f"b{n}", deadline=1290.0) for n in range(20)]
+        return await asyncio.gather(*map(events_of, triggers))
+
+    assert all(len(events) == 1 for events in clock.run(scene()))
+    assert [len(request.json()) for request in http.request_history] == [40] * 10
+
+
+@pytest.mark.parametrize(
+    ("still_deferred", "stop_on_kill", "stopped"),
+    [
+        (False, True, [["going"]]),
+        (True, True, []),
+        (None, True, []),
+        (False, False, []),
+    ],
+    ids=["killed", "moved", "state-unknown", "not-wanted"],
+)
+def test_a_kill_stops_the_runs_of_the_task_and_nothing_else(
+    http, clock, monkeypatch, still_deferred, stop_on_kill, stopped
+):
+    async def answer(_: Any) -> bool | None:
+        return still_deferred
+
+    monkeypatch.setattr(trigger_module, "is_still_deferred", answer)
+    hub = ScriptedRuns(http, going=[active()], newer=[active(2)], over=[succeeded()], never=[None])
+    clock.run(trigger("going", "newer", "over", "never", stop_on_kill=stop_on_kill).on_kill())
+    assert hub.asked("stopJobs") == stopped
+
+
+def test_runs_that_cannot_be_stopped_yet_are_stopped_as_soon_as_control_hub_allows_it(http, clock, monkeypatch, pauses):
+    async def killed(_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(trigger_module, "is_still_deferred", killed)
+    hub = ScriptedRuns(http, a=[active()], b=[None, activating(), activating(), active()])
+    clock.run(trigger("a", "b", stop_on_kill=True).on_kill())
+    assert hub.asked("stopJobs") == [["a"], ["a"], ["a", "b"]]
+    assert pauses == [2.0, 2.0]
+
+
+def test_a_stop_that_fails_after_a_kill_is_only_logged(http, clock, monkeypatch, task_log):
+    async def killed(_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(trigger_module, "is_still_deferred", killed)
+    http.post(STATUSES, status_code=401)
+    clock.run(trigger("a", "b", stop_on_kill=True).on_kill())
+    assert "Could not stop 2 runs, which may go on" in task_log()
+
+
+STEPS = st.sampled_from([activating, active, deactivating, lambda run_count: failed(run_count - 1), None])
+ENDS = st.sampled_from([succeeded, failed, errored])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(2, 4), st.lists(STEPS, max_size=6), ENDS), min_size=1, max_size=5),
+    st.lists(st.sampled_from([500, 503, 429]), max_size=4),
+    st.booleans(),
+    st.one_of(st.none(), st.floats(1000, 1300)),
+    st.one_of(st.none(), st.floats(1000, 1300)),
+)
+def test_whatever_happens_there_is_one_event_and_it_is_true(runs, outages, until_failure, act_at, deadline):
+    with requests_mock.Mocker() as http, pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(trigger_module, "connection_with_extra", connection_at_once)
+        hub = ScriptedRuns(http)
+        for n, (run_count, steps, end) in enumerate(runs):
+            hub.add(f"job{n}", [None, *(step and step(run_count) for step in steps), end(run_count)])
+        hub.failing_looks = list(outages)
+        clock = Clock()
+        waited_for = [[job_id(f"job{n}"), run_count] for n, (run_count, *_) in enumerate(runs)]
+        task = ControlHubJobRunsTrigger(runs=waited_for, until_failure=until_failure, act_at=act_at, deadline=deadline)
+        event = RunsWaitEvent.from_payload(only_event(clock, task))
+        assert event.error is None
+        assert [list(run) for run in event.runs] == waited_for
+        over = {
+            identifier: status
+            for identifier, run_count in waited_for
+            if (status := hub.latest[identifier])
+            and status["runCount"] == run_count
+            and status["status"].startswith("INACTIVE")
+        }
+        if event.reason is RunsWaitReason.ENDED:
+            assert len(over) == len(runs)
+        elif event.reason is RunsWaitReason.FIRST_FAILURE:
+            assert until_failure
+            assert any(status["color"] == "RED" for status in over.values())
+        else:
+            limit = act_at if event.reason is RunsWaitReason.ACT else deadline
+            assert limit is not None
+            assert clock.now >= limit - 1e-6

@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests_mock
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubConfigurationError,
+    ControlHubError,
+    ControlHubExpectationError,
+    ControlHubJobStateError,
+    ControlHubRunFailedError,
+    ControlHubUnexpectedAnswerError,
+)
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+from tests.unit.resuming import Legs, patched_clock
+from tests.unit.scripted_hub import (
+    HUB,
+    JOB_ID,
+    T0,
+    ScriptedHub,
+    counts_json,
+    failed,
+    run_json,
+    succeeded,
+)
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+COUNTS = f"{HUB}/timeseries/rest/v1/metrics/job/{JOB_ID}/recordCountsForAllRuns"
+REGISTRY = f"{HUB}/jobrunner/rest/v1/metrics/job/{JOB_ID}"
+MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
+
+
+@pytest.fixture
+def http():
+    with requests_mock.Mocker() as mocker:
+        yield mocker
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    return patched_clock(monkeypatch)
+
+
+@pytest.fixture
+def run(clock, context):
+    """Runs the job to its end, in however many legs that takes."""
+
+    def run_job(deferrable=False, **arguments: Any) -> Any:
+        arguments = {"job_id": JOB_ID, "deferrable": deferrable, "metrics_wait": 0, **arguments}
+        return Legs(clock, lambda: ControlHubRunJobOperator(task_id="run", **arguments), context).run()
+
+    return run_job
+
+
+def running(inputs: int = 0, outputs: int = 0, errors: int = 0) -> dict[str, Any]:
+    """The first run, going on, with counts that Control Hub has saved."""
+    return run_json(
+        1,
+        inputRecordCount=inputs,
+        outputRecordCount=outputs,
+        errorRecordCount=errors,
+        lastReportedMetricTime=T0 if inputs else 0,
+    )
+
+
+def registry(**counters: int) -> dict[str, Any]:
+    return {"counters": {name.replace("_", "."): {"count": count} for name, count in counters.items()}, "meters": {}}
+
+
+# Judging the end
+
+
+@MODES
+@pytest.mark.parametrize(
+    "expect",
+    [
+        ["output_count >= 90"],
+        ["input_count == 100", "output_count < 91", "error_count != 8"],
+        "total_error_count <= 10",
+        [{"metric": "error_ratio", "comparison": "<=", "threshold": 0.1}],
+        '["output_count >= 90", "error_ratio < 0.2"]',
+    ],
+)
+def test_a_run_whose_metrics_are_as_expected_succeeds(http, run, task_log, deferrable, expect):
+    ScriptedHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1))
+    assert run(deferrable, expect=expect)["outcome"] == "SUCCEEDED"
+    assert "Its metrics are as expected: " in task_log()
+
+
+@MODES
+def test_a_run_whose_metrics_are_not_as_expected_fails_with_the_numbers(http, run, task_log, deferrable):
+    hub = ScriptedHub(http, latest=None, script=[run_json(1), succeeded(1)], counts=counts_json(1))
+    with pytest.raises(ControlHubExpectationError) as error:
+        run(deferrable, expect=["output_count >= 1000", "error_ratio < 0.01", "input_count > 5"])
+    assert str(error.value) == (
+        f"Run 1 of job 'Orders' ({JOB_ID}) has succeeded (INACTIVE/GRAY), but its metrics are not as expected: "
+        "output_count >= 1000 (not satisfied: 90), error_ratio < 0.01 (not satisfied: 0.1), "
+        "input_count > 5 (satisfied: 100)."
+    )
+    assert "Records: 100 in, 90 out, 7 error records, 3 stage errors" in task_log()
+    assert hub.stops == []
+
+
+@MODES
+def test_metrics_that_are_not_final_are_judged_and_called_that(http, run, deferrable):
+    ScriptedHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1, saved_after=30))
+    with pytest.raises(ControlHubExpectationError, match=r"not saved the final metrics; see 'metrics_wait'\.$"):
+        run(deferrable, expect=["output_count >= 1000"])
+
+
+@MODES
+def test_final_metrics_are_waited_for_before_they_are_judged(http, run, clock, deferrable):
+    ScriptedHub(http, latest=None, script=[succeeded(1)])
+    late = [{"json": counts_json(1, saved_after=30, outputCount=5)}] * 3 + [{"json": counts_json(1)}]
+    http.get(COUNTS, late)
+    run(deferrable, expect=["output_count >= 90"], metrics_wait=60)
+    assert clock.now - 1000 == pytest.approx(15, abs=1)
+
+
+@MODES
+def test_metrics_that_were_never_saved_satisfy_nothing(http, run, deferrable):
+    ScriptedHub(http, latest=None, script=[succeeded(1)])
+    with pytest.raises(ControlHubExpectationError, match=r"output_count >= 0 \(not satisfied: no value\)"):
+        run(deferrable, expect=["output_count >= 0"])
+
+
+@MODES
+@pytest.mark.parametrize("answer", [{"status_code": 404}, {"status_code": 503}, {"text": "<html>"}])
+def test_metrics_that_cannot_be_read_are_never_as_expected(http, run, deferrable, answer):
+    ScriptedHub(http, latest=None, script=[succeeded(1)])
+    http.get(COUNTS, [answer])
+    with pytest.raises(ControlHubExpectationError, match=r"the metrics could not be read: .*record counts"):
+        run(deferrable, expect=["output_count >= 0"])
+
+
+@MODES
+def test_counters_of_the_pipeline_and_its_stages_can_be_expected(http, run, deferrable):
+    ScriptedHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1))
+    http.get(REGISTRY, json=registry(pipeline_batchCount_counter=12, stage_Trash_inputRecords_counter=88))
+    run(deferrable, expect=["pipeline.batchCount.counter >= 12", "output_count == 90"])
+    ScriptedHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1))
+    with pytest.raises(ControlHubExpectationError, match=r"stage.Trash.inputRecords.counter > 88 \(not satisfied: 88"):
+        run(deferrable, expect=["stage.Trash.inputRecords.counter > 88"])
+
+
+@MODES
+def test_a_counter_that_the_pipeline_does_not_have_satisfies_nothing(http, run, deferrable):
+    ScriptedHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1))
+    http.get(REGISTRY, json=registry(pipeline_batchCount_counter=12))
+    with pytest.raises(ControlHubExpectationError, match=r"stage\.x\.counter <= 5 \(not satisfied: no value\)"):
+        run(deferrable, expect=["stage.x.counter <= 5"])
+
+
+@MODES
+def test_a_run_that_failed_fails_with_its_own_error_whatever_was_expected(http, run, deferrable):
+    ScriptedHub(http, latest=None, script=[failed(1)], counts=counts_json(1))
+    with pytest.raises(ControlHubRunFailedError, match="JDBC_00"):
+        run(deferrable, expect=["output_count >= 1000"])
+
+
+def test_a_metric_of_no_such_name_is_refused_before_anything_is_sent(http, run):
+    with pytest.raises(ControlHubConfigurationError, match=r"There is no metric 'outputs'\. Give one of input_count"):
+        run(expect=["outputs > 5"])
+    assert not http.request_history
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"expect": []}, "'expect' must be a list of conditions"),
+        ({"expect": ["many records"]}, "'expect' must hold conditions such as"),
+        ({"expect": 5}, "'expect' must be a list of conditions"),
+        ({"expect": [{"metric": "a"}]}, "'expect' must hold conditions such as"),
+        ({"expect": ["a > 1"], "wait_for_completion": False}, "'expect' needs wait_for_completion=True"),
+        ({"fail_fast": True}, "'fail_fast' needs conditions in 'expect'"),
+        ({"fail_fast": "perhaps"}, "'fail_fast' must be true or false"),
+        ({"acknowledge_errors": "perhaps"}, "'acknowledge_errors' must be true or false"),
+    ],
+)
+def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"expect": "{{ '[]' }}"}, "'expect' must be a list of conditions"),
+        ({"expect": ["{{ 'many' }}"]}, "'expect' must hold conditions such as"),
+        ({"expect": ["error_count < 1"], "wait_for_completion": "{{ 'no' }}"}, "'wait_for_completion' must be true"),
+        ({"expect": ["error_count < 1"], "wait_for_completion": "{{ False }}"}, "'expect' needs wait_for_completion"),
+        ({"fail_fast": "{{ True }}"}, "'fail_fast' needs conditions in 'expect'"),
+    ],
+)
+def test_bad_rendered_values_are_refused_before_anything_is_sent(http, context, arguments, said):
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, **arguments)
+    task.render_template_fields(dict(context))
+    with pytest.raises(ValueError, match=said):
+        task.execute(context)
+    assert not http.request_history
+
+
+def test_thresholds_can_be_computed(http, context):
+    ScriptedHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1))
+    expect = ["output_count >= {{ least }}", {"metric": "error_count", "comparison": "<", "threshold": "{{ most }}"}]
+    task = ControlHubRunJobOperator(
+        task_id="run", job_id=JOB_ID, expect=expect, fail_fast="{{ least > 5 }}", deferrable=False, metrics_wait=0
+    )
+    task.render_template_fields({"least": 90, "most": 8})
+    assert task.execute(context)["metrics"]["output_count"] == 90
+
+
+# Failing fast
+
+
+@MODES
+def test_a_broken_upper_bound_stops_the_run_and_fails_the_task(http, run, clock, deferrable):
+    hub = ScriptedHub(http, latest=None, script=[running(), running(10, 10), running(100, 80, 20), running(200, 150)])
+    with pytest.raises(ControlHubExpectationError) as error:
+        run(deferrable, expect=["error_count <= 10", "output_count >= 1000"], fail_fast=True)
+    assert str(error.value) == (
+        f"Run 1 of job {JOB_ID} goes on, but its metrics are not as expected: error_count <= 10 is broken: 20."
+    )
+    assert hub.stops == ["stop"]
+    assert clock.now - 1000 == pytest.approx(60, abs=1)
+
+
+@MODES
+def test_a_broken_bound_does_not_stop_a_newer_run(http, run, deferrable):
+    hub = ScriptedHub(http, latest=None, script=[running(100, 80, 20)])
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/currentStatus", json=run_json(2))
+    with pytest.raises(ControlHubExpectationError):
+        run(deferrable, expect=["error_count <= 10"], fail_fast=True)
+    assert hub.stops == []
+
+
+@MODES
+def test_lower_bounds_are_not_looked_at_while_the_run_goes_on(http, run, deferrable):
+    script = [running(10, 1), running(20, 2), succeeded(1)]
+    ScriptedHub(http, latest=None, script=script, counts=counts_json(1))
+    assert run(deferrable, expect=["output_count >= 90"], fail_fast=True)["outcome"] == "SUCCEEDED"
+
+
+@MODES
+def test_bounds_are_not_looked_at_while_the_run_goes_on_unless_asked_for(http, run, deferrable):
+    script = [running(100, 80, 20), succeeded(1)]
+    hub = ScriptedHub(http, latest=None, script=script, counts=counts_json(1))
+    assert run(deferrable, expect=["error_count <= 10"])["outcome"] == "SUCCEEDED"
+    assert hub.stops == []
+
+
+@MODES
+def test_a_bound_that_the_status_does_not_tell_is_looked_up(http, run, deferrable):
+    hub = ScriptedHub(http, latest=None, script=[running(10, 10)])
+    counts = [{"json": {}}, {"json": {"0": {"inputCount": 100, "errorCount": 1, "stageErrorsCount": 1}}}]
+    http.get(COUNTS, [*counts, {"json": {"0": {"inputCount": 100, "errorCount": 1, "stageErrorsCount": 9}}}])
+    with pytest.raises(ControlHubExpectationError, match=r"error_ratio <= 0\.05 is broken: 0\.1\."):
+        run(deferrable, expect=["error_ratio <= 0.05"], fail_fast=True)
+    assert hub.stops == ["stop"]
+
+
+@MODES
+def test_metrics_that_cannot_be_read_meanwhile_end_no_run(http, run, deferrable):
+    script = [running(10, 10), running(20, 20), running(30, 30), succeeded(1)]
+    ScriptedHub(http, latest=None, script=script)
+    http.get(COUNTS, [{"status_code": 503}, {"status_code": 500}, {"text": "<html>"}, {"json": counts_json(1)}])
+    assert run(deferrable, expect=["error_ratio <= 0.5"], fail_fast=True)["outcome"] == "SUCCEEDED"
+
+
+@MODES
+def test_a_stop_that_fails_after_a_broken_bound_hides_it_not(http, run, task_log, deferrable):
+    ScriptedHub(http, latest=None, script=[running(100, 80, 20)])
+    refusal = {"ISSUES": [{"code": "JOBRUNNER_7", "message": "not allowed"}]}
+    http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/stop", status_code=403, json=refusal)
+    with pytest.raises(ControlHubExpectationError, match="error_count <= 10 is broken: 20"):
+        run(deferrable, expect=["error_count <= 10"], fail_fast=True)
+    assert "could not be stopped and may go on" in task_log()
+
+
+def test_only_the_upper_bounds_travel_with_the_trigger_and_as_texts(http, context):
+    ScriptedHub(http, latest=None)
+    expect = ["output_count >= 1000", "error_ratio<0.01", {"metric": "a.b", "comparison": "<=", "threshold": "1e-7"}]
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, expect=expect, fail_fast=True, deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    assert deferred.value.trigger.serialize()[1]["upper_bounds"] == ["error_ratio < 0.01", "a.b <= 1e-07"]
+
+
+# Acknowledging
+
+
+@MODES
+def test_an_error_of_the_run_before_can_be_acknowledged_and_is_logged(http, run, task_log, deferrable):
+    error = run_json(3, "INACTIVE_ERROR", "RED", errorMessage="RUN_ERROR: JDBC_00")
+    hub = ScriptedHub(http, latest=error, script=[error, error, succeeded(3)])
+    acknowledged = []
+
+    def acknowledge(request, _):
+        acknowledged.append(request.json())
+        return {}
+
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/acknowledgeErrors", json=acknowledge)
+    start = hub._start
+
+    def then_run(request, answer):
+        started = start(request, answer)
+        hub.script = [succeeded(4)]
+        return started
+
+    http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/start", json=then_run)
+    assert run(deferrable, acknowledge_errors=True)["run_count"] == 4
+    assert acknowledged == [[JOB_ID]]
+    assert "Acknowledged the error of run 3: RUN_ERROR: JDBC_00" in task_log()
+
+
+def test_an_error_of_the_run_before_is_refused_where_that_is_not_asked_for(http, run):
+    hub = ScriptedHub(http, latest=run_json(3, "INACTIVE_ERROR", "RED"))
+    with pytest.raises(ControlHubJobStateError, match="must be acknowledged in Control Hub first"):
+        run()
+    assert hub.started_with == []
+
+
+def test_an_acknowledgement_without_effect_is_not_waited_for_long(http, run, clock):
+    hub = ScriptedHub(http, latest=run_json(3, "INACTIVE_ERROR", "RED"))
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/acknowledgeErrors", json={})
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="still INACTIVE_ERROR"):
+        run(acknowledge_errors=True)
+    assert hub.started_with == []
+    assert clock.now - 1000 == 60
+
+
+def test_without_an_error_there_is_nothing_to_acknowledge(http, run):
+    hub = ScriptedHub(http, latest=succeeded(3))
+    run(acknowledge_errors=True, wait_for_completion=False)
+    assert len(hub.started_with) == 1
+    assert len(http.request_history) == 2
+
+
+# Both ends alike
+
+
+SCENES: dict[str, tuple[list[Any], dict[str, Any]]] = {
+    "as expected": ([running(), succeeded(1)], {"expect": ["output_count >= 90"]}),
+    "not as expected": ([running(), succeeded(1)], {"expect": ["output_count > 90"]}),
+    "broken bound": ([running(), running(10, 9, 5)], {"expect": ["error_count < 5"], "fail_fast": True}),
+    "failed": ([failed(1)], {"expect": ["output_count >= 90"]}),
+    "never ends": ([running(10)], {"expect": ["output_count >= 90"], "fail_fast": True, "timeout": 100}),
+    "no counter": ([succeeded(1)], {"expect": ["stage.x.counter > 1"]}),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_deferred_or_not_the_end_is_the_same(http, run, clock, scene):
+    def end(deferrable):
+        clock.now = 1000.0
+        script, arguments = SCENES[scene]
+        hub = ScriptedHub(http, latest=None, script=script, counts=counts_json(1))
+        http.get(REGISTRY, json=registry(pipeline_batchCount_counter=12))
+        try:
+            result = run(deferrable, **arguments)
+        except ControlHubError as error:
+            result = type(error), str(error)
+        return result, hub.stops
+
+    assert end(deferrable=False) == end(deferrable=True)
