@@ -110,7 +110,7 @@ class ChoosesManyJobs(UsesControlHub):
 
         A tag or a search can match no job: that is an empty list, and no error. Job templates are found by id only.
 
-        :param missing_ok: leave out jobs named by id that do not exist
+        :param missing_ok: leave out jobs named by id or name that do not exist
         :raises ValueError: if rendering has left none or several of the parameters
         :raises ControlHubNotFoundError: if a job named by id or name does not exist
         :raises ControlHubAmbiguousNameError: if several jobs have one of the names
@@ -126,7 +126,8 @@ class ChoosesManyJobs(UsesControlHub):
             read = self.client.jobs.get_many if missing_ok else self.client.jobs.get_all
             return list(read(job_id.strip() for job_id in job_ids).values())
         if self.job_names is not None:
-            return self.client.jobs.find_by_names(parameters.texts(self.job_names, "job_names", rendered=True))
+            names = parameters.texts(self.job_names, "job_names", rendered=True)
+            return self.client.jobs.find_by_names(names, missing_ok=missing_ok)
         if self.job_tag is not None:
             return list(self.client.jobs.list(tag=str(self.job_tag).strip()))
         return list(self.client.jobs.list(search=str(self.search)))

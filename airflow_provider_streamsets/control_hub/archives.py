@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 # Begins the record at the end of one, which can be followed by a comment.
 _END = b"PK\x05\x06"
-_LONGEST_END = 22 + 65535
+_END_LENGTH = 22
+_LONGEST_END = _END_LENGTH + 65535
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Archives:
                 size += len(chunk)
                 tail = (tail + chunk)[-_LONGEST_END:]
             # An archive that a proxy has cut off lacks its directory, which is at the end.
-            if head not in _ZIP or _END not in tail:
+            if head not in _ZIP or not _is_complete(tail):
                 raise ControlHubUnexpectedAnswerError(f"Cannot {what}: the answer is no complete zip archive.")
             return ExportedArchive(size, digest.hexdigest())
 
@@ -158,3 +159,12 @@ def check_exportable(jobs: Iterable[Job]) -> None:
             f"Cannot export jobs that are attached to a job template: {', '.join(attached[:10])}{more}. Export the "
             "template instead. Nothing was sent."
         )
+
+
+def _is_complete(tail: bytes) -> bool:
+    """Return whether the last bytes of a zip archive hold the whole record that ends it."""
+    start = tail.rfind(_END)
+    if start < 0 or len(tail) < start + _END_LENGTH:
+        return False
+    comment = int.from_bytes(tail[start + _END_LENGTH - 2 : start + _END_LENGTH], "little")
+    return len(tail) == start + _END_LENGTH + comment

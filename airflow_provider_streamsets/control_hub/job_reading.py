@@ -116,11 +116,12 @@ class JobReading:
             + " Names are compared letter by letter. Is the connection set to the right project?"
         )
 
-    def find_by_names(self, names: Iterable[str]) -> list[Job]:
+    def find_by_names(self, names: Iterable[str], *, missing_ok: bool = False) -> list[Job]:
         """
         Return the jobs that have exactly these names, in the order of the names, in one request for many.
 
         :param names: full names of jobs, not of job templates
+        :param missing_ok: leave out names that no job has
         :raises ControlHubNotFoundError: if no job has one of them; the message names all that are missing
         :raises ControlHubAmbiguousNameError: if several jobs have one of them
         """
@@ -133,12 +134,12 @@ class JobReading:
                 if job.name in found:
                     found[job.name].append(job)
         missing = [name for name in wanted if not found[name]]
-        if missing:
+        if missing and not missing_ok:
             raise ControlHubNotFoundError(
                 f"Cannot find jobs of these names: {', '.join(map(repr, missing))}. Names are compared letter by "
                 "letter. Is the connection set to the right project?"
             )
-        return [_only_one(name, found[name]) for name in wanted]
+        return [_only_one(name, found[name]) for name in wanted if found[name]]
 
     def list(
         self,

@@ -307,9 +307,6 @@ class Jobs(JobReading):
         :raises ControlHubJobStateError: if one of them cannot be deleted; nothing was deleted
         """
         jobs = self.get_many(job_ids)
-        for job in jobs.values():
-            if job.is_template:
-                raise ControlHubConfigurationError(f"Cannot delete jobs: {job.label} is a job template, not a job.")
         check_deletable(jobs.values())
         self._delete(list(jobs), "deleteJobs", "job")
         return list(jobs)
@@ -362,29 +359,35 @@ def check_editable(job: Job) -> None:
     _check_idle([job], "update")
 
 
-def check_deletable(jobs: Iterable[Job]) -> None:
+def check_deletable(jobs: Iterable[Job], *, active_too: bool = False, failed_too: bool = False) -> None:
     """
     Check that jobs can be deleted as they are now.
 
-    :raises ControlHubJobStateError: if not; the message names all that cannot
+    :param active_too: active ones can be, as they will be stopped first
+    :param failed_too: ones with an error to acknowledge can be, as it will be acknowledged first
+    :raises ControlHubConfigurationError: if one of them is a job template
+    :raises ControlHubJobStateError: if one of them cannot be deleted; the message names all that cannot
     """
-    _check_idle(jobs, "delete")
+    jobs = list(jobs)
+    for job in jobs:
+        if job.is_template:
+            raise ControlHubConfigurationError(f"Cannot delete jobs: {job.label} is a job template, not a job.")
+    _check_idle(jobs, "delete", active_too=active_too, failed_too=failed_too)
 
 
-def _check_idle(jobs: Iterable[Job], action: str) -> None:
+def _check_idle(jobs: Iterable[Job], action: str, *, active_too: bool = False, failed_too: bool = False) -> None:
     problems = []
     for job in jobs:
         run = job.current_run
         if run is None:
             continue
-        if not run.has_ended:
+        if not run.has_ended and not active_too:
             problems.append(f"{job.label} is {run.status or 'in an unknown state'}: stop it first")
-        elif run.status == "INACTIVE_ERROR":
+        elif run.status == "INACTIVE_ERROR" and not failed_too:
             error = run.error_message or "none stated"
             problems.append(f"{job.label} has an error that must be acknowledged first: {error}")
     if problems:
-        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise ControlHubJobStateError(f"Cannot {action} jobs. {'; '.join(problems[:10])}{more}. Nothing was sent.")
+        raise ControlHubJobStateError(f"Cannot {action} jobs. {shortened(problems, '; ')}. Nothing was sent.")
 
 
 def _check_published(pipeline: PipelineVersion) -> None:

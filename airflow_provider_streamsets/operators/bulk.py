@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
-from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, WaitsForManyRuns
+from airflow_provider_streamsets.operators.run_policies import StartsManyRuns, StopsManyRuns
+from airflow_provider_streamsets.operators.settling import settled
+from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
 
+    from airflow_provider_streamsets.control_hub import Job
     from airflow_provider_streamsets.control_hub.groups import RunGroup
 
-ON_TIMEOUT = ("stop", "leave")
 _ACKNOWLEDGEMENT_PATIENCE = 60.0
 _CHOSEN = ControlHubJobsOperator.template_fields
-_WAIT = tuple(name for name in WaitsForManyRuns.template_fields if name not in _CHOSEN)
 
 
-class ControlHubStartJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
+def _added_by(base: type[BaseOperator]) -> tuple[str, ...]:
+    """Return the template fields of a base that choosing jobs does not have already."""
+    return tuple(name for name in base.template_fields if name not in _CHOSEN)
+
+
+class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     """
-    Start many jobs with their stored runtime parameters in one request, and wait for those runs if that is asked for.
+    Start many jobs with their stored runtime parameters in one request.
 
-    All jobs are checked before the first is started: if one of them cannot be started in its state, none is. To give
+    Unlike the operators that *run*, this one does not wait for the runs unless `wait_for_completion` is set. All jobs
+    are checked before the first is started: if one of them cannot be started in its state, none is. Jobs on their way
+    out of a run are waited for, for up to a minute. To give
     runtime parameters, use :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` with dynamic
     task mapping, or a job template.
 
@@ -37,6 +45,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
     :param job_names: exact names of the jobs, instead (templated)
     :param job_tag: tag of the jobs, without organization, instead (templated)
     :param search: search of Control Hub that finds the jobs, instead (templated)
+    :param acknowledge_errors: acknowledge errors that would keep Control Hub from starting a job; they are logged
+        (templated)
     :param wait_for_completion: wait until all runs have ended, with one status request at each look for all of them;
         otherwise return as soon as they are started (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
@@ -53,35 +63,22 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
     :returns: for each job what :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns;
         without `wait_for_completion`, outcomes and metrics are None
     :raises ControlHubJobStateError: if one of the jobs cannot be started; none was started
-    :raises ControlHubBulkError: if Control Hub has started only some of them
+    :raises ControlHubBulkError: if Control Hub has started only some of them; those are stopped
     :raises ControlHubRunFailedError: if runs did not succeed; the message names them
     :raises ControlHubRunTimeoutError: if they took longer than `timeout`
 
-    XCom keys besides ``return_value``: ``job_ids``, ``run_counts`` (by job id), ``streamsets_job_link`` (of the first).
+    XCom keys besides ``return_value``: ``job_ids``, ``run_counts`` (by job id), ``streamsets_job_link`` (of the first);
+    and when runs did not succeed, ``results`` (as returned otherwise).
     """
 
-    template_fields: Sequence[str] = (*_CHOSEN, *_WAIT, "on_timeout", "accept_stopped")
+    template_fields: Sequence[str] = (*_CHOSEN, *_added_by(StartsManyRuns), "acknowledge_errors")
 
     def __init__(
-        self,
-        *,
-        wait_for_completion: bool = False,
-        on_timeout: Literal["stop", "leave"] = "stop",
-        stop_on_kill: bool = True,
-        accept_stopped: bool = False,
-        **kwargs: Any,
+        self, *, wait_for_completion: bool | str = False, acknowledge_errors: bool | str = False, **kwargs: Any
     ) -> None:
         super().__init__(wait_for_completion=wait_for_completion, **kwargs)
-        parameters.choice(on_timeout, "on_timeout", ON_TIMEOUT)
-        parameters.flag(accept_stopped, "accept_stopped")
-        self.on_timeout = on_timeout
-        self.stop_on_kill = stop_on_kill
-        self.accept_stopped = accept_stopped
-
-    @property
-    def stops_runs_on_kill(self) -> bool:
-        """Whether the runs are to be stopped when the task is killed."""
-        return self.stop_on_kill
+        parameters.flag(acknowledge_errors, "acknowledge_errors")
+        self.acknowledge_errors = acknowledge_errors
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Start the jobs, and wait for their runs."""
@@ -89,16 +86,21 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
         from airflow_provider_streamsets.control_hub import ControlHubBulkError
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
 
-        parameters.choice(self.on_timeout, "on_timeout", ON_TIMEOUT, rendered=True)
-        parameters.flag(self.accept_stopped, "accept_stopped", rendered=True)
-        jobs = {job.job_id: job for job in self.find_jobs(context)}
+        acknowledge_errors = parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True)
+        jobs = settled(
+            self.find_jobs(context), self.client.jobs.get_many, try_number=context["ti"].try_number, log=self.log
+        )
         if not jobs:
             return []
+        if acknowledge_errors:
+            jobs.update(self._acknowledge(jobs))
         self.end_if_killed("before it had started the jobs")
         try:
             started = self.client.runs.start_many(jobs.values())
         except ControlHubBulkError as error:
             self._note_started(context, error.done)
+            if error.done:
+                self.stop_runs(error.done, "not all of the jobs were started")
             raise
         self._note_started(context, {job_id: run.run_count for job_id, run in started.items()})
         for job_id, run in started.items():
@@ -109,6 +111,15 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
             return results
         return [unfinished_result(job_id, jobs[job_id].name, run) for job_id, run in started.items()]
 
+    def _acknowledge(self, jobs: dict[str, Job]) -> Mapping[str, Job]:
+        """Acknowledge the errors of jobs that ended with one, and return those jobs as they then are."""
+        failed = [j.job_id for j in jobs.values() if j.current_run and j.current_run.status == "INACTIVE_ERROR"]
+        if not failed:
+            return {}
+        for run in self.client.runs.acknowledge(failed, patience=_ACKNOWLEDGEMENT_PATIENCE):
+            self.log.warning("Acknowledged the error of job %s: %s", jobs[run.job_id].label, run.error_message)
+        return self.client.jobs.get_many(failed)
+
     def _note_started(self, context: Context, run_counts: dict[str, int]) -> None:
         self._watched = run_counts
         self.end_if_killed("while it started the jobs")
@@ -116,18 +127,10 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
 
     def deliver_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or fail naming those that did not succeed."""
-        accept_stopped = parameters.flag(self.accept_stopped, "accept_stopped", rendered=True)
-        return self.results_or_failure(group, accept_stopped=accept_stopped)
-
-    def on_runs_timeout(self, unfinished: dict[str, int], *, killed: bool = False) -> None:
-        """Stop the runs, unless they are to be left."""
-        if self.stop_on_kill if killed else self.on_timeout == "stop":
-            self.stop_runs(unfinished, "they took too long")
-        else:
-            self.log.warning("Leaving %d runs running.", len(unfinished))
+        return self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
 
 
-class ControlHubStopJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
+class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
     """
     Stop the runs of many jobs in one request, and wait until Control Hub has stopped them.
 
@@ -163,29 +166,16 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
     ``streamsets_job_link`` (of the first job).
     """
 
-    template_fields: Sequence[str] = (*_CHOSEN, *_WAIT, "force", "force_after")
+    template_fields: Sequence[str] = (*_CHOSEN, *_added_by(StopsManyRuns))
 
-    def __init__(
-        self,
-        *,
-        force: bool = False,
-        force_after: float | timedelta | None = None,
-        metrics_wait: float | timedelta | None = 0,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, metrics_wait: float | timedelta | str | None = 0, **kwargs: Any) -> None:
         super().__init__(metrics_wait=metrics_wait, **kwargs)
-        parameters.flag(force, "force")
-        parameters.seconds(force_after, "force_after")
-        self.force = force
-        self.force_after = force_after
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Stop the jobs and wait for the ends of their runs."""
         wait = self.begin()
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
 
-        force = parameters.flag(self.force, "force", rendered=True)
-        parameters.seconds(self.force_after, "force_after", rendered=True)
         jobs = {job.job_id: job for job in self.find_jobs(context)}
         running = {
             job_id: job.current_run
@@ -197,7 +187,7 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
         self.log.info("%d of %d jobs are running.", len(running), len(jobs))
         if not running:
             return []
-        stopped = self.client.runs.stop_many(run_counts, patience=STOP_PATIENCE, force=force)
+        stopped = self.client.runs.stop_many(run_counts, patience=STOP_PATIENCE, force=self.forces)
         self.log.info("Asked Control Hub to stop %d runs.", len(stopped))
         if wait:
             runs = [RunReference(job_id, run_count, jobs[job_id].name) for job_id, run_count in run_counts.items()]
@@ -205,19 +195,9 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, WaitsForManyRuns):
             return results
         return [unfinished_result(job_id, jobs[job_id].name, run) for job_id, run in running.items()]
 
-    @property
-    def acts_after(self) -> float | None:
-        """Seconds after which the stops are forced."""
-        after: float | None = parameters.seconds(self.force_after, "force_after", rendered=True)
-        return after
-
-    def act_on_unfinished(self, unfinished: dict[str, int]) -> bool:
-        """Force the stops of the runs that have not ended."""
-        return self.stop_runs(unfinished, "they have not ended by themselves, so the stop is forced", force=True)
-
     def deliver_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
         """Return the results of the stopped runs, or fail naming those that ended with an error."""
-        return self.results_or_failure(group, accept_stopped=True)
+        return self.results_or_failure(context, group, accept_stopped=True)
 
 
 class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
@@ -225,7 +205,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
     Delete many jobs in one request.
 
     Active jobs are refused before anything is deleted, unless `stop_first` is set. A job chosen by id that does not
-    exist counts as deleted, so that a retry succeeds.
+    exist counts as deleted, and in a retry so does one chosen by name.
 
     .. code-block:: python
 
@@ -289,10 +269,14 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Delete the jobs."""
+        from airflow_provider_streamsets.control_hub.jobs import check_deletable
         from airflow_provider_streamsets.control_hub.waiting import stop_and_wait
 
         stop_first, acknowledge_errors, timeout, force_after, poll_interval = self._checked(rendered=True)
-        jobs = {job.job_id: job for job in self.find_jobs(context, missing_ok=True)}
+        # What a first try has deleted has no name any more.
+        is_retry = context["ti"].try_number > 1
+        jobs = {job.job_id: job for job in self.find_jobs(context, missing_ok=self.job_ids is not None or is_retry)}
+        check_deletable(jobs.values(), active_too=stop_first, failed_too=acknowledge_errors)
         running = {
             job_id: run.run_count for job_id, job in jobs.items() if (run := job.current_run) and not run.has_ended
         }

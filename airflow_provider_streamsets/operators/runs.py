@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
+from airflow_provider_streamsets.operators.run_policies import ON_TIMEOUT, StopsManyRuns
+from airflow_provider_streamsets.operators.settling import PATIENCE as SETTLING_PATIENCE
+from airflow_provider_streamsets.operators.settling import settled
 from airflow_provider_streamsets.operators.waiting import ControlHubRunWaitingOperator
-from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, WaitsForManyRuns
+from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 # Airflow gives a killed task 5 seconds before it is killed for good.
 _KILL_TIMEOUT = 3.0
-_ON_TIMEOUT = ("stop", "leave")
-_SETTLING_PATIENCE = 60.0
-_SETTLING_PAUSE = 3.0
 
 
 class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
@@ -119,7 +117,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         parameters.flag(acknowledge_errors, "acknowledge_errors")
         parameters.conditions(expect, "expect")
         parameters.flag(fail_fast, "fail_fast")
-        parameters.choice(on_timeout, "on_timeout", _ON_TIMEOUT)
+        parameters.choice(on_timeout, "on_timeout", ON_TIMEOUT)
         parameters.flag(accept_stopped, "accept_stopped")
         self.runtime_parameters = runtime_parameters
         self.reset_offsets = reset_offsets
@@ -150,12 +148,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         runtime_parameters = parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=True)
         reset_offsets = parameters.flag(self.reset_offsets, "reset_offsets", rendered=True)
         acknowledge_errors = parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True)
-        parameters.choice(self.on_timeout, "on_timeout", _ON_TIMEOUT, rendered=True)
+        parameters.choice(self.on_timeout, "on_timeout", ON_TIMEOUT, rendered=True)
         parameters.flag(self.accept_stopped, "accept_stopped", rendered=True)
         self._check_use_of_expect(wait, parameters.flag(self.fail_fast, "fail_fast", rendered=True))
         self._expectations()
 
-        job = self._wait_until_settled(self.find_job(context), context)
+        found = self.find_job(context)
+        job = settled([found], self._read_again, try_number=context["ti"].try_number, log=self.log)[found.job_id]
         if acknowledge_errors:
             job = self._acknowledge(job)
         check_startable(job)
@@ -168,27 +167,14 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill)
         return unfinished_result(job.job_id, job.name, run)
 
-    def _wait_until_settled(self, job: Job, context: Context) -> Job:
-        """
-        Wait a while for a job that is on its way into or out of a run.
-
-        When a person clears a deferred task, its next try begins before the triggerer has stopped the run of the one
-        before, so in a later try a running job gets the same time.
-        """
-        passing = {"ACTIVATING", "DEACTIVATING"} | ({"ACTIVE"} if context["ti"].try_number > 1 else set())
-        left = _SETTLING_PATIENCE
-        while job.current_run is not None and job.current_run.status in passing and left > 0:
-            self.log.info("Job %s is %s; waiting for it to settle.", job.label, job.current_run.status)
-            time.sleep(_SETTLING_PAUSE)
-            left -= _SETTLING_PAUSE
-            job = self.client.jobs.get(job.job_id)
-        return job
+    def _read_again(self, job_ids: list[str]) -> dict[str, Job]:
+        return {job_id: self.client.jobs.get(job_id) for job_id in job_ids}
 
     def _acknowledge(self, job: Job) -> Job:
         """Acknowledge the error of a job that ended with one, and return the job as it then is."""
         if job.current_run is None or job.current_run.status != "INACTIVE_ERROR":
             return job
-        for run in self.client.runs.acknowledge([job.job_id], patience=_SETTLING_PATIENCE):
+        for run in self.client.runs.acknowledge([job.job_id], patience=SETTLING_PATIENCE):
             self.log.warning("Acknowledged the error of run %d: %s", run.run_count, run.error_message)
         return self.client.jobs.get(job.job_id)
 
@@ -301,7 +287,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
             self.log.error("The run could not be stopped and may go on: %s", error)
 
 
-class ControlHubStopJobOperator(ControlHubJobOperator, WaitsForManyRuns):
+class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
     """
     Stop a job's run, and wait until Control Hub has stopped it.
 
@@ -328,7 +314,8 @@ class ControlHubStopJobOperator(ControlHubJobOperator, WaitsForManyRuns):
         no statistics (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: as :class:`ControlHubRunJobOperator`; for a job that has never run, ``run_count`` is 0 and the rest None
+    :returns: as :class:`ControlHubRunJobOperator`; of a job that was not running, ``outcome`` and ``metrics``
+        are None, and ``run_count`` is 0 if it has never run
     :raises ControlHubRunFailedError: if the run ended with an error while it was stopped
     :raises ControlHubRunTimeoutError: if it took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
@@ -336,22 +323,13 @@ class ControlHubStopJobOperator(ControlHubJobOperator, WaitsForManyRuns):
     XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``.
     """
 
-    template_fields: Sequence[str] = ("job_id", "job_name", *WaitsForManyRuns.template_fields, "force", "force_after")
-
-    def __init__(self, *, force: bool = False, force_after: float | timedelta | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        parameters.flag(force, "force")
-        parameters.seconds(force_after, "force_after")
-        self.force = force
-        self.force_after = force_after
+    template_fields: Sequence[str] = ("job_id", "job_name", *StopsManyRuns.template_fields)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stop the job and wait for the end of its run."""
         wait = self.begin()
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
 
-        force = parameters.flag(self.force, "force", rendered=True)
-        parameters.seconds(self.force_after, "force_after", rendered=True)
         job = self.find_job(context)
         run = job.current_run
         context["ti"].xcom_push(key="run_count", value=run.run_count if run else 0)
@@ -359,7 +337,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, WaitsForManyRuns):
             self.log.info("Job %s has never run; nothing to stop.", job.label)
         elif run.has_ended:
             self.log.info("Job %s is not running (%s/%s); nothing to stop.", job.label, run.status, run.color)
-        elif self.client.runs.stop_run(job.job_id, run.run_count, patience=STOP_PATIENCE, force=force):
+        elif self.client.runs.stop_run(job.job_id, run.run_count, patience=STOP_PATIENCE, force=self.forces):
             self.log.info("Asked Control Hub to stop run %d of job %s.", run.run_count, job.label)
         else:
             self.log.info("Run %d of job %s has ended by itself meanwhile.", run.run_count, job.label)
@@ -368,17 +346,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, WaitsForManyRuns):
         result: dict[str, Any] = self.wait_for_runs(context, [RunReference(job.job_id, run.run_count, job.name)], [job])
         return result
 
-    @property
-    def acts_after(self) -> float | None:
-        """Seconds after which the stop is forced."""
-        after: float | None = parameters.seconds(self.force_after, "force_after", rendered=True)
-        return after
-
-    def act_on_unfinished(self, unfinished: dict[str, int]) -> bool:
-        """Force the stop of the run that has not ended."""
-        return self.stop_runs(unfinished, "it has not ended by itself, so the stop is forced", force=True)
-
     def deliver_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
         """Return the result of the stopped run, or fail if it ended with an error."""
-        (result,) = self.results_or_failure(group, accept_stopped=True)
+        (result,) = self.results_or_failure(context, group, accept_stopped=True)
         return result

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
-from airflow_provider_streamsets.operators.waiting_many import WaitsForManyRuns
+from airflow_provider_streamsets.operators.run_policies import StartsManyRuns
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -16,11 +17,10 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.groups import RunGroup
 
 _ON_FAILURE = ("stop_others", "wait_others")
-_ON_TIMEOUT = ("stop", "leave")
 _SUFFIXES = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
 
 
-class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
+class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     """
     Start instances of a job template, wait for all of their runs, and return what they came to.
 
@@ -75,21 +75,23 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
 
     :returns: ``template_id``, ``template_name``, ``instances`` (for each what
         :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns, in the order of
-        `runtime_parameters`) and ``metrics`` (the sums of ``input_count``, ``output_count``, ``error_count``,
-        ``stage_errors_count`` and ``total_error_count`` over the instances that have metrics)
+        `runtime_parameters` as far as these tell them apart) and ``metrics`` (the sums of ``input_count``,
+        ``output_count``, ``error_count``, ``stage_errors_count`` and ``total_error_count`` over the instances that
+        have metrics)
     :raises ControlHubConfigurationError: if instances cannot be started as it is asked for; nothing was started
     :raises ControlHubRunFailedError: if runs did not succeed; the message names the instances
     :raises ControlHubRunTimeoutError: if they took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
     XCom keys besides ``return_value``: ``job_id`` (of the template), ``job_ids`` and ``run_counts`` (by job id) of the
-    instances, ``streamsets_job_link`` (of the template).
+    instances, ``streamsets_job_link`` (of the template, or of the instance if there is only one); and when runs did not
+    succeed, ``results`` (as ``instances`` above).
     """
 
     template_fields: Sequence[str] = (
         "job_id",
         "job_name",
-        *WaitsForManyRuns.template_fields,
+        *StartsManyRuns.template_fields,
         "runtime_parameters",
         "number_of_instances",
         "instance_name",
@@ -101,8 +103,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
         "delete_after_completion",
         "inherit_permissions",
         "on_failure",
-        "on_timeout",
-        "accept_stopped",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"runtime_parameters": "json"}
 
@@ -113,16 +113,13 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
         number_of_instances: int | str | None = None,
         instance_name: str | None = None,
         description: str | None = None,
-        suffix: Literal["COUNTER", "TIME_STAMP", "PARAM_VALUE"] = "COUNTER",
+        suffix: Literal["COUNTER", "TIME_STAMP", "PARAM_VALUE"] | str = "COUNTER",
         suffix_parameter: str | None = None,
-        job_tags: Sequence[str] | None = None,
-        attach_to_template: bool = True,
-        delete_after_completion: bool = False,
-        inherit_permissions: bool = False,
-        on_failure: Literal["stop_others", "wait_others"] = "wait_others",
-        on_timeout: Literal["stop", "leave"] = "stop",
-        stop_on_kill: bool = True,
-        accept_stopped: bool = False,
+        job_tags: Sequence[str] | str | None = None,
+        attach_to_template: bool | str = True,
+        delete_after_completion: bool | str = False,
+        inherit_permissions: bool | str = False,
+        on_failure: Literal["stop_others", "wait_others"] | str = "wait_others",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -137,9 +134,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
         self.delete_after_completion = delete_after_completion
         self.inherit_permissions = inherit_permissions
         self.on_failure = on_failure
-        self.on_timeout = on_timeout
-        self.stop_on_kill = stop_on_kill
-        self.accept_stopped = accept_stopped
         self._template: Job | None = None
         self._check(rendered=False)
 
@@ -147,21 +141,17 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
         parameters.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
         parameters.json_objects(self.runtime_parameters, "runtime_parameters", rendered=rendered)
         parameters.whole_number(self.number_of_instances, "number_of_instances", rendered=rendered)
+        parameters.text(self.instance_name, "instance_name", rendered=rendered)
+        parameters.text(self.description, "description", rendered=rendered, empty=True)
+        parameters.text(self.suffix_parameter, "suffix_parameter", rendered=rendered)
         parameters.choice(self.suffix, "suffix", _SUFFIXES, rendered=rendered)
         parameters.texts(self.job_tags, "job_tags", rendered=rendered)
         parameters.flag(self.attach_to_template, "attach_to_template", rendered=rendered)
         parameters.flag(self.delete_after_completion, "delete_after_completion", rendered=rendered)
         parameters.flag(self.inherit_permissions, "inherit_permissions", rendered=rendered)
         parameters.choice(self.on_failure, "on_failure", _ON_FAILURE, rendered=rendered)
-        parameters.choice(self.on_timeout, "on_timeout", _ON_TIMEOUT, rendered=rendered)
-        parameters.flag(self.accept_stopped, "accept_stopped", rendered=rendered)
         if self.suffix in _SUFFIXES and (self.suffix == "PARAM_VALUE") != (self.suffix_parameter is not None):
             raise ValueError("Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then.")
-
-    @property
-    def stops_runs_on_kill(self) -> bool:
-        """Whether the runs are to be stopped when the task is killed."""
-        return self.stop_on_kill
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the instances, and wait for their runs."""
@@ -178,6 +168,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
         self._watched = {run.job_id: run.run_count for run in runs}
         self.end_if_killed("while it started instances")
         context["ti"].xcom_push(key="job_ids", value=job_ids)
+        if len(job_ids) == 1:
+            ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
         context["ti"].xcom_push(key="run_counts", value=self._watched)
         for instance in instances:
             self.log.info("Started instance %s.", instance.label)
@@ -199,10 +191,10 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
         return self.client.templates.start(
             template,
             values,
-            name=self.instance_name,
-            description=self.description,
-            suffix=self.suffix,
-            suffix_parameter=self.suffix_parameter,
+            name=parameters.text(self.instance_name, "instance_name", rendered=True),
+            description=parameters.text(self.description, "description", rendered=True, empty=True),
+            suffix=parameters.choice(self.suffix, "suffix", _SUFFIXES, rendered=True),
+            suffix_parameter=parameters.text(self.suffix_parameter, "suffix_parameter", rendered=True),
             tags=parameters.texts(self.job_tags, "job_tags", rendered=True),
             attach_to_template=parameters.flag(self.attach_to_template, "attach_to_template", rendered=True),
             # What the run of an instance that Control Hub deletes came to could not be found out.
@@ -220,21 +212,13 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, WaitsForManyRuns):
             self.log.error(failure)
         return self.stop_runs(group.unfinished, "another instance has failed")
 
-    def on_runs_timeout(self, unfinished: dict[str, int], *, killed: bool = False) -> None:
-        """Stop the instances, unless they are to be left."""
-        if self.stop_on_kill if killed else self.on_timeout == "stop":
-            self.stop_runs(unfinished, "they took too long")
-        else:
-            self.log.warning("Leaving %d instances running.", len(unfinished))
-
     def deliver_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
         """Return the results of the instances, or fail naming those that did not succeed."""
         from airflow_provider_streamsets.control_hub import Outcome
 
-        accept_stopped = parameters.flag(self.accept_stopped, "accept_stopped", rendered=True)
         if self._deletes:
             self._delete([r.job_id for r in group.reports.values() if r.outcome is Outcome.SUCCEEDED])
-        results = self.results_or_failure(group, accept_stopped=accept_stopped)
+        results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
         return self._result(*self._id_and_name_of_template(), results)
 
     def _id_and_name_of_template(self) -> tuple[str, str]:

@@ -74,9 +74,11 @@ class WaitsForManyRuns(WaitsForRuns):
         """
         return True
 
-    def results_or_failure(self, group: RunGroup, *, accept_stopped: bool) -> list[dict[str, Any]]:
+    def results_or_failure(self, context: Context, group: RunGroup, *, accept_stopped: bool) -> list[dict[str, Any]]:
         """
         Return the results of the runs, or fail naming those that did not succeed.
+
+        If one of many has failed, the results of all are pushed to XCom under the key ``results``.
 
         :param group: the runs, all over
         :param accept_stopped: count runs that a person stopped as successes
@@ -106,6 +108,7 @@ class WaitsForManyRuns(WaitsForRuns):
             return list(group.results())
         if len(group.runs) == 1:
             raise ControlHubRunFailedError(f"{reasons[0]}.{hint}")
+        context["ti"].xcom_push(key="results", value=list(group.results()))
         more = f"; and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
         raise ControlHubRunFailedError(
             f"{len(reasons)} of {len(group.runs)} runs did not succeed: {'; '.join(reasons[:_MOST_NAMED])}{more}.{hint}"

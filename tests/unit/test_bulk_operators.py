@@ -9,6 +9,7 @@ import requests_mock
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
     ControlHubBulkError,
     ControlHubConfigurationError,
     ControlHubError,
@@ -126,13 +127,13 @@ def test_a_job_that_does_not_exist_is_named_and_nothing_started(http, context):
     assert hub.done == []
 
 
-def test_a_job_that_was_not_started_fails_the_task_and_the_others_are_told(http, context):
+def test_a_job_that_was_not_started_fails_the_task_and_the_others_are_stopped(http, context, clock):
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.refuses_to_start = {"b"}
     with pytest.raises(ControlHubBulkError, match=r"1 of 2 jobs were not started: 'b'"):
         start().execute(context)
     assert context["ti"].xcoms["run_counts"] == {"a:org": 1}
-    assert hub.asked("stopJobs") == []
+    assert ["a"] in hub.asked("stopJobs")
 
 
 def test_a_tag_that_no_job_has_starts_nothing(http, context, task_log):
@@ -308,6 +309,48 @@ def test_a_task_that_is_killed_before_the_start_starts_nothing(http, context):
     with pytest.raises(Exception, match="was killed before it had started"):
         task.execute(context)
     assert hub.done == []
+
+
+def resumed(**event: Any) -> Any:
+    """What the trigger of two runs says at the end of a wait of 100 seconds."""
+    return {"runs": [["a:org", 1], ["b:org", 1]], "reason": "ended", "timeout": 100.0, "deadline": 950.0, **event}
+
+
+def test_a_task_that_is_resumed_at_its_deadline_has_time_to_read_what_the_runs_came_to(http, context, clock):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
+    hub.failing_looks = [503, 503, 503]
+    assert len(start(deferrable=True).execute_complete(context, resumed())) == 2
+    assert clock.now - 1000 == 15
+
+
+@pytest.mark.parametrize("deadline", [950.0, 1020.0])
+def test_a_task_that_is_resumed_does_not_wait_for_an_outcome_for_ever(http, context, clock, deadline):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
+    hub.failing_looks = [503] * 1000
+    with pytest.raises(ControlHubRunTimeoutError, match="within 100 s"):
+        start(deferrable=True, on_timeout="leave").execute_complete(context, resumed(deadline=deadline))
+    assert clock.now - 1000 == 60
+
+
+def test_names_that_cannot_be_read_do_not_fail_a_resumed_task(http, context, task_log):
+    ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs", status_code=403)
+    results = start(deferrable=True).execute_complete(context, resumed())
+    assert [(result["job_id"], result["job_name"]) for result in results] == [("a:org", ""), ("b:org", "")]
+    assert "The names of the jobs could not be read" in task_log()
+
+
+@pytest.mark.parametrize("event", [None, {}, {"runs": []}, "success", {"runs": [["a:org", 1]]}])
+def test_an_event_that_is_not_complete_is_never_a_success(context, event):
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="event of the trigger cannot be used"):
+        start(deferrable=True).execute_complete(context, event)
+
+
+def test_a_wait_that_has_ended_with_an_error_fails_the_task_with_it(context, task_log):
+    event = resumed(error={"type": "ControlHubAuthenticationError", "message": "The credential was refused."})
+    with pytest.raises(ControlHubAuthenticationError, match="The credential was refused"):
+        start(deferrable=True).execute_complete(context, event)
+    assert "The 2 runs may go on." in task_log()
 
 
 # Stopping
@@ -658,3 +701,60 @@ def test_ids_can_come_as_the_text_that_a_template_makes_of_a_list(http, context)
     task.render_template_fields({"ids": ["a:org", "b:org"]})
     task.execute(context)
     assert hub.asked("startJobs") == [["a", "b"]]
+
+
+# What is known before is refused before
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [(errored(), "must be acknowledged first"), (deactivating(), "stop it first")],
+)
+def test_what_cannot_be_deleted_is_told_before_anything_is_stopped(http, context, other, said):
+    hub = ScriptedRuns(http, a=[active()], b=[other])
+    with pytest.raises(ControlHubJobStateError, match=said):
+        delete(stop_first=said != "stop it first").execute(context)
+    assert hub.done == []
+
+
+def test_a_template_among_jobs_to_delete_is_told_before_anything_is_stopped(http, context):
+    hub = ScriptedRuns(http, a=[active()])
+    http.post(
+        f"{HUB}/jobrunner/rest/v1/jobs",
+        json=[hub.job("a:org"), {"id": "b:org", "name": "b", "jobTemplate": True, "currentJobStatus": None}],
+    )
+    with pytest.raises(ControlHubConfigurationError, match="is a job template, not a job"):
+        delete(stop_first=True).execute(context)
+    assert hub.done == []
+
+
+def test_jobs_that_a_first_try_has_deleted_are_no_longer_looked_for_by_name(http, context):
+    hub = ScriptedRuns(http, a=[succeeded()])
+    http.get(f"{HUB}/jobrunner/rest/v1/saql/jobs/search", json={"totalCount": 0, "data": []})
+    operator = ControlHubDeleteJobsOperator(task_id="delete", job_names=["a", "gone"])
+    with pytest.raises(ControlHubNotFoundError, match="gone"):
+        operator.execute(context)
+    context["ti"].try_number = 2
+    assert operator.execute(context) == []
+    assert hub.asked("deleteJobs") == []
+
+
+def test_errors_that_keep_jobs_from_starting_are_acknowledged_if_that_is_asked_for(http, context, clock, task_log):
+    hub = ScriptedRuns(http, a=[errored(3)], b=[None])
+    hub.after_acknowledgement = {"a": [succeeded(3)]}
+    start(acknowledge_errors=True).execute(context)
+    assert [action for action, _ in hub.done] == ["acknowledgeErrors", "startJobs"]
+    assert "Acknowledged the error of job 'a' (a:org)" in task_log()
+
+
+def test_when_one_of_many_fails_the_results_of_all_are_in_xcom(http, run, context):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active(), failed()], "b": [active(), succeeded()]}
+    with pytest.raises(ControlHubRunFailedError, match="1 of 2 runs did not succeed"):
+        run(ControlHubStartJobsOperator, **WAIT, deferrable=False, metrics_wait=0)
+    assert [result["outcome"] for result in context["ti"].xcoms["results"]] == ["FAILED", "SUCCEEDED"]
+
+
+def test_a_forced_stop_needs_a_wait():
+    with pytest.raises(ValueError, match="'force_after' needs wait_for_completion=True"):
+        ControlHubStopJobsOperator(task_id="stop", **A_AND_B, force_after=60, wait_for_completion=False)

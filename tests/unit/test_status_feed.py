@@ -33,12 +33,15 @@ class ScriptedClient:
         self.asked: list[tuple[float, list[str]]] = []
         self.errors: list[Exception] = []
         self.refused: set[str] = set()
+        self.forbidden: set[str] = set()
         self.closed = False
 
     def statuses(self, job_ids: list[str]) -> dict[str, JobRun | None]:
         self.asked.append((asyncio.get_event_loop().time(), list(job_ids)))
         if self.errors:
             raise self.errors.pop(0)
+        if self.forbidden & set(job_ids):
+            raise ControlHubPermissionError("one of them may not be read", http_status=403)
         if self.refused & set(job_ids):
             raise ControlHubRejectedError("one of them is not right", http_status=400)
         return {job_id: a_run(job_id) for job_id in job_ids}
@@ -240,6 +243,45 @@ def test_a_cancelled_wait_stays_cancelled_even_when_its_status_arrives_at_that_m
             return waiting.cancelled()
 
     assert run_virtually(scene())
+
+
+def test_a_subscription_to_many_jobs_is_told_of_each_what_a_look_has_found():
+    client = ScriptedClient()
+    client.forbidden = {"b"}
+
+    async def scene() -> dict[str, Any]:
+        async with StatusFeed(client).subscription_to_many(["a", "b", "c"], 30) as subscription:
+            return await subscription.next_of_each()
+
+    news = run_virtually(scene())
+    assert set(news) == {"a", "b", "c"}
+    assert isinstance(news["b"], ControlHubPermissionError)
+    assert news["a"].job_id == "a"
+
+
+def test_jobs_that_a_subscriber_has_seen_enough_of_are_asked_for_no_more():
+    client = ScriptedClient()
+
+    async def scene() -> list[set[str]]:
+        async with StatusFeed(client).subscription_to_many(["a", "b"], 30) as subscription:
+            first = await subscription.next_of_each()
+            subscription.job_ids.discard("b")
+            return [set(first), set(await subscription.next_of_each())]
+
+    assert run_virtually(scene()) == [{"a", "b"}, {"a"}]
+    assert [job_ids for _, job_ids in client.asked] == [["a", "b"], ["a"]]
+
+
+def test_a_subscription_to_many_jobs_ends_when_no_further_look_can_succeed():
+    client = ScriptedClient()
+    client.errors = [ControlHubAuthenticationError("refused")]
+
+    async def scene() -> None:
+        async with StatusFeed(client).subscription_to_many(["a", "b"], 30) as subscription:
+            await subscription.next_of_each()
+
+    with pytest.raises(ControlHubAuthenticationError):
+        run_virtually(scene())
 
 
 def settings(**fields: Any) -> ConnectionSettings:

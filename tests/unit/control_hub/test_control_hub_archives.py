@@ -519,6 +519,16 @@ def test_an_answer_of_an_import_that_names_no_jobs_is_unexpected(http, client, a
     assert http.call_count == 1
 
 
+def test_an_archive_with_a_comment_at_its_end_is_complete(http, client):
+    written = io.BytesIO(ARCHIVE)
+    with zipfile.ZipFile(written, "a") as archive:
+        archive.comment = b"x" * 65535
+    http.post(EXPORT, [{"content": written.getvalue()}, {"content": written.getvalue()[:-1]}])
+    assert client.archives.export_jobs([JOB_ID], Target()).size == len(written.getvalue())
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="no complete zip archive"):
+        client.archives.export_jobs([JOB_ID], Target())
+
+
 def test_jobs_that_are_attached_to_a_template_are_told_before_anything_is_sent():
     attached = [Job.from_wire(job_json(f"job-{n}:o", f"Job {n}", templateJobId="t:o")) for n in range(12)]
     alone = Job.from_wire(job_json("alone:o", "Alone"))

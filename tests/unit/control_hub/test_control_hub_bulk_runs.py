@@ -13,6 +13,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
     Job,
 )
 from airflow_provider_streamsets.control_hub.runs import obstacle_to_balancing, obstacle_to_synchronizing
@@ -452,7 +453,8 @@ def test_an_acknowledgement_can_be_waited_for(http, client, clock):
 def test_an_acknowledgement_is_not_waited_for_for_ever(http, client, clock):
     http.post(ACKNOWLEDGE, content=b"")
     http.post(STATUSES, json={"a:o": run_json(3, "INACTIVE_ERROR", "RED", jobId="a:o")})
-    assert len(client.runs.acknowledge(["a:o"], patience=10.0)) == 1
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="10 s later these jobs are still INACTIVE_ERROR: a:o"):
+        client.runs.acknowledge(["a:o"], patience=10.0)
     assert 10.0 <= sum(clock.slept) < 20.0
 
 

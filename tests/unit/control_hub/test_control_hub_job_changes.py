@@ -26,6 +26,7 @@ from airflow_provider_streamsets.control_hub import (
     JobSettings,
     PipelineVersion,
 )
+from airflow_provider_streamsets.control_hub.jobs import check_deletable
 from tests.unit.control_hub.wire_examples import (
     HOUR,
     JOB,
@@ -782,6 +783,20 @@ def test_an_error_that_is_not_acknowledged_keeps_a_job_from_being_deleted(http, 
     with pytest.raises(ControlHubJobStateError, match="an error that must be acknowledged first: disk full"):
         client.jobs.delete([JOB_ID])
     assert http.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "allowed"),
+    [("ACTIVE", "active_too"), ("DEACTIVATING", "active_too"), ("INACTIVE_ERROR", "failed_too")],
+)
+def test_jobs_that_will_be_stopped_or_acknowledged_first_can_be_deleted_then(status, allowed):
+    job = Job.from_wire(job_json(currentJobStatus=run_json(3, status, "RED")))
+    flags = {"active_too": False, "failed_too": False}
+    check_deletable([job], **{**flags, allowed: True})
+    with pytest.raises(ControlHubJobStateError, match="Nothing was sent"):
+        check_deletable([job], **{flag: flag != allowed for flag in flags})
+    with pytest.raises(ControlHubConfigurationError, match="is a job template"):
+        check_deletable([job, Job.from_wire(template_json())], active_too=True, failed_too=True)
 
 
 @pytest.mark.parametrize("status", [None, succeeded(3), failed(3), run_json(3, "ACTIVATION_ERROR", "RED")])
