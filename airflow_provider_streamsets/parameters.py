@@ -221,13 +221,13 @@ def flag(value: Any, name: str, *, rendered: bool = False) -> Any:
 
 def texts(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return a list of texts; rendered, from a text holding one too, as a template makes of a list.
+    Return a list of texts; from a text holding one too, as a template makes of a list.
 
     :raises ValueError: if it is something else, or one of them is empty
     """
     if value is None or _is_known_later(value, rendered):
         return value
-    entries = _read(value, name, "a list of texts") if rendered and isinstance(value, str) else value
+    entries = _read(value, name, "a list of texts") if isinstance(value, str) else value
     if isinstance(entries, (set, tuple, list)) or (rendered and isinstance(entries, Iterable)):
         entries = list(entries) if not isinstance(entries, (str, Mapping)) else None
     if not isinstance(entries, list):

@@ -243,11 +243,11 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
     def __init__(
         self,
         *,
-        stop_first: bool = False,
-        acknowledge_errors: bool = False,
-        stop_timeout: float | timedelta = 600,
-        force_after: float | timedelta | None = None,
-        poll_interval: float | timedelta = 5,
+        stop_first: bool | str = False,
+        acknowledge_errors: bool | str = False,
+        stop_timeout: float | timedelta | str = 600,
+        force_after: float | timedelta | str | None = None,
+        poll_interval: float | timedelta | str = 5,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

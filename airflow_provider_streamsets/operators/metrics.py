@@ -78,14 +78,14 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
     def __init__(
         self,
         *,
-        runs: Literal["last", "all"] = "last",
+        runs: Literal["last", "all"] | str = "last",
         limit: int | str | None = None,
         run_count: int | str | None = None,
         start_time: datetime | str | None = None,
-        counters: bool = False,
+        counters: bool | str = False,
         metrics: Sequence[str] | str | None = None,
-        realtime: bool = False,
-        fail_if_missing: bool = False,
+        realtime: bool | str = False,
+        fail_if_missing: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -258,7 +258,7 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         limit: int | str | None = 100,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
-        include_events: bool = False,
+        include_events: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -102,13 +102,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         self,
         *,
         runtime_parameters: dict[str, Any] | str | None = None,
-        reset_offsets: bool = False,
-        acknowledge_errors: bool = False,
-        expect: Sequence[str | Mapping[str, Any]] | None = None,
-        fail_fast: bool = False,
-        on_timeout: Literal["stop", "leave"] = "stop",
+        reset_offsets: bool | str = False,
+        acknowledge_errors: bool | str = False,
+        expect: Sequence[str | Mapping[str, Any]] | str | None = None,
+        fail_fast: bool | str = False,
+        on_timeout: Literal["stop", "leave"] | str = "stop",
         stop_on_kill: bool = True,
-        accept_stopped: bool = False,
+        accept_stopped: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -131,7 +131,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         self._killed = False
         self._check_use_of_expect(self.wait_for_completion, fail_fast)
 
-    def _check_use_of_expect(self, wait: bool, fail_fast: bool) -> None:
+    def _check_use_of_expect(self, wait: bool | str, fail_fast: bool | str) -> None:
         if self.expect is not None and wait is False:
             raise ValueError(
                 "'expect' needs wait_for_completion=True: only a run that is waited for has final metrics."

@@ -77,11 +77,11 @@ class WaitsForRuns(ControlHubOperator):
     def __init__(
         self,
         *,
-        wait_for_completion: bool = True,
+        wait_for_completion: bool | str = True,
         deferrable: bool | None = None,
-        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
-        timeout: float | timedelta | None = None,
-        metrics_wait: float | timedelta | None = None,
+        poll_interval: float | timedelta | str = DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta | str | None = None,
+        metrics_wait: float | timedelta | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -159,7 +159,7 @@ class UpgradeJobs(Operation):
 
     def with_client(self, client: ControlHubClient, given: list[Job]) -> dict[str, str | None]:
         jobs = client.jobs.list(tag=given[0].tags[0])
-        return {upgrade.job_id: upgrade.version_after for upgrade in client.jobs.upgrade(job.job_id for job in jobs)}
+        return {upgrade.job_id: upgrade.version_after for upgrade in client.jobs.upgrade(jobs)}
 
     def effect(self, stage: Stage, given: list[Job], answer: dict[str, str]) -> Any:
         return answer, {job.pipeline_version for job in stage.now(given)}
@@ -201,7 +201,7 @@ class DuplicateAJob(Operation):
 
     def with_client(self, client: ControlHubClient, given: Job) -> list[str]:
         job = client.jobs.find_by_name(given.name)
-        return [copy.job_id for copy in client.jobs.duplicate(job.job_id, number_of_copies=self.copies)]
+        return [copy.job_id for copy in client.jobs.duplicate(job, number_of_copies=self.copies)]
 
     def effect(self, stage: Stage, given: Job, answer: list[str]) -> Any:
         copies = stage.client.jobs.get_many(answer).values()

@@ -268,7 +268,7 @@ class StartJobs(Operation):
         hub.start_job(*hub.jobs.get_all(job_tag=given[0].tags[0]), wait=False)
 
     def with_client(self, client: ControlHubClient, given: list[Job]) -> None:
-        client.runs.start_many(job.job_id for job in client.jobs.list(tag=given[0].tags[0]))
+        client.runs.start_many(client.jobs.list(tag=given[0].tags[0]))
 
     def effect(self, stage: Stage, given: list[Job], answer: None) -> Any:
         stage.sandbox.advance(10)

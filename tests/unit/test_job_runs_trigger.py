@@ -203,6 +203,17 @@ def test_metrics_are_not_waited_for_beyond_the_deadline(http, clock):
     assert took(clock) == pytest.approx(50, abs=1)
 
 
+@pytest.mark.parametrize("then", [active(2), None])
+def test_metrics_of_a_job_that_is_restarted_or_deleted_meanwhile_are_not_waited_for(http, clock, then):
+    hub = ScriptedRuns(http, a=[active(), succeeded(), then], b=[succeeded()])
+    assert wait(clock, "a", "b", metrics_wait=40.0).reason is RunsWaitReason.ENDED
+    assert hub.looks == [["a:org", "b:org"], ["a:org", "b:org"]]
+    hub = ScriptedRuns(http, a=[active(), succeeded(), then])
+    began = clock.now
+    assert wait(clock, "a", metrics_wait=600.0).reason is RunsWaitReason.ENDED
+    assert clock.now - began == pytest.approx(30, abs=1)
+
+
 def test_without_metrics_to_wait_for_it_ends_as_soon_as_airflow_has_noticed_the_deferral(http, clock):
     ScriptedRuns(http, a=[succeeded()])
     wait(clock, "a")
