@@ -531,7 +531,7 @@ def test_executing_changes_no_template_field(http, context):
         ({"suffix": "NUMBER"}, "'suffix' must be one of 'COUNTER', 'TIME_STAMP', 'PARAM_VALUE'"),
         ({"suffix": "PARAM_VALUE"}, "Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then"),
         ({"suffix_parameter": "REGION"}, "Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then"),
-        ({"job_tags": "a"}, "'job_tags' must be a list of texts, but is 'a'"),
+        ({"job_tags": "a"}, "'job_tags' must be a list of texts"),
         ({"job_tags": [""]}, "'job_tags' must be a list of texts that are not empty"),
         ({"on_failure": "ignore"}, "'on_failure' must be one of 'stop_others', 'wait_others'"),
         ({"on_timeout": "ignore"}, "'on_timeout' must be one of 'stop', 'leave'"),
