@@ -462,7 +462,9 @@ class Runs:
         :param job_id: id of the job
         :param start_time: any time between the start of the run and that of the next one
         """
-        before = [run for run in self._pages_of_history(job_id) if run.start_time and run.start_time <= start_time]
+        # As people copy it from a list, a time has no fractions of a second.
+        end = start_time if start_time.microsecond else start_time.add(seconds=1, microseconds=-1)
+        before = [run for run in self._pages_of_history(job_id) if run.start_time and run.start_time <= end]
         return max(before, key=lambda run: run.run_count, default=None)
 
     def events(self, run_id: str) -> list[RunEvent]:

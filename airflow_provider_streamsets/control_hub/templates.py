@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubBulkError,
     ControlHubConfigurationError,
     ControlHubError,
     ControlHubRejectedError,
@@ -72,6 +73,7 @@ class Templates:
         :param inherit_permissions: give the instances the permissions of the template
         :returns: the instances, in the order of `runtime_parameters`
         :raises ControlHubConfigurationError: if the parameters cannot be right; nothing was started
+        :raises ControlHubBulkError: if Control Hub has started fewer than that
         :raises ControlHubUnavailableError: if Control Hub cannot be reached; with ``maybe_executed`` set, it is not
             known whether instances were started
         """
@@ -106,6 +108,11 @@ class Templates:
                 raise
             error, ids = unclear, []
             log.warning("%s Looking whether the instances were started all the same.", error)
+        if ids and len(ids) < len(values):
+            raise ControlHubBulkError(
+                f"Control Hub has started only {len(ids)} of {len(values)} instances of job template {template.label}.",
+                done=dict.fromkeys(ids, 1),
+            )
         if ids:
             return _in_order(self._instances(template, ids), values)
         return self._started_after_all(template, before, values, error)

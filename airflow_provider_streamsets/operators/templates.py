@@ -79,6 +79,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         ``output_count``, ``error_count``, ``stage_errors_count`` and ``total_error_count`` over the instances that
         have metrics)
     :raises ControlHubConfigurationError: if instances cannot be started as it is asked for; nothing was started
+    :raises ControlHubBulkError: if Control Hub has started fewer instances than asked for; those are stopped
     :raises ControlHubRunFailedError: if runs did not succeed; the message names the instances
     :raises ControlHubRunTimeoutError: if they took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
@@ -157,11 +158,16 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         """Start the instances, and wait for their runs."""
         wait = self.begin()
         self._check(rendered=True)
+        from airflow_provider_streamsets.control_hub import ControlHubBulkError
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
 
         template = self._template = self.find_job(context, templates=True)
         self.end_if_killed("before it had started instances")
-        instances = self._start(template, wait)
+        try:
+            instances = self._start(template, wait)
+        except ControlHubBulkError as error:
+            self.stop_runs(error.done, "not all instances were started")
+            raise
         job_ids = [instance.job_id for instance in instances]
         # An instance has run once; one whose first run does not show yet is about to.
         runs = [RunReference(job.job_id, max(job.last_run_count, 1), job.name) for job in instances]

@@ -161,7 +161,7 @@ def test_the_first_failed_instance_of_a_template_stops_the_others(airflow, sandb
     log = airflow.task_log("system_template", run_id, "run")
     assert "Run 1 of job 'Orders template - 1'" in log
     assert "1 of 3 runs did not succeed" in log
-    assert "2 others were stopped" in log
+    assert "Others that were stopped: 2" in log
     assert {job_status(sandbox, f"Orders template - {number}") for number in (1, 2, 3)} == {"INACTIVE"}
 
 

@@ -266,6 +266,11 @@ def test_a_run_is_found_by_the_time_of_its_start(http, client, time, run_count, 
     assert client.runs.started_at(JOB_ID, time).run_count == run_count
 
 
+def test_a_run_is_found_by_a_time_without_fractions_of_a_second(http, client):
+    http.get(HISTORY, json=page_json(succeeded(1), run_json(2, startTime=T0 + HOUR + 345)))
+    assert client.runs.started_at(JOB_ID, _start(2)).run_count == 2
+
+
 @pytest.mark.parametrize("runs", [[], [succeeded(1)], [run_json(0, "INACTIVE", "GRAY", startTime=0)]])
 def test_before_the_first_start_there_is_no_run(http, client, runs):
     http.get(HISTORY, json=page_json(*runs))

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import (
+    ControlHubBulkError,
     ControlHubConfigurationError,
     ControlHubError,
     ControlHubNotFoundError,
@@ -481,3 +482,11 @@ def test_a_start_starts_one_set_of_instances_at_the_most_and_returns_it(http, cl
 
 def test_the_suffixes_are_those_of_control_hub():
     assert set(INSTANCE_SUFFIXES) == {"COUNTER", "TIME_STAMP", "PARAM_VALUE"}
+
+
+def test_fewer_instances_than_asked_for_are_told_with_those_that_run(http, client):
+    StartingHub(http)
+    http.post(START, json=[run_json(1, "ACTIVATING", jobId="only:o")])
+    with pytest.raises(ControlHubBulkError, match=r"only 1 of 2 instances") as told:
+        client.templates.start(TEMPLATE, [{"REGION": "apac"}, {"REGION": "amer"}])
+    assert told.value.done == {"only:o": 1}
