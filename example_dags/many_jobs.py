@@ -48,7 +48,7 @@ with DAG("streamsets_many_jobs", schedule=None, catchup=False, tags=["streamsets
         job_ids=copies.output,
         stop_first=True,
         acknowledge_errors=True,
-        trigger_rule="all_done",
     )
     # [END howto_delete_jobs]
-    start >> let_them_run >> stop >> delete
+    # A teardown runs in any case, and does not hide that a task before it has failed.
+    start >> let_them_run >> stop >> delete.as_teardown(setups=copies)

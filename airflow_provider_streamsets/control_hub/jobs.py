@@ -240,22 +240,27 @@ class Jobs(JobReading):
 
     def _check_upgraded(self, upgrades: Sequence[JobUpgrade], after: Mapping[str, Job]) -> None:
         """Raise if a job has not changed although there is a newer version, or its upgrade goes on or has failed."""
-        unchanged = [after[upgrade.job_id] for upgrade in upgrades if not upgrade.upgraded and upgrade.job_id in after]
-        pipelines = [job.pipeline_id for job in unchanged if job.pipeline_id]
+        unchanged = {
+            upgrade.job_id: after[upgrade.job_id]
+            for upgrade in upgrades
+            if not upgrade.upgraded and upgrade.job_id in after
+        }
         try:
-            newest = self._client.pipelines.latest_commits(pipelines)
+            newest = self._client.pipelines.latest_commits(
+                job.pipeline_id for job in unchanged.values() if job.pipeline_id
+            )
         except ControlHubError as error:
             log.warning("Whether unchanged jobs are on the newest versions could not be found out: %s", error)
             newest = {}
-        problems = []
-        for job in after.values():
+        problems = [
+            f"{job.label} is {job.upgrade_status}" for job in after.values() if job.upgrade_status == "UPGRADING"
+        ]
+        for job in unchanged.values():
             version = newest.get(job.pipeline_id or "")
-            if job.upgrade_status in {"UPGRADING", "UPGRADE_ERROR"}:
+            if job.upgrade_status == "UPGRADE_ERROR":
                 problems.append(f"{job.label} is {job.upgrade_status}")
-            elif job in unchanged and version and not version.is_draft and version.commit_id != job.pipeline_commit_id:
-                problems.append(
-                    f"{job.label} is still on version {job.pipeline_version}, the newest is {version.version}"
-                )
+            elif version and not version.is_draft and version.commit_id != job.pipeline_commit_id:
+                problems.append(f"{job.label} is on version {job.pipeline_version}, the newest is {version.version}")
         if problems:
             raise ControlHubBulkError(
                 f"{len(problems)} of {len(upgrades)} jobs were not upgraded: {shortened(problems, '; ')}.",

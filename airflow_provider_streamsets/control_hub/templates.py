@@ -114,18 +114,18 @@ class Templates:
                 done=dict.fromkeys(ids, 1),
             )
         if ids:
-            return _in_order(self._instances(template, ids), values)
+            try:
+                return _in_order(self._instances(template, ids), values)
+            except ControlHubError as unread:
+                # They run, so that their ids are worth more than the rest.
+                log.warning("The instances of job template %s were started. %s", template.label, unread)
+                return [_unread(template, job_id) for job_id in ids]
         return self._started_after_all(template, before, values, error)
 
     def _instances(self, template: Job, ids: Sequence[str]) -> list[Job]:
-        try:
-            found = self._client.jobs.get_many(ids)
-        except ControlHubError as error:
-            # They run, so that their ids are worth more than the rest.
-            log.warning("The instances of job template %s were started. %s", template.label, error)
-            found = {}
+        found = self._client.jobs.get_many(ids)
         # One that is deleted after completion may be gone already.
-        return [found.get(job_id) or Job(job_id=job_id, name="", template_id=template.job_id) for job_id in ids]
+        return [found.get(job_id) or _unread(template, job_id) for job_id in ids]
 
     def _started_after_all(
         self, template: Job, before: int, wanted: Sequence[Mapping[str, Any]], error: ControlHubError | None
@@ -187,6 +187,11 @@ class _Start:
     def from_wire(cls, value: object) -> _Start:
         read = Reader(value, "start of a template")
         return cls(read.integer("runCount"), read.optional_text("user"), read.strings("jobInstanceIds"))
+
+
+def _unread(template: Job, job_id: str) -> Job:
+    """Return an instance of which only the id is known."""
+    return Job(job_id=job_id, name="", template_id=template.job_id)
 
 
 def _have_parameters(instances: Sequence[Job], wanted: Sequence[Mapping[str, Any]]) -> bool:

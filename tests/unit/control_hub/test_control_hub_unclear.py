@@ -1,0 +1,171 @@
+"""How long the effect of a request is looked for, and what counts as its effect."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubBulkError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    Job,
+    JobSettings,
+    PipelineVersion,
+)
+from airflow_provider_streamsets.control_hub.unclear import find_out
+from tests.unit.control_hub.wire_examples import (
+    JOBS,
+    JR,
+    ME,
+    ORGANIZATION,
+    PS,
+    READ_TIMEOUT,
+    SEC,
+    STATUSES,
+    TEMPLATE_ID,
+    issues_json,
+    job_json,
+    page_json,
+    paths,
+    pipeline_json,
+    run_json,
+    succeeded,
+    template_json,
+    template_start_json,
+)
+
+TEMPLATE = Job.from_wire(template_json(runtimeParameters="{}"))
+TEMPLATE_START = f"{JR}/job/{TEMPLATE_ID}/createAndStartJobInstances"
+TEMPLATE_HISTORY = f"{JR}/job/{TEMPLATE_ID}/runHistory"
+REFUSED_BY_ISSUE = ControlHubRejectedError("Cannot do it.", http_status=500)
+NOT_READ = [{"status_code": 503}, {"status_code": 401}, {"exc": READ_TIMEOUT}, {"text": "<html>"}]
+
+
+def test_an_effect_that_shows_at_once_is_not_waited_for(client, clock):
+    assert find_out(client, lambda: ["found"], question="Whether it was done") == ["found"]
+    assert clock.slept == []
+
+
+def test_an_effect_is_looked_for_every_3_seconds_for_a_minute(client, clock):
+    looks = []
+    assert find_out(client, lambda: looks.append(clock.now()) or [], question="Whether it was done") == []
+    assert [look - looks[0] for look in looks] == [3.0 * n for n in range(21)]
+
+
+def test_an_effect_that_shows_at_the_last_look_counts(client, clock):
+    start = clock.now()
+    assert find_out(client, lambda: clock.now() - start >= 60, question="Whether it was done") is True
+
+
+def test_a_part_of_an_effect_is_told_when_the_rest_never_shows(client, clock):
+    found = find_out(client, lambda: [1], question="Whether it was done", is_enough=lambda f: len(f) == 2, patience=9.0)
+    assert found == [1]
+    assert clock.slept == [3.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "begins", "status"),
+    [
+        (None, "Control Hub accepted the call. Whether it was done could not", 404),
+        (REFUSED_BY_ISSUE, "Cannot do it. Whether it was done could not", 500),
+    ],
+)
+def test_a_look_that_fails_leaves_it_unknown_what_was_done(client, error, begins, status):
+    def look():
+        raise ControlHubNotFoundError("Cannot look.", http_status=404)
+
+    with pytest.raises(ControlHubUnavailableError, match="Cannot look") as caught:
+        find_out(client, look, question="Whether it was done", error=error)
+    assert str(caught.value).startswith(begins)
+    assert (caught.value.maybe_executed, caught.value.http_status) == (True, status)
+
+
+def test_a_created_job_is_looked_for_no_longer_than_a_minute(http, client, clock):
+    http.get(JOBS, json=[])
+    http.put(JOBS, exc=READ_TIMEOUT)
+    with pytest.raises(ControlHubUnavailableError):
+        client.jobs.create(JobSettings(name="New"), PipelineVersion.from_wire(pipeline_json(3)))
+    assert clock.slept == [3.0] * 20
+
+
+def test_runs_of_an_accepted_start_of_many_are_looked_for_every_2_seconds_for_a_minute(http, client, clock):
+    http.post(JOBS, json=[job_json("a:o")])
+    http.post(f"{JOBS}/startJobs", content=b"")
+    http.post(STATUSES, json={})
+    with pytest.raises(ControlHubBulkError, match="accepted the call, but no new run"):
+        client.runs.start_many(["a:o"])
+    assert clock.slept == [2.0] * 30
+
+
+def test_an_upgrade_that_goes_on_is_waited_for_two_minutes(http, client, clock):
+    http.post(JOBS, json=[job_json("a:o", currentUpgradeStatus={"status": "UPGRADING"})])
+    http.post(f"{JOBS}/upgradeJobs", content=b"")
+    http.post(f"{PS}/pipelines/latestCommit", json=[])
+    with pytest.raises(ControlHubBulkError, match="is UPGRADING"):
+        client.jobs.upgrade(["a:o"])
+    assert sum(clock.slept) == 120
+
+
+@pytest.mark.parametrize("answer", NOT_READ, ids=str)
+@pytest.mark.parametrize(
+    "end",
+    [{"exc": READ_TIMEOUT}, {"status_code": 500, "json": issues_json(("A_1", "no"))}, {"content": b""}],
+    ids=["no answer", "refused with 500", "empty"],
+)
+def test_a_start_of_a_template_whose_instances_cannot_be_read_is_not_told_as_one_that_was_not_made(
+    http, client, clock, end, answer
+):
+    """Without their parameters it is not known whose instances they are, not even where no parameters were sent."""
+    starts = [{"json": []}, {"json": page_json(template_start_json(1, ["new:o"]))}]
+    http.get(TEMPLATE_HISTORY, starts)
+    http.get(f"{SEC}/currentUser", json={"principalId": ME})
+    http.post(TEMPLATE_START, **end)
+    http.post(JOBS, **answer)
+    with pytest.raises(ControlHubUnavailableError, match="Whether instances were started could not be") as caught:
+        client.templates.start(TEMPLATE, [{}])
+    assert caught.value.maybe_executed is True
+    assert len([path for path in paths(http) if path.endswith("/createAndStartJobInstances")]) == 1
+
+
+TAGGED = [
+    job_json("a:o", rawJobTags=["nightly"]),
+    job_json("b:o", rawJobTags=["nightly/orders"]),
+    job_json("c:o", rawJobTags=["nightly2", "other"]),
+    job_json("d:o", rawJobTags=None, jobTags=[{"id": f"nightly:{ORGANIZATION}"}]),
+    job_json("e:o", rawJobTags=[], jobTags=[{"id": f"nightly/eu:{ORGANIZATION}"}]),
+    job_json("f:o", rawJobTags=None, jobTags=None),
+]
+
+
+@pytest.mark.parametrize(("tag", "found"), [("nightly", "abde"), ("nightly/orders", "b"), ("night", ""), ("x", "")])
+def test_jobs_that_are_listed_without_the_tag_that_was_asked_for_are_left_out(http, client, tag, found):
+    http.get(JOBS, json=page_json(*TAGGED))
+    assert [job.job_id for job in client.jobs.list(tag=tag)] == [f"{name}:o" for name in found]
+
+
+@pytest.mark.parametrize(
+    ("fields", "tags"),
+    [
+        ({"rawJobTags": ["a"], "jobTags": [{"id": f"b:{ORGANIZATION}"}]}, ("a",)),
+        ({"rawJobTags": [], "jobTags": [{"id": f"b:{ORGANIZATION}"}, {"id": f"c/d:{ORGANIZATION}"}]}, ("b", "c/d")),
+        ({"rawJobTags": None, "jobTags": [{"id": f"a:b:{ORGANIZATION}"}]}, ("a:b",)),
+        ({"rawJobTags": None, "jobTags": None}, ()),
+    ],
+)
+def test_the_tags_of_a_job_are_those_of_its_tag_ids_where_no_raw_ones_are(fields, tags):
+    assert Job.from_wire(job_json(**fields)).tags == tags
+
+
+@pytest.mark.parametrize(
+    ("conditions", "found"),
+    [({"status": "INACTIVE"}, "ab"), ({"color": "GRAY"}, "ab"), ({"status": "ACTIVE"}, "c"), ({"color": "RED"}, "")],
+)
+def test_a_job_that_has_never_run_is_listed_as_inactive_and_gray(http, client, conditions, found):
+    jobs = [
+        job_json("a:o"),
+        job_json("b:o", currentJobStatus=succeeded()),
+        job_json("c:o", currentJobStatus=run_json()),
+    ]
+    http.get(JOBS, json=page_json(*jobs))
+    assert [job.job_id for job in client.jobs.list(**conditions)] == [f"{name}:o" for name in found]
