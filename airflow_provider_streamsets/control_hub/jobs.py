@@ -252,15 +252,17 @@ class Jobs(JobReading):
         except ControlHubError as error:
             log.warning("Whether unchanged jobs are on the newest versions could not be found out: %s", error)
             newest = {}
-        problems = [
-            f"{job.label} is {job.upgrade_status}" for job in after.values() if job.upgrade_status == "UPGRADING"
-        ]
-        for job in unchanged.values():
-            version = newest.get(job.pipeline_id or "")
-            if job.upgrade_status == "UPGRADE_ERROR":
+        problems = []
+        for job_id, job in after.items():
+            version = newest.get(job.pipeline_id or "") if job_id in unchanged else None
+            # A status can be left from an earlier upgrade.
+            has_failed = job.upgrade_status == "UPGRADE_ERROR" and job_id in unchanged
+            if has_failed or job.upgrade_status == "UPGRADING":
                 problems.append(f"{job.label} is {job.upgrade_status}")
             elif version and not version.is_draft and version.commit_id != job.pipeline_commit_id:
-                problems.append(f"{job.label} is on version {job.pipeline_version}, the newest is {version.version}")
+                problems.append(
+                    f"{job.label} is still on version {job.pipeline_version}, the newest is {version.version}"
+                )
         if problems:
             raise ControlHubBulkError(
                 f"{len(problems)} of {len(upgrades)} jobs were not upgraded: {shortened(problems, '; ')}.",
