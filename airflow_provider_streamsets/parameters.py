@@ -227,7 +227,11 @@ def texts(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
     if value is None or _is_known_later(value, rendered):
         return value
-    entries = _read(value, name, "a list of texts") if isinstance(value, str) else value
+    entries = value
+    if isinstance(value, str):
+        if not value.strip().startswith(("[", "(", "{")):
+            raise ValueError(f"'{name}' must be a list of texts, such as [{value!r}], but is the text {value!r}.")
+        entries = _read(value, name, "a list of texts")
     if isinstance(entries, (set, tuple, list)) or (rendered and isinstance(entries, Iterable)):
         entries = list(entries) if not isinstance(entries, (str, Mapping)) else None
     if not isinstance(entries, list):
@@ -258,6 +262,8 @@ def conditions(value: Any, name: str, *, rendered: bool = False) -> Any:
         if _is_known_later(entry, rendered):
             continue
         is_text = isinstance(entry, str) and any(sign in entry for sign in _COMPARISONS)
+        if isinstance(entry, str) and ("=>" in entry or "=<" in entry):
+            raise ValueError(f"'{name}' holds {entry!r}: write >= or <= instead of => or =<.")
         is_object = isinstance(entry, Mapping) and set(entry) == {"metric", "comparison", "threshold"}
         if not is_text and not is_object:
             raise ValueError(

@@ -112,8 +112,12 @@ class JobReading:
         is_other = next(self.list(name=name, templates=not templates), None) is not None
         raise ControlHubNotFoundError(
             f"Cannot find a {kind} named '{name}': "
-            + (f"only a {other} has that name." if is_other else f"no {kind} has that name.")
-            + " Names are compared letter by letter. Is the connection set to the right project?"
+            + (
+                f"only a {other} has that name."
+                if is_other
+                else f"no {kind} has that name. Names are compared letter by letter. Is the connection set to the "
+                "right project?"
+            )
         )
 
     def find_by_names(self, names: Iterable[str], *, missing_ok: bool = False) -> list[Job]:

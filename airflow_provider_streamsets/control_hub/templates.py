@@ -245,10 +245,18 @@ def check_template_start(
                 f"{what}: instance {number} gives a value to {', '.join(overridden)}, which the template does not let "
                 "its instances override."
             )
-        if suffix_parameter is not None and suffix_parameter not in {**template.runtime_parameters, **values}:
-            raise ControlHubConfigurationError(
-                f"{what}: instance {number} has no parameter '{suffix_parameter}' for its name."
-            )
+        if suffix_parameter is not None:
+            own = {**template.runtime_parameters, **values}
+            if suffix_parameter not in own:
+                raise ControlHubConfigurationError(
+                    f"{what}: the names of instances are to end in the value of parameter '{suffix_parameter}', but "
+                    f"instance {number} of {len(runtime_parameters)} has only {', '.join(sorted(own)) or 'none'}."
+                )
+            if own[suffix_parameter] is None or not str(own[suffix_parameter]).strip():
+                raise ControlHubConfigurationError(
+                    f"{what}: parameter '{suffix_parameter}' of instance {number} of {len(runtime_parameters)}, which "
+                    "is to be the end of its name, is empty."
+                )
 
 
 def _job_id(entry: object) -> str:

@@ -34,15 +34,15 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
 
         ControlHubExportJobsOperator(
             task_id="export_jobs",
-            job_tag="nightly",
+            job_tag="nightly/orders",
             path="s3://aws_default@backups/streamsets/jobs-{{ ds }}.zip",
         )
 
     :param path: where the archive goes: a local path, the URL of a file in a store that Airflow's object storage
         reaches, or an ``ObjectStoragePath``. The folder of a local path must exist (templated)
     :param overwrite: replace the file if it exists (templated)
-    :param job_ids: ids of the jobs and job templates: a list of texts, or a text holding one (templated)
-    :param job_names: exact names of the jobs: a list of texts, or a text holding one (templated)
+    :param job_ids: ids of the jobs and job templates: a list of texts, or a text holding a JSON list (templated)
+    :param job_names: exact names of the jobs: a list of texts, or a text holding a JSON list (templated)
     :param job_tag: tag of the jobs, without organization, for example ``nightly/orders`` (templated)
     :param search: search of Control Hub that finds the jobs, for example
         ``name=="orders*" and status=="INACTIVE"`` (templated)

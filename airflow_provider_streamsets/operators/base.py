@@ -54,8 +54,8 @@ class ControlHubJobsOperator(ChoosesManyJobs, ControlHubOperator):
     """
     Base of the operators for many jobs. Exactly one of the four ways to choose them has to be given.
 
-    :param job_ids: ids of the jobs: a list of texts, or a text holding one (templated)
-    :param job_names: exact names of the jobs: a list of texts, or a text holding one (templated)
+    :param job_ids: ids of the jobs: a list of texts, or a text holding a JSON list (templated)
+    :param job_names: exact names of the jobs: a list of texts, or a text holding a JSON list (templated)
     :param job_tag: tag of the jobs, without organization, for example ``nightly/orders`` (templated)
     :param search: search of Control Hub that finds the jobs, for example
         ``name=="orders*" and status=="INACTIVE"`` (templated)

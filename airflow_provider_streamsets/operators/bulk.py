@@ -39,9 +39,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     .. code-block:: python
 
-        ControlHubStartJobsOperator(task_id="start_nightly", job_tag="nightly", wait_for_completion=True)
+        ControlHubStartJobsOperator(task_id="start_nightly", job_tag="nightly/orders", wait_for_completion=True)
 
-    :param job_ids: ids of the jobs: a list of texts, or a text holding one (templated)
+    :param job_ids: ids of the jobs: a list of texts, or a text holding a JSON list (templated)
     :param job_names: exact names of the jobs, instead (templated)
     :param job_tag: tag of the jobs, without organization, instead (templated)
     :param search: search of Control Hub that finds the jobs, instead (templated)
@@ -51,9 +51,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         otherwise return as soon as they are started (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param poll_interval: seconds, or timedelta, between two looks at the runs (templated)
+    :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
     :param timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
-    :param on_timeout: what happens to the runs then: ``stop`` or ``leave`` (templated)
+    :param on_timeout: what happens to the runs then: ``stop`` (default) or ``leave`` (templated)
     :param stop_on_kill: stop the runs when the task is killed while it waits; when deferred, with Airflow 3.3 and later
     :param accept_stopped: count runs that a person stopped as successes (templated)
     :param metrics_wait: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by
@@ -62,6 +62,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     :returns: for each job what :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns;
         without `wait_for_completion`, outcomes and metrics are None
+    :raises ControlHubNotFoundError: if a job named by id or name does not exist, or tag or search find none
     :raises ControlHubJobStateError: if one of the jobs cannot be started; none was started
     :raises ControlHubBulkError: if Control Hub has started only some of them; those are stopped
     :raises ControlHubRunFailedError: if runs did not succeed; the message names them
@@ -83,7 +84,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Start the jobs, and wait for their runs."""
         wait = self.begin()
-        from airflow_provider_streamsets.control_hub import ControlHubBulkError
+        from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubNotFoundError
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
 
         acknowledge_errors = parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True)
@@ -91,7 +92,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.find_jobs(context), self.client.jobs.get_many, try_number=context["ti"].try_number, log=self.log
         )
         if not jobs:
-            return []
+            raise ControlHubNotFoundError("No job is chosen, so there is nothing to start. Give tags whole.")
         if acknowledge_errors:
             jobs.update(self._acknowledge(jobs))
         self.end_if_killed("before it had started the jobs")
@@ -140,7 +141,7 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
 
         ControlHubStopJobsOperator(task_id="stop_streams", job_tag="streaming", force_after=180)
 
-    :param job_ids: ids of the jobs: a list of texts, or a text holding one (templated)
+    :param job_ids: ids of the jobs: a list of texts, or a text holding a JSON list (templated)
     :param job_names: exact names of the jobs, instead (templated)
     :param job_tag: tag of the jobs, without organization, instead (templated)
     :param search: search of Control Hub that finds the jobs, instead (templated)
@@ -151,14 +152,15 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
     :param wait_for_completion: wait until all runs have ended (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param poll_interval: seconds, or timedelta, between two looks at the runs (templated)
+    :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
     :param timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
     :param metrics_wait: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; 0 by
         default (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: for each job that was running what
-        :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns
+        :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns; an empty list, and a
+        warning in the log, if tag or search find no job
     :raises ControlHubRunFailedError: if runs ended with an error while they were stopped; the message names them
     :raises ControlHubRunTimeoutError: if it took longer than `timeout`
 
@@ -211,7 +213,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
 
         ControlHubDeleteJobsOperator(task_id="clean_up", search='name=="tmp *"', stop_first=True)
 
-    :param job_ids: ids of the jobs, not of job templates: a list of texts, or a text holding one (templated)
+    :param job_ids: ids of the jobs, not of job templates: a list of texts, or a text holding a JSON list (templated)
     :param job_names: exact names of the jobs, instead (templated)
     :param job_tag: tag of the jobs, without organization, instead (templated)
     :param search: search of Control Hub that finds the jobs, instead (templated)
@@ -224,7 +226,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
     :param poll_interval: seconds, or timedelta, between two looks at jobs that are being stopped (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: ids of the jobs that were deleted
+    :returns: ids of the jobs that were deleted; an empty list, and a warning in the log, if tag or search find no job
     :raises ControlHubJobStateError: if one of them cannot be deleted in its state; nothing was deleted
     :raises ControlHubRunTimeoutError: if the runs have not ended within `stop_timeout`; nothing was deleted
 
@@ -269,6 +271,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Delete the jobs."""
+        from airflow_provider_streamsets.control_hub import ControlHubJobStateError
         from airflow_provider_streamsets.control_hub.jobs import check_deletable
         from airflow_provider_streamsets.control_hub.waiting import stop_and_wait
 
@@ -276,7 +279,12 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         # What a first try has deleted has no name any more.
         is_retry = context["ti"].try_number > 1
         jobs = {job.job_id: job for job in self.find_jobs(context, missing_ok=self.job_ids is not None or is_retry)}
-        check_deletable(jobs.values(), active_too=stop_first, failed_too=acknowledge_errors)
+        try:
+            check_deletable(jobs.values(), active_too=stop_first, failed_too=acknowledge_errors)
+        except ControlHubJobStateError as error:
+            raise ControlHubJobStateError(
+                f"{error} This task does it first with stop_first=True and acknowledge_errors=True."
+            ) from error
         running = {
             job_id: run.run_count for job_id, job in jobs.items() if (run := job.current_run) and not run.has_ended
         }
@@ -287,5 +295,6 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
             for run in self.client.runs.acknowledge(jobs, patience=_ACKNOWLEDGEMENT_PATIENCE):
                 self.log.warning("Acknowledged the error of job %s: %s", jobs[run.job_id].label, run.error_message)
         deleted = self.client.jobs.delete(jobs)
-        self.log.info("Deleted %d jobs: %s", len(deleted), ", ".join(jobs[job_id].label for job_id in deleted))
+        for job_id in deleted:
+            self.log.info("Deleted job %s.", jobs[job_id].label)
         return deleted

@@ -29,7 +29,7 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
 
         ControlHubBalanceEnginesOperator(task_id="balance", engine_labels=["prod"])
 
-    :param engine_ids: ids of engines: a list of texts, or a text holding one (templated)
+    :param engine_ids: ids of engines: a list of texts, or a text holding a JSON list (templated)
     :param engine_labels: balance the engines that have all of these labels, instead (templated)
     :param all_engines: balance all engines (templated)
     :param executor_type: of the engines with the labels, or of all: ``COLLECTOR`` or ``TRANSFORMER`` (templated)
@@ -115,7 +115,7 @@ class ControlHubBalanceJobsOperator(ControlHubActiveJobsOperator):
 
         ControlHubBalanceJobsOperator(task_id="balance_fleet", job_tag="fleet", skip_others=True)
 
-    :param job_ids: ids of the jobs: a list of texts, or a text holding one (templated)
+    :param job_ids: ids of the jobs: a list of texts, or a text holding a JSON list (templated)
     :param job_names: exact names of the jobs, instead (templated)
     :param job_tag: tag of the jobs, without organization, instead (templated)
     :param search: search of Control Hub that finds the jobs, instead (templated)

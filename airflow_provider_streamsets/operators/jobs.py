@@ -131,17 +131,36 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         settings = self.job_settings(parameters.text(self.job_name, "job_name", rendered=True))
         wanted_version = self.wanted_version()
 
-        pipelines = self.client.pipelines
-        if self.pipeline_id is not None:
-            pipeline_id = str(self.pipeline_id).strip()
-        else:
-            pipeline_id = pipelines.find_by_name(str(self.pipeline_name)).pipeline_id
-        pipeline = pipelines.version(pipeline_id, **wanted_version)
-        job = self.client.jobs.create(settings, pipeline, template=template, if_exists=if_exists)
+        # Taken as it is, whatever has become of the pipeline meanwhile.
+        job = self._existing(str(settings.name), template) if if_exists == "skip" else None
+        if job is None:
+            pipelines = self.client.pipelines
+            if self.pipeline_id is not None:
+                pipeline_id = str(self.pipeline_id).strip()
+            else:
+                pipeline_id = pipelines.find_by_name(str(self.pipeline_name)).pipeline_id
+            pipeline = pipelines.version(pipeline_id, **wanted_version)
+            job = self.client.jobs.create(settings, pipeline, template=template, if_exists=if_exists)
         self.push_job(context, job.job_id)
         self.log.info("Job %s runs version %s of pipeline '%s'.", job.label, job.pipeline_version, job.pipeline_name)
         self.log.info("Job page: %s", self.client.job_url(job.job_id))
         return job.job_id
+
+    def _existing(self, name: str, template: bool) -> Job | None:
+        found = list(self.client.jobs.list(name=name, templates=template))
+        if len(found) != 1:
+            return None
+        job = found[0]
+        self.log.info("Job %s exists; taking it as it is.", job.label)
+        other_pipeline = job.pipeline_name != self.pipeline_name if self.pipeline_name is not None else False
+        number = parameters.version(self.pipeline_version, "pipeline_version", rendered=True, latest=True)
+        if other_pipeline or number not in (None, "latest", job.pipeline_version):
+            self.log.warning(
+                "It runs version %s of pipeline '%s', which is not what is asked for.",
+                job.pipeline_version,
+                job.pipeline_name,
+            )
+        return job
 
 
 class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOperator):
@@ -276,10 +295,10 @@ class ControlHubUpgradeJobsOperator(ControlHubJobsOperator):
 
     .. code-block:: python
 
-        ControlHubUpgradeJobsOperator(task_id="upgrade_nightly_jobs", job_tag="nightly")
+        ControlHubUpgradeJobsOperator(task_id="upgrade_nightly_jobs", job_tag="nightly/orders")
 
-    :param job_ids: ids of the jobs and job templates: a list of texts, or a text holding one (templated)
-    :param job_names: exact names of the jobs: a list of texts, or a text holding one (templated)
+    :param job_ids: ids of the jobs and job templates: a list of texts, or a text holding a JSON list (templated)
+    :param job_names: exact names of the jobs: a list of texts, or a text holding a JSON list (templated)
     :param job_tag: tag of the jobs, without organization, for example ``nightly/orders`` (templated)
     :param search: search of Control Hub that finds the jobs, for example
         ``name=="orders*" and status=="INACTIVE"`` (templated)
@@ -418,7 +437,7 @@ class ControlHubListJobsOperator(ControlHubOperator):
 
     .. code-block:: python
 
-        failed = ControlHubListJobsOperator(task_id="list_failed_jobs", job_tag="nightly", color="RED")
+        failed = ControlHubListJobsOperator(task_id="list_failed_jobs", job_tag="nightly/orders", color="RED")
         ControlHubRunJobOperator.partial(task_id="run_again").expand(job_id=failed.output)
 
     :param name: exact name (templated)

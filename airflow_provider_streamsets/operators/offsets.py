@@ -29,7 +29,7 @@ class ControlHubResetOffsetsOperator(ControlHubJobsOperator):
 
         ControlHubResetOffsetsOperator(task_id="read_all_again", job_tag="nightly/orders")
 
-    :param job_ids: ids of the jobs: a list of texts, or a text holding one (templated)
+    :param job_ids: ids of the jobs: a list of texts, or a text holding a JSON list (templated)
     :param job_names: exact names of the jobs, instead (templated)
     :param job_tag: tag of the jobs, without organization, instead (templated)
     :param search: search of Control Hub that finds the jobs, instead (templated)

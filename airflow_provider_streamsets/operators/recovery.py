@@ -27,7 +27,7 @@ class ControlHubAcknowledgeErrorsOperator(ControlHubJobsOperator):
 
         ControlHubAcknowledgeErrorsOperator(task_id="acknowledge", job_names=["Ledger export"])
 
-    :param job_ids: ids of the jobs: a list of texts, or a text holding one (templated)
+    :param job_ids: ids of the jobs: a list of texts, or a text holding a JSON list (templated)
     :param job_names: exact names of the jobs, instead (templated)
     :param job_tag: tag of the jobs, without organization, instead (templated)
     :param search: search of Control Hub that finds the jobs, instead (templated)
@@ -74,7 +74,7 @@ class ControlHubSyncJobsOperator(ControlHubActiveJobsOperator):
 
         ControlHubSyncJobsOperator(task_id="synchronize", job_tag="streaming", skip_others=True)
 
-    :param job_ids: ids of the jobs: a list of texts, or a text holding one (templated)
+    :param job_ids: ids of the jobs: a list of texts, or a text holding a JSON list (templated)
     :param job_names: exact names of the jobs, instead (templated)
     :param job_tag: tag of the jobs, without organization, instead (templated)
     :param search: search of Control Hub that finds the jobs, instead (templated)

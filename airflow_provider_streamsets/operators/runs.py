@@ -62,9 +62,9 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
     :param wait_for_completion: wait until the run has ended; otherwise return as soon as it is started (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param poll_interval: seconds, or timedelta, between two looks at the run (templated)
+    :param poll_interval: seconds, or timedelta, between two looks at the run; default 30 (templated)
     :param timeout: seconds, or timedelta, after which the task fails; None waits as long as the run takes (templated)
-    :param on_timeout: what happens to the run then: ``stop`` or ``leave`` (templated)
+    :param on_timeout: what happens to the run then: ``stop`` (default) or ``leave`` (templated)
     :param stop_on_kill: stop the run when the task is killed (marked, cleared, or its process terminated). While the
         task is deferred, this needs Airflow 3.3; older triggerers do not tell a killed task from a restart
     :param accept_stopped: count a run that a person stopped as a success (templated)
@@ -250,7 +250,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
             ) from error
         if not judgement.is_satisfied:
             final = "" if report.metrics_final else " Control Hub has not saved the final metrics; see 'metrics_wait'."
-            self.log.error(report.explanation())
+            self.log.info(report.explanation())
+            self.log.error("The metrics are not as expected: %s.%s", judgement.text, final)
             raise ControlHubExpectationError(
                 f"{report.headline}, but its metrics are not as expected: {judgement.text}.{final}"
             )
@@ -307,7 +308,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
     :param wait_for_completion: wait until the run has ended (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param poll_interval: seconds, or timedelta, between two looks at the run (templated)
+    :param poll_interval: seconds, or timedelta, between two looks at the run; default 30 (templated)
     :param timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
     :param metrics_wait: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
         default the job's statistics interval and 15 seconds, 2 minutes at the most. Give 0 for a pipeline that writes

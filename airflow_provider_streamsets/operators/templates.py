@@ -64,9 +64,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     :param wait_for_completion: wait until all runs have ended; otherwise return as soon as they are started (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param poll_interval: seconds, or timedelta, between two looks at the runs (templated)
+    :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
     :param timeout: seconds, or timedelta, after which the task fails; None waits as long as they take (templated)
-    :param on_timeout: what happens to the runs then: ``stop`` or ``leave`` (templated)
+    :param on_timeout: what happens to the runs then: ``stop`` (default) or ``leave`` (templated)
     :param stop_on_kill: stop the runs when the task is killed; when deferred, with Airflow 3.3 and later
     :param accept_stopped: count runs that a person stopped as successes (templated)
     :param metrics_wait: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by

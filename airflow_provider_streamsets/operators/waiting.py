@@ -56,7 +56,7 @@ class WaitsForRuns(ControlHubOperator):
     :param wait_for_completion: wait until the run has ended (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param poll_interval: seconds, or timedelta, between two looks at the run (templated)
+    :param poll_interval: seconds, or timedelta, between two looks at the run; default 30 (templated)
     :param timeout: seconds, or timedelta, after which to give up; None waits as long as the run takes. Like Airflow's
         ``execution_timeout``, which this operator also keeps while it is deferred, it counts from the start of the
         task (templated)

@@ -189,7 +189,10 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         job = self.resolve_job()
         if run_count is None:
             run_count = max(job.last_run_count, 1)
-            self.log.info("Waiting for run %d of job %s, its latest one.", run_count, job.label)
+            if job.last_run_count:
+                self.log.info("Waiting for run %d of job %s, its latest one.", run_count, job.label)
+            else:
+                self.log.info("Job %s has never run; waiting for its first run.", job.label)
         return {
             "job_id": job.job_id,
             "job_name": job.name,

@@ -136,9 +136,10 @@ def test_a_job_that_was_not_started_fails_the_task_and_the_others_are_stopped(ht
     assert ["a"] in hub.asked("stopJobs")
 
 
-def test_a_tag_that_no_job_has_starts_nothing(http, context, task_log):
+def test_a_tag_that_no_job_has_fails_the_task_as_nothing_is_started(http, context, task_log):
     hub = ScriptedRuns(http)
-    assert start(job_ids=None, job_tag="nobody").execute(context) == []
+    with pytest.raises(ControlHubNotFoundError, match="No job is chosen, so there is nothing to start"):
+        start(job_ids=None, job_tag="nobody").execute(context)
     assert hub.done == []
     assert "There is no job with job_tag='nobody'" in task_log()
 

@@ -280,3 +280,9 @@ def test_every_parameter_can_be_computed(http, context):
 
 
 LATER = {"pipeline_name", "pipeline_commit_id", "pipeline_tag"}
+
+
+def test_a_job_that_is_taken_as_it_is_needs_no_version_but_a_warning_if_it_runs_another(http, context, task_log):
+    ScriptedJobs(http, job_json("mine:org", "Mine"))
+    assert operator(if_exists="skip", pipeline_version=9).execute(context) == "mine:org"
+    assert "which is not what is asked for" in task_log()

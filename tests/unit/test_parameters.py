@@ -184,3 +184,14 @@ def test_a_sha256_is_read_in_small_digits():
     for value in ("ab", "xy" * 32, 7):
         with pytest.raises(ValueError, match="'sha256' must be a SHA-256 in 64 hexadecimal digits"):
             parameters.sha256(value, "sha256", rendered=True)
+
+
+@pytest.mark.parametrize("text", ["output_count => 5", "error_ratio =< 0.1"])
+def test_a_comparison_that_is_written_the_wrong_way_round_is_told_when_the_dag_is_parsed(text):
+    with pytest.raises(ValueError, match="write >= or <= instead"):
+        parameters.conditions([text], "expect")
+
+
+def test_a_single_text_where_a_list_is_wanted_is_answered_with_the_list():
+    with pytest.raises(ValueError, match=r"such as \['prod'\]"):
+        parameters.texts("prod", "engine_labels")

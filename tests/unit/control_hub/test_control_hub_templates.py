@@ -198,7 +198,7 @@ STATIC = Job.from_wire(template_json(staticParameters=["SIZE", "DIRECTORY"]))
             TEMPLATE,
             [{"DAY": "1"}, {}],
             {"suffix": "PARAM_VALUE", "suffix_parameter": "DAY"},
-            "instance 2 has no parameter 'DAY' for its name",
+            "parameter 'DAY', but instance 2 of 2 has only REGION, SIZE",
         ),
         (
             STATIC,
@@ -490,3 +490,12 @@ def test_fewer_instances_than_asked_for_are_told_with_those_that_run(http, clien
     with pytest.raises(ControlHubBulkError, match=r"only 1 of 2 instances") as told:
         client.templates.start(TEMPLATE, [{"REGION": "apac"}, {"REGION": "amer"}])
     assert told.value.done == {"only:o": 1}
+
+
+@pytest.mark.parametrize("value", [None, "", " "])
+def test_an_empty_value_is_no_end_of_a_name(http, client, value):
+    with pytest.raises(ControlHubConfigurationError, match=r"parameter 'REGION' of instance 2 of 2.* is empty"):
+        client.templates.start(
+            TEMPLATE, [{"REGION": "apac"}, {"REGION": value}], suffix="PARAM_VALUE", suffix_parameter="REGION"
+        )
+    assert http.call_count == 0
