@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests_mock
 
 from tests.unit.scripted_hub import HUB
 
@@ -18,6 +19,13 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     fields = {"conn_type": "streamsets", "host": HUB, "login": "credential-id", "password": TOKEN}
     monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(fields))
     return fields
+
+
+@pytest.fixture
+def http() -> Iterator[requests_mock.Mocker]:
+    """Answers all HTTP; a request that no test expects is an error."""
+    with requests_mock.Mocker() as mocker:
+        yield mocker
 
 
 class TaskInstance:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 
 import pytest
-import requests_mock
 
 from airflow_provider_streamsets.control_hub import ControlHubJobStateError, ControlHubNotFoundError
 from airflow_provider_streamsets.operators.engines import (
@@ -16,12 +15,6 @@ from tests.unit.scripted_hub import HUB
 pytestmark = pytest.mark.usefixtures("connection")
 
 SDCS = f"{HUB}/jobrunner/rest/v1/sdcs"
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 def engine_json(name, *, labels=("all",), responding=True):

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import requests_mock
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets.control_hub import (
@@ -41,12 +40,6 @@ pytestmark = pytest.mark.usefixtures("connection")
 
 LINK = f"{HUB}/sch/jobs/detail/a:org"
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import pytest
 import requests
-import requests_mock
 
 from airflow_provider_streamsets.control_hub import (
     ControlHubAmbiguousNameError,
@@ -17,12 +16,6 @@ from tests.unit.scripted_hub import HUB, run_json
 from tests.unit.scripted_jobs import JR, PIPELINE_ID, PIPELINE_NAME, PS, ScriptedJobs, job_json
 
 pytestmark = pytest.mark.usefixtures("connection")
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 def operator(**arguments):

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pendulum
 import pytest
 import requests
-import requests_mock
 
 from airflow_provider_streamsets.control_hub import ControlHubConfigurationError, ControlHubUnavailableError
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
@@ -18,12 +17,6 @@ pytestmark = pytest.mark.usefixtures("connection")
 
 BEGIN = pendulum.from_timestamp(T0 / 1000 + 900)
 """When the DAG run has begun: after the jobs were made, before the copies."""
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture

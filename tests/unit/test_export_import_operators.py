@@ -8,7 +8,6 @@ import sys
 
 import pytest
 import requests
-import requests_mock
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_streamsets.control_hub import (
@@ -27,12 +26,6 @@ pytestmark = pytest.mark.usefixtures("connection")
 
 SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
 EXPORT = f"{JR}/jobs/exportJobs"
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture

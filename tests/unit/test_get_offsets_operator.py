@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import requests_mock
 
 from airflow_provider_streamsets.control_hub import ControlHubNotFoundError
 from airflow_provider_streamsets.operators.offsets import ControlHubGetOffsetsOperator
@@ -13,12 +12,6 @@ pytestmark = pytest.mark.usefixtures("connection")
 
 FIRST = {"version": 2, "offsets": {"$com.streamsets.datacollector.pollsource.offset$": "orders.csv::100"}}
 SECOND = {"version": 2, "offsets": {"table=orders": "id=7", "table=customers": None}}
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 def operator(**arguments):

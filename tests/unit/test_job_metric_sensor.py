@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import requests
-import requests_mock
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -36,12 +35,6 @@ REGISTRY = f"{HUB}/jobrunner/rest/v1/metrics/job/{JOB_ID}"
 Rescheduled = "AirflowRescheduleException"
 MODES = pytest.mark.parametrize("mode", ["poke", "reschedule", "deferrable"])
 THOUSAND_OUT = {"metric": "output_count", "threshold": 1000}
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from unittest import mock
 
 import pytest
 import requests
-import requests_mock
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets.control_hub import errors
@@ -25,12 +24,6 @@ STATUS = f"{HUB}/jobrunner/rest/v1/jobs/status"
 COUNTS = f"{HUB}/timeseries/rest/v1/metrics/job/{JOB_ID}/recordCountsForAllRuns"
 THOUSAND_OUT = ["output_count >= 1000"]
 TEN_STAGE_ERRORS = [{"metric": "stage_errors_count", "comparison": ">=", "threshold": 10}]
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture(autouse=True)

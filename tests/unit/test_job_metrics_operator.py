@@ -4,7 +4,6 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
-import requests_mock
 
 from airflow_provider_streamsets.control_hub import ControlHubMetricsUnavailableError
 from airflow_provider_streamsets.operators.metrics import ControlHubJobMetricsOperator
@@ -17,12 +16,6 @@ REGISTRY = {
     "counters": {BATCHES: {"count": 60}, "stage.Origin_01.outputRecords.counter": {"count": 100}, "odd": {}},
     "meters": {"pipeline.batchOutputRecords.meter": {"count": 90, "m1_rate": 12.5}},
 }
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 def operator(**arguments):

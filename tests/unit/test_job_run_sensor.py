@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 import requests
-import requests_mock
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -31,12 +30,6 @@ from tests.unit.scripted_hub import HUB, JOB_ID, JOB_NAME, ScriptedHub, event_js
 pytestmark = pytest.mark.usefixtures("connection")
 
 Rescheduled = "AirflowRescheduleException"
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import requests
-import requests_mock
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets.control_hub import errors
@@ -20,12 +19,6 @@ from tests.unit.virtual_time import run_virtually
 pytestmark = pytest.mark.usefixtures("connection")
 
 STATUS = f"{HUB}/jobrunner/rest/v1/jobs/status"
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture(autouse=True)

@@ -34,12 +34,6 @@ STATUSES = f"{HUB}/jobrunner/rest/v1/jobs/status"
 
 
 @pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
-
-
-@pytest.fixture
 def clock():
     return Clock()
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import requests_mock
 
 from airflow_provider_streamsets.control_hub.jobs import IF_EXISTS
 from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES
@@ -13,12 +12,6 @@ from tests.unit.scripted_hub import HUB, failed, run_json
 from tests.unit.scripted_jobs import ScriptedJobs, job_json
 
 pytestmark = pytest.mark.usefixtures("connection")
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-import requests_mock
 
 from airflow_provider_streamsets.control_hub import (
     ControlHubJobStateError,
@@ -18,12 +17,6 @@ from tests.unit.scripted_hub import HUB
 pytestmark = pytest.mark.usefixtures("connection", "pauses")
 
 BROKEN = "JOBRUNNER_77 - the engine did not confirm the stop"
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 def acknowledge(**arguments):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-import requests_mock
 
 from airflow_provider_streamsets.control_hub import ControlHubJobStateError, ControlHubNotFoundError
 from airflow_provider_streamsets.operators.offsets import ControlHubResetOffsetsOperator
@@ -9,12 +8,6 @@ from tests.unit.scripted_actions import ScriptedActions, job_in
 from tests.unit.scripted_hub import HUB
 
 pytestmark = pytest.mark.usefixtures("connection")
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 def operator(**arguments):

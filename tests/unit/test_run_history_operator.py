@@ -5,7 +5,6 @@ import re
 from datetime import datetime, timezone
 
 import pytest
-import requests_mock
 
 from airflow_provider_streamsets.operators.metrics import ControlHubJobRunHistoryOperator
 from tests.unit.scripted_hub import (
@@ -22,12 +21,6 @@ from tests.unit.scripted_hub import (
 )
 
 pytestmark = pytest.mark.usefixtures("connection")
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import requests_mock
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_streamsets.control_hub import (
@@ -32,12 +31,6 @@ pytestmark = pytest.mark.usefixtures("connection")
 COUNTS = f"{HUB}/timeseries/rest/v1/metrics/job/{JOB_ID}/recordCountsForAllRuns"
 REGISTRY = f"{HUB}/jobrunner/rest/v1/metrics/job/{JOB_ID}"
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture(autouse=True)

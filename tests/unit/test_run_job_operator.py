@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 import requests
-import requests_mock
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_streamsets.control_hub import (
@@ -33,12 +32,6 @@ from tests.unit.scripted_hub import (
 pytestmark = pytest.mark.usefixtures("connection")
 
 LINK = f"{HUB}/sch/jobs/detail/{JOB_ID}"
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 def operator(**arguments):

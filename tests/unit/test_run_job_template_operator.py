@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import requests
-import requests_mock
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets.control_hub import (
@@ -35,12 +34,6 @@ pytestmark = pytest.mark.usefixtures("connection")
 START = f"{HUB}/jobrunner/rest/v1/job/{TEMPLATE_ID}/createAndStartJobInstances"
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
 NORTH_AND_SOUTH = [{"REGION": "north"}, {"REGION": "south"}]
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture(autouse=True)

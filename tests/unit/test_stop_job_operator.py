@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-import requests_mock
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_streamsets.control_hub import (
@@ -16,12 +15,6 @@ from tests.unit.scripted_hub import JOB_ID, ScriptedHub, counts_json, event_json
 from tests.unit.scripted_runs import ScriptedRuns, active, deactivating
 
 pytestmark = pytest.mark.usefixtures("connection")
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 def operator(**arguments):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-import requests_mock
 from airflow.providers.common.compat.sdk import timezone
 
 from airflow_provider_streamsets.control_hub import (
@@ -18,12 +17,6 @@ pytestmark = pytest.mark.usefixtures("connection")
 
 SEEN = "2026-01-01T09:50:00.123000Z"
 """When the job was last modified."""
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import requests_mock
 
 from airflow_provider_streamsets.control_hub import ControlHubNotFoundError
 from airflow_provider_streamsets.operators.jobs import ControlHubUpgradeJobsOperator
@@ -13,12 +12,6 @@ from tests.unit.scripted_jobs import ScriptedJobs, job_json
 pytestmark = pytest.mark.usefixtures("connection")
 
 NEWEST = {"pipelineCommitId": "commit-3:org", "pipelineCommitLabel": "v3"}
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import requests_mock
 
 from airflow_provider_streamsets.control_hub import (
     ControlHubConfigurationError,
@@ -29,12 +28,6 @@ class Target:
         jr = f"{HUB}/jobrunner/rest/v1/job/{TARGET}"
         http.get(jr, json=self.body)
         http.post(f"{jr}/uploadOffsetAsJson", json=lambda r, _: self.uploads.append(r.json()) or self.body)
-
-
-@pytest.fixture
-def http():
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import requests_mock
 
 from airflow_provider_streamsets.control_hub import ControlHubClient
 from tests.unit.control_hub.wire_examples import CREDENTIAL_ID, HUB, TOKEN, VirtualClock
@@ -13,13 +12,6 @@ from tests.unit.control_hub.wire_examples import CREDENTIAL_ID, HUB, TOKEN, Virt
 @pytest.fixture
 def clock() -> VirtualClock:
     return VirtualClock()
-
-
-@pytest.fixture
-def http() -> Iterator[requests_mock.Mocker]:
-    """Answers all HTTP; a request that no test expects is an error."""
-    with requests_mock.Mocker() as mocker:
-        yield mocker
 
 
 @pytest.fixture
