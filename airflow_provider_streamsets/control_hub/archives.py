@@ -16,6 +16,7 @@ from airflow_provider_streamsets.control_hub.models import Job, Model
 from airflow_provider_streamsets.control_hub.services import Service
 from airflow_provider_streamsets.control_hub.transport import Repeat
 from airflow_provider_streamsets.control_hub.wire import Reader, as_list
+from airflow_provider_streamsets.control_hub.wording import shortened
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -154,9 +155,8 @@ def check_exportable(jobs: Iterable[Job]) -> None:
     """
     attached = [job.label for job in jobs if job.template_id is not None]
     if attached:
-        more = f", and {len(attached) - 10} more" if len(attached) > 10 else ""
         raise ControlHubJobStateError(
-            f"Cannot export jobs that are attached to a job template: {', '.join(attached[:10])}{more}. Export the "
+            f"Cannot export jobs that are attached to a job template: {shortened(attached)}. Export the "
             "template instead. Nothing was sent."
         )
 

@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     may_have_been_executed,
 )
 from airflow_provider_streamsets.control_hub.models import Job
-from airflow_provider_streamsets.control_hub.paging import pages
+from airflow_provider_streamsets.control_hub.paging import batches, pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
 from airflow_provider_streamsets.control_hub.unclear import find_out
@@ -145,8 +145,7 @@ class JobCopies:
     def _rename(self, copies: list[dict[str, Any]], names: list[str]) -> list[Job]:
         renamed = [{**copy, "name": name} for copy, name in zip(copies, names, strict=True)]
         changed = [new for new, old in zip(renamed, copies, strict=True) if new["name"] != old["name"]]
-        for start in range(0, len(changed), self._client.bulk_size):
-            batch = changed[start : start + self._client.bulk_size]
+        for batch in batches(changed, self._client.bulk_size):
             self._client.call(
                 "POST", Service.JOBRUNNER, "/v1/jobs/updateJobs", what=f"name {len(batch)} copies", body=batch
             )

@@ -25,11 +25,12 @@ from airflow_provider_streamsets.control_hub.errors import (
 from airflow_provider_streamsets.control_hub.job_copies import JobCopies
 from airflow_provider_streamsets.control_hub.job_reading import JobReading
 from airflow_provider_streamsets.control_hub.models import Job, JobSettings, JobUpgrade, PipelineVersion
-from airflow_provider_streamsets.control_hub.paging import batches, named, shortened
+from airflow_provider_streamsets.control_hub.paging import batches
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
 from airflow_provider_streamsets.control_hub.unclear import PATIENCE, find_out
 from airflow_provider_streamsets.control_hub.wire import as_object
+from airflow_provider_streamsets.control_hub.wording import named, shortened
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +9,6 @@ from typing import Any, Literal
 from airflow_provider_streamsets.control_hub.client import ControlHubClient
 from airflow_provider_streamsets.control_hub.conditions import Join, Judgement, MetricCondition, MetricValues, judge
 from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubError,
     ControlHubNotFoundError,
     ControlHubRejectedError,
     ControlHubRunTimeoutError,
@@ -19,12 +17,10 @@ from airflow_provider_streamsets.control_hub.models import JobRun, Model
 from airflow_provider_streamsets.control_hub.reports import RunReport
 from airflow_provider_streamsets.control_hub.waiting import (
     DEFAULT_METRICS_WAIT,
+    Follower,
     Log,
-    OutageLog,
     RunFollower,
-    ends_wait,
     is_fault,
-    look,
 )
 
 OnRunEnd = Literal["fail", "evaluate", "skip"]
@@ -76,7 +72,7 @@ class MetricFinding(Model):
         return {name: entry for name, entry in self.to_dict().items() if name != "message"}
 
 
-class MetricFollower:
+class MetricFollower(Follower[MetricFinding]):
     """
     Looks at the metrics of one run until they satisfy conditions or the run has ended.
 
@@ -116,8 +112,8 @@ class MetricFollower:
         now: Callable[[], float] | None = None,
         log: Log | None = None,
     ) -> None:
+        super().__init__(client, job_id, run_count, job_name, log)
         self.metrics_wait = metrics_wait
-        self._log: Log = log or logging.getLogger(__name__)
         self._run = RunFollower(
             client,
             job_id,
@@ -128,26 +124,17 @@ class MetricFollower:
             now=now,
             log=self._log,
         )
-        self._client = client
-        self._job_id = job_id
-        self._job_name = job_name
-        self._run_count = run_count
         self._conditions = tuple(conditions)
         self._join: Join = join
         self._on_run_end = on_run_end
         self._going_on: JobRun | None = None
         self._report: RunReport | None = None
         self._last_text = ""
-        self._outage = OutageLog(self._log)
 
     @property
     def has_ended(self) -> bool:
         """Whether the run is known to be over; only its metrics or events may still be missing."""
         return self._run.has_ended
-
-    def pause(self, poll_interval: float) -> float:
-        """Return the seconds until the next look, given those between two looks at a running job."""
-        return self._run.pause(poll_interval)
 
     def observe(self, status: JobRun | None) -> bool:
         """
@@ -166,35 +153,6 @@ class MetricFollower:
             return True
         return self._judge_going_on(status).is_satisfied
 
-    def conclude(self, *, in_a_hurry: bool = False) -> MetricFinding | None:
-        """
-        Find out what the last observation left open.
-
-        A request that fails because Control Hub cannot be reached is logged, and is not the end of the wait.
-
-        :param in_a_hurry: take the metrics that there are
-        :returns: the finding when the conditions are satisfied, or the run has ended; else None
-        :raises ControlHubRunLostError: if the job does not exist any more, or was restarted and its history does not
-            have the run
-        :raises ControlHubError: if further looks are pointless, as with a refused credential
-        """
-        return self._unless_it_may_pass(lambda: self._conclude(in_a_hurry))
-
-    def look(self, *, in_a_hurry: bool = False) -> MetricFinding | None:
-        """
-        Read the job's status, and do what :meth:`observe` and :meth:`conclude` do.
-
-        :param in_a_hurry: take the metrics that there are
-        :returns: as :meth:`conclude`
-        :raises ControlHubError: as :meth:`conclude`
-        """
-
-        def read_and_conclude() -> MetricFinding | None:
-            status = None if self.has_ended else look(self._client, self._job_id)
-            return self._conclude(in_a_hurry) if self.observe(status) else None
-
-        return self._unless_it_may_pass(read_and_conclude)
-
     def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
         """
         Return the error for conditions that have not been satisfied in time.
@@ -210,17 +168,6 @@ class MetricFollower:
         seen = f" Last seen: {self._last_text}." if self._last_text else ""
         return ControlHubRunTimeoutError(f"The metrics of {self._run.what} have not satisfied {wanted}{allowed}.{seen}")
 
-    def _unless_it_may_pass(self, ask: Callable[[], MetricFinding | None]) -> MetricFinding | None:
-        try:
-            finding = ask()
-        except ControlHubError as error:
-            if ends_wait(error):
-                raise
-            self._outage.failed(error)
-            return None
-        self._outage.succeeded()
-        return finding
-
     def _conclude(self, in_a_hurry: bool) -> MetricFinding | None:
         if self._going_on is not None:
             return self._finding_going_on(self._going_on)
@@ -229,7 +176,7 @@ class MetricFollower:
         return None if self._report is None else self._finding_ended(self._report)
 
     def _judge_going_on(self, run: JobRun) -> Judgement:
-        values = MetricValues(self._client, self._job_id, self._run_count, status=run)
+        values = MetricValues(self._client, self.job_id, self._run_count, status=run)
         judgement = judge(self._conditions, self._join, values)
         self._last_text = judgement.text
         return judgement
@@ -245,7 +192,7 @@ class MetricFollower:
 
     def _finding_ended(self, report: RunReport) -> MetricFinding:
         # No status: of a job that was restarted, that of the watched run would make it pass for the latest one.
-        values = MetricValues(self._client, self._job_id, self._run_count, metrics=report.metrics)
+        values = MetricValues(self._client, self.job_id, self._run_count, metrics=report.metrics)
         refusal = ""
         try:
             judgement = judge(self._conditions, self._join, values, counts=self._counts)
@@ -253,7 +200,7 @@ class MetricFollower:
             if is_fault(error):
                 raise
             refusal = f" {error}"
-            judgement = judge(self._conditions, self._join, _NoValues(self._client, self._job_id, self._run_count))
+            judgement = judge(self._conditions, self._join, _NoValues(self._client, self.job_id, self._run_count))
         are = "satisfy" if judgement.is_satisfied else "do not satisfy"
         final = "final metrics" if report.metrics_final else "metrics (Control Hub has not saved the final ones)"
         text = f"The {final} of {self._run.what} {are} what was waited for: {judgement.text}.{refusal}"
@@ -279,7 +226,7 @@ class MetricFollower:
 
     def _finding(self, judgement: Judgement, run: JobRun, message: str, *, run_ended: bool = False) -> MetricFinding:
         return MetricFinding(
-            job_id=self._job_id,
+            job_id=self.job_id,
             job_name=self._job_name,
             run_count=self._run_count,
             satisfied=judgement.is_satisfied,

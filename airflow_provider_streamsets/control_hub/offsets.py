@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError, ControlHubNotFoundError
 from airflow_provider_streamsets.control_hub.models import EngineOffset, Job, offset_document
-from airflow_provider_streamsets.control_hub.paging import batches, named
+from airflow_provider_streamsets.control_hub.paging import batches
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.wire import Reader, as_list, as_object
+from airflow_provider_streamsets.control_hub.wording import named, shortened
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -139,8 +140,7 @@ def check_offsets_changeable(jobs: Collection[Job]) -> None:
     problems = [f"{job.label} is a job template" for job in jobs if job.is_template]
     problems += [f"{job.label} is {run.status}" for job in jobs if (run := job.current_run) and not run.has_ended]
     if problems:
-        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise ControlHubJobStateError(
-            f"Offsets can be changed only of jobs that are not active: {'; '.join(problems[:10])}{more}. Stop them "
+            f"Offsets can be changed only of jobs that are not active: {shortened(problems, '; ')}. Stop them "
             "first. Nothing was sent."
         )

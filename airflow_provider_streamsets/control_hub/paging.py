@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from airflow_provider_streamsets.control_hub.wire import Reader
 
 PAGE_LENGTH = 250
+
+_Item = TypeVar("_Item")
 
 
 def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "id") -> Iterator[dict[str, Any]]:
@@ -49,18 +51,7 @@ def _identity(entry: object, field: str) -> str:
     return identifier if isinstance(identifier, str) else repr(entry)
 
 
-def batches(items: list[str], size: int) -> Iterator[list[str]]:
+def batches(items: list[_Item], size: int) -> Iterator[list[_Item]]:
     """Yield `items` in lists of up to `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def named(ids: list[str], kind: str = "job") -> str:
-    """Return what a request for these ids is about, for messages: the one, or how many."""
-    return f"{kind} {ids[0]}" if len(ids) == 1 else f"{len(ids)} {kind}s"
-
-
-def shortened(texts: Sequence[str], separator: str = ", ", most: int = 10) -> str:
-    """Return texts as one, for messages, saying how many are left out."""
-    shown = separator.join(texts[:most])
-    return f"{shown}{separator}and {len(texts) - most} more" if len(texts) > most else shown

@@ -12,10 +12,11 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubNotFoundError,
 )
 from airflow_provider_streamsets.control_hub.models import PipelineVersion
-from airflow_provider_streamsets.control_hub.paging import batches, named, pages
+from airflow_provider_streamsets.control_hub.paging import batches, pages
 from airflow_provider_streamsets.control_hub.saql import equals
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.wire import Reader, as_list
+from airflow_provider_streamsets.control_hub.wording import named
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient

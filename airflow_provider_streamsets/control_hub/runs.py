@@ -19,11 +19,12 @@ from airflow_provider_streamsets.control_hub.errors import (
     may_have_been_executed,
 )
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, run_or_none
-from airflow_provider_streamsets.control_hub.paging import batches, named, pages, shortened
+from airflow_provider_streamsets.control_hub.paging import batches, pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
 from airflow_provider_streamsets.control_hub.unclear import PATIENCE
 from airflow_provider_streamsets.control_hub.wire import as_list, as_object
+from airflow_provider_streamsets.control_hub.wording import named, shortened
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient

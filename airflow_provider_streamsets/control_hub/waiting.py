@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import pendulum
 
@@ -43,6 +43,8 @@ _EVENTS_WAIT = 300.0
 # Seconds between two looks for the final metrics of a run that has ended.
 METRICS_INTERVAL = 5.0
 
+_Found_co = TypeVar("_Found_co", covariant=True)
+
 
 class Log(Protocol):
     """What is needed of a logger; Airflow's are of several kinds."""
@@ -68,12 +70,101 @@ def ends_wait(error: ControlHubError) -> bool:
     )
 
 
-class RunFollower:
+class Follower(Generic[_Found_co]):
     """
-    Follows one run of a job.
+    Decides, from one look at a job after the other, when a wait for something of one run is over.
 
     Call :meth:`observe` with each status of the job; when it returns True, call :meth:`conclude`, which may send
-    requests, until it returns the report.
+    requests, until it returns what was found.
+
+    :param client: asked for what a status does not tell
+    :param job_id: id of the job
+    :param run_count: number of the run
+    :param job_name: name of the job, for messages
+    :param log: where to tell what is seen
+    """
+
+    def __init__(self, client: ControlHubClient, job_id: str, run_count: int, job_name: str, log: Log | None) -> None:
+        self.job_id = job_id
+        self._client = client
+        self._run_count = run_count
+        self._job_name = job_name
+        self._log: Log = log or logging.getLogger(__name__)
+        self._outage = OutageLog(self._log)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run is known to be over; only its metrics or events may still be missing."""
+        raise NotImplementedError
+
+    def observe(self, status: JobRun | None) -> bool:
+        """
+        Take note of the job's latest run. Sends nothing.
+
+        :param status: None if Control Hub named none
+        :returns: whether :meth:`conclude` has something to do
+        """
+        raise NotImplementedError
+
+    def pause(self, poll_interval: float) -> float:
+        """Return the seconds until the next look, given those between two looks at a running job."""
+        return min(poll_interval, METRICS_INTERVAL) if self.has_ended else poll_interval
+
+    def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
+        """
+        Return the error of a wait that has taken too long.
+
+        :param seconds: the time it was given
+        """
+        raise NotImplementedError
+
+    def look(self, *, in_a_hurry: bool = False) -> _Found_co | None:
+        """
+        Read the job's status, and do what :meth:`observe` and :meth:`conclude` do.
+
+        :param in_a_hurry: take the metrics that there are
+        :returns: as :meth:`conclude`
+        :raises ControlHubError: as :meth:`conclude`
+        """
+
+        def read_and_conclude() -> _Found_co | None:
+            status = None if self.has_ended else look(self._client, self.job_id)
+            return self._conclude(in_a_hurry) if self.observe(status) else None
+
+        return self._unless_it_may_pass(read_and_conclude)
+
+    def conclude(self, *, in_a_hurry: bool = False) -> _Found_co | None:
+        """
+        Find out what the last observation left open.
+
+        A request that fails because Control Hub cannot be reached is logged, and is not the end of the wait.
+
+        :param in_a_hurry: take the metrics that there are
+        :returns: what was found when nothing more is to be waited for, else None
+        :raises ControlHubRunLostError: if the job does not exist any more, or was restarted and its history does not
+            have the run
+        :raises ControlHubError: if further looks are pointless, as with a refused credential
+        """
+        return self._unless_it_may_pass(lambda: self._conclude(in_a_hurry))
+
+    def _conclude(self, in_a_hurry: bool) -> _Found_co | None:
+        raise NotImplementedError
+
+    def _unless_it_may_pass(self, ask: Callable[[], _Found_co | None]) -> _Found_co | None:
+        try:
+            found = ask()
+        except ControlHubError as error:
+            if ends_wait(error):
+                raise
+            self._outage.failed(error)
+            return None
+        self._outage.succeeded()
+        return found
+
+
+class RunFollower(Follower[RunReport]):
+    """
+    Follows one run of a job until it has ended; what it finds is the run's report.
 
     :param client: asked for what a status does not tell
     :param job_id: id of the job
@@ -100,15 +191,11 @@ class RunFollower:
         now: Callable[[], float] | None = None,
         log: Log | None = None,
     ) -> None:
-        self.job_id = job_id
-        self._client = client
-        self._run_count = run_count
-        self._job_name = job_name
+        super().__init__(client, job_id, run_count, job_name, log)
         self._metrics_wait = metrics_wait
         self._believe_after = believe_after
         self._while_running = while_running
         self._now = now or time.monotonic
-        self._log: Log = log or logging.getLogger(__name__)
         self._latest: JobRun | None = None
         self._ended: JobRun | None = None
         self._events: list[RunEvent] | None = None
@@ -116,7 +203,6 @@ class RunFollower:
         self._engine_pipelines: tuple[EnginePipeline, ...] = ()
         self._looks_without = 0
         self._last_line = ""
-        self._outage = OutageLog(self._log)
 
     @property
     def what(self) -> str:
@@ -183,10 +269,6 @@ class RunFollower:
         if status.status not in KNOWN_STATUSES:
             self._log.warning("Status '%s' is not known to this provider; waiting on.", status.status)
 
-    def pause(self, poll_interval: float) -> float:
-        """Return the seconds until the next look, given those between two looks at a running job."""
-        return min(poll_interval, METRICS_INTERVAL) if self.has_ended else poll_interval
-
     def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
         """
         Return the error for a run that has not ended in time.
@@ -201,46 +283,6 @@ class RunFollower:
             )
         seen = f" It was last seen {self._latest.status}/{self._latest.color}." if self._latest else ""
         return ControlHubRunTimeoutError(f"{_sentence(self.what)} has not ended{allowed}.{seen}")
-
-    def look(self, *, in_a_hurry: bool = False) -> RunReport | None:
-        """
-        Read the job's status, and do what :meth:`observe` and :meth:`conclude` do.
-
-        :param in_a_hurry: take the metrics that there are
-        :returns: as :meth:`conclude`
-        :raises ControlHubError: as :meth:`conclude`
-        """
-
-        def read_and_conclude() -> RunReport | None:
-            status = None if self.has_ended else look(self._client, self.job_id)
-            return self._conclude(in_a_hurry) if self.observe(status) else None
-
-        return self._unless_it_may_pass(read_and_conclude)
-
-    def conclude(self, *, in_a_hurry: bool = False) -> RunReport | None:
-        """
-        Find out what the last observation left open.
-
-        A request that fails because Control Hub cannot be reached is logged, and is not the end of the wait.
-
-        :param in_a_hurry: take the metrics that there are
-        :returns: the report when the run is over and nothing more is to be waited for, else None
-        :raises ControlHubRunLostError: if the job does not exist any more, or was restarted and its history does not
-            have the run
-        :raises ControlHubError: if further looks are pointless, as with a refused credential
-        """
-        return self._unless_it_may_pass(lambda: self._conclude(in_a_hurry))
-
-    def _unless_it_may_pass(self, ask: Callable[[], RunReport | None]) -> RunReport | None:
-        try:
-            report = ask()
-        except ControlHubError as error:
-            if ends_wait(error):
-                raise
-            self._outage.failed(error)
-            return None
-        self._outage.succeeded()
-        return report
 
     def _conclude(self, in_a_hurry: bool) -> RunReport | None:
         if self._ended is None:

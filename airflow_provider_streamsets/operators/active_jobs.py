@@ -43,15 +43,15 @@ class ControlHubActiveJobsOperator(ControlHubJobsOperator):
     def execute(self, context: Context) -> list[str]:
         """Check all jobs, and do it."""
         from airflow_provider_streamsets.control_hub import ControlHubJobStateError
+        from airflow_provider_streamsets.control_hub.wording import shortened
 
         skip_others = parameters.flag(self.skip_others, "skip_others", rendered=True)
         jobs = self.find_jobs(context)
         obstacles = {job.job_id: f"{job.label} {why}" for job in jobs if (why := self.obstacle(job))}
         if obstacles and not skip_others:
             problems = list(obstacles.values())
-            more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
             raise ControlHubJobStateError(
-                f"Cannot {self.action} jobs: {'; '.join(problems[:10])}{more}. Nothing was sent. With "
+                f"Cannot {self.action} jobs: {shortened(problems, '; ')}. Nothing was sent. With "
                 "skip_others=True, such jobs are left out."
             )
         for problem in obstacles.values():

@@ -86,6 +86,7 @@ class WaitsForManyRuns(WaitsForRuns):
         :raises ControlHubError: if there is one run only, and its outcome cannot be found out
         """
         from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Outcome
+        from airflow_provider_streamsets.control_hub.wording import shortened
 
         if len(group.runs) == 1:
             for error in group.unknown.values():
@@ -109,9 +110,9 @@ class WaitsForManyRuns(WaitsForRuns):
         if len(group.runs) == 1:
             raise ControlHubRunFailedError(f"{reasons[0]}.{hint}")
         context["ti"].xcom_push(key="results", value=list(group.results()))
-        more = f"; and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
         raise ControlHubRunFailedError(
-            f"{len(reasons)} of {len(group.runs)} runs did not succeed: {'; '.join(reasons[:_MOST_NAMED])}{more}.{hint}"
+            f"{len(reasons)} of {len(group.runs)} runs did not succeed: "
+            f"{shortened(reasons, '; ', most=_MOST_NAMED)}.{hint}"
         )
 
     def on_runs_timeout(self, unfinished: dict[str, int], *, killed: bool = False) -> None:

@@ -15,16 +15,18 @@ from airflow_provider_streamsets.compat import SETTLING_TIME, connection_with_ex
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub.waiting import Follower
     from airflow_provider_streamsets.hooks.settings import ConnectionSettings
     from airflow_provider_streamsets.triggers.feed import StatusFeed, Subscription
 
 _KILL_TIMEOUT = 10.0
+# Seconds to try again to stop what a killed task has started while Control Hub refuses.
+KILL_PATIENCE = 60.0
 _PAUSES_BETWEEN_READS = (2, 5, 15, 30, 60, 60, 60)
 # Keeps the stops of killed triggers from being collected while they are under way.
 _stopping: set[asyncio.Task[None]] = set()
 
 _Found = TypeVar("_Found")
-_Found_co = TypeVar("_Found_co", covariant=True)
 
 
 class Event(Protocol):
@@ -32,33 +34,6 @@ class Event(Protocol):
 
     def to_payload(self) -> dict[str, Any]:
         """Return the event as JSON values."""
-
-
-class Follower(Protocol[_Found_co]):
-    """
-    Decides, from one look at a job after the other, when a wait is over and what it has found.
-
-    As :class:`~airflow_provider_streamsets.control_hub.waiting.RunFollower` does.
-    """
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether further statuses of the job have no use."""
-
-    def observe(self, status: JobRun | None) -> bool:
-        """Take note of a status, sending nothing; return whether :meth:`conclude` has something to do."""
-
-    def conclude(self) -> _Found_co | None:
-        """Find out what the last observation left open; None if that is not enough yet."""
-
-    def look(self, *, in_a_hurry: bool = False) -> _Found_co | None:
-        """Read the job's status, observe it and conclude; in a hurry, with what there is."""
-
-    def pause(self, poll_interval: float) -> float:
-        """Return the seconds until the next look."""
-
-    def timed_out(self, seconds: float | None) -> ControlHubError:
-        """Return the error of a wait that has taken too long."""
 
 
 class Deadline:

@@ -7,15 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_streamsets.triggers.base import ControlHubTrigger, Deadline
+from airflow_provider_streamsets.triggers.base import KILL_PATIENCE, ControlHubTrigger, Deadline
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
     from airflow_provider_streamsets.control_hub.waiting import Log, RunFollower
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
     from airflow_provider_streamsets.triggers.feed import StatusFeed, Subscription
-
-_KILL_PATIENCE = 60.0
 
 
 class ControlHubJobRunsTrigger(ControlHubTrigger):
@@ -117,7 +115,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     def stop(self, client: ControlHubClient) -> bool:
         """Stop the runs that are not over, and no others."""
-        return bool(client.runs.stop_many(self._run_counts, patience=_KILL_PATIENCE))
+        return bool(client.runs.stop_many(self._run_counts, patience=KILL_PATIENCE))
 
 
 class _Watch:

@@ -6,14 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger, Deadline
+from airflow_provider_streamsets.triggers.base import KILL_PATIENCE, ControlHubOneRunTrigger, Deadline
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError
     from airflow_provider_streamsets.triggers.events import RunWaitEvent
     from airflow_provider_streamsets.triggers.feed import StatusFeed
-
-_KILL_PATIENCE = 60.0
 
 
 class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
@@ -81,4 +79,4 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
 
     def stop(self, client: ControlHubClient) -> bool:
         """Stop the run, unless it is over or another one runs."""
-        return client.runs.stop_run(self.job_id, self.run_count, patience=_KILL_PATIENCE)
+        return client.runs.stop_run(self.job_id, self.run_count, patience=KILL_PATIENCE)
