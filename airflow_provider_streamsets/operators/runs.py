@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import AirflowException
-
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 from airflow_provider_streamsets.operators.run_policies import ON_TIMEOUT, StopsManyRuns
@@ -128,7 +126,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         self.stop_on_kill = stop_on_kill
         self.accept_stopped = accept_stopped
         self._started: JobRun | None = None
-        self._killed = False
         self._check_use_of_expect(self.wait_for_completion, fail_fast)
 
     def _check_use_of_expect(self, wait: bool | str, fail_fast: bool | str) -> None:
@@ -195,10 +192,10 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         self._stop(job_id, run_count, "its metrics do not satisfy what is expected of them")
 
     def _start(self, job: Job, runtime_parameters: dict[str, Any]) -> JobRun:
-        self._end_if_killed(f"before it had started job {job.label}")
+        self.end_if_killed(f"before it had started job {job.label}")
         run = self.client.runs.start(job, runtime_parameters)
         self._started = run
-        self._end_if_killed(f"while it started run {run.run_count} of job {job.label}")
+        self.end_if_killed(f"while it started run {run.run_count} of job {job.label}")
         self.log.info(
             "Started run %d of job %s%s.",
             run.run_count,
@@ -207,12 +204,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         )
         self.log.info("Job page: %s", self.client.job_url(job.job_id))
         return run
-
-    def _end_if_killed(self, when: str) -> None:
-        """Airflow's handler of a kill returns, and the task goes on where it was: do not start or leave a run then."""
-        if self._killed:
-            self.on_kill()
-            raise AirflowException(f"The task was killed {when}.")
 
     def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""

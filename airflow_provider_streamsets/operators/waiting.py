@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
+from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, conf
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubOperator
@@ -92,6 +92,7 @@ class WaitsForRuns(ControlHubOperator):
         self.metrics_wait = metrics_wait
         self._check_wait(rendered=False)
         self._began = time.monotonic()
+        self._killed = False
 
     def _check_wait(self, *, rendered: bool) -> None:
         parameters.flag(self.wait_for_completion, "wait_for_completion", rendered=rendered)
@@ -109,6 +110,18 @@ class WaitsForRuns(ControlHubOperator):
         self._began = time.monotonic()
         self._check_wait(rendered=True)
         return bool(parameters.flag(self.wait_for_completion, "wait_for_completion", rendered=True))
+
+    def end_if_killed(self, when: str) -> None:
+        """
+        Stop the runs and end the task if it has been killed.
+
+        Airflow's handler of a kill returns, and the task goes on where it was: do not start or leave runs then.
+
+        :param when: for the message, such as "before ..."
+        """
+        if self._killed:
+            self.on_kill()
+            raise AirflowException(f"The task was killed {when}.")
 
     @property
     def _interval(self) -> float:

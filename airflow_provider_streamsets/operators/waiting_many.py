@@ -6,7 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns, backstop
 
@@ -41,7 +41,6 @@ class WaitsForManyRuns(WaitsForRuns):
         super().__init__(**kwargs)
         self._group: RunGroup | None = None
         self._watched: dict[str, int] = {}
-        self._killed = False
 
     @property
     def stops_runs_on_kill(self) -> bool:
@@ -318,18 +317,6 @@ class WaitsForManyRuns(WaitsForRuns):
 
     def _log_not_stopped(self, runs: dict[str, int], error: ControlHubError) -> None:
         self.log.error("%d runs could not be stopped and may go on: %s", len(runs), error)
-
-    def end_if_killed(self, when: str) -> None:
-        """
-        Stop the runs and end the task if it has been killed.
-
-        Airflow's handler of a kill returns, and the task goes on where it was: do not start or leave runs then.
-
-        :param when: for the message, such as "before ..."
-        """
-        if self._killed:
-            self.on_kill()
-            raise AirflowException(f"The task was killed {when}.")
 
     def on_kill(self) -> None:
         """Stop the runs that are waited for, if that is asked for: quickly, as Airflow allows 5 seconds."""
