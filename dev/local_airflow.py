@@ -51,16 +51,23 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float, interval
 
 class LocalAirflow:
     """
-    Airflow with SQLite and the LocalExecutor in a home of its own.
+    Airflow with the LocalExecutor in a home of its own.
 
     :param home: folder for everything it writes; made if missing
     :param dags: folder of the DAG files
     :param environment: further environment variables, such as ``AIRFLOW_CONN_...``
     :param port: port of the api server; a free one by default
+    :param database: SQLAlchemy URL of an empty database, such as that of :mod:`dev.local_postgres`; by default, SQLite
+        in the home
     """
 
     def __init__(
-        self, home: Path, dags: Path, environment: Mapping[str, str] | None = None, port: int | None = None
+        self,
+        home: Path,
+        dags: Path,
+        environment: Mapping[str, str] | None = None,
+        port: int | None = None,
+        database: str | None = None,
     ) -> None:
         self.home = home
         self.port = port or free_port()
@@ -91,7 +98,7 @@ class LocalAirflow:
             # The triggers of a killed triggerer are taken over after this time instead of half a minute.
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{home / 'airflow.db'}",
             **(environment or {}),
         }
 
@@ -150,6 +157,10 @@ class LocalAirflow:
         """Ask a component to end, as for a new release, and start it again."""
         _end([self._processes.pop(component)], patience=20)
         self.start_component(component)
+
+    def pid(self, component: str) -> int:
+        """Return the process id of a component that runs."""
+        return int(self._processes[component].pid)
 
     def stop(self) -> None:
         """Stop everything that was started, by force where asking does not help."""

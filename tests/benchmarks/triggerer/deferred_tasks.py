@@ -1,0 +1,85 @@
+"""The tasks of the benchmark's DAG on a real Airflow: their states, and when what happened to them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from dev.local_airflow import LocalAirflow, wait_until
+
+DAG_ID = "waits"
+DAGS = Path(__file__).with_name("dags")
+SETTINGS_VARIABLE = "BENCH_TRIGGERER_SETTINGS"
+_FIRED = "Trigger fired event"
+
+
+class DeferredTasks:
+    """
+    One run of the DAG: a mapped task for each job, in their order.
+
+    :param airflow: a running Airflow that has the DAG
+    :param database: its database
+    :param job_ids: the jobs that the DAG was told
+    """
+
+    def __init__(self, airflow: LocalAirflow, database: str, job_ids: Sequence[str]) -> None:
+        self._airflow = airflow
+        self._engine = create_engine(database, poolclass=NullPool)
+        self._job_ids = job_ids
+
+    def start(self) -> None:
+        """Start the DAG run."""
+        self._airflow.trigger_dag(DAG_ID)
+
+    def states(self) -> Counter[str]:
+        """Return how many tasks there are in each state."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(text("SELECT state, count(*) FROM task_instance GROUP BY state"))
+            return Counter({str(state): count for state, count in rows})
+
+    def wait_for(self, state: str, count: int, timeout: float, show: Callable[[Counter[str]], None]) -> None:
+        """
+        Wait until so many tasks are in a state.
+
+        :param timeout: seconds that may take
+        :param show: is given the states at each look
+        """
+
+        def reached() -> bool:
+            states = self.states()
+            show(states)
+            return states[state] == count or states["failed"] > 0
+
+        wait_until(reached, f"{count} tasks to be {state}. Logs are in {self._airflow.home}", timeout, interval=2)
+
+    def fired_at(self) -> dict[str, float]:
+        """Return by job id when the trigger has yielded its event, in epoch seconds: the time of its log line."""
+        fired = {}
+        for file in (self._airflow.home / "logs").glob(f"dag_id={DAG_ID}/run_id=*/task_id=*/map_index=*/*.trigger.*"):
+            for line in file.read_text(encoding="utf-8").splitlines():
+                entry = json.loads(line)
+                if entry["event"] == _FIRED:
+                    fired[self._job_ids[entry["map_index"]]] = _epoch(entry["timestamp"])
+        return fired
+
+    def released_at(self) -> dict[str, float]:
+        """Return by job id when the database had the task scheduled for a worker the last time, in epoch seconds."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(text("SELECT map_index, scheduled_dttm FROM task_instance"))
+            return {self._job_ids[map_index]: scheduled.timestamp() for map_index, scheduled in rows}
+
+    def tries(self) -> int:
+        """Return the number of tries of the task that has had most."""
+        with self._engine.connect() as connection:
+            return int(connection.scalar(text("SELECT max(try_number) FROM task_instance")) or 0)
+
+
+def _epoch(timestamp: str) -> float:
+    # Python 3.10 does not read a "Z".
+    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
