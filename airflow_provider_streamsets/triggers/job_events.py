@@ -1,0 +1,198 @@
+"""The trigger for event-driven scheduling: an asset event for each finished run of a job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Hashable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import TriggerEvent
+
+from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets.assets.jobs import job_uri
+from airflow_provider_streamsets.compat import HAS_SHARED_STREAMS, BaseEventTrigger
+
+if TYPE_CHECKING:
+    from airflow.triggers.shared_stream import SharedStreamProducer
+
+    from airflow_provider_streamsets.triggers.run_watch import RunWatch
+    from airflow_provider_streamsets.triggers.watch_group import Item, WatchGroup
+
+OUTCOMES = ("SUCCEEDED", "FAILED", "STOPPED")
+_POLL_INTERVAL = 30.0
+_METRICS_WAIT = 30.0
+
+
+class ControlHubJobRunEventTrigger(BaseEventTrigger):
+    """
+    Fires for each finished run of a Control Hub job, or of all jobs with a tag; for an ``AssetWatcher``.
+
+    .. code-block:: python
+
+        orders = job_asset(
+            "9aaf0c53-90d4-5fda-bc98-e94bcd501655:bab21f86-74cd-5019-8714-cad83794eb01",
+            watchers=[
+                AssetWatcher(
+                    name="orders_runs",
+                    trigger=ControlHubJobRunEventTrigger(job_name="Orders to warehouse", outcomes=["SUCCEEDED"]),
+                )
+            ],
+        )
+
+        with DAG("after_orders", schedule=orders): ...
+
+    The asset event holds the facts about the run under ``payload`` in its extra: the same keys and values as the result
+    of :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`.
+
+    All watchers with the same connection and interval share one poll (Airflow 3.3 and later). A run that has finished
+    before the watcher first looked is not reported. From then on, each finished run is reported once, those of a job in
+    their order, also those that finish while no triggerer runs, as far back as Control Hub's history of the job
+    reaches. For that, Airflow must have a state store (3.3 and later), and no other asset an equal watcher; otherwise
+    a watcher begins anew with each triggerer. If a triggerer dies within about two seconds after an event, it can be
+    that the run is reported again, never that it is not: `job_id` and `run_count` tell. Errors do not end the watcher.
+
+    Exactly one of `job_id`, `job_name` and `job_tag` is to be given. Templates are not rendered.
+
+    :param control_hub_conn_id: id of the Airflow connection
+    :param job_id: id of the job
+    :param job_name: exact name of the job, instead of its id
+    :param job_tag: tag of the jobs, without organization, for example ``nightly/orders``; jobs that get it later are
+        watched from then on
+    :param poll_interval: seconds, or timedelta, between two looks; default 30
+    :param outcomes: which runs to report: a list of ``SUCCEEDED``, ``FAILED`` and ``STOPPED``; None is all of them
+    :param metrics_wait: seconds, or timedelta, to wait for a run's final metrics after its end, at the most; default 30
+    """
+
+    def __init__(
+        self,
+        control_hub_conn_id: str = "streamsets_default",
+        job_id: str | None = None,
+        job_name: str | None = None,
+        job_tag: str | None = None,
+        poll_interval: float | timedelta = _POLL_INTERVAL,
+        outcomes: Sequence[str] | None = None,
+        metrics_wait: float | timedelta = _METRICS_WAIT,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.control_hub_conn_id = control_hub_conn_id
+        self.job_id = job_id
+        self.job_name = job_name
+        self.job_tag = job_tag
+        self.poll_interval = poll_interval
+        self.outcomes = outcomes
+        self.metrics_wait = metrics_wait
+
+    def check(self) -> None:
+        """
+        Check the arguments. Airflow's DAG processor does that with each DAG file, as part of :meth:`serialize`.
+
+        :raises ValueError: if one of them cannot be right
+        """
+        parameters.text(self.control_hub_conn_id, "control_hub_conn_id", rendered=True)
+        parameters.exactly_one(job_id=self.job_id, job_name=self.job_name, job_tag=self.job_tag)
+        for name in ("job_id", "job_name", "job_tag"):
+            parameters.text(getattr(self, name), name, rendered=True)
+            if "{{" in str(getattr(self, name)):
+                raise ValueError(f"'{name}' cannot be a template: a watcher belongs to no DAG run.")
+        if self.job_id is not None:
+            job_uri(self.job_id)
+        parameters.seconds(self.poll_interval, "poll_interval", rendered=True)
+        parameters.seconds(self.metrics_wait, "metrics_wait", rendered=True, zero=True)
+        if self.outcomes is None:
+            return
+        if isinstance(self.outcomes, str) or not self.outcomes:
+            raise ValueError(f"'outcomes' must be a list of {', '.join(OUTCOMES)}, but is {self.outcomes!r}.")
+        for outcome in self.outcomes:
+            parameters.choice(outcome, "outcomes", OUTCOMES, rendered=True)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """
+        Return what Airflow stores: the class and all arguments of its constructor.
+
+        :raises ValueError: if an argument cannot be right; never in the triggerer, whose triggers were checked before
+        """
+        if self.trigger_id is None:
+            self.check()
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "control_hub_conn_id": self.control_hub_conn_id,
+            "job_id": self.job_id,
+            "job_name": self.job_name,
+            "job_tag": self.job_tag,
+            "poll_interval": self._interval,
+            "outcomes": self._outcomes,
+            "metrics_wait": _seconds(self.metrics_wait, _METRICS_WAIT, zero=True),
+        }
+
+    @property
+    def _interval(self) -> float:
+        return _seconds(self.poll_interval, _POLL_INTERVAL)
+
+    @property
+    def _outcomes(self) -> list[str] | None:
+        return None if self.outcomes is None else sorted(set(self.outcomes))
+
+    def shared_stream_key(self) -> Hashable | None:
+        """Share the poll with all watchers of the connection that have the same interval."""
+        return (type(self).__name__, self.control_hub_conn_id, self._interval) if HAS_SHARED_STREAMS else None
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+        """Return the shared poll."""
+        from airflow_provider_streamsets.triggers.shared_watching import SharedWatching
+        from airflow_provider_streamsets.triggers.watch_group import watch_group
+
+        return SharedWatching(watch_group(kwargs["control_hub_conn_id"], kwargs["poll_interval"]))
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Item]) -> AsyncIterator[TriggerEvent]:
+        """Yield an event for each finished run that the shared poll has found."""
+        from airflow_provider_streamsets.triggers.watch_group import watch_group
+
+        watch = self._watch(watch_group(self.control_hub_conn_id, self._interval))
+        async for facts in watch.facts(shared_stream):
+            yield TriggerEvent(facts)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Do the same with a poll of its own, where Airflow has no shared streams."""
+        from airflow_provider_streamsets.triggers.watch_group import WatchGroup
+
+        group = WatchGroup(self.control_hub_conn_id, self._interval)
+        watch = self._watch(group)
+        async for facts in watch.facts(_confirmed_by_the_next(group)):
+            yield TriggerEvent(facts)
+
+    def _watch(self, group: WatchGroup) -> RunWatch:
+        from airflow_provider_streamsets.triggers.run_looks import Wanted
+        from airflow_provider_streamsets.triggers.run_watch import CursorStore, RunWatch
+
+        return RunWatch(
+            group,
+            Wanted(self.job_id, self.job_name, self.job_tag),
+            CursorStore(getattr(self, "asset_state_store", None), self._cursor_key),
+            outcomes=OUTCOMES if self._outcomes is None else self._outcomes,
+            metrics_wait=_seconds(self.metrics_wait, _METRICS_WAIT, zero=True),
+        )
+
+    @property
+    def _cursor_key(self) -> str:
+        # One asset can have several watchers, and another one than before.
+        watched = [self.control_hub_conn_id, self.job_id, self.job_name, self.job_tag, self._outcomes]
+        return f"streamsets_runs_{hashlib.sha256(json.dumps(watched).encode()).hexdigest()[:32]}"
+
+
+async def _confirmed_by_the_next(group: WatchGroup) -> AsyncIterator[Item]:
+    """Yield the items of a group, and take each for dealt with when the next one is asked for."""
+    number = 0
+    async for item in group.items():
+        group.resolved(number, clean=True)
+        number = item.number
+        yield item
+
+
+def _seconds(value: Any, default: float, *, zero: bool = False) -> float:
+    """Return a duration in seconds, the default if a stored trigger has something else."""
+    try:
+        return float(parameters.seconds(value, "seconds", rendered=True, zero=zero))
+    except (TypeError, ValueError):
+        return default

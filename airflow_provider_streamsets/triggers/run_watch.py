@@ -1,0 +1,268 @@
+"""One watch: what an asset is told about the finished runs of its jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Collection
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubNotFoundError
+from airflow_provider_streamsets.triggers.finished_runs import FinishedRuns
+from airflow_provider_streamsets.triggers.run_reports import report_of
+from airflow_provider_streamsets.triggers.watch_group import Item, RunToRead, WatchGroup, spawn
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.models import JobRun
+    from airflow_provider_streamsets.control_hub.reports import RunReport
+    from airflow_provider_streamsets.triggers.run_looks import Look, Wanted
+
+log = logging.getLogger(__name__)
+
+# Seconds between two saves of the cursor when no run has finished.
+_SAVING_INTERVAL = 300.0
+_TOLERANCE = 300.0
+# Keeps saves from being collected while they are under way.
+_saving: set[asyncio.Task[None]] = set()
+
+
+class CursorStore:
+    """
+    Where a watch keeps its cursor: the asset state store of Airflow 3.3 and later, as far as there is one.
+
+    :param store: the store of the watched asset, or None
+    :param key: key of the cursor
+    """
+
+    def __init__(self, store: Any | None, key: str) -> None:
+        self._store = store
+        self._key = key
+
+    async def load(self) -> Any:
+        """Return what was saved; None if there is nothing, or no store."""
+        if self._store is None:
+            return None
+        try:
+            return await self._store.aget(self._key)
+        except ValueError:
+            # Equal watchers on several assets share one trigger, and Airflow then has no store for it.
+            log.warning(
+                "Several assets have the same watcher (%s), so that Airflow keeps no state for it: runs that finish "
+                "while no triggerer runs will not be reported. Give their watchers different arguments.",
+                self._key,
+            )
+            self._store = None
+            return None
+
+    async def save(self, cursor: dict[str, Any]) -> None:
+        """Save a cursor."""
+        if self._store is not None:
+            await self._store.aset(self._key, cursor)
+
+
+class RunWatch:
+    """
+    Reports the finished runs of some jobs, each once, those of a job in their order.
+
+    :param group: looks at the jobs, together with the other watches of the connection
+    :param wanted: the jobs
+    :param store: keeps how far the runs are reported
+    :param outcomes: outcomes of the runs to report
+    :param metrics_wait: seconds to wait for the final metrics of a run, at the most
+    """
+
+    def __init__(
+        self,
+        group: WatchGroup,
+        wanted: Wanted,
+        store: CursorStore,
+        *,
+        outcomes: Collection[str],
+        metrics_wait: float,
+    ) -> None:
+        self._group = group
+        self._wanted = wanted
+        self._store = store
+        self._outcomes = frozenset(outcomes)
+        self._metrics_wait = metrics_wait
+        self._runs: FinishedRuns | None = None
+        self._names: dict[str, str] = {}
+        self._reports: dict[tuple[str, int], asyncio.Task[RunReport | None]] = {}
+        self._histories: dict[str, asyncio.Task[list[JobRun]]] = {}
+        self._doubtful: dict[int, int] = {}
+        self._told: set[str] = set()
+        self._is_saving = self._is_unsaved = False
+        self._saved = 0.0
+
+    @property
+    def wanted(self) -> Wanted:
+        """The jobs."""
+        return self._wanted
+
+    async def facts(self, items: AsyncIterator[Item]) -> AsyncIterator[dict[str, Any]]:
+        """
+        Yield what is to be told about each finished run.
+
+        :param items: of the group
+        """
+        self._group.join(self)
+        try:
+            async for item in items:
+                self._confirm_doubtful(item.number)
+                runs = await self._take_in(item)
+                while runs is not None and (ready := self._next_ready(runs)) is not None:
+                    job_id, run_count, report = ready
+                    if report is not None and report.outcome.value in self._outcomes:
+                        log.info("%s.", report.headline)
+                        yield report.to_result()
+                    # Only now it is sure that Airflow has taken what was yielded.
+                    runs.hand_out(job_id, run_count, item.number)
+                    self._read_reports(runs, job_id)
+                self._save()
+        finally:
+            self._group.leave(self)
+
+    async def _take_in(self, item: Item) -> FinishedRuns | None:
+        try:
+            if self._runs is None:
+                self._runs = await self._begin()
+            if item.look is not None:
+                self._see(item.look, self._runs)
+            self._read_histories(self._runs)
+            self._read_reports(self._runs)
+        except Exception as error:
+            if self._is_news(f"{type(error).__name__}: {error}"):
+                log.exception("What is known about %s could not be dealt with; trying again later.", self._wanted)
+        return self._runs
+
+    async def _begin(self) -> FinishedRuns:
+        cursor = await self._store.load()
+        if cursor is None:
+            log.info("Watching %s from now on: runs that have finished before are not reported.", self._wanted)
+            return FinishedRuns(self._tolerance)
+        try:
+            return FinishedRuns.resumed(cursor, self._tolerance)
+        except ValueError as error:
+            log.error("%s Watching %s anew: runs that have finished before are not reported.", error, self._wanted)
+            return FinishedRuns(self._tolerance)
+
+    @property
+    def _tolerance(self) -> float:
+        return max(_TOLERANCE, 4 * self._group.interval)
+
+    def _see(self, look: Look, runs: FinishedRuns) -> None:
+        error = look.errors.get(self._wanted)
+        if error is not None and self._is_news(str(error)):
+            hint = "" if isinstance(error, ControlHubNotFoundError) else " It is not watched until that is mended."
+            log.warning("%s%s Looking again later.", error, hint)
+        statuses = look.statuses.get(self._wanted)
+        if statuses is None:
+            return
+        if not statuses and self._is_news("no jobs"):
+            log.warning("There are none of %s yet.", self._wanted)
+        self._names = look.names
+        known = runs.cursor["runs"].keys()
+        runs.observe(statuses, time.time(), complete=self._wanted.job_tag is not None)
+        self._is_unsaved |= runs.cursor["runs"].keys() != known
+        # A job that counts anew will have other runs of the same numbers.
+        due = set(runs.due())
+        self._reports = {run: task for run, task in self._reports.items() if run in due}
+
+    def _is_news(self, text: str) -> bool:
+        is_news = text not in self._told
+        self._told.add(text)
+        return is_news
+
+    def _read_histories(self, runs: FinishedRuns) -> None:
+        """Read the histories of jobs that have shown up since the watch began, and take in those that were read."""
+        for job_id in runs.new_jobs:
+            task = self._histories.get(job_id)
+            if task is None or task.cancelled():
+                task = self._histories[job_id] = spawn(self._history(job_id))
+                task.add_done_callback(lambda _: self._group.wake())
+            elif task.done():
+                del self._histories[job_id]
+                runs.settle(job_id, task.result())
+                self._is_unsaved = True
+
+    async def _history(self, job_id: str) -> list[JobRun]:
+        while True:
+            try:
+                return await self._group.ask(lambda client: client.runs.history(job_id))
+            except ControlHubNotFoundError:
+                return []
+            except ControlHubError as error:
+                if self._is_news(str(error)):
+                    log.warning("%s Trying again every %g s.", error, self._group.interval)
+            await asyncio.sleep(self._group.interval)
+
+    def _read_reports(self, runs: FinishedRuns, job_id: str | None = None) -> None:
+        for due in runs.due(job_id):
+            task, latest = self._reports.get(due), runs.latest(due[0])
+            if latest is not None and (task is None or task.cancelled()):
+                # A run that another one has followed has had its time to save metrics.
+                run = RunToRead(*due, self._metrics_wait if due[1] == latest.run_count else 0.0)
+                self._reports[due] = report_of(self._group, run, latest, self._names.get(due[0], ""))
+
+    def _next_ready(self, runs: FinishedRuns) -> tuple[str, int, RunReport | None] | None:
+        waits = ""
+        for job_id, run_count in runs.due():
+            task = self._reports.get((job_id, run_count))
+            if job_id == waits or task is None or not task.done() or task.cancelled():
+                waits = job_id
+                continue
+            del self._reports[job_id, run_count]
+            return job_id, run_count, task.result()
+        return None
+
+    def resolved(self, number: int, last: int, *, clean: bool) -> None:
+        """
+        Move the cursor when all that was made of an item is stored.
+
+        If something of it has failed, it may have been that of another watch. It was not this one's if this one is
+        still handed items that are newer than the failure.
+
+        :param number: number of the item
+        :param last: number of the newest item
+        :param clean: nothing of it has failed, for no watch
+        """
+        if self._runs is None or not self._runs.is_open(number):
+            return
+        if clean:
+            self._runs.confirm(number)
+            self._is_unsaved = True
+            self._save()
+        else:
+            self._doubtful[number] = last
+            self._group.wake()
+
+    def _confirm_doubtful(self, number: int) -> None:
+        for doubtful in [doubtful for doubtful, last in self._doubtful.items() if last < number]:
+            del self._doubtful[doubtful]
+            if self._runs is not None:
+                self._runs.confirm(doubtful)
+                self._is_unsaved = True
+
+    def _save(self) -> None:
+        """Save the cursor beside the watch if there is something new in it."""
+        is_due = self._is_unsaved or time.time() - self._saved > _SAVING_INTERVAL
+        if self._runs is not None and self._runs.cursor["looked"] is not None and is_due and not self._is_saving:
+            self._is_saving = True
+            task = spawn(self._save_all(self._runs))
+            _saving.add(task)
+            task.add_done_callback(_saving.discard)
+
+    async def _save_all(self, runs: FinishedRuns) -> None:
+        try:
+            self._is_unsaved = True
+            while self._is_unsaved:
+                self._is_unsaved = False
+                await self._store.save(runs.cursor)
+            self._saved = time.time()
+        except Exception as error:  # noqa: BLE001 - the store can raise anything
+            self._is_unsaved = True
+            if self._is_news(f"{type(error).__name__}: {error}"):
+                log.warning("Which runs of %s were reported could not be saved: %s", self._wanted, error)
+        finally:
+            self._is_saving = False

@@ -1,0 +1,851 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_streamsets.compat import HAS_SHARED_STREAMS
+from airflow_provider_streamsets.control_hub.models import JobRun
+from airflow_provider_streamsets.control_hub.reports import RunReport
+from airflow_provider_streamsets.triggers import connections
+from airflow_provider_streamsets.triggers.job_events import ControlHubJobRunEventTrigger
+from tests.unit.conftest import TOKEN
+from tests.unit.scripted_hub import HUB
+from tests.unit.scripted_runs import JR, TS, ScriptedRuns, active, failed, job_id, succeeded
+from tests.unit.virtual_time import run_virtually
+from tests.unit.watching import Alone, AssetStore, Triggerer, show
+
+pytestmark = pytest.mark.usefixtures("connection", "calm_jitter")
+
+STATUS = f"{JR}/jobs/status"
+ONE_JOB = {"job_id": "9aaf0c53-90d4-5fda-bc98-e94bcd501655:org"}
+shared = pytest.mark.skipif(not HAS_SHARED_STREAMS, reason="this Airflow has no shared streams")
+
+
+@pytest.fixture(autouse=True)
+def connection_at_once(monkeypatch):
+    """Airflow reads connections in threads of its own, which virtual time does not wait for."""
+
+    async def read(conn_id: str) -> tuple[Any, dict[str, Any]]:
+        connection = BaseHook.get_connection(conn_id)
+        return connection, connection.extra_dejson
+
+    monkeypatch.setattr(connections, "connection_with_extra", read)
+
+
+@pytest.fixture
+def logged(caplog):
+    """What was logged; once, whatever else an Airflow does with it."""
+    caplog.set_level("INFO")
+    return lambda: "\n".join(caplog.messages)
+
+
+@pytest.fixture
+def calm_jitter(monkeypatch):
+    monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
+
+
+class TaggedRuns(ScriptedRuns):
+    """Jobs of which some have tags."""
+
+    def __init__(self, http: Any, **jobs: list[dict[str, Any] | None]) -> None:
+        self.tags: dict[str, list[str]] = {}
+        self.lists = 0
+        super().__init__(http, **jobs)
+
+    def job(self, identifier: str) -> dict[str, Any]:
+        return {**super().job(identifier), "rawJobTags": self.tags.get(identifier.removesuffix(":org"), [])}
+
+    def _list(self, request: Any, answer: Any) -> dict[str, Any]:
+        self.lists += "jobtag" in request.qs
+        return super()._list(request, answer)
+
+
+@pytest.fixture
+def hub(http) -> TaggedRuns:
+    hub = TaggedRuns(http, orders=[succeeded(3)], invoices=[succeeded(7)])
+    hub.saves("orders", 4)
+    return hub
+
+
+def trigger(name: str | None = "orders", **arguments: Any) -> ControlHubJobRunEventTrigger:
+    chosen = {"job_id": job_id(name)} if name else {}
+    return ControlHubJobRunEventTrigger(**{**chosen, "poll_interval": 30, **arguments})
+
+
+def test_a_finished_run_is_reported_with_the_facts_that_a_task_would_return(hub):
+    async def scene() -> list[dict[str, Any]]:
+        watcher = Alone(trigger())
+        await asyncio.sleep(100)
+        show(hub, "orders", active(4))
+        await asyncio.sleep(100)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(200)
+        return watcher.events
+
+    (facts,) = run_virtually(scene())
+    run = JobRun.from_wire(hub.latest["orders:org"])
+    report = RunReport.build(job_id="orders:org", job_name="orders", run=run, events=())
+    assert facts == {**report.to_result(), "metrics": facts["metrics"], "metrics_final": True}
+    assert facts["metrics"] == {
+        "run_count": 4,
+        "input_count": 100,
+        "output_count": 90,
+        "error_count": 7,
+        "stage_errors_count": 3,
+        "total_error_count": 10,
+    }
+
+
+def test_what_had_finished_before_is_not_reported_and_what_was_going_on_is(hub):
+    async def scene() -> list[tuple[str, int]]:
+        show(hub, "invoices", active(8))
+        watchers = Alone(trigger()), Alone(trigger("invoices"))
+        await asyncio.sleep(100)
+        show(hub, "invoices", succeeded(8))
+        await asyncio.sleep(500)
+        return [*watchers[0].runs, *watchers[1].runs]
+
+    assert run_virtually(scene()) == [("invoices", 8)]
+
+
+def test_runs_between_two_looks_are_taken_from_the_history_the_oldest_first(hub):
+    async def scene() -> list[dict[str, Any]]:
+        watcher = Alone(trigger())
+        await asyncio.sleep(100)
+        show(hub, "orders", active(7), succeeded(6), failed(5), succeeded(4))
+        await asyncio.sleep(500)
+        return watcher.events
+
+    events = run_virtually(scene())
+    assert [(event["run_count"], event["outcome"]) for event in events] == [
+        (4, "SUCCEEDED"),
+        (5, "FAILED"),
+        (6, "SUCCEEDED"),
+    ]
+
+
+def test_a_run_that_a_person_stopped_is_told_as_such(hub):
+    hub.events["run-orders-4:org"] = [{"user": "me@org", "time": 1, "message": "stopped", "status": "DEACTIVATING"}]
+
+    async def scene() -> list[dict[str, Any]]:
+        watcher = Alone(trigger())
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(100)
+        return watcher.events
+
+    assert [event["outcome"] for event in run_virtually(scene())] == ["STOPPED"]
+
+
+def test_only_the_outcomes_that_are_asked_for_are_reported(hub):
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger(outcomes=["FAILED"]))
+        await asyncio.sleep(10)
+        show(hub, "orders", failed(6), succeeded(5), failed(4))
+        await asyncio.sleep(200)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 4), ("orders", 6)]
+
+
+def test_final_metrics_are_waited_for_but_not_for_ever(hub):
+    hub.counts = {}
+
+    async def scene() -> list[dict[str, Any]]:
+        watcher = Alone(trigger(metrics_wait=60))
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(60)
+        assert watcher.events == []
+        hub.saves("orders", 4)
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(5))
+        hub.counts = {}
+        await asyncio.sleep(200)
+        return watcher.events
+
+    first, second = run_virtually(scene())
+    assert (first["metrics"]["run_count"], first["metrics_final"]) == (4, True)
+    assert (second["run_count"], second["metrics"], second["metrics_final"]) == (5, None, False)
+
+
+def test_a_job_can_be_watched_by_its_name(hub):
+    async def scene() -> list[dict[str, Any]]:
+        watcher = Alone(trigger(None, job_name="orders"))
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(200)
+        return watcher.events
+
+    (facts,) = run_virtually(scene())
+    assert (facts["job_id"], facts["job_name"], facts["run_count"]) == ("orders:org", "orders", 4)
+
+
+def test_a_job_whose_name_does_not_exist_yet_is_watched_from_its_creation_on(hub, logged):
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger(None, job_name="payments"))
+        await asyncio.sleep(200)
+        hub.add("payments", [active(1)])
+        await asyncio.sleep(60)
+        show(hub, "payments", succeeded(1))
+        await asyncio.sleep(100)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("payments", 1)]
+    assert logged().count("no job has that name") == 1
+
+
+def test_all_jobs_with_a_tag_are_watched_with_one_list(hub):
+    hub.tags = {"orders": ["nightly"], "invoices": ["nightly/late"]}
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger(None, job_tag="nightly"))
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(4))
+        show(hub, "invoices", succeeded(8))
+        await asyncio.sleep(295)
+        return watcher.runs
+
+    assert sorted(run_virtually(scene())) == [("invoices", 8), ("orders", 4)]
+    assert hub.lists == 11
+    assert hub.looks == []
+
+
+def test_a_job_that_gets_the_tag_later_is_reported_from_then_on(hub):
+    hub.tags = {"orders": ["nightly"]}
+    past = {"startTime": 1_000, "finishTime": 2_000}
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger(None, job_tag="nightly"))
+        await asyncio.sleep(3600)
+        show(hub, "invoices", succeeded(7, **past), succeeded(6, **past))
+        hub.tags["invoices"] = ["nightly"]
+        await asyncio.sleep(100)
+        assert watcher.runs == []
+        show(hub, "invoices", succeeded(8), succeeded(7, **past))
+        await asyncio.sleep(100)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("invoices", 8)]
+
+
+def test_a_restart_loses_no_run_and_reports_none_twice(hub):
+    store = AssetStore()
+
+    async def scene() -> list[list[tuple[str, int]]]:
+        watcher = Alone(trigger(), store)
+        await asyncio.sleep(100)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(200)
+        await watcher.stop()
+        await asyncio.sleep(3600)
+        show(hub, "orders", active(7), succeeded(6), succeeded(5), succeeded(4))
+        again = Alone(trigger(), store)
+        await asyncio.sleep(200)
+        return [watcher.runs, again.runs]
+
+    assert run_virtually(scene()) == [[("orders", 4)], [("orders", 5), ("orders", 6)]]
+    assert store.reported == {"orders": 6}
+
+
+def test_a_watcher_that_looked_once_reports_what_finishes_before_it_is_started_again(hub):
+    store = AssetStore()
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger(), store)
+        await asyncio.sleep(2)
+        await watcher.stop()
+        show(hub, "orders", succeeded(4))
+        again = Alone(trigger(), store)
+        await asyncio.sleep(200)
+        return again.runs
+
+    assert run_virtually(scene()) == [("orders", 4)]
+
+
+def test_without_a_store_a_restart_begins_anew(hub):
+    async def scene() -> list[tuple[str, int]]:
+        await Alone(trigger()).stop()
+        show(hub, "orders", succeeded(4))
+        again = Alone(trigger())
+        await asyncio.sleep(200)
+        return again.runs
+
+    assert run_virtually(scene()) == []
+
+
+def test_another_watcher_of_the_same_asset_has_a_cursor_of_its_own(hub):
+    store = AssetStore()
+
+    async def scene() -> None:
+        watchers = [
+            Alone(trigger(), store),
+            Alone(trigger("invoices"), store),
+            Alone(trigger(outcomes=["FAILED"]), store),
+        ]
+        await asyncio.sleep(100)
+        assert len(store.values) == len(watchers)
+
+    run_virtually(scene())
+
+
+def test_a_store_that_cannot_be_read_for_a_while_is_not_taken_for_an_empty_one(hub, logged):
+    store = AssetStore()
+
+    async def scene() -> list[tuple[str, int]]:
+        await_first = Alone(trigger(), store)
+        await asyncio.sleep(100)
+        await await_first.stop()
+        show(hub, "orders", succeeded(4))
+        store.problem = RuntimeError("the api server is away")
+        again = Alone(trigger(), store)
+        await asyncio.sleep(200)
+        assert again.runs == []
+        store.problem = None
+        await asyncio.sleep(200)
+        return again.runs
+
+    assert run_virtually(scene()) == [("orders", 4)]
+    assert logged().count("could not be dealt with") == 1
+
+
+def test_a_cursor_that_could_not_be_saved_is_saved_later(hub, logged):
+    store = AssetStore()
+
+    async def scene() -> None:
+        watcher = Alone(trigger(), store)
+        await asyncio.sleep(20)
+        store.problem = RuntimeError("the api server is away")
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(200)
+        assert watcher.runs == [("orders", 4)]
+        assert store.reported == {"orders": 3}
+        store.problem = None
+        await asyncio.sleep(60)
+
+    run_virtually(scene())
+    assert store.reported == {"orders": 4}
+    assert logged().count("could not be saved") == 1
+
+
+def test_a_watcher_of_several_assets_says_that_airflow_keeps_no_state_for_it(hub, logged):
+    store = AssetStore()
+    store.problem = ValueError("Task has 2 concrete inlets and outlets")
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger(), store)
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(200)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 4)]
+    assert logged().count("Several assets have the same watcher") == 1
+
+
+def test_a_cursor_of_another_kind_is_told_and_the_watch_begins_anew(hub, logged):
+    store = AssetStore()
+
+    async def scene() -> list[tuple[str, int]]:
+        await asyncio.sleep(0)
+        watcher = Alone(trigger(), store)
+        await asyncio.sleep(10)
+        await watcher.stop()
+        store.values = dict.fromkeys(store.values, '"something else"')
+        show(hub, "orders", succeeded(4))
+        again = Alone(trigger(), store)
+        await asyncio.sleep(100)
+        show(hub, "orders", succeeded(5), succeeded(4))
+        await asyncio.sleep(100)
+        return again.runs
+
+    assert run_virtually(scene()) == [("orders", 5)]
+    assert "does not say which runs were reported" in logged()
+
+
+def test_an_outage_does_not_end_it_and_is_logged_once(hub, http, logged):
+    requested = []
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger())
+        await asyncio.sleep(100)
+        kinds = [
+            {"exc": requests.exceptions.ConnectTimeout},
+            {"status_code": 503},
+            {"text": "<html>"},
+            {"status_code": 429},
+        ]
+        outage = http.post(STATUS, kinds * 100)
+        await asyncio.sleep(7200)
+        requested.append(outage.call_count)
+        show(hub, "orders", succeeded(5), succeeded(4))
+        http.post(STATUS, json=hub._look)
+        await asyncio.sleep(300)
+        assert watcher.is_alive
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 4), ("orders", 5)]
+    # After 30 s, 60 s, and then every two minutes.
+    assert requested == [62]
+    assert logged().count("the next looks will show whether this passes") == 1
+    assert logged().count("Control Hub answers again after 62 failed looks") == 1
+
+
+def test_control_hub_is_left_alone_for_as_long_as_it_asks_for(hub, http):
+    async def scene() -> list[int]:
+        looks = http.post(STATUS, status_code=503, headers={"Retry-After": "250"})
+        Alone(trigger())
+        await asyncio.sleep(245)
+        before = looks.call_count
+        await asyncio.sleep(10)
+        return [before, looks.call_count]
+
+    assert run_virtually(scene()) == [1, 2]
+
+
+def test_a_refused_credential_is_told_once_and_tried_seldom(hub, http, logged):
+    async def scene() -> int:
+        looks = http.post(STATUS, status_code=401)
+        watcher = Alone(trigger())
+        await asyncio.sleep(3500)
+        refused = looks.call_count
+        http.post(STATUS, json=hub._look)
+        await asyncio.sleep(301)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(100)
+        assert watcher.runs == [("orders", 4)]
+        return refused
+
+    assert run_virtually(scene()) == 12
+    assert logged().count("No finished runs are noticed until that is mended") == 1
+
+
+def test_a_new_token_is_noticed_soon_after_the_old_one_was_refused(hub, http, connection, monkeypatch):
+    async def scene() -> list[tuple[str, int]]:
+        http.post(STATUS, status_code=401)
+        watcher = Alone(trigger())
+        await asyncio.sleep(1000)
+        http.post(STATUS, json=hub._look)
+        connection["login"] = "another-credential"
+        monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
+        await asyncio.sleep(31)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(40)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 4)]
+
+
+def test_an_edited_connection_is_picked_up_by_a_watcher_that_runs(hub, http, connection, monkeypatch, logged):
+    async def scene() -> list[str]:
+        Alone(trigger())
+        await asyncio.sleep(100)
+        connection["login"] = "another-credential"
+        monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
+        await asyncio.sleep(400)
+        return [request.headers["X-SS-App-Component-Id"] for request in http.request_history]
+
+    used = run_virtually(scene())
+    assert (used[0], used[-1]) == ("credential-id", "another-credential")
+    assert TOKEN not in logged()
+
+
+@pytest.mark.parametrize("problem", ["no such connection", "a backend that fails", "a field that cannot be right"])
+def test_a_connection_that_cannot_be_used_yet_is_waited_for(hub, connection, monkeypatch, logged, problem):
+    read = connections.connection_with_extra
+
+    async def fail(conn_id: str) -> Any:
+        raise OSError("the vault is sealed")
+
+    if problem == "a backend that fails":
+        monkeypatch.setattr(connections, "connection_with_extra", fail)
+    elif problem == "no such connection":
+        monkeypatch.delenv("AIRFLOW_CONN_STREAMSETS_DEFAULT")
+    else:
+        monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps({**connection, "host": "ftp://hub"}))
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger())
+        await asyncio.sleep(1500)
+        monkeypatch.setattr(connections, "connection_with_extra", read)
+        monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
+        await asyncio.sleep(400)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(100)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 4)]
+    assert logged().count("No finished runs are noticed until that is mended") == 1
+
+
+def test_a_run_whose_details_cannot_be_read_is_reported_when_they_can(hub, http):
+    async def scene() -> list[dict[str, Any]]:
+        watcher = Alone(trigger())
+        await asyncio.sleep(10)
+        events = f"{JR}/job/run-orders-4:org/jobStatusHistory"
+        failing = http.get(events, status_code=503)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(200)
+        assert watcher.events == []
+        assert failing.call_count < 15
+        http.get(events, json=[{"user": "me@org", "time": 1, "message": "stopped", "status": "DEACTIVATING"}])
+        await asyncio.sleep(100)
+        return watcher.events
+
+    (facts,) = run_virtually(scene())
+    assert facts["outcome"] == "STOPPED"
+
+
+def test_five_hundred_runs_that_wait_for_details_do_not_press_a_control_hub_that_is_down(hub, http):
+    names = [f"job{number}" for number in range(500)]
+    for name in names:
+        hub.add(name, [succeeded(1)])
+        hub.tags[name] = ["many"]
+
+    async def scene() -> tuple[int, int]:
+        watcher = Alone(trigger(None, job_tag="many", metrics_wait=0))
+        await asyncio.sleep(10)
+        for name in names:
+            show(hub, name, succeeded(2))
+        metrics = http.get(f"{TS}/metrics/job/job0:org/recordCountsForAllRuns", json={})
+        down = http.get(requests_for("jobStatusHistory"), status_code=503)
+        await asyncio.sleep(240)
+        pressed = down.call_count
+        http.get(requests_for("jobStatusHistory"), json=[])
+        await asyncio.sleep(120)
+        assert metrics.called
+        return pressed, len(set(watcher.runs))
+
+    pressed, reported = run_virtually(scene())
+    # At each look a few are tried.
+    assert pressed < 100
+    assert reported == 500
+
+
+def requests_for(what: str) -> Any:
+    import re
+
+    return re.compile(f"/{what}")
+
+
+def test_a_run_that_the_history_does_not_have_any_more_is_told_and_does_not_keep_the_others_back(hub, logged):
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger())
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(6), succeeded(5))
+        await asyncio.sleep(300)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 5), ("orders", 6)]
+    assert "its history does not have the run. It is not reported." in logged()
+
+
+def test_an_error_of_the_provider_itself_does_not_end_it(hub, monkeypatch, logged):
+    from airflow_provider_streamsets.triggers.run_looks import RunLooks
+
+    look = RunLooks.look
+    errors = [ZeroDivisionError("oops")] * 3
+
+    def sometimes(self: Any, wanted: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return look(self, wanted)
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger())
+        await asyncio.sleep(1)
+        monkeypatch.setattr(RunLooks, "look", sometimes)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(600)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 4)]
+    assert logged().count("met an error of its own") == 1
+
+
+def test_requests_are_sent_in_threads_and_not_on_the_event_loop(hub):
+    threads = set()
+    hub.on_look = lambda: threads.add(threading.current_thread())
+
+    async def scene() -> None:
+        watcher = Alone(trigger(poll_interval=0.05))
+        while len(hub.looks) < 3:
+            await asyncio.sleep(0.01)
+        await watcher.stop()
+
+    asyncio.run(asyncio.wait_for(scene(), 20))
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+@shared
+def test_all_watchers_of_a_connection_share_one_request_per_interval(hub):
+    for number in range(40):
+        hub.add(f"job{number}", [succeeded(1)])
+
+    async def scene() -> list[list[tuple[str, int]]]:
+        triggerer = Triggerer()
+        for number in range(40):
+            triggerer.start(number, trigger(f"job{number}"))
+        await asyncio.sleep(100)
+        for number in range(40):
+            show(hub, f"job{number}", succeeded(2))
+        await asyncio.sleep(200)
+        return [triggerer.runs(number) for number in range(40)]
+
+    assert run_virtually(scene()) == [[(f"job{number}", 2)] for number in range(40)]
+    assert {len(look) for look in hub.looks} == {40}
+    assert len(hub.looks) == 10
+
+
+@shared
+def test_watchers_of_one_job_share_the_reading_of_its_details(hub, http):
+    async def scene() -> list[tuple[str, int]]:
+        triggerer = Triggerer()
+        triggerer.start(1, trigger())
+        triggerer.start(2, trigger(outcomes=["SUCCEEDED"]))
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(100)
+        return [*triggerer.runs(1), *triggerer.runs(2)]
+
+    assert run_virtually(scene()) == [("orders", 4)] * 2
+    events = [request for request in http.request_history if "jobStatusHistory" in request.url]
+    assert len(events) == 1
+
+
+@shared
+def test_a_watcher_that_joins_later_is_served_at_once_and_one_that_leaves_is_asked_for_no_longer(hub):
+    async def scene() -> None:
+        triggerer = Triggerer()
+        triggerer.start(1, trigger())
+        await asyncio.sleep(100)
+        triggerer.start(2, trigger("invoices"))
+        await asyncio.sleep(1)
+        assert hub.looks[-1] == ["invoices:org", "orders:org"]
+        triggerer.cancel(1)
+        await asyncio.sleep(60)
+        assert hub.looks[-1] == ["invoices:org"]
+        triggerer.cancel(2)
+        await asyncio.sleep(60)
+        looks = len(hub.looks)
+        await asyncio.sleep(600)
+        assert len(hub.looks) == looks
+
+    run_virtually(scene())
+
+
+@shared
+def test_a_job_that_may_not_be_read_does_not_blind_the_other_watchers(hub, logged):
+    hub.bad = {"secret:org": 403}
+
+    async def scene() -> list[tuple[str, int]]:
+        triggerer = Triggerer()
+        triggerer.start(1, trigger())
+        triggerer.start(2, trigger("secret"))
+        await asyncio.sleep(100)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(300)
+        assert triggerer.errors == {}
+        return triggerer.runs(1)
+
+    assert run_virtually(scene()) == [("orders", 4)]
+    assert logged().count("It is not watched until that is mended") == 1
+
+
+@shared
+def test_the_cursor_is_saved_as_soon_as_the_event_is_stored_and_not_before(hub):
+    store = AssetStore()
+    cursors = []
+
+    def stores(number: int, payload: Any) -> bool:
+        cursors.append(store.reported)
+        return True
+
+    async def scene() -> None:
+        triggerer = Triggerer(stores)
+        triggerer.start(1, trigger(), store)
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(4))
+        while not triggerer.events[1]:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        cursors.append(store.reported)
+
+    run_virtually(scene())
+    assert cursors == [{"orders": 3}, {"orders": 4}]
+
+
+@shared
+def test_runs_whose_events_were_not_stored_before_a_kill_are_reported_by_the_next_triggerer(hub):
+    store = AssetStore()
+
+    async def scene() -> list[list[tuple[str, int]]]:
+        triggerer = Triggerer(lambda *_: False)
+        triggerer.start(1, trigger(), store)
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(5), succeeded(4))
+        await asyncio.sleep(60)
+        await triggerer.kill()
+        show(hub, "orders", succeeded(6), succeeded(5), succeeded(4))
+        again = Triggerer()
+        again.start(1, trigger(), store)
+        await asyncio.sleep(200)
+        return [triggerer.runs(1), again.runs(1)]
+
+    assert run_virtually(scene()) == [[], [("orders", 4), ("orders", 5), ("orders", 6)]]
+
+
+@shared
+def test_runs_whose_events_were_stored_before_a_kill_are_not_reported_again(hub):
+    store = AssetStore()
+
+    async def scene() -> list[list[tuple[str, int]]]:
+        triggerer = Triggerer()
+        triggerer.start(1, trigger(), store)
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(5), succeeded(4))
+        await asyncio.sleep(60)
+        await triggerer.kill()
+        show(hub, "orders", active(7), succeeded(6), succeeded(5), succeeded(4))
+        again = Triggerer()
+        again.start(1, trigger(), store)
+        await asyncio.sleep(200)
+        return [triggerer.runs(1), again.runs(1)]
+
+    assert run_virtually(scene()) == [[("orders", 4), ("orders", 5)], [("orders", 6)]]
+
+
+@shared
+def test_an_event_that_is_lost_for_one_watcher_moves_its_cursor_never_and_that_of_the_others_all_the_same(hub):
+    stores = AssetStore(), AssetStore()
+    lossy = {2}
+
+    async def scene() -> list[list[tuple[str, int]]]:
+        triggerer = Triggerer(lambda number, _: number not in lossy, ack_timeout=100)
+        triggerer.start(1, trigger(), stores[0])
+        triggerer.start(2, trigger(outcomes=["SUCCEEDED"]), stores[1])
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(60)
+        assert [store.reported for store in stores] == [{"orders": 3}, {"orders": 3}]
+        await asyncio.sleep(300)
+        # Airflow has given up the second one. It starts it again, and that one reports the run.
+        assert list(triggerer.errors) == [2]
+        assert [store.reported for store in stores] == [{"orders": 4}, {"orders": 3}]
+        lossy.clear()
+        triggerer.start(2, trigger(outcomes=["SUCCEEDED"]), stores[1])
+        await asyncio.sleep(100)
+        return [triggerer.runs(1), triggerer.runs(2)]
+
+    assert run_virtually(scene()) == [[("orders", 4)], [("orders", 4)]]
+    assert [store.reported for store in stores] == [{"orders": 4}, {"orders": 4}]
+
+
+@shared
+def test_an_event_that_airflow_has_not_taken_when_the_watcher_is_ended_moves_no_cursor(hub):
+    store = AssetStore()
+
+    async def scene() -> None:
+        triggerer = Triggerer()
+        triggerer.start(1, trigger(), store)
+        await asyncio.sleep(10)
+        triggerer.before_taking = triggerer.cancel
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(100)
+        assert triggerer.events[1] == []
+
+    run_virtually(scene())
+    assert store.reported == {"orders": 3}
+
+
+@shared
+def test_watchers_with_other_connections_or_intervals_do_not_share():
+    key = trigger().shared_stream_key()
+    assert key == trigger("invoices", outcomes=["FAILED"]).shared_stream_key()
+    assert key != trigger(poll_interval=60).shared_stream_key()
+    assert key != trigger(control_hub_conn_id="other").shared_stream_key()
+
+
+def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
+    made = ControlHubJobRunEventTrigger(
+        **ONE_JOB, poll_interval=timedelta(minutes=1), outcomes=("STOPPED", "FAILED"), metrics_wait=0
+    )
+    path, arguments = made.serialize()
+    assert path == "airflow_provider_streamsets.triggers.job_events.ControlHubJobRunEventTrigger"
+    assert arguments["poll_interval"] == 60
+    assert arguments["outcomes"] == ["FAILED", "STOPPED"]
+    assert ControlHubJobRunEventTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
+
+
+def test_a_trigger_stored_by_another_version_can_still_be_made_and_asked_for_its_key():
+    made = ControlHubJobRunEventTrigger(poll_interval="often", outcomes=["WON"], metrics_wait="long")
+    made.trigger_id = 1
+    assert made.serialize()[1]["poll_interval"] == 30
+    hash(made.shared_stream_key())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "Give exactly one of 'job_id', 'job_name', 'job_tag'; given are none of them"),
+        ({**ONE_JOB, "job_name": "Orders"}, "given are job_id and job_name"),
+        ({"job_id": "orders"}, "'orders' is not the id of a job"),
+        ({"job_name": " "}, "'job_name' is empty"),
+        ({"job_name": "{{ params.job }}"}, "'job_name' cannot be a template"),
+        ({**ONE_JOB, "poll_interval": 0}, "'poll_interval' must be a number of seconds above 0"),
+        ({**ONE_JOB, "metrics_wait": -1}, "'metrics_wait' must be a number of seconds from 0"),
+        ({**ONE_JOB, "outcomes": "FAILED"}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),
+        ({**ONE_JOB, "outcomes": []}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),
+        ({**ONE_JOB, "outcomes": ["WON"]}, "'outcomes' must be one of 'SUCCEEDED', 'FAILED', 'STOPPED'"),
+        ({**ONE_JOB, "control_hub_conn_id": ""}, "'control_hub_conn_id' must be a text"),
+    ],
+)
+def test_arguments_that_cannot_be_right_are_refused_when_the_dag_is_stored(arguments, message):
+    made = ControlHubJobRunEventTrigger(**arguments)
+    with pytest.raises(ValueError, match=message):
+        made.serialize()
+
+
+def test_a_dag_with_a_wrong_watcher_cannot_be_serialized():
+    sdk = pytest.importorskip("airflow.sdk", reason="Airflow 2 has no watchers")
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    watcher = sdk.AssetWatcher(name="runs", trigger=ControlHubJobRunEventTrigger(job_id="orders"))
+    with sdk.DAG("dag", schedule=sdk.Asset("orders", watchers=[watcher])) as dag:
+        pass
+    with pytest.raises(Exception, match="is not the id of a job"):
+        DagSerialization.to_dict(dag)
+
+
+def test_the_module_loads_nothing_heavy_at_dag_parse():
+    import subprocess
+    import sys
+
+    command = (
+        "import sys; from airflow.triggers.base import BaseTrigger;"
+        "from airflow.providers.common.compat.sdk import Asset;"
+        "before = set(sys.modules); import airflow_provider_streamsets.triggers.job_events;"
+        "print(sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", command], capture_output=True, text=True, check=True)
+    loaded = done.stdout.strip().splitlines()[-1]
+    assert "airflow_provider_streamsets.triggers.job_events" in loaded
+    for heavy in ("'requests", "streamsets.control_hub", "streamsets.hooks", "shared_stream'"):
+        assert heavy not in loaded
+
+
+def test_the_address_of_the_scripted_control_hub_is_the_only_one_that_is_asked(hub, http):
+    async def scene() -> None:
+        Alone(trigger())
+        await asyncio.sleep(100)
+
+    run_virtually(scene())
+    assert all(request.url.startswith(HUB) for request in http.request_history)
