@@ -6,14 +6,34 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import Asset
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection, Context
+    from airflow.triggers.base import BaseEventTrigger as BaseEventTrigger
+else:
+    try:
+        from airflow.triggers.base import BaseEventTrigger
+    except ImportError:
+        # Airflow 2 has no asset watchers; a trigger for them can be made there, but nothing runs it.
+        from airflow.triggers.base import BaseTrigger as BaseEventTrigger
+
+# Whether watchers can share a poll that is told when their events are stored (Airflow 3.3).
+HAS_SHARED_STREAMS = hasattr(BaseEventTrigger, "create_shared_stream_producer")
 
 # Seconds for which a task must stay deferred before it may be resumed. Airflow notices up to five seconds later
 # ([workers] min_heartbeat_interval) that the process of the deferring leg has ended; if the task is queued again by
 # then, the scheduler takes that end for the task's and fails it (apache/airflow#71580, #72716, open in 3.3).
 SETTLING_TIME = 7.0
+
+
+try:
+    from airflow.sdk.definitions.asset import AssetRef
+
+    ASSET_TYPES: tuple[type, ...] = (Asset, AssetRef)
+    """What an outlet is that stands for one asset."""
+except ImportError:
+    ASSET_TYPES = (Asset,)
 
 
 async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:

@@ -51,9 +51,17 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _INTEGRATION,
                 "python-modules": [
                     f"{_PACKAGE}.triggers.groups",
+                    f"{_PACKAGE}.triggers.job_events",
                     f"{_PACKAGE}.triggers.metrics",
                     f"{_PACKAGE}.triggers.runs",
                 ],
+            }
+        ],
+        "asset-uris": [
+            {
+                "schemes": ["streamsets"],
+                "handler": f"{_PACKAGE}.assets.jobs.sanitize_uri",
+                "factory": f"{_PACKAGE}.assets.jobs.create_asset",
             }
         ],
         "connection-types": [form_metadata()],

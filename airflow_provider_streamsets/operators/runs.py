@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
+from airflow_provider_streamsets.operators.outlets import tell_outlets
 from airflow_provider_streamsets.operators.run_policies import ON_TIMEOUT, StopsManyRuns
 from airflow_provider_streamsets.operators.settling import PATIENCE as SETTLING_PATIENCE
 from airflow_provider_streamsets.operators.settling import settled
@@ -162,7 +163,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         context["ti"].xcom_push(key="run_count", value=run.run_count)
         if wait:
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill)
-        return unfinished_result(job.job_id, job.name, run)
+        return self._told(context, unfinished_result(job.job_id, job.name, run))
 
     def _read_again(self, job_ids: list[str]) -> dict[str, Job]:
         return {job_id: self.client.jobs.get(job_id) for job_id in job_ids}
@@ -221,7 +222,12 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         if not report.metrics_final:
             self.log.info("Control Hub has not saved the final metrics of the run yet.")
         self._check_expectations(report)
-        return report.to_result()
+        return self._told(context, report.to_result())
+
+    def _told(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the result of the task, having put it on the events of its outlets, too."""
+        tell_outlets(self, context, result)
+        return result
 
     def _check_expectations(self, report: RunReport) -> None:
         from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubExpectationError
