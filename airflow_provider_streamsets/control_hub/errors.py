@@ -156,3 +156,22 @@ def may_have_been_executed(error: ControlHubError) -> bool:
         return (error.http_status or 0) >= 500
     # An unusable body behind a success says nothing about the request; a redirect says that it went nowhere.
     return isinstance(error, ControlHubUnexpectedAnswerError) and (error.http_status or 200) < 300
+
+
+def is_fault(error: ControlHubError) -> bool:
+    """Return whether an answer that names codes may say more about Control Hub's health than about the request."""
+    return (error.http_status or 0) >= 500
+
+
+def ends_wait(error: ControlHubError) -> bool:
+    """Return whether an error while waiting makes further looks pointless. A failed look is not a failed run."""
+    return isinstance(
+        error,
+        (
+            ControlHubAuthenticationError,
+            ControlHubConfigurationError,
+            ControlHubExpectationError,
+            ControlHubPermissionError,
+            ControlHubRunLostError,
+        ),
+    )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
-    ControlHubNotFoundError,
-    ControlHubRejectedError,
     ControlHubRunTimeoutError,
+    ends_wait,
 )
+from airflow_provider_streamsets.control_hub.looks import StatusLooks
 from airflow_provider_streamsets.control_hub.models import JobRun
 from airflow_provider_streamsets.control_hub.reports import RunReport, run_summary
 from airflow_provider_streamsets.control_hub.waiting import (
@@ -23,9 +23,6 @@ from airflow_provider_streamsets.control_hub.waiting import (
     Log,
     OutageLog,
     RunFollower,
-    ends_wait,
-    is_fault,
-    look_at_many,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +65,7 @@ class RunGroup:
         log: Log | None = None,
     ) -> None:
         self.runs = tuple(runs)
-        self._client = client
+        self._looks = StatusLooks(client)
         self._log: Log = log or logging.getLogger(__name__)
         self._followers = {
             run.job_id: RunFollower(
@@ -145,12 +142,7 @@ class RunGroup:
         wanted = list(self.unfinished)
         if not wanted:
             return {}
-        try:
-            answers = look_at_many(self._client, wanted)
-        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
-            if is_fault(error):
-                raise
-            answers = dict.fromkeys(wanted)
+        answers = self._looks.read(wanted)
         self._latest.update({job_id: run for job_id, run in answers.items() if isinstance(run, JobRun)})
         return answers
 

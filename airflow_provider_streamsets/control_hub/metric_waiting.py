@@ -12,15 +12,17 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubNotFoundError,
     ControlHubRejectedError,
     ControlHubRunTimeoutError,
+    is_fault,
 )
 from airflow_provider_streamsets.control_hub.models import JobRun, Model
 from airflow_provider_streamsets.control_hub.reports import RunReport
 from airflow_provider_streamsets.control_hub.waiting import (
     DEFAULT_METRICS_WAIT,
+    Attention,
     Follower,
     Log,
+    Outage,
     RunFollower,
-    is_fault,
 )
 
 OnRunEnd = Literal["fail", "evaluate", "skip"]
@@ -95,7 +97,19 @@ class MetricFollower(Follower[MetricFinding]):
     :param believe_after: how many looks in a row must say that the job or run is gone before it is believed
     :param now: clock in seconds
     :param log: where to tell what is seen
+    :param outage: where to tell that Control Hub cannot be reached, and that it can again; the log by default
     """
+
+    __slots__ = (
+        "_conditions",
+        "_going_on",
+        "_join",
+        "_last_text",
+        "_on_run_end",
+        "_report",
+        "_run",
+        "metrics_wait",
+    )
 
     def __init__(
         self,
@@ -111,8 +125,9 @@ class MetricFollower(Follower[MetricFinding]):
         believe_after: int = 3,
         now: Callable[[], float] | None = None,
         log: Log | None = None,
+        outage: Outage | None = None,
     ) -> None:
-        super().__init__(client, job_id, run_count, job_name, log)
+        super().__init__(client, job_id, run_count, job_name, log, outage)
         self.metrics_wait = metrics_wait
         self._run = RunFollower(
             client,
@@ -123,6 +138,7 @@ class MetricFollower(Follower[MetricFinding]):
             believe_after=believe_after,
             now=now,
             log=self._log,
+            outage=self._outage,
         )
         self._conditions = tuple(conditions)
         self._join: Join = join
@@ -135,6 +151,12 @@ class MetricFollower(Follower[MetricFinding]):
     def has_ended(self) -> bool:
         """Whether the run is known to be over; only its metrics or events may still be missing."""
         return self._run.has_ended
+
+    @property
+    def attention(self) -> Attention:
+        """New counts are enough if the conditions are on what a status tells; else each look sends requests."""
+        told = all(condition.is_told_by_status for condition in self._conditions)
+        return Attention.COUNTS if told else Attention.EVERY_LOOK
 
     def observe(self, status: JobRun | None) -> bool:
         """
@@ -149,7 +171,7 @@ class MetricFollower(Follower[MetricFinding]):
         if status is None or status.run_count != self._run_count:
             return False
         self._going_on = status
-        if not all(condition.is_told_by_status for condition in self._conditions):
+        if self.attention is Attention.EVERY_LOOK:
             return True
         return self._judge_going_on(status).is_satisfied
 

@@ -18,6 +18,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedAnswerError,
     may_have_been_executed,
 )
+from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, run_or_none
 from airflow_provider_streamsets.control_hub.paging import batches, pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
@@ -385,9 +386,26 @@ class Runs:
         :param job_ids: ids of jobs
         :returns: run by job id for every id asked for; None for a job that has never run or does not exist
         """
-        wanted = list(dict.fromkeys(job_ids))
-        found: dict[str, JobRun | None] = {}
-        for batch in batches(wanted, self._client.bulk_size):
+        return {job_id: run_or_none(status) for job_id, status in self._raw_statuses(job_ids)}
+
+    def glances(self, job_ids: Iterable[str]) -> dict[str, Glance | ControlHubError | None]:
+        """
+        Return the latest runs of many jobs, as :meth:`statuses`, but read no further than a :class:`Glance` does.
+
+        :param job_ids: ids of jobs
+        :returns: for every id asked for a glance at its run, None if it has never run or does not exist, or the error
+            if what Control Hub says of it is no status
+        """
+        found: dict[str, Glance | ControlHubError | None] = {}
+        for job_id, status in self._raw_statuses(job_ids):
+            try:
+                found[job_id] = Glance.of(status)
+            except ControlHubUnexpectedAnswerError as error:
+                found[job_id] = error
+        return found
+
+    def _raw_statuses(self, job_ids: Iterable[str]) -> Iterator[tuple[str, Any]]:
+        for batch in batches(list(dict.fromkeys(job_ids)), self._client.bulk_size):
             answer = self._client.call(
                 "POST",
                 Service.JOBRUNNER,
@@ -397,8 +415,7 @@ class Runs:
             )
             statuses = as_object(answer, "statuses of jobs") if answer is not None else {}
             # Ids that have no status may be missing or null (contract, 18.6).
-            found.update({job_id: run_or_none(statuses.get(job_id)) for job_id in batch})
-        return found
+            yield from ((job_id, statuses.get(job_id)) for job_id in batch)
 
     def history(
         self,

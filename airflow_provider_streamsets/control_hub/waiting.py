@@ -7,6 +7,7 @@ sleeps, so that a worker (:func:`wait_for_run`) and a trigger can wait with the 
 
 from __future__ import annotations
 
+import enum
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +19,17 @@ import pendulum
 from airflow_provider_streamsets.control_hub.client import ControlHubClient
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
-    ControlHubConfigurationError,
     ControlHubError,
-    ControlHubExpectationError,
     ControlHubNotFoundError,
-    ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubRunLostError,
     ControlHubRunTimeoutError,
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
+    ends_wait,
+    is_fault,
 )
+from airflow_provider_streamsets.control_hub.looks import StatusLooks
 from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES, EnginePipeline, JobRun, Outcome, RunEvent
 from airflow_provider_streamsets.control_hub.reports import RunReport
 
@@ -56,18 +57,25 @@ class Log(Protocol):
         """Log at level WARNING."""
 
 
-def ends_wait(error: ControlHubError) -> bool:
-    """Return whether an error while waiting makes further looks pointless. A failed look is not a failed run."""
-    return isinstance(
-        error,
-        (
-            ControlHubAuthenticationError,
-            ControlHubConfigurationError,
-            ControlHubExpectationError,
-            ControlHubPermissionError,
-            ControlHubRunLostError,
-        ),
-    )
+class Outage(Protocol):
+    """Is told how requests end."""
+
+    def failed(self, error: ControlHubError) -> None:
+        """Note that Control Hub could not be reached."""
+
+    def succeeded(self) -> None:
+        """Note that it could."""
+
+
+class Attention(enum.Enum):
+    """At which looks a follower wants to see the status of its job."""
+
+    CHANGES = "changes"
+    """When status, color, warnings, errors or what engines report have changed."""
+    COUNTS = "counts"
+    """Also when new metrics were saved."""
+    EVERY_LOOK = "every look"
+    """Also when nothing seems to have changed, but no more often than looks are asked for."""
 
 
 class Follower(Generic[_Found_co]):
@@ -82,20 +90,37 @@ class Follower(Generic[_Found_co]):
     :param run_count: number of the run
     :param job_name: name of the job, for messages
     :param log: where to tell what is seen
+    :param outage: where to tell that Control Hub cannot be reached, and that it can again; the log by default
     """
 
-    def __init__(self, client: ControlHubClient, job_id: str, run_count: int, job_name: str, log: Log | None) -> None:
+    # Thousands of them can be alive in one triggerer.
+    __slots__ = ("_client", "_job_name", "_log", "_outage", "_run_count", "job_id")
+
+    def __init__(
+        self,
+        client: ControlHubClient,
+        job_id: str,
+        run_count: int,
+        job_name: str,
+        log: Log | None,
+        outage: Outage | None = None,
+    ) -> None:
         self.job_id = job_id
         self._client = client
         self._run_count = run_count
         self._job_name = job_name
         self._log: Log = log or logging.getLogger(__name__)
-        self._outage = OutageLog(self._log)
+        self._outage = outage or OutageLog(self._log)
 
     @property
     def has_ended(self) -> bool:
         """Whether the run is known to be over; only its metrics or events may still be missing."""
         raise NotImplementedError
+
+    @property
+    def attention(self) -> Attention:
+        """At which looks it has to be shown the status, unless that raises a question about the job or the run."""
+        return Attention.CHANGES
 
     def observe(self, status: JobRun | None) -> bool:
         """
@@ -176,7 +201,22 @@ class RunFollower(Follower[RunReport]):
         requests, and raise to end the wait
     :param now: clock in seconds
     :param log: where to tell what is seen
+    :param outage: where to tell that Control Hub cannot be reached, and that it can again; the log by default
     """
+
+    __slots__ = (
+        "_believe_after",
+        "_ended",
+        "_ended_at",
+        "_engine_pipelines",
+        "_events",
+        "_last_line",
+        "_latest",
+        "_looks_without",
+        "_metrics_wait",
+        "_now",
+        "_while_running",
+    )
 
     def __init__(
         self,
@@ -190,8 +230,9 @@ class RunFollower(Follower[RunReport]):
         while_running: Callable[[JobRun], None] | None = None,
         now: Callable[[], float] | None = None,
         log: Log | None = None,
+        outage: Outage | None = None,
     ) -> None:
-        super().__init__(client, job_id, run_count, job_name, log)
+        super().__init__(client, job_id, run_count, job_name, log, outage)
         self._metrics_wait = metrics_wait
         self._believe_after = believe_after
         self._while_running = while_running
@@ -214,6 +255,11 @@ class RunFollower(Follower[RunReport]):
     def has_ended(self) -> bool:
         """Whether the run is known to be over; only its metrics or events may still be missing."""
         return self._ended is not None
+
+    @property
+    def attention(self) -> Attention:
+        """Changes are enough, unless something is to be called while the run goes on."""
+        return Attention.CHANGES if self._while_running is None else Attention.EVERY_LOOK
 
     @property
     def failure(self) -> str | None:
@@ -412,6 +458,8 @@ def _sentence(text: str) -> str:
 class OutageLog:
     """Logs an outage once when it begins and once when it ends, not at every look."""
 
+    __slots__ = ("_failures", "_log")
+
     def __init__(self, log: Log) -> None:
         self._log = log
         self._failures = 0
@@ -488,40 +536,12 @@ def stop_and_wait(
 
 def look_at_many(client: ControlHubClient, job_ids: Sequence[str]) -> dict[str, JobRun | ControlHubError | None]:
     """
-    Read the latest runs of many jobs, in one request for many.
+    Read the latest runs of many jobs, as :meth:`StatusLooks.at`, once.
 
-    :returns: for each job its latest run, None if Control Hub names none, or the error that makes further looks at it
-        pointless; jobs that could not be read this time are missing
-    :raises ControlHubError: if nothing could be read
+    :param client: asked for the statuses
+    :param job_ids: ids of the jobs
     """
-    try:
-        return dict(client.runs.statuses(job_ids))
-    except (
-        ControlHubNotFoundError,
-        ControlHubPermissionError,
-        ControlHubRejectedError,
-        ControlHubUnexpectedAnswerError,
-    ):
-        if len(job_ids) == 1:
-            raise
-    # One job that may not be read, or has something unreadable, can spoil the whole answer (contract, 18.3).
-    answers: dict[str, JobRun | ControlHubError | None] = {}
-    for job_id in job_ids:
-        try:
-            answers[job_id] = look(client, job_id)
-        except ControlHubUnavailableError:
-            raise
-        except ControlHubError as error:
-            if ends_wait(error):
-                answers[job_id] = error
-            else:
-                log.warning("%s Looking again later.", error)
-    return answers
-
-
-def is_fault(error: ControlHubError) -> bool:
-    """Return whether an answer that names codes may say more about Control Hub's health than about the request."""
-    return (error.http_status or 0) >= 500
+    return StatusLooks(client).read(job_ids)
 
 
 def wait_for_run(

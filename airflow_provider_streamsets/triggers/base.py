@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_streamsets.compat import SETTLING_TIME, connection_with_extra, is_still_deferred
+from airflow_provider_streamsets.compat import SETTLING_TIME, is_still_deferred
+from airflow_provider_streamsets.triggers.connections import connection_settings
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError
     from airflow_provider_streamsets.control_hub.waiting import Follower
     from airflow_provider_streamsets.hooks.settings import ConnectionSettings
-    from airflow_provider_streamsets.triggers.feed import StatusFeed, Subscription
+    from airflow_provider_streamsets.triggers.feed import StatusFeed
 
 _KILL_TIMEOUT = 10.0
+# Seconds within which the last look of a wait whose time is over must begin, as others look, too.
+_LAST_LOOK = 10.0
 # Seconds to try again to stop what a killed task has started while Control Hub refuses.
 KILL_PATIENCE = 60.0
-_PAUSES_BETWEEN_READS = (2, 5, 15, 30, 60, 60, 60)
 # Keeps the stops of killed triggers from being collected while they are under way.
 _stopping: set[asyncio.Task[None]] = set()
 
@@ -141,7 +143,7 @@ class ControlHubTrigger(BaseTrigger):
 
         try:
             deadline = Deadline(self.deadline)
-            feed = shared_feed(await self._settings_when_they_can_be_read())
+            feed = shared_feed(await connection_settings(self.control_hub_conn_id))
             return (await self.wait(feed, deadline)).to_payload()
         except ControlHubError as error:
             return self.failure(error).to_payload()
@@ -150,32 +152,6 @@ class ControlHubTrigger(BaseTrigger):
             return self.failure(
                 ControlHubError(f"The wait for {self.what} failed: {type(error).__name__}: {error}")
             ).to_payload()
-
-    async def _settings_when_they_can_be_read(self) -> ConnectionSettings:
-        """Read the connection, again if that fails for a reason that may pass, such as a secrets backend's."""
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
-        for pause in _PAUSES_BETWEEN_READS:
-            try:
-                return await self._settings()
-            except (ControlHubError, AirflowNotFoundException):
-                raise
-            except Exception as error:  # noqa: BLE001 - a secrets backend can raise anything
-                self.log.warning(
-                    "Connection '%s' could not be read (%s: %s); trying again in %s s.",
-                    self.control_hub_conn_id,
-                    type(error).__name__,
-                    error,
-                    pause,
-                )
-                await asyncio.sleep(pause)
-        return await self._settings()
-
-    async def _settings(self) -> ConnectionSettings:
-        """Read the connection without blocking the event loop."""
-        from airflow_provider_streamsets.hooks.settings import ConnectionSettings
-
-        return ConnectionSettings.of(*await connection_with_extra(self.control_hub_conn_id))
 
     async def on_kill(self) -> None:
         """
@@ -205,7 +181,7 @@ class ControlHubTrigger(BaseTrigger):
                 )
                 return
             self.log.warning("The task was killed: stopping %s.", self.what)
-            if not await asyncio.to_thread(self._stop, await self._settings()):
+            if not await asyncio.to_thread(self._stop, await connection_settings(self.control_hub_conn_id)):
                 self.log.info("There was nothing left to stop of %s.", self.what)
         except Exception as error:  # noqa: BLE001 - nobody awaits this; the log is where it can be told
             self.log.error("Could not stop %s, which may go on: %s", self.what, error)
@@ -270,26 +246,35 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         :param deadline: when to look for the last time and give up
         :raises ControlHubError: if the follower raises it, or has found nothing in time
         """
-        async with feed.subscription(self.job_id, self.poll_interval) as subscription:
-            while True:
-                status, is_last_look = await self._next_status(subscription, follower, deadline)
-                found = None
-                if is_last_look:
-                    found = await asyncio.to_thread(follower.look, in_a_hurry=True)
-                elif follower.observe(status):
-                    found = await feed.ask(follower.conclude)
-                if found is not None:
-                    return found
-                if is_last_look:
-                    raise follower.timed_out(self.timeout)
-
-    async def _next_status(
-        self, subscription: Subscription, follower: Follower[Any], deadline: Deadline
-    ) -> tuple[JobRun | None, bool]:
-        """Return the next status of the job, and whether the deadline has come instead."""
-        if follower.has_ended:
-            return None, await deadline.sleep(follower.pause(self.poll_interval))
         try:
-            return await subscription.next(deadline.left), False
+            found = await self._until_end(follower, feed, deadline)
+            while found is None:
+                if await deadline.sleep(follower.pause(self.poll_interval)):
+                    raise asyncio.TimeoutError
+                found = await feed.ask(follower.conclude, deadline.left)
         except asyncio.TimeoutError:
-            return None, True
+            found = await self._last_look(follower, feed)
+        if found is None:
+            raise follower.timed_out(self.timeout)
+        return found
+
+    async def _until_end(self, follower: Follower[_Found], feed: StatusFeed, deadline: Deadline) -> _Found | None:
+        """Watch the job until the run is known to have ended; None if details of its end are still missing."""
+        runs = {self.job_id: self.run_count}
+        with feed.subscribe(runs, self.poll_interval, follower.attention) as subscription:
+            while not follower.has_ended:
+                status = (await subscription.next(deadline.left))[self.job_id]
+                if isinstance(status, Exception):
+                    raise status
+                if follower.observe(status):
+                    found = await feed.ask(follower.conclude, deadline.left)
+                    if found is not None:
+                        return found
+        return None
+
+    @staticmethod
+    async def _last_look(follower: Follower[_Found], feed: StatusFeed) -> _Found | None:
+        """Look once more when the time is over, unless Control Hub is known not to answer."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            return await feed.ask(lambda: follower.look(in_a_hurry=True), _LAST_LOOK)
+        return None

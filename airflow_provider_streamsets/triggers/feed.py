@@ -5,117 +5,64 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import heapq
+import itertools
 import logging
+import os
+import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
+    ControlHubConfigurationError,
     ControlHubError,
-    ControlHubNotFoundError,
-    ControlHubRejectedError,
-    ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
+    ends_wait,
 )
-from airflow_provider_streamsets.control_hub.waiting import OutageLog, ends_wait, is_fault, look_at_many
+from airflow_provider_streamsets.control_hub.glances import Glance
+from airflow_provider_streamsets.control_hub.looks import StatusLooks
+from airflow_provider_streamsets.control_hub.waiting import Attention, Outage, OutageLog
+from airflow_provider_streamsets.triggers.pace import Backoff, Pace, pause_at_age
+from airflow_provider_streamsets.triggers.subscriptions import Share, Subscription, WatchedJob
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
-    from airflow_provider_streamsets.control_hub.models import JobRun
     from airflow_provider_streamsets.hooks.settings import ConnectionSettings
 
 log = logging.getLogger(__name__)
 
 # Subscribers that come together, as after a restart of the triggerer, are served by one request.
 _GATHERING = 0.1
-# Requests that concern one run only (its end, its metrics) are sent by so many waits at a time.
+# Requests that concern one run only (its end, its metrics) are sent by so many threads.
 _QUESTIONS_AT_A_TIME = 8
 
 _Answer = TypeVar("_Answer")
 
 
-class Subscription:
-    """
-    One wait's share of a feed; made by :meth:`StatusFeed.subscription` and :meth:`StatusFeed.subscription_to_many`.
+class _OutageOfQuestions:
+    """Is told how questions end: an outage is logged once, not for each run, and slows the feed down."""
 
-    :param job_ids: ids of the jobs that are watched
-    :param interval: seconds between two looks
-    :param due: when the jobs are to be looked at next, on the loop's clock
-    """
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._log = OutageLog(log)
 
-    def __init__(self, job_ids: Iterable[str], interval: float, due: float) -> None:
-        self.job_ids = set(job_ids)
-        """The subscriber may take out those that it has seen enough of."""
-        self.interval = interval
-        self.due = due
-        # Holds the newest look at each job only.
-        self._news: dict[str, JobRun | ControlHubError | None] = {}
-        self._end: ControlHubError | None = None
-        self._waiter: asyncio.Future[None] | None = None
+    def failed(self, error: ControlHubError) -> None:
+        self._log.failed(error)
+        self._backoff.failed(error)
 
-    def publish(self, statuses: Mapping[str, JobRun | ControlHubError | None]) -> None:
-        """Hand the subscriber what a look has found: for a job its status, or why further looks at it are pointless."""
-        self._end = None
-        self._news.update({job_id: statuses[job_id] for job_id in self.job_ids if job_id in statuses})
-        if self._news:
-            self._wake()
-
-    def fail(self, error: ControlHubError) -> None:
-        """Hand the subscriber the error that ends its wait."""
-        self._end = error
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def next_of_each(self, timeout: float | None = None) -> dict[str, JobRun | ControlHubError | None]:
-        """
-        Return what the next look has found.
-
-        A look that failed is not told, and jobs that could not be read are missing.
-
-        :param timeout: seconds to wait for it
-        :returns: by job id, the latest run, None if Control Hub names none, or why further looks at it are pointless
-        :raises asyncio.TimeoutError: if there was no look in that time
-        :raises ControlHubError: if no further look can succeed
-        """
-        if not self._news and self._end is None:
-            # Not asyncio.wait_for: before Python 3.12, it can swallow the cancellation of a killed trigger.
-            loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            timer = None if timeout is None else loop.call_later(timeout, self._wake)
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-                if timer is not None:
-                    timer.cancel()
-        if self._end is not None:
-            raise self._end
-        if not self._news:
-            raise asyncio.TimeoutError
-        news, self._news = self._news, {}
-        return news
-
-    async def next(self, timeout: float | None = None) -> JobRun | None:
-        """
-        Return the latest run of the only job at the next look, as :meth:`next_of_each`.
-
-        :raises ControlHubError: if no further look at the job can succeed
-        """
-        (status,) = (await self.next_of_each(timeout)).values()
-        if isinstance(status, ControlHubError):
-            raise status
-        return status
+    def succeeded(self) -> None:
+        self._log.succeeded()
 
 
 class StatusFeed:
     """
-    Asks for the statuses of all jobs that are waited for, in one request for many, in a thread.
+    Asks for the statuses of all jobs that are waited for, in one request for many, one after the other, in a thread.
 
-    Starts with the first subscriber and ends with the last.
+    Starts with the first subscriber and ends with the last. It belongs to the event loop on which it was made. Failed
+    requests slow all of it down; no subscriber is told of them.
 
     :param client: client of the connection; it should not repeat requests, as the feed itself looks again
     :param on_empty: called when the last subscriber has left
@@ -124,104 +71,230 @@ class StatusFeed:
     def __init__(self, client: ControlHubClient, on_empty: Callable[[], None] = lambda: None) -> None:
         self.client = client
         self._on_empty = on_empty
-        self._subscriptions: set[Subscription] = set()
+        self._now = asyncio.get_running_loop().time
+        self._jobs: dict[str, WatchedJob] = {}
+        # Jobs by when they are due; entries that are out of date are left out when they come up.
+        self._queue: list[tuple[float, int, WatchedJob]] = []
+        self._numbers = itertools.count()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._outage = OutageLog(log)
+        self._looks = StatusLooks(client)
+        self._outage_of_looks = OutageLog(log)
+        self._pace = Pace(client.bulk_size)
+        self._backoff = Backoff(self._pace, self._now)
+        self.outage: Outage = _OutageOfQuestions(self._backoff)
+        """To be told how requests of questions end, from whatever thread."""
+        self._last_look = float("-inf")
+        self._look_thread = ThreadPoolExecutor(1, thread_name_prefix="control-hub-statuses")
+        self._question_threads = ThreadPoolExecutor(_QUESTIONS_AT_A_TIME, thread_name_prefix="control-hub-questions")
         self._questions = asyncio.Semaphore(_QUESTIONS_AT_A_TIME)
 
-    def subscription(self, job_id: str, interval: float) -> AbstractAsyncContextManager[Subscription]:
-        """Subscribe to the statuses of one job, as :meth:`subscription_to_many`."""
-        return self.subscription_to_many([job_id], interval)
-
-    @contextlib.asynccontextmanager
-    async def subscription_to_many(self, job_ids: Iterable[str], interval: float) -> AsyncIterator[Subscription]:
+    def subscribe(
+        self, runs: Mapping[str, int], interval: float, attention: Attention = Attention.CHANGES
+    ) -> Subscription:
         """
-        Subscribe to the statuses of jobs, for as long as the context lasts.
+        Subscribe to the statuses of jobs; the subscription has to be closed.
 
-        :param job_ids: ids of the jobs
-        :param interval: seconds between two looks
-        :raises ValueError: if that is no such number, which would otherwise end the feed for all
+        :param runs: job id and count of each run that is waited for
+        :param interval: seconds between two looks at a run; at new runs, it is looked more often
+        :param attention: which looks are told
+        :raises ValueError: if one of them is no such number, which would otherwise end the feed for all
         """
-        if not float(interval) > 0:
+        if not 0 < float(interval) < float("inf"):
             raise ValueError(f"{interval!r} is no interval between two looks")
-        subscription = Subscription(job_ids, float(interval), self._now())
-        self._subscriptions.add(subscription)
+        wanted = {str(job_id): int(run_count) for job_id, run_count in runs.items()}
+        subscription = Subscription(self._leave, float(interval), attention)
+        now = self._now()
+        for job_id, run_count in wanted.items():
+            job = self._jobs.get(job_id)
+            if job is None:
+                job = self._jobs[job_id] = WatchedJob(job_id)
+            else:
+                self._pace.remove(job.interval)
+            job.add(subscription.share_of(job, run_count, began=now))
+            self._pace.add(job.interval)
+            self._schedule(job, now + _GATHERING, is_urgent=True)
         self._changed.set()
         if self._task is None:
             # In a context of its own: in that of the first subscriber, all it logs would go to that one's task log.
             create_task = asyncio.get_running_loop().create_task
             self._task = contextvars.Context().run(create_task, self._run(), name="control-hub-status-feed")
-        try:
-            yield subscription
-        finally:
-            self._subscriptions.discard(subscription)
-            if not self._subscriptions:
-                self._end()
+        return subscription
 
-    async def ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """
-        Run a function that sends requests of its own, in a thread, and only a few of them at a time.
-
-        :param question: the function
-        """
-        async with self._questions:
-            return await asyncio.to_thread(question)
+    def _leave(self, share: Share) -> None:
+        job = share.job
+        self._pace.remove(job.interval)
+        job.remove(share)
+        if job.shares:
+            self._pace.add(job.interval)
+            return
+        del self._jobs[job.job_id]
+        job.due = float("inf")
+        self._looks.forget(job.job_id)
+        if not self._jobs:
+            self._end()
 
     def _end(self) -> None:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        self._queue.clear()
         self._on_empty()
 
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
+    def close(self) -> None:
+        """Release threads and connections; requests under way end by themselves."""
+        self._look_thread.shutdown(wait=False, cancel_futures=True)
+        self._question_threads.shutdown(wait=False, cancel_futures=True)
+        self.client.close()
+
+    async def ask(self, question: Callable[[], _Answer], timeout: float | None = None) -> _Answer:
+        """
+        Run a function that sends requests of its own, in a thread, and only a few of them at a time.
+
+        While the feed pauses after failures, questions wait, too.
+
+        :param question: the function
+        :param timeout: seconds within which it has to begin
+        :raises asyncio.TimeoutError: if it could not
+        """
+        deadline = float("inf") if timeout is None else self._now() + timeout
+        await _acquire(self._questions, timeout)
+        try:
+            while self._backoff.left:
+                if self._now() >= deadline:
+                    raise asyncio.TimeoutError
+                await asyncio.sleep(min(self._backoff.left, deadline - self._now()))
+            return await asyncio.get_running_loop().run_in_executor(self._question_threads, question)
+        finally:
+            self._questions.release()
+
+    def _schedule(self, job: WatchedJob, due: float, *, is_urgent: bool) -> None:
+        job.due, job.is_urgent = due, is_urgent
+        heapq.heappush(self._queue, (due, next(self._numbers), job))
+
+    def _first(self) -> WatchedJob | None:
+        while self._queue and self._queue[0][0] != self._queue[0][2].due:
+            heapq.heappop(self._queue)
+        return self._queue[0][2] if self._queue else None
+
+    def _time_of_next_look(self) -> float | None:
+        first = self._first()
+        if first is None:
+            return None
+        gap = self._pace.urgent_gap if first.is_urgent else self._pace.gap
+        return max(first.due, self._last_look + gap, self._backoff.until)
 
     async def _run(self) -> None:
-        while self._subscriptions:
+        while self._jobs:
             self._changed.clear()
-            wait = min(subscription.due for subscription in self._subscriptions) - self._now()
-            if wait > 0:
+            at = self._time_of_next_look()
+            wait = None if at is None else at - self._now()
+            if wait is None or wait > 0:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), wait)
                 continue
-            await asyncio.sleep(_GATHERING)
-            await self._look()
+            try:
+                await self._look()
+            except Exception as error:
+                # A subscriber must not be failed by a fault of the feed: its own deadline bounds the wait.
+                log.exception("The status feed met an error of its own; looking again later.")
+                self._failed(ControlHubUnexpectedAnswerError(f"The statuses could not be read: {error}"))
+
+    def _next_batch(self) -> list[WatchedJob]:
+        """Take those that are due first; as they cost nothing more, also those that are not due yet."""
+        batch: list[WatchedJob] = []
+        while len(batch) < self.client.bulk_size and (job := self._first()) is not None:
+            heapq.heappop(self._queue)
+            job.due = float("nan")
+            batch.append(job)
+        return batch
 
     async def _look(self) -> None:
-        now = self._now()
-        # Those that are due soon come along, so that in time all of one interval share one request.
-        served = [s for s in self._subscriptions if s.due - now <= s.interval / 2]
-        job_ids = sorted({job_id for subscription in served for job_id in subscription.job_ids})
-        pause = 0.0
+        batch = self._next_batch()
+        job_ids = [job.job_id for job in batch]
+        answers: Mapping[str, Glance | ControlHubError | None] = {}
+        self._last_look = self._now()
         try:
-            statuses = await asyncio.to_thread(look_at_many, self.client, job_ids)
+            answers = await asyncio.get_running_loop().run_in_executor(self._look_thread, self._looks.at, job_ids)
+        except (ControlHubAuthenticationError, ControlHubConfigurationError) as error:
+            self._fail(list(self._jobs.values()), error)
         except ControlHubError as error:
             if ends_wait(error):
-                for subscription in served:
-                    subscription.fail(error)
-            elif isinstance(error, (ControlHubNotFoundError, ControlHubRejectedError)) and not is_fault(error):
-                for subscription in served:
-                    subscription.publish(dict.fromkeys(job_ids))
+                self._fail(batch, error)
             else:
-                self._outage.failed(error)
-            if isinstance(error, ControlHubUnavailableError):
-                pause = error.retry_after or 0.0
-        except Exception as error:
-            # A subscriber must not be failed by a fault of the feed: its own deadline bounds the wait.
-            log.exception("The status feed met an error of its own; looking again later.")
-            self._outage.failed(ControlHubUnexpectedAnswerError(f"The statuses could not be read: {error}"))
+                self._failed(error)
         else:
-            self._outage.succeeded()
-            for subscription in served:
-                subscription.publish(statuses)
+            self._outage_of_looks.succeeded()
+            self._backoff.succeeded()
+            self._publish(batch, answers)
+        finally:
+            self._reschedule(batch, answers)
+
+    def _failed(self, error: ControlHubError) -> None:
+        self._outage_of_looks.failed(error)
+        self._backoff.failed(error)
+
+    @staticmethod
+    def _fail(jobs: list[WatchedJob], error: ControlHubError) -> None:
+        for job in jobs:
+            for share in job.shares:
+                share.subscription.fail(error)
+
+    def _publish(self, batch: list[WatchedJob], answers: Mapping[str, Glance | ControlHubError | None]) -> None:
         now = self._now()
-        for subscription in served:
-            subscription.due = now + max(subscription.interval, pause)
+        for job in batch:
+            if job.job_id not in answers:
+                continue
+            answer = answers[job.job_id]
+            wanting = [share for share in job.shares if share.wants(answer, now)]
+            if not wanting:
+                continue
+            try:
+                news = answer.read() if isinstance(answer, Glance) else answer
+            except ControlHubError as error:
+                self._looks.note_unreadable(job.job_id, error)
+                continue
+            for share in wanting:
+                share.tell(answer, news, now)
+
+    def _reschedule(self, batch: list[WatchedJob], answers: Mapping[str, Glance | ControlHubError | None]) -> None:
+        now, wall_clock = self._now(), time.time()
+        for job in batch:
+            if not job.shares:
+                continue
+            if job.job_id not in answers:
+                # Was not reached; whether requests pause before the next look is not its business.
+                self._schedule(job, now, is_urgent=False)
+                continue
+            pause = pause_at_age(job.interval, max(now - job.began, _age(answers[job.job_id], job, wall_clock)))
+            self._schedule(job, now + pause, is_urgent=pause < job.interval)
+
+
+def _age(answer: Glance | ControlHubError | None, job: WatchedJob, wall_clock: float) -> float:
+    """Return for how long the run that is waited for has been going on, as far as its status tells."""
+    if not isinstance(answer, Glance) or answer.started is None:
+        return 0.0
+    is_older = answer.run_count < max(share.run_count for share in job.shares)
+    return 0.0 if is_older else wall_clock - answer.started
+
+
+async def _acquire(semaphore: asyncio.Semaphore, timeout: float | None) -> None:
+    """Acquire within a time. Unlike `asyncio.wait_for` before Python 3.12, it never swallows a cancellation."""
+    task = asyncio.ensure_future(semaphore.acquire())
+    try:
+        await asyncio.wait({task}, timeout=timeout)
+    except asyncio.CancelledError:
+        if not task.cancel():
+            semaphore.release()
+        raise
+    if not task.done():
+        task.cancel()
+        raise asyncio.TimeoutError
 
 
 _feeds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, StatusFeed]] = weakref.WeakKeyDictionary()
+# Neither threads nor connections survive a fork.
+os.register_at_fork(after_in_child=_feeds.clear)
 
 
 def shared_feed(settings: ConnectionSettings) -> StatusFeed:
@@ -242,7 +315,7 @@ def shared_feed(settings: ConnectionSettings) -> StatusFeed:
         def forget() -> None:
             if feeds.get(key) is feed:
                 del feeds[key]
-            client.close()
+            feed.close()
 
         feed = feeds[key] = StatusFeed(client, on_empty=forget)
     return feeds[key]

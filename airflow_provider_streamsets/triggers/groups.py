@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
     from airflow_provider_streamsets.control_hub.waiting import Log, RunFollower
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
-    from airflow_provider_streamsets.triggers.feed import StatusFeed, Subscription
+    from airflow_provider_streamsets.triggers.feed import StatusFeed
+    from airflow_provider_streamsets.triggers.subscriptions import Subscription
 
 
 class ControlHubJobRunsTrigger(ControlHubTrigger):
@@ -70,11 +71,14 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     async def wait(self, feed: StatusFeed, deadline: Deadline) -> RunsWaitEvent:
         """Wait until the runs have ended, or there is something to do before."""
+        from airflow_provider_streamsets.control_hub.waiting import Attention
         from airflow_provider_streamsets.triggers.events import RunsWaitReason
 
         watch = _Watch(feed, self._run_counts, metrics_are_wanted=bool(self.metrics_wait), log=self.log)
         act_at = Deadline(self.act_at)
-        async with feed.subscription_to_many(watch.going_on, self.poll_interval) as subscription:
+        # Final metrics of those that have ended show as new counts.
+        attention = Attention.COUNTS if self.metrics_wait else Attention.CHANGES
+        with feed.subscribe(self._run_counts, self.poll_interval, attention) as subscription:
             while watch.going_on:
                 if deadline.left == 0:
                     return self._event(RunsWaitReason.TIMEOUT)
@@ -83,7 +87,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
                 await watch.note(await _news(subscription, deadline.left, act_at.left))
                 if self.until_failure and watch.has_seen_failure and watch.going_on:
                     return self._event(RunsWaitReason.FIRST_FAILURE)
-                subscription.job_ids &= watch.going_on | watch.without_metrics
+                subscription.drop(watch.done)
             patience = Deadline(time.time() + self.metrics_wait)
             while watch.without_metrics and patience.left and deadline.left != 0:
                 await watch.note(await _news(subscription, deadline.left, patience.left))
@@ -139,6 +143,11 @@ class _Watch:
         """Ids of the jobs of whose runs final metrics may still be saved."""
         self.has_seen_failure = False
 
+    @property
+    def done(self) -> set[str]:
+        """Ids of the jobs of which nothing more is to be seen."""
+        return self._run_counts.keys() - self.going_on - self.without_metrics
+
     async def note(self, news: Mapping[str, JobRun | ControlHubError | None]) -> None:
         """
         Take note of what a look has found.
@@ -171,7 +180,12 @@ class _Watch:
             return
         if job_id not in self._judges:
             self._judges[job_id] = RunFollower(
-                self._feed.client, job_id, self._run_counts[job_id], metrics_wait=0.0, log=self._log
+                self._feed.client,
+                job_id,
+                self._run_counts[job_id],
+                metrics_wait=0.0,
+                log=self._log,
+                outage=self._feed.outage,
             )
         judge = self._judges[job_id]
         judge.observe(status)
@@ -188,7 +202,7 @@ class _Watch:
 async def _news(subscription: Subscription, *limits: float | None) -> Mapping[str, JobRun | ControlHubError | None]:
     """Return what the next look has found; nothing if the first of the limits has come before."""
     try:
-        return await subscription.next_of_each(min((limit for limit in limits if limit is not None), default=None))
+        return await subscription.next(min((limit for limit in limits if limit is not None), default=None))
     except asyncio.TimeoutError:
         return {}
 

@@ -81,6 +81,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
             metrics_wait=self.metrics_wait,
             now=asyncio.get_running_loop().time,
             log=self.log,
+            outage=feed.outage,
         )
         return MetricWaitEvent(self.job_id, self.run_count, finding=await self.follow(follower, feed, deadline))
 

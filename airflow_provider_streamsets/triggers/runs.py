@@ -68,6 +68,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
             while_running=BoundsCheck(feed.client, self.job_id, self.run_count, bounds) if bounds else None,
             now=asyncio.get_running_loop().time,
             log=self.log,
+            outage=feed.outage,
         )
         return RunWaitEvent(self.job_id, self.run_count, report=await self.follow(follower, feed, deadline))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook, TaskDeferred
 
-from airflow_provider_streamsets.triggers import base as trigger_module
+from airflow_provider_streamsets.triggers import connections
 from tests.unit.virtual_time import VirtualLoop, run_on
 
 
@@ -44,7 +44,7 @@ def patched_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr("time.time", clock.time)
     monkeypatch.setattr("time.monotonic", clock.time)
     monkeypatch.setattr("time.sleep", clock.sleep)
-    monkeypatch.setattr(trigger_module, "connection_with_extra", connection_at_once)
+    monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
     return clock
 
 

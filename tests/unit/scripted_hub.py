@@ -14,6 +14,8 @@ JOB_ID = "11111111-1111-4111-8111-111111111111:org"
 JOB_NAME = "Orders"
 ME = "me@org"
 T0 = 1_767_261_000_000
+LONG_AGO = 1
+"""Start of a run that is old on virtual time, too; younger ones are looked at more often."""
 
 
 def run_json(run_count: int = 4, status: str = "ACTIVE", color: str = "GREEN", **fields: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
-from airflow_provider_streamsets.triggers import base as trigger_module
+from airflow_provider_streamsets.triggers import connections
 from tests.unit.scripted_hub import HUB, JOB_ID, JOB_NAME, T0, ScriptedHub, counts_json, failed, run_json, succeeded
 from tests.unit.virtual_time import run_virtually
 
@@ -54,7 +54,7 @@ def connection_at_once(monkeypatch):
         connection = BaseHook.get_connection(conn_id)
         return connection, connection.extra_dejson
 
-    monkeypatch.setattr(trigger_module, "connection_with_extra", read)
+    monkeypatch.setattr(connections, "connection_with_extra", read)
 
 
 def going_on(output: int, run_count: int = 4, **fields: Any) -> dict[str, Any]:

@@ -2,21 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import pytest
 import requests
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets.control_hub import errors
-from airflow_provider_streamsets.triggers import base as trigger_module
+from airflow_provider_streamsets.triggers import connections
 from airflow_provider_streamsets.triggers.events import MetricWaitEvent
 from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
 from tests.unit.conftest import TOKEN
-from tests.unit.scripted_hub import HUB, JOB_ID, T0, ScriptedHub, counts_json, failed, run_json, succeeded
-from tests.unit.virtual_time import run_virtually
+from tests.unit.scripted_hub import HUB, JOB_ID, LONG_AGO, T0, ScriptedHub, counts_json, failed, run_json, succeeded
+from tests.unit.virtual_time import VirtualLoop, run_on, run_virtually
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -34,7 +32,7 @@ def connection_at_once(monkeypatch):
         connection = BaseHook.get_connection(conn_id)
         return connection, connection.extra_dejson
 
-    monkeypatch.setattr(trigger_module, "connection_with_extra", read)
+    monkeypatch.setattr(connections, "connection_with_extra", read)
 
 
 def going_on(output: int) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def test_what_the_status_tells_needs_no_other_request(http):
 
 
 def test_what_the_status_does_not_tell_is_read_at_each_look_in_a_thread(http):
-    hub = ScriptedHub(http, latest=run_json(4))
+    hub = ScriptedHub(http, latest=run_json(4, startTime=LONG_AGO))
     http.get(COUNTS, [{"json": {}}, *({"json": counts_json(4, stageErrorsCount=n)} for n in (2, 10))])
     event = only_event(trigger(conditions=TEN_STAGE_ERRORS))
     assert event.finding is not None
@@ -208,7 +206,12 @@ def test_what_is_satisfied_at_once_resumes_the_task_only_when_airflow_has_notice
 
 
 def test_many_triggers_of_one_connection_share_their_status_requests(http):
-    http.post(STATUS, json=lambda request, _: {job_id: {**going_on(5), "jobId": job_id} for job_id in request.json()})
+    http.post(
+        STATUS,
+        json=lambda request, _: {
+            job_id: {**going_on(5), "jobId": job_id, "startTime": LONG_AGO} for job_id in request.json()
+        },
+    )
 
     async def scene() -> list[list[Any]]:
         triggers = [trigger(job_id=f"{n}:org", timeout=290, deadline=1290.0) for n in range(50)]
@@ -224,24 +227,14 @@ def test_only_a_few_of_many_triggers_read_metrics_at_a_time(http):
     for n in range(50):
         url = f"{HUB}/timeseries/rest/v1/metrics/job/{n}:org/recordCountsForAllRuns"
         http.get(url, json=counts_json(4, stageErrorsCount=10))
-    reading = 0
-    most = 0
-
-    async def slow_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        nonlocal reading, most
-        reading += 1
-        most = max(most, reading)
-        await asyncio.sleep(0.5)
-        reading -= 1
-        return function(*args, **kwargs)
 
     async def scene() -> list[list[Any]]:
-        with mock.patch("asyncio.to_thread", slow_thread):
-            triggers = [trigger(job_id=f"{n}:org", conditions=TEN_STAGE_ERRORS) for n in range(50)]
-            return await asyncio.gather(*map(all_events, triggers))
+        triggers = [trigger(job_id=f"{n}:org", conditions=TEN_STAGE_ERRORS) for n in range(50)]
+        return await asyncio.gather(*map(all_events, triggers))
 
-    assert all(events[0]["finding"]["satisfied"] for events in run_virtually(scene()))
-    assert most == 8
+    loop = VirtualLoop(thread_takes=0.5)
+    assert all(events[0]["finding"]["satisfied"] for events in run_on(loop, scene()))
+    assert loop.most_in_threads == 8 + 1, "and the thread of the feed"
 
 
 def test_no_event_and_no_stored_argument_holds_the_token(http):

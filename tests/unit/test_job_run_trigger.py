@@ -10,10 +10,21 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets.control_hub import errors
 from airflow_provider_streamsets.triggers import base as trigger_module
+from airflow_provider_streamsets.triggers import connections
 from airflow_provider_streamsets.triggers.events import RunWaitEvent
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 from tests.unit.conftest import TOKEN
-from tests.unit.scripted_hub import HUB, JOB_ID, ScriptedHub, counts_json, event_json, failed, run_json, succeeded
+from tests.unit.scripted_hub import (
+    HUB,
+    JOB_ID,
+    LONG_AGO,
+    ScriptedHub,
+    counts_json,
+    event_json,
+    failed,
+    run_json,
+    succeeded,
+)
 from tests.unit.virtual_time import run_virtually
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -29,7 +40,7 @@ def connection_at_once(monkeypatch):
         connection = BaseHook.get_connection(conn_id)
         return connection, connection.extra_dejson
 
-    monkeypatch.setattr(trigger_module, "connection_with_extra", read)
+    monkeypatch.setattr(connections, "connection_with_extra", read)
 
 
 def trigger(**arguments: Any) -> ControlHubJobRunTrigger:
@@ -171,7 +182,12 @@ def test_late_metrics_are_waited_for_without_keeping_a_worker(http):
 
 
 def test_many_triggers_of_one_connection_share_their_requests(http):
-    http.post(STATUS, json=lambda request, _: {job_id: {**run_json(4), "jobId": job_id} for job_id in request.json()})
+    http.post(
+        STATUS,
+        json=lambda request, _: {
+            job_id: {**run_json(4, startTime=LONG_AGO), "jobId": job_id} for job_id in request.json()
+        },
+    )
 
     async def scene() -> list[list[Any]]:
         triggers = [trigger(job_id=f"{n}:org", timeout=290, deadline=1290.0) for n in range(50)]
@@ -261,7 +277,7 @@ def test_a_run_that_is_already_over_resumes_the_task_only_when_airflow_has_notic
 
 def test_a_secrets_backend_that_fails_for_a_while_does_not_end_the_wait(http, monkeypatch):
     ScriptedHub(http, latest=run_json(4), script=[succeeded(4)], counts=counts_json(4))
-    read = trigger_module.connection_with_extra
+    read = connections.connection_with_extra
     failures = [ConnectionError("vault is down")] * 3
 
     async def unreliable(conn_id: str) -> Any:
@@ -269,7 +285,7 @@ def test_a_secrets_backend_that_fails_for_a_while_does_not_end_the_wait(http, mo
             raise failures.pop()
         return await read(conn_id)
 
-    monkeypatch.setattr(trigger_module, "connection_with_extra", unreliable)
+    monkeypatch.setattr(connections, "connection_with_extra", unreliable)
     assert only_event(trigger()).report is not None
 
 

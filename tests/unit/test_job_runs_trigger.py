@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import errors
 from airflow_provider_streamsets.triggers import base as trigger_module
+from airflow_provider_streamsets.triggers import connections
 from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
 from tests.unit.conftest import TOKEN
 from tests.unit.resuming import Clock, all_events, connection_at_once, only_event
-from tests.unit.scripted_hub import HUB, T0
+from tests.unit.scripted_hub import HUB, LONG_AGO, T0
 from tests.unit.scripted_runs import (
     ScriptedRuns,
     activating,
@@ -40,7 +41,7 @@ def clock():
 
 @pytest.fixture(autouse=True)
 def virtual_connection(monkeypatch):
-    monkeypatch.setattr(trigger_module, "connection_with_extra", connection_at_once)
+    monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
 
 
 def trigger(*names: str, run_count: int = 1, **arguments: Any) -> ControlHubJobRunsTrigger:
@@ -173,9 +174,14 @@ def test_the_deadline_comes_before_the_time_to_act(http, clock):
     assert wait(clock, "a", deadline=1100.0, act_at=1100.0).reason is RunsWaitReason.TIMEOUT
 
 
+def old(status: dict[str, Any]) -> dict[str, Any]:
+    """The status of a run that was started long ago, so that it is looked at as often as is asked for."""
+    return {**status, "startTime": LONG_AGO}
+
+
 def saved(seconds: float) -> dict[str, Any]:
     """A succeeded run of which metrics were saved so many seconds after its start; it has ended after 60."""
-    return succeeded(lastReportedMetricTime=T0 + 100_000 + int(seconds * 1000))
+    return old(succeeded(lastReportedMetricTime=T0 + 100_000 + int(seconds * 1000)))
 
 
 def test_final_metrics_are_waited_for_but_not_longer_than_it_takes_to_save_them(http, clock):
@@ -186,7 +192,7 @@ def test_final_metrics_are_waited_for_but_not_longer_than_it_takes_to_save_them(
 
 
 def test_metrics_that_do_not_come_are_waited_for_from_the_end_of_the_last_run_on(http, clock):
-    ScriptedRuns(http, a=[active(), active(), active(), succeeded()], b=[succeeded()])
+    ScriptedRuns(http, a=[*[old(active())] * 3, old(succeeded())], b=[old(succeeded())])
     assert wait(clock, "a", "b", metrics_wait=75.0).reason is RunsWaitReason.ENDED
     assert took(clock) == pytest.approx(60 + 75, abs=2)
 
@@ -197,12 +203,12 @@ def test_metrics_are_not_waited_for_beyond_the_deadline(http, clock):
     assert took(clock) == pytest.approx(50, abs=1)
 
 
-@pytest.mark.parametrize("then", [active(2), None])
+@pytest.mark.parametrize("then", [old(active(2)), None])
 def test_metrics_of_a_job_that_is_restarted_or_deleted_meanwhile_are_not_waited_for(http, clock, then):
-    hub = ScriptedRuns(http, a=[active(), succeeded(), then], b=[succeeded()])
+    hub = ScriptedRuns(http, a=[old(active()), old(succeeded()), then], b=[old(succeeded())])
     assert wait(clock, "a", "b", metrics_wait=40.0).reason is RunsWaitReason.ENDED
     assert hub.looks == [["a:org", "b:org"], ["a:org", "b:org"]]
-    hub = ScriptedRuns(http, a=[active(), succeeded(), then])
+    hub = ScriptedRuns(http, a=[old(active()), old(succeeded()), then])
     began = clock.now
     assert wait(clock, "a", metrics_wait=600.0).reason is RunsWaitReason.ENDED
     assert clock.now - began == pytest.approx(30, abs=1)
@@ -365,7 +371,7 @@ def test_no_event_and_no_stored_argument_holds_the_token(http, clock):
 
 
 def test_triggers_of_one_connection_share_their_requests(http, clock):
-    http.post(STATUSES, json=lambda request, _: {i: {**active(), "jobId": i} for i in request.json()})
+    http.post(STATUSES, json=lambda request, _: {i: {**active(startTime=LONG_AGO), "jobId": i} for i in request.json()})
 
     async def events_of(task: Any) -> list[Any]:
         return [event.payload async for event in task.run()]
@@ -435,7 +441,7 @@ ENDS = st.sampled_from([succeeded, failed, errored])
 )
 def test_whatever_happens_there_is_one_event_and_it_is_true(runs, outages, until_failure, act_at, deadline):
     with requests_mock.Mocker() as http, pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(trigger_module, "connection_with_extra", connection_at_once)
+        monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
         hub = ScriptedRuns(http)
         for n, (run_count, steps, end) in enumerate(runs):
             hub.add(f"job{n}", [None, *(step and step(run_count) for step in steps), end(run_count)])

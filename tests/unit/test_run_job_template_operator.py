@@ -221,7 +221,8 @@ def test_when_one_has_failed_the_others_can_be_stopped_at_once(http, run, clock,
         "RUN_ERROR: JDBC_00."
     )
     assert hub.asked("stopJobs") == [["instance-2", "instance-4"]]
-    assert stopped_at == pytest.approx([60], abs=1)
+    # Deferred, young runs are looked at more often.
+    assert stopped_at[0] < 15 if deferrable else stopped_at == pytest.approx([60], abs=1)
     assert "another instance has failed" in task_log()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 from unittest import mock
 
@@ -26,19 +26,52 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-ty
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop on virtual time. What is sent to a thread runs at once, in the loop."""
+    """
+    A loop on virtual time. What is sent to a thread runs in the loop.
 
-    def __init__(self, now: float = 1000.0) -> None:
+    :param now: time at its beginning
+    :param thread_takes: seconds from the end of what is sent to a thread until the loop is told
+    """
+
+    def __init__(self, now: float = 1000.0, thread_takes: float = 0.0) -> None:
         self._jumping = _JumpingSelector(now)
+        self._thread_takes = thread_takes
+        self._in_threads = 0
+        self.most_in_threads = 0
+        """How many functions were in threads at a time."""
         super().__init__(self._jumping)
 
     def time(self) -> float:
         return self._jumping.now
 
+    def jump(self, seconds: float) -> None:
+        """Let time go on at once, as when the machine was suspended."""
+        self._jumping.now += seconds
 
-async def _at_once(function: Any, /, *args: Any, **kwargs: Any) -> Any:
-    await asyncio.sleep(0)
-    return function(*args, **kwargs)
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        answer = self.create_future()
+
+        def deliver(result: Any, error: BaseException | None) -> None:
+            self._in_threads -= 1
+            if answer.done():
+                return
+            if error is None:
+                answer.set_result(result)
+            else:
+                answer.set_exception(error)
+
+        def run() -> None:
+            result, error = None, None
+            try:
+                result = func(*args)
+            except Exception as raised:  # noqa: BLE001 - handed on as a thread would
+                error = raised
+            self._in_threads += 1
+            self.most_in_threads = max(self.most_in_threads, self._in_threads)
+            self.call_later(self._thread_takes, deliver, result, error)
+
+        self.call_soon(run)
+        return answer
 
 
 def run_virtually(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -49,7 +82,7 @@ def run_virtually(coroutine: Coroutine[Any, Any, Any]) -> Any:
 def run_on(loop: VirtualLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine to its end on a loop, and close the loop."""
     try:
-        with mock.patch("asyncio.to_thread", _at_once), mock.patch("time.time", loop.time):
+        with mock.patch("time.time", loop.time):
             return loop.run_until_complete(coroutine)
     finally:
         leftovers = asyncio.all_tasks(loop)

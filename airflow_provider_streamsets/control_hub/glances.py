@@ -1,0 +1,94 @@
+"""The latest runs of jobs, read no further than someone who waits for thousands of them can afford."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES, JobRun, run_or_none
+
+
+class Glance:
+    """
+    A ``JobStatusJson`` (contract, section 10.2) of which only what tells whether something has changed is looked at.
+
+    Two glances at a job that have the same :attr:`digest` show the same run in the same state. Made by :meth:`of`.
+    """
+
+    __slots__ = ("_raw", "digest", "has_ended", "run_count", "started")
+
+    def __init__(self, raw: Mapping[str, Any], run_count: int, started: float | None) -> None:
+        self._raw = raw
+        self.run_count = run_count
+        self.started = started
+        """When the run was started, in epoch seconds; None if the answer does not say."""
+        self.has_ended = raw.get("status") in ENDED_STATUSES
+        self.digest = _digest(raw)
+
+    @classmethod
+    def of(cls, value: object) -> Glance | None:
+        """
+        Look at an answer; "never run" is None.
+
+        What says so is what :func:`~airflow_provider_streamsets.control_hub.models.run_or_none` takes for it.
+
+        :raises ControlHubUnexpectedAnswerError: if it is no status
+        """
+        if isinstance(value, dict):
+            run_count, started = value.get("runCount"), value.get("startTime")
+            if type(run_count) is int and run_count > 0 and type(started) is int and started > 0:
+                return cls(value, run_count, started / 1000)
+        run = run_or_none(value)
+        if run is None or not isinstance(value, dict):
+            return None
+        return cls(value, run.run_count, run.start_time.timestamp() if run.start_time else None)
+
+    @property
+    def digest_with_counts(self) -> int:
+        """A digest that also changes when Control Hub has saved new metrics."""
+        raw = self._raw
+        return _hash(
+            self.digest,
+            raw.get("inputRecordCount"),
+            raw.get("outputRecordCount"),
+            raw.get("errorRecordCount"),
+            raw.get("lastReportedMetricTime"),
+        )
+
+    def read(self) -> JobRun:
+        """
+        Return the run.
+
+        :raises ControlHubUnexpectedAnswerError: if the answer is not what the API describes
+        """
+        return JobRun.from_wire(self._raw)
+
+
+def _digest(raw: Mapping[str, Any]) -> int:
+    pipelines = raw.get("pipelineStatus")
+    # When an engine has last reported changes at each look, and says nothing.
+    told = (
+        [
+            (entry.get("sdcId"), entry.get("status"), entry.get("message")) if isinstance(entry, dict) else entry
+            for entry in pipelines
+        ]
+        if isinstance(pipelines, list)
+        else pipelines
+    )
+    return _hash(
+        raw.get("runCount"),
+        raw.get("status"),
+        raw.get("color"),
+        raw.get("finishTime"),
+        raw.get("errorMessage"),
+        *(raw.get("warnings") or ()),
+        *(told or ()),
+    )
+
+
+def _hash(*values: Any) -> int:
+    try:
+        return hash(values)
+    except TypeError:
+        # Something that is no plain value, where the API has plain values.
+        return hash(repr(values))

@@ -1,0 +1,125 @@
+"""Looking at the latest runs of many jobs, in one request for many, whatever is wrong with some of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubPermissionError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    is_fault,
+)
+from airflow_provider_streamsets.control_hub.glances import Glance
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.models import JobRun
+
+log = logging.getLogger(__name__)
+
+# Requests for finding out which jobs spoil a common answer, at the most in one look. Those that it does not reach are
+# looked at the next time.
+_MOST_REQUESTS = 100
+
+
+class StatusLooks:
+    """
+    Looks at the latest runs of jobs, again and again.
+
+    One job that does not exist or may not be read can spoil the answer for all that it is asked for with (contract,
+    18.3). Such jobs are found by halving, and asked for apart from then on.
+
+    :param client: asked for the statuses
+    """
+
+    def __init__(self, client: ControlHubClient) -> None:
+        self._client = client
+        self._apart: set[str] = set()
+        self._unreadable: set[str] = set()
+
+    def at(self, job_ids: Sequence[str]) -> dict[str, Glance | ControlHubError | None]:
+        """
+        Look at jobs.
+
+        :param job_ids: ids of the jobs
+        :returns: for each job its latest run, None if Control Hub names none, or the error that makes further looks at
+            it pointless; jobs that could not be read this time are missing
+        :raises ControlHubError: if nothing could be read, or further looks at all jobs are pointless
+        """
+        together = [job_id for job_id in job_ids if job_id not in self._apart]
+        parts = [[job_id] for job_id in job_ids if job_id in self._apart]
+        if together:
+            parts.append(together)
+        answers: dict[str, Glance | ControlHubError | None] = {}
+        failure: ControlHubError | None = None
+        for _ in range(_MOST_REQUESTS):
+            if not parts:
+                break
+            part = parts.pop()
+            try:
+                found = self._client.runs.glances(part)
+            except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
+                    continue
+                if len(job_ids) == 1 and (isinstance(error, ControlHubPermissionError) or is_fault(error)):
+                    raise
+                self._apart.update(part)
+                if isinstance(error, ControlHubPermissionError):
+                    answers[part[0]] = error
+                elif is_fault(error):
+                    failure = error
+                else:
+                    # Whether an unknown job is an error or just missing in the answer is not known (contract, 18.6).
+                    answers[part[0]] = None
+            except ControlHubUnavailableError as error:
+                if not answers:
+                    raise
+                log.info("%s Going on at the next look.", error)
+                break
+            else:
+                answers.update(self._readable(found))
+                if len(part) == 1:
+                    self._apart.discard(part[0])
+        if failure is not None:
+            if not answers:
+                raise failure
+            log.warning("%s Looking again later.", failure)
+        return answers
+
+    def _readable(
+        self, found: Mapping[str, Glance | ControlHubError | None]
+    ) -> Iterator[tuple[str, Glance | ControlHubError | None]]:
+        for job_id, answer in found.items():
+            if isinstance(answer, ControlHubError):
+                self.note_unreadable(job_id, answer)
+            else:
+                self._unreadable.discard(job_id)
+                yield job_id, answer
+
+    def note_unreadable(self, job_id: str, error: ControlHubError) -> None:
+        """Log that the status of a job could not be read, once until it can be."""
+        if job_id not in self._unreadable:
+            self._unreadable.add(job_id)
+            log.warning("The status of job %s cannot be read: %s Looking again later.", job_id, error)
+
+    def read(self, job_ids: Sequence[str]) -> dict[str, JobRun | ControlHubError | None]:
+        """Look at jobs, as :meth:`at`, and read their runs whole."""
+        runs: dict[str, JobRun | ControlHubError | None] = {}
+        for job_id, answer in self.at(job_ids).items():
+            try:
+                runs[job_id] = answer.read() if isinstance(answer, Glance) else answer
+            except ControlHubError as error:
+                self.note_unreadable(job_id, error)
+        return runs
+
+    def forget(self, job_id: str) -> None:
+        """Forget what is known of a job that is not looked at any more."""
+        self._apart.discard(job_id)
+        self._unreadable.discard(job_id)

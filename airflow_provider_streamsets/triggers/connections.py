@@ -1,0 +1,94 @@
+"""The connections of triggers: read without blocking the event loop, and once for many triggers that begin together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from airflow_provider_streamsets.compat import connection_with_extra
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.hooks.settings import ConnectionSettings
+
+log = logging.getLogger(__name__)
+
+# Seconds for which what was read is taken for what the connection says: each reading costs the triggerer a request.
+_FRESH = 10.0
+_PAUSES_BETWEEN_READS = (2, 5, 15, 30, 60, 60, 60)
+
+
+class _Readings:
+    """What connections said, and when; or that they are being asked."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, ConnectionSettings]] = {}
+        self._running: dict[str, asyncio.Task[ConnectionSettings]] = {}
+
+    async def of(self, conn_id: str) -> ConnectionSettings:
+        loop = asyncio.get_running_loop()
+        read_at, settings = self._known.get(conn_id, (0.0, None))
+        if settings is not None and loop.time() - read_at < _FRESH:
+            return settings
+        task = self._running.get(conn_id)
+        if task is None:
+            # A task of its own, so that the end of the trigger that came first does not end the reading of the others.
+            task = contextvars.Context().run(loop.create_task, self._read(conn_id))
+            self._running[conn_id] = task
+        return await asyncio.shield(task)
+
+    async def _read(self, conn_id: str) -> ConnectionSettings:
+        try:
+            settings = await _read_when_possible(conn_id)
+        finally:
+            del self._running[conn_id]
+        self._known[conn_id] = (asyncio.get_running_loop().time(), settings)
+        return settings
+
+
+_readings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Readings] = weakref.WeakKeyDictionary()
+os.register_at_fork(after_in_child=_readings.clear)
+
+
+async def connection_settings(conn_id: str) -> ConnectionSettings:
+    """
+    Return what a connection says, as it was at most ten seconds ago.
+
+    If it cannot be read for a reason that may pass, such as a secrets backend's, it is read again for some minutes.
+
+    :param conn_id: id of the Airflow connection
+    :raises AirflowNotFoundException: if there is no such connection
+    :raises ControlHubConfigurationError: if a field of it cannot be right
+    """
+    return await _readings.setdefault(asyncio.get_running_loop(), _Readings()).of(conn_id)
+
+
+async def _read_when_possible(conn_id: str) -> ConnectionSettings:
+    from airflow_provider_streamsets.control_hub import ControlHubError
+
+    for pause in _PAUSES_BETWEEN_READS:
+        try:
+            return await _read(conn_id)
+        except (ControlHubError, AirflowNotFoundException):
+            raise
+        except Exception as error:  # noqa: BLE001 - a secrets backend can raise anything
+            log.warning(
+                "Connection '%s' could not be read (%s: %s); trying again in %s s.",
+                conn_id,
+                type(error).__name__,
+                error,
+                pause,
+            )
+            await asyncio.sleep(pause)
+    return await _read(conn_id)
+
+
+async def _read(conn_id: str) -> ConnectionSettings:
+    from airflow_provider_streamsets.hooks.settings import ConnectionSettings
+
+    return ConnectionSettings.of(*await connection_with_extra(conn_id))

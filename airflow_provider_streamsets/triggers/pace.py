@@ -1,0 +1,121 @@
+"""How often a status feed sends requests."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubUnavailableError
+
+# Seconds between two requests for runs that are not to wait for their turn, such as new ones.
+_URGENT_GAP = 1.0
+# A run is looked at again after a part of its age, as short runs end soon; in seconds, not sooner than this.
+_SHARE_OF_AGE = 0.5
+_SHORTEST_PAUSE = 2.0
+# Seconds to the first request after one that has failed, at the most, and the longest pause of all.
+_FIRST_PAUSE = 5.0
+_LONGEST_PAUSE = 300.0
+_DEFAULT_INTERVAL = 30.0
+
+
+class Pace:
+    """
+    Spreads the requests for many jobs evenly over the intervals at which they are to be looked at.
+
+    :param batch: how many jobs are asked for with one request
+    """
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._intervals: Counter[float] = Counter()
+
+    def add(self, interval: float) -> None:
+        """Note that one more job is to be looked at, every so many seconds."""
+        self._intervals[interval] += 1
+
+    def remove(self, interval: float) -> None:
+        """Note that one job less is to be looked at."""
+        self._intervals[interval] -= 1
+        if not self._intervals[interval]:
+            del self._intervals[interval]
+
+    @property
+    def shortest_interval(self) -> float:
+        """The shortest of the intervals, in seconds."""
+        return min(self._intervals, default=_DEFAULT_INTERVAL)
+
+    @property
+    def gap(self) -> float:
+        """Seconds from one request to the next, so that there are just enough of them."""
+        shortest = self.shortest_interval
+        jobs = sum(count * shortest / interval for interval, count in self._intervals.items())
+        # Rounded, as the sum of many parts can be a little more than it should be.
+        return shortest / max(math.ceil(round(jobs / self._batch, 6)), 1)
+
+    @property
+    def urgent_gap(self) -> float:
+        """Seconds from one request to the next for jobs that are not to wait for their turn."""
+        return min(self.gap, _URGENT_GAP)
+
+
+def pause_at_age(interval: float, age: float) -> float:
+    """
+    Return the seconds until the next look at a run.
+
+    :param interval: seconds between two looks at a run that has been going on for long
+    :param age: seconds since the run began
+    """
+    return min(interval, max(age * _SHARE_OF_AGE, _SHORTEST_PAUSE))
+
+
+class Backoff:
+    """
+    How long all requests of a feed pause after failures. Can be told of them from any thread.
+
+    :param pace: the pace of the feed when nothing fails
+    :param now: clock in seconds
+    """
+
+    def __init__(self, pace: Pace, now: Callable[[], float]) -> None:
+        self._pace = pace
+        self._now = now
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._until = -math.inf
+
+    @property
+    def until(self) -> float:
+        """When the next request may be sent, on the clock."""
+        return self._until
+
+    @property
+    def left(self) -> float:
+        """Seconds until the next request may be sent."""
+        return max(self._until - self._now(), 0.0)
+
+    def failed(self, error: ControlHubError) -> None:
+        """
+        Pause after a request that has just failed; longer with each in a row, or as long as Control Hub asks for.
+
+        :param error: how it has failed
+        """
+        asked = error.retry_after if isinstance(error, ControlHubUnavailableError) else None
+        with self._lock:
+            # Of requests that were under way together, only one counts.
+            if self._now() >= self._until:
+                self._failures += 1
+                shortest = self._pace.shortest_interval
+                first = min(self._pace.gap, _FIRST_PAUSE)
+                longest = min(2 * shortest, _LONGEST_PAUSE)
+                pause = min(first * 2.0 ** min(self._failures - 1, 60), longest)
+                # Not all triggerers at the same moment.
+                self._until = self._now() + pause * random.uniform(0.8, 1.2)  # noqa: S311
+            self._until = max(self._until, self._now() + (asked or 0.0))
+
+    def succeeded(self) -> None:
+        """Go back to the usual pace."""
+        with self._lock:
+            self._failures = 0
