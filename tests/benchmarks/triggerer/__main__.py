@@ -7,8 +7,9 @@ has the connection in its database. One DAG run waits for all jobs with a mapped
 ``ControlHubJobRunSensor``, so that each task goes through a worker, as in real use.
 
 Then, with nobody else at work: the requests that reach the sandbox, and the CPU of the triggerer, for some intervals.
-Then many of the jobs are stopped at once, and it is measured how long after the end of its run each trigger yields its
-event, and how long after it the database lets the task go on. At last, all these tasks must succeed.
+Then many of the jobs are stopped at once, halfway between two looks, and it is measured how long after the end of its
+run each trigger yields its event, and how long after it the database lets the task go on. At last, all these tasks must
+succeed.
 
 The triggerer's capacity is raised. To have all tasks deferred in minutes, several workers work at a time, what each
 would import anew is imported before they are forked, and the executor notices sooner that a worker has ended. The exit
@@ -34,23 +35,27 @@ from dev.local_airflow import LocalAirflow
 from dev.local_postgres import LocalPostgres
 from dev.local_sandbox import SandboxProcess
 from tests.benchmarks.triggerer.deferred_tasks import DAGS, SETTINGS_VARIABLE, DeferredTasks
+from tests.benchmarks.triggerer.phase import fair_moment
 from tests.benchmarks.triggerer.plan import Plan
 from tests.benchmarks.triggerer.processes import TriggererProcesses, Usage
 from tests.benchmarks.triggerer.results import Delays, Result, document, table
-from tests.benchmarks.triggerer.streams import Streams, write_seed
+from tests.benchmarks.triggerer.streams import DEACTIVATION, Streams, write_seed
 
 _CONNECTION = "streamsets_default"
 # Seconds that a worker may need for one task, on a slow machine.
 _PATIENCE_PER_TASK = 3.0
 _PATIENCE = 120.0
+# Seconds to decide when the runs are to end.
+_RESERVE = 3.0
 _WIDTH = 110
 _SETTINGS = {
     # Airflow's defaults again, which LocalAirflow shortens.
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "5",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
-    "AIRFLOW__CORE__PARALLELISM": "6",
+    "AIRFLOW__CORE__PARALLELISM": "8",
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    "AIRFLOW__LOGGING__JSON_LOGS": "True",
 }
 # Airflow imports this file in all its processes, and the LocalExecutor forks its workers from the scheduler.
 _LOCAL_SETTINGS = """
@@ -72,10 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--finishing", type=int, default=500, help="how many of the runs end at once")
     parser.add_argument("--interval", type=float, default=30, help="seconds between two looks")
     parser.add_argument("--intervals", type=int, default=3, help="for how many intervals requests are counted")
+    parser.add_argument(
+        "--keep", type=Path, help="an empty folder for Airflow's home with its logs, which is then kept"
+    )
     options = parser.parse_args(arguments)
     plan = Plan(options.waits, options.finishing, options.interval, options.intervals)
     began = time.monotonic()
-    result = _Measurement(plan, Console(stderr=True, highlight=False)).run()
+    with _folder(options.keep) as folder:
+        result = _Measurement(plan, folder, Console(stderr=True, highlight=False)).run()
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
@@ -86,23 +95,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(result.goals.values()) else 1
 
 
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-triggerer-") as folder:
+        yield Path(folder)
+
+
 class _Measurement:
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: Plan, folder: Path, console: Console) -> None:
         self._plan = plan
+        self._folder = folder
         self._console = console
         self._took: dict[str, float] = {}
 
     def run(self) -> Result:
         _allow_open_files(4 * self._plan.waits)
         with (
-            tempfile.TemporaryDirectory(prefix="bench-triggerer-") as folder,
-            SandboxProcess(seed=write_seed(Path(folder) / "seed.json", self._plan.waits)) as sandbox,
+            SandboxProcess(seed=write_seed(self._folder / "seed.json", self._plan.waits)) as sandbox,
             LocalPostgres() as postgres,
         ):
             streams = Streams(sandbox)
-            settings = Path(folder) / "settings.json"
+            settings = self._folder / "settings.json"
             settings.write_text(json.dumps({"interval": self._plan.interval, "job_ids": streams.job_ids}), "utf-8")
-            home = Path(folder) / "airflow"
+            home = self._folder / "airflow"
             (home / "config").mkdir(parents=True)
             (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS, "utf-8")
             environment = {
@@ -134,14 +153,16 @@ class _Measurement:
         with self._part("wait"):
             streams.forget_requests()
             waiting = self._used(processes, plan.seconds)
-            requests = streams.requests()
+            requests, looks = streams.requests(), streams.looks()
         stopped = streams.job_ids[:: plan.waits // plan.finishing][: plan.finishing]
+        end = fair_moment(looks, plan.interval, earliest=time.time() + _RESERVE)
         with self._part("finish"):
+            time.sleep(end - DEACTIVATION - time.time())
             ended = streams.stop(stopped)
             tasks.wait_for("deferred", plan.waits - plan.finishing, 4 * plan.interval + _PATIENCE, self._show)
-            fired, released = tasks.fired_at(), tasks.released_at()
         with self._part("resume"):
             tasks.wait_for("success", plan.finishing, _PATIENCE + plan.finishing * _PATIENCE_PER_TASK, self._show)
+        fired, released = tasks.fired_at(), tasks.released_at()
         return Result(
             plan=plan,
             idle=idle,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class DeferredTasks:
     """
     One run of the DAG: a mapped task for each job, in their order.
 
-    :param airflow: a running Airflow that has the DAG
+    :param airflow: a running Airflow that has the DAG, and logs JSON
     :param database: its database
     :param job_ids: the jobs that the DAG was told
     """
@@ -61,12 +61,17 @@ class DeferredTasks:
     def fired_at(self) -> dict[str, float]:
         """Return by job id when the trigger has yielded its event, in epoch seconds: the time of its log line."""
         fired = {}
-        for file in (self._airflow.home / "logs").glob(f"dag_id={DAG_ID}/run_id=*/task_id=*/map_index=*/*.trigger.*"):
-            for line in file.read_text(encoding="utf-8").splitlines():
+        for line in self._trigger_log():
+            if _FIRED in line:
                 entry = json.loads(line)
-                if entry["event"] == _FIRED:
-                    fired[self._job_ids[entry["map_index"]]] = _epoch(entry["timestamp"])
+                fired[self._job_ids[entry["map_index"]]] = _epoch(entry["timestamp"])
         return fired
+
+    def _trigger_log(self) -> Iterator[str]:
+        # What a trigger logs last gets into the log of the triggerer when its end is seen before its lines are read.
+        files = [self._airflow.home / "triggerer.log", *(self._airflow.home / "logs").rglob("*.trigger.*")]
+        for file in files:
+            yield from file.read_text(encoding="utf-8").splitlines()
 
     def released_at(self) -> dict[str, float]:
         """Return by job id when the database had the task scheduled for a worker the last time, in epoch seconds."""

@@ -11,6 +11,8 @@ from airflow_provider_streamsets.control_hub import ControlHubClient
 from dev.local_airflow import wait_until
 from dev.local_sandbox import SandboxProcess
 
+DEACTIVATION = 1.0
+"""Seconds from the request to stop a job to the end of its run."""
 _PATIENCE = 60.0
 
 
@@ -23,7 +25,7 @@ def write_seed(file: Path, count: int) -> Path:
             {
                 "name": "Stream",
                 "versions": [{"message": "First version", "committed": "1d"}],
-                "behaviour": {"kind": "streaming", "rate": 10},
+                "behaviour": {"kind": "streaming", "rate": 10, "deactivation": f"{DEACTIVATION}s"},
             }
         ],
         "jobs": [{"name": f"Stream {number}", "pipeline": "Stream"} for number in range(count)],
@@ -74,3 +76,8 @@ class Streams:
     def requests(self) -> Counter[str]:
         """Return how many requests there were of each method and path."""
         return Counter(self._sandbox.requests()["counts"])
+
+    def looks(self) -> list[float]:
+        """Return when there were requests for statuses, in epoch seconds."""
+        requests = self._sandbox.requests()["requests"]
+        return [request["time"] / 1000 for request in requests if request["path"].endswith("/jobs/status")]
