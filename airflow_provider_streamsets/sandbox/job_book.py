@@ -22,6 +22,8 @@ class JobBook:
         self._user = user
         # Replaced, never changed in place, so that whoever goes through the jobs may look one up meanwhile.
         self._living: dict[str, Job] = {}
+        # Those of the living that go after their run; that a job does is settled when it is added.
+        self._passing: dict[str, Job] = {}
         self._removed: dict[str, Job] = {}
 
     @property
@@ -39,6 +41,9 @@ class JobBook:
     def add(self, job: Job) -> None:
         """Add a job; one of the same id is replaced."""
         self._living = {**self._living, job.id: job}
+        self._passing.pop(job.id, None)
+        if job.seed.delete_after_completion:
+            self._passing[job.id] = job
         self._removed = {key: other for key, other in self._removed.items() if key != job.id}
 
     def remove(self, job: Job, by: str) -> None:
@@ -47,11 +52,12 @@ class JobBook:
 
     def _sweep(self) -> None:
         now = self._now()
-        for job in list(self._living.values()):
-            if job.seed.delete_after_completion and 0 < (ended := self._finished_at(job)) <= now:
+        for job in list(self._passing.values()):
+            if 0 < (ended := self._finished_at(job)) <= now:
                 self._move(job, self._user, ended)
 
     def _move(self, job: Job, by: str, at: int) -> None:
         job.destroyer, job.deleted_on = by, at
+        self._passing.pop(job.id, None)
         self._living = {key: other for key, other in self._living.items() if other is not job}
         self._removed = {**self._removed, job.id: job}

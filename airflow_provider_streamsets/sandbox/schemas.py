@@ -129,6 +129,8 @@ FIELDS: dict[str, dict[str, str]] = {
 }
 """Names and types of the fields of every object, in the order in which they are sent."""
 
+_NULLS: dict[str, dict[str, Any]] = {name: dict.fromkeys(fields) for name, fields in FIELDS.items()}
+
 _SIMPLE: dict[str, dict[str, Any]] = {
     "string": {"type": "string"},
     "boolean": {"type": "boolean"},
@@ -166,11 +168,11 @@ def complete(name: str, values: dict[str, Any]) -> dict[str, Any]:
     :param values: its values.
     :raises KeyError: for a field that the definition does not have.
     """
-    fields = FIELDS[name]
-    unknown = values.keys() - fields.keys()
-    if unknown:
-        raise KeyError(f"{name} has no {', '.join(sorted(unknown))}")
-    return {field: values.get(field) for field in fields}
+    nulls = _NULLS[name]
+    whole = {**nulls, **values}
+    if len(whole) > len(nulls):
+        raise KeyError(f"{name} has no {', '.join(sorted(values.keys() - nulls.keys()))}")
+    return whole
 
 
 def openapi_document(service: str, paths: dict[str, list[str]]) -> dict[str, Any]:
