@@ -74,6 +74,10 @@ coverage: venv  ## Measure what the unit, contract and integration tests reach
 bench: venv  ## Compare requests and seconds of each operation with the official SDK's
 	$(BIN)/python -m tests.benchmarks.requests_per_operation
 
+.PHONY: bench-waiting
+bench-waiting: venv  ## Measure what it costs to wait for up to ten thousand runs
+	$(BIN)/python -m tests.benchmarks.waiting
+
 .PHONY: bench-triggerer
 bench-triggerer: venv  ## Measure 1,000 deferred tasks on a real triggerer, with Airflow on PostgreSQL
 	$(BIN)/python -m tests.benchmarks.triggerer

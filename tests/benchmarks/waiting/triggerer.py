@@ -1,0 +1,69 @@
+"""As much of Airflow's triggerer as costs something for each trigger."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import greenback
+from airflow.triggers.base import BaseTrigger
+from structlog.contextvars import bind_contextvars
+
+# As Airflow's own watchdog does.
+_WATCH_EVERY = 0.1
+
+log = logging.getLogger(__name__)
+
+
+class Triggerer:
+    """
+    Runs triggers on one event loop, each in a task with a portal for synchronous calls, and watches that loop.
+
+    :param on_event: called with what a trigger tells
+    """
+
+    def __init__(self, on_event: Callable[[Any], None]) -> None:
+        self._on_event = on_event
+        self._triggers: dict[int, dict[str, Any]] = {}
+        self._longest_block = 0.0
+
+    def longest_block(self) -> float:
+        """Return for how many seconds the loop was blocked at the longest since the last call."""
+        longest, self._longest_block = self._longest_block, 0.0
+        return longest
+
+    async def run(self, triggers: Iterator[BaseTrigger], count: int, ramp: float, started: Callable[[], None]) -> None:
+        """
+        Run triggers for ever.
+
+        :param triggers: made one after the other, as they are started
+        :param count: how many there are
+        :param ramp: seconds over which they are started
+        :param started: called when all are
+        """
+        watchdog = asyncio.create_task(self._watch())
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for number, trigger in enumerate(triggers):
+            await asyncio.sleep(max(began + ramp * number / count - loop.time(), 0.0))
+            name = f"bench/manual__2026-01-01T00:00:00+00:00/wait/{number}/1 (ID {number})"
+            task = asyncio.create_task(self._run_trigger(number, trigger), name=name)
+            self._triggers[number] = {"task": task, "is_watcher": False, "name": name, "events": 0}
+        started()
+        await watchdog
+
+    async def _run_trigger(self, number: int, trigger: BaseTrigger) -> None:
+        await greenback.ensure_portal()
+        bind_contextvars(trigger_id=number, dag_id="bench", task_id="wait", run_id="manual", map_index=number)
+        async for event in trigger.run():
+            self._triggers[number]["events"] += 1
+            self._on_event(event.payload)
+
+    async def _watch(self) -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(_WATCH_EVERY)
+            self._longest_block = max(self._longest_block, time.monotonic() - began - _WATCH_EVERY)

@@ -1,0 +1,131 @@
+"""Starting a process that waits, and asking it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from types import TracebackType
+from typing import IO, Any
+
+from tests.benchmarks.measuring import BenchmarkError
+from tests.benchmarks.waiting.orders import MARK, Event, Mark, Orders, Start
+
+_PATIENCE = 180.0
+
+
+class WaiterProcess:
+    """
+    A process that waits for runs; a context manager.
+
+    :param orders: what it waits for
+    """
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._exits = contextlib.ExitStack()
+        self._marks: queue.Queue[Mark] = queue.Queue()
+        self._starts: queue.Queue[Start] = queue.Queue()
+        self._events: dict[str, Event] = {}
+        self._repeated: list[str] = []
+
+    def __enter__(self) -> WaiterProcess:
+        """Start it; the waits begin, but need not all have begun."""
+        home = self._exits.enter_context(tempfile.TemporaryDirectory(prefix="bench-waiting-"))
+        self._errors = self._exits.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.waiting.waiter"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**kept, "AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
+        )
+        self._exits.callback(self._end)
+        threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
+        self._tell(self._orders.to_line())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exits.close()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _read(self, lines: IO[str]) -> None:
+        for line in lines:
+            values: dict[str, Any] = json.loads(line)
+            kind = values.pop("kind")
+            if kind == "start":
+                self._starts.put(Start(**values))
+            elif kind == "mark":
+                self._marks.put(Mark(**values))
+            else:
+                event = Event(**values)
+                if event.job_id in self._events:
+                    self._repeated.append(event.job_id)
+                self._events[event.job_id] = event
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def wait_until_started(self) -> Start:
+        """
+        Wait until all waits have begun.
+
+        :raises BenchmarkError: if they do not
+        """
+        try:
+            return self._starts.get(timeout=self._orders.ramp + _PATIENCE)
+        except queue.Empty:
+            raise self._failure("The waits have not begun.") from None
+
+    def mark(self) -> Mark:
+        """
+        Return what the process has needed until now.
+
+        :raises BenchmarkError: if it does not say
+        """
+        self._tell(MARK)
+        try:
+            return self._marks.get(timeout=_PATIENCE)
+        except queue.Empty:
+            raise self._failure("The process that waits does not answer.") from None
+
+    @property
+    def events(self) -> dict[str, Event]:
+        """
+        The ends of waits so far, by job id.
+
+        :raises BenchmarkError: if one wait has ended twice
+        """
+        if self._repeated:
+            raise self._failure(f"{len(self._repeated)} waits have told their end more than once.")
+        return dict(self._events)
+
+    def wait_for_events(self, count: int, timeout: float) -> dict[str, Event]:
+        """Wait until so many waits have ended, or time is over, and return their ends by job id."""
+        deadline = time.monotonic() + timeout
+        while len(self._events) < count and time.monotonic() < deadline and self._process.poll() is None:
+            time.sleep(0.05)
+        return self.events
+
+    def _failure(self, what: str) -> BenchmarkError:
+        self._errors.seek(0)
+        return BenchmarkError(f"{what} It has written:\n{self._errors.read()[-4000:]}")
