@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 # Where Debian and Ubuntu put the programs of each version, which are not on the path.
-_INSTALLATIONS = Path("/usr/lib/postgresql")
+INSTALLATIONS = Path("/usr/lib/postgresql")
 _ACCOUNT = "postgres"
 _DATABASE = "airflow"
 # What is stored need not survive a power cut.
@@ -36,12 +36,12 @@ class LocalPostgres:
     """
     A running PostgreSQL server; ``start`` it, or use it as a context manager.
 
-    :param programs: folder of PostgreSQL's programs; that of the newest installed version by default
+    :param installations: folder with a folder for each installed version, of which the newest is taken
     :raises LocalPostgresError: if there is none
     """
 
-    def __init__(self, programs: Path | None = None) -> None:
-        self._programs = programs or _newest_programs()
+    def __init__(self, installations: Path = INSTALLATIONS) -> None:
+        self._programs = _newest_programs(installations)
         self._folder: Path | None = None
 
     @property
@@ -121,10 +121,10 @@ class LocalPostgres:
                 raise LocalPostgresError(f"'{program}' has failed:\n{output.read().decode(errors='replace')}{log}")
 
 
-def _newest_programs() -> Path:
-    versions = [path.parent for path in _INSTALLATIONS.glob("*/bin/initdb") if (path.parent / "postgres").exists()]
-    if not versions:
+def _newest_programs(installations: Path) -> Path:
+    found = [path.parent for path in installations.glob("*/bin/initdb") if (path.parent / "postgres").exists()]
+    if not found:
         raise LocalPostgresError(
-            f"There is no PostgreSQL in {_INSTALLATIONS}. Install Debian's package: apt-get install postgresql"
+            f"There is no PostgreSQL in {installations}. Install Debian's package: apt-get install postgresql"
         )
-    return max(versions, key=lambda path: float(path.parent.name))
+    return max(found, key=lambda programs: float(programs.parent.name))

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -82,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     plan = Plan(options.waits, options.finishing, options.interval, options.intervals)
+    # Whoever ends this process ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     with _folder(options.keep) as folder:
         result = _Measurement(plan, folder, Console(stderr=True, highlight=False)).run()
@@ -111,6 +114,7 @@ class _Measurement:
         self._folder = folder
         self._console = console
         self._took: dict[str, float] = {}
+        self._status = console.status("")
 
     def run(self) -> Result:
         _allow_open_files(4 * self._plan.waits)
@@ -185,12 +189,13 @@ class _Measurement:
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:
         began = time.monotonic()
-        yield
+        with self._console.status(name) as self._status:
+            yield
         self._took[name] = time.monotonic() - began
         self._console.print(f"{name}: {self._took[name]:.0f} s")
 
     def _show(self, states: Counter[str]) -> None:
-        self._console.print(f"  {dict(states)}")
+        self._status.update(", ".join(f"{count} {state}" for state, count in states.items()))
 
 
 def _allow_open_files(number: int) -> None:
