@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub.errors import (
@@ -12,6 +12,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
+    ends_wait,
     is_fault,
 )
 from airflow_provider_streamsets.control_hub.glances import Glance
@@ -48,7 +49,7 @@ class StatusLooks:
 
         :param job_ids: ids of the jobs
         :returns: for each job its latest run, None if Control Hub names none, or the error that makes further looks at
-            it pointless; jobs that could not be read this time are missing
+            it pointless, or that says what is wrong with its status; jobs that were not reached this time are missing
         :raises ControlHubError: if nothing could be read, or further looks at all jobs are pointless
         """
         together = [job_id for job_id in job_ids if job_id not in self._apart]
@@ -62,7 +63,7 @@ class StatusLooks:
                 break
             part = parts.pop()
             try:
-                found = self._client.runs.glances(part)
+                answers.update(self._client.runs.glances(part))
             except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
                 if len(part) > 1:
                     middle = len(part) // 2
@@ -84,7 +85,6 @@ class StatusLooks:
                 log.info("%s Going on at the next look.", error)
                 break
             else:
-                answers.update(self._readable(found))
                 if len(part) == 1:
                     self._apart.discard(part[0])
         if failure is not None:
@@ -93,30 +93,33 @@ class StatusLooks:
             log.warning("%s Looking again later.", failure)
         return answers
 
-    def _readable(
-        self, found: Mapping[str, Glance | ControlHubError | None]
-    ) -> Iterator[tuple[str, Glance | ControlHubError | None]]:
-        for job_id, answer in found.items():
-            if isinstance(answer, ControlHubError):
-                self.note_unreadable(job_id, answer)
-            else:
-                self._unreadable.discard(job_id)
-                yield job_id, answer
-
     def note_unreadable(self, job_id: str, error: ControlHubError) -> None:
         """Log that the status of a job could not be read, once until it can be."""
         if job_id not in self._unreadable:
             self._unreadable.add(job_id)
             log.warning("The status of job %s cannot be read: %s Looking again later.", job_id, error)
 
+    def note_readable(self, job_id: str) -> None:
+        """Note that the status of a job could be read."""
+        self._unreadable.discard(job_id)
+
     def read(self, job_ids: Sequence[str]) -> dict[str, JobRun | ControlHubError | None]:
-        """Look at jobs, as :meth:`at`, and read their runs whole."""
+        """
+        Look at jobs, and read their runs whole.
+
+        :returns: as :meth:`at`; jobs whose status cannot be read are missing
+        :raises ControlHubError: as :meth:`at`
+        """
         runs: dict[str, JobRun | ControlHubError | None] = {}
         for job_id, answer in self.at(job_ids).items():
             try:
+                if isinstance(answer, ControlHubError) and not ends_wait(answer):
+                    raise answer
                 runs[job_id] = answer.read() if isinstance(answer, Glance) else answer
             except ControlHubError as error:
                 self.note_unreadable(job_id, error)
+            else:
+                self.note_readable(job_id)
         return runs
 
     def forget(self, job_id: str) -> None:

@@ -113,7 +113,7 @@ class StatusFeed:
                 self._pace.remove(job.interval)
             job.add(subscription.share_of(job, run_count, began=now))
             self._pace.add(job.interval)
-            self._schedule(job, now + _GATHERING, is_urgent=True)
+            self._schedule(job, now + _GATHERING)
         self._changed.set()
         if self._task is None:
             # In a context of its own: in that of the first subscriber, all it logs would go to that one's task log.
@@ -129,7 +129,7 @@ class StatusFeed:
             self._pace.add(job.interval)
             return
         del self._jobs[job.job_id]
-        job.due = float("inf")
+        job.due = float("nan")
         self._looks.forget(job.job_id)
         if not self._jobs:
             self._end()
@@ -168,8 +168,8 @@ class StatusFeed:
         finally:
             self._questions.release()
 
-    def _schedule(self, job: WatchedJob, due: float, *, is_urgent: bool) -> None:
-        job.due, job.is_urgent = due, is_urgent
+    def _schedule(self, job: WatchedJob, due: float) -> None:
+        job.due = due
         heapq.heappush(self._queue, (due, next(self._numbers), job))
 
     def _first(self) -> WatchedJob | None:
@@ -181,8 +181,7 @@ class StatusFeed:
         first = self._first()
         if first is None:
             return None
-        gap = self._pace.urgent_gap if first.is_urgent else self._pace.gap
-        return max(first.due, self._last_look + gap, self._backoff.until)
+        return max(first.due, self._last_look + self._pace.closest, self._backoff.until)
 
     async def _run(self) -> None:
         while self._jobs:
@@ -250,24 +249,30 @@ class StatusFeed:
             if not wanting:
                 continue
             try:
+                if isinstance(answer, ControlHubError) and not ends_wait(answer):
+                    raise answer
                 news = answer.read() if isinstance(answer, Glance) else answer
             except ControlHubError as error:
                 self._looks.note_unreadable(job.job_id, error)
                 continue
+            self._looks.note_readable(job.job_id)
             for share in wanting:
                 share.tell(answer, news, now)
 
     def _reschedule(self, batch: list[WatchedJob], answers: Mapping[str, Glance | ControlHubError | None]) -> None:
         now, wall_clock = self._now(), time.time()
+        turns: dict[float, float] = {}
         for job in batch:
             if not job.shares:
                 continue
             if job.job_id not in answers:
-                # Was not reached; whether requests pause before the next look is not its business.
-                self._schedule(job, now, is_urgent=False)
+                # Was not reached; how long requests pause before the next look is not decided here.
+                self._schedule(job, now)
                 continue
             pause = pause_at_age(job.interval, max(now - job.began, _age(answers[job.job_id], job, wall_clock)))
-            self._schedule(job, now + pause, is_urgent=pause < job.interval)
+            if pause >= job.interval and pause not in turns:
+                turns[pause] = self._pace.turn(now, pause)
+            self._schedule(job, turns.get(pause, now + pause))
 
 
 def _age(answer: Glance | ControlHubError | None, job: WatchedJob, wall_clock: float) -> float:

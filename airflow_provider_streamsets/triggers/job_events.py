@@ -13,6 +13,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.assets.jobs import job_uri
 from airflow_provider_streamsets.compat import HAS_SHARED_STREAMS, BaseEventTrigger
+from airflow_provider_streamsets.triggers.loading import load_watching
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
@@ -141,12 +142,12 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
         """Return the shared poll."""
         from airflow_provider_streamsets.triggers.shared_watching import SharedWatching
-        from airflow_provider_streamsets.triggers.watch_group import watch_group
 
-        return SharedWatching(watch_group(kwargs["control_hub_conn_id"], kwargs["poll_interval"]))
+        return SharedWatching(kwargs["control_hub_conn_id"], kwargs["poll_interval"])
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Item]) -> AsyncIterator[TriggerEvent]:
         """Yield an event for each finished run that the shared poll has found."""
+        await load_watching()
         from airflow_provider_streamsets.triggers.watch_group import watch_group
 
         watch = self._watch(watch_group(self.control_hub_conn_id, self._interval))
@@ -155,6 +156,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Do the same with a poll of its own, where Airflow has no shared streams."""
+        await load_watching()
         from airflow_provider_streamsets.triggers.watch_group import WatchGroup
 
         group = WatchGroup(self.control_hub_conn_id, self._interval)

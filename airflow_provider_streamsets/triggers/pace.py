@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubUnavailableError
 
-# Seconds between two requests for runs that are not to wait for their turn, such as new ones.
-_URGENT_GAP = 1.0
+# Of the seconds that there are for each request of an interval: so close two of them may be, and in seconds.
+_CLOSEST = 0.25
+_LONGEST_CLOSEST = 1.0
 # A run is looked at again after a part of its age, as short runs end soon; in seconds, not sooner than this.
 _SHARE_OF_AGE = 0.5
 _SHORTEST_PAUSE = 2.0
@@ -31,6 +32,7 @@ class Pace:
     def __init__(self, batch: int) -> None:
         self._batch = batch
         self._intervals: Counter[float] = Counter()
+        self._turns: list[float] = []
 
     def add(self, interval: float) -> None:
         """Note that one more job is to be looked at, every so many seconds."""
@@ -49,16 +51,36 @@ class Pace:
 
     @property
     def gap(self) -> float:
-        """Seconds from one request to the next, so that there are just enough of them."""
+        """Seconds that there are for each request, so that there are just enough of them."""
         shortest = self.shortest_interval
         jobs = sum(count * shortest / interval for interval, count in self._intervals.items())
         # Rounded, as the sum of many parts can be a little more than it should be.
         return shortest / max(math.ceil(round(jobs / self._batch, 6)), 1)
 
     @property
-    def urgent_gap(self) -> float:
-        """Seconds from one request to the next for jobs that are not to wait for their turn."""
-        return min(self.gap, _URGENT_GAP)
+    def closest(self) -> float:
+        """Seconds from one request to the next, at the least."""
+        return min(self.gap * _CLOSEST, _LONGEST_CLOSEST)
+
+    def turn(self, now: float, interval: float) -> float:
+        """
+        Return when the jobs that were just looked at together are to be looked at again.
+
+        That is after their interval; or sooner, and once, if others have their turn then and there is a time at which
+        nobody has.
+
+        :param now: time on the clock
+        :param interval: seconds between two looks at them
+        """
+        gap = self.gap
+        self._turns = [turn for turn in self._turns if turn > now]
+        wanted = now + interval
+        while wanted - now > gap / 2:
+            if not any(abs(turn - wanted) < gap / 2 for turn in self._turns):
+                self._turns.append(wanted)
+                return wanted
+            wanted -= gap
+        return now + interval
 
 
 def pause_at_age(interval: float, age: float) -> float:

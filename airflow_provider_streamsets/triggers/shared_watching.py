@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
-from airflow_provider_streamsets.triggers.watch_group import Item, WatchGroup
+from airflow_provider_streamsets.triggers.loading import load_watching
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.triggers.watch_group import Item, WatchGroup
 
 
 class SharedWatching(SharedStreamProducer):
@@ -15,22 +19,31 @@ class SharedWatching(SharedStreamProducer):
 
     Airflow tells when the events that were made of an item are stored, and only then the watches move their cursors.
 
-    :param group: the watches
+    :param conn_id: id of the Airflow connection
+    :param interval: seconds between two looks
     """
 
-    def __init__(self, group: WatchGroup) -> None:
-        self._group = group
+    def __init__(self, conn_id: str, interval: float) -> None:
+        self._conn_id = conn_id
+        self._interval = interval
+        self._group: WatchGroup | None = None
 
     async def open_stream(self) -> AsyncIterator[tuple[Item, int]]:
         """Yield the items, each with its number."""
-        async for item in self._group.items():
+        await load_watching()
+        from airflow_provider_streamsets.triggers.watch_group import watch_group
+
+        group = self._group = watch_group(self._conn_id, self._interval)
+        async for item in group.items():
             yield item, item.number
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
         """Pass on which items are dealt with."""
         for number, outcome in batch:
-            self._group.resolved(number, clean=outcome.is_clean)
+            if self._group is not None:
+                self._group.resolved(number, clean=outcome.is_clean)
 
     async def aclose(self) -> None:
         """End what is under way."""
-        self._group.close()
+        if self._group is not None:
+            self._group.close()

@@ -21,7 +21,7 @@ _TOLERANCE = 0.5
 class WatchedJob:
     """A job that somebody waits for, and when it is to be looked at."""
 
-    __slots__ = ("began", "due", "interval", "is_urgent", "job_id", "shares")
+    __slots__ = ("began", "due", "interval", "job_id", "shares")
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
@@ -30,9 +30,8 @@ class WatchedJob:
         """Seconds between two looks: the shortest that is asked for."""
         self.began = float("inf")
         """When the first of them came, on the loop's clock."""
-        self.due = float("inf")
-        self.is_urgent = True
-        """Whether the next look is not to wait for the turn of the job."""
+        self.due = float("nan")
+        """When the next look is; not a number while there is one, or there are no more."""
 
     def add(self, share: Share) -> None:
         """Let one more subscriber know."""

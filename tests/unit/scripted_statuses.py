@@ -1,0 +1,103 @@
+"""A client for tests of the status feed: its server is a script."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubError,
+    ControlHubPermissionError,
+    ControlHubRejectedError,
+)
+from airflow_provider_streamsets.control_hub.glances import Glance
+from airflow_provider_streamsets.control_hub.models import JobRun
+from airflow_provider_streamsets.control_hub.waiting import Attention
+from airflow_provider_streamsets.triggers.feed import StatusFeed
+from tests.unit.scripted_hub import LONG_AGO, run_json
+from tests.unit.virtual_time import run_virtually
+
+
+def long_running(job_id: str, run_count: int = 1, **fields: Any) -> dict[str, Any]:
+    """The status of a run that has been going on for long."""
+    return run_json(run_count, **{"jobId": job_id, "startTime": LONG_AGO, **fields})
+
+
+class ScriptedClient:
+    """
+    Answers status requests, and records when and for which ids they came.
+
+    :param status: returns the status of a job, as on the wire
+    :param bulk_size: how many jobs are asked for with one request
+    """
+
+    def __init__(self, status: Callable[[str], Any] = long_running, bulk_size: int = 250) -> None:
+        self.runs = self
+        self.status = status
+        self.bulk_size = bulk_size
+        self.asked: list[tuple[float, list[str]]] = []
+        self.errors: list[Exception] = []
+        self.refused: set[str] = set()
+        self.forbidden: set[str] = set()
+        self.closed = False
+
+    def glances(self, job_ids: list[str]) -> dict[str, Glance | ControlHubError | None]:
+        self.asked.append((_now(), list(job_ids)))
+        if self.errors:
+            raise self.errors.pop(0)
+        if self.forbidden & set(job_ids):
+            raise ControlHubPermissionError("one of them may not be read", http_status=403)
+        if self.refused & set(job_ids):
+            raise ControlHubRejectedError("one of them is not right", http_status=400)
+        found: dict[str, Glance | ControlHubError | None] = {}
+        for job_id in job_ids:
+            try:
+                found[job_id] = Glance.of(self.status(job_id))
+            except ControlHubError as error:
+                found[job_id] = error
+        return found
+
+    def times(self, job_id: str) -> list[float]:
+        """Return when a job was asked for."""
+        return [when for when, job_ids in self.asked if job_id in job_ids]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _now() -> float:
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        # In a thread, on real time.
+        return time.monotonic()
+
+
+def looks_alone(client: ScriptedClient, job_ids: Iterable[str], interval: float, looks: int) -> list[float]:
+    """Return the times of so many looks of the only subscriber, on virtual time."""
+
+    async def scene() -> list[float]:
+        return await looks_at(StatusFeed(client), job_ids, interval, looks)
+
+    return run_virtually(scene())
+
+
+async def looks_at(
+    feed: StatusFeed, job_ids: Iterable[str], interval: float, looks: int, attention: Attention = Attention.EVERY_LOOK
+) -> list[float]:
+    """Subscribe, return the times of so many looks since the subscription, and leave."""
+    now = asyncio.get_running_loop().time
+    began = now()
+    wanted = list(job_ids)
+    with feed.subscribe(dict.fromkeys(wanted, 1), interval, attention) as subscription:
+        times = []
+        for _ in range(looks):
+            for job_id, status in (await subscription.next()).items():
+                if isinstance(status, ControlHubError):
+                    raise status
+                assert job_id in wanted
+                assert not isinstance(status, JobRun) or status.job_id == job_id
+            times.append(now() - began)
+        return times

@@ -1,0 +1,807 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubPermissionError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
+)
+from airflow_provider_streamsets.control_hub.models import JobRun
+from airflow_provider_streamsets.control_hub.waiting import Attention
+from airflow_provider_streamsets.hooks.settings import ConnectionSettings
+from airflow_provider_streamsets.triggers import feed as feeds
+from airflow_provider_streamsets.triggers.feed import StatusFeed, shared_feed
+from tests.unit.conftest import TOKEN
+from tests.unit.scripted_statuses import ScriptedClient, long_running, looks_alone, looks_at
+from tests.unit.virtual_time import VirtualLoop, run_on, run_virtually
+
+
+def no_answer(**details: Any) -> ControlHubUnavailableError:
+    return ControlHubUnavailableError("no answer", **details)
+
+
+# Requests
+
+
+def test_all_subscribers_share_one_request_for_each_interval():
+    client = ScriptedClient()
+
+    async def scene() -> None:
+        feed = StatusFeed(client)
+        await asyncio.gather(*(looks_at(feed, [f"job-{n}"], 30, 4) for n in range(100)))
+
+    run_virtually(scene())
+    assert len(client.asked) == 4
+    assert all(len(job_ids) == 100 for _, job_ids in client.asked)
+
+
+def test_two_waits_for_one_job_ask_for_it_once():
+    client = ScriptedClient()
+
+    async def scene() -> None:
+        feed = StatusFeed(client)
+        await asyncio.gather(looks_at(feed, ["job"], 30, 2), looks_at(feed, ["job"], 30, 2))
+
+    run_virtually(scene())
+    assert [job_ids for _, job_ids in client.asked] == [["job"], ["job"]]
+
+
+@pytest.mark.parametrize(("runs", "bulk_size", "requests"), [(10, 250, 1), (1000, 250, 4), (1001, 250, 5), (70, 10, 7)])
+def test_so_many_runs_take_as_many_requests_for_each_interval_as_are_needed_and_no_more(runs, bulk_size, requests):
+    client = ScriptedClient(bulk_size=bulk_size)
+
+    async def scene() -> None:
+        feed = StatusFeed(client)
+        with feed.subscribe({f"job-{n}": 1 for n in range(runs)}, 30):
+            await asyncio.sleep(330)
+
+    run_virtually(scene())
+    later = [job_ids for when, job_ids in client.asked if 1030 <= when < 1330]
+    assert len(later) == pytest.approx(10 * requests, abs=1)
+    assert max(map(len, later)) <= bulk_size
+
+
+def test_requests_are_spread_over_the_interval():
+    client = ScriptedClient()
+
+    async def scene() -> None:
+        with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(1000)}, 30):
+            await asyncio.sleep(300)
+
+    run_virtually(scene())
+    times = [when for when, _ in client.asked if when > 1030]
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert sum(gaps) / len(gaps) == pytest.approx(7.5, abs=0.2)
+    assert min(gaps) > 7.5 / 2
+
+
+def test_each_of_many_runs_is_looked_at_about_once_in_its_interval():
+    client = ScriptedClient(bulk_size=20)
+
+    async def scene() -> None:
+        feed = StatusFeed(client)
+        with (
+            feed.subscribe({f"quick-{n}": 1 for n in range(30)}, 10),
+            feed.subscribe({f"slow-{n}": 1 for n in range(100)}, 60),
+        ):
+            await asyncio.sleep(600)
+
+    run_virtually(scene())
+    for name, count, interval in (("quick", 30, 10), ("slow", 100, 60)):
+        for n in range(count):
+            times = [when for when in client.times(f"{name}-{n}") if when > 1060]
+            assert all(after - before <= interval * 1.1 for before, after in itertools.pairwise(times))
+    assert len(client.asked) < 600 / 10 * 3, "30 and 100 / 6 jobs are three requests of 20 in 10 seconds"
+
+
+def test_subscribers_that_come_at_different_times_share_their_requests():
+    client = ScriptedClient()
+
+    async def late(feed: StatusFeed, job_id: str, delay: float) -> None:
+        await asyncio.sleep(delay)
+        await looks_at(feed, [job_id], 30, 10)
+
+    async def scene() -> None:
+        feed = StatusFeed(client)
+        await asyncio.gather(*(late(feed, f"job-{n}", n * 2.0) for n in range(15)))
+
+    run_virtually(scene())
+    shared = [job_ids for when, job_ids in client.asked if 1060 < when < 1200]
+    assert all(len(job_ids) == 15 for job_ids in shared)
+    assert len(shared) <= 5
+
+
+def test_who_comes_into_a_busy_feed_is_not_kept_waiting_for_its_turn():
+    client = ScriptedClient(bulk_size=10)
+
+    async def scene() -> list[float]:
+        feed = StatusFeed(client)
+        with feed.subscribe({f"job-{n}": 1 for n in range(100)}, 300):
+            await asyncio.sleep(1000.5)
+            return await looks_at(feed, ["new"], 300, 1)
+
+    (first,) = run_virtually(scene())
+    assert first <= 1.2
+
+
+def test_a_run_that_has_just_been_started_is_looked_at_sooner():
+    loop = VirtualLoop()
+    client = ScriptedClient(lambda job_id: long_running(job_id, startTime=1000 * 1000))
+
+    async def scene() -> None:
+        with StatusFeed(client).subscribe({"job": 1}, 30):
+            await asyncio.sleep(600)
+
+    run_on(loop, scene())
+    times = client.times("job")
+    assert len([when for when in times if when < 1020]) >= 5
+    assert len([when for when in times if when >= 1120]) == 480 / 30, "later no more often than is asked for"
+
+
+def test_a_run_that_began_long_ago_is_looked_at_no_more_often_than_is_asked_for():
+    client = ScriptedClient()
+    times = looks_alone(client, ["job"], 30, 5)
+    assert times == pytest.approx([0.1, 30.1, 60.1, 90.1, 120.1], abs=0.1)
+    assert len(client.asked) == 5
+
+
+def test_a_run_that_does_not_show_yet_is_looked_at_sooner_however_old_the_run_before_is():
+    client = ScriptedClient(lambda job_id: long_running(job_id, 3, status="INACTIVE"))
+
+    async def scene() -> None:
+        with StatusFeed(client).subscribe({"job": 4}, 30):
+            await asyncio.sleep(20)
+
+    run_virtually(scene())
+    assert len(client.asked) >= 5
+
+
+def test_young_runs_do_not_make_the_feed_ask_more_than_once_a_second():
+    client = ScriptedClient(lambda job_id: long_running(job_id, startTime=0, status="ACTIVATING"), bulk_size=10)
+
+    async def scene() -> None:
+        with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(50)}, 600):
+            await asyncio.sleep(60)
+
+    run_virtually(scene())
+    assert len(client.asked) <= 61
+
+
+# What is told
+
+
+def test_a_status_that_has_not_changed_is_told_once():
+    client = ScriptedClient()
+
+    async def scene() -> None:
+        with StatusFeed(client).subscribe({"job": 1}, 10) as subscription:
+            await subscription.next()
+            with pytest.raises(asyncio.TimeoutError):
+                await subscription.next(95)
+
+    run_virtually(scene())
+    assert len(client.asked) == 10
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"color": "RED"},
+        {"status": "DEACTIVATING"},
+        {"warnings": ["JOBRUNNER_62 - an engine does not respond"]},
+        {"errorMessage": "RUN_ERROR"},
+        {"pipelineStatus": [{"sdcId": "engine", "status": "RUN_ERROR", "message": "JDBC_00"}]},
+    ],
+    ids=str,
+)
+def test_a_change_is_told(change):
+    changes: dict[str, Any] = {}
+    client = ScriptedClient(lambda job_id: long_running(job_id, **changes))
+
+    async def scene() -> JobRun | Exception | None:
+        with StatusFeed(client).subscribe({"job": 1}, 10) as subscription:
+            await subscription.next()
+            changes.update(change)
+            return (await subscription.next(11))["job"]
+
+    assert isinstance(run_virtually(scene()), JobRun)
+
+
+def test_new_counts_are_told_to_those_who_want_them_only():
+    counts = iter(range(1000))
+    client = ScriptedClient(lambda job_id: long_running(job_id, inputRecordCount=next(counts)))
+
+    async def scene() -> list[float]:
+        feed = StatusFeed(client)
+        with feed.subscribe({"job": 1}, 10) as subscription:
+            await subscription.next()
+            times = await looks_at(feed, ["job"], 10, 3, Attention.COUNTS)
+            with pytest.raises(asyncio.TimeoutError):
+                await subscription.next(1)
+            return times
+
+    assert len(run_virtually(scene())) == 3
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        None,
+        {},
+        long_running("job", 5),
+        long_running("job", 4, status="INACTIVE"),
+        long_running("job", 4, status="ACTIVATION_ERROR"),
+    ],
+    ids=["unknown", "never-run", "restarted", "ended", "not-started"],
+)
+def test_what_may_be_the_end_of_the_run_is_told_at_each_look(status):
+    async def scene() -> None:
+        with StatusFeed(ScriptedClient(lambda _: status)).subscribe({"job": 4}, 10) as subscription:
+            for _ in range(3):
+                await subscription.next(11)
+
+    run_virtually(scene())
+
+
+def test_an_end_is_told_to_the_waits_for_that_run_whatever_run_others_wait_for():
+    client = ScriptedClient(lambda job_id: long_running(job_id, 4, status="INACTIVE"))
+
+    async def scene() -> None:
+        feed = StatusFeed(client)
+        with feed.subscribe({"job": 4}, 10) as fourth, feed.subscribe({"job": 5}, 10) as fifth:
+            for _ in range(3):
+                await fourth.next(11)
+            await fifth.next(1)
+            with pytest.raises(asyncio.TimeoutError):
+                await fifth.next(30)
+
+    run_virtually(scene())
+
+
+def test_a_subscriber_that_was_busy_gets_the_newest_status_once():
+    statuses = iter(["ACTIVATING"] * 5 + ["ACTIVE"] * 50)
+    client = ScriptedClient(lambda job_id: long_running(job_id, status=next(statuses)))
+
+    async def scene() -> str:
+        with StatusFeed(client).subscribe({"job": 1}, 10) as subscription:
+            await asyncio.sleep(95)
+            assert len(client.asked) == 10
+            status = (await subscription.next())["job"]
+            with pytest.raises(asyncio.TimeoutError):
+                await subscription.next(1)
+            assert isinstance(status, JobRun)
+            return status.status
+
+    assert run_virtually(scene()) == "ACTIVE"
+
+
+def test_a_subscription_to_many_jobs_is_told_of_each_what_a_look_has_found():
+    client = ScriptedClient()
+    client.forbidden = {"b"}
+
+    async def scene() -> dict[str, Any]:
+        with StatusFeed(client).subscribe({"a": 1, "b": 1, "c": 1}, 30) as subscription:
+            return await subscription.next()
+
+    news = run_virtually(scene())
+    assert set(news) == {"a", "b", "c"}
+    assert isinstance(news["b"], ControlHubPermissionError)
+    assert news["a"].job_id == "a"
+
+
+def test_jobs_that_a_subscriber_has_seen_enough_of_are_asked_for_no_more():
+    client = ScriptedClient()
+
+    async def scene() -> None:
+        with StatusFeed(client).subscribe({"a": 1, "b": 1}, 30) as subscription:
+            await subscription.next()
+            subscription.drop(["b", "unknown"])
+            await asyncio.sleep(31)
+
+    run_virtually(scene())
+    assert [sorted(job_ids) for _, job_ids in client.asked] == [["a", "b"], ["a"]]
+
+
+# Joining and leaving
+
+
+def test_a_subscriber_that_leaves_during_a_request_disturbs_nobody():
+    client = ScriptedClient()
+
+    async def scene() -> list[float]:
+        feed = StatusFeed(client)
+        leaver = asyncio.create_task(looks_at(feed, ["leaver"], 30, 5))
+        stayer = asyncio.create_task(looks_at(feed, ["stayer"], 30, 5))
+        await asyncio.sleep(1)
+        leaver.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await leaver
+        return await stayer
+
+    assert len(run_on(VirtualLoop(thread_takes=3), scene())) == 5
+    assert client.asked[-1][1] == ["stayer"]
+
+
+def test_a_subscriber_that_joins_during_a_request_is_told_of_what_comes_after():
+    client = ScriptedClient()
+
+    async def scene() -> list[float]:
+        feed = StatusFeed(client)
+        with feed.subscribe({"first": 1}, 30):
+            await asyncio.sleep(1)
+            return await looks_at(feed, ["second"], 30, 1)
+
+    (first,) = run_on(VirtualLoop(thread_takes=3), scene())
+    assert first == pytest.approx(2.1 + 3, abs=0.2)
+
+
+def test_a_job_that_is_left_and_waited_for_again_during_a_request_is_looked_at_anew():
+    client = ScriptedClient()
+
+    async def scene() -> list[float]:
+        feed = StatusFeed(client)
+        with feed.subscribe({"other": 1}, 30):
+            with feed.subscribe({"job": 1}, 30):
+                await asyncio.sleep(1)
+            return await looks_at(feed, ["job"], 30, 2)
+
+    assert len(run_on(VirtualLoop(thread_takes=3), scene())) == 2
+
+
+def test_requests_are_sent_one_after_the_other_however_slow_they_are():
+    loop = VirtualLoop(thread_takes=20)
+    client = ScriptedClient(bulk_size=10)
+
+    async def scene() -> None:
+        with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(100)}, 10):
+            await asyncio.sleep(400)
+
+    run_on(loop, scene())
+    assert loop.most_in_threads == 1
+    assert set().union(*(job_ids for _, job_ids in client.asked)) == {f"job-{n}" for n in range(100)}
+
+
+def test_a_cancelled_wait_stays_cancelled_even_when_its_status_arrives_at_that_moment():
+    async def scene() -> bool:
+        with StatusFeed(ScriptedClient()).subscribe({"job": 1}, 10) as subscription:
+            waiting = asyncio.create_task(subscription.next(100))
+            await asyncio.sleep(0)
+            subscription.tell("job", None)
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+            return waiting.cancelled()
+
+    assert run_virtually(scene())
+
+
+@pytest.mark.parametrize("interval", ["often", 0, -1, float("nan"), float("inf"), None])
+def test_an_interval_that_is_none_fails_its_own_wait_and_not_the_feed(interval):
+    async def scene() -> list[Any]:
+        feed = StatusFeed(ScriptedClient())
+        return await asyncio.gather(
+            looks_at(feed, ["right"], 30, 2), looks_at(feed, ["wrong"], interval, 1), return_exceptions=True
+        )
+
+    right, wrong = run_virtually(scene())
+    assert len(right) == 2
+    assert isinstance(wrong, (TypeError, ValueError))
+
+
+# Failures
+
+
+def test_a_failed_look_reaches_no_subscriber_and_an_outage_is_logged_once(caplog):
+    client = ScriptedClient()
+    client.errors = [no_answer() for _ in range(20)]
+    with caplog.at_level(logging.INFO, feeds.__name__):
+        looks_alone(client, ["job"], 30, 1)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+@pytest.mark.parametrize(("runs", "interval"), [(1, 30), (2500, 30), (250, 5), (10, 600)])
+def test_an_outage_slows_the_whole_feed_down_and_is_noticed_to_have_ended_soon(runs, interval):
+    client = ScriptedClient()
+    outage = 20 * interval
+
+    async def scene() -> None:
+        now = asyncio.get_running_loop().time
+        with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(runs)}, interval) as subscription:
+            while len(await subscription.next()) < 1 or len(client.asked) < runs / 250:
+                pass
+            asked, began = len(client.asked), now()
+            glances = client.glances
+
+            def fails(job_ids: list[str]) -> Any:
+                glances(job_ids)
+                if now() < began + outage:
+                    raise no_answer()
+                return {}
+
+            client.glances = fails  # type: ignore[method-assign]
+            await asyncio.sleep(outage)
+            assert 3 <= len(client.asked) - asked <= max(20, 20 * interval / 300 + 8)
+            during = len(client.asked)
+            await asyncio.sleep(min(2 * interval, 300) * 1.2 + 0.1)
+            assert len(client.asked) > during
+
+    run_virtually(scene())
+
+
+def test_many_feeds_do_not_come_back_at_the_same_moment():
+    async def second_look() -> float:
+        client = ScriptedClient()
+        client.errors = [no_answer()]
+        await looks_at(StatusFeed(client), ["job"], 30, 1)
+        return client.asked[1][0]
+
+    async def scene() -> list[float]:
+        return await asyncio.gather(*(second_look() for _ in range(20)))
+
+    assert len({round(when, 2) for when in run_virtually(scene())}) > 10
+
+
+@pytest.mark.parametrize("runs", [1, 2500])
+def test_the_pause_that_control_hub_asks_for_is_kept(runs):
+    client = ScriptedClient()
+    client.errors = [no_answer(http_status=429, retry_after=120)]
+
+    async def scene() -> None:
+        with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(runs)}, 30):
+            await asyncio.sleep(200)
+
+    run_virtually(scene())
+    assert client.asked[1][0] - client.asked[0][0] >= 119.9
+
+
+def test_a_fault_of_the_feed_itself_does_not_end_a_wait(caplog):
+    client = ScriptedClient()
+    client.errors = [RuntimeError("a bug")]
+    assert len(looks_alone(client, ["job"], 30, 1)) == 1
+    assert "a bug" in caplog.text
+
+
+def test_a_refused_credential_ends_every_wait_at_once_those_of_other_requests_too():
+    client = ScriptedClient(bulk_size=2)
+
+    async def scene() -> list[Any]:
+        feed = StatusFeed(client)
+        waits = [asyncio.create_task(looks_at(feed, [f"job-{n}"], 30, 50)) for n in range(5)]
+        await asyncio.sleep(100)
+        client.errors = [ControlHubAuthenticationError("refused")]
+        await asyncio.sleep(31)
+        return [wait.exception() for wait in waits if wait.done()]
+
+    assert [type(error) for error in run_virtually(scene())] == [ControlHubAuthenticationError] * 5
+    assert not client.errors
+
+
+def test_one_id_that_control_hub_refuses_does_not_blind_the_others():
+    client = ScriptedClient()
+    client.refused = {"bad"}
+
+    async def scene() -> tuple[Any, ...]:
+        feed = StatusFeed(client)
+        with feed.subscribe({"bad": 1}, 30) as bad:
+            good = await looks_at(feed, [f"good-{n}" for n in range(100)], 30, 1)
+            return (await bad.next())["bad"], good
+
+    status, good = run_virtually(scene())
+    assert status is None
+    assert len(good) == 1
+
+
+def test_a_job_that_may_not_be_read_ends_its_own_wait_only():
+    client = ScriptedClient()
+    client.forbidden = {"secret"}
+
+    async def scene() -> list[Any]:
+        feed = StatusFeed(client)
+        return await asyncio.gather(
+            looks_at(feed, ["mine"], 30, 2), looks_at(feed, ["secret"], 30, 2), return_exceptions=True
+        )
+
+    mine, secret = run_virtually(scene())
+    assert len(mine) == 2
+    assert isinstance(secret, ControlHubPermissionError)
+
+
+@pytest.mark.parametrize("nonsense", ["text", [1], {"runCount": "four"}, {"runCount": 1, "status": 5, "startTime": 9}])
+def test_a_status_that_is_none_hides_nothing_else_and_is_logged_once(nonsense, caplog):
+    client = ScriptedClient(lambda job_id: nonsense if job_id == "odd" else long_running(job_id))
+
+    async def scene() -> None:
+        feed = StatusFeed(client)
+        with feed.subscribe({"odd": 1}, 30) as odd:
+            assert len(await looks_at(feed, ["good"], 30, 10)) == 10
+            with pytest.raises(asyncio.TimeoutError):
+                await odd.next(1)
+
+    run_virtually(scene())
+    assert len([record for record in caplog.records if "odd" in record.getMessage()]) == 1
+    assert len(client.asked) <= 10 + 7, "a run that may be young is looked at sooner at first"
+
+
+def test_a_subscriber_that_does_not_listen_disturbs_nobody():
+    client = ScriptedClient()
+
+    async def scene() -> int:
+        feed = StatusFeed(client)
+        with feed.subscribe({"deaf": 1}, 30, Attention.EVERY_LOOK):
+            return len(await looks_at(feed, ["job"], 30, 20))
+
+    assert run_virtually(scene()) == 20
+
+
+def test_an_exception_in_one_subscriber_is_its_own():
+    client = ScriptedClient()
+
+    async def failing(feed: StatusFeed) -> None:
+        with feed.subscribe({"job": 1}, 30) as subscription:
+            await subscription.next()
+            raise RuntimeError("in the subscriber")
+
+    async def scene() -> list[Any]:
+        feed = StatusFeed(client)
+        return await asyncio.gather(failing(feed), looks_at(feed, ["job"], 30, 3), return_exceptions=True)
+
+    failed, times = run_virtually(scene())
+    assert isinstance(failed, RuntimeError)
+    assert len(times) == 3
+
+
+def test_a_machine_that_was_suspended_looks_once_and_not_for_each_look_it_has_missed():
+    loop = VirtualLoop()
+    client = ScriptedClient()
+
+    async def scene() -> None:
+        with StatusFeed(client).subscribe({"job": 1}, 30):
+            await asyncio.sleep(100)
+            asked = len(client.asked)
+            loop.jump(3600)
+            await asyncio.sleep(29)
+            assert len(client.asked) == asked + 1
+
+    run_on(loop, scene())
+
+
+# Questions
+
+
+def test_only_a_few_questions_are_asked_at_a_time():
+    loop = VirtualLoop(thread_takes=1)
+
+    async def scene() -> list[int]:
+        feed = StatusFeed(ScriptedClient())
+        return await asyncio.gather(*(feed.ask(lambda n=n: n) for n in range(50)))
+
+    assert run_on(loop, scene()) == list(range(50))
+    assert loop.most_in_threads == 8
+
+
+def test_a_question_that_cannot_begin_in_time_is_not_asked():
+    loop = VirtualLoop(thread_takes=60)
+    asked: list[int] = []
+
+    async def scene() -> list[Any]:
+        feed = StatusFeed(ScriptedClient())
+        return await asyncio.gather(
+            *(feed.ask(lambda n=n: asked.append(n), 5) for n in range(9)), return_exceptions=True
+        )
+
+    results = run_on(loop, scene())
+    assert [type(result) for result in results] == [type(None)] * 8 + [asyncio.TimeoutError]
+    assert asked == list(range(8))
+
+
+def test_a_cancelled_question_makes_room_for_others():
+    loop = VirtualLoop(thread_takes=10)
+
+    async def scene() -> int:
+        feed = StatusFeed(ScriptedClient())
+        questions = [asyncio.create_task(feed.ask(lambda: 0)) for _ in range(20)]
+        await asyncio.sleep(1)
+        for question in questions:
+            question.cancel()
+        await asyncio.wait(questions)
+        return await feed.ask(lambda: 7)
+
+    assert run_on(loop, scene()) == 7
+
+
+def test_questions_that_fail_slow_the_feed_down_are_logged_once_and_wait_themselves(caplog):
+    client = ScriptedClient()
+
+    async def scene() -> None:
+        now = asyncio.get_running_loop().time
+        feed = StatusFeed(client)
+        with feed.subscribe({f"job-{n}": 1 for n in range(2500)}, 30):
+            await asyncio.sleep(60)
+            asked, began = len(client.asked), now()
+            for _ in range(100):
+                feed.outage.failed(no_answer(retry_after=20))
+            await feed.ask(lambda: None)
+            assert now() - began >= 20
+            feed.outage.succeeded()
+            assert len(client.asked) - asked <= 1
+
+    with caplog.at_level(logging.INFO, feeds.__name__):
+        run_virtually(scene())
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+# The feed of a connection
+
+
+def settings(**fields: Any) -> ConnectionSettings:
+    values: dict[str, Any] = {
+        "conn_id": "c",
+        "base_url": "https://hub.example.com",
+        "credential_id": "id",
+        "token": TOKEN,
+        "project_id": None,
+        "login_url": None,
+        "verify": True,
+        "timeout": None,
+        "proxies": None,
+        "job_link": None,
+    }
+    return ConnectionSettings(**{**values, **fields})
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedClient]:
+    """The clients that were made for connections."""
+    made: list[ScriptedClient] = []
+
+    def new_client(self: ConnectionSettings, **_: Any) -> ScriptedClient:
+        made.append(ScriptedClient())
+        return made[-1]
+
+    monkeypatch.setattr(ConnectionSettings, "client", new_client)
+    return made
+
+
+def test_a_connection_has_one_feed_until_its_content_changes():
+    async def scene() -> None:
+        assert shared_feed(settings()) is shared_feed(settings())
+        assert shared_feed(settings()) is not shared_feed(settings(token=TOKEN + "x"))
+        assert shared_feed(settings()) is not shared_feed(settings(base_url="https://other.example.com"))
+
+    run_virtually(scene())
+
+
+def test_two_connections_ask_apart_and_an_outage_of_one_does_not_slow_the_other_down(clients):
+    async def scene() -> list[list[float]]:
+        one, other = shared_feed(settings()), shared_feed(settings(base_url="https://other.example.com"))
+        clients[0].errors = [no_answer(retry_after=300) for _ in range(3)]
+        return await asyncio.gather(looks_at(one, ["job"], 30, 1), looks_at(other, ["job"], 30, 10))
+
+    (late,), regular = run_virtually(scene())
+    assert late >= 900
+    assert regular[-1] < 280
+
+
+def test_the_fingerprint_of_a_connection_does_not_contain_its_token():
+    assert TOKEN not in settings().fingerprint
+    assert TOKEN not in repr(settings())
+
+
+def test_a_feed_ends_with_its_last_subscriber_and_a_new_one_begins_anew(clients):
+    async def scene() -> None:
+        first = shared_feed(settings())
+        await asyncio.gather(looks_at(first, ["a"], 30, 1), looks_at(first, ["b"], 30, 3))
+        assert clients[0].closed
+        assert shared_feed(settings()) is not first
+        await looks_at(shared_feed(settings()), ["c"], 30, 1)
+        leftovers = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+        await asyncio.gather(*leftovers, return_exceptions=True)
+
+    run_virtually(scene())
+    assert len(clients) == 2
+    assert all(client.closed for client in clients)
+
+
+def test_two_event_loops_do_not_share_a_feed():
+    async def scene() -> StatusFeed:
+        return shared_feed(settings())
+
+    assert run_virtually(scene()) is not run_virtually(scene())
+
+
+def test_threads_end_with_the_feed(clients):
+    before = threading.active_count()
+
+    async def scene() -> None:
+        for _ in range(5):
+            feed = shared_feed(settings())
+            await looks_at(feed, ["job"], 30, 1)
+            with contextlib.suppress(RuntimeError):
+                await feed.ask(lambda: None)
+
+    asyncio.run(scene())
+    for thread in threading.enumerate():
+        if thread.name.startswith("control-hub"):
+            thread.join(10)
+    assert threading.active_count() <= before
+    assert len(clients) == 5
+
+
+def test_a_slow_request_does_not_block_the_event_loop(clients):
+    """The request ends only after the event loop has gone round a hundred times meanwhile."""
+    released = threading.Event()
+
+    async def scene() -> bool:
+        feed = shared_feed(settings())
+        answered: list[bool] = []
+        glances = clients[0].glances
+
+        def slow(job_ids: list[str]) -> Any:
+            answered.append(released.wait(30))
+            return dict.fromkeys(job_ids)
+
+        clients[0].glances = slow  # type: ignore[method-assign]
+        assert glances
+        with feed.subscribe({"job": 1}, 30) as subscription:
+            while not answered and not released.is_set():
+                for _ in range(100):
+                    await asyncio.sleep(0.001)
+                released.set()
+            await subscription.next(30)
+        return answered[0]
+
+    assert asyncio.run(scene())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_forked_process_has_a_feed_of_its_own(clients):
+    reading, writing = os.pipe()
+
+    async def in_the_child() -> bytes:
+        feed = shared_feed(settings())
+        times = await looks_at(feed, ["job"], 30, 1)
+        return b"looked" if len(times) == 1 else b"did not look"
+
+    async def scene() -> int:
+        feed = shared_feed(settings())
+        with feed.subscribe({"job": 1}, 30) as subscription:
+            await subscription.next(30)
+            return os.fork()
+
+    child = _fork_while_a_feed_runs(scene, in_the_child, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answer:
+        assert answer.read() == b"looked"
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def _fork_while_a_feed_runs(scene: Any, in_the_child: Any, writing: int) -> int:
+    loop = asyncio.new_event_loop()
+    child = int(loop.run_until_complete(scene()))
+    if child == 0:
+        try:
+            asyncio.set_event_loop(None)
+            own = asyncio.new_event_loop()
+            os.write(writing, own.run_until_complete(in_the_child()))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    loop.close()
+    return child
+
+
+def test_an_unusable_answer_to_all_is_an_outage_and_not_the_end_of_a_wait():
+    client = ScriptedClient()
+    client.errors = [ControlHubUnexpectedAnswerError("a login page") for _ in range(3)]
+    looks_alone(client, ["a", "b"], 30, 1)
+    assert len(client.asked) == 4
