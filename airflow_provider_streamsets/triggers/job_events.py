@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Collection, Hashable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         job_name: str | None = None,
         job_tag: str | None = None,
         poll_interval: float | timedelta = _POLL_INTERVAL,
-        outcomes: Sequence[str] | None = None,
+        outcomes: Collection[str] | None = None,
         metrics_wait: float | timedelta = _METRICS_WAIT,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -103,7 +103,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         parameters.seconds(self.metrics_wait, "metrics_wait", rendered=True, zero=True)
         if self.outcomes is None:
             return
-        if isinstance(self.outcomes, str) or not self.outcomes:
+        if not isinstance(self.outcomes, (list, tuple, set, frozenset)) or not self.outcomes:
             raise ValueError(f"'outcomes' must be a list of {', '.join(OUTCOMES)}, but is {self.outcomes!r}.")
         for outcome in self.outcomes:
             parameters.choice(outcome, "outcomes", OUTCOMES, rendered=True)
@@ -132,7 +132,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
     @property
     def _outcomes(self) -> list[str] | None:
-        return None if self.outcomes is None else sorted(set(self.outcomes))
+        return sorted(set(self.outcomes)) if isinstance(self.outcomes, (list, tuple, set, frozenset)) else None
 
     def shared_stream_key(self) -> Hashable | None:
         """Share the poll with all watchers of the connection that have the same interval."""

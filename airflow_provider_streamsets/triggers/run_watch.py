@@ -91,7 +91,7 @@ class RunWatch:
         self._reports: dict[tuple[str, int], asyncio.Task[RunReport | None]] = {}
         self._histories: dict[str, asyncio.Task[list[JobRun]]] = {}
         self._doubtful: dict[int, int] = {}
-        self._told: set[str] = set()
+        self._troubles: dict[str, str] = {}
         self._is_saving = self._is_unsaved = False
         self._saved = 0.0
 
@@ -131,8 +131,9 @@ class RunWatch:
                 self._see(item.look, self._runs)
             self._read_histories(self._runs)
             self._read_reports(self._runs)
+            self._troubles.pop("item", None)
         except Exception as error:
-            if self._is_news(f"{type(error).__name__}: {error}"):
+            if self._is_news("item", error):
                 log.exception("What is known about %s could not be dealt with; trying again later.", self._wanted)
         return self._runs
 
@@ -153,14 +154,12 @@ class RunWatch:
 
     def _see(self, look: Look, runs: FinishedRuns) -> None:
         error = look.errors.get(self._wanted)
-        if error is not None and self._is_news(str(error)):
-            hint = "" if isinstance(error, ControlHubNotFoundError) else " It is not watched until that is mended."
-            log.warning("%s%s Looking again later.", error, hint)
+        if error is not None and self._is_news("look", error):
+            log.warning("%s Nothing is known about %s until that is mended.", error, self._wanted)
         statuses = look.statuses.get(self._wanted)
         if statuses is None:
             return
-        if not statuses and self._is_news("no jobs"):
-            log.warning("There are none of %s yet.", self._wanted)
+        self._troubles.pop("look", None)
         self._names = look.names
         known = runs.cursor["runs"].keys()
         runs.observe(statuses, time.time(), complete=self._wanted.job_tag is not None)
@@ -169,9 +168,11 @@ class RunWatch:
         due = set(runs.due())
         self._reports = {run: task for run, task in self._reports.items() if run in due}
 
-    def _is_news(self, text: str) -> bool:
-        is_news = text not in self._told
-        self._told.add(text)
+    def _is_news(self, what: str, error: Exception) -> bool:
+        """Return whether an error is another one than the last time that something went wrong with `what`."""
+        text = f"{type(error).__name__}: {error}"
+        is_news = self._troubles.get(what) != text
+        self._troubles[what] = text
         return is_news
 
     def _read_histories(self, runs: FinishedRuns) -> None:
@@ -193,7 +194,7 @@ class RunWatch:
             except ControlHubNotFoundError:
                 return []
             except ControlHubError as error:
-                if self._is_news(str(error)):
+                if self._is_news("history", error):
                     log.warning("%s Trying again every %g s.", error, self._group.interval)
             await asyncio.sleep(self._group.interval)
 
@@ -260,9 +261,10 @@ class RunWatch:
                 self._is_unsaved = False
                 await self._store.save(runs.cursor)
             self._saved = time.time()
+            self._troubles.pop("cursor", None)
         except Exception as error:  # noqa: BLE001 - the store can raise anything
             self._is_unsaved = True
-            if self._is_news(f"{type(error).__name__}: {error}"):
+            if self._is_news("cursor", error):
                 log.warning("Which runs of %s were reported could not be saved: %s", self._wanted, error)
         finally:
             self._is_saving = False

@@ -144,7 +144,11 @@ class WatchGroup:
     def resolved(self, number: int, *, clean: bool) -> None:
         """Tell the watches that all that was made of an item is stored, or has failed; as :meth:`Watch.resolved`."""
         for watch in list(self._watches):
-            watch.resolved(number, self._last, clean=clean)
+            try:
+                watch.resolved(number, self._last, clean=clean)
+            except Exception:
+                # An error here would end the stream for all watches.
+                log.exception("It could not be noted how far the runs of %s are reported.", watch.wanted)
 
     async def ask(self, question: Callable[[ControlHubClient], _Answer]) -> _Answer:
         """
@@ -217,8 +221,8 @@ class WatchGroup:
             await self._read_connection_if_due()
             if not self._watches or began < self._look_due or self._looks is None:
                 return None
-            wanted = {watch.wanted for watch in self._watches}
-            look = await asyncio.to_thread(self._looks.look, wanted)
+            served = set(self._watches)
+            look = await asyncio.to_thread(self._looks.look, {watch.wanted for watch in served})
         except (ControlHubAuthenticationError, ControlHubConfigurationError, AirflowNotFoundException) as error:
             self._refused(error)
         except ControlHubError as error:
@@ -229,6 +233,8 @@ class WatchGroup:
             self._failed(ControlHubUnexpectedAnswerError(f"The runs could not be read: {error}"))
         else:
             self._succeeded()
+            # Those that have joined meanwhile do not wait for the next interval.
+            self._look_due = self._now() + (self.interval if self._watches <= served else _GATHERING)
             return look
         return None
 
@@ -237,7 +243,6 @@ class WatchGroup:
         self._failures = 0
         self._outage.succeeded()
         self._is_reachable.set()
-        self._look_due = self._now() + self.interval
 
     def _failed(self, error: ControlHubError) -> None:
         self._outage.failed(error)
