@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import os
 import weakref
 from typing import TYPE_CHECKING
 
@@ -52,7 +51,6 @@ class _Readings:
 
 
 _readings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Readings] = weakref.WeakKeyDictionary()
-os.register_at_fork(after_in_child=_readings.clear)
 
 
 async def connection_settings(conn_id: str) -> ConnectionSettings:

@@ -8,7 +8,6 @@ import contextvars
 import heapq
 import itertools
 import logging
-import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -297,9 +296,8 @@ async def _acquire(semaphore: asyncio.Semaphore, timeout: float | None) -> None:
         raise asyncio.TimeoutError
 
 
+# By event loop, as neither threads nor connections survive a fork, and a forked process has a loop of its own.
 _feeds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, StatusFeed]] = weakref.WeakKeyDictionary()
-# Neither threads nor connections survive a fork.
-os.register_at_fork(after_in_child=_feeds.clear)
 
 
 def shared_feed(settings: ConnectionSettings) -> StatusFeed:

@@ -94,6 +94,14 @@ def test_a_late_answer_that_shows_an_earlier_run_changes_nothing():
     assert report_all(runs) == [(JOB, 5)]
 
 
+def test_a_late_answer_does_not_hide_the_run_that_is_due():
+    runs = begun(run(3), run(4, finished=NOW + 60))
+    runs.observe({JOB: run(3)}, NOW + 60)
+    latest = runs.latest(JOB)
+    assert latest is not None
+    assert latest.run_count == 4
+
+
 def test_a_job_that_could_not_be_read_is_as_it_was():
     runs = begun(run(3))
     runs.observe({}, NOW + 30)

@@ -19,6 +19,7 @@ from airflow_provider_streamsets.control_hub.reports import RunReport
 from airflow_provider_streamsets.triggers import connections
 from airflow_provider_streamsets.triggers.job_events import ControlHubJobRunEventTrigger
 from tests.unit.conftest import TOKEN
+from tests.unit.scripted_hub import T0
 from tests.unit.scripted_runs import JR, TS, ScriptedRuns, active, failed, job_id, succeeded
 from tests.unit.virtual_time import VirtualLoop, run_on, run_virtually
 from tests.unit.watching import Alone, AssetStore, Triggerer, show
@@ -205,6 +206,56 @@ def test_a_job_whose_name_does_not_exist_yet_is_watched_from_its_creation_on(hub
     assert logged().count("no job has that name") == 1
 
 
+def test_another_job_that_has_the_name_now_is_watched_instead_of_the_deleted_one(hub):
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger(None, job_name="orders"))
+        await asyncio.sleep(100)
+        for known in (hub.latest, hub.names):
+            del known["orders:org"]
+        hub.add("orders2", [active(1)], "orders")
+        await asyncio.sleep(100)
+        show(hub, "orders2", succeeded(1))
+        await asyncio.sleep(100)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders2", 1)]
+
+
+def test_metrics_of_a_run_that_another_one_has_followed_are_not_waited_for(hub):
+    hub.counts = {}
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger(metrics_wait=1000))
+        await asyncio.sleep(10)
+        show(hub, "orders", active(6), succeeded(5), succeeded(4))
+        await asyncio.sleep(60)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 4), ("orders", 5)]
+
+
+def test_a_run_of_a_job_that_counts_anew_is_not_mixed_up_with_the_earlier_one_of_its_number(hub, http):
+    async def scene() -> list[dict[str, Any]]:
+        watcher = Alone(trigger())
+        await asyncio.sleep(10)
+        http.get(EVENTS, status_code=503)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(100)
+        # It is deleted and imported again before the run could be reported.
+        again = [succeeded(count, startTime=T0 + 10**9, finishTime=T0 + 10**9 + 1) for count in (4, 3, 2, 1)]
+        show(hub, "orders", again[-1])
+        await asyncio.sleep(60)
+        show(hub, "orders", *again)
+        await asyncio.sleep(60)
+        http.get(EVENTS, json=[])
+        await asyncio.sleep(200)
+        return watcher.events
+
+    events = run_virtually(scene())
+    assert [event["run_count"] for event in events] == [1, 2, 3, 4]
+    assert len({event["start_time"] for event in events}) == 1
+
+
 def test_all_jobs_with_a_tag_are_watched_with_one_list(hub):
     hub.tags = {"orders": ["nightly"], "invoices": ["nightly/late"]}
 
@@ -223,15 +274,17 @@ def test_all_jobs_with_a_tag_are_watched_with_one_list(hub):
 
 def test_a_job_that_gets_the_tag_later_is_reported_from_then_on(hub):
     hub.tags = {"orders": ["nightly"]}
+    store = AssetStore()
     past = {"startTime": 1_000, "finishTime": 2_000}
 
     async def scene() -> list[tuple[str, int]]:
-        watcher = Alone(trigger(None, job_tag="nightly"))
+        watcher = Alone(trigger(None, job_tag="nightly"), store)
         await asyncio.sleep(3600)
         show(hub, "invoices", succeeded(7, **past), succeeded(6, **past))
         hub.tags["invoices"] = ["nightly"]
         await asyncio.sleep(100)
         assert watcher.runs == []
+        assert store.reported == {"orders": 3, "invoices": 7}
         show(hub, "invoices", succeeded(8), succeeded(7, **past))
         await asyncio.sleep(100)
         return watcher.runs
@@ -758,6 +811,30 @@ def test_an_event_that_is_lost_for_one_watcher_moves_its_cursor_never_and_that_o
 
     assert run_virtually(scene()) == [[("orders", 4)], [("orders", 4)]]
     assert [store.reported for store in stores] == [{"orders": 4}, {"orders": 4}]
+
+
+@shared
+def test_an_event_that_is_lost_moves_no_cursor_while_airflow_is_slow_to_take_the_next_one(hub):
+    store = AssetStore()
+    yielded = []
+
+    def slow_from_the_second_on(number: int) -> float:
+        yielded.append(number)
+        return 500.0 if len(yielded) > 1 else 0.0
+
+    async def scene() -> None:
+        triggerer = Triggerer(lambda *_: False, ack_timeout=100)
+        triggerer.before_taking = slow_from_the_second_on
+        triggerer.start(1, trigger(), store)
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(5), succeeded(4))
+        await asyncio.sleep(400)
+        assert yielded == [1, 1]
+        await asyncio.sleep(400)
+        assert list(triggerer.errors) == [1]
+
+    run_virtually(scene())
+    assert store.reported == {"orders": 3}
 
 
 @shared

@@ -100,7 +100,8 @@ class Triggerer:
         self.errors: dict[int, BaseException] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._outbound: list[tuple[int, Any, int | None]] = []
-        self.before_taking: Callable[[int], None] = lambda _: None
+        self.before_taking: Callable[[int], float | None] = lambda _: None
+        """Called when a watcher yields an event; returns the seconds until the triggerer takes it."""
         self._sync = loop.create_task(self._sync_for_ever())
 
     def start(self, number: int, trigger: ControlHubJobRunEventTrigger, store: Any = None) -> None:
@@ -116,8 +117,7 @@ class Triggerer:
         stream = self._manager.subscribe(trigger_id=number, trigger=trigger, key=key)
         try:
             async for event in trigger.filter_shared_stream(stream):
-                self.before_taking(number)
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.before_taking(number) or 0)
                 seq = self._manager.bind_pending_event(trigger_id=number, key=key)
                 self._outbound.append((number, event.payload, seq))
         except Exception as error:  # noqa: BLE001 - what ended the watcher is asked for by tests

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubClient,
+    ControlHubError,
+    ControlHubPermissionError,
+    ControlHubUnavailableError,
+)
+from airflow_provider_streamsets.control_hub.glances import Glance
+from airflow_provider_streamsets.control_hub.looks import StatusLooks
+from tests.unit.control_hub.wire_examples import HUB
+from tests.unit.scripted_hub import run_json
+
+STATUS = f"{HUB}/jobrunner/rest/v1/jobs/status"
+
+
+class Hub:
+    """Answers status requests, unless they name ids that spoil them."""
+
+    def __init__(self, http: Any) -> None:
+        self.asked: list[list[str]] = []
+        self.bad: dict[str, int] = {}
+        http.post(STATUS, json=self._answer)
+
+    def _answer(self, request: Any, answer: Any) -> Any:
+        job_ids = request.json()
+        self.asked.append(job_ids)
+        for job_id in job_ids:
+            if job_id in self.bad:
+                answer.status_code = self.bad[job_id]
+                return {"ISSUES": [{"code": "JOBRUNNER_1", "message": f"{job_id} is not right"}]}
+        return {job_id: {**run_json(4), "jobId": job_id} for job_id in job_ids}
+
+
+@pytest.fixture
+def hub(http: Any) -> Hub:
+    return Hub(http)
+
+
+JOBS = [f"job-{n}:org" for n in range(200)]
+
+
+def test_jobs_are_looked_at_in_one_request(client: ControlHubClient, hub: Hub):
+    answers = StatusLooks(client).at(JOBS)
+    assert hub.asked == [JOBS]
+    assert all(isinstance(answer, Glance) and answer.run_count == 4 for answer in answers.values())
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, type(None)), (400, type(None)), (403, ControlHubPermissionError)])
+def test_one_that_spoils_the_answer_is_found_by_halving_and_asked_for_apart_from_then_on(client, hub, status, kind):
+    hub.bad = {"job-77:org": status}
+    looks = StatusLooks(client)
+    answers = looks.at(JOBS)
+    assert list(answers.keys() ^ set(JOBS)) == []
+    assert [job_id for job_id, answer in answers.items() if not isinstance(answer, Glance)] == ["job-77:org"]
+    assert isinstance(answers["job-77:org"], kind)
+    assert len(hub.asked) < 20
+    hub.asked.clear()
+    assert looks.at(JOBS).keys() == answers.keys()
+    assert sorted(map(len, hub.asked)) == [1, 199]
+
+
+def test_one_that_has_recovered_is_asked_for_with_the_others_again(client, hub):
+    hub.bad = {"job-5:org": 404}
+    looks = StatusLooks(client)
+    looks.at(JOBS)
+    hub.bad = {}
+    looks.at(JOBS)
+    hub.asked.clear()
+    looks.at(JOBS)
+    assert hub.asked == [JOBS]
+
+
+def test_many_that_spoil_the_answer_do_not_cost_requests_without_end(client, hub):
+    hub.bad = dict.fromkeys(JOBS, 404)
+    looks = StatusLooks(client)
+    found: dict[str, Any] = {}
+    for _ in range(10):
+        hub.asked.clear()
+        found.update(looks.at([job_id for job_id in JOBS if job_id not in found]))
+        assert len(hub.asked) <= 100
+    assert found == dict.fromkeys(JOBS)
+
+
+def test_a_server_that_is_ill_is_an_outage_of_one_and_of_many(client, hub):
+    hub.bad = dict.fromkeys(JOBS, 500)
+    with pytest.raises(ControlHubError):
+        StatusLooks(client).at(JOBS[:1])
+    with pytest.raises(ControlHubError):
+        StatusLooks(client).at(JOBS)
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, ControlHubAuthenticationError), (503, ControlHubUnavailableError)])
+def test_what_concerns_all_is_raised(client, http, status, error):
+    http.post(STATUS, status_code=status)
+    with pytest.raises(error):
+        StatusLooks(client.with_limits()).at(JOBS)
+
+
+def test_whole_runs_can_be_read_and_those_that_cannot_are_missing_and_logged_once(client, http, caplog):
+    http.post(STATUS, json={"a": run_json(4), "b": {"runCount": 1, "startTime": 5, "status": 7}, "c": "nothing"})
+    looks = StatusLooks(client)
+    for _ in range(3):
+        runs = looks.read(["a", "b", "c", "d"])
+        assert set(runs) == {"a", "d"}
+        assert runs["d"] is None
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, {}, {"runCount": 0, "status": "INACTIVE"}, {"runCount": 3, "status": "INACTIVE", "startTime": 0}],
+    ids=str,
+)
+def test_a_glance_at_a_job_that_never_ran_is_none(value):
+    assert Glance.of(value) is None
+
+
+def test_a_glance_tells_changes_and_nothing_else():
+    status = run_json(4, pipelineStatus=[{"sdcId": "e", "status": "RUNNING", "lastReportedTime": 1}])
+    later = {**status, "pipelineStatus": [{"sdcId": "e", "status": "RUNNING", "lastReportedTime": 2}]}
+    counted = {**status, "inputRecordCount": 5}
+    glances = [Glance.of(value) for value in (status, later, counted)]
+    assert all(glance is not None for glance in glances)
+    one, two, three = (glance for glance in glances if glance is not None)
+    assert one.digest == two.digest == three.digest
+    assert one.digest_with_counts == two.digest_with_counts != three.digest_with_counts
+    assert one.started == status["startTime"] / 1000
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ["runCount", "status", "color", "startTime", "finishTime", "warnings", "pipelineStatus", "errorMessage"]
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), json_values) | json_values)
+def test_whatever_control_hub_sends_a_glance_is_one_or_an_error_of_the_family(value):
+    try:
+        glance = Glance.of(value)
+        if glance is not None:
+            assert isinstance(glance.digest_with_counts, int)
+            glance.read()
+    except ControlHubError:
+        pass
