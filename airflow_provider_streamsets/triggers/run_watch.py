@@ -203,7 +203,8 @@ class RunWatch:
             task, latest = self._reports.get(due), runs.latest(due[0])
             if latest is not None and (task is None or task.cancelled()):
                 # A run that another one has followed has had its time to save metrics.
-                run = RunToRead(*due, self._metrics_wait if due[1] == latest.run_count else 0.0)
+                metrics_wait = self._metrics_wait if due[1] == latest.run_count else 0.0
+                run = RunToRead(*due, latest.start_time, metrics_wait)
                 self._reports[due] = report_of(self._group, run, latest, self._names.get(due[0], ""))
 
     def _next_ready(self, runs: FinishedRuns) -> tuple[str, int, RunReport | None] | None:

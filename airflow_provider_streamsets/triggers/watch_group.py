@@ -10,6 +10,7 @@ import os
 import random
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -67,11 +68,14 @@ class RunToRead(NamedTuple):
     """
     A finished run whose report is wanted.
 
+    :param latest_began: when the job's latest run was started; a job that was deleted and imported again has other runs
+        of the same numbers
     :param metrics_wait: seconds to wait for its final metrics, at the most
     """
 
     job_id: str
     run_count: int
+    latest_began: datetime | None
     metrics_wait: float
 
 
