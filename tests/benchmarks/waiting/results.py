@@ -20,7 +20,8 @@ def table(figures: Sequence[Figure]) -> Table:
     """Return a row for each figure."""
     result = Table(
         title="Waiting for many runs",
-        caption="Memory is what a run needs beyond an empty trigger. The SDK decides itself how often it looks. "
+        caption="Memory is what a run needs beyond an empty trigger; of few runs, mostly what all of them share. "
+        "The SDK decides itself how often it looks. "
         f"n/a (threads): nobody would have more than {MOST_THREADS} threads wait.",
     )
     for heading in ("Runs", "Interval"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,9 +70,12 @@ class WaitingStage:
         self._ask("DELETE", "/sandbox/v1/requests")
 
     def end(self, runs: Sequence[WaitedRun]) -> None:
-        """Let runs end at once."""
+        """Let runs end, all in the same moment, however long the sandbox takes to be told."""
+        self.sandbox.freeze()
         for ids in _portions(runs):
             self._ask("POST", f"{_JR}/jobs/stopJobs", ids)
+        self.sandbox.unfreeze()
+        self.sandbox.set_clock(int(time.time() * 1000))
 
     def finish_times(self, runs: Sequence[WaitedRun]) -> dict[str, float]:
         """Return when runs have ended, in epoch seconds by the sandbox's clock, by job id."""
