@@ -133,25 +133,36 @@ class ControlHubTrigger(BaseTrigger):
         """Wait, and yield one event. Never raises: an escaped error would let the task start over."""
         now = asyncio.get_running_loop().time
         began = now()
-        payload = await self._payload()
-        await asyncio.sleep(max(began + SETTLING_TIME - now(), 0.0))
-        yield TriggerEvent(payload)
+        event = await self._event_of_wait()
+        await asyncio.sleep(max(began + self.settling_time - now(), 0.0))
+        yield self.trigger_event(event)
 
-    async def _payload(self) -> dict[str, Any]:
+    @property
+    def settling_time(self) -> float:
+        """Seconds that have to pass before the task may be resumed."""
+        return SETTLING_TIME
+
+    def trigger_event(self, event: Event) -> TriggerEvent:
+        """
+        Return what Airflow is told.
+
+        :param event: how the wait has ended
+        """
+        return TriggerEvent(event.to_payload())
+
+    async def _event_of_wait(self) -> Event:
         from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.triggers.feed import shared_feed
 
         try:
             deadline = Deadline(self.deadline)
-            feed = shared_feed(await connection_settings(self.control_hub_conn_id))
-            return (await self.wait(feed, deadline)).to_payload()
+            with shared_feed(await connection_settings(self.control_hub_conn_id)) as feed:
+                return await self.wait(feed, deadline)
         except ControlHubError as error:
-            return self.failure(error).to_payload()
+            return self.failure(error)
         except Exception as error:
             self.log.exception("The wait for %s failed.", self.what)
-            return self.failure(
-                ControlHubError(f"The wait for {self.what} failed: {type(error).__name__}: {error}")
-            ).to_payload()
+            return self.failure(ControlHubError(f"The wait for {self.what} failed: {type(error).__name__}: {error}"))
 
     async def on_kill(self) -> None:
         """

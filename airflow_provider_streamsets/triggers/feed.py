@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_streamsets.control_hub.errors import (
@@ -60,16 +61,18 @@ class StatusFeed:
     """
     Asks for the statuses of all jobs that are waited for, in one request for many, one after the other, in a thread.
 
-    Starts with the first subscriber and ends with the last. It belongs to the event loop on which it was made. Failed
-    requests slow all of it down; no subscriber is told of them.
+    Looks from the first subscriber to the last. It belongs to the event loop on which it was made. Failed requests slow
+    all of it down; no subscriber is told of them. Used as a context manager, it is kept for questions when there are no
+    subscribers.
 
     :param client: client of the connection; it should not repeat requests, as the feed itself looks again
-    :param on_empty: called when the last subscriber has left
+    :param on_unused: called when the last user has left
     """
 
-    def __init__(self, client: ControlHubClient, on_empty: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, client: ControlHubClient, on_unused: Callable[[], None] = lambda: None) -> None:
         self.client = client
-        self._on_empty = on_empty
+        self._on_unused = on_unused
+        self._users = 0
         self._now = asyncio.get_running_loop().time
         self._jobs: dict[str, WatchedJob] = {}
         # Jobs by when they are due; entries that are out of date are left out when they come up.
@@ -88,6 +91,17 @@ class StatusFeed:
         self._question_threads = ThreadPoolExecutor(_QUESTIONS_AT_A_TIME, thread_name_prefix="control-hub-questions")
         self._questions = asyncio.Semaphore(_QUESTIONS_AT_A_TIME)
 
+    def __enter__(self) -> StatusFeed:
+        self._users += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._users -= 1
+        if not self._users:
+            self._on_unused()
+
     def subscribe(
         self, runs: Mapping[str, int], interval: float, attention: Attention = Attention.CHANGES
     ) -> Subscription:
@@ -102,7 +116,7 @@ class StatusFeed:
         if not 0 < float(interval) < float("inf"):
             raise ValueError(f"{interval!r} is no interval between two looks")
         wanted = {str(job_id): int(run_count) for job_id, run_count in runs.items()}
-        subscription = Subscription(self._leave, float(interval), attention)
+        subscription = Subscription(self, float(interval), attention)
         now = self._now()
         for job_id, run_count in wanted.items():
             job = self._jobs.get(job_id)
@@ -120,7 +134,8 @@ class StatusFeed:
             self._task = contextvars.Context().run(create_task, self._run(), name="control-hub-status-feed")
         return subscription
 
-    def _leave(self, share: Share) -> None:
+    def leave(self, share: Share) -> None:
+        """Look no more at a job for the sake of a subscriber."""
         job = share.job
         self._pace.remove(job.interval)
         job.remove(share)
@@ -130,15 +145,10 @@ class StatusFeed:
         del self._jobs[job.job_id]
         job.due = float("nan")
         self._looks.forget(job.job_id)
-        if not self._jobs:
-            self._end()
-
-    def _end(self) -> None:
-        if self._task is not None:
+        if not self._jobs and self._task is not None:
             self._task.cancel()
             self._task = None
-        self._queue.clear()
-        self._on_empty()
+            self._queue.clear()
 
     def close(self) -> None:
         """Release threads and connections; requests under way end by themselves."""
@@ -320,5 +330,5 @@ def shared_feed(settings: ConnectionSettings) -> StatusFeed:
                 del feeds[key]
             feed.close()
 
-        feed = feeds[key] = StatusFeed(client, on_empty=forget)
+        feed = feeds[key] = StatusFeed(client, on_unused=forget)
     return feeds[key]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.waiting import Attention
@@ -95,26 +95,40 @@ class Share:
         return glance.digest if changes else glance.digest_with_counts
 
 
+class Feed(Protocol):
+    """What looks at jobs for subscribers."""
+
+    def __enter__(self) -> Feed: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def leave(self, share: Share) -> None:
+        """Look no more at a job for the sake of a subscriber."""
+
+
 class Subscription:
     """
     One wait's part in a feed; made by :meth:`StatusFeed.subscribe`.
 
-    :param leave: called for each share that is given up
+    :param feed: the feed, which it keeps in use until it is closed
     :param interval: seconds between two looks at a run
     :param attention: which looks are told
     """
 
-    __slots__ = ("_end", "_leave", "_news", "_shares", "_waiter", "attention", "interval")
+    __slots__ = ("_end", "_feed", "_news", "_shares", "_waiter", "attention", "interval")
 
-    def __init__(self, leave: Callable[[Share], None], interval: float, attention: Attention) -> None:
+    def __init__(self, feed: Feed, interval: float, attention: Attention) -> None:
         self.interval = interval
         self.attention = attention
-        self._leave = leave
+        self._feed: Feed | None = feed
         self._shares: dict[str, Share] = {}
         # Holds the newest of each job only; most have none most of the time.
         self._news: dict[str, JobRun | ControlHubError | None] | None = None
         self._end: ControlHubError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        feed.__enter__()
 
     def __enter__(self) -> Subscription:
         return self
@@ -132,13 +146,16 @@ class Subscription:
     def close(self) -> None:
         """Leave the feed."""
         self.drop(list(self._shares))
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.__exit__(None, None, None)
 
     def drop(self, job_ids: Iterable[str]) -> None:
         """Have jobs looked at no more, as enough was seen of them."""
         for job_id in job_ids:
             share = self._shares.pop(job_id, None)
-            if share is not None:
-                self._leave(share)
+            if share is not None and self._feed is not None:
+                self._feed.leave(share)
 
     def tell(self, job_id: str, news: JobRun | ControlHubError | None) -> None:
         """Hand the subscriber what a look has found: the status of a job, or why further looks at it are pointless."""

@@ -49,6 +49,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jumping.now += seconds
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        if getattr(executor, "_shutdown", False):
+            raise RuntimeError("cannot schedule new futures after shutdown")
         answer = self.create_future()
 
         def deliver(result: Any, error: BaseException | None) -> None:
