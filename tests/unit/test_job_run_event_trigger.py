@@ -292,6 +292,22 @@ def test_a_job_that_gets_the_tag_later_is_reported_from_then_on(hub):
     assert run_virtually(scene()) == [("invoices", 8)]
 
 
+def test_that_a_job_with_one_old_run_has_got_the_tag_is_saved_at_once(hub):
+    hub.tags = {"orders": ["nightly"]}
+    store = AssetStore()
+
+    async def scene() -> None:
+        watcher = Alone(trigger(None, job_tag="nightly"), store)
+        await asyncio.sleep(3640)
+        hub.add("payments", [succeeded(1, startTime=1_000, finishTime=2_000)])
+        hub.tags["payments"] = ["nightly"]
+        await asyncio.sleep(32)
+        assert watcher.events == []
+
+    run_virtually(scene())
+    assert store.reported == {"orders": 3, "payments": 1}
+
+
 def test_a_restart_loses_no_run_and_reports_none_twice(hub):
     store = AssetStore()
 
