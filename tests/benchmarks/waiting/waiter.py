@@ -43,7 +43,7 @@ class Reports:
 
 
 def main() -> None:
-    """Wait as ordered, and answer marks, until somebody ends the process."""
+    """Wait as ordered, and answer marks, until standard input ends."""
     reports = Reports(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
     # What is logged is formatted and written, as in a triggerer, but read by nobody.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,6 +75,8 @@ def _answer_marks(reports: Reports, longest_block: Callable[[], float]) -> None:
             usage = resource.getrusage(resource.RUSAGE_SELF)
             mark = Mark(usage.ru_utime + usage.ru_stime, _memory(), longest_block())
             reports.tell("mark", **asdict(mark))
+    # Whoever has ordered is gone.
+    os._exit(0)
 
 
 if __name__ == "__main__":
