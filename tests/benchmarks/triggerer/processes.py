@@ -35,8 +35,12 @@ class TriggererProcesses:
 
     def __init__(self, pid: int) -> None:
         self._supervisor = psutil.Process(pid)
-        # The other child serves logs, and has a title of its own.
-        (self._runner,) = [child for child in self._supervisor.children() if "serve-logs" not in child.cmdline()[0]]
+        # The other child serves logs: it has a title of its own, and is dead where another Airflow has its port.
+        (self._runner,) = [
+            child
+            for child in self._supervisor.children()
+            if child.status() != psutil.STATUS_ZOMBIE and "serve-logs" not in child.cmdline()[0]
+        ]
 
     def usage(self) -> dict[str, Usage]:
         """Return what each has used so far."""
