@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import Asset
+from packaging.version import Version
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection, Context
@@ -20,6 +22,9 @@ else:
 
 # Whether watchers can share a poll that is told when their events are stored (Airflow 3.3).
 HAS_SHARED_STREAMS = hasattr(BaseEventTrigger, "create_shared_stream_producer")
+
+# Whether a task can start in the triggerer with its templates rendered there. Earlier versions do not render them.
+CAN_START_FROM_TRIGGER = Version(airflow_version) >= Version("3.3.0")
 
 # Seconds for which a task must stay deferred before it may be resumed. Airflow notices up to five seconds later
 # ([workers] min_heartbeat_interval) that the process of the deferring leg has ended; if the task is queued again by
@@ -86,3 +91,37 @@ async def is_still_deferred(task_instance: Any) -> bool | None:
     # A task that was just cleared has no state yet.
     state = found[key]
     return str(getattr(state, "value", state)) == "deferred"
+
+
+async def xcom_of_own_try(task_instance: Any, key: str) -> Any:
+    """
+    Return what the trigger of a task has pushed to XCom in this try, as before it was moved to another triggerer.
+
+    Of a task that starts in the triggerer, Airflow keeps the XComs of the tries before; see :func:`push_xcoms`.
+
+    :param task_instance: the trigger's ``task_instance``
+    :param key: key of the XCom
+    :returns: None if there is none, or the task has no XComs from here (not started in the triggerer)
+    """
+    if not hasattr(task_instance, "xcom_pull"):
+        return None
+    pulled = await asyncio.to_thread(
+        task_instance.xcom_pull, task_ids=task_instance.task_id, key=key, map_indexes=task_instance.map_index
+    )
+    if not isinstance(pulled, dict) or pulled.get("try_number") != task_instance.try_number:
+        return None
+    return pulled
+
+
+async def push_xcoms(task_instance: Any, **values: Any) -> None:
+    """
+    Push XComs from the trigger of a task, if that is possible: for one that starts in the triggerer, it is.
+
+    :param task_instance: the trigger's ``task_instance``
+    :param values: value by key; to those that are dicts, the number of the try is added
+    """
+    if not hasattr(task_instance, "xcom_push"):
+        return
+    for key, value in values.items():
+        own = {**value, "try_number": task_instance.try_number} if isinstance(value, dict) else value
+        await asyncio.to_thread(task_instance.xcom_push, key, own)

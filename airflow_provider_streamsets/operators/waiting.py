@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, conf
 
 from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets.metric_parameters import metrics_wait_for
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubOperator
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 DEFAULT_POLL_INTERVAL = 30.0
 _BACKSTOP = 300.0
-_SAVING_TIME = 15.0
-_LONGEST_METRICS_WAIT = 120.0
 
 
 def deferrable_by_default() -> bool:
@@ -33,20 +32,6 @@ def deferrable_by_default() -> bool:
 def backstop(limit: float, poll_interval: float) -> timedelta:
     """Return Airflow's own time-out for a deferral: it must lose against the trigger's deadline, which tells more."""
     return timedelta(seconds=limit + 2 * poll_interval + _BACKSTOP)
-
-
-def metrics_wait_for(given: Any, *jobs: Job) -> float:
-    """
-    Return the seconds to wait for the final metrics of an ended run, at the most.
-
-    :param given: the parameter `metrics_wait`, rendered; None stands for the time in which Control Hub should save them
-    :param jobs: the jobs
-    """
-    wait = parameters.seconds(given, "metrics_wait", rendered=True, zero=True)
-    if wait is not None:
-        return float(wait)
-    interval = max((job.statistics_interval for job in jobs), default=0.0)
-    return min(interval + _SAVING_TIME, _LONGEST_METRICS_WAIT)
 
 
 class WaitsForRuns(ControlHubOperator):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
     PokeReturnValue,
 )
+from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.compat import task_state_store
+from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER, task_state_store
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, deferrable_by_default
 from airflow_provider_streamsets.selection import ChoosesOneJob
@@ -28,6 +30,17 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import Job
 
 _PINNED_RUN = "streamsets_run"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that can be stored with the DAG; what only a running task can know becomes its template."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
 class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
@@ -49,6 +62,9 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         ``[operators] default_deferrable``
     :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
         Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
+    :param start_from_trigger: start the task in the triggerer, without a worker (Airflow 3.3 and later; before, it
+        starts on a worker, with a warning). Not for mapped tasks, which start on a worker
+    :param end_from_trigger: end the task there, too
     :param control_hub_conn_id: id of the Airflow connection (templated)
     """
 
@@ -64,6 +80,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         run_count: int | str | None = None,
         deferrable: bool | None = None,
         poke_interval: timedelta | float = DEFAULT_POLL_INTERVAL,
+        start_from_trigger: bool = False,
+        end_from_trigger: bool = False,
         control_hub_conn_id: str = "streamsets_default",
         **kwargs: Any,
     ) -> None:
@@ -74,9 +92,77 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self.job_name = job_name
         self.run_count = run_count
         self.deferrable = deferrable_by_default() if deferrable is None else deferrable
+        self.start_from_trigger = start_from_trigger
+        self.end_from_trigger = end_from_trigger
+        if start_from_trigger or end_from_trigger:
+            self._check_use_of_triggerer(deferrable)
         self.control_hub_conn_id = control_hub_conn_id
         self.check_selection()
         self._follower: Any = None
+
+    def _check_use_of_triggerer(self, deferrable: bool | None) -> None:
+        used = "start_from_trigger" if self.start_from_trigger else "end_from_trigger"
+        if deferrable is False:
+            raise ValueError(f"'{used}' needs a sensor that is deferrable; leave out deferrable=False.")
+        self.deferrable = True
+        ignored = {"outlets": self.outlets, "post_execute": getattr(self, "_post_execute_hook", None)}
+        if self.start_from_trigger:
+            ignored["pre_execute"] = getattr(self, "_pre_execute_hook", None)
+            ignored["on_execute_callback"] = self.on_execute_callback
+        given = [name for name, value in ignored.items() if value]
+        if self.end_from_trigger and given:
+            raise ValueError(
+                f"A task with end_from_trigger=True ends without a worker, where Airflow has nothing to do with "
+                f"{' and '.join(map(repr, given))}; leave out one or the other."
+            )
+
+    def start_in_triggerer_if_asked(self, trigger: str, **arguments: Any) -> None:
+        """
+        Have Airflow start the task in the triggerer, if `start_from_trigger` says so and this version of it can.
+
+        Called at the end of the constructor.
+
+        :param trigger: path of the trigger's class
+        :param arguments: its arguments besides those that all sensors have; those that are template fields of the
+            sensor are rendered in the triggerer
+        """
+        if not self.start_from_trigger:
+            return
+        if not CAN_START_FROM_TRIGGER:
+            self.start_from_trigger = False
+            warnings.warn(
+                f"{type(self).__name__} with task_id '{self.task_id}' starts on a worker: 'start_from_trigger' needs "
+                "Airflow 3.3, which is the first to render templates in the triggerer.",
+                UserWarning,
+                stacklevel=4,
+            )
+            return
+        limit = min(self.timeout, self._execution_timeout)
+        # Airflow takes the earlier one of this and of `execution_timeout`; the trigger takes its deadline from that.
+        reserve = backstop(0.0, self.poke_interval).total_seconds() if self.timeout <= self._execution_timeout else 0.0
+        values = {
+            "control_hub_conn_id": self.control_hub_conn_id,
+            "job_id": self.job_id,
+            "job_name": self.job_name,
+            "run_count": self.run_count,
+            "poll_interval": self.poke_interval,
+            "timeout": limit,
+            "starts": True,
+            "reserve": reserve,
+            **self.ending,
+            **arguments,
+        }
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls=trigger,
+            trigger_kwargs={name: _plain(value) for name, value in values.items()},
+            next_method="execute_complete",
+            timeout=timedelta(seconds=limit + reserve),
+        )
+
+    @property
+    def ending(self) -> dict[str, Any]:
+        """The arguments of a trigger that say how the task ends in the triggerer, if it does."""
+        return {"ends": self.end_from_trigger, "soft_fail": self.soft_fail, "never_fail": self.never_fail}
 
     def details_of(self, job: Job) -> dict[str, Any]:
         """Return what else than the run the wait needs to know of the job, as JSON values. It is kept with the run."""

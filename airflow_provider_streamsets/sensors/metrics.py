@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import AirflowSkipException, PokeReturnValue
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.operators.waiting import metrics_wait_for
+from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
+from airflow_provider_streamsets.verdicts import Ending, verdict_on_metrics
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _COMPARISONS = (">=", ">", "<=", "<", "==", "!=")
 _JOINS = ("all", "any")
 _ON_RUN_END = ("fail", "evaluate", "skip")
+_SENSOR_TRIGGERS = "airflow_provider_streamsets.triggers.sensors"
 
 
 class ControlHubJobMetricSensor(ControlHubRunSensor):
@@ -88,6 +90,14 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         ``[operators] default_deferrable``
     :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
         Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
+    :param start_from_trigger: start the task in the triggerer, without a worker. Needs Airflow 3.3; before, the task
+        starts on a worker, with a warning at DAG parse, and so do mapped tasks and ``dag.test()``. In the triggerer,
+        nothing is called before the wait, neither ``pre_execute`` nor ``on_execute_callback``, and the templates are
+        rendered on the event loop: keep them cheap
+    :param end_from_trigger: end the task in the triggerer, too; only a time-out is told by a worker. Airflow then emits
+        no asset events (`outlets` are refused), calls no ``post_execute``, keeps no XComs of a try that is retried,
+        has the callbacks for success and failure called by the dag processor, and refuses the DAG if a listener is
+        installed, such as OpenLineage's
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: ``job_id``, ``job_name``, ``run_count``, ``satisfied`` (True), ``values`` (number by metric; None for one
@@ -135,6 +145,16 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self.on_run_end = on_run_end
         self.metrics_wait = metrics_wait
         self._check(rendered=False)
+        self.start_in_triggerer_if_asked(
+            f"{_SENSOR_TRIGGERS}.ControlHubJobMetricSensorTrigger",
+            metric=metric,
+            comparison=comparison,
+            threshold=threshold,
+            conditions=conditions,
+            join=join,
+            on_run_end=on_run_end,
+            metrics_wait=metrics_wait,
+        )
 
     def _check(self, *, rendered: bool) -> None:
         parameters.exactly_one(metric=self.metric, conditions=self.conditions)
@@ -157,11 +177,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self._wanted()
 
     def _wanted(self) -> tuple[MetricCondition, ...]:
-        from airflow_provider_streamsets.control_hub.conditions import conditions_of
-
-        if self.metric is None:
-            return conditions_of(parameters.conditions(self.conditions, "conditions", rendered=True))
-        return conditions_of({"metric": self.metric, "comparison": self.comparison, "threshold": self.threshold})
+        return wanted_conditions(self.metric, self.comparison, self.threshold, self.conditions)
 
     def details_of(self, job: Job) -> dict[str, Any]:
         """Return how long to wait for the final metrics, which depends on how often the job saves them."""
@@ -197,17 +213,21 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
         """Return the trigger that looks at the metrics."""
         from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
+        from airflow_provider_streamsets.triggers.sensors import ControlHubJobMetricSensorTrigger
 
-        return ControlHubJobMetricTrigger(
-            control_hub_conn_id=self.control_hub_conn_id,
-            conditions=[condition.to_dict() for condition in self._wanted()],
-            join=parameters.choice(self.join, "join", _JOINS, rendered=True),
-            on_run_end=parameters.choice(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=True),
-            poll_interval=self.poke_interval,
-            timeout=timeout,
-            deadline=deadline,
+        arguments: dict[str, Any] = {
+            "control_hub_conn_id": self.control_hub_conn_id,
+            "conditions": [condition.to_dict() for condition in self._wanted()],
+            "join": parameters.choice(self.join, "join", _JOINS, rendered=True),
+            "on_run_end": parameters.choice(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=True),
+            "poll_interval": self.poke_interval,
+            "timeout": timeout,
+            "deadline": deadline,
             **run,
-        )
+        }
+        if self.end_from_trigger:
+            return ControlHubJobMetricSensorTrigger(**arguments, **self.ending)
+        return ControlHubJobMetricTrigger(**arguments)
 
     def read_event(self, event: object) -> MetricFinding:
         """Return what the metrics have come to."""
@@ -219,9 +239,10 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         """Return the metrics that satisfied the conditions, or fail or be skipped."""
         from airflow_provider_streamsets.control_hub import ControlHubExpectationError
 
-        if found.satisfied:
-            self.log.info(found.message)
-            return found.to_result()
-        if self.on_run_end == "skip":
-            raise AirflowSkipException(found.message)
-        raise self.unless_soft_fail(ControlHubExpectationError(found.message))
+        verdict = verdict_on_metrics(found, on_run_end=self.on_run_end)
+        if verdict.ending is Ending.SUCCESS:
+            self.log.info(verdict.message)
+            return verdict.result
+        if verdict.ending is Ending.SKIPPED:
+            raise AirflowSkipException(verdict.message)
+        raise self.unless_soft_fail(ControlHubExpectationError(verdict.message))

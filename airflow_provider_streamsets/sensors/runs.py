@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
+from airflow_provider_streamsets.verdicts import Ending, verdict_on_run
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
@@ -38,6 +39,14 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     :param accept_stopped: count a run that a person stopped as a success
     :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
         Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
+    :param start_from_trigger: start the task in the triggerer, without a worker. Needs Airflow 3.3; before, the task
+        starts on a worker, with a warning at DAG parse, and so do mapped tasks and ``dag.test()``. In the triggerer,
+        nothing is called before the wait, neither ``pre_execute`` nor ``on_execute_callback``, and the templates are
+        rendered on the event loop: keep them cheap
+    :param end_from_trigger: end the task in the triggerer, too; only a time-out is told by a worker. Airflow then emits
+        no asset events (`outlets` are refused), calls no ``post_execute``, keeps no XComs of a try that is retried,
+        has the callbacks for success and failure called by the dag processor, and refuses the DAG if a listener is
+        installed, such as OpenLineage's
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: as :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`; with the metrics that
@@ -52,6 +61,11 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     def __init__(self, *, accept_stopped: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.accept_stopped = accept_stopped
+        self.start_in_triggerer_if_asked(
+            "airflow_provider_streamsets.triggers.sensors.ControlHubJobRunSensorTrigger",
+            accept_stopped=accept_stopped,
+            metrics_wait=0.0,
+        )
 
     def follow(self, run: dict[str, Any], *, believe_after: int) -> RunFollower:
         """Return what decides when the run has ended."""
@@ -75,15 +89,19 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
         """Return the trigger that waits for the run."""
         from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+        from airflow_provider_streamsets.triggers.sensors import ControlHubJobRunSensorTrigger
 
-        return ControlHubJobRunTrigger(
-            control_hub_conn_id=self.control_hub_conn_id,
-            poll_interval=self.poke_interval,
-            timeout=timeout,
-            deadline=deadline,
-            metrics_wait=0.0,
+        arguments: dict[str, Any] = {
+            "control_hub_conn_id": self.control_hub_conn_id,
+            "poll_interval": self.poke_interval,
+            "timeout": timeout,
+            "deadline": deadline,
+            "metrics_wait": 0.0,
             **run,
-        )
+        }
+        if self.end_from_trigger:
+            return ControlHubJobRunSensorTrigger(**arguments, accept_stopped=self.accept_stopped, **self.ending)
+        return ControlHubJobRunTrigger(**arguments)
 
     def read_event(self, event: object) -> RunReport:
         """Return the report of the ended run."""
@@ -93,10 +111,11 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
 
     def deliver(self, found: RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Outcome
+        from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
 
-        if found.outcome is Outcome.SUCCEEDED or (self.accept_stopped and found.outcome is Outcome.STOPPED):
-            self.log.info(found.headline)
-            return found.to_result()
-        self.log.error(found.explanation())
-        raise self.unless_soft_fail(ControlHubRunFailedError(f"{found.headline}."))
+        verdict = verdict_on_run(found, accept_stopped=self.accept_stopped)
+        if verdict.ending is Ending.SUCCESS:
+            self.log.info(verdict.message)
+            return verdict.result
+        self.log.error(verdict.explanation)
+        raise self.unless_soft_fail(ControlHubRunFailedError(verdict.message))

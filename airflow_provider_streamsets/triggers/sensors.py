@@ -1,0 +1,295 @@
+"""The triggers of sensors that start in the triggerer, end there, or both, without a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+
+from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets.compat import push_xcoms, xcom_of_own_try
+from airflow_provider_streamsets.links.job import ControlHubJobLink
+from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
+from airflow_provider_streamsets.selection import one_job
+from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger, Deadline
+from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
+from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from airflow_provider_streamsets.verdicts import (
+    Ending,
+    Verdict,
+    verdict_on_error,
+    verdict_on_metrics,
+    verdict_on_run,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.triggers.events import MetricWaitEvent, RunWaitEvent
+    from airflow_provider_streamsets.triggers.feed import StatusFeed
+
+_PINNED_RUN = "streamsets_run"
+
+
+class SensorTrigger(ControlHubOneRunTrigger):
+    """
+    Base of the triggers that do for a sensor what else its worker does.
+
+    When it starts the task, it finds the job and the run as the sensor would, and keeps the run in XCom, so that it
+    waits for the same run after a restart of the triggerer. When it ends the task, that is as the sensor would end it;
+    but a time-out is told by a worker, as Airflow then does not retry the task.
+    """
+
+    starts: bool
+    ends: bool
+    soft_fail: bool
+    never_fail: bool
+    reserve: float
+
+    def run_details(self, job: Job) -> dict[str, Any]:
+        """
+        Read what was rendered, and return what else than the run the wait needs to know of the job, as JSON values.
+
+        :param job: the job
+        :raises ValueError: if a parameter cannot be right
+        """
+        return {}
+
+    def verdict(self, event: Any) -> Verdict:
+        """
+        Judge how the wait has ended, if not with an error.
+
+        :param event: its event
+        """
+        raise NotImplementedError
+
+    @property
+    def settling_time(self) -> float:
+        """A task that has not been on a worker before may be resumed at once."""
+        return 0.0 if self.starts else super().settling_time
+
+    async def wait(self, feed: StatusFeed, deadline: Deadline) -> Any:
+        """Find the job and the run, if that was not done before, and wait."""
+        if self.starts:
+            self.deadline = self._deadline_of_task()
+            deadline = Deadline(self.deadline)
+            await self._start(feed, deadline)
+        return await super().wait(feed, deadline)
+
+    def _deadline_of_task(self) -> float | None:
+        """Take the deadline from Airflow's own time-out of the task, which is that much later."""
+        timeout_after = getattr(self, "timeout_after", None)
+        if timeout_after is not None:
+            return float(timeout_after.timestamp()) - self.reserve
+        return None if self.timeout is None else time.time() + self.timeout
+
+    async def _start(self, feed: StatusFeed, deadline: Deadline) -> None:
+        from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
+
+        given: dict[str, Any] = {"job_id": self.job_id, "job_name": self.job_name}
+        given_run = self.run_count
+        # What is told if there turns out to be no such job or run.
+        self.job_id, self.job_name, self.run_count = self.job_id or "", self.job_name or "", 0
+        run = await xcom_of_own_try(self.task_instance, _PINNED_RUN)
+        if run is None:
+            try:
+                parameters.exactly_one(**given)
+                run_count = parameters.whole_number(given_run, "run_count", rendered=True)
+                job = await self._find_job(feed, deadline, **given)
+                latest = max(job.last_run_count, 1)
+                run = {
+                    "job_id": job.job_id,
+                    "job_name": job.name,
+                    "run_count": latest if run_count is None else run_count,
+                    **self.run_details(job),
+                }
+            except ValueError as error:
+                raise ControlHubConfigurationError(str(error)) from error
+            link = await feed.ask(lambda: feed.client.job_url(job.job_id))
+            await push_xcoms(
+                self.task_instance,
+                job_id=job.job_id,
+                run_count=run["run_count"],
+                **{_PINNED_RUN: run, ControlHubJobLink.xcom_key: link},
+            )
+            self.log.info("Waiting for run %d of job %s.", run["run_count"], job.label)
+        for name, value in run.items():
+            if name != "try_number":
+                setattr(self, name, value)
+
+    async def _find_job(self, feed: StatusFeed, deadline: Deadline, job_id: str | None, job_name: str | None) -> Job:
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError, ControlHubUnavailableError
+
+        while True:
+            try:
+                job = await feed.ask(lambda: one_job(feed.client, job_id, job_name), deadline.left)
+            except ControlHubUnavailableError as error:
+                feed.outage.failed(error)
+            except asyncio.TimeoutError as error:
+                allowed = f" within {self.timeout:g} s" if self.timeout is not None else " in time"
+                raise ControlHubRunTimeoutError(f"Job '{job_id or job_name}' could not be read{allowed}.") from error
+            else:
+                feed.outage.succeeded()
+                return job
+
+    def trigger_event(self, event: Any) -> TriggerEvent:
+        """Return the end of the task, if it ends here."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+
+        # Where there is no task instance, as in a test of a DAG in one process, tasks do not end without a worker.
+        if not self.ends or self.task_instance is None or isinstance(event.error, ControlHubRunTimeoutError):
+            return super().trigger_event(event)
+        verdict = self.verdict(event) if event.error is None else verdict_on_error(event.error)
+        ending = verdict.softened(soft_fail=self.soft_fail, never_fail=self.never_fail)
+        log = self.log.error if ending is Ending.FAILED else self.log.info
+        log("%s", verdict.explanation or verdict.message)
+        if ending is Ending.SUCCESS:
+            return TaskSuccessEvent(xcoms={"return_value": verdict.result})
+        return TaskSkippedEvent() if ending is Ending.SKIPPED else TaskFailedEvent()
+
+
+class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
+    """
+    The trigger of a :class:`~airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor` without a worker.
+
+    :param control_hub_conn_id: id of the Airflow connection
+    :param job_id: id of the job
+    :param job_name: its name, for messages; when it starts the task, it can be given instead of the id
+    :param run_count: number of the run; when it starts the task, None is the latest run
+    :param poll_interval: seconds between two looks
+    :param timeout: seconds that the wait was given, for the message
+    :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
+    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
+    :param accept_stopped: count a run that a person stopped as a success
+    :param starts: start the task: find the job and the run, and the deadline
+    :param ends: end the task
+    :param soft_fail: skip the task instead of failing it if the run has failed
+    :param never_fail: skip the task instead of failing it, whatever has happened
+    :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
+    """
+
+    def __init__(
+        self,
+        control_hub_conn_id: str = "streamsets_default",
+        job_id: str = "",
+        job_name: str = "",
+        run_count: int = 0,
+        poll_interval: float = 30.0,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        metrics_wait: float = 0.0,
+        accept_stopped: bool = False,
+        starts: bool = False,
+        ends: bool = False,
+        soft_fail: bool = False,
+        never_fail: bool = False,
+        reserve: float = 0.0,
+    ) -> None:
+        super().__init__(
+            control_hub_conn_id=control_hub_conn_id,
+            job_id=job_id,
+            job_name=job_name,
+            run_count=run_count,
+            poll_interval=poll_interval,
+            timeout=timeout,
+            deadline=deadline,
+            metrics_wait=metrics_wait,
+        )
+        self.accept_stopped = accept_stopped
+        self.starts = starts
+        self.ends = ends
+        self.soft_fail = soft_fail
+        self.never_fail = never_fail
+        self.reserve = reserve
+
+    def verdict(self, event: RunWaitEvent) -> Verdict:
+        """Judge the run."""
+        return verdict_on_run(event.report_or_raise(), accept_stopped=self.accept_stopped)
+
+
+class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger):
+    """
+    The trigger of a :class:`~airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor` without a worker.
+
+    :param control_hub_conn_id: id of the Airflow connection
+    :param job_id: id of the job
+    :param job_name: its name, for messages; when it starts the task, it can be given instead of the id
+    :param run_count: number of the run; when it starts the task, None is the latest run
+    :param conditions: the conditions: texts such as ``output_count >= 1000``, or dicts of their three fields
+    :param join: whether ``all`` or ``any`` of them must be satisfied
+    :param on_run_end: what counts when the run has ended before; see
+        :class:`~airflow_provider_streamsets.control_hub.metric_waiting.MetricFollower`
+    :param poll_interval: seconds between two looks
+    :param timeout: seconds that the wait was given, for the message
+    :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
+    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most; when it starts the
+        task, None is the time in which Control Hub should save them
+    :param metric: when it starts the task: name of a metric, instead of `conditions`
+    :param comparison: how it is compared
+    :param threshold: number with which it is compared
+    :param starts: start the task: find the job and the run, and the deadline
+    :param ends: end the task
+    :param soft_fail: skip the task instead of failing it if the metrics are not as wanted
+    :param never_fail: skip the task instead of failing it, whatever has happened
+    :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
+    """
+
+    def __init__(
+        self,
+        control_hub_conn_id: str = "streamsets_default",
+        job_id: str = "",
+        job_name: str = "",
+        run_count: int = 0,
+        conditions: Sequence[str | Mapping[str, Any]] | str | None = None,
+        join: Literal["all", "any"] = "all",
+        on_run_end: Literal["fail", "evaluate", "skip"] = "fail",
+        poll_interval: float = 30.0,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        metrics_wait: float | None = 30.0,
+        metric: str | None = None,
+        comparison: str = ">=",
+        threshold: float | str | None = None,
+        starts: bool = False,
+        ends: bool = False,
+        soft_fail: bool = False,
+        never_fail: bool = False,
+        reserve: float = 0.0,
+    ) -> None:
+        super().__init__(
+            control_hub_conn_id=control_hub_conn_id,
+            job_id=job_id,
+            job_name=job_name,
+            run_count=run_count,
+            conditions=conditions,  # type: ignore[arg-type]
+            join=join,
+            on_run_end=on_run_end,
+            poll_interval=poll_interval,
+            timeout=timeout,
+            deadline=deadline,
+            metrics_wait=metrics_wait,  # type: ignore[arg-type]
+        )
+        self.metric = metric
+        self.comparison = comparison
+        self.threshold = threshold
+        self.starts = starts
+        self.ends = ends
+        self.soft_fail = soft_fail
+        self.never_fail = never_fail
+        self.reserve = reserve
+
+    def run_details(self, job: Job) -> dict[str, Any]:
+        """Return the conditions, and how long to wait for the final metrics."""
+        wanted = wanted_conditions(self.metric, self.comparison, self.threshold, self.conditions)
+        return {
+            "conditions": [condition.to_dict() for condition in wanted],
+            "join": parameters.choice(self.join, "join", ("all", "any"), rendered=True),
+            "on_run_end": parameters.choice(self.on_run_end, "on_run_end", ("fail", "evaluate", "skip"), rendered=True),
+            "metrics_wait": metrics_wait_for(self.metrics_wait, job),
+        }
+
+    def verdict(self, event: MetricWaitEvent) -> Verdict:
+        """Judge the metrics."""
+        return verdict_on_metrics(event.finding_or_raise(), on_run_end=self.on_run_end)

@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+import datetime
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    Asset,
+    TaskDeferred,
+)
+
+from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER
+from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
+from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
+from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
+from airflow_provider_streamsets.triggers.events import RunWaitEvent
+from airflow_provider_streamsets.triggers.sensors import ControlHubJobMetricSensorTrigger, ControlHubJobRunSensorTrigger
+from tests.unit.resuming import Clock, patched_clock
+from tests.unit.scripted_hub import (
+    HUB,
+    JOB_ID,
+    JOB_NAME,
+    ScriptedHub,
+    counts_json,
+    event_json,
+    failed,
+    run_json,
+    succeeded,
+)
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+starts_in_triggerer = pytest.mark.skipif(
+    not CAN_START_FROM_TRIGGER, reason="this version of Airflow does not render templates in the triggerer"
+)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return patched_clock(monkeypatch)
+
+
+class TaskInstance:
+    """As much of a task instance as a trigger has."""
+
+    def __init__(self, try_number: int = 1) -> None:
+        self.task_id, self.map_index, self.try_number = "wait", -1, try_number
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
+
+
+def events_of(
+    clock: Clock, trigger: Any, ti: TaskInstance | None = None, timeout_after: datetime.datetime | None = None
+) -> list[Any]:
+    """Run a trigger, made anew from what Airflow stores of it, as the triggerer does."""
+    _, arguments = trigger.serialize()
+    again = type(trigger)(**json.loads(json.dumps(arguments)))
+    # As the triggerer attaches them; its setter wants more of a task instance than there is here.
+    again._task_instance = ti
+    again.timeout_after = timeout_after
+
+    async def scene() -> list[Any]:
+        return [event async for event in again.run()]
+
+    return list(clock.run(scene()))
+
+
+def only_event(*arguments: Any, **named: Any) -> Any:
+    (event,) = events_of(*arguments, **named)
+    return event
+
+
+def starting(sensor: Any, **rendered: Any) -> Any:
+    """Return the trigger with which Airflow starts a task, its arguments as stored with the DAG, and rendered."""
+    args = sensor.start_trigger_args
+    kinds = {kind.__name__: kind for kind in (ControlHubJobRunSensorTrigger, ControlHubJobMetricSensorTrigger)}
+    path, _, name = args.trigger_cls.rpartition(".")
+    assert path == "airflow_provider_streamsets.triggers.sensors"
+    return kinds[name](**{**json.loads(json.dumps(args.trigger_kwargs)), **rendered})
+
+
+def state(event: Any) -> str:
+    return str(getattr(event.task_instance_state, "value", event.task_instance_state))
+
+
+def run_sensor(**arguments: Any) -> ControlHubJobRunSensor:
+    if "job_id" not in arguments:
+        arguments.setdefault("job_name", JOB_NAME)
+    return ControlHubJobRunSensor(task_id="wait", **arguments)
+
+
+@starts_in_triggerer
+def test_a_task_that_starts_in_the_triggerer_waits_for_the_run_that_a_worker_would_wait_for(http, clock):
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)], counts=counts_json(4))
+    ti = TaskInstance()
+    event = only_event(clock, starting(run_sensor(start_from_trigger=True)), ti)
+    wait = RunWaitEvent.from_payload(event.payload)
+    assert wait.report is not None
+    assert (wait.job_id, wait.run_count, wait.report.job_name) == (JOB_ID, 4, JOB_NAME)
+    assert ti.xcoms["job_id"] == JOB_ID
+    assert ti.xcoms["run_count"] == 4
+    assert ti.xcoms["streamsets_job_link"] == f"{HUB}/sch/jobs/detail/{JOB_ID}"
+
+
+@starts_in_triggerer
+def test_it_goes_on_as_any_deferred_sensor_when_it_does_not_end_there(http, clock, context):
+    ScriptedHub(http, latest=run_json(4), script=[failed(4)])
+    sensor = run_sensor(start_from_trigger=True)
+    event = only_event(clock, starting(sensor), TaskInstance())
+    with pytest.raises(ControlHubRunFailedError, match="JDBC_00"):
+        sensor.execute_complete(context, event.payload)
+
+
+@starts_in_triggerer
+def test_templates_are_rendered_by_the_triggerer(http, clock):
+    """Airflow renders the template fields of the sensor that are arguments and attributes of the trigger."""
+    ScriptedHub(http, latest=run_json(7), script=[succeeded(7)], counts=counts_json(7))
+    sensor = run_sensor(
+        job_id="{{ var.value.job }}",
+        run_count="{{ params.run }}",
+        start_from_trigger=True,
+        control_hub_conn_id="{{ c }}",
+    )
+    trigger = starting(sensor)
+    rendered = {name for name in sensor.template_fields if "{{" in str(getattr(trigger, name))}
+    assert rendered == {"job_id", "run_count", "control_hub_conn_id"}
+    assert rendered <= set(sensor.start_trigger_args.trigger_kwargs)
+    trigger = starting(sensor, job_id=JOB_ID, run_count="7", control_hub_conn_id="streamsets_default")
+    wait = RunWaitEvent.from_payload(only_event(clock, trigger, TaskInstance()).payload)
+    assert wait.run_count == 7
+
+
+@starts_in_triggerer
+def test_what_another_task_returns_becomes_a_template(clock):
+    with DAG("dag", schedule=None):
+        first = ControlHubJobRunSensor(task_id="first", job_id=JOB_ID)
+        sensor = run_sensor(job_id=first.output["job_id"], start_from_trigger=True)
+    stored = sensor.start_trigger_args.trigger_kwargs["job_id"]
+    assert stored.startswith("{{")
+    assert "first" in stored
+    assert sensor.upstream_task_ids == {"first"}
+
+
+@starts_in_triggerer
+@pytest.mark.parametrize(
+    ("rendered", "message"),
+    [
+        ({"job_name": None}, "exactly one of 'job_id', 'job_name'"),
+        ({"run_count": "four"}, "'run_count'"),
+    ],
+)
+def test_what_rendering_has_spoiled_fails_the_task_and_not_the_triggerer(clock, http, rendered, message):
+    trigger = starting(run_sensor(start_from_trigger=True), **rendered)
+    wait = RunWaitEvent.from_payload(only_event(clock, trigger, TaskInstance()).payload)
+    assert message in str(wait.error)
+
+
+@starts_in_triggerer
+def test_a_job_that_does_not_exist_fails_the_task(http, clock):
+    ScriptedHub(http, latest=None)
+    trigger = starting(run_sensor(job_name="Nothing", start_from_trigger=True, end_from_trigger=True))
+    assert state(only_event(clock, trigger, TaskInstance())) == "failed"
+
+
+@starts_in_triggerer
+def test_another_triggerer_waits_for_the_same_run_although_the_job_was_restarted(http, clock):
+    hub = ScriptedHub(http, latest=run_json(5), script=[run_json(5)], counts=counts_json(5))
+    hub.history = [run_json(5), succeeded(4)]
+    ti = TaskInstance()
+    ti.xcoms["streamsets_run"] = {"job_id": JOB_ID, "job_name": JOB_NAME, "run_count": 4, "try_number": 1}
+    wait = RunWaitEvent.from_payload(only_event(clock, starting(run_sensor(start_from_trigger=True)), ti).payload)
+    assert wait.run_count == 4
+    assert wait.report is not None
+
+
+@starts_in_triggerer
+def test_a_new_try_looks_anew_which_run_is_the_latest(http, clock):
+    ScriptedHub(http, latest=run_json(5), script=[succeeded(5)], counts=counts_json(5))
+    ti = TaskInstance(try_number=2)
+    ti.xcoms["streamsets_run"] = {"job_id": JOB_ID, "job_name": JOB_NAME, "run_count": 4, "try_number": 1}
+    wait = RunWaitEvent.from_payload(only_event(clock, starting(run_sensor(start_from_trigger=True)), ti).payload)
+    assert wait.run_count == 5
+
+
+@starts_in_triggerer
+def test_an_outage_while_the_job_is_looked_up_is_waited_out(http, clock):
+    hub = ScriptedHub(http, latest=run_json(4), script=[succeeded(4)], counts=counts_json(4))
+    answers = [{"status_code": 503}] * 5 + [{"json": lambda *_: hub.job()}]
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", answers)
+    trigger = starting(run_sensor(job_id=JOB_ID, start_from_trigger=True, end_from_trigger=True))
+    assert state(only_event(clock, trigger, TaskInstance())) == "success"
+
+
+@starts_in_triggerer
+@pytest.mark.parametrize("execution_timeout", [None, timedelta(seconds=500)])
+def test_its_deadline_is_absolute_whichever_triggerer_it_is_on(http, clock, context, execution_timeout):
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4)])
+    sensor = run_sensor(start_from_trigger=True, timeout=900, execution_timeout=execution_timeout)
+    limit = 900 if execution_timeout is None else 500
+    args = sensor.start_trigger_args
+    # What Airflow makes of it when the task starts, at 1000.
+    seconds = min(args.timeout.total_seconds(), limit if execution_timeout else float("inf"))
+    timeout_after = datetime.datetime.fromtimestamp(1000 + seconds, datetime.timezone.utc)
+    clock.now = 1400.0
+    event = only_event(clock, starting(sensor), TaskInstance(), timeout_after)
+    assert clock.now == pytest.approx(1000 + limit, abs=1)
+    kind = AirflowSensorTimeout if execution_timeout is None else BaseException
+    with pytest.raises(kind, match=f"has not ended within {limit} s"):
+        sensor.execute_complete(context, event.payload)
+
+
+@starts_in_triggerer
+def test_a_job_that_cannot_be_read_in_time_is_a_time_out(http, clock, context):
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", status_code=503)
+    sensor = run_sensor(job_id=JOB_ID, start_from_trigger=True, end_from_trigger=True, timeout=600)
+    event = only_event(clock, starting(sensor), TaskInstance())
+    with pytest.raises(AirflowSensorTimeout, match="could not be read within 600 s"):
+        sensor.execute_complete(context, event.payload)
+
+
+# Ends
+
+ENDS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (succeeded(4), {}, "success"),
+    (failed(4), {}, "failed"),
+    (failed(4), {"soft_fail": True}, "skipped"),
+    (failed(4), {"never_fail": True}, "skipped"),
+]
+
+
+@pytest.mark.parametrize(("end", "arguments", "expected"), ENDS)
+def test_a_deferred_task_ends_in_the_triggerer_as_it_would_on_a_worker(http, clock, context, end, arguments, expected):
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), end], counts=counts_json(4))
+    with pytest.raises(TaskDeferred) as deferred:
+        run_sensor(end_from_trigger=True, **arguments).execute(context)
+    event = only_event(clock, deferred.value.trigger, TaskInstance())
+    assert state(event) == expected
+
+    ScriptedHub(http, latest=run_json(4), script=[end], counts=counts_json(4))
+    with pytest.raises(TaskDeferred) as deferred:
+        run_sensor(deferrable=True, **arguments).execute(context)
+    payload = only_event(clock, deferred.value.trigger, TaskInstance()).payload
+    try:
+        result = run_sensor(deferrable=True, **arguments).execute_complete(context, payload)
+    except ControlHubRunFailedError:
+        assert expected == "failed"
+    except AirflowSkipException:
+        assert expected == "skipped"
+    else:
+        assert expected == "success"
+        assert event.xcoms == {"return_value": result}
+
+
+def test_a_run_that_a_person_stopped_is_a_success_if_that_is_accepted(http, clock, context):
+    for accept_stopped, expected in ((False, "failed"), (True, "success")):
+        ScriptedHub(
+            http, latest=run_json(4), script=[succeeded(4)], events=[event_json(50, "DEACTIVATING", "Stop", user="ann")]
+        )
+        with pytest.raises(TaskDeferred) as deferred:
+            run_sensor(end_from_trigger=True, accept_stopped=accept_stopped).execute(context)
+        assert state(only_event(clock, deferred.value.trigger, TaskInstance())) == expected
+
+
+def test_a_refused_credential_fails_the_task_and_is_skipped_only_if_it_never_fails(http, clock, context):
+    for arguments, expected in (({}, "failed"), ({"soft_fail": True}, "failed"), ({"never_fail": True}, "skipped")):
+        ScriptedHub(http, latest=run_json(4))
+        with pytest.raises(TaskDeferred) as deferred:
+            run_sensor(end_from_trigger=True, **arguments).execute(context)
+        http.post(f"{HUB}/jobrunner/rest/v1/jobs/status", status_code=401)
+        assert state(only_event(clock, deferred.value.trigger, TaskInstance())) == expected
+
+
+@pytest.mark.parametrize("arguments", [{}, {"soft_fail": True}])
+def test_a_time_out_is_told_by_a_worker_as_airflow_retries_it_otherwise(http, clock, context, arguments):
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4)])
+    sensor = run_sensor(end_from_trigger=True, timeout=100, **arguments)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(context)
+    event = only_event(clock, deferred.value.trigger, TaskInstance())
+    with pytest.raises(AirflowSkipException if arguments else AirflowSensorTimeout):
+        sensor.execute_complete(context, event.payload)
+
+
+def test_where_there_is_no_triggerer_it_goes_on_in_the_same_process(http, clock, context):
+    """As in `dag.test()`, whose triggers have no task instance."""
+    ScriptedHub(http, latest=run_json(4), script=[succeeded(4)], counts=counts_json(4))
+    sensor = run_sensor(end_from_trigger=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(context)
+    event = only_event(clock, deferred.value.trigger)
+    assert sensor.execute_complete(context, event.payload)["run_count"] == 4
+
+
+# Metrics
+
+
+def metric_sensor(**arguments: Any) -> ControlHubJobMetricSensor:
+    return ControlHubJobMetricSensor(task_id="wait", **{"job_name": JOB_NAME, **arguments})
+
+
+@starts_in_triggerer
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"metric": "output_count", "threshold": "{{ params.t }}"}, "success"),
+        (
+            {"conditions": ["output_count >= 100", {"metric": "input_count", "comparison": "<", "threshold": 5}]},
+            "failed",
+        ),
+        ({"conditions": "{{ params.c }}", "join": "any"}, "success"),
+        ({"metric": "output_count", "threshold": 1000, "on_run_end": "skip"}, "skipped"),
+        ({"metric": "output_count", "threshold": 1000, "soft_fail": True}, "skipped"),
+        ({"metric": "no_metric", "threshold": 1}, "failed"),
+    ],
+)
+def test_a_sensor_of_metrics_starts_and_ends_in_the_triggerer(http, clock, arguments, expected):
+    going_on = run_json(4, inputRecordCount=100, outputRecordCount=100, lastReportedMetricTime=1)
+    done = {
+        **succeeded(4),
+        **{name: going_on[name] for name in going_on if name.endswith("Count") and name != "runCount"},
+    }
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), done], counts=counts_json(4, outputCount=100))
+    sensor = metric_sensor(start_from_trigger=True, end_from_trigger=True, **arguments)
+    rendered = {"threshold": "100"} if "{{" in str(arguments.get("threshold")) else {}
+    if "{{" in str(arguments.get("conditions")):
+        rendered = {"conditions": '["output_count >= 100", "input_count < 5"]'}
+    ti = TaskInstance()
+    event = only_event(clock, starting(sensor, **rendered), ti)
+    assert state(event) == expected
+    if expected == "success":
+        assert event.xcoms["return_value"]["values"]["output_count"] == 100
+    if arguments.get("metric") != "no_metric":
+        assert ti.xcoms["streamsets_run"]["metrics_wait"] == 75.0
+
+
+def test_a_deferred_sensor_of_metrics_ends_in_the_triggerer(http, clock, context):
+    going_on = run_json(4, outputRecordCount=100, lastReportedMetricTime=1)
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), going_on])
+    with pytest.raises(TaskDeferred) as deferred:
+        metric_sensor(metric="output_count", threshold=100, end_from_trigger=True).execute(context)
+    event = only_event(clock, deferred.value.trigger, TaskInstance())
+    assert state(event) == "success"
+    assert event.xcoms["return_value"]["values"] == {"output_count": 100}
+
+
+# What cannot work
+
+
+@pytest.mark.parametrize("way", ["start_from_trigger", "end_from_trigger"])
+def test_a_sensor_that_is_not_deferrable_is_refused(way):
+    with pytest.raises(ValueError, match=f"'{way}' needs a sensor that is deferrable"):
+        run_sensor(deferrable=False, **{way: True})
+    assert run_sensor(**{way: True}).deferrable
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"outlets": [Asset("streamsets://org/jobs/11111111-1111-4111-8111-111111111111")]}, "outlets"),
+        ({"post_execute": lambda *_: None}, "post_execute"),
+    ],
+)
+def test_what_airflow_does_on_workers_only_is_refused_for_a_task_that_ends_without_one(arguments, name):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        run_sensor(end_from_trigger=True, **arguments)
+
+
+@starts_in_triggerer
+@pytest.mark.parametrize("name", ["pre_execute", "on_execute_callback"])
+def test_what_airflow_does_before_a_task_is_refused_for_one_that_never_sees_a_worker(name):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        run_sensor(start_from_trigger=True, end_from_trigger=True, **{name: lambda *_: None})
+    assert run_sensor(end_from_trigger=True, **{name: lambda *_: None}).end_from_trigger
+
+
+@pytest.mark.skipif(CAN_START_FROM_TRIGGER, reason="this version of Airflow can start tasks in the triggerer")
+def test_an_airflow_that_cannot_start_it_in_the_triggerer_starts_it_on_a_worker_with_a_warning():
+    with pytest.warns(UserWarning, match="needs Airflow 3.3"):
+        sensor = run_sensor(start_from_trigger=True)
+    assert not sensor.start_from_trigger
+    assert sensor.deferrable
+
+
+@starts_in_triggerer
+def test_the_dag_can_be_stored_with_it():
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    with DAG("dag", schedule=None) as dag:
+        run_sensor(start_from_trigger=True, end_from_trigger=True, run_count="{{ params.n }}")
+    stored = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag)))).get_task("wait")
+    assert stored.start_from_trigger
+    assert "{{ params.n }}" in json.dumps(stored.start_trigger_args.trigger_kwargs)
+
+
+@starts_in_triggerer
+def test_a_mapped_task_starts_on_a_worker(http, context):
+    ScriptedHub(http, latest=run_json(4))
+    with DAG("dag", schedule=None):
+        mapped = ControlHubJobRunSensor.partial(task_id="wait", start_from_trigger=True).expand(job_id=[JOB_ID])
+    assert mapped.start_trigger_args is None
+    with pytest.raises(TaskDeferred):
+        run_sensor(job_id=JOB_ID, start_from_trigger=True).execute(context)
