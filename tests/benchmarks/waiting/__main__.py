@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), help="measure these parts only")
     parser.add_argument("--runs", type=int, nargs="+", default=_RUNS, help="with how many waiting runs")
     parser.add_argument("--interval", type=float, help="seconds between two looks at a run, whatever their number")
+    parser.add_argument("--alone", action="store_true", help="without those that the provider is compared with")
     options = parser.parse_args(arguments)
     began = time.monotonic()
     console = Console(highlight=False)
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def measured(runs: int, part: str) -> list[Figure]:
         interval = options.interval or max(_SHORTEST_INTERVAL, float(round(runs / _MOST_REQUESTS_PER_SECOND)))
         try:
-            with waiting_stage(runs) as stage:
+            with waiting_stage(runs, alone=options.alone) as stage:
                 figures = list(PARTS[part](stage, interval))
         except BenchmarkError as error:
             problems.append(f"{runs:,} runs, {part}: {error}")

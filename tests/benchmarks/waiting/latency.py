@@ -9,7 +9,7 @@ from statistics import median
 
 from airflow_provider_streamsets.compat import SETTLING_TIME
 from tests.benchmarks.measuring import BenchmarkError
-from tests.benchmarks.waiting.contenders import Contender, contenders_for
+from tests.benchmarks.waiting.contenders import Contender
 from tests.benchmarks.waiting.ends import some_of, without_outcome
 from tests.benchmarks.waiting.figures import Figure
 from tests.benchmarks.waiting.orders import WaitedRun
@@ -36,7 +36,7 @@ def measure_latency(stage: WaitingStage, interval: float) -> Iterator[Figure]:
     """
     ending = some_of(stage.runs)
     few = len(stage.runs) <= _MOST_WAITS_OF_ALL
-    contenders = contenders_for(len(stage.runs)) if few else [Contender.PROVIDER]
+    contenders = stage.contenders if few else [Contender.PROVIDER]
     with ExitStack() as exits:
         waiters = {
             contender: exits.enter_context(stage.waiter(contender, interval, ramp=interval)) for contender in contenders

@@ -14,7 +14,7 @@ import requests
 
 from dev.local_sandbox import SandboxProcess
 from tests.benchmarks.measuring import BenchmarkError
-from tests.benchmarks.waiting.contenders import Contender
+from tests.benchmarks.waiting.contenders import Contender, contenders_for
 from tests.benchmarks.waiting.orders import Orders, WaitedRun
 from tests.benchmarks.waiting.waiter_process import WaiterProcess
 
@@ -30,11 +30,13 @@ class WaitingStage:
     A sandbox with jobs that have run for long, and run until they are stopped.
 
     :param sandbox: it holds nothing else
+    :param alone: nothing but the provider's triggers is to wait
     """
 
-    def __init__(self, sandbox: SandboxProcess) -> None:
+    def __init__(self, sandbox: SandboxProcess, *, alone: bool = False) -> None:
         self.sandbox = sandbox
         self.runs = tuple(WaitedRun(job["id"], job["name"], job["run_count"]) for job in sandbox.state()["jobs"])
+        self.contenders = [Contender.PROVIDER] if alone else contenders_for(len(self.runs))
 
     def waiter(
         self, contender: Contender, interval: float, ramp: float, *, runs: int | None = None, url: str | None = None
@@ -100,17 +102,18 @@ def _portions(runs: Sequence[WaitedRun]) -> Iterator[list[str]]:
 
 
 @contextmanager
-def waiting_stage(runs: int) -> Iterator[WaitingStage]:
+def waiting_stage(runs: int, *, alone: bool = False) -> Iterator[WaitingStage]:
     """
     Give a sandbox with runs, and end it afterwards.
 
     :param runs: how many
+    :param alone: nothing but the provider's triggers is to wait
     """
     with tempfile.TemporaryDirectory(prefix="bench-waiting-") as folder:
         seed = Path(folder) / "seed.json"
         seed.write_text(json.dumps(_seed(runs)), encoding="utf-8")
         with SandboxProcess(seed=seed, variants={"metrics_lag": 0}) as sandbox:
-            yield WaitingStage(sandbox)
+            yield WaitingStage(sandbox, alone=alone)
 
 
 def _seed(runs: int) -> dict[str, Any]:
