@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import Asset
+from airflow.providers.common.compat.sdk import Asset, XCom
 from packaging.version import Version
 
 if TYPE_CHECKING:
@@ -93,35 +93,38 @@ async def is_still_deferred(task_instance: Any) -> bool | None:
     return str(getattr(state, "value", state)) == "deferred"
 
 
-async def xcom_of_own_try(task_instance: Any, key: str) -> Any:
-    """
-    Return what the trigger of a task has pushed to XCom in this try, as before it was moved to another triggerer.
+def _xcom_place(task_instance: Any) -> dict[str, Any] | None:
+    """Return where the XComs of a trigger's task are; None if they cannot be reached from the trigger."""
+    # Not its own `xcom_push`: Airflow 3.3 makes it of the stored DAG, whose tasks lack an attribute that it needs.
+    if task_instance is None or not CAN_START_FROM_TRIGGER:
+        return None
+    map_index = task_instance.map_index if task_instance.map_index is not None else -1
+    return {**{name: getattr(task_instance, name) for name in ("dag_id", "task_id", "run_id")}, "map_index": map_index}
 
-    Of a task that starts in the triggerer, Airflow keeps the XComs of the tries before; see :func:`push_xcoms`.
+
+async def xcom_of_own_task(task_instance: Any, key: str) -> Any:
+    """
+    Return what the trigger of a task has pushed to XCom before, on whichever triggerer (Airflow 3.3 and later).
 
     :param task_instance: the trigger's ``task_instance``
     :param key: key of the XCom
-    :returns: None if there is none, or the task has no XComs from here (not started in the triggerer)
+    :returns: None if there is none
     """
-    if not hasattr(task_instance, "xcom_pull"):
-        return None
-    pulled = await asyncio.to_thread(
-        task_instance.xcom_pull, task_ids=task_instance.task_id, key=key, map_indexes=task_instance.map_index
-    )
-    if not isinstance(pulled, dict) or pulled.get("try_number") != task_instance.try_number:
-        return None
-    return pulled
+    place = _xcom_place(task_instance)
+    return None if place is None else await asyncio.to_thread(XCom.get_one, key=key, **place)
 
 
-async def push_xcoms(task_instance: Any, **values: Any) -> None:
+async def push_xcoms(task_instance: Any, **values: Any) -> bool:
     """
-    Push XComs from the trigger of a task, if that is possible: for one that starts in the triggerer, it is.
+    Push XComs from the trigger of a task (Airflow 3.3 and later).
 
     :param task_instance: the trigger's ``task_instance``
-    :param values: value by key; to those that are dicts, the number of the try is added
+    :param values: value by key
+    :returns: whether that was possible
     """
-    if not hasattr(task_instance, "xcom_push"):
-        return
+    place = _xcom_place(task_instance)
+    if place is None:
+        return False
     for key, value in values.items():
-        own = {**value, "try_number": task_instance.try_number} if isinstance(value, dict) else value
-        await asyncio.to_thread(task_instance.xcom_push, key, own)
+        await asyncio.to_thread(XCom.set, key=key, value=value, **place)
+    return True

@@ -54,6 +54,7 @@ def get_provider_info() -> dict[str, Any]:
                     f"{_PACKAGE}.triggers.job_events",
                     f"{_PACKAGE}.triggers.metrics",
                     f"{_PACKAGE}.triggers.runs",
+                    f"{_PACKAGE}.triggers.sensors",
                 ],
             }
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER, task_stat
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, deferrable_by_default
 from airflow_provider_streamsets.selection import ChoosesOneJob
+from airflow_provider_streamsets.sensors.stored_arguments import stored_for_triggerer
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -30,17 +31,6 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import Job
 
 _PINNED_RUN = "streamsets_run"
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that can be stored with the DAG; what only a running task can know becomes its template."""
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
 class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
@@ -125,6 +115,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         :param trigger: path of the trigger's class
         :param arguments: its arguments besides those that all sensors have; those that are template fields of the
             sensor are rendered in the triggerer
+        :raises ValueError: if one of them cannot be rendered there
         """
         if not self.start_from_trigger:
             return
@@ -154,7 +145,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         }
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=trigger,
-            trigger_kwargs={name: _plain(value) for name, value in values.items()},
+            trigger_kwargs={name: stored_for_triggerer(value, name) for name, value in values.items()},
             next_method="execute_complete",
             timeout=timedelta(seconds=limit + reserve),
         )

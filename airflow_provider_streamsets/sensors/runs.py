@@ -41,8 +41,8 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
     :param start_from_trigger: start the task in the triggerer, without a worker. Needs Airflow 3.3; before, the task
         starts on a worker, with a warning at DAG parse, and so do mapped tasks and ``dag.test()``. In the triggerer,
-        nothing is called before the wait, neither ``pre_execute`` nor ``on_execute_callback``, and the templates are
-        rendered on the event loop: keep them cheap
+        nothing is called before the wait, neither ``pre_execute`` nor ``on_execute_callback``. The templates are
+        rendered on the event loop, so keep them cheap; ``ti.xcom_pull`` needs ``map_indexes=-1`` there
     :param end_from_trigger: end the task in the triggerer, too; only a time-out is told by a worker. Airflow then emits
         no asset events (`outlets` are refused), calls no ``post_execute``, keeps no XComs of a try that is retried,
         has the callbacks for success and failure called by the dag processor, and refuses the DAG if a listener is

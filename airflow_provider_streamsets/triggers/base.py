@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_streamsets.compat import SETTLING_TIME, is_still_deferred
 from airflow_provider_streamsets.triggers.connections import connection_settings
+from airflow_provider_streamsets.triggers.loading import load_waiting
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError
@@ -135,14 +136,14 @@ class ControlHubTrigger(BaseTrigger):
         began = now()
         event = await self._event_of_wait()
         await asyncio.sleep(max(began + self.settling_time - now(), 0.0))
-        yield self.trigger_event(event)
+        yield await self.trigger_event(event)
 
     @property
     def settling_time(self) -> float:
         """Seconds that have to pass before the task may be resumed."""
         return SETTLING_TIME
 
-    def trigger_event(self, event: Event) -> TriggerEvent:
+    async def trigger_event(self, event: Event) -> TriggerEvent:
         """
         Return what Airflow is told.
 
@@ -151,6 +152,7 @@ class ControlHubTrigger(BaseTrigger):
         return TriggerEvent(event.to_payload())
 
     async def _event_of_wait(self) -> Event:
+        await load_waiting()
         from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.triggers.feed import shared_feed
 

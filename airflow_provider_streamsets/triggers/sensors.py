@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.compat import push_xcoms, xcom_of_own_try
+from airflow_provider_streamsets.compat import push_xcoms, xcom_of_own_task
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
 from airflow_provider_streamsets.selection import one_job
@@ -92,8 +92,10 @@ class SensorTrigger(ControlHubOneRunTrigger):
         given_run = self.run_count
         # What is told if there turns out to be no such job or run.
         self.job_id, self.job_name, self.run_count = self.job_id or "", self.job_name or "", 0
-        run = await xcom_of_own_try(self.task_instance, _PINNED_RUN)
-        if run is None:
+        # Airflow keeps the XComs of the tries before of a task that starts here.
+        try_number = getattr(self.task_instance, "try_number", None)
+        run = await xcom_of_own_task(self.task_instance, _PINNED_RUN)
+        if not isinstance(run, dict) or run.get("try_number") != try_number:
             try:
                 parameters.exactly_one(**given)
                 run_count = parameters.whole_number(given_run, "run_count", rendered=True)
@@ -112,7 +114,7 @@ class SensorTrigger(ControlHubOneRunTrigger):
                 self.task_instance,
                 job_id=job.job_id,
                 run_count=run["run_count"],
-                **{_PINNED_RUN: run, ControlHubJobLink.xcom_key: link},
+                **{_PINNED_RUN: {**run, "try_number": try_number}, ControlHubJobLink.xcom_key: link},
             )
             self.log.info("Waiting for run %d of job %s.", run["run_count"], job.label)
         for name, value in run.items():
@@ -134,20 +136,29 @@ class SensorTrigger(ControlHubOneRunTrigger):
                 feed.outage.succeeded()
                 return job
 
-    def trigger_event(self, event: Any) -> TriggerEvent:
+    async def trigger_event(self, event: Any) -> TriggerEvent:
         """Return the end of the task, if it ends here."""
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
 
         # Where there is no task instance, as in a test of a DAG in one process, tasks do not end without a worker.
         if not self.ends or self.task_instance is None or isinstance(event.error, ControlHubRunTimeoutError):
-            return super().trigger_event(event)
+            return await super().trigger_event(event)
         verdict = self.verdict(event) if event.error is None else verdict_on_error(event.error)
         ending = verdict.softened(soft_fail=self.soft_fail, never_fail=self.never_fail)
         log = self.log.error if ending is Ending.FAILED else self.log.info
         log("%s", verdict.explanation or verdict.message)
         if ending is Ending.SUCCESS:
-            return TaskSuccessEvent(xcoms={"return_value": verdict.result})
+            return await self._success(verdict.result)
         return TaskSkippedEvent() if ending is Ending.SKIPPED else TaskFailedEvent()
+
+    async def _success(self, result: dict[str, Any]) -> TriggerEvent:
+        try:
+            # What Airflow 3.3 itself makes of a dict in an event is the text of a text.
+            if await push_xcoms(self.task_instance, return_value=result):
+                return TaskSuccessEvent()
+        except Exception as error:  # noqa: BLE001 - the task has succeeded all the same
+            self.log.warning("The result could not be pushed to XCom beforehand: %s", error)
+        return TaskSuccessEvent(xcoms={"return_value": result})
 
 
 class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):

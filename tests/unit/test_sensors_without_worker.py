@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
+from airflow_provider_streamsets import compat
 from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER
 from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
@@ -46,18 +47,30 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class TaskInstance:
-    """As much of a task instance as a trigger has."""
+    """As much of a task instance as a trigger has of a task that starts in the triggerer."""
 
     def __init__(self, try_number: int = 1) -> None:
-        self.task_id, self.map_index, self.try_number = "wait", -1, try_number
-        self.xcoms: dict[str, Any] = {}
+        self.dag_id, self.task_id, self.run_id, self.map_index = "dag", "wait", "run", -1
+        self.try_number = try_number
 
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = json.loads(json.dumps(value))
 
-    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
-        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
-        return self.xcoms.get(key)
+class XComs(dict[str, Any]):
+    """The XComs of the task."""
+
+    def set(self, *, key: str, value: Any, **place: Any) -> None:
+        assert place == {"dag_id": "dag", "task_id": "wait", "run_id": "run", "map_index": -1}
+        self[key] = json.loads(json.dumps(value))
+
+    def get_one(self, *, key: str, **place: Any) -> Any:
+        assert place == {"dag_id": "dag", "task_id": "wait", "run_id": "run", "map_index": -1}
+        return self.get(key)
+
+
+@pytest.fixture(autouse=True)
+def xcoms(monkeypatch: pytest.MonkeyPatch) -> XComs:
+    stored = XComs()
+    monkeypatch.setattr(compat, "XCom", stored)
+    return stored
 
 
 def events_of(
@@ -101,16 +114,15 @@ def run_sensor(**arguments: Any) -> ControlHubJobRunSensor:
 
 
 @starts_in_triggerer
-def test_a_task_that_starts_in_the_triggerer_waits_for_the_run_that_a_worker_would_wait_for(http, clock):
+def test_a_task_that_starts_in_the_triggerer_waits_for_the_run_that_a_worker_would_wait_for(xcoms, http, clock):
     ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)], counts=counts_json(4))
-    ti = TaskInstance()
-    event = only_event(clock, starting(run_sensor(start_from_trigger=True)), ti)
+    event = only_event(clock, starting(run_sensor(start_from_trigger=True)), TaskInstance())
     wait = RunWaitEvent.from_payload(event.payload)
     assert wait.report is not None
     assert (wait.job_id, wait.run_count, wait.report.job_name) == (JOB_ID, 4, JOB_NAME)
-    assert ti.xcoms["job_id"] == JOB_ID
-    assert ti.xcoms["run_count"] == 4
-    assert ti.xcoms["streamsets_job_link"] == f"{HUB}/sch/jobs/detail/{JOB_ID}"
+    assert xcoms["job_id"] == JOB_ID
+    assert xcoms["run_count"] == 4
+    assert xcoms["streamsets_job_link"] == f"{HUB}/sch/jobs/detail/{JOB_ID}"
 
 
 @starts_in_triggerer
@@ -147,9 +159,38 @@ def test_what_another_task_returns_becomes_a_template(clock):
         first = ControlHubJobRunSensor(task_id="first", job_id=JOB_ID)
         sensor = run_sensor(job_id=first.output["job_id"], start_from_trigger=True)
     stored = sensor.start_trigger_args.trigger_kwargs["job_id"]
-    assert stored.startswith("{{")
-    assert "first" in stored
+    assert stored == "{{ ti.xcom_pull(task_ids='first', key='job_id', map_indexes=-1) }}"
     assert sensor.upstream_task_ids == {"first"}
+
+
+@starts_in_triggerer
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"job_id": "{{ ti.xcom_pull('first') }}"}, "'job_id' pulls an XCom.*map_indexes=-1"),
+        ({"run_count": "{{ task_instance.xcom_pull(task_ids='a', key='b')}}"}, "'run_count' pulls an XCom"),
+        ({"job_id": "{{ prev_start_date_success }}"}, "'prev_start_date_success'"),
+        ({"job_id": object()}, "'job_id' is object"),
+    ],
+)
+def test_what_the_triggerer_can_never_render_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        run_sensor(start_from_trigger=True, **arguments)
+
+
+@starts_in_triggerer
+def test_the_output_of_a_mapped_task_is_refused():
+    with DAG("dag", schedule=None):
+        mapped = ControlHubJobRunSensor.partial(task_id="first").expand(job_id=[JOB_ID])
+        with pytest.raises(ValueError, match=r"'run_count' is .*not mapped"):
+            run_sensor(run_count=mapped.output, start_from_trigger=True)
+
+
+@starts_in_triggerer
+def test_an_xcom_that_the_triggerer_can_pull_is_accepted():
+    template = "{{ ti.xcom_pull('first', key='run_count', map_indexes=-1) }}"
+    sensor = run_sensor(run_count=template, start_from_trigger=True)
+    assert sensor.start_trigger_args.trigger_kwargs["run_count"] == template
 
 
 @starts_in_triggerer
@@ -174,21 +215,21 @@ def test_a_job_that_does_not_exist_fails_the_task(http, clock):
 
 
 @starts_in_triggerer
-def test_another_triggerer_waits_for_the_same_run_although_the_job_was_restarted(http, clock):
+def test_another_triggerer_waits_for_the_same_run_although_the_job_was_restarted(xcoms, http, clock):
     hub = ScriptedHub(http, latest=run_json(5), script=[run_json(5)], counts=counts_json(5))
     hub.history = [run_json(5), succeeded(4)]
     ti = TaskInstance()
-    ti.xcoms["streamsets_run"] = {"job_id": JOB_ID, "job_name": JOB_NAME, "run_count": 4, "try_number": 1}
+    xcoms["streamsets_run"] = {"job_id": JOB_ID, "job_name": JOB_NAME, "run_count": 4, "try_number": 1}
     wait = RunWaitEvent.from_payload(only_event(clock, starting(run_sensor(start_from_trigger=True)), ti).payload)
     assert wait.run_count == 4
     assert wait.report is not None
 
 
 @starts_in_triggerer
-def test_a_new_try_looks_anew_which_run_is_the_latest(http, clock):
+def test_a_new_try_looks_anew_which_run_is_the_latest(xcoms, http, clock):
     ScriptedHub(http, latest=run_json(5), script=[succeeded(5)], counts=counts_json(5))
     ti = TaskInstance(try_number=2)
-    ti.xcoms["streamsets_run"] = {"job_id": JOB_ID, "job_name": JOB_NAME, "run_count": 4, "try_number": 1}
+    xcoms["streamsets_run"] = {"job_id": JOB_ID, "job_name": JOB_NAME, "run_count": 4, "try_number": 1}
     wait = RunWaitEvent.from_payload(only_event(clock, starting(run_sensor(start_from_trigger=True)), ti).payload)
     assert wait.run_count == 5
 
@@ -240,7 +281,9 @@ ENDS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("end", "arguments", "expected"), ENDS)
-def test_a_deferred_task_ends_in_the_triggerer_as_it_would_on_a_worker(http, clock, context, end, arguments, expected):
+def test_a_deferred_task_ends_in_the_triggerer_as_it_would_on_a_worker(
+    xcoms, http, clock, context, end, arguments, expected
+):
     ScriptedHub(http, latest=run_json(4), script=[run_json(4), end], counts=counts_json(4))
     with pytest.raises(TaskDeferred) as deferred:
         run_sensor(end_from_trigger=True, **arguments).execute(context)
@@ -259,7 +302,7 @@ def test_a_deferred_task_ends_in_the_triggerer_as_it_would_on_a_worker(http, clo
         assert expected == "skipped"
     else:
         assert expected == "success"
-        assert event.xcoms == {"return_value": result}
+        assert (event.xcoms or xcoms)["return_value"] == result
 
 
 def test_a_run_that_a_person_stopped_is_a_success_if_that_is_accepted(http, clock, context):
@@ -290,6 +333,19 @@ def test_a_time_out_is_told_by_a_worker_as_airflow_retries_it_otherwise(http, cl
     event = only_event(clock, deferred.value.trigger, TaskInstance())
     with pytest.raises(AirflowSkipException if arguments else AirflowSensorTimeout):
         sensor.execute_complete(context, event.payload)
+
+
+@starts_in_triggerer
+def test_a_result_that_cannot_be_pushed_beforehand_goes_with_the_event(http, clock, context, monkeypatch):
+    def fails(**_: Any) -> None:
+        raise RuntimeError("no answer of the supervisor")
+
+    ScriptedHub(http, latest=run_json(4), script=[succeeded(4)], counts=counts_json(4))
+    with pytest.raises(TaskDeferred) as deferred:
+        run_sensor(end_from_trigger=True).execute(context)
+    monkeypatch.setattr(compat.XCom, "set", fails)
+    event = only_event(clock, deferred.value.trigger, TaskInstance())
+    assert event.xcoms["return_value"]["run_count"] == 4
 
 
 def test_where_there_is_no_triggerer_it_goes_on_in_the_same_process(http, clock, context):
@@ -324,7 +380,7 @@ def metric_sensor(**arguments: Any) -> ControlHubJobMetricSensor:
         ({"metric": "no_metric", "threshold": 1}, "failed"),
     ],
 )
-def test_a_sensor_of_metrics_starts_and_ends_in_the_triggerer(http, clock, arguments, expected):
+def test_a_sensor_of_metrics_starts_and_ends_in_the_triggerer(xcoms, http, clock, arguments, expected):
     going_on = run_json(4, inputRecordCount=100, outputRecordCount=100, lastReportedMetricTime=1)
     done = {
         **succeeded(4),
@@ -339,19 +395,19 @@ def test_a_sensor_of_metrics_starts_and_ends_in_the_triggerer(http, clock, argum
     event = only_event(clock, starting(sensor, **rendered), ti)
     assert state(event) == expected
     if expected == "success":
-        assert event.xcoms["return_value"]["values"]["output_count"] == 100
+        assert (event.xcoms or xcoms)["return_value"]["values"]["output_count"] == 100
     if arguments.get("metric") != "no_metric":
-        assert ti.xcoms["streamsets_run"]["metrics_wait"] == 75.0
+        assert xcoms["streamsets_run"]["metrics_wait"] == 75.0
 
 
-def test_a_deferred_sensor_of_metrics_ends_in_the_triggerer(http, clock, context):
+def test_a_deferred_sensor_of_metrics_ends_in_the_triggerer(xcoms, http, clock, context):
     going_on = run_json(4, outputRecordCount=100, lastReportedMetricTime=1)
     ScriptedHub(http, latest=run_json(4), script=[run_json(4), going_on])
     with pytest.raises(TaskDeferred) as deferred:
         metric_sensor(metric="output_count", threshold=100, end_from_trigger=True).execute(context)
     event = only_event(clock, deferred.value.trigger, TaskInstance())
     assert state(event) == "success"
-    assert event.xcoms["return_value"]["values"] == {"output_count": 100}
+    assert (event.xcoms or xcoms)["return_value"]["values"] == {"output_count": 100}
 
 
 # What cannot work

@@ -71,3 +71,25 @@ with DAG("system_many", **ARGUMENTS):
         metrics_wait=0,
         deferrable=True,
     )
+
+with DAG("system_without_worker", params={"run": 1}, **ARGUMENTS):
+    for job_name in ("Clickstream to lake", "Customers nightly"):
+        ControlHubJobRunSensor(
+            task_id="stream" if job_name.startswith("Click") else "failing",
+            job_name=job_name,
+            run_count=None if job_name.startswith("Click") else "{{ params.run }}",
+            accept_stopped=True,
+            start_from_trigger=True,
+            end_from_trigger=True,
+            timeout=120,
+        )
+
+with DAG("system_without_worker_timeout", **ARGUMENTS):
+    ControlHubJobRunSensor(
+        task_id="stream",
+        job_name="Legacy feed",
+        run_count=1000,
+        start_from_trigger=True,
+        end_from_trigger=True,
+        timeout=5,
+    )

@@ -1,0 +1,30 @@
+"""Wait for a run without any worker: the sensor starts, waits and ends in the triggerer (Airflow 3.3 and later)."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, task
+
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
+
+with DAG("streamsets_wait_without_worker", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
+    start_snapshot = ControlHubRunJobOperator(
+        task_id="start_snapshot", job_name="Inventory snapshot", wait_for_completion=False
+    )
+
+    wait_for_snapshot = ControlHubJobRunSensor(
+        task_id="wait_for_snapshot",
+        job_id=start_snapshot.output["job_id"],
+        run_count=start_snapshot.output["run_count"],
+        start_from_trigger=True,
+        end_from_trigger=True,
+        poke_interval=10,
+        timeout=3600,
+    )
+
+    @task
+    def report(result: dict) -> str:
+        """Say how the run has ended."""
+        return f"run {result['run_count']}: {result['outcome']}"
+
+    report(wait_for_snapshot.output)
