@@ -8,7 +8,9 @@ sleeps, so that a worker (:func:`wait_for_run`) and a trigger can wait with the 
 from __future__ import annotations
 
 import enum
+import functools
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -211,6 +213,7 @@ class RunFollower(Follower[RunReport]):
         "_engine_pipelines",
         "_events",
         "_last_line",
+        "_last_seen",
         "_latest",
         "_looks_without",
         "_metrics_wait",
@@ -237,13 +240,15 @@ class RunFollower(Follower[RunReport]):
         self._believe_after = believe_after
         self._while_running = while_running
         self._now = now or time.monotonic
+        # Nothing of a status that is not needed any more is kept: there may be thousands of followers.
         self._latest: JobRun | None = None
+        self._last_seen = ""
         self._ended: JobRun | None = None
         self._events: list[RunEvent] | None = None
         self._ended_at = 0.0
         self._engine_pipelines: tuple[EnginePipeline, ...] = ()
         self._looks_without = 0
-        self._last_line = ""
+        self._last_line = 0
 
     @property
     def what(self) -> str:
@@ -280,9 +285,14 @@ class RunFollower(Follower[RunReport]):
         """
         if self._ended is not None:
             return True
-        self._latest = status
+        asks = self._take_note(status)
+        self._latest = status if asks else None
+        return asks
+
+    def _take_note(self, status: JobRun | None) -> bool:
         if status is None:
             return True
+        self._last_seen = sys.intern(f"{status.status}/{status.color}")
         if status.run_count < self._run_count:
             # Just after a start, the run before it can still be shown (contract, section 10.5).
             self._looks_without = 0
@@ -296,16 +306,19 @@ class RunFollower(Follower[RunReport]):
     def _remember(self, status: JobRun) -> None:
         # Control Hub empties them when the job becomes inactive, and that is when they are wanted.
         if status.engine_pipelines:
-            self._engine_pipelines = status.engine_pipelines
+            self._engine_pipelines = tuple(
+                _engine_pipeline(pipeline.engine_id, pipeline.status, pipeline.message)
+                for pipeline in status.engine_pipelines
+            )
         line = f"{status.status or 'no status'}/{status.color or 'no color'}"
         if status.input_record_count or status.output_record_count or status.error_record_count:
             line += (
                 f", {status.input_record_count} records in, {status.output_record_count} out, "
                 f"{status.error_record_count} errors"
             )
-        if line == self._last_line:
+        if hash(line) == self._last_line:
             return
-        self._last_line = line
+        self._last_line = hash(line)
         self._log.info("Run %d: %s", self._run_count, line)
         if status.color == "RED" and not status.has_ended:
             self._log.warning(
@@ -327,7 +340,7 @@ class RunFollower(Follower[RunReport]):
                 f"{_sentence(self.what)} has ended {self._ended.status}/{self._ended.color}, but whether a person "
                 f"stopped it could not be found out{allowed}: its events could not be read."
             )
-        seen = f" It was last seen {self._latest.status}/{self._latest.color}." if self._latest else ""
+        seen = f" It was last seen {self._last_seen}." if self._last_seen else ""
         return ControlHubRunTimeoutError(f"{_sentence(self.what)} has not ended{allowed}.{seen}")
 
     def _conclude(self, in_a_hurry: bool) -> RunReport | None:
@@ -437,6 +450,12 @@ class RunFollower(Follower[RunReport]):
             metrics=metrics,
             metrics_final=_were_saved_after_end(metrics.last_updated, report.run, events),
         )
+
+
+@functools.lru_cache(maxsize=1000)
+def _engine_pipeline(engine_id: str, status: str, message: str | None) -> EnginePipeline:
+    """Return what is worth keeping of what an engine has reported, the same object for all runs of which it says so."""
+    return EnginePipeline(engine_id, status, message)
 
 
 def _were_saved_after_end(saved: pendulum.DateTime | None, run: JobRun, events: list[RunEvent]) -> bool:

@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_streamsets.compat import SETTLING_TIME, is_still_deferred
 from airflow_provider_streamsets.triggers.connections import connection_settings
-from airflow_provider_streamsets.triggers.loading import load_waiting
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError
+    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
     from airflow_provider_streamsets.control_hub.waiting import Follower
     from airflow_provider_streamsets.hooks.settings import ConnectionSettings
     from airflow_provider_streamsets.triggers.feed import StatusFeed
@@ -28,8 +27,7 @@ _LAST_LOOK = 10.0
 KILL_PATIENCE = 60.0
 # Keeps the stops of killed triggers from being collected while they are under way.
 _stopping: set[asyncio.Task[None]] = set()
-
-_Found = TypeVar("_Found")
+_logs: dict[type, Any] = {}
 
 
 class Event(Protocol):
@@ -46,14 +44,15 @@ class Deadline:
     :param at: in epoch seconds, so that it outlives the triggerer; None waits for ever
     """
 
+    __slots__ = ("_at",)
+
     def __init__(self, at: float | None) -> None:
-        self._now = asyncio.get_running_loop().time
-        self._at = None if at is None else self._now() + at - time.time()
+        self._at = None if at is None else asyncio.get_running_loop().time() + at - time.time()
 
     @property
     def left(self) -> float | None:
         """Seconds until then, 0 when it has passed; None if there is no deadline."""
-        return None if self._at is None else max(self._at - self._now(), 0.0)
+        return None if self._at is None else max(self._at - asyncio.get_running_loop().time(), 0.0)
 
     async def sleep(self, seconds: float) -> bool:
         """
@@ -97,6 +96,14 @@ class ControlHubTrigger(BaseTrigger):
         self.stop_on_kill = stop_on_kill
 
     @property
+    def log(self) -> Any:
+        """The logger of the class: Airflow tells tasks apart by context, so thousands need not have their own."""
+        kind = type(self)
+        if kind not in _logs:
+            _logs[kind] = super().log
+        return _logs[kind]
+
+    @property
     def what(self) -> str:
         """What is waited for, for messages; such as "run 4 of job ..."."""
         raise NotImplementedError
@@ -132,10 +139,17 @@ class ControlHubTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event. Never raises: an escaped error would let the task start over."""
-        now = asyncio.get_running_loop().time
-        began = now()
-        event = await self._event_of_wait()
-        await asyncio.sleep(max(began + self.settling_time - now(), 0.0))
+        began = asyncio.get_running_loop().time()
+        try:
+            deadline = Deadline(self.deadline)
+            settings = await connection_settings(self.control_hub_conn_id)
+            from airflow_provider_streamsets.triggers.feed import shared_feed
+
+            with shared_feed(settings) as feed:
+                event = await self.wait(feed, deadline)
+        except Exception as error:  # noqa: BLE001 - becomes the event
+            event = self._event_of_error(error)
+        await asyncio.sleep(max(began + self.settling_time - asyncio.get_running_loop().time(), 0.0))
         yield await self.trigger_event(event)
 
     @property
@@ -151,20 +165,13 @@ class ControlHubTrigger(BaseTrigger):
         """
         return TriggerEvent(event.to_payload())
 
-    async def _event_of_wait(self) -> Event:
-        await load_waiting()
+    def _event_of_error(self, error: Exception) -> Event:
         from airflow_provider_streamsets.control_hub import ControlHubError
-        from airflow_provider_streamsets.triggers.feed import shared_feed
 
-        try:
-            deadline = Deadline(self.deadline)
-            with shared_feed(await connection_settings(self.control_hub_conn_id)) as feed:
-                return await self.wait(feed, deadline)
-        except ControlHubError as error:
+        if isinstance(error, ControlHubError):
             return self.failure(error)
-        except Exception as error:
-            self.log.exception("The wait for %s failed.", self.what)
-            return self.failure(ControlHubError(f"The wait for {self.what} failed: {type(error).__name__}: {error}"))
+        self.log.exception("The wait for %s failed.", self.what)
+        return self.failure(ControlHubError(f"The wait for {self.what} failed: {type(error).__name__}: {error}"))
 
     async def on_kill(self) -> None:
         """
@@ -250,17 +257,32 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         """The run, for messages."""
         return f"run {self.run_count} of job {self.job_id}"
 
-    async def follow(self, follower: Follower[_Found], feed: StatusFeed, deadline: Deadline) -> _Found:
+    def follower(self, feed: StatusFeed) -> Follower[Any]:
         """
-        Show the statuses of the job to a follower until it has found what it waits for.
+        Return what decides, look by look, when the wait is over; asked in a thread for what sends requests.
 
-        :param follower: decides when that is; asked in a thread for what sends requests
-        :param feed: the statuses
-        :param deadline: when to look for the last time and give up
-        :raises ControlHubError: if the follower raises it, or has found nothing in time
+        :param feed: the statuses, and the client
         """
+        raise NotImplementedError
+
+    def event(self, found: Any) -> Event:
+        """
+        Return the event for what the follower has found.
+
+        :param found: what it has found
+        """
+        raise NotImplementedError
+
+    async def wait(self, feed: StatusFeed, deadline: Deadline) -> Any:
+        """Show the statuses of the job to the follower until it has found what it waits for."""
+        follower = self.follower(feed)
+        found: Any = None
         try:
-            found = await self._until_end(follower, feed, deadline)
+            with feed.subscribe({self.job_id: self.run_count}, self.poll_interval, follower.attention) as subscription:
+                while found is None and not follower.has_ended:
+                    # No status in a variable: each of thousands of waits would keep it until the next one comes.
+                    if self._show(follower, await subscription.next(deadline.left)):
+                        found = await feed.ask(follower.conclude, deadline.left)
             while found is None:
                 if await deadline.sleep(follower.pause(self.poll_interval)):
                     raise asyncio.TimeoutError
@@ -269,24 +291,17 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
             found = await self._last_look(follower, feed)
         if found is None:
             raise follower.timed_out(self.timeout)
-        return found
+        return self.event(found)
 
-    async def _until_end(self, follower: Follower[_Found], feed: StatusFeed, deadline: Deadline) -> _Found | None:
-        """Watch the job until the run is known to have ended; None if details of its end are still missing."""
-        runs = {self.job_id: self.run_count}
-        with feed.subscribe(runs, self.poll_interval, follower.attention) as subscription:
-            while not follower.has_ended:
-                status = (await subscription.next(deadline.left))[self.job_id]
-                if isinstance(status, Exception):
-                    raise status
-                if follower.observe(status):
-                    found = await feed.ask(follower.conclude, deadline.left)
-                    if found is not None:
-                        return found
-        return None
+    def _show(self, follower: Follower[Any], news: Mapping[str, JobRun | ControlHubError | None]) -> bool:
+        """Show what a look has found to a follower, and return whether there is something to ask for."""
+        status = news[self.job_id]
+        if isinstance(status, Exception):
+            raise status
+        return follower.observe(status)
 
     @staticmethod
-    async def _last_look(follower: Follower[_Found], feed: StatusFeed) -> _Found | None:
+    async def _last_look(follower: Follower[Any], feed: StatusFeed) -> Any:
         """Look once more when the time is over, unless Control Hub is known not to answer."""
         with contextlib.suppress(asyncio.TimeoutError):
             return await feed.ask(lambda: follower.look(in_a_hurry=True), _LAST_LOOK)

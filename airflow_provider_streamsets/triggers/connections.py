@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_streamsets.compat import connection_with_extra
+from airflow_provider_streamsets.triggers.loading import load_waiting
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.hooks.settings import ConnectionSettings
@@ -22,31 +23,51 @@ _FRESH = 10.0
 _PAUSES_BETWEEN_READS = (2, 5, 15, 30, 60, 60, 60)
 
 
+class _Reading:
+    """One reading of a connection, for which any number of triggers can wait at little cost."""
+
+    def __init__(self, conn_id: str) -> None:
+        self._has_ended = asyncio.Event()
+        # A task of its own, so that the end of the trigger that came first does not end the reading of the others.
+        self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._read(conn_id))
+
+    async def _read(self, conn_id: str) -> ConnectionSettings:
+        try:
+            await load_waiting()
+            return await _read_when_possible(conn_id)
+        finally:
+            self._has_ended.set()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._has_ended.is_set()
+
+    async def settings(self) -> ConnectionSettings:
+        await self._has_ended.wait()
+        return await self._task
+
+
 class _Readings:
     """What connections said, and when; or that they are being asked."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, ConnectionSettings]] = {}
-        self._running: dict[str, asyncio.Task[ConnectionSettings]] = {}
+        self._running: dict[str, _Reading] = {}
 
     async def of(self, conn_id: str) -> ConnectionSettings:
-        loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time
         read_at, settings = self._known.get(conn_id, (0.0, None))
-        if settings is not None and loop.time() - read_at < _FRESH:
+        if settings is not None and now() - read_at < _FRESH:
             return settings
-        task = self._running.get(conn_id)
-        if task is None:
-            # A task of its own, so that the end of the trigger that came first does not end the reading of the others.
-            task = contextvars.Context().run(loop.create_task, self._read(conn_id))
-            self._running[conn_id] = task
-        return await asyncio.shield(task)
-
-    async def _read(self, conn_id: str) -> ConnectionSettings:
+        reading = self._running.get(conn_id)
+        if reading is None:
+            reading = self._running[conn_id] = _Reading(conn_id)
         try:
-            settings = await _read_when_possible(conn_id)
+            settings = await reading.settings()
         finally:
-            del self._running[conn_id]
-        self._known[conn_id] = (asyncio.get_running_loop().time(), settings)
+            if reading.has_ended and self._running.get(conn_id) is reading:
+                del self._running[conn_id]
+        self._known[conn_id] = (now(), settings)
         return settings
 
 
@@ -55,7 +76,7 @@ _readings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Readings] = wea
 
 async def connection_settings(conn_id: str) -> ConnectionSettings:
     """
-    Return what a connection says, as it was at most ten seconds ago.
+    Return what a connection says, as it was at most ten seconds ago; when it does, the client has been imported.
 
     If it cannot be read for a reason that may pass, such as a secrets backend's, it is read again for some minutes.
 

@@ -73,7 +73,8 @@ class StatusFeed:
         self.client = client
         self._on_unused = on_unused
         self._users = 0
-        self._now = asyncio.get_running_loop().time
+        self.now = asyncio.get_running_loop().time
+        """The clock, in seconds."""
         self._jobs: dict[str, WatchedJob] = {}
         # Jobs by when they are due; entries that are out of date are left out when they come up.
         self._queue: list[tuple[float, int, WatchedJob]] = []
@@ -83,7 +84,7 @@ class StatusFeed:
         self._looks = StatusLooks(client)
         self._outage_of_looks = OutageLog(log)
         self._pace = Pace(client.bulk_size)
-        self._backoff = Backoff(self._pace, self._now)
+        self._backoff = Backoff(self._pace, self.now)
         self.outage: Outage = _OutageOfQuestions(self._backoff)
         """To be told how requests of questions end, from whatever thread."""
         self._last_look = float("-inf")
@@ -117,7 +118,7 @@ class StatusFeed:
             raise ValueError(f"{interval!r} is no interval between two looks")
         wanted = {str(job_id): int(run_count) for job_id, run_count in runs.items()}
         subscription = Subscription(self, float(interval), attention)
-        now = self._now()
+        now = self.now()
         for job_id, run_count in wanted.items():
             job = self._jobs.get(job_id)
             if job is None:
@@ -166,13 +167,13 @@ class StatusFeed:
         :param timeout: seconds within which it has to begin
         :raises asyncio.TimeoutError: if it could not
         """
-        deadline = float("inf") if timeout is None else self._now() + timeout
+        deadline = float("inf") if timeout is None else self.now() + timeout
         await _acquire(self._questions, timeout)
         try:
             while self._backoff.left:
-                if self._now() >= deadline:
+                if self.now() >= deadline:
                     raise asyncio.TimeoutError
-                await asyncio.sleep(min(self._backoff.left, deadline - self._now()))
+                await asyncio.sleep(min(self._backoff.left, deadline - self.now()))
             return await asyncio.get_running_loop().run_in_executor(self._question_threads, question)
         finally:
             self._questions.release()
@@ -196,7 +197,7 @@ class StatusFeed:
         while self._jobs:
             self._changed.clear()
             at = self._time_of_next_look()
-            wait = None if at is None else at - self._now()
+            wait = None if at is None else at - self.now()
             if wait is None or wait > 0:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), wait)
@@ -221,7 +222,7 @@ class StatusFeed:
         batch = self._next_batch()
         job_ids = [job.job_id for job in batch]
         answers: Mapping[str, Glance | ControlHubError | None] = {}
-        self._last_look = self._now()
+        self._last_look = self.now()
         try:
             answers = await asyncio.get_running_loop().run_in_executor(self._look_thread, self._looks.at, job_ids)
         except (ControlHubAuthenticationError, ControlHubConfigurationError) as error:
@@ -249,7 +250,7 @@ class StatusFeed:
                 share.subscription.fail(error)
 
     def _publish(self, batch: list[WatchedJob], answers: Mapping[str, Glance | ControlHubError | None]) -> None:
-        now = self._now()
+        now = self.now()
         for job in batch:
             if job.job_id not in answers:
                 continue
@@ -269,7 +270,7 @@ class StatusFeed:
                 share.tell(answer, news, now)
 
     def _reschedule(self, batch: list[WatchedJob], answers: Mapping[str, Glance | ControlHubError | None]) -> None:
-        now, wall_clock = self._now(), time.time()
+        now, wall_clock = self.now(), time.time()
         turns: dict[float, float] = {}
         for job in batch:
             if not job.shares:

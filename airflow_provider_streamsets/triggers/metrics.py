@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger, Deadline
+from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubError
+    from airflow_provider_streamsets.control_hub.metric_waiting import MetricFinding, MetricFollower
     from airflow_provider_streamsets.triggers.events import MetricWaitEvent
     from airflow_provider_streamsets.triggers.feed import StatusFeed
 
@@ -64,13 +64,12 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
         self.join = join
         self.on_run_end = on_run_end
 
-    async def wait(self, feed: StatusFeed, deadline: Deadline) -> MetricWaitEvent:
-        """Wait until the conditions are satisfied or the run has ended, and return what was found."""
+    def follower(self, feed: StatusFeed) -> MetricFollower:
+        """Return what decides when the conditions are satisfied or the run has ended."""
         from airflow_provider_streamsets.control_hub.conditions import conditions_of
         from airflow_provider_streamsets.control_hub.metric_waiting import MetricFollower
-        from airflow_provider_streamsets.triggers.events import MetricWaitEvent
 
-        follower = MetricFollower(
+        return MetricFollower(
             feed.client,
             self.job_id,
             self.run_count,
@@ -79,11 +78,16 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
             on_run_end=self.on_run_end,
             job_name=self.job_name,
             metrics_wait=self.metrics_wait,
-            now=asyncio.get_running_loop().time,
+            now=feed.now,
             log=self.log,
             outage=feed.outage,
         )
-        return MetricWaitEvent(self.job_id, self.run_count, finding=await self.follow(follower, feed, deadline))
+
+    def event(self, found: MetricFinding) -> MetricWaitEvent:
+        """Return the event with what the metrics have come to."""
+        from airflow_provider_streamsets.triggers.events import MetricWaitEvent
+
+        return MetricWaitEvent(self.job_id, self.run_count, finding=found)
 
     def failure(self, error: ControlHubError) -> MetricWaitEvent:
         """Return the event without a finding."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_streamsets.triggers.base import KILL_PATIENCE, ControlHubOneRunTrigger, Deadline
+from airflow_provider_streamsets.triggers.base import KILL_PATIENCE, ControlHubOneRunTrigger
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError
+    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, RunReport
+    from airflow_provider_streamsets.control_hub.waiting import RunFollower
     from airflow_provider_streamsets.triggers.events import RunWaitEvent
     from airflow_provider_streamsets.triggers.feed import StatusFeed
 
@@ -52,25 +52,29 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
         )
         self.upper_bounds = upper_bounds
 
-    async def wait(self, feed: StatusFeed, deadline: Deadline) -> RunWaitEvent:
-        """Wait until the run has ended, and return its report."""
+    def follower(self, feed: StatusFeed) -> RunFollower:
+        """Return what decides when the run has ended."""
         from airflow_provider_streamsets.control_hub.conditions import BoundsCheck, conditions_of
         from airflow_provider_streamsets.control_hub.waiting import RunFollower
-        from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         bounds = conditions_of(self.upper_bounds) if self.upper_bounds else ()
-        follower = RunFollower(
+        return RunFollower(
             feed.client,
             self.job_id,
             self.run_count,
             job_name=self.job_name,
             metrics_wait=self.metrics_wait,
             while_running=BoundsCheck(feed.client, self.job_id, self.run_count, bounds) if bounds else None,
-            now=asyncio.get_running_loop().time,
+            now=feed.now,
             log=self.log,
             outage=feed.outage,
         )
-        return RunWaitEvent(self.job_id, self.run_count, report=await self.follow(follower, feed, deadline))
+
+    def event(self, found: RunReport) -> RunWaitEvent:
+        """Return the event with the report of the ended run."""
+        from airflow_provider_streamsets.triggers.events import RunWaitEvent
+
+        return RunWaitEvent(self.job_id, self.run_count, report=found)
 
     def failure(self, error: ControlHubError) -> RunWaitEvent:
         """Return the event without a report."""
