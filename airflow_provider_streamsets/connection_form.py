@@ -42,6 +42,11 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "description": "Where the link 'StreamSets job' leads. Empty: {hub}/sch/jobs/detail/{job_id}",
         "schema": {"type": ["string", "null"]},
     },
+    "bulk_size": {
+        "label": "Jobs in one request",
+        "description": "How many jobs one request asks for, at the most, where it can ask for many. Empty: 250",
+        "schema": {"type": ["string", "null"]},
+    },
 }
 
 HIDDEN_FIELDS = ["schema", "port", "extra"]
@@ -54,6 +59,7 @@ PLACEHOLDERS = {
     "verify": "true",
     "timeout": "10, 60",
     "job_link": "{hub}/sch/jobs/detail/{job_id}",
+    "bulk_size": "250",
 }
 
 

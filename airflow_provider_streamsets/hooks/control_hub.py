@@ -20,7 +20,7 @@ class ControlHubHook(BaseHook):
     The connection's host is the Control Hub URL (optional: without it, the login service is asked where the
     organization of the token lives), its login the credential id and its password the token. Its extra can hold
     ``project_id``, ``login_url``, ``verify`` (true, false or the path of a CA file), ``timeout`` (seconds, or two
-    numbers: to connect, and to wait for data), ``proxies`` and ``job_link``.
+    numbers: to connect, and to wait for data), ``proxies``, ``job_link`` and ``bulk_size`` (jobs in one request).
 
     .. code-block:: python
 

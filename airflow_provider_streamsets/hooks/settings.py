@@ -17,7 +17,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-EXTRA_FIELDS = ("project_id", "login_url", "verify", "timeout", "proxies", "job_link")
+EXTRA_FIELDS = ("project_id", "login_url", "verify", "timeout", "proxies", "job_link", "bulk_size")
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,6 +41,7 @@ class ConnectionSettings:
     timeout: float | tuple[float, float] | None
     proxies: Mapping[str, str] | None
     job_link: str | None
+    bulk_size: int | None = None
 
     @classmethod
     def of(cls, connection: Connection, extra: Mapping[str, Any]) -> ConnectionSettings:
@@ -64,6 +65,7 @@ class ConnectionSettings:
                 timeout=_timeout(extra.get("timeout")),
                 proxies=_proxies(extra.get("proxies")),
                 job_link=_text(extra, "job_link"),
+                bulk_size=_bulk_size(extra.get("bulk_size")),
             )
         except ControlHubConfigurationError as error:
             raise ControlHubConfigurationError(f"Connection '{conn_id}': {error}") from None
@@ -90,6 +92,8 @@ class ConnectionSettings:
         }
         if self.timeout is not None:
             settings["timeout"] = self.timeout
+        if self.bulk_size is not None:
+            settings["bulk_size"] = self.bulk_size
         try:
             return ControlHubClient(self.base_url, self.credential_id, self.token, **{**settings, **options})
         except ControlHubAuthenticationError as error:
@@ -153,6 +157,18 @@ def _timeout(value: Any) -> float | tuple[float, float] | None:
     raise ControlHubConfigurationError(
         "'timeout' must be a number of seconds, or two such as '10, 60': to connect, and to wait for data."
     )
+
+
+def _bulk_size(value: Any) -> int | None:
+    if value is None or value == "":
+        return None
+    try:
+        size = int(str(value))
+    except ValueError:
+        size = 0
+    if size < 1 or isinstance(value, bool):
+        raise ControlHubConfigurationError("'bulk_size' must be a whole number above 0: jobs in one request for many.")
+    return size
 
 
 def _proxies(value: Any) -> Mapping[str, str] | None:

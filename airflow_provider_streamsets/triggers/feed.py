@@ -144,6 +144,7 @@ class StatusFeed:
             self._pace.add(job.interval)
             return
         del self._jobs[job.job_id]
+        self._pace.give_back(job.due)
         job.due = float("nan")
         self._looks.forget(job.job_id)
         if not self._jobs and self._task is not None:
@@ -179,6 +180,7 @@ class StatusFeed:
             self._questions.release()
 
     def _schedule(self, job: WatchedJob, due: float) -> None:
+        self._pace.give_back(job.due)
         job.due = due
         heapq.heappush(self._queue, (due, next(self._numbers), job))
 
@@ -194,7 +196,8 @@ class StatusFeed:
         return max(first.due, self._last_look + self._pace.closest, self._backoff.until)
 
     async def _run(self) -> None:
-        while self._jobs:
+        # Before Python 3.12, `asyncio.wait_for` can swallow the cancellation of this task; another has its place then.
+        while self._jobs and self._task is asyncio.current_task():
             self._changed.clear()
             at = self._time_of_next_look()
             wait = None if at is None else at - self.now()
@@ -214,6 +217,7 @@ class StatusFeed:
         batch: list[WatchedJob] = []
         while len(batch) < self.client.bulk_size and (job := self._first()) is not None:
             heapq.heappop(self._queue)
+            self._pace.give_back(job.due)
             job.due = float("nan")
             batch.append(job)
         return batch
@@ -271,6 +275,8 @@ class StatusFeed:
 
     def _reschedule(self, batch: list[WatchedJob], answers: Mapping[str, Glance | ControlHubError | None]) -> None:
         now, wall_clock = self.now(), time.time()
+        # From its beginning, so that slow answers do not move the turns.
+        looked = self._last_look
         turns: dict[float, float] = {}
         for job in batch:
             if not job.shares:
@@ -281,8 +287,10 @@ class StatusFeed:
                 continue
             pause = pause_at_age(job.interval, max(now - job.began, _age(answers[job.job_id], job, wall_clock)))
             if pause >= job.interval and pause not in turns:
-                turns[pause] = self._pace.turn(now, pause)
-            self._schedule(job, turns.get(pause, now + pause))
+                turns[pause] = self._pace.turn(looked, pause)
+            self._schedule(job, turns.get(pause, looked + pause))
+            if pause in turns:
+                self._pace.take(job.due)
 
 
 def _age(answer: Glance | ControlHubError | None, job: WatchedJob, wall_clock: float) -> float:

@@ -32,7 +32,8 @@ class Pace:
     def __init__(self, batch: int) -> None:
         self._batch = batch
         self._intervals: Counter[float] = Counter()
-        self._turns: list[float] = []
+        self._turns: Counter[float] = Counter()
+        self._first_turn = 0.0
 
     def add(self, interval: float) -> None:
         """Note that one more job is to be looked at, every so many seconds."""
@@ -62,25 +63,40 @@ class Pace:
         """Seconds from one request to the next, at the least."""
         return min(self.gap * _CLOSEST, _LONGEST_CLOSEST)
 
-    def turn(self, now: float, interval: float) -> float:
+    def turn(self, looked: float, interval: float) -> float:
         """
         Return when the jobs that were just looked at together are to be looked at again.
 
-        That is after their interval; or sooner, and once, if others have their turn then and there is a time at which
-        nobody has.
+        Turns are apart from each other by the seconds that there are for each request. The jobs get the last free one
+        within their interval: at first, that may be much sooner than its end.
 
-        :param now: time on the clock
+        :param looked: when they were looked at, on the clock
         :param interval: seconds between two looks at them
         """
         gap = self.gap
-        self._turns = [turn for turn in self._turns if turn > now]
-        wanted = now + interval
-        while wanted - now > gap / 2:
-            if not any(abs(turn - wanted) < gap / 2 for turn in self._turns):
-                self._turns.append(wanted)
-                return wanted
-            wanted -= gap
-        return now + interval
+        wanted = looked + interval
+        if gap >= self.shortest_interval:
+            return wanted
+        if not self._turns:
+            self._first_turn = looked
+        # A part of a millisecond more, as a sum of many parts can be a little less than it should be.
+        last = math.floor((wanted - self._first_turn) / gap + 1e-4)
+        for number in range(last, last - math.ceil(interval / gap), -1):
+            turn = self._first_turn + number * gap
+            if turn > looked and all(abs(turn - taken) > gap / 2 for taken in self._turns):
+                return turn
+        return wanted
+
+    def take(self, turn: float) -> None:
+        """Note that a job is to be looked at in a turn."""
+        self._turns[turn] += 1
+
+    def give_back(self, turn: float) -> None:
+        """Note that a job is looked at, in its turn or before, or not any more."""
+        if turn in self._turns:
+            self._turns[turn] -= 1
+            if not self._turns[turn]:
+                del self._turns[turn]
 
 
 def pause_at_age(interval: float, age: float) -> float:

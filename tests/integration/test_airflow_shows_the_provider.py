@@ -14,7 +14,8 @@ SHOWN = {
     "links": {"airflow_provider_streamsets.links.job.ControlHubJobLink"},
     "triggers": {"airflow_provider_streamsets.triggers.runs"},
     "widgets": {
-        f"extra__streamsets__{name}" for name in ("project_id", "login_url", "verify", "timeout", "proxies", "job_link")
+        f"extra__streamsets__{name}"
+        for name in ("project_id", "login_url", "verify", "timeout", "proxies", "job_link", "bulk_size")
     },
     "behaviours": {"streamsets"},
 }

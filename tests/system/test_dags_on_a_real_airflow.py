@@ -189,7 +189,15 @@ def test_a_timeout_is_kept_while_the_task_is_deferred_and_stops_the_run(airflow,
 
 def test_the_connection_form_shows_every_field_and_the_test_button_answers(airflow, sandbox):
     (form,) = (entry for entry in airflow.hook_forms() if entry["connection_type"] == "streamsets")
-    assert set(form["extra_fields"]) == {"project_id", "login_url", "verify", "timeout", "proxies", "job_link"}
+    assert set(form["extra_fields"]) == {
+        "project_id",
+        "login_url",
+        "verify",
+        "timeout",
+        "proxies",
+        "job_link",
+        "bulk_size",
+    }
     assert form["standard_fields"]["password"]["title"] == "Token"
     connection = {
         "connection_id": "tried",

@@ -101,9 +101,21 @@ def test_the_pattern_of_job_links_is_a_field(monkeypatch):
     assert _connect(monkeypatch).get_conn().job_url("j:org") == f"{HUB}/sch/jobs/detail/j:org"
 
 
+@pytest.mark.parametrize(("given", "requests"), [("2", 3), (5, 1), (None, 1), ("", 1)])
+def test_how_many_jobs_one_request_asks_for_is_a_field(monkeypatch, given, requests):
+    hook = _connect(monkeypatch, extra={} if given is None else {"bulk_size": given})
+    with requests_mock.Mocker() as http:
+        http.post(f"{HUB}/jobrunner/rest/v1/jobs/status", json={})
+        hook.get_conn().runs.statuses([f"{n}:org" for n in range(5)])
+    assert len(http.request_history) == requests
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
+        ({"extra": {"bulk_size": 0}}, "'bulk_size' must be"),
+        ({"extra": {"bulk_size": "many"}}, "'bulk_size' must be"),
+        ({"extra": {"bulk_size": True}}, "'bulk_size' must be"),
         ({"extra": {"timeout": "soon"}}, "'timeout' must be"),
         ({"extra": {"timeout": "1,2,3"}}, "'timeout' must be"),
         ({"extra": {"timeout": "-1"}}, "'timeout' must be"),

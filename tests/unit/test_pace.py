@@ -44,9 +44,34 @@ def test_jobs_that_are_not_waited_for_any_more_do_not_count():
 
 def test_those_that_were_looked_at_in_a_hurry_get_turns_apart_from_each_other_and_never_late():
     pace = pace_of((1000, 30))
-    turns = [pace.turn(now, 30) for now in (0.0, 1.0, 2.0, 3.0)]
-    assert all(turn <= now + 30 for now, turn in enumerate(turns))
-    assert all(abs(one - other) >= 7.5 / 2 for one, other in itertools.combinations(turns, 2))
+    turns = []
+    for now in (0.0, 1.0, 2.0, 3.0):
+        turns.append(pace.turn(now, 30))
+        pace.take(turns[-1])
+    assert all(now < turn <= now + 30 for now, turn in enumerate(turns))
+    assert sorted(turns) == [7.5, 15, 22.5, 30]
+    # In its turn, each gets the one after an interval.
+    for turn in sorted(turns):
+        pace.give_back(turn)
+        assert pace.turn(turn + 0.01, 30) == turn + 30
+        pace.take(turn + 30)
+
+
+def test_a_turn_that_nobody_takes_any_more_is_free():
+    pace = pace_of((500, 30))
+    first = pace.turn(100.0, 30)
+    pace.take(first)
+    assert pace.turn(101.0, 30) != first
+    pace.give_back(first)
+    assert pace.turn(101.0, 30) == 131.0, "that of a new beginning"
+
+
+def test_when_all_turns_are_taken_nobody_waits_longer_than_its_interval():
+    pace = pace_of((500, 30))
+    for now in (0.0, 15.0, 16.0):
+        turn = pace.turn(now, 30)
+        assert turn <= now + 30
+        pace.take(turn)
 
 
 @given(
