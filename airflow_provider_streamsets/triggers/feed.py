@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # Subscribers that come together, as after a restart of the triggerer, are served by one request.
 _GATHERING = 0.1
+# Seconds too short to be waited for: a timer can end that much before its time.
+_MOMENT = 0.001
 # Requests that concern one run only (its end, its metrics) are sent by so many threads.
 _QUESTIONS_AT_A_TIME = 8
 
@@ -201,7 +203,7 @@ class StatusFeed:
             self._changed.clear()
             at = self._time_of_next_look()
             wait = None if at is None else at - self.now()
-            if wait is None or wait > 0:
+            if wait is None or wait > _MOMENT:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), wait)
                 continue

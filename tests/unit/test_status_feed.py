@@ -804,3 +804,22 @@ def test_an_unusable_answer_to_all_is_an_outage_and_not_the_end_of_a_wait():
     client.errors = [ControlHubUnexpectedAnswerError("a login page") for _ in range(3)]
     looks_alone(client, ["a", "b"], 30, 1)
     assert len(client.asked) == 4
+
+
+def test_a_time_that_is_hardly_ahead_is_not_waited_for_in_vain():
+    client = ScriptedClient(bulk_size=50)
+
+    async def scene() -> None:
+        feed = StatusFeed(client)
+        subscriptions = []
+        for n in range(300):
+            subscriptions.append(feed.subscribe({f"job-{n}": 1}, 30))
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(120)
+        for subscription in subscriptions:
+            subscription.close()
+
+    run_virtually(scene())
+    times = [when for when, _ in client.asked if when > 1060]
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert gaps == pytest.approx([5] * len(gaps), abs=0.1)
