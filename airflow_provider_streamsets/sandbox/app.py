@@ -116,6 +116,9 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         path = scope["path"]
         if path not in OPEN_PAGES and not path.startswith(OPEN_PATHS):
             if not path.startswith("/sandbox/"):

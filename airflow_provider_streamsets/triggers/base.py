@@ -166,11 +166,8 @@ class ControlHubTrigger(BaseTrigger):
         return TriggerEvent(event.to_payload())
 
     def _event_of_error(self, error: Exception) -> Event:
-        from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubError
+        from airflow_provider_streamsets.control_hub import ControlHubError
 
-        name = f"'{self.control_hub_conn_id}'"
-        if isinstance(error, ControlHubAuthenticationError) and name not in str(error):
-            error = ControlHubAuthenticationError(f"Connection {name}: {error}", http_status=error.http_status)
         if isinstance(error, ControlHubError):
             return self.failure(error)
         self.log.exception("The wait for %s failed.", self.what)

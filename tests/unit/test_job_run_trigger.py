@@ -125,7 +125,6 @@ def test_a_refused_credential_ends_the_wait_and_says_so(http):
     event = only_event(trigger())
     assert isinstance(event.error, errors.ControlHubAuthenticationError)
     assert "SSO_01" in str(event.error)
-    assert "Connection 'streamsets_default'" in str(event.error)
 
 
 def test_an_unknown_connection_ends_the_wait_and_names_it():
