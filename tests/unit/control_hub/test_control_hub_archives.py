@@ -261,6 +261,8 @@ def test_an_export_that_always_breaks_off_is_given_up(hub, make_client, broken):
         b'[{"minimalJobJson": {}}]',
         b"PK\x01\x02" + ARCHIVE,
     ],
+    # The archive holds the time at which it was made, and two workers of pytest must agree on the names.
+    ids=["nothing", "half a mark", "a quarter", "a page", "a page that has begun", "JSON", "another mark"],
 )
 def test_what_is_no_archive_is_not_kept_as_if_it_were_the_jobs(http, client, content):
     http.post(EXPORT, content=content)
