@@ -26,6 +26,9 @@ HAS_SHARED_STREAMS = hasattr(BaseEventTrigger, "create_shared_stream_producer")
 # Whether a task can start in the triggerer with its templates rendered there. Earlier versions do not render them.
 CAN_START_FROM_TRIGGER = Version(airflow_version) >= Version("3.3.0")
 
+# Whether a task that fails in the triggerer is retried as one that fails on a worker. In Airflow 2.11 it is not.
+RETRIES_FAILED_EVENTS = Version(airflow_version) >= Version("3.3.0")
+
 # Seconds for which a task must stay deferred before it may be resumed. Airflow notices up to five seconds later
 # ([workers] min_heartbeat_interval) that the process of the deferring leg has ended; if the task is queued again by
 # then, the scheduler takes that end for the task's and fails it (apache/airflow#71580, #72716, open in 3.3).

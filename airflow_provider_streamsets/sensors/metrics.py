@@ -94,7 +94,8 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         starts on a worker, with a warning at DAG parse, and so do mapped tasks and ``dag.test()``. In the triggerer,
         nothing is called before the wait, neither ``pre_execute`` nor ``on_execute_callback``. The templates are
         rendered on the event loop, so keep them cheap; ``ti.xcom_pull`` needs ``map_indexes=-1`` there
-    :param end_from_trigger: end the task in the triggerer, too; only a time-out is told by a worker. Airflow then emits
+    :param end_from_trigger: end the task in the triggerer, too; only a time-out is told by a worker, and
+        before Airflow 3.3 any failure, so that it is retried. Airflow emits
         no asset events (`outlets` are refused), calls no ``post_execute``, keeps no XComs of a try that is retried,
         has the callbacks for success and failure called by the dag processor, and refuses the DAG if a listener is
         installed, such as OpenLineage's

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.compat import push_xcoms, xcom_of_own_task
+from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms, xcom_of_own_task
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
 from airflow_provider_streamsets.selection import one_job
@@ -145,6 +145,8 @@ class SensorTrigger(ControlHubOneRunTrigger):
             return await super().trigger_event(event)
         verdict = self.verdict(event) if event.error is None else verdict_on_error(event.error)
         ending = verdict.softened(soft_fail=self.soft_fail, never_fail=self.never_fail)
+        if ending is Ending.FAILED and not RETRIES_FAILED_EVENTS:
+            return await super().trigger_event(event)
         log = self.log.error if ending is Ending.FAILED else self.log.info
         log("%s", verdict.explanation or verdict.message)
         if ending is Ending.SUCCESS:

@@ -81,6 +81,8 @@ def events_of(
     again = type(trigger)(**json.loads(json.dumps(arguments)))
     # As the triggerer attaches them; its setter wants more of a task instance than there is here.
     again._task_instance = ti
+    if not hasattr(type(again), "task_instance"):
+        again.task_instance = ti
     again.timeout_after = timeout_after
 
     async def scene() -> list[Any]:
@@ -103,7 +105,13 @@ def starting(sensor: Any, **rendered: Any) -> Any:
     return kinds[name](**{**json.loads(json.dumps(args.trigger_kwargs)), **rendered})
 
 
+# Airflow 2.11 does not retry what fails in the triggerer, so that a worker has to fail the task.
+FAILED = "failed" if CAN_START_FROM_TRIGGER else "resumed"
+
+
 def state(event: Any) -> str:
+    if not hasattr(event, "task_instance_state"):
+        return "resumed"
     return str(getattr(event.task_instance_state, "value", event.task_instance_state))
 
 
@@ -274,7 +282,7 @@ def test_a_job_that_cannot_be_read_in_time_is_a_time_out(http, clock, context):
 
 ENDS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (succeeded(4), {}, "success"),
-    (failed(4), {}, "failed"),
+    (failed(4), {}, FAILED),
     (failed(4), {"soft_fail": True}, "skipped"),
     (failed(4), {"never_fail": True}, "skipped"),
 ]
@@ -297,7 +305,7 @@ def test_a_deferred_task_ends_in_the_triggerer_as_it_would_on_a_worker(
     try:
         result = run_sensor(deferrable=True, **arguments).execute_complete(context, payload)
     except ControlHubRunFailedError:
-        assert expected == "failed"
+        assert expected == FAILED
     except AirflowSkipException:
         assert expected == "skipped"
     else:
@@ -306,7 +314,7 @@ def test_a_deferred_task_ends_in_the_triggerer_as_it_would_on_a_worker(
 
 
 def test_a_run_that_a_person_stopped_is_a_success_if_that_is_accepted(http, clock, context):
-    for accept_stopped, expected in ((False, "failed"), (True, "success")):
+    for accept_stopped, expected in ((False, FAILED), (True, "success")):
         ScriptedHub(
             http, latest=run_json(4), script=[succeeded(4)], events=[event_json(50, "DEACTIVATING", "Stop", user="ann")]
         )
@@ -316,7 +324,7 @@ def test_a_run_that_a_person_stopped_is_a_success_if_that_is_accepted(http, cloc
 
 
 def test_a_refused_credential_fails_the_task_and_is_skipped_only_if_it_never_fails(http, clock, context):
-    for arguments, expected in (({}, "failed"), ({"soft_fail": True}, "failed"), ({"never_fail": True}, "skipped")):
+    for arguments, expected in (({}, FAILED), ({"soft_fail": True}, FAILED), ({"never_fail": True}, "skipped")):
         ScriptedHub(http, latest=run_json(4))
         with pytest.raises(TaskDeferred) as deferred:
             run_sensor(end_from_trigger=True, **arguments).execute(context)
