@@ -84,7 +84,12 @@ def test_the_example_succeeds(ran, airflow, dag_id):
 
 
 def test_every_example_is_run(ran, airflow):
-    elsewhere = {"streamsets_run_job", "streamsets_stop_job", "streamsets_wait_for_run"}
+    elsewhere = {
+        "streamsets_run_job",
+        "streamsets_stop_job",
+        "streamsets_wait_for_run",
+        "streamsets_wait_without_worker",
+    }
     dags = airflow.api("GET", "/dags", limit=100)["dags"]
     examples = {dag["dag_id"] for dag in dags if dag["dag_id"].startswith("streamsets_")}
     assert examples == set(ran) | elsewhere
