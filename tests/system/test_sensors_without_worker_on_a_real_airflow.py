@@ -11,7 +11,7 @@ pytestmark = pytest.mark.system
 EXAMPLE, DAG_ID = "streamsets_wait_without_worker", "system_without_worker"
 
 
-def reaches(airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = 90) -> str:
+def reaches(airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = 180) -> str:
     def state() -> str:
         current = airflow.task_state(dag_id, run_id, task_id)
         return current if current in states else ""
