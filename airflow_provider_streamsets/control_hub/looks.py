@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub.errors import (
@@ -93,16 +93,6 @@ class StatusLooks:
             log.warning("%s Looking again later.", failure)
         return answers
 
-    def note_unreadable(self, job_id: str, error: ControlHubError) -> None:
-        """Log that the status of a job could not be read, once until it can be."""
-        if job_id not in self._unreadable:
-            self._unreadable.add(job_id)
-            log.warning("The status of job %s cannot be read: %s Looking again later.", job_id, error)
-
-    def note_readable(self, job_id: str) -> None:
-        """Note that the status of a job could be read."""
-        self._unreadable.discard(job_id)
-
     def read(self, job_ids: Sequence[str]) -> dict[str, JobRun | ControlHubError | None]:
         """
         Look at jobs, and read their runs whole.
@@ -110,16 +100,29 @@ class StatusLooks:
         :returns: as :meth:`at`; jobs whose status cannot be read are missing
         :raises ControlHubError: as :meth:`at`
         """
+        return self.runs_of(self.at(job_ids))
+
+    def runs_of(
+        self, answers: Mapping[str, Glance | ControlHubError | None]
+    ) -> dict[str, JobRun | ControlHubError | None]:
+        """
+        Read the runs whole of which :meth:`at` has had a glance.
+
+        :param answers: by job id
+        :returns: the same; jobs whose status cannot be read are logged, and missing
+        """
         runs: dict[str, JobRun | ControlHubError | None] = {}
-        for job_id, answer in self.at(job_ids).items():
+        for job_id, answer in answers.items():
             try:
                 if isinstance(answer, ControlHubError) and not ends_wait(answer):
                     raise answer
                 runs[job_id] = answer.read() if isinstance(answer, Glance) else answer
             except ControlHubError as error:
-                self.note_unreadable(job_id, error)
+                if job_id not in self._unreadable:
+                    self._unreadable.add(job_id)
+                    log.warning("The status of job %s cannot be read: %s Looking again later.", job_id, error)
             else:
-                self.note_readable(job_id)
+                self._unreadable.discard(job_id)
         return runs
 
     def forget(self, job_id: str) -> None:

@@ -12,7 +12,7 @@ import functools
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -31,7 +31,6 @@ from airflow_provider_streamsets.control_hub.errors import (
     ends_wait,
     is_fault,
 )
-from airflow_provider_streamsets.control_hub.looks import StatusLooks
 from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES, EnginePipeline, JobRun, Outcome, RunEvent
 from airflow_provider_streamsets.control_hub.reports import RunReport
 
@@ -551,16 +550,6 @@ def stop_and_wait(
             for job_id in left
             if (run := statuses[job_id]) is not None and run.run_count == runs[job_id] and not run.has_ended
         ]
-
-
-def look_at_many(client: ControlHubClient, job_ids: Sequence[str]) -> dict[str, JobRun | ControlHubError | None]:
-    """
-    Read the latest runs of many jobs, as :meth:`StatusLooks.at`, once.
-
-    :param client: asked for the statuses
-    :param job_ids: ids of the jobs
-    """
-    return StatusLooks(client).read(job_ids)
 
 
 def wait_for_run(

@@ -264,16 +264,9 @@ class StatusFeed:
             wanting = [share for share in job.shares if share.wants(answer, now)]
             if not wanting:
                 continue
-            try:
-                if isinstance(answer, ControlHubError) and not ends_wait(answer):
-                    raise answer
-                news = answer.read() if isinstance(answer, Glance) else answer
-            except ControlHubError as error:
-                self._looks.note_unreadable(job.job_id, error)
-                continue
-            self._looks.note_readable(job.job_id)
-            for share in wanting:
-                share.tell(answer, news, now)
+            for news in self._looks.runs_of({job.job_id: answer}).values():
+                for share in wanting:
+                    share.tell(answer, news, now)
 
     def _reschedule(self, batch: list[WatchedJob], answers: Mapping[str, Glance | ControlHubError | None]) -> None:
         now, wall_clock = self.now(), time.time()
