@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pendulum
@@ -22,6 +22,7 @@ from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, run_or_none
 from airflow_provider_streamsets.control_hub.paging import batches, pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
+from airflow_provider_streamsets.control_hub.starts import JobStart, StartIntent, described
 from airflow_provider_streamsets.control_hub.transport import Repeat
 from airflow_provider_streamsets.control_hub.unclear import PATIENCE
 from airflow_provider_streamsets.control_hub.wire import as_list, as_object
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MOST_STARTS = 3
-# Looks, and seconds between them, for a run whose start call had an unclear end: Control Hub may still be at it.
-_LOOKS_AFTER_UNCLEAR_START = 4
+# Seconds between two looks for runs whose start call had an unclear end: Control Hub may still be at it.
 _PAUSE_AFTER_UNCLEAR_START = 2.0
 _PATIENCE_AFTER_REFUSED_START = 6.0
 _PAUSE_AFTER_REFUSED_STOP = 2.0
@@ -47,81 +46,54 @@ class Runs:
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
 
-    def start(self, job: Job | str, runtime_parameters: Mapping[str, Any] | None = None) -> JobRun:
+    def start(
+        self,
+        job: Job | str,
+        runtime_parameters: Mapping[str, Any] | None = None,
+        *,
+        announce: Callable[[StartIntent], None] | None = None,
+    ) -> JobRun:
         """
         Start a job and return its new run.
 
         The start call is never repeated blindly. If its end is unclear (time-out, lost connection, 5xx), the job's
-        latest run is read: a greater run count means that the call did start the job, and that run is returned;
-        only otherwise is the call sent again.
+        runs are looked at: a new one of the same user and time means that the call did start the job, and that run is
+        returned; only if there is none after a while, the call is sent again.
 
         :param job: the job as just read, or its id
         :param runtime_parameters: replace the job's stored values of the same names for this run. The complete set,
             stored values included, is sent, as Control Hub may replace or merge (contract, 18.7)
-        :raises ControlHubJobStateError: if the job cannot be started in its state; nothing was sent
+        :param announce: called before each call with what it is to start, so that it can be written down; what it
+            raises ends the start before anything is sent
+        :raises ControlHubJobStateError: if the job cannot be started in its state, so that nothing was sent, or if
+            somebody else has started it meanwhile
         :raises ControlHubUnavailableError: if Control Hub cannot be reached; with ``maybe_executed`` set, it is not
             known whether the job was started
         """
         if isinstance(job, str):
             job = self._client.jobs.get(job)
         check_startable(job)
-        parameters = {**job.runtime_parameters, **(runtime_parameters or {})}
-        before = job.last_run_count
-        unclear = False
-        for _ in range(_MOST_STARTS):
-            try:
-                answer = self._client.call(
-                    "POST",
-                    Service.JOBRUNNER,
-                    f"/v1/job/{in_path(job.job_id)}/start",
-                    what=f"start job {job.label}",
-                    body=parameters,
-                    repeat=Repeat.NEVER,
-                )
-                run = JobRun.from_wire(answer) if answer else None
-            except ControlHubError as error:
-                unclear = unclear or may_have_been_executed(error)
-                # After a call with an unclear end, a refusal can mean that that call did start the job after all.
-                if not (may_have_been_executed(error) or (unclear and isinstance(error, ControlHubRejectedError))):
-                    raise
-                log.warning("%s Looking whether the job was started all the same.", error)
-                started = self._run_after_unclear_start(job, before, error)
-                if started is not None:
-                    log.info("Job %s was started: run %d.", job.label, started.run_count)
-                    return started
-                if isinstance(error, ControlHubRejectedError):
-                    raise
-                log.info("Job %s was not started: its latest run is still %d. Starting again.", job.label, before)
-                continue
-            if run is not None and run.run_count > before:
-                return run
-            started = self._run_after_unclear_start(job, before, None)
-            if started is not None:
-                return started
-            raise ControlHubUnexpectedAnswerError(
-                f"Cannot start job {job.label}: Control Hub accepted the call, but no run after run {before} appears."
-            )
-        raise ControlHubUnavailableError(
-            f"Cannot start job {job.label}: {_MOST_STARTS} calls ended without an answer, and none started a run."
-        )
+        return JobStart(self._client, job, {**job.runtime_parameters, **(runtime_parameters or {})}, announce).make()
 
-    def _run_after_unclear_start(self, job: Job, before: int, error: ControlHubError | None) -> JobRun | None:
-        for look in range(_LOOKS_AFTER_UNCLEAR_START):
-            if look:
-                self._client.sleep(_PAUSE_AFTER_UNCLEAR_START)
-            try:
-                current = self.current(job.job_id)
-            except ControlHubError as look_error:
-                tried = error or f"Control Hub accepted the start of job {job.label} without naming the run."
-                raise ControlHubUnavailableError(
-                    f"{tried} Whether the job was started could not be found out: {look_error}",
-                    http_status=(error or look_error).http_status,
-                    issues=(error or look_error).issues,
-                    maybe_executed=True,
-                ) from look_error
-            if current is not None and current.run_count > before:
+    def of_start(self, intent: StartIntent, *, patience: float = 0.0) -> JobRun | None:
+        """
+        Return the run that has the number of a start that was announced, whoever has made it.
+
+        :param intent: the start; :meth:`StartIntent.explains` tells whether the run is its
+        :param patience: seconds to wait for the run if there is none yet
+        :returns: None if there is no such run, or the history does not have it any more
+        """
+        left = patience
+        while True:
+            current = self.current(intent.job_id)
+            if current is not None and current.run_count > intent.run_count:
+                return self.get(intent.job_id, intent.run_count)
+            if current is not None and current.run_count == intent.run_count:
                 return current
-        return None
+            if left <= 0:
+                return None
+            self._client.sleep(_PAUSE_AFTER_UNCLEAR_START)
+            left -= _PAUSE_AFTER_UNCLEAR_START
 
     def stop(self, job_id: str) -> None:
         """
@@ -526,10 +498,9 @@ def check_startable(job: Job) -> None:
             f"Cannot start job {job.label}: its run {run.run_count} ended in INACTIVE_ERROR, which must be "
             f"acknowledged in Control Hub first. Its error: {run.error_message or 'none stated'}"
         )
-    since = f" since {run.start_time.to_iso8601_string()}" if run.start_time else ""
     raise ControlHubJobStateError(
-        f"Cannot start job {job.label}: its run {run.run_count} is {run.status or 'in an unknown state'}{since}, "
-        f"started by {run.user or 'an unknown user'}. Wait for its end or stop it."
+        f"Cannot start job {job.label}: its {described(run)}, is {run.status or 'in an unknown state'}. Wait for its "
+        "end or stop it."
     )
 
 

@@ -22,19 +22,49 @@ from airflow_provider_streamsets.control_hub.models import Job
 from tests.unit.control_hub.wire_examples import (
     CURRENT,
     FAILURES,
+    HISTORY,
     JOB,
     JOB_ID,
     ME,
     READ_TIMEOUT,
     REFUSED,
     START,
-    failed,
+    T0,
+    USER,
     issues_json,
     job_json,
     payload,
-    run_json,
-    succeeded,
 )
+from tests.unit.control_hub.wire_examples import failed as failed_long_ago
+from tests.unit.control_hub.wire_examples import run_json as run_at_its_hour
+from tests.unit.control_hub.wire_examples import succeeded as succeeded_long_ago
+
+MINUTES = 60_000
+
+
+def run_json(run_count, status="ACTIVE", color="GREEN", **fields):
+    """A run that was started now."""
+    return run_at_its_hour(run_count, status, color, **{"startTime": T0, **fields})
+
+
+def succeeded(run_count):
+    return {**succeeded_long_ago(run_count), "startTime": T0}
+
+
+def failed(run_count):
+    return {**failed_long_ago(run_count), "startTime": T0}
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch):
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.time.time", lambda: T0 / 1000)
+
+
+@pytest.fixture(name="http")
+def http_that_knows_who_asks(http):
+    http.get(USER, json={"principalId": ME})
+    return http
+
 
 UNCLEAR = {
     name: FAILURES[name] for name in ["connection reset", "read time-out", "answer cut off", "500", "502", "503", "504"]
@@ -63,6 +93,7 @@ class StartableJob:
         self.starts = 0
         self.answers = []
         http.get(JOB, json=lambda *_: job_json(currentJobStatus=self.latest))
+        http.get(USER, json={"principalId": ME})
         http.get(CURRENT, json=lambda *_: self.latest)
         http.post(START, json=self._start)
 
@@ -125,11 +156,11 @@ def test_no_parameters_are_sent_as_an_empty_object(http, client, stored, given_)
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"currentJobStatus": run_json(3, "ACTIVATING")}, "run 3 is ACTIVATING"),
-        ({"currentJobStatus": run_json(3, "ACTIVE", "RED")}, rf"run 3 is ACTIVE since 20.*, started by {ME}.*stop it"),
-        ({"currentJobStatus": run_json(3, "DEACTIVATING")}, "run 3 is DEACTIVATING"),
-        ({"currentJobStatus": run_json(3, "SOMETHING_NEW")}, "run 3 is SOMETHING_NEW"),
-        ({"currentJobStatus": run_json(3, None)}, "run 3 is in an unknown state"),
+        ({"currentJobStatus": run_json(3, "ACTIVATING")}, "run 3, started by .*, is ACTIVATING"),
+        ({"currentJobStatus": run_json(3, "ACTIVE", "RED")}, rf"run 3, started by {ME} at 20.*, is ACTIVE.*stop it"),
+        ({"currentJobStatus": run_json(3, "DEACTIVATING")}, "run 3, started by .*, is DEACTIVATING"),
+        ({"currentJobStatus": run_json(3, "SOMETHING_NEW")}, "run 3, started by .*, is SOMETHING_NEW"),
+        ({"currentJobStatus": run_json(3, None)}, "run 3, started by .*, is in an unknown state"),
         (
             {"currentJobStatus": run_json(3, "INACTIVE_ERROR", "RED", errorMessage="RUN_ERROR: disk full")},
             r"run 3 ended in INACTIVE_ERROR.*acknowledged.*RUN_ERROR: disk full",
@@ -167,7 +198,7 @@ def test_a_start_whose_answer_is_lost_adopts_the_run_it_started(http, client, an
     http.post(START, **answer)
     http.get(CURRENT, json=run_json(before + 1, "ACTIVE"))
     assert client.runs.start(JOB_ID).run_count == before + 1
-    assert [r.method for r in http.request_history] == ["GET", "POST", "GET"]
+    assert [r.method for r in http.request_history] == ["GET", "POST", "GET", "GET"]
 
 
 def test_a_run_that_is_over_before_it_is_looked_for_is_adopted_too(http, client):
@@ -183,7 +214,7 @@ def test_a_run_that_appears_late_is_waited_for_before_the_start_is_repeated(http
     http.post(START, exc=READ_TIMEOUT)
     http.get(CURRENT, [{"json": succeeded(3)}, {"json": succeeded(3)}, {"json": run_json(4, "ACTIVATING")}])
     assert client.runs.start(JOB_ID).run_count == 4
-    assert clock.slept == [2.0, 2.0]
+    assert clock.slept == [3.0, 3.0]
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
 
 
@@ -215,9 +246,7 @@ def test_a_start_whose_effect_cannot_be_found_out_is_not_repeated(http, client, 
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     http.post(START, **answer)
     http.get(CURRENT, **look)
-    with pytest.raises(
-        ControlHubUnavailableError, match="Whether the job was started could not be found out"
-    ) as caught:
+    with pytest.raises(ControlHubUnavailableError, match=r"Whether job .* was started could not be") as caught:
         client.runs.start(JOB_ID)
     assert caught.value.maybe_executed is True
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
@@ -265,7 +294,7 @@ def test_a_repeated_start_that_is_refused_as_the_first_one_worked_after_all_adop
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     refused = {"status_code": 400, "json": issues_json(("JOBRUNNER_9", "job is active"))}
     http.post(START, [{"exc": READ_TIMEOUT}, refused])
-    http.get(CURRENT, [{"json": succeeded(3)}] * 4 + [{"json": run_json(4)}])
+    http.get(CURRENT, [{"json": succeeded(3)}] * 8 + [{"json": run_json(4)}])
     assert client.runs.start(JOB_ID).run_count == 4
     assert len([r for r in http.request_history if r.method == "POST"]) == 2
 
@@ -297,7 +326,7 @@ def test_an_answer_that_does_not_name_the_new_run_has_it_looked_for(http, client
     http.post(START, **answer)
     http.get(CURRENT, [{"json": succeeded(3)}, {"json": run_json(4, "ACTIVATING")}])
     assert client.runs.start(JOB_ID).run_count == 4
-    assert clock.slept == [2.0]
+    assert clock.slept == [3.0]
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
 
 
@@ -351,3 +380,53 @@ def test_a_start_starts_one_run_at_the_most_and_returns_it(http, client, ends, b
         assert job.latest == before
     else:
         assert run.run_count == number + 1 == job.latest["runCount"]
+
+
+SOMEBODY_ELSE = "somebody@org"
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [{"user": SOMEBODY_ELSE}, {"startTime": T0 + 6 * MINUTES}, {"startTime": T0 - 6 * MINUTES}],
+    ids=["another user", "much later", "much earlier"],
+)
+def test_a_run_that_somebody_else_has_started_meanwhile_is_not_claimed(http, client, foreign):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, exc=READ_TIMEOUT)
+    http.get(CURRENT, json=run_json(4, **foreign))
+    with pytest.raises(ControlHubJobStateError, match=r"somebody else has started .*run 4, started by .* none"):
+        client.runs.start(JOB_ID)
+    assert len([r for r in http.request_history if r.method == "POST"]) == 1
+
+
+def test_a_run_of_ones_own_that_is_over_and_followed_by_another_is_found_in_the_history(http, client):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, exc=READ_TIMEOUT)
+    http.get(CURRENT, json=run_json(5, user=SOMEBODY_ELSE))
+    http.get(HISTORY, json={"totalCount": 2, "data": [run_json(5), succeeded(4)]})
+    assert client.runs.start(JOB_ID).run_count == 4
+
+
+def test_each_start_is_announced_before_it_is_sent(http, client):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, [{"exc": READ_TIMEOUT}, {"json": run_json(4)}])
+    http.get(CURRENT, json=succeeded(3))
+    announced = []
+
+    def announce(intent):
+        posts = [r for r in http.request_history if r.method == "POST"]
+        announced.append((intent.job_id, intent.run_count, intent.user, intent.at, len(posts)))
+
+    client.runs.start(JOB_ID, announce=announce)
+    assert announced == [(JOB_ID, 4, ME, T0 / 1000, 0), (JOB_ID, 4, ME, T0 / 1000, 1)]
+
+
+def test_a_start_that_cannot_be_announced_is_not_sent(http, client):
+    http.get(JOB, json=job_json())
+
+    def announce(intent):
+        raise RuntimeError("no place to write")
+
+    with pytest.raises(RuntimeError):
+        client.runs.start(JOB_ID, announce=announce)
+    assert all(r.method == "GET" for r in http.request_history)

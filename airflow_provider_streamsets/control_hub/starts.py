@@ -1,0 +1,177 @@
+"""Starting a job exactly once, whatever becomes of the call that starts it (contract, sections 8 and 10.5)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubJobStateError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
+    may_have_been_executed,
+)
+from airflow_provider_streamsets.control_hub.models import Job, JobRun
+from airflow_provider_streamsets.control_hub.services import Service, in_path
+from airflow_provider_streamsets.control_hub.transport import Repeat
+from airflow_provider_streamsets.control_hub.unclear import find_out
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+
+log = logging.getLogger(__name__)
+
+_MOST_STARTS = 3
+# Seconds to look for the run of a call with an unclear end before it is sent again. Should Control Hub get to the call
+# only later, it refuses one of the two: a job has one run at a time.
+PATIENCE_AFTER_UNCLEAR_START = 20.0
+# Seconds that a run may have begun before or after its start was announced: the clocks of Airflow and Control Hub
+# differ, and a call can be under way for two minutes.
+_TOLERANCE = 300.0
+
+
+@dataclass(frozen=True)
+class StartIntent:
+    """
+    A start that is about to be asked for.
+
+    A run has no mark of who asked for it but its number, its user and its time, which together tell it from those that
+    others have started. Two tasks that start the same job with the same credential within minutes cannot be told apart
+    if the call of one of them ends unclear.
+
+    :param job_id: id of the job
+    :param run_count: number that the run will have
+    :param user: id of the user who asks
+    :param at: when, in epoch seconds
+    """
+
+    job_id: str
+    run_count: int
+    user: str | None
+    at: float
+
+    def explains(self, run: JobRun) -> bool:
+        """Return whether this start can have made a run."""
+        if run.run_count != self.run_count or (self.user and run.user and run.user != self.user):
+            return False
+        return run.start_time is None or abs(run.start_time.timestamp() - self.at) <= _TOLERANCE
+
+
+def described(run: JobRun) -> str:
+    """Return a run with who started it and when, for messages: "run 4, started by me@org at ..."."""
+    since = f" at {run.start_time.to_iso8601_string()}" if run.start_time else ""
+    return f"run {run.run_count}, started by {run.user or 'an unknown user'}{since}"
+
+
+class JobStart:
+    """
+    One start of a job.
+
+    :param client: the client
+    :param job: the job as just read
+    :param parameters: all its runtime parameters
+    :param announce: told of each call before it is sent
+    """
+
+    def __init__(
+        self,
+        client: ControlHubClient,
+        job: Job,
+        parameters: Mapping[str, Any],
+        announce: Callable[[StartIntent], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._job = job
+        self._parameters = parameters
+        self._announce = announce
+        self._user: str | None = None
+
+    def make(self) -> JobRun:
+        """Start the job and return its new run; the errors are those of :meth:`Runs.start`."""
+        job, unclear = self._job, False
+        if self._announce is not None:
+            self._user = self._client.current_user().user_id
+        for _ in range(_MOST_STARTS):
+            intent = StartIntent(job.job_id, job.last_run_count + 1, self._user, time.time())
+            if self._announce is not None:
+                self._announce(intent)
+            try:
+                run = self._call()
+            except ControlHubError as error:
+                unclear = unclear or may_have_been_executed(error)
+                # After a call with an unclear end, a refusal can mean that that call did start the job after all.
+                if not (may_have_been_executed(error) or (unclear and isinstance(error, ControlHubRejectedError))):
+                    raise
+                log.warning("%s Looking whether the job was started all the same.", error)
+                started = self._started_after_all(intent, error)
+                if started is not None:
+                    log.info("Job %s was started: run %d.", job.label, started.run_count)
+                    return started
+                if isinstance(error, ControlHubRejectedError):
+                    raise
+                log.info(
+                    "Job %s was not started: its latest run is still %d. Starting again.",
+                    job.label,
+                    job.last_run_count,
+                )
+                continue
+            if run is None or run.run_count < intent.run_count:
+                run = self._started_after_all(intent, None)
+            if run is not None:
+                return run
+            raise ControlHubUnexpectedAnswerError(
+                f"Cannot start job {job.label}: Control Hub accepted the call, but no run after run "
+                f"{job.last_run_count} appears."
+            )
+        raise ControlHubUnavailableError(
+            f"Cannot start job {job.label}: {_MOST_STARTS} calls ended without an answer, and none started a run."
+        )
+
+    def _call(self) -> JobRun | None:
+        answer = self._client.call(
+            "POST",
+            Service.JOBRUNNER,
+            f"/v1/job/{in_path(self._job.job_id)}/start",
+            what=f"start job {self._job.label}",
+            body=dict(self._parameters),
+            repeat=Repeat.NEVER,
+        )
+        return JobRun.from_wire(answer) if answer else None
+
+    def _started_after_all(self, intent: StartIntent, error: ControlHubError | None) -> JobRun | None:
+        """
+        Return the run of a call whose answer did not name it; None if there is none.
+
+        :raises ControlHubJobStateError: if somebody else has started the job meanwhile
+        """
+        newest = find_out(
+            self._client,
+            self._newest_run,
+            question=f"Whether job {self._job.label} was started",
+            error=error,
+            is_enough=lambda run: run is not None,
+            patience=PATIENCE_AFTER_UNCLEAR_START,
+        )
+        intent = replace(intent, user=self._user)
+        if newest is None or intent.explains(newest):
+            return newest
+        run = self._client.runs.get(intent.job_id, intent.run_count) if newest.run_count > intent.run_count else newest
+        if run is not None and intent.explains(run):
+            return run
+        raise ControlHubJobStateError(
+            f"{error or 'Control Hub accepted the call without naming a run.'} Meanwhile somebody else has started job "
+            f"{self._job.label}: {described(newest)}. This call has started none."
+        )
+
+    def _newest_run(self) -> JobRun | None:
+        """Return the job's latest run if it was not there before; then it is known, too, who would have started it."""
+        run = self._client.runs.current(self._job.job_id)
+        if run is None or run.run_count <= self._job.last_run_count:
+            return None
+        self._user = self._user or self._client.current_user().user_id
+        return run
