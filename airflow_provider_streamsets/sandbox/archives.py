@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
+from airflow_provider_streamsets.sandbox import json_text
 from airflow_provider_streamsets.sandbox.problems import bad_request
 from airflow_provider_streamsets.sandbox.schemas import Json
 
@@ -76,8 +77,8 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
             content = file.read(LARGEST_ENTRY + 1)
         if len(content) > LARGEST_ENTRY:
             raise bad_request(f"entry '{info.filename}' of the archive is larger than {LARGEST_ENTRY} bytes")
-        return json.loads(content)
-    except (ValueError, RecursionError):
+        return json_text.read(content)
+    except ValueError:
         raise bad_request(f"entry '{info.filename}' of the archive is not valid JSON") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise bad_request(f"entry '{info.filename}' of the archive cannot be read: {error}") from None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import io
 from collections import Counter, deque
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 
+from airflow_provider_streamsets.sandbox import json_text
 from airflow_provider_streamsets.sandbox.credentials import Credential
 from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
 from airflow_provider_streamsets.sandbox.schemas import complete
@@ -115,6 +117,18 @@ class Query:
         except ValueError:
             raise bad_request(f"{name} must be a whole number, not '{value}'") from None
 
+    def bounds(self, length: int) -> tuple[int, int]:
+        """
+        Return the offset and the length of a page.
+
+        :param length: the length if it is unset.
+        :raises ProblemError: if there is no such page.
+        """
+        offset, length = self.number("offset", 0), self.number("len", length)
+        if offset < 0 or length < -1:
+            raise bad_request("offset must be at least 0, len at least -1")
+        return offset, length
+
     def choice(self, name: str, choices: Sequence[str]) -> str | None:
         """
         Return one of some values, None if unset.
@@ -141,9 +155,7 @@ def page(query: Query, items: Sequence[Item], body: Callable[[Item], Any], *, wr
     :param body: makes the body of an item.
     :param wrapped: whether the list comes in a wrapper.
     """
-    offset, length = query.number("offset", 0), query.number("len", -1)
-    if offset < 0 or length < -1:
-        raise bad_request("offset must be at least 0, len at least -1")
+    offset, length = query.bounds(-1)
     end = None if length == -1 else offset + length
     data = [body(item) for item in items[offset:end]]
     if wrapped is None:
@@ -153,10 +165,7 @@ def page(query: Query, items: Sequence[Item], body: Callable[[Item], Any], *, wr
 
 def search_page(request: Request, items: Sequence[Item], body: Callable[[Item], Any]) -> Response:
     """Return a page of a SAQL search, where ``len`` defaults to 0."""
-    query = Query(request)
-    offset, length = query.number("offset", 0), query.number("len", 0)
-    if offset < 0 or length < -1:
-        raise bad_request("offset must be at least 0, len at least -1")
+    offset, length = Query(request).bounds(0)
     if length == 0 and world_of(request).variants.saql_len_zero == "all":
         length = -1
     end = None if length == -1 else offset + length
@@ -190,7 +199,7 @@ async def read_json(request: Request) -> Any:
     if not content.strip():
         return None
     try:
-        return json.loads(content)
+        return json_text.read(content)
     except ValueError:
         raise bad_request("the body is not valid JSON") from None
 
@@ -205,3 +214,18 @@ async def read_ids(request: Request, what: str = "job") -> list[str]:
     if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
         raise bad_request(f"the body must be a JSON array of {what} ids")
     return ids
+
+
+async def read_file(request: Request) -> IO[bytes]:
+    """
+    Return the part ``file`` of a form, be it a file or text.
+
+    :raises ProblemError: if it brings none.
+    """
+    try:
+        part = (await request.form()).get("file")
+    except HTTPException as error:
+        raise bad_request(f"the body is no form: {error.detail}") from None
+    if part is None:
+        raise bad_request("the part 'file' is missing")
+    return io.BytesIO(part.encode()) if isinstance(part, str) else part.file

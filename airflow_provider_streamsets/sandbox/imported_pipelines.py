@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_provider_streamsets.sandbox import json_text
 from airflow_provider_streamsets.sandbox.behaviours import Behaviour
 from airflow_provider_streamsets.sandbox.job_fields import Fields, find_commit
 from airflow_provider_streamsets.sandbox.problems import bad_request
@@ -126,10 +126,6 @@ def _constants(definition: Fields) -> dict[str, str]:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        return json_text.read(text)
+    except ValueError:
         raise bad_request("pipelineDefinition is not text that holds JSON") from None
-
-
-def _refuse(text: str) -> None:
-    raise ValueError(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from airflow_provider_streamsets.sandbox import json_text
 from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
 from airflow_provider_streamsets.sandbox.seed import PipelineSeed, VersionSeed
 
@@ -108,7 +109,7 @@ class Fields:
         if text is None:
             return None
         try:
-            values = json.loads(text) if text.strip() else {}
+            values = json_text.read(text) if text.strip() else {}
         except ValueError:
             values = None
         if not isinstance(values, dict):

@@ -20,7 +20,7 @@ from airflow_provider_streamsets.sandbox.wire.record_counts import record_counts
 from airflow_provider_streamsets.sandbox.wire.statuses import status_body
 from airflow_provider_streamsets.sandbox.world import Job, World
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 REFRESH_SECONDS = 2
 

@@ -195,10 +195,11 @@ def openapi_document(service: str, paths: dict[str, list[str]]) -> dict[str, Any
 
 
 def _schema(name: str) -> dict[str, Any]:
-    return {"type": "object", "properties": {field: _type(text) for field, text in FIELDS[name].items()}}
+    return {"type": "object", "properties": {field: field_schema(text) for field, text in FIELDS[name].items()}}
 
 
-def _type(text: str) -> dict[str, Any]:
+def field_schema(text: str) -> dict[str, Any]:
+    """Return the schema of a type as :data:`FIELDS` writes it."""
     if text.endswith("[]"):
-        return {"type": "array", "items": _type(text[:-2])}
+        return {"type": "array", "items": field_schema(text[:-2])}
     return _SIMPLE.get(text) or {"$ref": f"#/components/schemas/{text}"}

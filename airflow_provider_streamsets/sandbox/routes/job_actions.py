@@ -10,6 +10,8 @@ from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox import balancing
 from airflow_provider_streamsets.sandbox.http import answer, nothing, read_ids, read_json, world_of
+from airflow_provider_streamsets.sandbox.openapi import described, ids, json_body, many, named, nullable
+from airflow_provider_streamsets.sandbox.openapi_bodies import RUNTIME_PARAMETERS
 from airflow_provider_streamsets.sandbox.problems import bad_request
 from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body
 from airflow_provider_streamsets.sandbox.world import Job, World
@@ -45,7 +47,15 @@ ACTIONS = (
 )
 
 
-@router.post("/v1/job/{job_id}/start")
+@router.post(
+    "/v1/job/{job_id}/start",
+    **described(
+        named("JobStatusJson"),
+        body=json_body(RUNTIME_PARAMETERS, required=False),
+        refused=(400, 404),
+        may_be_empty=True,
+    ),
+)
 async def start_job(request: Request, job_id: str) -> Response:
     """Start a job, with runtime parameters or without."""
     world = world_of(request)
@@ -57,7 +67,7 @@ async def start_job(request: Request, job_id: str) -> Response:
     return nothing() if world.variants.start_body == "empty" else _status_answer(world, job)
 
 
-@router.post("/v1/jobs/balanceSDCs")
+@router.post("/v1/jobs/balanceSDCs", **described(body=ids("EngineId"), refused=(400,)))
 async def balance_engines(request: Request) -> Response:
     """Balance all active jobs on some engines."""
     balancing.balance_engines(world_of(request), await read_ids(request, "engine"))
@@ -92,10 +102,13 @@ def _bulk(
     return act_on_jobs
 
 
+_ONE = described(named("JobStatusJson"), refused=(400, 404), may_be_empty=True)
+_MANY = described(many(nullable(named("JobStatusJson"))), body=ids("JobId"), refused=(400, 404), may_be_empty=True)
+
 for action in ACTIONS:
-    router.post(f"/v1/job/{{job_id}}/{action.single}", summary=action.summary)(_single(action.act))
-    router.post(f"/v1/jobs/{action.bulk}", summary=action.summary)(_bulk(action.check, action.act))
-router.post("/v1/jobs/startJobs", summary="Start")(_bulk(World.check_start, World.start))
-router.post("/v1/job/{job_id}/resetErrorInfo", summary="Forget the errors that engines reported")(
+    router.post(f"/v1/job/{{job_id}}/{action.single}", summary=action.summary, **_ONE)(_single(action.act))
+    router.post(f"/v1/jobs/{action.bulk}", summary=action.summary, **_MANY)(_bulk(action.check, action.act))
+router.post("/v1/jobs/startJobs", summary="Start", **_MANY)(_bulk(World.check_start, World.start))
+router.post("/v1/job/{job_id}/resetErrorInfo", summary="Forget the errors that engines reported", **_ONE)(
     _single(World.reset_error_info)
 )

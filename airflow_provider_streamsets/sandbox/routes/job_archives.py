@@ -9,16 +9,26 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
 from airflow_provider_streamsets.sandbox import archives
-from airflow_provider_streamsets.sandbox.http import Query, answer, read_ids, read_json, world_of
+from airflow_provider_streamsets.sandbox.http import Query, answer, read_file, read_ids, read_json, world_of
 from airflow_provider_streamsets.sandbox.importing import Overwrite, import_jobs
+from airflow_provider_streamsets.sandbox.openapi import BINARY, FILE, described, flag, ids, json_body, many, named
+from airflow_provider_streamsets.sandbox.openapi_bodies import ARCHIVE_ENTRY
 from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
 from airflow_provider_streamsets.sandbox.wire.archive_entries import archive_entry_body
 from airflow_provider_streamsets.sandbox.world import Job, World
 
 router = APIRouter(prefix="/jobrunner/rest")
 
+_ZIP = "application/octet-stream"
+_ENTRIES = many(named("JobEnvelopeWithConnectionsMetadataJson"))
+_OVERWRITE = tuple(
+    flag(name)
+    for name in ("updatePipelineRefs", "updateNumInstances", "updateRuntimeParameters", "updateLabels",
+                 "updateMigrateOffsets")
+)  # fmt: skip
 
-@router.post("/v1/jobs/exportJobs")
+
+@router.post("/v1/jobs/exportJobs", **described(BINARY, media=_ZIP, body=ids("JobId"), refused=(400, 404)))
 async def export_jobs(request: Request) -> Response:
     """Return an archive of some jobs and job templates."""
     world = world_of(request)
@@ -31,24 +41,24 @@ async def export_jobs(request: Request) -> Response:
     return _archive(world, jobs)
 
 
-@router.post("/v1/jobs/exportAllJobs")
+@router.post("/v1/jobs/exportAllJobs", **described(BINARY, media=_ZIP))
 async def export_all_jobs(request: Request) -> Response:
     """Return an archive of all jobs and job templates that can be exported."""
     world = world_of(request)
     return _archive(world, [job for job in world.jobs.values() if job.seed.template_id is None])
 
 
-@router.post("/v1/jobs/importJobs")
+@router.post("/v1/jobs/importJobs", **described(_ENTRIES, query=_OVERWRITE, body=FILE, refused=(400,)))
 async def import_archive(request: Request) -> Response:
     """Create or update the jobs of an archive."""
-    form = await request.form()
-    part = form.get("file")
-    if part is None or isinstance(part, str):
-        raise bad_request("the part 'file', a ZIP archive, is missing")
-    return _imported(request, await run_in_threadpool(archives.read, part.file))
+    file = await read_file(request)
+    return _imported(request, await run_in_threadpool(archives.read, file))
 
 
-@router.post("/v1/jobs/importJobsFromJson")
+@router.post(
+    "/v1/jobs/importJobsFromJson",
+    **described(_ENTRIES, query=_OVERWRITE, body=json_body(many(ARCHIVE_ENTRY)), refused=(400,)),
+)
 async def import_json(request: Request) -> Response:
     """Create or update the jobs that a JSON body holds."""
     entries = await read_json(request)
@@ -65,7 +75,7 @@ def _archive(world: World, jobs: list[Job]) -> Response:
             yield piece
 
     headers = {"Content-Disposition": 'attachment; filename="jobs.zip"'}
-    return StreamingResponse(stream(), media_type="application/octet-stream", headers=headers)
+    return StreamingResponse(stream(), media_type=_ZIP, headers=headers)
 
 
 def _imported(request: Request, entries: list[object]) -> Response:

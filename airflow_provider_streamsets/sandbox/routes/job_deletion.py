@@ -9,13 +9,16 @@ from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox import deletion
 from airflow_provider_streamsets.sandbox.http import answer, nothing, read_ids, world_of
+from airflow_provider_streamsets.sandbox.openapi import described, ids, many, named
 from airflow_provider_streamsets.sandbox.wire.jobs import job_body
 from airflow_provider_streamsets.sandbox.world import Job, World
 
 router = APIRouter(prefix="/jobrunner/rest")
 
+_MANY = described(many(named("JobJson")), body=ids("JobId"), refused=(400, 404), may_be_empty=True)
 
-@router.delete("/v2/job/{job_id}")
+
+@router.delete("/v2/job/{job_id}", **described(named("JobJson"), refused=(400, 404)))
 async def delete_job(request: Request, job_id: str) -> Response:
     """Delete a job and return it as it was deleted."""
     world = world_of(request)
@@ -24,7 +27,7 @@ async def delete_job(request: Request, job_id: str) -> Response:
     return answer(job_body(world, job, world.clock.now()))
 
 
-@router.delete("/v1/job/{job_id}")
+@router.delete("/v1/job/{job_id}", **described(refused=(400, 404)))
 async def delete_job_v1(request: Request, job_id: str) -> Response:
     """Delete a job; the older call, without an answer."""
     world = world_of(request)
@@ -32,19 +35,19 @@ async def delete_job_v1(request: Request, job_id: str) -> Response:
     return nothing()
 
 
-@router.post("/v1/jobs/deleteJobs")
+@router.post("/v1/jobs/deleteJobs", **_MANY)
 async def delete_jobs(request: Request) -> Response:
     """Delete many jobs."""
     return await _in_bulk(request, deletion.check_delete, deletion.delete)
 
 
-@router.post("/v1/jobs/deleteJobTemplates")
+@router.post("/v1/jobs/deleteJobTemplates", **_MANY)
 async def delete_templates(request: Request) -> Response:
     """Delete job templates and all their instances."""
     return await _in_bulk(request, deletion.check_delete_template, deletion.delete_template)
 
 
-@router.post("/v1/jobs/archiveJobTemplates")
+@router.post("/v1/jobs/archiveJobTemplates", **_MANY)
 async def archive_templates(request: Request) -> Response:
     """Archive job templates."""
     return await _in_bulk(request, lambda world, job: deletion.check_template(job), deletion.archive_template)

@@ -9,11 +9,16 @@ from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox import editing
 from airflow_provider_streamsets.sandbox.http import Query, answer, nothing, read_ids, read_json, world_of
+from airflow_provider_streamsets.sandbox.openapi import described, flag, ids, json_body, many, named
+from airflow_provider_streamsets.sandbox.openapi_bodies import DUPLICATION, JOB, JOB_WITH_ID, NEW_JOB
 from airflow_provider_streamsets.sandbox.problems import bad_request
 from airflow_provider_streamsets.sandbox.wire.jobs import job_body
 from airflow_provider_streamsets.sandbox.world import Job, World
 
 router = APIRouter(prefix="/jobrunner/rest")
+
+_JOBS = many(named("JobJson"))
+_VERIFIED = (flag("ciVerified"),)
 
 
 def _bodies(world: World, jobs: list[Job]) -> list[Any]:
@@ -28,7 +33,7 @@ async def _read_list(request: Request) -> list[Any]:
     return body
 
 
-@router.put("/v1/jobs")
+@router.put("/v1/jobs", **described(named("JobJson"), body=json_body(NEW_JOB), refused=(400,)))
 async def create_job(request: Request) -> Response:
     """Create a job or a job template; two may have the same name."""
     world = world_of(request)
@@ -36,7 +41,7 @@ async def create_job(request: Request) -> Response:
     return answer(job_body(world, job, world.clock.now()))
 
 
-@router.put("/v1/jobs/createJobs")
+@router.put("/v1/jobs/createJobs", **described(_JOBS, body=json_body(many(NEW_JOB)), refused=(400,)))
 async def create_jobs(request: Request) -> Response:
     """Create many jobs, or none if one of them is refused."""
     world = world_of(request)
@@ -44,7 +49,7 @@ async def create_jobs(request: Request) -> Response:
     return answer(_bodies(world, [world.add_job(seed) for seed in seeds]))
 
 
-@router.post("/v1/job/{job_id}")
+@router.post("/v1/job/{job_id}", **described(named("JobJson"), body=json_body(JOB), refused=(400, 404)))
 async def update_job(request: Request, job_id: str) -> Response:
     """
     Change a job or a job template.
@@ -58,7 +63,9 @@ async def update_job(request: Request, job_id: str) -> Response:
     return answer(job_body(world, job, world.clock.now()))
 
 
-@router.post("/v1/jobs/updateJobs")
+@router.post(
+    "/v1/jobs/updateJobs", **described(_JOBS, body=json_body(many(JOB_WITH_ID)), refused=(400, 404), may_be_empty=True)
+)
 async def update_jobs(request: Request) -> Response:
     """Change many jobs."""
     world = world_of(request)
@@ -90,19 +97,21 @@ def _upgrade(request: Request, job_ids: list[str]) -> Response:
     return answer(_bodies(world, jobs))
 
 
-@router.post("/v1/jobs/upgradeJobs")
+@router.post("/v1/jobs/upgradeJobs", **described(_JOBS, query=_VERIFIED, body=ids("JobId"), refused=(400, 404)))
 async def upgrade_jobs(request: Request) -> Response:
     """Let many jobs run the latest versions of their pipelines."""
     return _upgrade(request, await read_ids(request))
 
 
-@router.post("/v1/job/{job_id}/upgrade")
+@router.post("/v1/job/{job_id}/upgrade", **described(_JOBS, query=_VERIFIED, refused=(400, 404)))
 async def upgrade_job(request: Request, job_id: str) -> Response:
     """Let a job run the latest version of its pipeline; the answer is a list all the same."""
     return _upgrade(request, [job_id])
 
 
-@router.post("/v1/job/{job_id}/duplicate")
+@router.post(
+    "/v1/job/{job_id}/duplicate", **described(_JOBS, body=json_body(DUPLICATION), refused=(400, 404), may_be_empty=True)
+)
 async def duplicate_job(request: Request, job_id: str) -> Response:
     """Copy a job or a job template, once or many times."""
     world = world_of(request)

@@ -10,8 +10,27 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.http import Query, answer, nothing, page, read_ids, world_of, wrapper_body
+from airflow_provider_streamsets.sandbox.openapi import (
+    COUNT,
+    ORDER,
+    PAGE,
+    STRING,
+    STRINGS,
+    WHOLE,
+    WRAPPED_PAGE,
+    described,
+    flag,
+    ids,
+    keyed,
+    many,
+    named,
+    page_of,
+    record,
+    text,
+    wrapped,
+)
 from airflow_provider_streamsets.sandbox.problems import bad_request
-from airflow_provider_streamsets.sandbox.routes.job_selection import listed_status, select_jobs
+from airflow_provider_streamsets.sandbox.routes.job_selection import FILTERS, STATUS_FILTERS, listed_status, select_jobs
 from airflow_provider_streamsets.sandbox.schemas import complete
 from airflow_provider_streamsets.sandbox.wire.jobs import job_body, job_tag_body
 from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body
@@ -19,25 +38,29 @@ from airflow_provider_streamsets.sandbox.world import Job, World
 
 router = APIRouter(prefix="/jobrunner/rest")
 
+_JOBS = page_of(named("JobJson"))
+_COMMIT = text("pipelineCommitId", required=True, of=named("CommitId"))
+_STATUS_COUNTS = wrapped(many(record(status=STRING, count=WHOLE)))
+
 
 def _job_bodies(world: World) -> Callable[[Job], Any]:
     now = world.clock.now()
     return lambda job: job_body(world, job, now)
 
 
-@router.get("/v1/jobs")
+@router.get("/v1/jobs", **described(_JOBS, query=(*FILTERS, *WRAPPED_PAGE), refused=(400,)))
 async def list_jobs(request: Request) -> Response:
     """List jobs."""
     return page(Query(request), select_jobs(request), _job_bodies(world_of(request)))
 
 
-@router.get("/v1/jobs/byStatus")
+@router.get("/v1/jobs/byStatus", **described(_JOBS, query=(*STATUS_FILTERS, *WRAPPED_PAGE), refused=(400,)))
 async def list_jobs_by_status(request: Request) -> Response:
     """List the jobs of one status."""
     return page(Query(request), select_jobs(request, by_status=True), _job_bodies(world_of(request)))
 
 
-@router.get("/v1/jobs/forPipelineCommit")
+@router.get("/v1/jobs/forPipelineCommit", **described(_JOBS, query=(_COMMIT, *FILTERS, *WRAPPED_PAGE), refused=(400,)))
 async def list_jobs_of_commit(request: Request) -> Response:
     """List the jobs that run a pipeline version."""
     commit = Query(request).text("pipelineCommitId")
@@ -47,7 +70,9 @@ async def list_jobs_of_commit(request: Request) -> Response:
     return page(Query(request), jobs, _job_bodies(world_of(request)))
 
 
-@router.get("/v1/metrics/problematicJobs")
+@router.get(
+    "/v1/metrics/problematicJobs", **described(wrapped(many(named("JobJson"))), query=(*FILTERS, *PAGE), refused=(400,))
+)
 async def list_problematic_jobs(request: Request) -> Response:
     """List the jobs whose color is red."""
     world = world_of(request)
@@ -56,7 +81,7 @@ async def list_problematic_jobs(request: Request) -> Response:
     return page(Query(request), jobs, _job_bodies(world), wrapped=True)
 
 
-@router.post("/v1/jobs")
+@router.post("/v1/jobs", **described(many(named("JobJson")), body=ids("JobId"), refused=(400,)))
 async def read_jobs(request: Request) -> Response:
     """Return the jobs with some ids; ids that nobody has are left out."""
     world = world_of(request)
@@ -68,7 +93,7 @@ async def read_jobs(request: Request) -> Response:
     return answer([_job_bodies(world)(job) for job in jobs])
 
 
-@router.get("/v1/jobs/count")
+@router.get("/v1/jobs/count", **described(COUNT, query=(flag("removed"),), refused=(400,)))
 async def count_jobs(request: Request) -> Response:
     """Count the jobs without the templates: what a client finds when it lists job instances."""
     world = world_of(request)
@@ -76,7 +101,10 @@ async def count_jobs(request: Request) -> Response:
     return answer({"count": sum(not job.seed.is_template for job in jobs.values())})
 
 
-@router.get("/v1/jobs/tags")
+@router.get(
+    "/v1/jobs/tags",
+    **described(page_of(named("JobTag")), query=(text("parentId"), ORDER, *WRAPPED_PAGE), refused=(400,)),
+)
 async def list_job_tags(request: Request) -> Response:
     """List the tags that jobs have, or the children of one tag."""
     world, query = world_of(request), Query(request)
@@ -90,7 +118,7 @@ async def list_job_tags(request: Request) -> Response:
     return page(query, tags, lambda tag: tag)
 
 
-@router.post("/v1/job/jobTagsBulk")
+@router.post("/v1/job/jobTagsBulk", **described(keyed(many(named("JobTagJson"))), body=ids("JobId"), refused=(400,)))
 async def read_job_tags(request: Request) -> Response:
     """Return the tags of many jobs."""
     world = world_of(request)
@@ -103,13 +131,13 @@ async def read_job_tags(request: Request) -> Response:
     )
 
 
-@router.get("/v1/jobs/labels")
+@router.get("/v1/jobs/labels", **described(STRINGS))
 async def list_job_labels(request: Request) -> Response:
     """List the engine labels that jobs ask for."""
     return answer(sorted({label for job in world_of(request).jobs.values() for label in job.seed.labels}))
 
 
-@router.get("/v1/metrics/jobCountByStatus")
+@router.get("/v1/metrics/jobCountByStatus", **described(_STATUS_COUNTS))
 async def count_jobs_by_status(request: Request) -> Response:
     """Count the jobs by status."""
     world = world_of(request)
@@ -128,7 +156,7 @@ async def count_jobs_by_status(request: Request) -> Response:
     return answer(wrapper_body(len(entries), 0, -1, entries))
 
 
-@router.get("/v1/jobs/draftRunJobForPipelineId")
+@router.get("/v1/jobs/draftRunJobForPipelineId", **described())
 async def read_draft_run(request: Request) -> Response:
     """Return the draft run of a pipeline: there are none."""
     return nothing()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.http import answer, nothing, read_ids, read_json, world_of
+from airflow_provider_streamsets.sandbox import json_text
+from airflow_provider_streamsets.sandbox.http import answer, nothing, read_file, read_ids, read_json, world_of
+from airflow_provider_streamsets.sandbox.openapi import FILE, described, ids, json_body, keyed, many, named
+from airflow_provider_streamsets.sandbox.openapi_bodies import OFFSET
 from airflow_provider_streamsets.sandbox.problems import bad_request
 from airflow_provider_streamsets.sandbox.wire.jobs import job_body
 
 router = APIRouter(prefix="/jobrunner/rest")
 
 
-@router.get("/v1/job/{job_id}/committedOffsets")
+@router.get("/v1/job/{job_id}/committedOffsets", **described(OFFSET, refused=(404,), may_be_empty=True))
 async def read_committed_offsets(request: Request, job_id: str) -> Response:
     """Return where a job will continue reading."""
     world = world_of(request)
@@ -22,7 +23,7 @@ async def read_committed_offsets(request: Request, job_id: str) -> Response:
     return nothing() if document is None else answer(document)
 
 
-@router.get("/v1/job/{job_id}/latestCommittedOffsets")
+@router.get("/v1/job/{job_id}/latestCommittedOffsets", **described(many(keyed(OFFSET)), refused=(404,)))
 async def read_latest_committed_offsets(request: Request, job_id: str) -> Response:
     """Return where a job will continue reading, with the engines that said so."""
     world = world_of(request)
@@ -32,7 +33,7 @@ async def read_latest_committed_offsets(request: Request, job_id: str) -> Respon
     return answer([] if document is None else [{engine_id: document} for engine_id in engine_ids])
 
 
-@router.post("/v1/job/{job_id}/resetOffset")
+@router.post("/v1/job/{job_id}/resetOffset", **described(refused=(400, 404)))
 async def reset_offset(request: Request, job_id: str) -> Response:
     """Forget how far a job has read."""
     world = world_of(request)
@@ -40,7 +41,7 @@ async def reset_offset(request: Request, job_id: str) -> Response:
     return nothing()
 
 
-@router.post("/v1/jobs/resetOffset")
+@router.post("/v1/jobs/resetOffset", **described(body=ids("JobId"), refused=(400, 404)))
 async def reset_offsets(request: Request) -> Response:
     """Forget how far many jobs have read."""
     world = world_of(request)
@@ -48,7 +49,9 @@ async def reset_offsets(request: Request) -> Response:
     return nothing()
 
 
-@router.post("/v1/job/{job_id}/uploadOffsetAsJson")
+@router.post(
+    "/v1/job/{job_id}/uploadOffsetAsJson", **described(named("JobJson"), body=json_body(OFFSET), refused=(400, 404))
+)
 async def upload_offset_as_json(request: Request, job_id: str) -> Response:
     """Set how far a job has read, from a JSON body."""
     world = world_of(request)
@@ -57,18 +60,14 @@ async def upload_offset_as_json(request: Request, job_id: str) -> Response:
     return answer(job_body(world, job, world.clock.now()))
 
 
-@router.post("/v1/job/{job_id}/uploadOffset")
+@router.post("/v1/job/{job_id}/uploadOffset", **described(named("JobJson"), body=FILE, refused=(400, 404)))
 async def upload_offset(request: Request, job_id: str) -> Response:
     """Set how far a job has read, from a file."""
     world = world_of(request)
     job = world.job(job_id)
-    form = await request.form()
-    part = form.get("file")
-    if part is None:
-        raise bad_request("the part 'file' is missing")
-    content = part if isinstance(part, str) else await part.read()
+    file = await read_file(request)
     try:
-        document = json.loads(content)
+        document = json_text.read(file.read())
     except ValueError:
         raise bad_request("the file is not valid JSON") from None
     world.upload_offset(job, document)

@@ -9,6 +9,19 @@ from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox import saql
 from airflow_provider_streamsets.sandbox.http import Query, answer, page, search_order, search_page, world_of
+from airflow_provider_streamsets.sandbox.openapi import (
+    ORDER,
+    PAGE,
+    SEARCH,
+    WRAPPED_PAGE,
+    described,
+    many,
+    named,
+    page_of,
+    text,
+    whole,
+    wrapped,
+)
 from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
 from airflow_provider_streamsets.sandbox.runs import Run
 from airflow_provider_streamsets.sandbox.wire.events import event_bodies, log_message_bodies
@@ -16,6 +29,9 @@ from airflow_provider_streamsets.sandbox.wire.metrics import empty_metrics_body,
 from airflow_provider_streamsets.sandbox.wire.statuses import status_body
 
 router = APIRouter(prefix="/jobrunner/rest")
+
+_LOG = (text("jobId", required=True, of=named("JobId")), whole("runCount"), text("component"), ORDER, *PAGE)
+_METRICS = (whole("runCount"), text("sdcId", of=named("EngineId")))
 
 _RUN_PROPERTIES = {
     "id": "text", "previous_id": "text", "pipeline_commit_id": "text", "run_count": "number", "color": "text",
@@ -25,7 +41,9 @@ _RUN_PROPERTIES = {
 }  # fmt: skip
 
 
-@router.get("/v1/job/{job_id}/history")
+@router.get(
+    "/v1/job/{job_id}/history", **described(page_of(named("JobStatusJson")), query=WRAPPED_PAGE, refused=(400, 404))
+)
 async def read_history(request: Request, job_id: str) -> Response:
     """Return the runs of a job, the newest first."""
     world = world_of(request)
@@ -33,7 +51,10 @@ async def read_history(request: Request, job_id: str) -> Response:
     return page(Query(request), job.runs[::-1], lambda run: status_body(world, job, run, now))
 
 
-@router.get("/v1/saql/jobs/search/{job_id}/runs")
+@router.get(
+    "/v1/saql/jobs/search/{job_id}/runs",
+    **described(wrapped(many(named("JobStatusJson"))), query=SEARCH, refused=(400, 404)),
+)
 async def search_runs(request: Request, job_id: str) -> Response:
     """Search the runs of a job."""
     world, query = world_of(request), Query(request)
@@ -70,14 +91,17 @@ async def search_runs(request: Request, job_id: str) -> Response:
     return search_page(request, found, lambda pair: status_body(world, job, pair[1], now))
 
 
-@router.get("/v1/job/{run_id}/jobStatusHistory")
+@router.get(
+    "/v1/job/{run_id}/jobStatusHistory",
+    **described(page_of(named("JobStatusHistoryJson")), query=WRAPPED_PAGE, refused=(400, 404)),
+)
 async def read_run_events(request: Request, run_id: str) -> Response:
     """Return the events of a run, whose own id the path takes."""
     world = world_of(request)
     return page(Query(request), event_bodies(world, world.run(run_id), world.clock.now()), lambda event: event)
 
 
-@router.get("/v1/job/logMessages")
+@router.get("/v1/job/logMessages", **described(many(named("JobLogMessage")), query=_LOG, refused=(400, 404)))
 async def read_log_messages(request: Request) -> Response:
     """Return log messages about a job's runs."""
     world, query = world_of(request), Query(request)
@@ -97,7 +121,7 @@ async def read_log_messages(request: Request) -> Response:
     return page(query, messages, lambda message: message, wrapped=False)
 
 
-@router.get("/v1/metrics/job/{job_id}")
+@router.get("/v1/metrics/job/{job_id}", **described(named("MetricRegistryJson"), query=_METRICS, refused=(400, 404)))
 async def read_run_metrics(request: Request, job_id: str) -> Response:
     """Return the saved metrics of a run."""
     world, query = world_of(request), Query(request)

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox import saql
 from airflow_provider_streamsets.sandbox.http import Query, search_order, search_page, world_of
+from airflow_provider_streamsets.sandbox.openapi import SEARCH, described, many, named, wrapped
 from airflow_provider_streamsets.sandbox.wire.jobs import job_body
 from airflow_provider_streamsets.sandbox.wire.statuses import pipeline_status_bodies
 from airflow_provider_streamsets.sandbox.world import Job, World
@@ -23,19 +24,23 @@ _JOB_PROPERTIES = {
 }  # fmt: skip
 
 
-@router.get("/v1/saql/jobs/search")
+@router.get("/v1/saql/jobs/search", **described(wrapped(many(named("JobJson"))), query=SEARCH, refused=(400,)))
 async def search_jobs(request: Request) -> Response:
     """Search for jobs."""
     return _searched(request, templates=False)
 
 
-@router.get("/v1/saql/jobs/search/templates")
+@router.get(
+    "/v1/saql/jobs/search/templates", **described(wrapped(many(named("JobJson"))), query=SEARCH, refused=(400,))
+)
 async def search_templates(request: Request) -> Response:
     """Search for job templates."""
     return _searched(request, templates=True)
 
 
-@router.get("/v1/saql/jobs/search/draftRuns")
+@router.get(
+    "/v1/saql/jobs/search/draftRuns", **described(wrapped(many(named("JobJson"))), query=SEARCH, refused=(400,))
+)
 async def search_draft_runs(request: Request) -> Response:
     """Search for draft runs: there are none."""
     return _searched_among(request, [])

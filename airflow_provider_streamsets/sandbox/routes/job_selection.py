@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import Request
 
 from airflow_provider_streamsets.sandbox.http import Query, world_of
+from airflow_provider_streamsets.sandbox.openapi import ORDER, choice, flag, named, text
 from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body
 from airflow_provider_streamsets.sandbox.world import Job, World
 
@@ -15,6 +16,23 @@ COLORS = ("GRAY", "GREEN", "RED")
 STATUSES = ("INACTIVE", "ACTIVATING", "ACTIVATION_ERROR", "ACTIVE", "DEACTIVATING", "INACTIVE_ERROR")
 ENGINE_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
 SEARCH_OPERATIONS = ("EQUALS", "STARTS_WITH")
+ORDERS = (
+    "NAME", "PIPELINE_NAME", "PIPELINE_COMMIT_LABEL", "STATUS", "CREATOR", "CREATE_TIME", "DELETE_TIME",
+    "LAST_MODIFIED_ON", "LAST_MODIFIED_BY",
+)  # fmt: skip
+
+STATUS_FILTERS = (
+    flag("draftRun"), flag("edge"), choice("executorType", ENGINE_TYPES), flag("removed"), flag("archived"),
+    choice("jobStatus", STATUSES), text("jobSearchText"), choice("jobSearchOperation", SEARCH_OPERATIONS),
+    text("filterText"), text("jobTag"), choice("orderBy", ORDERS), ORDER,
+)  # fmt: skip
+"""What a list of the jobs of one status can be asked for."""
+
+FILTERS = (
+    *STATUS_FILTERS, flag("jobTemplate"), choice("jobStatusColor", COLORS), text("jobLabel"),
+    text("templateJobId", of=named("JobId")),
+)  # fmt: skip
+"""What the other lists can be asked for."""
 
 
 def select_jobs(request: Request, *, by_status: bool = False) -> list[Job]:
@@ -86,6 +104,6 @@ def _ordered(world: World, query: Query, jobs: list[Job]) -> list[Job]:
         "LAST_MODIFIED_ON": lambda job: job.modified_on,
         "LAST_MODIFIED_BY": lambda job: job.modified_by,
     }
-    key = keys[query.choice("orderBy", tuple(keys)) or "NAME"]
+    key = keys[query.choice("orderBy", ORDERS) or "NAME"]
     descending = query.choice("order", ("ASC", "DESC")) == "DESC"
     return sorted(jobs, key=key, reverse=descending)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.http import Query, answer, nothing, read_ids, world_of
+from airflow_provider_streamsets.sandbox.openapi import WRAPPED_PAGE, described, ids, keyed, named, nullable, wrapped
 from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body, status_body, unstarted_status_body
 from airflow_provider_streamsets.sandbox.world import Job, World
 
@@ -15,8 +16,10 @@ router = APIRouter(prefix="/jobrunner/rest")
 
 START_STATUS_LAG_MS = 500
 
+_STATUS = named("JobStatusJson")
 
-@router.get("/v1/job/{job_id}/currentStatus")
+
+@router.get("/v1/job/{job_id}/currentStatus", **described(nullable(_STATUS), refused=(404,), may_be_empty=True))
 async def read_current_status(request: Request, job_id: str) -> Response:
     """Return the status of a job's latest run."""
     world = world_of(request)
@@ -30,7 +33,7 @@ async def read_current_status(request: Request, job_id: str) -> Response:
     return answer(None if never_run == "null" else unstarted_status_body(world, job, now))
 
 
-@router.post("/v1/jobs/status")
+@router.post("/v1/jobs/status", **described(keyed(nullable(_STATUS)), body=ids("JobId"), refused=(400,)))
 async def read_statuses(request: Request) -> Response:
     """Return the current statuses of many jobs."""
     world = world_of(request)
@@ -44,14 +47,17 @@ async def read_statuses(request: Request) -> Response:
     return answer(statuses)
 
 
-@router.get("/v1/jobs/status")
+@router.get(
+    "/v1/jobs/status",
+    **described({"anyOf": [keyed(_STATUS), wrapped(keyed(_STATUS))]}, query=WRAPPED_PAGE, refused=(400,)),
+)
 async def list_statuses(request: Request) -> Response:
     """Return the current statuses of all jobs, or of a page of them."""
     world, query = world_of(request), Query(request)
     now = world.clock.now()
     bodies = {job.id: _current_status_body(world, job, now) for job in world.jobs.values()}
     known = {job_id: body for job_id, body in bodies.items() if body is not None}
-    offset, length = query.number("offset", 0), query.number("len", -1)
+    offset, length = query.bounds(-1)
     ids = list(known)[offset : None if length == -1 else offset + length]
     statuses = {job_id: known[job_id] for job_id in ids}
     if query.flag("withWrapper"):

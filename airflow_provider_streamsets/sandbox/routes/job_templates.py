@@ -7,6 +7,8 @@ from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.deletion import check_template
 from airflow_provider_streamsets.sandbox.http import Query, answer, page, read_json, world_of
+from airflow_provider_streamsets.sandbox.openapi import PAGE, Json, described, flag, json_body, many, named, page_of
+from airflow_provider_streamsets.sandbox.openapi_bodies import TEMPLATE_START
 from airflow_provider_streamsets.sandbox.template_starts import start_instances
 from airflow_provider_streamsets.sandbox.wire.jobs import job_body
 from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body
@@ -14,6 +16,11 @@ from airflow_provider_streamsets.sandbox.wire.template_runs import template_run_
 from airflow_provider_streamsets.sandbox.world import Job
 
 router = APIRouter(prefix="/jobrunner/rest")
+
+_START: Json = {
+    "query": (flag("inheritPermissions"),), "body": json_body(TEMPLATE_START), "refused": (400, 404),
+}  # fmt: skip
+_HISTORY = (flag("withTotalCount"), *PAGE)
 
 
 async def _start(request: Request, template_id: str, *, later: bool) -> list[Job]:
@@ -27,21 +34,24 @@ async def _start(request: Request, template_id: str, *, later: bool) -> list[Job
     )
 
 
-@router.post("/v1/job/{template_id}/createAndStartJobInstances")
+@router.post("/v1/job/{template_id}/createAndStartJobInstances", **described(many(named("JobStatusJson")), **_START))
 async def start_template(request: Request, template_id: str) -> Response:
     """Create instances of a template, start them, and return their statuses."""
     world, jobs = world_of(request), await _start(request, template_id, later=False)
     return answer([current_status_body(world, job, world.clock.now()) for job in jobs])
 
 
-@router.post("/v1/job/{template_id}/createAndStartJobInstancesAsync")
+@router.post("/v1/job/{template_id}/createAndStartJobInstancesAsync", **described(many(named("JobJson")), **_START))
 async def start_template_later(request: Request, template_id: str) -> Response:
     """Create instances of a template and return them; they start a moment later."""
     world, jobs = world_of(request), await _start(request, template_id, later=True)
     return answer([job_body(world, job, world.clock.now()) for job in jobs])
 
 
-@router.get("/v1/job/{template_id}/runHistory")
+@router.get(
+    "/v1/job/{template_id}/runHistory",
+    **described(page_of(named("JobTemplateRunHistoryJson")), query=_HISTORY, refused=(400, 404)),
+)
 async def read_template_history(request: Request, template_id: str) -> Response:
     """Return the starts of a template's instances, the newest first."""
     template, query = world_of(request).job(template_id), Query(request)

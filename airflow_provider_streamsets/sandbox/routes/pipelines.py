@@ -11,6 +11,21 @@ from fastapi.responses import Response
 from airflow_provider_streamsets.sandbox import saql
 from airflow_provider_streamsets.sandbox.http import Query, answer, page, read_ids, search_page, world_of
 from airflow_provider_streamsets.sandbox.job_fields import find_commit
+from airflow_provider_streamsets.sandbox.openapi import (
+    COUNT,
+    ORDER,
+    PAGE,
+    SEARCH,
+    WRAPPED_PAGE,
+    described,
+    flag,
+    ids,
+    many,
+    named,
+    page_of,
+    text,
+    wrapped,
+)
 from airflow_provider_streamsets.sandbox.problems import ProblemError
 from airflow_provider_streamsets.sandbox.schemas import complete
 from airflow_provider_streamsets.sandbox.seed import PipelineSeed
@@ -19,12 +34,15 @@ from airflow_provider_streamsets.sandbox.world import World
 
 router = APIRouter(prefix="/pipelinestore/rest")
 
+_PIPELINE = named("PipelineJson")
+_FILTERS = (flag("draft"), text("filterText"), text("pipelineLabelId"), text("orderBy"), ORDER, *PAGE)
+
 
 def _latest(world: World, pipeline: PipelineSeed, *, definitions: bool = False) -> dict[str, Any]:
     return pipeline_body(world, pipeline, pipeline.versions[-1], definitions=definitions)
 
 
-@router.get("/v1/pipelines")
+@router.get("/v1/pipelines", **described(wrapped(many(_PIPELINE)), query=_FILTERS, refused=(400,)))
 async def list_pipelines(request: Request) -> Response:
     """List the latest version of each pipeline."""
     world, query = world_of(request), Query(request)
@@ -54,7 +72,7 @@ _PROPERTIES = {
 }  # fmt: skip
 
 
-@router.get("/v1/saql/pipelines/search")
+@router.get("/v1/saql/pipelines/search", **described(wrapped(many(_PIPELINE)), query=SEARCH, refused=(400,)))
 async def search_pipelines(request: Request) -> Response:
     """Search for pipelines."""
     world, query = world_of(request), Query(request)
@@ -81,13 +99,13 @@ async def search_pipelines(request: Request) -> Response:
     return search_page(request, pipelines, lambda pipeline: _latest(world, pipeline))
 
 
-@router.get("/v1/pipelines/count")
+@router.get("/v1/pipelines/count", **described(COUNT))
 async def count_pipelines(request: Request) -> Response:
     """Count the pipelines."""
     return answer({"count": len(world_of(request).pipelines)})
 
 
-@router.post("/v1/pipelines/latestCommit")
+@router.post("/v1/pipelines/latestCommit", **described(many(_PIPELINE), body=ids("PipelineId"), refused=(400,)))
 async def read_latest_commits(request: Request) -> Response:
     """Return the latest version of some pipelines."""
     world = world_of(request)
@@ -95,7 +113,7 @@ async def read_latest_commits(request: Request) -> Response:
     return answer([_latest(world, world.pipelines[key]) for key in ids if key in world.pipelines])
 
 
-@router.get("/v1/pipeline/{pipeline_id}/latest")
+@router.get("/v1/pipeline/{pipeline_id}/latest", **described(_PIPELINE))
 async def read_latest(request: Request, pipeline_id: str) -> Response:
     """Return the latest version of a pipeline; of an unknown one, an object without a commit."""
     world = world_of(request)
@@ -103,7 +121,9 @@ async def read_latest(request: Request, pipeline_id: str) -> Response:
     return answer(_latest(world, pipeline, definitions=True) if pipeline else complete("PipelineJson", {}))
 
 
-@router.get("/v1/pipeline/{pipeline_id}/log")
+@router.get(
+    "/v1/pipeline/{pipeline_id}/log", **described(page_of(_PIPELINE), query=(ORDER, *WRAPPED_PAGE), refused=(400, 404))
+)
 async def read_log(request: Request, pipeline_id: str) -> Response:
     """Return all versions of a pipeline, the oldest first."""
     world, query = world_of(request), Query(request)
@@ -114,14 +134,17 @@ async def read_log(request: Request, pipeline_id: str) -> Response:
     return page(query, versions, lambda version: pipeline_body(world, pipeline, version, definitions=False))
 
 
-@router.get("/v1/pipeline/{pipeline_id}/tags")
+@router.get("/v1/pipeline/{pipeline_id}/tags", **described(many(named("TagJson")), refused=(404,)))
 async def read_tags(request: Request, pipeline_id: str) -> Response:
     """Return the tags of a pipeline's versions."""
     world = world_of(request)
     return answer(tag_bodies(world, _pipeline(world, pipeline_id)))
 
 
-@router.get("/v1/pipelineCommit/{commit_id}")
+@router.get(
+    "/v1/pipelineCommit/{commit_id}",
+    **described(_PIPELINE, query=(flag("includeLibraryDefinitions"),), refused=(400, 404)),
+)
 async def read_commit(request: Request, commit_id: str) -> Response:
     """Return a version of a pipeline with its definitions."""
     world = world_of(request)

@@ -8,6 +8,21 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.http import Query, answer, read_json, world_of
+from airflow_provider_streamsets.sandbox.openapi import (
+    NULL,
+    OBJECT,
+    STRING,
+    STRINGS,
+    Json,
+    described,
+    json_body,
+    keyed,
+    many,
+    named,
+    record,
+    text,
+    whole,
+)
 from airflow_provider_streamsets.sandbox.problems import bad_request
 from airflow_provider_streamsets.sandbox.time_windows import Window, read_window
 from airflow_provider_streamsets.sandbox.wire.metrics import empty_metrics_body, saved_metrics_body
@@ -17,15 +32,30 @@ from airflow_provider_streamsets.sandbox.world import World
 
 router = APIRouter(prefix="/timeseries/rest")
 
+_ENGINE = (text("sdcId", of=named("EngineId")),)
+_WINDOW = (text("timeFilterCondition"), whole("startTime"), whole("endTime"), whole("limit", 1))
+_SERIES = record(
+    series=many(record(name=STRING, columns=STRINGS, values=many({"type": "array"}), tags=NULL)), error=NULL
+)
+_QUERY: Json = record(
+    measurement={"enum": [*MEASUREMENTS]},
+    columns={"type": "array", "minItems": 1, "items": {"enum": [*COLUMNS]}},
+    jobId=named("JobId"),
+)
 
-@router.get("/v1/metrics/job/{job_id}/recordCountsForAllRuns")
+
+@router.get(
+    "/v1/metrics/job/{job_id}/recordCountsForAllRuns", **described(keyed(OBJECT), query=_ENGINE, refused=(404,))
+)
 async def read_record_counts(request: Request, job_id: str) -> Response:
     """Return the record counts of all runs of a job."""
     world = world_of(request)
     return answer(record_counts_body(world, world.job(job_id), world.clock.now(), Query(request).text("sdcId")))
 
 
-@router.get("/v1/metrics/job/{job_id}/latestMetrics")
+@router.get(
+    "/v1/metrics/job/{job_id}/latestMetrics", **described(named("MetricRegistryJson"), query=_ENGINE, refused=(404,))
+)
 async def read_latest_metrics(request: Request, job_id: str) -> Response:
     """Return the saved metrics of a job's latest run."""
     world = world_of(request)
@@ -35,19 +65,26 @@ async def read_latest_metrics(request: Request, job_id: str) -> Response:
     return answer(body or empty_metrics_body())
 
 
-@router.get("/v1/metrics/job/{job_id}/recordCount")
+@router.get(
+    "/v1/metrics/job/{job_id}/recordCount", **described(many(_SERIES), query=(*_ENGINE, *_WINDOW), refused=(400, 404))
+)
 async def read_record_count_series(request: Request, job_id: str) -> Response:
     """Return how many records there were over time."""
     return _records_over_time(request, job_id, "count")
 
 
-@router.get("/v1/metrics/job/{job_id}/recordThroughput")
+@router.get(
+    "/v1/metrics/job/{job_id}/recordThroughput",
+    **described(many(_SERIES), query=(*_ENGINE, *_WINDOW), refused=(400, 404)),
+)
 async def read_record_throughput_series(request: Request, job_id: str) -> Response:
     """Return how many records a second there were over time."""
     return _records_over_time(request, job_id, "m1_rate")
 
 
-@router.post("/v1/metrics/query")
+@router.post(
+    "/v1/metrics/query", **described(many(_SERIES), query=_WINDOW, body=json_body(many(_QUERY)), refused=(400, 404))
+)
 async def query_series(request: Request) -> Response:
     """Answer queries for time series, one after the other."""
     world, window = world_of(request), _window(request)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.http import Query, answer, nothing, world_of
+from airflow_provider_streamsets.sandbox.openapi import OBJECT, STRING, described, many, named, nullable, record, text
 from airflow_provider_streamsets.sandbox.problems import ProblemError
 from airflow_provider_streamsets.sandbox.seed import make_id
 from airflow_provider_streamsets.sandbox.wire.events import log_message_bodies
@@ -15,6 +16,8 @@ from airflow_provider_streamsets.sandbox.world import Job
 
 router = APIRouter(prefix="/tunneling/rest")
 
+_INSTANCE = text("TUNNELING_INSTANCE_ID", required=True, of=named("InstanceId"))
+
 
 def _connected(request: Request, engine_id: str) -> bool:
     world = world_of(request)
@@ -22,7 +25,7 @@ def _connected(request: Request, engine_id: str) -> bool:
     return engine is not None and world.responding(engine, world.clock.now())[0]
 
 
-@router.get("/connection/{engine_id}")
+@router.get("/connection/{engine_id}", **described(record(instanceId=nullable(STRING)), may_be_empty=True))
 async def read_connection(request: Request, engine_id: str) -> Response:
     """Return the instance id of an engine's tunnel."""
     if _connected(request, engine_id):
@@ -52,7 +55,10 @@ def _job_on(request: Request, engine_id: str, pipeline_id: str) -> Job | None:
     )
 
 
-@router.get("/{engine_id}/rest/v1/pipeline/{pipeline_id}/metrics")
+@router.get(
+    "/{engine_id}/rest/v1/pipeline/{pipeline_id}/metrics",
+    **described(nullable(named("MetricRegistryJson")), query=(_INSTANCE,), refused=(400, 500), silent=(204,)),
+)
 async def read_live_metrics(request: Request, engine_id: str, pipeline_id: str) -> Response:
     """Return the metrics of a running pipeline as its engine has them."""
     world = world_of(request)
@@ -67,7 +73,10 @@ async def read_live_metrics(request: Request, engine_id: str, pipeline_id: str) 
     return answer(metrics_body(world, job, job.latest, now, engine_id, live=True))
 
 
-@router.get("/{engine_id}/rest/v1/system/logs")
+@router.get(
+    "/{engine_id}/rest/v1/system/logs",
+    **described(many(OBJECT), query=(_INSTANCE, text("pipeline")), refused=(400, 500)),
+)
 async def read_engine_log(request: Request, engine_id: str) -> Response:
     """Return the log lines of a pipeline on its engine."""
     world = world_of(request)

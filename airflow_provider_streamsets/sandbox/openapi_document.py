@@ -1,0 +1,84 @@
+"""The OpenAPI document of everything that the sandbox serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
+
+from airflow_provider_streamsets import __version__
+from airflow_provider_streamsets.sandbox.openapi import STRING, Json, many, named, nullable, record
+from airflow_provider_streamsets.sandbox.schemas import FIELDS, SERVICES, field_schema
+
+_DESCRIPTION = (
+    "What a local Control Hub serves. Statuses are those of the variants' defaults; an answer that is marked "
+    "x-may-be-empty has no body where there is no object, or where a variant says so."
+)
+_IDS = {
+    "job_id": "JobId",
+    "template_id": "JobId",
+    "run_id": "RunId",
+    "engine_id": "EngineId",
+    "pipeline_id": "PipelineId",
+    "commit_id": "CommitId",
+}
+_CREDENTIAL = {"credentialId": "X-SS-App-Component-Id", "token": "X-SS-App-Auth-Token"}
+_REQUESTED_BY: Json = {
+    "name": "X-Requested-By",
+    "in": "header",
+    "required": True,
+    "description": "Any value; Control Hub wants to see that a script is no form of a foreign page.",
+    "schema": {"type": "string", "minLength": 1},
+}
+_UNAUTHORIZED: Json = {
+    "description": "The credential is missing or wrong, or X-Requested-By is missing.",
+    "headers": {"WWW-Authenticate": {"schema": {"const": "dpm"}, "required": True}},
+    "content": {"application/json": {"schema": named("Issues")}},
+}
+
+
+def document(routes: Sequence[BaseRoute]) -> Json:
+    """Return the document of some routes."""
+    whole = get_openapi(title="Control Hub sandbox", version=__version__, description=_DESCRIPTION, routes=list(routes))
+    for item in whole["paths"].values():
+        for operation in item.values():
+            _finish(operation)
+    whole["components"] = {
+        "schemas": _schemas(),
+        "securitySchemes": {
+            name: {"type": "apiKey", "in": "header", "name": header} for name, header in _CREDENTIAL.items()
+        },
+        "parameters": {"RequestedBy": _REQUESTED_BY},
+        "responses": {"Unauthorized": _UNAUTHORIZED},
+    }
+    return whole
+
+
+def _finish(operation: Json) -> None:
+    # Every path parameter is text, so the refusal that FastAPI expects of itself never comes.
+    operation["responses"].pop("422", None)
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            name = parameter["name"]
+            parameter["schema"] = named(_IDS[name]) if name in _IDS else _text_parameter(name)
+    if "security" not in operation:
+        operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/RequestedBy"})
+        operation["responses"]["401"] = {"$ref": "#/components/responses/Unauthorized"}
+        operation["security"] = [{name: [] for name in _CREDENTIAL}]
+
+
+def _text_parameter(name: str) -> Json:
+    return {"type": "string", "enum": list(SERVICES)} if name == "service" else STRING
+
+
+def _schemas() -> dict[str, Json]:
+    issue = record(code=STRING, message=STRING)
+    schemas = {"Issues": record(ISSUES=many(issue)), **dict.fromkeys(sorted({*_IDS.values(), "InstanceId"}), STRING)}
+    return {**schemas, **{name: _object(fields) for name, fields in FIELDS.items()}}
+
+
+def _object(fields: dict[str, str]) -> Json:
+    """Return the schema of an object of which every field is sent, be it as null."""
+    whole = record(**{name: nullable(field_schema(text)) for name, text in fields.items()})
+    return {**whole, "additionalProperties": False}
