@@ -24,8 +24,9 @@ class SandboxProcess:
     A running sandbox; ``start`` it, or use it as a context manager.
 
     :param arguments: further arguments of the command, such as ``"--time-scale", "10"``.
-    :param port: 0 takes a free one.
+    :param port: 0 takes a free one, and the same one again after a :meth:`restart`.
     :param variants: passed as ``--variant NAME=VALUE``.
+    :param state: a file for its state, so that it goes on from there when it is started again.
     :param credential_id: with ``token``, those of an earlier process, so that clients of it stay valid.
     :param env: added to the environment.
     :param verify: for TLS, what this object's own calls trust; paths of certificate and key go into ``arguments``.
@@ -37,23 +38,26 @@ class SandboxProcess:
         port: int = 0,
         time_scale: float | None = None,
         seed: Path | None = None,
+        state: Path | None = None,
         variants: dict[str, Any] | None = None,
         credential_id: str | None = None,
         token: str | None = None,
         env: dict[str, str] | None = None,
         verify: bool | str = True,
     ) -> None:
-        self._arguments = ["--json", "--port", str(port), *arguments]
+        self._arguments = ["--json", *arguments]
+        self._port = port
         if time_scale is not None:
             self._arguments += ["--time-scale", str(time_scale)]
         if seed is not None:
             self._arguments += ["--seed", str(seed)]
+        if state is not None:
+            self._arguments += ["--state", str(state)]
         for name, value in (variants or {}).items():
             self._arguments += ["--variant", f"{name}={value}"]
         self._env = {**os.environ, **(env or {})}
         if credential_id and token:
-            self._env["STREAMSETS_SANDBOX_CREDENTIAL_ID"] = credential_id
-            self._env["STREAMSETS_SANDBOX_TOKEN"] = token
+            self._keep_credential(credential_id, token)
         self._process: subprocess.Popen[str] | None = None
         self._errors: IO[str] | None = None
         self._verify = verify
@@ -61,9 +65,11 @@ class SandboxProcess:
 
     def start(self) -> SandboxProcess:
         """Start it and wait until it answers."""
+        if self._errors:
+            self._errors.close()
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "airflow_provider_streamsets.sandbox", *self._arguments],
+            [sys.executable, "-m", "airflow_provider_streamsets.sandbox", "--port", str(self._port), *self._arguments],
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
@@ -74,6 +80,17 @@ class SandboxProcess:
         self.credential_id, self.token = reach["credential_id"], reach["token"]
         self.airflow_conn = reach["airflow_conn"]
         return self
+
+    def restart(self) -> SandboxProcess:
+        """Kill it unless it has ended, and start it again where its clients expect it, with the same credential."""
+        self.kill()
+        self._port = self.port
+        self._keep_credential(self.credential_id, self.token)
+        return self.start()
+
+    def _keep_credential(self, credential_id: str, token: str) -> None:
+        self._env["STREAMSETS_SANDBOX_CREDENTIAL_ID"] = credential_id
+        self._env["STREAMSETS_SANDBOX_TOKEN"] = token
 
     def _first_line(self) -> str:
         assert self._process is not None
@@ -184,7 +201,7 @@ class SandboxProcess:
 
     def starts(self, name: str | None = None) -> list[dict[str, Any]]:
         """Return the log of starts, of one job or of all."""
-        return [start for start in self.state()["starts"] if name in (None, start["job_name"])]
+        return [start for start in self._admin("GET", "starts") if name in (None, start["job_name"])]
 
     def freeze(self) -> None:
         self._admin("POST", "clock", {"freeze": True})

@@ -16,6 +16,7 @@ from airflow_provider_streamsets.sandbox import pages
 from airflow_provider_streamsets.sandbox.clock import Clock
 from airflow_provider_streamsets.sandbox.credentials import Credential, issue
 from airflow_provider_streamsets.sandbox.http import Hub, answer, hub_of, issues, nothing
+from airflow_provider_streamsets.sandbox.journal import Journal, beginning, replay
 from airflow_provider_streamsets.sandbox.problems import ProblemError, UnknownJobError, not_served
 from airflow_provider_streamsets.sandbox.routes import (
     access,
@@ -38,6 +39,7 @@ from airflow_provider_streamsets.sandbox.routes import (
 )
 from airflow_provider_streamsets.sandbox.seed import Seed
 from airflow_provider_streamsets.sandbox.seed_file import load_seed
+from airflow_provider_streamsets.sandbox.state_file import StateFile
 from airflow_provider_streamsets.sandbox.variants import Variants
 from airflow_provider_streamsets.sandbox.world import World
 
@@ -64,7 +66,7 @@ SERVED = (
     pages,
 )
 OPEN_PATHS = ("/login/", "/sch/")
-OPEN_PAGES = ("/", "/healthz", "/favicon.ico")
+OPEN_PAGES = ("/", "/healthz", "/favicon.ico", "/sandbox/openapi.json")
 
 
 def create_app(
@@ -72,8 +74,9 @@ def create_app(
     seed: Seed | None = None,
     clock: Clock | None = None,
     variants: Variants | Mapping[str, Any] | None = None,
-    time_scale: float = 1.0,
+    time_scale: float | None = None,
     credential: Credential | None = None,
+    state: StateFile | None = None,
 ) -> FastAPI:
     """
     Return a local Control Hub as an ASGI application.
@@ -81,13 +84,18 @@ def create_app(
     :param seed: what it holds; the seed shipped with the package if None.
     :param clock: its time; the wall clock if None.
     :param variants: how it behaves where the real behaviour is not known.
-    :param time_scale: runs take that many times less time.
+    :param time_scale: runs take that many times less time; 1 if None.
     :param credential: the credential it accepts; a new one if None, to be found at ``app.state.hub.credential``.
+    :param state: a file for its state: an application with the same seed goes on from there. With it, this must
+        not be called from within an event loop.
+    :raises StateError: if the file is of a sandbox that began otherwise.
     """
-    seed = seed or load_seed()
-    if not isinstance(variants, Variants):
-        variants = Variants().changed(dict(variants or {}))
-    world = World(seed, clock or Clock(), variants, time_scale)
+    seed, clock = seed or load_seed(), clock or Clock()
+    if variants is not None and not isinstance(variants, Variants):
+        variants = Variants().changed(dict(variants))
+    begun = beginning(state, seed, clock, variants, time_scale)
+    with clock.held(begun.born):
+        world = World(seed, clock, Variants().changed(begun.variants), begun.time_scale, begun.key)
     app = FastAPI(title="Control Hub sandbox", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = Hub(world, credential or issue(seed.organization.id))
     app.state.api_routes = []
@@ -96,7 +104,11 @@ def create_app(
         app.state.api_routes += module.router.routes
     app.add_exception_handler(ProblemError, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_unserved)
+    if state is not None:
+        app.add_middleware(Journal, state=state, world=world)
     app.add_middleware(Admission, hub=app.state.hub)
+    if state is not None:
+        replay(app, state, world, app.state.hub.credential)
     return app
 
 

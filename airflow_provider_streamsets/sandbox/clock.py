@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 def wall_clock_ms() -> int:
@@ -27,10 +28,29 @@ class Clock:
         self._source = source
         self._frozen_at = frozen_at
         self._ahead = 0
+        self._held_at: int | None = None
 
     def now(self) -> int:
         """Return the current time."""
-        return self._source() + self._ahead if self._frozen_at is None else self._frozen_at
+        return self._running() + self._ahead if self._frozen_at is None else self._frozen_at
+
+    @contextlib.contextmanager
+    def held(self, at: int | None = None) -> Iterator[int]:
+        """
+        Hold running time for as long as something takes, so that all of it happens at one time.
+
+        :param at: the running time; None: as it is.
+        :return: that time, at which the same can be made to happen once more.
+        """
+        before = self._held_at
+        self._held_at = self._running() if at is None else at
+        try:
+            yield self._held_at
+        finally:
+            self._held_at = before
+
+    def _running(self) -> int:
+        return self._source() if self._held_at is None else self._held_at
 
     @property
     def frozen(self) -> bool:
@@ -44,7 +64,7 @@ class Clock:
     def unfreeze(self) -> None:
         """Let time go on from here."""
         if self._frozen_at is not None:
-            self._ahead = self._frozen_at - self._source()
+            self._ahead = self._frozen_at - self._running()
             self._frozen_at = None
 
     def set(self, to_ms: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +12,6 @@ from airflow_provider_streamsets.sandbox.seed import JobSeed
 from airflow_provider_streamsets.sandbox.world import Job, World
 
 MOST_COPIES = 1000
-
-
-def new_job_id(world: World) -> str:
-    """Return an id that no job has, in this process or any other."""
-    return f"{uuid.uuid4()}:{world.organization}"
 
 
 def new_job_seed(world: World, body: Any) -> JobSeed:
@@ -31,7 +25,7 @@ def new_job_seed(world: World, body: Any) -> JobSeed:
     pipeline, version = read_commit(fields, world.pipelines)
     settings = {"needs_ack": world.variants.needs_ack_default == "true", **read_settings(fields)}
     return JobSeed(
-        id=new_job_id(world),
+        id=world.new_job_id(),
         name=name,
         description=fields.text("description"),
         pipeline=pipeline,
@@ -125,7 +119,7 @@ def duplicate(world: World, job: Job, body: Any) -> list[Job]:
     names = [prefix] if copies == 1 else [f"{prefix}{number}" for number in range(1, copies + 1)]
     return [
         world.add_job(
-            replace(as_new(job.seed), id=new_job_id(world), name=name, description=description, template_id=None)
+            replace(as_new(job.seed), id=world.new_job_id(), name=name, description=description, template_id=None)
         )
         for name in names
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from airflow_provider_streamsets.sandbox.job_book import JobBook
 from airflow_provider_streamsets.sandbox.lifecycle import Lifecycle
 from airflow_provider_streamsets.sandbox.problems import ProblemError, UnknownJobError
 from airflow_provider_streamsets.sandbox.runs import Counts, Run
-from airflow_provider_streamsets.sandbox.seed import EngineSeed, JobSeed, PipelineSeed, Seed
+from airflow_provider_streamsets.sandbox.seed import EngineSeed, JobSeed, PipelineSeed, Seed, make_id
 from airflow_provider_streamsets.sandbox.variants import Variants
 
 OFFSET_KEY = "$com.streamsets.datacollector.pollsource.offset$"
@@ -28,9 +29,12 @@ class Holdings:
     :param clock: tells the time.
     :param variants: how to behave where the real behaviour is not known.
     :param time_scale: durations take that many times less wall time.
+    :param key: what ids of new jobs are made from; None for one that no other world has.
     """
 
-    def __init__(self, seed: Seed, clock: Clock, variants: Variants, time_scale: float = 1.0) -> None:
+    def __init__(
+        self, seed: Seed, clock: Clock, variants: Variants, time_scale: float = 1.0, key: str | None = None
+    ) -> None:
         if not 0 < time_scale < float("inf"):
             raise ValueError(f"the time scale must be greater than 0, not {time_scale}")
         self.seed = seed
@@ -43,6 +47,8 @@ class Holdings:
         self.engines: dict[str, EngineSeed] = {engine.id: engine for engine in seed.engines}
         self.pipelines: dict[str, PipelineSeed] = {pipeline.id: pipeline for pipeline in seed.pipelines}
         self._lifecycles: dict[str, tuple[tuple[int, ...], Variants, Lifecycle]] = {}
+        self._key = key or secrets.token_hex(16)
+        self._ids_given = 0
         self._agenda = Agenda()
         self._book = JobBook(clock.now, self._finished_at, self.user)
         for job_seed in seed.jobs:
@@ -51,14 +57,24 @@ class Holdings:
     @property
     def jobs(self) -> dict[str, Job]:
         """The jobs and job templates by id, without those that are deleted."""
-        self._agenda.catch_up(self.clock.now())
+        self.catch_up()
         return self._book.living
 
     @property
     def removed_jobs(self) -> dict[str, Job]:
         """The deleted jobs by id."""
-        self._agenda.catch_up(self.clock.now())
+        self.catch_up()
         return self._book.removed
+
+    def catch_up(self) -> None:
+        """Let all have happened that is due."""
+        self._agenda.catch_up(self.clock.now())
+        self._book.sweep()
+
+    def new_job_id(self) -> str:
+        """Return an id that no job has, in this world or any other."""
+        self._ids_given += 1
+        return f"{make_id('new job', self._key, str(self._ids_given))}:{self.organization}"
 
     def add_job(self, seed: JobSeed) -> Job:
         """Add a job, ready to run; what the seed does not say about its creation is now and the user."""

@@ -9,7 +9,7 @@ from airflow_provider_streamsets.sandbox.job import Job
 
 class JobBook:
     """
-    The jobs by id. Jobs to be deleted after their run are gone as soon as it has ended.
+    The jobs by id. Jobs to be deleted after their run are gone once it has ended and somebody sweeps.
 
     :param now: tells the time.
     :param finished_at: tells when a job's run ended, 0 if it did not or there is none.
@@ -29,13 +29,11 @@ class JobBook:
     @property
     def living(self) -> dict[str, Job]:
         """The jobs that are not deleted."""
-        self._sweep()
         return self._living
 
     @property
     def removed(self) -> dict[str, Job]:
         """The deleted jobs."""
-        self._sweep()
         return self._removed
 
     def add(self, job: Job) -> None:
@@ -50,10 +48,13 @@ class JobBook:
         """Delete a job."""
         self._move(job, by, self._now())
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Delete the jobs that go after their run and whose run has ended."""
         now = self._now()
-        for job in list(self._passing.values()):
-            if 0 < (ended := self._finished_at(job)) <= now:
+        ends = [(self._finished_at(job), job) for job in self._passing.values()]
+        # In order of time, as if somebody had looked all the while.
+        for ended, job in sorted(ends, key=lambda end: end[0]):
+            if 0 < ended <= now:
                 self._move(job, self._user, ended)
 
     def _move(self, job: Job, by: str, at: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging.config
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from airflow_provider_streamsets.sandbox.app import create_app
 from airflow_provider_streamsets.sandbox.credentials import Credential
 from airflow_provider_streamsets.sandbox.seed_file import load_seed
 from airflow_provider_streamsets.sandbox.seed_place import SeedError
+from airflow_provider_streamsets.sandbox.state_file import StateError, StateFile
 from airflow_provider_streamsets.sandbox.variants import VariantError, Variants
 
 
@@ -53,8 +55,7 @@ class Server(uvicorn.Server):
 @click.option("--port", default=18631, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option(
     "--time-scale",
-    default=1.0,
-    show_default=True,
+    show_default="1.0",
     type=click.FloatRange(min=0, min_open=True),
     help="Runs take that many times less time.",
 )
@@ -63,6 +64,12 @@ class Server(uvicorn.Server):
     "seed_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="YAML or JSON file with engines, pipelines and jobs, instead of the one shipped.",
+)
+@click.option(
+    "--state",
+    "state_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep all state in this file, and go on from it at the next start, with the same seed.",
 )
 @click.option(
     "--variant",
@@ -93,8 +100,9 @@ def command(
     *,
     host: str,
     port: int,
-    time_scale: float,
+    time_scale: float | None,
     seed_file: Path | None,
+    state_file: Path | None,
     variants: tuple[str, ...],
     list_variants: bool,
     as_json: bool,
@@ -107,7 +115,9 @@ def command(
     """
     Run a local Control Hub, to try the StreamSets provider with and to test against.
 
-    All state is in memory and gone when it ends.
+    All state is in memory and gone when it ends, unless --state names a file for it. Started again with that file, the
+    sandbox goes on as if nothing had happened, even if it was killed. For its clients to go on too, give it the same
+    --port and credential.
     """
     if list_variants:
         for name, choices in Variants.choices().items():
@@ -115,19 +125,21 @@ def command(
         return
     if bool(tls_cert) != bool(tls_key):
         raise click.UsageError("--tls-cert and --tls-key belong together")
+    logging.config.dictConfig(_logging(log_level))
     try:
         seed = load_seed(seed_file)
-        chosen = Variants().changed(dict(_pair(text) for text in variants))
-    except (SeedError, VariantError) as error:
+        chosen = Variants().changed(dict(_pair(text) for text in variants)) if variants else None
+        credential = _credential(seed.organization.id, credential_id, token)
+        state = StateFile(state_file) if state_file else None
+        app = create_app(seed=seed, variants=chosen, time_scale=time_scale, credential=credential, state=state)
+    except (SeedError, VariantError, StateError) as error:
         raise click.ClickException(str(error)) from None
-    credential = _credential(seed.organization.id, credential_id, token)
-    app = create_app(seed=seed, variants=chosen, time_scale=time_scale, credential=credential)
     listener = _bound(host, port)
     url = _url("https" if tls_cert else "http", host, listener.getsockname()[1])
     config = uvicorn.Config(
         app,
         log_level=log_level,
-        log_config=_logging(log_level),
+        log_config=None,
         access_log=log_level in ("debug", "info"),
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
@@ -214,5 +226,8 @@ def _logging(level: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
         "handlers": handlers,
-        "loggers": {"uvicorn": {"handlers": ["stderr"], "level": level.upper(), "propagate": False}},
+        "loggers": {
+            name: {"handlers": ["stderr"], "level": level.upper(), "propagate": False}
+            for name in ("uvicorn", "airflow_provider_streamsets.sandbox")
+        },
     }

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_streamsets.sandbox.deletion import check_template
-from airflow_provider_streamsets.sandbox.editing import as_new, new_job_id
+from airflow_provider_streamsets.sandbox.editing import as_new
 from airflow_provider_streamsets.sandbox.job import TemplateRun
 from airflow_provider_streamsets.sandbox.job_fields import Fields
 from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
@@ -58,7 +58,7 @@ def start_instances(world: World, template: Job, body: Any, *, inherit_permissio
         job = world.add_job(
             replace(
                 as_new(template.seed),
-                id=new_job_id(world),
+                id=world.new_job_id(),
                 name=name,
                 description=info.description,
                 tags=info.tags,

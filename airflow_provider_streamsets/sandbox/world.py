@@ -40,14 +40,23 @@ class World(Holdings):
     :param clock: tells the time.
     :param variants: how to behave where the real behaviour is not known.
     :param time_scale: durations take that many times less wall time.
+    :param key: what ids of new jobs are made from; None for one that no other world has.
     """
 
-    def __init__(self, seed: Seed, clock: Clock, variants: Variants, time_scale: float = 1.0) -> None:
-        super().__init__(seed, clock, variants, time_scale)
-        self.starts: list[Start] = []
+    def __init__(
+        self, seed: Seed, clock: Clock, variants: Variants, time_scale: float = 1.0, key: str | None = None
+    ) -> None:
+        super().__init__(seed, clock, variants, time_scale, key)
+        self._starts: list[Start] = []
         for job in self.jobs.values():
             for past in job.seed.past:
                 self._past_run(job, past)
+
+    @property
+    def starts(self) -> list[Start]:
+        """The log of starts, the first one first."""
+        self.catch_up()
+        return self._starts
 
     def start(self, job: Job, parameters: dict[str, Any] | None = None, at: int | None = None) -> Run:
         """
@@ -67,7 +76,7 @@ class World(Holdings):
             job.seed = replace(job.seed, parameters=dict(effective))
         run = self._new_run(job, now, job.seed.version.version, effective, None)
         job.runs.append(run)
-        self.starts.append(Start(job.id, job.seed.name, run.run_count, now, self.user))
+        self._starts.append(Start(job.id, job.seed.name, run.run_count, now, self.user))
         return run
 
     def start_later(self, job: Job, at: int) -> None:

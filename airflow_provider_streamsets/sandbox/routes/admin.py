@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -11,8 +12,15 @@ from airflow_provider_streamsets.sandbox.http import answer, hub_of, read_json, 
 from airflow_provider_streamsets.sandbox.problems import bad_request
 from airflow_provider_streamsets.sandbox.runs import ENDED
 from airflow_provider_streamsets.sandbox.variants import VariantError
+from airflow_provider_streamsets.sandbox.world import World
 
 router = APIRouter(prefix="/sandbox/v1")
+
+
+@router.get("/starts")
+async def read_starts(request: Request) -> Response:
+    """Return the log of starts."""
+    return answer(_starts(world_of(request)))
 
 
 @router.get("/state")
@@ -44,16 +52,7 @@ async def read_state(request: Request) -> Response:
             "organization": world.organization,
             "variants": world.variants.as_dict(),
             "jobs": jobs,
-            "starts": [
-                {
-                    "job_id": start.job_id,
-                    "job_name": start.job_name,
-                    "run_count": start.run_count,
-                    "time": start.time,
-                    "user": start.user,
-                }
-                for start in world.starts
-            ],
+            "starts": _starts(world),
         }
     )
 
@@ -103,6 +102,10 @@ async def forget_requests(request: Request) -> Response:
     """Forget the API calls so far."""
     hub_of(request).requests.clear()
     return answer({"total": 0, "counts": {}, "requests": []})
+
+
+def _starts(world: World) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(start) for start in world.starts]
 
 
 async def _change(request: Request) -> dict[str, Any]:

@@ -1,0 +1,132 @@
+"""A sandbox that is killed and started again with its state file, over real HTTP."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections import Counter
+
+import pytest
+import requests
+
+from dev.local_sandbox import SandboxProcess
+
+JR = "/jobrunner/rest/v1"
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    with SandboxProcess(time_scale=20, state=tmp_path / "hub.state") as process:
+        yield process
+
+
+def test_a_start_that_was_answered_is_there_after_a_kill_at_once_and_goes_on(sandbox):
+    streaming = sandbox.start_job("Clickstream to lake")
+    started = sandbox.start_job("Orders to warehouse", {"DAY": "2026-11-23"})
+    sandbox.kill()
+    url, token = sandbox.url, sandbox.token
+    sandbox.restart()
+    assert (sandbox.url, sandbox.token) == (url, token)
+    job = sandbox.job_state("Orders to warehouse")
+    assert (job["run_count"], job["parameters"]) == (started["runCount"], {"DAY": "2026-11-23"})
+    current = sandbox.call("GET", f"{JR}/job/{job['id']}/currentStatus").json()
+    assert (current["id"], current["startTime"]) == (started["id"], started["startTime"])
+    assert [(start["job_name"], start["run_count"], start["user"]) for start in sandbox.starts()] == [
+        ("Clickstream to lake", streaming["runCount"], streaming["user"]),
+        ("Orders to warehouse", started["runCount"], started["user"]),
+    ]
+    assert sandbox.wait_for_status("Orders to warehouse", "INACTIVE")["run_count"] == started["runCount"]
+    assert sandbox.wait_for_status("Clickstream to lake", "ACTIVE")["run_count"] == streaming["runCount"]
+    assert sandbox.errors == ""
+
+
+def test_the_clock_the_variants_and_created_jobs_survive(sandbox):
+    sandbox.set_variants(unknown_job="400")
+    sandbox.freeze()
+    sandbox.advance(86_400)
+    quick = f"{JR}/job/{sandbox.job_id('Quick check')}"
+    assert sandbox.call("POST", f"{quick}/duplicate", {"namePrefix": "Copy"}).ok
+    before = sandbox.state()
+    sandbox.restart()
+    assert sandbox.state() == before
+    assert sandbox.call("GET", f"{JR}/job/no:no").status_code == 400
+    sandbox.unfreeze()
+    sandbox.start_job("Copy")
+    sandbox.wait_for_status("Copy", "INACTIVE")
+
+
+def test_whatever_is_answered_while_the_sandbox_is_killed_again_and_again_is_there_once(sandbox):
+    sandbox.set_variants(start_parameters_kept="stored")
+    template = sandbox.job_id("Regional orders")
+    answered: list[str] = []
+    refused: list[int] = []
+
+    def ask(worker: int) -> None:
+        for number in range(25):
+            name = f"w{worker}-{number}"
+            body = {"name": name, "namePostfixType": "COUNTER", "runtimeParametersList": [{"REGION": name}]}
+            try:
+                response = sandbox.call("POST", f"{JR}/job/{template}/createAndStartJobInstances", body)
+            except requests.RequestException:
+                continue
+            if response.ok:
+                answered.append(f"{name} - 1")
+            else:
+                refused.append(response.status_code)
+
+    workers = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
+    for worker in workers:
+        worker.start()
+    kills = 0
+    while any(worker.is_alive() for worker in workers):
+        workers[0].join(timeout=0.05)
+        if kills < 3 and len(answered) >= 5 * (kills + 1):
+            sandbox.restart()
+            kills += 1
+    for worker in workers:
+        worker.join()
+    sandbox.restart()
+    found = Counter(start["job_name"] for start in sandbox.starts())
+    assert refused == []
+    assert len(answered) >= 5
+    assert set(answered) <= set(found)
+    assert set(found.values()) == {1}
+    jobs = Counter(job["name"] for job in sandbox.state()["jobs"] if job["name"].startswith("w"))
+    assert jobs == found
+
+
+def test_a_line_that_a_kill_tore_is_dropped_with_a_warning(sandbox, tmp_path):
+    sandbox.start_job("Quick check")
+    sandbox.kill()
+    with (tmp_path / "hub.state").open("ab") as file:
+        file.write(b'{"time": 1767261000000, "method": "PO')
+    sandbox.restart()
+    assert "line 3 is torn and was dropped" in sandbox.errors
+    assert len(sandbox.starts()) == 1
+
+
+def test_the_file_holds_no_token(sandbox, tmp_path):
+    sandbox.start_job("Quick check")
+    content = (tmp_path / "hub.state").read_text()
+    assert "/start" in content
+    assert sandbox.token not in content
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "said"),
+    [
+        ("something else\n", [], "is no state file of a sandbox"),
+        (None, [], "another sandbox is using it"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_clear_line(sandbox, tmp_path, content, arguments, said):
+    path = tmp_path / "hub.state"
+    if content is not None:
+        path = tmp_path / "other"
+        path.write_text(content)
+    command = [sys.executable, "-m", "airflow_provider_streamsets.sandbox", "--port", "0", "--state", str(path)]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
