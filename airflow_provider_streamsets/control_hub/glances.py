@@ -7,6 +7,9 @@ from typing import Any
 
 from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES, JobRun, run_or_none
 
+# In milliseconds, the year 5138; whatever is not below it is read with more care.
+_MOST = 10**14
+
 
 class Glance:
     """
@@ -22,7 +25,8 @@ class Glance:
         self.run_count = run_count
         self.started = started
         """When the run was started, in epoch seconds; None if the answer does not say."""
-        self.has_ended = raw.get("status") in ENDED_STATUSES
+        status = raw.get("status")
+        self.has_ended = isinstance(status, str) and status in ENDED_STATUSES
         self.digest = _digest(raw)
 
     @classmethod
@@ -36,7 +40,7 @@ class Glance:
         """
         if isinstance(value, dict):
             run_count, started = value.get("runCount"), value.get("startTime")
-            if type(run_count) is int and run_count > 0 and type(started) is int and started > 0:
+            if type(run_count) is int and type(started) is int and 0 < run_count < _MOST and 0 < started < _MOST:
                 return cls(value, run_count, started / 1000)
         run = run_or_none(value)
         if run is None or not isinstance(value, dict):
@@ -81,9 +85,13 @@ def _digest(raw: Mapping[str, Any]) -> int:
         raw.get("color"),
         raw.get("finishTime"),
         raw.get("errorMessage"),
-        *(raw.get("warnings") or ()),
-        *(told or ()),
+        *_items(raw.get("warnings")),
+        *_items(told),
     )
+
+
+def _items(value: Any) -> Any:
+    return value if isinstance(value, list) else () if value is None else (value,)
 
 
 def _hash(*values: Any) -> int:
@@ -91,4 +99,8 @@ def _hash(*values: Any) -> int:
         return hash(values)
     except TypeError:
         # Something that is no plain value, where the API has plain values.
+        pass
+    try:
         return hash(repr(values))
+    except RecursionError:
+        return 0

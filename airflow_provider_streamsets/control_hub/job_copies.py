@@ -155,4 +155,9 @@ class JobCopies:
 def _numbered(jobs: list[dict[str, Any]], prefix: str) -> dict[int, dict[str, Any]]:
     """Return the jobs that are named by the prefix, by their numbers; a single copy has none."""
     numbers = {raw["name"].removeprefix(prefix): raw for raw in jobs if raw["name"].startswith(prefix)}
-    return {int(number or 0): raw for number, raw in numbers.items() if number.isdecimal() or not number}
+    return {
+        int(number or 0): raw
+        for number, raw in numbers.items()
+        # Longer ones are no numbers, and int() refuses the longest.
+        if not number or (number.isdecimal() and len(number) < 20)
+    }

@@ -43,11 +43,11 @@ class JobReading:
     def _read(self, job_id: str) -> dict[str, Any]:
         answer = self._client.call("GET", Service.JOBRUNNER, f"/v1/job/{in_path(job_id)}", what=f"read job {job_id}")
         # Whether an unknown job is a 404 or an empty answer is not known (contract, 18.4).
-        if not answer:
+        if answer is None or answer == {}:
             raise ControlHubNotFoundError(f"Cannot read job {job_id}: Control Hub knows no such job.")
         raw = dict(as_object(answer, "job"))
         # Whether a deleted job can still be read is not known either (contract, 18.24).
-        if raw.get("jobDeleted"):
+        if Reader(raw, "job").flag("jobDeleted"):
             raise ControlHubNotFoundError(f"Cannot read job {job_id}: it has been deleted.")
         return raw
 
@@ -93,8 +93,9 @@ class JobReading:
             for entry in as_list(answer, "the jobs asked for"):
                 if entry is not None:
                     raw = dict(as_object(entry, "job"))
-                    if not raw.get("jobDeleted"):
-                        found[Reader(raw, "job").required_text("id")] = raw
+                    read = Reader(raw, "job")
+                    if not read.flag("jobDeleted"):
+                        found[read.required_text("id")] = raw
         return {job_id: found[job_id] for job_id in wanted if job_id in found}
 
     def find_by_name(self, name: str, *, templates: bool = False) -> Job:

@@ -423,5 +423,5 @@ def _same(name: str, old: Any, new: Any) -> bool:
         return bool(old == new)
     try:
         return bool(json.loads(old or "{}") == json.loads(new))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return False

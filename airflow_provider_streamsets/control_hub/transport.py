@@ -22,6 +22,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.control_hub.addresses import moved_address
+from airflow_provider_streamsets.control_hub.bodies import LARGEST_ANSWER, LARGEST_ERROR, first_bytes, json_of
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
@@ -46,7 +47,8 @@ _MOST_MOVES = 3
 # A gateway in front of Control Hub answers these; Control Hub has not decided anything.
 _GATEWAY_STATUSES = frozenset({502, 503, 504})
 _PROJECT_REFUSED = "RESTAPI_08"
-_CHUNK = 256 * 1024
+# Of a packed answer, older versions of urllib3 unpack so much at once.
+_CHUNK = 64 * 1024
 # What `requests` raises for an address, a proxy or a header that cannot be one.
 _WRONG_SETTINGS = (
     requests.exceptions.InvalidURL,
@@ -212,7 +214,8 @@ class Transport:
                 verify=self._verify,
                 proxies=self._proxies,
                 allow_redirects=False,
-                stream=request.into is not None,
+                # The body is read apart, no further than it may be long.
+                stream=True,
             )
         except _WRONG_SETTINGS:
             # Their texts can hold the password of a proxy.
@@ -251,10 +254,17 @@ class Transport:
         if answer.ok and answer.status_code < 300:
             if request.into is not None:
                 return request.into(self._chunks_of(answer, request))
-            if not answer.content.strip():
+            body, is_whole = first_bytes(self._chunks_of(answer, request), LARGEST_ANSWER)
+            if not is_whole:
+                raise ControlHubUnexpectedAnswerError(
+                    f"Cannot {what}: the answer of {_host(answer.url)} has more than {LARGEST_ANSWER} bytes, which no "
+                    "answer of Control Hub has.",
+                    http_status=answer.status_code,
+                )
+            if not body.strip():
                 return None
             try:
-                return answer.json()
+                return json_of(body)
             except (ValueError, RecursionError):
                 raise ControlHubUnexpectedAnswerError(
                     f"Cannot {what}: the answer of {_host(answer.url)} is not JSON but "
@@ -262,15 +272,12 @@ class Transport:
                     "Is the address that of Control Hub, and no proxy's or login page's?",
                     http_status=answer.status_code,
                 ) from None
-        try:
-            raise self._error_of(answer, what)
-        except (OSError, HTTPError) as error:
-            # The body of a streamed answer is read only here.
-            raise self._failure_of(error, request) from None
+        body, _ = first_bytes(self._chunks_of(answer, request), LARGEST_ERROR)
+        raise self._error_of(answer, body, what)
 
-    def _error_of(self, answer: requests.Response, what: str) -> ControlHubError:
+    def _error_of(self, answer: requests.Response, body: bytearray, what: str) -> ControlHubError:
         status = answer.status_code
-        issues = self._issues_of(answer)
+        issues = self._issues_of(body)
         codes = {issue.code for issue in issues if issue.code}
         said = "; ".join(map(str, issues)) or self._without_token(answer.reason or "no message")[:300]
         start = f"Cannot {what}: Control Hub answered {status}: {said}"
@@ -305,9 +312,9 @@ class Transport:
             )
         return ControlHubRejectedError(f"{start}.", **details)
 
-    def _issues_of(self, answer: requests.Response) -> tuple[Issue, ...]:
+    def _issues_of(self, body: bytearray) -> tuple[Issue, ...]:
         try:
-            envelope = answer.json()
+            envelope = json_of(body)
         except (ValueError, RecursionError):
             return ()
         entries = envelope.get("ISSUES") if isinstance(envelope, dict) else None
@@ -320,7 +327,7 @@ class Transport:
                 issues.append(
                     Issue(
                         self._without_token(code)[:100] if isinstance(code, str) else None,
-                        self._without_token(str(message if message is not None else "no message"))[:1000],
+                        self._without_token(_said(message))[:1000],
                     )
                 )
         return tuple(issues)
@@ -423,6 +430,15 @@ def _host(url: str) -> str:
     except ValueError:
         return ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else ""
+
+
+def _said(message: object) -> str:
+    if message is None:
+        return "no message"
+    try:
+        return str(message)
+    except RecursionError:
+        return "a message that is nested too deeply"
 
 
 def _token_hint(token: str) -> str:

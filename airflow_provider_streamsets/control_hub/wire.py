@@ -7,15 +7,17 @@ unexpected answer, never a Python error somewhere else.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub.bodies import json_of
 from airflow_provider_streamsets.control_hub.errors import ControlHubUnexpectedAnswerError
 
+# Control Hub's numbers are those of Java.
+_LARGEST = 2**63 - 1
 # The last millisecond that a datetime can hold.
 _LATEST_MILLIS = 253402300799999
 
@@ -86,11 +88,11 @@ class Reader:
         value = self._fields.get(key)
         if value is None:
             return default
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
         if isinstance(value, float) and value.is_integer():
-            return int(value)
-        raise _wrong(self._name(key), "a whole number", value)
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST:
+            return value
+        raise _wrong(self._name(key), "a whole number of up to 64 bits", value)
 
     def number(self, key: str, default: float = 0.0) -> float:
         """Return a number, `default` when null or missing."""
@@ -126,10 +128,7 @@ class Reader:
 
     def seconds(self, key: str, default: float) -> float:
         """Return a duration from milliseconds, `default` seconds when null or missing."""
-        try:
-            return self.integer(key, round(default * 1000)) / 1000
-        except OverflowError as error:
-            raise _wrong(self._name(key), "a duration in milliseconds", self.get(key)) from error
+        return self.integer(key, round(default * 1000)) / 1000
 
     def strings(self, key: str) -> tuple[str, ...]:
         """Return an array of texts without its nulls, empty when null or missing."""
@@ -150,7 +149,7 @@ class Reader:
             return {}
         if isinstance(text, str):
             try:
-                text = json.loads(text)
+                text = json_of(text)
             except (ValueError, RecursionError) as error:
                 raise _wrong(self._name(key), "a string holding JSON", text) from error
         return dict(as_object(text, self._name(key))) if text is not None else {}

@@ -53,5 +53,6 @@ class PipelineVersion(Model):
     @property
     def order(self) -> tuple[tuple[int, ...], float]:
         """Place among the versions of the pipeline: greater is newer."""
-        parts = tuple(int(part) if part.isdecimal() else 0 for part in self.version.split("."))
+        # Longer ones are no numbers, and int() refuses the longest.
+        parts = tuple(int(part) if part.isdecimal() and len(part) < 20 else 0 for part in self.version.split("."))
         return parts, self.time.timestamp() if self.time else 0.0
