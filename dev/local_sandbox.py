@@ -27,6 +27,7 @@ class SandboxProcess:
     :param port: 0 takes a free one, and the same one again after a :meth:`restart`.
     :param variants: passed as ``--variant NAME=VALUE``.
     :param state: a file for its state, so that it goes on from there when it is started again.
+    :param faults: a file of rules that say which requests go wrong.
     :param credential_id: with ``token``, those of an earlier process, so that clients of it stay valid.
     :param env: added to the environment.
     :param verify: for TLS, what this object's own calls trust; paths of certificate and key go into ``arguments``.
@@ -39,6 +40,7 @@ class SandboxProcess:
         time_scale: float | None = None,
         seed: Path | None = None,
         state: Path | None = None,
+        faults: Path | None = None,
         variants: dict[str, Any] | None = None,
         credential_id: str | None = None,
         token: str | None = None,
@@ -53,6 +55,8 @@ class SandboxProcess:
             self._arguments += ["--seed", str(seed)]
         if state is not None:
             self._arguments += ["--state", str(state)]
+        if faults is not None:
+            self._arguments += ["--faults", str(faults)]
         for name, value in (variants or {}).items():
             self._arguments += ["--variant", f"{name}={value}"]
         self._env = {**os.environ, **(env or {})}
@@ -217,6 +221,14 @@ class SandboxProcess:
 
     def set_variants(self, **variants: Any) -> None:
         self._admin("POST", "variants", variants)
+
+    def set_faults(self, *rules: dict[str, Any], seed: int = 0) -> None:
+        """Let requests go wrong from now on, as these rules say and no others."""
+        self._admin("PUT", "faults", {"seed": seed, "rules": list(rules)})
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the rules, with how many requests ``matched`` each, and how many it has ``hit``."""
+        return self._admin("GET", "faults")["rules"]
 
     def requests(self) -> dict[str, Any]:
         """Return the calls so far: ``total``, ``counts`` by method and path, ``requests``."""

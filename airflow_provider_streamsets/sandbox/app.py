@@ -15,13 +15,16 @@ from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.sandbox import pages
 from airflow_provider_streamsets.sandbox.clock import Clock
 from airflow_provider_streamsets.sandbox.credentials import Credential, issue
+from airflow_provider_streamsets.sandbox.faults import Faults
 from airflow_provider_streamsets.sandbox.http import Hub, answer, hub_of, issues, nothing
+from airflow_provider_streamsets.sandbox.injection import Injection
 from airflow_provider_streamsets.sandbox.journal import Journal, beginning, replay
 from airflow_provider_streamsets.sandbox.problems import ProblemError, UnknownJobError, not_served
 from airflow_provider_streamsets.sandbox.routes import (
     access,
     admin,
     engines,
+    fault_rules,
     job_actions,
     job_archives,
     job_deletion,
@@ -63,6 +66,7 @@ SERVED = (
     timeseries,
     tunneling,
     admin,
+    fault_rules,
     pages,
 )
 OPEN_PATHS = ("/login/", "/sch/")
@@ -77,6 +81,7 @@ def create_app(
     time_scale: float | None = None,
     credential: Credential | None = None,
     state: StateFile | None = None,
+    faults: Faults | None = None,
 ) -> FastAPI:
     """
     Return a local Control Hub as an ASGI application.
@@ -88,6 +93,7 @@ def create_app(
     :param credential: the credential it accepts; a new one if None, to be found at ``app.state.hub.credential``.
     :param state: a file for its state: an application with the same seed goes on from there. With it, this must
         not be called from within an event loop.
+    :param faults: what goes wrong.
     :raises StateError: if the file is of a sandbox that began otherwise.
     """
     seed, clock = seed or load_seed(), clock or Clock()
@@ -104,11 +110,14 @@ def create_app(
         app.state.api_routes += module.router.routes
     app.add_exception_handler(ProblemError, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_unserved)
+    app.add_exception_handler(Exception, _answer_failure)
     if state is not None:
         app.add_middleware(Journal, state=state, world=world)
     app.add_middleware(Admission, hub=app.state.hub)
+    app.add_middleware(Injection, hub=app.state.hub)
     if state is not None:
         replay(app, state, world, app.state.hub.credential)
+    app.state.hub.faults = faults or Faults()
     return app
 
 
@@ -158,6 +167,11 @@ async def _answer_problem(request: Request, error: Exception) -> Response:
             return nothing()
         error.status = int(variant)
     return issues(error)
+
+
+async def _answer_failure(request: Request, error: Exception) -> Response:
+    # The server logs the error itself; the client is told nothing of what the sandbox is made of.
+    return issues(ProblemError(500, "SANDBOX_500", f"the sandbox failed at {request.method} {request.url.path}"))
 
 
 async def _answer_unserved(request: Request, error: Exception) -> Response:

@@ -15,11 +15,16 @@ async def read_body(receive: Receive) -> bytes | None:
     return None
 
 
-def whole(body: bytes) -> Receive:
-    """Return what an application receives a body from that is already there; the client stays for the answer."""
+def whole(body: bytes, after: Receive) -> Receive:
+    """
+    Return what an application receives a body from that has been read already.
+
+    :param body: the body.
+    :param after: what was received from, and is again once the application has the body.
+    """
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
-        return messages.pop() if messages else {"type": "http.disconnect"}
+        return messages.pop() if messages else await after()
 
     return receive

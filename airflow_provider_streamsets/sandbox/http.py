@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from airflow_provider_streamsets.sandbox import json_text
 from airflow_provider_streamsets.sandbox.credentials import Credential
+from airflow_provider_streamsets.sandbox.faults import Faults
 from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
 from airflow_provider_streamsets.sandbox.schemas import complete
 from airflow_provider_streamsets.sandbox.world import World
@@ -48,6 +49,7 @@ class Hub:
     world: World
     credential: Credential
     requests: RequestLog = field(default_factory=RequestLog)
+    faults: Faults = field(default_factory=Faults)
 
 
 def hub_of(request: Request) -> Hub:

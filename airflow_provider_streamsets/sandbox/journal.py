@@ -43,6 +43,8 @@ READING_POSTS = frozenset(
 )
 """Calls that only read although they are posts; one that is missing here makes the file longer, and nothing else."""
 
+FAULTS_PATH = "/sandbox/v1/faults"
+
 log = logging.getLogger(__name__)
 
 
@@ -114,10 +116,10 @@ class Journal:
                 except OSError as error:
                     log.error("the state file cannot be written: %s", error)
                     refusal = issues(ProblemError(500, "SANDBOX_500", "the state file cannot be written"))
-                    await refusal(scope, whole(body), keep)
+                    await refusal(scope, receive, keep)
                 else:
                     self._world.catch_up()
-                    await self._app(scope, whole(body), keep)
+                    await self._app(scope, whole(body, receive), keep)
         for message in answer:
             await send(message)
 
@@ -140,13 +142,16 @@ def replay(app: FastAPI, state: StateFile, world: World, credential: Credential)
             with world.clock.held(entry.time), contextlib.suppress(Exception):
                 # What failed then in the middle fails here at the same place.
                 world.catch_up()
-                await app(_scope(entry, credential), whole(entry.body), _ignore)
+                await app(_scope(entry, credential), whole(entry.body, _nobody), _ignore)
         state.entries.clear()
 
     asyncio.run(do())
 
 
 def _may_change(method: str, path: str) -> bool:
+    # Faults are what happens to requests on their way, and no part of the state.
+    if path == FAULTS_PATH:
+        return False
     return method in ("PUT", "DELETE") or (method == "POST" and path not in READING_POSTS)
 
 
@@ -178,6 +183,11 @@ def _scope(entry: Entry, credential: Credential) -> dict[str, Any]:
         "client": None,
         _REPLAYED: True,
     }
+
+
+async def _nobody() -> Message:
+    """Whoever sent this request has gone."""
+    return {"type": "http.disconnect"}
 
 
 async def _ignore(message: Message) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from airflow_provider_streamsets.sandbox.documents import read_document
 from airflow_provider_streamsets.sandbox.seed import (
     EngineSeed,
     JobSeed,
@@ -20,7 +18,7 @@ from airflow_provider_streamsets.sandbox.seed import (
     make_id,
 )
 from airflow_provider_streamsets.sandbox.seed_behaviour import read_behaviour
-from airflow_provider_streamsets.sandbox.seed_place import Place, SeedError
+from airflow_provider_streamsets.sandbox.seed_place import Place
 
 DEFAULT_SEED = Path(__file__).with_name("seed.yaml")
 
@@ -33,14 +31,7 @@ def load_seed(path: Path | None = None) -> Seed:
     :raises SeedError: if it cannot be read or is wrong.
     """
     path = path or DEFAULT_SEED
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise SeedError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise SeedError(f"{path}: is no valid {path.suffix.lstrip('.') or 'YAML'}: {error}") from error
-    return parse_seed(document, source=path.name)
+    return parse_seed(read_document(path), source=path.name)
 
 
 def parse_seed(document: Any, source: str = "seed") -> Seed:

@@ -1,4 +1,4 @@
-"""A value in a seed document, checked as it is read."""
+"""A value in the document of a seed or of faults, checked as it is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class SeedError(ValueError):
-    """A seed file that cannot be used; the message names the place in it."""
+    """A file, of a seed or of faults, that cannot be used; the message names the place in it."""
 
 
 class Place:

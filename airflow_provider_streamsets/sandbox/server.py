@@ -18,7 +18,9 @@ import uvicorn
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.sandbox import credentials
 from airflow_provider_streamsets.sandbox.app import create_app
+from airflow_provider_streamsets.sandbox.connections import Protocol
 from airflow_provider_streamsets.sandbox.credentials import Credential
+from airflow_provider_streamsets.sandbox.fault_file import load_faults
 from airflow_provider_streamsets.sandbox.seed_file import load_seed
 from airflow_provider_streamsets.sandbox.seed_place import SeedError
 from airflow_provider_streamsets.sandbox.state_file import StateError, StateFile
@@ -72,6 +74,12 @@ class Server(uvicorn.Server):
     help="Keep all state in this file, and go on from it at the next start, with the same seed.",
 )
 @click.option(
+    "--faults",
+    "fault_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML or JSON file with rules that say which requests go wrong, and how.",
+)
+@click.option(
     "--variant",
     "variants",
     multiple=True,
@@ -103,6 +111,7 @@ def command(
     time_scale: float | None,
     seed_file: Path | None,
     state_file: Path | None,
+    fault_file: Path | None,
     variants: tuple[str, ...],
     list_variants: bool,
     as_json: bool,
@@ -130,8 +139,11 @@ def command(
         seed = load_seed(seed_file)
         chosen = Variants().changed(dict(_pair(text) for text in variants)) if variants else None
         credential = _credential(seed.organization.id, credential_id, token)
+        faults = load_faults(fault_file) if fault_file else None
         state = StateFile(state_file) if state_file else None
-        app = create_app(seed=seed, variants=chosen, time_scale=time_scale, credential=credential, state=state)
+        app = create_app(
+            seed=seed, variants=chosen, time_scale=time_scale, credential=credential, state=state, faults=faults
+        )
     except (SeedError, VariantError, StateError) as error:
         raise click.ClickException(str(error)) from None
     listener = _bound(host, port)
@@ -140,6 +152,7 @@ def command(
         app,
         log_level=log_level,
         log_config=None,
+        http=Protocol,
         access_log=log_level in ("debug", "info"),
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,

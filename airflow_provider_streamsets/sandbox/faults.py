@@ -1,0 +1,110 @@
+"""Which requests go wrong, and how."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+FAULTS: dict[str, tuple[str, ...]] = {
+    "delay": ("seconds", "processed"),
+    "too_many_requests": ("retry_after",),
+    "server_error": ("status", "processed"),
+    "reset_before": (),
+    "reset_after": (),
+    "truncated": (),
+    "html": (),
+    "drip": ("seconds",),
+    "tls_close": (),
+}
+"""What can go wrong, and what can be said about each; how, see :mod:`~.injection`."""
+
+STATUSES = (500, 502, 503, 504)
+
+
+@dataclass(frozen=True)
+class FaultRule:
+    """
+    A fault, and the requests that it may hit.
+
+    :param fault: one of :data:`FAULTS`.
+    :param path: pattern of the path, in which ``*`` stands for anything.
+    :param method: HTTP method, ``*`` for any.
+    :param probability: which share of the requests that match is hit.
+    :param after: so many that match are let through first.
+    :param times: at most so many are hit, None for no limit.
+    :param seconds: how long a delay takes, or an answer that drips.
+    :param retry_after: seconds that too many requests are told to wait.
+    :param status: of a server error.
+    :param processed: whether the request has its effect, where the fault could come before or after that.
+    """
+
+    fault: str
+    path: str
+    method: str = "*"
+    probability: float = 1.0
+    after: int = 0
+    times: int | None = None
+    seconds: float = 1.0
+    retry_after: int = 1
+    status: int = 500
+    processed: bool = False
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether a request is one of those that may be hit."""
+        return self.method in ("*", method) and fnmatchcase(path, self.path)
+
+    def document(self) -> dict[str, Any]:
+        """Return the rule as it is written down."""
+        others = {option for options in FAULTS.values() for option in options} - set(FAULTS[self.fault])
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in others}
+
+
+@dataclass
+class _Tally:
+    rule: FaultRule
+    matched: int = 0
+    hit: int = 0
+
+
+class Faults:
+    """
+    The rules, and how often each has matched and hit.
+
+    Whether a rule hits the n-th request that matches it follows from the seed, the place of the rule and n alone. Of
+    several rules that would hit a request the first one does.
+
+    :param rules: the rules.
+    :param seed: another one hits other requests.
+    """
+
+    def __init__(self, rules: Sequence[FaultRule] = (), seed: int = 0) -> None:
+        self._seed = seed
+        self._tallies = [_Tally(rule) for rule in rules]
+
+    def hit(self, method: str, path: str) -> FaultRule | None:
+        """Return the rule that a request is hit by, None if by none."""
+        chosen = None
+        for number, tally in enumerate(self._tallies):
+            if not tally.rule.matches(method, path):
+                continue
+            tally.matched += 1
+            if chosen is None and self._would_hit(number, tally):
+                tally.hit += 1
+                chosen = tally.rule
+        return chosen
+
+    def document(self) -> dict[str, Any]:
+        """Return the rules with how many requests matched each, and how many it has hit."""
+        rules = [{**tally.rule.document(), "matched": tally.matched, "hit": tally.hit} for tally in self._tallies]
+        return {"seed": self._seed, "rules": rules}
+
+    def _would_hit(self, number: int, tally: _Tally) -> bool:
+        rule = tally.rule
+        if tally.matched <= rule.after or (rule.times is not None and tally.hit >= rule.times):
+            return False
+        digest = hashlib.sha256(f"{self._seed}/{number}/{tally.matched}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") < rule.probability * 2**64
