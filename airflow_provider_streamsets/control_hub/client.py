@@ -6,18 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import quote, urlsplit
 
-from airflow_provider_streamsets.control_hub.addresses import base_address
+from airflow_provider_streamsets.control_hub.access import Access
 from airflow_provider_streamsets.control_hub.archives import Archives
 from airflow_provider_streamsets.control_hub.engines import Engines
-from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubConfigurationError,
-    ControlHubNotFoundError,
-    ControlHubUnexpectedAnswerError,
-)
+from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError, ControlHubConfigurationError
 from airflow_provider_streamsets.control_hub.jobs import Jobs
 from airflow_provider_streamsets.control_hub.metrics import Metrics
 from airflow_provider_streamsets.control_hub.models import CurrentUser
@@ -26,16 +20,11 @@ from airflow_provider_streamsets.control_hub.pipelines import Pipelines
 from airflow_provider_streamsets.control_hub.runs import Runs
 from airflow_provider_streamsets.control_hub.services import Service
 from airflow_provider_streamsets.control_hub.templates import Templates
-from airflow_provider_streamsets.control_hub.tokens import checked_secret, organization_of
-from airflow_provider_streamsets.control_hub.transport import Repeat, Transport
-from airflow_provider_streamsets.control_hub.wire import Reader
+from airflow_provider_streamsets.control_hub.transport import Repeat
 
-DEFAULT_LOGIN_URL = "https://cloud.login.streamsets.com"
 DEFAULT_TIMEOUT = (10.0, 60.0)
-DEFAULT_JOB_LINK = "{hub}/sch/jobs/detail/{job_id}"
 
-# The tail of the landing URL that the login service gives; what is before it is the hub (contract, section 1.3).
-_LANDING_PATH = "/security/public-rest/v1/aster/landing"
+OnRefused = Callable[["ControlHubClient", ControlHubAuthenticationError], "ControlHubClient"]
 
 
 class ControlHubClient:
@@ -58,6 +47,9 @@ class ControlHubClient:
     :param max_attempts: how often a request that may be repeated is sent at the most
     :param bulk_size: ids in one request for many jobs
     :param sleep: waits between attempts and looks; ``time.sleep`` by default
+    :param credential_name: what the credential is called at the beginning of a sentence
+    :param on_refused: called, with this client and the error, when a credential is refused that was accepted before;
+        returns a client with a newer one, for :meth:`take_over`, after which the request is sent again, or raises
     :raises ControlHubConfigurationError: if a setting cannot be right
     :raises ControlHubAuthenticationError: if credential id or token cannot be right
     """
@@ -77,43 +69,33 @@ class ControlHubClient:
         max_attempts: int = 5,
         bulk_size: int = 250,
         sleep: Callable[[float], None] | None = None,
+        credential_name: str = "The credential",
+        on_refused: OnRefused | None = None,
     ) -> None:
-        self._credential_id = checked_secret(credential_id, "credential id")
-        self._token = checked_secret(token, "token")
-        self._base_url = base_address(base_url, "Control Hub") if base_url else None
-        self._login_url = base_address(login_url or DEFAULT_LOGIN_URL, "login service")
-        if self._base_url is None:
-            organization_of(self._token)
-        _check_verify(verify)
-        self._settings: dict[str, Any] = {
-            "project_id": project_id,
-            "verify": verify,
-            "proxies": proxies,
-            "login_url": login_url,
-            "job_link": job_link,
-            "bulk_size": bulk_size,
-            "sleep": sleep,
-        }
-        self._project_id = project_id or None
-        self._job_link = _checked_job_link(job_link or DEFAULT_JOB_LINK)
         if bulk_size < 1 or max_attempts < 1:
             raise ControlHubConfigurationError("'bulk_size' and 'max_attempts' must be at least 1.")
         self.bulk_size = bulk_size
         self.sleep = sleep or time.sleep
-        self._timeout = _checked_timeout(timeout)
-        self._finding_hub = threading.Lock()
-        self._transport = Transport(
-            self._credential_id,
-            self._token,
+        self._access = Access(
+            base_url,
+            credential_id,
+            token,
+            project_id=project_id,
             verify=verify,
-            timeout=self._timeout,
+            timeout=timeout,
             proxies=proxies,
+            login_url=login_url,
+            job_link=job_link,
             max_attempts=max_attempts,
             sleep=self.sleep,
+            credential_name=credential_name,
         )
+        self._max_attempts = max_attempts
+        self._on_refused = on_refused
+        self._replacing = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<ControlHubClient {self._base_url or 'hub not looked up yet'}>"
+        return f"<ControlHubClient {self._access.known_address or 'hub not looked up yet'}>"
 
     def __enter__(self) -> ControlHubClient:
         return self
@@ -123,7 +105,7 @@ class ControlHubClient:
 
     def close(self) -> None:
         """Close the HTTP session. The client opens a new one when it is used again."""
-        self._transport.close()
+        self._access.close()
 
     def with_limits(self, *, timeout: float | None = None, max_attempts: int = 1) -> ControlHubClient:
         """
@@ -132,22 +114,40 @@ class ControlHubClient:
         It has a session of its own, so that it can be used while this one is in the middle of a request, as in a
         signal handler.
 
-        :param timeout: seconds to connect, and again to wait for data; None keeps the time-outs of this client
+        :param timeout: seconds to connect, and again to wait for data, if there is no time for more: then, a newer
+            credential is not waited for either; None keeps the time-outs of this client
         :param max_attempts: how often a request that may be repeated is sent at the most
         """
-        return ControlHubClient(
-            self._base_url,
-            self._credential_id,
-            self._token,
-            timeout=self._timeout if timeout is None else timeout,
-            max_attempts=max_attempts,
-            **self._settings,
-        )
+        # Not by the constructor: what was found out about the hub and the credential holds here, too.
+        limited = ControlHubClient.__new__(ControlHubClient)
+        limited._access = self._access.limited(timeout, max_attempts)
+        limited._max_attempts = max_attempts
+        limited._on_refused = self._on_refused if timeout is None else None
+        limited._replacing = threading.Lock()
+        limited.bulk_size, limited.sleep = self.bulk_size, self.sleep
+        return limited
 
-    @cached_property
+    def is_like(self, other: ControlHubClient) -> bool:
+        """Return whether another client asks the same Control Hub with the same credential."""
+        return self._access.is_like(other._access)
+
+    def take_over(self, other: ControlHubClient) -> None:
+        """
+        Go on with the hub, the credential and the settings of another client, which is not to be used any more.
+
+        Requests under way end as they have begun. From any thread.
+        """
+        before = self._access
+        access = other._access.limited(None, self._max_attempts)
+        access.was_accepted = before.was_accepted
+        self._access = access
+        self.bulk_size = other.bulk_size
+        before.close()
+
+    @property
     def organization(self) -> str:
         """Id of the organization that the token belongs to."""
-        return organization_of(self._token)
+        return self._access.organization
 
     @cached_property
     def jobs(self) -> Jobs:
@@ -198,52 +198,11 @@ class ControlHubClient:
 
         :raises ControlHubNotFoundError: if the login service does not know the organization
         """
-        with self._finding_hub:
-            if self._base_url is None:
-                self._base_url = self._look_up_hub()
-            return self._base_url
-
-    def _look_up_hub(self) -> str:
-        organization = self.organization
-        what = f"find the Control Hub of organization {organization} through the login service {self._login_url}"
-        try:
-            answer = self._transport.send(
-                "GET",
-                f"{self._login_url}/api/security/public/v3/orgs/{quote(organization, safe='')}/info",
-                what=what,
-                repeat=Repeat.SAFE,
-                with_credential=False,
-            )
-        except ControlHubNotFoundError as error:
-            raise ControlHubNotFoundError(
-                f"{error.message} Set the Control Hub URL in the connection instead.",
-                http_status=error.http_status,
-                issues=error.issues,
-            ) from None
-        landing = Reader(Reader(answer, "organization info").get("data"), "organization info").required_text(
-            "landingUrl"
-        )
-        if not landing.endswith(_LANDING_PATH):
-            raise ControlHubUnexpectedAnswerError(
-                f"Cannot {what}: it names '{landing[:200]}', which is no landing URL. "
-                "Set the Control Hub URL in the connection instead."
-            )
-        hub = base_address(landing.removesuffix(_LANDING_PATH), "Control Hub")
-        if hub.startswith("http://") and self._login_url.startswith("https://"):
-            raise ControlHubUnexpectedAnswerError(
-                f"Cannot {what}: it names {hub}, which is not sent the credential, as it is not https. If you trust "
-                "that address, set it as the Control Hub URL of the connection."
-            )
-        return hub
-
-    def _has_moved(self, new_base: str) -> None:
-        with self._finding_hub:
-            # Only the host moves; a path that the address had stays.
-            self._base_url = new_base + urlsplit(self._base_url or "").path
+        return self._access.base_url
 
     def job_url(self, job_id: str) -> str:
         """Return the address of a job's page in the web UI."""
-        return self._job_link.format(hub=self.base_url, job_id=quote(job_id, safe=":"))
+        return self._access.job_url(job_id)
 
     def current_user(self) -> CurrentUser:
         """Return whom the credential belongs to; the cheapest check of a credential (contract, section 1.5)."""
@@ -272,49 +231,19 @@ class ControlHubClient:
         :param path: path below that of the service, ids in it quoted by :func:`in_path`
         :param what: what is being tried, for messages
         """
-        query = {key: value for key, value in (params or {}).items() if value is not None}
-        if self._project_id and service.is_in_project:
-            query["project"] = self._project_id
-        return self._transport.send(
-            method,
-            f"{self.base_url}/{service.value}{path}",
-            what=what,
-            repeat=repeat,
-            params=query,
-            body=body,
-            file=file,
-            into=into,
-            moved=self._has_moved,
-        )
+        while True:
+            access = self._access
+            try:
+                return access.send(
+                    method, service, path, what=what, params=params, body=body, file=file, into=into, repeat=repeat
+                )
+            except ControlHubAuthenticationError as error:
+                # A refused request had no effect, whatever it was.
+                if self._on_refused is None or not access.was_accepted:
+                    raise
+                self._replace(access, error, self._on_refused)
 
-
-def _check_verify(verify: bool | str) -> None:
-    if isinstance(verify, bool):
-        return
-    # `requests` would take an empty path as "do not verify".
-    if not verify or not Path(verify).exists():
-        raise ControlHubConfigurationError(f"'verify' names the CA file '{verify}', which does not exist.")
-
-
-def _checked_timeout(timeout: float | tuple[float, float]) -> tuple[float, float]:
-    values = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-    if len(values) != 2 or not all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v <= threading.TIMEOUT_MAX for v in values
-    ):
-        raise ControlHubConfigurationError(
-            "'timeout' must be a number of seconds above 0, or two: to connect, and to wait for data."
-        )
-    return float(values[0]), float(values[1])
-
-
-def _checked_job_link(pattern: str) -> str:
-    try:
-        link = pattern.format(hub="https://hub.example.com", job_id="id")
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
-        link = ""
-    if not link.startswith(("http://", "https://")):
-        raise ControlHubConfigurationError(
-            f"'job_link' must be the address of a job's page with the placeholders {{hub}} and {{job_id}}, such as "
-            f"'{DEFAULT_JOB_LINK}', but is '{pattern}'."
-        )
-    return pattern
+    def _replace(self, refused: Access, error: ControlHubAuthenticationError, on_refused: OnRefused) -> None:
+        with self._replacing:
+            if self._access is refused:
+                self.take_over(on_refused(self, error))

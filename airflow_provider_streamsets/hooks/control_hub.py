@@ -11,6 +11,7 @@ from airflow_provider_streamsets.connection_form import CONNECTION_TYPE, HOOK_NA
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient
+    from airflow_provider_streamsets.hooks.settings import ConnectionSettings
 
 
 class ControlHubHook(BaseHook):
@@ -51,17 +52,23 @@ class ControlHubHook(BaseHook):
 
     @cached_property
     def _client(self) -> ControlHubClient:
-        return self._new_client()
+        from airflow_provider_streamsets.hooks.renewal import CredentialRenewal
 
-    def _new_client(self, **options: Any) -> ControlHubClient:
+        renewal = CredentialRenewal(self.control_hub_conn_id, self._settings)
+        return self._settings().client(on_refused=renewal)
+
+    def _settings(self) -> ConnectionSettings:
         from airflow_provider_streamsets.hooks.settings import ConnectionSettings
 
         connection = self.get_connection(self.control_hub_conn_id)
-        return ConnectionSettings.of(connection, connection.extra_dejson).client(**options)
+        return ConnectionSettings.of(connection, connection.extra_dejson)
 
     def get_conn(self) -> ControlHubClient:
         """
         Return the client, the same one for each call.
+
+        When Control Hub refuses a credential that it has accepted before, the client goes on with what the connection
+        says by then; it waits for that for a minute and a half.
 
         :raises AirflowNotFoundException: if there is no such connection
         :raises ControlHubConfigurationError: if a field of the connection cannot be right
@@ -74,7 +81,7 @@ class ControlHubHook(BaseHook):
         from airflow_provider_streamsets.control_hub import ControlHubError
 
         try:
-            with self._new_client(max_attempts=1) as client:
+            with self._settings().client(max_attempts=1) as client:
                 user = client.current_user()
                 return True, (
                     f"Logged in to {client.base_url} as {user.name or user.user_id} of organization "

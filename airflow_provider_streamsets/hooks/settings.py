@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -13,6 +13,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
 )
+from airflow_provider_streamsets.control_hub.tokens import organization_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -75,6 +76,15 @@ class ConnectionSettings:
         """A value that changes with any field; the token cannot be computed from it."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
+    @property
+    def place(self) -> str:
+        """A value that stays the same when another credential of the same organization takes the place of this one."""
+        try:
+            organization = organization_of(self.token)
+        except ControlHubAuthenticationError:
+            organization = ""
+        return replace(self, credential_id="", token=organization).fingerprint
+
     def client(self, **options: Any) -> ControlHubClient:
         """
         Return a new client.
@@ -89,6 +99,7 @@ class ConnectionSettings:
             "proxies": self.proxies,
             "login_url": self.login_url,
             "job_link": self.job_link,
+            "credential_name": f"The credential of connection '{self.conn_id}'",
         }
         if self.timeout is not None:
             settings["timeout"] = self.timeout

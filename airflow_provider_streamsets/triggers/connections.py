@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
@@ -14,6 +14,7 @@ from airflow_provider_streamsets.compat import connection_with_extra
 from airflow_provider_streamsets.triggers.loading import load_waiting
 
 if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubClient
     from airflow_provider_streamsets.hooks.settings import ConnectionSettings
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class _Reading:
     """One reading of a connection, for which any number of triggers can wait at little cost."""
 
     def __init__(self, conn_id: str) -> None:
+        self.began = asyncio.get_running_loop().time()
         self._has_ended = asyncio.Event()
         # A task of its own, so that the end of the trigger that came first does not end the reading of the others.
         self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._read(conn_id))
@@ -67,7 +69,16 @@ class _Readings:
         finally:
             if reading.has_ended and self._running.get(conn_id) is reading:
                 del self._running[conn_id]
+        read_at, known = self._known.get(conn_id, (0.0, settings))
+        if read_at > reading.began:
+            # By another waiter, or since for a new credential.
+            return known
         self._known[conn_id] = (now(), settings)
+        return settings
+
+    async def fresh(self, conn_id: str) -> ConnectionSettings:
+        settings = await _read(conn_id)
+        self._known[conn_id] = (asyncio.get_running_loop().time(), settings)
         return settings
 
 
@@ -85,6 +96,35 @@ async def connection_settings(conn_id: str) -> ConnectionSettings:
     :raises ControlHubConfigurationError: if a field of it cannot be right
     """
     return await _readings.setdefault(asyncio.get_running_loop(), _Readings()).of(conn_id)
+
+
+async def renewed_connection(
+    conn_id: str, refused: ControlHubClient, error: ControlHubAuthenticationError, **options: Any
+) -> tuple[ConnectionSettings, ControlHubClient]:
+    """
+    Return what a connection says when it has been changed since a credential of it was refused, and a client with that.
+
+    :param conn_id: id of the Airflow connection
+    :param refused: the client whose credential was refused
+    :param error: how it was refused
+    :param options: further parameters of the client
+    :raises ControlHubAuthenticationError: if the connection was not changed within a minute and a half, or is gone
+    """
+    from airflow_provider_streamsets.hooks.renewal import Renewal
+
+    readings = _readings.setdefault(asyncio.get_running_loop(), _Readings())
+    renewal = Renewal(conn_id, refused, error)
+    for pause in renewal.pauses:
+        await asyncio.sleep(pause)
+        try:
+            settings = await readings.fresh(conn_id)
+        except Exception as failure:  # noqa: BLE001 - judged by the renewal
+            renewal.consider(failure)
+            continue
+        client = renewal.consider(settings, **options)
+        if client is not None:
+            return settings, client
+    raise renewal.failure
 
 
 async def _read_when_possible(conn_id: str) -> ConnectionSettings:

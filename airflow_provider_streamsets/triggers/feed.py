@@ -10,7 +10,7 @@ import itertools
 import logging
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -25,6 +25,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.looks import StatusLooks
 from airflow_provider_streamsets.control_hub.waiting import Attention, Outage, OutageLog
+from airflow_provider_streamsets.triggers.connections import renewed_connection
 from airflow_provider_streamsets.triggers.pace import Backoff, Pace, pause_at_age
 from airflow_provider_streamsets.triggers.subscriptions import Share, Subscription, WatchedJob
 
@@ -64,16 +65,27 @@ class StatusFeed:
     Asks for the statuses of all jobs that are waited for, in one request for many, one after the other, in a thread.
 
     Looks from the first subscriber to the last. It belongs to the event loop on which it was made. Failed requests slow
-    all of it down; no subscriber is told of them. Used as a context manager, it is kept for questions when there are no
-    subscribers.
+    all of it down; no subscriber is told of them. When the credential is refused, nothing is sent until there is a new
+    one, with which all goes on; if none comes, all waits fail. Used as a context manager, it is kept for questions when
+    there are no subscribers.
 
     :param client: client of the connection; it should not repeat requests, as the feed itself looks again
     :param on_unused: called when the last user has left
+    :param renew: asked for a client with a newer credential when that of the client was refused; there is none without
     """
 
-    def __init__(self, client: ControlHubClient, on_unused: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        client: ControlHubClient,
+        on_unused: Callable[[], None] = lambda: None,
+        renew: Callable[[ControlHubAuthenticationError], Awaitable[ControlHubClient]] | None = None,
+    ) -> None:
         self.client = client
+        """The same one as long as there is the feed, whatever its credential."""
         self._on_unused = on_unused
+        self._renew = renew
+        self._renewal: asyncio.Task[None] | None = None
+        self._credentials = 0
         self._users = 0
         self.now = asyncio.get_running_loop().time
         """The clock, in seconds."""
@@ -156,6 +168,8 @@ class StatusFeed:
 
     def close(self) -> None:
         """Release threads and connections; requests under way end by themselves."""
+        if self._renewal is not None:
+            self._renewal.cancel()
         self._look_thread.shutdown(wait=False, cancel_futures=True)
         self._question_threads.shutdown(wait=False, cancel_futures=True)
         self.client.close()
@@ -164,22 +178,98 @@ class StatusFeed:
         """
         Run a function that sends requests of its own, in a thread, and only a few of them at a time.
 
-        While the feed pauses after failures, questions wait, too.
+        While the feed pauses after failures, or for a new credential, questions wait, too. One whose credential was
+        refused is asked again with the new one.
 
         :param question: the function
         :param timeout: seconds within which it has to begin
         :raises asyncio.TimeoutError: if it could not
+        :raises ControlHubError: as the question
         """
         deadline = float("inf") if timeout is None else self.now() + timeout
         await _acquire(self._questions, timeout)
         try:
-            while self._backoff.left:
-                if self.now() >= deadline:
-                    raise asyncio.TimeoutError
-                await asyncio.sleep(min(self._backoff.left, deadline - self.now()))
-            return await asyncio.get_running_loop().run_in_executor(self._question_threads, question)
+            while True:
+                await self._may_send(deadline)
+                used = self._credentials
+                try:
+                    return await asyncio.get_running_loop().run_in_executor(self._question_threads, question)
+                except ControlHubAuthenticationError as error:
+                    await self._renewed(error, used, deadline)
         finally:
             self._questions.release()
+
+    async def _may_send(self, deadline: float) -> None:
+        """Return when a question may be asked."""
+        while self._backoff.left or self._renewal is not None:
+            left = deadline - self.now()
+            if left <= 0:
+                raise asyncio.TimeoutError
+            if self._renewal is not None:
+                await asyncio.wait({self._renewal}, timeout=None if left == float("inf") else left)
+            else:
+                await asyncio.sleep(min(self._backoff.left, left))
+
+    def take_over(self, client: ControlHubClient) -> None:
+        """
+        Go on with another credential at once.
+
+        :param client: a client with it, not to be used any more
+        """
+        self.client.take_over(client)
+        self._pace.batch = self.client.bulk_size
+        self._credentials += 1
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
+
+    async def _renewed(self, error: ControlHubAuthenticationError, used: int, deadline: float = float("inf")) -> None:
+        """
+        Return when there is a new credential, for all who were refused at the same time.
+
+        :param error: how it was refused
+        :param used: which one was used
+        :param deadline: when to give up, on the clock
+        :raises asyncio.TimeoutError: if there was none by then
+        :raises ControlHubAuthenticationError: if there is none
+        """
+        if used != self._credentials:
+            return
+        if self._renew is None:
+            self._fail(list(self._jobs.values()), error)
+            raise error
+        if self._renewal is None:
+            create_task = asyncio.get_running_loop().create_task
+            # In a context of its own, as all waits share it.
+            self._renewal = contextvars.Context().run(create_task, self._replace_credential(error, self._renew))
+            self._renewal.add_done_callback(self._renewal_has_ended)
+        renewal = self._renewal
+        left = deadline - self.now()
+        await asyncio.wait({renewal}, timeout=None if left == float("inf") else max(left, 0.0))
+        if not renewal.done():
+            raise asyncio.TimeoutError
+        if not renewal.cancelled():
+            renewal.result()
+
+    async def _replace_credential(
+        self,
+        error: ControlHubAuthenticationError,
+        renew: Callable[[ControlHubAuthenticationError], Awaitable[ControlHubClient]],
+    ) -> None:
+        try:
+            client = await renew(error)
+        except Exception as failure:
+            self._fail(list(self._jobs.values()), failure if isinstance(failure, ControlHubError) else error)
+            raise
+        self._renewal = None
+        self.take_over(client)
+
+    def _renewal_has_ended(self, renewal: asyncio.Task[None]) -> None:
+        if self._renewal is renewal:
+            self._renewal = None
+        if not renewal.cancelled():
+            # Those who wait for it are told anyway; nobody may.
+            renewal.exception()
 
     def _schedule(self, job: WatchedJob, due: float) -> None:
         self._pace.give_back(job.due)
@@ -203,6 +293,9 @@ class StatusFeed:
             self._changed.clear()
             at = self._time_of_next_look()
             wait = None if at is None else at - self.now()
+            if self._renewal is not None:
+                await asyncio.wait({self._renewal})
+                continue
             if wait is None or wait > _MOMENT:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), wait)
@@ -229,9 +322,14 @@ class StatusFeed:
         job_ids = [job.job_id for job in batch]
         answers: Mapping[str, Glance | ControlHubError | None] = {}
         self._last_look = self.now()
+        used = self._credentials
         try:
             answers = await asyncio.get_running_loop().run_in_executor(self._look_thread, self._looks.at, job_ids)
-        except (ControlHubAuthenticationError, ControlHubConfigurationError) as error:
+        except ControlHubAuthenticationError as error:
+            with contextlib.suppress(ControlHubError):
+                # If there is no new credential, all have been told.
+                await self._renewed(error, used)
+        except ControlHubConfigurationError as error:
             self._fail(list(self._jobs.values()), error)
         except ControlHubError as error:
             if ends_wait(error):
@@ -310,29 +408,65 @@ async def _acquire(semaphore: asyncio.Semaphore, timeout: float | None) -> None:
         raise asyncio.TimeoutError
 
 
+class _ConnectionFeed(StatusFeed):
+    """
+    The feed of a connection.
+
+    When more than the credential of the connection has changed by the time that it is refused, and later waits have a
+    feed for that already, this one goes on beside it until its own waits have ended.
+
+    :param settings: what the connection says
+    :param feeds: where it is found by what stays the same when the credential is replaced
+    :raises ControlHubError: as :meth:`ConnectionSettings.client`
+    """
+
+    def __init__(self, settings: ConnectionSettings, feeds: dict[str, _ConnectionFeed]) -> None:
+        self._settings = settings
+        super().__init__(settings.client(max_attempts=1), on_unused=self._forget, renew=self._newer_client)
+        self._feeds = feeds
+        feeds[settings.place] = self
+
+    def use(self, settings: ConnectionSettings) -> None:
+        """Go on with what the connection says now, if that is something new."""
+        if settings.fingerprint != self._settings.fingerprint:
+            self.take_over(settings.client(max_attempts=1))
+            self._settings = settings
+
+    async def _newer_client(self, error: ControlHubAuthenticationError) -> ControlHubClient:
+        settings, client = await renewed_connection(self._settings.conn_id, self.client, error, max_attempts=1)
+        self._leave_place()
+        self._settings = settings
+        self._feeds.setdefault(settings.place, self)
+        return client
+
+    def _forget(self) -> None:
+        self._leave_place()
+        self.close()
+
+    def _leave_place(self) -> None:
+        if self._feeds.get(self._settings.place) is self:
+            del self._feeds[self._settings.place]
+
+
 # By event loop, as neither threads nor connections survive a fork, and a forked process has a loop of its own.
-_feeds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, StatusFeed]] = weakref.WeakKeyDictionary()
+_feeds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _ConnectionFeed]] = weakref.WeakKeyDictionary()
 
 
 def shared_feed(settings: ConnectionSettings) -> StatusFeed:
     """
     Return the feed that all waits over a connection share on this event loop.
 
-    Keyed by the connection's content, so that waits begun after an edit use the new one.
+    There is one for each connection id and for all that the connection says but the credential. Waits that begin after
+    another credential of the same organization was set bring it along for all. After an edit of anything else, waits
+    that go on keep what the connection has said before, for as long as Control Hub accepts the credential.
 
     :param settings: the connection, as just read
     :raises ControlHubConfigurationError: if a setting cannot be right
     :raises ControlHubAuthenticationError: if the credential cannot be one
     """
     feeds = _feeds.setdefault(asyncio.get_running_loop(), {})
-    key = settings.fingerprint
-    if key not in feeds:
-        client = settings.client(max_attempts=1)
-
-        def forget() -> None:
-            if feeds.get(key) is feed:
-                del feeds[key]
-            feed.close()
-
-        feed = feeds[key] = StatusFeed(client, on_unused=forget)
-    return feeds[key]
+    feed = feeds.get(settings.place)
+    if feed is None:
+        return _ConnectionFeed(settings, feeds)
+    feed.use(settings)
+    return feed

@@ -10,6 +10,7 @@ _PACKAGE = __package__.rpartition(".")[0]
 _WAITING = (
     "control_hub",
     "control_hub.metric_waiting",
+    "hooks.renewal",
     "hooks.settings",
     "triggers.events",
     "triggers.feed",

@@ -30,7 +30,8 @@ class Pace:
     """
 
     def __init__(self, batch: int) -> None:
-        self._batch = batch
+        self.batch = batch
+        """How many jobs are asked for with one request."""
         self._intervals: Counter[float] = Counter()
         self._turns: Counter[float] = Counter()
         self._first_turn = 0.0
@@ -56,7 +57,7 @@ class Pace:
         shortest = self.shortest_interval
         jobs = sum(count * shortest / interval for interval, count in self._intervals.items())
         # Rounded, as the sum of many parts can be a little more than it should be.
-        return shortest / max(math.ceil(round(jobs / self._batch, 6)), 1)
+        return shortest / max(math.ceil(round(jobs / self.batch, 6)), 1)
 
     @property
     def closest(self) -> float:

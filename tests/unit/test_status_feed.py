@@ -671,11 +671,19 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedClient]:
     return made
 
 
-def test_a_connection_has_one_feed_until_its_content_changes():
+def test_a_connection_has_one_feed_as_long_as_only_its_credential_is_replaced():
+    of_another_organization = "eyJhbGciOiJub25lIn0.eyJzIjoic2VjcmV0IiwibyI6Im90aGVyIn0."
+
     async def scene() -> None:
         assert shared_feed(settings()) is shared_feed(settings())
-        assert shared_feed(settings()) is not shared_feed(settings(token=TOKEN + "x"))
-        assert shared_feed(settings()) is not shared_feed(settings(base_url="https://other.example.com"))
+        assert shared_feed(settings()) is shared_feed(settings(credential_id="other", token=TOKEN + "x"))
+        for change in (
+            {"base_url": "https://other.example.com"},
+            {"conn_id": "other"},
+            {"project_id": "other"},
+            {"token": of_another_organization},
+        ):
+            assert shared_feed(settings()) is not shared_feed(settings(**change))
 
     run_virtually(scene())
 
