@@ -10,7 +10,7 @@ import itertools
 import logging
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -26,6 +26,7 @@ from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.looks import StatusLooks
 from airflow_provider_streamsets.control_hub.waiting import Attention, Outage, OutageLog
 from airflow_provider_streamsets.triggers.connections import renewed_connection
+from airflow_provider_streamsets.triggers.credential import Renew, SharedCredential
 from airflow_provider_streamsets.triggers.pace import Backoff, Pace, pause_at_age
 from airflow_provider_streamsets.triggers.subscriptions import Share, Subscription, WatchedJob
 
@@ -78,14 +79,12 @@ class StatusFeed:
         self,
         client: ControlHubClient,
         on_unused: Callable[[], None] = lambda: None,
-        renew: Callable[[ControlHubAuthenticationError], Awaitable[ControlHubClient]] | None = None,
+        renew: Renew | None = None,
     ) -> None:
         self.client = client
         """The same one as long as there is the feed, whatever its credential."""
         self._on_unused = on_unused
-        self._renew = renew
-        self._renewal: asyncio.Task[None] | None = None
-        self._credentials = 0
+        self._credential = SharedCredential(client, renew, self._fail_all)
         self._users = 0
         self.now = asyncio.get_running_loop().time
         """The clock, in seconds."""
@@ -98,7 +97,7 @@ class StatusFeed:
         self._looks = StatusLooks(client)
         self._outage_of_looks = OutageLog(log)
         self._pace = Pace(client.bulk_size)
-        self._backoff = Backoff(self._pace, self.now)
+        self._backoff = Backoff.at_pace(self._pace, self.now)
         self.outage: Outage = _OutageOfQuestions(self._backoff)
         """To be told how requests of questions end, from whatever thread."""
         self._last_look = float("-inf")
@@ -168,8 +167,7 @@ class StatusFeed:
 
     def close(self) -> None:
         """Release threads and connections; requests under way end by themselves."""
-        if self._renewal is not None:
-            self._renewal.cancel()
+        self._credential.close()
         self._look_thread.shutdown(wait=False, cancel_futures=True)
         self._question_threads.shutdown(wait=False, cancel_futures=True)
         self.client.close()
@@ -191,85 +189,32 @@ class StatusFeed:
         try:
             while True:
                 await self._may_send(deadline)
-                used = self._credentials
+                used = self._credential.number
                 try:
                     return await asyncio.get_running_loop().run_in_executor(self._question_threads, question)
                 except ControlHubAuthenticationError as error:
-                    await self._renewed(error, used, deadline)
+                    await self._credential.renewed(error, used, deadline - self.now())
         finally:
             self._questions.release()
 
     async def _may_send(self, deadline: float) -> None:
         """Return when a question may be asked."""
-        while self._backoff.left or self._renewal is not None:
+        while self._backoff.left or self._credential.is_refused:
             left = deadline - self.now()
             if left <= 0:
                 raise asyncio.TimeoutError
-            if self._renewal is not None:
-                await asyncio.wait({self._renewal}, timeout=None if left == float("inf") else left)
+            if self._credential.is_refused:
+                await self._credential.settled(left)
             else:
                 await asyncio.sleep(min(self._backoff.left, left))
 
     def take_over(self, client: ControlHubClient) -> None:
         """
-        Go on with another credential at once.
+        Go on with another credential.
 
         :param client: a client with it, not to be used any more
         """
-        self.client.take_over(client)
-        self._pace.batch = self.client.bulk_size
-        self._credentials += 1
-        if self._renewal is not None:
-            self._renewal.cancel()
-            self._renewal = None
-
-    async def _renewed(self, error: ControlHubAuthenticationError, used: int, deadline: float = float("inf")) -> None:
-        """
-        Return when there is a new credential, for all who were refused at the same time.
-
-        :param error: how it was refused
-        :param used: which one was used
-        :param deadline: when to give up, on the clock
-        :raises asyncio.TimeoutError: if there was none by then
-        :raises ControlHubAuthenticationError: if there is none
-        """
-        if used != self._credentials:
-            return
-        if self._renew is None:
-            self._fail(list(self._jobs.values()), error)
-            raise error
-        if self._renewal is None:
-            create_task = asyncio.get_running_loop().create_task
-            # In a context of its own, as all waits share it.
-            self._renewal = contextvars.Context().run(create_task, self._replace_credential(error, self._renew))
-            self._renewal.add_done_callback(self._renewal_has_ended)
-        renewal = self._renewal
-        left = deadline - self.now()
-        await asyncio.wait({renewal}, timeout=None if left == float("inf") else max(left, 0.0))
-        if not renewal.done():
-            raise asyncio.TimeoutError
-        if not renewal.cancelled():
-            renewal.result()
-
-    async def _replace_credential(
-        self,
-        error: ControlHubAuthenticationError,
-        renew: Callable[[ControlHubAuthenticationError], Awaitable[ControlHubClient]],
-    ) -> None:
-        try:
-            client = await renew(error)
-        except Exception as failure:
-            self._fail(list(self._jobs.values()), failure if isinstance(failure, ControlHubError) else error)
-            raise
-        self._renewal = None
-        self.take_over(client)
-
-    def _renewal_has_ended(self, renewal: asyncio.Task[None]) -> None:
-        if self._renewal is renewal:
-            self._renewal = None
-        if not renewal.cancelled():
-            # Those who wait for it are told anyway; nobody may.
-            renewal.exception()
+        self._credential.take_over(client)
 
     def _schedule(self, job: WatchedJob, due: float) -> None:
         self._pace.give_back(job.due)
@@ -293,8 +238,8 @@ class StatusFeed:
             self._changed.clear()
             at = self._time_of_next_look()
             wait = None if at is None else at - self.now()
-            if self._renewal is not None:
-                await asyncio.wait({self._renewal})
+            if self._credential.is_refused:
+                await self._credential.settled()
                 continue
             if wait is None or wait > _MOMENT:
                 with contextlib.suppress(asyncio.TimeoutError):
@@ -309,6 +254,7 @@ class StatusFeed:
 
     def _next_batch(self) -> list[WatchedJob]:
         """Take those that are due first; as they cost nothing more, also those that are not due yet."""
+        self._pace.batch = self.client.bulk_size
         batch: list[WatchedJob] = []
         while len(batch) < self.client.bulk_size and (job := self._first()) is not None:
             heapq.heappop(self._queue)
@@ -322,15 +268,15 @@ class StatusFeed:
         job_ids = [job.job_id for job in batch]
         answers: Mapping[str, Glance | ControlHubError | None] = {}
         self._last_look = self.now()
-        used = self._credentials
+        used = self._credential.number
         try:
             answers = await asyncio.get_running_loop().run_in_executor(self._look_thread, self._looks.at, job_ids)
         except ControlHubAuthenticationError as error:
             with contextlib.suppress(ControlHubError):
                 # If there is no new credential, all have been told.
-                await self._renewed(error, used)
+                await self._credential.renewed(error, used)
         except ControlHubConfigurationError as error:
-            self._fail(list(self._jobs.values()), error)
+            self._fail_all(error)
         except ControlHubError as error:
             if ends_wait(error):
                 self._fail(batch, error)
@@ -346,6 +292,9 @@ class StatusFeed:
     def _failed(self, error: ControlHubError) -> None:
         self._outage_of_looks.failed(error)
         self._backoff.failed(error)
+
+    def _fail_all(self, error: ControlHubError) -> None:
+        self._fail(list(self._jobs.values()), error)
 
     @staticmethod
     def _fail(jobs: list[WatchedJob], error: ControlHubError) -> None:

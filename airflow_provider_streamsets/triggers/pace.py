@@ -112,18 +112,25 @@ def pause_at_age(interval: float, age: float) -> float:
 
 class Backoff:
     """
-    How long all requests of a feed pause after failures. Can be told of them from any thread.
+    How long all requests pause after failures. Can be told of them from any thread.
 
-    :param pace: the pace of the feed when nothing fails
+    :param first: returns the seconds of the first pause
+    :param longest: returns the seconds of the longest one that Control Hub does not ask for
     :param now: clock in seconds
     """
 
-    def __init__(self, pace: Pace, now: Callable[[], float]) -> None:
-        self._pace = pace
+    def __init__(self, first: Callable[[], float], longest: Callable[[], float], now: Callable[[], float]) -> None:
+        self._first = first
+        self._longest = longest
         self._now = now
         self._lock = threading.Lock()
         self._failures = 0
         self._until = -math.inf
+
+    @classmethod
+    def at_pace(cls, pace: Pace, now: Callable[[], float]) -> Backoff:
+        """Return that of requests which have a pace when nothing fails."""
+        return cls(lambda: min(pace.gap, _FIRST_PAUSE), lambda: min(2 * pace.shortest_interval, _LONGEST_PAUSE), now)
 
     @property
     def until(self) -> float:
@@ -146,10 +153,7 @@ class Backoff:
             # Of requests that were under way together, only one counts.
             if self._now() >= self._until:
                 self._failures += 1
-                shortest = self._pace.shortest_interval
-                first = min(self._pace.gap, _FIRST_PAUSE)
-                longest = min(2 * shortest, _LONGEST_PAUSE)
-                pause = min(first * 2.0 ** min(self._failures - 1, 60), longest)
+                pause = min(self._first() * 2.0 ** min(self._failures - 1, 60), self._longest())
                 # Not all triggerers at the same moment.
                 self._until = self._now() + pause * random.uniform(0.8, 1.2)  # noqa: S311
             self._until = max(self._until, self._now() + (asked or 0.0))

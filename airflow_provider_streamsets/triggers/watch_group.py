@@ -6,8 +6,6 @@ import asyncio
 import contextvars
 import logging
 import math
-import os
-import random
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
@@ -19,11 +17,11 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
     ControlHubError,
-    ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.waiting import OutageLog
 from airflow_provider_streamsets.triggers.connections import connection_settings
+from airflow_provider_streamsets.triggers.pace import Backoff
 from airflow_provider_streamsets.triggers.run_looks import Look, RunLooks, Wanted
 
 if TYPE_CHECKING:
@@ -127,12 +125,13 @@ class WatchGroup:
         self._alarms: set[asyncio.Future[None]] = set()
         self._is_reachable = asyncio.Event()
         self._questions = asyncio.Semaphore(_QUESTIONS_AT_A_TIME)
-        self._failures = 0
+        self._has_failed = False
+        self._backoff = Backoff(lambda: interval, lambda: max(interval, _LONGEST_PAUSE), self._now)
 
     def join(self, watch: Watch) -> None:
         """Let a watch take part; it is served soon."""
         self._watches.add(watch)
-        if not self._failures:
+        if not self._has_failed:
             self._look_due = min(self._look_due, self._now() + _GATHERING)
         self._ring()
 
@@ -232,7 +231,7 @@ class WatchGroup:
         except ControlHubError as error:
             self._failed(error)
         except Exception as error:
-            if not self._failures:
+            if not self._has_failed:
                 log.exception("The look for finished runs met an error of its own; looking again later.")
             self._failed(ControlHubUnexpectedAnswerError(f"The runs could not be read: {error}"))
         else:
@@ -244,19 +243,18 @@ class WatchGroup:
 
     def _succeeded(self) -> None:
         self._is_refused = False
-        self._failures = 0
+        self._has_failed = False
+        self._backoff.succeeded()
         self._outage.succeeded()
         self._is_reachable.set()
 
     def _failed(self, error: ControlHubError) -> None:
         self._outage.failed(error)
-        pause = min(self.interval * 2.0 ** min(self._failures, 20), max(self.interval, _LONGEST_PAUSE))
-        asked = error.retry_after if isinstance(error, ControlHubUnavailableError) else None
-        self._failures += 1
+        self._backoff.failed(error)
+        self._has_failed = True
         self._is_reachable.clear()
         self._reading_due = self._now()
-        # Not all triggerers at the same moment.
-        self._look_due = self._now() + max(pause * random.uniform(0.8, 1.2), asked or 0.0)  # noqa: S311
+        self._look_due = self._backoff.until
 
     def _refused(self, error: Exception) -> None:
         if not self._is_refused:
@@ -266,10 +264,10 @@ class WatchGroup:
                 self._conn_id,
                 _READING_INTERVAL_WHEN_REFUSED,
             )
-        self._is_refused = True
-        self._failures += 1
+        # A new credential may be there already.
+        self._reading_due = self._now() + (_READING_INTERVAL_WHEN_REFUSED if self._is_refused else 0.0)
+        self._is_refused = self._has_failed = True
         self._is_reachable.clear()
-        self._reading_due = self._now() + _READING_INTERVAL_WHEN_REFUSED
         self._look_due = self._now() + _PAUSE_WHEN_REFUSED
 
     async def _read_connection_if_due(self) -> None:
@@ -316,7 +314,6 @@ class WatchGroup:
 _groups: weakref.WeakKeyDictionary[
     asyncio.AbstractEventLoop, weakref.WeakValueDictionary[tuple[str, float], WatchGroup]
 ] = weakref.WeakKeyDictionary()
-os.register_at_fork(after_in_child=_groups.clear)
 
 
 def watch_group(conn_id: str, interval: float) -> WatchGroup:

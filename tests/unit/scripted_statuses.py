@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from airflow_provider_streamsets.control_hub import (
-    ControlHubAuthenticationError,
     ControlHubError,
     ControlHubPermissionError,
     ControlHubRejectedError,
@@ -32,17 +31,9 @@ class ScriptedClient:
 
     :param status: returns the status of a job, as on the wire
     :param bulk_size: how many jobs are asked for with one request
-    :param credential: its credential
-    :param accepted: the credentials that the server accepts now; all if there are none
     """
 
-    def __init__(
-        self,
-        status: Callable[[str], Any] = long_running,
-        bulk_size: int = 250,
-        credential: str = "",
-        accepted: set[str] | None = None,
-    ) -> None:
+    def __init__(self, status: Callable[[str], Any] = long_running, bulk_size: int = 250) -> None:
         self.runs = self
         self.status = status
         self.bulk_size = bulk_size
@@ -51,25 +42,11 @@ class ScriptedClient:
         self.refused: set[str] = set()
         self.forbidden: set[str] = set()
         self.closed = False
-        self.credential = credential
-        self._accepted = accepted
-
-    def check(self) -> None:
-        """Raise as any request with a credential that is refused."""
-        if self._accepted is not None and self.credential not in self._accepted:
-            raise ControlHubAuthenticationError(f"{self.credential} was refused.", http_status=401)
-
-    def is_like(self, other: ScriptedClient) -> bool:
-        return self.credential == other.credential
-
-    def take_over(self, other: ScriptedClient) -> None:
-        self.credential = other.credential
 
     def glances(self, job_ids: list[str]) -> dict[str, Glance | ControlHubError | None]:
         self.asked.append((_now(), list(job_ids)))
         if self.errors:
             raise self.errors.pop(0)
-        self.check()
         if self.forbidden & set(job_ids):
             raise ControlHubPermissionError("one of them may not be read", http_status=403)
         if self.refused & set(job_ids):

@@ -515,6 +515,26 @@ def test_a_new_token_is_noticed_soon_after_the_old_one_was_refused(hub, http, co
     assert run_virtually(scene()) == [("orders", 4)]
 
 
+def test_a_new_token_that_is_there_already_is_used_at_once(hub, http, connection, monkeypatch):
+    def answer(request: Any, response: Any) -> Any:
+        if request.headers["X-SS-App-Component-Id"] == "another-credential":
+            return hub._look(request, response)
+        response.status_code = 401
+        return {}
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger())
+        await asyncio.sleep(100)
+        http.post(STATUS, json=answer)
+        connection["login"] = "another-credential"
+        monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(45)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 4)]
+
+
 def test_an_edited_connection_is_picked_up_by_a_watcher_that_runs(hub, http, connection, monkeypatch, logged):
     async def scene() -> list[str]:
         Alone(trigger())

@@ -97,7 +97,7 @@ class Clock:
 
 def test_failures_in_a_row_pause_longer_and_longer_up_to_a_limit_and_a_success_ends_that():
     clock = Clock()
-    backoff = Backoff(pace_of((10_000, 30)), clock)
+    backoff = Backoff.at_pace(pace_of((10_000, 30)), clock)
     pauses = []
     for _ in range(12):
         backoff.failed(ControlHubUnavailableError("no answer"))
@@ -112,7 +112,7 @@ def test_failures_in_a_row_pause_longer_and_longer_up_to_a_limit_and_a_success_e
 
 
 def test_failures_of_requests_that_were_under_way_together_count_once():
-    backoff = Backoff(pace_of((10, 30)), Clock())
+    backoff = Backoff.at_pace(pace_of((10, 30)), Clock())
     for _ in range(50):
         backoff.failed(ControlHubUnavailableError("no answer"))
     assert backoff.left <= 6
@@ -120,7 +120,7 @@ def test_failures_of_requests_that_were_under_way_together_count_once():
 
 def test_what_control_hub_asks_for_is_kept_even_if_it_comes_late():
     clock = Clock()
-    backoff = Backoff(pace_of((10, 30)), clock)
+    backoff = Backoff.at_pace(pace_of((10, 30)), clock)
     backoff.failed(ControlHubUnavailableError("no answer"))
     backoff.failed(ControlHubUnavailableError("too many", http_status=429, retry_after=200))
     backoff.failed(ControlHubUnavailableError("no answer"))

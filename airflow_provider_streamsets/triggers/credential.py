@@ -1,0 +1,113 @@
+"""The credential of a client that many waits share: when it is refused, one newer credential is waited for by all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError, ControlHubError
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+
+Renew = Callable[[ControlHubAuthenticationError], Awaitable["ControlHubClient"]]
+
+
+class SharedCredential:
+    """
+    Replaces the credential of a client, once for all whose requests were refused.
+
+    :param client: the client
+    :param renew: asked for a client with a newer credential when that of the client was refused; there is none without
+    :param on_end: called when there is none
+    """
+
+    def __init__(
+        self, client: ControlHubClient, renew: Renew | None, on_end: Callable[[ControlHubError], None]
+    ) -> None:
+        self._client = client
+        self._renew = renew
+        self._on_end = on_end
+        self._renewal: asyncio.Task[None] | None = None
+        self.number = 0
+        """Which one is used; grows with each."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether a newer one is being waited for, so that nothing is to be sent."""
+        return self._renewal is not None
+
+    async def settled(self, timeout: float = math.inf) -> None:
+        """
+        Return when nothing is waited for any more.
+
+        :param timeout: seconds after which to return all the same
+        """
+        if self._renewal is not None:
+            await _end_of(self._renewal, timeout)
+
+    async def renewed(self, error: ControlHubAuthenticationError, used: int, timeout: float = math.inf) -> None:
+        """
+        Return when there is a newer credential.
+
+        :param error: how the one before was refused
+        :param used: its number
+        :param timeout: seconds to wait
+        :raises asyncio.TimeoutError: if there was none by then
+        :raises ControlHubError: if there is none
+        """
+        if used != self.number:
+            return
+        if self._renew is None:
+            self._on_end(error)
+            raise error
+        if self._renewal is None:
+            create_task = asyncio.get_running_loop().create_task
+            # In a context of its own: in that of the first to be refused, all it logs would go to that one's task log.
+            self._renewal = contextvars.Context().run(create_task, self._replace(self._renew, error))
+            self._renewal.add_done_callback(self._has_ended)
+        renewal = self._renewal
+        await _end_of(renewal, timeout)
+        if not renewal.done():
+            raise asyncio.TimeoutError
+        if not renewal.cancelled():
+            renewal.result()
+
+    def take_over(self, client: ControlHubClient) -> None:
+        """
+        Go on with another credential at once.
+
+        :param client: a client with it, not to be used any more
+        """
+        self._client.take_over(client)
+        self.number += 1
+        self.close()
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        renewal, self._renewal = self._renewal, None
+        if renewal is not None:
+            renewal.cancel()
+
+    async def _replace(self, renew: Renew, error: ControlHubAuthenticationError) -> None:
+        try:
+            client = await renew(error)
+        except Exception as failure:
+            self._on_end(failure if isinstance(failure, ControlHubError) else error)
+            raise
+        self._renewal = None
+        self.take_over(client)
+
+    def _has_ended(self, renewal: asyncio.Task[None]) -> None:
+        if self._renewal is renewal:
+            self._renewal = None
+        if not renewal.cancelled():
+            # Whoever still waits is told; there may be nobody.
+            renewal.exception()
+
+
+async def _end_of(task: asyncio.Task[None], timeout: float) -> None:
+    await asyncio.wait({task}, timeout=None if timeout == math.inf else max(timeout, 0.0))
