@@ -168,7 +168,7 @@ class MetricFollower(Follower[MetricFinding]):
         self._going_on = None
         if self._run.observe(status):
             return True
-        if status is None or status.run_count != self._run_count:
+        if status is None or status.run_count != self._run_count or status.job_id not in {"", self.job_id}:
             return False
         self._going_on = status
         if self.attention is Attention.EVERY_LOOK:

@@ -9,7 +9,7 @@ from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateErr
 from airflow_provider_streamsets.control_hub.models import EngineOffset, Job, offset_document
 from airflow_provider_streamsets.control_hub.paging import batches
 from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.wire import Reader, as_list, as_object
+from airflow_provider_streamsets.control_hub.wire import Reader, as_list, as_object, handed_on
 from airflow_provider_streamsets.control_hub.wording import named, shortened
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Offsets:
             f"/v1/job/{in_path(job_id)}/committedOffsets",
             what=f"read the committed offsets of job {job_id}",
         )
-        return dict(as_object(answer, "committed offsets")) if answer else None
+        return dict(as_object(handed_on(answer, "committed offsets"), "committed offsets")) if answer else None
 
     def latest_committed(self, job_id: str) -> list[Any]:
         """
@@ -100,7 +100,7 @@ class Offsets:
             f"/v1/job/{in_path(job_id)}/latestCommittedOffsets",
             what=f"read the latest committed offsets of job {job_id}",
         )
-        return as_list(answer, "latest committed offsets")
+        return as_list(handed_on(answer, "latest committed offsets"), "latest committed offsets")
 
     def upload(self, job_id: str, document: Mapping[str, Any]) -> Job:
         """

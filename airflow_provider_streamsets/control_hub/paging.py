@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from airflow_provider_streamsets.control_hub.wire import Reader
+from airflow_provider_streamsets.control_hub.wire import Reader, as_object, handed_on
 
 PAGE_LENGTH = 250
 
@@ -36,7 +36,7 @@ def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "i
         else:
             wrapper = Reader(answer, f"page of {what}")
             entries, total = wrapper.array("data"), wrapper.integer("totalCount")
-        new = {key: entry for entry in entries if (key := _identity(entry, identity)) not in seen}
+        new = {key: entry for entry in entries if (key := _identity(as_object(entry, what), identity)) not in seen}
         if not new:
             return
         seen.update(new)
@@ -46,9 +46,9 @@ def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "i
             return
 
 
-def _identity(entry: object, field: str) -> str:
-    identifier = entry.get(field) if isinstance(entry, dict) else None
-    return identifier if isinstance(identifier, str) else repr(entry)
+def _identity(entry: Mapping[str, Any], field: str) -> str:
+    identifier = entry.get(field)
+    return identifier if isinstance(identifier, str) else repr(handed_on(entry, "an entry without an id"))
 
 
 def batches(items: list[_Item], size: int) -> Iterator[list[_Item]]:

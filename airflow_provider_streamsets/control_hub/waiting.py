@@ -291,6 +291,8 @@ class RunFollower(Follower[RunReport]):
     def _take_note(self, status: JobRun | None) -> bool:
         if status is None:
             return True
+        if not self._is_mine(status):
+            return False
         self._last_seen = sys.intern(f"{status.status}/{status.color}")
         if status.run_count < self._run_count:
             # Just after a start, the run before it can still be shown (contract, section 10.5).
@@ -301,6 +303,13 @@ class RunFollower(Follower[RunReport]):
             self._remember(status)
             return status.has_ended or self._while_running is not None
         return True
+
+    def _is_mine(self, status: JobRun) -> bool:
+        """Return whether a status is one of the job; that of another one must not end this wait."""
+        if status.job_id in {"", self.job_id}:
+            return True
+        self._log.warning("Control Hub told the status of job %s instead of %s.", status.job_id, self.job_id)
+        return False
 
     def _remember(self, status: JobRun) -> None:
         # Control Hub empties them when the job becomes inactive, and that is when they are wanted.
@@ -386,7 +395,7 @@ class RunFollower(Follower[RunReport]):
                 raise
             self._log.warning("The history of job %s is missing: %s", self.job_id, error)
             run = None
-        if run is not None:
+        if run is not None and self._is_mine(run):
             self._looks_without = 0
             return run if run.has_ended else None
         self._looks_without += 1

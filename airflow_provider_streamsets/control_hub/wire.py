@@ -18,6 +18,8 @@ from airflow_provider_streamsets.control_hub.errors import ControlHubUnexpectedA
 
 # Control Hub's numbers are those of Java.
 _LARGEST = 2**63 - 1
+# Levels of what is handed on as it came. What nests more deeply, not everything that writes JSON can write.
+_DEEPEST = 100
 # The last millisecond that a datetime can hold.
 _LATEST_MILLIS = 253402300799999
 
@@ -43,6 +45,21 @@ def as_list(value: object, what: str) -> list[Any]:
     if isinstance(value, list):
         return value
     raise _wrong(what, "an array", value)
+
+
+def handed_on(value: object, what: str) -> Any:
+    """Return `value`, whose inside is nobody's business here, if it is not nested so deeply that nobody could use it."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            entry
+            for holder in level
+            if isinstance(holder, (dict, list))
+            for entry in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+        if not level:
+            return value
+    raise _wrong(what, f"nested no more than {_DEEPEST} levels deep", value)
 
 
 class Reader:
@@ -152,4 +169,4 @@ class Reader:
                 text = json_of(text)
             except (ValueError, RecursionError) as error:
                 raise _wrong(self._name(key), "a string holding JSON", text) from error
-        return dict(as_object(text, self._name(key))) if text is not None else {}
+        return dict(as_object(handed_on(text, self._name(key)), self._name(key))) if text is not None else {}

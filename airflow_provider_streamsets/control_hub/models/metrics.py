@@ -9,7 +9,7 @@ from typing import Any
 import pendulum
 
 from airflow_provider_streamsets.control_hub.models.base import Model
-from airflow_provider_streamsets.control_hub.wire import Reader, as_object
+from airflow_provider_streamsets.control_hub.wire import Reader, as_object, handed_on
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,8 @@ class LiveMetrics(Model):
 
 def _object_or_empty(read: Reader, key: str) -> Mapping[str, Any]:
     value = read.get(key)
-    return {} if value is None else as_object(value, f"'{key}' of the metric registry")
+    what = f"'{key}' of the metric registry"
+    return {} if value is None else as_object(handed_on(value, what), what)
 
 
 def _optional_number(value: object, key: str, name: str) -> float | None:

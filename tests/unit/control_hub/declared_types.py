@@ -1,0 +1,38 @@
+"""Whether a value is of the type that was declared for it, all the way down."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def is_of(value: Any, hint: Any) -> bool:
+    """Return whether a value has a type; the fields of dataclasses must have theirs."""
+    if hint is Any:
+        return True
+    if hint is None or hint is type(None):
+        return value is None
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(is_of(value, choice) for choice in arguments)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return isinstance(value, tuple) and all(is_of(entry, arguments[0]) for entry in value)
+    if origin in (list, Iterator):
+        return isinstance(value, list) and all(is_of(entry, arguments[0]) for entry in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping) and all(
+            is_of(key, arguments[0]) and is_of(entry, arguments[1]) for key, entry in value.items()
+        )
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if not isinstance(value, hint):
+        return False
+    if dataclasses.is_dataclass(value):
+        hints = typing.get_type_hints(type(value))
+        return all(is_of(getattr(value, f.name), hints[f.name]) for f in dataclasses.fields(value))
+    return True

@@ -1,0 +1,220 @@
+"""How much of an answer is read: as much as an answer can have, whatever is sent."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.server
+import json
+import socket
+import threading
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
+)
+from airflow_provider_streamsets.control_hub.bodies import LARGEST_ANSWER, LARGEST_ERROR
+from tests.unit.control_hub.wire_examples import CURRENT, JOB, JOB_ID, finished_events, issues_json, run_id, run_json
+
+MB = 1024 * 1024
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    status = 200
+    headers_sent: dict[str, str] = {}  # noqa: RUF012
+    pieces: Callable[[], Iterator[bytes]]
+    """The body; chunked unless a length is among the headers."""
+    connections: set[int]
+    sent = 0
+
+    def do_GET(self) -> None:
+        kind = type(self)
+        kind.connections.add(self.client_address[1])
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(kind.status)
+        is_chunked = "Content-Length" not in kind.headers_sent
+        if is_chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        for name, value in kind.headers_sent.items():
+            self.send_header(name, value)
+        self.end_headers()
+        kind.sent = 0
+        for piece in kind.pieces():
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if is_chunked else piece)
+            kind.sent += len(piece)
+        if is_chunked:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _QuietServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[tuple[str, type[_Handler]]]:
+    """Address of a server, and what says how it answers."""
+    handler = type("Handler", (_Handler,), {"connections": set()})
+    server = _QuietServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@contextlib.contextmanager
+def no_more_memory_than(most: int) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most, f"{peak / MB:.0f} MB were needed"
+
+
+def _endless(piece: bytes) -> Callable[[], Iterator[bytes]]:
+    def pieces() -> Iterator[bytes]:
+        while True:
+            yield piece
+
+    return pieces
+
+
+def _once(*pieces: bytes) -> Callable[[], Iterator[bytes]]:
+    return lambda: iter(pieces)
+
+
+def _events_of(size: int) -> bytes:
+    event = json.dumps({**finished_events()[0], "message": "m" * 400})
+    return f"[{','.join([event] * (size // len(event)))}]".encode()
+
+
+def test_an_answer_of_ten_megabytes_is_read_with_a_few_times_its_size(hub, make_client):
+    address, handler = hub
+    body = _events_of(10 * MB)
+    handler.pieces = staticmethod(_once(body))
+    with make_client(address) as client, no_more_memory_than(6 * len(body)):
+        events = client.runs.events(run_id(1))
+    assert len(events) > 10_000
+
+
+@pytest.mark.parametrize("kind", ["text", "nothing", "numbers"])
+def test_ten_megabytes_of_nonsense_are_refused_with_a_few_times_their_size(hub, make_client, kind):
+    address, handler = hub
+    piece = {"text": b'"' + b"x" * (10 * MB) + b'"', "nothing": b" " * (10 * MB) + b"x", "numbers": b"9" * (10 * MB)}
+    handler.pieces = staticmethod(_once(piece[kind]))
+    with make_client(address) as client, no_more_memory_than(60 * MB):  # noqa: SIM117
+        with pytest.raises(ControlHubUnexpectedAnswerError) as caught:
+            client.jobs.get(JOB_ID)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("piece", [b'"' + b"x" * MB, b"[" * MB, b" " * MB])
+def test_an_answer_without_end_is_refused_when_it_is_longer_than_any_can_be(hub, make_client, clock, piece):
+    address, handler = hub
+    handler.pieces = staticmethod(_endless(piece))
+    with make_client(address) as client, no_more_memory_than(2 * LARGEST_ANSWER):  # noqa: SIM117
+        with pytest.raises(ControlHubUnexpectedAnswerError, match=f"more than {LARGEST_ANSWER} bytes"):
+            client.runs.current(JOB_ID)
+    assert clock.slept == []
+
+
+def test_what_an_answer_is_unpacked_to_is_counted(hub, make_client):
+    address, handler = hub
+    packed = _bomb()
+    handler.headers_sent = {"Content-Encoding": "gzip", "Content-Length": str(len(packed))}
+    handler.pieces = staticmethod(_once(packed))
+    with make_client(address) as client, no_more_memory_than(3 * LARGEST_ANSWER):  # noqa: SIM117
+        with pytest.raises(ControlHubUnexpectedAnswerError, match="more than"):
+            client.runs.current(JOB_ID)
+
+
+def _bomb() -> bytes:
+    """Twice the blanks that an answer can have, packed."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join([*(packer.compress(b" " * MB) for _ in range(2 * LARGEST_ANSWER // MB)), packer.flush()])
+
+
+def test_a_packed_answer_is_read(hub, make_client):
+    address, handler = hub
+    packed = gzip.compress(json.dumps(run_json(5)).encode())
+    handler.headers_sent = {"Content-Encoding": "gzip"}
+    handler.pieces = staticmethod(_once(packed))
+    assert make_client(address).runs.current(JOB_ID).run_count == 5
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, ControlHubAuthenticationError), (503, ControlHubUnavailableError)])
+def test_an_error_without_end_is_an_error_all_the_same_and_cut_early(hub, make_client, status, error):
+    address, handler = hub
+    handler.status = status
+    handler.pieces = staticmethod(_endless(b"<html>" * 10_000))
+    with make_client(address, max_attempts=1) as client, no_more_memory_than(8 * MB):  # noqa: SIM117
+        with pytest.raises(error, match=f"answered {status}"):
+            client.runs.current(JOB_ID)
+
+
+def test_the_issues_of_an_error_are_read_however_many_there_are(http, client):
+    issues = issues_json(*[("A_1", "no " * 10)] * 2000)
+    assert len(json.dumps(issues)) < LARGEST_ERROR
+    http.get(CURRENT, status_code=400, json=issues)
+    with pytest.raises(ControlHubRejectedError) as caught:
+        client.runs.current(JOB_ID)
+    assert caught.value.codes[0] == "A_1"
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_the_connection_is_kept_for_the_next_request(hub, make_client, status):
+    address, handler = hub
+    handler.status = status
+    handler.pieces = staticmethod(_once(json.dumps(run_json(5)).encode()))
+    with make_client(address) as client:
+        for _ in range(5):
+            with contextlib.suppress(Exception):
+                client.runs.current(JOB_ID)
+    assert len(handler.connections) == 1
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(make_client, clock):
+    """The headers have come, so that only reading the body fails."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked = []
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _address = server.accept()
+                with connection:
+                    asked.append(connection.recv(65536))
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        client = make_client(f"http://127.0.0.1:{server.getsockname()[1]}", max_attempts=2)
+        with pytest.raises(ControlHubUnavailableError, match="no answer from") as caught:
+            client.runs.current(JOB_ID)
+        thread.join()
+    assert len(asked) == 2
+    assert len(clock.slept) == 1
+    assert caught.value.maybe_executed is True
+
+
+@pytest.mark.parametrize("content", [b'{"id": "\\ud800", "name": "\\ud83d\\ude00 \\udfff"}'])
+def test_halves_of_characters_are_replaced_and_whole_ones_kept(http, client, content):
+    http.get(JOB, content=content)
+    job = client.jobs.get(JOB_ID)
+    assert (job.job_id, job.name) == ("?", "\U0001f600 ?")

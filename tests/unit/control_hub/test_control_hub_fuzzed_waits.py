@@ -1,0 +1,221 @@
+"""Whatever comes back while a run is waited for: no success that Control Hub has not told, no end by what may pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import requests_mock
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError
+from airflow_provider_streamsets.control_hub.conditions import conditions_of
+from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference, wait_for_group
+from airflow_provider_streamsets.control_hub.metric_waiting import MetricFinding, MetricFollower
+from airflow_provider_streamsets.control_hub.models import JobRun, Outcome
+from airflow_provider_streamsets.control_hub.reports import RunReport
+from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+from tests.unit.control_hub.spoilt_answers import ANSWERS, RIGHT, UNUSABLE, Answer, spoil
+from tests.unit.control_hub.wire_examples import (
+    CREDENTIAL_ID,
+    HUB,
+    JOB_ID,
+    TOKEN,
+    VirtualClock,
+    run_json,
+    succeeded,
+)
+
+RUN_COUNT = 2
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[requests_mock.Mocker]:
+    with requests_mock.Mocker() as mocker:
+        yield mocker
+
+
+def _client(clock: VirtualClock) -> ControlHubClient:
+    return ControlHubClient(HUB, CREDENTIAL_ID, TOKEN, sleep=clock.sleep, max_attempts=1)
+
+
+def _follow(clock: VirtualClock) -> RunReport:
+    with _client(clock) as client:
+        follower = RunFollower(client, JOB_ID, RUN_COUNT, now=clock.now)
+        return wait_for_run(follower, poll_interval=60, timeout=1200, now=clock.now, sleep=clock.sleep)
+
+
+def _follow_group(clock: VirtualClock) -> RunReport:
+    with _client(clock) as client:
+        group = RunGroup(client, [RunReference(JOB_ID, RUN_COUNT)], now=clock.now)
+        wait_for_group(group, poll_interval=60, timeout=1200, now=clock.now, sleep=clock.sleep)
+        if group.unknown:
+            raise group.unknown[JOB_ID]
+        return group.reports[JOB_ID]
+
+
+def _follow_metrics(clock: VirtualClock) -> MetricFinding:
+    with _client(clock) as client:
+        conditions = conditions_of(["output_count > 5", "stage.Trash_01.inputRecords.counter > 1"])
+        follower = MetricFollower(client, JOB_ID, RUN_COUNT, conditions, join="any", now=clock.now)
+        while clock.now() < 2200:
+            finding = follower.look()
+            if finding is not None:
+                return finding
+            clock.sleep(follower.pause(60))
+        raise follower.timed_out(1200)
+
+
+WAITS: dict[str, Callable[[VirtualClock], RunReport]] = {"one run": _follow, "a group": _follow_group}
+
+
+class _Told:
+    """Keeps what is sent, to know whether anything of it told of a success."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    def of(self, answer: Answer) -> Answer:
+        def body(right: Any) -> bytes:
+            self.bodies.append(answer.body(right))
+            return self.bodies[-1]
+
+        return Answer(body, answer.name, answer.status, answer.content_type)
+
+    @property
+    def success(self) -> bool:
+        return any(_tells_success(entry) for body in self.bodies for entry in _objects(_parsed(body)))
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            yield value
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+
+
+def _tells_success(entry: dict[str, Any]) -> bool:
+    return (
+        entry.get("status") == "INACTIVE"
+        and entry.get("color") != "RED"
+        and entry.get("runCount") == RUN_COUNT
+        and entry.get("jobId") in {JOB_ID, "", None}
+    )
+
+
+def _going_on(**fields: Any) -> Answer:
+    """The right answer, but that the run goes on, or what else is said of it."""
+
+    def body(right: Any) -> bytes:
+        text = json.dumps(right)
+        for name, value in {"status": "ACTIVE", **fields}.items():
+            for old in (succeeded(RUN_COUNT)[name], succeeded(1)[name]):
+                text = text.replace(f'"{name}": {json.dumps(old)}', f'"{name}": {json.dumps(value)}')
+        return text.encode()
+
+    return Answer(body, f"a run that goes on, with {fields}")
+
+
+_NO_SUCCESS = st.sampled_from(
+    [
+        _going_on(),
+        _going_on(status="SOMETHING_NEW"),
+        _going_on(status="inactive"),
+        _going_on(status=None),
+        _going_on(status=["INACTIVE"]),
+        _going_on(status="INACTIVE", color="RED"),
+        _going_on(status="INACTIVE", runCount=RUN_COUNT - 1),
+        _going_on(status="INACTIVE", runCount=RUN_COUNT + 1),
+        _going_on(status="INACTIVE", runCount=None),
+        _going_on(status="INACTIVE", runCount=str(RUN_COUNT)),
+        _going_on(status="INACTIVE", runCount=RUN_COUNT + 0.5),
+        _going_on(status="INACTIVE", runCount=True),
+        _going_on(status="INACTIVE", jobId="another:org"),
+        _going_on(status="INACTIVE_ERROR", color="GRAY"),
+        _going_on(status="ACTIVATION_ERROR", color="GREEN"),
+    ]
+)
+
+
+@pytest.mark.parametrize("how", WAITS)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answers=st.lists(ANSWERS | _NO_SUCCESS, min_size=1, max_size=6), last=ANSWERS | _NO_SUCCESS)
+def test_a_run_succeeds_only_if_control_hub_has_said_so_of_that_run(http, how, answers, last):
+    told = _Told()
+    spoil(http, [told.of(answer) for answer in (*answers, last)])
+    try:
+        report = WAITS[how](VirtualClock())
+    except ControlHubError:
+        return
+    assert report.run.run_count == RUN_COUNT
+    assert report.run.has_ended
+    assert report.outcome is not Outcome.SUCCEEDED or told.success
+    assert RunReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    report.explanation().encode()
+
+
+@pytest.mark.parametrize("how", WAITS)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answer=_NO_SUCCESS)
+def test_a_run_that_is_never_said_to_have_succeeded_never_does(http, how, answer):
+    spoil(http, [answer])
+    try:
+        report = WAITS[how](VirtualClock())
+    except ControlHubError:
+        return
+    assert report.outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("how", WAITS)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example([Answer(lambda _: b"[]", "an empty list")] * 8)
+@given(st.lists(UNUSABLE, max_size=8))
+def test_what_is_no_answer_is_waited_out(http, how, answers):
+    spoil(http, [*answers, RIGHT])
+    assert WAITS[how](VirtualClock()).outcome is Outcome.SUCCEEDED
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answers=st.lists(ANSWERS | _NO_SUCCESS, min_size=1, max_size=6), last=ANSWERS | _NO_SUCCESS)
+def test_a_wait_for_metrics_finds_something_or_ends_with_an_error_of_the_family(http, answers, last):
+    spoil(http, [*answers, last])
+    try:
+        finding = _follow_metrics(VirtualClock())
+    except ControlHubError:
+        return
+    assert MetricFinding.from_dict(json.loads(json.dumps(finding.to_dict()))) == finding
+    assert not finding.satisfied or any(value is not None for value in finding.values.values())
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(UNUSABLE, max_size=8))
+def test_what_is_no_answer_is_waited_out_by_a_wait_for_metrics(http, answers):
+    spoil(http, [*answers, RIGHT])
+    assert _follow_metrics(VirtualClock()).satisfied
+
+
+def test_the_status_of_another_job_is_told_and_waited_out(http, caplog):
+    spoil(http, [_going_on(status="INACTIVE", jobId="another:org"), RIGHT])
+    assert _follow(VirtualClock()).outcome is Outcome.SUCCEEDED
+    assert f"Control Hub told the status of job another:org instead of {JOB_ID}." in caplog.text
+
+
+def test_metrics_of_a_run_of_another_job_are_not_judged(clock):
+    with _client(clock) as client:
+        follower = MetricFollower(client, JOB_ID, RUN_COUNT, conditions_of(["output_count > 5"]), now=clock.now)
+        status = run_json(RUN_COUNT, jobId="another:org", outputRecordCount=100, lastReportedMetricTime=1)
+        assert follower.observe(JobRun.from_wire(status)) is False
