@@ -48,7 +48,7 @@ def as_list(value: object, what: str) -> list[Any]:
 
 
 def handed_on(value: object, what: str) -> Any:
-    """Return `value`, whose inside is nobody's business here, if it is not nested so deeply that nobody could use it."""
+    """Return `value`, whose inside is nobody's business here, unless it is nested too deeply for any use."""
     level = [value]
     for _ in range(_DEEPEST):
         level = [
