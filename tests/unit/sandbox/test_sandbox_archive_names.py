@@ -18,7 +18,6 @@ NAMES = [
     "..\\..\\evil.json",
     "a/../../evil.json",
     "con",
-    "\x00evil",
 ]
 
 
