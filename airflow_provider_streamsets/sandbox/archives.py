@@ -16,6 +16,10 @@ from airflow_provider_streamsets.sandbox.schemas import Json
 
 LARGEST_ENTRY = 64 * 1024 * 1024
 
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, UnicodeError, OverflowError,
+)  # fmt: skip
+
 
 class _Pieces(io.RawIOBase):
     """A file that keeps what is written to it until somebody takes it."""
@@ -67,7 +71,7 @@ def read(file: IO[bytes]) -> list[Any]:
     try:
         with zipfile.ZipFile(file) as archive:
             return [_read_entry(archive, info) for info in archive.infolist() if not info.is_dir()]
-    except zipfile.BadZipFile:
+    except _UNREADABLE:
         raise bad_request("the file is no ZIP archive, or a broken one") from None
 
 
@@ -77,8 +81,9 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
             content = file.read(LARGEST_ENTRY + 1)
         if len(content) > LARGEST_ENTRY:
             raise bad_request(f"entry '{info.filename}' of the archive is larger than {LARGEST_ENTRY} bytes")
+    except (*_UNREADABLE, ValueError) as error:
+        raise bad_request(f"entry '{info.filename}' of the archive cannot be read: {error}") from None
+    try:
         return json_text.read(content)
     except ValueError:
         raise bad_request(f"entry '{info.filename}' of the archive is not valid JSON") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-        raise bad_request(f"entry '{info.filename}' of the archive cannot be read: {error}") from None

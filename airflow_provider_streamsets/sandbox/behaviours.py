@@ -60,6 +60,16 @@ TUNABLE = {
 }
 """Runtime parameters that change the behaviour of a pipeline which declares them, and what they change."""
 
+LIMITS: dict[str, tuple[float, float]] = {
+    "records": (0, 1e12),
+    "rate": (1e-3, 1e9),
+    "error_share": (0, 1),
+    "stage_error_share": (0, 1),
+    "fails_after": (0, 1e12),
+    "activation": (0, 1e6),
+}
+"""The least and the greatest value that makes sense of each, such that all times and counts stay ones."""
+
 
 def tuned(behaviour: Behaviour, parameters: dict[str, str]) -> Behaviour:
     """
@@ -79,13 +89,8 @@ def tuned(behaviour: Behaviour, parameters: dict[str, str]) -> Behaviour:
         except ValueError:
             value = -1.0
         whole = field in ("records", "fails_after")
-        valid = 0 <= value < float("inf")
-        if field == "rate":
-            valid = valid and value > 0
-        if field.endswith("share"):
-            valid = valid and value <= 1
-        if whole:
-            valid = valid and value.is_integer()
+        least, most = LIMITS[field]
+        valid = least <= value <= most and (not whole or value.is_integer())
         if not valid:
             return dataclasses.replace(
                 behaviour, start_error=f"{VALIDATION_ERROR}: parameter {name} cannot be '{text}'"

@@ -6,6 +6,9 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
+LATEST = 253_370_764_800_000
+"""The begin of the last year that dates can be written in: 9999."""
+
 
 def wall_clock_ms() -> int:
     """Return the time of this machine in epoch milliseconds."""
@@ -75,6 +78,8 @@ class Clock:
         :raises ValueError: for a time in the past: what has been answered cannot be taken back.
         """
         now = self.now()
+        if to_ms > LATEST:
+            raise ValueError(f"the clock goes no further than {LATEST}, so it cannot be set to {to_ms}")
         if to_ms < now:
             raise ValueError(f"the clock only goes forward: it is {now}, so it cannot be set to {to_ms}")
         if self._frozen_at is None:
@@ -87,6 +92,8 @@ class Clock:
         Move forward.
 
         :param seconds: how far, not negative.
-        :raises ValueError: if negative.
+        :raises ValueError: if negative, or too far.
         """
+        if seconds * 1000 > LATEST:
+            raise ValueError(f"the clock goes no further than {LATEST}, so it cannot be advanced by {seconds} s")
         self.set(self.now() + round(seconds * 1000))

@@ -11,6 +11,7 @@ from airflow_provider_streamsets.sandbox.seed import PipelineSeed, VersionSeed
 
 DEFAULT_LABELS = ("all",)
 ENGINE_TYPE = "COLLECTOR"
+LARGEST = 2**31 - 1
 
 
 class Fields:
@@ -90,13 +91,13 @@ class Fields:
         """
         Return a whole number, None if there is none.
 
-        :raises ProblemError: if it is something else, or less than the least.
+        :raises ProblemError: if it is something else, less than the least, or none of 32 bits.
         """
         value = self._body.get(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self.wrong(name, f"a whole number, at least {least}")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST:
+            raise self.wrong(name, f"a whole number, at least {least}, at most {LARGEST}")
         return value
 
     def parameters(self, name: str) -> dict[str, Any] | None:

@@ -105,7 +105,9 @@ COUNT = record(count=WHOLE)
 
 
 def _parameter(name: str, schema: Json, *, required: bool = False) -> Json:
-    return {"name": name, "in": "query", "required": required, "schema": schema}
+    parameter = {"name": name, "in": "query", "required": required, "schema": schema}
+    # An empty value is an unset one.
+    return parameter if required else {**parameter, "allowEmptyValue": True}
 
 
 def text(name: str, *, required: bool = False, of: Json = STRING) -> Json:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_streamsets.sandbox.faults import FAULTS, STATUSES
+from airflow_provider_streamsets.sandbox.job_fields import LARGEST
 from airflow_provider_streamsets.sandbox.openapi import Json, many, named, nullable
-
-LARGEST = 2**31 - 1
+from airflow_provider_streamsets.sandbox.variants import Variants
 
 _GIVEN: Json = {"type": "string", "pattern": r"\S"}
 _TEXT: Json = {"type": ["string", "null"]}
@@ -31,7 +32,7 @@ _SETTINGS: dict[str, Json] = {
     "labels": _TEXTS,
     "rawJobTags": _TEXTS,
     "staticParameters": _TEXTS,
-    "runtimeParameters": {**_TEXT, "description": "a JSON object"},
+    "runtimeParameters": nullable(named("JsonObject")),
     "numInstances": {**_number(-1), "not": {"const": 0}},
     "maxRetriesForFailedJob": _number(-1),
     "globalMaxRetries": _number(-1),
@@ -44,7 +45,11 @@ _SETTINGS: dict[str, Json] = {
     "edge": _UNSET,
     "executorType": {"enum": ["COLLECTOR", None]},
 }
-_PIPELINE = {"pipelineId": nullable(named("PipelineId")), "pipelineCommitLabel": _TEXT, "rulesId": _TEXT}
+_PIPELINE = {
+    "pipelineId": nullable(named("PipelineId")),
+    "pipelineCommitLabel": nullable(named("VersionLabel")),
+    "rulesId": nullable(named("RulesId")),
+}
 _COMMIT_ID = named("CommitId")
 
 NEW_JOB = _object(
@@ -59,6 +64,56 @@ JOB = _object(
     **_SETTINGS,
 )
 JOB_WITH_ID = {"allOf": [JOB, _object({"id": named("JobId")})]}
+CLOCK_CHANGE: Json = {
+    "oneOf": [
+        _object({"set": {"type": "integer"}}),
+        _object({"advance": {"type": "number", "minimum": 0}}),
+        _object({"freeze": {"type": "boolean"}}),
+    ]
+}
+_COUNT: Json = {"type": ["integer", "null"], "minimum": 0}
+_FAULT_OPTIONS: dict[str, Json] = {
+    "seconds": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
+    "processed": _FLAG,
+    "retry_after": _COUNT,
+    "status": {"enum": [*STATUSES, None]},
+}
+FAULT_RULES: Json = {
+    **_object(
+        {
+            "rules": many(
+                {
+                    "anyOf": [
+                        {
+                            **_object(
+                                {"fault": {"const": fault}, "path": {"type": "string", "pattern": "^[/*]"}},
+                                method={"type": ["string", "number", "null"]},
+                                probability={"type": ["number", "null"], "minimum": 0, "maximum": 1},
+                                after=_COUNT,
+                                times=_COUNT,
+                                **{name: _FAULT_OPTIONS[name] for name in options},
+                            ),
+                            "additionalProperties": False,
+                        }
+                        for fault, options in FAULTS.items()
+                    ]
+                }
+            )
+        },
+        seed=_COUNT,
+    ),
+    "additionalProperties": False,
+}
+VARIANT_CHANGES: Json = {
+    "type": "object",
+    "properties": {
+        name: {"enum": [*choices, *map(int, filter(str.isdecimal, choices))]}
+        if choices
+        else {"type": ["number", "string"], "minimum": 0, "pattern": r"^\d+(\.\d+)?$"}
+        for name, choices in Variants.choices().items()
+    },
+    "additionalProperties": False,
+}
 DUPLICATION = _object({"namePrefix": _GIVEN}, description=_TEXT, numberOfCopies=_number(1, 1000))
 TEMPLATE_START = _object(
     {},
@@ -104,7 +159,7 @@ ARCHIVE_ENTRY = _object(
             **_SETTINGS,
         ),
         "commitPipelineJson": _object(
-            {"pipelineDefinition": {**_GIVEN, "description": "a JSON object"}},
+            {"pipelineDefinition": named("PipelineDefinition")},
             name=_TEXT,
             commitMessage=_TEXT,
             rulesDefinition=_TEXT,

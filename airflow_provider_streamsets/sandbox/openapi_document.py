@@ -15,13 +15,32 @@ _DESCRIPTION = (
     "What a local Control Hub serves. Statuses are those of the variants' defaults; an answer that is marked "
     "x-may-be-empty has no body where there is no object, or where a variant says so."
 )
-_IDS = {
+_PATH_PARAMETERS = {
     "job_id": "JobId",
-    "template_id": "JobId",
+    "template_id": "TemplateId",
     "run_id": "RunId",
     "engine_id": "EngineId",
     "pipeline_id": "PipelineId",
+    "engine_pipeline_id": "EnginePipelineId",
     "commit_id": "CommitId",
+    "service": "Service",
+    "organization": "OrganizationId",
+}
+_TEXTS: dict[str, Json] = {
+    "JobId": {"description": "The id of a job or a job template."},
+    "TemplateId": {"description": "The id of a job template."},
+    "RunId": {"description": "The id of a run, which is that of the job's status."},
+    "EngineId": {"description": "The id of an engine."},
+    "InstanceId": {"description": "What the connection of an engine's tunnel answers."},
+    "PipelineId": {"description": "The id of a pipeline."},
+    "EnginePipelineId": {"description": "The name by which an engine knows the pipeline of a job."},
+    "CommitId": {"description": "The id of a pipeline version."},
+    "VersionLabel": {"description": "The label of the pipeline version, such as v2."},
+    "RulesId": {"description": "The id of the pipeline's rules."},
+    "JsonObject": {"description": "Text that holds a JSON object, or nothing."},
+    "PipelineDefinition": {"description": "Text that holds a pipeline as a JSON object.", "pattern": r"\S"},
+    "OrganizationId": {"description": "The id of an organization."},
+    "Service": {"enum": list(SERVICES)},
 }
 _CREDENTIAL = {"credentialId": "X-SS-App-Component-Id", "token": "X-SS-App-Auth-Token"}
 _REQUESTED_BY: Json = {
@@ -60,22 +79,21 @@ def _finish(operation: Json) -> None:
     operation["responses"].pop("422", None)
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "path":
-            name = parameter["name"]
-            parameter["schema"] = named(_IDS[name]) if name in _IDS else _text_parameter(name)
+            known = _PATH_PARAMETERS.get(parameter["name"])
+            parameter["schema"] = named(known) if known else STRING
     if "security" not in operation:
         operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/RequestedBy"})
         operation["responses"]["401"] = {"$ref": "#/components/responses/Unauthorized"}
         operation["security"] = [{name: [] for name in _CREDENTIAL}]
 
 
-def _text_parameter(name: str) -> Json:
-    return {"type": "string", "enum": list(SERVICES)} if name == "service" else STRING
-
-
 def _schemas() -> dict[str, Json]:
     issue = record(code=STRING, message=STRING)
-    schemas = {"Issues": record(ISSUES=many(issue)), **dict.fromkeys(sorted({*_IDS.values(), "InstanceId"}), STRING)}
-    return {**schemas, **{name: _object(fields) for name, fields in FIELDS.items()}}
+    return {
+        "Issues": record(ISSUES=many(issue)),
+        **{name: {**STRING, **text} for name, text in _TEXTS.items()},
+        **{name: _object(fields) for name, fields in FIELDS.items()},
+    }
 
 
 def _object(fields: dict[str, str]) -> Json:

@@ -155,7 +155,7 @@ class Variants:
                 raise VariantError(f"variant {name} can be {' or '.join(choices)}, not {value!r}")
             return str(value)
         try:
-            number = float(value)
+            number = -1.0 if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
             number = -1.0
         if not 0 <= number < float("inf"):

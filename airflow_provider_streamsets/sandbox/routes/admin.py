@@ -9,6 +9,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.http import answer, hub_of, read_json, world_of
+from airflow_provider_streamsets.sandbox.openapi import (
+    OBJECT,
+    STRING,
+    WHOLE,
+    described,
+    json_body,
+    keyed,
+    many,
+    record,
+)
+from airflow_provider_streamsets.sandbox.openapi_bodies import CLOCK_CHANGE, VARIANT_CHANGES
 from airflow_provider_streamsets.sandbox.problems import bad_request
 from airflow_provider_streamsets.sandbox.runs import ENDED
 from airflow_provider_streamsets.sandbox.variants import VariantError
@@ -16,14 +27,26 @@ from airflow_provider_streamsets.sandbox.world import World
 
 router = APIRouter(prefix="/sandbox/v1")
 
+_START = record(job_id=STRING, job_name=STRING, run_count=WHOLE, time=WHOLE, user=STRING)
+_CLOCK = record(now=WHOLE, frozen={"type": "boolean"})
+_REQUESTS = record(total=WHOLE, counts=keyed(WHOLE), requests=many(OBJECT))
+_STATE = record(
+    **_CLOCK["properties"],
+    time_scale={"type": "number"},
+    organization=STRING,
+    variants=OBJECT,
+    jobs=many(OBJECT),
+    starts=many(_START),
+)
 
-@router.get("/starts")
+
+@router.get("/starts", **described(many(_START)))
 async def read_starts(request: Request) -> Response:
     """Return the log of starts."""
     return answer(_starts(world_of(request)))
 
 
-@router.get("/state")
+@router.get("/state", **described(_STATE))
 async def read_state(request: Request) -> Response:
     """Return the clock, the variants, the jobs' states and the log of starts."""
     world = world_of(request)
@@ -57,15 +80,15 @@ async def read_state(request: Request) -> Response:
     )
 
 
-@router.post("/clock")
+@router.post("/clock", **described(_CLOCK, body=json_body(CLOCK_CHANGE), refused=(400,)))
 async def change_clock(request: Request) -> Response:
     """Set, advance, freeze or unfreeze the clock."""
     clock = world_of(request).clock
     change = await _change(request)
     try:
-        if set(change) == {"set"} and isinstance(change["set"], int):
+        if set(change) == {"set"} and type(change["set"]) is int:
             clock.set(change["set"])
-        elif set(change) == {"advance"} and isinstance(change["advance"], (int, float)):
+        elif set(change) == {"advance"} and type(change["advance"]) in (int, float):
             clock.advance(change["advance"])
         elif set(change) == {"freeze"} and isinstance(change["freeze"], bool):
             if change["freeze"]:
@@ -79,7 +102,7 @@ async def change_clock(request: Request) -> Response:
     return answer({"now": clock.now(), "frozen": clock.frozen})
 
 
-@router.post("/variants")
+@router.post("/variants", **described(OBJECT, body=json_body(VARIANT_CHANGES), refused=(400,)))
 async def change_variants(request: Request) -> Response:
     """Change some variants."""
     world = world_of(request)
@@ -90,14 +113,14 @@ async def change_variants(request: Request) -> Response:
     return answer(world.variants.as_dict())
 
 
-@router.get("/requests")
+@router.get("/requests", **described(_REQUESTS))
 async def read_requests(request: Request) -> Response:
     """Return the API calls that were answered: the latest, and the number of each."""
     log = hub_of(request).requests
     return answer({"total": log.counts.total(), "counts": dict(log.counts), "requests": list(log.kept)})
 
 
-@router.delete("/requests")
+@router.delete("/requests", **described(_REQUESTS))
 async def forget_requests(request: Request) -> Response:
     """Forget the API calls so far."""
     hub_of(request).requests.clear()

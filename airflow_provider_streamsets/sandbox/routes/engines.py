@@ -58,7 +58,8 @@ async def list_engines(request: Request) -> Response:
     world, query = world_of(request), Query(request)
     now = world.clock.now()
     engines = list(world.engines.values())
-    if (query.choice("executorType", ENGINE_TYPES) or "COLLECTOR") != "COLLECTOR" or query.flag("edge"):
+    kind, edge = query.choice("executorType", ENGINE_TYPES), query.flag("edge")
+    if edge or kind not in (None, "COLLECTOR"):
         engines = []
     label, version = query.text("label"), query.text("version")
     engines = [

@@ -67,7 +67,7 @@ async def start_job(request: Request, job_id: str) -> Response:
     return nothing() if world.variants.start_body == "empty" else _status_answer(world, job)
 
 
-@router.post("/v1/jobs/balanceSDCs", **described(body=ids("EngineId"), refused=(400,)))
+@router.post("/v1/jobs/balanceSDCs", **described(body=ids("EngineId"), refused=(400, 404)))
 async def balance_engines(request: Request) -> Response:
     """Balance all active jobs on some engines."""
     balancing.balance_engines(world_of(request), await read_ids(request, "engine"))

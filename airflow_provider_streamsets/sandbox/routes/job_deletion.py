@@ -16,6 +16,7 @@ from airflow_provider_streamsets.sandbox.world import Job, World
 router = APIRouter(prefix="/jobrunner/rest")
 
 _MANY = described(many(named("JobJson")), body=ids("JobId"), refused=(400, 404), may_be_empty=True)
+_TEMPLATES = described(many(named("JobJson")), body=ids("TemplateId"), refused=(400, 404), may_be_empty=True)
 
 
 @router.delete("/v2/job/{job_id}", **described(named("JobJson"), refused=(400, 404)))
@@ -41,13 +42,13 @@ async def delete_jobs(request: Request) -> Response:
     return await _in_bulk(request, deletion.check_delete, deletion.delete)
 
 
-@router.post("/v1/jobs/deleteJobTemplates", **_MANY)
+@router.post("/v1/jobs/deleteJobTemplates", **_TEMPLATES)
 async def delete_templates(request: Request) -> Response:
     """Delete job templates and all their instances."""
     return await _in_bulk(request, deletion.check_delete_template, deletion.delete_template)
 
 
-@router.post("/v1/jobs/archiveJobTemplates", **_MANY)
+@router.post("/v1/jobs/archiveJobTemplates", **_TEMPLATES)
 async def archive_templates(request: Request) -> Response:
     """Archive job templates."""
     return await _in_bulk(request, lambda world, job: deletion.check_template(job), deletion.archive_template)

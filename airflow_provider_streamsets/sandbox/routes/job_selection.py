@@ -39,11 +39,11 @@ def select_jobs(request: Request, *, by_status: bool = False) -> list[Job]:
     """Return the jobs that the filters of a list call select, in the order it asks for."""
     world, query = world_of(request), Query(request)
     now = world.clock.now()
-    if query.flag("draftRun") or query.flag("edge"):
-        return []
-    if (query.choice("executorType", ENGINE_TYPES) or "COLLECTOR") != "COLLECTOR":
-        return []
     jobs = list((world.removed_jobs if query.flag("removed") else world.jobs).values())
+    # What follows is read even if nothing is left, so that a wrong value is always refused.
+    kinds = query.flag("draftRun"), query.flag("edge"), query.choice("executorType", ENGINE_TYPES)
+    if kinds[0] or kinds[1] or kinds[2] not in (None, "COLLECTOR"):
+        jobs = []
     archived = query.flag("archived")
     if archived is not None:
         jobs = [job for job in jobs if job.seed.archived is archived]
@@ -62,10 +62,10 @@ def select_jobs(request: Request, *, by_status: bool = False) -> list[Job]:
         template_id = query.text("templateJobId")
         if template_id:
             jobs = [job for job in jobs if job.seed.template_id == template_id]
-    text = query.text("jobSearchText")
-    if text:
-        starts = query.choice("jobSearchOperation", SEARCH_OPERATIONS) == "STARTS_WITH"
-        jobs = [job for job in jobs if (job.seed.name.startswith(text) if starts else job.seed.name == text)]
+    searched, operation = query.text("jobSearchText"), query.choice("jobSearchOperation", SEARCH_OPERATIONS)
+    if searched:
+        starts = operation == "STARTS_WITH"
+        jobs = [job for job in jobs if (job.seed.name.startswith(searched) if starts else job.seed.name == searched)]
     filter_text = query.text("filterText")
     if filter_text:
         exact = world.variants.filter_text == "exact"

@@ -56,13 +56,13 @@ def _job_on(request: Request, engine_id: str, pipeline_id: str) -> Job | None:
 
 
 @router.get(
-    "/{engine_id}/rest/v1/pipeline/{pipeline_id}/metrics",
+    "/{engine_id}/rest/v1/pipeline/{engine_pipeline_id}/metrics",
     **described(nullable(named("MetricRegistryJson")), query=(_INSTANCE,), refused=(400, 500), silent=(204,)),
 )
-async def read_live_metrics(request: Request, engine_id: str, pipeline_id: str) -> Response:
+async def read_live_metrics(request: Request, engine_id: str, engine_pipeline_id: str) -> Response:
     """Return the metrics of a running pipeline as its engine has them."""
     world = world_of(request)
-    job = _job_on(request, engine_id, pipeline_id)
+    job = _job_on(request, engine_id, engine_pipeline_id)
     if job is None or job.latest is None:
         return answer(None)
     now = world.clock.now()
@@ -75,7 +75,7 @@ async def read_live_metrics(request: Request, engine_id: str, pipeline_id: str) 
 
 @router.get(
     "/{engine_id}/rest/v1/system/logs",
-    **described(many(OBJECT), query=(_INSTANCE, text("pipeline")), refused=(400, 500)),
+    **described(many(OBJECT), query=(_INSTANCE, text("pipeline", of=named("EnginePipelineId"))), refused=(400, 500)),
 )
 async def read_engine_log(request: Request, engine_id: str) -> Response:
     """Return the log lines of a pipeline on its engine."""

@@ -313,6 +313,8 @@ def test_every_path_that_is_served_answers(hub):
         "run_id": status["id"],
         "template_id": hub.id("Regional orders"),
         "engine_id": engine_id,
+        "pipeline_id": job["pipelineId"],
+        "engine_pipeline_id": status["enginePipelineId"],
         "commit_id": job["pipelineCommitId"],
         "organization": job["organization"],
         "service": "jobrunner",
@@ -328,9 +330,7 @@ def test_every_path_that_is_served_answers(hub):
     )  # fmt: skip
     called = 0
     for route in hub.app.state.api_routes:
-        tunneled = route.path.startswith("/tunneling")
-        pipeline_id = status["enginePipelineId"] if tunneled else job["pipelineId"]
-        path = route.path.format(**known, pipeline_id=pipeline_id)
+        path = route.path.format(**known)
         if "GET" in route.methods:
             response = hub.http.get(path, params=query)
         elif "POST" in route.methods and path.endswith(bulk) and not path.endswith("/importJobs"):
