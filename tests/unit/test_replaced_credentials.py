@@ -20,7 +20,7 @@ from airflow_provider_streamsets.triggers.feed import StatusFeed, shared_feed
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 from tests.unit.conftest import TOKEN
 from tests.unit.scripted_hub import HUB, LONG_AGO, run_json
-from tests.unit.virtual_time import run_virtually
+from tests.unit.virtual_time import VirtualLoop, run_on, run_virtually
 
 JOBS = f"{HUB}/jobrunner/rest/v1"
 OLD, NEW = TOKEN, "eyJhbGciOiJub25lIn0.eyJzIjoibmV3IiwibyI6Im9yZyJ9."
@@ -312,6 +312,50 @@ def test_a_question_that_waits_for_a_new_credential_keeps_its_time_limit(world):
             await asyncio.wait(asked)
             assert {type(question.exception()) for question in asked} == {asyncio.TimeoutError}
             assert now() - began <= 10
+
+    run_virtually(scene())
+
+
+def test_nothing_else_is_sent_once_a_question_was_refused(world):
+    async def scene() -> None:
+        with await feed_of_connection() as feed, feed.subscribe({"job-1": 1}, 5):
+            await asyncio.sleep(300)
+            world.accepted, before = {NEW}, len(world.asked)
+            first = asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0")))
+            await asyncio.sleep(30)
+            second = asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0")))
+            await asyncio.sleep(30)
+            assert len(world.asked) - before == 1
+            world.connect(NEW)
+            assert {(await question).name for question in (first, second)} == {"Orders"}
+
+    run_virtually(scene())
+
+
+def test_a_refusal_that_is_told_after_the_replacement_is_that_of_the_old_credential(world, logged):
+    loop = VirtualLoop(thread_takes=40)
+
+    async def scene() -> None:
+        with await feed_of_connection() as feed:
+            world.accepted = {NEW}
+            world.connect(NEW)
+            first = asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0")))
+            await asyncio.sleep(20)
+            late = asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0")))
+            assert {(await question).name for question in (first, late)} == {"Orders"}
+
+    run_on(loop, scene())
+    assert logged().count(REFUSED) == 1
+
+
+def test_what_begins_just_after_the_replacement_has_the_new_token_such_as_the_stop_of_a_killed_task(world):
+    async def scene() -> None:
+        with await feed_of_connection() as feed:
+            world.accepted = {NEW}
+            world.connect(NEW)
+            assert (await connection_settings("streamsets_default")).token == OLD, "it was read just before"
+            await feed.ask(lambda: feed.client.jobs.get("job-0"))
+            assert (await connection_settings("streamsets_default")).token == NEW
 
     run_virtually(scene())
 
