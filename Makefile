@@ -41,10 +41,15 @@ requirements: $(UV)  ## Compile the pinned requirement files anew
 		--exclude-newer 2026-02-01 requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 
 .PHONY: lint
-lint: venv  ## Check style and types
+lint: venv  ## Check style, types and known weaknesses
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive airflow_provider_streamsets dev
+
+.PHONY: audit
+audit: venv  ## Ask a vulnerability service, which must be reachable, about everything that is installed
+	$(BIN)/python -m dev.audit
 
 .PHONY: format
 format: venv  ## Format the code

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import socket
-import subprocess
+import subprocess  # nosec B404 # runs programs of this project and its tools
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -123,7 +123,7 @@ class LocalAirflow:
 
     def run_command(self, *arguments: str) -> str:
         """Run an ``airflow`` command to its end and return what it printed."""
-        done = subprocess.run(
+        done = subprocess.run(  # nosec B603 # no shell, and arguments of our own
             [str(_BIN / "airflow"), *arguments],
             env=self.environment,
             cwd=self.home,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
+import subprocess  # nosec B404 # runs programs of this project and its tools
 import tempfile
 from pathlib import Path
 
@@ -101,7 +101,7 @@ class LocalPostgres:
         as_root = os.geteuid() == 0
         # Not a pipe: the server would hold it open.
         with tempfile.TemporaryFile() as output:
-            done = subprocess.run(
+            done = subprocess.run(  # nosec B603 # no shell, and arguments of our own
                 [str(self._programs / program), *arguments],
                 env={**os.environ, "PGDATA": str(self._data), "LC_ALL": "C"},
                 cwd=self.folder,

@@ -6,7 +6,7 @@ import json
 import os
 import select
 import signal
-import subprocess
+import subprocess  # nosec B404 # runs programs of this project and its tools
 import sys
 import tempfile
 import time
@@ -72,7 +72,7 @@ class SandboxProcess:
         if self._errors:
             self._errors.close()
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # nosec B603 # no shell, and arguments of our own
             [sys.executable, "-m", "airflow_provider_streamsets.sandbox", "--port", str(self._port), *self._arguments],
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -155,7 +155,7 @@ class Backoff:
                 self._failures += 1
                 pause = min(self._first() * 2.0 ** min(self._failures - 1, 60), self._longest())
                 # Not all triggerers at the same moment.
-                self._until = self._now() + pause * random.uniform(0.8, 1.2)  # noqa: S311
+                self._until = self._now() + pause * random.uniform(0.8, 1.2)  # noqa: S311 # nosec B311 # no secret
             self._until = max(self._until, self._now() + (asked or 0.0))
 
     def succeeded(self) -> None:

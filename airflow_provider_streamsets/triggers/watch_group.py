@@ -162,7 +162,7 @@ class WatchGroup:
         """
         async with self._questions:
             await self._is_reachable.wait()
-            assert self._client is not None  # noqa: S101 - Control Hub has been reached
+            assert self._client is not None  # noqa: S101 # nosec B101 # Control Hub has been reached
             return await asyncio.to_thread(question, self._client)
 
     def doubt(self) -> None:
