@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as airflow_version
+from airflow.exceptions import TaskDeferralError
 from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import Asset, XCom
+from airflow.providers.common.compat.sdk import Asset, Variable, XCom
 from packaging.version import Version
 
 if TYPE_CHECKING:
@@ -44,6 +47,19 @@ except ImportError:
     ASSET_TYPES = (Asset,)
 
 
+try:
+    from airflow.exceptions import TaskDeferralTimeout
+except ImportError:
+    TaskDeferralTimeout = None
+
+
+def is_deferral_timeout(error: BaseException) -> bool:
+    """Return whether Airflow has ended a deferral because it took too long."""
+    if TaskDeferralTimeout is not None:
+        return isinstance(error, TaskDeferralTimeout)
+    return isinstance(error, TaskDeferralError) and "timeout" in str(error).lower()
+
+
 async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:
     """
     Return a connection and its extra from a trigger, without blocking the event loop.
@@ -62,6 +78,44 @@ async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any
 def task_state_store(context: Context) -> Any | None:
     """Return the task state store of Airflow 3.3 and later, None on older versions."""
     return context.get("task_state_store")
+
+
+class StoreInVariables:
+    """
+    What takes the place of the task state store before Airflow 3.3: an Airflow variable for each task instance.
+
+    Nothing else there survives both the loss of a worker and the beginning of the next try. The values must be deleted
+    when they have served, as nobody else does it.
+
+    :param task_instance: whose values they are
+    """
+
+    def __init__(self, task_instance: Any) -> None:
+        place = [getattr(task_instance, name) for name in ("dag_id", "run_id", "task_id", "map_index")]
+        digest = hashlib.sha256(json.dumps(place).encode()).hexdigest()[:32]
+        self._prefix = f"streamsets_{digest}_"
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key, the default if there is none."""
+        return Variable.get(self._prefix + key, default, deserialize_json=True)
+
+    def set(self, key: str, value: Any) -> None:
+        """Store a JSON value."""
+        Variable.set(self._prefix + key, value, description="Of a StreamSets task", serialize_json=True)
+
+    def delete(self, key: str) -> None:
+        """Delete a key."""
+        Variable.delete(self._prefix + key)
+
+
+def store_for_next_try(context: Context) -> tuple[Any, bool]:
+    """
+    Return where a try can leave values for the next one of the same task instance.
+
+    :returns: the store, and whether what is in it can stay there when the task is done
+    """
+    store = task_state_store(context)
+    return (store, True) if store is not None else (StoreInVariables(context["ti"]), False)
 
 
 async def is_still_deferred(task_instance: Any) -> bool | None:

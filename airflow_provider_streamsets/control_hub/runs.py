@@ -142,7 +142,12 @@ class Runs:
             else:
                 return True
 
-    def start_many(self, jobs: Iterable[Job | str]) -> dict[str, JobRun]:
+    def start_many(
+        self,
+        jobs: Iterable[Job | str],
+        *,
+        announce: Callable[[Mapping[str, StartIntent]], None] | None = None,
+    ) -> dict[str, JobRun]:
         """
         Start jobs with their stored runtime parameters, in one request for many, and return their new runs.
 
@@ -150,6 +155,8 @@ class Runs:
         it, the jobs are looked at until each has a run that was not there before.
 
         :param jobs: the jobs as just read, or their ids
+        :param announce: called before the first call with what is to be started, by job id, so that it can be written
+            down; runs that others have started meanwhile are then not taken for those of this call
         :returns: the new run by job id
         :raises ControlHubNotFoundError: if one does not exist; nothing was started
         :raises ControlHubJobStateError: if one cannot be started in its state; nothing was started
@@ -159,6 +166,10 @@ class Runs:
         """
         wanted = self._client.jobs.as_read(jobs)
         check_all_startable(wanted.values())
+        user = self._client.current_user().user_id if announce is not None else None
+        intents = {job_id: StartIntent.of(job, user) for job_id, job in wanted.items()}
+        if announce is not None:
+            announce(intents)
         started: dict[str, JobRun] = {}
         failure: ControlHubError | None = None
         look_error: ControlHubError | None = None
@@ -180,7 +191,7 @@ class Runs:
             # What a refused call has done all the same shows soon; a gateway gives up on calls that are gone on with.
             is_clear = failure is not None and not may_have_been_executed(failure)
             patience = _PATIENCE_AFTER_REFUSED_START if is_clear else PATIENCE
-            runs, look_error = self._started_of([wanted[job_id] for job_id in batch], patience)
+            runs, look_error = self._started_of({job_id: intents[job_id] for job_id in batch}, patience)
             started.update(runs)
             if failure is not None or look_error is not None:
                 break
@@ -205,22 +216,23 @@ class Runs:
         done = {job_id: run.run_count for job_id, run in started.items()}
         raise ControlHubBulkError(message, done=done, **details)
 
-    def _started_of(self, jobs: list[Job], patience: float) -> tuple[dict[str, JobRun], ControlHubError | None]:
-        """Return the runs of these jobs that are newer than the jobs were read, and why the last look has failed."""
-        before = {job.job_id: job.last_run_count for job in jobs}
+    def _started_of(
+        self, intents: Mapping[str, StartIntent], patience: float
+    ) -> tuple[dict[str, JobRun], ControlHubError | None]:
+        """Return the runs that these starts have made, by job id, and why the last look has failed."""
         started: dict[str, JobRun] = {}
         left = patience
         while True:
             error: ControlHubError | None = None
             try:
-                statuses = self.statuses(job_id for job_id in before if job_id not in started)
+                statuses = self.statuses(job_id for job_id in intents if job_id not in started)
             except ControlHubError as look_error:
                 error = look_error
                 log.warning("%s", error)
             else:
-                new = {job_id: run for job_id, run in statuses.items() if run and run.run_count > before[job_id]}
+                new = {job_id: run for job_id, run in statuses.items() if run and _is_of(intents[job_id], run)}
                 started.update(new)
-            if len(started) == len(jobs) or left <= 0:
+            if len(started) == len(intents) or left <= 0:
                 return started, error
             self._client.sleep(_PAUSE_AFTER_UNCLEAR_START)
             left -= _PAUSE_AFTER_UNCLEAR_START
@@ -472,6 +484,11 @@ class Runs:
         )
         events = [RunEvent.from_wire(entry) for entry in as_list(answer, "run events")]
         return sorted(events, key=lambda event: event.time or pendulum.from_timestamp(0))
+
+
+def _is_of(intent: StartIntent, run: JobRun) -> bool:
+    # Whose the start was is known only where it was announced.
+    return run.run_count >= intent.run_count if intent.user is None else intent.explains(run)
 
 
 def _may_have_been_executed_for_some(error: ControlHubError, job_ids: list[str]) -> bool:

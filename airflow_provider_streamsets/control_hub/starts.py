@@ -33,6 +33,7 @@ PATIENCE_AFTER_UNCLEAR_START = 20.0
 # Seconds that a run may have begun before or after its start was announced: the clocks of Airflow and Control Hub
 # differ, and a call can be under way for two minutes.
 _TOLERANCE = 300.0
+wall_clock = time.time
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,21 @@ class StartIntent:
     run_count: int
     user: str | None
     at: float
+
+    @classmethod
+    def of(cls, job: Job, user: str | None) -> StartIntent:
+        """
+        Return the next start of a job, now.
+
+        :param job: the job as just read
+        :param user: id of the user who asks
+        """
+        return cls(job.job_id, job.last_run_count + 1, user, wall_clock())
+
+    @property
+    def age(self) -> float:
+        """Seconds since then."""
+        return max(wall_clock() - self.at, 0.0)
 
     def explains(self, run: JobRun) -> bool:
         """Return whether this start can have made a run."""
@@ -97,7 +113,7 @@ class JobStart:
         if self._announce is not None:
             self._user = self._client.current_user().user_id
         for _ in range(_MOST_STARTS):
-            intent = StartIntent(job.job_id, job.last_run_count + 1, self._user, time.time())
+            intent = StartIntent.of(job, self._user)
             if self._announce is not None:
                 self._announce(intent)
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +52,7 @@ class Templates:
         attach_to_template: bool = True,
         delete_after_completion: bool = False,
         inherit_permissions: bool = False,
+        announce: Callable[[TemplateStart], None] | None = None,
     ) -> list[Job]:
         """
         Create instances of a job template and start them, in one request.
@@ -71,6 +72,8 @@ class Templates:
         :param delete_after_completion: Control Hub deletes each instance when its run is over; what the run came to can
             then not be found out
         :param inherit_permissions: give the instances the permissions of the template
+        :param announce: called before the call with what it is to start, so that it can be written down; what it raises
+            ends the start before anything is sent
         :returns: the instances, in the order of `runtime_parameters`
         :raises ControlHubConfigurationError: if the parameters cannot be right; nothing was started
         :raises ControlHubBulkError: if Control Hub has started fewer than that
@@ -89,7 +92,9 @@ class Templates:
             "attachToTemplate": attach_to_template,
             "deleteAfterCompletion": delete_after_completion,
         }
-        before = max((start.number for start in self._starts(template)), default=0)
+        intent = self._intent(template, who_is_known=announce is not None)
+        if announce is not None:
+            announce(intent)
         what = f"start {len(runtime_parameters)} instances of job template {template.label}"
         error: ControlHubError | None = None
         try:
@@ -120,7 +125,47 @@ class Templates:
                 # They run, so that their ids are worth more than the rest.
                 log.warning("The instances of job template %s were started. %s", template.label, unread)
                 return [_unread(template, job_id) for job_id in ids]
-        return self._started_after_all(template, before, values, error)
+        return self._started_after_all(template, intent, values, error)
+
+    def _intent(self, template: Job, *, who_is_known: bool) -> TemplateStart:
+        before = max((start.number for start in self._starts(template)), default=0)
+        user = self._client.current_user().user_id if who_is_known else None
+        return TemplateStart(template.job_id, before, user)
+
+    def instances_of(
+        self, template: Job, intent: TemplateStart, runtime_parameters: Sequence[Mapping[str, Any]]
+    ) -> list[Job]:
+        """
+        Return the instances that a start which was announced has made, in the order of the parameters.
+
+        Others may start instances of the same template at the same time, so a start counts only if it was made with the
+        same parameters by the same user.
+
+        :param template: the template as just read
+        :param intent: the start
+        :param runtime_parameters: the values that it gave
+        :returns: an empty list if there is no such start
+        :raises ControlHubUnavailableError: if there are several
+        """
+        wanted = [{**template.runtime_parameters, **own} for own in runtime_parameters]
+        found = self._made(template, intent, wanted)
+        if len(found) > 1:
+            raise ControlHubUnavailableError(
+                f"{len(found)} starts of job template {template.label} with the same parameters have been made since "
+                "one was announced; look at its runs before you start it again.",
+                maybe_executed=True,
+            )
+        return _in_order(found[0], wanted) if found else []
+
+    def read_instances(self, template: Job, job_ids: Sequence[str]) -> list[Job]:
+        """Return instances of a template by their ids; of one that does not exist any more only the id is known."""
+        return self._instances(template, job_ids)
+
+    def _made(self, template: Job, intent: TemplateStart, wanted: Sequence[Mapping[str, Any]]) -> list[list[Job]]:
+        mine = {intent.user or self._client.current_user().user_id, None}
+        starts = [s for s in self._starts(template) if s.number > intent.after and s.user in mine and s.job_ids]
+        candidates = [self._instances(template, start.job_ids) for start in starts]
+        return [instances for instances in candidates if _have_parameters(instances, wanted)]
 
     def _instances(self, template: Job, ids: Sequence[str]) -> list[Job]:
         found = self._client.jobs.get_many(ids)
@@ -128,22 +173,19 @@ class Templates:
         return [found.get(job_id) or _unread(template, job_id) for job_id in ids]
 
     def _started_after_all(
-        self, template: Job, before: int, wanted: Sequence[Mapping[str, Any]], error: ControlHubError | None
+        self,
+        template: Job,
+        intent: TemplateStart,
+        wanted: Sequence[Mapping[str, Any]],
+        error: ControlHubError | None,
     ) -> list[Job]:
-        """
-        Return the instances of a start whose answer did not name them.
-
-        Others may start instances of the same template at the same time, so a start counts only if it was made with the
-        same parameters by the same user.
-        """
-
-        def look() -> list[list[Job]]:
-            mine = {self._client.current_user().user_id, None}
-            starts = [s for s in self._starts(template) if s.number > before and s.user in mine and s.job_ids]
-            candidates = [self._instances(template, start.job_ids) for start in starts]
-            return [instances for instances in candidates if _have_parameters(instances, wanted)]
-
-        found = find_out(self._client, look, question="Whether instances were started", error=error)
+        """Return the instances of a start whose answer did not name them."""
+        found = find_out(
+            self._client,
+            lambda: self._made(template, intent, wanted),
+            question="Whether instances were started",
+            error=error,
+        )
         if len(found) == 1:
             log.info("%d instances of job template %s were started.", len(found[0]), template.label)
             return _in_order(found[0], wanted)
@@ -173,6 +215,21 @@ class Templates:
 
         # The direction of the list is not known, so the latest may be on any page.
         return [_Start.from_wire(entry) for entry in pages(read_page, "starts of a template")]
+
+
+@dataclass(frozen=True)
+class TemplateStart:
+    """
+    A start of instances that is about to be asked for.
+
+    :param template_id: id of the job template
+    :param after: number of the template's latest start before
+    :param user: id of the user who asks
+    """
+
+    template_id: str
+    after: int
+    user: str | None
 
 
 @dataclass(frozen=True)

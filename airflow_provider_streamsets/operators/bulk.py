@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
+from airflow_provider_streamsets.operators.earlier_runs import own_runs, write_intents
 from airflow_provider_streamsets.operators.run_policies import StartsManyRuns, StopsManyRuns
-from airflow_provider_streamsets.operators.settling import settled
+from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, settled
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
-    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.control_hub import Job, JobRun
     from airflow_provider_streamsets.control_hub.groups import RunGroup
+    from airflow_provider_streamsets.control_hub.starts import StartIntent
 
-_ACKNOWLEDGEMENT_PATIENCE = 60.0
+_STOP_PATIENCE = 600.0
+_STOP_INTERVAL = 3.0
 _CHOSEN = ControlHubJobsOperator.template_fields
 
 
@@ -33,9 +36,13 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     Unlike the operators that *run*, this one does not wait for the runs unless `wait_for_completion` is set. All jobs
     are checked before the first is started: if one of them cannot be started in its state, none is. Jobs on their way
-    out of a run are waited for, for up to a minute. To give
-    runtime parameters, use :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` with dynamic
-    task mapping, or a job template.
+    into or out of a run are waited for, for up to five minutes. To give runtime parameters, use
+    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` with dynamic task mapping, or a job
+    template.
+
+    What is to be started is written down before, as by
+    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`. So another try goes on with the runs
+    of the one before, and starts only those that are missing or have failed.
 
     .. code-block:: python
 
@@ -54,7 +61,15 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
     :param timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
     :param on_timeout: what happens to the runs then: ``stop`` (default) or ``leave`` (templated)
-    :param stop_on_kill: stop the runs when the task is killed while it waits; when deferred, with Airflow 3.3 and later
+    :param on_timeout: what happens to the runs when `timeout` or Airflow's ``execution_timeout`` is over: ``stop`` or
+        ``leave`` (templated)
+    :param on_error: what happens to them when the task fails for a reason of its own, such as a refused credential:
+        ``stop`` or ``leave``. If another try of the task is to come, they go on in any case, and it waits for them
+        (templated)
+    :param stop_on_kill: stop the runs when the task is killed; when deferred, with Airflow 3.3 and later
+    :param force_stop_after: seconds, or timedelta, after which the stop of a run that has not ended is forced; its last
+        offset may then be lost. 0 forces it at once; by default that is left to the force stop time-outs of the jobs
+        (templated)
     :param accept_stopped: count runs that a person stopped as successes (templated)
     :param metrics_wait: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by
         default the jobs' statistics interval and 15 seconds, 2 minutes at the most (templated)
@@ -82,53 +97,109 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         self.acknowledge_errors = acknowledge_errors
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Start the jobs, and wait for their runs."""
-        wait = self.begin()
-        from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubNotFoundError
-        from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
+        """Start the jobs, and wait for their runs; go on with those that an earlier try has started."""
+        with self.answering_for_runs(context):
+            wait = self.begin()
+            from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
 
-        acknowledge_errors = parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True)
-        jobs = settled(
-            self.find_jobs(context), self.client.jobs.get_many, try_number=context["ti"].try_number, log=self.log
+            jobs = {job.job_id: job for job in self.find_jobs(context)}
+            kept = self._runs_of_earlier_try(context, wait)
+            runs = {**kept, **self._start(context, {i: job for i, job in jobs.items() if i not in kept}, kept)}
+            self.note_started(context, {job_id: run.run_count for job_id, run in runs.items()})
+            self.end_if_killed("while it started the jobs")
+            context["ti"].xcom_push(key="run_counts", value=dict(self._started))
+            names = {job_id: job.name for job_id, job in jobs.items()}
+            if wait:
+                references = [RunReference(i, run.run_count, names.get(i, "")) for i, run in runs.items()]
+                results: list[dict[str, Any]] = self.wait_for_runs(context, references, list(jobs.values()))
+                return results
+            self.record(context).close()
+            return [unfinished_result(job_id, names.get(job_id, ""), run) for job_id, run in runs.items()]
+
+    def _runs_of_earlier_try(self, context: Context, wait: bool) -> dict[str, JobRun]:
+        """Return the runs that an earlier try has started and that need no start any more, by job id."""
+        from airflow_provider_streamsets.control_hub.waiting import stop_and_wait
+
+        record = self.record(context)
+        written = record.values.get("intents")
+        if not isinstance(written, dict):
+            return {}
+        own = own_runs(self.client, record)
+        self.log.info("An earlier try of this task has asked for %d runs; there are %d.", len(written), len(own))
+        superseded = record.superseded
+        if superseded is not None:
+            going_on = {job_id: run.run_count for job_id, run in own.items() if not run.has_ended}
+            self.log.info("They are not gone on with: %s. Stopping %d of them.", superseded, len(going_on))
+            if going_on:
+                stop_and_wait(
+                    self.client,
+                    going_on,
+                    timeout=min([_STOP_PATIENCE, *map(self._left_of, self._limits())]),
+                    force_after=self.force_stop_seconds(),
+                    poll_interval=_STOP_INTERVAL,
+                )
+            return {}
+        kept = {job_id: run for job_id, run in own.items() if not wait or not run.has_ended or run.is_success}
+        self.log.info("%d of them go on or have succeeded, and are not started again.", len(kept))
+        return kept
+
+    def _start(self, context: Context, wanted: dict[str, Job], kept: Mapping[str, JobRun]) -> dict[str, JobRun]:
+        from airflow_provider_streamsets.control_hub import (
+            ControlHubBulkError,
+            ControlHubError,
+            ControlHubNotFoundError,
         )
-        if not jobs:
+        from airflow_provider_streamsets.control_hub.errors import may_have_been_executed
+
+        if not wanted and not kept:
             raise ControlHubNotFoundError("No job is chosen, so there is nothing to start. Give tags whole.")
-        if acknowledge_errors:
+        limits = [self._left_of(limit) for limit in self._limits()]
+        jobs = settled(
+            wanted.values(),
+            self.client.jobs.get_many,
+            pause=self.pause,
+            patience=min(limits, default=None),
+            log=self.log,
+        )
+        if parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True):
             jobs.update(self._acknowledge(jobs))
         self.end_if_killed("before it had started the jobs")
+        record = self.record(context)
+
+        def announce(intents: Mapping[str, StartIntent]) -> None:
+            counts = {job_id: run.run_count for job_id, run in kept.items()}
+            write_intents(record, intents, counts)
+
         try:
-            started = self.client.runs.start_many(jobs.values())
+            started = self.client.runs.start_many(jobs.values(), announce=announce) if jobs else {}
         except ControlHubBulkError as error:
-            self._note_started(context, error.done)
+            self.note_started(context, error.done)
+            context["ti"].xcom_push(key="run_counts", value=dict(error.done))
             if error.done:
-                self.stop_runs(error.done, "not all of the jobs were started")
+                self.give_up_runs(context, error.done, "not all of the jobs were started")
             raise
-        self._note_started(context, {job_id: run.run_count for job_id, run in started.items()})
+        except ControlHubError as error:
+            if not kept and not may_have_been_executed(error):
+                record.forget()
+            raise
         for job_id, run in started.items():
             self.log.info("Started run %d of job %s.", run.run_count, jobs[job_id].label)
-        if wait:
-            runs = [RunReference(job_id, run.run_count, jobs[job_id].name) for job_id, run in started.items()]
-            results: list[dict[str, Any]] = self.wait_for_runs(context, runs, list(jobs.values()))
-            return results
-        return [unfinished_result(job_id, jobs[job_id].name, run) for job_id, run in started.items()]
+        return started
 
     def _acknowledge(self, jobs: dict[str, Job]) -> Mapping[str, Job]:
         """Acknowledge the errors of jobs that ended with one, and return those jobs as they then are."""
         failed = [j.job_id for j in jobs.values() if j.current_run and j.current_run.status == "INACTIVE_ERROR"]
         if not failed:
             return {}
-        for run in self.client.runs.acknowledge(failed, patience=_ACKNOWLEDGEMENT_PATIENCE):
+        for run in self.client.runs.acknowledge(failed, patience=ACKNOWLEDGEMENT_PATIENCE):
             self.log.warning("Acknowledged the error of job %s: %s", jobs[run.job_id].label, run.error_message)
         return self.client.jobs.get_many(failed)
 
-    def _note_started(self, context: Context, run_counts: dict[str, int]) -> None:
-        self._watched = run_counts
-        self.end_if_killed("while it started the jobs")
-        context["ti"].xcom_push(key="run_counts", value=run_counts)
-
     def deliver_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or fail naming those that did not succeed."""
-        return self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
+        results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
+        self.record(context).close()
+        return results
 
 
 class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
@@ -292,7 +363,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
             self.log.info("Stopping %d jobs before they are deleted.", len(running))
             stop_and_wait(self.client, running, timeout=timeout, force_after=force_after, poll_interval=poll_interval)
         if acknowledge_errors and jobs:
-            for run in self.client.runs.acknowledge(jobs, patience=_ACKNOWLEDGEMENT_PATIENCE):
+            for run in self.client.runs.acknowledge(jobs, patience=ACKNOWLEDGEMENT_PATIENCE):
                 self.log.warning("Acknowledged the error of job %s: %s", jobs[run.job_id].label, run.error_message)
         deleted = self.client.jobs.delete(jobs)
         for job_id in deleted:

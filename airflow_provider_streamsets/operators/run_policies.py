@@ -1,44 +1,81 @@
-"""What operators do with the runs that they start or stop: on time-outs, kills, and stops by others."""
+"""What operators do with the runs that they start or stop: on time-outs, kills, errors, and stops by others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.operators.waiting_many import WaitsForManyRuns
+from airflow_provider_streamsets.compat import is_deferral_timeout
+from airflow_provider_streamsets.operators.task_records import TaskRecord
+from airflow_provider_streamsets.operators.waiting import WaitsForRuns
+from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, WaitsForManyRuns
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_streamsets.control_hub import ControlHubClient
 
 ON_TIMEOUT = ("stop", "leave")
+# Airflow gives a killed task 5 seconds before it is killed for good: two quick requests.
+_KILL_TIMEOUT = 2.0
+_FORCED_STOP_PATIENCE = 60.0
+_FORCED_STOP_INTERVAL = 3.0
 
 
-class StartsManyRuns(WaitsForManyRuns):
+class StartsRuns(WaitsForRuns):
     """
-    Base of the operators that start many runs and wait for them.
+    Base of the operators that start runs and answer for them: no run goes on that no task waits for.
 
-    :param on_timeout: what happens to the runs when the wait takes too long: ``stop`` or ``leave`` (templated)
+    :param on_timeout: what happens to the runs when `timeout` or Airflow's ``execution_timeout`` is over: ``stop`` or
+        ``leave`` (templated)
+    :param on_error: what happens to them when the task fails for a reason of its own, such as a refused credential:
+        ``stop`` or ``leave``. If another try of the task is to come, they go on in any case, and it waits for them
+        (templated)
     :param stop_on_kill: stop the runs when the task is killed; when deferred, with Airflow 3.3 and later
+    :param force_stop_after: seconds, or timedelta, after which the stop of a run that has not ended is forced; its last
+        offset may then be lost. 0 forces it at once; by default that is left to the job's own force stop time-out
+        (templated)
     :param accept_stopped: count runs that a person stopped as successes (templated)
     """
 
-    template_fields: Sequence[str] = (*WaitsForManyRuns.template_fields, "on_timeout", "accept_stopped")
+    template_fields: Sequence[str] = (
+        *WaitsForRuns.template_fields,
+        "on_timeout",
+        "on_error",
+        "force_stop_after",
+        "accept_stopped",
+    )
 
     def __init__(
         self,
         *,
         on_timeout: Literal["stop", "leave"] | str = "stop",
+        on_error: Literal["stop", "leave"] | str = "stop",
         stop_on_kill: bool = True,
+        force_stop_after: float | timedelta | str | None = None,
         accept_stopped: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.on_timeout = on_timeout
+        self.on_error = on_error
         self.stop_on_kill = stop_on_kill
+        self.force_stop_after = force_stop_after
         self.accept_stopped = accept_stopped
+        self._record: TaskRecord | None = None
+        self._started: dict[str, int] = {}
         self._check_policies(rendered=False)
 
     def _check_policies(self, *, rendered: bool) -> None:
         parameters.choice(self.on_timeout, "on_timeout", ON_TIMEOUT, rendered=rendered)
+        parameters.choice(self.on_error, "on_error", ON_TIMEOUT, rendered=rendered)
+        parameters.seconds(self.force_stop_after, "force_stop_after", rendered=rendered, zero=True)
         parameters.flag(self.accept_stopped, "accept_stopped", rendered=rendered)
 
     def begin(self) -> bool:
@@ -56,12 +93,196 @@ class StartsManyRuns(WaitsForManyRuns):
         """Whether the runs are to be stopped when the task is killed."""
         return self.stop_on_kill
 
-    def on_runs_timeout(self, unfinished: dict[str, int], *, killed: bool = False) -> None:
-        """Stop the runs, unless they are to be left."""
-        if self.stop_on_kill if killed else self.on_timeout == "stop":
-            self.stop_runs(unfinished, "they took too long")
+    def force_stop_seconds(self) -> float | None:
+        """Return the seconds after which stops are forced; None leaves that to Control Hub."""
+        after: float | None = parameters.seconds(self.force_stop_after, "force_stop_after", rendered=True, zero=True)
+        return after
+
+    def record(self, context: Context) -> TaskRecord:
+        """Return what this try and those before have written down."""
+        if self._record is None:
+            self._record = TaskRecord(context)
+        return self._record
+
+    def note_started(self, context: Context, runs: Mapping[str, int]) -> None:
+        """
+        Note runs that this task has started: it answers for them from now on.
+
+        :param runs: run count by job id
+        """
+        self._started = dict(runs)
+        self.record(context).add(started=self._started)
+
+    @contextlib.contextmanager
+    def answering_for_runs(self, context: Context) -> Iterator[None]:
+        """See to it that no run that this task has started goes on unattended when the task fails within."""
+        try:
+            yield
+        except TaskDeferred:
+            raise
+        except BaseException as error:
+            self._answer_for(context, error)
+            raise
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral, with whatever Airflow says that it came to."""
+        self._started = {str(job_id): int(count) for job_id, count in self._started_before(context).items()}
+        with self.answering_for_runs(context):
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    def _started_before(self, context: Context) -> Mapping[str, Any]:
+        started = self.record(context).values.get("started")
+        return started if isinstance(started, Mapping) else {}
+
+    def _answer_for(self, context: Context, error: BaseException) -> None:
+        from airflow_provider_streamsets.control_hub import (
+            ControlHubExpectationError,
+            ControlHubRunFailedError,
+            ControlHubRunTimeoutError,
+        )
+
+        record = self.record(context)
+        try:
+            if self._killed:
+                # The runs have been asked to stop by `on_kill`, from which Airflow cannot be reached.
+                if self.stop_on_kill:
+                    record.give_up("the try before was killed")
+            elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
+                # The runs have ended, or are being stopped: the next try is to start new ones.
+                if record.superseded is None:
+                    record.forget()
+            elif isinstance(error, (AirflowTaskTimeout, ControlHubRunTimeoutError)) or not self._started:
+                # What becomes of runs that have taken too long is seen to where that is noticed.
+                return
+            elif is_deferral_timeout(error):
+                self.act_on_timeout(context, self._started)
+            elif self.on_error == "leave":
+                self.log.warning("Leaving %s running.", _shown(self._started))
+            elif _is_to_be_tried_again(context):
+                self.log.warning("Leaving %s to the next try of this task.", _shown(self._started))
+            else:
+                self.give_up_runs(context, self._started, "the task has failed for another reason")
+        except Exception as another:  # noqa: BLE001 - what the task fails with is the first error
+            self.log.error("What was started could not be seen to: %s", another)
+
+    def act_on_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
+        """
+        Stop runs that have taken too long, unless they are to be left; a later try waits for those that are left.
+
+        :param runs: run count by job id
+        """
+        if self.on_timeout == "stop":
+            self.give_up_runs(context, runs, "it took too long" if len(runs) == 1 else "they took too long")
         else:
-            self.log.warning("Leaving %d runs running.", len(unfinished))
+            self.log.warning("Leaving %s running.", _shown(runs))
+
+    def give_up_runs(self, context: Context, runs: Mapping[str, int], why: str) -> None:
+        """
+        Stop runs, so that no later try waits for them.
+
+        :param runs: run count by job id
+        :param why: for the log
+        """
+        self.record(context).give_up(f"the try before has stopped what it had started, because {why}")
+        self.stop_started(runs, why)
+
+    def stop_started(self, runs: Mapping[str, int], why: str) -> bool:
+        """
+        Stop runs and no others, by force after `force_stop_after`; what cannot be stopped is logged.
+
+        :param runs: run count by job id
+        :param why: for the log
+        :returns: False if Control Hub could not be reached, so that it is worth trying again
+        """
+        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
+        from airflow_provider_streamsets.control_hub.waiting import stop_and_wait
+
+        self.log.warning("Stopping %s: %s.", _shown(runs), why)
+        after = self.force_stop_seconds()
+        try:
+            if after:
+                stop_and_wait(
+                    self.client,
+                    runs,
+                    timeout=after + _FORCED_STOP_PATIENCE,
+                    force_after=after,
+                    poll_interval=_FORCED_STOP_INTERVAL,
+                )
+            else:
+                self.ask_to_stop(self.client, runs, patience=STOP_PATIENCE, force=after == 0)
+        except ControlHubError as error:
+            self._log_not_stopped(runs, error)
+            return not isinstance(error, ControlHubUnavailableError)
+        return True
+
+    def ask_to_stop(self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool) -> None:
+        """
+        Ask Control Hub to stop runs and no others.
+
+        :param client: the client to ask with
+        :param runs: run count by job id
+        :param patience: seconds to try again while Control Hub refuses
+        :param force: force the stops
+        """
+        client.runs.stop_many(runs, patience=patience, force=force)
+
+    def _log_not_stopped(self, runs: Mapping[str, int], error: Exception) -> None:
+        self.log.error("%s could not be stopped and may go on: %s", _shown(runs), error)
+
+    def hasty_client(self) -> ControlHubClient:
+        """Return a client for the few seconds that a killed task has left."""
+        return self.client.with_limits(timeout=_KILL_TIMEOUT, max_attempts=1)
+
+    def runs_to_stop_on_kill(self) -> Mapping[str, int]:
+        """Return the runs that this task has started and that are not known to have ended."""
+        return self._started
+
+    def on_kill(self) -> None:
+        """Stop the runs that this task has started, and no others, quickly: Airflow allows 5 seconds."""
+        # Airflow also calls this when it has ended the task at its ``execution_timeout``.
+        is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
+        self._killed = not is_timeout
+        if not (self.on_timeout == "stop" if is_timeout else self.stop_on_kill):
+            return
+        runs = self.runs_to_stop_on_kill()
+        if not runs:
+            return
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        self.log.warning("The task is killed: stopping %s.", _shown(runs))
+        try:
+            self.ask_to_stop(self.hasty_client(), runs, patience=0.0, force=self.force_stop_seconds() == 0)
+        except ControlHubError as error:
+            self._log_not_stopped(runs, error)
+
+
+def _shown(runs: Mapping[str, int]) -> str:
+    """Return runs for messages."""
+    if len(runs) == 1:
+        ((job_id, run_count),) = runs.items()
+        return f"run {run_count} of job {job_id}"
+    return f"{len(runs)} runs"
+
+
+def _is_to_be_tried_again(context: Context) -> bool:
+    ti = context["ti"]
+    return bool(ti.try_number <= ti.max_tries)
+
+
+class StartsManyRuns(StartsRuns, WaitsForManyRuns):
+    """Base of the operators that start many runs and wait for them; the parameters are those of :class:`StartsRuns`."""
+
+    template_fields: Sequence[str] = StartsRuns.template_fields
+
+    def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
+        """Stop the runs, unless they are to be left."""
+        self.act_on_timeout(context, unfinished)
+
+    def runs_to_stop_on_kill(self) -> Mapping[str, int]:
+        """Return the runs that this task has started and that are not known to have ended."""
+        if self._group is None:
+            return self._started
+        return {job_id: count for job_id, count in self._group.unfinished.items() if job_id in self._started}
 
 
 class StopsManyRuns(WaitsForManyRuns):

@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 from airflow_provider_streamsets.operators.outlets import tell_outlets
-from airflow_provider_streamsets.operators.run_policies import ON_TIMEOUT, StopsManyRuns
-from airflow_provider_streamsets.operators.settling import PATIENCE as SETTLING_PATIENCE
-from airflow_provider_streamsets.operators.settling import settled
+from airflow_provider_streamsets.operators.run_policies import StartsRuns, StopsManyRuns
+from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, settled
 from airflow_provider_streamsets.operators.waiting import ControlHubRunWaitingOperator
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import Job, JobRun, RunReport
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun, Outcome, RunReport
     from airflow_provider_streamsets.control_hub.conditions import MetricCondition
     from airflow_provider_streamsets.control_hub.groups import RunGroup
+    from airflow_provider_streamsets.control_hub.starts import StartIntent
 
-# Airflow gives a killed task 5 seconds before it is killed for good.
-_KILL_TIMEOUT = 3.0
+IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
+# Starts that somebody else can come before, until the task gives up.
+_MOST_ROUNDS = 5
+_RESTART_PATIENCE = 600.0
+_RESTART_INTERVAL = 3.0
+# Within the 5 seconds of a killed task: looks for the run of a start call that has not been answered yet.
+_LOOKS_WHEN_KILLED = 4
+_PAUSE_WHEN_KILLED = 0.5
 
 
-class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
+class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     """
     Start a Control Hub job, wait for that run, and return what it came to.
 
     The job's id, the run's number and the link to the job are pushed to XCom as soon as the job has been started. The
     task succeeds when the run ended ``INACTIVE`` and not ``RED``, and fails otherwise with the run's error message;
     its log then shows status, engines, warnings, counts and the last events of the run.
+
+    **Exactly one run.** Before the start call, the task writes down which run it asks for, as whom and when. If its
+    worker is lost, its connection breaks in the middle of the call, or it fails for a reason of its own, the next try
+    looks at that run first: it waits for it if it goes on, delivers what it came to if it has succeeded, and starts
+    another one if it has failed, or if there is none. When a person clears the task, its run is stopped if it goes on,
+    and another one is started. The log says which, and why.
+
+    The record is kept in Airflow's task state store. Before Airflow 3.3, it is an Airflow variable, which is deleted
+    when the outcome is delivered: a worker that is lost between that and Airflow's note of the success has the next
+    try start a second run there.
 
     .. code-block:: python
 
@@ -50,6 +70,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
     :param reset_offsets: forget where the job stopped reading, so that this run reads from the start (templated)
     :param acknowledge_errors: if the job's run before ended in ``INACTIVE_ERROR``, acknowledge that error, which is
         logged, and start; otherwise such a job is refused (templated)
+    :param if_running: what to do if the job is running already, for another reason than an earlier try of this task:
+        ``fail`` (default), ``join`` (wait for that run as if it were the task's own, but never stop it), ``restart``
+        (stop it, then start) or ``wait_then_start`` (wait for its end, then start; on the triggerer if the task is
+        deferrable, and within `timeout`). A job that is ``ACTIVATING`` or ``DEACTIVATING`` is waited for before
+        (templated)
     :param expect: conditions on the final metrics of a run that succeeded, all of which must be satisfied: each a text
         such as ``"output_count >= 1000"``, or a dict of ``metric``, ``comparison`` and ``threshold``. Metrics are
         ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``, ``total_error_count``,
@@ -63,9 +88,16 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the run; default 30 (templated)
     :param timeout: seconds, or timedelta, after which the task fails; None waits as long as the run takes (templated)
-    :param on_timeout: what happens to the run then: ``stop`` (default) or ``leave`` (templated)
+    :param on_timeout: what happens to the run then, or when Airflow's ``execution_timeout`` is over: ``stop`` (default)
+        or ``leave``, for a later try to wait for (templated)
+    :param on_error: what happens to the run when the task fails for a reason of its own, such as a refused credential:
+        ``stop`` (default) or ``leave``. If another try of the task is to come, the run goes on in any case, and that
+        try waits for it (templated)
     :param stop_on_kill: stop the run when the task is killed (marked, cleared, or its process terminated). While the
         task is deferred, this needs Airflow 3.3; older triggerers do not tell a killed task from a restart
+    :param force_stop_after: seconds, or timedelta, after which such a stop is forced if the run has not ended; its last
+        offset may then be lost. 0 forces it at once; by default that is left to the job's own force stop time-out.
+        A task that is killed while a worker waits has no time for that: only 0 has an effect then (templated)
     :param accept_stopped: count a run that a person stopped as a success (templated)
     :param metrics_wait: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
         default the job's statistics interval and 15 seconds, 2 minutes at the most. Give 0 for a pipeline that writes
@@ -77,6 +109,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         (``run_count``, ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``,
         ``total_error_count``; None if Control Hub has saved none) and ``metrics_final``. Without
         `wait_for_completion`, outcome and metrics are None.
+    :raises ControlHubJobStateError: if the job is running and `if_running` is ``fail``; nothing was started
     :raises ControlHubRunFailedError: if the run did not succeed
     :raises ControlHubExpectationError: if its metrics do not satisfy `expect`; the message has the numbers
     :raises ControlHubRunTimeoutError: if it took longer than `timeout`
@@ -86,14 +119,15 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
     """
 
     template_fields: Sequence[str] = (
-        *ControlHubRunWaitingOperator.template_fields,
+        "job_id",
+        "job_name",
+        *StartsRuns.template_fields,
         "runtime_parameters",
         "reset_offsets",
         "acknowledge_errors",
+        "if_running",
         "expect",
         "fail_fast",
-        "on_timeout",
-        "accept_stopped",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"runtime_parameters": "json", "expect": "json"}
 
@@ -103,31 +137,29 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
         runtime_parameters: dict[str, Any] | str | None = None,
         reset_offsets: bool | str = False,
         acknowledge_errors: bool | str = False,
+        if_running: Literal["fail", "join", "restart", "wait_then_start"] | str = "fail",
         expect: Sequence[str | Mapping[str, Any]] | str | None = None,
         fail_fast: bool | str = False,
-        on_timeout: Literal["stop", "leave"] | str = "stop",
-        stop_on_kill: bool = True,
-        accept_stopped: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        parameters.json_object(runtime_parameters, "runtime_parameters")
-        parameters.flag(reset_offsets, "reset_offsets")
-        parameters.flag(acknowledge_errors, "acknowledge_errors")
-        parameters.conditions(expect, "expect")
-        parameters.flag(fail_fast, "fail_fast")
-        parameters.choice(on_timeout, "on_timeout", ON_TIMEOUT)
-        parameters.flag(accept_stopped, "accept_stopped")
         self.runtime_parameters = runtime_parameters
         self.reset_offsets = reset_offsets
         self.acknowledge_errors = acknowledge_errors
+        self.if_running = if_running
         self.expect = expect
         self.fail_fast = fail_fast
-        self.on_timeout = on_timeout
-        self.stop_on_kill = stop_on_kill
-        self.accept_stopped = accept_stopped
-        self._started: JobRun | None = None
+        self._intent: StartIntent | None = None
+        self._check_start(rendered=False)
         self._check_use_of_expect(self.wait_for_completion, fail_fast)
+
+    def _check_start(self, *, rendered: bool) -> None:
+        parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=rendered)
+        parameters.flag(self.reset_offsets, "reset_offsets", rendered=rendered)
+        parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
+        parameters.choice(self.if_running, "if_running", IF_RUNNING, rendered=rendered)
+        parameters.conditions(self.expect, "expect", rendered=rendered)
+        parameters.flag(self.fail_fast, "fail_fast", rendered=rendered)
 
     def _check_use_of_expect(self, wait: bool | str, fail_fast: bool | str) -> None:
         if self.expect is not None and wait is False:
@@ -138,41 +170,196 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
             raise ValueError("'fail_fast' needs conditions in 'expect'.")
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Start the job and wait for its run."""
-        wait = self.begin()
-        from airflow_provider_streamsets.control_hub.groups import unfinished_result
-        from airflow_provider_streamsets.control_hub.runs import check_startable
+        """Start the job and wait for its run, or go on with the run of an earlier try."""
+        with self.answering_for_runs(context):
+            wait = self._begin_run()
+            job = self.find_job(context)
+            resumed = self._go_on_with_earlier_run(context, job, wait)
+            return self._start_and_wait(context, job, wait) if resumed is None else resumed
 
-        runtime_parameters = parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=True)
-        reset_offsets = parameters.flag(self.reset_offsets, "reset_offsets", rendered=True)
-        acknowledge_errors = parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True)
-        parameters.choice(self.on_timeout, "on_timeout", ON_TIMEOUT, rendered=True)
-        parameters.flag(self.accept_stopped, "accept_stopped", rendered=True)
+    def execute_after_other_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Go on when the run has ended that was waited for before the start."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.errors import ends_wait
+        from airflow_provider_streamsets.triggers.events import RunWaitEvent
+
+        other = RunWaitEvent.from_payload(event)
+        wait = self._begin_run()
+        if other.deadline is not None:
+            self.go_on_until(other.deadline)
+        if isinstance(other.error, ControlHubRunTimeoutError):
+            raise self._waited_too_long(other.error)
+        if other.error is not None:
+            if ends_wait(other.error):
+                raise other.error
+            self.log.warning("%s", other.error)
+        return self._start_and_wait(context, self.client.jobs.get(other.job_id), wait)
+
+    def _begin_run(self) -> bool:
+        wait = self.begin()
+        self._check_start(rendered=True)
         self._check_use_of_expect(wait, parameters.flag(self.fail_fast, "fail_fast", rendered=True))
         self._expectations()
+        return wait
 
-        found = self.find_job(context)
-        job = settled([found], self._read_again, try_number=context["ti"].try_number, log=self.log)[found.job_id]
-        if acknowledge_errors:
-            job = self._acknowledge(job)
-        check_startable(job)
-        if reset_offsets:
-            self.client.offsets.reset([job.job_id])
-            self.log.info("Reset the offsets of job %s.", job.label)
-        run = self._start(job, runtime_parameters)
+    def _go_on_with_earlier_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any] | None:
+        """Return the result with, or after, the run of an earlier try; None if there is none to see to."""
+        from airflow_provider_streamsets.control_hub.groups import unfinished_result
+        from airflow_provider_streamsets.operators.earlier_runs import Course, decide, was_stopped_by
+
+        record = self.record(context)
+        decision = decide(self.client, record, job)
+        run = decision.run
+        if decision.why:
+            self.log.info("%s.", decision.why)
+        if run is None or decision.course is Course.START:
+            return None
+        if decision.course is Course.STOP_AND_START:
+            if decision.is_own and not run.has_ended:
+                self._stop_and_wait(run.job_id, run.run_count)
+            return self._start_and_wait(context, self.client.jobs.get(job.job_id), wait)
+        if not wait:
+            self.log.info("Not starting again.")
+            return self._told(context, unfinished_result(job.job_id, job.name, run))
+        if decision.is_own:
+            self.note_started(context, {run.job_id: run.run_count})
         context["ti"].xcom_push(key="run_count", value=run.run_count)
+        if decision.course is Course.JOIN:
+            self.log.info("Waiting for that run instead of starting another one.")
+            return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and decision.is_own)
+        report = self.report_of(job, run)
+        if report.outcome in self._accepted_outcomes() and not was_stopped_by(report, record):
+            self.log.info("That run is what this task was to do; delivering what it came to.")
+            return self.deliver(context, report)
+        self.log.warning(report.explanation())
+        self.log.info("That run did not succeed, so another one is started.")
+        self._started = {}
+        return None
+
+    def _start_and_wait(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
+        from airflow_provider_streamsets.control_hub.groups import unfinished_result
+
+        run, is_own = self._start_or_join(context, job)
+        context["ti"].xcom_push(key="run_count", value=run.run_count)
+        self.log.info("Job page: %s", self.client.job_url(job.job_id))
         if wait:
-            return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill)
+            return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and is_own)
         return self._told(context, unfinished_result(job.job_id, job.name, run))
+
+    def _start_or_join(self, context: Context, job: Job) -> tuple[JobRun, bool]:
+        """Return a run of the job, and whether this task has started it."""
+        from airflow_provider_streamsets.control_hub import ControlHubRejectedError
+        from airflow_provider_streamsets.control_hub.runs import check_startable
+
+        reset_offsets = parameters.flag(self.reset_offsets, "reset_offsets", rendered=True)
+        for rounds_left in reversed(range(_MOST_ROUNDS)):
+            job = self._settled(job)
+            other = job.current_run
+            if other is not None and not other.has_ended:
+                if self.if_running == "join":
+                    return self._join(context, job, other), False
+                job = self._freed(job, other)
+            if parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True):
+                job = self._acknowledge(job)
+            check_startable(job)
+            if reset_offsets:
+                self.client.offsets.reset([job.job_id])
+                self.log.info("Reset the offsets of job %s.", job.label)
+            try:
+                return self._start(context, job), True
+            except ControlHubRejectedError as error:
+                job = self.client.jobs.get(job.job_id)
+                if job.current_run is None or job.current_run.has_ended or not rounds_left:
+                    raise
+                self.log.warning("%s Looking at it again.", error)
+        raise AssertionError("unreachable")  # the last round returns or raises
+
+    def _settled(self, job: Job) -> Job:
+        limits = [self._left_of(limit) for limit in self._limits()]
+        return settled([job], self._read_again, patience=min(limits, default=None), pause=self.pause, log=self.log)[
+            job.job_id
+        ]
 
     def _read_again(self, job_ids: list[str]) -> dict[str, Job]:
         return {job_id: self.client.jobs.get(job_id) for job_id in job_ids}
+
+    def _join(self, context: Context, job: Job, other: JobRun) -> JobRun:
+        from airflow_provider_streamsets.control_hub.starts import StartIntent, described
+        from airflow_provider_streamsets.operators.earlier_runs import write_joined
+
+        self.log.warning(
+            "Job %s is running already: %s. Waiting for that run, as if_running='join' says, with the parameters that "
+            "it was started with.",
+            job.label,
+            described(other),
+        )
+        write_joined(self.record(context), replace(StartIntent.of(job, other.user), run_count=other.run_count))
+        return other
+
+    def _freed(self, job: Job, other: JobRun) -> Job:
+        """Return the job when the run has ended that is in the way; does not return if that is waited for elsewhere."""
+        from airflow_provider_streamsets.control_hub.starts import described
+
+        if self.if_running == "restart":
+            self.log.warning(
+                "Job %s is running already: %s. Stopping it, as if_running='restart' says.", job.label, described(other)
+            )
+            self._stop_and_wait(job.job_id, other.run_count)
+        elif self.if_running == "wait_then_start":
+            self.log.info("Job %s is running already: %s. Waiting for its end.", job.label, described(other))
+            self._wait_for_other_run(job, other)
+        else:
+            return job
+        return self._settled(self.client.jobs.get(job.job_id))
+
+    def _wait_for_other_run(self, job: Job, other: JobRun) -> None:
+        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.errors import ends_wait
+        from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+
+        if self.deferrable:
+            self.defer_for(job, other, method_name="execute_after_other_run", metrics_wait=0.0)
+        client = self.client.with_limits(max_attempts=1)
+        follower = RunFollower(client, job.job_id, other.run_count, job_name=job.name, metrics_wait=0.0, log=self.log)
+        allowed = self._allowed
+        try:
+            wait_for_run(
+                follower,
+                poll_interval=self._interval,
+                timeout=None if allowed is None else self._left_of(allowed),
+                allowed=allowed,
+                sleep=self.pause,
+            )
+        except ControlHubRunTimeoutError as error:
+            raise self._waited_too_long(error) from error
+        except ControlHubError as error:
+            if ends_wait(error):
+                raise
+            self.log.warning("%s", error)
+
+    def _waited_too_long(self, error: Exception) -> BaseException:
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+
+        text = f"{error} The task has waited for its end before starting a run of its own; nothing was started."
+        return AirflowTaskTimeout(text) if self._is_execution_timeout() else ControlHubRunTimeoutError(text)
+
+    def _stop_and_wait(self, job_id: str, run_count: int) -> None:
+        """Stop a run and wait for its end, by force after `force_stop_after`."""
+        from airflow_provider_streamsets.control_hub.waiting import stop_and_wait
+
+        stop_and_wait(
+            self.client,
+            {job_id: run_count},
+            timeout=min([_RESTART_PATIENCE, *map(self._left_of, self._limits())]),
+            force_after=self.force_stop_seconds(),
+            poll_interval=_RESTART_INTERVAL,
+        )
 
     def _acknowledge(self, job: Job) -> Job:
         """Acknowledge the error of a job that ended with one, and return the job as it then is."""
         if job.current_run is None or job.current_run.status != "INACTIVE_ERROR":
             return job
-        for run in self.client.runs.acknowledge([job.job_id], patience=SETTLING_PATIENCE):
+        for run in self.client.runs.acknowledge([job.job_id], patience=ACKNOWLEDGEMENT_PATIENCE):
             self.log.warning("Acknowledged the error of run %d: %s", run.run_count, run.error_message)
         return self.client.jobs.get(job.job_id)
 
@@ -188,14 +375,32 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
             return ()
         return tuple(condition for condition in self._expectations() if condition.is_upper_bound)
 
-    def on_broken_bound(self, job_id: str, run_count: int) -> None:
+    def on_broken_bound(self, context: Context, job_id: str, run_count: int) -> None:
         """Stop the run whose metrics have broken an upper bound."""
-        self._stop(job_id, run_count, "its metrics do not satisfy what is expected of them")
+        if self._answers_for(context, job_id, run_count):
+            self.give_up_runs(context, {job_id: run_count}, "its metrics do not satisfy what is expected of them")
 
-    def _start(self, job: Job, runtime_parameters: dict[str, Any]) -> JobRun:
-        self.end_if_killed(f"before it had started job {job.label}")
-        run = self.client.runs.start(job, runtime_parameters)
-        self._started = run
+    def _start(self, context: Context, job: Job) -> JobRun:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+        from airflow_provider_streamsets.control_hub.errors import may_have_been_executed
+        from airflow_provider_streamsets.operators.earlier_runs import write_intent
+
+        runtime_parameters = parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=True)
+        record = self.record(context)
+
+        def announce(intent: StartIntent) -> None:
+            write_intent(record, intent)
+            self._intent = intent
+            self.end_if_killed(f"before it had started job {job.label}")
+
+        try:
+            run = self.client.runs.start(job, runtime_parameters, announce=announce)
+        except ControlHubError as error:
+            if not may_have_been_executed(error):
+                self._intent = None
+                record.forget()
+            raise
+        self.note_started(context, {run.job_id or job.job_id: run.run_count})
         self.end_if_killed(f"while it started run {run.run_count} of job {job.label}")
         self.log.info(
             "Started run %d of job %s%s.",
@@ -203,16 +408,18 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
             job.label,
             f" with the runtime parameters {sorted(runtime_parameters)}" if runtime_parameters else "",
         )
-        self.log.info("Job page: %s", self.client.job_url(job.job_id))
         return run
+
+    def _accepted_outcomes(self) -> set[Outcome]:
+        from airflow_provider_streamsets.control_hub import Outcome
+
+        return {Outcome.SUCCEEDED, Outcome.STOPPED} if self.accepts_stopped else {Outcome.SUCCEEDED}
 
     def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
         from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Outcome
 
-        accept_stopped = parameters.flag(self.accept_stopped, "accept_stopped", rendered=True)
-        accepted = {Outcome.SUCCEEDED, Outcome.STOPPED} if accept_stopped else {Outcome.SUCCEEDED}
-        if report.outcome not in accepted:
+        if report.outcome not in self._accepted_outcomes():
             self.log.error(report.explanation())
             hint = " Set accept_stopped=True if that is fine." if report.outcome is Outcome.STOPPED else ""
             raise ControlHubRunFailedError(f"{report.headline}.{hint}")
@@ -227,6 +434,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
     def _told(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         """Return the result of the task, having put it on the events of its outlets, too."""
         tell_outlets(self, context, result)
+        self.record(context).close()
         return result
 
     def _check_expectations(self, report: RunReport) -> None:
@@ -254,35 +462,42 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator):
             )
         self.log.info("Its metrics are as expected: %s.", judgement.text)
 
-    def on_wait_timeout(self, job_id: str, run_count: int, *, killed: bool = False) -> None:
-        """Stop the run, unless it is to be left."""
-        if self.stop_on_kill if killed else self.on_timeout == "stop":
-            self._stop(job_id, run_count, "it took too long")
-        else:
-            self.log.warning("Leaving run %d of job %s running.", run_count, job_id)
+    def on_wait_timeout(self, context: Context, job_id: str, run_count: int) -> None:
+        """Stop the run, unless it is to be left, or somebody else has started it."""
+        if self._answers_for(context, job_id, run_count):
+            self.act_on_timeout(context, {job_id: run_count})
 
-    def _stop(self, job_id: str, run_count: int, why: str) -> None:
+    def _answers_for(self, context: Context, job_id: str, run_count: int) -> bool:
+        """Return whether this task has started a run, and has not joined it."""
+        return (self._started or self._started_before(context)).get(job_id) == run_count
+
+    def ask_to_stop(self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool) -> None:
+        """Ask Control Hub to stop the run, as :meth:`StartsRuns.ask_to_stop`."""
+        for job_id, run_count in runs.items():
+            client.runs.stop_run(job_id, run_count, patience=patience, force=force)
+
+    def runs_to_stop_on_kill(self) -> Mapping[str, int]:
+        """Return the run that this task has started, or is about to start, unless it has ended."""
+        if self._follower is not None and self._follower.has_ended:
+            return {}
+        if not self._started and self._intent is not None:
+            return self._run_of_unanswered_start(self._intent)
+        return self._started
+
+    def _run_of_unanswered_start(self, intent: StartIntent) -> dict[str, int]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
-        try:
-            if self.client.runs.stop_run(job_id, run_count, patience=STOP_PATIENCE):
-                self.log.warning("Stopping run %d of job %s: %s.", run_count, job_id, why)
-        except ControlHubError as error:
-            self.log.error("Run %d of job %s could not be stopped and may go on: %s", run_count, job_id, error)
-
-    def on_kill(self) -> None:
-        """Stop the run that this task has started: one quick request, as Airflow allows 5 seconds."""
-        self._killed = True
-        run = self._started
-        if run is None or not self.stop_on_kill or (self._follower is not None and self._follower.has_ended):
-            return
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
-        self.log.warning("The task is killed: stopping run %d of job %s.", run.run_count, run.job_id)
-        try:
-            self.client.with_limits(timeout=_KILL_TIMEOUT).runs.stop(run.job_id)
-        except ControlHubError as error:
-            self.log.error("The run could not be stopped and may go on: %s", error)
+        client = self.hasty_client()
+        for _ in range(_LOOKS_WHEN_KILLED):
+            try:
+                run = client.runs.current(intent.job_id)
+            except ControlHubError as error:
+                self.log.warning("%s", error)
+                break
+            if run is not None and intent.explains(run):
+                return {intent.job_id: run.run_count}
+            time.sleep(_PAUSE_WHEN_KILLED)
+        return {}
 
 
 class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_streamsets import parameters
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import Job
     from airflow_provider_streamsets.control_hub.groups import RunGroup
+    from airflow_provider_streamsets.control_hub.templates import TemplateStart
 
 _ON_FAILURE = ("stop_others", "wait_others")
 _SUFFIXES = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
@@ -26,6 +28,11 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
     The instances' ids are pushed to XCom as soon as they are started. All of them are waited for with one status
     request at each look. The task succeeds when all runs have; otherwise it fails naming the instances that did not.
+
+    What is to be started is written down before, as by
+    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`. So another try goes on with the
+    instances of the one before, which it finds by user and runtime parameters, unless their runs have ended and not all
+    have succeeded.
 
     .. code-block:: python
 
@@ -66,8 +73,15 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
     :param timeout: seconds, or timedelta, after which the task fails; None waits as long as they take (templated)
-    :param on_timeout: what happens to the runs then: ``stop`` (default) or ``leave`` (templated)
+    :param on_timeout: what happens to the runs when `timeout` or Airflow's ``execution_timeout`` is over: ``stop`` or
+        ``leave`` (templated)
+    :param on_error: what happens to them when the task fails for a reason of its own, such as a refused credential:
+        ``stop`` or ``leave``. If another try of the task is to come, they go on in any case, and it waits for them
+        (templated)
     :param stop_on_kill: stop the runs when the task is killed; when deferred, with Airflow 3.3 and later
+    :param force_stop_after: seconds, or timedelta, after which the stop of a run that has not ended is forced; its last
+        offset may then be lost. 0 forces it at once; by default that is left to the force stop time-outs of the jobs
+        (templated)
     :param accept_stopped: count runs that a person stopped as successes (templated)
     :param metrics_wait: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by
         default the template's statistics interval and 15 seconds, 2 minutes at the most (templated)
@@ -155,58 +169,127 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             raise ValueError("Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then.")
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Start the instances, and wait for their runs."""
-        wait = self.begin()
-        self._check(rendered=True)
-        from airflow_provider_streamsets.control_hub import ControlHubBulkError
+        """Start the instances, and wait for their runs; go on with those that an earlier try has started."""
+        with self.answering_for_runs(context):
+            wait = self.begin()
+            self._check(rendered=True)
+            template = self._template = self.find_job(context, templates=True)
+            delivered = self.record(context).values.get("result")
+            if isinstance(delivered, dict) and self.record(context).superseded is None:
+                self.log.info("An earlier try of this task has finished this; returning what it found.")
+                return delivered
+            instances = self._instances_of_earlier_try(context, template, wait) or self._start(context, template, wait)
+            return self._wait_for_instances(context, template, instances, wait)
+
+    def _wait_for_instances(
+        self, context: Context, template: Job, instances: Sequence[Job], wait: bool
+    ) -> dict[str, Any]:
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
 
-        template = self._template = self.find_job(context, templates=True)
-        self.end_if_killed("before it had started instances")
-        try:
-            instances = self._start(template, wait)
-        except ControlHubBulkError as error:
-            self.stop_runs(error.done, "not all instances were started")
-            raise
         job_ids = [instance.job_id for instance in instances]
         # An instance has run once; one whose first run does not show yet is about to.
         runs = [RunReference(job.job_id, max(job.last_run_count, 1), job.name) for job in instances]
-        self._watched = {run.job_id: run.run_count for run in runs}
+        self.note_started(context, {run.job_id: run.run_count for run in runs})
         self.end_if_killed("while it started instances")
         context["ti"].xcom_push(key="job_ids", value=job_ids)
         if len(job_ids) == 1:
             ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
-        context["ti"].xcom_push(key="run_counts", value=self._watched)
-        for instance in instances:
-            self.log.info("Started instance %s.", instance.label)
+        context["ti"].xcom_push(key="run_counts", value=dict(self._started))
         if wait:
             result: dict[str, Any] = self.wait_for_runs(
                 context, runs, [template], until_failure=self.on_failure == "stop_others"
             )
             return result
+        self.record(context).close()
         return self._result(
             template.job_id,
             template.name,
             [unfinished_result(job.job_id, job.name, job.current_run) for job in instances],
         )
 
-    def _start(self, template: Job, wait: bool) -> list[Job]:
+    def _values(self) -> list[Mapping[str, Any]]:
         values = parameters.json_objects(self.runtime_parameters, "runtime_parameters", rendered=True)
         if values is None:
             values = [{}] * parameters.whole_number(self.number_of_instances, "number_of_instances", rendered=True)
-        return self.client.templates.start(
-            template,
-            values,
-            name=parameters.text(self.instance_name, "instance_name", rendered=True),
-            description=parameters.text(self.description, "description", rendered=True, empty=True),
-            suffix=parameters.choice(self.suffix, "suffix", _SUFFIXES, rendered=True),
-            suffix_parameter=parameters.text(self.suffix_parameter, "suffix_parameter", rendered=True),
-            tags=parameters.texts(self.job_tags, "job_tags", rendered=True),
-            attach_to_template=parameters.flag(self.attach_to_template, "attach_to_template", rendered=True),
-            # What the run of an instance that Control Hub deletes came to could not be found out.
-            delete_after_completion=self._deletes and not wait,
-            inherit_permissions=parameters.flag(self.inherit_permissions, "inherit_permissions", rendered=True),
+        return list(values)
+
+    def _instances_of_earlier_try(self, context: Context, template: Job, wait: bool) -> list[Job]:
+        """Return the instances that an earlier try has started, if they are to be gone on with."""
+        from airflow_provider_streamsets.control_hub.templates import TemplateStart
+
+        record = self.record(context)
+        written = record.values.get("template_start")
+        if not isinstance(written, dict):
+            return []
+        intent = TemplateStart(**written)
+        templates = self.client.templates
+        started = self._started_before(context)
+        if started:
+            instances = templates.read_instances(template, list(started))
+        elif intent.template_id == template.job_id:
+            instances = templates.instances_of(template, intent, self._values())
+        else:
+            instances = []
+        self.log.info(
+            "An earlier try of this task has asked for instances of job template %s; there are %d.",
+            intent.template_id,
+            len(instances),
         )
+        superseded = record.superseded
+        if superseded is None and intent.template_id != template.job_id:
+            superseded = f"the task is now for job template {template.label}"
+        if superseded is not None:
+            self.log.info("They are not gone on with: %s.", superseded)
+            going_on = {
+                job.job_id: max(job.last_run_count, 1)
+                for job in instances
+                if job.current_run is None or not job.current_run.has_ended
+            }
+            if going_on:
+                self.stop_started(going_on, superseded)
+            return []
+        ended = [job.current_run for job in instances if job.current_run and job.current_run.has_ended]
+        if wait and instances and len(ended) == len(instances) and not all(run.is_success for run in ended):
+            self.log.info("Their runs have ended, and not all have succeeded, so new instances are started.")
+            return []
+        return instances
+
+    def _start(self, context: Context, template: Job, wait: bool) -> list[Job]:
+        from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubError
+        from airflow_provider_streamsets.control_hub.errors import may_have_been_executed
+
+        record = self.record(context)
+
+        def announce(intent: TemplateStart) -> None:
+            record.write(template_start=asdict(intent))
+            self.end_if_killed("before it had started instances")
+
+        self.end_if_killed("before it had started instances")
+        try:
+            instances = self.client.templates.start(
+                template,
+                self._values(),
+                name=parameters.text(self.instance_name, "instance_name", rendered=True),
+                description=parameters.text(self.description, "description", rendered=True, empty=True),
+                suffix=parameters.choice(self.suffix, "suffix", _SUFFIXES, rendered=True),
+                suffix_parameter=parameters.text(self.suffix_parameter, "suffix_parameter", rendered=True),
+                tags=parameters.texts(self.job_tags, "job_tags", rendered=True),
+                attach_to_template=parameters.flag(self.attach_to_template, "attach_to_template", rendered=True),
+                # What the run of an instance that Control Hub deletes came to could not be found out.
+                delete_after_completion=self._deletes and not wait,
+                inherit_permissions=parameters.flag(self.inherit_permissions, "inherit_permissions", rendered=True),
+                announce=announce,
+            )
+        except ControlHubBulkError as error:
+            self.give_up_runs(context, error.done, "not all instances were started")
+            raise
+        except ControlHubError as error:
+            if not may_have_been_executed(error):
+                record.forget()
+            raise
+        for instance in instances:
+            self.log.info("Started instance %s.", instance.label)
+        return instances
 
     @property
     def _deletes(self) -> bool:
@@ -216,16 +299,26 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         """Stop the other instances."""
         for failure in group.failures.values():
             self.log.error(failure)
-        return self.stop_runs(group.unfinished, "another instance has failed")
+        return self.stop_started(group.unfinished, "another instance has failed")
 
     def deliver_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
         """Return the results of the instances, or fail naming those that did not succeed."""
-        from airflow_provider_streamsets.control_hub import Outcome
+        from airflow_provider_streamsets.control_hub import ControlHubError, Outcome
 
+        succeeded = [r.job_id for r in group.reports.values() if r.outcome is Outcome.SUCCEEDED]
+        try:
+            results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
+        except ControlHubError:
+            if self._deletes:
+                self._delete(succeeded)
+            raise
+        result = self._result(*self._id_and_name_of_template(), results)
         if self._deletes:
-            self._delete([r.job_id for r in group.reports.values() if r.outcome is Outcome.SUCCEEDED])
-        results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
-        return self._result(*self._id_and_name_of_template(), results)
+            # What a later try could not read any more.
+            self.record(context).add(result=result)
+            self._delete(succeeded)
+        self.record(context).close()
+        return result
 
     def _id_and_name_of_template(self) -> tuple[str, str]:
         from airflow_provider_streamsets.control_hub import ControlHubError

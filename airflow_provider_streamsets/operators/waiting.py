@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_POLL_INTERVAL = 30.0
 _BACKSTOP = 300.0
+_LONGEST_SLEEP = 1.0
 
 
 def deferrable_by_default() -> bool:
@@ -108,6 +109,24 @@ class WaitsForRuns(ControlHubOperator):
             self.on_kill()
             raise AirflowException(f"The task was killed {when}.")
 
+    def pause(self, seconds: float) -> None:
+        """
+        Sleep, unless the task is killed meanwhile.
+
+        Sleep goes on after the handler of the kill, so it is divided: a task that ends by itself, in the 5 seconds that
+        Airflow allows, can still write down why.
+        """
+        while seconds > 0:
+            piece = min(seconds, _LONGEST_SLEEP)
+            time.sleep(piece)
+            seconds -= piece
+            if self._killed:
+                raise AirflowException("The task was killed while it waited.")
+
+    def on_kill(self) -> None:
+        """Note that the task is killed."""
+        self._killed = True
+
     @property
     def _interval(self) -> float:
         return float(parameters.seconds(self.poll_interval, "poll_interval", rendered=True))
@@ -120,6 +139,20 @@ class WaitsForRuns(ControlHubOperator):
     def _left_of(self, limit: float) -> float:
         return max(limit - (time.monotonic() - self._began), 0.0)
 
+    def force_stop_seconds(self) -> float | None:
+        """Return the seconds after which stops are forced that the task asks for when it is killed."""
+        return None
+
+    def go_on_until(self, deadline: float) -> None:
+        """
+        Let the time count from where it did before the task was deferred.
+
+        :param deadline: when the smallest limit is reached, in epoch seconds
+        """
+        limits = self._limits()
+        if limits:
+            self._began = time.monotonic() - (min(limits) - max(deadline - time.time(), 0.0))
+
     def _limits(self) -> list[float]:
         """Return the seconds that the task is given; the smallest counts."""
         execution_timeout = self.execution_timeout.total_seconds() if self.execution_timeout else None
@@ -128,7 +161,7 @@ class WaitsForRuns(ControlHubOperator):
     def _metrics_wait_for(self, *jobs: Job) -> float:
         return metrics_wait_for(self.metrics_wait, *jobs)
 
-    def _is_kill(self) -> bool:
+    def _is_execution_timeout(self) -> bool:
         """Return whether it is ``execution_timeout`` that a wait on the triggerer has exceeded, and not `timeout`."""
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
         return limit is not None and (self._allowed is None or limit < self._allowed)
@@ -152,18 +185,14 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         """Decide from the report of the ended run whether the task succeeds, and return its result."""
         raise NotImplementedError
 
-    def on_wait_timeout(self, job_id: str, run_count: int, *, killed: bool = False) -> None:
-        """
-        Act on a wait that has taken too long, before the task fails.
-
-        :param killed: it was ``execution_timeout``, after which Airflow kills a task, and not `timeout`
-        """
+    def on_wait_timeout(self, context: Context, job_id: str, run_count: int) -> None:
+        """Act on a wait that has taken too long, before the task fails."""
 
     def upper_bounds(self) -> tuple[MetricCondition, ...]:
         """Return the conditions on the run's metrics that must not be broken while it goes on."""
         return ()
 
-    def on_broken_bound(self, job_id: str, run_count: int) -> None:
+    def on_broken_bound(self, context: Context, job_id: str, run_count: int) -> None:
         """Act on a run that has broken an upper bound, before the task fails."""
 
     def wait_for_run(self, context: Context, job: Job, run: JobRun, *, stop_on_kill: bool) -> dict[str, Any]:
@@ -175,16 +204,22 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         :param stop_on_kill: whether a trigger that is killed stops the run
         """
         if self.deferrable:
-            self._defer(job, run, stop_on_kill)
+            self.defer_for(job, run, stop_on_kill=stop_on_kill, upper_bounds=[str(b) for b in self.upper_bounds()])
         return self._wait_here(context, job, run)
 
-    def _wait_here(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunTimeoutError
+    def report_of(self, job: Job, run: JobRun) -> RunReport:
+        """Return the report of a run that has ended."""
+        from airflow_provider_streamsets.control_hub.waiting import wait_for_run
+
+        self._follower = self._new_follower(job, run)
+        return wait_for_run(self._follower, poll_interval=self._interval, timeout=None, sleep=self.pause)
+
+    def _new_follower(self, job: Job, run: JobRun) -> RunFollower:
         from airflow_provider_streamsets.control_hub.conditions import BoundsCheck
-        from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+        from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
         bounds = self.upper_bounds()
-        self._follower = RunFollower(
+        return RunFollower(
             # A look that fails is repeated at the next interval anyway, and must not outlast the timeout by minutes.
             self.client.with_limits(max_attempts=1),
             job.job_id,
@@ -194,6 +229,12 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
             while_running=BoundsCheck(self.client, job.job_id, run.run_count, bounds) if bounds else None,
             log=self.log,
         )
+
+    def _wait_here(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
+        from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.waiting import wait_for_run
+
+        self._follower = self._new_follower(job, run)
         allowed = self._allowed
         try:
             report = wait_for_run(
@@ -201,19 +242,40 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
                 poll_interval=self._interval,
                 timeout=None if allowed is None else self._left_of(allowed),
                 allowed=allowed,
+                sleep=self.pause,
             )
         except ControlHubRunTimeoutError:
-            self.on_wait_timeout(job.job_id, run.run_count)
+            self.on_wait_timeout(context, job.job_id, run.run_count)
             raise
         except ControlHubExpectationError:
-            self.on_broken_bound(job.job_id, run.run_count)
+            self.on_broken_bound(context, job.job_id, run.run_count)
             raise
         return self.deliver(context, report)
 
-    def _defer(self, job: Job, run: JobRun, stop_on_kill: bool) -> NoReturn:
+    def defer_for(
+        self,
+        job: Job,
+        run: JobRun,
+        *,
+        method_name: str = "execute_complete",
+        metrics_wait: float | None = None,
+        stop_on_kill: bool = False,
+        upper_bounds: Sequence[str] = (),
+    ) -> NoReturn:
+        """
+        Wait for a run on the triggerer.
+
+        :param job: the run's job
+        :param run: the run
+        :param method_name: the method that goes on afterwards
+        :param metrics_wait: seconds to wait for its final metrics; by default as `metrics_wait` of the operator
+        :param stop_on_kill: whether a trigger that is killed stops the run
+        :param upper_bounds: conditions that must not be broken meanwhile
+        """
         from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 
         poll_interval, limits = self._interval, self._limits()
+        left = self._left_of(min(limits)) if limits else None
         self.defer(
             trigger=ControlHubJobRunTrigger(
                 control_hub_conn_id=self.control_hub_conn_id,
@@ -222,13 +284,14 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
                 run_count=run.run_count,
                 poll_interval=poll_interval,
                 timeout=min(limits, default=None),
-                deadline=time.time() + self._left_of(min(limits)) if limits else None,
-                metrics_wait=self._metrics_wait_for(job),
+                deadline=None if left is None else time.time() + left,
+                metrics_wait=self._metrics_wait_for(job) if metrics_wait is None else metrics_wait,
                 stop_on_kill=stop_on_kill,
-                upper_bounds=[str(bound) for bound in self.upper_bounds()],
+                force_stop_after=self.force_stop_seconds(),
+                upper_bounds=list(upper_bounds),
             ),
-            method_name="execute_complete",
-            timeout=backstop(min(limits), poll_interval) if limits else None,
+            method_name=method_name,
+            timeout=None if left is None else backstop(left, poll_interval),
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -240,12 +303,11 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         try:
             report = wait.report_or_raise()
         except ControlHubRunTimeoutError as error:
-            killed = self._is_kill()
-            self.on_wait_timeout(wait.job_id, wait.run_count, killed=killed)
-            if killed:
+            self.on_wait_timeout(context, wait.job_id, wait.run_count)
+            if self._is_execution_timeout():
                 raise AirflowTaskTimeout(str(error)) from error
             raise
         except ControlHubExpectationError:
-            self.on_broken_bound(wait.job_id, wait.run_count)
+            self.on_broken_bound(context, wait.job_id, wait.run_count)
             raise
         return self.deliver(context, report)

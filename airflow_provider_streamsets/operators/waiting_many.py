@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent
 
-# Airflow gives a killed task 5 seconds before it is killed for good.
-_KILL_TIMEOUT = 2.0
 # What a resumed task still has to read is there, so it need not look slowly, and has this time even at the deadline.
 _RESUMED_INTERVAL = 5.0
 _RESUMED_PATIENCE = 60.0
@@ -114,12 +112,11 @@ class WaitsForManyRuns(WaitsForRuns):
             f"{shortened(reasons, '; ', most=_MOST_NAMED)}.{hint}"
         )
 
-    def on_runs_timeout(self, unfinished: dict[str, int], *, killed: bool = False) -> None:
+    def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
         """
         Act on a wait that has taken too long, before the task fails.
 
         :param unfinished: run count by job id of the runs that have not ended
-        :param killed: it was ``execution_timeout``, after which Airflow kills a task, and not `timeout`
         """
 
     def wait_for_runs(
@@ -167,7 +164,7 @@ class WaitsForManyRuns(WaitsForRuns):
         metrics_wait: float,
         until_failure: bool = False,
         acts_after: float | None = None,
-        killed: bool = False,
+        is_execution_timeout: bool = False,
     ) -> Any:
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
@@ -197,11 +194,12 @@ class WaitsForManyRuns(WaitsForRuns):
                 allowed=allowed,
                 enough=act,
                 look_within=lambda: self._left_of(act_after) or math.inf,
+                sleep=self.pause,
             )
         except ControlHubRunTimeoutError as error:
             if group.unfinished:
-                self.on_runs_timeout(group.unfinished, killed=killed)
-            if killed:
+                self.on_runs_timeout(context, group.unfinished)
+            if is_execution_timeout:
                 raise AirflowTaskTimeout(str(error)) from error
             raise
         return self.deliver_all(context, group)
@@ -230,6 +228,7 @@ class WaitsForManyRuns(WaitsForRuns):
                 until_failure=until_failure,
                 act_at=act_at,
                 stop_on_kill=self.stops_runs_on_kill,
+                force_stop_after=self.force_stop_seconds(),
             ),
             method_name="execute_complete",
             timeout=None if deadline is None else backstop(max(deadline - time.time(), 0.0), poll_interval),
@@ -262,7 +261,7 @@ class WaitsForManyRuns(WaitsForRuns):
             allowed=wait.timeout,
             # The trigger has waited for the metrics already.
             metrics_wait=0.0,
-            killed=self._is_kill(),
+            is_execution_timeout=self._is_execution_timeout(),
         )
 
     def _act_and_defer_again(self, wait: RunsWaitEvent, runs: Sequence[RunReference]) -> NoReturn:
@@ -317,17 +316,3 @@ class WaitsForManyRuns(WaitsForRuns):
 
     def _log_not_stopped(self, runs: dict[str, int], error: ControlHubError) -> None:
         self.log.error("%d runs could not be stopped and may go on: %s", len(runs), error)
-
-    def on_kill(self) -> None:
-        """Stop the runs that are waited for, if that is asked for: quickly, as Airflow allows 5 seconds."""
-        self._killed = True
-        unfinished = self._group.unfinished if self._group is not None else self._watched
-        if not self.stops_runs_on_kill or not unfinished:
-            return
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
-        self.log.warning("The task is killed: stopping %d runs.", len(unfinished))
-        try:
-            self.client.with_limits(timeout=_KILL_TIMEOUT).runs.stop_many(unfinished)
-        except ControlHubError as error:
-            self._log_not_stopped(unfinished, error)

@@ -17,7 +17,6 @@ from airflow_provider_streamsets.triggers.connections import connection_settings
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
     from airflow_provider_streamsets.control_hub.waiting import Follower
-    from airflow_provider_streamsets.hooks.settings import ConnectionSettings
     from airflow_provider_streamsets.triggers.feed import StatusFeed
 
 _KILL_TIMEOUT = 10.0
@@ -78,6 +77,7 @@ class ControlHubTrigger(BaseTrigger):
     :param timeout: seconds that the wait was given, for the message
     :param deadline: when to give up, in epoch seconds; None waits for ever
     :param stop_on_kill: stop what is waited for when a person kills the deferred task (Airflow 3.3 and later)
+    :param force_stop_after: seconds after which that stop is forced; None never forces it
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class ControlHubTrigger(BaseTrigger):
         timeout: float | None = None,
         deadline: float | None = None,
         stop_on_kill: bool = False,
+        force_stop_after: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.control_hub_conn_id = control_hub_conn_id
@@ -94,6 +95,7 @@ class ControlHubTrigger(BaseTrigger):
         self.timeout = timeout
         self.deadline = deadline
         self.stop_on_kill = stop_on_kill
+        self.force_stop_after = force_stop_after
 
     @property
     def log(self) -> Any:
@@ -123,11 +125,12 @@ class ControlHubTrigger(BaseTrigger):
         """Return the event for a wait that has ended with an error."""
         raise NotImplementedError
 
-    def stop(self, client: ControlHubClient) -> bool:
+    def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """
         Stop what is waited for, after a kill. Runs in a thread.
 
         :param client: client with short time-outs
+        :param force: force the stop
         :returns: whether there was something to stop
         """
         raise NotImplementedError
@@ -201,14 +204,23 @@ class ControlHubTrigger(BaseTrigger):
                 )
                 return
             self.log.warning("The task was killed: stopping %s.", self.what)
-            if not await asyncio.to_thread(self._stop, await connection_settings(self.control_hub_conn_id)):
+            if not await self._stop(force=self.force_stop_after == 0):
                 self.log.info("There was nothing left to stop of %s.", self.what)
+            elif self.force_stop_after:
+                await asyncio.sleep(self.force_stop_after)
+                if await self._stop(force=True):
+                    self.log.warning("Forced the stop of %s.", self.what)
         except Exception as error:  # noqa: BLE001 - nobody awaits this; the log is where it can be told
             self.log.error("Could not stop %s, which may go on: %s", self.what, error)
 
-    def _stop(self, settings: ConnectionSettings) -> bool:
-        with settings.client(timeout=_KILL_TIMEOUT, max_attempts=2) as client:
-            return self.stop(client)
+    async def _stop(self, *, force: bool) -> bool:
+        settings = await connection_settings(self.control_hub_conn_id)
+
+        def stop() -> bool:
+            with settings.client(timeout=_KILL_TIMEOUT, max_attempts=2) as client:
+                return self.stop(client, force=force)
+
+        return await asyncio.to_thread(stop)
 
 
 class ControlHubOneRunTrigger(ControlHubTrigger):
@@ -226,6 +238,7 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
     :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
     :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
     :param stop_on_kill: stop the run when a person kills the deferred task (Airflow 3.3 and later)
+    :param force_stop_after: seconds after which that stop is forced; None never forces it
     """
 
     def __init__(
@@ -239,6 +252,7 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         deadline: float | None = None,
         metrics_wait: float = 30.0,
         stop_on_kill: bool = False,
+        force_stop_after: float | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -246,6 +260,7 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
             timeout=timeout,
             deadline=deadline,
             stop_on_kill=stop_on_kill,
+            force_stop_after=force_stop_after,
         )
         self.job_id = job_id
         self.job_name = job_name

@@ -21,16 +21,20 @@ class RunWaitEvent:
     :param run_count: number of the run that was waited for
     :param report: the ended run, or None
     :param error: why the wait ended without one
+    :param deadline: when the wait was to be given up, in epoch seconds
     """
 
     job_id: str
     run_count: int
     report: RunReport | None = None
     error: errors.ControlHubError | None = None
+    deadline: float | None = None
 
     def to_payload(self) -> dict[str, Any]:
         """Return the event as JSON values."""
         payload: dict[str, Any] = {"job_id": self.job_id, "run_count": self.run_count}
+        if self.deadline is not None:
+            payload["deadline"] = self.deadline
         if self.report is not None:
             payload["report"] = self.report.to_dict()
         if self.error is not None:
@@ -49,7 +53,14 @@ class RunWaitEvent:
                 raise ValueError(f"it is {type(payload).__name__}")
             report = RunReport.from_dict(payload["report"]) if "report" in payload else None
             error = _error(payload["error"]) if "error" in payload else None
-            event = cls(str(payload["job_id"]), int(payload["run_count"]), report, error)
+            deadline = payload.get("deadline")
+            event = cls(
+                str(payload["job_id"]),
+                int(payload["run_count"]),
+                report,
+                error,
+                None if deadline is None else float(deadline),
+            )
             if (report is None) == (error is None):
                 raise ValueError("it must hold either a report or an error")
             if report is not None and (report.job_id, report.run.run_count) != (event.job_id, event.run_count):
@@ -64,7 +75,7 @@ class RunWaitEvent:
         """Return the report, or raise why there is none."""
         if self.error is not None:
             raise self.error
-        assert self.report is not None  # noqa: S101 - from_payload has made sure
+        assert self.report is not None  # noqa: S101 # nosec B101 # from_payload has made sure
         return self.report
 
 
@@ -120,7 +131,7 @@ class MetricWaitEvent:
         """Return the finding, or raise why there is none."""
         if self.error is not None:
             raise self.error
-        assert self.finding is not None  # noqa: S101 - from_payload has made sure
+        assert self.finding is not None  # noqa: S101 # nosec B101 # from_payload has made sure
         return self.finding
 
 

@@ -34,6 +34,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
     :param until_failure: end the wait with the first run that fails, while others go on
     :param act_at: end the wait then, in epoch seconds, if there are runs that have not ended; None does not
     :param stop_on_kill: stop the runs when a person kills the deferred task (Airflow 3.3 and later)
+    :param force_stop_after: seconds after which these stops are forced; None never forces them
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         until_failure: bool = False,
         act_at: float | None = None,
         stop_on_kill: bool = False,
+        force_stop_after: float | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -54,6 +56,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             timeout=timeout,
             deadline=deadline,
             stop_on_kill=stop_on_kill,
+            force_stop_after=force_stop_after,
         )
         self.runs = runs
         self.metrics_wait = metrics_wait
@@ -117,9 +120,9 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             # What is stored names no runs that could be read, which may well be the error.
             return RunsWaitEvent((), error=error)
 
-    def stop(self, client: ControlHubClient) -> bool:
+    def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """Stop the runs that are not over, and no others."""
-        return bool(client.runs.stop_many(self._run_counts, patience=KILL_PATIENCE))
+        return bool(client.runs.stop_many(self._run_counts, patience=KILL_PATIENCE, force=force))
 
 
 class _Watch:

@@ -37,6 +37,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
         deadline: float | None = None,
         metrics_wait: float = 30.0,
         stop_on_kill: bool = False,
+        force_stop_after: float | None = None,
         upper_bounds: Sequence[str] | None = None,
     ) -> None:
         super().__init__(
@@ -49,6 +50,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
             deadline=deadline,
             metrics_wait=metrics_wait,
             stop_on_kill=stop_on_kill,
+            force_stop_after=force_stop_after,
         )
         self.upper_bounds = upper_bounds
 
@@ -74,14 +76,14 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
         """Return the event with the report of the ended run."""
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
-        return RunWaitEvent(self.job_id, self.run_count, report=found)
+        return RunWaitEvent(self.job_id, self.run_count, report=found, deadline=self.deadline)
 
     def failure(self, error: ControlHubError) -> RunWaitEvent:
         """Return the event without a report."""
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
-        return RunWaitEvent(self.job_id, self.run_count, error=error)
+        return RunWaitEvent(self.job_id, self.run_count, error=error, deadline=self.deadline)
 
-    def stop(self, client: ControlHubClient) -> bool:
+    def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """Stop the run, unless it is over or another one runs."""
-        return client.runs.stop_run(self.job_id, self.run_count, patience=KILL_PATIENCE)
+        return client.runs.stop_run(self.job_id, self.run_count, patience=KILL_PATIENCE, force=force)

@@ -62,8 +62,14 @@ class StateStore:
 
 
 @pytest.fixture
-def context() -> dict[str, Any]:
-    return {"ti": TaskInstance(), "task_state_store": StateStore()}
+def new_context() -> Callable[[], dict[str, Any]]:
+    """Makes contexts of task instances that have nothing to do with each other."""
+    return lambda: {"ti": TaskInstance(), "task_state_store": StateStore()}
+
+
+@pytest.fixture
+def context(new_context: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    return new_context()
 
 
 @pytest.fixture

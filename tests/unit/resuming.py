@@ -10,6 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseHook, TaskDeferred
 
 from airflow_provider_streamsets.triggers import connections
+from tests.unit.scripted_hub import T0
 from tests.unit.virtual_time import VirtualLoop, run_on
 
 
@@ -19,23 +20,30 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
         self.slept: list[float] = []
+        self._loop: VirtualLoop | None = None
 
     def time(self) -> float:
         return self.now
 
     def sleep(self, seconds: float) -> None:
         assert seconds >= 0
-        assert len(self.slept) < 5000, "this wait has no end"
+        assert len(self.slept) < 20_000, "this wait has no end"
         self.slept.append(seconds)
         self.now += seconds
 
     def run(self, coroutine: Any) -> Any:
         """Run a coroutine to its end on a loop that begins at this time, and go on at the time of its end."""
-        loop = VirtualLoop(self.now)
+        loop = self._loop = VirtualLoop(self.now)
         try:
             return run_on(loop, coroutine)
         finally:
+            self._loop = None
             self.now = max(self.now, loop.time())
+
+    @property
+    def everywhere(self) -> float:
+        """The time, also while a coroutine runs."""
+        return self.now if self._loop is None else max(self.now, self._loop.time())
 
 
 def patched_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -44,6 +52,7 @@ def patched_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr("time.time", clock.time)
     monkeypatch.setattr("time.monotonic", clock.time)
     monkeypatch.setattr("time.sleep", clock.sleep)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + 200)
     monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
     return clock
 
@@ -95,7 +104,7 @@ class Legs:
             try:
                 if event is None:
                     return task.execute(self._context)
-                return getattr(task, method)(self._context, event=event)
+                return task.resume_execution(method, {"event": event}, self._context)
             except TaskDeferred as deferred:
                 self.triggers.append(deferred.trigger)
                 self.timeouts.append(deferred.timeout)

@@ -108,7 +108,9 @@ def test_run_counts_and_link_are_in_xcom_before_the_wait(http, context):
 
 def test_if_one_job_cannot_be_started_none_is(http, context):
     hub = ScriptedRuns(http, a=[None], b=[active(2)])
-    with pytest.raises(ControlHubJobStateError, match=r"job 'b' .* run 2 is ACTIVE.*Nothing was started"):
+    with pytest.raises(
+        ControlHubJobStateError, match=r"job 'b' .* run 2, started by .*, is ACTIVE.*Nothing was started"
+    ):
         start().execute(context)
     assert hub.done == []
 
@@ -190,19 +192,19 @@ def test_a_run_that_ends_between_the_last_look_and_the_timeout_has_not_timed_out
     assert [result["outcome"] for result in results] == ["SUCCEEDED", "SUCCEEDED"]
 
 
-def test_the_execution_timeout_is_kept_while_deferred_and_is_a_kill(http, run):
+def test_the_execution_timeout_is_kept_while_deferred_and_stops_the_runs(http, run):
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [active()], "b": [active()]}
     limits = {"execution_timeout": timedelta(seconds=50), "timeout": 500}
     with pytest.raises(AirflowTaskTimeout, match="2 of 2 runs have not ended within 50 s"):
-        run(ControlHubStartJobsOperator, **WAIT, **limits, deferrable=True, on_timeout="leave")
+        run(ControlHubStartJobsOperator, **WAIT, **limits, deferrable=True, stop_on_kill=False)
     assert hub.asked("stopJobs") == [["a", "b"]]
 
 
-def test_the_execution_timeout_leaves_the_runs_where_a_kill_does(http, run):
+def test_the_execution_timeout_leaves_the_runs_where_a_timeout_does(http, run):
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [active()], "b": [active()]}
-    limits = {"execution_timeout": timedelta(seconds=50), "stop_on_kill": False}
+    limits = {"execution_timeout": timedelta(seconds=50), "on_timeout": "leave"}
     with pytest.raises(AirflowTaskTimeout):
         run(ControlHubStartJobsOperator, **WAIT, **limits, deferrable=True)
     assert hub.asked("stopJobs") == []
@@ -223,6 +225,7 @@ def test_deferred_it_carries_the_runs_and_absolute_deadlines_but_no_secret(http,
         "until_failure": False,
         "act_at": None,
         "stop_on_kill": True,
+        "force_stop_after": None,
     }
     assert deferred.value.timeout > timedelta(seconds=600)
     assert deferred.value.method_name == "execute_complete"
@@ -510,9 +513,10 @@ SCENES: dict[str, tuple[dict[str, list[Any]], Any]] = {
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_deferred_or_not_the_end_is_the_same(http, run, clock, scene):
+def test_deferred_or_not_the_end_is_the_same(http, clock, new_context, scene):
     def end(deferrable):
         clock.now = 1000.0
+        context = new_context()
         hub = ScriptedRuns(http, a=[None], b=[None])
         scripts, prepare = SCENES[scene]
         hub.after_start = {name: list(script) for name, script in scripts.items()}
@@ -523,7 +527,7 @@ def test_deferred_or_not_the_end_is_the_same(http, run, clock, scene):
             prepare(hub)
         arguments = {**WAIT, "timeout": 1000, "metrics_wait": 0, "deferrable": deferrable}
         try:
-            result = run(ControlHubStartJobsOperator, **arguments)
+            result = Legs(clock, lambda: ControlHubStartJobsOperator(task_id="task", **arguments), context).run()
         except ControlHubError as error:
             result = type(error), str(error)
         return result, hub.asked("stopJobs")

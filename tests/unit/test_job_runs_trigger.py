@@ -343,6 +343,7 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
         until_failure=True,
         act_at=50.0,
         stop_on_kill=True,
+        force_stop_after=90.0,
     )
     path, arguments = first.serialize()
     assert path == "airflow_provider_streamsets.triggers.groups.ControlHubJobRunsTrigger"
@@ -356,6 +357,7 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
         "until_failure": True,
         "act_at": 50.0,
         "stop_on_kill": True,
+        "force_stop_after": 90.0,
     }
     assert ControlHubJobRunsTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 

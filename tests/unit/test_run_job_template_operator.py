@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -262,7 +263,7 @@ def test_others_that_may_not_be_stopped_are_waited_for(http, run, task_log, defe
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/stopJobs", status_code=403)
     with pytest.raises(ControlHubRunFailedError, match="1 of 2 runs did not succeed"):
         run(deferrable, on_failure="stop_others")
-    assert "1 runs could not be stopped and may go on" in task_log()
+    assert "run 1 of job instance-2:org could not be stopped and may go on" in task_log()
     assert hub.latest["instance-2:org"]["status"] == "INACTIVE"
 
 
@@ -343,10 +344,10 @@ def test_a_timeout_fails_the_task_and_stops_what_has_not_ended(http, run, clock,
     assert clock.now - 1000 == pytest.approx(100, abs=1)
 
 
-def test_the_execution_timeout_is_kept_while_deferred_and_is_a_kill(http, run):
+def test_the_execution_timeout_is_kept_while_deferred_and_stops_the_instances(http, run):
     hub = hub_with(http, [active()], [active()])
     with pytest.raises(AirflowTaskTimeout, match="2 of 2 runs have not ended within 50 s"):
-        run(deferrable=True, execution_timeout=timedelta(seconds=50), on_timeout="leave")
+        run(deferrable=True, execution_timeout=timedelta(seconds=50), stop_on_kill=False)
     assert hub.asked("stopJobs") == [["instance-1", "instance-2"]]
 
 
@@ -412,8 +413,9 @@ def test_a_kill_while_a_resumed_task_delivers_stops_what_still_runs(http, contex
         return []
 
     http.post(f"{HUB}/jobrunner/rest/v1/jobs", json=killed_meanwhile)
+    context["task_state_store"].set("control_hub", {"started": {"a:org": 1, "b:org": 1}, "max_tries": 0})
     with pytest.raises(TaskDeferred):
-        task.execute_complete(context, event)
+        task.resume_execution("execute_complete", {"event": event}, context)
     assert hub.asked("stopJobs") == [["a"]]
 
 
@@ -577,16 +579,18 @@ SCENES: dict[str, tuple[list[list[Any]], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_deferred_or_not_the_end_is_the_same(http, run, clock, context, scene):
+def test_deferred_or_not_the_end_is_the_same(http, clock, new_context, scene):
     def end(deferrable):
         clock.now = 1000.0
+        context = new_context()
         scripts, arguments = SCENES[scene]
         hub = hub_with(http, *scripts)
         hub.after_stop = {"instance-2": [succeeded()]}
         hub.was_stopped_by(ME, "instance-2")
         hub.saves("instance-1")
         try:
-            result = run(deferrable, accept_stopped=True, **arguments)
+            make_task = partial(operator, deferrable=deferrable, accept_stopped=True, **arguments)
+            result = Legs(clock, make_task, context).run()
         except ControlHubError as error:
             result = type(error), str(error)
         return result, hub.done, dict(context["ti"].xcoms)

@@ -57,7 +57,7 @@ def failed(run_count):
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch):
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.time.time", lambda: T0 / 1000)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000)
 
 
 @pytest.fixture(name="http")

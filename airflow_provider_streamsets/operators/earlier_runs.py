@@ -1,0 +1,132 @@
+"""Whether a try goes on with the run that an earlier try of the same task has started."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun, RunReport
+    from airflow_provider_streamsets.control_hub.starts import StartIntent
+    from airflow_provider_streamsets.operators.task_records import TaskRecord
+
+# Seconds after a start was announced for which a run that does not show yet may still come.
+_PATIENCE = 20.0
+
+
+class Course(enum.Enum):
+    """What a try does about the run of an earlier one."""
+
+    START = "start"
+    """There is none: start one."""
+    STOP_AND_START = "stop and start"
+    """It is not wanted any more: stop it if it goes on, and start another one."""
+    JOIN = "join"
+    """It goes on: wait for it."""
+    JUDGE = "judge"
+    """It has ended: take what it came to, or start another one if it failed."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """
+    What a try does, and why.
+
+    :param course: what to do
+    :param why: one sentence for the log; empty for a first try
+    :param run: the run of the earlier try
+    :param is_own: whether the task has started that run, and did not join one of somebody else
+    """
+
+    course: Course
+    why: str = ""
+    run: JobRun | None = None
+    is_own: bool = True
+
+
+def write_intent(record: TaskRecord, intent: StartIntent, **values: Any) -> None:
+    """Write down a start that is about to be asked for."""
+    record.write(intent=asdict(intent), **values)
+
+
+def write_joined(record: TaskRecord, intent: StartIntent) -> None:
+    """Write down a run of somebody else that is going to be waited for."""
+    record.write(intent=asdict(intent), joined=True)
+
+
+def write_intents(record: TaskRecord, intents: Mapping[str, StartIntent], kept: Mapping[str, int]) -> None:
+    """
+    Write down starts that are about to be asked for together.
+
+    :param intents: the starts, by job id
+    :param kept: run counts of earlier starts that are gone on with, by job id
+    """
+    one = next(iter(intents.values()))
+    counts = {job_id: intent.run_count for job_id, intent in intents.items()}
+    record.write(intents={**kept, **counts}, user=one.user, at=one.at, started=dict(kept))
+
+
+def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
+    """Return those of the runs of :func:`write_intents` that there are, by job id."""
+    from airflow_provider_streamsets.control_hub.starts import StartIntent
+
+    values = record.values
+    counts, known = values["intents"], values.get("started") or {}
+    statuses = client.runs.statuses(counts)
+    own = {}
+    for job_id, run_count in counts.items():
+        intent = StartIntent(job_id, run_count, values.get("user"), values.get("at") or 0.0)
+        run = statuses.get(job_id)
+        if run is not None and run.run_count > run_count:
+            run = client.runs.of_start(intent)
+        if run is not None and run.run_count == run_count and (known.get(job_id) == run_count or intent.explains(run)):
+            own[job_id] = run
+    return own
+
+
+def decide(client: ControlHubClient, record: TaskRecord, job: Job) -> Decision:
+    """
+    Look at what earlier tries have written down, and at what there is in Control Hub, and decide.
+
+    :param client: the client
+    :param record: what was written down
+    :param job: the job that is to run
+    :raises ControlHubError: if Control Hub cannot be asked; nothing was done
+    """
+    from airflow_provider_streamsets.control_hub.starts import StartIntent, described
+
+    written = record.values.get("intent")
+    if not isinstance(written, dict):
+        return Decision(Course.START)
+    intent = StartIntent(**written)
+    is_own = not record.values.get("joined")
+    superseded = record.superseded
+    what = f"an earlier try of this task has {'asked for' if is_own else 'waited for'} run {intent.run_count}"
+    if intent.job_id != job.job_id and superseded is None:
+        superseded = f"the task is now for job {job.label}"
+    patience = max(_PATIENCE - intent.age, 0.0) if is_own and not record.values.get("started") else 0.0
+    run = client.runs.of_start(intent, patience=patience)
+    if run is None:
+        return Decision(Course.START, f"{what} of job {intent.job_id}, but there is no such run")
+    if is_own and not record.values.get("started") and not intent.explains(run):
+        return Decision(
+            Course.START,
+            f"{what} of job {intent.job_id} as {intent.user}, but it has not become: there is {described(run)}",
+        )
+    run = replace(run, job_id=intent.job_id)
+    what = f"{what} of job {intent.job_id}, which {'has ended' if run.has_ended else 'goes on'} ({run.status})"
+    if superseded is not None:
+        return Decision(Course.STOP_AND_START, f"{what}, but {superseded}", run, is_own)
+    return Decision(Course.JUDGE if run.has_ended else Course.JOIN, what, run, is_own)
+
+
+def was_stopped_by(report: RunReport, record: TaskRecord) -> bool:
+    """
+    Return whether the user who has started a run has stopped it, too.
+
+    A task that is killed stops its run, and may not live to write that down; such a stop is none by a person.
+    """
+    user = (record.values.get("intent") or {}).get("user")
+    return user is not None and any(event.status == "DEACTIVATING" and event.user == user for event in report.events)

@@ -1,0 +1,77 @@
+"""What a try of a task writes down for the next one, before it does what must not be done twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_streamsets.compat import store_for_next_try
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+_KEY = "control_hub"
+
+
+class TaskRecord:
+    """
+    The record of one task instance, in Airflow's task state store (before Airflow 3.3: in an Airflow variable).
+
+    It outlives the process, retries, and a person's clear. A retry goes on with what it tells of; a try that a person
+    has ordered by clearing the task begins anew. Airflow tells the two apart by the number of tries that it allows,
+    which grows with each clear. Because of that, the record stays when the task has succeeded: were it deleted, a
+    worker that is lost before Airflow has noted the success would make the next try start a second run.
+
+    :param context: context of the task
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._store, self._may_stay = store_for_next_try(context)
+        self._max_tries = getattr(context["ti"], "max_tries", None)
+        self._values: dict[str, Any] | None = None
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is written down; empty if nothing is."""
+        if self._values is None:
+            stored = self._store.get(_KEY)
+            self._values = dict(stored) if isinstance(stored, dict) else {}
+        return self._values
+
+    @property
+    def superseded(self) -> str | None:
+        """Why this try must not go on with what is written down: None if it may."""
+        if not self.values:
+            return None
+        if self.values.get("max_tries") != self._max_tries:
+            return "a person has cleared the task"
+        given_up = self.values.get("given_up")
+        return None if given_up is None else str(given_up)
+
+    def write(self, **values: Any) -> None:
+        """Write values down instead of those that were there, durably, before returning."""
+        record = {**values, "max_tries": self._max_tries}
+        self._store.set(_KEY, record)
+        self._values = record
+
+    def add(self, **values: Any) -> None:
+        """Write further values down."""
+        self.write(**{**self.values, **values})
+
+    def give_up(self, why: str) -> None:
+        """
+        Write down that no later try is to go on with what this one has begun.
+
+        :param why: such as "the try before was killed"
+        """
+        if self.values:
+            self.add(given_up=why)
+
+    def forget(self) -> None:
+        """Delete the record: what it tells of has not happened, or has failed."""
+        self._store.delete(_KEY)
+        self._values = {}
+
+    def close(self) -> None:
+        """Note that the outcome is about to be delivered."""
+        if not self._may_stay:
+            self.forget()

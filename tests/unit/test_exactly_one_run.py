@@ -1,0 +1,599 @@
+"""What becomes of the run of a task whose try is lost, killed, cleared or failed at any moment."""
+
+from __future__ import annotations
+
+import copy
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests
+from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, TaskDeferred
+
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubJobStateError,
+    ControlHubRunFailedError,
+    ControlHubRunTimeoutError,
+    ControlHubUnavailableError,
+)
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+from tests.unit.living_hub import SOMEBODY_ELSE, LivingHub
+from tests.unit.resuming import Legs, patched_clock
+from tests.unit.scripted_hub import HUB, JOB_ID, ME
+
+pytestmark = pytest.mark.usefixtures("connection")
+MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
+STATUSES = f"{HUB}/jobrunner/rest/v1/jobs/status"
+
+
+class LostError(BaseException):
+    """The process is gone: nothing of it runs on."""
+
+
+class Tries:
+    """
+    The tries of one task instance.
+
+    :param clock: the time
+    :param context: the context of the first try
+    :param retries: how many tries there can be after the first
+    """
+
+    def __init__(self, clock: Any, context: Any, retries: int = 2) -> None:
+        self.clock = clock
+        self.context = context
+        context["ti"].max_tries = retries
+        self.retries = retries
+
+    def run(self, **arguments: Any) -> Any:
+        """Run one try to its end; if its process is lost, nothing that it did afterwards counts."""
+        arguments = {"job_id": JOB_ID, "metrics_wait": 0, **arguments}
+        store = self.context["task_state_store"]
+        kept: dict[str, Any] = {}
+
+        def lose() -> None:
+            kept.update(copy.deepcopy(store.values))
+            raise LostError
+
+        self.lose = lose
+        try:
+            return Legs(self.clock, lambda: ControlHubRunJobOperator(task_id="run", **arguments), self.context).run()
+        except LostError:
+            store.values = kept
+            raise
+        finally:
+            self.context["ti"].try_number += 1
+
+    def lost(self, **arguments: Any) -> None:
+        """Run one try whose process is lost."""
+        with pytest.raises(LostError):
+            self.run(**arguments)
+
+    def clear(self) -> None:
+        """Clear the task as a person does."""
+        self.context["ti"].max_tries = self.context["ti"].try_number - 1 + self.retries
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = patched_clock(monkeypatch)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", clock.time)
+    return clock
+
+
+@pytest.fixture
+def hub(http, clock):
+    return LivingHub(http, clock)
+
+
+@pytest.fixture
+def tries(clock, context):
+    return Tries(clock, context)
+
+
+def lost_before(tries):
+    """The process is lost before the start call is sent."""
+    return lambda start: tries.lose()
+
+
+def lost_after(tries):
+    """The process is lost after the start call has had its effect."""
+
+    def act(start):
+        start()
+        tries.lose()
+
+    return act
+
+
+def reset_after(start):
+    start()
+    raise requests.exceptions.ConnectionError("connection reset")
+
+
+def reset_before(start):
+    raise requests.exceptions.ConnectionError("connection reset")
+
+
+@MODES
+def test_a_try_that_is_lost_before_the_start_call_leaves_the_start_to_the_next(hub, tries, deferrable, task_log):
+    hub.lasts = 100
+    hub.on_start = [lost_before(tries)]
+    tries.lost(deferrable=deferrable)
+    assert tries.run(deferrable=deferrable)["run_count"] == 1
+    assert len(hub.runs) == 1
+    assert "an earlier try of this task has asked for run 1" in task_log()
+
+
+@MODES
+def test_the_next_try_joins_the_run_of_a_try_that_was_lost_after_the_start_call(hub, tries, deferrable, task_log):
+    hub.lasts = 100
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=deferrable)
+    result = tries.run(deferrable=deferrable)
+    assert (result["run_count"], result["outcome"]) == (1, "SUCCEEDED")
+    assert hub.calls == ["start"]
+    assert "Waiting for that run instead of starting another one" in task_log()
+
+
+@MODES
+def test_the_next_try_delivers_what_the_run_of_a_lost_try_has_come_to(hub, clock, tries, deferrable, task_log):
+    hub.lasts = 100
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=deferrable)
+    clock.now += 500
+    assert tries.run(deferrable=deferrable)["outcome"] == "SUCCEEDED"
+    assert hub.calls == ["start"]
+    assert "delivering what it came to" in task_log()
+
+
+@MODES
+def test_the_next_try_starts_another_run_if_that_of_a_lost_try_has_failed(hub, clock, tries, deferrable, task_log):
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=deferrable)
+    hub.fail()
+    hub.lasts = 100
+    assert tries.run(deferrable=deferrable)["run_count"] == 2
+    assert "That run did not succeed, so another one is started" in task_log()
+
+
+@MODES
+def test_after_a_failed_run_a_retry_starts_another_one(hub, tries, deferrable):
+    hub.on_start = [lambda start: (start() and hub.fail()) or hub.latest]
+    with pytest.raises(ControlHubRunFailedError):
+        tries.run(deferrable=deferrable)
+    hub.lasts = 100
+    assert tries.run(deferrable=deferrable)["run_count"] == 2
+
+
+@MODES
+def test_a_try_that_is_lost_after_it_has_delivered_leads_to_no_second_run(hub, clock, tries, deferrable):
+    """Airflow has not noted the success, and so tries again."""
+    hub.lasts = 100
+    first = tries.run(deferrable=deferrable)
+    assert tries.run(deferrable=deferrable) == first
+    assert len(hub.runs) == 1
+
+
+@MODES
+def test_a_person_who_clears_a_task_that_has_succeeded_gets_a_new_run(hub, tries, deferrable, task_log):
+    hub.lasts = 100
+    tries.run(deferrable=deferrable)
+    tries.clear()
+    assert tries.run(deferrable=deferrable)["run_count"] == 2
+    assert "a person has cleared the task" in task_log()
+
+
+def test_a_person_who_clears_a_deferred_task_gets_a_new_run_and_the_old_one_is_stopped(hub, clock, tries, context):
+    with pytest.raises(TaskDeferred):
+        ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=True).execute(context)
+    context["ti"].try_number = 2
+    tries.clear()
+    hub.on_start = []
+    hub.lasts = None
+
+    def ends_later(start):
+        run = start()
+        hub.lasts = 50
+        return run
+
+    hub.on_start = [ends_later]
+    assert tries.run(deferrable=True)["run_count"] == 2
+    assert hub.calls == ["start", "stop", "start"]
+
+
+def test_a_task_that_is_killed_on_a_worker_stops_its_run_and_its_next_try_starts_another(
+    hub, clock, tries, monkeypatch
+):
+    context = tries.context
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False)
+    monkeypatch.setattr("time.sleep", lambda seconds: task.on_kill())
+    with pytest.raises(AirflowException, match="was killed while it waited"):
+        task.execute(context)
+    assert hub.calls == ["start", "stop"]
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    context["ti"].try_number = 2
+    hub.lasts = 100
+    assert tries.run(deferrable=False, accept_stopped=True)["run_count"] == 2
+
+
+def test_a_kill_that_could_not_stop_the_run_has_the_next_try_do_it(hub, http, clock, tries, monkeypatch):
+    context = tries.context
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False)
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/currentStatus", status_code=503)
+    monkeypatch.setattr("time.sleep", lambda seconds: task.on_kill())
+    with pytest.raises(AirflowException, match="was killed while it waited"):
+        task.execute(context)
+    assert hub.calls == ["start"]
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/currentStatus", json=lambda *_: hub.latest)
+    context["ti"].try_number = 2
+
+    def ends_later(start):
+        hub.lasts = 50
+        return start()
+
+    hub.on_start = [ends_later]
+    assert tries.run(deferrable=False)["run_count"] == 2
+    assert hub.calls == ["start", "stop", "start"]
+
+
+def test_a_kill_during_the_start_call_finds_the_run_and_stops_it(hub, clock, context):
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False)
+
+    def killed_before_the_answer(start):
+        run = start()
+        task.on_kill()
+        return run
+
+    hub.on_start = [killed_before_the_answer]
+    with pytest.raises(AirflowException, match="was killed while it started run 1"):
+        task.execute(context)
+    assert hub.calls[:2] == ["start", "stop"]
+    assert hub.latest["status"] == "INACTIVE"
+
+
+@pytest.mark.parametrize("force_stop_after", [None, 0])
+def test_a_kill_never_stops_a_run_that_somebody_else_has_started_meanwhile(hub, context, monkeypatch, force_stop_after):
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, force_stop_after=force_stop_after)
+
+    def killed_when_another_run_goes_on(_):
+        hub.end()
+        hub.start(SOMEBODY_ELSE)
+        task.on_kill()
+
+    monkeypatch.setattr("time.sleep", killed_when_another_run_goes_on)
+    with pytest.raises(AirflowException, match="was killed"):
+        task.execute(context)
+    assert hub.calls == ["start"]
+
+
+def test_a_kill_forces_the_stop_at_once_if_that_is_asked_for(hub, context, monkeypatch):
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, force_stop_after=0)
+    monkeypatch.setattr("time.sleep", lambda seconds: task.on_kill())
+    with pytest.raises(AirflowException, match="was killed"):
+        task.execute(context)
+    assert hub.calls == ["start", "forceStop"]
+
+
+# Calls that start
+
+
+@MODES
+@pytest.mark.parametrize("fault", [reset_after, reset_before])
+def test_a_start_call_without_an_answer_makes_one_run(hub, tries, deferrable, fault):
+    hub.lasts = 200
+    hub.on_start = [fault]
+    assert tries.run(deferrable=deferrable)["run_count"] == 1
+    assert len(hub.runs) == 1
+
+
+@MODES
+def test_a_start_whose_effect_could_not_be_looked_for_is_looked_for_by_the_next_try(hub, http, tries, deferrable):
+    current = f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/currentStatus"
+
+    def unreachable_after(start):
+        start()
+        http.get(current, status_code=503)
+        raise requests.exceptions.ConnectionError("connection reset")
+
+    hub.lasts = 1000
+    hub.on_start = [unreachable_after]
+    with pytest.raises(ControlHubUnavailableError) as error:
+        tries.run(deferrable=deferrable)
+    assert error.value.maybe_executed
+    http.get(current, json=lambda *_: hub.latest)
+    assert tries.run(deferrable=deferrable)["run_count"] == 1
+    assert len(hub.runs) == 1
+
+
+def test_a_start_that_is_refused_leaves_nothing_to_look_for(hub, http, tries, context):
+    http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/start", status_code=400, json={})
+    with pytest.raises(Exception, match="400"):
+        tries.run(deferrable=False)
+    assert context["task_state_store"].values == {}
+
+
+def test_without_a_place_to_write_nothing_is_started(hub, context, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no API server")
+
+    monkeypatch.setattr(context["task_state_store"], "set", fails, raising=False)
+    with pytest.raises(RuntimeError, match="no API server"):
+        ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False).execute(context)
+    assert hub.calls == []
+
+
+# Runs of others
+
+
+@MODES
+def test_a_run_of_somebody_else_with_the_expected_number_is_not_claimed(hub, clock, tries, deferrable, task_log):
+    hub.on_start = [lost_before(tries)]
+    tries.lost(deferrable=deferrable)
+    hub.start(SOMEBODY_ELSE)
+    with pytest.raises(ControlHubJobStateError, match=f"run 1, started by {SOMEBODY_ELSE}"):
+        tries.run(deferrable=deferrable)
+    assert "it has not become" in task_log()
+    assert hub.calls == ["start"]
+
+
+@MODES
+def test_a_run_that_began_long_after_the_start_was_asked_for_is_not_claimed(hub, clock, tries, deferrable):
+    hub.on_start = [lost_before(tries)]
+    tries.lost(deferrable=deferrable)
+    clock.now += 3600
+    hub.start(ME)
+    with pytest.raises(ControlHubJobStateError, match="run 1, started by me@org"):
+        tries.run(deferrable=deferrable)
+
+
+def test_by_default_a_job_that_is_running_for_another_reason_fails_the_task(hub, tries):
+    hub.start(SOMEBODY_ELSE)
+    with pytest.raises(ControlHubJobStateError, match=f"run 1, started by {SOMEBODY_ELSE} at .*, is ACTIVE"):
+        tries.run(deferrable=False)
+    assert hub.calls == []
+
+
+@MODES
+def test_join_waits_for_the_run_of_somebody_else_and_delivers_it(hub, tries, deferrable, task_log):
+    hub.start(SOMEBODY_ELSE)
+    hub.lasts = 100
+    result = tries.run(deferrable=deferrable, if_running="join")
+    assert (result["run_count"], result["outcome"]) == (1, "SUCCEEDED")
+    assert hub.calls == []
+    assert f"run 1, started by {SOMEBODY_ELSE}" in task_log()
+
+
+@MODES
+def test_a_run_that_was_joined_is_never_stopped(hub, tries, deferrable):
+    hub.start(SOMEBODY_ELSE)
+    with pytest.raises(ControlHubRunTimeoutError):
+        tries.run(deferrable=deferrable, if_running="join", timeout=100)
+    assert hub.calls == []
+
+
+@MODES
+def test_a_run_that_was_joined_is_joined_again_by_the_next_try(hub, http, tries, deferrable):
+    hub.start(SOMEBODY_ELSE)
+    http.post(STATUSES, status_code=401)
+    with pytest.raises(ControlHubAuthenticationError):
+        tries.run(deferrable=deferrable, if_running="join")
+    http.post(STATUSES, json=lambda *_: {JOB_ID: hub.latest})
+    hub.lasts = 1000
+    assert tries.run(deferrable=deferrable, if_running="join")["run_count"] == 1
+    assert hub.calls == []
+
+
+@MODES
+def test_restart_stops_the_run_of_somebody_else_and_starts_one(hub, tries, deferrable):
+    hub.start(SOMEBODY_ELSE)
+
+    def ends_later(start):
+        hub.lasts = 50
+        return start()
+
+    hub.on_start = [ends_later]
+    result = tries.run(deferrable=deferrable, if_running="restart")
+    assert (result["run_count"], result["outcome"]) == (2, "SUCCEEDED")
+    assert hub.calls == ["stop", "start"]
+
+
+def test_restart_forces_the_stop_of_a_run_that_hangs(hub, tries):
+    hub.start(SOMEBODY_ELSE)
+    hub.stops_at_once = False
+
+    def ends_later(start):
+        hub.lasts = 50
+        return start()
+
+    hub.on_start = [ends_later]
+    tries.run(deferrable=False, if_running="restart", force_stop_after=30)
+    assert hub.calls == ["stop", "forceStop", "start"]
+
+
+@MODES
+def test_wait_then_start_waits_for_the_end_of_the_other_run_first(hub, tries, deferrable):
+    hub.start(SOMEBODY_ELSE)
+    hub.lasts = 200
+    result = tries.run(deferrable=deferrable, if_running="wait_then_start")
+    assert (result["run_count"], result["outcome"]) == (2, "SUCCEEDED")
+    assert hub.runs[1]["startTime"] >= hub.runs[0]["startTime"] + 200_000
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("limits", "error"),
+    [
+        ({"timeout": 100}, ControlHubRunTimeoutError),
+        ({"timeout": 300, "execution_timeout": timedelta(seconds=100)}, AirflowTaskTimeout),
+    ],
+)
+def test_wait_then_start_keeps_the_time_that_the_task_has(hub, clock, tries, deferrable, limits, error):
+    if error is AirflowTaskTimeout and not deferrable:
+        limits = {"timeout": 100}
+        error = ControlHubRunTimeoutError
+    hub.start(SOMEBODY_ELSE)
+    with pytest.raises(error, match="nothing was started"):
+        tries.run(deferrable=deferrable, if_running="wait_then_start", **limits)
+    assert hub.calls == []
+    assert clock.now - 1000 == pytest.approx(100, abs=10)
+
+
+@MODES
+def test_the_time_for_the_own_run_is_what_the_wait_for_the_other_has_left(hub, clock, tries, deferrable):
+    hub.start(SOMEBODY_ELSE)
+    hub.lasts = 200
+
+    def never_ends(start):
+        hub.lasts = None
+        return start()
+
+    hub.on_start = [never_ends]
+    with pytest.raises(ControlHubRunTimeoutError):
+        tries.run(deferrable=deferrable, if_running="wait_then_start", timeout=600)
+    assert hub.calls == ["start", "stop"]
+    assert clock.now - 1000 == pytest.approx(600, abs=15)
+
+
+@pytest.mark.parametrize("status", ["ACTIVATING", "DEACTIVATING"])
+@pytest.mark.parametrize("if_running", ["fail", "join", "restart", "wait_then_start"])
+def test_a_job_on_its_way_is_waited_for_before_anything_is_decided(hub, http, clock, tries, status, if_running):
+    hub.start(SOMEBODY_ELSE)
+    hub.runs[-1]["status"] = status
+    settles_at = clock.now + 60
+    job = f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}"
+
+    def settling(*_):
+        if clock.now >= settles_at and len(hub.runs) == 1 and hub.runs[0]["status"] == status:
+            hub.end()
+            hub.lasts = 10
+        return hub._job()
+
+    http.get(job, json=settling)
+    assert tries.run(deferrable=False, if_running=if_running)["run_count"] == 2
+    assert hub.calls == ["start"]
+
+
+def test_a_start_that_somebody_else_comes_before_is_decided_anew(hub, tries):
+    def somebody_is_faster(start):
+        hub.start(SOMEBODY_ELSE)
+        hub.lasts = 30
+        return hub._start(None, type("Answer", (), {})())
+
+    def refused(start):
+        hub.start(SOMEBODY_ELSE)
+        hub.lasts = 30
+        raise requests.exceptions.ConnectionError("connection reset")
+
+    hub.on_start = [refused]
+    result = tries.run(deferrable=False, if_running="wait_then_start")
+    assert result["run_count"] == 2
+    assert [run["user"] for run in hub.runs] == [SOMEBODY_ELSE, ME]
+
+
+# Failures of the task's own
+
+
+@MODES
+def test_a_run_is_left_to_the_next_try_when_the_task_fails_for_a_reason_of_its_own(hub, http, tries, deferrable):
+    http.post(STATUSES, status_code=401)
+    with pytest.raises(ControlHubAuthenticationError):
+        tries.run(deferrable=deferrable)
+    assert hub.calls == ["start"]
+    http.post(STATUSES, json=lambda *_: {JOB_ID: hub.latest})
+    hub.lasts = 1000
+    assert tries.run(deferrable=deferrable)["run_count"] == 1
+    assert hub.calls == ["start"]
+
+
+@MODES
+@pytest.mark.parametrize(("on_error", "calls"), [("stop", ["start", "stop"]), ("leave", ["start"])])
+def test_the_last_try_leaves_no_run_behind_unless_that_is_asked_for(
+    hub, http, clock, context, deferrable, on_error, calls
+):
+    http.post(STATUSES, status_code=401)
+    with pytest.raises(ControlHubAuthenticationError):
+        Tries(clock, context, retries=0).run(deferrable=deferrable, on_error=on_error)
+    assert hub.calls == calls
+
+
+@MODES
+def test_a_time_out_stops_the_run_and_the_next_try_starts_another(hub, tries, deferrable):
+    with pytest.raises(ControlHubRunTimeoutError):
+        tries.run(deferrable=deferrable, timeout=100)
+    assert hub.calls == ["start", "stop"]
+    hub.lasts = 50
+    assert tries.run(deferrable=deferrable, timeout=100, accept_stopped=True)["run_count"] == 2
+
+
+@MODES
+def test_a_run_that_is_left_at_the_time_out_is_joined_by_the_next_try(hub, tries, deferrable):
+    with pytest.raises(ControlHubRunTimeoutError):
+        tries.run(deferrable=deferrable, timeout=100, on_timeout="leave")
+    hub.lasts = 150
+    assert tries.run(deferrable=deferrable, timeout=100)["run_count"] == 1
+    assert hub.calls == ["start"]
+
+
+@pytest.mark.parametrize(("on_timeout", "calls"), [("stop", ["start", "stop"]), ("leave", ["start"])])
+def test_the_execution_timeout_acts_on_the_run_as_the_timeout_does(hub, context, monkeypatch, on_timeout, calls):
+    """On a worker, Airflow interrupts the task, and then calls its `on_kill`."""
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, on_timeout=on_timeout)
+
+    def interrupted(_):
+        raise AirflowTaskTimeout
+
+    monkeypatch.setattr("time.sleep", interrupted)
+
+    def run_as_airflow_does():
+        try:
+            task.execute(context)
+        except AirflowTaskTimeout:
+            task.on_kill()
+            raise
+
+    with pytest.raises(AirflowTaskTimeout):
+        run_as_airflow_does()
+    assert hub.calls == calls
+
+
+@MODES
+def test_a_time_out_forces_the_stop_of_a_run_that_hangs(hub, tries, deferrable):
+    hub.stops_at_once = False
+    with pytest.raises(ControlHubRunTimeoutError):
+        tries.run(deferrable=deferrable, timeout=100, force_stop_after=30)
+    assert hub.calls == ["start", "stop", "forceStop"]
+
+
+@pytest.mark.parametrize("error", ["Trigger failure", "Trigger timeout"])
+def test_a_trigger_that_failed_leaves_no_run_behind(hub, context, error):
+    def task():
+        return ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=True)
+
+    with pytest.raises(TaskDeferred):
+        task().execute(context)
+    with pytest.raises(Exception, match=error):
+        task().resume_execution("__fail__", {"error": error}, context)
+    assert hub.calls == ["start", "stop"]
+
+
+def test_a_task_that_does_not_wait_starts_once_too(hub, tries):
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=False, wait_for_completion=False)
+    assert tries.run(deferrable=False, wait_for_completion=False)["run_count"] == 1
+    assert hub.calls == ["start"]
+
+
+def test_a_task_that_is_now_for_another_job_stops_the_run_that_it_had_started(hub, http, tries):
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=False)
+    other = "another:org"
+    jr = f"{HUB}/jobrunner/rest/v1/job/{other}"
+    run = {"jobId": other, "runCount": 1, "status": "ACTIVE", "user": ME}
+    http.get(jr, json={"id": other, "name": "Other", "currentJobStatus": None})
+    http.post(f"{jr}/start", json=run)
+    result = tries.run(job_id=other, deferrable=False, wait_for_completion=False)
+    assert (result["job_id"], result["run_count"]) == (other, 1)
+    assert hub.calls == ["start", "stop"]
