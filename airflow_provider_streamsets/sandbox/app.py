@@ -171,7 +171,10 @@ async def _answer_problem(request: Request, error: Exception) -> Response:
 
 async def _answer_failure(request: Request, error: Exception) -> Response:
     # The server logs the error itself; the client is told nothing of what the sandbox is made of.
-    return issues(ProblemError(500, "SANDBOX_500", f"the sandbox failed at {request.method} {request.url.path}"))
+    response = issues(ProblemError(500, "SANDBOX_500", f"the sandbox failed at {request.method} {request.url.path}"))
+    # The server hangs up after an error; a client that is not told sends its next request into a dead connection.
+    response.headers["Connection"] = "close"
+    return response
 
 
 async def _answer_unserved(request: Request, error: Exception) -> Response:

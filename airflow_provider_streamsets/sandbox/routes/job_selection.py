@@ -41,8 +41,8 @@ def select_jobs(request: Request, *, by_status: bool = False) -> list[Job]:
     now = world.clock.now()
     jobs = list((world.removed_jobs if query.flag("removed") else world.jobs).values())
     # What follows is read even if nothing is left, so that a wrong value is always refused.
-    kinds = query.flag("draftRun"), query.flag("edge"), query.choice("executorType", ENGINE_TYPES)
-    if kinds[0] or kinds[1] or kinds[2] not in (None, "COLLECTOR"):
+    draft, edge, kind = query.flag("draftRun"), query.flag("edge"), query.choice("executorType", ENGINE_TYPES)
+    if draft or edge or kind not in (None, "COLLECTOR"):
         jobs = []
     archived = query.flag("archived")
     if archived is not None:
