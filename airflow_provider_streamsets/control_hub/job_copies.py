@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
-
-import pendulum
 
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
@@ -46,7 +45,8 @@ class JobCopies:
         name: str | None,
         description: str | None,
         key: str | None,
-        made_since: pendulum.DateTime | None,
+        made_before: Sequence[str],
+        announce: Callable[[list[str]], None] | None,
     ) -> list[Job]:
         """
         Make the copies, or take over those that an earlier call with the same key has made.
@@ -62,7 +62,9 @@ class JobCopies:
         # With a colon at its end the number of a copy is not taken for a part of a longer key.
         prefix = f"{name}:{key or uuid.uuid4()}:"
         # Without a key the prefix is new, so there can be no copies of an earlier call.
-        found = self._made_before(job, name, prefix, names, made_since) if key else {}
+        found = self._still_there(made_before, number_of_copies)
+        if not found and key:
+            found = _numbered(self._named(job, prefix), prefix)
         if found:
             log.info("Taking over %d copies of job %s that an earlier call has made.", len(found), job.label)
         else:
@@ -77,23 +79,15 @@ class JobCopies:
                 f"Of {number_of_copies} copies of job {job.label}, {len(found)} appear: "
                 f"{', '.join(repr(found[number]['name']) for number in sorted(found))}. Delete them before another try."
             )
-        return self._rename([found[number] for number in sorted(found)], names)
+        copies = [found[number] for number in sorted(found)]
+        if announce is not None:
+            announce([copy["id"] for copy in copies])
+        return self._rename(copies, names)
 
-    def _made_before(
-        self, job: Job, name: str, prefix: str, names: list[str], since: pendulum.DateTime | None
-    ) -> dict[int, dict[str, Any]]:
-        # The job itself may have the name, and be as new; a job of another pipeline is somebody else's.
-        jobs = [
-            raw
-            for raw in self._named(job, name)
-            if raw.get("id") != job.job_id and raw.get("pipelineId") == job.pipeline_id
-        ]
-        found = _numbered(jobs, prefix)
-        for raw in jobs:
-            created = Reader(raw, "job").time("createTime")
-            if raw["name"] in names and since is not None and created is not None and created >= since:
-                found.setdefault(names.index(raw["name"]) + 1 if len(names) > 1 else 0, raw)
-        return found
+    def _still_there(self, job_ids: Sequence[str], number: int) -> dict[int, dict[str, Any]]:
+        """Return these jobs, numbered from 1, if they are so many and all exist."""
+        found = self._client.jobs.read_many(job_ids) if job_ids else {}
+        return {n: found[i] for n, i in enumerate(job_ids, start=1)} if len(found) == len(job_ids) == number else {}
 
     def _make(self, job: Job, prefix: str, number: int, description: str | None) -> dict[int, dict[str, Any]]:
         error: ControlHubError | None = None

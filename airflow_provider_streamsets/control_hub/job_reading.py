@@ -58,7 +58,7 @@ class JobReading:
         :param job_ids: ids of jobs and job templates
         :returns: the jobs by id, in the order of `job_ids`; ids that Control Hub does not know are missing
         """
-        return {job_id: Job.from_wire(raw) for job_id, raw in self._read_many(job_ids).items()}
+        return {job_id: Job.from_wire(raw) for job_id, raw in self.read_many(job_ids).items()}
 
     def get_all(self, job_ids: Iterable[str]) -> dict[str, Job]:
         """
@@ -85,7 +85,8 @@ class JobReading:
         read = self.get_all(job for job in given.values() if isinstance(job, str))
         return {job_id: read[job_id] if isinstance(job, str) else job for job_id, job in given.items()}
 
-    def _read_many(self, job_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    def read_many(self, job_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return several jobs by id as they are on the wire; for the other resources of this package."""
         wanted = list(dict.fromkeys(job_ids))
         found: dict[str, dict[str, Any]] = {}
         for batch in batches(wanted, self._client.bulk_size):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub.creations import CreationIntent
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
     ControlHubBulkError,
@@ -61,6 +62,7 @@ class Jobs(JobReading):
         *,
         template: bool = False,
         if_exists: IfExists = "fail",
+        announce: Callable[[CreationIntent], None] | None = None,
     ) -> Job:
         """
         Create a job, unless one of its name exists.
@@ -74,6 +76,8 @@ class Jobs(JobReading):
         :param template: create a job template, from which instances are started
         :param if_exists: what to do if there is a job (or template) of the name: ``fail``, ``skip`` (return it as it
             is) or ``update`` (give it these settings and this pipeline version)
+        :param announce: called before the create call with what it is to create, so that it can be written down; what
+            it raises ends the creation before anything is sent
         :returns: the job
         :raises ControlHubExistsError: if there is one and `if_exists` is ``fail``
         :raises ControlHubAmbiguousNameError: if there are several; with ``skip`` and ``update``
@@ -97,7 +101,34 @@ class Jobs(JobReading):
             "jobTemplate": template,
         }
         del body["jobTags"]
-        return self._create(settings.name, body, template)
+        user = self._client.current_user().user_id if announce is not None else None
+        intent = CreationIntent.of(settings.name, user)
+        if announce is not None:
+            announce(intent)
+        return self._create(intent, body, template)
+
+    def created_by(self, intent: CreationIntent, *, template: bool = False, patience: float = 0.0) -> Job | None:
+        """
+        Return the job that a creation which was announced has made; None if there is none.
+
+        :param intent: the creation
+        :param template: it was that of a job template
+        :param patience: seconds to wait for the job if there is none yet
+        :raises ControlHubAmbiguousNameError: if there are several that it can have made
+        """
+        found = find_out(
+            self._client,
+            lambda: [job for job in self.list(name=intent.name, templates=template) if intent.explains(job)],
+            question=f"Whether an earlier call has created job '{intent.name}'",
+            patience=patience,
+        )
+        if len(found) > 1:
+            ids = ", ".join(job.job_id for job in found[:5])
+            raise ControlHubAmbiguousNameError(
+                f"Cannot tell which job '{intent.name}' an earlier call has created: {len(found)} were created by the "
+                f"same user at that time ({ids})."
+            )
+        return found[0] if found else None
 
     def _instead_of_creating(
         self, existing: list[Job], settings: JobSettings, pipeline: PipelineVersion, if_exists: IfExists
@@ -118,7 +149,8 @@ class Jobs(JobReading):
         log.info("Job %s exists; changing it to what is asked for.", existing[0].label)
         return self.update(existing[0].job_id, settings, pipeline=pipeline)
 
-    def _create(self, name: str, body: dict[str, Any], template: bool) -> Job:
+    def _create(self, intent: CreationIntent, body: dict[str, Any], template: bool) -> Job:
+        name = intent.name
         try:
             answer = self._client.call(
                 "PUT", Service.JOBRUNNER, "/v1/jobs", what=f"create job '{name}'", body=body, repeat=Repeat.NEVER
@@ -131,7 +163,10 @@ class Jobs(JobReading):
         log.warning("%s Looking whether the job was created all the same.", error)
         created = find_out(
             self._client,
-            lambda: list(self.list(name=name, templates=template)),
+            # Whose the call was is known only where it was announced.
+            lambda: [
+                job for job in self.list(name=name, templates=template) if intent.user is None or intent.explains(job)
+            ],
             question="Whether the job was created",
             error=error,
         )
@@ -278,7 +313,8 @@ class Jobs(JobReading):
         name: str | None = None,
         description: str | None = None,
         key: str | None = None,
-        made_since: pendulum.DateTime | None = None,
+        made_before: Sequence[str] = (),
+        announce: Callable[[list[str]], None] | None = None,
     ) -> list[Job]:
         """
         Make copies of a job or job template, in three requests whatever their number.
@@ -293,7 +329,8 @@ class Jobs(JobReading):
         :param description: description of the copies; None is that of Control Hub
         :param key: names this duplication. With the same key, a second call takes over the copies that a first one
             has made but not renamed yet, instead of making more
-        :param made_since: with a key, take over copies that have their names already, too, if they were made since then
+        :param made_before: ids of the copies that an earlier call has made: they are taken over if all of them exist
+        :param announce: called with the ids of the copies before they get their names, so that they can be written down
         :returns: the copies, in the order of their numbers
         """
         return JobCopies(self._client).make(
@@ -302,7 +339,8 @@ class Jobs(JobReading):
             name=name,
             description=description,
             key=key,
-            made_since=made_since,
+            made_before=made_before,
+            announce=announce,
         )
 
     def delete(self, job_ids: Iterable[str]) -> list[str]:

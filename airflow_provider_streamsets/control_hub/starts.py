@@ -32,7 +32,7 @@ _MOST_STARTS = 3
 PATIENCE_AFTER_UNCLEAR_START = 20.0
 # Seconds that a run may have begun before or after its start was announced: the clocks of Airflow and Control Hub
 # differ, and a call can be under way for two minutes.
-_TOLERANCE = 300.0
+TOLERANCE = 300.0
 wall_clock = time.time
 
 
@@ -75,7 +75,7 @@ class StartIntent:
         """Return whether this start can have made a run."""
         if run.run_count != self.run_count or (self.user and run.user and run.user != self.user):
             return False
-        return run.start_time is None or abs(run.start_time.timestamp() - self.at) <= _TOLERANCE
+        return run.start_time is None or abs(run.start_time.timestamp() - self.at) <= TOLERANCE
 
 
 def described(run: JobRun) -> str:

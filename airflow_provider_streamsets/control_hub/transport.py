@@ -101,6 +101,7 @@ class Transport:
     :param proxies: proxy address by scheme, as `requests` takes them
     :param max_attempts: how often a request is sent at the most
     :param sleep: waits between attempts
+    :param credential_name: what the credential is called at the beginning of a sentence
     """
 
     def __init__(
@@ -114,8 +115,10 @@ class Transport:
         max_attempts: int = 5,
         sleep: Callable[[float], None] = time.sleep,
         session: requests.Session | None = None,
+        credential_name: str = "The credential",
     ) -> None:
         self._token = token
+        self._credential_name = credential_name
         self._verify = verify
         self._timeout = timeout
         self._proxies = dict(proxies or {})
@@ -284,7 +287,7 @@ class Transport:
         details: dict[str, Any] = {"http_status": status, "issues": issues}
         if status == 401 and _PROJECT_REFUSED not in codes:
             return ControlHubAuthenticationError(
-                f"{start}. The credential was refused: is it active, are credential id and token those of one "
+                f"{start}. {self._credential_name} was refused: is it active, are credential id and token those of one "
                 f"credential, and is it used from an allowed network?{_token_hint(self._token)}",
                 **details,
             )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
-
-import pendulum
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import (
@@ -17,19 +16,21 @@ from airflow_provider_streamsets.operators.base import (
     ControlHubOperator,
 )
 from airflow_provider_streamsets.operators.job_settings import ControlHubJobSettingsOperator
+from airflow_provider_streamsets.operators.task_records import TaskRecord
 
 if TYPE_CHECKING:
+    import pendulum
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import Job, PipelineVersion
+    from airflow_provider_streamsets.control_hub import Job, JobSettings, PipelineVersion
 
 IF_EXISTS = ("fail", "skip", "update")
 RESULTS = ("ids", "summaries")
 COLORS = ("GRAY", "GREEN", "RED")
 STATUSES = ("INACTIVE", "ACTIVATING", "ACTIVE", "DEACTIVATING", "ACTIVATION_ERROR", "INACTIVE_ERROR")
 EXECUTOR_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
-# How far the clocks of Airflow and of Control Hub may be apart.
-_CLOCK_TOLERANCE = pendulum.duration(minutes=1)
+# Seconds after a creation was announced for which a job that does not show yet may still come.
+_CREATION_PATIENCE = 60.0
 
 
 class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
@@ -48,10 +49,10 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         )
 
     **Retries.** Names are not unique in Control Hub, and a try that has created the job can fail all the same, when its
-    worker is lost, say. With ``if_exists="update"``, the next try finds that job by its name and sees to it that it is
-    what is asked for; with ``skip``, it takes it as it is. With ``fail``, the next try fails, because the job exists.
-    Use ``update`` or ``skip`` for a task with retries, and names that only this task gives; ``fail`` where an existing
-    job means that something is wrong.
+    worker is lost, say. So the task writes down what it is about to create, where its next try finds it (in the task
+    state store of Airflow; before Airflow 3.3, in an Airflow variable). That try takes over the job that the same user
+    has created under that name at that time, whatever `if_exists` says. When a person clears the task, that is
+    forgotten, and `if_exists` counts again.
 
     :param job_name: name of the job (templated)
     :param pipeline_id: id of the pipeline that it runs (templated)
@@ -131,8 +132,11 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         settings = self.job_settings(parameters.text(self.job_name, "job_name", rendered=True))
         wanted_version = self.wanted_version()
 
+        record = TaskRecord(context)
+        job = self._created_before(record, template)
         # Taken as it is, whatever has become of the pipeline meanwhile.
-        job = self._existing(str(settings.name), template) if if_exists == "skip" else None
+        if job is None and if_exists == "skip":
+            job = self._existing(str(settings.name), template)
         if job is None:
             pipelines = self.client.pipelines
             if self.pipeline_id is not None:
@@ -140,11 +144,47 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
             else:
                 pipeline_id = pipelines.find_by_name(str(self.pipeline_name)).pipeline_id
             pipeline = pipelines.version(pipeline_id, **wanted_version)
-            job = self.client.jobs.create(settings, pipeline, template=template, if_exists=if_exists)
+            job = self._create(record, settings, pipeline, template, if_exists)
         self.push_job(context, job.job_id)
         self.log.info("Job %s runs version %s of pipeline '%s'.", job.label, job.pipeline_version, job.pipeline_name)
         self.log.info("Job page: %s", self.client.job_url(job.job_id))
+        record.close()
         return job.job_id
+
+    def _created_before(self, record: TaskRecord, template: bool) -> Job | None:
+        """Return the job that an earlier try of this task has created, None if there is none."""
+        from airflow_provider_streamsets.control_hub.creations import CreationIntent
+
+        written = record.values.get("creation")
+        if not isinstance(written, dict) or record.superseded is not None:
+            return None
+        intent = CreationIntent(**written)
+        patience = max(_CREATION_PATIENCE - intent.age, 0.0)
+        job = self.client.jobs.created_by(intent, template=template, patience=patience)
+        if job is None:
+            self.log.info("An earlier try of this task was about to create job '%s', but there is none.", intent.name)
+        else:
+            self.log.info("An earlier try of this task has created job %s; taking it over.", job.label)
+        return job
+
+    def _create(
+        self, record: TaskRecord, settings: JobSettings, pipeline: PipelineVersion, template: bool, if_exists: Any
+    ) -> Job:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+        from airflow_provider_streamsets.control_hub.errors import may_have_been_executed
+
+        try:
+            return self.client.jobs.create(
+                settings,
+                pipeline,
+                template=template,
+                if_exists=if_exists,
+                announce=lambda intent: record.write(creation=asdict(intent)),
+            )
+        except ControlHubError as error:
+            if not may_have_been_executed(error):
+                record.forget()
+            raise
 
     def _existing(self, name: str, template: bool) -> Job | None:
         found = list(self.client.jobs.list(name=name, templates=template))
@@ -357,11 +397,10 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
             number_of_copies=3,
         )
 
-    **Retries.** The copies are made under a name that belongs to this task of this DAG run, and then get the names that
-    they are to have. A later try, or the task after it was cleared, takes over what an earlier one has made instead of
-    making more: copies that have not got their names yet, and jobs of these names that run the same pipeline and were
-    created after the DAG run has begun. So within one DAG run, let two tasks give different names. When a task is
-    cleared after the DAG run has ended, the DAG run begins anew, and so the task makes new copies.
+    **Retries.** The copies are made under a name that belongs to this task of this DAG run, their ids are written down
+    where the next try finds them (in the task state store of Airflow; before Airflow 3.3, in an Airflow variable), and
+    then they get the names that they are to have. A later try takes over what an earlier one has made instead of making
+    more. When a person clears a task that has succeeded, it makes new copies.
 
     :param job_id: id of the job or job template (templated)
     :param job_name: exact name of the job, instead of its id (templated)
@@ -416,14 +455,18 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
         description = parameters.text(self.description, "description", rendered=True, empty=True)
 
         job = self.find_job(context, templates=template)
+        record = TaskRecord(context)
+        made = record.values.get("copies") if record.superseded is None else None
         copies = self.client.jobs.duplicate(
             job,
             number_of_copies=number_of_copies,
             name=name,
             description=description,
             key=_key_of_task(context),
-            made_since=_begin_of_dag_run(context) if context["ti"].try_number > 1 else None,
+            made_before=made if isinstance(made, list) else (),
+            announce=lambda job_ids: record.write(copies=job_ids),
         )
+        record.close()
         for copy in copies:
             self.log.info("Copy of job %s: %s", job.label, copy.label)
         copy_ids = [copy.job_id for copy in copies]
@@ -581,8 +624,3 @@ def _key_of_task(context: Context) -> str:
     ti = context["ti"]
     identity = (ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index))
     return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
-
-
-def _begin_of_dag_run(context: Context) -> pendulum.DateTime | None:
-    began = context["dag_run"].start_date
-    return None if began is None else pendulum.instance(began) - _CLOCK_TOLERANCE

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_streamsets.compat import SETTLING_TIME, is_still_deferred
-from airflow_provider_streamsets.triggers.connections import connection_settings
+from airflow_provider_streamsets.triggers.connections import connection_settings, renewed_connection
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
@@ -214,13 +214,19 @@ class ControlHubTrigger(BaseTrigger):
             self.log.error("Could not stop %s, which may go on: %s", self.what, error)
 
     async def _stop(self, *, force: bool) -> bool:
-        settings = await connection_settings(self.control_hub_conn_id)
+        from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError
 
-        def stop() -> bool:
-            with settings.client(timeout=_KILL_TIMEOUT, max_attempts=2) as client:
+        def stop(client: ControlHubClient) -> bool:
+            with client:
                 return self.stop(client, force=force)
 
-        return await asyncio.to_thread(stop)
+        limits: dict[str, Any] = {"timeout": _KILL_TIMEOUT, "max_attempts": 2}
+        client = (await connection_settings(self.control_hub_conn_id)).client(**limits)
+        try:
+            return await asyncio.to_thread(stop, client)
+        except ControlHubAuthenticationError as error:
+            _, client = await renewed_connection(self.control_hub_conn_id, client, error, **limits)
+            return await asyncio.to_thread(stop, client)
 
 
 class ControlHubOneRunTrigger(ControlHubTrigger):

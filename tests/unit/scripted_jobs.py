@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import requests_mock
 
-from tests.unit.scripted_hub import HUB, T0
+from tests.unit.scripted_hub import HUB, ME, T0
 
 JR, PS = f"{HUB}/jobrunner/rest/v1", f"{HUB}/pipelinestore/rest/v1"
 PIPELINE_ID, PIPELINE_NAME = "pipeline:org", "Orders"
@@ -84,6 +84,7 @@ class ScriptedJobs:
         """Offsets of the pages of jobs that were read."""
         self.now = T0 + 1_000_000
         self.versions = [pipeline_json(version) for version in versions]
+        http.get(f"{HUB}/security/rest/v1/currentUser", json={"principalId": ME})
         one = re.compile(f"^{re.escape(JR)}/job/[^/?]+$")
         http.get(one, json=lambda r, c: self._one(r, c))
         http.post(one, json=self._update)
@@ -139,7 +140,7 @@ class ScriptedJobs:
 
     def _add(self, job: dict[str, Any]) -> dict[str, Any]:
         self.now += 1000
-        new = {"id": f"new-{len(self.jobs)}:org", "createTime": self.now, "lastModifiedOn": self.now}
+        new = {"id": f"new-{len(self.jobs)}:org", "createTime": self.now, "lastModifiedOn": self.now, "creator": ME}
         self.jobs[new["id"]] = {**job, **new, "currentJobStatus": None}
         return self.jobs[new["id"]]
 

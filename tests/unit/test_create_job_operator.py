@@ -12,10 +12,16 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubNotFoundError,
 )
 from airflow_provider_streamsets.operators.jobs import ControlHubCreateJobOperator
-from tests.unit.scripted_hub import HUB, run_json
+from tests.unit.scripted_hub import HUB, ME, T0, run_json
 from tests.unit.scripted_jobs import JR, PIPELINE_ID, PIPELINE_NAME, PS, ScriptedJobs, job_json
 
 pytestmark = pytest.mark.usefixtures("connection")
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch):
+    """The time at which the scripted Control Hub creates jobs."""
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + 1000)
 
 
 def operator(**arguments):
@@ -130,11 +136,12 @@ def test_a_job_of_that_name_can_be_changed_to_what_is_asked_for(http, context):
     assert sent["somethingNew"] == {"kept": True}
 
 
-def test_a_second_try_with_update_makes_no_second_job(http, context):
+@pytest.mark.parametrize("if_exists", ["fail", "skip", "update"])
+def test_a_second_try_makes_no_second_job(http, context, if_exists):
     hub = ScriptedJobs(http)
-    first = operator(if_exists="update").execute(context)
+    first = operator(if_exists=if_exists).execute(context)
     context["ti"].try_number = 2
-    assert operator(if_exists="update").execute(context) == first
+    assert operator(if_exists=if_exists).execute(context) == first
     assert len(hub.named("Mine")) == len(hub.created) == 1
 
 
@@ -161,6 +168,63 @@ def test_a_create_call_that_loses_its_answer_makes_no_second_job(http, context, 
     http.put(f"{JR}/jobs", text=lose)
     assert operator().execute(context) == hub.named("Mine")[0]["id"]
     assert len(hub.created) == 1
+
+
+class LostError(BaseException):
+    """The process is gone."""
+
+
+def lost(hub, context, effect=True):
+    """Run a first try whose process is lost when it sends the create call, after or before that has its effect."""
+
+    def lose(request, answer):
+        if effect:
+            hub._create(request, answer)
+        raise LostError
+
+    hub.http.put(f"{JR}/jobs", text=lose)
+    with pytest.raises(LostError):
+        operator().execute(context)
+    hub.http.put(f"{JR}/jobs", json=hub._create)
+    context["ti"].try_number = 2
+
+
+def test_the_next_try_takes_over_the_job_that_a_lost_one_has_created(http, context, task_log):
+    hub = ScriptedJobs(http)
+    lost(hub, context)
+    assert operator().execute(context) == hub.named("Mine")[0]["id"]
+    assert len(hub.created) == 1
+    assert "An earlier try of this task has created job 'Mine'" in task_log()
+
+
+def test_the_next_try_creates_the_job_that_a_lost_one_has_not(http, context, pauses):
+    hub = ScriptedJobs(http)
+    lost(hub, context, effect=False)
+    assert operator().execute(context) == hub.named("Mine")[0]["id"]
+    assert len(hub.created) == 1
+
+
+@pytest.mark.parametrize(
+    "foreign", [{"creator": "somebody@org"}, {"createTime": T0}], ids=["another user", "another time"]
+)
+def test_the_next_try_takes_over_no_job_that_somebody_else_has_created(http, context, pauses, foreign):
+    hub = ScriptedJobs(http)
+    lost(hub, context, effect=False)
+    hub.jobs["foreign:org"] = job_json(
+        "foreign:org", "Mine", **{"creator": ME, "createTime": T0 + 1_000_000, **foreign}
+    )
+    with pytest.raises(ControlHubExistsError, match="foreign:org"):
+        operator().execute(context)
+
+
+def test_when_a_person_clears_the_task_an_existing_job_is_one_again(http, context):
+    hub = ScriptedJobs(http)
+    operator().execute(context)
+    context["ti"].try_number = 2
+    assert operator().execute(context) == hub.named("Mine")[0]["id"]
+    context["ti"].max_tries = 5
+    with pytest.raises(ControlHubExistsError):
+        operator().execute(context)
 
 
 def test_an_unknown_version_is_answered_with_those_there_are(http, context):

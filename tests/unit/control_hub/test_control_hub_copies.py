@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pendulum
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -48,7 +47,6 @@ FOUR_REQUESTS = [
     "POST /jobrunner/rest/v1/jobs/updateJobs",
 ]
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-SINCE = pendulum.from_timestamp(T0 / 1000)
 
 
 class CopyingHub:
@@ -65,6 +63,7 @@ class CopyingHub:
         http.get(source_url, json=lambda *_: self.source)
         http.post(f"{source_url}/duplicate", json=self._duplicate)
         http.get(JOBS, json=self._list)
+        http.post(JOBS, json=lambda r, _: [job for job in self.jobs if job["id"] in r.json()])
         http.post(RENAME, json=self._rename)
 
     def _duplicate(self, request, context):
@@ -306,6 +305,17 @@ def test_a_renaming_that_is_refused_is_told(http, client):
 KEYED = {"key": "dag/task/run-1", "name": "N"}
 
 
+class Notes(list):
+    """The ids of the copies, written down before they got their names."""
+
+    @property
+    def kept(self):
+        return {"made_before": list(self), "announce": self.write}
+
+    def write(self, job_ids):
+        self[:] = job_ids
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_second_call_with_the_same_key_takes_over_the_copies_that_were_not_renamed(http, client, count):
     hub = CopyingHub(http)
@@ -323,11 +333,12 @@ def test_copies_that_were_partly_renamed_are_taken_over_and_renamed_to_the_end(h
     client = make_client(bulk_size=2)
     hub = CopyingHub(http)
     hub.rename_answers = [(True, {}), (False, REFUSALS["400"])]
+    notes = Notes()
     with pytest.raises(ControlHubRejectedError):
-        client.jobs.duplicate(JOB_ID, number_of_copies=5, **KEYED)
+        client.jobs.duplicate(JOB_ID, number_of_copies=5, **KEYED, **notes.kept)
     made = {job["id"] for job in hub.jobs if job is not hub.source}
     renames = len([r for r in http.request_history if r.url == RENAME])
-    copies = client.jobs.duplicate(JOB_ID, number_of_copies=5, **KEYED, made_since=SINCE)
+    copies = client.jobs.duplicate(JOB_ID, number_of_copies=5, **KEYED, **notes.kept)
     assert [copy.name for copy in copies] == ["N1", "N2", "N3", "N4", "N5"] == hub.names
     assert {copy.job_id for copy in copies} == made
     # Those that have their names already are left alone.
@@ -336,37 +347,30 @@ def test_copies_that_were_partly_renamed_are_taken_over_and_renamed_to_the_end(h
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_copies_that_were_all_renamed_are_taken_over_if_it_is_known_since_when(http, client, count):
+def test_copies_that_were_all_renamed_are_taken_over_if_their_ids_were_written_down(http, client, count):
     hub = CopyingHub(http)
-    first = client.jobs.duplicate(JOB_ID, number_of_copies=count, **KEYED)
+    notes = Notes()
+    first = client.jobs.duplicate(JOB_ID, number_of_copies=count, **KEYED, **notes.kept)
     before = http.call_count
-    assert client.jobs.duplicate(JOB_ID, number_of_copies=count, **KEYED, made_since=SINCE) == first
-    assert methods(http)[before:] == ["GET", "GET"]
+    assert client.jobs.duplicate(JOB_ID, number_of_copies=count, **KEYED, **notes.kept) == first
+    assert methods(http)[before:] == ["GET", "POST"]
     assert len(hub.names) == count
 
 
-def test_jobs_of_the_names_that_are_older_are_not_taken_for_copies(http, client):
+def test_copies_of_which_some_are_gone_are_not_taken_over(http, client):
     hub = CopyingHub(http)
-    hub.now = T0 - 1
-    hub.make("N1", "N2")
-    hub.now = T0 + HOUR
-    copies = client.jobs.duplicate(JOB_ID, number_of_copies=2, **KEYED, made_since=SINCE)
-    assert hub.names == ["N1", "N1", "N2", "N2"]
-    assert {copy.create_time > SINCE for copy in copies} == {True}
+    notes = Notes()
+    gone, _ = client.jobs.duplicate(JOB_ID, number_of_copies=2, **KEYED, **notes.kept)
+    hub.jobs = [job for job in hub.jobs if job["id"] != gone.job_id]
+    assert len(client.jobs.duplicate(JOB_ID, number_of_copies=2, **KEYED, **notes.kept)) == 2
+    assert len([r for r in http.request_history if r.url == DUPLICATE]) == 2
 
 
-def test_without_a_time_jobs_that_have_the_names_are_not_taken_for_copies(http, client):
+def test_jobs_that_merely_have_the_names_are_not_taken_for_copies(http, client):
     hub = CopyingHub(http)
     client.jobs.duplicate(JOB_ID, **KEYED)
     client.jobs.duplicate(JOB_ID, **KEYED)
     assert hub.names == ["N", "N"]
-
-
-def test_a_job_that_is_just_made_is_not_taken_for_a_copy_of_itself(http, client):
-    hub = CopyingHub(http, source=job_json(createTime=T0 + HOUR))
-    (copy,) = client.jobs.duplicate(JOB_ID, key="k", name=JOB_NAME, made_since=SINCE)
-    assert copy.job_id != JOB_ID
-    assert hub.names == [JOB_NAME]
 
 
 def test_copies_of_a_key_that_is_the_beginning_of_another_are_told_apart(http, client):
@@ -383,7 +387,7 @@ def test_copies_of_a_key_that_is_the_beginning_of_another_are_told_apart(http, c
 def test_only_jobs_that_begin_like_the_copies_are_asked_for(http, client):
     CopyingHub(http)
     client.jobs.duplicate(JOB_ID, number_of_copies=2, key="k", name="Orders of 2024")
-    assert query(http.request_history[1])["jobSearchText"] == "Orders of 2024"
+    assert query(http.request_history[1])["jobSearchText"] == "Orders of 2024:k:"
 
 
 def test_copies_of_a_call_for_another_number_are_told(http, client):
@@ -415,19 +419,12 @@ def test_calls_with_one_key_make_one_set_of_copies_however_often_they_fail(
     hub = CopyingHub(http)
     hub.answers, hub.rename_answers = list(ends), list(rename_ends)
     client = make_client(max_attempts=1, bulk_size=5)
+    notes = Notes()
     for _ in range(calls):
         try:
-            copies = client.jobs.duplicate(JOB_ID, number_of_copies=count, **KEYED, made_since=SINCE)
+            copies = client.jobs.duplicate(JOB_ID, number_of_copies=count, **KEYED, **notes.kept)
         except ControlHubError:
             assert len(hub.names) in (0, count)
         else:
             assert [copy.name for copy in copies] == (["N"] if count == 1 else [f"N{n}" for n in range(1, count + 1)])
             assert {copy.job_id for copy in copies} == {job["id"] for job in hub.jobs if job is not hub.source}
-
-
-def test_new_jobs_of_the_names_that_run_another_pipeline_are_not_taken_for_copies(http, client):
-    hub = CopyingHub(http)
-    hub.make("N", pipelineId="other:o")
-    (copy,) = client.jobs.duplicate(JOB_ID, **KEYED, made_since=SINCE)
-    assert copy.pipeline_id == hub.source["pipelineId"]
-    assert hub.names == ["N", "N"]
