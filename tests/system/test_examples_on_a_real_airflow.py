@@ -1,70 +1,13 @@
-"""Every example DAG that is not in test_dags_on_a_real_airflow.py, and what running all of them has left behind."""
+"""Every example DAG that no other test runs."""
 
 from __future__ import annotations
 
 import pytest
 
-from dev.local_airflow import LocalAirflow, LocalAirflowError, wait_until
+from dev.local_airflow import LocalAirflowError
+from tests.system.examples import ELSEWHERE, WAVES
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
-
-# The DAGs of a wave run at the same time, so none of them uses a job that another one changes.
-WAVES = (
-    (
-        "streamsets_create_and_change_jobs",
-        "streamsets_weekly_full_reload",
-        "streamsets_metric_gate",
-        "streamsets_run_again",
-        "streamsets_nightly_batch",
-        "streamsets_job_template",
-    ),
-    (
-        "streamsets_copy_offset",
-        "streamsets_metrics_and_history",
-        "streamsets_balance",
-        "streamsets_promote_pipeline",
-        "streamsets_export_import",
-        "streamsets_many_jobs",
-    ),
-)
-
-
-def ended(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float = 240) -> str:
-    def state() -> str:
-        current = airflow.dag_run_state(dag_id, run_id)
-        return current if current in {"success", "failed"} else ""
-
-    return str(wait_until(state, f"the end of {dag_id}", timeout, interval=1))
-
-
-class Ran:
-    """A DAG run that has ended."""
-
-    def __init__(self, airflow: LocalAirflow, dag_id: str, run_id: str, state: str) -> None:
-        self._where = airflow, dag_id, run_id
-        self.state = state
-
-    def result(self, task_id: str, key: str = "return_value"):
-        airflow, dag_id, run_id = self._where
-        return airflow.xcom(dag_id, run_id, task_id, key)
-
-    def links(self, task_id: str) -> dict[str, str]:
-        airflow, dag_id, run_id = self._where
-        return airflow.links(dag_id, run_id, task_id)
-
-    def log(self, task_id: str) -> str:
-        airflow, dag_id, run_id = self._where
-        return airflow.task_log(dag_id, run_id, task_id)
-
-
-@pytest.fixture(scope="module")
-def ran(airflow: LocalAirflow) -> dict[str, Ran]:
-    results = {}
-    for wave in WAVES:
-        started = {dag_id: airflow.trigger_dag(dag_id) for dag_id in wave}
-        for dag_id, run_id in started.items():
-            results[dag_id] = Ran(airflow, dag_id, run_id, ended(airflow, dag_id, run_id))
-    return results
 
 
 @pytest.mark.parametrize("dag_id", [dag_id for wave in WAVES for dag_id in wave])
@@ -84,15 +27,9 @@ def test_the_example_succeeds(ran, airflow, dag_id):
 
 
 def test_every_example_is_run(ran, airflow):
-    elsewhere = {
-        "streamsets_run_job",
-        "streamsets_stop_job",
-        "streamsets_wait_for_run",
-        "streamsets_wait_without_worker",
-    }
     dags = airflow.api("GET", "/dags", limit=100)["dags"]
     examples = {dag["dag_id"] for dag in dags if dag["dag_id"].startswith("streamsets_")}
-    assert examples == set(ran) | elsewhere
+    assert examples == set(ran) | set(ELSEWHERE)
 
 
 def test_a_created_job_is_changed_upgraded_and_copied(ran, sandbox):
@@ -203,11 +140,3 @@ def test_many_jobs_are_started_stopped_and_deleted(ran, sandbox):
     assert {result["outcome"] for result in done.result("stop_streams")} == {"STOPPED"}
     assert set(done.result("delete_streams")) == set(copies)
     assert not set(copies) & {job["id"] for job in sandbox.state()["jobs"]}
-
-
-def test_no_stored_trigger_or_xcom_or_log_holds_a_token(ran, airflow, sandbox, production):
-    files = [path for path in airflow.home.rglob("*") if path.is_file()]
-    assert any(path.name == "airflow.db" for path in files)
-    tokens = [hub.token.encode() for hub in (sandbox, production)]
-    found = [str(path) for path in files if any(token in path.read_bytes() for token in tokens)]
-    assert found == []

@@ -1,0 +1,74 @@
+"""Running the examples on the Airflow of the system tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dev.local_airflow import LocalAirflow, wait_until
+
+# The DAGs of a wave run at the same time, so none of them uses a job that another one changes.
+WAVES = (
+    (
+        "streamsets_create_and_change_jobs",
+        "streamsets_weekly_full_reload",
+        "streamsets_metric_gate",
+        "streamsets_run_again",
+        "streamsets_nightly_batch",
+        "streamsets_job_template",
+    ),
+    (
+        "streamsets_copy_offset",
+        "streamsets_metrics_and_history",
+        "streamsets_balance",
+        "streamsets_promote_pipeline",
+        "streamsets_export_import",
+        "streamsets_many_jobs",
+    ),
+)
+# Those that tests of their own run.
+ELSEWHERE = (
+    "streamsets_run_job",
+    "streamsets_stop_job",
+    "streamsets_wait_for_run",
+    "streamsets_wait_without_worker",
+)
+
+
+def ended(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float = 240) -> str:
+    """Return the state in which a DAG run ends."""
+
+    def state() -> str:
+        current = airflow.dag_run_state(dag_id, run_id)
+        return current if current in {"success", "failed"} else ""
+
+    return str(wait_until(state, f"the end of {dag_id}", timeout, interval=1))
+
+
+class Ran:
+    """A DAG run that has ended."""
+
+    def __init__(self, airflow: LocalAirflow, dag_id: str, run_id: str, state: str) -> None:
+        self._where = airflow, dag_id, run_id
+        self.state = state
+
+    def result(self, task_id: str, key: str = "return_value") -> Any:
+        airflow, dag_id, run_id = self._where
+        return airflow.xcom(dag_id, run_id, task_id, key)
+
+    def links(self, task_id: str) -> dict[str, str]:
+        airflow, dag_id, run_id = self._where
+        return airflow.links(dag_id, run_id, task_id)
+
+    def log(self, task_id: str) -> str:
+        airflow, dag_id, run_id = self._where
+        return airflow.task_log(dag_id, run_id, task_id)
+
+
+def run_examples(airflow: LocalAirflow) -> dict[str, Ran]:
+    """Run the waves, and return what became of each DAG."""
+    results = {}
+    for wave in WAVES:
+        started = {dag_id: airflow.trigger_dag(dag_id) for dag_id in wave}
+        for dag_id, run_id in started.items():
+            results[dag_id] = Ran(airflow, dag_id, run_id, ended(airflow, dag_id, run_id))
+    return results
