@@ -104,6 +104,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
             jobs = {job.job_id: job for job in self.find_jobs(context)}
             kept = self._runs_of_earlier_try(context, wait)
+            if self.record(context).values:
+                # What an earlier try has started may have ended since the jobs were read.
+                jobs = self.client.jobs.get_all(jobs)
             runs = {**kept, **self._start(context, {i: job for i, job in jobs.items() if i not in kept}, kept)}
             self.note_started(context, {job_id: run.run_count for job_id, run in runs.items()})
             self.end_if_killed("while it started the jobs")

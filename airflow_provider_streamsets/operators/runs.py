@@ -213,11 +213,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         if decision.why:
             self.log.info("%s.", decision.why)
         if run is None or decision.course is Course.START:
-            return None
+            return self._start_anew(context, job, wait) if decision.why else None
         if decision.course is Course.STOP_AND_START:
             if decision.is_own and not run.has_ended:
                 self._stop_and_wait(run.job_id, run.run_count)
-            return self._start_and_wait(context, self.client.jobs.get(job.job_id), wait)
+            return self._start_anew(context, job, wait)
         if not wait:
             self.log.info("Not starting again.")
             return self._told(context, unfinished_result(job.job_id, job.name, run))
@@ -234,7 +234,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         self.log.warning(report.explanation())
         self.log.info("That run did not succeed, so another one is started.")
         self._started = {}
-        return None
+        return self._start_anew(context, job, wait)
+
+    def _start_anew(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
+        """Start another run after that of an earlier try, which may have ended since the job was read."""
+        return self._start_and_wait(context, self.client.jobs.get(job.job_id), wait)
 
     def _start_and_wait(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
         from airflow_provider_streamsets.control_hub.groups import unfinished_result

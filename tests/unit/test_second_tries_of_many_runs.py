@@ -1,0 +1,272 @@
+"""What becomes of many runs, or the instances of a template, when the try that has started them is lost or killed."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
+
+from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubJobStateError, ControlHubRunTimeoutError
+from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
+from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
+from tests.unit.resuming import Legs, patched_clock
+from tests.unit.scripted_hub import HUB
+from tests.unit.scripted_runs import TEMPLATE_ID, ScriptedRuns, active, failed, job_id, succeeded
+
+pytestmark = pytest.mark.usefixtures("connection")
+MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
+STOP = f"{HUB}/jobrunner/rest/v1/jobs/stopJobs"
+START = f"{HUB}/jobrunner/rest/v1/jobs/startJobs"
+CREATE = f"{HUB}/jobrunner/rest/v1/job/{TEMPLATE_ID}/createAndStartJobInstances"
+
+
+class LostError(BaseException):
+    """The process is gone: nothing of it runs on."""
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return patched_clock(monkeypatch)
+
+
+@pytest.fixture
+def run(clock, context):
+    """Runs one try of a task; the next one is a later try."""
+    context["ti"].max_tries = 3
+
+    def run_try(operator, **arguments: Any) -> Any:
+        try:
+            arguments = {"metrics_wait": 0, **arguments}
+            return Legs(clock, lambda: operator(task_id="task", **arguments), context).run()
+        finally:
+            context["ti"].try_number += 1
+
+    return run_try
+
+
+@pytest.fixture
+def lost(run, context):
+    """Runs one try whose process is lost in a call, after or before the call has its effect."""
+
+    def run_lost_try(http, url, effect, operator, **arguments: Any) -> None:
+        kept: dict[str, Any] = {}
+
+        def lose(request, answer):
+            if effect:
+                effect(request, answer)
+            kept.update(copy.deepcopy(context["task_state_store"].values))
+            raise LostError
+
+        http.post(url, text=lose)
+        with pytest.raises(LostError):
+            run(operator, **arguments)
+        context["task_state_store"].values = kept
+
+    return run_lost_try
+
+
+# Jobs that are started together
+
+A_AND_B = {"job_ids": ["a:org", "b:org"], "wait_for_completion": True}
+
+
+def restore(http, hub):
+    http.post(START, json=hub._recorded("startJobs", hub._start))
+
+
+@MODES
+def test_the_next_try_waits_for_the_runs_that_a_lost_one_has_started(http, run, lost, deferrable, task_log):
+    hub = ScriptedRuns(http, a=[None], b=[succeeded(3)])
+    hub.after_start = {"a": [active(), active(), succeeded()], "b": [active(4), succeeded(4)]}
+    started = hub._recorded("startJobs", hub._start)
+    lost(http, START, started, ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable)
+    restore(http, hub)
+    results = run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable)
+    assert {r["job_name"]: (r["run_count"], r["outcome"]) for r in results} == {
+        "a": (1, "SUCCEEDED"),
+        "b": (4, "SUCCEEDED"),
+    }
+    assert hub.asked("startJobs") == [["a", "b"]]
+    assert "2 of them go on or have succeeded, and are not started again" in task_log()
+
+
+@MODES
+def test_the_next_try_starts_what_a_lost_one_has_not(http, run, lost, deferrable):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active(), succeeded()], "b": [active(), succeeded()]}
+    hub.refuses_to_start = {"b"}
+    started = hub._recorded("startJobs", hub._start)
+    lost(http, START, started, ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable)
+    hub.refuses_to_start = set()
+    restore(http, hub)
+    results = run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable)
+    assert [r["outcome"] for r in results] == ["SUCCEEDED"] * 2
+    assert hub.asked("startJobs") == [["a", "b"], ["b"]]
+
+
+@MODES
+def test_the_next_try_starts_again_what_has_failed_meanwhile(http, run, lost, deferrable):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [failed()], "b": [succeeded()]}
+    started = hub._recorded("startJobs", hub._start)
+    lost(http, START, started, ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable)
+    restore(http, hub)
+    hub.after_start = {"a": [active(2), succeeded(2)]}
+    results = run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable)
+    assert {r["job_name"]: r["run_count"] for r in results} == {"a": 2, "b": 1}
+    assert hub.asked("startJobs") == [["a", "b"], ["a"]]
+
+
+def test_runs_that_somebody_else_has_started_meanwhile_are_not_claimed(http, run, lost):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    lost(http, START, None, ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
+    restore(http, hub)
+    hub.latest["a:org"] = {**active(user="somebody@org"), "jobId": "a:org"}
+    with pytest.raises(ControlHubJobStateError, match="run 1, started by somebody@org"):
+        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
+    assert hub.asked("startJobs") == []
+
+
+def test_when_a_person_clears_the_task_its_runs_are_stopped_and_new_ones_started(http, run, lost, context):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [active()]}
+    started = hub._recorded("startJobs", hub._start)
+    lost(http, START, started, ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
+    restore(http, hub)
+    hub.after_stop = {"a": [succeeded()], "b": [succeeded()]}
+    hub.after_start = {"a": [active(2), succeeded(2)], "b": [active(2), succeeded(2)]}
+    context["ti"].max_tries = 5
+    results = run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
+    assert [r["run_count"] for r in results] == [2, 2]
+    assert hub.asked("stopJobs") == [["a", "b"]]
+
+
+def test_a_second_try_that_does_not_wait_starts_nothing_again(http, run, lost):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    jobs = {"job_ids": ["a:org", "b:org"]}
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **jobs)
+    restore(http, hub)
+    assert [r["run_count"] for r in run(ControlHubStartJobsOperator, **jobs)] == [1, 1]
+    assert hub.asked("startJobs") == [["a", "b"]]
+
+
+@MODES
+def test_after_a_time_out_the_next_try_starts_new_runs(http, run, deferrable):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [active()]}
+    hub.after_stop = {"a": [succeeded()], "b": [succeeded()]}
+    with pytest.raises(ControlHubRunTimeoutError):
+        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable, timeout=100)
+    assert hub.asked("stopJobs") == [["a", "b"]]
+    hub.after_start = {"a": [active(2), succeeded(2)], "b": [active(2), succeeded(2)]}
+    results = run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable, timeout=100)
+    assert [r["run_count"] for r in results] == [2, 2]
+
+
+# Instances of a template
+
+TWO = {"job_id": TEMPLATE_ID, "number_of_instances": 2}
+
+
+def restore_template(http, hub):
+    http.post(CREATE, json=hub._create)
+
+
+@MODES
+def test_the_next_try_waits_for_the_instances_that_a_lost_one_has_started(http, run, lost, deferrable):
+    hub = ScriptedRuns(http)
+    hub.instance_scripts = [[active(), active(), succeeded()], [active(), succeeded()]]
+    lost(http, CREATE, hub._create, ControlHubRunJobTemplateOperator, **TWO, deferrable=deferrable)
+    restore_template(http, hub)
+    result = run(ControlHubRunJobTemplateOperator, **TWO, deferrable=deferrable)
+    assert [instance["outcome"] for instance in result["instances"]] == ["SUCCEEDED"] * 2
+    assert len(hub.created) == 1
+
+
+@MODES
+def test_the_next_try_starts_the_instances_that_a_lost_one_has_not(http, run, lost, deferrable):
+    hub = ScriptedRuns(http)
+    lost(http, CREATE, None, ControlHubRunJobTemplateOperator, **TWO, deferrable=deferrable)
+    restore_template(http, hub)
+    run(ControlHubRunJobTemplateOperator, **TWO, deferrable=deferrable)
+    assert len(hub.created) == 1
+
+
+@pytest.mark.parametrize("foreign", [{"user": "somebody@org"}, {"jobInstanceIds": []}])
+def test_instances_that_somebody_else_has_started_meanwhile_are_not_claimed(http, run, lost, foreign):
+    hub = ScriptedRuns(http)
+    lost(http, CREATE, hub._create, ControlHubRunJobTemplateOperator, **TWO, deferrable=False)
+    hub.starts[-1].update(foreign)
+    restore_template(http, hub)
+    run(ControlHubRunJobTemplateOperator, **TWO, deferrable=False)
+    assert len(hub.created) == 2
+
+
+@MODES
+def test_instances_of_which_one_has_failed_are_replaced_by_new_ones(http, run, lost, deferrable):
+    hub = ScriptedRuns(http)
+    hub.instance_scripts = [[failed()], [succeeded()]]
+    lost(http, CREATE, hub._create, ControlHubRunJobTemplateOperator, **TWO, deferrable=deferrable)
+    for name, status in (("instance-1", failed()), ("instance-2", succeeded())):
+        hub.latest[job_id(name)] = hub._status(name, status)
+    restore_template(http, hub)
+    result = run(ControlHubRunJobTemplateOperator, **TWO, deferrable=deferrable)
+    assert [instance["job_id"] for instance in result["instances"]] == ["instance-3:org", "instance-4:org"]
+
+
+def test_when_a_person_clears_the_task_its_instances_are_stopped_and_new_ones_started(http, run, lost, context):
+    hub = ScriptedRuns(http)
+    hub.instance_scripts = [[active()], [active()]]
+    lost(http, CREATE, hub._create, ControlHubRunJobTemplateOperator, **TWO, deferrable=False)
+    for name in ("instance-1", "instance-2"):
+        hub.latest[job_id(name)] = hub._status(name, active())
+    restore_template(http, hub)
+    context["ti"].max_tries = 5
+    run(ControlHubRunJobTemplateOperator, **TWO, deferrable=False)
+    assert hub.asked("stopJobs") == [["instance-1", "instance-2"]]
+    assert len(hub.created) == 2
+
+
+def test_instances_that_were_deleted_after_they_were_delivered_lead_to_no_new_ones(http, run):
+    """Airflow has not noted the success, and so tries again."""
+    hub = ScriptedRuns(http)
+    first = run(ControlHubRunJobTemplateOperator, **TWO, deferrable=False, delete_after_completion=True)
+    assert hub.asked("deleteJobs") == [["instance-1", "instance-2"]]
+    assert run(ControlHubRunJobTemplateOperator, **TWO, deferrable=False, delete_after_completion=True) == first
+    assert len(hub.created) == 1
+
+
+def test_a_killed_task_stops_its_instances_and_its_next_try_starts_new_ones(http, clock, context, run, monkeypatch):
+    hub = ScriptedRuns(http)
+    hub.instance_scripts = [[active()], [active()]]
+    task = ControlHubRunJobTemplateOperator(task_id="task", **TWO, deferrable=False)
+    monkeypatch.setattr("time.sleep", lambda seconds: task.on_kill())
+    with pytest.raises(AirflowException, match="was killed while it waited"):
+        task.execute(context)
+    assert hub.asked("stopJobs") == [["instance-1", "instance-2"]]
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    context["ti"].try_number = 2
+    for name in ("instance-1", "instance-2"):
+        hub.latest[job_id(name)], hub.scripts[job_id(name)] = hub._status(name, succeeded()), []
+    run(ControlHubRunJobTemplateOperator, **TWO, deferrable=False)
+    assert len(hub.created) == 2
+
+
+@pytest.mark.parametrize(("retries", "stopped"), [(0, [["instance-1", "instance-2"]]), (3, [])])
+def test_instances_are_left_to_a_next_try_but_not_behind_the_last(http, clock, context, retries, stopped):
+    hub = ScriptedRuns(http)
+    hub.instance_scripts = [[active()], [active()]]
+    context["ti"].max_tries = retries
+    with pytest.raises(TaskDeferred):
+        ControlHubRunJobTemplateOperator(task_id="task", **TWO, deferrable=True).execute(context)
+    event = {
+        "runs": [["instance-1:org", 1], ["instance-2:org", 1]],
+        "reason": "ended",
+        "error": {"type": "ControlHubPermissionError", "message": "no"},
+    }
+    task = ControlHubRunJobTemplateOperator(task_id="task", **TWO, deferrable=True)
+    with pytest.raises(ControlHubError, match="no"):
+        task.resume_execution("execute_complete", {"event": event}, context)
+    assert hub.asked("stopJobs") == stopped
