@@ -151,7 +151,11 @@ class StartsRuns(WaitsForRuns):
                 # The runs have ended, or are being stopped: the next try is to start new ones.
                 if record.superseded is None:
                     record.forget()
-            elif isinstance(error, (AirflowTaskTimeout, ControlHubRunTimeoutError)) or not self._started:
+            elif isinstance(error, AirflowTaskTimeout):
+                # Airflow calls `on_kill` next, which stops the runs.
+                if self.on_timeout == "stop":
+                    record.give_up("the time of the try before was over")
+            elif isinstance(error, ControlHubRunTimeoutError) or not self._started:
                 # What becomes of runs that have taken too long is seen to where that is noticed.
                 return
             elif is_deferral_timeout(error):

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_streamsets import compat
 from tests.unit.conftest import TaskInstance
@@ -52,3 +53,51 @@ def test_a_mapped_task_is_asked_for_by_its_map_index(monkeypatch):
 
 def test_without_a_task_instance_nothing_can_be_told():
     assert asyncio.run(compat.is_still_deferred(None)) is None
+
+
+class Variables:
+    """Airflow's variables, as far as the store uses them."""
+
+    values: dict[str, str] = {}  # noqa: RUF012 - shared, as Airflow's are
+
+    @classmethod
+    def get(cls, key: str, default: Any, *, deserialize_json: bool) -> Any:
+        assert deserialize_json
+        return json.loads(cls.values[key]) if key in cls.values else default
+
+    @classmethod
+    def set(cls, key: str, value: Any, *, description: str, serialize_json: bool) -> None:
+        assert serialize_json
+        assert len(key) <= 250
+        cls.values[key] = json.dumps(value)
+
+    @classmethod
+    def delete(cls, key: str) -> None:
+        cls.values.pop(key, None)
+
+
+def test_before_airflow_3_3_values_for_the_next_try_are_kept_in_variables_of_the_task_instance(monkeypatch):
+    monkeypatch.setattr(compat, "Variable", Variables)
+    first, other = TaskInstance(), TaskInstance()
+    other.map_index = 3
+    store, may_stay = compat.store_for_next_try({"ti": first})
+    assert may_stay is False
+    assert store.get("record") is None
+    store.set("record", {"a": [1]})
+    assert compat.store_for_next_try({"ti": TaskInstance()})[0].get("record") == {"a": [1]}
+    assert compat.store_for_next_try({"ti": other})[0].get("record") is None
+    store.delete("record")
+    assert Variables.values == {}
+
+
+def test_where_airflow_has_a_task_state_store_it_is_used_and_what_is_in_it_can_stay(context):
+    assert compat.store_for_next_try(context) == (context["task_state_store"], True)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_timeout"), [("Trigger timeout", True), ("Trigger failure", False)], ids=["timeout", "failure"]
+)
+def test_a_deferral_that_took_too_long_is_told_from_a_trigger_that_failed(error, is_timeout):
+    with pytest.raises(Exception, match=error) as raised:
+        BaseOperator(task_id="task").resume_execution("__fail__", {"error": error}, {})
+    assert compat.is_deferral_timeout(raised.value) is is_timeout

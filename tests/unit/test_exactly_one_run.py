@@ -538,8 +538,9 @@ def test_a_run_that_is_left_at_the_time_out_is_joined_by_the_next_try(hub, tries
 
 
 @pytest.mark.parametrize(("on_timeout", "calls"), [("stop", ["start", "stop"]), ("leave", ["start"])])
-def test_the_execution_timeout_acts_on_the_run_as_the_timeout_does(hub, context, monkeypatch, on_timeout, calls):
+def test_the_execution_timeout_acts_on_the_run_as_the_timeout_does(hub, clock, context, monkeypatch, on_timeout, calls):
     """On a worker, Airflow interrupts the task, and then calls its `on_kill`."""
+    context["ti"].max_tries = 2
     task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, on_timeout=on_timeout)
 
     def interrupted(_):
@@ -557,6 +558,11 @@ def test_the_execution_timeout_acts_on_the_run_as_the_timeout_does(hub, context,
     with pytest.raises(AirflowTaskTimeout):
         run_as_airflow_does()
     assert hub.calls == calls
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    hub.lasts = 100
+    context["ti"].try_number = 2
+    again = Tries(clock, context).run(deferrable=False, accept_stopped=True)
+    assert again["run_count"] == (2 if on_timeout == "stop" else 1)
 
 
 @MODES

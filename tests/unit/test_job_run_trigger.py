@@ -262,6 +262,35 @@ def test_a_run_that_is_still_activating_is_stopped_as_soon_as_control_hub_allows
     assert pauses == [2.0, 2.0]
 
 
+@pytest.mark.parametrize(
+    ("force_stop_after", "ends", "stops"),
+    [
+        (None, False, ["stop"]),
+        (90.0, False, ["stop", "force"]),
+        (90.0, True, ["stop"]),
+        (0.0, False, ["force"]),
+    ],
+    ids=["left to Control Hub", "hangs", "ends in time", "at once"],
+)
+def test_the_stop_of_a_killed_task_is_forced_if_the_run_hangs(http, monkeypatch, force_stop_after, ends, stops):
+    async def killed(_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(trigger_module, "is_still_deferred", killed)
+    hub = ScriptedHub(http, latest=run_json(4))
+
+    async def scene() -> None:
+        kill = asyncio.create_task(trigger(stop_on_kill=True, force_stop_after=force_stop_after).on_kill())
+        await asyncio.sleep(60)
+        hub.latest = succeeded(4) if ends else run_json(4, "DEACTIVATING")
+        # Airflow gives up on the method of the trigger; the stop goes on.
+        kill.cancel()
+        await asyncio.sleep(60)
+
+    run_virtually(scene())
+    assert hub.stops == stops
+
+
 def test_a_run_that_is_already_over_resumes_the_task_only_when_airflow_has_noticed_the_deferral(http):
     ScriptedHub(http, latest=succeeded(4), counts=counts_json(4))
 
