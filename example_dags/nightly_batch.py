@@ -4,6 +4,8 @@ A nightly batch with a data-quality gate: what is published has been loaded in f
 The load fails when too little has arrived or too much of it was wrong, and it is stopped as soon as that can be known.
 So ``publish`` never sees a half-loaded table. An error that the run of the night before has left, and which would keep
 the job from being started, is logged and acknowledged.
+
+If the run of the night before is still going on, or somebody has started the job by hand, that run is waited for first.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ with DAG("streamsets_nightly_batch", schedule=None, catchup=False, tags=["stream
             {"metric": "error_count", "comparison": "<", "threshold": 1000},
         ],
         fail_fast=True,
+        if_running="wait_then_start",
         timeout=datetime.timedelta(hours=2),
+        force_stop_after=datetime.timedelta(minutes=3),
         deferrable=True,
         poll_interval=5,
     )

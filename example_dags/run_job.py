@@ -1,7 +1,12 @@
-"""Run a Control Hub job: start it, wait for that run without holding a worker, and use its metrics."""
+"""
+Run a Control Hub job: start it, wait for that run without holding a worker, and use its metrics.
+
+A worker or triggerer that is lost costs nothing: the next try joins the run that goes on.
+"""
 
 from __future__ import annotations
 
+import datetime
 import logging
 from typing import Any
 
@@ -16,6 +21,8 @@ with DAG("streamsets_run_job", schedule=None, catchup=False, tags=["streamsets"]
         job_name="Orders to warehouse",
         deferrable=True,
         poll_interval=5,
+        retries=2,
+        retry_delay=datetime.timedelta(minutes=1),
     )
     # [END howto_run_job]
 
