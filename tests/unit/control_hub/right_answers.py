@@ -34,6 +34,7 @@ from tests.unit.control_hub.wire_examples import (
 
 ARCHIVE = b"PK\x05\x06" + bytes(18)
 _ENDED = succeeded(2, pipelineOffsets=[{"sdcId": "engine-1", "offset": '{"version": 2, "offsets": {"a": "1"}}'}])
+_NEW = succeeded(3)
 _RUNNING = run_json(
     3,
     pipelineStatus=[pipeline_status_json()],
@@ -102,11 +103,19 @@ _BODIES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 )
 
 
-def right_answer(request: Any) -> Any:
-    """Return the JSON, or the bytes, that Control Hub would answer."""
+def right_answer(request: Any, *, started: bool = False) -> Any:
+    """
+    Return the JSON, or the bytes, that Control Hub would answer.
+
+    :param started: the job was started since, and its new run, the third, has ended
+    """
     wanted = f"{request.method} {unquote(urlsplit(request.url).path)}"
     if wanted.endswith("/jobs/exportJobs"):
         return ARCHIVE
+    if started and wanted.endswith("/currentStatus"):
+        return _NEW
+    if started and wanted.endswith("/jobs/status"):
+        return dict.fromkeys(request.json(), _NEW)
     for pattern, body in _BODIES:
         if re.fullmatch(pattern, wanted):
             return body(request)

@@ -187,13 +187,17 @@ UNUSABLE = st.one_of(
 def spoil(http: Any, answers: list[Answer]) -> None:
     """Answer the first request with the first of these, and so on; the last one stays."""
     left = list(answers)
+    started = False
 
     def answered(request: Any, context: Any) -> bytes:
+        nonlocal started
         answer = left.pop(0) if len(left) > 1 else left[0]
+        right = right_answer(request, started=started)
+        started = started or request.path.endswith("/start")
         context.status_code = answer.status
         if answer.content_type is not None:
             context.headers["Content-Type"] = answer.content_type
-        return answer.body(right_answer(request))
+        return answer.body(right)
 
     http.reset()
     http.register_uri(requests_mock.ANY, re.compile(".*"), content=answered)

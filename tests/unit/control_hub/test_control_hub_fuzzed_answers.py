@@ -24,6 +24,7 @@ from airflow_provider_streamsets.control_hub import (
     JobSettings,
     PipelineVersion,
 )
+from airflow_provider_streamsets.control_hub.creations import CreationIntent
 from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.models import Model
 from airflow_provider_streamsets.control_hub.starts import StartIntent
@@ -32,10 +33,12 @@ from tests.unit.control_hub.declared_types import is_of
 from tests.unit.control_hub.spoilt_answers import ANSWERS, RIGHT, spoil
 from tests.unit.control_hub.wire_examples import (
     CREDENTIAL_ID,
+    HOUR,
     HUB,
     JOB_ID,
     JOB_NAME,
     LOGIN,
+    ME,
     OFFSET,
     PIPELINE_ID,
     T0,
@@ -64,12 +67,14 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "jobs.get": [lambda c: c.jobs.get(JOB_ID)],
     "jobs.get_many": [lambda c: c.jobs.get_many([JOB_ID, _OTHER])],
     "jobs.get_all": [lambda c: c.jobs.get_all([JOB_ID])],
+    "jobs.read_many": [lambda c: c.jobs.read_many([JOB_ID, _OTHER])],
+    "jobs.created_by": [lambda c: c.jobs.created_by(CreationIntent(JOB_NAME, ME, (T0 - HOUR) / 1000))],
     "jobs.as_read": [lambda c: c.jobs.as_read([_JOB, JOB_ID, _OTHER])],
     "jobs.find_by_name": [lambda c: c.jobs.find_by_name(JOB_NAME)],
     "jobs.find_by_names": [lambda c: c.jobs.find_by_names([JOB_NAME, "Other"], missing_ok=True)],
     "jobs.list": [lambda c: list(c.jobs.list()), lambda c: list(c.jobs.list(search="tag==x", status="INACTIVE"))],
     "jobs.create": [
-        lambda c: c.jobs.create(JobSettings(name="New"), _PIPELINE),
+        lambda c: c.jobs.create(JobSettings(name="New"), _PIPELINE, announce=str),
         lambda c: c.jobs.create(JobSettings(name=JOB_NAME), _PIPELINE, if_exists="update"),
     ],
     "jobs.update": [lambda c: c.jobs.update(JOB_ID, JobSettings(runtime_parameters={"A": 1}), pipeline=_PIPELINE)],
@@ -80,7 +85,10 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     ],
     "jobs.delete": [lambda c: c.jobs.delete([JOB_ID, _OTHER])],
     "jobs.delete_templates": [lambda c: c.jobs.delete_templates([TEMPLATE_ID])],
-    "templates.start": [lambda c: c.templates.start(_TEMPLATE, [{"A": 1}])],
+    "templates.start": [
+        lambda c: c.templates.start(_TEMPLATE, [{"A": 1}]),
+        lambda c: c.templates.start(_TEMPLATE, [{}], announce=str),
+    ],
     "templates.instances_of": [
         lambda c: c.templates.instances_of(_TEMPLATE, TemplateStart(TEMPLATE_ID, 0, None), [{}])
     ],

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import requests_mock
+from airflow.providers.common.compat.sdk import AirflowException
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from airflow_provider_streamsets.control_hub.metric_waiting import MetricFinding
 from airflow_provider_streamsets.control_hub.models import JobRun, Outcome
 from airflow_provider_streamsets.control_hub.reports import RunReport
 from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+from tests.unit.conftest import StateStore, TaskInstance
 from tests.unit.control_hub.spoilt_answers import ANSWERS, RIGHT, UNUSABLE, Answer, spoil
 from tests.unit.control_hub.wire_examples import (
     CREDENTIAL_ID,
@@ -73,9 +75,14 @@ WAITS: dict[str, Callable[[VirtualClock], RunReport]] = {"one run": _follow, "a 
 
 
 class _Told:
-    """Keeps what is sent, to know whether anything of it told of a success."""
+    """
+    Keeps what is sent, to know whether anything of it told of a success.
 
-    def __init__(self) -> None:
+    :param run_count: the run
+    """
+
+    def __init__(self, run_count: int = RUN_COUNT) -> None:
+        self._run_count = run_count
         self.bodies: list[bytes] = []
 
     def of(self, answer: Answer) -> Answer:
@@ -87,7 +94,7 @@ class _Told:
 
     @property
     def success(self) -> bool:
-        return any(_tells_success(entry) for body in self.bodies for entry in _objects(_parsed(body)))
+        return any(_tells_success(entry, self._run_count) for b in self.bodies for entry in _objects(_parsed(b)))
 
 
 def _parsed(body: bytes) -> Any:
@@ -108,11 +115,11 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
             left += value
 
 
-def _tells_success(entry: dict[str, Any]) -> bool:
+def _tells_success(entry: dict[str, Any], run_count: int) -> bool:
     return (
         entry.get("status") == "INACTIVE"
         and entry.get("color") != "RED"
-        and entry.get("runCount") == RUN_COUNT
+        and entry.get("runCount") == run_count
         and entry.get("jobId") in {JOB_ID, "", None}
     )
 
@@ -219,3 +226,44 @@ def test_metrics_of_a_run_of_another_job_are_not_judged(clock):
         follower = MetricFollower(client, JOB_ID, RUN_COUNT, conditions_of(["output_count > 5"]), now=clock.now)
         status = run_json(RUN_COUNT, jobId="another:org", outputRecordCount=100, lastReportedMetricTime=1)
         assert follower.observe(JobRun.from_wire(status)) is False
+
+
+def _run_job() -> dict[str, Any]:
+    from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+
+    operator = ControlHubRunJobOperator(
+        task_id="run", job_id=JOB_ID, poll_interval=60, timeout=900, retries=0, deferrable=False
+    )
+    return operator.execute({"ti": TaskInstance(), "task_state_store": StateStore()})
+
+
+@pytest.fixture
+def airflow_connection(monkeypatch):
+    fields = {"conn_type": "streamsets", "host": HUB, "login": CREDENTIAL_ID, "password": TOKEN}
+    monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(fields))
+
+
+@pytest.mark.usefixtures("airflow_connection")
+def test_a_task_succeeds_when_all_answers_are_right(http, pauses):
+    spoil(http, [RIGHT])
+    result = _run_job()
+    assert (result["outcome"], result["run_count"]) == ("SUCCEEDED", 3)
+
+
+@pytest.mark.usefixtures("airflow_connection")
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=st.integers(0, 5), answers=st.lists(ANSWERS, min_size=1, max_size=4), last=ANSWERS | st.just(RIGHT))
+def test_a_task_succeeds_only_with_a_run_of_which_control_hub_has_said_so(http, pauses, before, answers, last):
+    pauses.clear()
+    told = [_Told(run_count) for run_count in range(1, 5)]
+    sent = [RIGHT] * before + answers + [last]
+    for each in told:
+        sent = [each.of(answer) for answer in sent]
+    spoil(http, sent)
+    try:
+        result = _run_job()
+    except (ControlHubError, AirflowException):
+        return
+    assert result["outcome"] == "SUCCEEDED"
+    assert told[result["run_count"] - 1].success
+    assert result["run_count"] > 2
