@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_streamsets.control_hub import ControlHubClient
+from airflow_provider_streamsets.control_hub import ControlHubClient, starts
 from dev.local_sandbox import SandboxProcess
 
 
@@ -29,6 +29,14 @@ def sandbox(sandbox_process: SandboxProcess) -> Iterator[SandboxProcess]:
             sandbox_process.advance(60)
             sandbox_process.call("POST", f"/jobrunner/rest/v1/job/{job['id']}/stop")
     sandbox_process.advance(600)
+
+
+@pytest.fixture(autouse=True)
+def one_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts are announced in the time of the sandbox, as where clocks are right."""
+    if "sandbox_process" in request.fixturenames:
+        process = request.getfixturevalue("sandbox_process")
+        monkeypatch.setattr(starts, "wall_clock", lambda: process.now() / 1000)
 
 
 @pytest.fixture
