@@ -51,6 +51,10 @@ class Answer:
     status: int = 200
     content_type: str | None = "application/json"
 
+    def instead_of(self, right: Any) -> Answer:
+        """Return the same, made from another right answer than that to the request."""
+        return Answer(lambda _: self.body(right), self.name, self.status, self.content_type)
+
     def __repr__(self) -> str:
         return f"<{self.status} {self.content_type}: {self.name}>"
 
@@ -182,6 +186,19 @@ UNUSABLE = st.one_of(
     ),
 )
 """What no wait can take for an answer, and what may pass."""
+
+_HOSTILE = [
+    *(None, True, 5, -1, 1.5, 10**400, float("nan"), "text", "\ud800", "9" * 5000),
+    *([], [5], [[]], [{}], {}, {"a": [1]}, {"status": ["INACTIVE"]}),
+]
+
+
+def each_change(right: Any) -> Iterator[Answer]:
+    """Yield an answer for each place of a right one and each value that can stand there, and one without the place."""
+    for place, path in enumerate(_places(right)):
+        yield _changer([(place, _remove, None)])
+        for value in _HOSTILE:
+            yield Answer(lambda same, place=place, value=value: _written(_changed(same, place, None, value)), str(path))
 
 
 def spoil(http: Any, answers: list[Answer]) -> None:

@@ -30,7 +30,7 @@ from airflow_provider_streamsets.control_hub.models import Model
 from airflow_provider_streamsets.control_hub.starts import StartIntent
 from airflow_provider_streamsets.control_hub.templates import TemplateStart
 from tests.unit.control_hub.declared_types import is_of
-from tests.unit.control_hub.spoilt_answers import ANSWERS, RIGHT, spoil
+from tests.unit.control_hub.spoilt_answers import ANSWERS, RIGHT, Answer, each_change, spoil
 from tests.unit.control_hub.wire_examples import (
     CREDENTIAL_ID,
     HOUR,
@@ -46,11 +46,16 @@ from tests.unit.control_hub.wire_examples import (
     TOKEN,
     VirtualClock,
     commit_id,
+    counts_json,
+    engine_json,
+    finished_events,
     job_json,
     pipeline_json,
     pipeline_status_json,
+    registry_json,
     run_id,
     run_json,
+    succeeded,
     template_json,
 )
 
@@ -206,9 +211,35 @@ def test_a_right_answer_gives_a_value(http, name):
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answers=st.lists(ANSWERS, min_size=1, max_size=4), which=st.integers(0, 1))
 def test_any_answers_give_what_is_declared_or_an_error_of_the_family(http, name, answers, which):
+    _check(http, name, CALLS[name][which % len(CALLS[name])], answers)
+
+
+# Those that together read all that there is to read.
+READERS: dict[str, Any] = {
+    "current_user": {"principalId": ME, "organizationId": "org", "roles": ["a"]},
+    "jobs.get": job_json(currentJobStatus=succeeded(2)),
+    "runs.glances": {JOB_ID: run_json(3, pipelineStatus=[pipeline_status_json()], warnings=["slow"])},
+    "runs.statuses": {JOB_ID: run_json(3, ackTrackers=[{"sdcId": "e", "message": "m"}])},
+    "runs.events": finished_events(2)[:1],
+    "metrics.all_runs": {"0": counts_json(), "1": counts_json(1)},
+    "metrics.registry": registry_json(),
+    "engines.get": engine_json(),
+    "pipelines.commit": pipeline_json(3),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_anything_in_any_field_gives_what_is_declared_or_an_error_of_the_family(http, name):
+    for answer in each_change(READERS[name]):
+        _check(http, name, CALLS[name][0], [answer.instead_of(READERS[name])])
+
+
+def _check(
+    http: requests_mock.Mocker, name: str, call: Callable[[ControlHubClient], Any], answers: list[Answer]
+) -> None:
     spoil(http, answers)
     try:
-        value = _outcome(name, CALLS[name][which % len(CALLS[name])])
+        value = _outcome(name, call)
     except ControlHubError as error:
         str(error).encode()
         return
