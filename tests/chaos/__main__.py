@@ -1,0 +1,86 @@
+"""
+``make chaos``: each run is started exactly once and never lost, whatever dies.
+
+What is started, each in processes of its own, and stopped at the end: the sandbox, with its state in a file; PostgreSQL
+where it is installed; and Airflow on it (api server, scheduler with the LocalExecutor, dag processor, triggerer). One
+DAG run has hundreds of tasks, on workers and deferred, each with a job of its own: tasks that run one job, several jobs
+or the instances of a template, whose jobs fail at first or always, that join runs of others or wait for their ends.
+
+Meanwhile, requests to the sandbox go wrong in all ways that it knows, before and after they have had their effect; and
+processes are killed with SIGKILL: those of tasks, workers, the triggerer, the scheduler with and without its workers,
+and the sandbox. In the lulls between, a person marks tasks failed and clears them. Then all faults end, every task must
+come to its end, and the sandbox's log of starts is held against what the tasks say. The exit code is 1 if a promise is
+broken.
+
+The same seed makes the same plan. When something is killed is a matter of wall time, so what exactly it meets differs
+from one time to the other.
+
+What cannot be promised is kept out: a person ends a task only while its worker or triggerer is there to hear of it, as
+Airflow tells nobody else; the request to stop a run does not go wrong, as a killed worker has five seconds for one; and
+tasks have more retries than they can lose, as nobody comes after the last try.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.chaos.performance import perform
+from tests.chaos.plan import LONG, SHORT, Size, make_plan
+from tests.chaos.table import table, told
+
+_WIDTH = 120
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a plan, print what has come of it, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="make chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=1, help="another one makes another plan")
+    parser.add_argument("--runs", type=int, default=LONG.runs, help="number of logical runs, at least")
+    parser.add_argument(
+        "--minutes", type=float, default=LONG.minutes, help="for how long things are killed, at the most"
+    )
+    parser.add_argument("--keep", type=Path, help="an empty folder for all files and logs, which is then kept")
+    parser.add_argument("--short", action="store_true", help=f"{SHORT.runs} runs, {SHORT.minutes:g} minutes")
+    options = parser.parse_args(arguments)
+    size = SHORT if options.short else Size(options.runs, options.minutes)
+    # Whoever ends this process ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    began = time.monotonic()
+    plan = make_plan(options.seed, size)
+    progress = Console(stderr=True, highlight=False)
+    with _folder(options.keep) as folder, progress.status("") as status:
+        result = perform(plan, folder, show=status.update)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    violations = result.violations
+    for violation in violations:
+        console.print("\n".join(told(result, violation)), markup=False, soft_wrap=True)
+    console.print(table(result))
+    console.print(f"Took {time.monotonic() - began:.0f} s in all.")
+    return 1 if violations else 0
+
+
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        yield Path(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""What people do: run jobs by hand, mark tasks failed, and clear them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+from tests.chaos.plan import ENDLESS, RATE, Case, Kind
+from tests.chaos.stage import Stage
+from tests.chaos.task_table import Place, TaskRow
+from tests.chaos.tasks import DAG_ID
+
+ACTED_ON = (Kind.MARKED_FAILED, Kind.CLEARED_WAITING, Kind.CLEARED_DONE, Kind.JOINS)
+# Seconds for which a task must have been seen waiting: the triggerer knows the wait by then, or the worker is in it.
+_SEEN = 4.0
+_SECONDS_OF_OTHER_RUN = 20
+
+
+class People:
+    """
+    The people around the tasks.
+
+    :param stage: what there is
+    :param run_id: the DAG run
+    :param cases: the tasks
+    """
+
+    def __init__(self, stage: Stage, run_id: str, cases: Iterable[Case]) -> None:
+        self._stage = stage
+        self._run_id = run_id
+        self._open = {(case.task_id, case.map_index): case for case in cases if case.kind in ACTED_ON}
+        self._seen: dict[Place, tuple[int, str, float]] = {}
+        self.acted: dict[Place, float] = {}
+
+    @property
+    def open(self) -> set[Place]:
+        """Tasks to which something is still to be done."""
+        return set(self._open)
+
+    def act(self, tasks: Mapping[Place, TaskRow], *, joined_too: bool) -> None:
+        """
+        Do what there is a moment for. Nothing is killed within the next seconds.
+
+        :param tasks: as they are now
+        :param joined_too: stop the runs that tasks have joined, too
+        """
+        for place, case in list(self._open.items()):
+            if case.kind is Kind.JOINS and not joined_too:
+                continue
+            task = tasks.get(place)
+            if task is not None and self._is_ready(place, case, task):
+                self.acted[place] = time.time()
+                self._do(case)
+                del self._open[place]
+
+    def see(self, tasks: Mapping[Place, TaskRow]) -> None:
+        """Note which tasks wait, and since when."""
+        for place in self._open:
+            task = tasks.get(place)
+            if task is None or not task.waits:
+                self._seen.pop(place, None)
+                continue
+            tries, state, _ = self._seen.get(place, (0, "", 0.0))
+            if (tries, state) != (task.tries, task.state):
+                self._seen[place] = (task.tries, task.state, time.monotonic())
+
+    def forget(self) -> None:
+        """Begin anew to note which tasks wait: something was killed."""
+        self._seen.clear()
+
+    def _is_ready(self, place: Place, case: Case, task: TaskRow) -> bool:
+        if case.kind is Kind.CLEARED_DONE:
+            return task.state == "success"
+        if place not in self._seen or time.monotonic() - self._seen[place][2] < _SEEN:
+            return False
+        return bool(self._stage.sandbox.job_state(case.name)["status"] == "ACTIVE")
+
+    def _do(self, case: Case) -> None:
+        airflow = self._stage.airflow
+        if case.kind is Kind.JOINS:
+            job_id = self._stage.sandbox.job_id(case.name)
+            self._by_hand("POST", f"/jobrunner/rest/v1/job/{job_id}/stop")
+        elif case.kind is Kind.MARKED_FAILED:
+            path = f"/dags/{DAG_ID}/dagRuns/{self._run_id}/taskInstances/{case.task_id}/{case.map_index}"
+            airflow.api("PATCH", path, {"new_state": "failed"})
+        else:
+            body = {
+                "dry_run": False,
+                "only_failed": False,
+                "dag_run_id": self._run_id,
+                "task_ids": [[case.task_id, case.map_index]],
+            }
+            airflow.api("POST", f"/dags/{DAG_ID}/clearTaskInstances", body)
+
+    def _by_hand(self, method: str, path: str, body: object = None) -> None:
+        response = self._stage.sandbox.call(method, path, body)
+        assert response.ok, response.text
+
+
+def start_by_hand(stage: Stage, cases: Iterable[Case]) -> None:
+    """Start the runs that tasks are to join or to wait for."""
+    for case in cases:
+        if case.kind in (Kind.WAITS, Kind.JOINS):
+            records = ENDLESS if case.kind is Kind.JOINS else str(RATE * _SECONDS_OF_OTHER_RUN)
+            stage.sandbox.start_job(case.name, {"RECORDS": records})

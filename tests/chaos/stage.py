@@ -1,0 +1,94 @@
+"""Where it happens: the sandbox with its state in a file, a database, and Airflow, each in processes of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.local_airflow import LocalAirflow
+from dev.local_postgres import LocalPostgres, LocalPostgresError
+from dev.local_sandbox import SandboxProcess
+from tests.chaos.plan import Plan
+from tests.chaos.tasks import DAGS, TASKS_VARIABLE, write_tasks
+from tests.chaos.weather import write_faults, write_seed
+
+_CONNECTION = "streamsets_default"
+_PATIENCE = 180.0
+_SETTINGS = {
+    "AIRFLOW__CORE__PARALLELISM": "16",
+    "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
+    "AIRFLOW__LOGGING__JSON_LOGS": "True",
+    # What is lost is noticed within seconds instead of minutes.
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "4",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
+}
+# Airflow imports this file in all its processes, and the LocalExecutor forks its workers from the scheduler.
+_LOCAL_SETTINGS = """
+import sys
+
+if "scheduler" in sys.argv:
+    import airflow.sdk.execution_time.task_runner
+    import airflow_provider_streamsets.hooks.control_hub
+    import airflow_provider_streamsets.operators.bulk
+    import airflow_provider_streamsets.operators.runs
+    import airflow_provider_streamsets.operators.templates
+    import airflow_provider_streamsets.triggers.groups
+    import airflow_provider_streamsets.triggers.runs
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """
+    Everything that runs.
+
+    :param sandbox: the sandbox
+    :param airflow: Airflow
+    :param database: its database
+    """
+
+    sandbox: SandboxProcess
+    airflow: LocalAirflow
+    database: str
+
+
+@contextmanager
+def stage(folder: Path, plan: Plan) -> Iterator[Stage]:
+    """
+    Start everything, and stop it at the end.
+
+    Airflow's database is PostgreSQL where it is installed; with SQLite, tasks that work at the same time wait for one
+    another.
+
+    :param folder: for all files
+    """
+    with ExitStack() as exits:
+        sandbox = exits.enter_context(
+            SandboxProcess(
+                seed=write_seed(folder / "seed.json", plan),
+                state=folder / "sandbox.state",
+                faults=write_faults(folder / "faults.json", plan),
+                variants={"metrics_lag": 0},
+            )
+        )
+        home = folder / "airflow"
+        (home / "config").mkdir(parents=True)
+        (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS, "utf-8")
+        try:
+            database = exits.enter_context(LocalPostgres()).url
+        except LocalPostgresError:
+            database = f"sqlite:///{home / 'airflow.db'}"
+        environment = {**_SETTINGS, TASKS_VARIABLE: str(write_tasks(folder / "tasks.json", plan))}
+        airflow = exits.enter_context(LocalAirflow(home, DAGS, environment, database=database))
+        airflow.start(_PATIENCE)
+        airflow.api("POST", "/connections", {"connection_id": _CONNECTION, **json.loads(sandbox.airflow_conn)})
+        yield Stage(sandbox, airflow, database)

@@ -1,0 +1,54 @@
+"""The DAG's tasks as the DAG file reads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.plan import RETRIES, RETRIES_OF_HOPELESS, Case, Kind, Plan
+
+DAG_ID = "chaos"
+DAGS = Path(__file__).with_name("dags")
+TASKS_VARIABLE = "CHAOS_TASKS"
+# Those that are done to, or that a run of somebody else does not wait for, come first.
+_URGENT = (Kind.WAITS, Kind.JOINS, Kind.MARKED_FAILED, Kind.CLEARED_WAITING)
+_OPERATORS = {
+    Kind.START_JOBS: "ControlHubStartJobsOperator",
+    Kind.TEMPLATE: "ControlHubRunJobTemplateOperator",
+}
+
+
+def write_tasks(file: Path, plan: Plan) -> Path:
+    """Write one mapped task for the cases of each kind and mode."""
+    by_task: dict[str, list[Case]] = {}
+    for case in plan.cases:
+        by_task.setdefault(case.task_id, []).append(case)
+    tasks = [
+        {
+            "task_id": task_id,
+            "operator": _OPERATORS.get(cases[0].kind, "ControlHubRunJobOperator"),
+            "partial": _partial(cases[0]),
+            "mapped": [case.arguments for case in sorted(cases, key=lambda case: case.map_index)],
+        }
+        for task_id, cases in by_task.items()
+    ]
+    file.write_text(json.dumps(tasks), "utf-8")
+    return file
+
+
+def _partial(case: Case) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "deferrable": case.deferrable,
+        "poll_interval": 2,
+        "metrics_wait": 2,
+        "retries": RETRIES_OF_HOPELESS if case.kind is Kind.HOPELESS else RETRIES,
+        "priority_weight": 10 if case.kind in _URGENT else 1,
+    }
+    if case.kind is Kind.START_JOBS:
+        arguments["wait_for_completion"] = True
+    elif case.kind is Kind.WAITS:
+        arguments["if_running"] = "wait_then_start"
+    elif case.kind is Kind.JOINS:
+        arguments |= {"if_running": "join", "accept_stopped": True}
+    return arguments

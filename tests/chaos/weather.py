@@ -1,0 +1,98 @@
+"""Which requests to the sandbox go wrong, and the jobs that it holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.plan import RATE, Kind, Plan
+
+_START = "/jobrunner/rest/v1/job/*/start"
+_START_MANY = "/jobrunner/rest/v1/jobs/startJobs"
+_START_INSTANCES = "/jobrunner/rest/v1/job/*/createAndStartJobInstances*"
+_STATUS = "/jobrunner/rest/v1/jobs/status"
+_CURRENT = "/jobrunner/rest/v1/job/*/currentStatus"
+
+
+def fault_rules() -> list[dict[str, Any]]:
+    """
+    Return the rules of the faults.
+
+    Stops are let alone: a task that is killed on a worker has five seconds for one, and no second chance.
+    """
+    on_start: list[dict[str, Any]] = [
+        {"fault": "reset_after", "probability": 0.1},
+        {"fault": "reset_before", "probability": 0.05},
+        {"fault": "server_error", "status": 503, "processed": True, "probability": 0.08},
+        {"fault": "server_error", "status": 502, "probability": 0.05},
+        {"fault": "truncated", "probability": 0.05},
+        {"fault": "html", "probability": 0.05},
+        # Time for a kill in the middle of a start call.
+        {"fault": "delay", "seconds": 1.5, "processed": True, "probability": 0.12},
+        {"fault": "delay", "seconds": 1.5, "probability": 0.12},
+    ]
+    on_status: list[dict[str, Any]] = [
+        {"fault": "too_many_requests", "retry_after": 2, "probability": 0.03},
+        {"fault": "server_error", "status": 503, "probability": 0.03},
+        {"fault": "drip", "seconds": 2, "probability": 0.03},
+        {"fault": "html", "probability": 0.02},
+        {"fault": "truncated", "probability": 0.02},
+        {"fault": "reset_before", "probability": 0.02},
+    ]
+    on_read: list[dict[str, Any]] = [
+        {"fault": "server_error", "status": 500, "probability": 0.03},
+        {"fault": "too_many_requests", "retry_after": 1, "probability": 0.03},
+        {"fault": "reset_after", "probability": 0.02},
+        {"fault": "tls_close", "probability": 0.02},
+    ]
+    rules = [
+        {"method": "POST", "path": path, **rule}
+        for path in (_START, _START_MANY, _START_INSTANCES)
+        for rule in on_start
+    ]
+    rules += [{"method": "POST", "path": _STATUS, **rule} for rule in on_status]
+    rules += [{"method": "GET", "path": _CURRENT, **rule} for rule in on_status]
+    rules += [{"method": "GET", "path": "/*", **rule} for rule in on_read]
+    return rules
+
+
+def write_faults(file: Path, plan: Plan) -> Path:
+    """Write the rules for the sandbox, which takes them up again when it is started again."""
+    file.write_text(json.dumps({"seed": plan.seed, "rules": fault_rules()}), "utf-8")
+    return file
+
+
+def write_seed(file: Path, plan: Plan) -> Path:
+    """Write the jobs of all cases for the sandbox."""
+    constants = {"RECORDS": "", "FAILS_AFTER": ""}
+    seed = {
+        "organization": {"name": "Chaos", "user": {"name": "Airflow", "email": "airflow@example.com"}},
+        "engines": [{"name": "sdc", "url": "http://sdc.example.com:18630", "labels": ["all"]}],
+        "pipelines": [
+            {
+                "name": "Batch",
+                "versions": [{"message": "First version", "committed": "1d", "constants": constants}],
+                "behaviour": {
+                    "kind": "batch",
+                    "records": 40,
+                    "rate": RATE,
+                    "activation": "500ms",
+                    "deactivation": "500ms",
+                },
+            }
+        ],
+        "jobs": [
+            {
+                "name": name,
+                "pipeline": "Batch",
+                "stats_interval": "1s",
+                "template": case.kind is Kind.TEMPLATE,
+                "parameters": {"RECORDS": str(case.records), "FAILS_AFTER": ""},
+            }
+            for case in plan.cases
+            for name in case.job_names
+        ],
+    }
+    file.write_text(json.dumps(seed), "utf-8")
+    return file
