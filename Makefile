@@ -87,6 +87,14 @@ bench-waiting: venv  ## Measure what it costs to wait for up to ten thousand run
 bench-triggerer: venv  ## Measure 1,000 deferred tasks on a real triggerer, with Airflow on PostgreSQL
 	$(BIN)/python -m tests.benchmarks.triggerer
 
+.PHONY: chaos
+chaos: venv  ## Kill processes and break requests for minutes, and show that each run was started exactly once
+	$(BIN)/python -m tests.chaos
+
+.PHONY: chaos-short
+chaos-short: venv  ## The same with 30 runs, as the system tests do it
+	$(BIN)/python -m tests.chaos --short
+
 .PHONY: sandbox
 sandbox: venv  ## Start the local Control Hub alone
 	$(BIN)/streamsets-sandbox
