@@ -136,7 +136,7 @@ class JobStart:
                     job.last_run_count,
                 )
                 continue
-            if run is None or run.run_count < intent.run_count:
+            if run is None or not self._is_next(run):
                 run = self._started_after_all(intent, None)
             if run is not None:
                 return run
@@ -158,6 +158,16 @@ class JobStart:
             repeat=Repeat.NEVER,
         )
         return JobRun.from_wire(answer) if answer else None
+
+    def _is_next(self, run: JobRun) -> bool:
+        """Return whether the answer to a start names a new run, the job's latest one."""
+        if run.run_count == self._job.last_run_count + 1:
+            return True
+        if run.run_count <= self._job.last_run_count:
+            return False
+        # Somebody else's run may have come and gone since the job was read; a wait for a wrong number would not end.
+        current = self._client.runs.current(self._job.job_id)
+        return current is not None and current.run_count == run.run_count
 
     def _started_after_all(self, intent: StartIntent, error: ControlHubError | None) -> JobRun | None:
         """

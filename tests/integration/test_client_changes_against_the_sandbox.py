@@ -382,6 +382,10 @@ def test_an_import_whose_answer_is_lost_is_told_and_not_repeated(client, sandbox
     assert caught.value.maybe_executed is True
     assert len(hub.seen) == 1
     assert client.jobs.get(job.job_id).name == name
+    # So that a second try has the same result, whatever the first one has done.
+    (again,) = client.archives.import_jobs(archive)
+    assert again.job_id == job.job_id
+    assert [found.job_id for found in client.jobs.list(name=name)] == [job.job_id]
     client.jobs.delete([job.job_id])
 
 

@@ -430,3 +430,17 @@ def test_a_start_that_cannot_be_announced_is_not_sent(http, client):
     with pytest.raises(RuntimeError):
         client.runs.start(JOB_ID, announce=announce)
     assert all(r.method == "GET" for r in http.request_history)
+
+
+def test_a_start_after_a_run_of_somebody_else_that_has_come_and_gone_is_believed(http, client):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, json=run_json(5, "ACTIVATING"))
+    http.get(CURRENT, json=run_json(5, "ACTIVATING"))
+    assert client.runs.start(JOB_ID).run_count == 5
+
+
+def test_a_number_that_no_run_has_is_not_believed(http, client):
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, json=run_json(10**15, "ACTIVATING"))
+    http.get(CURRENT, json=run_json(4, "ACTIVATING"))
+    assert client.runs.start(JOB_ID).run_count == 4
