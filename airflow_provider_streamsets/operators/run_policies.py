@@ -187,7 +187,10 @@ class StartsRuns(WaitsForRuns):
         :param runs: run count by job id
         :param why: for the log
         """
-        self.record(context).give_up(f"the try before has stopped what it had started, because {why}")
+        try:
+            self.record(context).give_up(f"the try before has stopped what it had started, because {why}")
+        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from storing it, the runs are to be stopped
+            self.log.warning("That runs are stopped could not be written down: %s", error)
         self.stop_started(runs, why)
 
     def stop_started(self, runs: Mapping[str, int], why: str) -> bool:
