@@ -46,6 +46,20 @@ class Decision:
     is_own: bool = True
 
 
+def count(operator: object, *decisions: str) -> None:
+    """
+    Count decisions as Airflow's ``ResumableJobMixin`` does, under the same metric names.
+
+    :param operator: the operator that has decided
+    :param decisions: ``fresh_submit``, ``reconnect_attempt``, ``reconnect_success``, ``already_succeeded``,
+        ``terminal_resubmit``
+    """
+    from airflow.providers.common.compat.sdk import Stats
+
+    for decision in decisions:
+        Stats.incr(f"resumable_job.{decision}", tags={"operator": type(operator).__name__})
+
+
 def write_intent(record: TaskRecord, intent: StartIntent, **values: Any) -> None:
     """Write down a start that is about to be asked for."""
     record.write(intent=asdict(intent), **values)

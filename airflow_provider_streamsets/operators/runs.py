@@ -205,13 +205,14 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     def _go_on_with_earlier_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any] | None:
         """Return the result with, or after, the run of an earlier try; None if there is none to see to."""
         from airflow_provider_streamsets.control_hub.groups import unfinished_result
-        from airflow_provider_streamsets.operators.earlier_runs import Course, decide, was_stopped_by
+        from airflow_provider_streamsets.operators.earlier_runs import Course, count, decide, was_stopped_by
 
         record = self.record(context)
         decision = decide(self.client, record, job)
         run = decision.run
         if decision.why:
             self.log.info("%s.", decision.why)
+        count(self, "reconnect_attempt" if decision.why else "fresh_submit")
         if run is None or decision.course is Course.START:
             return self._start_anew(context, job, wait) if decision.why else None
         if decision.course is Course.STOP_AND_START:
@@ -226,13 +227,16 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         context["ti"].xcom_push(key="run_count", value=run.run_count)
         if decision.course is Course.JOIN:
             self.log.info("Waiting for that run instead of starting another one.")
+            count(self, "reconnect_success")
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and decision.is_own)
         report = self.report_of(job, run)
         if report.outcome in self._accepted_outcomes() and not was_stopped_by(report, record):
             self.log.info("That run is what this task was to do; delivering what it came to.")
+            count(self, "already_succeeded")
             return self.deliver(context, report)
         self.log.warning(report.explanation())
         self.log.info("That run did not succeed, so another one is started.")
+        count(self, "terminal_resubmit")
         self._started = {}
         return self._start_anew(context, job, wait)
 

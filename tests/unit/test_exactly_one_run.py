@@ -603,3 +603,25 @@ def test_a_task_that_is_now_for_another_job_stops_the_run_that_it_had_started(hu
     result = tries.run(job_id=other, deferrable=False, wait_for_completion=False)
     assert (result["job_id"], result["run_count"]) == (other, 1)
     assert hub.calls == ["start", "stop"]
+
+
+def test_what_a_try_decides_is_counted_as_airflow_counts_it(hub, clock, tries, monkeypatch):
+    counted: list[str] = []
+    monkeypatch.setattr(
+        "airflow.providers.common.compat.sdk.Stats.incr", lambda name, tags: counted.append((name, tags["operator"]))
+    )
+    hub.lasts = 100
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=False)
+    tries.run(deferrable=False)
+    tries.run(deferrable=False)
+    assert counted == [
+        (f"resumable_job.{decision}", "ControlHubRunJobOperator")
+        for decision in (
+            "fresh_submit",
+            "reconnect_attempt",
+            "reconnect_success",
+            "reconnect_attempt",
+            "already_succeeded",
+        )
+    ]
