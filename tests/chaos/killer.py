@@ -76,7 +76,7 @@ class Killer:
         """End what is left of killed schedulers and has nothing to do any more."""
         for process in self._orphans:
             if all_of_them or not _watches(process):
-                _kill(process)
+                _kill_family(process)
         self._orphans = [process for process in self._orphans if process.is_running()]
 
     def _kill_task(self, pick: float) -> bool:
@@ -145,6 +145,15 @@ def _watches(process: psutil.Process) -> bool:
         return _WORKER in title and _IDLE not in title and bool(process.children())
     except psutil.NoSuchProcess:
         return False
+
+
+def _kill_family(process: psutil.Process) -> None:
+    try:
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        _kill(member)
 
 
 def _kill(process: psutil.Process) -> bool:

@@ -96,15 +96,10 @@ def _marked_failed(history: CaseHistory) -> Iterator[tuple[Promise, str]]:
     if history.acted is None:
         yield Promise.NOT_LOST, "it never came to wait for a run"
         return
+    yield from _stopped_in_time(history, history.acted)
     for run in history.own_runs:
-        if run.end is not End.STOPPED or run.stop_asked is None:
-            yield Promise.NOTHING_LEFT, f"{run}, and not stopped"
-        elif run.stop_asked > history.acted + STOP_PATIENCE:
-            yield (
-                Promise.NOTHING_LEFT,
-                f"{run}, {run.stop_asked - history.acted:.0f} s after the task was marked failed",
-            )
-    yield from _late(history)
+        if run.started > history.acted + STOP_PATIENCE:
+            yield Promise.ONE_RUN, f"{run}, started after the task had ended"
 
 
 def _joins(history: CaseHistory) -> Iterator[tuple[Promise, str]]:
@@ -120,22 +115,16 @@ def _joins(history: CaseHistory) -> Iterator[tuple[Promise, str]]:
 
 def _runs_once(history: CaseHistory) -> Iterator[tuple[Promise, str]]:
     case = history.case
-    wanted = (
-        case.logical_runs if history.acted is not None or case.kind is not Kind.CLEARED_DONE else case.parallel_runs
-    )
+    wanted = case.logical_runs
     if case.kind in (Kind.CLEARED_DONE, Kind.CLEARED_WAITING) and history.acted is None:
         yield Promise.NOT_LOST, "there was no moment to clear it"
+        return
     if history.task.state not in FINAL:
         return
     own = history.own_runs
     succeeded = [run for run in own if run.end is End.SUCCEEDED]
     if case.kind is Kind.CLEARED_WAITING and history.acted is not None:
-        # The run before the clear must be stopped; only what ended as the clear came can have been too quick for that.
-        before = [run for run in succeeded if run.started < history.acted]
-        for run in before:
-            if run.ended is None or run.ended > history.acted + STOP_PATIENCE:
-                yield Promise.NOTHING_LEFT, f"{run}, although the task was cleared before"
-        succeeded = [run for run in succeeded if run not in before]
+        yield from _stopped_in_time(history, history.acted)
         if not any(run.started >= history.acted for run in own):
             yield Promise.ONE_RUN, "no run was started after the task was cleared"
     most = wanted
@@ -162,10 +151,15 @@ def _unexpected(history: CaseHistory, end: End, *, allowed: int = 0) -> Iterator
         yield Promise.ONE_RUN, f"{len(found)} runs have {end.value}, and not {allowed}: {_shown(found)}"
 
 
-def _late(history: CaseHistory) -> Iterator[tuple[Promise, str]]:
+def _stopped_in_time(history: CaseHistory, acted: float) -> Iterator[tuple[Promise, str]]:
+    """What a person has ended must not go on: such runs never end by themselves."""
     for run in history.own_runs:
-        if history.acted is not None and run.started > history.acted + STOP_PATIENCE:
-            yield Promise.ONE_RUN, f"{run}, started after the task had ended"
+        if run.started >= acted:
+            continue
+        if run.end is not End.STOPPED or run.stop_asked is None:
+            yield Promise.NOTHING_LEFT, f"{run}, although a person has ended the task"
+        elif run.stop_asked > acted + STOP_PATIENCE:
+            yield Promise.NOTHING_LEFT, f"{run}, {run.stop_asked - acted:.0f} s after a person has ended the task"
 
 
 def _shown(runs: Iterable[Run]) -> str:

@@ -149,7 +149,10 @@ BAD = {
     "a run that outlived a clear": (
         Promise.NOTHING_LEFT,
         CaseHistory(
-            case(Kind.CLEARED_WAITING), success(SECOND), [run(1, ended=NOON + 99), run(2, at=100)], acted=NOON + 10
+            case(Kind.CLEARED_WAITING),
+            success(SECOND),
+            [run(1, End.STOPPED, stop_asked=NOON + 99), run(2, at=100)],
+            acted=NOON + 10,
         ),
     ),
     "a task that gave up": (Promise.NOT_LOST, CaseHistory(case(Kind.RUN), FAILED, [run(1, End.STOPPED)])),
@@ -239,9 +242,14 @@ def test_a_plan_has_enough_runs_of_every_kind_in_both_modes(seed, size):
     assert len(set(places)) == len(places)
 
 
+def test_the_short_plan_of_the_system_test_kills_everything_that_it_expects():
+    targets = {blow.target for blow in make_plan(1, SHORT).blows}
+    assert {Target.TASK, Target.WORKER, Target.TRIGGERER, Target.SANDBOX} < targets
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_everything_is_killed_and_nothing_in_a_lull(seed):
-    plan = make_plan(seed, SHORT)
+    plan = make_plan(seed, LONG)
     assert {blow.target for blow in plan.blows} == set(Target)
     assert [blow.at for blow in plan.blows] == sorted(blow.at for blow in plan.blows)
     assert not any(is_lull(blow.at) for blow in plan.blows)
