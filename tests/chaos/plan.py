@@ -184,7 +184,7 @@ class Size:
     minutes: float
 
 
-LONG = Size(runs=320, minutes=12)
+LONG = Size(runs=320, minutes=13)
 SHORT = Size(runs=30, minutes=1.2)
 
 

@@ -8,6 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
 from dev.local_airflow import LocalAirflow
 from dev.local_postgres import LocalPostgres, LocalPostgresError
 from dev.local_sandbox import SandboxProcess
@@ -17,6 +20,8 @@ from tests.chaos.weather import write_faults, write_seed
 
 _CONNECTION = "streamsets_default"
 _PATIENCE = 180.0
+# Seconds after which the database ends a transaction in which nothing happens.
+_ABANDONED = 15
 _SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "16",
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
@@ -83,12 +88,22 @@ def stage(folder: Path, plan: Plan) -> Iterator[Stage]:
         home = folder / "airflow"
         (home / "config").mkdir(parents=True)
         (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS, "utf-8")
-        try:
-            database = exits.enter_context(LocalPostgres()).url
-        except LocalPostgresError:
-            database = f"sqlite:///{home / 'airflow.db'}"
+        database = _database(exits, home)
         environment = {**_SETTINGS, TASKS_VARIABLE: str(write_tasks(folder / "tasks.json", plan))}
         airflow = exits.enter_context(LocalAirflow(home, DAGS, environment, database=database))
         airflow.start(_PATIENCE)
         airflow.api("POST", "/connections", {"connection_id": _CONNECTION, **json.loads(sandbox.airflow_conn)})
         yield Stage(sandbox, airflow, database)
+
+
+def _database(exits: ExitStack, home: Path) -> str:
+    try:
+        database = exits.enter_context(LocalPostgres()).url
+    except LocalPostgresError:
+        return f"sqlite:///{home / 'airflow.db'}"
+    # The workers of Airflow's LocalExecutor are forked with the scheduler's connection to the database. When the
+    # scheduler alone is killed, they keep it open, and with it the locks of a transaction that nobody will ever end.
+    engine = create_engine(database, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"ALTER DATABASE airflow SET idle_in_transaction_session_timeout = '{_ABANDONED}s'"))
+    return database

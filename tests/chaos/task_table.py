@@ -18,7 +18,7 @@ from tests.chaos.plan import Case
 Place = tuple[str, int]
 """Task id and map index."""
 _TASKS = """
-SELECT task_id, map_index, state, try_number, pid, triggerer_id,
+SELECT task_id, map_index, state, try_number, max_tries, pid, triggerer_id,
     (SELECT max(id) FROM job WHERE job_type = 'TriggererJob') AS newest_triggerer,
     EXISTS (
         SELECT 1 FROM xcom
@@ -47,6 +47,7 @@ class TaskRow:
 
     :param state: Airflow's state; empty if it has none
     :param tries: the number of its try
+    :param max_tries: how often it can be tried again; grows with each clear
     :param pid: its process, on a worker
     :param is_on_triggerer: whether the triggerer that was started last has its trigger
     :param has_run: whether it has told which run it waits for
@@ -54,6 +55,7 @@ class TaskRow:
 
     state: str
     tries: int
+    max_tries: int
     pid: int | None
     is_on_triggerer: bool
     has_run: bool
@@ -88,6 +90,7 @@ class TaskTable:
             (row.task_id, row.map_index): TaskRow(
                 row.state or "",
                 row.try_number,
+                row.max_tries,
                 row.pid,
                 row.triggerer_id is not None and row.triggerer_id == row.newest_triggerer,
                 bool(row.has_run),
