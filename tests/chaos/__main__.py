@@ -64,12 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
-    violations = result.violations
-    for violation in violations:
-        console.print("\n".join(told(result, violation)), markup=False, soft_wrap=True)
+    for line in told(result):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(table(result))
     console.print(f"Took {time.monotonic() - began:.0f} s in all.")
-    return 1 if violations else 0
+    return 1 if result.violations else 0
 
 
 @contextmanager

@@ -58,16 +58,25 @@ def _count(count: int, good: str = "0") -> str:
     return f"[bold red]{count}[/bold red]" if count else f"[green]{good}[/green]"
 
 
-def told(result: Result, violation: Violation) -> Iterator[str]:
-    """Yield lines that say all that is known of a broken promise."""
-    history = violation.history
+def told(result: Result) -> Iterator[str]:
+    """Yield lines that say all that is known of the cases that break a promise."""
+    by_case: dict[int, list[Violation]] = {}
+    for violation in result.violations:
+        by_case.setdefault(violation.history.case.number, []).append(violation)
+    for violations in by_case.values():
+        for violation in violations:
+            yield f"BROKEN: {violation.promise.value}: {violation.text}"
+        yield from _known(violations[0].history)
+        case = violations[0].history.case
+        for line in result.logs.get((case.task_id, case.map_index), ()):
+            yield f"    {line}"
+
+
+def _known(history: CaseHistory) -> Iterator[str]:
     case = history.case
-    yield f"BROKEN: {violation.promise.value}: {violation.text}"
     yield f"  {case.name}, which {DESCRIPTIONS[case.kind]} ({case.mode}): {case.task_id}[{case.map_index}]"
     yield f"  task: {history.task.state} after {history.task.tries} tries; its result names {history.task.deliveries}"
     if history.acted is not None:
         yield f"  a person acted at {history.acted:.1f}"
     for run in history.runs:
         yield f"  {run}; started {run.started:.1f}, asked to stop {run.stop_asked}, ended {run.ended}"
-    for line in result.logs.get((case.task_id, case.map_index), ()):
-        yield f"    {line}"

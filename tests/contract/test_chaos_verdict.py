@@ -208,7 +208,7 @@ def test_a_broken_promise_is_in_the_table_and_told_with_all_that_is_known():
     )
     assert "kept" in kept
     assert "kept" not in broken
-    text = "\n".join(told(result, result.violations[0]))
+    text = "\n".join(told(result))
     for part in (
         "run_deferrable[0]",
         "success after 3 tries",
