@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as airflow_version
@@ -22,6 +24,10 @@ else:
     except ImportError:
         # Airflow 2 has no asset watchers; a trigger for them can be made there, but nothing runs it.
         from airflow.triggers.base import BaseTrigger as BaseEventTrigger
+
+log = logging.getLogger(__name__)
+
+_RETENTION = timedelta(days=3650)
 
 # Whether watchers can share a poll that is told when their events are stored (Airflow 3.3).
 HAS_SHARED_STREAMS = hasattr(BaseEventTrigger, "create_shared_stream_producer")
@@ -115,7 +121,35 @@ def store_for_next_try(context: Context) -> tuple[Any, bool]:
     :returns: the store, and whether what is in it can stay there when the task is done
     """
     store = task_state_store(context)
-    return (store, True) if store is not None else (StoreInVariables(context["ti"]), False)
+    return (_StoreForLong(store), True) if store is not None else (StoreInVariables(context["ti"]), False)
+
+
+class _StoreForLong:
+    """The task state store, but Airflow deletes nothing after 30 days: a run can take longer."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.get = store.get
+        self.delete = store.delete
+
+    def set(self, key: str, value: Any) -> None:
+        self._store.set(key, value, retention=_RETENTION)
+
+
+def is_tried_again(context: Context, error: BaseException) -> bool:
+    """Return whether Airflow is going to try the task again after an error, as far as that can be told."""
+    ti = context["ti"]
+    if ti.try_number > ti.max_tries:
+        return False
+    policy = getattr(getattr(ti, "task", None), "retry_policy", None)
+    if policy is None:
+        return True
+    try:
+        decision = policy.evaluate(exception=error, try_number=ti.try_number, max_tries=ti.max_tries, context=context)
+    except Exception as failure:  # noqa: BLE001 - a policy of the user can raise anything; Airflow then retries
+        log.warning("The retry policy could not be asked: %s", failure)
+        return True
+    return bool(getattr(decision.action, "value", decision.action) != "fail")
 
 
 async def is_still_deferred(task_instance: Any) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pendulum
@@ -155,8 +156,9 @@ class Runs:
         it, the jobs are looked at until each has a run that was not there before.
 
         :param jobs: the jobs as just read, or their ids
-        :param announce: called before the first call with what is to be started, by job id, so that it can be written
-            down; runs that others have started meanwhile are then not taken for those of this call
+        :param announce: called before each call with all that is to be started, by job id, so that it can be written
+            down; what it raises ends the start. Runs that others have started meanwhile are then not taken for those of
+            this call
         :returns: the new run by job id
         :raises ControlHubNotFoundError: if one does not exist; nothing was started
         :raises ControlHubJobStateError: if one cannot be started in its state; nothing was started
@@ -168,12 +170,12 @@ class Runs:
         check_all_startable(wanted.values())
         user = self._client.current_user().user_id if announce is not None else None
         intents = {job_id: StartIntent.of(job, user) for job_id, job in wanted.items()}
-        if announce is not None:
-            announce(intents)
         started: dict[str, JobRun] = {}
         failure: ControlHubError | None = None
         look_error: ControlHubError | None = None
         for batch in batches(list(wanted), self._client.bulk_size):
+            if announce is not None:
+                announce(intents)
             try:
                 self._client.call(
                     "POST",
@@ -488,7 +490,10 @@ class Runs:
 
 def _is_of(intent: StartIntent, run: JobRun) -> bool:
     # Whose the start was is known only where it was announced.
-    return run.run_count >= intent.run_count if intent.user is None else intent.explains(run)
+    if intent.user is None:
+        return run.run_count >= intent.run_count
+    # Somebody else's run may have come and gone since the job was read.
+    return run.run_count >= intent.run_count and replace(intent, run_count=run.run_count).explains(run)
 
 
 def _may_have_been_executed_for_some(error: ControlHubError, job_ids: list[str]) -> bool:

@@ -145,7 +145,9 @@ class JobStart:
                 f"{job.last_run_count} appears."
             )
         raise ControlHubUnavailableError(
-            f"Cannot start job {job.label}: {_MOST_STARTS} calls ended without an answer, and none started a run."
+            f"Cannot start job {job.label}: {_MOST_STARTS} calls ended without an answer, and none started a run.",
+            # As with the calls before it, the effect of the last one can still come.
+            maybe_executed=True,
         )
 
     def _call(self) -> JobRun | None:
@@ -166,7 +168,11 @@ class JobStart:
         if run.run_count <= self._job.last_run_count:
             return False
         # Somebody else's run may have come and gone since the job was read; a wait for a wrong number would not end.
-        current = self._client.runs.current(self._job.job_id)
+        try:
+            current = self._client.runs.current(self._job.job_id)
+        except ControlHubError as error:
+            log.warning("%s", error)
+            return False
         return current is not None and current.run_count == run.run_count
 
     def _started_after_all(self, intent: StartIntent, error: ControlHubError | None) -> JobRun | None:
@@ -186,13 +192,23 @@ class JobStart:
         intent = replace(intent, user=self._user)
         if newest is None or intent.explains(newest):
             return newest
-        run = self._client.runs.get(intent.job_id, intent.run_count) if newest.run_count > intent.run_count else newest
+        run = self._of_history(intent, error) if newest.run_count > intent.run_count else None
         if run is not None and intent.explains(run):
             return run
         raise ControlHubJobStateError(
             f"{error or 'Control Hub accepted the call without naming a run.'} Meanwhile somebody else has started job "
             f"{self._job.label}: {described(newest)}. This call has started none."
         )
+
+    def _of_history(self, intent: StartIntent, error: ControlHubError | None) -> JobRun | None:
+        try:
+            return self._client.runs.get(intent.job_id, intent.run_count)
+        except ControlHubError as look_error:
+            raise ControlHubUnavailableError(
+                f"{error or 'Control Hub accepted the call.'} Whether job {self._job.label} was started could not be "
+                f"found out: {look_error}",
+                maybe_executed=True,
+            ) from look_error
 
     def _newest_run(self) -> JobRun | None:
         """Return the job's latest run if it was not there before; then it is known, too, who would have started it."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import pendulum
+
+from airflow_provider_streamsets.control_hub import starts
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubBulkError,
     ControlHubConfigurationError,
@@ -130,7 +133,7 @@ class Templates:
     def _intent(self, template: Job, *, who_is_known: bool) -> TemplateStart:
         before = max((start.number for start in self._starts(template)), default=0)
         user = self._client.current_user().user_id if who_is_known else None
-        return TemplateStart(template.job_id, before, user)
+        return TemplateStart(template.job_id, before, user, starts.wall_clock())
 
     def instances_of(
         self, template: Job, intent: TemplateStart, runtime_parameters: Sequence[Mapping[str, Any]]
@@ -162,9 +165,9 @@ class Templates:
         return self._instances(template, job_ids)
 
     def _made(self, template: Job, intent: TemplateStart, wanted: Sequence[Mapping[str, Any]]) -> list[list[Job]]:
-        mine = {intent.user or self._client.current_user().user_id, None}
-        starts = [s for s in self._starts(template) if s.number > intent.after and s.user in mine and s.job_ids]
-        candidates = [self._instances(template, start.job_ids) for start in starts]
+        intent = intent if intent.user else replace(intent, user=self._client.current_user().user_id)
+        made = [s for s in self._starts(template) if intent.explains(s.number, s.user, s.time) and s.job_ids]
+        candidates = [self._instances(template, start.job_ids) for start in made]
         return [instances for instances in candidates if _have_parameters(instances, wanted)]
 
     def _instances(self, template: Job, ids: Sequence[str]) -> list[Job]:
@@ -225,11 +228,19 @@ class TemplateStart:
     :param template_id: id of the job template
     :param after: number of the template's latest start before
     :param user: id of the user who asks
+    :param at: when, in epoch seconds
     """
 
     template_id: str
     after: int
     user: str | None
+    at: float | None = None
+
+    def explains(self, number: int, user: str | None, time: pendulum.DateTime | None) -> bool:
+        """Return whether this can have been a start that has that number, user and time."""
+        if number <= self.after or user not in (self.user, None):
+            return False
+        return time is None or self.at is None or abs(time.timestamp() - self.at) <= starts.TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -238,12 +249,15 @@ class _Start:
 
     number: int
     user: str | None
+    time: pendulum.DateTime | None
     job_ids: tuple[str, ...]
 
     @classmethod
     def from_wire(cls, value: object) -> _Start:
         read = Reader(value, "start of a template")
-        return cls(read.integer("runCount"), read.optional_text("user"), read.strings("jobInstanceIds"))
+        return cls(
+            read.integer("runCount"), read.optional_text("user"), read.time("time"), read.strings("jobInstanceIds")
+        )
 
 
 def _unread(template: Job, job_id: str) -> Job:

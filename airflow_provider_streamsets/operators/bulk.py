@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
-from airflow_provider_streamsets.operators.earlier_runs import own_runs, write_intents
+from airflow_provider_streamsets.operators.earlier_runs import (
+    has_done_its_work,
+    own_runs,
+    was_stopped_by_task,
+    write_intents,
+)
 from airflow_provider_streamsets.operators.run_policies import StartsManyRuns, StopsManyRuns
 from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, settled
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import Job, JobRun
     from airflow_provider_streamsets.control_hub.groups import RunGroup
     from airflow_provider_streamsets.control_hub.starts import StartIntent
+    from airflow_provider_streamsets.operators.task_records import TaskRecord
 
 _STOP_PATIENCE = 600.0
 _STOP_INTERVAL = 3.0
@@ -95,6 +101,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         super().__init__(wait_for_completion=wait_for_completion, **kwargs)
         parameters.flag(acknowledge_errors, "acknowledge_errors")
         self.acknowledge_errors = acknowledge_errors
+        self._intents: Mapping[str, StartIntent] = {}
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Start the jobs, and wait for their runs; go on with those that an earlier try has started."""
@@ -107,6 +114,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             if self.record(context).values:
                 # What an earlier try has started may have ended since the jobs were read.
                 jobs = self.client.jobs.get_all(jobs)
+            if kept:
+                self.note_started(context, {job_id: run.run_count for job_id, run in kept.items()})
             runs = {**kept, **self._start(context, {i: job for i, job in jobs.items() if i not in kept}, kept)}
             self.note_started(context, {job_id: run.run_count for job_id, run in runs.items()})
             self.end_if_killed("while it started the jobs")
@@ -141,10 +150,42 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
                     force_after=self.force_stop_seconds(),
                     poll_interval=_STOP_INTERVAL,
                 )
+            own = {job_id: run for job_id, run in own.items() if run.has_ended}
+        if record.is_of_cleared_task:
             return {}
-        kept = {job_id: run for job_id, run in own.items() if not wait or not run.has_ended or run.is_success}
+        kept = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
         self.log.info("%d of them go on or have succeeded, and are not started again.", len(kept))
         return kept
+
+    def _is_worth_keeping(self, run: JobRun, record: TaskRecord) -> bool:
+        if run.has_ended:
+            return has_done_its_work(self.client, run, record, accept_stopped=self.accepts_stopped)
+        return not was_stopped_by_task(self.client, run, record)
+
+    @property
+    def forgets_failed_runs(self) -> bool:
+        """The next try keeps those that have succeeded."""
+        return False
+
+    def runs_to_stop_on_kill(self) -> Mapping[str, int]:
+        """Return the runs that this task has started, or is about to start."""
+        return super().runs_to_stop_on_kill() or self._runs_of_unanswered_start()
+
+    def _runs_of_unanswered_start(self) -> dict[str, int]:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        if not self._intents:
+            return {}
+        try:
+            statuses = self.hasty_client().runs.statuses(self._intents)
+        except ControlHubError as error:
+            self.log.warning("%s", error)
+            return {}
+        return {
+            job_id: run.run_count
+            for job_id, run in statuses.items()
+            if run is not None and not run.has_ended and self._intents[job_id].explains(run)
+        }
 
     def _start(self, context: Context, wanted: dict[str, Job], kept: Mapping[str, JobRun]) -> dict[str, JobRun]:
         from airflow_provider_streamsets.control_hub import (
@@ -170,16 +211,19 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         record = self.record(context)
 
         def announce(intents: Mapping[str, StartIntent]) -> None:
-            counts = {job_id: run.run_count for job_id, run in kept.items()}
-            write_intents(record, intents, counts)
+            self.end_if_killed("while it started the jobs")
+            if self._intents != intents:
+                write_intents(record, intents, {job_id: run.run_count for job_id, run in kept.items()})
+                self._intents = intents
 
         try:
             started = self.client.runs.start_many(jobs.values(), announce=announce) if jobs else {}
         except ControlHubBulkError as error:
-            self.note_started(context, error.done)
-            context["ti"].xcom_push(key="run_counts", value=dict(error.done))
-            if error.done:
-                self.give_up_runs(context, error.done, "not all of the jobs were started")
+            started_by_now = {**{job_id: run.run_count for job_id, run in kept.items()}, **error.done}
+            self.note_started(context, started_by_now)
+            context["ti"].xcom_push(key="run_counts", value=started_by_now)
+            if started_by_now:
+                self.give_up_runs(context, started_by_now, "not all of the jobs were started")
             raise
         except ControlHubError as error:
             if not kept and not may_have_been_executed(error):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun, RunReport
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
     from airflow_provider_streamsets.control_hub.starts import StartIntent
     from airflow_provider_streamsets.operators.task_records import TaskRecord
 
@@ -87,7 +87,8 @@ def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
     from airflow_provider_streamsets.control_hub.starts import StartIntent
 
     values = record.values
-    counts, known = values["intents"], values.get("started") or {}
+    known = values.get("started") or {}
+    counts = {**values["intents"], **known}
     statuses = client.runs.statuses(counts)
     own = {}
     for job_id, run_count in counts.items():
@@ -109,6 +110,7 @@ def decide(client: ControlHubClient, record: TaskRecord, job: Job) -> Decision:
     :param job: the job that is to run
     :raises ControlHubError: if Control Hub cannot be asked; nothing was done
     """
+    from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRejectedError
     from airflow_provider_streamsets.control_hub.starts import StartIntent, described
 
     written = record.values.get("intent")
@@ -116,12 +118,22 @@ def decide(client: ControlHubClient, record: TaskRecord, job: Job) -> Decision:
         return Decision(Course.START)
     intent = StartIntent(**written)
     is_own = not record.values.get("joined")
+    # The number that the run has come to have, where somebody else's run had come before it.
+    counted = (record.values.get("started") or {}).get(intent.job_id)
+    if counted is not None:
+        intent = replace(intent, run_count=int(counted))
     superseded = record.superseded
     what = f"an earlier try of this task has {'asked for' if is_own else 'waited for'} run {intent.run_count}"
     if intent.job_id != job.job_id and superseded is None:
         superseded = f"the task is now for job {job.label}"
     patience = max(_PATIENCE - intent.age, 0.0) if is_own and not record.values.get("started") else 0.0
-    run = client.runs.of_start(intent, patience=patience)
+    try:
+        run = client.runs.of_start(intent, patience=patience)
+    except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+        if intent.job_id == job.job_id:
+            raise
+        # That job was deleted since, and its run with it.
+        return Decision(Course.START, f"{what} of job {intent.job_id}, which cannot be read any more ({error})")
     if run is None:
         return Decision(Course.START, f"{what} of job {intent.job_id}, but there is no such run")
     if is_own and not record.values.get("started") and not intent.explains(run):
@@ -130,17 +142,44 @@ def decide(client: ControlHubClient, record: TaskRecord, job: Job) -> Decision:
             f"{what} of job {intent.job_id} as {intent.user}, but it has not become: there is {described(run)}",
         )
     run = replace(run, job_id=intent.job_id)
+    if superseded is None and is_own and run.status == "DEACTIVATING" and was_stopped_by_task(client, run, record):
+        superseded = "it is being stopped for this task"
     what = f"{what} of job {intent.job_id}, which {'has ended' if run.has_ended else 'goes on'} ({run.status})"
     if superseded is not None:
         return Decision(Course.STOP_AND_START, f"{what}, but {superseded}", run, is_own)
     return Decision(Course.JUDGE if run.has_ended else Course.JOIN, what, run, is_own)
 
 
-def was_stopped_by(report: RunReport, record: TaskRecord) -> bool:
+def was_stopped_by_task(client: ControlHubClient, run: JobRun, record: TaskRecord) -> bool:
     """
-    Return whether the user who has started a run has stopped it, too.
+    Return whether the user who has started a run has stopped it, too, as its events tell.
 
-    A task that is killed stops its run, and may not live to write that down; such a stop is none by a person.
+    A task that is killed stops its run, and cannot always write that down: Airflow takes nothing more from a task that
+    was cleared while it ran. Such a stop is none by a person, and the next try is to start another run.
     """
-    user = (record.values.get("intent") or {}).get("user")
-    return user is not None and any(event.status == "DEACTIVATING" and event.user == user for event in report.events)
+    values = record.values
+    start = values.get("intent") or values.get("template_start") or values
+    user = start.get("user")
+    if user is None or not (run.has_ended or run.status == "DEACTIVATING"):
+        return False
+    return any(event.status == "DEACTIVATING" and event.user == user for event in client.runs.events(run.run_id))
+
+
+def has_done_its_work(client: ControlHubClient, run: JobRun, record: TaskRecord, *, accept_stopped: bool) -> bool:
+    """
+    Return whether a run that has ended need not be followed by another one.
+
+    :param client: the client
+    :param run: the run
+    :param record: what earlier tries have written down
+    :param accept_stopped: whether runs that a person stopped count as successes
+    """
+    from airflow_provider_streamsets.control_hub import Outcome
+    from airflow_provider_streamsets.control_hub.reports import outcome_of
+
+    if not run.is_success:
+        return False
+    outcome = outcome_of(run, client.runs.events(run.run_id))
+    if outcome is Outcome.STOPPED:
+        return accept_stopped and not was_stopped_by_task(client, run, record)
+    return outcome is Outcome.SUCCEEDED

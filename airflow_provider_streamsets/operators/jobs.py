@@ -133,7 +133,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         wanted_version = self.wanted_version()
 
         record = TaskRecord(context)
-        job = self._created_before(record, template)
+        job = self._created_before(record, str(settings.name), template)
         # Taken as it is, whatever has become of the pipeline meanwhile.
         if job is None and if_exists == "skip":
             job = self._existing(str(settings.name), template)
@@ -151,7 +151,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         record.close()
         return job.job_id
 
-    def _created_before(self, record: TaskRecord, template: bool) -> Job | None:
+    def _created_before(self, record: TaskRecord, name: str, template: bool) -> Job | None:
         """Return the job that an earlier try of this task has created, None if there is none."""
         from airflow_provider_streamsets.control_hub.creations import CreationIntent
 
@@ -159,6 +159,8 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         if not isinstance(written, dict) or record.superseded is not None:
             return None
         intent = CreationIntent(**written)
+        if intent.name != name:
+            return None
         patience = max(_CREATION_PATIENCE - intent.age, 0.0)
         job = self.client.jobs.created_by(intent, template=template, patience=patience)
         if job is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.compat import is_deferral_timeout
+from airflow_provider_streamsets.compat import is_deferral_timeout, is_tried_again
 from airflow_provider_streamsets.operators.task_records import TaskRecord
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, WaitsForManyRuns
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ON_TIMEOUT = ("stop", "leave")
 # Airflow gives a killed task 5 seconds before it is killed for good: two quick requests.
 _KILL_TIMEOUT = 2.0
+# Seconds to try again while Control Hub refuses, as it does while a job is being started.
+_KILL_PATIENCE = 2.0
 _FORCED_STOP_PATIENCE = 60.0
 _FORCED_STOP_INTERVAL = 3.0
 
@@ -70,6 +72,7 @@ class StartsRuns(WaitsForRuns):
         self.accept_stopped = accept_stopped
         self._record: TaskRecord | None = None
         self._started: dict[str, int] = {}
+        self._asked_to_stop: dict[str, int] = {}
         self._check_policies(rendered=False)
 
     def _check_policies(self, *, rendered: bool) -> None:
@@ -92,6 +95,11 @@ class StartsRuns(WaitsForRuns):
     def stops_runs_on_kill(self) -> bool:
         """Whether the runs are to be stopped when the task is killed."""
         return self.stop_on_kill
+
+    @property
+    def forgets_failed_runs(self) -> bool:
+        """Whether, after runs that did not succeed, the next try begins with none of those of this one."""
+        return True
 
     def force_stop_seconds(self) -> float | None:
         """Return the seconds after which stops are forced; None leaves that to Control Hub."""
@@ -126,8 +134,8 @@ class StartsRuns(WaitsForRuns):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, with whatever Airflow says that it came to."""
-        self._started = {str(job_id): int(count) for job_id, count in self._started_before(context).items()}
         with self.answering_for_runs(context):
+            self._started = {str(job_id): int(count) for job_id, count in self._started_before(context).items()}
             return super().resume_execution(next_method, next_kwargs, context)
 
     def _started_before(self, context: Context) -> Mapping[str, Any]:
@@ -144,30 +152,40 @@ class StartsRuns(WaitsForRuns):
         record = self.record(context)
         try:
             if self._killed:
-                # The runs have been asked to stop by `on_kill`, from which Airflow cannot be reached.
                 if self.stop_on_kill:
+                    self._stop_quickly(self.runs_to_stop_on_kill())
+                if self._asked_to_stop:
                     record.give_up("the try before was killed")
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 # The runs have ended, or are being stopped: the next try is to start new ones.
-                if record.superseded is None:
+                if self.forgets_failed_runs and record.superseded is None:
                     record.forget()
             elif isinstance(error, AirflowTaskTimeout):
                 # Airflow calls `on_kill` next, which stops the runs.
-                if self.on_timeout == "stop":
+                if self.on_timeout == "stop" and self._started:
                     record.give_up("the time of the try before was over")
-            elif isinstance(error, ControlHubRunTimeoutError) or not self._started:
+            elif isinstance(error, ControlHubRunTimeoutError):
                 # What becomes of runs that have taken too long is seen to where that is noticed.
                 return
-            elif is_deferral_timeout(error):
-                self.act_on_timeout(context, self._started)
-            elif self.on_error == "leave":
-                self.log.warning("Leaving %s running.", _shown(self._started))
-            elif _is_to_be_tried_again(context):
-                self.log.warning("Leaving %s to the next try of this task.", _shown(self._started))
             else:
-                self.give_up_runs(context, self._started, "the task has failed for another reason")
+                self._answer_for_error(context, error)
         except Exception as another:  # noqa: BLE001 - what the task fails with is the first error
             self.log.error("What was started could not be seen to: %s", another)
+
+    def _answer_for_error(self, context: Context, error: BaseException) -> None:
+        again = is_tried_again(context, error)
+        # What a start without an answer has come to, another try finds out; if there is none, it is to be seen now.
+        runs = self._started or ({} if again else self.runs_to_stop_on_kill())
+        if not runs:
+            return
+        if is_deferral_timeout(error):
+            self.act_on_timeout(context, runs)
+        elif self.on_error == "leave":
+            self.log.warning("Leaving %s running.", _shown(runs))
+        elif again:
+            self.log.warning("Leaving %s to the next try of this task.", _shown(runs))
+        else:
+            self.give_up_runs(context, runs, "the task has failed for another reason")
 
     def act_on_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
         """
@@ -251,16 +269,28 @@ class StartsRuns(WaitsForRuns):
         self._killed = not is_timeout
         if not (self.on_timeout == "stop" if is_timeout else self.stop_on_kill):
             return
-        runs = self.runs_to_stop_on_kill()
+        # Without a client, the connection would have to be read, for which Airflow may be being asked just now by what
+        # this interrupts; then the task itself stops its runs when it notices the kill.
+        if "client" in vars(self):
+            self._stop_quickly(self.runs_to_stop_on_kill())
+
+    def _stop_quickly(self, runs: Mapping[str, int]) -> None:
+        runs = {job_id: count for job_id, count in runs.items() if self._asked_to_stop.get(job_id) != count}
         if not runs:
             return
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
-        self.log.warning("The task is killed: stopping %s.", _shown(runs))
+        self._asked_to_stop.update(runs)
         try:
-            self.ask_to_stop(self.hasty_client(), runs, patience=0.0, force=self.force_stop_seconds() == 0)
-        except ControlHubError as error:
+            self.ask_to_stop(self.hasty_client(), runs, patience=_KILL_PATIENCE, force=self.force_stop_seconds() == 0)
+        except Exception as error:  # noqa: BLE001 - it would come out anywhere in what the kill has interrupted
             self._log_not_stopped(runs, error)
+        else:
+            self.log.warning("The task is killed: stopping %s.", _shown(runs))
+
+    def end_if_killed(self, when: str) -> None:
+        """Stop the runs and end the task if it has been killed, as :meth:`WaitsForRuns.end_if_killed`."""
+        if self._killed and self.stop_on_kill:
+            self._stop_quickly(self.runs_to_stop_on_kill())
+        super().end_if_killed(when)
 
 
 def _shown(runs: Mapping[str, int]) -> str:
@@ -269,11 +299,6 @@ def _shown(runs: Mapping[str, int]) -> str:
         ((job_id, run_count),) = runs.items()
         return f"run {run_count} of job {job_id}"
     return f"{len(runs)} runs"
-
-
-def _is_to_be_tried_again(context: Context) -> bool:
-    ti = context["ti"]
-    return bool(ti.try_number <= ti.max_tries)
 
 
 class StartsManyRuns(StartsRuns, WaitsForManyRuns):

@@ -112,6 +112,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     :raises ControlHubJobStateError: if the job is running and `if_running` is ``fail``; nothing was started
     :raises ControlHubRunFailedError: if the run did not succeed
     :raises ControlHubExpectationError: if its metrics do not satisfy `expect`; the message has the numbers
+    :raises ControlHubMetricsUnavailableError: if it has succeeded, but the metrics for `expect` cannot be read
     :raises ControlHubRunTimeoutError: if it took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
@@ -205,7 +206,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     def _go_on_with_earlier_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any] | None:
         """Return the result with, or after, the run of an earlier try; None if there is none to see to."""
         from airflow_provider_streamsets.control_hub.groups import unfinished_result
-        from airflow_provider_streamsets.operators.earlier_runs import Course, count, decide, was_stopped_by
+        from airflow_provider_streamsets.operators.earlier_runs import Course, count, decide, was_stopped_by_task
 
         record = self.record(context)
         decision = decide(self.client, record, job)
@@ -219,18 +220,18 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             if decision.is_own and not run.has_ended:
                 self._stop_and_wait(run.job_id, run.run_count)
             return self._start_anew(context, job, wait)
+        context["ti"].xcom_push(key="run_count", value=run.run_count)
         if not wait:
             self.log.info("Not starting again.")
             return self._told(context, unfinished_result(job.job_id, job.name, run))
         if decision.is_own:
             self.note_started(context, {run.job_id: run.run_count})
-        context["ti"].xcom_push(key="run_count", value=run.run_count)
         if decision.course is Course.JOIN:
             self.log.info("Waiting for that run instead of starting another one.")
             count(self, "reconnect_success")
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and decision.is_own)
         report = self.report_of(job, run)
-        if report.outcome in self._accepted_outcomes() and not was_stopped_by(report, record):
+        if report.outcome in self._accepted_outcomes() and not was_stopped_by_task(self.client, run, record):
             self.log.info("That run is what this task was to do; delivering what it came to.")
             count(self, "already_succeeded")
             return self.deliver(context, report)
@@ -446,7 +447,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         return result
 
     def _check_expectations(self, report: RunReport) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubExpectationError
+        from airflow_provider_streamsets.control_hub import (
+            ControlHubError,
+            ControlHubExpectationError,
+            ControlHubMetricsUnavailableError,
+        )
         from airflow_provider_streamsets.control_hub.conditions import MetricValues, judge
 
         expectations = self._expectations()
@@ -457,7 +462,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         try:
             judgement = judge(expectations, "all", values)
         except ControlHubError as error:
-            raise ControlHubExpectationError(
+            raise ControlHubMetricsUnavailableError(
                 f"{report.headline}, but whether its metrics are as expected is not known, as the metrics could not be "
                 f"read: {error}"
             ) from error

@@ -21,12 +21,16 @@ class TaskRecord:
     which grows with each clear. Because of that, the record stays when the task has succeeded: were it deleted, a
     worker that is lost before Airflow has noted the success would make the next try start a second run.
 
+    That number can come to the same when somebody lowers the retries of the task before clearing it. Once an outcome
+    was delivered, the number of clears of the DAG run tells, too. Before, it does not, as it counts those of all tasks.
+
     :param context: context of the task
     """
 
     def __init__(self, context: Context) -> None:
         self._store, self._may_stay = store_for_next_try(context)
         self._max_tries = getattr(context["ti"], "max_tries", None)
+        self._clears = getattr(context.get("dag_run"), "clear_number", None)
         self._values: dict[str, Any] | None = None
 
     @property
@@ -40,12 +44,19 @@ class TaskRecord:
     @property
     def superseded(self) -> str | None:
         """Why this try must not go on with what is written down: None if it may."""
-        if not self.values:
-            return None
-        if self.values.get("max_tries") != self._max_tries:
+        if self.is_of_cleared_task:
             return "a person has cleared the task"
         given_up = self.values.get("given_up")
         return None if given_up is None else str(given_up)
+
+    @property
+    def is_of_cleared_task(self) -> bool:
+        """Whether a person has cleared the task since something was written down."""
+        values = self.values
+        if not values:
+            return False
+        clears_at_delivery = values.get("delivered", self._clears)
+        return values.get("max_tries") != self._max_tries or clears_at_delivery != self._clears
 
     def write(self, **values: Any) -> None:
         """Write values down instead of those that were there, durably, before returning."""
@@ -75,3 +86,5 @@ class TaskRecord:
         """Note that the outcome is about to be delivered."""
         if not self._may_stay:
             self.forget()
+        elif self.values:
+            self.add(delivered=self._clears)

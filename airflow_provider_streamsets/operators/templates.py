@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
+from airflow_provider_streamsets.operators.earlier_runs import has_done_its_work, was_stopped_by_task
 from airflow_provider_streamsets.operators.run_policies import StartsManyRuns
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.control_hub import Job, JobRun
     from airflow_provider_streamsets.control_hub.groups import RunGroup
     from airflow_provider_streamsets.control_hub.templates import TemplateStart
+    from airflow_provider_streamsets.operators.task_records import TaskRecord
 
 _ON_FAILURE = ("stop_others", "wait_others")
 _SUFFIXES = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
@@ -150,6 +152,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         self.inherit_permissions = inherit_permissions
         self.on_failure = on_failure
         self._template: Job | None = None
+        self._intent: TemplateStart | None = None
         self._check(rendered=False)
 
     def _check(self, *, rendered: bool) -> None:
@@ -215,6 +218,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
     def _instances_of_earlier_try(self, context: Context, template: Job, wait: bool) -> list[Job]:
         """Return the instances that an earlier try has started, if they are to be gone on with."""
+        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
         from airflow_provider_streamsets.control_hub.templates import TemplateStart
 
         record = self.record(context)
@@ -224,12 +228,16 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         intent = TemplateStart(**written)
         templates = self.client.templates
         started = self._started_before(context)
+        instances: list[Job] = []
         if started:
             instances = templates.read_instances(template, list(started))
         elif intent.template_id == template.job_id:
-            instances = templates.instances_of(template, intent, self._values())
-        else:
-            instances = []
+            try:
+                instances = templates.instances_of(template, intent, self._values())
+            except ControlHubError as error:
+                if record.superseded is None:
+                    raise
+                self.log.warning("%s", error)
         self.log.info(
             "An earlier try of this task has asked for instances of job template %s; there are %d.",
             intent.template_id,
@@ -245,14 +253,40 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
                 for job in instances
                 if job.current_run is None or not job.current_run.has_ended
             }
-            if going_on:
-                self.stop_started(going_on, superseded)
+            if going_on and not self.stop_started(going_on, superseded):
+                raise ControlHubUnavailableError(
+                    "The instances that an earlier try has started could not be stopped, so no others are started."
+                )
             return []
         ended = [job.current_run for job in instances if job.current_run and job.current_run.has_ended]
-        if wait and instances and len(ended) == len(instances) and not all(run.is_success for run in ended):
+        if not wait or not instances:
+            return instances
+        if len(ended) == len(instances) and not all(self._has_done_its_work(run, record) for run in ended):
             self.log.info("Their runs have ended, and not all have succeeded, so new instances are started.")
             return []
+        if any(job.current_run and was_stopped_by_task(self.client, job.current_run, record) for job in instances):
+            self.log.info("They were stopped for this task, so new instances are started.")
+            return []
         return instances
+
+    def _has_done_its_work(self, run: JobRun, record: TaskRecord) -> bool:
+        return has_done_its_work(self.client, run, record, accept_stopped=self.accepts_stopped)
+
+    def runs_to_stop_on_kill(self) -> Mapping[str, int]:
+        """Return the runs that this task has started, or is about to start."""
+        return super().runs_to_stop_on_kill() or self._runs_of_unanswered_start()
+
+    def _runs_of_unanswered_start(self) -> dict[str, int]:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        if self._intent is None or self._template is None:
+            return {}
+        try:
+            instances = self.hasty_client().templates.instances_of(self._template, self._intent, self._values())
+        except ControlHubError as error:
+            self.log.warning("%s", error)
+            return {}
+        return {job.job_id: max(job.last_run_count, 1) for job in instances}
 
     def _start(self, context: Context, template: Job, wait: bool) -> list[Job]:
         from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubError
@@ -262,6 +296,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
         def announce(intent: TemplateStart) -> None:
             record.write(template_start=asdict(intent))
+            self._intent = intent
             self.end_if_killed("before it had started instances")
 
         self.end_if_killed("before it had started instances")

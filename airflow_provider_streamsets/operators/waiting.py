@@ -99,14 +99,13 @@ class WaitsForRuns(ControlHubOperator):
 
     def end_if_killed(self, when: str) -> None:
         """
-        Stop the runs and end the task if it has been killed.
+        End the task if it has been killed.
 
         Airflow's handler of a kill returns, and the task goes on where it was: do not start or leave runs then.
 
         :param when: for the message, such as "before ..."
         """
         if self._killed:
-            self.on_kill()
             raise AirflowException(f"The task was killed {when}.")
 
     def pause(self, seconds: float) -> None:
@@ -250,6 +249,8 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         except ControlHubExpectationError:
             self.on_broken_bound(context, job.job_id, run.run_count)
             raise
+        # What the kill has stopped is no outcome.
+        self.end_if_killed("while it waited")
         return self.deliver(context, report)
 
     def defer_for(
@@ -274,6 +275,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         """
         from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 
+        self.end_if_killed("before it was deferred")
         poll_interval, limits = self._interval, self._limits()
         left = self._left_of(min(limits)) if limits else None
         self.defer(

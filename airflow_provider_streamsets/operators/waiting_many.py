@@ -202,6 +202,8 @@ class WaitsForManyRuns(WaitsForRuns):
             if is_execution_timeout:
                 raise AirflowTaskTimeout(str(error)) from error
             raise
+        # What the kill has stopped is no outcome.
+        self.end_if_killed("while it waited")
         return self.deliver_all(context, group)
 
     def _defer_for(
@@ -216,6 +218,7 @@ class WaitsForManyRuns(WaitsForRuns):
     ) -> NoReturn:
         from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
 
+        self.end_if_killed("before it was deferred")
         poll_interval = self._interval
         self.defer(
             trigger=ControlHubJobRunsTrigger(

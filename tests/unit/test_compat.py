@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -91,7 +92,23 @@ def test_before_airflow_3_3_values_for_the_next_try_are_kept_in_variables_of_the
 
 
 def test_where_airflow_has_a_task_state_store_it_is_used_and_what_is_in_it_can_stay(context):
-    assert compat.store_for_next_try(context) == (context["task_state_store"], True)
+    store, may_stay = compat.store_for_next_try(context)
+    assert may_stay is True
+    store.set("record", {"a": 1})
+    assert context["task_state_store"].values == {"record": {"a": 1}}
+    assert store.get("record") == {"a": 1}
+    store.delete("record")
+    assert context["task_state_store"].values == {}
+
+
+def test_what_is_kept_for_the_next_try_outlasts_long_runs(context, monkeypatch):
+    """Airflow deletes values after 30 days, unless it is told otherwise."""
+    retentions = []
+    monkeypatch.setattr(
+        context["task_state_store"], "set", lambda key, value, *, retention: retentions.append(retention)
+    )
+    compat.store_for_next_try(context)[0].set("record", 1)
+    assert retentions[0] >= timedelta(days=3650)
 
 
 @pytest.mark.parametrize(

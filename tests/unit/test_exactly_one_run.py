@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTim
 from airflow_provider_streamsets.control_hub import (
     ControlHubAuthenticationError,
     ControlHubJobStateError,
+    ControlHubMetricsUnavailableError,
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
     ControlHubUnavailableError,
@@ -190,8 +192,6 @@ def test_a_person_who_clears_a_deferred_task_gets_a_new_run_and_the_old_one_is_s
         ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=True).execute(context)
     context["ti"].try_number = 2
     tries.clear()
-    hub.on_start = []
-    hub.lasts = None
 
     def ends_later(start):
         run = start()
@@ -316,7 +316,7 @@ def test_a_start_that_is_refused_leaves_nothing_to_look_for(hub, http, tries, co
 
 
 def test_without_a_place_to_write_nothing_is_started(hub, context, monkeypatch):
-    def fails(*_):
+    def fails(*_, **__):
         raise RuntimeError("no API server")
 
     monkeypatch.setattr(context["task_state_store"], "set", fails, raising=False)
@@ -477,11 +477,6 @@ def test_a_job_on_its_way_is_waited_for_before_anything_is_decided(hub, http, cl
 
 
 def test_a_start_that_somebody_else_comes_before_is_decided_anew(hub, tries):
-    def somebody_is_faster(start):
-        hub.start(SOMEBODY_ELSE)
-        hub.lasts = 30
-        return hub._start(None, type("Answer", (), {})())
-
     def refused(start):
         hub.start(SOMEBODY_ELSE)
         hub.lasts = 30
@@ -625,3 +620,204 @@ def test_what_a_try_decides_is_counted_as_airflow_counts_it(hub, clock, tries, m
             "already_succeeded",
         )
     ]
+
+
+# Ends of tries that nobody can write down, and runs that are not what they seem
+
+
+class RefusingStore:
+    """Takes nothing from a task that Airflow does not take for the running one any more."""
+
+    def __init__(self, store):
+        self._store = store
+        self.refuses = False
+        self.get, self.delete = store.get, store.delete
+
+    def set(self, key, value, *, retention=None):
+        if self.refuses:
+            raise RuntimeError("404: no such task instance")
+        self._store.set(key, value)
+
+
+@pytest.mark.parametrize("stops_at_once", [True, False], ids=["stopped", "stopping"])
+@pytest.mark.parametrize("accept_stopped", [True, False])
+def test_a_person_who_clears_a_running_task_gets_a_new_run(
+    hub, clock, context, monkeypatch, stops_at_once, accept_stopped
+):
+    """Airflow allows no more tries then, and takes nothing more from the try that it kills."""
+    store = context["task_state_store"]
+    refusing = context["task_state_store"] = RefusingStore(store)
+    hub.stops_at_once = stops_at_once
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, accept_stopped=accept_stopped)
+
+    def cleared(_):
+        refusing.refuses = True
+        task.on_kill()
+
+    monkeypatch.setattr("time.sleep", cleared)
+    with pytest.raises(AirflowException, match="was killed while it waited"):
+        task.execute(context)
+    assert hub.calls == ["start", "stop"]
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    context["task_state_store"] = store
+    context["ti"].try_number = 2
+
+    def ends_later(start):
+        hub.lasts = 50
+        return start()
+
+    hub.on_start = [ends_later]
+    hub.stops_at_once = True
+    again = Tries(clock, context).run(deferrable=False, accept_stopped=accept_stopped, force_stop_after=30)
+    assert (again["run_count"], again["outcome"]) == (2, "SUCCEEDED")
+
+
+def test_a_job_that_was_deleted_since_does_not_keep_a_cleared_task_from_running_another(hub, http, tries):
+    hub.lasts = 50
+    tries.run(deferrable=False)
+    jr = f"{HUB}/jobrunner/rest/v1/job"
+    http.get(f"{jr}/{JOB_ID}", status_code=404)
+    http.get(f"{jr}/{JOB_ID}/currentStatus", status_code=404)
+    tries.clear()
+    http.get(f"{jr}/new:org", json={"id": "new:org", "name": "New", "currentJobStatus": None})
+    http.post(f"{jr}/new:org/start", json={"jobId": "new:org", "runCount": 1, "status": "ACTIVE", "user": ME})
+    result = tries.run(job_id="new:org", deferrable=False, wait_for_completion=False)
+    assert (result["job_id"], result["run_count"]) == ("new:org", 1)
+
+
+def test_a_run_of_somebody_else_that_came_before_the_own_one_is_not_taken_for_it(hub, tries):
+    def after_somebody_else(start):
+        hub.start(SOMEBODY_ELSE)
+        hub.end()
+        hub.lasts = 400
+        return start()
+
+    hub.on_start = [after_somebody_else]
+    with pytest.raises(ControlHubRunTimeoutError):
+        tries.run(deferrable=False, timeout=100, on_timeout="leave")
+    assert tries.run(deferrable=False)["run_count"] == 2
+    assert hub.calls == ["start"]
+
+
+def test_a_start_that_was_never_answered_is_looked_for_by_the_next_try(hub, clock, tries):
+    hub.on_start = [reset_before] * 3
+    with pytest.raises(ControlHubUnavailableError) as error:
+        tries.run(deferrable=False)
+    assert error.value.maybe_executed
+    hub.start(ME)
+    hub.lasts = 100
+    assert tries.run(deferrable=False)["run_count"] == 1
+
+
+def test_a_kill_while_metrics_are_waited_for_leads_to_no_second_run(hub, clock, tries, monkeypatch):
+    context = tries.context
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, metrics_wait=100)
+    hub.on_start = [lambda start: (start() and hub.end()) or hub.latest]
+    monkeypatch.setattr("time.sleep", lambda seconds: task.on_kill())
+    with pytest.raises(AirflowException, match="was killed while it waited"):
+        task.execute(context)
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    context["ti"].try_number = 2
+    assert tries.run(deferrable=False)["run_count"] == 1
+    assert hub.calls == ["start"]
+
+
+def test_a_kill_while_a_joined_run_is_waited_for_leads_to_no_run_of_ones_own(hub, clock, tries, monkeypatch):
+    context = tries.context
+    hub.start(SOMEBODY_ELSE)
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, if_running="join")
+    monkeypatch.setattr("time.sleep", lambda seconds: task.on_kill())
+    with pytest.raises(AirflowException, match="was killed while it waited"):
+        task.execute(context)
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    hub.end()
+    context["ti"].try_number = 2
+    result = tries.run(deferrable=False, if_running="join")
+    assert (result["run_count"], result["outcome"]) == (1, "SUCCEEDED")
+    assert hub.calls == []
+
+
+def test_a_run_that_a_kill_has_stopped_in_the_middle_of_a_look_is_no_outcome(hub, http, context):
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, accept_stopped=True, metrics_wait=0)
+
+    def killed_during_the_look(*_):
+        task.on_kill()
+        return {JOB_ID: hub.latest}
+
+    http.post(STATUSES, json=killed_during_the_look)
+    with pytest.raises(AirflowException, match="was killed while it waited"):
+        task.execute(context)
+    assert hub.calls == ["start", "stop"]
+
+
+def test_the_last_try_stops_the_run_of_a_start_without_an_answer(hub, http, clock, context):
+    current = f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/currentStatus"
+
+    def unreachable_for_a_while(start):
+        start()
+        answers = [{"status_code": 503}] * 5 + [{"json": lambda *_: hub.latest}]
+        http.get(current, answers)
+        raise requests.exceptions.ConnectionError("connection reset")
+
+    hub.on_start = [unreachable_for_a_while]
+    with pytest.raises(ControlHubUnavailableError):
+        Tries(clock, context, retries=0).run(deferrable=False)
+    assert hub.calls == ["start", "stop"]
+
+
+@pytest.mark.parametrize(("action", "calls"), [("fail", ["start", "stop"]), ("retry", ["start"])])
+def test_a_retry_policy_decides_whether_there_is_a_next_try_to_leave_the_run_to(
+    hub, http, clock, context, action, calls
+):
+    class Policy:
+        def evaluate(self, exception, try_number, max_tries, context):
+            assert isinstance(exception, ControlHubAuthenticationError)
+            return SimpleNamespace(action=SimpleNamespace(value=action))
+
+    context["ti"].task = SimpleNamespace(retry_policy=Policy())
+    http.post(STATUSES, status_code=401)
+    with pytest.raises(ControlHubAuthenticationError):
+        Tries(clock, context).run(deferrable=False)
+    assert hub.calls == calls
+
+
+def test_a_clear_is_noticed_although_the_retries_were_lowered_before(hub, tries):
+    hub.lasts = 50
+    tries.context["dag_run"] = SimpleNamespace(clear_number=0)
+    tries.run(deferrable=False)
+    tries.context["dag_run"] = SimpleNamespace(clear_number=1)
+    assert tries.run(deferrable=False)["run_count"] == 2
+
+
+def test_metrics_that_cannot_be_read_lead_to_no_second_run(hub, http, tries):
+    counts = f"{HUB}/timeseries/rest/v1/metrics/job/{JOB_ID}/recordCountsForAllRuns"
+    hub.lasts = 50
+    http.get(counts, status_code=404)
+    with pytest.raises(ControlHubMetricsUnavailableError):
+        tries.run(deferrable=False, expect=["output_count >= 0"])
+    saved = {"inputCount": 1, "outputCount": 1, "errorCount": 0, "stageErrorsCount": 0, "runCount": 1}
+    http.get(counts, json={"0": {**saved, "lastUpdatedOn": hub.runs[0]["finishTime"] + 1}})
+    assert tries.run(deferrable=False, expect=["output_count >= 0"])["run_count"] == 1
+    assert hub.calls == ["start"]
+
+
+def test_a_kill_while_the_job_is_activating_stops_it_as_soon_as_control_hub_allows(hub, http, context, monkeypatch):
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False)
+    refusal = {"status_code": 400, "json": {"ISSUES": [{"code": "JOBRUNNER_2", "message": "is ACTIVATING"}]}}
+    http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/stop", [refusal, {"json": lambda *_: hub._stop("stop")}])
+
+    def killed(_):
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+        task.on_kill()
+
+    monkeypatch.setattr("time.sleep", killed)
+    with pytest.raises(AirflowException, match="was killed"):
+        task.execute(context)
+    assert hub.calls == ["start", "stop"]
+
+
+def test_without_waiting_the_number_of_an_adopted_run_is_in_xcom_too(hub, tries, context):
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=False, wait_for_completion=False)
+    tries.run(deferrable=False, wait_for_completion=False)
+    assert context["ti"].xcoms["run_count"] == 1

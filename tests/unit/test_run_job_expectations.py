@@ -12,6 +12,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubError,
     ControlHubExpectationError,
     ControlHubJobStateError,
+    ControlHubMetricsUnavailableError,
     ControlHubRunFailedError,
     ControlHubUnexpectedAnswerError,
 )
@@ -128,7 +129,7 @@ def test_metrics_that_were_never_saved_satisfy_nothing(http, run, deferrable):
 def test_metrics_that_cannot_be_read_are_never_as_expected(http, run, deferrable, answer):
     ScriptedHub(http, latest=None, script=[succeeded(1)])
     http.get(COUNTS, [answer])
-    with pytest.raises(ControlHubExpectationError, match=r"the metrics could not be read: .*record counts"):
+    with pytest.raises(ControlHubMetricsUnavailableError, match=r"the metrics could not be read: .*record counts"):
         run(deferrable, expect=["output_count >= 0"])
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
 
-from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubJobStateError, ControlHubRunTimeoutError
+from airflow_provider_streamsets.control_hub import (
+    ControlHubError,
+    ControlHubJobStateError,
+    ControlHubRunFailedError,
+    ControlHubRunTimeoutError,
+)
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
 from tests.unit.resuming import Legs, patched_clock
-from tests.unit.scripted_hub import HUB
-from tests.unit.scripted_runs import TEMPLATE_ID, ScriptedRuns, active, failed, job_id, succeeded
+from tests.unit.scripted_hub import HUB, ME, T0
+from tests.unit.scripted_runs import TEMPLATE_ID, ScriptedRuns, active, errored, failed, job_id, succeeded
 
 pytestmark = pytest.mark.usefixtures("connection")
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
@@ -157,12 +163,81 @@ def test_after_a_time_out_the_next_try_starts_new_runs(http, run, deferrable):
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [active()], "b": [active()]}
     hub.after_stop = {"a": [succeeded()], "b": [succeeded()]}
+    hub.was_stopped_by(ME, "a", "b")
     with pytest.raises(ControlHubRunTimeoutError):
         run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable, timeout=100)
     assert hub.asked("stopJobs") == [["a", "b"]]
     hub.after_start = {"a": [active(2), succeeded(2)], "b": [active(2), succeeded(2)]}
     results = run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable, timeout=100)
     assert [r["run_count"] for r in results] == [2, 2]
+
+
+@MODES
+def test_a_retry_after_one_of_many_has_failed_starts_that_one_only(http, run, deferrable):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active(), failed()], "b": [active(), succeeded()]}
+    with pytest.raises(ControlHubRunFailedError):
+        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable)
+    hub.after_start = {"a": [active(2), succeeded(2)]}
+    results = run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable)
+    assert {r["job_name"]: (r["run_count"], r["outcome"]) for r in results} == {
+        "a": (2, "SUCCEEDED"),
+        "b": (1, "SUCCEEDED"),
+    }
+    assert hub.asked("startJobs") == [["a", "b"], ["a"]]
+
+
+@pytest.mark.parametrize("accept_stopped", [True, False])
+def test_runs_that_a_killed_try_has_stopped_are_started_anew(http, run, lost, accept_stopped):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
+    arguments = {**A_AND_B, "deferrable": False, "accept_stopped": accept_stopped}
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
+    restore(http, hub)
+    hub.was_stopped_by(ME, "a")
+    hub.after_start = {"a": [active(2), succeeded(2)]}
+    results = run(ControlHubStartJobsOperator, **arguments)
+    assert {r["job_name"]: (r["run_count"], r["outcome"]) for r in results} == {
+        "a": (2, "SUCCEEDED"),
+        "b": (1, "SUCCEEDED"),
+    }
+
+
+def test_the_last_try_stops_what_goes_on_of_an_earlier_one_when_it_cannot_start_the_rest(http, run, lost, context):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [errored()]}
+    arguments = {**A_AND_B, "deferrable": False}
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
+    restore(http, hub)
+    context["ti"].max_tries = 1
+    context["task_state_store"].set("control_hub", {**context["task_state_store"].get("control_hub"), "max_tries": 1})
+    with pytest.raises(ControlHubJobStateError, match="acknowledged"):
+        run(ControlHubStartJobsOperator, **arguments)
+    assert hub.asked("stopJobs") == [["a"]]
+
+
+def test_a_kill_between_two_calls_that_start_jobs_starts_no_more_and_stops_the_first(
+    http, connection, context, monkeypatch
+):
+    connection["extra"] = {"bulk_size": 1}
+    monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + 200)
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()]}
+    task = ControlHubStartJobsOperator(task_id="task", **A_AND_B, deferrable=False)
+    started = hub._recorded("startJobs", hub._start)
+
+    def killed_after(request, answer):
+        result = started(request, answer)
+        task.on_kill()
+        return result
+
+    http.post(START, json=killed_after)
+    with pytest.raises(AirflowException, match="was killed while it started the jobs"):
+        task.execute(context)
+    assert hub.asked("startJobs") == [["a"]]
+    assert ["a"] in hub.asked("stopJobs")
 
 
 # Instances of a template

@@ -17,7 +17,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnavailableError,
     Job,
 )
-from airflow_provider_streamsets.control_hub.templates import INSTANCE_SUFFIXES
+from airflow_provider_streamsets.control_hub.templates import INSTANCE_SUFFIXES, TemplateStart
 from tests.unit.control_hub.wire_examples import (
     JOBS,
     JR,
@@ -27,6 +27,7 @@ from tests.unit.control_hub.wire_examples import (
     REFUSALS,
     REFUSED,
     SEC,
+    T0,
     TEMPLATE_ID,
     TEMPLATE_NAME,
     UNCLEAR_ENDS,
@@ -39,8 +40,8 @@ from tests.unit.control_hub.wire_examples import (
     query,
     run_json,
     template_json,
-    template_start_json,
 )
+from tests.unit.control_hub.wire_examples import template_start_json as template_start_at_its_hour
 
 START = f"{JR}/job/{TEMPLATE_ID}/createAndStartJobInstances"
 HISTORY = f"{JR}/job/{TEMPLATE_ID}/runHistory"
@@ -51,6 +52,16 @@ THREE_REQUESTS = [
     f"POST /jobrunner/rest/v1/job/{TEMPLATE_ID}/createAndStartJobInstances",
     "POST /jobrunner/rest/v1/jobs",
 ]
+
+
+def template_start_json(number, job_ids, **fields):
+    """A start that is made now."""
+    return template_start_at_its_hour(number, job_ids, **{"time": T0, **fields})
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch):
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000)
 
 
 class StartingHub:
@@ -499,3 +510,12 @@ def test_an_empty_value_is_no_end_of_a_name(http, client, value):
             TEMPLATE, [{"REGION": "apac"}, {"REGION": value}], suffix="PARAM_VALUE", suffix_parameter="REGION"
         )
     assert http.call_count == 0
+
+
+def test_a_start_with_the_same_parameters_at_another_time_is_somebody_elses(http, client):
+    hub = StartingHub(http)
+    hub.start(dict(TEMPLATE.runtime_parameters))
+    later = template_start_json(1, hub.starts[0], time=T0 + 400_000)
+    http.get(HISTORY, json=[later])
+    assert client.templates.instances_of(TEMPLATE, TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000), [{}]) == []
+    assert len(client.templates.instances_of(TEMPLATE, TemplateStart(TEMPLATE_ID, 0, ME), [{}])) == 1
