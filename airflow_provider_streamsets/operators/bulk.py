@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.starts import StartIntent
     from airflow_provider_streamsets.operators.task_records import TaskRecord
 
-_STOP_PATIENCE = 600.0
-_STOP_INTERVAL = 3.0
 _CHOSEN = ControlHubJobsOperator.template_fields
 
 
@@ -130,8 +128,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def _runs_of_earlier_try(self, context: Context, wait: bool) -> dict[str, JobRun]:
         """Return the runs that an earlier try has started and that need no start any more, by job id."""
-        from airflow_provider_streamsets.control_hub.waiting import stop_and_wait
-
         record = self.record(context)
         written = record.values.get("intents")
         if not isinstance(written, dict):
@@ -143,13 +139,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             going_on = {job_id: run.run_count for job_id, run in own.items() if not run.has_ended}
             self.log.info("They are not gone on with: %s. Stopping %d of them.", superseded, len(going_on))
             if going_on:
-                stop_and_wait(
-                    self.client,
-                    going_on,
-                    timeout=min([_STOP_PATIENCE, *map(self._left_of, self._limits())]),
-                    force_after=self.force_stop_seconds(),
-                    poll_interval=_STOP_INTERVAL,
-                )
+                self.stop_and_wait(going_on)
             own = {job_id: run for job_id, run in own.items() if run.has_ended}
         if record.is_of_cleared_task:
             return {}
@@ -197,13 +187,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
         if not wanted and not kept:
             raise ControlHubNotFoundError("No job is chosen, so there is nothing to start. Give tags whole.")
-        limits = [self._left_of(limit) for limit in self._limits()]
         jobs = settled(
-            wanted.values(),
-            self.client.jobs.get_many,
-            pause=self.pause,
-            patience=min(limits, default=None),
-            log=self.log,
+            wanted.values(), self.client.jobs.get_many, pause=self.pause, patience=self.time_left, log=self.log
         )
         if parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True):
             jobs.update(self._acknowledge(jobs))

@@ -27,7 +27,8 @@ _KILL_TIMEOUT = 2.0
 # Seconds to try again while Control Hub refuses, as it does while a job is being started.
 _KILL_PATIENCE = 2.0
 _FORCED_STOP_PATIENCE = 60.0
-_FORCED_STOP_INTERVAL = 3.0
+_RESTART_PATIENCE = 600.0
+_STOP_INTERVAL = 3.0
 
 
 class StartsRuns(WaitsForRuns):
@@ -231,7 +232,7 @@ class StartsRuns(WaitsForRuns):
                     runs,
                     timeout=after + _FORCED_STOP_PATIENCE,
                     force_after=after,
-                    poll_interval=_FORCED_STOP_INTERVAL,
+                    poll_interval=_STOP_INTERVAL,
                 )
             else:
                 self.ask_to_stop(self.client, runs, patience=STOP_PATIENCE, force=after == 0)
@@ -239,6 +240,23 @@ class StartsRuns(WaitsForRuns):
             self._log_not_stopped(runs, error)
             return not isinstance(error, ControlHubUnavailableError)
         return True
+
+    def stop_and_wait(self, runs: Mapping[str, int]) -> None:
+        """
+        Stop runs and wait for their ends, by force after `force_stop_after`, so that others can be started.
+
+        :param runs: run count by job id
+        :raises ControlHubRunTimeoutError: if they do not end within ten minutes, or the time that the task has
+        """
+        from airflow_provider_streamsets.control_hub.waiting import stop_and_wait
+
+        stop_and_wait(
+            self.client,
+            runs,
+            timeout=min(_RESTART_PATIENCE, self.time_left),
+            force_after=self.force_stop_seconds(),
+            poll_interval=_STOP_INTERVAL,
+        )
 
     def ask_to_stop(self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool) -> None:
         """
@@ -364,5 +382,13 @@ class StopsManyRuns(WaitsForManyRuns):
         return after
 
     def act_on_unfinished(self, unfinished: dict[str, int]) -> bool:
-        """Force the stops of the runs that have not ended."""
-        return self.stop_runs(unfinished, "they have not ended by themselves, so the stop is forced", force=True)
+        """Force the stops of the runs that have not ended; again later if Control Hub cannot be reached."""
+        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
+
+        try:
+            forced = self.client.runs.stop_many(unfinished, patience=STOP_PATIENCE, force=True)
+        except ControlHubError as error:
+            self.log.error("The stop of %s could not be forced: %s", _shown(unfinished), error)
+            return not isinstance(error, ControlHubUnavailableError)
+        self.log.warning("Forcing the stops of %d runs, which have not ended by themselves.", len(forced))
+        return True

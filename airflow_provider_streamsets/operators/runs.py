@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
 # Starts that somebody else can come before, until the task gives up.
 _MOST_ROUNDS = 5
-_RESTART_PATIENCE = 600.0
-_RESTART_INTERVAL = 3.0
 # Within the 5 seconds of a killed task: looks for the run of a start call that has not been answered yet.
 _LOOKS_WHEN_KILLED = 4
 _PAUSE_WHEN_KILLED = 0.5
@@ -218,7 +216,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             return self._start_anew(context, job, wait) if decision.why else None
         if decision.course is Course.STOP_AND_START:
             if decision.is_own and not run.has_ended:
-                self._stop_and_wait(run.job_id, run.run_count)
+                self.stop_and_wait({run.job_id: run.run_count})
             return self._start_anew(context, job, wait)
         context["ti"].xcom_push(key="run_count", value=run.run_count)
         if not wait:
@@ -284,10 +282,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         raise AssertionError("unreachable")  # the last round returns or raises
 
     def _settled(self, job: Job) -> Job:
-        limits = [self._left_of(limit) for limit in self._limits()]
-        return settled([job], self._read_again, patience=min(limits, default=None), pause=self.pause, log=self.log)[
-            job.job_id
-        ]
+        found = settled([job], self._read_again, patience=self.time_left, pause=self.pause, log=self.log)
+        return found[job.job_id]
 
     def _read_again(self, job_ids: list[str]) -> dict[str, Job]:
         return {job_id: self.client.jobs.get(job_id) for job_id in job_ids}
@@ -313,7 +309,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             self.log.warning(
                 "Job %s is running already: %s. Stopping it, as if_running='restart' says.", job.label, described(other)
             )
-            self._stop_and_wait(job.job_id, other.run_count)
+            self.stop_and_wait({job.job_id: other.run_count})
         elif self.if_running == "wait_then_start":
             self.log.info("Job %s is running already: %s. Waiting for its end.", job.label, described(other))
             self._wait_for_other_run(job, other)
@@ -351,18 +347,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
 
         text = f"{error} The task has waited for its end before starting a run of its own; nothing was started."
         return AirflowTaskTimeout(text) if self._is_execution_timeout() else ControlHubRunTimeoutError(text)
-
-    def _stop_and_wait(self, job_id: str, run_count: int) -> None:
-        """Stop a run and wait for its end, by force after `force_stop_after`."""
-        from airflow_provider_streamsets.control_hub.waiting import stop_and_wait
-
-        stop_and_wait(
-            self.client,
-            {job_id: run_count},
-            timeout=min([_RESTART_PATIENCE, *map(self._left_of, self._limits())]),
-            force_after=self.force_stop_seconds(),
-            poll_interval=_RESTART_INTERVAL,
-        )
 
     def _acknowledge(self, job: Job) -> Job:
         """Acknowledge the error of a job that ended with one, and return the job as it then is."""

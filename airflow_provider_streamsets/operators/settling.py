@@ -21,7 +21,7 @@ def settled(
     *,
     pause: Callable[[float], None],
     log: Log,
-    patience: float | None = None,
+    patience: float = _PATIENCE,
 ) -> dict[str, Job]:
     """
     Wait for jobs that are being started or stopped, and return all of them as they then are, by id.
@@ -36,7 +36,7 @@ def settled(
     """
     passing = {"ACTIVATING", "DEACTIVATING"}
     found = {job.job_id: job for job in jobs}
-    left = _PATIENCE if patience is None else min(patience, _PATIENCE)
+    left = min(patience, _PATIENCE)
     while left > 0:
         unsettled = [job for job in found.values() if job.current_run and job.current_run.status in passing]
         if not unsettled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -157,6 +158,11 @@ class WaitsForRuns(ControlHubOperator):
         execution_timeout = self.execution_timeout.total_seconds() if self.execution_timeout else None
         return [limit for limit in (self._allowed, execution_timeout) if limit is not None]
 
+    @property
+    def time_left(self) -> float:
+        """Seconds that the task has left; infinite if nothing limits it."""
+        return min(map(self._left_of, self._limits()), default=math.inf)
+
     def _metrics_wait_for(self, *jobs: Job) -> float:
         return metrics_wait_for(self.metrics_wait, *jobs)
 
@@ -277,7 +283,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
 
         self.end_if_killed("before it was deferred")
         poll_interval, limits = self._interval, self._limits()
-        left = self._left_of(min(limits)) if limits else None
+        left = self.time_left if limits else None
         self.defer(
             trigger=ControlHubJobRunTrigger(
                 control_hub_conn_id=self.control_hub_conn_id,

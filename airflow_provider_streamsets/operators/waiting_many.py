@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubError, Job
+    from airflow_provider_streamsets.control_hub import Job
     from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent
 
@@ -297,25 +297,3 @@ class WaitsForManyRuns(WaitsForRuns):
         except ControlHubError as error:
             self.log.warning("The names of the jobs could not be read: %s", error)
             return {}
-
-    def stop_runs(self, runs: dict[str, int], why: str, *, force: bool = False) -> bool:
-        """
-        Stop runs and no others; what cannot be stopped is logged.
-
-        :param runs: run count by job id
-        :param why: for the log
-        :param force: force the stops
-        :returns: False if Control Hub could not be reached, so that it is worth trying again
-        """
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
-
-        try:
-            stopped = self.client.runs.stop_many(runs, patience=STOP_PATIENCE, force=force)
-        except ControlHubError as error:
-            self._log_not_stopped(runs, error)
-            return not isinstance(error, ControlHubUnavailableError)
-        self.log.warning("Stopping %d runs: %s.", len(stopped), why)
-        return True
-
-    def _log_not_stopped(self, runs: dict[str, int], error: ControlHubError) -> None:
-        self.log.error("%d runs could not be stopped and may go on: %s", len(runs), error)

@@ -48,7 +48,7 @@ def test_settled_jobs_are_not_looked_at_again(pauses):
     assert (asked, pauses) == ([], [])
 
 
-@pytest.mark.parametrize(("patience", "waited"), [(None, 300), (1000, 300), (30, 30), (0, 0)])
+@pytest.mark.parametrize(("patience", "waited"), [(float("inf"), 300), (1000, 300), (30, 30), (0, 0)])
 def test_a_job_that_does_not_settle_is_given_up_after_five_minutes_or_before(pauses, patience, waited):
     read, _ = reading([job("a", "DEACTIVATING")])
     found = settled([job("a", "DEACTIVATING")], read, pause=time.sleep, log=LOG, patience=patience)
