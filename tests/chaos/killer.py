@@ -20,8 +20,6 @@ _JOB_TYPES = {
 }
 _WORKER = "LocalExecutor"
 _IDLE = "<idle>"
-# A worker that has just begun is still talking to the scheduler over a queue that all workers share.
-_SETTLED = 0.3
 _LONGEST_OUTAGE = 6.0
 
 
@@ -29,8 +27,9 @@ class Killer:
     """
     Kills what blows are aimed at.
 
-    A worker is killed only while it watches over a task. One that is idle holds the lock of the queue from which all
-    workers of Airflow's LocalExecutor read, which nobody would release.
+    A worker is killed only while it watches over a task that has begun. One that is idle holds the lock of the queue
+    from which all workers of Airflow's LocalExecutor read, which nobody would release; and what it has taken from that
+    queue and not begun stays queued for ever, as that executor cannot revoke it.
 
     :param stage: what there is
     :param table: tells what has come up
@@ -128,21 +127,27 @@ class Killer:
 
     def _at_work(self) -> list[tuple[psutil.Process, psutil.Process]]:
         """Return the workers of the scheduler that watch over a task, each with the process of that task."""
-        pairs = []
         try:
             workers = psutil.Process(self._stage.airflow.pid("scheduler")).children()
+            return [
+                (worker, task) for worker in workers if _watches(worker) for task in worker.children() if _runs(task)
+            ]
         except psutil.NoSuchProcess:
             return []
-        for worker in workers:
-            if _watches(worker):
-                pairs += [(worker, task) for task in worker.children() if time.time() - task.create_time() > _SETTLED]
-        return pairs
 
 
 def _watches(process: psutil.Process) -> bool:
     try:
         title = " ".join(process.cmdline())
         return _WORKER in title and _IDLE not in title and bool(process.children())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _runs(process: psutil.Process) -> bool:
+    # Until the task has begun, its process goes by the name of the worker.
+    try:
+        return _WORKER not in " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return False
 

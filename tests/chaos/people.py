@@ -40,16 +40,13 @@ class People:
         """Tasks to which something is still to be done."""
         return set(self._open)
 
-    def act(self, tasks: Mapping[Place, TaskRow], *, joined_too: bool) -> None:
+    def act(self, tasks: Mapping[Place, TaskRow]) -> None:
         """
         Do what there is a moment for. Nothing is killed within the next seconds.
 
         :param tasks: as they are now
-        :param joined_too: stop the runs that tasks have joined, too
         """
         for place, case in list(self._open.items()):
-            if case.kind is Kind.JOINS and not joined_too:
-                continue
             task = tasks.get(place)
             if task is None:
                 continue

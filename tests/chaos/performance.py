@@ -112,7 +112,7 @@ class _Performance:
                 if not is_lull(elapsed + _LEAD):
                     people.forget()
                 else:
-                    people.act(tasks, joined_too=False)
+                    people.act(tasks)
             else:
                 for blow in [blow for blow in blows if blow.at <= elapsed]:
                     if self._killer.is_due(blow):
@@ -129,7 +129,7 @@ class _Performance:
             tasks = self._table.read()
             self._show(f"quiet: {_counted(tasks)}")
             people.see(tasks)
-            people.act(tasks, joined_too=True)
+            people.act(tasks)
             if tasks and not people.open and all(task.state in FINAL for task in tasks.values()):
                 # A run that nobody waits for would go on now, or be started by what is left of a task.
                 time.sleep(5)

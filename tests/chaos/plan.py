@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-RETRIES = 15
+RETRIES = 30
 """More than a task can lose by what is killed; without a retry that is left, nobody could stop a lost try's run."""
 RETRIES_OF_HOPELESS = 2
 RATE = 10
