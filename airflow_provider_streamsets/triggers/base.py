@@ -24,6 +24,7 @@ _KILL_TIMEOUT = 10.0
 _LAST_LOOK = 10.0
 # Seconds to try again to stop what a killed task has started while Control Hub refuses.
 KILL_PATIENCE = 60.0
+_PAUSE_WHEN_KILLED = 3.0
 # Keeps the stops of killed triggers from being collected while they are under way.
 _stopping: set[asyncio.Task[None]] = set()
 _logs: dict[type, Any] = {}
@@ -204,14 +205,31 @@ class ControlHubTrigger(BaseTrigger):
                 )
                 return
             self.log.warning("The task was killed: stopping %s.", self.what)
-            if not await self._stop(force=self.force_stop_after == 0):
+            if not await self._stop_patiently(force=self.force_stop_after == 0):
                 self.log.info("There was nothing left to stop of %s.", self.what)
             elif self.force_stop_after:
                 await asyncio.sleep(self.force_stop_after)
-                if await self._stop(force=True):
+                if await self._stop_patiently(force=True):
                     self.log.warning("Forced the stop of %s.", self.what)
         except Exception as error:  # noqa: BLE001 - nobody awaits this; the log is where it can be told
             self.log.error("Could not stop %s, which may go on: %s", self.what, error)
+
+    async def _stop_patiently(self, *, force: bool) -> bool:
+        """Stop, and try again for a while if Control Hub is in trouble: nobody comes after this trigger."""
+        from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubError
+
+        left = KILL_PATIENCE
+        while True:
+            try:
+                return await self._stop(force=force)
+            except ControlHubAuthenticationError:
+                raise
+            except ControlHubError as error:
+                if left <= 0:
+                    raise
+                self.log.warning("%s Trying again in %g s.", error, _PAUSE_WHEN_KILLED)
+            await asyncio.sleep(_PAUSE_WHEN_KILLED)
+            left -= _PAUSE_WHEN_KILLED
 
     async def _stop(self, *, force: bool) -> bool:
         from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError
