@@ -16,8 +16,8 @@ The same seed makes the same plan. When something is killed is a matter of wall 
 from one time to the other.
 
 What cannot be promised is kept out: a person ends a task only while its worker or triggerer is there to hear of it, as
-Airflow tells nobody else; the request to stop a run does not go wrong, as a killed worker has five seconds for one; and
-tasks have more retries than they can lose, as nobody comes after the last try.
+Airflow tells nobody else, and a task on a worker only while no request goes wrong, as a killed worker has five seconds
+for one; and tasks have more retries than they can lose, as nobody comes after the last try.
 """
 
 from __future__ import annotations

@@ -40,11 +40,13 @@ class People:
         """Tasks to which something is still to be done."""
         return set(self._open)
 
-    def act(self, tasks: Mapping[Place, TaskRow]) -> None:
+    def act(self, tasks: Mapping[Place, TaskRow], *, is_calm: bool) -> None:
         """
         Do what there is a moment for. Nothing is killed within the next seconds.
 
         :param tasks: as they are now
+        :param is_calm: whether no request goes wrong; otherwise a task on a worker, which has but one chance to stop
+            its run, is not marked failed
         """
         for place, case in list(self._open.items()):
             task = tasks.get(place)
@@ -52,6 +54,8 @@ class People:
                 continue
             if place in self.acted and _is_done(case, task):
                 del self._open[place]
+            elif case.kind is Kind.MARKED_FAILED and not case.deferrable and not is_calm:
+                continue
             elif self._is_ready(place, case, task):
                 self.acted[place] = time.time()
                 # Airflow may be too busy to answer, and do it all the same.

@@ -13,7 +13,7 @@ from tests.chaos.collecting import collect
 from tests.chaos.history import CaseHistory
 from tests.chaos.killer import Killer
 from tests.chaos.people import People, start_by_hand
-from tests.chaos.plan import Plan, Target, is_lull
+from tests.chaos.plan import Plan, Target, is_calm, is_lull
 from tests.chaos.stage import Stage, stage
 from tests.chaos.task_table import Place, TaskRow, TaskTable
 from tests.chaos.tasks import DAG_ID
@@ -77,13 +77,14 @@ class _Performance:
         self._show = show
         self._table = TaskTable(running.database, running.airflow.home)
         self._killer = Killer(running, self._table)
+        self._breaks = False
 
     def run(self, seconds: float) -> Result:
         sandbox = self._stage.sandbox
         # Who starts jobs by hand tries again until it works.
         sandbox.set_faults()
         start_by_hand(self._stage, self._plan.cases)
-        sandbox.set_faults(*fault_rules(), seed=self._plan.seed)
+        self._break_requests(True)
         run_id = self._stage.airflow.trigger_dag(DAG_ID)
         people = People(self._stage, run_id, self._plan.cases)
         wait_until(lambda: any(task.state == "running" for task in self._table.read().values()), "the first task", 120)
@@ -91,8 +92,7 @@ class _Performance:
         try:
             self._storm(people, began, seconds)
             stormed = time.monotonic() - began
-            self._killer.count_faults()
-            sandbox.set_faults()
+            self._break_requests(False)
             self._settle(people)
             settled = time.monotonic() - began - stormed
         finally:
@@ -107,12 +107,13 @@ class _Performance:
             self._show(f"{elapsed:.0f} s: {_counted(tasks)}")
             if tasks and not open_places - people.open:
                 return
+            self._break_requests(not is_calm(elapsed))
             if is_lull(elapsed):
                 people.see(tasks)
                 if not is_lull(elapsed + _LEAD):
                     people.forget()
                 else:
-                    people.act(tasks)
+                    people.act(tasks, is_calm=is_calm(elapsed))
             else:
                 for blow in [blow for blow in blows if blow.at <= elapsed]:
                     if self._killer.is_due(blow):
@@ -122,6 +123,12 @@ class _Performance:
             self._killer.bury()
             time.sleep(_PAUSE)
 
+    def _break_requests(self, breaks: bool) -> None:
+        if breaks != self._breaks:
+            self._breaks = breaks
+            self._killer.count_faults()
+            self._stage.sandbox.set_faults(*(fault_rules() if breaks else ()), seed=self._plan.seed)
+
     def _settle(self, people: People) -> None:
         """Wait until every task has ended, and everything has been done to tasks that is to be done."""
         deadline = time.monotonic() + _PATIENCE
@@ -129,7 +136,7 @@ class _Performance:
             tasks = self._table.read()
             self._show(f"quiet: {_counted(tasks)}")
             people.see(tasks)
-            people.act(tasks)
+            people.act(tasks, is_calm=True)
             if tasks and not people.open and all(task.state in FINAL for task in tasks.values()):
                 # A run that nobody waits for would go on now, or be started by what is left of a task.
                 time.sleep(5)

@@ -220,6 +220,11 @@ def is_lull(elapsed: float) -> bool:
     return elapsed % (STORM + LULL) >= STORM
 
 
+def is_calm(elapsed: float) -> bool:
+    """Return whether no request goes wrong, either: in every other lull, the first one included."""
+    return is_lull(elapsed) and int(elapsed // (STORM + LULL)) % 2 == 0
+
+
 def _cases(dice: random.Random, runs: int) -> list[Case]:
     kinds = [kind for kind, share in _SHARES.items() for _ in range(max(1, round(share * runs)))]
     doubles = (Kind.START_JOBS, Kind.TEMPLATE, Kind.CLEARED_DONE)

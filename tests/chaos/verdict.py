@@ -97,8 +97,11 @@ def _marked_failed(history: CaseHistory) -> Iterator[tuple[Promise, str]]:
     if history.acted is None:
         yield Promise.NOT_LOST, "it never came to wait for a run"
         return
-    yield from _stopped_in_time(history, history.acted)
+    yield from _stopped(history, history.acted)
     for run in history.own_runs:
+        if run.stop_asked is not None and run.stop_asked > history.acted + STOP_PATIENCE:
+            late = run.stop_asked - history.acted
+            yield Promise.NOTHING_LEFT, f"{run}, {late:.0f} s after the task was marked failed"
         if run.started > history.acted + STOP_PATIENCE:
             yield Promise.ONE_RUN, f"{run}, started after the task had ended"
 
@@ -125,7 +128,7 @@ def _runs_once(history: CaseHistory) -> Iterator[tuple[Promise, str]]:
     own = history.own_runs
     succeeded = [run for run in own if run.end is End.SUCCEEDED]
     if case.kind is Kind.CLEARED_WAITING and history.acted is not None:
-        yield from _stopped_in_time(history, history.acted)
+        yield from _stopped(history, history.acted)
         if not any(run.started >= history.acted for run in own):
             yield Promise.ONE_RUN, "no run was started after the task was cleared"
     most = wanted
@@ -152,15 +155,11 @@ def _unexpected(history: CaseHistory, end: End, *, allowed: int = 0) -> Iterator
         yield Promise.ONE_RUN, f"{len(found)} runs have {end.value}, and not {allowed}: {_shown(found)}"
 
 
-def _stopped_in_time(history: CaseHistory, acted: float) -> Iterator[tuple[Promise, str]]:
+def _stopped(history: CaseHistory, acted: float) -> Iterator[tuple[Promise, str]]:
     """What a person has ended must not go on: such runs never end by themselves."""
     for run in history.own_runs:
-        if run.started >= acted:
-            continue
-        if run.end is not End.STOPPED or run.stop_asked is None:
+        if run.started < acted and (run.end is not End.STOPPED or run.stop_asked is None):
             yield Promise.NOTHING_LEFT, f"{run}, although a person has ended the task"
-        elif run.stop_asked > acted + STOP_PATIENCE:
-            yield Promise.NOTHING_LEFT, f"{run}, {run.stop_asked - acted:.0f} s after a person has ended the task"
 
 
 def _shown(runs: Iterable[Run]) -> str:

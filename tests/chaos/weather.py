@@ -19,7 +19,7 @@ def fault_rules() -> list[dict[str, Any]]:
     """
     Return the rules of the faults.
 
-    Stops are let alone: a task that is killed on a worker has five seconds for one, and no second chance.
+    Stops are let alone, but not what is read before.
     """
     on_start: list[dict[str, Any]] = [
         {"fault": "reset_after", "probability": 0.1},

@@ -151,7 +151,7 @@ BAD = {
         CaseHistory(
             case(Kind.CLEARED_WAITING),
             success(SECOND),
-            [run(1, End.STOPPED, stop_asked=NOON + 99), run(2, at=100)],
+            [run(1), run(2, at=100)],
             acted=NOON + 10,
         ),
     ),
