@@ -24,7 +24,7 @@ _PAUSE = 0.4
 # In the last seconds of a lull, nobody acts on a task: what is killed next could be what has to hear of it.
 _LEAD = 12.0
 # Seconds that tasks have to end when nothing is killed any more.
-_PATIENCE = 240.0
+_PATIENCE = 360.0
 _LINES = 40
 
 

@@ -77,7 +77,7 @@ _PACE: dict[tuple[Target, ...], float] = {
     (Target.WORKER,): 16.0,
     (Target.SANDBOX,): 35.0,
     (Target.TRIGGERER,): 60.0,
-    (Target.MACHINE, Target.SCHEDULER): 60.0,
+    (Target.MACHINE, Target.SCHEDULER): 90.0,
 }
 STORM = 40.0
 """Seconds in which things are killed, before a lull."""
@@ -184,7 +184,7 @@ class Size:
     minutes: float
 
 
-LONG = Size(runs=320, minutes=13)
+LONG = Size(runs=320, minutes=12)
 SHORT = Size(runs=30, minutes=1.2)
 
 
@@ -257,6 +257,6 @@ def _blows(dice: random.Random, minutes: float) -> list[Blow]:
             if at % (STORM + LULL) >= limit:
                 # The next storm.
                 at += STORM + LULL - at % (STORM + LULL) + dice.uniform(0, min(pace, limit))
-            blows.append(Blow(round(at, 2), next(turns), round(dice.random(), 4)))
+            blows.append(Blow(round(at, 2), next(turns), dice.random()))
             at += pace * dice.uniform(0.6, 1.4)
     return sorted(blows, key=lambda blow: blow.at)

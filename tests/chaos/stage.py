@@ -23,8 +23,8 @@ _PATIENCE = 180.0
 # Seconds after which the database ends a transaction in which nothing happens.
 _ABANDONED = 15
 _SETTINGS = {
-    "AIRFLOW__CORE__PARALLELISM": "16",
-    "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
+    "AIRFLOW__CORE__PARALLELISM": "20",
+    "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "24",
     "AIRFLOW__LOGGING__JSON_LOGS": "True",
     # What is lost is noticed within seconds instead of minutes.
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",

@@ -253,6 +253,7 @@ def test_everything_is_killed_and_nothing_in_a_lull(seed):
     assert {blow.target for blow in plan.blows} == set(Target)
     assert [blow.at for blow in plan.blows] == sorted(blow.at for blow in plan.blows)
     assert not any(is_lull(blow.at) for blow in plan.blows)
+    assert all(0 <= blow.pick < 1 for blow in plan.blows)
     assert [is_lull(at) for at in (0, STORM - 1, STORM, STORM + LULL - 1, STORM + LULL)] == [
         False,
         False,
