@@ -11,8 +11,8 @@ from tests.chaos.plan import RETRIES, RETRIES_OF_HOPELESS, Case, Kind, Plan
 DAG_ID = "chaos"
 DAGS = Path(__file__).with_name("dags")
 TASKS_VARIABLE = "CHAOS_TASKS"
-# Those that are done to, or that a run of somebody else does not wait for, come first.
-_URGENT = (Kind.WAITS, Kind.JOINS, Kind.MARKED_FAILED, Kind.CLEARED_WAITING)
+# Seconds after the start of the DAG run, there is no run of somebody else to wait for any more.
+_URGENT = (Kind.WAITS,)
 _OPERATORS = {
     Kind.START_JOBS: "ControlHubStartJobsOperator",
     Kind.TEMPLATE: "ControlHubRunJobTemplateOperator",
