@@ -74,6 +74,7 @@ class StartsRuns(WaitsForRuns):
         self._record: TaskRecord | None = None
         self._started: dict[str, int] = {}
         self._asked_to_stop: dict[str, int] = {}
+        self._has_given_up = False
         self._check_policies(rendered=False)
 
     def _check_policies(self, *, rendered: bool) -> None:
@@ -155,7 +156,7 @@ class StartsRuns(WaitsForRuns):
             if self._killed:
                 if self.stop_on_kill:
                     self._stop_quickly(self.runs_to_stop_on_kill())
-                if self._asked_to_stop:
+                if self._has_given_up:
                     record.give_up("the try before was killed")
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 # The runs have ended, or are being stopped: the next try is to start new ones.
@@ -296,11 +297,15 @@ class StartsRuns(WaitsForRuns):
         runs = {job_id: count for job_id, count in runs.items() if self._asked_to_stop.get(job_id) != count}
         if not runs:
             return
+        self._has_given_up = True
         self._asked_to_stop.update(runs)
         try:
             self.ask_to_stop(self.hasty_client(), runs, patience=_KILL_PATIENCE, force=self.force_stop_seconds() == 0)
         except Exception as error:  # noqa: BLE001 - it would come out anywhere in what the kill has interrupted
             self._log_not_stopped(runs, error)
+            # There may be time to try it once more before the process is killed for good.
+            for job_id in runs:
+                self._asked_to_stop.pop(job_id, None)
         else:
             self.log.warning("The task is killed: stopping %s.", _shown(runs))
 

@@ -821,3 +821,13 @@ def test_without_waiting_the_number_of_an_adopted_run_is_in_xcom_too(hub, tries,
     tries.lost(deferrable=False, wait_for_completion=False)
     tries.run(deferrable=False, wait_for_completion=False)
     assert context["ti"].xcoms["run_count"] == 1
+
+
+def test_a_quick_stop_that_failed_is_tried_once_more_when_the_task_ends(hub, http, context, monkeypatch):
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False)
+    current = f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/currentStatus"
+    http.get(current, [{"status_code": 500}, {"json": lambda *_: hub.latest}])
+    monkeypatch.setattr("time.sleep", lambda seconds: task.on_kill())
+    with pytest.raises(AirflowException, match="was killed while it waited"):
+        task.execute(context)
+    assert hub.calls == ["start", "stop"]
