@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from airflow_provider_streamsets.control_hub import (
@@ -117,7 +119,8 @@ def test_a_start_of_a_template_whose_instances_cannot_be_read_is_not_told_as_one
     http, client, clock, end, answer
 ):
     """Without their parameters it is not known whose instances they are, not even where no parameters were sent."""
-    starts = [{"json": []}, {"json": page_json(template_start_json(1, ["new:o"]))}]
+    now = int(time.time() * 1000)
+    starts = [{"json": []}, {"json": page_json(template_start_json(1, ["new:o"], time=now))}]
     http.get(TEMPLATE_HISTORY, starts)
     http.get(f"{SEC}/currentUser", json={"principalId": ME})
     http.post(TEMPLATE_START, **end)
