@@ -193,7 +193,9 @@ class Runs:
             # What a refused call has done all the same shows soon; a gateway gives up on calls that are gone on with.
             is_clear = failure is not None and not may_have_been_executed(failure)
             patience = _PATIENCE_AFTER_REFUSED_START if is_clear else PATIENCE
-            runs, look_error = self._started_of({job_id: intents[job_id] for job_id in batch}, patience)
+            runs, look_error = self._started_of(
+                {job_id: intents[job_id] for job_id in batch}, patience, was_accepted=failure is None
+            )
             started.update(runs)
             if failure is not None or look_error is not None:
                 break
@@ -219,7 +221,7 @@ class Runs:
         raise ControlHubBulkError(message, done=done, **details)
 
     def _started_of(
-        self, intents: Mapping[str, StartIntent], patience: float
+        self, intents: Mapping[str, StartIntent], patience: float, *, was_accepted: bool
     ) -> tuple[dict[str, JobRun], ControlHubError | None]:
         """Return the runs that these starts have made, by job id, and why the last look has failed."""
         started: dict[str, JobRun] = {}
@@ -232,7 +234,11 @@ class Runs:
                 error = look_error
                 log.warning("%s", error)
             else:
-                new = {job_id: run for job_id, run in statuses.items() if run and _is_of(intents[job_id], run)}
+                new = {
+                    job_id: run
+                    for job_id, run in statuses.items()
+                    if run and _is_of(intents[job_id], run, was_accepted=was_accepted)
+                }
                 started.update(new)
             if len(started) == len(intents) or left <= 0:
                 return started, error
@@ -488,12 +494,15 @@ class Runs:
         return sorted(events, key=lambda event: event.time or pendulum.from_timestamp(0))
 
 
-def _is_of(intent: StartIntent, run: JobRun) -> bool:
-    # Whose the start was is known only where it was announced.
-    if intent.user is None:
-        return run.run_count >= intent.run_count
+def _is_of(intent: StartIntent, run: JobRun, *, was_accepted: bool) -> bool:
+    if run.run_count < intent.run_count:
+        return False
+    # A start that was accepted has made a run, however the clocks differ. Whose the start was is known only where it
+    # was announced.
+    if was_accepted or intent.user is None:
+        return intent.is_of_user(run)
     # Somebody else's run may have come and gone since the job was read.
-    return run.run_count >= intent.run_count and replace(intent, run_count=run.run_count).explains(run)
+    return replace(intent, run_count=run.run_count).explains(run)
 
 
 def _may_have_been_executed_for_some(error: ControlHubError, job_ids: list[str]) -> bool:

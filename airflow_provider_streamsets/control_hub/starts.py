@@ -73,9 +73,13 @@ class StartIntent:
 
     def explains(self, run: JobRun) -> bool:
         """Return whether this start can have made a run."""
-        if run.run_count != self.run_count or (self.user and run.user and run.user != self.user):
+        if run.run_count != self.run_count or not self.is_of_user(run):
             return False
         return run.start_time is None or abs(run.start_time.timestamp() - self.at) <= TOLERANCE
+
+    def is_of_user(self, run: JobRun) -> bool:
+        """Return whether the same user has started a run, as far as that is known."""
+        return not (self.user and run.user and run.user != self.user)
 
 
 def described(run: JobRun) -> str:
@@ -191,6 +195,9 @@ class JobStart:
         )
         intent = replace(intent, user=self._user)
         if newest is None or intent.explains(newest):
+            return newest
+        # A start that was accepted has made a run, however the clocks differ.
+        if error is None and newest.run_count == intent.run_count and intent.is_of_user(newest):
             return newest
         run = self._of_history(intent, error) if newest.run_count > intent.run_count else None
         if run is not None and intent.explains(run):

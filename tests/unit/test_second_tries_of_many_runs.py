@@ -240,6 +240,13 @@ def test_a_kill_between_two_calls_that_start_jobs_starts_no_more_and_stops_the_f
     assert ["a"] in hub.asked("stopJobs")
 
 
+@pytest.mark.parametrize("skew", [-3600, 3600])
+def test_jobs_whose_start_was_accepted_need_no_clock_that_is_right(http, run, monkeypatch, skew):
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + skew)
+    ScriptedRuns(http, a=[None], b=[None])
+    assert [r["run_count"] for r in run(ControlHubStartJobsOperator, job_ids=["a:org", "b:org"])] == [1, 1]
+
+
 # Instances of a template
 
 TWO = {"job_id": TEMPLATE_ID, "number_of_instances": 2}

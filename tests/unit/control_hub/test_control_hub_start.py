@@ -445,3 +445,12 @@ def test_a_number_that_no_run_has_is_not_believed(http, client):
     http.post(START, json=run_json(10**15, "ACTIVATING"))
     http.get(CURRENT, json=run_json(4, "ACTIVATING"))
     assert client.runs.start(JOB_ID).run_count == 4
+
+
+@pytest.mark.parametrize("skew", [-3600, 3600])
+def test_an_accepted_start_needs_no_clock_that_is_right(http, client, monkeypatch, skew):
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + skew)
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
+    http.post(START, content=b"")
+    http.get(CURRENT, json=run_json(4))
+    assert client.runs.start(JOB_ID).run_count == 4
