@@ -170,6 +170,11 @@ class Access:
             # Only the host moves; a path that the address had stays.
             self._base_url = new_base + urlsplit(self._base_url or "").path
 
+    @property
+    def clock_ahead(self) -> float:
+        """Seconds by which Control Hub's clock is ahead of this one's, as far as it is known."""
+        return self._transport.clock_ahead
+
     def job_url(self, job_id: str) -> str:
         """Return the address of a job's page in the web UI."""
         return self._job_link.format(hub=self.base_url, job_id=quote(job_id, safe=":"))

@@ -204,6 +204,11 @@ class ControlHubClient:
         """Return the address of a job's page in the web UI."""
         return self._access.job_url(job_id)
 
+    @property
+    def clock_ahead(self) -> float:
+        """Seconds by which Control Hub's clock is ahead of this one's, as its last answer says; 0 before."""
+        return self._access.clock_ahead
+
     def current_user(self) -> CurrentUser:
         """Return whom the credential belongs to; the cheapest check of a credential (contract, section 1.5)."""
         answer = self.call("GET", Service.SECURITY, "/v1/currentUser", what="read who is logged in")

@@ -18,7 +18,7 @@ class CreationIntent:
 
     :param name: name that the job will have; there was none of it
     :param user: id of the user who asks
-    :param at: when, in epoch seconds
+    :param at: when, in epoch seconds of Control Hub's clock
     """
 
     name: str
@@ -26,14 +26,23 @@ class CreationIntent:
     at: float
 
     @classmethod
-    def of(cls, name: str, user: str | None) -> CreationIntent:
-        """Return a creation now."""
-        return cls(name, user, starts.wall_clock())
+    def of(cls, name: str, user: str | None, clock_ahead: float = 0.0) -> CreationIntent:
+        """
+        Return a creation now.
 
-    @property
-    def age(self) -> float:
-        """Seconds since then."""
-        return max(starts.wall_clock() - self.at, 0.0)
+        :param name: name that the job will have
+        :param user: id of the user who asks
+        :param clock_ahead: seconds by which Control Hub's clock is ahead of this one's
+        """
+        return cls(name, user, starts.wall_clock() + clock_ahead)
+
+    def age(self, clock_ahead: float = 0.0) -> float:
+        """
+        Return the seconds since then.
+
+        :param clock_ahead: seconds by which Control Hub's clock is ahead of this one's
+        """
+        return max(starts.wall_clock() + clock_ahead - self.at, 0.0)
 
     def explains(self, job: Job) -> bool:
         """Return whether this creation can have made a job."""

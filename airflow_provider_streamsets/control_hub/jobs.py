@@ -102,7 +102,7 @@ class Jobs(JobReading):
         }
         del body["jobTags"]
         user = self._client.current_user().user_id if announce is not None else None
-        intent = CreationIntent.of(settings.name, user)
+        intent = CreationIntent.of(settings.name, user, self._client.clock_ahead)
         if announce is not None:
             announce(intent)
         return self._create(intent, body, template)

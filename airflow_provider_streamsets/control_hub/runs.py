@@ -169,7 +169,7 @@ class Runs:
         wanted = self._client.jobs.as_read(jobs)
         check_all_startable(wanted.values())
         user = self._client.current_user().user_id if announce is not None else None
-        intents = {job_id: StartIntent.of(job, user) for job_id, job in wanted.items()}
+        intents = {job_id: StartIntent.of(job, user, self._client.clock_ahead) for job_id, job in wanted.items()}
         started: dict[str, JobRun] = {}
         failure: ControlHubError | None = None
         look_error: ControlHubError | None = None

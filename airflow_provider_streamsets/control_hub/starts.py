@@ -30,8 +30,8 @@ _MOST_STARTS = 3
 # Seconds to look for the run of a call with an unclear end before it is sent again. Should Control Hub get to the call
 # only later, it refuses one of the two: a job has one run at a time.
 PATIENCE_AFTER_UNCLEAR_START = 20.0
-# Seconds that a run may have begun before or after its start was announced: the clocks of Airflow and Control Hub
-# differ, and a call can be under way for two minutes.
+# Seconds that a run may have begun before or after its start was announced: clocks may differ, although Control Hub's
+# own is taken where its answers tell it, and a call can be under way for two minutes.
 TOLERANCE = 300.0
 wall_clock = time.time
 
@@ -48,7 +48,7 @@ class StartIntent:
     :param job_id: id of the job
     :param run_count: number that the run will have
     :param user: id of the user who asks
-    :param at: when, in epoch seconds
+    :param at: when, in epoch seconds of Control Hub's clock
     """
 
     job_id: str
@@ -57,19 +57,23 @@ class StartIntent:
     at: float
 
     @classmethod
-    def of(cls, job: Job, user: str | None) -> StartIntent:
+    def of(cls, job: Job, user: str | None, clock_ahead: float = 0.0) -> StartIntent:
         """
         Return the next start of a job, now.
 
         :param job: the job as just read
         :param user: id of the user who asks
+        :param clock_ahead: seconds by which Control Hub's clock is ahead of this one's
         """
-        return cls(job.job_id, job.last_run_count + 1, user, wall_clock())
+        return cls(job.job_id, job.last_run_count + 1, user, wall_clock() + clock_ahead)
 
-    @property
-    def age(self) -> float:
-        """Seconds since then."""
-        return max(wall_clock() - self.at, 0.0)
+    def age(self, clock_ahead: float = 0.0) -> float:
+        """
+        Return the seconds since then.
+
+        :param clock_ahead: seconds by which Control Hub's clock is ahead of this one's
+        """
+        return max(wall_clock() + clock_ahead - self.at, 0.0)
 
     def explains(self, run: JobRun) -> bool:
         """Return whether this start can have made a run."""
@@ -117,7 +121,7 @@ class JobStart:
         if self._announce is not None:
             self._user = self._client.current_user().user_id
         for _ in range(_MOST_STARTS):
-            intent = StartIntent.of(job, self._user)
+            intent = StartIntent.of(job, self._user, self._client.clock_ahead)
             if self._announce is not None:
                 self._announce(intent)
             try:

@@ -133,7 +133,7 @@ class Templates:
     def _intent(self, template: Job, *, who_is_known: bool) -> TemplateStart:
         before = max((start.number for start in self._starts(template)), default=0)
         user = self._client.current_user().user_id if who_is_known else None
-        return TemplateStart(template.job_id, before, user, starts.wall_clock())
+        return TemplateStart(template.job_id, before, user, starts.wall_clock() + self._client.clock_ahead)
 
     def instances_of(
         self, template: Job, intent: TemplateStart, runtime_parameters: Sequence[Mapping[str, Any]]
@@ -228,7 +228,7 @@ class TemplateStart:
     :param template_id: id of the job template
     :param after: number of the template's latest start before
     :param user: id of the user who asks
-    :param at: when, in epoch seconds
+    :param at: when, in epoch seconds of Control Hub's clock
     """
 
     template_id: str

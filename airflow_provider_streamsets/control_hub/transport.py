@@ -125,6 +125,8 @@ class Transport:
         self._max_attempts = max_attempts
         self._sleep = sleep
         self._session = session or _new_session()
+        self.clock_ahead = 0.0
+        """Seconds by which the server's clock is ahead of this one's, as its last answer says."""
         self._credential_headers = {"X-SS-App-Component-Id": credential_id, "X-SS-App-Auth-Token": token}
 
     def close(self) -> None:
@@ -206,7 +208,7 @@ class Transport:
         if request.into is not None:
             headers["Accept"] = "*/*"
         try:
-            return self._session.request(
+            answer = self._session.request(
                 request.method,
                 request.url,
                 params=request.params,
@@ -228,6 +230,15 @@ class Transport:
             ) from None
         except (OSError, HTTPError) as error:
             raise self._failure_of(error, request) from None
+        self._note_time(answer)
+        return answer
+
+    def _note_time(self, answer: requests.Response) -> None:
+        try:
+            self.clock_ahead = email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()
+        except (KeyError, TypeError, ValueError, OverflowError):
+            # Without a time, the clocks are taken for alike.
+            return
 
     def _failure_of(self, error: Exception, request: _Request) -> ControlHubError:
         what, host = request.what, _host(request.url)

@@ -126,7 +126,8 @@ def decide(client: ControlHubClient, record: TaskRecord, job: Job) -> Decision:
     what = f"an earlier try of this task has {'asked for' if is_own else 'waited for'} run {intent.run_count}"
     if intent.job_id != job.job_id and superseded is None:
         superseded = f"the task is now for job {job.label}"
-    patience = max(_PATIENCE - intent.age, 0.0) if is_own and not record.values.get("started") else 0.0
+    age = intent.age(client.clock_ahead)
+    patience = max(_PATIENCE - age, 0.0) if is_own and not record.values.get("started") else 0.0
     try:
         run = client.runs.of_start(intent, patience=patience)
     except (ControlHubNotFoundError, ControlHubRejectedError) as error:

@@ -161,7 +161,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         intent = CreationIntent(**written)
         if intent.name != name:
             return None
-        patience = max(_CREATION_PATIENCE - intent.age, 0.0)
+        patience = max(_CREATION_PATIENCE - intent.age(self.client.clock_ahead), 0.0)
         job = self.client.jobs.created_by(intent, template=template, patience=patience)
         if job is None:
             self.log.info("An earlier try of this task was about to create job '%s', but there is none.", intent.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import http.client
 
 import pytest
@@ -454,3 +455,26 @@ def test_an_accepted_start_needs_no_clock_that_is_right(http, client, monkeypatc
     http.post(START, content=b"")
     http.get(CURRENT, json=run_json(4))
     assert client.runs.start(JOB_ID).run_count == 4
+
+
+@pytest.mark.parametrize("skew", [-3600, 3600])
+def test_a_start_is_announced_in_the_time_of_control_hub(http, client, monkeypatch, skew):
+    now = T0 / 1000 + skew
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: now)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.transport.time.time", lambda: now)
+    date = {"Date": email.utils.formatdate(T0 / 1000, usegmt=True)}
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)), headers=date)
+    http.get(USER, json={"principalId": ME}, headers=date)
+    http.post(START, exc=READ_TIMEOUT)
+    http.get(CURRENT, json=run_json(4), headers=date)
+    announced = []
+    assert client.runs.start(JOB_ID, announce=announced.append).run_count == 4
+    assert announced[0].at == T0 / 1000
+    assert announced[0].age(client.clock_ahead) == 0
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Thu, 01 Jan 99999 00:00:00 GMT"])
+def test_a_time_that_is_none_is_not_believed(http, client, date):
+    http.get(JOB, json=job_json(), headers={"Date": date})
+    client.jobs.get(JOB_ID)
+    assert client.clock_ahead == 0
