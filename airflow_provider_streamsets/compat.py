@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as airflow_version
-from airflow.exceptions import TaskDeferralError
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import Asset, Variable, XCom
 from packaging.version import Version
@@ -53,17 +52,15 @@ except ImportError:
     ASSET_TYPES = (Asset,)
 
 
-try:
-    from airflow.exceptions import TaskDeferralTimeout
-except ImportError:
-    TaskDeferralTimeout = None
-
-
 def is_deferral_timeout(error: BaseException) -> bool:
     """Return whether Airflow has ended a deferral because it took too long."""
-    if TaskDeferralTimeout is not None:
-        return isinstance(error, TaskDeferralTimeout)
-    return isinstance(error, TaskDeferralError) and "timeout" in str(error).lower()
+    try:
+        from airflow.sdk.exceptions import TaskDeferralTimeout
+    except ImportError:
+        from airflow.exceptions import TaskDeferralError
+
+        return isinstance(error, TaskDeferralError) and "timeout" in str(error).lower()
+    return isinstance(error, TaskDeferralTimeout)
 
 
 async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:
