@@ -229,7 +229,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             count(self, "reconnect_success")
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and decision.is_own)
         report = self.report_of(job, run)
-        if report.outcome in self._accepted_outcomes() and not was_stopped_by_task(self.client, run, record):
+        stopped_by_task = decision.is_own and was_stopped_by_task(self.client, run, record)
+        if report.outcome in self._accepted_outcomes() and not stopped_by_task:
             self.log.info("That run is what this task was to do; delivering what it came to.")
             count(self, "already_succeeded")
             return self.deliver(context, report)

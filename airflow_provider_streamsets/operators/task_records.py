@@ -21,8 +21,9 @@ class TaskRecord:
     which grows with each clear. Because of that, the record stays when the task has succeeded: were it deleted, a
     worker that is lost before Airflow has noted the success would make the next try start a second run.
 
-    That number can come to the same when somebody lowers the retries of the task before clearing it. Once an outcome
-    was delivered, the number of clears of the DAG run tells, too. Before, it does not, as it counts those of all tasks.
+    That number comes to the same when somebody lowers the retries of a task by as many as it has used and then clears
+    it: that task delivers once more what it had delivered. The number of clears of the DAG run would not tell better,
+    as it counts those of all its tasks.
 
     :param context: context of the task
     """
@@ -30,7 +31,6 @@ class TaskRecord:
     def __init__(self, context: Context) -> None:
         self._store, self._may_stay = store_for_next_try(context)
         self._max_tries = getattr(context["ti"], "max_tries", None)
-        self._clears = getattr(context.get("dag_run"), "clear_number", None)
         self._values: dict[str, Any] | None = None
 
     @property
@@ -52,11 +52,7 @@ class TaskRecord:
     @property
     def is_of_cleared_task(self) -> bool:
         """Whether a person has cleared the task since something was written down."""
-        values = self.values
-        if not values:
-            return False
-        clears_at_delivery = values.get("delivered", self._clears)
-        return values.get("max_tries") != self._max_tries or clears_at_delivery != self._clears
+        return bool(self.values) and self.values.get("max_tries") != self._max_tries
 
     def write(self, **values: Any) -> None:
         """Write values down instead of those that were there, durably, before returning."""
@@ -86,5 +82,3 @@ class TaskRecord:
         """Note that the outcome is about to be delivered."""
         if not self._may_stay:
             self.forget()
-        elif self.values:
-            self.add(delivered=self._clears)

@@ -781,12 +781,27 @@ def test_a_retry_policy_decides_whether_there_is_a_next_try_to_leave_the_run_to(
     assert hub.calls == calls
 
 
-def test_a_clear_is_noticed_although_the_retries_were_lowered_before(hub, tries):
+def test_a_clear_of_another_task_of_the_dag_run_is_none_of_this_one(hub, tries):
+    """Its worker was lost after it had delivered, before Airflow has noted that."""
     hub.lasts = 50
     tries.context["dag_run"] = SimpleNamespace(clear_number=0)
-    tries.run(deferrable=False)
+    first = tries.run(deferrable=False)
     tries.context["dag_run"] = SimpleNamespace(clear_number=1)
-    assert tries.run(deferrable=False)["run_count"] == 2
+    assert tries.run(deferrable=False) == first
+    assert hub.calls == ["start"]
+
+
+@MODES
+def test_a_joined_run_that_its_own_user_has_stopped_is_delivered_by_the_next_try_too(hub, http, tries, deferrable):
+    hub.start(ME)
+    http.post(STATUSES, status_code=401)
+    with pytest.raises(ControlHubAuthenticationError):
+        tries.run(deferrable=deferrable, if_running="join", accept_stopped=True)
+    http.post(STATUSES, json=lambda *_: {JOB_ID: hub.latest})
+    hub.stop(ME)
+    result = tries.run(deferrable=deferrable, if_running="join", accept_stopped=True)
+    assert (result["run_count"], result["outcome"]) == (1, "STOPPED")
+    assert hub.calls == []
 
 
 def test_metrics_that_cannot_be_read_lead_to_no_second_run(hub, http, tries):
