@@ -64,7 +64,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
     :param timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
-    :param on_timeout: what happens to the runs then: ``stop`` (default) or ``leave`` (templated)
     :param on_timeout: what happens to the runs when `timeout` or Airflow's ``execution_timeout`` is over: ``stop`` or
         ``leave`` (templated)
     :param on_error: what happens to them when the task fails for a reason of its own, such as a refused credential:

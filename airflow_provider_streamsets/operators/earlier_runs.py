@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
+    from airflow_provider_streamsets.control_hub.models import RunEvent
     from airflow_provider_streamsets.control_hub.starts import StartIntent
     from airflow_provider_streamsets.operators.task_records import TaskRecord
 
@@ -60,9 +61,9 @@ def count(operator: object, *decisions: str) -> None:
         Stats.incr(f"resumable_job.{decision}", tags={"operator": type(operator).__name__})
 
 
-def write_intent(record: TaskRecord, intent: StartIntent, **values: Any) -> None:
+def write_intent(record: TaskRecord, intent: StartIntent) -> None:
     """Write down a start that is about to be asked for."""
-    record.write(intent=asdict(intent), **values)
+    record.write(intent=asdict(intent))
 
 
 def write_joined(record: TaskRecord, intent: StartIntent) -> None:
@@ -158,12 +159,21 @@ def was_stopped_by_task(client: ControlHubClient, run: JobRun, record: TaskRecor
     A task that is killed stops its run, and cannot always write that down: Airflow takes nothing more from a task that
     was cleared while it ran. Such a stop is none by a person, and the next try is to start another run.
     """
-    values = record.values
-    start = values.get("intent") or values.get("template_start") or values
-    user = start.get("user")
+    user = _user_of(record)
     if user is None or not (run.has_ended or run.status == "DEACTIVATING"):
         return False
-    return any(event.status == "DEACTIVATING" and event.user == user for event in client.runs.events(run.run_id))
+    return _tell_of_stop_by(user, client.runs.events(run.run_id))
+
+
+def _user_of(record: TaskRecord) -> str | None:
+    """Return the id of the user as whom a start was asked for."""
+    start = record.values.get("intent") or record.values.get("template_start") or record.values
+    user: str | None = start.get("user")
+    return user
+
+
+def _tell_of_stop_by(user: str, events: Sequence[RunEvent]) -> bool:
+    return any(event.status == "DEACTIVATING" and event.user == user for event in events)
 
 
 def has_done_its_work(client: ControlHubClient, run: JobRun, record: TaskRecord, *, accept_stopped: bool) -> bool:
@@ -180,7 +190,9 @@ def has_done_its_work(client: ControlHubClient, run: JobRun, record: TaskRecord,
 
     if not run.is_success:
         return False
-    outcome = outcome_of(run, client.runs.events(run.run_id))
+    events = client.runs.events(run.run_id)
+    outcome = outcome_of(run, events)
     if outcome is Outcome.STOPPED:
-        return accept_stopped and not was_stopped_by_task(client, run, record)
+        user = _user_of(record)
+        return accept_stopped and (user is None or not _tell_of_stop_by(user, events))
     return outcome is Outcome.SUCCEEDED
