@@ -47,6 +47,14 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "description": "How many jobs one request asks for, at the most, where it can ask for many. Empty: 250",
         "schema": {"type": ["string", "null"]},
     },
+    "credential_patience": {
+        "label": "Credential patience (seconds)",
+        "description": (
+            "For how long a credential that worked before is tried again when Control Hub refuses it, before tasks "
+            "fail. Empty: 300"
+        ),
+        "schema": {"type": ["string", "null"]},
+    },
 }
 
 HIDDEN_FIELDS = ["schema", "port", "extra"]
@@ -60,6 +68,7 @@ PLACEHOLDERS = {
     "timeout": "10, 60",
     "job_link": "{hub}/sch/jobs/detail/{job_id}",
     "bulk_size": "250",
+    "credential_patience": "300",
 }
 
 

@@ -32,13 +32,22 @@ class UsesControlHub:
     """A task with a connection to Control Hub."""
 
     control_hub_conn_id: str
+    _is_resumed = False
 
     @cached_property
     def client(self) -> ControlHubClient:
         """The client of the connection, made when the task runs."""
         from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 
-        return ControlHubHook(self.control_hub_conn_id).get_conn()
+        client = ControlHubHook(self.control_hub_conn_id).get_conn()
+        if self._is_resumed:
+            client.mark_accepted()
+        return client
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral, before which the task has worked with the connection."""
+        self._is_resumed = True
+        return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
 
     def push_job(self, context: Context, job_id: str) -> None:
         """Push the id of a job, and the link to it, to XCom."""

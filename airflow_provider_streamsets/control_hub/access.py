@@ -11,8 +11,10 @@ from urllib.parse import quote, urlsplit
 
 from airflow_provider_streamsets.control_hub.addresses import base_address
 from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
     ControlHubConfigurationError,
     ControlHubNotFoundError,
+    ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.services import Service
@@ -79,6 +81,7 @@ class Access:
             max_attempts=max_attempts,
             sleep=sleep,
             credential_name=credential_name,
+            organization=_organization_or_none(self._token),
         )
         # All that it can depend on whether the credential is accepted.
         self._asked = (
@@ -90,8 +93,6 @@ class Access:
             verify,
             tuple(sorted((proxies or {}).items())),
         )
-        self.was_accepted = False
-        """Whether Control Hub has answered a request with this credential, or the one that it has replaced."""
 
     def is_like(self, other: Access) -> bool:
         """Return whether the same is asked with the same credential."""
@@ -113,6 +114,15 @@ class Access:
     def close(self) -> None:
         """Close the HTTP session; a new one is opened when it is used again."""
         self._transport.close()
+
+    @property
+    def was_accepted(self) -> bool:
+        """Whether Control Hub has accepted this credential, or the one that it has replaced."""
+        return self._transport.has_accepted
+
+    @was_accepted.setter
+    def was_accepted(self, value: bool) -> None:
+        self._transport.has_accepted = value
 
     @property
     def known_address(self) -> str | None:
@@ -142,8 +152,12 @@ class Access:
                 what=what,
                 repeat=Repeat.SAFE,
                 with_credential=False,
+                needs_body=True,
             )
-        except ControlHubNotFoundError as error:
+        except (ControlHubNotFoundError, ControlHubUnavailableError) as error:
+            # The form of the login service's errors is not known.
+            if error.http_status not in {404, 410}:
+                raise
             raise ControlHubNotFoundError(
                 f"{error.message} Set the Control Hub URL in the connection instead.",
                 http_status=error.http_status,
@@ -198,11 +212,17 @@ class Access:
         query = {key: value for key, value in (params or {}).items() if value is not None}
         if self._project_id and service.is_in_project:
             query["project"] = self._project_id
-        answer = self._transport.send(
+        return self._transport.send(
             method, f"{self.base_url}/{service.value}{path}", params=query, moved=self._has_moved, **how
         )
-        self.was_accepted = True
-        return answer
+
+
+def _organization_or_none(token: str) -> str | None:
+    try:
+        return organization_of(token)
+    except ControlHubAuthenticationError:
+        # Only the search for the hub needs it.
+        return None
 
 
 def _check_verify(verify: bool | str) -> None:

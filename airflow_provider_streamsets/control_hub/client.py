@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ from airflow_provider_streamsets.control_hub.transport import Repeat
 
 DEFAULT_TIMEOUT = (10.0, 60.0)
 
-OnRefused = Callable[["ControlHubClient", ControlHubAuthenticationError], "ControlHubClient"]
+OnRefused = Callable[["ControlHubClient", ControlHubAuthenticationError, int], "ControlHubClient | None"]
 
 
 class ControlHubClient:
@@ -48,8 +49,9 @@ class ControlHubClient:
     :param bulk_size: ids in one request for many jobs
     :param sleep: waits between attempts and looks; ``time.sleep`` by default
     :param credential_name: what the credential is called at the beginning of a sentence
-    :param on_refused: called, with this client and the error, when a credential is refused that was accepted before;
-        returns a client with a newer one, for :meth:`take_over`, after which the request is sent again, or raises
+    :param on_refused: called when a credential is refused that was accepted before, with this client, the error and how
+        often the request was refused before. Returns a client with a newer one, for :meth:`take_over`, or None if the
+        same one is to be tried again, after which the request is sent again; raises when the refusal is confirmed
     :raises ControlHubConfigurationError: if a setting cannot be right
     :raises ControlHubAuthenticationError: if credential id or token cannot be right
     """
@@ -131,6 +133,15 @@ class ControlHubClient:
         """Return whether another client asks the same Control Hub with the same credential."""
         return self._access.is_like(other._access)
 
+    def mark_accepted(self) -> None:
+        """
+        Take the credential and the settings for right, because another process has worked with them.
+
+        A refusal is then confirmed before it is believed, and an answer that only wrong settings could explain counts
+        as an outage (:class:`~airflow_provider_streamsets.control_hub.answers.AnswerClassifier`).
+        """
+        self._access.was_accepted = True
+
     def take_over(self, other: ControlHubClient) -> None:
         """
         Go on with the hub, the credential and the settings of another client, which is not to be used any more.
@@ -211,7 +222,7 @@ class ControlHubClient:
 
     def current_user(self) -> CurrentUser:
         """Return whom the credential belongs to; the cheapest check of a credential (contract, section 1.5)."""
-        answer = self.call("GET", Service.SECURITY, "/v1/currentUser", what="read who is logged in")
+        answer = self.call("GET", Service.SECURITY, "/v1/currentUser", what="read who is logged in", needs_body=True)
         return CurrentUser.from_wire(answer)
 
     def call(
@@ -226,29 +237,37 @@ class ControlHubClient:
         file: BinaryIO | None = None,
         into: Callable[[Iterator[bytes]], Any] | None = None,
         repeat: Repeat = Repeat.SAFE,
+        needs_body: bool = False,
     ) -> Any:
         """
         Send one request to Control Hub and return the JSON of its answer; None for an empty one.
 
-        For the resources of this package. Everything public is a method of theirs; `body`, `file` and `into` are those
-        of :meth:`Transport.send`.
+        For the resources of this package. Everything public is a method of theirs; `body`, `file`, `into` and
+        `needs_body` are those of :meth:`Transport.send`.
 
         :param path: path below that of the service, ids in it quoted by :func:`in_path`
         :param what: what is being tried, for messages
         """
-        while True:
+        for refusals in itertools.count():
             access = self._access
             try:
                 return access.send(
-                    method, service, path, what=what, params=params, body=body, file=file, into=into, repeat=repeat
+                    method,
+                    service,
+                    path,
+                    what=what,
+                    params=params,
+                    body=body,
+                    file=file,
+                    into=into,
+                    repeat=repeat,
+                    needs_body=needs_body,
                 )
             except ControlHubAuthenticationError as error:
                 # A refused request had no effect, whatever it was.
                 if self._on_refused is None or not access.was_accepted:
                     raise
-                self._replace(access, error, self._on_refused)
-
-    def _replace(self, refused: Access, error: ControlHubAuthenticationError, on_refused: OnRefused) -> None:
-        with self._replacing:
-            if self._access is refused:
-                self.take_over(on_refused(self, error))
+                with self._replacing:
+                    if self._access is access and (newer := self._on_refused(self, error, refusals)) is not None:
+                        self.take_over(newer)
+        raise AssertionError("unreachable")

@@ -49,9 +49,14 @@ class Engines:
         found: dict[str, Engine] = {}
         for batch in batches(wanted, self._client.bulk_size):
             answer = self._client.call(
-                "POST", Service.JOBRUNNER, "/v1/sdcs", what=f"read {named(batch, 'engine')}", body=batch
+                "POST",
+                Service.JOBRUNNER,
+                "/v1/sdcs",
+                what=f"read {named(batch, 'engine')}",
+                body=batch,
+                needs_body=True,
             )
-            engines = as_object(answer, "the engines asked for") if answer is not None else {}
+            engines = as_object(answer, "the engines asked for")
             found.update(
                 {engine_id: Engine.from_wire(engines[engine_id]) for engine_id in batch if engines.get(engine_id)}
             )
@@ -84,6 +89,7 @@ class Engines:
                     "len": length,
                     "withWrapper": "true",
                 },
+                needs_body=True,
             )
 
         for entry in pages(read_page, "engines"):

@@ -163,6 +163,18 @@ def is_fault(error: ControlHubError) -> bool:
     return (error.http_status or 0) >= 500
 
 
+def may_be_unknown_object(error: ControlHubError) -> bool:
+    """
+    Return whether a read can have failed like this because there is no such object.
+
+    What Control Hub answers then is not known (contract, 18.4 and 19.3), so only another call tells.
+    """
+    if isinstance(error, (ControlHubPermissionError, ControlHubRejectedError)):
+        return True
+    status = error.http_status or 0
+    return isinstance(error, ControlHubUnavailableError) and (400 <= status < 429 or status == 500)
+
+
 def ends_wait(error: ControlHubError) -> bool:
     """Return whether an error while waiting makes further looks pointless. A failed look is not a failed run."""
     return isinstance(

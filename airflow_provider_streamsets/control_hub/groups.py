@@ -133,9 +133,9 @@ class RunGroup:
             if job_id in self.reports or job_id in self.unknown:
                 continue
             answer = answers.get(job_id)
-            if isinstance(answer, ControlHubError):
-                self.unknown[job_id] = answer
-            elif follower.has_ended or (job_id in answers and follower.observe(answer)):
+            # A refusal that concerns one job alone says no more than that it shows no status.
+            status = None if isinstance(answer, ControlHubError) else answer
+            if follower.has_ended or (job_id in answers and follower.observe(status)):
                 self._conclude(job_id, follower, in_a_hurry)
 
     def _answers(self) -> dict[str, JobRun | ControlHubError | None]:

@@ -132,6 +132,7 @@ class JobCopies:
                     "offset": offset,
                     "len": length,
                 },
+                needs_body=True,
             )
 
         return [raw for raw in pages(read_page, "copies of a job") if Reader(raw, "job").text("name").startswith(start)]

@@ -9,7 +9,11 @@ from urllib.parse import quote_plus
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
     ControlHubConfigurationError,
+    ControlHubError,
     ControlHubNotFoundError,
+    ControlHubPermissionError,
+    ControlHubUnavailableError,
+    may_be_unknown_object,
 )
 from airflow_provider_streamsets.control_hub.models import Job
 from airflow_provider_streamsets.control_hub.paging import batches, pages
@@ -41,15 +45,51 @@ class JobReading:
         return Job.from_wire(self._read(job_id))
 
     def _read(self, job_id: str) -> dict[str, Any]:
-        answer = self._client.call("GET", Service.JOBRUNNER, f"/v1/job/{in_path(job_id)}", what=f"read job {job_id}")
-        # Whether an unknown job is a 404 or an empty answer is not known (contract, 18.4).
+        try:
+            answer = self._client.call(
+                "GET", Service.JOBRUNNER, f"/v1/job/{in_path(job_id)}", what=f"read job {job_id}"
+            )
+        except ControlHubError as error:
+            if not may_be_unknown_object(error):
+                raise
+            return self._read_in_bulk(job_id, error)
         if answer is None or answer == {}:
-            raise ControlHubNotFoundError(f"Cannot read job {job_id}: Control Hub knows no such job.")
+            return self._read_in_bulk(job_id, None)
         raw = dict(as_object(answer, "job"))
-        # Whether a deleted job can still be read is not known either (contract, 18.24).
+        # Whether a deleted job can still be read is not known (contract, 18.24).
         if Reader(raw, "job").flag("jobDeleted"):
             raise ControlHubNotFoundError(f"Cannot read job {job_id}: it has been deleted.")
         return raw
+
+    def _read_in_bulk(self, job_id: str, error: ControlHubError | None) -> dict[str, Any]:
+        """
+        Read a job that its own address did not give from the answer for many, which tells absence from an outage.
+
+        What Control Hub answers for an unknown job is not known: an empty body, a 403, a 500 (contract, 18.4 and 19.3).
+        A gateway answers like that, too, but not with a list of jobs.
+
+        :param error: how the read has failed; None if the answer was empty
+        """
+        try:
+            found = self.read_many([job_id])
+        except ControlHubError as bulk_error:
+            if isinstance(bulk_error, (ControlHubNotFoundError, ControlHubPermissionError)):
+                raise
+            if error is not None:
+                raise error from bulk_error
+            raise ControlHubUnavailableError(
+                f"Cannot read job {job_id}: the answer was empty, and whether the job exists could not be confirmed: "
+                f"{bulk_error}",
+                http_status=200,
+            ) from bulk_error
+        if job_id in found:
+            return found[job_id]
+        hidden = ", or does not show it to the owner of the credential" if error is not None else ""
+        raise ControlHubNotFoundError(
+            f"Cannot read job {job_id}: Control Hub knows no such job{hidden}.",
+            http_status=error.http_status if error else None,
+            issues=error.issues if error else (),
+        )
 
     def get_many(self, job_ids: Iterable[str]) -> dict[str, Job]:
         """
@@ -90,7 +130,9 @@ class JobReading:
         wanted = list(dict.fromkeys(job_ids))
         found: dict[str, dict[str, Any]] = {}
         for batch in batches(wanted, self._client.bulk_size):
-            answer = self._client.call("POST", Service.JOBRUNNER, "/v1/jobs", what=f"read {named(batch)}", body=batch)
+            answer = self._client.call(
+                "POST", Service.JOBRUNNER, "/v1/jobs", what=f"read {named(batch)}", body=batch, needs_body=True
+            )
             for entry in as_list(answer, "the jobs asked for"):
                 if entry is not None:
                     raw = dict(as_object(entry, "job"))
@@ -187,7 +229,9 @@ class JobReading:
         if search is not None:
             path = "/v1/saql/jobs/search/templates" if templates else "/v1/saql/jobs/search"
             what = f"search jobs by '{search}'"
-            params = {"search": search, "orderBy": "created_on", "organization": self._client.organization}
+            # The published definitions have one of the names, the SDK sends the other (contract, 19.10).
+            organization = self._client.organization
+            params = {"search": search, "orderBy": "created_on", "organization": organization, "orgId": organization}
         else:
             path = "/v1/jobs"
             what = "list jobs" if text is None else f"list jobs by the name '{text}'"
@@ -209,7 +253,12 @@ class JobReading:
 
         def read_page(offset: int, length: int) -> Any:
             return self._client.call(
-                "GET", Service.JOBRUNNER, path, what=what, params={**params, "offset": offset, "len": length}
+                "GET",
+                Service.JOBRUNNER,
+                path,
+                what=what,
+                params={**params, "offset": offset, "len": length},
+                needs_body=True,
             )
 
         def matches(job: Job) -> bool:

@@ -28,8 +28,6 @@ def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "i
     seen: set[str] = set()
     while True:
         answer = read_page(offset, PAGE_LENGTH)
-        if answer is None:
-            return
         total = 0
         if isinstance(answer, list):
             entries = answer

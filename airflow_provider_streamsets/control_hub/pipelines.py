@@ -54,7 +54,12 @@ class Pipelines:
         # An empty search would ask for all pipelines; the list with a filter serves names that no search can hold.
         query = equals("name", name)
         path = "/v1/saql/pipelines/search" if query else "/v1/pipelines"
-        params = {"search": query} if query else {"filterText": name, "onlyPublished": "false"}
+        organization = self._client.organization
+        params = (
+            {"search": query, "organization": organization, "orgId": organization}
+            if query
+            else {"filterText": name, "onlyPublished": "false"}
+        )
 
         def read_page(offset: int, length: int) -> Any:
             return self._client.call(
@@ -63,6 +68,7 @@ class Pipelines:
                 path,
                 what=f"find the pipeline named '{name}'",
                 params={**params, "offset": offset, "len": length},
+                needs_body=True,
             )
 
         for entry in pages(read_page, "pipelines", identity="commitId"):
@@ -83,8 +89,9 @@ class Pipelines:
             f"/v1/pipeline/{in_path(pipeline_id)}/log",
             what=f"read the versions of pipeline {pipeline_id}",
             params={"offset": 0, "len": -1, "order": "DESC", "onlyPublished": "true", "withWrapper": "false"},
+            needs_body=True,
         )
-        entries = answer if isinstance(answer, list) else Reader(answer or {}, "versions of a pipeline").array("data")
+        entries = answer if isinstance(answer, list) else Reader(answer, "versions of a pipeline").array("data")
         versions = [PipelineVersion.from_wire(entry) for entry in entries]
         return sorted((v for v in versions if not v.is_draft), key=lambda version: version.order, reverse=True)
 
@@ -101,9 +108,10 @@ class Pipelines:
             f"/v1/pipeline/{in_path(pipeline_id)}/latest",
             what=f"read the newest version of pipeline {pipeline_id}",
             params={"onlyPublished": "true"},
+            needs_body=True,
         )
         # An unknown or unpublished pipeline is answered with an object without commit (contract, section 13).
-        if answer is None or not Reader(answer, "pipeline").optional_text("commitId"):
+        if not Reader(answer, "pipeline").optional_text("commitId"):
             raise ControlHubNotFoundError(
                 f"Cannot find a published version of pipeline {pipeline_id}: the pipeline does not exist, or none of "
                 "its versions is published."
@@ -124,6 +132,7 @@ class Pipelines:
                 "/v1/pipelines/latestCommit",
                 what=f"read the newest versions of {named(batch, 'pipeline')}",
                 body=batch,
+                needs_body=True,
             )
             for entry in as_list(answer, "latest commits"):
                 if entry is not None and Reader(entry, "pipeline").optional_text("commitId"):
@@ -160,6 +169,7 @@ class Pipelines:
             Service.PIPELINES,
             f"/v1/pipeline/{in_path(pipeline_id)}/tags",
             what=f"read the version tags of pipeline {pipeline_id}",
+            needs_body=True,
         )
         read = [Reader(entry, "pipeline tag") for entry in as_list(answer, "pipeline tags")]
         return {tag.text("name"): tag.required_text("commitId") for tag in read}

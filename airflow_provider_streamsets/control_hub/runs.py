@@ -362,6 +362,7 @@ class Runs:
         Return the job's latest run, running or ended; None if it has never run.
 
         :param job_id: id of the job
+        :raises ControlHubNotFoundError: if there is no such job
         """
         answer = self._client.call(
             "GET",
@@ -369,7 +370,8 @@ class Runs:
             f"/v1/job/{in_path(job_id)}/currentStatus",
             what=f"read the status of job {job_id}",
         )
-        return run_or_none(answer)
+        # An empty answer can mean that the job has never run, that there is none, or that a gateway has answered.
+        return run_or_none(answer) if answer else self._client.jobs.get(job_id).current_run
 
     def statuses(self, job_ids: Iterable[str]) -> dict[str, JobRun | None]:
         """
@@ -404,8 +406,9 @@ class Runs:
                 "/v1/jobs/status",
                 what=f"read the status of {named(batch)}",
                 body=batch,
+                needs_body=True,
             )
-            statuses = as_object(answer, "statuses of jobs") if answer is not None else {}
+            statuses = as_object(answer, "statuses of jobs")
             # Ids that have no status may be missing or null (contract, 18.6).
             yield from ((job_id, statuses.get(job_id)) for job_id in batch)
 
@@ -461,6 +464,7 @@ class Runs:
                 f"/v1/saql/jobs/search/{in_path(job_id)}/runs",
                 what=f"read the runs of job {job_id}",
                 params={"offset": offset, "len": length, "withWrapper": "true"},
+                needs_body=True,
             )
 
         yield from pages(read_page, "runs")
@@ -489,6 +493,7 @@ class Runs:
             f"/v1/job/{in_path(run_id)}/jobStatusHistory",
             what=f"read the events of run {run_id}",
             params={"offset": 0, "len": -1},
+            needs_body=True,
         )
         events = [RunEvent.from_wire(entry) for entry in as_list(answer, "run events")]
         return sorted(events, key=lambda event: event.time or pendulum.from_timestamp(0))

@@ -214,6 +214,7 @@ class Templates:
                 f"/v1/job/{in_path(template.job_id)}/runHistory",
                 what=f"read the starts of job template {template.label}",
                 params={"offset": offset, "len": _HISTORY_LENGTH, "withTotalCount": "true"},
+                needs_body=True,
             )
 
         # The direction of the list is not known, so the latest may be on any page.

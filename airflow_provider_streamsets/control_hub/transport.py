@@ -6,8 +6,6 @@ import email.utils
 import enum
 import json
 import logging
-import os
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,35 +16,25 @@ from urllib.parse import urlsplit
 import requests
 import tenacity
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import HTTPError
 
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.control_hub.addresses import moved_address
+from airflow_provider_streamsets.control_hub.answers import AnswerClassifier, host_of
 from airflow_provider_streamsets.control_hub.bodies import LARGEST_ANSWER, LARGEST_ERROR, first_bytes, json_of
 from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubAuthenticationError,
     ControlHubConfigurationError,
-    ControlHubError,
-    ControlHubNotFoundError,
-    ControlHubPermissionError,
-    ControlHubRejectedError,
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
     ControlHubUntrustedCertificateError,
-    Issue,
 )
 
 log = logging.getLogger(__name__)
 
 USER_AGENT = f"airflow-provider-streamsets/{__version__}"
 
-# The wait that a Retry-After header can ask for is bounded, so that a wrong one cannot hold a task for days.
-_LONGEST_RETRY_AFTER = 300.0
 _LONGEST_BACKOFF = 60.0
 _MOST_MOVES = 3
-# A gateway in front of Control Hub answers these; Control Hub has not decided anything.
-_GATEWAY_STATUSES = frozenset({502, 503, 504})
-_PROJECT_REFUSED = "RESTAPI_08"
 # Of a packed answer, older versions of urllib3 unpack so much at once.
 _CHUNK = 64 * 1024
 # What `requests` raises for an address, a proxy or a header that cannot be one.
@@ -77,6 +65,7 @@ class _Request:
     data: str | None
     file: BinaryIO | None
     into: Callable[[Iterator[bytes]], Any] | None
+    needs_body: bool
 
     def payload(self) -> tuple[Any, dict[str, str]]:
         """Return the body and the headers that it needs, anew for each time that the request is sent."""
@@ -102,6 +91,7 @@ class Transport:
     :param max_attempts: how often a request is sent at the most
     :param sleep: waits between attempts
     :param credential_name: what the credential is called at the beginning of a sentence
+    :param organization: id of the organization, which every SDK sends, too (contract, 19.2); None sends none
     """
 
     def __init__(
@@ -116,9 +106,8 @@ class Transport:
         sleep: Callable[[float], None] = time.sleep,
         session: requests.Session | None = None,
         credential_name: str = "The credential",
+        organization: str | None = None,
     ) -> None:
-        self._token = token
-        self._credential_name = credential_name
         self._verify = verify
         self._timeout = timeout
         self._proxies = dict(proxies or {})
@@ -127,7 +116,19 @@ class Transport:
         self._session = session or _new_session()
         self.clock_ahead = 0.0
         """Seconds by which the server's clock is ahead of this one's, as its last answer says."""
+        self._answers = AnswerClassifier(token, verify=verify, proxies=self._proxies, credential_name=credential_name)
         self._credential_headers = {"X-SS-App-Component-Id": credential_id, "X-SS-App-Auth-Token": token}
+        if organization is not None:
+            self._credential_headers["X-SS-Org-Id"] = organization
+
+    @property
+    def has_accepted(self) -> bool:
+        """Whether Control Hub has accepted the credential before."""
+        return self._answers.has_accepted
+
+    @has_accepted.setter
+    def has_accepted(self, value: bool) -> None:
+        self._answers.has_accepted = value
 
     def close(self) -> None:
         """Close the kept-alive connections."""
@@ -145,6 +146,7 @@ class Transport:
         body: Any = None,
         file: BinaryIO | None = None,
         into: Callable[[Iterator[bytes]], Any] | None = None,
+        needs_body: bool = False,
         moved: Callable[[str], None] | None = None,
     ) -> Any:
         """
@@ -156,6 +158,7 @@ class Transport:
         :param file: sent as the part ``file`` of a form instead of a body; can be read from its beginning again
         :param into: called with the chunks of the answer, which then need not be JSON and is not held in memory; called
             again from the first chunk when the request has to be repeated
+        :param needs_body: Control Hub always answers this call with a value, so that an empty answer is an outage
         :param moved: called with the new base address when the organization has moved (contract, section 1.8)
         :returns: None for an empty body; what `into` returns, if given
         :raises ControlHubError: the subclass says what went wrong
@@ -177,7 +180,9 @@ class Transport:
             reraise=True,
         )
         data = None if body is None else _as_json(body, what)
-        return retrying(self._send_once, _Request(method, url, what, with_credential, params, data, file, into), moved)
+        return retrying(
+            self._send_once, _Request(method, url, what, with_credential, params, data, file, into, needs_body), moved
+        )
 
     def _send_once(self, request: _Request, moved: Callable[[str], None] | None) -> Any:
         what = request.what
@@ -189,9 +194,10 @@ class Transport:
             new_base = moved_address(request.url, location)
             if new_base is None or moved is None:
                 raise ControlHubUnexpectedAnswerError(
-                    f"Cannot {what}: {_host(request.url)} says that the organization has moved to "
-                    f"'{self._without_token(_host(location))}', which is not sent the credential unasked. If you trust "
-                    "that address, set it as the Control Hub URL of the connection.",
+                    f"Cannot {what}: {host_of(request.url)} redirects to "
+                    f"'{self._answers.without_token(host_of(location))}', as the organization has moved. Refusing to "
+                    "send the credential to a new host. If you trust that address, set it as the Control Hub URL of "
+                    "the connection.",
                     http_status=308,
                 )
             moved(new_base)
@@ -225,11 +231,11 @@ class Transport:
         except _WRONG_SETTINGS:
             # Their texts can hold the password of a proxy.
             raise ControlHubConfigurationError(
-                f"Cannot {request.what}: the address {_host(request.url)} or that of the proxy for it cannot be right; "
-                "nothing was sent."
+                f"Cannot {request.what}: the address {host_of(request.url)}, or that of the proxy for it, is invalid. "
+                "Nothing was sent."
             ) from None
         except (OSError, HTTPError) as error:
-            raise self._failure_of(error, request) from None
+            raise self._answers.failure_of(error, request.url, request.what) from None
         self._note_time(answer)
         return answer
 
@@ -240,114 +246,50 @@ class Transport:
             # Without a time, the clocks are taken for alike.
             return
 
-    def _failure_of(self, error: Exception, request: _Request) -> ControlHubError:
-        what, host = request.what, _host(request.url)
-        if isinstance(self._verify, str) and not _is_ca_store(self._verify):
-            return ControlHubConfigurationError(
-                f"Cannot {what}: '{self._verify}', named by 'verify', is no CA file: it must hold certificates in "
-                "PEM form and be readable. Nothing was sent."
-            )
-        if _is_untrusted_certificate(error):
-            return ControlHubUntrustedCertificateError(
-                f"Cannot {what}: the TLS certificate of {host} is not trusted ({_reason(error)}). If it is "
-                "signed by an authority of your own, give the path of its CA file in 'verify' of the connection."
-            )
-        return ControlHubUnavailableError(
-            f"Cannot {what}: no answer from {host} ({self._without_token(_reason(error))[:300]}).",
-            maybe_executed=not _was_never_sent(error),
-        )
-
     def _chunks_of(self, answer: requests.Response, request: _Request) -> Iterator[bytes]:
         try:
             yield from answer.iter_content(_CHUNK)
         except (OSError, HTTPError) as error:
-            raise self._failure_of(error, request) from None
+            raise self._answers.failure_of(error, request.url, request.what) from None
 
     def _value_of(self, answer: requests.Response, request: _Request) -> Any:
-        what = request.what
-        if answer.ok and answer.status_code < 300:
-            if request.into is not None:
-                return request.into(self._chunks_of(answer, request))
-            body, is_whole = first_bytes(self._chunks_of(answer, request), LARGEST_ANSWER)
-            if not is_whole:
-                raise ControlHubUnexpectedAnswerError(
-                    f"Cannot {what}: the answer of {_host(answer.url)} has more than {LARGEST_ANSWER} bytes, which no "
-                    "answer of Control Hub has.",
-                    http_status=answer.status_code,
-                )
-            if not body.strip():
-                return None
-            try:
-                return json_of(body)
-            except (ValueError, RecursionError):
-                raise ControlHubUnexpectedAnswerError(
-                    f"Cannot {what}: the answer of {_host(answer.url)} is not JSON but "
-                    f"{self._without_token(answer.headers.get('Content-Type', 'of no stated type'))[:100]}. "
-                    "Is the address that of Control Hub, and no proxy's or login page's?",
-                    http_status=answer.status_code,
-                ) from None
-        body, _ = first_bytes(self._chunks_of(answer, request), LARGEST_ERROR)
-        raise self._error_of(answer, body, what)
+        if not answer.ok or answer.status_code >= 300:
+            body, _ = first_bytes(self._chunks_of(answer, request), LARGEST_ERROR)
+            raise self._answers.error_of(answer, body, request.what)
+        if request.into is not None:
+            value = request.into(self._chunks_of(answer, request))
+        else:
+            value = self._json_of(answer, request)
+        if value is None and request.needs_body:
+            raise ControlHubUnavailableError(
+                f"Cannot {request.what}: {host_of(answer.url)} answered {answer.status_code} with an empty body, which "
+                "Control Hub does not do here. A proxy or gateway may have answered.",
+                http_status=answer.status_code,
+                maybe_executed=True,
+            )
+        if request.with_credential and value is not None:
+            self._answers.has_accepted = True
+        return value
 
-    def _error_of(self, answer: requests.Response, body: bytearray, what: str) -> ControlHubError:
-        status = answer.status_code
-        issues = self._issues_of(body)
-        codes = {issue.code for issue in issues if issue.code}
-        said = "; ".join(map(str, issues)) or self._without_token(answer.reason or "no message")[:300]
-        start = f"Cannot {what}: Control Hub answered {status}: {said}"
-        details: dict[str, Any] = {"http_status": status, "issues": issues}
-        if status == 401 and _PROJECT_REFUSED not in codes:
-            return ControlHubAuthenticationError(
-                f"{start}. {self._credential_name} was refused: is it active, are credential id and token those of one "
-                f"credential, and is it used from an allowed network?{_token_hint(self._token)}",
-                **details,
+    def _json_of(self, answer: requests.Response, request: _Request) -> Any:
+        body, is_whole = first_bytes(self._chunks_of(answer, request), LARGEST_ANSWER)
+        if not is_whole:
+            raise ControlHubUnexpectedAnswerError(
+                f"Cannot {request.what}: the answer of {host_of(answer.url)} has more than {LARGEST_ANSWER} bytes, "
+                "which no answer of Control Hub has.",
+                http_status=answer.status_code,
             )
-        if status == 403 or _PROJECT_REFUSED in codes:
-            return ControlHubPermissionError(
-                f"{start}. The owner of the credential may not do this; ask for the permission or role, "
-                "and check the project id if one is set.",
-                **details,
-            )
-        if status in {404, 410}:
-            return ControlHubNotFoundError(f"{start}.", **details)
-        if 300 <= status < 400:
-            target = self._without_token(_host(answer.headers.get("Location", "")))
-            return ControlHubUnexpectedAnswerError(
-                f"Cannot {what}: {_host(answer.url)} redirects to '{target}', which Control Hub's API does not do. "
-                "Is the address that of Control Hub?",
-                **details,
-            )
-        if status == 429:
-            return ControlHubUnavailableError(f"{start}.", retry_after=_retry_after(answer), **details)
-        # An answer that carries codes was decided by Control Hub, whatever its status (contract, 18.4).
-        if status >= 500 and (status in _GATEWAY_STATUSES or not codes):
-            return ControlHubUnavailableError(
-                f"{start}.", retry_after=_retry_after(answer), maybe_executed=True, **details
-            )
-        return ControlHubRejectedError(f"{start}.", **details)
-
-    def _issues_of(self, body: bytearray) -> tuple[Issue, ...]:
+        if not body.strip():
+            return None
         try:
-            envelope = json_of(body)
+            return json_of(body)
         except (ValueError, RecursionError):
-            return ()
-        entries = envelope.get("ISSUES") if isinstance(envelope, dict) else None
-        if not isinstance(entries, list):
-            return ()
-        issues = []
-        for entry in entries[:20]:
-            if isinstance(entry, dict):
-                code, message = entry.get("code"), entry.get("message")
-                issues.append(
-                    Issue(
-                        self._without_token(code)[:100] if isinstance(code, str) else None,
-                        self._without_token(_said(message))[:1000],
-                    )
-                )
-        return tuple(issues)
-
-    def _without_token(self, text: str) -> str:
-        return text.replace(self._token, "***")
+            kind = self._answers.without_token(answer.headers.get("Content-Type", "of no stated type"))[:100]
+            raise self._answers.unusable(
+                f"Cannot {request.what}: the answer of {host_of(answer.url)} is not JSON but {kind}. "
+                "Is the address that of Control Hub, and no proxy's or login page's?",
+                http_status=answer.status_code,
+            ) from None
 
 
 class _Session(requests.Session):
@@ -386,89 +328,6 @@ def _as_json(body: Any, what: str) -> str:
         raise ControlHubConfigurationError(
             f"Cannot {what}: what is to be sent cannot be written as JSON ({error}); nothing was sent."
         ) from None
-
-
-def _is_ca_store(path: str) -> bool:
-    if os.path.isdir(path):
-        return True
-    try:
-        ssl.create_default_context(cafile=path)
-    except OSError:
-        return False
-    return True
-
-
-def _is_untrusted_certificate(error: Exception) -> bool:
-    cause: object = error
-    while isinstance(cause, BaseException):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return True
-        cause = getattr(cause, "reason", None) or (cause.args[0] if cause.args else None)
-    return False
-
-
-def _was_never_sent(error: Exception) -> bool:
-    """Return whether the connection failed before the request could go out."""
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return True
-    cause: object = error
-    while isinstance(cause, BaseException):
-        if isinstance(cause, (NewConnectionError, ConnectTimeoutError)):
-            return True
-        # A lost connection to a proxy is reported as "Unable to connect to proxy" even if the request had gone out;
-        # only the error inside tells.
-        cause = (
-            getattr(cause, "original_error", None)
-            or getattr(cause, "reason", None)
-            or (cause.args[0] if cause.args else None)
-        )
-    return False
-
-
-def _reason(error: Exception) -> str:
-    """Return a short text for a failed exchange; `requests` nests three exceptions and their reprs."""
-    if isinstance(error, requests.exceptions.ReadTimeout):
-        return "timed out while waiting for the answer"
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return "timed out while connecting"
-    cause: object = error.args[0] if error.args else error
-    cause = getattr(cause, "reason", None) or cause
-    text = str(cause)
-    # "HTTPConnection(host='h', port=1): Failed to establish a new connection: [Errno 111] Connection refused"
-    return text.rpartition("): ")[2] or type(error).__name__
-
-
-def _host(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else ""
-
-
-def _said(message: object) -> str:
-    if message is None:
-        return "no message"
-    try:
-        return str(message)
-    except RecursionError:
-        return "a message that is nested too deeply"
-
-
-def _token_hint(token: str) -> str:
-    return "" if token.endswith(".") else " The token does not end in a dot as Control Hub's tokens do."
-
-
-def _retry_after(answer: requests.Response) -> float | None:
-    """Return the seconds of a ``Retry-After`` header, given as seconds or as a date."""
-    text = answer.headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return min(float(text), _LONGEST_RETRY_AFTER)
-    try:
-        seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
 
 
 _backoff = tenacity.wait_exponential_jitter(initial=1, max=_LONGEST_BACKOFF, jitter=1)

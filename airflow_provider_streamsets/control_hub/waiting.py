@@ -23,6 +23,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubError,
     ControlHubNotFoundError,
+    ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubRunLostError,
     ControlHubRunTimeoutError,
@@ -37,9 +38,6 @@ from airflow_provider_streamsets.control_hub.reports import RunReport
 log = logging.getLogger(__name__)
 
 DEFAULT_METRICS_WAIT = 30.0
-# Looks in a row at a job that answers with an error of the server, until it counts as one that does not exist:
-# an unknown job could be answered like that, too (contract, 18.4). At the default interval, a quarter of an hour.
-_LOOKS_AT_FAULTS = 30
 # Seconds to wait, at the most, for the events that tell whether a person stopped a run that seems to have succeeded.
 _EVENTS_WAIT = 300.0
 # Seconds between two looks for the final metrics of a run that has ended.
@@ -390,7 +388,7 @@ class RunFollower(Follower[RunReport]):
         )
         try:
             run = self._client.runs.get(self.job_id, self._run_count)
-        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+        except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
             if is_fault(error):
                 raise
             self._log.warning("The history of job %s is missing: %s", self.job_id, error)
@@ -413,9 +411,7 @@ class RunFollower(Follower[RunReport]):
             return
         try:
             job = self._client.jobs.get(self.job_id)
-        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
-            if is_fault(error) and self._looks_without < _LOOKS_AT_FAULTS:
-                raise
+        except ControlHubNotFoundError as error:
             raise ControlHubRunLostError(
                 f"The outcome of {self.what} is unknown: the job does not exist any more. It was deleted by a person, "
                 f"or has 'delete after completion' set. ({error})",
@@ -513,7 +509,7 @@ def look(client: ControlHubClient, job_id: str) -> JobRun | None:
     """
     try:
         return client.runs.statuses([job_id])[job_id]
-    except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+    except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
         if is_fault(error):
             raise
         return None

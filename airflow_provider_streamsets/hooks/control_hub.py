@@ -21,7 +21,8 @@ class ControlHubHook(BaseHook):
     The connection's host is the Control Hub URL (optional: without it, the login service is asked where the
     organization of the token lives), its login the credential id and its password the token. Its extra can hold
     ``project_id``, ``login_url``, ``verify`` (true, false or the path of a CA file), ``timeout`` (seconds, or two
-    numbers: to connect, and to wait for data), ``proxies``, ``job_link`` and ``bulk_size`` (jobs in one request).
+    numbers: to connect, and to wait for data), ``proxies``, ``job_link``, ``bulk_size`` (jobs in one request) and
+    ``credential_patience`` (seconds for which a refused credential that worked before is tried again; default 300).
 
     .. code-block:: python
 
@@ -54,8 +55,9 @@ class ControlHubHook(BaseHook):
     def _client(self) -> ControlHubClient:
         from airflow_provider_streamsets.hooks.renewal import CredentialRenewal
 
-        renewal = CredentialRenewal(self.control_hub_conn_id, self._settings)
-        return self._settings().client(on_refused=renewal)
+        settings = self._settings()
+        renewal = CredentialRenewal(self.control_hub_conn_id, self._settings, patience=settings.credential_patience)
+        return settings.client(on_refused=renewal)
 
     def _settings(self) -> ConnectionSettings:
         from airflow_provider_streamsets.hooks.settings import ConnectionSettings
@@ -67,8 +69,8 @@ class ControlHubHook(BaseHook):
         """
         Return the client, the same one for each call.
 
-        When Control Hub refuses a credential that it has accepted before, the client goes on with what the connection
-        says by then; it waits for that for a minute and a half.
+        When Control Hub refuses a credential that it has accepted before, the client reads the connection again and
+        repeats the request, with back-off, for as long as ``credential_patience`` of the connection says.
 
         :raises AirflowNotFoundException: if there is no such connection
         :raises ControlHubConfigurationError: if a field of the connection cannot be right

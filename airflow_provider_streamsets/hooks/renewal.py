@@ -1,16 +1,18 @@
 """
-What becomes of a wait whose credential Control Hub refuses: the connection may hold another one by now.
+What to do when Control Hub refuses a credential that it has accepted before.
 
-A credential is often replaced in two steps: it is revoked in Control Hub, and then the connection is edited, or a cache
-of the secrets backend runs out. So the connection is read again for a minute and a half, and nothing is sent
-meanwhile. Only a 401 is treated like that: a 403 says that the credential is right and its owner may not do something,
-which is rather a matter of the job that was asked for.
+Control Hub answers 401 for any failure of its own security service (contract, 19.1), so one refusal proves nothing. The
+request is repeated, with back-off, and only a refusal that lasts for ``credential_patience`` seconds is confirmed. The
+connection is read again each time: a credential is often replaced in two steps, first revoked in Control Hub, then
+edited in the connection, or in a secrets backend whose cache runs out later.
+
+A 403 is not treated like that: the credential is right, and its owner may not do something.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -21,123 +23,129 @@ from airflow_provider_streamsets.hooks.settings import ConnectionSettings
 
 log = logging.getLogger(__name__)
 
-PAUSES = (0.0, 2.0, 3.0, 5.0, 10.0, 15.0, 25.0, 30.0)
-"""Seconds before each reading of the connection: a minute and a half in all."""
+_FIRST_DELAYS = (0.0, 2.0, 3.0, 5.0, 10.0, 15.0, 25.0)
+_MAX_DELAY = 30.0
 
 
-class Renewal:
+def retry_delay(refusals: int, patience: float) -> float | None:
     """
-    Decides, from one reading of the connection after the other, with what to go on.
+    Return the seconds to wait before the connection is read again and a refused request repeated.
 
-    It neither reads nor sleeps, so that a worker and the triggerer have the same rules.
+    :param refusals: how often the request was refused before
+    :param patience: seconds for which it is repeated; it is repeated once in any case
+    :returns: None when the refusal is confirmed
+    """
+    waited = sum(_FIRST_DELAYS[:refusals]) + _MAX_DELAY * max(refusals - len(_FIRST_DELAYS), 0)
+    if refusals and waited >= patience:
+        return None
+    delay = _FIRST_DELAYS[refusals] if refusals < len(_FIRST_DELAYS) else _MAX_DELAY
+    return min(delay, patience - waited)
+
+
+def refreshed_client(
+    conn_id: str,
+    refused: ControlHubClient,
+    error: ControlHubAuthenticationError,
+    reading: ConnectionSettings | Exception,
+    **options: Any,
+) -> ControlHubClient | str:
+    """
+    Return a client with what a connection says now, or the reason why the same one is to be tried again.
+
+    It neither reads nor sleeps, so that workers and triggerer follow the same rules.
 
     :param conn_id: id of the connection
     :param refused: the client whose credential was refused
     :param error: how it was refused
-    :param pauses: seconds before each reading of the connection
+    :param reading: what the connection says, or why it could not be read
+    :param options: further parameters of the client
+    :raises ControlHubAuthenticationError: if there is no such connection any more
     """
+    if isinstance(reading, AirflowNotFoundException):
+        raise confirmed_refusal(error, f"Connection '{conn_id}' does not exist any more.") from None
+    try:
+        if isinstance(reading, Exception):
+            raise reading
+        client = reading.client(**options)
+    except ControlHubError as problem:
+        return f"The connection was changed, but cannot be used: {problem}"
+    except Exception as problem:  # noqa: BLE001 - a secrets backend can raise anything
+        return f"The connection could not be read again ({type(problem).__name__}: {problem})."
+    if client.is_like(refused):
+        return "The connection has not changed."
+    log.warning("Control Hub refused the credential of connection '%s', which has changed; using the new one.", conn_id)
+    return client
 
-    def __init__(
-        self,
-        conn_id: str,
-        refused: ControlHubClient,
-        error: ControlHubAuthenticationError,
-        pauses: Sequence[float] = PAUSES,
-    ) -> None:
-        self.pauses = pauses
-        """Seconds before each reading of the connection."""
-        self._conn_id = conn_id
-        self._refused = refused
-        self._error = error
-        self._readings = 0
-        self._why = ""
 
-    def consider(self, reading: ConnectionSettings | Exception, **options: Any) -> ControlHubClient | None:
-        """
-        Return a client with what the connection says now; None if it is to be read again.
+def log_first_refusal(error: ControlHubAuthenticationError, reason: str, patience: float) -> None:
+    """Log that a credential was refused and is tried again; once, not for each try."""
+    log.warning("%s %s Retrying for up to %g s.", error, reason, patience)
 
-        :param reading: what the connection says, or why it could not be read
-        :param options: further parameters of the client
-        :raises ControlHubAuthenticationError: if there is no such connection any more
-        """
-        self._readings += 1
-        client = None
-        if isinstance(reading, AirflowNotFoundException):
-            raise self._failure(f"Connection '{self._conn_id}' does not exist any more.") from None
-        try:
-            if isinstance(reading, Exception):
-                raise reading
-            client = reading.client(**options)
-        except ControlHubError as error:
-            self._why = f"The connection has been changed since, but cannot be used: {error}"
-        except Exception as error:  # noqa: BLE001 - a secrets backend can raise anything
-            self._why = f"The connection cannot be read again ({type(error).__name__}: {error})."
-        else:
-            if not client.is_like(self._refused):
-                log.warning(
-                    "The credential of connection '%s' was refused; the connection has been changed since, going on "
-                    "with the new one.",
-                    self._conn_id,
-                )
-                return client
-            self._why = "The connection has not been changed since."
-        if self._readings == 1 and len(self.pauses) > 1:
-            log.warning("%s %s It is read again for %g s.", self._error, self._why, sum(self.pauses))
-        return None
 
-    @property
-    def failure(self) -> ControlHubAuthenticationError:
-        """The error when the connection was read often enough."""
-        return self._failure(
-            f"{self._why} Set an active credential in the connection: its login is the credential id, its password the "
-            "token."
-        )
+def confirmed_refusal(error: ControlHubAuthenticationError, reason: str) -> ControlHubAuthenticationError:
+    """
+    Return the error of a refusal that is to be believed.
 
-    def _failure(self, why: str) -> ControlHubAuthenticationError:
-        error = self._error
-        return ControlHubAuthenticationError(
-            f"{error.message} {why}", http_status=error.http_status, issues=error.issues
-        )
+    :param error: the refusal
+    :param reason: why no other credential was used
+    """
+    return ControlHubAuthenticationError(
+        f"{error.message} {reason} Set an active credential in the connection: its login is the credential id, its "
+        "password the token.",
+        http_status=error.http_status,
+        issues=error.issues,
+    )
 
 
 class CredentialRenewal:
     """
-    Renews the credential of clients that block while they wait; for `on_refused` of :class:`ControlHubClient`.
+    Deals with refused credentials of clients that block while they wait; for `on_refused` of :class:`ControlHubClient`.
 
-    Waits once: when no new credential has come by then, the connection is read only once more at each refusal.
+    Once a refusal was confirmed, later ones are believed after one repetition, so that a task that ends because of it
+    does not wait again for each of its last requests.
 
     :param conn_id: id of the connection
     :param read: reads the connection
+    :param patience: seconds for which a refused request is repeated
     :param options: further parameters of the clients
     """
 
-    def __init__(self, conn_id: str, read: Callable[[], ConnectionSettings], **options: Any) -> None:
+    def __init__(
+        self, conn_id: str, read: Callable[[], ConnectionSettings], *, patience: float, **options: Any
+    ) -> None:
         self._conn_id = conn_id
         self._read = read
+        self._patience = patience
         self._options = options
-        self._pauses: tuple[float, ...] = PAUSES
+        self._reason = ""
 
-    def __call__(self, refused: ControlHubClient, error: ControlHubAuthenticationError) -> ControlHubClient:
+    def __call__(
+        self, refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int
+    ) -> ControlHubClient | None:
         """
-        Return a client with what the connection says now.
+        Return a client with what the connection says now; None if the same credential is to be tried again.
 
         :param refused: the client whose credential was refused
         :param error: how it was refused
-        :raises ControlHubAuthenticationError: if the connection has not been changed
+        :param refusals: how often the request was refused before
+        :raises ControlHubAuthenticationError: if the refusal is confirmed
         """
-        renewal = Renewal(self._conn_id, refused, error, self._pauses)
-        for pause in renewal.pauses:
-            if pause:
-                refused.sleep(pause)
-            client = renewal.consider(self._reading(), **self._options)
-            if client is not None:
-                self._pauses = PAUSES
-                return client
-        self._pauses = PAUSES[:1]
-        raise renewal.failure from None
+        delay = retry_delay(refusals, self._patience)
+        if delay is None:
+            self._patience = 0.0
+            raise confirmed_refusal(error, self._reason) from None
+        if delay:
+            refused.sleep(delay)
+        client = refreshed_client(self._conn_id, refused, error, self._reading(), **self._options)
+        if isinstance(client, ControlHubClient):
+            return client
+        self._reason = client
+        if not refusals and self._patience:
+            log_first_refusal(error, client, self._patience)
+        return None
 
     def _reading(self) -> ConnectionSettings | Exception:
         try:
             return self._read()
-        except Exception as error:  # noqa: BLE001 - judged by the renewal
+        except Exception as error:  # noqa: BLE001 - judged by `refreshed_client`
             return error

@@ -18,7 +18,17 @@ from airflow_provider_streamsets.control_hub.tokens import organization_of
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-EXTRA_FIELDS = ("project_id", "login_url", "verify", "timeout", "proxies", "job_link", "bulk_size")
+EXTRA_FIELDS = (
+    "project_id",
+    "login_url",
+    "verify",
+    "timeout",
+    "proxies",
+    "job_link",
+    "bulk_size",
+    "credential_patience",
+)
+DEFAULT_CREDENTIAL_PATIENCE = 300.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,6 +53,8 @@ class ConnectionSettings:
     proxies: Mapping[str, str] | None
     job_link: str | None
     bulk_size: int | None = None
+    credential_patience: float = DEFAULT_CREDENTIAL_PATIENCE
+    """Seconds for which a refused credential that was accepted before is tried again until the refusal is believed."""
 
     @classmethod
     def of(cls, connection: Connection, extra: Mapping[str, Any]) -> ConnectionSettings:
@@ -67,6 +79,7 @@ class ConnectionSettings:
                 proxies=_proxies(extra.get("proxies")),
                 job_link=_text(extra, "job_link"),
                 bulk_size=_bulk_size(extra.get("bulk_size")),
+                credential_patience=_credential_patience(extra.get("credential_patience")),
             )
         except ControlHubConfigurationError as error:
             raise ControlHubConfigurationError(f"Connection '{conn_id}': {error}") from None
@@ -180,6 +193,18 @@ def _bulk_size(value: Any) -> int | None:
     if size < 1 or isinstance(value, bool):
         raise ControlHubConfigurationError("'bulk_size' must be a whole number above 0: jobs in one request for many.")
     return size
+
+
+def _credential_patience(value: Any) -> float:
+    if value is None or value == "":
+        return DEFAULT_CREDENTIAL_PATIENCE
+    try:
+        seconds = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ControlHubConfigurationError("'credential_patience' must be a number of seconds, 0 or more.")
+    return seconds
 
 
 def _proxies(value: Any) -> Mapping[str, str] | None:

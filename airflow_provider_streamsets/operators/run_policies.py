@@ -127,6 +127,9 @@ class StartsRuns(WaitsForRuns):
     def answering_for_runs(self, context: Context) -> Iterator[None]:
         """See to it that no run that this task has started goes on unattended when the task fails within."""
         try:
+            if self.record(context).values:
+                # An earlier try has worked with the connection.
+                self.client.mark_accepted()
             yield
         except TaskDeferred:
             raise

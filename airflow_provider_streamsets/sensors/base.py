@@ -237,7 +237,10 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
 
     def _pin(self, context: Context) -> dict[str, Any]:
         """Return which run is waited for, and push it to XCom."""
-        run = self._pinned_before(context) or self._resolve()
+        pinned = self._pinned_before(context)
+        if pinned is not None:
+            self.client.mark_accepted()
+        run = pinned or self._resolve()
         store = task_state_store(context)
         if self.reschedule and store is not None:
             store.set(_PINNED_RUN, {**run, "try_number": context["ti"].try_number})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import itertools
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_streamsets.compat import SETTLING_TIME, is_still_deferred
-from airflow_provider_streamsets.triggers.connections import connection_settings, renewed_connection
+from airflow_provider_streamsets.triggers.connections import ConnectionRefresh, connection_settings
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
@@ -150,11 +151,18 @@ class ControlHubTrigger(BaseTrigger):
             from airflow_provider_streamsets.triggers.feed import shared_feed
 
             with shared_feed(settings) as feed:
+                if self.has_been_accepted:
+                    feed.client.mark_accepted()
                 event = await self.wait(feed, deadline)
         except Exception as error:  # noqa: BLE001 - becomes the event
             event = self._event_of_error(error)
         await asyncio.sleep(max(began + self.settling_time - asyncio.get_running_loop().time(), 0.0))
         yield await self.trigger_event(event)
+
+    @property
+    def has_been_accepted(self) -> bool:
+        """Whether a worker has worked with the connection before the task was deferred."""
+        return True
 
     @property
     def settling_time(self) -> float:
@@ -239,12 +247,17 @@ class ControlHubTrigger(BaseTrigger):
                 return self.stop(client, force=force)
 
         limits: dict[str, Any] = {"timeout": _KILL_TIMEOUT, "max_attempts": 2}
-        client = (await connection_settings(self.control_hub_conn_id)).client(**limits)
-        try:
-            return await asyncio.to_thread(stop, client)
-        except ControlHubAuthenticationError as error:
-            _, client = await renewed_connection(self.control_hub_conn_id, client, error, **limits)
-            return await asyncio.to_thread(stop, client)
+        settings = await connection_settings(self.control_hub_conn_id)
+        refresh = ConnectionRefresh(self.control_hub_conn_id, settings.credential_patience, **limits)
+        client = settings.client(**limits)
+        client.mark_accepted()
+        for refusals in itertools.count():
+            try:
+                return await asyncio.to_thread(stop, client)
+            except ControlHubAuthenticationError as error:
+                refreshed = await refresh.next_client(client, error, refusals)
+                client = client if refreshed is None else refreshed[1]
+        raise AssertionError("unreachable")
 
 
 class ControlHubOneRunTrigger(ControlHubTrigger):
@@ -335,9 +348,8 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
     def _show(self, follower: Follower[Any], news: Mapping[str, JobRun | ControlHubError | None]) -> bool:
         """Show what a look has found to a follower, and return whether there is something to ask for."""
         status = news[self.job_id]
-        if isinstance(status, Exception):
-            raise status
-        return follower.observe(status)
+        # A refusal that concerns this job alone says no more than that it shows no status.
+        return follower.observe(None if isinstance(status, Exception) else status)
 
     @staticmethod
     async def _last_look(follower: Follower[Any], feed: StatusFeed) -> Any:

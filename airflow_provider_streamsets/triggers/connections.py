@@ -98,33 +98,57 @@ async def connection_settings(conn_id: str) -> ConnectionSettings:
     return await _readings.setdefault(asyncio.get_running_loop(), _Readings()).of(conn_id)
 
 
-async def renewed_connection(
-    conn_id: str, refused: ControlHubClient, error: ControlHubAuthenticationError, **options: Any
-) -> tuple[ConnectionSettings, ControlHubClient]:
+class ConnectionRefresh:
     """
-    Return what a connection says when it has been changed since a credential of it was refused, and a client with that.
+    Reads a connection again, with back-off, while its credential is refused.
 
     :param conn_id: id of the Airflow connection
-    :param refused: the client whose credential was refused
-    :param error: how it was refused
-    :param options: further parameters of the client
-    :raises ControlHubAuthenticationError: if the connection was not changed within a minute and a half, or is gone
+    :param patience: seconds for which refused requests are repeated
+    :param options: further parameters of the clients
     """
-    from airflow_provider_streamsets.hooks.renewal import Renewal
 
-    readings = _readings.setdefault(asyncio.get_running_loop(), _Readings())
-    renewal = Renewal(conn_id, refused, error)
-    for pause in renewal.pauses:
-        await asyncio.sleep(pause)
+    def __init__(self, conn_id: str, patience: float, **options: Any) -> None:
+        self._conn_id = conn_id
+        self._patience = patience
+        self._options = options
+        self._reason = ""
+
+    async def next_client(
+        self, refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int
+    ) -> tuple[ConnectionSettings, ControlHubClient] | None:
+        """
+        Wait, and return what the connection says by then and a client with that.
+
+        :param refused: the client whose credential was refused
+        :param error: how it was refused
+        :param refusals: how often the request was refused before
+        :returns: None if it says nothing new, so that the same credential is to be tried again
+        :raises ControlHubAuthenticationError: if the refusal is confirmed, or the connection is gone
+        """
+        from airflow_provider_streamsets.hooks.renewal import (
+            confirmed_refusal,
+            log_first_refusal,
+            refreshed_client,
+            retry_delay,
+        )
+
+        delay = retry_delay(refusals, self._patience)
+        if delay is None:
+            raise confirmed_refusal(error, self._reason)
+        await asyncio.sleep(delay)
+        readings = _readings.setdefault(asyncio.get_running_loop(), _Readings())
         try:
-            settings = await readings.fresh(conn_id)
-        except Exception as failure:  # noqa: BLE001 - judged by the renewal
-            renewal.consider(failure)
-            continue
-        client = renewal.consider(settings, **options)
-        if client is not None:
-            return settings, client
-    raise renewal.failure
+            settings = await readings.fresh(self._conn_id)
+        except Exception as failure:  # noqa: BLE001 - judged by `refreshed_client`
+            reason = refreshed_client(self._conn_id, refused, error, failure)
+        else:
+            reason = refreshed_client(self._conn_id, refused, error, settings, **self._options)
+        if not isinstance(reason, str):
+            return settings, reason
+        self._reason = reason
+        if not refusals:
+            log_first_refusal(error, reason, self._patience)
+        return None
 
 
 async def _read_when_possible(conn_id: str) -> ConnectionSettings:

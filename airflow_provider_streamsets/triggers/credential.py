@@ -1,4 +1,4 @@
-"""The credential of a client that many waits share: when it is refused, one newer credential is waited for by all."""
+"""The credential of a client that many waits share: when it is refused, all of them wait for one next try."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticat
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
 
-Renew = Callable[[ControlHubAuthenticationError], Awaitable["ControlHubClient"]]
+Renew = Callable[[ControlHubAuthenticationError, int], Awaitable["ControlHubClient | None"]]
 
 
 class SharedCredential:
     """
-    Replaces the credential of a client, once for all whose requests were refused.
+    Deals with the refusals of a client's credential, once for all whose requests were refused.
 
     :param client: the client
-    :param renew: asked for a client with a newer credential when that of the client was refused; there is none without
-    :param on_end: called when there is none
+    :param renew: called when a request was refused, with the error and how often it was refused before. Returns, after
+        a while, a client with a newer credential, or None if the same one is to be tried again; raises when the
+        refusal is confirmed. Without it, every refusal is
+    :param on_end: called when a refusal is confirmed
     """
 
     def __init__(
@@ -33,11 +35,11 @@ class SharedCredential:
         self._on_end = on_end
         self._renewal: asyncio.Task[None] | None = None
         self.number = 0
-        """Which one is used; grows with each."""
+        """Grows whenever refused requests are to be repeated, with another credential or with the same one."""
 
     @property
     def is_refused(self) -> bool:
-        """Whether a newer one is being waited for, so that nothing is to be sent."""
+        """Whether the next try is being waited for, so that nothing is to be sent."""
         return self._renewal is not None
 
     async def settled(self, timeout: float = math.inf) -> None:
@@ -49,15 +51,18 @@ class SharedCredential:
         if self._renewal is not None:
             await _end_of(self._renewal, timeout)
 
-    async def renewed(self, error: ControlHubAuthenticationError, used: int, timeout: float = math.inf) -> None:
+    async def renewed(
+        self, error: ControlHubAuthenticationError, used: int, refusals: int, timeout: float = math.inf
+    ) -> None:
         """
-        Return when there is a newer credential.
+        Return when a refused request is to be repeated.
 
-        :param error: how the one before was refused
-        :param used: its number
+        :param error: how it was refused
+        :param used: :attr:`number` when it was sent
+        :param refusals: how often it was refused before
         :param timeout: seconds to wait
-        :raises asyncio.TimeoutError: if there was none by then
-        :raises ControlHubError: if there is none
+        :raises asyncio.TimeoutError: if it was not by then
+        :raises ControlHubError: if the refusal is confirmed
         """
         if used != self.number:
             return
@@ -67,7 +72,7 @@ class SharedCredential:
         if self._renewal is None:
             create_task = asyncio.get_running_loop().create_task
             # In a context of its own: in that of the first to be refused, all it logs would go to that one's task log.
-            self._renewal = contextvars.Context().run(create_task, self._replace(self._renew, error))
+            self._renewal = contextvars.Context().run(create_task, self._replace(self._renew, error, refusals))
             self._renewal.add_done_callback(self._has_ended)
         renewal = self._renewal
         await _end_of(renewal, timeout)
@@ -92,14 +97,17 @@ class SharedCredential:
         if renewal is not None:
             renewal.cancel()
 
-    async def _replace(self, renew: Renew, error: ControlHubAuthenticationError) -> None:
+    async def _replace(self, renew: Renew, error: ControlHubAuthenticationError, refusals: int) -> None:
         try:
-            client = await renew(error)
+            client = await renew(error, refusals)
         except Exception as failure:
             self._on_end(failure if isinstance(failure, ControlHubError) else error)
             raise
         self._renewal = None
-        self.take_over(client)
+        if client is None:
+            self.number += 1
+        else:
+            self.take_over(client)
 
     def _has_ended(self, renewal: asyncio.Task[None]) -> None:
         if self._renewal is renewal:

@@ -25,7 +25,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.looks import StatusLooks
 from airflow_provider_streamsets.control_hub.waiting import Attention, Outage, OutageLog
-from airflow_provider_streamsets.triggers.connections import renewed_connection
+from airflow_provider_streamsets.triggers.connections import ConnectionRefresh
 from airflow_provider_streamsets.triggers.credential import Renew, SharedCredential
 from airflow_provider_streamsets.triggers.pace import Backoff, Pace, pause_at_age
 from airflow_provider_streamsets.triggers.subscriptions import Share, Subscription, WatchedJob
@@ -66,13 +66,13 @@ class StatusFeed:
     Asks for the statuses of all jobs that are waited for, in one request for many, one after the other, in a thread.
 
     Looks from the first subscriber to the last. It belongs to the event loop on which it was made. Failed requests slow
-    all of it down; no subscriber is told of them. When the credential is refused, nothing is sent until there is a new
-    one, with which all goes on; if none comes, all waits fail. Used as a context manager, it is kept for questions when
-    there are no subscribers.
+    all of it down; no subscriber is told of them. When the credential is refused, requests are repeated with back-off,
+    with a new credential as soon as there is one; when the refusal is confirmed, all waits fail. Used as a context
+    manager, it is kept for questions when there are no subscribers.
 
     :param client: client of the connection; it should not repeat requests, as the feed itself looks again
     :param on_unused: called when the last user has left
-    :param renew: asked for a client with a newer credential when that of the client was refused; there is none without
+    :param renew: as that of :class:`~airflow_provider_streamsets.triggers.credential.SharedCredential`
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class StatusFeed:
         self.outage: Outage = _OutageOfQuestions(self._backoff)
         """To be told how requests of questions end, from whatever thread."""
         self._last_look = float("-inf")
+        self._refused_looks = 0
         self._look_thread = ThreadPoolExecutor(1, thread_name_prefix="control-hub-statuses")
         self._question_threads = ThreadPoolExecutor(_QUESTIONS_AT_A_TIME, thread_name_prefix="control-hub-questions")
         self._questions = asyncio.Semaphore(_QUESTIONS_AT_A_TIME)
@@ -176,8 +177,8 @@ class StatusFeed:
         """
         Run a function that sends requests of its own, in a thread, and only a few of them at a time.
 
-        While the feed pauses after failures, or for a new credential, questions wait, too. One whose credential was
-        refused is asked again with the new one.
+        While the feed pauses after failures, or after a refused credential, questions wait, too. A refused one is asked
+        again.
 
         :param question: the function
         :param timeout: seconds within which it has to begin
@@ -187,13 +188,14 @@ class StatusFeed:
         deadline = float("inf") if timeout is None else self.now() + timeout
         await _acquire(self._questions, timeout)
         try:
-            while True:
+            for refusals in itertools.count():
                 await self._may_send(deadline)
                 used = self._credential.number
                 try:
                     return await asyncio.get_running_loop().run_in_executor(self._question_threads, question)
                 except ControlHubAuthenticationError as error:
-                    await self._credential.renewed(error, used, deadline - self.now())
+                    await self._credential.renewed(error, used, refusals, deadline - self.now())
+            raise AssertionError("unreachable")
         finally:
             self._questions.release()
 
@@ -273,8 +275,9 @@ class StatusFeed:
             answers = await asyncio.get_running_loop().run_in_executor(self._look_thread, self._looks.at, job_ids)
         except ControlHubAuthenticationError as error:
             with contextlib.suppress(ControlHubError):
-                # If there is no new credential, all have been told.
-                await self._credential.renewed(error, used)
+                # If the refusal is confirmed, all have been told.
+                await self._credential.renewed(error, used, self._refused_looks)
+            self._refused_looks += 1
         except ControlHubConfigurationError as error:
             self._fail_all(error)
         except ControlHubError as error:
@@ -285,6 +288,7 @@ class StatusFeed:
         else:
             self._outage_of_looks.succeeded()
             self._backoff.succeeded()
+            self._refused_looks = 0
             self._publish(batch, answers)
         finally:
             self._reschedule(batch, answers)
@@ -371,7 +375,12 @@ class _ConnectionFeed(StatusFeed):
 
     def __init__(self, settings: ConnectionSettings, feeds: dict[str, _ConnectionFeed]) -> None:
         self._settings = settings
-        super().__init__(settings.client(max_attempts=1), on_unused=self._forget, renew=self._newer_client)
+        self._refresh = ConnectionRefresh(settings.conn_id, settings.credential_patience, max_attempts=1)
+        super().__init__(
+            settings.client(max_attempts=1),
+            on_unused=self._forget,
+            renew=self._newer_client,
+        )
         self._feeds = feeds
         feeds[settings.place] = self
 
@@ -381,11 +390,13 @@ class _ConnectionFeed(StatusFeed):
             self.take_over(settings.client(max_attempts=1))
             self._settings = settings
 
-    async def _newer_client(self, error: ControlHubAuthenticationError) -> ControlHubClient:
-        settings, client = await renewed_connection(self._settings.conn_id, self.client, error, max_attempts=1)
+    async def _newer_client(self, error: ControlHubAuthenticationError, refusals: int) -> ControlHubClient | None:
+        refreshed = await self._refresh.next_client(self.client, error, refusals)
+        if refreshed is None:
+            return None
         self._leave_place()
-        self._settings = settings
-        self._feeds.setdefault(settings.place, self)
+        self._settings, client = refreshed
+        self._feeds.setdefault(self._settings.place, self)
         return client
 
     def _forget(self) -> None:

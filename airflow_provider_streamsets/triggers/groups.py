@@ -161,7 +161,8 @@ class _Watch:
 
         for job_id, status in news.items():
             if isinstance(status, ControlHubError):
-                self._has_ended(job_id, failed=True)
+                # A refusal that concerns this job alone says no more than that it shows no status.
+                await self._judge(job_id, None)
             elif status is None or status.run_count > self._run_counts[job_id]:
                 await self._judge(job_id, status)
             elif status.run_count == self._run_counts[job_id] and status.has_ended:

@@ -66,6 +66,11 @@ class SensorTrigger(ControlHubOneRunTrigger):
         raise NotImplementedError
 
     @property
+    def has_been_accepted(self) -> bool:
+        """A task that starts here has been on no worker before."""
+        return not self.starts
+
+    @property
     def settling_time(self) -> float:
         """A task that has not been on a worker before may be resumed at once."""
         return 0.0 if self.starts else super().settling_time

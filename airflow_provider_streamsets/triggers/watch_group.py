@@ -39,8 +39,6 @@ _LONGEST_PAUSE = 120.0
 # Seconds between two readings of the connection, and while Control Hub refuses its credential.
 _READING_INTERVAL = 300.0
 _READING_INTERVAL_WHEN_REFUSED = 30.0
-# Seconds between two tries with a credential that was refused.
-_PAUSE_WHEN_REFUSED = 300.0
 
 _Answer = TypeVar("_Answer")
 
@@ -268,7 +266,9 @@ class WatchGroup:
         self._reading_due = self._now() + (_READING_INTERVAL_WHEN_REFUSED if self._is_refused else 0.0)
         self._is_refused = self._has_failed = True
         self._is_reachable.clear()
-        self._look_due = self._now() + _PAUSE_WHEN_REFUSED
+        # A refusal can be trouble of the security service (contract, 19.1): the same credential is tried again.
+        self._backoff.failed(ControlHubError(str(error)))
+        self._look_due = self._backoff.until
 
     async def _read_connection_if_due(self) -> None:
         if self._now() < self._reading_due:
