@@ -162,8 +162,15 @@ async def _answer_problem(request: Request, error: Exception) -> Response:
     if isinstance(error, UnknownJobError):
         variant = hub_of(request).world.variants.unknown_job
         if variant == "empty":
-            return nothing()
-        error.status = int(variant)
+            # Of a bulk action, an empty answer would say that it was done.
+            in_address = error.job_id in (*request.path_params.values(), *request.query_params.values())
+            return nothing() if in_address else issues(error)
+        if variant == "foreign_code":
+            error.code = "RESTAPI_02"
+        elif variant == "403":
+            error = ProblemError(403, "JOBRUNNER_05", f"No permission to access job '{error.job_id}'")
+        else:
+            error.status = int(variant)
     return issues(error)
 
 

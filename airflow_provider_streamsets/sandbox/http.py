@@ -84,7 +84,7 @@ def issues(problem: ProblemError) -> Response:
 
 def unauthorized() -> Response:
     """Return the refusal of a request whose sender is not known."""
-    response = answer({"ISSUES": [{"code": "SSO_01", "message": "User not authenticated", "additionalInfo": {}}]}, 401)
+    response = issues(ProblemError(401, "SSO_01", "User not authenticated"))
     response.headers["WWW-Authenticate"] = "dpm"
     return response
 

@@ -119,7 +119,10 @@ def test_a_port_in_use_is_one_clear_line():
     ("arguments", "said"),
     [
         (["--seed", "/no/such/file.yaml"], "cannot be read"),
-        (["--variant", "unknown_job=418"], "variant unknown_job can be 404 or 400 or 500 or empty"),
+        (
+            ["--variant", "unknown_job=418"],
+            "variant unknown_job can be empty or 404 or 400 or 403 or 500 or foreign_code",
+        ),
         (["--variant", "nope=1"], "there is no variant 'nope'"),
         (["--time-scale", "0"], "--time-scale"),
         (["--token", "x", "--credential-id", "y"], "not in the form of a Control Hub token"),

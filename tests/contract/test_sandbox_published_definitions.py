@@ -406,7 +406,7 @@ def bodies(client, clock):
         "engine": get(f"{JR}/v1/sdcs")[0],
         "current-user": get(f"{SEC}/v1/currentUser"),
         "job-log-messages": get(f"{JR}/v1/job/logMessages", jobId=orders),
-        "error-envelope": get(f"{JR}/v1/job/none:none"),
+        "error-envelope": client.post(f"{JR}/v1/jobs/startJobs", json=["none:none"]).json(),
     }
     pipeline = job("Inventory snapshot")
     found["pipeline"] = get(f"{PS}/v1/pipelineCommit/{pipeline['pipelineCommitId']}")
