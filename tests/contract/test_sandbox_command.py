@@ -138,7 +138,9 @@ def test_bad_arguments_are_refused_clearly(arguments, said):
 
 
 def test_help_version_and_variants_are_told():
-    assert "--time-scale" in command("--help").stdout
+    text = command("--help").stdout
+    assert "--time-scale" in text
+    assert "unauthorized" in text
     assert __version__ in command("--version").stdout
     assert "unknown_job" in command("--list-variants").stdout
 
