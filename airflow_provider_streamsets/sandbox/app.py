@@ -16,7 +16,7 @@ from airflow_provider_streamsets.sandbox import pages
 from airflow_provider_streamsets.sandbox.clock import Clock
 from airflow_provider_streamsets.sandbox.credentials import Credential, issue
 from airflow_provider_streamsets.sandbox.faults import Faults
-from airflow_provider_streamsets.sandbox.http import Hub, answer, hub_of, issues, nothing
+from airflow_provider_streamsets.sandbox.http import Hub, answer, hub_of, issues, nothing, unauthorized
 from airflow_provider_streamsets.sandbox.injection import Injection
 from airflow_provider_streamsets.sandbox.journal import Journal, beginning, replay
 from airflow_provider_streamsets.sandbox.problems import ProblemError, UnknownJobError, not_served
@@ -146,9 +146,7 @@ class Admission:
                 query = scope["query_string"].decode("latin-1")
                 self._hub.requests.add(scope["method"], path, query, self._hub.world.clock.now())
             if not self._admits(Headers(scope=scope)):
-                response = issues(ProblemError(401, "SSO_01", "User not authenticated"))
-                response.headers["WWW-Authenticate"] = "dpm"
-                await response(scope, receive, send)
+                await unauthorized()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -164,8 +162,15 @@ async def _answer_problem(request: Request, error: Exception) -> Response:
     if isinstance(error, UnknownJobError):
         variant = hub_of(request).world.variants.unknown_job
         if variant == "empty":
-            return nothing()
-        error.status = int(variant)
+            # Of a bulk action, an empty answer would say that it was done.
+            in_address = error.job_id in (*request.path_params.values(), *request.query_params.values())
+            return nothing() if in_address else issues(error)
+        if variant == "foreign_code":
+            error.code = "RESTAPI_02"
+        elif variant == "403":
+            error = ProblemError(403, "JOBRUNNER_05", f"No permission to access job '{error.job_id}'")
+        else:
+            error.status = int(variant)
     return issues(error)
 
 

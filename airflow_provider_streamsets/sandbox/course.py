@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from airflow_provider_streamsets.sandbox.runs import NEVER, Command, Phase, Run
+from airflow_provider_streamsets.sandbox.runs import NEVER, REPORTED, Ask, Command, Phase, Run
 from airflow_provider_streamsets.sandbox.variants import Variants
 
 
@@ -29,7 +29,8 @@ class Course:
         self.own_end = self._own_end()
         if self.own_end <= self.lost_from:
             self.lost_from = self.lost_until = NEVER
-        first_stop = min((ask.at for ask in (*run.stops, *run.force_stops)), default=NEVER)
+        ends = [*run.stops, *run.force_stops] if run.superseded is None else [run.superseded]
+        first_stop = min((ask.at for ask in ends), default=NEVER)
         self.stopped_at = first_stop if first_stop < self.own_end else NEVER
         self.commands: list[Command] = []
         self.pipeline_ended = NEVER
@@ -51,7 +52,7 @@ class Course:
         return f"Data Collector '{self.run.engine_urls_at(at)[0]}'"
 
     def _reported(self, at: int, status: str, detail: str = "") -> str:
-        return f"{self._engine(at)} reported pipeline in status '{status}'{detail}"
+        return f"{self._engine(at)} {REPORTED} '{status}'{detail}"
 
     def _command(self, at: int, kind: str, takes: float, result: str = "SUCCESS", message: str | None = None) -> None:
         self.commands.append(Command(at, kind, at + self.run.lasting(takes), result, message))
@@ -159,6 +160,8 @@ class Course:
 
     def _stopping(self, before: Phase) -> list[Phase]:
         run, at = self.run, self.stopped_at
+        if run.superseded is not None:
+            return self._superseded(before, run.superseded)
         deactivation = run.behaviour.deactivation
         asked = min((*run.stops, *run.force_stops), key=lambda ask: ask.at)
         forced = min(run.force_stops, key=lambda ask: ask.at, default=None)
@@ -184,15 +187,18 @@ class Course:
             end = forced_at + run.lasting(0.3)
             self.pipeline_ended = forced_at
             self.commands.append(Command(at, "STOP_PIPELINE", end, "IGNORE"))
+            in_error = self._variants.forced_stop_end == "inactive_error"
+            error = f"JOBRUNNER_64 - Job was force stopped: {self._engine(end)} may still run its pipeline"
             phases.append(
                 replace(
                     stopping,
                     at=end,
-                    status="INACTIVE",
-                    color="GRAY",
+                    status="INACTIVE_ERROR" if in_error else "INACTIVE",
+                    color="RED" if in_error else "GRAY",
                     pipeline=None,
+                    error=error if in_error else None,
                     lost_since=None,
-                    message="Job force stopped",
+                    message=error if in_error else "Job force stopped",
                     user=None,
                 )
             )
@@ -229,6 +235,27 @@ class Course:
                 )
             )
         return phases
+
+    def _superseded(self, before: Phase, upgrade: Ask) -> list[Phase]:
+        """End the run at once: its successor begins at the same time."""
+        self.pipeline_ended = upgrade.at
+        self.commands.append(Command(upgrade.at, "STOP_PIPELINE", upgrade.at))
+        requested = replace(
+            before,
+            at=upgrade.at,
+            status="DEACTIVATING",
+            color="GREEN",
+            pipeline="STOPPING",
+            lost_since=None,
+            message="Job upgrade requested",
+            user=upgrade.user,
+        )
+        stopped = replace(requested, pipeline="STOPPED", message=self._reported(upgrade.at, "STOPPED"), user=None)
+        return [
+            requested,
+            stopped,
+            replace(stopped, status="INACTIVE", color="GRAY", pipeline=None, message=upgrade.text),
+        ]
 
     def _acknowledged(self, phases: list[Phase]) -> list[Phase]:
         last = phases[-1]

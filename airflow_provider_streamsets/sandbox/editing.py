@@ -23,7 +23,6 @@ def new_job_seed(world: World, body: Any) -> JobSeed:
     fields = Fields(body, "a new job")
     name = fields.given_text("name")
     pipeline, version = read_commit(fields, world.pipelines)
-    settings = {"needs_ack": world.variants.needs_ack_default == "true", **read_settings(fields)}
     return JobSeed(
         id=world.new_job_id(),
         name=name,
@@ -31,7 +30,7 @@ def new_job_seed(world: World, body: Any) -> JobSeed:
         pipeline=pipeline,
         version=version,
         is_template=fields.flag("jobTemplate") or False,
-        **settings,
+        **read_settings(fields),
     )
 
 
@@ -86,7 +85,7 @@ def upgrade(world: World, job: Job) -> None:
     """
     Let a job run the latest version of its pipeline.
 
-    An active job goes on in the same run, with the new version from now on.
+    An active job continues in the same run, with the new version from now on, or in a successor of that run.
 
     :raises ProblemError: if its state does not allow it.
     """
@@ -96,7 +95,15 @@ def upgrade(world: World, job: Job) -> None:
         return
     world.change_job(job, version=latest)
     run = job.latest
-    if run is not None and world.status(job) not in ENDED:
+    if run is None or world.status(job) in ENDED:
+        return
+    # A pipeline that has just failed is not replaced: its run is about to end.
+    if (
+        world.variants.upgrade_active == "successor"
+        and world.lifecycle(run).at(world.clock.now()).pipeline == "RUNNING"
+    ):
+        world.start_successor(job, run)
+    else:
         run.version, run.commit_id = latest.version, latest.commit_id
         world.remark(job, f"Job upgraded to pipeline version v{latest.version}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_streamsets.sandbox.documents import read_document
-from airflow_provider_streamsets.sandbox.faults import FAULTS, STATUSES, FaultRule, Faults
+from airflow_provider_streamsets.sandbox.faults import BODIES, FAULTS, STATUSES, FaultRule, Faults
 from airflow_provider_streamsets.sandbox.seed_place import Place
 
 
@@ -50,9 +50,12 @@ def _rule(place: Place) -> FaultRule:
     for count in ("after", "times", "retry_after"):
         if place.has(count):
             values[count] = place.whole(count)
-    if place.has("status"):
-        values["status"] = place.whole("status")
-        if values["status"] not in STATUSES:
-            raise place.at("status").wrong(f"must be one of {', '.join(map(str, STATUSES))}")
+    if fault in STATUSES:
+        values["status"] = place.whole("status") if place.has("status") else STATUSES[fault][0]
+        if values["status"] not in STATUSES[fault]:
+            raise place.at("status").wrong(f"must be one of {', '.join(map(str, STATUSES[fault]))}")
+    values["body"] = place.text("body", BODIES[0])
+    if values["body"] not in BODIES:
+        raise place.at("body").wrong(f"must be one of {', '.join(BODIES)}")
     values["processed"] = place.flag("processed", False)
     return FaultRule(**values)

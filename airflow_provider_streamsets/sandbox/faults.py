@@ -13,16 +13,26 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "delay": ("seconds", "processed"),
     "too_many_requests": ("retry_after",),
     "server_error": ("status", "processed"),
+    "gateway": ("status", "body", "processed"),
+    "unauthorized": (),
     "reset_before": (),
     "reset_after": (),
     "truncated": (),
     "html": (),
+    "empty": (),
+    "late": ("seconds",),
     "drip": ("seconds",),
     "tls_close": (),
 }
 """What can go wrong, and what can be said about each; how, see :mod:`~.injection`."""
 
-STATUSES = (500, 502, 503, 504)
+STATUSES: dict[str, tuple[int, ...]] = {
+    "server_error": (500, 502, 503, 504),
+    "gateway": (404, 400, 403, 405, 407, 410, 413, 502, 503, 504),
+}
+"""The statuses that a fault can have, the default first."""
+
+BODIES = ("html", "json")
 
 
 @dataclass(frozen=True)
@@ -36,9 +46,10 @@ class FaultRule:
     :param probability: which share of the requests that match is hit.
     :param after: so many that match are let through first.
     :param times: at most so many are hit, None for no limit.
-    :param seconds: how long a delay takes, or an answer that drips.
+    :param seconds: how long a delay takes, or an answer that drips; how much later a late request is delivered.
     :param retry_after: seconds that too many requests are told to wait.
-    :param status: of a server error.
+    :param status: of a server error, or of a gateway's answer.
+    :param body: the form of a gateway's answer, one of :data:`BODIES`.
     :param processed: whether the request has its effect, where the fault could come before or after that.
     """
 
@@ -51,6 +62,7 @@ class FaultRule:
     seconds: float = 1.0
     retry_after: int = 1
     status: int = 500
+    body: str = "html"
     processed: bool = False
 
     def matches(self, method: str, path: str) -> bool:

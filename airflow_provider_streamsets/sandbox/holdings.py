@@ -78,6 +78,8 @@ class Holdings:
 
     def add_job(self, seed: JobSeed) -> Job:
         """Add a job, ready to run; what the seed does not say about its creation is now and the user."""
+        if seed.needs_ack is None:
+            seed = replace(seed, needs_ack=self.variants.needs_ack_default == "true")
         job = new_job(seed, self.clock.now(), self.user)
         self._book.add(job)
         return job
@@ -141,7 +143,7 @@ class Holdings:
 
     def lifecycle(self, run: Run) -> Lifecycle:
         """Return the course of a run as it stands now."""
-        asked = (len(run.stops), len(run.force_stops), len(run.acks), len(run.moves))
+        asked = (len(run.stops), len(run.force_stops), len(run.acks), len(run.moves), int(run.superseded is not None))
         known = self._lifecycles.get(run.id)
         if known is None or known[0] != asked or known[1] is not self.variants or known[2].run is not run:
             known = (asked, self.variants, Lifecycle(run, self.variants))

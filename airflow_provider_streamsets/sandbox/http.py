@@ -82,6 +82,13 @@ def issues(problem: ProblemError) -> Response:
     return answer({"ISSUES": [{"code": problem.code, "message": problem.message}]}, problem.status)
 
 
+def unauthorized() -> Response:
+    """Return the refusal of a request whose sender is not known."""
+    response = issues(ProblemError(401, "SSO_01", "User not authenticated"))
+    response.headers["WWW-Authenticate"] = "dpm"
+    return response
+
+
 class Query:
     """The query of a request. An empty value is an unset one; unknown parameters are nobody's concern."""
 

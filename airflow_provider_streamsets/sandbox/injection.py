@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -14,10 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from airflow_provider_streamsets.sandbox import connections
 from airflow_provider_streamsets.sandbox.bodies import read_body, whole
 from airflow_provider_streamsets.sandbox.faults import FaultRule
-from airflow_provider_streamsets.sandbox.http import Hub, issues
+from airflow_provider_streamsets.sandbox.http import Hub, answer, issues, nothing, unauthorized
 from airflow_provider_streamsets.sandbox.problems import ProblemError
 
 DRIPS = 20
+GATEWAY_MESSAGE = "no Route matched with those values"
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +120,21 @@ async def _server_error(rule: FaultRule, call: _Call) -> None:
         await call.answer_instead(_page(rule.status, rule.status))
 
 
+async def _gateway(rule: FaultRule, call: _Call) -> None:
+    """Answer as something in front of Control Hub does: an ingress without a route, a firewall, a proxy."""
+    if rule.processed:
+        await call.process()
+    if rule.body == "html":
+        await call.answer_instead(_page(rule.status, rule.status))
+    else:
+        await call.answer_instead(answer({"message": GATEWAY_MESSAGE}, rule.status))
+
+
+async def _unauthorized(rule: FaultRule, call: _Call) -> None:
+    """Refuse a good credential, as Control Hub does while its security service fails."""
+    await call.answer_instead(unauthorized())
+
+
 async def _reset_before(rule: FaultRule, call: _Call) -> None:
     await call.end(connections.reset)
 
@@ -140,6 +157,19 @@ async def _html(rule: FaultRule, call: _Call) -> None:
     await call.answer_instead(_page(200, 503))
 
 
+async def _empty(rule: FaultRule, call: _Call) -> None:
+    await call.answer_instead(nothing())
+
+
+async def _late(rule: FaultRule, call: _Call) -> None:
+    """Answer that the time is out, and deliver the request afterwards."""
+    await call.answer_instead(_page(504, 504))
+    # Cancelled when the server ends: the request is delivered then, so that its effect is not lost.
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(rule.seconds)
+    await call.process()
+
+
 async def _drip(rule: FaultRule, call: _Call) -> None:
     await call.process()
     await call.send(call.start)
@@ -159,10 +189,14 @@ _INJECTED: dict[str, Callable[[FaultRule, _Call], Awaitable[None]]] = {
     "delay": _delay,
     "too_many_requests": _too_many_requests,
     "server_error": _server_error,
+    "gateway": _gateway,
+    "unauthorized": _unauthorized,
     "reset_before": _reset_before,
     "reset_after": _reset_after,
     "truncated": _truncated,
     "html": _html,
+    "empty": _empty,
+    "late": _late,
     "drip": _drip,
     "tls_close": _tls_close,
 }

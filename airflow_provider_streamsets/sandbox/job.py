@@ -50,6 +50,7 @@ class Job:
     permitted_on: int = 0
     template_runs: list[TemplateRun] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    latest_metrics_purged_on: int = 0
     offset_changes: list[tuple[int, dict[str, Any] | None]] = field(default_factory=list)
     """Resets (None) and uploads (the document), each with its time."""
 

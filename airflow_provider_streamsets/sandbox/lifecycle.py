@@ -102,6 +102,13 @@ class Lifecycle:
         saves = self._regular_saves(time)
         return self.counts(saves[-1]) if saves else None
 
+    def registered(self, time: int) -> Counts | None:
+        """Return the records in the registry: those saved by a time, and the final ones once the run has ended."""
+        final, ended = self._final_save(), self.finished_at(time)
+        if final is not None and final < NEVER and ended:
+            return self.counts(ended)
+        return self.saved(time)
+
     def saves(self, begin: int, end: int, most: int) -> list[int]:
         """
         Return when the hub saved metrics, oldest first.

@@ -133,7 +133,7 @@ def choice(name: str, choices: Sequence[str]) -> Json:
 PAGE = (whole("offset", 0), whole("len", -1))
 WRAPPED_PAGE = (*PAGE, flag("withWrapper"))
 ORDER = choice("order", ("ASC", "DESC"))
-SEARCH = (text("search"), text("orderBy"), *PAGE)
+SEARCH = (text("organization"), text("orgId"), text("search"), text("orderBy"), *PAGE)
 
 
 # -- bodies

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_streamsets.sandbox.faults import FAULTS, STATUSES
+from airflow_provider_streamsets.sandbox.faults import BODIES, FAULTS, STATUSES
 from airflow_provider_streamsets.sandbox.job_fields import LARGEST
 from airflow_provider_streamsets.sandbox.openapi import Json, many, named, nullable
 from airflow_provider_streamsets.sandbox.variants import Variants
@@ -76,8 +76,14 @@ _FAULT_OPTIONS: dict[str, Json] = {
     "seconds": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
     "processed": _FLAG,
     "retry_after": _COUNT,
-    "status": {"enum": [*STATUSES, None]},
+    "body": {"enum": [*BODIES, None]},
 }
+
+
+def _fault_option(fault: str, name: str) -> Json:
+    return {"enum": [*STATUSES[fault], None]} if name == "status" else _FAULT_OPTIONS[name]
+
+
 FAULT_RULES: Json = {
     **_object(
         {
@@ -91,7 +97,7 @@ FAULT_RULES: Json = {
                                 probability={"type": ["number", "null"], "minimum": 0, "maximum": 1},
                                 after=_COUNT,
                                 times=_COUNT,
-                                **{name: _FAULT_OPTIONS[name] for name in options},
+                                **{name: _fault_option(fault, name) for name in options},
                             ),
                             "additionalProperties": False,
                         }

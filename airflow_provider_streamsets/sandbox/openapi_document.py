@@ -8,12 +8,12 @@ from fastapi.openapi.utils import get_openapi
 from starlette.routing import BaseRoute
 
 from airflow_provider_streamsets import __version__
-from airflow_provider_streamsets.sandbox.openapi import STRING, Json, many, named, nullable, record
+from airflow_provider_streamsets.sandbox.openapi import MAY_BE_EMPTY, STRING, Json, many, named, nullable, record
 from airflow_provider_streamsets.sandbox.schemas import FIELDS, SERVICES, field_schema
 
 _DESCRIPTION = (
     "What a local Control Hub serves. Statuses are those of the variants' defaults; an answer that is marked "
-    "x-may-be-empty has no body where there is no object, or where a variant says so."
+    "x-may-be-empty has no body where there is no object, such as an unknown job, or where a variant says so."
 )
 _PATH_PARAMETERS = {
     "job_id": "JobId",
@@ -26,6 +26,7 @@ _PATH_PARAMETERS = {
     "service": "Service",
     "organization": "OrganizationId",
 }
+_JOB_PARAMETERS = ("job_id", "template_id", "jobId")
 _TEXTS: dict[str, Json] = {
     "JobId": {"description": "The id of a job or a job template."},
     "TemplateId": {"description": "The id of a job template."},
@@ -77,6 +78,11 @@ def document(routes: Sequence[BaseRoute]) -> Json:
 def _finish(operation: Json) -> None:
     # Every path parameter is text, so the refusal that FastAPI expects of itself never comes.
     operation["responses"].pop("422", None)
+    if "404" in operation["responses"] and any(
+        parameter["name"] in _JOB_PARAMETERS for parameter in operation.get("parameters", ())
+    ):
+        # What the variant unknown_job answers by default.
+        operation["responses"]["200"][MAY_BE_EMPTY] = True
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "path":
             known = _PATH_PARAMETERS.get(parameter["name"])

@@ -8,6 +8,8 @@ from typing import Any
 from airflow_provider_streamsets.sandbox.behaviours import Behaviour
 
 NEVER = 1 << 62
+REPORTED = "reported pipeline in status"
+"""What the run events that an engine raises say."""
 BATCH_SIZE = 1000
 ENDED = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
 
@@ -43,6 +45,11 @@ class Event:
     status: str
     message: str
     user: str | None
+
+    @property
+    def is_from_engine(self) -> bool:
+        """Whether an engine raised it, and not the hub."""
+        return REPORTED in self.message
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,10 @@ class Run:
     remarks: list[Ask] = field(default_factory=list)
     error_info_resets: list[Ask] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    superseded: Ask | None = None
+    """The upgrade that replaced it by a successor while it was active."""
+    predecessor_id: str | None = None
+    """The run that it replaces since an upgrade."""
 
     def lasting(self, seconds: float) -> int:
         """Return how many milliseconds of wall time something of that duration takes."""

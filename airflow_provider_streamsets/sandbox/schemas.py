@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 Json = dict[str, Any]
@@ -11,7 +12,7 @@ _FIELDS: dict[str, str] = {
         id:string name:string description:string organization:string creator:string createTime:int64
         lastModifiedBy:string lastModifiedOn:int64 destroyer:string deleteTime:int64 jobDeleted:boolean
         pipelineName:string pipelineId:string pipelineCommitId:string rulesId:string pipelineCommitLabel:string
-        labels:string[] currentJobStatus:JobStatusJson currentUpgradeStatus:object parentJobId:string
+        labels:string[] currentJobStatus:JobStatusJson currentUpgradeStatus:UpgradeStatusJson parentJobId:string
         systemJobId:string numInstances:int32 migrateOffsets:boolean statsRefreshInterval:int64
         runtimeParameters:string edge:boolean timeSeries:boolean forceStopTimeout:int64
         maxRetriesForFailedJob:int32 provenanceMetaData:object jobTemplate:boolean templateJobId:string
@@ -53,9 +54,13 @@ _FIELDS: dict[str, str] = {
         id:string jobId:string pipelineCommitId:string runCount:int32 user:string startTime:int64
         finishTime:int64 errorMessage:string color:string sdcIds:string[] status:string
         errorInfos:ErrorInfoJson[] warnings:string[] ackTrackers:AckTrackerJson[]
-        pipelineOffsets:PipelineOffsetJson[] pipelineStatus:PipelineStatusJson[] upgradeStatus:object
+        pipelineOffsets:PipelineOffsetJson[] pipelineStatus:PipelineStatusJson[] upgradeStatus:UpgradeStatusJson
         pipelineCommitLabel:string edge:boolean inputRecordCount:int64 outputRecordCount:int64
         errorRecordCount:int64 lastReportedMetricTime:int64 enginePipelineId:string runtimeAttributes:object[]
+    """,
+    "UpgradeStatusJson": """
+        id:string user:string startTime:int64 finishTime:int64 currentJobStatusId:string
+        previousJobStatusId:string status:string errorMessage:string verifiedPipeline:boolean
     """,
     "JobStatusHistoryJson": "user:string time:int64 message:string status:string jobStatusId:string",
     "PipelineStatusJson": """
@@ -143,7 +148,7 @@ _SIMPLE: dict[str, dict[str, Any]] = {
 _OF_SERVICE = {
     "jobrunner": (
         "JobJson", "NewJobJson", "DuplicateJobJson", "JobTemplateCreationInfoJson", "JobTagJson", "JobTag",
-        "JobTemplateRunHistoryJson",
+        "JobTemplateRunHistoryJson", "UpgradeStatusJson",
         "JobStatusJson", "JobStatusHistoryJson", "PipelineStatusJson", "PipelineOffsetJson", "SourceOffsetJson",
         "ErrorInfoJson", "AckTrackerJson", "JobLogMessage", "AclJson", "PermissionJson", "PaginationWrapperJson",
         "SDCJson", "MetricRegistryJson", "MinimalJobJson", "CommitPipelineJson",
@@ -173,6 +178,24 @@ def complete(name: str, values: dict[str, Any]) -> dict[str, Any]:
     if len(whole) > len(nulls):
         raise KeyError(f"{name} has no {', '.join(sorted(values.keys() - nulls.keys()))}")
     return whole
+
+
+def swagger_document(service: str, paths: dict[str, list[str]]) -> dict[str, Any]:
+    """
+    Return the document of a service in the older form, Swagger 2.0.
+
+    :param service: such as ``jobrunner``.
+    :param paths: the paths it serves, with their methods in lower case.
+    """
+    document = openapi_document(service, paths)
+    schemas = json.dumps(document["components"]["schemas"]).replace("#/components/schemas/", "#/definitions/")
+    return {
+        "swagger": "2.0",
+        "info": document["info"],
+        "basePath": f"/{service}/rest",
+        "paths": document["paths"],
+        "definitions": json.loads(schemas),
+    }
 
 
 def openapi_document(service: str, paths: dict[str, list[str]]) -> dict[str, Any]:

@@ -106,7 +106,8 @@ class JobSeed:
     is_template: bool = False
     template_id: str | None = None
     static_parameters: tuple[str, ...] = ()
-    needs_ack: bool = False
+    needs_ack: bool | None = None
+    """None: as the variant ``needs_ack_default`` says when it is added."""
     failover: bool = False
     max_retries: int = -1
     global_max_retries: int = -1

@@ -194,7 +194,7 @@ def _job(place: Place, organization: str, pipelines: dict[str, PipelineSeed], be
         is_template=is_template,
         template_id=template_id,
         static_parameters=place.texts("static_parameters"),
-        needs_ack=place.flag("needs_ack", False),
+        needs_ack=place.flag("needs_ack", False) if place.has("needs_ack") else None,
         failover=place.flag("failover", False),
         time_series=place.flag("time_series", False),
         stats_interval=max(1, place.duration("stats_interval", "5s")),

@@ -21,6 +21,7 @@ from airflow_provider_streamsets.sandbox.app import create_app
 from airflow_provider_streamsets.sandbox.connections import Protocol
 from airflow_provider_streamsets.sandbox.credentials import Credential
 from airflow_provider_streamsets.sandbox.fault_file import load_faults
+from airflow_provider_streamsets.sandbox.faults import FAULTS
 from airflow_provider_streamsets.sandbox.seed_file import load_seed
 from airflow_provider_streamsets.sandbox.seed_place import SeedError
 from airflow_provider_streamsets.sandbox.state_file import StateError, StateFile
@@ -77,7 +78,7 @@ class Server(uvicorn.Server):
     "--faults",
     "fault_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="YAML or JSON file with rules that say which requests go wrong, and how.",
+    help=f"YAML or JSON file with rules that say which requests go wrong, and how: {', '.join(FAULTS)}.",
 )
 @click.option(
     "--variant",

@@ -20,8 +20,10 @@ class VariantError(ValueError):
 class Variants:
     """What the sandbox answers where the real answer is not known; the defaults come first."""
 
-    unknown_job: Literal["404", "400", "500", "empty"] = "404"
-    """Any call that names a job which does not exist: an error of that status, or 200 without a body."""
+    unknown_job: Literal["empty", "404", "400", "403", "500", "foreign_code"] = "empty"
+    """A call whose path or query names a job that does not exist: 200 without a body, an error of that status, or a 404
+    whose code does not begin with ``JOBRUNNER_``. With ``empty``, calls that name it in their body, such as bulk
+    actions, are refused with 404. Bulk reads leave it out under each value."""
 
     wrong_state: Literal["400", "409", "500"] = "400"
     """Status of the refusal when a job's state does not allow the action, for example starting an active job."""
@@ -62,6 +64,22 @@ class Variants:
     acknowledge_elsewhere: Literal["no_effect", "refused"] = "no_effect"
     """Acknowledging a job that has no error to acknowledge."""
 
+    forced_stop_end: Literal["inactive", "inactive_error"] = "inactive"
+    """Status of a run that was ended by a forced stop; ``inactive_error`` must be acknowledged, whatever the job
+    says."""
+
+    upgrade_active: Literal["same_run", "successor"] = "same_run"
+    """Upgrading an active job: its run continues with the new pipeline version, or ends, and a successor with the next
+    run count and an ``upgradeStatus`` is started. The log of starts does not list the successor."""
+
+    event_users: Literal["person", "starter_on_all"] = "person"
+    """User of run events: the person who caused the event, none where nobody did, or on every event the user who
+    started the run."""
+
+    engine_clock_behind: float = 0.0
+    """Seconds by which the times of run events that an engine reports are earlier than those of the hub. In wall time,
+    whatever the time scale."""
+
     balance_without_failover: Literal["no_effect", "refused"] = "no_effect"
     """Balancing an active job that has failover not enabled."""
 
@@ -93,9 +111,17 @@ class Variants:
     The SDK cannot read the answer at all if other entries are there and this one is absent.
     """
 
-    counts_of_earlier: Literal["zeros", "omit"] = "zeros"
-    """An earlier run that saved nothing, in the record counts. Where it is left out, the run count that clients
-    have to compute for entry ``"0"`` is wrong."""
+    counts_of_earlier: Literal["zeros", "omit", "gap"] = "zeros"
+    """An earlier run that saved nothing, in the record counts: zeros, left out, or left out together with its key.
+    Where it is left out, the run count that clients have to compute for entry ``"0"`` can be wrong."""
+
+    counts_key_0: Literal["latest", "missing"] = "latest"
+    """Key ``"0"`` of the record counts: the latest run, or missing, so that the latest run is numbered like the others
+    and has its run count."""
+
+    counts_on_status: Literal["saved", "never"] = "saved"
+    """Record counts in the status of a run: the saved ones, or always 0, with ``lastReportedMetricTime`` 0. The time
+    series and the registry have them either way."""
 
     no_metrics: Literal["404", "empty"] = "404"
     """The metrics of a run that does not exist or has saved nothing: an error, or a registry with nothing in it."""
@@ -106,8 +132,8 @@ class Variants:
     tunnel_disconnected: Literal["empty", "no_instance", "error"] = "empty"
     """``GET tunneling/rest/connection/{id}`` of an engine that does not respond."""
 
-    needs_ack_default: Literal["false", "true"] = "false"
-    """Whether jobs that are created without saying so need their errors acknowledged."""
+    needs_ack_default: Literal["true", "false"] = "true"
+    """``needsManualAck`` of jobs that are created, imported or seeded without a value for it."""
 
     duplicate_body: Literal["empty", "list"] = "empty"
     """Answer of duplicating a job: no body, or the list of copies."""

@@ -79,6 +79,19 @@ class World(Holdings):
         self._starts.append(Start(job.id, job.seed.name, run.run_count, now, self.user))
         return run
 
+    def start_successor(self, job: Job, run: Run) -> Run:
+        """
+        End the active run of a job that was upgraded, and start its successor with the job's pipeline version.
+
+        Not in the log of starts, which holds what clients asked to start.
+        """
+        version = job.seed.version.version
+        run.superseded = Ask(self.clock.now(), self.user, f"Job upgraded to pipeline version v{version}")
+        successor = self._new_run(job, self.clock.now(), version, run.parameters, None)
+        successor.predecessor_id = run.id
+        job.runs.append(successor)
+        return successor
+
     def start_later(self, job: Job, at: int) -> None:
         """Start a job at a time to come, unless it has been started or deleted by then."""
 
@@ -294,7 +307,7 @@ class World(Holdings):
             scale=self.time_scale,
             stats_interval=job.seed.stats_interval,
             force_stop_timeout=job.seed.force_stop_timeout,
-            needs_ack=job.seed.needs_ack,
+            needs_ack=bool(job.seed.needs_ack),
             offset_base=self._position(self.offset(job, started)),
         )
 

@@ -88,6 +88,8 @@ def write_seed(file: Path, plan: Plan) -> Path:
                 "pipeline": "Batch",
                 "stats_interval": "1s",
                 "template": case.kind is Kind.TEMPLATE,
+                # Tasks retry jobs that fail on purpose.
+                "needs_ack": False,
                 "parameters": {"RECORDS": str(case.records), "FAILS_AFTER": ""},
             }
             for case in plan.cases

@@ -119,7 +119,10 @@ def test_a_port_in_use_is_one_clear_line():
     ("arguments", "said"),
     [
         (["--seed", "/no/such/file.yaml"], "cannot be read"),
-        (["--variant", "unknown_job=418"], "variant unknown_job can be 404 or 400 or 500 or empty"),
+        (
+            ["--variant", "unknown_job=418"],
+            "variant unknown_job can be empty or 404 or 400 or 403 or 500 or foreign_code",
+        ),
         (["--variant", "nope=1"], "there is no variant 'nope'"),
         (["--time-scale", "0"], "--time-scale"),
         (["--token", "x", "--credential-id", "y"], "not in the form of a Control Hub token"),
@@ -135,7 +138,9 @@ def test_bad_arguments_are_refused_clearly(arguments, said):
 
 
 def test_help_version_and_variants_are_told():
-    assert "--time-scale" in command("--help").stdout
+    text = command("--help").stdout
+    assert "--time-scale" in text
+    assert "unauthorized" in text
     assert __version__ in command("--version").stdout
     assert "unknown_job" in command("--list-variants").stdout
 

@@ -43,6 +43,13 @@ def start(sandbox):
     return sandbox.call("POST", f"{JR}/job/{sandbox.job_id(JOB)}/start")
 
 
+def wait_for_start(sandbox, count):
+    deadline = time.monotonic() + 10
+    while len(sandbox.starts(JOB)) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(sandbox.starts(JOB)) == count
+
+
 def reason(error):
     """Return the error at the bottom of what ``requests`` raises."""
     while error.args and isinstance(error.args[-1], BaseException):
@@ -130,10 +137,36 @@ def test_a_client_that_does_not_wait_out_a_delay_has_started_the_job_all_the_sam
         requests.post(f"{sandbox.url}{JR}/job/{job_id}/start", headers=sandbox.headers, timeout=0.3)
     if processed:
         assert len(sandbox.starts(JOB)) == before + 1
-    deadline = time.monotonic() + 10
-    while len(sandbox.starts(JOB)) == before and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(sandbox.starts(JOB)) == before + 1
+    wait_for_start(sandbox, before + 1)
+
+
+@pytest.mark.parametrize(("body", "kind"), [("html", "text/html"), ("json", "application/json")])
+def test_gateway_answers_instead_of_control_hub(sandbox, body, kind):
+    before = hit(sandbox, "gateway", status=403, body=body)
+    response = start(sandbox)
+    assert (response.status_code, len(sandbox.starts(JOB))) == (403, before)
+    assert response.headers["Content-Type"].startswith(kind)
+    assert "ISSUES" not in response.text
+
+
+def test_late_start_takes_effect_after_the_client_has_gone(sandbox):
+    before = hit(sandbox, "late", seconds=0.5)
+    response = start(sandbox)
+    assert (response.status_code, len(sandbox.starts(JOB))) == (504, before)
+    wait_for_start(sandbox, before + 1)
+    assert "Traceback" not in sandbox.errors
+
+
+def test_late_start_is_not_lost_when_the_sandbox_ends(tmp_path):
+    with SandboxProcess(state=tmp_path / "hub.state") as sandbox:
+        hit(sandbox, "late", seconds=3600)
+        assert start(sandbox).status_code == 504
+        assert sandbox.stop() == 0
+        assert "Traceback" not in sandbox.errors
+        sandbox.restart()
+        (started,) = sandbox.starts(JOB)
+        sandbox.restart()
+        assert sandbox.starts(JOB) == [started]
 
 
 def test_an_answer_that_drips_arrives_a_few_bytes_at_a_time(sandbox):

@@ -51,9 +51,16 @@ def test_jobs_are_found_by_name_id_status_tag_and_search(hub):
     assert hub.jobs.get(job_name="Regional orders - 1").template_job_id
 
 
-def test_an_unknown_job_is_an_error(hub):
-    with pytest.raises(Exception, match=r"404|not found|No instances"):
-        hub.jobs.get(id="no-such-job:no-such-org")
+@pytest.mark.parametrize(
+    ("answer", "message"), [("empty", "Expecting value"), ("404", "not found"), ("403", "not found")]
+)
+def test_an_unknown_job_is_an_error(sandbox, hub, answer, message):
+    sandbox.set_variants(unknown_job=answer)
+    try:
+        with pytest.raises(Exception, match=message):
+            hub.jobs.get(id="no-such-job:no-such-org")
+    finally:
+        sandbox.set_variants(unknown_job="empty")
 
 
 def test_a_stream_is_started_watched_and_stopped(sandbox, hub):

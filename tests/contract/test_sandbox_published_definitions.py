@@ -248,6 +248,26 @@ def test_every_list_is_valid(client):
 
 
 @needs_swagger
+def test_successor_of_an_upgraded_run_is_valid(client, clock):
+    checked = Checked(client)
+    client.post("/sandbox/v1/variants", json={"upgrade_active": "successor", "forced_stop_end": "inactive_error"})
+    logs = checked.get(f"{JR}/v1/jobs", jobSearchText="Web logs to lake")[0]
+    first = checked.get(f"{PS}/v1/pipeline/{logs['pipelineId']}/log")[0]
+    job = checked.put(f"{JR}/v1/jobs", {"name": "Old logs", "pipelineCommitId": first["commitId"]})
+    checked.post(f"{JR}/v1/job/{job['id']}/start")
+    clock.advance(5)
+    (upgraded,) = checked.post(f"{JR}/v1/job/{job['id']}/upgrade")
+    successor, old = checked.get(f"{JR}/v1/job/{job['id']}/history")
+    assert upgraded["currentJobStatus"] == successor
+    assert successor["upgradeStatus"]["previousJobStatusId"] == old["id"]
+    checked.get(f"{JR}/v1/job/{old['id']}/jobStatusHistory")
+    clock.advance(5)
+    checked.post(f"{JR}/v1/job/{job['id']}/forceStop")
+    clock.advance(0.3)
+    assert checked.get(f"{JR}/v1/job/{job['id']}/currentStatus")["status"] == "INACTIVE_ERROR"
+
+
+@needs_swagger
 def test_what_creates_changes_and_deletes_jobs_answers_validly(client, clock):
     checked = Checked(client)
     client.post("/sandbox/v1/variants", json={"bulk_body": "list", "duplicate_body": "list"})
@@ -406,7 +426,7 @@ def bodies(client, clock):
         "engine": get(f"{JR}/v1/sdcs")[0],
         "current-user": get(f"{SEC}/v1/currentUser"),
         "job-log-messages": get(f"{JR}/v1/job/logMessages", jobId=orders),
-        "error-envelope": get(f"{JR}/v1/job/none:none"),
+        "error-envelope": client.post(f"{JR}/v1/jobs/startJobs", json=["none:none"]).json(),
     }
     pipeline = job("Inventory snapshot")
     found["pipeline"] = get(f"{PS}/v1/pipelineCommit/{pipeline['pipelineCommitId']}")

@@ -31,7 +31,8 @@ from tests.unit.sandbox_hub import JR, OFFSET, Hub
 EXAMPLES = 8
 PAGES = {"/", "/sch/jobs/detail/{job_id}"}
 
-HUB = Hub()
+# An unknown job has a refusal, so that wrong requests about it can be told from right ones.
+HUB = Hub(unknown_job="404")
 BORN = copy.deepcopy(HUB.world)
 DOCUMENT: dict[str, Any] = HUB.get("/sandbox/openapi.json")
 
@@ -74,6 +75,19 @@ def test_every_call_is_described_with_what_it_answers():
         contents = operation["responses"]["200"].get("content", {})
         assert all(content["schema"] for content in contents.values()), path
         assert operation["summary"], path
+
+
+def test_the_document_says_which_answers_are_empty_for_an_unknown_job():
+    hub = Hub()
+    empty = set()
+    for method, path, operation in operations(DOCUMENT):
+        if any(parameter.get("name") in ("job_id", "template_id") for parameter in operation.get("parameters", ())):
+            asked = path.replace("{job_id}", "no:no").replace("{template_id}", "no:no")
+            response = hub.http.request(method, asked, json={"runtimeParametersList": [{}]})
+            if response.status_code == 200 and not response.content:
+                empty.add((method, path))
+                assert operation["responses"]["200"][MAY_BE_EMPTY], path
+    assert len(empty) > 30
 
 
 # -- generated requests

@@ -179,10 +179,12 @@ def test_an_untrusted_certificate_is_refused_unless_its_authority_is_given(tmp_p
 
 
 VARIANTS = [
+    ("unknown_job", "empty"),
     ("unknown_job", "404"),
     ("unknown_job", "400"),
+    ("unknown_job", "403"),
     ("unknown_job", "500"),
-    ("unknown_job", "empty"),
+    ("unknown_job", "foreign_code"),
     ("wrong_state", "409"),
     ("wrong_state", "500"),
     ("never_run_status", "empty"),
@@ -205,10 +207,14 @@ VARIANTS = [
     ("counts_of_latest", "absent"),
     ("counts_of_latest", "zeros"),
     ("counts_of_earlier", "omit"),
+    ("counts_of_earlier", "gap"),
+    ("counts_key_0", "missing"),
+    ("counts_on_status", "never"),
+    ("engine_clock_behind", 3),
 ]
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids="=".join)
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda pair: "{}={}".format(*pair))
 def test_what_is_not_known_about_control_hub_makes_no_difference(client, sandbox, variant):
     sandbox.set_variants(**dict([variant]))
     good = run_to_its_end(client, sandbox, "Orders to warehouse")
@@ -228,7 +234,7 @@ def test_what_is_not_known_about_control_hub_makes_no_difference(client, sandbox
         client.jobs.find_by_name("Nobody")
 
 
-@pytest.mark.parametrize("answer", ["404", "400", "500", "empty"])
+@pytest.mark.parametrize("answer", ["empty", "404", "400", "500", "foreign_code"])
 @pytest.mark.parametrize("missing", ["omit", "null"])
 def test_a_job_that_does_not_exist_any_more_ends_the_wait_whatever_control_hub_answers(
     client, sandbox, answer, missing

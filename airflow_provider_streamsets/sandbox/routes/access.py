@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from airflow_provider_streamsets.sandbox.http import answer, base_url, nothing, world_of
+from airflow_provider_streamsets.sandbox.http import answer, base_url, world_of
 from airflow_provider_streamsets.sandbox.openapi import OBJECT, STRING, STRINGS, described, many, named, record
 from airflow_provider_streamsets.sandbox.openapi_document import document
 from airflow_provider_streamsets.sandbox.problems import ProblemError, not_served
-from airflow_provider_streamsets.sandbox.schemas import SERVICES, complete, openapi_document
+from airflow_provider_streamsets.sandbox.schemas import SERVICES, complete, openapi_document, swagger_document
 from airflow_provider_streamsets.sandbox.wire.principals import ROLES, principal_body
 
 router = APIRouter()
@@ -80,19 +80,26 @@ async def read_texts() -> Response:
     return answer({})
 
 
-@router.get("/sequencing/rest/v1/sequencing/job/{job_id}/sequence", **described(refused=(404,)))
+@router.get(
+    "/sequencing/rest/v1/sequencing/job/{job_id}/sequence",
+    **described(many(record(sequenceId=STRING, sequenceName=STRING)), refused=(404,)),
+)
 async def read_sequence(request: Request, job_id: str) -> Response:
     """Return the sequences that a job is part of: there are none."""
     world_of(request).job(job_id)
-    return nothing()
+    return answer([])
 
 
 @router.get("/{service}/rest/openapi.json", **described(OBJECT, refused=(404,)))
 async def read_openapi(request: Request, service: str) -> Response:
     """Return the OpenAPI document of a service."""
-    if service not in SERVICES:
-        raise not_served(request.method, request.url.path)
     return answer(openapi_document(service, _served_paths(request, service)))
+
+
+@router.get("/{service}/rest/swagger.json", **described(OBJECT, refused=(404,)))
+async def read_swagger(request: Request, service: str) -> Response:
+    """Return the Swagger document of a service, which SDKs before 7 read."""
+    return answer(swagger_document(service, _served_paths(request, service)))
 
 
 @router.get("/sandbox/openapi.json", **described(OBJECT, is_open=True))
@@ -102,6 +109,8 @@ async def read_own_openapi(request: Request) -> Response:
 
 
 def _served_paths(request: Request, service: str) -> dict[str, list[str]]:
+    if service not in SERVICES:
+        raise not_served(request.method, request.url.path)
     prefix = f"/{service}/rest"
     paths: dict[str, list[str]] = defaultdict(list)
     routes: list[Any] = request.app.state.api_routes

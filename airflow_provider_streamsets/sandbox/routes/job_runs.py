@@ -25,7 +25,7 @@ from airflow_provider_streamsets.sandbox.openapi import (
 from airflow_provider_streamsets.sandbox.problems import ProblemError, bad_request
 from airflow_provider_streamsets.sandbox.runs import Run
 from airflow_provider_streamsets.sandbox.wire.events import event_bodies, log_message_bodies
-from airflow_provider_streamsets.sandbox.wire.metrics import empty_metrics_body, saved_metrics_body
+from airflow_provider_streamsets.sandbox.wire.metrics import empty_metrics_body, registry_body
 from airflow_provider_streamsets.sandbox.wire.statuses import status_body
 
 router = APIRouter(prefix="/jobrunner/rest")
@@ -128,7 +128,7 @@ async def read_run_metrics(request: Request, job_id: str) -> Response:
     job, count = world.job(job_id), query.number("runCount", 0)
     run = job.latest if count == 0 else next((run for run in job.runs if run.run_count == count), None)
     engine_id = query.text("sdcId")
-    body = saved_metrics_body(world, job, run, world.clock.now(), engine_id) if run else None
+    body = registry_body(world, job, run, world.clock.now(), engine_id) if run else None
     if body is None and world.variants.no_metrics == "404":
         raise ProblemError(404, "JOBRUNNER_03", f"Job '{job.seed.name}' has no metrics of this run")
     return answer(body or empty_metrics_body())

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.http import Query, answer, read_json, world_of
+from airflow_provider_streamsets.sandbox.http import Query, answer, nothing, read_ids, read_json, world_of
 from airflow_provider_streamsets.sandbox.openapi import (
     NULL,
     OBJECT,
@@ -15,6 +15,7 @@ from airflow_provider_streamsets.sandbox.openapi import (
     STRINGS,
     Json,
     described,
+    ids,
     json_body,
     keyed,
     many,
@@ -25,7 +26,7 @@ from airflow_provider_streamsets.sandbox.openapi import (
 )
 from airflow_provider_streamsets.sandbox.problems import bad_request
 from airflow_provider_streamsets.sandbox.time_windows import Window, read_window
-from airflow_provider_streamsets.sandbox.wire.metrics import empty_metrics_body, saved_metrics_body
+from airflow_provider_streamsets.sandbox.wire.metrics import empty_metrics_body, latest_metrics_body
 from airflow_provider_streamsets.sandbox.wire.record_counts import record_counts_body
 from airflow_provider_streamsets.sandbox.wire.time_series import COLUMNS, MEASUREMENTS, RECORDS, series_body
 from airflow_provider_streamsets.sandbox.world import World
@@ -59,10 +60,21 @@ async def read_record_counts(request: Request, job_id: str) -> Response:
 async def read_latest_metrics(request: Request, job_id: str) -> Response:
     """Return the saved metrics of a job's latest run."""
     world = world_of(request)
-    job = world.job(job_id)
-    engine_id = Query(request).text("sdcId")
-    body = saved_metrics_body(world, job, job.latest, world.clock.now(), engine_id) if job.latest else None
+    # They outlive the job until they are purged.
+    job = world.removed_jobs.get(job_id) or world.job(job_id)
+    body = latest_metrics_body(world, job, world.clock.now(), Query(request).text("sdcId"))
     return answer(body or empty_metrics_body())
+
+
+@router.post("/v1/metrics/purgeLatestMetricsOfDeletedJobs", **described(body=ids("JobId"), refused=(400,)))
+async def purge_latest_metrics(request: Request) -> Response:
+    """Forget the saved metrics of the latest run of some jobs, deleted or not; unknown ids are ignored."""
+    world = world_of(request)
+    for job_id in await read_ids(request):
+        job = world.removed_jobs.get(job_id) or world.jobs.get(job_id)
+        if job is not None:
+            job.latest_metrics_purged_on = world.clock.now()
+    return nothing()
 
 
 @router.get(

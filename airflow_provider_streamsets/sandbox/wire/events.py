@@ -9,13 +9,15 @@ from airflow_provider_streamsets.sandbox.world import Job, World
 
 
 def event_bodies(world: World, run: Run, now: int) -> list[Json]:
-    """Return the run events, not in order of time: clients must sort."""
+    """Return the run events, not in order of time: clients must sort; only events of one moment are in order."""
+    variants = world.variants
+    behind = round(variants.engine_clock_behind * 1000)
     bodies = [
         complete(
             "JobStatusHistoryJson",
             {
-                "user": event.user,
-                "time": event.at,
+                "user": run.user if variants.event_users == "starter_on_all" else event.user,
+                "time": event.at - behind if event.is_from_engine else event.at,
                 "message": event.message,
                 "status": event.status,
                 "jobStatusId": run.id,
@@ -23,7 +25,9 @@ def event_bodies(world: World, run: Run, now: int) -> list[Json]:
         )
         for event in world.lifecycle(run).events(now)
     ]
-    return bodies[:-2] + bodies[-2:][::-1]
+    if len({body["time"] for body in bodies[-2:]}) == 2:
+        bodies[-2:] = bodies[:-3:-1]
+    return bodies
 
 
 def log_message_bodies(world: World, job: Job, run: Run, now: int) -> list[Json]:

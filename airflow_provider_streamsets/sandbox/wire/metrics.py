@@ -45,13 +45,28 @@ def empty_metrics_body(version: str = "5.10.0") -> Json:
     )
 
 
-def saved_metrics_body(world: World, job: Job, run: Run, now: int, engine_id: str | None = None) -> Json | None:
+def registry_body(world: World, job: Job, run: Run, now: int, engine_id: str | None = None) -> Json | None:
     """
-    Return what the hub has saved of a run, None if it has saved nothing.
+    Return what the registry has of a run, None if nothing.
 
     :param engine_id: only from this engine.
     """
-    saved = world.saved_counts(run, now)
+    return _saved_body(world, job, run, world.lifecycle(run).registered(now), engine_id)
+
+
+def latest_metrics_body(world: World, job: Job, now: int, engine_id: str | None = None) -> Json | None:
+    """
+    Return what the time series service has saved of a job's latest run since the last purge, None if nothing.
+
+    :param engine_id: only from this engine.
+    """
+    saved = world.saved_counts(job.latest, now) if job.latest else None
+    if job.latest is None or saved is None or saved.at <= job.latest_metrics_purged_on:
+        return None
+    return _saved_body(world, job, job.latest, saved, engine_id)
+
+
+def _saved_body(world: World, job: Job, run: Run, saved: Counts | None, engine_id: str | None) -> Json | None:
     if saved is None or (engine_id is not None and engine_id not in run.engine_ids_at(saved.at)):
         return None
     return metrics_body(world, job, run, saved.at, engine_id)

@@ -9,17 +9,24 @@ from airflow_provider_streamsets.sandbox.world import Job, World
 
 
 def record_counts_body(world: World, job: Job, now: int, engine_id: str | None = None) -> Json:
-    """Return the record counts of all runs, the latest as entry ``"0"`` without its run count."""
+    """Return the record counts of all runs by key, the latest with key ``"0"`` and without its run count."""
     entries = [
         {**entry, "runCount": run.run_count}
         for run in reversed(job.runs)
         if (entry := _entry(world, job, run, now, engine_id)) is not None
     ]
-    latest = bool(entries) and job.latest is not None and entries[0]["runCount"] == job.latest.run_count
-    first = 0 if latest or world.variants.counts_of_latest == "previous" else 1
-    for entry in entries[: 1 - first]:
-        del entry["runCount"]
-    return {str(index): entry for index, entry in enumerate(entries, start=first)}
+    if not entries or job.latest is None:
+        return {}
+    variants, newest = world.variants, entries[0]["runCount"]
+    is_unnumbered = newest == job.latest.run_count or variants.counts_of_latest == "previous"
+    first = 0 if is_unnumbered and variants.counts_key_0 == "latest" else 1
+    keyed = {
+        str(first + (newest - entry["runCount"] if variants.counts_of_earlier == "gap" else position)): entry
+        for position, entry in enumerate(entries)
+    }
+    if first == 0:
+        del entries[0]["runCount"]
+    return keyed
 
 
 def _entry(world: World, job: Job, run: Run, now: int, engine_id: str | None) -> Json | None:

@@ -56,7 +56,7 @@ def status_body(world: World, job: Job, run: Run, now: int) -> Json:
     life = world.lifecycle(run)
     phase = life.at(now)
     ended = phase.status in ENDED
-    saved = life.saved(now)
+    saved = life.saved(now) if world.variants.counts_on_status == "saved" else None
     offset = world.run_offset(job, run, now)
     if run is job.latest and ended:
         offset = world.offset(job, now)
@@ -80,6 +80,7 @@ def status_body(world: World, job: Job, run: Run, now: int) -> Json:
             "ackTrackers": _ack_trackers(world, run, now) if keeps_commands else [],
             "pipelineOffsets": _offset_bodies(job, run.engine_ids_at(now)[0], offset),
             "pipelineStatus": pipeline_status_bodies(world, job, run, now),
+            "upgradeStatus": _upgrade_status(world, run),
             "pipelineCommitLabel": f"v{run.version}",
             "edge": False,
             "inputRecordCount": saved.input if saved else 0,
@@ -117,6 +118,24 @@ def pipeline_status_bodies(world: World, job: Job, run: Run, now: int) -> list[J
         )
         for instance, engine_id in enumerate(run.engine_ids_at(now))
     ]
+
+
+def _upgrade_status(world: World, run: Run) -> Json | None:
+    if run.predecessor_id is None:
+        return None
+    return complete(
+        "UpgradeStatusJson",
+        {
+            "id": f"{make_id('upgrade', run.id)}:{world.organization}",
+            "user": run.user,
+            "startTime": run.started,
+            "finishTime": run.started,
+            "currentJobStatusId": run.id,
+            "previousJobStatusId": run.predecessor_id,
+            "status": "UPGRADE_SUCCESSFUL",
+            "verifiedPipeline": False,
+        },
+    )
 
 
 def _offset_bodies(job: Job, engine_id: str, document: Json | None) -> list[Json] | None:

@@ -52,6 +52,7 @@ with DAG("system_template", **ARGUMENTS):
         pipeline_name="Orders to warehouse",
         job_name="Orders template",
         template=True,
+        needs_acknowledgement=False,
         if_exists="skip",
     )
     create >> ControlHubRunJobTemplateOperator(

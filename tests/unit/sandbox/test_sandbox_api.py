@@ -304,6 +304,31 @@ def test_live_metrics_come_through_the_tunnel(hub):
     assert hub.http.get(path, params={"TUNNELING_INSTANCE_ID": instance}).status_code == 204
 
 
+def test_job_sequences_are_an_array(still):
+    assert still.get(f"/sequencing/rest/v1/sequencing/job/{still.id('Quick check')}/sequence") == []
+
+
+def test_services_publish_swagger_and_openapi_documents(still):
+    openapi = still.get("/jobrunner/rest/openapi.json")
+    swagger = still.get("/jobrunner/rest/swagger.json")
+    assert (openapi["openapi"], swagger["swagger"]) == ("3.0.1", "2.0")
+    assert swagger["paths"] == openapi["paths"]
+    assert swagger["definitions"].keys() == openapi["components"]["schemas"].keys()
+    job = swagger["definitions"]["JobJson"]["properties"]
+    assert job.keys() == openapi["components"]["schemas"]["JobJson"]["properties"].keys()
+    assert job["currentJobStatus"] == {"$ref": "#/definitions/JobStatusJson"}
+    for name in ("swagger", "openapi"):
+        assert still.http.get(f"/nobody/rest/{name}.json").status_code == 404
+
+
+def test_organization_is_accepted_in_header_and_searches(still):
+    for name in ("organization", "orgId"):
+        found = still.names(f"{JR}/saql/jobs/search", search='name=="Quick check"', **{name: still.world.organization})
+        assert found == ["Quick check"]
+    headers = {"X-SS-Org-Id": still.world.organization}
+    assert still.http.get(f"{JR}/jobs/count", headers=headers).status_code == 200
+
+
 def test_every_path_that_is_served_answers(hub):
     job = hub.get(f"{JR}/job/{hub.id('Web logs to lake')}")
     status = job["currentJobStatus"]
@@ -327,6 +352,7 @@ def test_every_path_that_is_served_answers(hub):
     }
     bulk = (
         "Jobs", "Errors", "SDCs", "/status", "/jobs", "/sdcs", "Bulk", "latestCommit", "jobs/resetOffset", "Templates",
+        "OfDeletedJobs",
     )  # fmt: skip
     called = 0
     for route in hub.app.state.api_routes:
@@ -345,11 +371,35 @@ def test_every_path_that_is_served_answers(hub):
 # -- variants
 
 
-@pytest.mark.parametrize(("variant", "status"), [("404", 404), ("400", 400), ("500", 500), ("empty", 200)])
-def test_variants_of_an_unknown_job(variant, status):
-    response = Hub(unknown_job=variant).http.get(f"{JR}/job/no:no/currentStatus")
-    assert response.status_code == status
-    assert bool(response.content) == (variant != "empty")
+@pytest.mark.parametrize(
+    ("variant", "status", "code"),
+    [
+        ("404", 404, "JOBRUNNER_01"),
+        ("400", 400, "JOBRUNNER_01"),
+        ("403", 403, "JOBRUNNER_05"),
+        ("500", 500, "JOBRUNNER_01"),
+        ("foreign_code", 404, "RESTAPI_02"),
+    ],
+)
+def test_variants_of_an_unknown_job(variant, status, code):
+    hub = Hub(unknown_job=variant)
+    for response in (
+        hub.http.get(f"{JR}/job/no:no/currentStatus"),
+        hub.http.post(f"{JR}/job/no:no/start"),
+        hub.http.post(f"{JR}/jobs/startJobs", json=["no:no"]),
+    ):
+        assert response.status_code == status
+        assert [issue["code"] for issue in response.json()["ISSUES"]] == [code]
+    assert hub.http.post(f"{JR}/jobs/status", json=["no:no"]).json() == {}
+    assert hub.http.post(f"{JR}/jobs", json=["no:no"]).json() == []
+
+
+def test_unknown_job_is_answered_without_a_body_by_default(still):
+    for path in (f"{JR}/job/no:no", f"{JR}/job/no:no/currentStatus", f"{JR}/job/logMessages?jobId=no:no"):
+        response = still.http.get(path)
+        assert (response.status_code, response.content) == (200, b"")
+    assert still.http.post(f"{JR}/jobs/startJobs", json=["no:no"]).status_code == 404
+    assert still.http.post(f"{JR}/jobs/status", json=["no:no"]).json() == {}
 
 
 def test_variants_of_a_job_that_never_ran():
@@ -402,6 +452,31 @@ def test_variants_of_counts_while_the_latest_run_has_saved_nothing():
         hub = Hub(counts_of_latest=variant)
         hub.do("Orders to warehouse", "start")
         assert list(hub.counts("Orders to warehouse")) == list(keys)
+
+
+def test_variants_of_the_user_of_run_events():
+    for variant, users in (("person", {None, "user"}), ("starter_on_all", {"user"})):
+        hub = Hub(event_users=variant)
+        run = hub.status("Orders to warehouse")
+        events = hub.get(f"{JR}/job/{run['id']}/jobStatusHistory")
+        assert {event["user"] and "user" for event in events} == users
+        assert {event["user"] for event in events} <= {None, run["user"]}
+        assert len(hub.get(f"{JR}/job/logMessages", jobId=hub.id("Orders to warehouse"), runCount=3)) == 3
+
+
+def test_variant_of_an_engine_whose_clock_is_behind():
+    def times(seconds: float) -> dict[str, int]:
+        hub = Hub(engine_clock_behind=seconds)
+        hub.do("Truck positions north", "stop")
+        hub.clock.advance(10)
+        events = hub.get(f"{JR}/job/{hub.status('Truck positions north')['id']}/jobStatusHistory")
+        return {event["message"]: event["time"] for event in events}
+
+    punctual, behind = times(0), times(3)
+    assert len(punctual) == 5
+    for message, time in punctual.items():
+        assert time - behind[message] == (3000 if "reported pipeline in status" in message else 0)
+    assert max(behind, key=lambda message: behind[message]) == "Job stopped"
 
 
 def test_variants_of_stopping():

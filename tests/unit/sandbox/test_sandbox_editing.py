@@ -55,7 +55,7 @@ def test_a_created_job_has_the_defaults_of_the_server_and_is_in_every_list(hub):
     assert (job["creator"], job["createTime"], job["lastModifiedOn"]) == (hub.world.user, T0, T0)
     assert (job["labels"], job["numInstances"], job["runtimeParameters"]) == (["all"], 1, "{}")
     assert (job["statsRefreshInterval"], job["forceStopTimeout"]) == (60_000, 120_000)
-    assert (job["migrateOffsets"], job["needsManualAck"], job["jobTemplate"]) == (False, False, False)
+    assert (job["migrateOffsets"], job["needsManualAck"], job["jobTemplate"]) == (False, True, False)
     assert (job["pipelineName"], job["pipelineCommitLabel"]) == ("Quick check", "v1")
     organization = hub.world.organization
     for query in (
@@ -140,7 +140,12 @@ def test_a_job_that_cannot_be_is_refused(hub, changes, said):
 
 
 def test_whether_errors_need_an_acknowledgement_by_default_is_a_variant():
-    assert create(Hub(needs_ack_default="true"))["needsManualAck"] is True
+    for value in (True, False):
+        hub = Hub(needs_ack_default=str(value).lower())
+        assert create(hub)["needsManualAck"] is value
+        assert create(hub, needsManualAck=not value)["needsManualAck"] is not value
+        seeded = {job["name"]: job["needsManualAck"] for job in hub.get(f"{JR}/jobs")}
+        assert (seeded["Quick check"], seeded["Orders to warehouse"], seeded["Ledger export"]) == (value, False, True)
 
 
 def test_a_version_is_found_by_its_tag(hub):
@@ -213,7 +218,7 @@ def test_a_job_is_changed_only_while_it_is_inactive_and_its_own(hub):
     ):
         assert said in refusal(update(hub, hub.get(f"{JR}/job/{hub.id(name)}"), description="new"))
     assert update(hub, hub.get(f"{JR}/job/{hub.id('Regional orders')}"), description="new").status_code == 200
-    assert hub.http.post(f"{JR}/job/no:no", json={}).status_code == 404
+    assert hub.http.post(f"{JR}/job/no:no", json={}).content == b""
     assert "path" in refusal(hub.http.post(f"{JR}/job/{hub.id('Quick check')}", json=create(hub)))
 
 
@@ -266,6 +271,62 @@ def test_an_active_job_is_upgraded_in_its_run(hub):
     assert (after["status"], after["runCount"], after["id"]) == ("ACTIVE", 1, before["id"])
     messages = [event["message"] for event in hub.get(f"{JR}/job/{after['id']}/jobStatusHistory")]
     assert "Job upgraded to pipeline version v2" in messages
+
+
+def test_upgrade_of_active_job_starts_successor_where_the_variant_says_so():
+    hub = Hub(upgrade_active="successor")
+    create(hub, "Clickstream to lake", 0)
+    hub.do("Mine", "start", {"TOPIC": "clicks"})
+    hub.clock.advance(5)
+    before = hub.status("Mine")
+    upgraded_on = hub.clock.now()
+    (job,) = hub.do("Mine", "upgrade").json()
+    after = job["currentJobStatus"]
+    assert (after["status"], after["runCount"], after["pipelineCommitLabel"]) == ("ACTIVATING", 2, "v2")
+    assert after["upgradeStatus"] == {
+        "id": after["upgradeStatus"]["id"],
+        "user": hub.world.user,
+        "startTime": upgraded_on,
+        "finishTime": upgraded_on,
+        "currentJobStatusId": after["id"],
+        "previousJobStatusId": before["id"],
+        "status": "UPGRADE_SUCCESSFUL",
+        "errorMessage": None,
+        "verifiedPipeline": False,
+    }
+    _, old = hub.get(f"{JR}/job/{job['id']}/history")
+    assert (old["id"], old["status"], old["color"], old["finishTime"]) == (
+        before["id"],
+        "INACTIVE",
+        "GRAY",
+        upgraded_on,
+    )
+    assert (old["pipelineCommitLabel"], old["upgradeStatus"], old["errorMessage"]) == ("v1", None, None)
+    events = hub.get(f"{JR}/job/{old['id']}/jobStatusHistory")
+    assert [(event["status"], event["user"]) for event in events[2:]] == [
+        ("DEACTIVATING", hub.world.user),
+        ("DEACTIVATING", None),
+        ("INACTIVE", None),
+    ]
+    assert [run.parameters for run in hub.world.job(job["id"]).runs] == [{"TOPIC": "clicks"}] * 2
+    assert [start["run_count"] for start in hub.get("/sandbox/v1/starts")] == [1]
+    hub.clock.advance(5)
+    assert (hub.status("Mine")["status"], hub.do("Mine", "upgrade").json()[0]["currentJobStatus"]["runCount"]) == (
+        "ACTIVE",
+        2,
+    )
+
+
+@pytest.mark.parametrize("advance", [1.1, 60])
+def test_successor_is_started_only_for_a_running_pipeline(advance):
+    hub = Hub(upgrade_active="successor")
+    create(hub, "Invoices import", 0)
+    hub.do("Mine", "start")
+    hub.clock.advance(advance)
+    if advance > 2:
+        hub.do("Mine", "acknowledgeError")
+    (job,) = hub.do("Mine", "upgrade").json()
+    assert (job["pipelineCommitLabel"], job["currentJobStatus"]["runCount"]) == ("v2", 1)
 
 
 def test_no_version_is_verified_so_that_an_upgrade_to_one_does_nothing(hub):

@@ -113,6 +113,60 @@ def test_a_request_that_is_not_processed_is_not_in_the_request_log(hub):
     assert hub.get("/sandbox/v1/requests")["counts"] == {f"GET {COUNT}": 1}
 
 
+GATEWAY_STATUSES = (400, 403, 404, 405, 407, 410, 413, 502, 503, 504)
+
+
+@pytest.mark.parametrize("status", GATEWAY_STATUSES)
+def test_gateway_answers_with_a_page(hub, status):
+    put(hub, {"path": "*/start", "fault": "gateway", "status": status})
+    response = hub.do("Quick check", "start")
+    assert response.status_code == status
+    assert response.headers["Content-Type"].startswith("text/html")
+    assert str(status) in response.text
+    assert hub.get("/sandbox/v1/starts") == []
+
+
+@pytest.mark.parametrize("status", GATEWAY_STATUSES)
+def test_gateway_answers_with_json_that_is_no_envelope(hub, status):
+    put(hub, {"path": "*/start", "fault": "gateway", "status": status, "body": "json", "processed": True})
+    response = hub.do("Quick check", "start")
+    assert response.status_code == status
+    assert response.json() == {"message": "no Route matched with those values"}
+    assert len(hub.get("/sandbox/v1/starts")) == 1
+
+
+def test_gateway_answers_404_with_a_page_by_default(hub):
+    put(hub, {"path": COUNT, "fault": "gateway"})
+    assert hub.http.get(COUNT).status_code == 404
+    (rule,) = hub.get(FAULTS)["rules"]
+    assert (rule["status"], rule["body"], rule["processed"]) == (404, "html", False)
+
+
+def test_empty_answer_has_status_200_and_no_effect(hub):
+    put(hub, {"path": "*/start", "fault": "empty"})
+    response = hub.do("Quick check", "start")
+    assert (response.status_code, response.content) == (200, b"")
+    assert hub.get("/sandbox/v1/starts") == []
+
+
+def test_good_credential_is_refused_once(hub):
+    put(hub, {"path": COUNT, "fault": "unauthorized", "times": 1})
+    response = hub.http.get(COUNT)
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "dpm")
+    (issue,) = response.json()["ISSUES"]
+    assert (issue["code"], issue["message"]) == ("SSO_01", "User not authenticated")
+    assert response.json() == hub.http.get(COUNT, headers={"X-SS-App-Auth-Token": "wrong"}).json()
+    assert hub.http.get(COUNT).status_code == 200
+
+
+def test_late_request_is_answered_504_and_processed_afterwards(hub):
+    put(hub, {"path": "*/start", "fault": "late", "seconds": 0})
+    response = hub.do("Quick check", "start")
+    assert response.status_code == 504
+    assert response.headers["Content-Type"].startswith("text/html")
+    assert len(hub.get("/sandbox/v1/starts")) == 1
+
+
 @pytest.mark.parametrize("fault", ["reset_after", "truncated"])
 def test_without_a_connection_to_end_the_call_fails_after_its_effect(hub, fault):
     put(hub, {"path": "*/start", "fault": fault})
@@ -143,6 +197,10 @@ def test_an_answer_in_pieces_is_hit_too(hub):
         ({"rules": [{"fault": "html", "path": "*", "probability": 2}]}, "rules[0].probability must not be greater"),
         ({"rules": [{"fault": "html", "path": "*", "times": 1.5}]}, "rules[0].times must be a whole number"),
         ({"rules": [{"fault": "server_error", "path": "*", "status": 418}]}, "rules[0].status must be one of 500"),
+        ({"rules": [{"fault": "server_error", "path": "*", "status": 404}]}, "rules[0].status must be one of 500"),
+        ({"rules": [{"fault": "gateway", "path": "*", "status": 418}]}, "rules[0].status must be one of 404"),
+        ({"rules": [{"fault": "gateway", "path": "*", "body": "xml"}]}, "rules[0].body must be one of html, json"),
+        ({"rules": [{"fault": "late", "path": "*", "processed": True}]}, "rules[0] has the unknown key 'processed'"),
         ({"rules": [{"fault": "delay", "path": "*", "processed": "yes"}]}, "rules[0].processed must be true or false"),
     ],
 )

@@ -211,6 +211,28 @@ def test_a_bulk_action_that_was_refused_in_part_comes_back_as_it_was(hubs):
     assert start["job_name"] == "Quick check"
 
 
+def test_purged_metrics_stay_purged(hubs):
+    orders = hubs.id("Orders to warehouse")
+    hubs.post("/timeseries/rest/v1/metrics/purgeLatestMetricsOfDeletedJobs", [orders])
+    hubs.again()
+    assert hubs.get(f"/timeseries/rest/v1/metrics/job/{orders}/latestMetrics")["counters"] == {}
+
+
+def test_successor_of_an_upgrade_comes_back(hubs):
+    hubs.post(f"{ADMIN}/variants", {"upgrade_active": "successor"})
+    logs = hubs.get(f"{JR}/job/{hubs.id('Web logs to lake')}")
+    first = hubs.get(f"/pipelinestore/rest/v1/pipeline/{logs['pipelineId']}/log")[0]
+    new = {"name": "Old logs", "pipelineCommitId": first["commitId"]}
+    assert hubs.http.put(f"{JR}/jobs", json=new).status_code == 200
+    hubs.do("Old logs", "start")
+    hubs.wall += 10_000
+    hubs.do("Old logs", "upgrade")
+    before = hubs.everything()
+    hubs.again()
+    assert hubs.everything() == before
+    assert hubs.get(f"{JR}/job/{hubs.id('Old logs')}")["currentJobStatus"]["runCount"] == 2
+
+
 def test_what_only_reads_is_not_written_down(hubs):
     length = hubs.path.stat().st_size
     served = {route.path for route in hubs.app.state.api_routes if "POST" in route.methods}

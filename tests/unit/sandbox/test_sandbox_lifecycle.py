@@ -142,6 +142,35 @@ def test_force_stop_ends_a_run_that_hangs():
     assert statuses(life)[-2:] == [(5.0, "DEACTIVATING", "GREEN"), (9.3, "INACTIVE", "GRAY")]
 
 
+@pytest.mark.parametrize("needs_ack", [False, True])
+def test_force_stop_ends_in_an_error_where_the_variant_says_so(needs_ack):
+    slow = replace(STREAM, stop_takes=60)
+    asked = {"force_stops": [Ask(T0 + 9000, "me")], "needs_ack": needs_ack}
+    life = life_of(slow, Variants(forced_stop_end="inactive_error"), **asked)
+    assert statuses(life)[-1] == (9.3, "INACTIVE_ERROR", "RED")
+    assert life.at(T0 + 10_000).error.startswith("JOBRUNNER_64 - ")
+    acknowledged = life_of(slow, Variants(forced_stop_end="inactive_error"), acks=[Ask(T0 + 20_000, "me")], **asked)
+    assert statuses(acknowledged)[-1] == (20.0, "INACTIVE", "GRAY")
+    assert statuses(life_of(slow, **asked))[-1] == (9.3, "INACTIVE", "GRAY")
+    assert life_of(slow, **asked).at(T0 + 10_000).error is None
+
+
+def test_superseded_run_ends_at_once():
+    upgrade = Ask(T0 + 5000, "me", "Job upgraded to pipeline version v2")
+    for behaviour in (STREAM, BATCH, replace(STREAM, engine_lost_after=2)):
+        life = life_of(behaviour, superseded=upgrade)
+        assert statuses(life)[-1] == (5.0, "INACTIVE", "GRAY")
+        assert life.finished_at(T0 + 5000) == T0 + 5000
+    assert life_of(BATCH, superseded=upgrade).counts(T0 + 60_000).input == 4000
+    assert [(event.status, event.user) for event in life_of(BATCH, superseded=upgrade).events(T0 + 5000)] == [
+        ("ACTIVATING", "me"),
+        ("ACTIVE", None),
+        ("DEACTIVATING", "me"),
+        ("DEACTIVATING", None),
+        ("INACTIVE", None),
+    ]
+
+
 def test_an_acknowledgement_ends_the_error_but_keeps_its_message():
     run = run_of(replace(BATCH, fails_after=0), needs_ack=True, acks=[Ask(T0 + 60_000, "me")])
     for color in ("GRAY", "RED"):
@@ -171,6 +200,18 @@ def test_metrics_are_saved_at_the_jobs_interval_and_once_more_after_the_end():
     final = life.saved(T0 + 13_000)
     assert (final.input, final.error, final.output) == (10_000, 100, 9900)
     assert final.at >= life.own_end
+
+
+def test_registry_has_the_final_metrics_once_the_run_has_ended():
+    life = life_of(BATCH, Variants(metrics_lag=60.0))
+    assert life.registered(T0 + 3999) is None
+    assert life.registered(T0 + 11_999).input == 9000
+    assert (life.registered(T0 + 12_000).input, life.saved(T0 + 12_000).input) == (10_000, 9000)
+    assert life_of(replace(BATCH, saves_metrics=False)).registered(T0 + 60_000) is None
+    assert life_of(replace(BATCH, start_error="no")).registered(T0 + 60_000) is None
+    # An engine that stays away never reports the rest.
+    lost = life_of(replace(STREAM, engine_lost_after=4), stops=[Ask(T0 + 6000, "me")])
+    assert (lost.finished_at(T0 + 60_000), lost.registered(T0 + 60_000).input) == (T0 + 26_000, 3000)
 
 
 def test_the_final_save_comes_when_the_variant_says():

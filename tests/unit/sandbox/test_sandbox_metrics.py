@@ -67,6 +67,90 @@ def test_where_nothing_was_saved_there_are_no_metrics_in_either_form(hub):
     assert hub.get(f"{TS}/metrics/job/{hub.id('Quick check')}/latestMetrics")["counters"] == {}
 
 
+def test_registry_is_final_when_the_run_has_ended_although_the_record_counts_lag():
+    hub = Hub(metrics_lag=60)
+    hub.do("Quick check", "start")
+    hub.clock.advance(1)
+    assert hub.http.get(f"{JR}/metrics/job/{hub.id('Quick check')}").status_code == 404
+    hub.clock.advance(0.1)
+    assert hub.status("Quick check")["status"] == "INACTIVE"
+    assert counts(saved(hub, "Quick check"))["pipeline.batchInputRecords"] == 100
+    assert (hub.status("Quick check")["inputRecordCount"], hub.counts("Quick check")) == (0, {})
+
+
+def test_registry_of_an_ended_run_is_empty_where_the_pipeline_writes_no_statistics(hub):
+    hub.do("Invoices import", "start")
+    hub.clock.advance(60)
+    assert hub.http.get(f"{JR}/metrics/job/{hub.id('Invoices import')}").status_code == 404
+
+
+def test_purge_removes_the_latest_metrics_until_more_are_saved(hub):
+    purge, latest = f"{TS}/metrics/purgeLatestMetricsOfDeletedJobs", f"{TS}/metrics/job/{hub.id(LOGS)}/latestMetrics"
+    orders = f"{TS}/metrics/job/{hub.id(ORDERS)}/latestMetrics"
+    response = hub.http.post(purge, json=[hub.id(LOGS), "no:no"])
+    assert (response.status_code, response.content) == (200, b"")
+    assert hub.get(latest)["counters"] == {}
+    assert hub.get(orders)["counters"] != {}
+    assert hub.counts(LOGS)["0"]["inputCount"] > 0
+    hub.clock.advance(5)
+    assert hub.get(latest)["counters"] != {}
+    assert hub.http.post(purge, json={}).status_code == 400
+
+
+def test_latest_metrics_of_a_deleted_job_are_there_until_they_are_purged(hub):
+    latest, job_id = f"{TS}/metrics/job/{hub.id(ORDERS)}/latestMetrics", hub.id(ORDERS)
+    hub.http.delete(f"/jobrunner/rest/v2/job/{job_id}")
+    assert hub.get(latest)["counters"] != {}
+    hub.http.post(f"{TS}/metrics/purgeLatestMetricsOfDeletedJobs", json=[job_id])
+    assert hub.get(latest)["counters"] == {}
+
+
+def test_status_never_shows_counts_where_the_variant_says_so():
+    def counted(hub: Hub) -> list[int]:
+        status = hub.status(LOGS)
+        return [status[name] for name in ("inputRecordCount", "outputRecordCount", "lastReportedMetricTime")]
+
+    assert all(counted(Hub(counts_on_status="saved")))
+    hub = Hub(counts_on_status="never")
+    assert counted(hub) == [0, 0, 0]
+    query = {"columns": ["count"], "jobId": hub.id(LOGS), "measurement": "PIPELINE_BATCH_INPUT_RECORDS_METER"}
+    (answer,) = hub.http.post(f"{TS}/metrics/query", json=[query]).json()
+    assert answer["series"][0]["values"][-1][1] > 0
+    assert hub.counts(LOGS)["0"]["inputCount"] > 0
+    assert counts(saved(hub, LOGS))["pipeline.batchInputRecords"] > 0
+
+
+def run_counts(hub: Hub, name: str) -> dict[str, int | None]:
+    return {key: entry.get("runCount") for key, entry in hub.counts(name).items()}
+
+
+def test_record_counts_have_no_key_0_where_the_variant_says_so():
+    assert run_counts(Hub(counts_key_0="latest"), ORDERS) == {"0": None, "1": 2, "2": 1}
+    hub = Hub(counts_key_0="missing")
+    assert run_counts(hub, ORDERS) == {"1": 3, "2": 2, "3": 1}
+    hub.do(ORDERS, "start")
+    assert run_counts(hub, ORDERS) == {"1": 3, "2": 2, "3": 1}
+    assert run_counts(hub, "Quick check") == {}
+
+
+@pytest.mark.parametrize(
+    ("variants", "keys"),
+    [
+        ({"counts_of_earlier": "zeros"}, {"0": None, "1": 4, "2": 3, "3": 2, "4": 1}),
+        ({"counts_of_earlier": "omit"}, {"0": None, "1": 3, "2": 2, "3": 1}),
+        ({"counts_of_earlier": "gap"}, {"0": None, "2": 3, "3": 2, "4": 1}),
+        ({"counts_of_earlier": "gap", "counts_key_0": "missing"}, {"1": 5, "3": 3, "4": 2, "5": 1}),
+    ],
+)
+def test_variants_of_an_earlier_run_that_saved_nothing(variants, keys):
+    hub = Hub(**variants)
+    # Run 4 fails the validation of its pipeline.
+    for parameters in ({"RATE": "none"}, {"RATE": "40000"}):
+        assert hub.do(ORDERS, "start", parameters).status_code == 200
+        hub.clock.advance(60)
+    assert run_counts(hub, ORDERS) == keys
+
+
 def test_rates_tell_the_last_minute_from_the_whole_run(hub):
     meter = live(hub, LOGS).json()["meters"]["pipeline.batchInputRecords.meter"]
     assert meter["m1_rate"] == pytest.approx(220)
