@@ -9,7 +9,8 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubMetricsUnavailableError,
     ControlHubNotFoundError,
-    ControlHubRejectedError,
+    ControlHubPermissionError,
+    may_be_unknown_object,
 )
 from airflow_provider_streamsets.control_hub.models import (
     EngineLiveMetrics,
@@ -48,8 +49,9 @@ class Metrics:
             Service.TIMESERIES,
             f"/v1/metrics/job/{in_path(job_id)}/recordCountsForAllRuns",
             what=f"read the record counts of job {job_id}",
+            needs_body=True,
         )
-        entries = list(as_object(answer, "record counts").values()) if answer is not None else []
+        entries = list(as_object(answer, "record counts").values())
         numbered = [RunMetrics.from_wire(entry, run_count) for entry in entries if (run_count := _run_count(entry))]
         unnumbered = [entry for entry in entries if not _run_count(entry)]
         if len(unnumbered) == 1:
@@ -103,8 +105,11 @@ class Metrics:
                 what=f"read the counters of job {job_id}",
                 params={"runCount": run_count, "sdcId": engine_id},
             )
-        except (ControlHubNotFoundError, ControlHubRejectedError):
-            # Any refusal means that there are none (contract, section 12.2).
+        except ControlHubError as error:
+            # Any refusal means that there are none (contract, section 12.2), whoever has answered.
+            is_refused = isinstance(error, ControlHubNotFoundError) or may_be_unknown_object(error)
+            if isinstance(error, ControlHubPermissionError) or not is_refused:
+                raise
             return None
         registry = MetricRegistry.from_wire(answer) if answer else None
         return None if registry is None or registry.is_empty else registry

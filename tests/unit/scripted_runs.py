@@ -75,7 +75,7 @@ class ScriptedRuns:
         self.events: dict[str, list[dict[str, Any]]] = {}
         self.history: dict[str, list[dict[str, Any]]] = {}
         self.bad: dict[str, int] = {}
-        """Ids that spoil every answer they are asked for, and its HTTP status."""
+        """Ids that spoil every answer they are asked for, and its HTTP status; with 403, their jobs cannot be read."""
         self.unreadable: set[str] = set()
         """Ids whose status is nothing that could be read."""
         self.failing_looks: list[int] = []
@@ -96,7 +96,7 @@ class ScriptedRuns:
         http.get(re.compile(f"{one}/currentStatus$"), json=lambda r, _: self.latest.get(self._id_in(r)))
         http.post(re.compile(f"{one}/(stop|forceStop)$"), json=self._stop_one)
         http.get(re.compile(f"{one}/jobStatusHistory"), json=lambda r, _: self.events.get(self._id_in(r), []))
-        http.post(f"{JR}/jobs", json=lambda r, _: [self.job(i) for i in r.json() if i in self.latest])
+        http.post(f"{JR}/jobs", json=self._many)
         http.get(re.compile(f"^{re.escape(JR)}/jobs[?]"), json=self._list)
         http.post(f"{JR}/jobs/status", json=self._look)
         for action, effect in (
@@ -169,10 +169,21 @@ class ScriptedRuns:
 
     def _one(self, request: Any, answer: Any) -> Any:
         identifier = self._id_in(request)
+        if self.bad.get(identifier) == 403:
+            return self._refused(answer, 403)
         if identifier in self.latest:
             return self.job(identifier)
-        answer.status_code = 404
-        return {}
+        return self._refused(answer, 404)
+
+    def _many(self, request: Any, answer: Any) -> Any:
+        if any(self.bad.get(identifier) == 403 for identifier in request.json()):
+            return self._refused(answer, 403)
+        return [self.job(identifier) for identifier in request.json() if identifier in self.latest]
+
+    @staticmethod
+    def _refused(answer: Any, status: int) -> dict[str, Any]:
+        answer.status_code = status
+        return {"ISSUES": [{"code": "JOBRUNNER_1", "message": "one of them is not right"}]}
 
     def _list(self, request: Any, _: Any) -> dict[str, Any]:
         wants_templates = request.qs.get("jobtemplate") == ["true"]
@@ -190,8 +201,7 @@ class ScriptedRuns:
             return {}
         spoilt = [self.bad[identifier] for identifier in wanted if identifier in self.bad]
         if spoilt:
-            answer.status_code = spoilt[0]
-            return {"ISSUES": [{"code": "JOBRUNNER_1", "message": "one of them is not right"}]}
+            return self._refused(answer, spoilt[0])
         self.looks.append(sorted(wanted))
         for identifier in wanted:
             if self.scripts.get(identifier):

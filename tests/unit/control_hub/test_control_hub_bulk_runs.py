@@ -18,6 +18,7 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.runs import obstacle_to_balancing, obstacle_to_synchronizing
 from tests.unit.control_hub.wire_examples import (
+    FORBIDDEN,
     JOBS,
     NEVER_EXECUTED,
     READ_TIMEOUT,
@@ -222,7 +223,7 @@ def test_a_start_that_is_refused_for_all_is_told_as_it_was_refused(http, client,
 @pytest.mark.parametrize(("status", "error"), [(401, ControlHubAuthenticationError), (403, ControlHubPermissionError)])
 def test_a_start_for_which_the_right_is_missing_is_told_at_once(http, client, clock, status, error):
     hub = Hub(http, a=None, b=None)
-    hub.answers = [(False, {"status_code": status})]
+    hub.answers = [(False, {**FORBIDDEN, "status_code": status})]
     with pytest.raises(error, match="Cannot start 2 jobs"):
         client.runs.start_many(["a:o", "b:o"])
     assert clock.slept == []
@@ -231,7 +232,7 @@ def test_a_start_for_which_the_right_is_missing_is_told_at_once(http, client, cl
 
 def test_a_refused_second_batch_leaves_the_first_one_started_and_told(http, make_client):
     hub = Hub(http, a=None, b=None, c=None)
-    hub.answers = [(True, {}), (False, {"status_code": 403})]
+    hub.answers = [(True, {}), (False, FORBIDDEN)]
     with pytest.raises(ControlHubBulkError, match=r"2 of 3 jobs were not started: 'b' .*; 'c' .*403") as caught:
         make_client(bulk_size=1).runs.start_many(["a:o", "b:o", "c:o"])
     assert caught.value.done == {"a:o": 1}

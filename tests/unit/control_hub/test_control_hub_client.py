@@ -75,7 +75,7 @@ def test_the_login_service_is_not_sent_the_credential(http, make_client):
 
 def test_the_hub_is_looked_up_once_and_only_when_it_is_needed(http, make_client):
     http.get(LOOKUP, json=_landing())
-    http.get(CURRENT, json=None)
+    http.get(CURRENT, json=run_json())
     client = make_client(None, login_url=LOGIN)
     assert http.call_count == 0
     client.runs.current(JOB_ID)
@@ -106,7 +106,7 @@ def test_the_lookup_is_repeated_like_any_read_and_a_failed_one_is_not_remembered
 
 
 def test_a_given_address_is_not_looked_up(http, client):
-    http.get(CURRENT, json=None)
+    http.get(CURRENT, json=run_json())
     client.runs.current(JOB_ID)
     assert http.call_count == 1
 
@@ -165,7 +165,7 @@ def test_the_current_user_is_read(http, client):
     assert "jobrunner:operator" in user.roles
 
 
-@pytest.mark.parametrize("answer", [None, [], "me", {"roles": "admin"}])
+@pytest.mark.parametrize("answer", [[], "me", {"roles": "admin"}])
 def test_a_current_user_that_is_none_is_an_unexpected_answer(http, client, answer):
     http.get(f"{SEC}/currentUser", json=answer)
     with pytest.raises(ControlHubUnexpectedAnswerError):
@@ -207,7 +207,7 @@ def test_the_project_goes_to_the_applications_that_know_projects_and_to_no_other
 
 @pytest.mark.parametrize("project_id", [None, ""])
 def test_without_a_project_no_request_names_one(http, make_client, project_id):
-    http.get(CURRENT, json=None)
+    http.get(CURRENT, json=run_json())
     make_client(project_id=project_id).runs.current(JOB_ID)
     assert query(http.last_request) == {}
 
@@ -249,7 +249,7 @@ def test_a_setting_that_cannot_be_right_is_refused_before_anything_is_sent(make_
 
 
 def test_one_time_out_counts_for_connecting_and_for_waiting(http, make_client):
-    http.get(CURRENT, json=None)
+    http.get(CURRENT, json=run_json())
     make_client(timeout=5).runs.current(JOB_ID)
     assert http.last_request.timeout == (5.0, 5.0)
 
@@ -295,7 +295,7 @@ def test_a_client_with_limits_may_be_allowed_more_attempts(http, client, clock):
 
 
 def test_a_client_with_limits_leaves_the_first_one_as_it_was(http, make_client):
-    http.get(CURRENT, json=None)
+    http.get(CURRENT, json=run_json())
     client = make_client(timeout=(3, 7))
     client.with_limits(timeout=1).close()
     client.runs.current(JOB_ID)
@@ -334,6 +334,6 @@ def test_a_netrc_file_adds_nothing_to_the_requests(http, make_client, monkeypatc
     netrc.write_text("default login somebody password secret\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    http.get(CURRENT, json=None)
+    http.get(CURRENT, json=run_json())
     make_client().runs.current(JOB_ID)
     assert "Authorization" not in http.last_request.headers

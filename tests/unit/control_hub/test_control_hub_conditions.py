@@ -26,6 +26,7 @@ from tests.unit.control_hub.wire_examples import (
     JOB_ID,
     REGISTRY,
     T0,
+    UNKNOWN,
     counts_json,
     paths,
     query,
@@ -287,7 +288,7 @@ def test_counters_and_meters_are_read_from_the_registry_of_the_run_once(http, cl
 
 
 def test_a_run_without_a_registry_has_no_values_of_it_and_is_asked_once(http, client):
-    http.get(REGISTRY, status_code=404)
+    http.get(REGISTRY, **UNKNOWN)
     values = values_of(client)
     assert (values.get(COUNTER), values.get(METER)) == (None, None)
     assert http.call_count == 1

@@ -31,6 +31,7 @@ from tests.unit.control_hub.wire_examples import (
     T0,
     TEMPLATE_ID,
     UNCLEAR_ENDS,
+    UNKNOWN,
     job_json,
     methods,
     page_json,
@@ -196,7 +197,7 @@ def test_a_number_of_copies_that_cannot_be_is_told_and_nothing_made(http, client
 
 
 def test_an_unknown_job_is_not_duplicated(http, client):
-    http.get(JOB, status_code=404)
+    http.get(JOB, **UNKNOWN)
     with pytest.raises(ControlHubNotFoundError):
         client.jobs.duplicate(JOB_ID)
     assert methods(http) == ["GET"]

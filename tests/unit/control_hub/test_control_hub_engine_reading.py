@@ -35,7 +35,7 @@ def test_all_engines_that_do_not_exist_are_named(http, client):
         client.engines.get_all(["a", "b", "c"])
 
 
-def test_an_empty_answer_means_that_none_exists(http, client):
-    http.post(SDCS, text="")
+def test_an_answer_without_engines_means_that_none_exists(http, client):
+    http.post(SDCS, json={})
     with pytest.raises(ControlHubNotFoundError, match="no engine of these ids: a"):
         client.engines.get_all(["a"])

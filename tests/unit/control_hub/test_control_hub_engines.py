@@ -11,10 +11,12 @@ from airflow_provider_streamsets.control_hub import (
     Engine,
 )
 from tests.unit.control_hub.wire_examples import (
+    GATEWAY_PAGE,
     JOBS,
     JR,
     NEVER_EXECUTED,
     UNCLEAR_ENDS,
+    UNKNOWN,
     engine_json,
     issues_json,
     methods,
@@ -56,11 +58,19 @@ def test_an_engine_of_which_little_is_known_is_read():
     assert (engine.labels, engine.is_responding, engine.pipelines_count, engine.last_reported) == ((), False, 0, None)
 
 
-@pytest.mark.parametrize("answer", [{"content": b""}, {"json": None}, {"json": {}}, {"status_code": 404}])
+@pytest.mark.parametrize("answer", [{"content": b""}, {"json": None}, {"json": {}}, UNKNOWN])
 def test_an_unknown_engine_is_not_found_whichever_way_control_hub_says_so(http, client, answer):
     http.get(ENGINE, **answer)
-    with pytest.raises(ControlHubNotFoundError, match="Cannot read engine engine-1"):
+    http.post(f"{JR}/sdcs", json={})
+    with pytest.raises(ControlHubNotFoundError, match="engine-1"):
         client.engines.get("engine-1")
+
+
+def test_an_empty_answer_for_an_engine_is_not_believed_alone(http, hasty_client):
+    http.get(ENGINE, content=b"")
+    http.post(f"{JR}/sdcs", **GATEWAY_PAGE)
+    with pytest.raises(ControlHubUnavailableError, match="without Control Hub's error envelope"):
+        hasty_client.engines.get("engine-1")
 
 
 def test_the_example_engine_is_read(http, client):

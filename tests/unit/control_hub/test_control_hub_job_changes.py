@@ -45,6 +45,7 @@ from tests.unit.control_hub.wire_examples import (
     T0,
     TEMPLATE_ID,
     UNCLEAR_ENDS,
+    UNKNOWN,
     commit_id,
     failed,
     issues_json,
@@ -514,7 +515,7 @@ def test_an_update_that_is_refused_is_told(http, client, refusal):
     assert methods(http) == ["GET", "POST"]
 
 
-@pytest.mark.parametrize("answer", [{"content": b""}, {"status_code": 404}, {"json": job_json(jobDeleted=True)}])
+@pytest.mark.parametrize("answer", [UNKNOWN, {"json": job_json(jobDeleted=True)}])
 def test_an_unknown_or_deleted_job_is_not_updated(http, client, answer):
     http.get(JOB, **answer)
     with pytest.raises(ControlHubNotFoundError, match=f"Cannot read job {JOB_ID}"):

@@ -6,14 +6,21 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubAmbiguousNameError,
     ControlHubError,
     ControlHubNotFoundError,
+    ControlHubPermissionError,
+    ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
 )
 from tests.unit.control_hub.wire_examples import (
+    FORBIDDEN,
+    GATEWAY_PAGE,
     JOB,
     JOB_ID,
     JOB_NAME,
     JOBS,
     ORGANIZATION,
+    STATUSES,
+    UNKNOWN,
+    issues_json,
     job_json,
     page_json,
     payload,
@@ -49,10 +56,55 @@ def test_a_job_is_read_by_id(http, client):
     assert job.label == f"'{JOB_NAME}' ({JOB_ID})"
 
 
-@pytest.mark.parametrize("answer", [{"content": b""}, {"json": None}, {"json": {}}, {"status_code": 404}])
-def test_an_unknown_job_is_not_found_whichever_way_control_hub_says_so(http, client, answer):
+UNCLEAR_ABSENCE = {
+    "empty": {"content": b""},
+    "null": {"json": None},
+    "empty object": {"json": {}},
+    "json without envelope": {"status_code": 404, "json": {"message": "no Route matched"}},
+    "gateway page": GATEWAY_PAGE,
+    "forbidden": FORBIDDEN,
+    "rejected": {"status_code": 400, "json": issues_json(("JOBRUNNER_1", "no such job"))},
+    "server error": {"status_code": 500, "json": issues_json(("JOBRUNNER_1", "no such job"))},
+    "server error without code": {"status_code": 500, "json": issues_json((None, "no such job"))},
+}
+
+
+@pytest.mark.parametrize("answer", UNCLEAR_ABSENCE.values(), ids=UNCLEAR_ABSENCE)
+def test_an_unknown_job_is_not_found_once_a_bulk_read_confirms_it(http, client, answer):
     http.get(JOB, **answer)
-    with pytest.raises(ControlHubNotFoundError, match=f"Cannot read job {JOB_ID}"):
+    http.post(JOBS, json=[])
+    with pytest.raises(ControlHubNotFoundError, match=f"Cannot read job {JOB_ID}: Control Hub knows no such job"):
+        client.jobs.get(JOB_ID)
+
+
+@pytest.mark.parametrize("answer", UNCLEAR_ABSENCE.values(), ids=UNCLEAR_ABSENCE)
+def test_a_job_that_a_bulk_read_has_is_there(http, client, answer):
+    http.get(JOB, **answer)
+    http.post(JOBS, json=[job_json()])
+    assert client.jobs.get(JOB_ID).job_id == JOB_ID
+
+
+@pytest.mark.parametrize("bulk", [GATEWAY_PAGE, {"content": b""}, {"status_code": 503}], ids=["page", "empty", "503"])
+@pytest.mark.parametrize("answer", UNCLEAR_ABSENCE.values(), ids=UNCLEAR_ABSENCE)
+def test_absence_is_not_believed_when_nothing_confirms_it(http, hasty_client, answer, bulk):
+    http.get(JOB, **answer)
+    http.post(JOBS, **bulk)
+    with pytest.raises(ControlHubError, match=f"Cannot read job {JOB_ID}") as caught:
+        hasty_client.jobs.get(JOB_ID)
+    assert not isinstance(caught.value, ControlHubNotFoundError)
+
+
+def test_control_hubs_own_word_needs_no_confirmation(http, client):
+    http.get(JOB, **UNKNOWN)
+    with pytest.raises(ControlHubNotFoundError, match="JOBRUNNER_1"):
+        client.jobs.get(JOB_ID)
+    assert http.call_count == 1
+
+
+def test_a_forbidden_job_names_both_possibilities(http, client):
+    http.get(JOB, **FORBIDDEN)
+    http.post(JOBS, **FORBIDDEN)
+    with pytest.raises(ControlHubPermissionError, match="lacks the permission, or there is no such object"):
         client.jobs.get(JOB_ID)
 
 
@@ -84,7 +136,7 @@ def test_no_ids_need_no_request(http, client):
     assert http.call_count == 0
 
 
-@pytest.mark.parametrize("answer", [None, [], [None], [job_json("b:o"), None]])
+@pytest.mark.parametrize("answer", [[], [None], [job_json("b:o"), None]])
 def test_ids_that_control_hub_does_not_know_are_missing(http, client, answer):
     http.post(JOBS, json=answer)
     assert "a:o" not in client.jobs.get_many(["a:o", "b:o"])
@@ -144,11 +196,25 @@ def test_a_page_is_asked_for_when_it_is_needed(http, client):
     assert http.call_count == 2
 
 
-@pytest.mark.parametrize("answer", [None, [], {}, {"data": None}, {"totalCount": 5, "data": []}])
+@pytest.mark.parametrize("answer", [[], {}, {"data": None}, {"totalCount": 5, "data": []}])
 def test_an_empty_list_is_empty_in_all_its_forms(http, client, answer):
     http.get(JOBS, json=answer)
     assert list(client.jobs.list()) == []
     assert http.call_count == 1
+
+
+@pytest.mark.parametrize("answer", [{"content": b""}, {"json": None}])
+def test_an_empty_answer_is_no_empty_list(http, hasty_client, answer):
+    http.get(JOBS, **answer)
+    http.post(JOBS, **answer)
+    http.post(STATUSES, **answer)
+    for read in (
+        lambda: list(hasty_client.jobs.list()),
+        lambda: hasty_client.jobs.get_many([JOB_ID]),
+        lambda: hasty_client.runs.statuses([JOB_ID]),
+    ):
+        with pytest.raises(ControlHubUnavailableError, match="answered 200 with an empty body"):
+            read()
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def test_many_jobs_are_found_by_their_names_in_one_request_and_in_the_order_of_t
         "search": "name=in=(" + ",".join(f'"{name}"' for name in names) + ")",
         "orderBy": "created_on",
         "organization": ORGANIZATION,
+        "orgId": ORGANIZATION,
         "offset": "0",
         "len": "250",
     }
@@ -200,7 +201,14 @@ def test_further_conditions_on_what_a_search_finds_are_compared_here(http, clien
     http.get(SEARCH, json=page_json(*_jobs()))
     jobs = list(client.jobs.list(search="id==*", **conditions))
     assert [job.job_id for job in jobs] == [f"{name}:o" for name in found]
-    assert query(http.last_request).keys() == {"search", "orderBy", "organization", "offset", "len"}
+    assert query(http.last_request).keys() == {
+        "search",
+        "orderBy",
+        "organization",
+        "orgId",
+        "offset",
+        "len",
+    }
     assert query(http.last_request)["search"] == "id==*"
 
 

@@ -16,6 +16,7 @@ from airflow_provider_streamsets.control_hub import (
     MetricRegistry,
 )
 from tests.unit.control_hub.wire_examples import (
+    FORBIDDEN,
     JOB,
     JOB_ID,
     JR,
@@ -24,6 +25,7 @@ from tests.unit.control_hub.wire_examples import (
     REFUSED,
     REGISTRY,
     TUN,
+    UNKNOWN,
     engine_json,
     issues_json,
     job_json,
@@ -71,9 +73,9 @@ def test_the_registry_of_a_run_and_an_engine_is_asked_for(http, client):
         {"status_code": 500, "json": issues_json(("JOBRUNNER_9", "no metrics"))},
     ],
 )
-def test_a_run_has_no_registry_whichever_way_control_hub_says_so(http, client, answer):
+def test_a_run_has_no_registry_whichever_way_control_hub_says_so(http, hasty_client, answer):
     http.get(REGISTRY, **answer)
-    assert client.metrics.registry(JOB_ID) is None
+    assert hasty_client.metrics.registry(JOB_ID) is None
     assert http.call_count == 1
 
 
@@ -81,7 +83,7 @@ def test_a_run_has_no_registry_whichever_way_control_hub_says_so(http, client, a
     ("answer", "error"),
     [
         ({"status_code": 401}, ControlHubAuthenticationError),
-        ({"status_code": 403}, ControlHubPermissionError),
+        (FORBIDDEN, ControlHubPermissionError),
         ({"status_code": 429}, ControlHubUnavailableError),
         ({"status_code": 503}, ControlHubUnavailableError),
         ({"exc": READ_TIMEOUT}, ControlHubUnavailableError),
@@ -252,6 +254,7 @@ def test_an_engine_that_does_not_answer_does_not_keep_the_other_from_being_told(
     connect(http, "engine-1", registry_json(100))
     connect(http, "engine-2", registry_json(1000))
     http.get(url, **answer)
+    http.post(f"{JR}/sdcs", json={})
     live = hasty_client.metrics.realtime(Job.from_wire(TWO))
     assert [engine.engine_id for engine in live.engines] == ["engine-1"]
     assert live.input_count == 100
@@ -310,7 +313,7 @@ def test_a_job_without_an_engine_has_no_live_metrics(http, client, status, messa
 
 
 def test_an_unknown_job_is_not_found(http, client):
-    http.get(JOB, status_code=404)
+    http.get(JOB, **UNKNOWN)
     with pytest.raises(ControlHubNotFoundError):
         client.metrics.realtime(JOB_ID)
 

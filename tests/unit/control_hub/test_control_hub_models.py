@@ -72,6 +72,7 @@ AS_USUAL: dict[tuple[str, str], Any] = {
     ("GET", JOBS): [],
     ("POST", JOBS): [],
     ("GET", f"{JR}/sdc/engine-1"): engine_json(),
+    ("POST", f"{JR}/sdcs"): {},
     ("GET", f"{TUN}/connection/engine-1"): {"instanceId": "i"},
     ("GET", f"{TUN}/engine-1/rest/v1/pipeline/p/metrics"): registry_json(),
     ("GET", f"{JR}/job/{TEMPLATE_ID}/runHistory"): [],

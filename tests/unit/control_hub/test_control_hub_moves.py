@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnexpectedAnswerError
+from airflow_provider_streamsets.control_hub import (
+    ControlHubError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
+)
 from tests.unit.control_hub.wire_examples import (
     CREDENTIAL_ID,
     CURRENT,
@@ -94,9 +98,9 @@ def test_the_path_of_an_address_stays_when_the_host_moves(http, make_client):
 def test_no_other_place_is_asked_or_sent_the_credential(http, client, location):
     http.post(START, **_moved_to(location))
     http.get(JOB, json=job_json())
-    http.get(CURRENT, json=None)
+    http.get(CURRENT, json=run_json())
     with pytest.raises(
-        ControlHubUnexpectedAnswerError, match=r"says that the organization has moved.*set it"
+        ControlHubUnexpectedAnswerError, match=r"the organization has moved\. Refusing to send.*set it"
     ) as caught:
         client.runs.start(JOB_ID)
     assert caught.value.http_status == 308
@@ -123,14 +127,21 @@ def test_moves_without_end_are_given_up(http, client, clock):
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307])
 def test_redirects_that_the_api_does_not_know_are_not_followed(http, client, status):
-    http.get(JOB, json=job_json())
     http.get(CURRENT, status_code=status, headers={"Location": _there(CURRENT)})
-    http.post(START, status_code=status, headers={"Location": _there(START)})
     with pytest.raises(ControlHubUnexpectedAnswerError, match=r"redirects to 'https://eu01") as caught:
         client.runs.current(JOB_ID)
     assert caught.value.http_status == status
-    with pytest.raises(ControlHubUnexpectedAnswerError):
-        client.runs.start(JOB_ID)
+    assert http.call_count == 1
+    assert {r.hostname for r in http.request_history} == {"na01.hub.example.com"}
+
+
+def test_a_redirect_of_a_client_that_worked_before_is_an_outage(http, client):
+    http.get(JOB, json=job_json())
+    http.post(START, status_code=302, headers={"Location": "https://login.example.com/saml"})
+    job = client.jobs.get(JOB_ID)
+    with pytest.raises(ControlHubUnavailableError, match="a login page or proxy in front of it must let") as caught:
+        client.runs.start(job)
+    assert caught.value.maybe_executed is False
     assert {r.hostname for r in http.request_history} == {"na01.hub.example.com"}
 
 

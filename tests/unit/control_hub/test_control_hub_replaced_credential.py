@@ -54,7 +54,7 @@ def renewals() -> list[ControlHubClient]:
 def client(make_client, server, renewals) -> ControlHubClient:
     """A client whose old credential was accepted and is not any more; the new one is for another hub."""
 
-    def newer(refused: ControlHubClient, error: ControlHubAuthenticationError) -> ControlHubClient:
+    def newer(refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int) -> ControlHubClient:
         renewals.append(refused)
         return make_client(OTHER_HUB, token=NEW, bulk_size=7)
 
@@ -90,7 +90,7 @@ def test_threads_that_are_refused_together_have_it_replaced_once(make_client, se
     renewals: list[ControlHubClient] = []
     names: list[str] = []
 
-    def newer(refused: ControlHubClient, error: ControlHubAuthenticationError) -> ControlHubClient:
+    def newer(refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int) -> ControlHubClient:
         renewals.append(refused)
         assert all_refused.wait(30)
         return make_client(OTHER_HUB, token=NEW)
@@ -119,6 +119,29 @@ def test_a_client_with_limits_keeps_them_with_the_newer_credential(client, serve
     assert outage.call_count == 1
 
 
+def test_the_same_credential_is_tried_again_as_often_as_the_callback_says(make_client, server):
+    refusals: list[int] = []
+
+    def accepted_at_last(refused: ControlHubClient, error: ControlHubAuthenticationError, count: int) -> None:
+        refusals.append(count)
+        if count == 2:
+            server.accepted = {OLD}
+
+    client = make_client(token=OLD, on_refused=accepted_at_last)
+    client.jobs.get(JOB_ID)
+    server.accepted = set()
+    assert client.jobs.get(JOB_ID).name == "Orders"
+    assert client.jobs.get(JOB_ID).name == "Orders"
+    assert refusals == [0, 1, 2]
+
+
+def test_a_client_of_a_process_that_follows_another_can_be_told_that_the_credential_was_accepted(make_client, server):
+    server.accepted = {NEW}
+    client = make_client(token=OLD, on_refused=lambda *_: make_client(OTHER_HUB, token=NEW))
+    client.mark_accepted()
+    assert client.jobs.get(JOB_ID).name == "Orders"
+
+
 def test_a_client_in_a_hurry_has_nothing_replaced(client, renewals):
     with pytest.raises(ControlHubAuthenticationError):
         client.with_limits(timeout=5).jobs.get(JOB_ID)
@@ -134,7 +157,7 @@ def test_a_credential_that_was_never_accepted_is_an_error_at_once(make_client, s
 
 
 def test_what_ends_the_replacement_ends_the_request(make_client, server):
-    def refuse(refused: ControlHubClient, error: ControlHubAuthenticationError) -> ControlHubClient:
+    def refuse(refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int) -> ControlHubClient:
         raise ControlHubAuthenticationError("there is no newer one")
 
     client = make_client(token=OLD, on_refused=refuse)

@@ -5,9 +5,15 @@ import random
 import pendulum
 import pytest
 
-from airflow_provider_streamsets.control_hub import ControlHubRejectedError, ControlHubUnexpectedAnswerError
+from airflow_provider_streamsets.control_hub import (
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    ControlHubUnexpectedAnswerError,
+)
 from tests.unit.control_hub.wire_examples import (
     CURRENT,
+    GATEWAY_PAGE,
     HISTORY,
     HOUR,
     JOB,
@@ -19,6 +25,7 @@ from tests.unit.control_hub.wire_examples import (
     events_url,
     finished_events,
     issues_json,
+    job_json,
     page_json,
     paths,
     payload,
@@ -52,7 +59,25 @@ def test_the_latest_run_is_read(http, client):
 @pytest.mark.parametrize("answer", NEVER_RUN.values(), ids=NEVER_RUN)
 def test_a_job_that_has_never_run_has_no_latest_run(http, client, answer):
     http.get(CURRENT, **answer)
+    http.get(JOB, json=job_json(currentJobStatus=None))
     assert client.runs.current(JOB_ID) is None
+
+
+@pytest.mark.parametrize("job", [{"content": b""}, GATEWAY_PAGE], ids=["empty", "page"])
+def test_an_empty_status_alone_does_not_mean_that_a_job_has_never_run(http, hasty_client, job):
+    http.get(CURRENT, content=b"")
+    http.get(JOB, **job)
+    http.post(JOBS, **job)
+    with pytest.raises(ControlHubUnavailableError, match=f"Cannot read job {JOB_ID}"):
+        hasty_client.runs.current(JOB_ID)
+
+
+def test_an_empty_status_of_an_unknown_job_is_not_found(http, client):
+    http.get(CURRENT, content=b"")
+    http.get(JOB, content=b"")
+    http.post(JOBS, json=[])
+    with pytest.raises(ControlHubNotFoundError):
+        client.runs.current(JOB_ID)
 
 
 def test_a_run_that_is_being_started_counts_though_its_start_time_is_not_yet_known(http, client):
@@ -71,7 +96,7 @@ def test_the_runs_of_many_jobs_are_read_in_batches(http, make_client):
 
 @pytest.mark.parametrize(
     "answer",
-    [None, {}, {"a:o": None}, {"a:o": {}}, {"other:o": run_json()}, {"a:o": run_json(0, "INACTIVE", startTime=0)}],
+    [{}, {"a:o": None}, {"a:o": {}}, {"other:o": run_json()}, {"a:o": run_json(0, "INACTIVE", startTime=0)}],
 )
 def test_ids_without_a_run_may_be_missing_null_or_empty(http, client, answer):
     http.post(STATUSES, json=answer)
@@ -154,9 +179,8 @@ def test_the_example_events_are_read_in_order(http, client):
     assert [event.status for event in events] == ["ACTIVATING", "ACTIVE", "DEACTIVATING", "INACTIVE"]
 
 
-@pytest.mark.parametrize("answer", [{"content": b""}, {"json": None}, {"json": []}])
-def test_a_run_may_have_no_events(http, client, answer):
-    http.get(events_url(), **answer)
+def test_a_run_may_have_no_events(http, client):
+    http.get(events_url(), json=[])
     assert client.runs.events(run_id(1)) == []
 
 
@@ -188,7 +212,7 @@ def test_one_run_is_stopped_while_it_goes_on(http, client, status):
     assert http.last_request.method == "POST"
 
 
-@pytest.mark.parametrize("status", [None, run_json(3), run_json(5), succeeded(4), run_json(4, "INACTIVE_ERROR", "RED")])
+@pytest.mark.parametrize("status", [run_json(3), run_json(5), succeeded(4), run_json(4, "INACTIVE_ERROR", "RED")])
 def test_no_other_run_is_stopped_and_none_that_has_ended(http, client, status):
     http.get(CURRENT, json=status)
     assert client.runs.stop_run(JOB_ID, 4) is False
@@ -221,7 +245,7 @@ def test_a_stop_that_stays_refused_is_told_when_the_patience_is_over(http, clien
     assert 10.0 <= sum(clock.slept) < 20.0
 
 
-@pytest.mark.parametrize("then", [succeeded(4), run_json(5), None])
+@pytest.mark.parametrize("then", [succeeded(4), run_json(5)])
 def test_a_run_that_is_over_while_its_stop_is_refused_is_not_stopped(http, client, then):
     http.get(CURRENT, [{"json": run_json(4, "ACTIVATING")}, {"json": then}])
     http.post(f"{JOB}/stop", **REFUSED_STOP)

@@ -71,7 +71,7 @@ def test_every_request_names_the_provider_and_carries_the_credential(http, clien
 
 
 def test_ids_stand_in_paths_with_a_literal_colon_and_all_else_quoted(http, client):
-    http.get(re.compile(".*"), json=None)
+    http.get(re.compile(".*"), json=run_json())
     client.runs.current("a b/../c?d#e:org")
     assert http.last_request.url == f"{HUB}/jobrunner/rest/v1/job/a%20b%2F..%2Fc%3Fd%23e:org/currentStatus"
 
@@ -84,7 +84,7 @@ def test_cookies_are_neither_kept_nor_sent(http, client):
 
 
 def test_verify_timeout_and_proxies_reach_every_request(http, make_client, tmp_path):
-    http.get(CURRENT, json=None)
+    http.get(CURRENT, json=run_json())
     client = make_client(verify=str(tmp_path), timeout=(3, 7), proxies={"https": "http://proxy.example.com:3128"})
     client.runs.current(JOB_ID)
     assert http.last_request.verify == str(tmp_path)
@@ -97,13 +97,13 @@ def test_verification_that_is_turned_off_stays_off_whatever_the_environment_says
     http, make_client, monkeypatch, variable
 ):
     monkeypatch.setenv(variable, "/etc/ssl/cert.pem")
-    http.get(CURRENT, json=None)
+    http.get(CURRENT, json=run_json())
     make_client(verify=False).runs.current(JOB_ID)
     assert http.last_request.verify is False
 
 
 def test_certificates_are_verified_by_default(http, client):
-    http.get(CURRENT, json=None)
+    http.get(CURRENT, json=run_json())
     client.runs.current(JOB_ID)
     assert http.last_request.verify is True
     assert http.last_request.timeout == (10.0, 60.0)
@@ -120,15 +120,21 @@ def test_certificates_are_verified_by_default(http, client):
             for status in (400, 401, 403, 404, 409, 429, 500, 503)
         ],
         (404, issues_json(("JOBRUNNER_1", "no such job")), ControlHubNotFoundError),
-        (410, {}, ControlHubNotFoundError),
+        (410, issues_json((None, "gone")), ControlHubNotFoundError),
         (400, issues_json(("JOBRUNNER_251", "in a sequence")), ControlHubRejectedError),
-        (405, {}, ControlHubRejectedError),
+        (405, issues_json((None, "no")), ControlHubRejectedError),
         (409, issues_json(("JOBRUNNER_9", "wrong state")), ControlHubRejectedError),
         (500, issues_json(("JOBRUNNER_9", "wrong state")), ControlHubRejectedError),
         (500, issues_json((None, "oops")), ControlHubUnavailableError),
         (500, {"RemoteException": {"message": "engine"}}, ControlHubUnavailableError),
         (429, issues_json((None, "slow down")), ControlHubUnavailableError),
         (502, issues_json(("PROXY_1", "bad gateway")), ControlHubUnavailableError),
+        *[
+            (status, body, ControlHubUnavailableError)
+            for status in (400, 403, 404, 405, 409, 410, 413)
+            for body in ({}, {"message": "no Route matched"}, [], None)
+        ],
+        (407, {}, ControlHubConfigurationError),
         (503, {}, ControlHubUnavailableError),
         (504, {}, ControlHubUnavailableError),
         (301, {}, ControlHubUnexpectedAnswerError),
@@ -136,13 +142,13 @@ def test_certificates_are_verified_by_default(http, client):
     ],
 )
 def test_an_error_answer_becomes_the_error_that_says_what_is_wrong(http, make_client, status, body, error):
-    http.get(JOB, status_code=status, json=body)
+    http.get(CURRENT, status_code=status, json=body)
     with pytest.raises(ControlHubError) as caught:
-        make_client(max_attempts=1).jobs.get(JOB_ID)
+        make_client(max_attempts=1).runs.current(JOB_ID)
     assert type(caught.value) is error
     assert caught.value.http_status == status
-    assert f"Cannot read job {JOB_ID}" in str(caught.value)
-    issues = body.get("ISSUES", [])
+    assert f"Cannot read the status of job {JOB_ID}" in str(caught.value)
+    issues = body.get("ISSUES", []) if isinstance(body, dict) else []
     assert caught.value.codes == tuple(issue["code"] for issue in issues if issue["code"])
     assert caught.value.issues == tuple(Issue(issue["code"], issue["message"]) for issue in issues)
     if error is not ControlHubUnexpectedAnswerError:
@@ -151,16 +157,16 @@ def test_an_error_answer_becomes_the_error_that_says_what_is_wrong(http, make_cl
 
 @pytest.mark.parametrize("name", ["error-envelope", "error-unauthorized"])
 def test_the_example_envelopes_are_read(http, client, name):
-    http.get(JOB, status_code=400, json=payload(name))
+    http.get(CURRENT, status_code=400, json=payload(name))
     with pytest.raises(ControlHubRejectedError) as caught:
-        client.jobs.get(JOB_ID)
+        client.runs.current(JOB_ID)
     assert caught.value.codes == (payload(name)["ISSUES"][0]["code"],)
 
 
 def test_several_issues_are_all_told(http, client):
-    http.get(JOB, status_code=400, json=issues_json(("A_1", "one"), (None, "two"), ("B_2", "three")))
+    http.get(CURRENT, status_code=400, json=issues_json(("A_1", "one"), (None, "two"), ("B_2", "three")))
     with pytest.raises(ControlHubRejectedError, match="A_1 - one; two; B_2 - three") as caught:
-        client.jobs.get(JOB_ID)
+        client.runs.current(JOB_ID)
     assert caught.value.codes == ("A_1", "B_2")
 
 
@@ -178,32 +184,46 @@ def test_several_issues_are_all_told(http, client):
         b'{"ISSUES": null}',
         b'{"ISSUES": {"code": "A"}}',
         b'{"ISSUES": "A"}',
-        b'{"ISSUES": [null, 5, "A", ["B"]]}',
-        b'{"ISSUES": [{}]}',
-        b'{"ISSUES": [{"code": 5, "message": null}]}',
-        b'{"ISSUES": [{"code": ["A"], "message": {"a": 1}}]}',
         b"\xff\xfe\xff",
         b"[" * 100_000,
     ],
 )
-def test_a_malformed_envelope_still_gives_the_error_of_its_status(http, client, body):
-    http.get(JOB, status_code=400, content=body, reason="Bad Request")
+def test_a_refusal_without_an_envelope_decides_nothing(http, hasty_client, body):
+    http.get(CURRENT, status_code=400, content=body, reason="Bad Request")
+    with pytest.raises(ControlHubUnavailableError, match=r"answered 400 Bad Request .*A proxy, gateway or") as caught:
+        hasty_client.runs.current(JOB_ID)
+    assert caught.value.codes == ()
+    assert caught.value.http_status == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"ISSUES": []}',
+        b'{"ISSUES": [null, 5, "A", ["B"]]}',
+        b'{"ISSUES": [{}]}',
+        b'{"ISSUES": [{"code": 5, "message": null}]}',
+        b'{"ISSUES": [{"code": ["A"], "message": {"a": 1}}]}',
+    ],
+)
+def test_an_envelope_with_malformed_issues_still_gives_the_error_of_its_status(http, client, body):
+    http.get(CURRENT, status_code=400, content=body, reason="Bad Request")
     with pytest.raises(ControlHubRejectedError, match="answered 400") as caught:
-        client.jobs.get(JOB_ID)
+        client.runs.current(JOB_ID)
     assert caught.value.codes == ()
 
 
 def test_an_html_error_page_is_not_repeated_in_the_message(http, make_client):
-    http.get(JOB, status_code=502, text="<html>" + "x" * 100_000, reason="Bad Gateway")
+    http.get(CURRENT, status_code=502, text="<html>" + "x" * 100_000, reason="Bad Gateway")
     with pytest.raises(ControlHubUnavailableError, match="502: Bad Gateway") as caught:
-        make_client(max_attempts=1).jobs.get(JOB_ID)
+        make_client(max_attempts=1).runs.current(JOB_ID)
     assert len(str(caught.value)) < 500
 
 
 def test_long_envelopes_are_cut(http, client):
-    http.get(JOB, status_code=400, json=issues_json(*[("A_1", "x" * 5_000)] * 300))
+    http.get(CURRENT, status_code=400, json=issues_json(*[("A_1", "x" * 5_000)] * 50))
     with pytest.raises(ControlHubRejectedError) as caught:
-        client.jobs.get(JOB_ID)
+        client.runs.current(JOB_ID)
     assert len(str(caught.value)) < 50_000
 
 
@@ -217,9 +237,9 @@ def test_long_envelopes_are_cut(http, client):
     ],
 )
 def test_a_success_that_is_no_json_is_an_unexpected_answer_and_not_asked_for_again(http, client, content, kind):
-    http.get(JOB, content=content, headers={"Content-Type": kind})
+    http.get(CURRENT, content=content, headers={"Content-Type": kind})
     with pytest.raises(ControlHubUnexpectedAnswerError, match=f"not JSON but {kind}") as caught:
-        client.jobs.get(JOB_ID)
+        client.runs.current(JOB_ID)
     assert caught.value.http_status == 200
     assert http.call_count == 1
 
@@ -228,6 +248,7 @@ def test_a_success_that_is_no_json_is_an_unexpected_answer_and_not_asked_for_aga
 @pytest.mark.parametrize("content", [b"", b" \n"])
 def test_an_empty_body_behind_any_success_is_no_object(http, client, status, content):
     http.get(CURRENT, status_code=status, content=content)
+    http.get(JOB, json=job_json(currentJobStatus=None))
     assert client.runs.current(JOB_ID) is None
 
 
@@ -240,6 +261,7 @@ def test_an_empty_body_behind_any_success_is_no_object(http, client, status, con
 )
 def test_any_answer_gives_a_value_or_an_error_of_the_family(http, hasty_client, status, content, location, retry_after):
     headers = {"Location": location, "Retry-After": retry_after}
+    http.get(JOB, json=job_json())
     http.get(CURRENT, status_code=status, content=content, headers=headers)
     with contextlib.suppress(ControlHubError):
         hasty_client.runs.current(JOB_ID)
@@ -261,7 +283,6 @@ ECHOES = {
     "truncated json": {"status_code": 200, "text": f'{{"token": "{TOKEN}'},
     "wrong type": {"status_code": 200, "json": TOKEN},
     "wrong field": {"status_code": 200, "json": {"id": [TOKEN]}},
-    "runtime parameters": {"status_code": 200, "json": {"id": "j", "runtimeParameters": TOKEN}},
     "location": {"status_code": 302, "headers": {"Location": f"https://login.example.com/?token={TOKEN}"}},
     "location's host": {"status_code": 302, "headers": {"Location": f"https://{TOKEN}example.com/"}},
     "relative location": {"status_code": 308, "headers": {"Location": f"/?token={TOKEN}"}},
@@ -272,11 +293,18 @@ ECHOES = {
 
 @pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES)
 def test_the_token_is_in_no_error_even_if_the_server_sends_it_back(http, make_client, caplog, answer):
-    http.get(JOB, **answer)
+    http.get(CURRENT, **answer)
     with caplog.at_level(logging.DEBUG), pytest.raises(ControlHubError) as caught:
-        make_client(max_attempts=2).jobs.get(JOB_ID)
+        make_client(max_attempts=2).runs.current(JOB_ID)
     assert TOKEN not in _shown(caught.value)
     assert TOKEN not in caplog.text
+
+
+def test_the_token_is_in_no_error_about_json_in_a_string(http, client):
+    http.get(JOB, json={"id": "j", "runtimeParameters": TOKEN})
+    with pytest.raises(ControlHubUnexpectedAnswerError) as caught:
+        client.jobs.get(JOB_ID)
+    assert TOKEN not in _shown(caught.value)
 
 
 def test_a_token_without_its_last_dot_is_hinted_at_when_it_is_refused(http, make_client):
@@ -309,11 +337,7 @@ def test_a_read_is_given_up_after_the_attempts_that_are_allowed(http, make_clien
 @pytest.mark.parametrize(
     "answer",
     [
-        {"status_code": 400},
-        {"status_code": 401},
-        {"status_code": 403},
-        {"status_code": 404},
-        {"status_code": 409},
+        *[{"status_code": status, "json": issues_json((None, "no"))} for status in (400, 401, 403, 404, 409)],
         {"status_code": 500, "json": issues_json(("JOBRUNNER_9", "no"))},
         {"status_code": 301, "headers": {"Location": f"{HUB}/elsewhere"}},
         {"status_code": 302, "headers": {"Location": f"{HUB}/elsewhere"}},
@@ -410,7 +434,7 @@ def test_each_repetition_is_logged_with_its_reason(http, client, caplog):
     [
         (READ_TIMEOUT, "timed out while waiting for the answer"),
         (CONNECT_TIMEOUT, "timed out while connecting"),
-        (RESET, "Connection aborted"),
+        (RESET, "Connection reset by peer|RemoteDisconnected|reset"),
         (REFUSED, "Failed to establish a new connection"),
     ],
 )

@@ -21,15 +21,18 @@ from airflow_provider_streamsets.control_hub.models import RunEvent
 from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
 from tests.unit.control_hub.wire_examples import (
     COUNTS,
+    FORBIDDEN,
     HISTORY,
     HOUR,
     JOB,
     JOB_ID,
     JOB_NAME,
+    JOBS,
     ME,
     MINUTE,
     STATUSES,
     T0,
+    UNKNOWN,
     VirtualClock,
     counts_json,
     event_json,
@@ -236,8 +239,8 @@ def test_a_run_that_the_history_shows_as_going_on_is_waited_for(http, hub, wait)
     [
         {"json": page_json(succeeded(RUN + 1))},
         {"json": page_json()},
-        {"content": b""},
-        {"status_code": 404},
+        UNKNOWN,
+        FORBIDDEN,
         {"status_code": 400, "json": issues_json(("JOBRUNNER_1", "no such search"))},
     ],
 )
@@ -265,16 +268,18 @@ def test_a_history_that_cannot_be_read_for_a_while_is_an_outage(http, hub, wait)
 GONE = {
     "missing": {"json": {}},
     "null": {"json": {JOB_ID: None}},
-    "404": {"status_code": 404},
+    "404": UNKNOWN,
+    "403": FORBIDDEN,
     "400": {"status_code": 400, "json": issues_json(("JOBRUNNER_1", "no such job"))},
 }
 
 
 @pytest.mark.parametrize("look", GONE.values(), ids=GONE)
-@pytest.mark.parametrize("job", [{"status_code": 404}, {"content": b""}], ids=["404", "empty"])
+@pytest.mark.parametrize("job", [UNKNOWN, FORBIDDEN, {"content": b""}], ids=["404", "403", "empty"])
 def test_the_run_of_a_deleted_job_is_lost_once_it_is_sure(http, hub, wait, look, job):
     hub.shows(status(run_json(RUN)), look)
     http.get(JOB, **job)
+    http.post(JOBS, json=[])
     with pytest.raises(ControlHubRunLostError, match="the job does not exist any more"):
         wait()
     assert hub.looks == 4
@@ -287,7 +292,7 @@ def test_a_job_whose_run_does_not_show_yet_is_waited_for(hub, wait, look):
 
 
 def test_looks_without_the_job_count_only_in_a_row(http, hub, wait):
-    http.get(JOB, status_code=404)
+    http.get(JOB, **UNKNOWN)
     missing, there = GONE["missing"], status(run_json(RUN))
     hub.shows(missing, missing, there, missing, missing, status(run_json(RUN - 1)), missing, status(succeeded(RUN)))
     assert wait().outcome is Outcome.SUCCEEDED
@@ -326,16 +331,24 @@ def test_each_outage_is_logged(hub, wait, caplog):
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    "answer",
     [
-        ({"status_code": 401}, ControlHubAuthenticationError),
-        ({"status_code": 403}, ControlHubPermissionError),
-        ({"status_code": 400, "json": issues_json(("RESTAPI_08", "project"))}, ControlHubPermissionError),
+        FORBIDDEN,
+        {"status_code": 400, "json": issues_json(("RESTAPI_08", "project"))},
     ],
 )
-def test_a_refused_credential_ends_the_wait_at_once(hub, wait, clock, answer, error):
+def test_a_job_that_may_not_be_read_any_more_ends_the_wait_once_it_is_sure(http, hub, wait, answer):
     hub.shows(status(run_json(RUN)), answer)
-    with pytest.raises(error):
+    http.get(JOB, **answer)
+    http.post(JOBS, **answer)
+    with pytest.raises(ControlHubPermissionError):
+        wait()
+    assert hub.looks == 4
+
+
+def test_a_refused_credential_ends_the_wait_of_a_client_that_knows_no_other(hub, wait, clock):
+    hub.shows(status(run_json(RUN)), {"status_code": 401})
+    with pytest.raises(ControlHubAuthenticationError):
         wait()
     assert clock.slept == [10.0]
 
@@ -413,7 +426,7 @@ def test_events_are_waited_for_through_an_outage_as_they_decide_the_outcome(http
     assert wait().outcome is Outcome.STOPPED
 
 
-@pytest.mark.parametrize("answer", [{"text": "<html>"}, {"json": {}}, {"json": [{"time": "x"}]}])
+@pytest.mark.parametrize("answer", [{"json": {}}, {"json": [{"time": "x"}]}])
 @pytest.mark.parametrize("end", [succeeded(RUN), failed(RUN)], ids=["success", "failure"])
 def test_events_that_stay_unreadable_do_not_keep_an_ended_run_waiting_for_ever(http, hub, wait, clock, answer, end):
     hub.shows(status(end))

@@ -325,6 +325,16 @@ REFUSED = requests.exceptions.ConnectionError(
     MaxRetryError(None, "/", NewConnectionError(None, "Failed to establish a new connection: [Errno 111] refused"))
 )
 
+UNKNOWN: dict[str, Any] = {"status_code": 404, "json": issues_json(("JOBRUNNER_1", "no such object"))}
+"""Control Hub's own word that there is no such object."""
+FORBIDDEN: dict[str, Any] = {"status_code": 403, "json": issues_json(("JOBRUNNER_2", "not allowed"))}
+"""Control Hub's own word that something is not permitted."""
+GATEWAY_PAGE: dict[str, Any] = {
+    "status_code": 404,
+    "text": "<html><body>default backend - 404</body></html>",
+    "headers": {"Content-Type": "text/html"},
+}
+"""The answer of an ingress that has no Control Hub behind it."""
 FAILURES: dict[str, dict[str, Any]] = {
     "connection reset": {"exc": RESET},
     "read time-out": {"exc": READ_TIMEOUT},
