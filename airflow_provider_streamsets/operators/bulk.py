@@ -226,6 +226,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Fail with the errors of runs of an earlier try that keep their jobs from being started again."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
         from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
 
         blocking = [
@@ -239,7 +240,12 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             return
         group = RunGroup(self.client, blocking, metrics_wait=0.0, log=self.log)
         group.look(in_a_hurry=True)
-        self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
+        try:
+            self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
+        except ControlHubRunFailedError as error:
+            # Unlike after a wait, others may go on.
+            self._answer_for_error(context, error)
+            raise
 
     def _acknowledge(self, jobs: dict[str, Job]) -> Mapping[str, Job]:
         """Acknowledge the errors of jobs that ended with one, and return those jobs as they then are."""
