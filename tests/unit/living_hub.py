@@ -43,6 +43,7 @@ class LivingHub:
         jr, ts = f"{HUB}/jobrunner/rest/v1", f"{HUB}/timeseries/rest/v1"
         http.get(f"{HUB}/security/rest/v1/currentUser", json={"principalId": ME})
         http.get(f"{jr}/job/{JOB_ID}", json=lambda *_: self._job())
+        http.post(f"{jr}/jobs", json=lambda *_: [self._job()])
         http.post(f"{jr}/job/{JOB_ID}/start", json=self._start)
         http.post(f"{jr}/job/{JOB_ID}/stop", json=lambda *_: self._stop("stop"))
         http.post(f"{jr}/job/{JOB_ID}/forceStop", json=lambda *_: self._stop("forceStop"))

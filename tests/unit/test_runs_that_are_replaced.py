@@ -151,7 +151,6 @@ def test_a_timeout_stops_the_replacement(hub, clock, context, later, deferrable)
 
 @MODES
 def test_many_runs_are_followed_as_one(hub, http, clock, context, later, deferrable):
-    http.post(f"{HUB}/jobrunner/rest/v1/jobs", json=lambda *_: [hub._job()])
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/startJobs", json=lambda *_: hub.start() and {})
 
     def upgrade():
@@ -170,7 +169,6 @@ def test_a_stop_reaches_the_replacement(hub, http, clock, context, deferrable):
     job = f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}"
     hub.start()
     http.get(job, json=lambda *_: (hub._job(), len(hub.runs) == 1 and hub.upgrade())[0])
-    http.post(f"{HUB}/jobrunner/rest/v1/jobs", json=lambda *_: [hub._job()])
     arguments = {"job_id": JOB_ID, "metrics_wait": 0, "deferrable": deferrable}
     result = Legs(clock, lambda: ControlHubStopJobOperator(task_id="stop", **arguments), context).run()
     assert (result["run_count"], result["outcome"]) == (2, "STOPPED")
@@ -218,7 +216,6 @@ def test_a_job_that_is_imported_again_and_never_run_is_recognised(hub, http, clo
 
 @MODES
 def test_many_runs_of_which_one_is_of_a_job_that_is_imported_again_end(hub, http, clock, context, later, deferrable):
-    http.post(f"{HUB}/jobrunner/rest/v1/jobs", json=lambda *_: [hub._job()])
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/startJobs", json=lambda *_: hub.start() and {})
     later(60, lambda: hub.import_again(1))
     arguments = {"job_ids": [JOB_ID], "wait_for_completion": True, "metrics_wait": 0, "deferrable": deferrable}
