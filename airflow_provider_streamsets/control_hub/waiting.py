@@ -395,8 +395,8 @@ class RunFollower(Follower[RunReport]):
             conflict = self._report(self._ended, self._events).conflict
             if conflict:
                 self._log.warning(
-                    "The evidence of the outcome of %s is in conflict (%s). It counts as a success, as it ended %s/%s.",
-                    self.what,
+                    "%s: conflicting evidence of its outcome (%s). Counted as a success, because it ended %s/%s.",
+                    _sentence(self.what),
                     conflict,
                     self._ended.status,
                     self._ended.color,
