@@ -28,6 +28,22 @@ def one_job(client: ControlHubClient, job_id: str | None, job_name: str | None, 
     return client.jobs.find_by_name(str(job_name), templates=templates)
 
 
+def run_of_job(job: Job, run_count: int | None) -> dict[str, Any]:
+    """
+    Return which run of a job is looked at, as JSON values.
+
+    :param job: the job as just read
+    :param run_count: number of the run; None is the latest one, or the first one of a job that has never run
+    :returns: ``job_id``, ``job_name``, ``run_count``, and ``identity`` if it is the latest run
+    """
+    from airflow_provider_streamsets.control_hub.models import RunIdentity
+
+    run = {"job_id": job.job_id, "job_name": job.name, "run_count": run_count or max(job.last_run_count, 1)}
+    if job.last_run_count != run["run_count"]:
+        return run
+    return {**run, "identity": RunIdentity.of(job.current_run).to_json()}
+
+
 class UsesControlHub:
     """A task with a connection to Control Hub."""
 

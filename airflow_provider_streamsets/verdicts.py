@@ -26,7 +26,7 @@ class Verdict:
 
     :param ending: how it ends
     :param message: why, for people
-    :param result: what it returns, if it succeeds
+    :param result: what it returns, if it succeeds; of a failed run, what it would have returned
     :param explanation: more of what is known, for the task log
     :param is_soft: whether ``soft_fail`` makes a skip of a failure; ``never_fail`` always does
     """
@@ -49,13 +49,13 @@ def verdict_on_run(report: RunReport, *, accept_stopped: bool) -> Verdict:
     Judge a run that has ended.
 
     :param report: what is known of it
-    :param accept_stopped: count one that a person stopped as a success
+    :param accept_stopped: count one that was stopped as a success
     """
     from airflow_provider_streamsets.control_hub import Outcome
 
     if report.outcome is Outcome.SUCCEEDED or (accept_stopped and report.outcome is Outcome.STOPPED):
         return Verdict(Ending.SUCCESS, report.headline, report.to_result())
-    return Verdict(Ending.FAILED, f"{report.headline}.", explanation=report.explanation())
+    return Verdict(Ending.FAILED, f"{report.headline}.", report.to_result(), explanation=report.explanation())
 
 
 def verdict_on_metrics(finding: MetricFinding, *, on_run_end: str) -> Verdict:

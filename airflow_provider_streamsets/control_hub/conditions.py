@@ -294,12 +294,13 @@ class BoundsCheck:
         :raises ControlHubExpectationError: if a bound is broken
         :raises ControlHubError: if the metrics cannot be read
         """
-        values = MetricValues(self._client, self._job_id, self._run_count, status=status)
+        # The run that is looked for can have been replaced by another one.
+        run_count = status.run_count or self._run_count
+        values = MetricValues(self._client, self._job_id, run_count, status=status)
         broken = broken_bounds(self._bounds, values)
         if broken is not None:
             raise ControlHubExpectationError(
-                f"Run {self._run_count} of job {self._job_id} goes on, but its metrics are not as expected: "
-                f"{broken.text}."
+                f"Run {run_count} of job {self._job_id} goes on, but its metrics are not as expected: {broken.text}."
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,46 @@ class ControlHubUnexpectedAnswerError(ControlHubError):
 
 
 class ControlHubRunFailedError(ControlHubError):
-    """The run that was waited for has ended without success; the message says how."""
+    """
+    The run that was waited for has ended without success, or some of many have; the message says how.
+
+    :param job_id: id of the job; empty if many runs were waited for
+    :param job_name: its name, empty if it is not known
+    :param run_count: number of the run
+    :param outcome: ``FAILED`` or ``STOPPED``
+    :param error_codes: codes of the engines that Control Hub's texts name, such as ``JDBC_34``
+    :param stage: name of the stage that these texts name, such as ``JDBCQueryConsumer_01``
+    :param metrics: the run's record counts; None if Control Hub has saved none
+    :param result: what the task would have returned, had the run succeeded
+    :param failures: if many runs were waited for, one such error for each of those that did not succeed
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str = "",
+        job_name: str = "",
+        run_count: int | None = None,
+        outcome: str | None = None,
+        error_codes: Iterable[str] = (),
+        stage: str | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        result: Any = None,
+        failures: Iterable[ControlHubRunFailedError] = (),
+        http_status: int | None = None,
+        issues: Iterable[Issue] = (),
+    ) -> None:
+        super().__init__(message, http_status=http_status, issues=issues)
+        self.job_id = job_id
+        self.job_name = job_name
+        self.run_count = run_count
+        self.outcome = outcome
+        self.error_codes = tuple(error_codes)
+        self.stage = stage
+        self.metrics = None if metrics is None else dict(metrics)
+        self.result = result
+        self.failures = tuple(failures)
 
 
 class ControlHubRunTimeoutError(ControlHubError):

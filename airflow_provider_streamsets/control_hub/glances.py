@@ -80,6 +80,7 @@ def _digest(raw: Mapping[str, Any]) -> int:
         else pipelines
     )
     return _hash(
+        raw.get("id"),
         raw.get("runCount"),
         raw.get("status"),
         raw.get("color"),

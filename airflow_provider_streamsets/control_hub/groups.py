@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub.errors import (
@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ends_wait,
 )
 from airflow_provider_streamsets.control_hub.looks import StatusLooks
-from airflow_provider_streamsets.control_hub.models import JobRun
+from airflow_provider_streamsets.control_hub.models import JobRun, RunIdentity
 from airflow_provider_streamsets.control_hub.reports import RunReport, run_summary
 from airflow_provider_streamsets.control_hub.waiting import (
     DEFAULT_METRICS_WAIT,
@@ -37,11 +37,13 @@ class RunReference:
     :param job_id: id of the job
     :param run_count: number of the run
     :param job_name: name of the job, for messages
+    :param identity: what tells the run from another one of the same number, as far as it is known
     """
 
     job_id: str
     run_count: int
     job_name: str = ""
+    identity: RunIdentity = field(default_factory=RunIdentity)
 
 
 class RunGroup:
@@ -73,6 +75,7 @@ class RunGroup:
                 run.job_id,
                 run.run_count,
                 job_name=run.job_name,
+                identity=run.identity,
                 metrics_wait=metrics_wait,
                 now=now,
                 log=_NamedLog(self._log, run.job_name or run.job_id),
@@ -85,6 +88,8 @@ class RunGroup:
         """Reports of the runs that are over, by job id."""
         self.unknown: dict[str, ControlHubError] = {}
         """Why the outcome of a run cannot be found out, by job id."""
+        self.stopped: set[str] = set()
+        """Ids of the jobs whose runs the task has stopped."""
 
     @property
     def is_done(self) -> bool:
@@ -155,6 +160,7 @@ class RunGroup:
             self.unknown[job_id] = error
             return
         if report is not None:
+            report = replace(report, stopped_by_task=job_id in self.stopped)
             self.reports[job_id] = report
             self._log.info(report.headline)
 
@@ -170,7 +176,7 @@ class RunGroup:
         what = f"have not ended{allowed}"
         if not late:
             late = [run for run in self.runs if run.job_id not in self.reports and run.job_id not in self.unknown]
-            what = f"have ended, but whether a person stopped them could not be found out{allowed}"
+            what = f"have ended, but whether they were stopped could not be found out{allowed}"
         names = ", ".join(f"run {run.run_count} of {self._name(run)}" for run in late[:10])
         more = ", ..." if len(late) > 10 else ""
         return ControlHubRunTimeoutError(f"{len(late)} of {len(self.runs)} runs {what}: {names}{more}.")
@@ -193,12 +199,13 @@ class RunGroup:
                 yield report.to_result()
                 continue
             latest = self._latest.get(run.job_id)
-            of_run = latest if latest is not None and latest.run_count == run.run_count else None
+            run_count = self._followers[run.job_id].run_count
+            of_run = latest if latest is not None and latest.run_count == run_count else None
             unfinished = unfinished_result(run.job_id, run.job_name, of_run)
             error = self.unknown.get(run.job_id)
             yield {
                 **unfinished,
-                "run_count": run.run_count,
+                "run_count": run_count,
                 "error_message": str(error) if error else unfinished["error_message"],
             }
 

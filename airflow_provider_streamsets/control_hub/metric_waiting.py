@@ -14,7 +14,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRunTimeoutError,
     is_fault,
 )
-from airflow_provider_streamsets.control_hub.models import JobRun, Model
+from airflow_provider_streamsets.control_hub.models import JobRun, Model, RunIdentity
 from airflow_provider_streamsets.control_hub.reports import RunReport
 from airflow_provider_streamsets.control_hub.waiting import (
     DEFAULT_METRICS_WAIT,
@@ -42,6 +42,7 @@ class MetricFinding(Model):
     :param color: its color
     :param run_ended: whether the run had ended
     :param message: all of that, and how the run has ended, for people
+    :param replaced: number of the run that was waited for, if an upgrade of the job has replaced it with this one
     """
 
     job_id: str
@@ -53,6 +54,7 @@ class MetricFinding(Model):
     color: str
     run_ended: bool
     message: str
+    replaced: int | None = None
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> MetricFinding:
@@ -63,7 +65,13 @@ class MetricFinding(Model):
         """
         fields: dict[str, Any] = {name: value.get(name) for name in cls.__dataclass_fields__}
         finding = cls(**fields)
-        kinds = {"run_count": int, "satisfied": bool, "run_ended": bool, "values": Mapping}
+        kinds: dict[str, Any] = {
+            "replaced": (int, type(None)),
+            "run_count": int,
+            "satisfied": bool,
+            "run_ended": bool,
+            "values": Mapping,
+        }
         for name in cls.__dataclass_fields__:
             if not isinstance(getattr(finding, name), kinds.get(name, str)):
                 raise ValueError(f"its '{name}' is {value.get(name)!r}")
@@ -71,7 +79,7 @@ class MetricFinding(Model):
 
     def to_result(self) -> dict[str, Any]:
         """Return what a task pushes to XCom."""
-        return {name: entry for name, entry in self.to_dict().items() if name != "message"}
+        return {name: entry for name, entry in self.to_dict().items() if name not in {"message", "replaced"}}
 
 
 class MetricFollower(Follower[MetricFinding]):
@@ -93,6 +101,7 @@ class MetricFollower(Follower[MetricFinding]):
     :param join: whether ``all`` or ``any`` of them must be satisfied
     :param on_run_end: what counts when the run has ended: with ``evaluate``, all conditions
     :param job_name: name of the job, for messages
+    :param identity: what tells the run from another one of the same number, as far as it is known
     :param metrics_wait: how many seconds to wait for the final metrics of the ended run, at the most
     :param believe_after: how many looks in a row must say that the job or run is gone before it is believed
     :param now: clock in seconds
@@ -121,6 +130,7 @@ class MetricFollower(Follower[MetricFinding]):
         join: Join = "all",
         on_run_end: OnRunEnd = "fail",
         job_name: str = "",
+        identity: RunIdentity | None = None,
         metrics_wait: float = DEFAULT_METRICS_WAIT,
         believe_after: int = 3,
         now: Callable[[], float] | None = None,
@@ -134,6 +144,7 @@ class MetricFollower(Follower[MetricFinding]):
             job_id,
             run_count,
             job_name=job_name,
+            identity=identity,
             metrics_wait=metrics_wait,
             believe_after=believe_after,
             now=now,
@@ -148,6 +159,11 @@ class MetricFollower(Follower[MetricFinding]):
         self._last_text = ""
 
     @property
+    def run_count(self) -> int:
+        """Number of the run; that of its successor if an upgrade of the job has replaced it."""
+        return self._run.run_count
+
+    @property
     def has_ended(self) -> bool:
         """Whether the run is known to be over; only its metrics or events may still be missing."""
         return self._run.has_ended
@@ -155,6 +171,8 @@ class MetricFollower(Follower[MetricFinding]):
     @property
     def attention(self) -> Attention:
         """New counts are enough if the conditions are on what a status tells; else each look sends requests."""
+        if self._run.attention is Attention.EVERY_LOOK:
+            return Attention.EVERY_LOOK
         told = all(condition.is_told_by_status for condition in self._conditions)
         return Attention.COUNTS if told else Attention.EVERY_LOOK
 
@@ -168,7 +186,7 @@ class MetricFollower(Follower[MetricFinding]):
         self._going_on = None
         if self._run.observe(status):
             return True
-        if status is None or status.run_count != self._run_count or status.job_id not in {"", self.job_id}:
+        if status is None or status.run_count != self.run_count or status.job_id not in {"", self.job_id}:
             return False
         self._going_on = status
         if self.attention is Attention.EVERY_LOOK:
@@ -198,7 +216,7 @@ class MetricFollower(Follower[MetricFinding]):
         return None if self._report is None else self._finding_ended(self._report)
 
     def _judge_going_on(self, run: JobRun) -> Judgement:
-        values = MetricValues(self._client, self.job_id, self._run_count, status=run)
+        values = MetricValues(self._client, self.job_id, self.run_count, status=run)
         judgement = judge(self._conditions, self._join, values)
         self._last_text = judgement.text
         return judgement
@@ -214,7 +232,7 @@ class MetricFollower(Follower[MetricFinding]):
 
     def _finding_ended(self, report: RunReport) -> MetricFinding:
         # No status: of a job that was restarted, that of the watched run would make it pass for the latest one.
-        values = MetricValues(self._client, self.job_id, self._run_count, metrics=report.metrics)
+        values = MetricValues(self._client, self.job_id, self.run_count, metrics=report.metrics)
         refusal = ""
         try:
             judgement = judge(self._conditions, self._join, values, counts=self._counts)
@@ -222,7 +240,7 @@ class MetricFollower(Follower[MetricFinding]):
             if is_fault(error):
                 raise
             refusal = f" {error}"
-            judgement = judge(self._conditions, self._join, _NoValues(self._client, self.job_id, self._run_count))
+            judgement = judge(self._conditions, self._join, _NoValues(self._client, self.job_id, self.run_count))
         are = "satisfy" if judgement.is_satisfied else "do not satisfy"
         final = "final metrics" if report.metrics_final else "metrics (Control Hub has not saved the final ones)"
         text = f"The {final} of {self._run.what} {are} what was waited for: {judgement.text}.{refusal}"
@@ -250,13 +268,14 @@ class MetricFollower(Follower[MetricFinding]):
         return MetricFinding(
             job_id=self.job_id,
             job_name=self._job_name,
-            run_count=self._run_count,
+            run_count=self.run_count,
             satisfied=judgement.is_satisfied,
             values=judgement.values,
             status=run.status,
             color=run.color,
             run_ended=run_ended,
             message=message,
+            replaced=self._run.replaced,
         )
 
 

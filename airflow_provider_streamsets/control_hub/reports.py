@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub.errors import ControlHubRunFailedError
 from airflow_provider_streamsets.control_hub.models import (
     EngineCommand,
     EnginePipeline,
@@ -16,31 +18,17 @@ from airflow_provider_streamsets.control_hub.models import (
     RunEvent,
     RunMetrics,
 )
+from airflow_provider_streamsets.control_hub.outcome import decide_outcome
 
 # Reports travel in trigger events, which are stored in Airflow's database: they are kept small.
 _MOST_EVENTS = 20
 _MOST_ENTRIES = 20
 _LONGEST_ERROR = 4000
 _LONGEST_TEXT = 500
-
-
-def outcome_of(run: JobRun, events: Iterable[RunEvent]) -> Outcome:
-    """
-    Judge a run that has ended (contract, section 10.3).
-
-    A stop by a person ends like a success; only the run's events tell them apart: whether a user took the run out of
-    its active states. They also tell of a failure that was acknowledged since, after which the run may look
-    like a success (contract, 18.8).
-
-    :param run: the run, ended
-    :param events: its events, as far as Control Hub still has them
-    """
-    events = tuple(events)
-    if not run.is_success or any(event.status in {"INACTIVE_ERROR", "ACTIVATION_ERROR"} for event in events):
-        return Outcome.FAILED
-    leaving = [event for event in events if event.status not in {"ACTIVATING", "ACTIVE"}]
-    first = [event for event in leaving if event.time == leaving[0].time]
-    return Outcome.STOPPED if any(event.user for event in first) else Outcome.SUCCEEDED
+# Codes of engines, such as JDBC_34 and CONTAINER_0166. Those of Control Hub itself say nothing about a pipeline.
+_ENGINE_CODE = re.compile(r"\b(?!JOBRUNNER_)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_\d{2,5}\b")
+# Instances of stages are named after their kind, such as JDBCQueryConsumer_01.
+_STAGE = re.compile(r"\b(?=[A-Za-z0-9]*[a-z])[A-Z][A-Za-z0-9]*_\d{2,}\b")
 
 
 def _cut(text: str | None, length: int) -> str | None:
@@ -63,6 +51,10 @@ class RunReport:
     :param events: its last events, oldest first
     :param metrics: its record counts; None if Control Hub has saved none
     :param metrics_final: whether the record counts are those after the pipeline's end
+    :param stopped_by: id of the user who asked for a stop, if the events name one
+    :param stopped_by_task: whether the task that holds this report has stopped the run
+    :param conflict: which evidence said what, if it did not agree on the outcome
+    :param replaced: number of the run that was waited for, if an upgrade of the job has replaced it with this one
     """
 
     job_id: str
@@ -72,6 +64,10 @@ class RunReport:
     events: tuple[RunEvent, ...] = ()
     metrics: RunMetrics | None = None
     metrics_final: bool = False
+    stopped_by: str | None = None
+    stopped_by_task: bool = False
+    conflict: str = ""
+    replaced: int | None = None
 
     @classmethod
     def build(cls, *, job_id: str, job_name: str, run: JobRun, events: Iterable[RunEvent]) -> RunReport:
@@ -82,6 +78,7 @@ class RunReport:
         :param events: all its events
         """
         events = tuple(events)
+        decision = decide_outcome(run, events)
         small = replace(
             run,
             error_message=_cut(run.error_message, _LONGEST_ERROR),
@@ -100,8 +97,10 @@ class RunReport:
             job_id=job_id,
             job_name=job_name,
             run=small,
-            outcome=outcome_of(run, events),
+            outcome=decision.outcome,
             events=_last(events),
+            stopped_by=decision.stopped_by,
+            conflict=decision.conflict,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,6 +113,10 @@ class RunReport:
             "events": [event.to_dict() for event in self.events],
             "metrics": self.metrics.to_dict() if self.metrics else None,
             "metrics_final": self.metrics_final,
+            "stopped_by": self.stopped_by,
+            "stopped_by_task": self.stopped_by_task,
+            "conflict": self.conflict,
+            "replaced": self.replaced,
         }
 
     @classmethod
@@ -126,6 +129,7 @@ class RunReport:
         try:
             run = dict(value["run"])
             metrics = value.get("metrics")
+            replaced = value.get("replaced")
             report = cls(
                 job_id=str(value["job_id"]),
                 job_name=str(value.get("job_name") or ""),
@@ -143,6 +147,10 @@ class RunReport:
                 events=_all_rebuilt(RunEvent, value.get("events", ())),
                 metrics=_rebuilt(RunMetrics, metrics) if metrics is not None else None,
                 metrics_final=bool(value.get("metrics_final")),
+                stopped_by=str(value.get("stopped_by") or "") or None,
+                stopped_by_task=bool(value.get("stopped_by_task")),
+                conflict=str(value.get("conflict") or ""),
+                replaced=None if replaced is None else int(replaced),
             )
             is_consistent = report.run.has_ended and (report.outcome is Outcome.FAILED or report.run.is_success)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -178,10 +186,49 @@ class RunReport:
         how = {
             Outcome.SUCCEEDED: "has succeeded",
             Outcome.FAILED: "has failed",
-            Outcome.STOPPED: "was stopped by a person",
+            Outcome.STOPPED: f"was stopped{self._by_whom}",
         }[self.outcome]
         error = f": {run.error_message}" if run.error_message else ""
         return f"Run {run.run_count} of job {name} {how} ({run.status}/{run.color}){error}"
+
+    @property
+    def _by_whom(self) -> str:
+        if self.stopped_by_task:
+            return " by this task"
+        if self.stopped_by is None:
+            return ""
+        if self.stopped_by == self.run.user:
+            return f" by {self.stopped_by}, with the credential that started it (perhaps another task)"
+        return f" by user {self.stopped_by}"
+
+    def failure(self, hint: str = "") -> ControlHubRunFailedError:
+        """
+        Return the error of a task that the run has failed.
+
+        :param hint: what to do about it, as a sentence
+        """
+        texts = [
+            text
+            for text in (
+                self.run.error_message,
+                *(pipeline.message for pipeline in self.run.engine_pipelines),
+                *(command.message for command in self.run.engine_commands if command.has_failed),
+            )
+            if text
+        ]
+        stages = [match[0] for text in texts if (match := _STAGE.search(text))]
+        result = self.to_result()
+        return ControlHubRunFailedError(
+            f"{self.headline}.{hint and ' '}{hint}",
+            job_id=self.job_id,
+            job_name=self.job_name,
+            run_count=self.run.run_count,
+            outcome=self.outcome.value,
+            error_codes=dict.fromkeys(code for text in texts for code in _ENGINE_CODE.findall(text)),
+            stage=next(iter(stages), None),
+            metrics=result["metrics"],
+            result=result,
+        )
 
     def explanation(self) -> str:
         """Return all that is known about the run as lines for a task log."""
@@ -195,6 +242,10 @@ class RunReport:
             + (f", duration: {run.duration:.1f} s" if run.duration is not None else "")
         )
         yield f"Error: {run.error_message or 'none stated'}"
+        if self.stopped_by or self.stopped_by_task:
+            yield f"Stopped{self._by_whom}"
+        if self.conflict:
+            yield f"Conflicting evidence of the outcome: {self.conflict}"
         if self.metrics:
             counts = self.metrics
             yield (
@@ -255,14 +306,14 @@ def run_record(job_name: str, run: JobRun, events: Iterable[RunEvent] | None = N
     Return what is told of a run in a list of runs.
 
     ``outcome`` is None for a run that has not ended, and without events for one that has ended well, as only they
-    tell whether a person stopped it.
+    tell whether it was stopped.
 
     :param job_name: name of the job
     :param run: the run
     :param events: its events, oldest first; None if nobody asked
     """
     events = None if events is None else tuple(events)
-    outcome = outcome_of(run, events or ()) if run.has_ended else None
+    outcome = decide_outcome(run, events or ()).outcome if run.has_ended else None
     has_counts = run.metrics_saved is not None
     record = {
         **run_summary(run.job_id, job_name, run),

@@ -21,6 +21,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, run_or_none
+from airflow_provider_streamsets.control_hub.outcome import in_order
 from airflow_provider_streamsets.control_hub.paging import batches, pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.starts import JobStart, StartIntent, described
@@ -39,6 +40,7 @@ _PAUSE_AFTER_UNCLEAR_START = 2.0
 _PATIENCE_AFTER_REFUSED_START = 6.0
 _PAUSE_AFTER_REFUSED_STOP = 2.0
 _PAUSE_AFTER_ACKNOWLEDGEMENT = 3.0
+_PATIENCE_AFTER_FORCED_STOP = 6.0
 
 
 class Runs:
@@ -130,7 +132,7 @@ class Runs:
         left = patience
         while True:
             current = self.current(job_id)
-            if current is None or current.run_count != run_count or current.has_ended:
+            if current is None or current.has_ended or not self._is_or_replaces(job_id, current, run_count):
                 return False
             try:
                 (self.force_stop if force else self.stop)(job_id)
@@ -258,7 +260,7 @@ class Runs:
         asked: dict[str, None] = {}
         left = patience
         while True:
-            going_on = self._going_on(runs)
+            going_on = self.going_on(runs)
             # What is refused for one may be refused for all (contract, 18.3), so those that cannot be stopped yet wait,
             # and are asked for apart when there is no time to wait.
             late = [job_id for job_id, run in going_on.items() if run.status == "ACTIVATING"]
@@ -273,7 +275,7 @@ class Runs:
                     return list(asked)
             except (ControlHubNotFoundError, ControlHubRejectedError) as error:
                 # One that has ended since it was looked at is enough for a refusal; the others are stopped at once.
-                if len(self._going_on(runs)) < len(going_on):
+                if len(self.going_on(runs)) < len(going_on):
                     continue
                 if left <= 0:
                     raise
@@ -281,14 +283,58 @@ class Runs:
             self._client.sleep(_PAUSE_AFTER_REFUSED_STOP)
             left -= _PAUSE_AFTER_REFUSED_STOP
 
-    def _going_on(self, runs: Mapping[str, int]) -> dict[str, JobRun]:
-        """Return those of the runs that are the latest of their jobs and have not ended."""
+    def going_on(self, runs: Mapping[str, int]) -> dict[str, JobRun]:
+        """
+        Return those of the runs that are the latest of their jobs and have not ended.
+
+        A run that an upgrade of the active job has put in the place of one of them counts as that one.
+
+        :param runs: run count by job id
+        :returns: the runs by job id
+        """
         statuses = self.statuses(runs)
         return {
             job_id: run
             for job_id, run_count in runs.items()
-            if (run := statuses[job_id]) is not None and run.run_count == run_count and not run.has_ended
+            if (run := statuses[job_id]) is not None
+            and not run.has_ended
+            and self._is_or_replaces(job_id, run, run_count)
         }
+
+    def _is_or_replaces(self, job_id: str, latest: JobRun, run_count: int) -> bool:
+        if latest.run_count <= run_count or not (latest.upgraded_run_id or latest.previous_run_id):
+            return latest.run_count == run_count
+        run = self.get_or_successor(job_id, run_count, latest)
+        return run is not None and run.run_count == latest.run_count
+
+    def get_or_successor(self, job_id: str, run_count: int, latest: JobRun, *, run_id: str = "") -> JobRun | None:
+        """
+        Return a run from the job's history, or the run that upgrades of the active job have put in its place.
+
+        :param job_id: id of the job
+        :param run_count: number of the run
+        :param latest: the job's latest run, a later one
+        :param run_id: id of the run, if it is known; then its successor is found although the history does not have it
+        :returns: None if Control Hub does not (or no longer) know it
+        """
+        runs = {run.run_count: run for run in self._pages_of_history(job_id)}
+        found = known = runs.get(run_count) or JobRun(run_id, job_id, run_count, status="", color="")
+        for _, run in sorted({**runs, latest.run_count: latest}.items()):
+            if run.replaces(found):
+                found = run
+        return None if found is known and run_count not in runs else found
+
+    def successor_of(self, run: JobRun) -> JobRun:
+        """
+        Return the run that upgrades of the active job have put in the place of a run; the run itself if none has.
+
+        :param run: the run
+        """
+        latest = self.current(run.job_id)
+        if latest is None or latest.run_count <= run.run_count:
+            return run
+        successor = self.get_or_successor(run.job_id, run.run_count, latest, run_id=run.run_id)
+        return run if successor is None else replace(successor, job_id=run.job_id)
 
     def acknowledge(self, job_ids: Iterable[str], *, patience: float = 0.0) -> list[JobRun]:
         """
@@ -324,6 +370,48 @@ class Runs:
                 self._client.sleep(_PAUSE_AFTER_ACKNOWLEDGEMENT)
                 left -= _PAUSE_AFTER_ACKNOWLEDGEMENT
         return list(failed.values())
+
+    def acknowledge_forced(self, runs: Mapping[str, int], *, patience: float = 0.0) -> None:
+        """
+        Acknowledge the errors that forced stops have caused, so that the jobs can be started again.
+
+        A forced stop can end a run in ``INACTIVE_ERROR`` (contract, 19.6). A failure to acknowledge that is logged.
+
+        :param runs: the runs whose stops were forced, and no others: run count by job id
+        :param patience: seconds to wait for their ends, at the most
+        """
+        if not runs:
+            return
+        left = patience
+        try:
+            while (going_on := self.going_on(runs)) and left > 0:
+                self._client.sleep(min(_PAUSE_AFTER_ACKNOWLEDGEMENT, left))
+                left -= _PAUSE_AFTER_ACKNOWLEDGEMENT
+            failed = [
+                job_id
+                for job_id, run in self.statuses(runs).items()
+                if run and run.status == "INACTIVE_ERROR" and self._is_or_replaces(job_id, run, runs[job_id])
+            ]
+            for run in self.acknowledge(failed, patience=_PATIENCE_AFTER_FORCED_STOP):
+                log.warning(
+                    "Job %s run %d: acknowledged the error that the forced stop has caused: %s",
+                    run.job_id,
+                    run.run_count,
+                    run.error_message or "none stated",
+                )
+        except ControlHubError as error:
+            log.warning(
+                "Could not acknowledge the errors that forced stops may have caused; if there are any, the jobs cannot "
+                "be started before they are acknowledged in Control Hub: %s",
+                error,
+            )
+            return
+        if going_on:
+            log.warning(
+                "%s: the run goes on after its forced stop. If it ends in INACTIVE_ERROR, acknowledge that before the "
+                "next start.",
+                named(list(going_on)),
+            )
 
     def synchronize(self, job_ids: Iterable[str]) -> None:
         """
@@ -496,7 +584,7 @@ class Runs:
             needs_body=True,
         )
         events = [RunEvent.from_wire(entry) for entry in as_list(answer, "run events")]
-        return sorted(events, key=lambda event: event.time or pendulum.from_timestamp(0))
+        return in_order(events)
 
 
 def _is_of(intent: StartIntent, run: JobRun, *, was_accepted: bool) -> bool:

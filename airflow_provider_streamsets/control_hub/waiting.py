@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub import starts
 from airflow_provider_streamsets.control_hub.client import ControlHubClient
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
@@ -32,13 +33,25 @@ from airflow_provider_streamsets.control_hub.errors import (
     ends_wait,
     is_fault,
 )
-from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES, EnginePipeline, JobRun, Outcome, RunEvent
+from airflow_provider_streamsets.control_hub.models import (
+    KNOWN_STATUSES,
+    EnginePipeline,
+    JobRun,
+    Outcome,
+    RunEvent,
+    RunIdentity,
+)
 from airflow_provider_streamsets.control_hub.reports import RunReport
 
 log = logging.getLogger(__name__)
 
 DEFAULT_METRICS_WAIT = 30.0
-# Seconds to wait, at the most, for the events that tell whether a person stopped a run that seems to have succeeded.
+# Polls in a row at a job that has lost its run, until it counts as imported again. At the default interval, a quarter of
+# an hour.
+_POLLS_WITHOUT_RUN = 30
+# Seconds after its start for which a run may not show in the status of its job yet.
+_SHOWS_WITHIN = 300.0
+# Seconds to wait, at the most, for the events that tell whether a run that seems to have succeeded was stopped.
 _EVENTS_WAIT = 300.0
 # Seconds between two looks for the final metrics of a run that has ended.
 METRICS_INTERVAL = 5.0
@@ -110,6 +123,11 @@ class Follower(Generic[_Found_co]):
         self._job_name = job_name
         self._log: Log = log or logging.getLogger(__name__)
         self._outage = outage or OutageLog(self._log)
+
+    @property
+    def run_count(self) -> int:
+        """Number of the run; that of its successor if an upgrade of the job has replaced it."""
+        return self._run_count
 
     @property
     def has_ended(self) -> bool:
@@ -190,10 +208,14 @@ class RunFollower(Follower[RunReport]):
     """
     Follows one run of a job until it has ended; what it finds is the run's report.
 
+    If an upgrade of the active job replaces the run with another one, that one is followed. A job that was deleted and
+    imported again counts its runs anew: its runs are not taken for the one that is followed.
+
     :param client: asked for what a status does not tell
     :param job_id: id of the job
     :param run_count: number of the run
     :param job_name: name of the job, for messages
+    :param identity: what tells the run from another one of the same number, as far as it is known
     :param metrics_wait: how many seconds to wait for the final record counts of an ended run, at the most
     :param believe_after: how many looks in a row must say that the job or run is gone before it is believed
     :param while_running: called by :meth:`conclude` with the run each time that it was seen to go on; may send
@@ -209,12 +231,14 @@ class RunFollower(Follower[RunReport]):
         "_ended_at",
         "_engine_pipelines",
         "_events",
+        "_identity",
         "_last_line",
         "_last_seen",
         "_latest",
         "_looks_without",
         "_metrics_wait",
         "_now",
+        "_replaced",
         "_while_running",
     )
 
@@ -225,6 +249,7 @@ class RunFollower(Follower[RunReport]):
         run_count: int,
         *,
         job_name: str = "",
+        identity: RunIdentity | None = None,
         metrics_wait: float = DEFAULT_METRICS_WAIT,
         believe_after: int = 3,
         while_running: Callable[[JobRun], None] | None = None,
@@ -246,6 +271,13 @@ class RunFollower(Follower[RunReport]):
         self._engine_pipelines: tuple[EnginePipeline, ...] = ()
         self._looks_without = 0
         self._last_line = 0
+        self._identity = identity or RunIdentity()
+        self._replaced: int | None = None
+
+    @property
+    def replaced(self) -> int | None:
+        """Number of the run that was to be followed, if an upgrade of the job has replaced it."""
+        return self._replaced
 
     @property
     def what(self) -> str:
@@ -260,17 +292,15 @@ class RunFollower(Follower[RunReport]):
 
     @property
     def attention(self) -> Attention:
-        """Changes are enough, unless something is to be called while the run goes on."""
-        return Attention.CHANGES if self._while_running is None else Attention.EVERY_LOOK
+        """Changes are enough, unless something is to be called while the run goes on, or the run may be gone."""
+        return Attention.CHANGES if self._while_running is None and not self._looks_without else Attention.EVERY_LOOK
 
     @property
     def failure(self) -> str | None:
         """How the run has failed, as soon as its end is known; None if it has not failed or goes on."""
         if self._ended is None:
             return None
-        report = RunReport.build(
-            job_id=self.job_id, job_name=self._job_name, run=self._ended, events=self._events or ()
-        )
+        report = self._report(self._ended, self._events or [])
         return report.headline if report.outcome is Outcome.FAILED else None
 
     def observe(self, status: JobRun | None) -> bool:
@@ -292,12 +322,16 @@ class RunFollower(Follower[RunReport]):
         if not self._is_mine(status):
             return False
         self._last_seen = sys.intern(f"{status.status}/{status.color}")
+        if self._identity.contradicts(status, self._run_count):
+            return True
         if status.run_count < self._run_count:
             # Just after a start, the run before it can still be shown (contract, section 10.5).
             self._looks_without = 0
             return False
         if status.run_count == self._run_count:
             self._looks_without = 0
+            if not self._identity.run_id:
+                self._identity = RunIdentity.of(status)
             self._remember(status)
             return status.has_ended or self._while_running is not None
         return True
@@ -343,8 +377,8 @@ class RunFollower(Follower[RunReport]):
         allowed = f" within {seconds:g} s" if seconds is not None else " in time"
         if self._ended is not None:
             return ControlHubRunTimeoutError(
-                f"{_sentence(self.what)} has ended {self._ended.status}/{self._ended.color}, but whether a person "
-                f"stopped it could not be found out{allowed}: its events could not be read."
+                f"{_sentence(self.what)} has ended {self._ended.status}/{self._ended.color}, but whether it was "
+                f"stopped could not be found out{allowed}: its events could not be read."
             )
         seen = f" It was last seen {self._last_seen}." if self._last_seen else ""
         return ControlHubRunTimeoutError(f"{_sentence(self.what)} has not ended{allowed}.{seen}")
@@ -358,15 +392,26 @@ class RunFollower(Follower[RunReport]):
             self._ended_at = self._now()
         if self._events is None:
             self._events = self._read_events(self._ended, in_a_hurry=in_a_hurry)
-        run = self._ended
-        if not run.engine_pipelines:
-            run = replace(run, engine_pipelines=self._engine_pipelines)
-        report = RunReport.build(job_id=self.job_id, job_name=self._job_name, run=run, events=self._events)
-        report = self._with_metrics(report, self._events)
+            conflict = self._report(self._ended, self._events).conflict
+            if conflict:
+                self._log.warning(
+                    "%s: conflicting evidence of its outcome (%s). Counted as a success, because it ended %s/%s.",
+                    _sentence(self.what),
+                    conflict,
+                    self._ended.status,
+                    self._ended.color,
+                )
+        report = self._with_metrics(self._report(self._ended, self._events), self._events)
         is_early = self._now() < self._ended_at + self._metrics_wait and not in_a_hurry
         if is_early and not report.metrics_final:
             return None
         return report
+
+    def _report(self, run: JobRun, events: list[RunEvent]) -> RunReport:
+        if not run.engine_pipelines:
+            run = replace(run, engine_pipelines=self._engine_pipelines)
+        report = RunReport.build(job_id=self.job_id, job_name=self._job_name, run=run, events=events)
+        return replace(report, replaced=self._replaced)
 
     def _check_running(self) -> None:
         run = self._latest
@@ -376,25 +421,35 @@ class RunFollower(Follower[RunReport]):
     def _find_ended_run(self) -> JobRun | None:
         latest = self._latest
         if latest is None:
-            self._check_job_exists()
+            latest = self._latest = self._status_of_job()
+            if latest is None or not self._take_note(latest):
+                return None
+        if self._identity.contradicts(latest, self._run_count):
+            self._count_anew(latest)
             return None
         if latest.run_count <= self._run_count:
             return latest if latest.run_count == self._run_count and latest.has_ended else None
-        self._log.warning(
-            "Job %s was restarted: its latest run is %d. Judging run %d from the history.",
-            self.job_id,
-            latest.run_count,
-            self._run_count,
-        )
         try:
-            run = self._client.runs.get(self.job_id, self._run_count)
+            run = self._client.runs.get_or_successor(self.job_id, self._run_count, latest, run_id=self._identity.run_id)
         except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
             if is_fault(error):
                 raise
             self._log.warning("The history of job %s is missing: %s", self.job_id, error)
             run = None
         if run is not None and self._is_mine(run):
+            if self._identity.contradicts(run, self._run_count):
+                self._count_anew(run)
+                return None
             self._looks_without = 0
+            if run.run_count > self._run_count:
+                self._follow_successor(run)
+            if run.run_count < latest.run_count:
+                self._log.warning(
+                    "Job %s was restarted: its latest run is %d. Judging run %d from the history.",
+                    self.job_id,
+                    latest.run_count,
+                    self._run_count,
+                )
             return run if run.has_ended else None
         self._looks_without += 1
         if self._looks_without >= self._believe_after:
@@ -404,22 +459,67 @@ class RunFollower(Follower[RunReport]):
             )
         return None
 
-    def _check_job_exists(self) -> None:
-        """Raise if the job is gone; a job without a status may also be one whose new run does not show yet."""
+    def _follow_successor(self, run: JobRun) -> None:
+        self._log.warning(
+            "%s was replaced by run %d, as the job was upgraded while it was active. Following run %d.",
+            _sentence(self.what),
+            run.run_count,
+            run.run_count,
+        )
+        self._replaced = self._replaced or self._run_count
+        self._run_count = run.run_count
+        self._identity = RunIdentity.of(run)
+        self._engine_pipelines = ()
+        self._remember(run)
+
+    def _count_anew(self, run: JobRun | None) -> None:
+        """Raise if the job was imported again; a run that shows it may still pass."""
+        if run is not None:
+            self._looks_without += 1
+            if self._looks_without < self._believe_after:
+                return
+        shown = f"is run {run.run_count}, which started later" if run else "does not exist: it has never run"
+        raise ControlHubRunLostError(
+            f"The outcome of {self.what} is unknown: the job was deleted and imported again, so its runs count anew. "
+            f"Its latest run {shown}."
+        )
+
+    @property
+    def _must_show(self) -> bool:
+        """Whether the run is known to have been started so long ago that its job has a status."""
+        if self._last_seen:
+            return bool(self._identity.run_id)
+        started = self._identity.started
+        return started is not None and starts.wall_clock() + self._client.clock_ahead - started > _SHOWS_WITHIN
+
+    def _status_of_job(self) -> JobRun | None:
+        """
+        Return the status that the job itself has, of which the poll has named none; raise if the job is gone.
+
+        A job without a status may also be one whose new run does not show yet.
+        """
         self._looks_without += 1
         if self._looks_without < self._believe_after:
-            return
+            return None
         try:
             job = self._client.jobs.get(self.job_id)
         except ControlHubNotFoundError as error:
             raise ControlHubRunLostError(
-                f"The outcome of {self.what} is unknown: the job does not exist any more. It was deleted by a person, "
-                f"or has 'delete after completion' set. ({error})",
+                f"The outcome of {self.what} is unknown: the job does not exist any more. It was deleted, or "
+                f"has 'delete after completion' set. ({error})",
                 http_status=error.http_status,
                 issues=error.issues,
             ) from error
-        self._looks_without = 0
-        self._log.info("Job %s exists, but shows no run yet.", job.label)
+        if job.current_run is None and self._must_show:
+            started = self._identity.started
+            is_new = started is not None and job.create_time is not None and job.create_time.timestamp() > started
+            if is_new or self._looks_without >= _POLLS_WITHOUT_RUN:
+                self._count_anew(None)
+        else:
+            self._looks_without = 0
+        if job.current_run is None:
+            self._log.info("Job %s exists, but shows no run yet.", job.label)
+        return job.current_run
 
     def _read_events(self, run: JobRun, *, in_a_hurry: bool) -> list[RunEvent]:
         try:
@@ -427,7 +527,7 @@ class RunFollower(Follower[RunReport]):
         except ControlHubAuthenticationError:
             raise
         except ControlHubError as error:
-            # Of a run that ended well, the events tell whether a person stopped it, so an outage is waited out for a
+            # Of a run that ended well, the events tell whether it was stopped, so an outage is waited out for a
             # while. A failure is one without them, and how long Control Hub keeps them is not known (contract, 18.22).
             is_outage = isinstance(error, ControlHubUnavailableError) or is_fault(error)
             matters = run.is_success and is_outage
@@ -527,34 +627,35 @@ def stop_and_wait(
     """
     Stop runs and no others, and wait until they have ended, however they do.
 
+    Errors that the forced stops have caused are acknowledged, so that the jobs can be started again.
+
     :param runs: run count by job id
     :param timeout: seconds after which to give up
     :param poll_interval: seconds between two looks
-    :param force_after: seconds after which the stops of runs that have not ended are forced
+    :param force_after: seconds after which the stops of runs that have not ended are forced; 0 forces them at once
     :raises ControlHubRunTimeoutError: if they have not ended in time
     """
     now = now or time.monotonic
-    began, forced = now(), False
-    left = client.runs.stop_many(runs, patience=timeout)
-    while left:
-        if now() - began >= timeout:
-            shown = ", ".join(left[:10]) + (", ..." if len(left) > 10 else "")
-            raise ControlHubRunTimeoutError(f"{len(left)} jobs were not stopped within {timeout:g} s: {shown}.")
-        if force_after is not None and not forced and now() - began >= force_after:
-            log.warning("%d runs have not ended after %g s; forcing their stops.", len(left), force_after)
-            client.runs.stop_many({job_id: runs[job_id] for job_id in left}, force=True)
-            forced = True
-        client.sleep(min(poll_interval, max(began + timeout - now(), 0.0)))
-        try:
-            statuses = client.runs.statuses(left)
-        except ControlHubUnavailableError as error:
-            log.warning("%s Looking again later.", error)
-            continue
-        left = [
-            job_id
-            for job_id in left
-            if (run := statuses[job_id]) is not None and run.run_count == runs[job_id] and not run.has_ended
-        ]
+    began, force_now = now(), force_after == 0
+    left = client.runs.stop_many(runs, patience=timeout, force=force_now)
+    forced = {job_id: runs[job_id] for job_id in left} if force_now else {}
+    try:
+        while left:
+            if now() - began >= timeout:
+                shown = ", ".join(left[:10]) + (", ..." if len(left) > 10 else "")
+                raise ControlHubRunTimeoutError(f"{len(left)} jobs were not stopped within {timeout:g} s: {shown}.")
+            if force_after is not None and not force_now and now() - began >= force_after:
+                force_now = True
+                log.warning("%d runs have not ended after %g s; forcing their stops.", len(left), force_after)
+                asked = client.runs.stop_many({job_id: runs[job_id] for job_id in left}, force=True)
+                forced = {job_id: runs[job_id] for job_id in asked}
+            client.sleep(min(poll_interval, max(began + timeout - now(), 0.0)))
+            try:
+                left = list(client.runs.going_on({job_id: runs[job_id] for job_id in left}))
+            except ControlHubUnavailableError as error:
+                log.warning("%s Looking again later.", error)
+    finally:
+        client.runs.acknowledge_forced(forced)
 
 
 def wait_for_run(

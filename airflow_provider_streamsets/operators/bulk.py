@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 from airflow_provider_streamsets.operators.earlier_runs import (
+    ACKNOWLEDGE_HINT,
     has_done_its_work,
     own_runs,
     was_stopped_by_task,
@@ -73,7 +74,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     :param force_stop_after: seconds, or timedelta, after which the stop of a run that has not ended is forced; its last
         offset may then be lost. 0 forces it at once; by default that is left to the force stop time-outs of the jobs
         (templated)
-    :param accept_stopped: count runs that a person stopped as successes (templated)
+    :param accept_stopped: count runs that were stopped as successes (templated)
     :param metrics_wait: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by
         default the jobs' statistics interval and 15 seconds, 2 minutes at the most (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
@@ -99,12 +100,14 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         parameters.flag(acknowledge_errors, "acknowledge_errors")
         self.acknowledge_errors = acknowledge_errors
         self._intents: Mapping[str, StartIntent] = {}
+        self._blocking: dict[str, JobRun] = {}
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Start the jobs, and wait for their runs; go on with those that an earlier try has started."""
         with self.answering_for_runs(context):
             wait = self.begin()
             from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
+            from airflow_provider_streamsets.control_hub.models import RunIdentity
 
             jobs = {job.job_id: job for job in self.find_jobs(context)}
             kept = self._runs_of_earlier_try(context, wait)
@@ -112,14 +115,16 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
                 # What an earlier try has started may have ended since the jobs were read.
                 jobs = self.client.jobs.get_all(jobs)
             if kept:
-                self.note_started(context, {job_id: run.run_count for job_id, run in kept.items()})
+                self.note_started(context, {job_id: run.run_count for job_id, run in kept.items()}, kept)
             runs = {**kept, **self._start(context, {i: job for i, job in jobs.items() if i not in kept}, kept)}
-            self.note_started(context, {job_id: run.run_count for job_id, run in runs.items()})
+            self.note_started(context, {job_id: run.run_count for job_id, run in runs.items()}, runs)
             self.end_if_killed("while it started the jobs")
             context["ti"].xcom_push(key="run_counts", value=dict(self._started))
             names = {job_id: job.name for job_id, job in jobs.items()}
             if wait:
-                references = [RunReference(i, run.run_count, names.get(i, "")) for i, run in runs.items()]
+                references = [
+                    RunReference(i, run.run_count, names.get(i, ""), RunIdentity.of(run)) for i, run in runs.items()
+                ]
                 results: list[dict[str, Any]] = self.wait_for_runs(context, references, list(jobs.values()))
                 return results
             self.record(context).close()
@@ -144,6 +149,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             return {}
         kept = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
         self.log.info("%d of them go on or have succeeded, and are not started again.", len(kept))
+        self._blocking = {job_id: run for job_id, run in own.items() if run.status == "INACTIVE_ERROR"}
         return kept
 
     def _is_worth_keeping(self, run: JobRun, record: TaskRecord) -> bool:
@@ -191,6 +197,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         )
         if parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True):
             jobs.update(self._acknowledge(jobs))
+        self._fail_if_blocked(context, jobs)
         self.end_if_killed("before it had started the jobs")
         record = self.record(context)
 
@@ -216,6 +223,29 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         for job_id, run in started.items():
             self.log.info("Started run %d of job %s.", run.run_count, jobs[job_id].label)
         return started
+
+    def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
+        """Fail with the errors of runs of an earlier try that keep their jobs from being started again."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
+        from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
+
+        blocking = [
+            RunReference(job_id, run.run_count, jobs[job_id].name)
+            for job_id, run in self._blocking.items()
+            if job_id in jobs
+            and (latest := jobs[job_id].current_run)
+            and (latest.run_count, latest.status) == (run.run_count, "INACTIVE_ERROR")
+        ]
+        if not blocking:
+            return
+        group = RunGroup(self.client, blocking, metrics_wait=0.0, log=self.log)
+        group.look(in_a_hurry=True)
+        try:
+            self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
+        except ControlHubRunFailedError as error:
+            # Unlike after a wait, others may go on.
+            self._answer_for_error(context, error)
+            raise
 
     def _acknowledge(self, jobs: dict[str, Job]) -> Mapping[str, Job]:
         """Acknowledge the errors of jobs that ended with one, and return those jobs as they then are."""
@@ -267,7 +297,7 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
     :raises ControlHubRunTimeoutError: if it took longer than `timeout`
 
     XCom keys besides ``return_value``: ``job_ids``, ``run_counts`` (by job id, of those that were running),
-    ``streamsets_job_link`` (of the first job).
+    ``streamsets_job_link`` (of the first job); and when runs did not succeed, ``results`` (as returned otherwise).
     """
 
     template_fields: Sequence[str] = (*_CHOSEN, *_added_by(StopsManyRuns))
@@ -279,6 +309,7 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
         """Stop the jobs and wait for the ends of their runs."""
         wait = self.begin()
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         jobs = {job.job_id: job for job in self.find_jobs(context)}
         running = {
@@ -293,8 +324,12 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
             return []
         stopped = self.client.runs.stop_many(run_counts, patience=STOP_PATIENCE, force=self.forces)
         self.log.info("Asked Control Hub to stop %d runs.", len(stopped))
+        self.note_asked({job_id: run_counts[job_id] for job_id in stopped}, wait=wait)
         if wait:
-            runs = [RunReference(job_id, run_count, jobs[job_id].name) for job_id, run_count in run_counts.items()]
+            runs = [
+                RunReference(job_id, run.run_count, jobs[job_id].name, RunIdentity.of(run))
+                for job_id, run in running.items()
+            ]
             results: list[dict[str, Any]] = self.wait_for_runs(context, runs, list(jobs.values()))
             return results
         return [unfinished_result(job_id, jobs[job_id].name, run) for job_id, run in running.items()]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
-    from airflow_provider_streamsets.control_hub.models import RunEvent
+    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun
     from airflow_provider_streamsets.control_hub.starts import StartIntent
     from airflow_provider_streamsets.operators.task_records import TaskRecord
 
 # Seconds after a start was announced for which a run that does not show yet may still come.
 _PATIENCE = 20.0
+ACKNOWLEDGE_HINT = (
+    "This error must be acknowledged before the job can be started again: in Control Hub, or with "
+    "acknowledge_errors=True."
+)
 
 
 class Course(enum.Enum):
@@ -66,9 +69,34 @@ def write_intent(record: TaskRecord, intent: StartIntent) -> None:
     record.write(intent=asdict(intent))
 
 
-def write_joined(record: TaskRecord, intent: StartIntent) -> None:
+def write_joined(record: TaskRecord, intent: StartIntent, run: JobRun) -> None:
     """Write down a run of somebody else that is going to be waited for."""
-    record.write(intent=asdict(intent), joined=True)
+    from airflow_provider_streamsets.control_hub.models import RunIdentity
+
+    record.write(intent=asdict(intent), joined=True, known={intent.job_id: RunIdentity.of(run).to_json()})
+
+
+def write_failed(record: TaskRecord, job_id: str, run_count: int) -> None:
+    """Write down a run whose error keeps the next try from starting another one, and nothing else."""
+    record.write(failed={"job_id": job_id, "run_count": run_count})
+
+
+def blocking_run(error: ControlHubError) -> tuple[str, int] | None:
+    """Return job id and number of the run that has failed the task, if its error must be acknowledged; else None."""
+    from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
+
+    if not isinstance(error, ControlHubRunFailedError) or error.run_count is None:
+        return None
+    is_blocking = isinstance(error.result, Mapping) and error.result.get("status") == "INACTIVE_ERROR"
+    return (error.job_id, error.run_count) if is_blocking else None
+
+
+def is_blocked_by_own_run(record: TaskRecord, job: Job) -> bool:
+    """Return whether the error that keeps a job from being started is that of a run of an earlier try."""
+    run = job.current_run
+    if run is None or run.status != "INACTIVE_ERROR":
+        return False
+    return bool(record.values.get("failed") == {"job_id": job.job_id, "run_count": run.run_count})
 
 
 def write_intents(record: TaskRecord, intents: Mapping[str, StartIntent], kept: Mapping[str, int]) -> None:
@@ -97,8 +125,10 @@ def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
         run = statuses.get(job_id)
         if run is not None and run.run_count > run_count:
             run = client.runs.of_start(intent)
-        if run is not None and run.run_count == run_count and (known.get(job_id) == run_count or intent.explains(run)):
-            own[job_id] = run
+        if run is None or run.run_count != run_count or _is_anew(record, job_id, run):
+            continue
+        if known.get(job_id) == run_count or intent.explains(run):
+            own[job_id] = client.runs.successor_of(replace(run, job_id=job_id))
     return own
 
 
@@ -143,7 +173,12 @@ def decide(client: ControlHubClient, record: TaskRecord, job: Job) -> Decision:
             Course.START,
             f"{what} of job {intent.job_id} as {intent.user}, but it has not become: there is {described(run)}",
         )
-    run = replace(run, job_id=intent.job_id)
+    if _is_anew(record, intent.job_id, run):
+        return Decision(
+            Course.START,
+            f"{what} of job {intent.job_id}, which was deleted and imported again since: there is {described(run)}",
+        )
+    run = client.runs.successor_of(replace(run, job_id=intent.job_id))
     if superseded is None and is_own and run.status == "DEACTIVATING" and was_stopped_by_task(client, run, record):
         superseded = "it is being stopped for this task"
     what = f"{what} of job {intent.job_id}, which {'has ended' if run.has_ended else 'goes on'} ({run.status})"
@@ -159,21 +194,28 @@ def was_stopped_by_task(client: ControlHubClient, run: JobRun, record: TaskRecor
     A task that is killed stops its run, and cannot always write that down: Airflow takes nothing more from a task that
     was cleared while it ran. Such a stop is none by a person, and the next try is to start another run.
     """
-    user = _user_of(record)
+    from airflow_provider_streamsets.control_hub import Outcome
+    from airflow_provider_streamsets.control_hub.outcome import decide_outcome
+
+    user = user_of(record)
     if user is None or not (run.has_ended or run.status == "DEACTIVATING"):
         return False
-    return _tell_of_stop_by(user, client.runs.events(run.run_id))
+    decision = decide_outcome(run, client.runs.events(run.run_id))
+    return decision.outcome is not Outcome.SUCCEEDED and decision.stopped_by == user
 
 
-def _user_of(record: TaskRecord) -> str | None:
+def _is_anew(record: TaskRecord, job_id: str, run: JobRun) -> bool:
+    """Return whether a run of the right number is one of the job after it was deleted and imported again."""
+    from airflow_provider_streamsets.control_hub.models import RunIdentity
+
+    return RunIdentity.from_json((record.values.get("known") or {}).get(job_id)).contradicts(run, run.run_count)
+
+
+def user_of(record: TaskRecord) -> str | None:
     """Return the id of the user as whom a start was asked for."""
     start = record.values.get("intent") or record.values.get("template_start") or record.values
     user: str | None = start.get("user")
     return user
-
-
-def _tell_of_stop_by(user: str, events: Sequence[RunEvent]) -> bool:
-    return any(event.status == "DEACTIVATING" and event.user == user for event in events)
 
 
 def has_done_its_work(client: ControlHubClient, run: JobRun, record: TaskRecord, *, accept_stopped: bool) -> bool:
@@ -183,16 +225,15 @@ def has_done_its_work(client: ControlHubClient, run: JobRun, record: TaskRecord,
     :param client: the client
     :param run: the run
     :param record: what earlier tries have written down
-    :param accept_stopped: whether runs that a person stopped count as successes
+    :param accept_stopped: whether runs that were stopped count as successes
     """
     from airflow_provider_streamsets.control_hub import Outcome
-    from airflow_provider_streamsets.control_hub.reports import outcome_of
+    from airflow_provider_streamsets.control_hub.outcome import decide_outcome
 
     if not run.is_success:
         return False
-    events = client.runs.events(run.run_id)
-    outcome = outcome_of(run, events)
-    if outcome is Outcome.STOPPED:
-        user = _user_of(record)
-        return accept_stopped and (user is None or not _tell_of_stop_by(user, events))
-    return outcome is Outcome.SUCCEEDED
+    decision = decide_outcome(run, client.runs.events(run.run_id))
+    if decision.outcome is Outcome.STOPPED:
+        user = user_of(record)
+        return accept_stopped and (user is None or decision.stopped_by != user)
+    return decision.outcome is Outcome.SUCCEEDED

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import is_deferral_timeout, is_tried_again
+from airflow_provider_streamsets.operators.earlier_runs import blocking_run, write_failed
 from airflow_provider_streamsets.operators.task_records import TaskRecord
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, WaitsForManyRuns
@@ -19,14 +20,19 @@ from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, Wa
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient
+    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub.groups import RunGroup
 
 ON_TIMEOUT = ("stop", "leave")
 # Airflow gives a killed task 5 seconds before it is killed for good: two quick requests.
 _KILL_TIMEOUT = 2.0
 # Seconds to try again while Control Hub refuses, as it does while a job is being started.
 _KILL_PATIENCE = 2.0
+# Seconds for which a killed task waits for the end that it has forced, to acknowledge the error of that.
+_KILL_ACKNOWLEDGEMENT = 1.0
 _FORCED_STOP_PATIENCE = 60.0
+# The same for a task that was told not to wait for the ends of runs.
+_UNWAITED_STOP_PATIENCE = 15.0
 _RESTART_PATIENCE = 600.0
 _STOP_INTERVAL = 3.0
 
@@ -44,7 +50,7 @@ class StartsRuns(WaitsForRuns):
     :param force_stop_after: seconds, or timedelta, after which the stop of a run that has not ended is forced; its last
         offset may then be lost. 0 forces it at once; by default that is left to the job's own force stop time-out
         (templated)
-    :param accept_stopped: count runs that a person stopped as successes (templated)
+    :param accept_stopped: count runs that were stopped as successes (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -90,7 +96,7 @@ class StartsRuns(WaitsForRuns):
 
     @property
     def accepts_stopped(self) -> bool:
-        """Whether runs that a person stopped count as successes."""
+        """Whether runs that were stopped count as successes."""
         return bool(parameters.flag(self.accept_stopped, "accept_stopped", rendered=True))
 
     @property
@@ -114,14 +120,20 @@ class StartsRuns(WaitsForRuns):
             self._record = TaskRecord(context)
         return self._record
 
-    def note_started(self, context: Context, runs: Mapping[str, int]) -> None:
+    def note_started(
+        self, context: Context, runs: Mapping[str, int], seen: Mapping[str, JobRun | None] | None = None
+    ) -> None:
         """
         Note runs that this task has started: it answers for them from now on.
 
         :param runs: run count by job id
+        :param seen: these runs, as far as they were seen
         """
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+
         self._started = dict(runs)
-        self.record(context).add(started=self._started)
+        known = {job_id: json for job_id, run in (seen or {}).items() if (json := RunIdentity.of(run).to_json())}
+        self.record(context).add(started=self._started, known=known)
 
     @contextlib.contextmanager
     def answering_for_runs(self, context: Context) -> Iterator[None]:
@@ -163,8 +175,7 @@ class StartsRuns(WaitsForRuns):
                     record.give_up("the try before was killed")
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 # The runs have ended, or are being stopped: the next try is to start new ones.
-                if self.forgets_failed_runs and record.superseded is None:
-                    record.forget()
+                self._forget_failed_runs(context, error)
             elif isinstance(error, AirflowTaskTimeout):
                 # Airflow calls `on_kill` next, which stops the runs.
                 if self.on_timeout == "stop" and self._started:
@@ -177,8 +188,24 @@ class StartsRuns(WaitsForRuns):
         except Exception as another:  # noqa: BLE001 - what the task fails with is the first error
             self.log.error("What was started could not be seen to: %s", another)
 
+    def _forget_failed_runs(self, context: Context, error: ControlHubError) -> None:
+        record, again = self.record(context), is_tried_again(context, error)
+        if not again and not record.may_stay:
+            record.forget()
+        elif self.forgets_failed_runs and record.superseded is None:
+            blocking = blocking_run(error)
+            if again and blocking is not None:
+                write_failed(record, *blocking)
+            else:
+                record.forget()
+
     def _answer_for_error(self, context: Context, error: BaseException) -> None:
+        from airflow_provider_streamsets.control_hub import ControlHubRunLostError
+
         again = is_tried_again(context, error)
+        if isinstance(error, ControlHubRunLostError):
+            # It is not there to be stopped; a run that has its number now is none of this task.
+            return
         # What a start without an answer has come to, another try finds out; if there is none, it is to be seen now.
         runs = self._started or ({} if again else self.runs_to_stop_on_kill())
         if not runs:
@@ -228,9 +255,12 @@ class StartsRuns(WaitsForRuns):
         from airflow_provider_streamsets.control_hub.waiting import stop_and_wait
 
         self.log.warning("Stopping %s: %s.", _shown(runs), why)
+        self._note_stopped(runs)
         after = self.force_stop_seconds()
         try:
-            if after:
+            if after is None:
+                self.ask_to_stop(self.client, runs, patience=STOP_PATIENCE, force=False)
+            else:
                 stop_and_wait(
                     self.client,
                     runs,
@@ -238,12 +268,19 @@ class StartsRuns(WaitsForRuns):
                     force_after=after,
                     poll_interval=_STOP_INTERVAL,
                 )
-            else:
-                self.ask_to_stop(self.client, runs, patience=STOP_PATIENCE, force=after == 0)
         except ControlHubError as error:
             self._log_not_stopped(runs, error)
             return not isinstance(error, ControlHubUnavailableError)
         return True
+
+    def _note_stopped(self, runs: Mapping[str, int]) -> None:
+        """Write down for later legs which runs this task has stopped."""
+        if self._record is None:
+            return
+        try:
+            self._record.add(stopped={**(self._record.values.get("stopped") or {}), **runs})
+        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from storing it, the runs are to be stopped
+            self.log.warning("Could not save that the runs are stopped by this task: %s", error)
 
     def stop_and_wait(self, runs: Mapping[str, int]) -> None:
         """
@@ -261,6 +298,7 @@ class StartsRuns(WaitsForRuns):
             force_after=self.force_stop_seconds(),
             poll_interval=_STOP_INTERVAL,
         )
+        self.log.info("%s: stopped by this task.", _shown(runs))
 
     def ask_to_stop(self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool) -> None:
         """
@@ -302,8 +340,9 @@ class StartsRuns(WaitsForRuns):
             return
         self._has_given_up = True
         self._asked_to_stop.update(runs)
+        client, force = self.hasty_client(), self.force_stop_seconds() == 0
         try:
-            self.ask_to_stop(self.hasty_client(), runs, patience=_KILL_PATIENCE, force=self.force_stop_seconds() == 0)
+            self.ask_to_stop(client, runs, patience=_KILL_PATIENCE, force=force)
         except Exception as error:  # noqa: BLE001 - it would come out anywhere in what the kill has interrupted
             self._log_not_stopped(runs, error)
             # There may be time to try it once more before the process is killed for good.
@@ -311,6 +350,8 @@ class StartsRuns(WaitsForRuns):
                 self._asked_to_stop.pop(job_id, None)
         else:
             self.log.warning("The task is killed: stopping %s.", _shown(runs))
+            if force:
+                client.runs.acknowledge_forced(runs, patience=_KILL_ACKNOWLEDGEMENT)
 
     def end_if_killed(self, when: str) -> None:
         """Stop the runs and end the task if it has been killed, as :meth:`WaitsForRuns.end_if_killed`."""
@@ -341,6 +382,11 @@ class StartsManyRuns(StartsRuns, WaitsForManyRuns):
         if self._group is None:
             return self._started
         return {job_id: count for job_id, count in self._group.unfinished.items() if job_id in self._started}
+
+    def stopped_runs(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that this task has stopped, in this leg or an earlier one."""
+        stopped: Mapping[str, int] = self.record(context).values.get("stopped") or {}
+        return stopped
 
 
 class StopsManyRuns(WaitsForManyRuns):
@@ -378,6 +424,33 @@ class StopsManyRuns(WaitsForManyRuns):
         self._check_force(rendered=True)
         return super().begin()
 
+    def note_asked(self, runs: Mapping[str, int], *, wait: bool) -> None:
+        """
+        Note runs that were asked to stop; errors that a forced stop causes are acknowledged at their ends.
+
+        :param runs: run count by job id
+        :param wait: whether their ends are waited for
+        """
+        if self.forces and wait:
+            self._forced.update(runs)
+        elif self.forces:
+            self.client.runs.acknowledge_forced(runs, patience=_UNWAITED_STOP_PATIENCE)
+
+    def stopped_runs(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that this task has stopped: all that it waits for."""
+        return self._watched
+
+    def results_or_failure(
+        self, context: Context, group: RunGroup, *, accept_stopped: bool, hint: str = ""
+    ) -> list[dict[str, Any]]:
+        """Acknowledge the errors that forced stops have caused, and return the results or fail."""
+        self.client.runs.acknowledge_forced(self._forced)
+        return super().results_or_failure(context, group, accept_stopped=accept_stopped, hint=hint)
+
+    def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
+        """Acknowledge the errors that forced stops have caused."""
+        self.client.runs.acknowledge_forced(self._forced)
+
     @property
     def forces(self) -> bool:
         """Whether stops are forced at once."""
@@ -398,5 +471,6 @@ class StopsManyRuns(WaitsForManyRuns):
         except ControlHubError as error:
             self.log.error("The stop of %s could not be forced: %s", _shown(unfinished), error)
             return not isinstance(error, ControlHubUnavailableError)
+        self._forced.update({job_id: unfinished[job_id] for job_id in forced})
         self.log.warning("Forcing the stops of %d runs, which have not ended by themselves.", len(forced))
         return True

@@ -20,7 +20,14 @@ from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun, Outcome, RunReport
+    from airflow_provider_streamsets.control_hub import (
+        ControlHubClient,
+        ControlHubRunFailedError,
+        Job,
+        JobRun,
+        Outcome,
+        RunReport,
+    )
     from airflow_provider_streamsets.control_hub.conditions import MetricCondition
     from airflow_provider_streamsets.control_hub.groups import RunGroup
     from airflow_provider_streamsets.control_hub.starts import StartIntent
@@ -96,7 +103,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     :param force_stop_after: seconds, or timedelta, after which such a stop is forced if the run has not ended; its last
         offset may then be lost. 0 forces it at once; by default that is left to the job's own force stop time-out.
         A task that is killed while a worker waits has no time for that: only 0 has an effect then (templated)
-    :param accept_stopped: count a run that a person stopped as a success (templated)
+    :param accept_stopped: count a run that was stopped as a success (templated)
     :param metrics_wait: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
         default the job's statistics interval and 15 seconds, 2 minutes at the most. Give 0 for a pipeline that writes
         no statistics (templated)
@@ -114,7 +121,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     :raises ControlHubRunTimeoutError: if it took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``.
+    XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``; and when the run did not
+    succeed, ``result`` (as returned otherwise).
     """
 
     template_fields: Sequence[str] = (
@@ -203,8 +211,9 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
 
     def _go_on_with_earlier_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any] | None:
         """Return the result with, or after, the run of an earlier try; None if there is none to see to."""
+        from airflow_provider_streamsets.control_hub import Outcome
         from airflow_provider_streamsets.control_hub.groups import unfinished_result
-        from airflow_provider_streamsets.operators.earlier_runs import Course, count, decide, was_stopped_by_task
+        from airflow_provider_streamsets.operators.earlier_runs import Course, count, decide, user_of, write_failed
 
         record = self.record(context)
         decision = decide(self.client, record, job)
@@ -223,13 +232,15 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             self.log.info("Not starting again.")
             return self._told(context, unfinished_result(job.job_id, job.name, run))
         if decision.is_own:
-            self.note_started(context, {run.job_id: run.run_count})
+            self.note_started(context, {run.job_id: run.run_count}, {run.job_id: run})
         if decision.course is Course.JOIN:
             self.log.info("Waiting for that run instead of starting another one.")
             count(self, "reconnect_success")
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and decision.is_own)
         report = self.report_of(job, run)
-        stopped_by_task = decision.is_own and was_stopped_by_task(self.client, run, record)
+        user = user_of(record)
+        is_stopped_by_user = report.outcome is Outcome.STOPPED and user is not None and report.stopped_by == user
+        stopped_by_task = decision.is_own and is_stopped_by_user
         if report.outcome in self._accepted_outcomes() and not stopped_by_task:
             self.log.info("That run is what this task was to do; delivering what it came to.")
             count(self, "already_succeeded")
@@ -238,6 +249,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         self.log.info("That run did not succeed, so another one is started.")
         count(self, "terminal_resubmit")
         self._started = {}
+        if decision.is_own and run.status == "INACTIVE_ERROR":
+            write_failed(record, run.job_id, run.run_count)
         return self._start_anew(context, job, wait)
 
     def _start_anew(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
@@ -269,6 +282,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
                 job = self._freed(job, other)
             if parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True):
                 job = self._acknowledge(job)
+            self._fail_if_blocked(context, job)
             check_startable(job)
             if reset_offsets:
                 self.client.offsets.reset([job.job_id])
@@ -281,6 +295,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
                     raise
                 self.log.warning("%s Looking at it again.", error)
         raise AssertionError("unreachable")  # the last round returns or raises
+
+    def _fail_if_blocked(self, context: Context, job: Job) -> None:
+        """Fail with the error of the run of an earlier try that keeps the job from being started again."""
+        from airflow_provider_streamsets.operators.earlier_runs import ACKNOWLEDGE_HINT, is_blocked_by_own_run
+
+        if job.current_run is not None and is_blocked_by_own_run(self.record(context), job):
+            raise self._failure(context, self.report_of(job, job.current_run), ACKNOWLEDGE_HINT)
 
     def _settled(self, job: Job) -> Job:
         found = settled([job], self._read_again, patience=self.time_left, pause=self.pause, log=self.log)
@@ -299,7 +320,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             job.label,
             described(other),
         )
-        write_joined(self.record(context), replace(StartIntent.of(job, other.user), run_count=other.run_count))
+        write_joined(self.record(context), replace(StartIntent.of(job, other.user), run_count=other.run_count), other)
         return other
 
     def _freed(self, job: Job, other: JobRun) -> Job:
@@ -321,12 +342,21 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     def _wait_for_other_run(self, job: Job, other: JobRun) -> None:
         from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.errors import ends_wait
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
 
         if self.deferrable:
             self.defer_for(job, other, method_name="execute_after_other_run", metrics_wait=0.0)
         client = self.client.with_limits(max_attempts=1)
-        follower = RunFollower(client, job.job_id, other.run_count, job_name=job.name, metrics_wait=0.0, log=self.log)
+        follower = RunFollower(
+            client,
+            job.job_id,
+            other.run_count,
+            job_name=job.name,
+            identity=RunIdentity.of(other),
+            metrics_wait=0.0,
+            log=self.log,
+        )
         allowed = self._allowed
         try:
             wait_for_run(
@@ -394,7 +424,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
                 self._intent = None
                 record.forget()
             raise
-        self.note_started(context, {run.job_id or job.job_id: run.run_count})
+        self.note_started(context, {job.job_id: run.run_count}, {job.job_id: run})
         self.end_if_killed(f"while it started run {run.run_count} of job {job.label}")
         self.log.info(
             "Started run %d of job %s%s.",
@@ -411,12 +441,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
 
     def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Outcome
+        from airflow_provider_streamsets.control_hub import Outcome
 
+        if report.replaced is not None:
+            context["ti"].xcom_push(key="run_count", value=report.run.run_count)
         if report.outcome not in self._accepted_outcomes():
-            self.log.error(report.explanation())
-            hint = " Set accept_stopped=True if that is fine." if report.outcome is Outcome.STOPPED else ""
-            raise ControlHubRunFailedError(f"{report.headline}.{hint}")
+            is_stopped = report.outcome is Outcome.STOPPED
+            raise self._failure(context, report, "Set accept_stopped=True if that is fine." if is_stopped else "")
         self.log.info(report.headline)
         if report.run.error_message:
             self.log.warning("The run succeeded, but Control Hub shows an error: %s", report.run.error_message)
@@ -424,6 +455,12 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             self.log.info("Control Hub has not saved the final metrics of the run yet.")
         self._check_expectations(report)
         return self._told(context, report.to_result())
+
+    def _failure(self, context: Context, report: RunReport, hint: str) -> ControlHubRunFailedError:
+        """Return the error of a run that did not succeed, having pushed its result to XCom."""
+        self.log.error(report.explanation())
+        context["ti"].xcom_push(key="result", value=report.to_result())
+        return report.failure(hint)
 
     def _told(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         """Return the result of the task, having put it on the events of its outlets, too."""
@@ -531,7 +568,8 @@ class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
     :raises ControlHubRunTimeoutError: if it took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``.
+    XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``; and when the run did not
+    succeed, ``result`` (as returned otherwise).
     """
 
     template_fields: Sequence[str] = ("job_id", "job_name", *StopsManyRuns.template_fields)
@@ -540,6 +578,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
         """Stop the job and wait for the end of its run."""
         wait = self.begin()
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         job = self.find_job(context)
         run = job.current_run
@@ -550,12 +589,18 @@ class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
             self.log.info("Job %s is not running (%s/%s); nothing to stop.", job.label, run.status, run.color)
         elif self.client.runs.stop_run(job.job_id, run.run_count, patience=STOP_PATIENCE, force=self.forces):
             self.log.info("Asked Control Hub to stop run %d of job %s.", run.run_count, job.label)
+            self.note_asked({job.job_id: run.run_count}, wait=wait)
         else:
             self.log.info("Run %d of job %s has ended by itself meanwhile.", run.run_count, job.label)
         if run is None or run.has_ended or not wait:
             return unfinished_result(job.job_id, job.name, run)
-        result: dict[str, Any] = self.wait_for_runs(context, [RunReference(job.job_id, run.run_count, job.name)], [job])
+        reference = RunReference(job.job_id, run.run_count, job.name, RunIdentity.of(run))
+        result: dict[str, Any] = self.wait_for_runs(context, [reference], [job])
         return result
+
+    def push_results(self, context: Context, results: list[dict[str, Any]]) -> None:
+        """Push the result of the run to XCom."""
+        context["ti"].xcom_push(key="result", value=results[0])
 
     def deliver_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
         """Return the result of the stopped run, or fail if it ended with an error."""

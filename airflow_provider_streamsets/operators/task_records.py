@@ -34,6 +34,11 @@ class TaskRecord:
         self._values: dict[str, Any] | None = None
 
     @property
+    def may_stay(self) -> bool:
+        """Whether what is written down can stay when no other try is to come: Airflow deletes it some day."""
+        return self._may_stay
+
+    @property
     def values(self) -> dict[str, Any]:
         """What is written down; empty if nothing is."""
         if self._values is None:

@@ -84,7 +84,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     :param force_stop_after: seconds, or timedelta, after which the stop of a run that has not ended is forced; its last
         offset may then be lost. 0 forces it at once; by default that is left to the force stop time-outs of the jobs
         (templated)
-    :param accept_stopped: count runs that a person stopped as successes (templated)
+    :param accept_stopped: count runs that were stopped as successes (templated)
     :param metrics_wait: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by
         default the template's statistics interval and 15 seconds, 2 minutes at the most (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
@@ -188,11 +188,16 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         self, context: Context, template: Job, instances: Sequence[Job], wait: bool
     ) -> dict[str, Any]:
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         job_ids = [instance.job_id for instance in instances]
         # An instance has run once; one whose first run does not show yet is about to.
-        runs = [RunReference(job.job_id, max(job.last_run_count, 1), job.name) for job in instances]
-        self.note_started(context, {run.job_id: run.run_count for run in runs})
+        runs = [
+            RunReference(job.job_id, max(job.last_run_count, 1), job.name, RunIdentity.of(job.current_run))
+            for job in instances
+        ]
+        seen = {job.job_id: job.current_run for job in instances}
+        self.note_started(context, {run.job_id: run.run_count for run in runs}, seen)
         self.end_if_killed("while it started instances")
         context["ti"].xcom_push(key="job_ids", value=job_ids)
         if len(job_ids) == 1:
@@ -334,7 +339,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         """Stop the other instances."""
         for failure in group.failures.values():
             self.log.error(failure)
-        return self.stop_started(group.unfinished, "another instance has failed")
+        unfinished = group.unfinished
+        group.stopped.update(unfinished)
+        return self.stop_started(unfinished, "another instance has failed")
 
     def deliver_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
         """Return the results of the instances, or fail naming those that did not succeed."""

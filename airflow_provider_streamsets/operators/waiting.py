@@ -221,6 +221,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
 
     def _new_follower(self, job: Job, run: JobRun) -> RunFollower:
         from airflow_provider_streamsets.control_hub.conditions import BoundsCheck
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
         bounds = self.upper_bounds()
@@ -230,6 +231,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
             job.job_id,
             run.run_count,
             job_name=job.name,
+            identity=RunIdentity.of(run),
             metrics_wait=self._metrics_wait_for(job),
             while_running=BoundsCheck(self.client, job.job_id, run.run_count, bounds) if bounds else None,
             log=self.log,
@@ -279,6 +281,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         :param stop_on_kill: whether a trigger that is killed stops the run
         :param upper_bounds: conditions that must not be broken meanwhile
         """
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 
         self.end_if_killed("before it was deferred")
@@ -297,6 +300,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
                 stop_on_kill=stop_on_kill,
                 force_stop_after=self.force_stop_seconds(),
                 upper_bounds=list(upper_bounds),
+                identity=RunIdentity.of(run).to_json(),
             ),
             method_name=method_name,
             timeout=None if left is None else backstop(left, poll_interval),

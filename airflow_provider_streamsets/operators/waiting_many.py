@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns, backstop
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -39,6 +39,7 @@ class WaitsForManyRuns(WaitsForRuns):
         super().__init__(**kwargs)
         self._group: RunGroup | None = None
         self._watched: dict[str, int] = {}
+        self._forced: dict[str, int] = {}
 
     @property
     def stops_runs_on_kill(self) -> bool:
@@ -48,6 +49,14 @@ class WaitsForManyRuns(WaitsForRuns):
     def deliver_all(self, context: Context, group: RunGroup) -> Any:
         """Decide from the reports of the ended runs whether the task succeeds, and return its result."""
         raise NotImplementedError
+
+    def stopped_runs(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that this task has stopped: run count by job id."""
+        return {}
+
+    def push_results(self, context: Context, results: list[dict[str, Any]]) -> None:
+        """Push the results of runs to XCom, one of which has failed the task."""
+        context["ti"].xcom_push(key="results", value=results)
 
     def on_first_failure(self, group: RunGroup) -> bool:
         """
@@ -71,14 +80,17 @@ class WaitsForManyRuns(WaitsForRuns):
         """
         return True
 
-    def results_or_failure(self, context: Context, group: RunGroup, *, accept_stopped: bool) -> list[dict[str, Any]]:
+    def results_or_failure(
+        self, context: Context, group: RunGroup, *, accept_stopped: bool, hint: str = ""
+    ) -> list[dict[str, Any]]:
         """
         Return the results of the runs, or fail naming those that did not succeed.
 
-        If one of many has failed, the results of all are pushed to XCom under the key ``results``.
+        If one of them has failed, the results of all are pushed to XCom, see :meth:`push_results`.
 
         :param group: the runs, all over
-        :param accept_stopped: count runs that a person stopped as successes
+        :param accept_stopped: count runs that were stopped as successes
+        :param hint: what to do about a failure, as a sentence
         :raises ControlHubRunFailedError: if runs did not succeed
         :raises ControlHubError: if there is one run only, and its outcome cannot be found out
         """
@@ -94,22 +106,28 @@ class WaitsForManyRuns(WaitsForRuns):
             self.log.error(report.explanation())
         reasons = [report.headline for report in failed]
         reasons += [str(error).removesuffix(".") for error in group.unknown.values()]
-        hint = ""
         if stopped and not accept_stopped:
             if reasons:
                 # They may have been stopped because of the failure, which is what is worth naming.
-                hint = f" Others that were stopped: {len(stopped)}."
+                hint = f"Others that were stopped: {len(stopped)}."
             else:
-                reasons = [report.headline for report in stopped]
-                hint = " Set accept_stopped=True if that is fine."
+                reasons, failed = [report.headline for report in stopped], stopped
+                hint = "Set accept_stopped=True if that is fine."
         if not reasons:
             return list(group.results())
+        results = list(group.results())
+        self.push_results(context, results)
         if len(group.runs) == 1:
-            raise ControlHubRunFailedError(f"{reasons[0]}.{hint}")
-        context["ti"].xcom_push(key="results", value=list(group.results()))
+            raise failed[0].failure(hint)
+        failures = [report.failure() for report in failed]
         raise ControlHubRunFailedError(
             f"{len(reasons)} of {len(group.runs)} runs did not succeed: "
-            f"{shortened(reasons, '; ', most=_MOST_NAMED)}.{hint}"
+            f"{shortened(reasons, '; ', most=_MOST_NAMED)}.{hint and ' '}{hint}",
+            outcome=next((failure.outcome for failure in failures), None),
+            error_codes=dict.fromkeys(code for failure in failures for code in failure.error_codes),
+            stage=next((failure.stage for failure in failures if failure.stage), None),
+            result=results,
+            failures=failures,
         )
 
     def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
@@ -176,6 +194,7 @@ class WaitsForManyRuns(WaitsForRuns):
             metrics_wait=metrics_wait,
             log=self.log,
         )
+        group.stopped.update(dict(self.stopped_runs(context).items() & self._watched.items()))
         is_told, act_after = not until_failure, math.inf if acts_after is None else acts_after
 
         def act(group: RunGroup) -> bool:
@@ -230,6 +249,8 @@ class WaitsForManyRuns(WaitsForRuns):
                 metrics_wait=metrics_wait,
                 until_failure=until_failure,
                 act_at=act_at,
+                identities={run.job_id: json for run in runs if (json := run.identity.to_json())},
+                forced=list(self._forced),
                 stop_on_kill=self.stops_runs_on_kill,
                 force_stop_after=self.force_stop_seconds(),
             ),
@@ -241,6 +262,7 @@ class WaitsForManyRuns(WaitsForRuns):
         """Resume after the trigger has fired: when all runs have ended, or something has happened before."""
         from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.control_hub.groups import RunReference
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         self.begin()
@@ -252,7 +274,11 @@ class WaitsForManyRuns(WaitsForRuns):
             self.log.error("%s The %d runs may go on.", error, len(wait.runs))
             raise
         names = self._names_of(list(self._watched))
-        runs = [RunReference(job_id, run_count, names.get(job_id, "")) for job_id, run_count in wait.runs]
+        self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}
+        runs = [
+            RunReference(job_id, count, names.get(job_id, ""), RunIdentity.from_json(wait.identities.get(job_id)))
+            for job_id, count in wait.runs
+        ]
         if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.ACT}:
             self._act_and_defer_again(wait, runs)
         left = None if wait.deadline is None else max(wait.deadline - time.time(), _RESUMED_PATIENCE)

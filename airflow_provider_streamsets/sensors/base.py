@@ -21,7 +21,7 @@ from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER, task_state_store
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, deferrable_by_default
-from airflow_provider_streamsets.selection import ChoosesOneJob
+from airflow_provider_streamsets.selection import ChoosesOneJob, run_of_job
 from airflow_provider_streamsets.sensors.stored_arguments import stored_for_triggerer
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         """
         Return what decides, look by look, when the wait is over.
 
-        :param run: ``job_id``, ``job_name``, ``run_count``, and what :meth:`details_of` has returned
+        :param run: what :func:`~airflow_provider_streamsets.selection.run_of_job` and :meth:`details_of` have returned
         :param believe_after: how many looks in a row must say that the job or run is gone before it is believed
         """
         raise NotImplementedError
@@ -176,13 +176,13 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         """
         Return the trigger that looks at the run on the triggerer.
 
-        :param run: ``job_id``, ``job_name``, ``run_count``, and what :meth:`details_of` has returned
+        :param run: what :func:`~airflow_provider_streamsets.selection.run_of_job` and :meth:`details_of` have returned
         :param timeout: seconds that the wait is given
         :param deadline: when to give up, in epoch seconds
         """
         raise NotImplementedError
 
-    def deliver(self, found: Any) -> Any:
+    def deliver(self, context: Context, found: Any) -> Any:
         """Decide from what the last look has found whether the task succeeds, and return its result."""
         raise NotImplementedError
 
@@ -209,7 +209,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             # Airflow's own loop skips a time-out with soft_fail only.
             raise self._unless_never_fail(error) from error
         self._unpin(context)
-        return self.deliver(found)
+        return self.deliver(context, found)
 
     def check_rendered(self) -> None:
         """
@@ -267,16 +267,14 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     def _resolve(self) -> dict[str, Any]:
         run_count = parameters.whole_number(self.run_count, "run_count", rendered=True)
         job = self.resolve_job()
+        run = run_of_job(job, run_count)
         if run_count is None:
-            run_count = max(job.last_run_count, 1)
             if job.last_run_count:
-                self.log.info("Waiting for run %d of job %s, its latest one.", run_count, job.label)
+                self.log.info("Waiting for run %d of job %s, its latest one.", run["run_count"], job.label)
             else:
                 self.log.info("Job %s has never run; waiting for its first run.", job.label)
         return {
-            "job_id": job.job_id,
-            "job_name": job.name,
-            "run_count": run_count,
+            **run,
             **self.details_of(job),
             "link": self.client.job_url(job.job_id),
         }
@@ -296,7 +294,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             raise self.unless_soft_fail(kind(str(error))) from error
         except ControlHubError as error:
             raise self._unless_never_fail(error) from error
-        return self.deliver(found)
+        return self.deliver(context, found)
 
     def read_event(self, event: object) -> Any:
         """

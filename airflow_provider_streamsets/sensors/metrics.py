@@ -15,6 +15,7 @@ from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
 from airflow_provider_streamsets.verdicts import Ending, verdict_on_metrics
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_streamsets.control_hub import Job
@@ -187,6 +188,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     def follow(self, run: dict[str, Any], *, believe_after: int) -> MetricFollower:
         """Return what decides when the metrics are as wanted."""
         from airflow_provider_streamsets.control_hub.metric_waiting import MetricFollower
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         return MetricFollower(
             self.client,
@@ -196,6 +198,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
             join=parameters.choice(self.join, "join", _JOINS, rendered=True),
             on_run_end=parameters.choice(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=True),
             job_name=run["job_name"],
+            identity=RunIdentity.from_json(run.get("identity")),
             metrics_wait=run["metrics_wait"],
             believe_after=believe_after,
             log=self.log,
@@ -236,7 +239,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
 
         return MetricWaitEvent.from_payload(event).finding_or_raise()
 
-    def deliver(self, found: MetricFinding) -> dict[str, Any]:
+    def deliver(self, context: Context, found: MetricFinding) -> dict[str, Any]:
         """Return the metrics that satisfied the conditions, or fail or be skipped."""
         from airflow_provider_streamsets.control_hub import ControlHubExpectationError
 

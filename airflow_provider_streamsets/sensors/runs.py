@@ -10,6 +10,7 @@ from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
 from airflow_provider_streamsets.verdicts import Ending, verdict_on_run
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_streamsets.control_hub import RunReport
@@ -36,7 +37,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     :param run_count: number of the run (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param accept_stopped: count a run that a person stopped as a success
+    :param accept_stopped: count a run that was stopped as a success
     :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
         Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
     :param start_from_trigger: start the task in the triggerer, without a worker. Needs Airflow 3.3; before, the task
@@ -56,7 +57,8 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     :raises AirflowSensorTimeout: if it has not ended in time; the task is skipped instead with ``soft_fail``
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``.
+    XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``; and when the run did not
+    succeed, ``result`` (as returned otherwise).
     """
 
     def __init__(self, *, accept_stopped: bool = False, **kwargs: Any) -> None:
@@ -70,6 +72,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
 
     def follow(self, run: dict[str, Any], *, believe_after: int) -> RunFollower:
         """Return what decides when the run has ended."""
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
         return RunFollower(
@@ -77,6 +80,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
             run["job_id"],
             run["run_count"],
             job_name=run["job_name"],
+            identity=RunIdentity.from_json(run.get("identity")),
             metrics_wait=0.0,
             believe_after=believe_after,
             log=self.log,
@@ -110,13 +114,12 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
 
         return RunWaitEvent.from_payload(event).report_or_raise()
 
-    def deliver(self, found: RunReport) -> dict[str, Any]:
+    def deliver(self, context: Context, found: RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
-
         verdict = verdict_on_run(found, accept_stopped=self.accept_stopped)
         if verdict.ending is Ending.SUCCESS:
             self.log.info(verdict.message)
             return verdict.result
         self.log.error(verdict.explanation)
-        raise self.unless_soft_fail(ControlHubRunFailedError(verdict.message))
+        context["ti"].xcom_push(key="result", value=verdict.result)
+        raise self.unless_soft_fail(found.failure())

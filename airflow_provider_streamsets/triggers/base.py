@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -276,6 +276,8 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
     :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
     :param stop_on_kill: stop the run when a person kills the deferred task (Airflow 3.3 and later)
     :param force_stop_after: seconds after which that stop is forced; None never forces it
+    :param identity: id of the run and its start in epoch seconds, which tell it from a run of the same number after the
+        job was deleted and imported again; None if they are not known
     """
 
     def __init__(
@@ -290,6 +292,7 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         metrics_wait: float = 30.0,
         stop_on_kill: bool = False,
         force_stop_after: float | None = None,
+        identity: Sequence[str | float | None] | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -303,6 +306,7 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         self.job_name = job_name
         self.run_count = run_count
         self.metrics_wait = metrics_wait
+        self.identity = identity
 
     @property
     def what(self) -> str:
@@ -335,6 +339,8 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
                     # No status in a variable: each of thousands of waits would keep it until the next one comes.
                     if self._show(follower, await subscription.next(deadline.left)):
                         found = await feed.ask(follower.conclude, deadline.left)
+                    # A run that may be gone is to be seen at each look until that is sure.
+                    subscription.attention = follower.attention
             while found is None:
                 if await deadline.sleep(follower.pause(self.poll_interval)):
                     raise asyncio.TimeoutError

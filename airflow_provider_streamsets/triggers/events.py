@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_streamsets.control_hub import errors
 from airflow_provider_streamsets.control_hub.metric_waiting import MetricFinding
 from airflow_provider_streamsets.control_hub.reports import RunReport
+
+_MOST_ISSUES = 10
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,10 @@ class RunWaitEvent:
             )
             if (report is None) == (error is None):
                 raise ValueError("it must hold either a report or an error")
-            if report is not None and (report.job_id, report.run.run_count) != (event.job_id, event.run_count):
+            if report is not None and (report.job_id, report.replaced or report.run.run_count) != (
+                event.job_id,
+                event.run_count,
+            ):
                 raise ValueError("its report is that of another run")
         except (KeyError, TypeError, ValueError) as error:
             raise errors.ControlHubUnexpectedAnswerError(
@@ -119,7 +124,10 @@ class MetricWaitEvent:
             event = cls(str(payload["job_id"]), int(payload["run_count"]), finding, error)
             if (finding is None) == (error is None):
                 raise ValueError("it must hold either a finding or an error")
-            if finding is not None and (finding.job_id, finding.run_count) != (event.job_id, event.run_count):
+            if finding is not None and (finding.job_id, finding.replaced or finding.run_count) != (
+                event.job_id,
+                event.run_count,
+            ):
                 raise ValueError("its finding is that of another run")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise errors.ControlHubUnexpectedAnswerError(
@@ -161,6 +169,8 @@ class RunsWaitEvent:
     :param deadline: when to give up, in epoch seconds
     :param metrics_wait: seconds to wait for the runs' final metrics, at the most
     :param error: why the wait has ended before the runs have
+    :param identities: by job id, what tells the run from another one of the same number
+    :param forced: ids of the jobs whose runs the task has forced to stop
     """
 
     runs: tuple[tuple[str, int], ...]
@@ -171,6 +181,8 @@ class RunsWaitEvent:
     deadline: float | None = None
     metrics_wait: float = 0.0
     error: errors.ControlHubError | None = None
+    identities: Mapping[str, Any] = field(default_factory=dict)
+    forced: tuple[str, ...] = ()
 
     def to_payload(self) -> dict[str, Any]:
         """Return the event as JSON values."""
@@ -183,6 +195,10 @@ class RunsWaitEvent:
             "deadline": self.deadline,
             "metrics_wait": self.metrics_wait,
         }
+        if self.identities:
+            payload["identities"] = dict(self.identities)
+        if self.forced:
+            payload["forced"] = list(self.forced)
         if self.error is not None:
             payload["error"] = _error_payload(self.error)
         return payload
@@ -206,6 +222,8 @@ class RunsWaitEvent:
                 **{name: None if value is None else float(value) for name, value in times.items()},
                 metrics_wait=float(payload.get("metrics_wait") or 0.0),
                 error=_error(payload["error"]) if "error" in payload else None,
+                identities=dict(payload.get("identities") or {}),
+                forced=tuple(map(str, payload.get("forced") or ())),
             )
             if not runs and event.error is None:
                 raise ValueError("it names no run")
@@ -221,13 +239,35 @@ class RunsWaitEvent:
             raise self.error
 
 
-def _error_payload(error: errors.ControlHubError) -> dict[str, str]:
-    return {"type": type(error).__name__, "message": str(error)[:4000]}
+def _error_payload(error: errors.ControlHubError) -> dict[str, Any]:
+    payload: dict[str, Any] = {"type": type(error).__name__, "message": str(error)[:4000]}
+    if error.http_status is not None:
+        payload["http_status"] = error.http_status
+    if error.issues:
+        payload["issues"] = [[issue.code, issue.message[:500]] for issue in error.issues[:_MOST_ISSUES]]
+    if isinstance(error, errors.ControlHubUnavailableError):
+        payload.update(retry_after=error.retry_after, maybe_executed=error.maybe_executed)
+    return payload
 
 
 def _error(value: Any) -> errors.ControlHubError:
-    """Rebuild an error from its class name; a name that is not of the family becomes the plain one."""
+    """
+    Rebuild an error from its class name; a name that is not of the family becomes the plain one.
+
+    What else is known of it may be missing, as in events of earlier versions.
+    """
     kind = getattr(errors, str(value["type"]), None)
     if not (isinstance(kind, type) and issubclass(kind, errors.ControlHubError)):
         kind = errors.ControlHubError
-    return kind(str(value["message"]))
+    known: dict[str, Any] = {
+        "http_status": None if value.get("http_status") is None else int(value["http_status"]),
+        "issues": [
+            errors.Issue(None if code is None else str(code), str(message))
+            for code, message in (value.get("issues") or ())[:_MOST_ISSUES]
+        ],
+    }
+    if issubclass(kind, errors.ControlHubUnavailableError):
+        retry_after = value.get("retry_after")
+        known["retry_after"] = None if retry_after is None else float(retry_after)
+        known["maybe_executed"] = bool(value.get("maybe_executed"))
+    return kind(str(value["message"]), **known)

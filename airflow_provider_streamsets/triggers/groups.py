@@ -11,6 +11,7 @@ from airflow_provider_streamsets.triggers.base import KILL_PATIENCE, ControlHubT
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub.models import RunIdentity
     from airflow_provider_streamsets.control_hub.waiting import Log, RunFollower
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
     from airflow_provider_streamsets.triggers.feed import StatusFeed
@@ -35,6 +36,9 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
     :param act_at: end the wait then, in epoch seconds, if there are runs that have not ended; None does not
     :param stop_on_kill: stop the runs when a person kills the deferred task (Airflow 3.3 and later)
     :param force_stop_after: seconds after which these stops are forced; None never forces them
+    :param identities: by job id, the id of the run and its start in epoch seconds, which tell it from a run of the same
+        number after the job was deleted and imported again
+    :param forced: ids of the jobs whose runs the task has forced to stop before; handed on in the event
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         act_at: float | None = None,
         stop_on_kill: bool = False,
         force_stop_after: float | None = None,
+        identities: Mapping[str, Sequence[str | float | None]] | None = None,
+        forced: Sequence[str] | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -62,6 +68,8 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         self.metrics_wait = metrics_wait
         self.until_failure = until_failure
         self.act_at = act_at
+        self.identities = identities
+        self.forced = forced
 
     @property
     def what(self) -> str:
@@ -72,12 +80,21 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
     def _run_counts(self) -> dict[str, int]:
         return {str(job_id): int(run_count) for job_id, run_count in self.runs or ()}
 
+    @property
+    def _identities(self) -> dict[str, RunIdentity]:
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+
+        known = self.identities if isinstance(self.identities, Mapping) else {}
+        return {job_id: RunIdentity.from_json(known.get(job_id)) for job_id in self._run_counts}
+
     async def wait(self, feed: StatusFeed, deadline: Deadline) -> RunsWaitEvent:
         """Wait until the runs have ended, or there is something to do before."""
         from airflow_provider_streamsets.control_hub.waiting import Attention
         from airflow_provider_streamsets.triggers.events import RunsWaitReason
 
-        watch = _Watch(feed, self._run_counts, metrics_are_wanted=bool(self.metrics_wait), log=self.log)
+        watch = _Watch(
+            feed, self._run_counts, self._identities, metrics_are_wanted=bool(self.metrics_wait), log=self.log
+        )
         act_at = Deadline(self.act_at)
         # Final metrics of those that have ended show as new counts.
         attention = Attention.COUNTS if self.metrics_wait else Attention.CHANGES
@@ -91,6 +108,8 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
                 if self.until_failure and watch.has_seen_failure and watch.going_on:
                     return self._event(RunsWaitReason.FIRST_FAILURE)
                 subscription.drop(watch.done)
+                # A run that may be gone is to be seen at each look until that is sure.
+                subscription.attention = Attention.EVERY_LOOK if watch.has_doubts else attention
             patience = Deadline(time.time() + self.metrics_wait)
             while watch.without_metrics and patience.left and deadline.left != 0:
                 await watch.note(await _news(subscription, deadline.left, patience.left))
@@ -108,6 +127,8 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             deadline=self.deadline,
             metrics_wait=self.metrics_wait,
             error=error,
+            identities={job_id: json for job_id, one in self._identities.items() if (json := one.to_json())},
+            forced=tuple(self.forced or ()),
         )
 
     def failure(self, error: ControlHubError) -> RunsWaitEvent:
@@ -122,7 +143,11 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """Stop the runs that are not over, and no others."""
-        return bool(client.runs.stop_many(self._run_counts, patience=KILL_PATIENCE, force=force))
+        runs = self._run_counts
+        asked = client.runs.stop_many(runs, patience=KILL_PATIENCE, force=force)
+        if force:
+            client.runs.acknowledge_forced({job_id: runs[job_id] for job_id in asked}, patience=KILL_PATIENCE)
+        return bool(asked)
 
 
 class _Watch:
@@ -131,13 +156,23 @@ class _Watch:
 
     :param feed: the statuses, and the client for what they do not tell
     :param run_counts: the runs, by job id
+    :param identities: what tells each from another one of the same number
     :param metrics_are_wanted: whether to look for the final metrics of runs that have ended
     :param log: where to tell what is seen
     """
 
-    def __init__(self, feed: StatusFeed, run_counts: Mapping[str, int], *, metrics_are_wanted: bool, log: Log) -> None:
+    def __init__(
+        self,
+        feed: StatusFeed,
+        run_counts: Mapping[str, int],
+        identities: dict[str, RunIdentity],
+        *,
+        metrics_are_wanted: bool,
+        log: Log,
+    ) -> None:
         self._feed = feed
         self._run_counts = run_counts
+        self._identities = identities
         self._log = log
         self._judges: dict[str, RunFollower] = {}
         self.going_on = set(run_counts)
@@ -151,6 +186,15 @@ class _Watch:
         """Ids of the jobs of which nothing more is to be seen."""
         return self._run_counts.keys() - self.going_on - self.without_metrics
 
+    @property
+    def has_doubts(self) -> bool:
+        """Whether a run may be gone."""
+        from airflow_provider_streamsets.control_hub.waiting import Attention
+
+        return any(
+            self._judges[job_id].attention is Attention.EVERY_LOOK for job_id in self.going_on & self._judges.keys()
+        )
+
     async def note(self, news: Mapping[str, JobRun | ControlHubError | None]) -> None:
         """
         Take note of what a look has found.
@@ -158,15 +202,23 @@ class _Watch:
         :param news: by job id, the latest run, None if there is none, or why further looks at it are pointless
         """
         from airflow_provider_streamsets.control_hub import ControlHubError
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         for job_id, status in news.items():
+            run_count = self._run_counts[job_id]
             if isinstance(status, ControlHubError):
                 # A refusal that concerns this job alone says no more than that it shows no status.
                 await self._judge(job_id, None)
-            elif status is None or status.run_count > self._run_counts[job_id]:
+            elif (
+                status is None
+                or status.run_count > run_count
+                or self._identities[job_id].contradicts(status, run_count)
+            ):
                 await self._judge(job_id, status)
-            elif status.run_count == self._run_counts[job_id] and status.has_ended:
+            elif status.run_count == run_count and status.has_ended:
                 self._has_ended(job_id, failed=not status.is_success, metrics_may_come=not _has_final_metrics(status))
+            elif status.run_count == run_count and not self._identities[job_id].run_id:
+                self._identities[job_id] = RunIdentity.of(status)
 
     def _has_ended(self, job_id: str, *, failed: bool, metrics_may_come: bool = False) -> None:
         self.has_seen_failure = self.has_seen_failure or failed
@@ -187,12 +239,14 @@ class _Watch:
                 self._feed.client,
                 job_id,
                 self._run_counts[job_id],
+                identity=self._identities[job_id],
                 metrics_wait=0.0,
                 log=self._log,
                 outage=self._feed.outage,
             )
         judge = self._judges[job_id]
-        judge.observe(status)
+        if not judge.observe(status):
+            return
         try:
             report = await self._feed.ask(judge.conclude)
         except ControlHubError as error:

@@ -34,6 +34,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
     :param timeout: seconds that the wait was given, for the message
     :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
     :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
+    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
         timeout: float | None = None,
         deadline: float | None = None,
         metrics_wait: float = 30.0,
+        identity: Sequence[str | float | None] | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -59,6 +61,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
             timeout=timeout,
             deadline=deadline,
             metrics_wait=metrics_wait,
+            identity=identity,
         )
         self.conditions = conditions
         self.join = join
@@ -68,6 +71,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
         """Return what decides when the conditions are satisfied or the run has ended."""
         from airflow_provider_streamsets.control_hub.conditions import conditions_of
         from airflow_provider_streamsets.control_hub.metric_waiting import MetricFollower
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         return MetricFollower(
             feed.client,
@@ -77,6 +81,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
             join=self.join,
             on_run_end=self.on_run_end,
             job_name=self.job_name,
+            identity=RunIdentity.from_json(self.identity),
             metrics_wait=self.metrics_wait,
             now=feed.now,
             log=self.log,

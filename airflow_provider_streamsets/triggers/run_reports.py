@@ -89,6 +89,12 @@ class _Reading:
             )
             self._follower.observe(self._latest)
         report = self._follower.conclude()
+        if self._follower.replaced is not None:
+            # The run in its place is reported itself.
+            raise ControlHubRunLostError(
+                f"Run {run.run_count} of job {run.job_id} was replaced by run {self._follower.run_count}, as the job "
+                "was upgraded while it was active."
+            )
         return None if report is None else replace(report, job_name=self._job_name)
 
     def _name(self, client: ControlHubClient) -> str:

@@ -39,6 +39,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
         stop_on_kill: bool = False,
         force_stop_after: float | None = None,
         upper_bounds: Sequence[str] | None = None,
+        identity: Sequence[str | float | None] | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -51,12 +52,14 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
             metrics_wait=metrics_wait,
             stop_on_kill=stop_on_kill,
             force_stop_after=force_stop_after,
+            identity=identity,
         )
         self.upper_bounds = upper_bounds
 
     def follower(self, feed: StatusFeed) -> RunFollower:
         """Return what decides when the run has ended."""
         from airflow_provider_streamsets.control_hub.conditions import BoundsCheck, conditions_of
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
         bounds = conditions_of(self.upper_bounds) if self.upper_bounds else ()
@@ -65,6 +68,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
             self.job_id,
             self.run_count,
             job_name=self.job_name,
+            identity=RunIdentity.from_json(self.identity),
             metrics_wait=self.metrics_wait,
             while_running=BoundsCheck(feed.client, self.job_id, self.run_count, bounds) if bounds else None,
             now=feed.now,
@@ -86,4 +90,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """Stop the run, unless it is over or another one runs."""
-        return client.runs.stop_run(self.job_id, self.run_count, patience=KILL_PATIENCE, force=force)
+        is_asked = client.runs.stop_run(self.job_id, self.run_count, patience=KILL_PATIENCE, force=force)
+        if is_asked and force:
+            client.runs.acknowledge_forced({self.job_id: self.run_count}, patience=KILL_PATIENCE)
+        return is_asked

@@ -13,7 +13,7 @@ from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms, xcom_of_own_task
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
-from airflow_provider_streamsets.selection import one_job
+from airflow_provider_streamsets.selection import one_job, run_of_job
 from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger, Deadline
 from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
@@ -105,13 +105,7 @@ class SensorTrigger(ControlHubOneRunTrigger):
                 parameters.exactly_one(**given)
                 run_count = parameters.whole_number(given_run, "run_count", rendered=True)
                 job = await self._find_job(feed, deadline, **given)
-                latest = max(job.last_run_count, 1)
-                run = {
-                    "job_id": job.job_id,
-                    "job_name": job.name,
-                    "run_count": latest if run_count is None else run_count,
-                    **self.run_details(job),
-                }
+                run = {**run_of_job(job, run_count), **self.run_details(job)}
             except ValueError as error:
                 raise ControlHubConfigurationError(str(error)) from error
             link = await feed.ask(lambda: feed.client.job_url(job.job_id))
@@ -156,7 +150,15 @@ class SensorTrigger(ControlHubOneRunTrigger):
         log("%s", verdict.explanation or verdict.message)
         if ending is Ending.SUCCESS:
             return await self._success(verdict.result)
+        if verdict.result:
+            await self._push_result(verdict.result)
         return TaskSkippedEvent() if ending is Ending.SKIPPED else TaskFailedEvent()
+
+    async def _push_result(self, result: dict[str, Any]) -> None:
+        try:
+            await push_xcoms(self.task_instance, result=result)
+        except Exception as error:  # noqa: BLE001 - the task ends as it does all the same
+            self.log.warning("Could not push the result of the run to XCom: %s", error)
 
     async def _success(self, result: dict[str, Any]) -> TriggerEvent:
         try:
@@ -180,12 +182,13 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
     :param timeout: seconds that the wait was given, for the message
     :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
     :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
-    :param accept_stopped: count a run that a person stopped as a success
+    :param accept_stopped: count a run that was stopped as a success
     :param starts: start the task: find the job and the run, and the deadline
     :param ends: end the task
     :param soft_fail: skip the task instead of failing it if the run has failed
     :param never_fail: skip the task instead of failing it, whatever has happened
     :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
+    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
     """
 
     def __init__(
@@ -204,6 +207,7 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
         soft_fail: bool = False,
         never_fail: bool = False,
         reserve: float = 0.0,
+        identity: Sequence[str | float | None] | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -214,6 +218,7 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
             timeout=timeout,
             deadline=deadline,
             metrics_wait=metrics_wait,
+            identity=identity,
         )
         self.accept_stopped = accept_stopped
         self.starts = starts
@@ -252,6 +257,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
     :param soft_fail: skip the task instead of failing it if the metrics are not as wanted
     :param never_fail: skip the task instead of failing it, whatever has happened
     :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
+    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
     """
 
     def __init__(
@@ -275,6 +281,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
         soft_fail: bool = False,
         never_fail: bool = False,
         reserve: float = 0.0,
+        identity: Sequence[str | float | None] | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -288,6 +295,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
             timeout=timeout,
             deadline=deadline,
             metrics_wait=metrics_wait,  # type: ignore[arg-type]
+            identity=identity,
         )
         self.metric = metric
         self.comparison = comparison

@@ -26,6 +26,7 @@ class LivingHub:
 
     def __init__(self, http: requests_mock.Mocker, clock: Clock) -> None:
         self._clock = clock
+        self._life = ""
         self.runs: list[dict[str, Any]] = []
         self.events: dict[str, list[dict[str, Any]]] = {}
         self.calls: list[str] = []
@@ -35,14 +36,20 @@ class LivingHub:
         self.lasts: float | None = None
         """Seconds that runs take; None: until they are ended."""
         self.stops_at_once = True
+        self.forced_end = ("INACTIVE", "GRAY")
+        """Status and color with which a forced stop ends a run."""
+        self.acknowledged: list[int] = []
+        """Numbers of the runs whose errors were acknowledged."""
         jr, ts = f"{HUB}/jobrunner/rest/v1", f"{HUB}/timeseries/rest/v1"
         http.get(f"{HUB}/security/rest/v1/currentUser", json={"principalId": ME})
         http.get(f"{jr}/job/{JOB_ID}", json=lambda *_: self._job())
+        http.post(f"{jr}/jobs", json=lambda *_: [self._job()])
         http.post(f"{jr}/job/{JOB_ID}/start", json=self._start)
         http.post(f"{jr}/job/{JOB_ID}/stop", json=lambda *_: self._stop("stop"))
         http.post(f"{jr}/job/{JOB_ID}/forceStop", json=lambda *_: self._stop("forceStop"))
         http.post(f"{jr}/jobs/stopJobs", json=lambda *_: self._stop("stop"))
         http.post(f"{jr}/jobs/forceStopJobs", json=lambda *_: self._stop("forceStop"))
+        http.post(f"{jr}/jobs/acknowledgeErrors", json=lambda *_: self._acknowledge())
         http.post(f"{jr}/jobs/resetOffset", json=lambda *_: self.calls.append("resetOffset") or {})
         http.post(f"{jr}/jobs/status", json=lambda *_: {JOB_ID: self.latest})
         http.get(f"{jr}/job/{JOB_ID}/currentStatus", json=lambda *_: self.latest)
@@ -63,9 +70,9 @@ class LivingHub:
 
     def start(self, user: str = ME) -> dict[str, Any]:
         """Start the job as somebody."""
-        count = len(self.runs) + 1
+        count = self.runs[-1]["runCount"] + 1 if self.runs else 1
         run = {
-            "id": f"run-{count}:org",
+            "id": f"run-{self._life}{count}:org",
             "jobId": JOB_ID,
             "runCount": count,
             "status": "ACTIVE",
@@ -89,8 +96,36 @@ class LivingHub:
 
     def _stop(self, kind: str) -> dict[str, Any]:
         self.calls.append(kind)
-        self.stop(ME, at_once=self.stops_at_once or kind == "forceStop")
+        if kind == "forceStop":
+            self._set(ME, "DEACTIVATING", "GREEN")
+            self._set(None, *self.forced_end)
+        else:
+            self.stop(ME, at_once=self.stops_at_once)
         return {}
+
+    def _acknowledge(self) -> dict[str, Any]:
+        self.acknowledged.append(self.runs[-1]["runCount"])
+        self._set(ME, "INACTIVE", "GRAY")
+        return {}
+
+    def upgrade(self, **evidence: Any) -> dict[str, Any]:
+        """Upgrade the active job as somebody, so that another run takes the place of the one that goes on."""
+        old = self.runs[-1]
+        self._set(SOMEBODY_ELSE, "DEACTIVATING", "GREEN")
+        self._set(None, "INACTIVE", "GRAY")
+        self.start(SOMEBODY_ELSE)
+        new = self.runs[-1]
+        status = {"previousJobStatusId": old["id"], "currentJobStatusId": new["id"], "status": "UPGRADE_SUCCESSFUL"}
+        new.update(evidence or {"upgradeStatus": status})
+        return new
+
+    def import_again(self, runs: int = 0) -> None:
+        """Delete the job and import it again, and run it so many times; the last run goes on."""
+        self.runs, self._life = [], "new-"
+        for _ in range(runs):
+            if self.runs:
+                self.end()
+            self.start(SOMEBODY_ELSE)
 
     def stop(self, user: str, *, at_once: bool = True) -> None:
         """Stop the run as somebody."""
@@ -121,7 +156,7 @@ class LivingHub:
         return self.start()
 
     def _history(self, request: Any, _: Any) -> list[dict[str, Any]]:
-        found = re.search(r"/job/(run-\d+:org)/", request.url.replace("%3A", ":"))
+        found = re.search(r"/job/(run-[\w-]+:org)/", request.url.replace("%3A", ":"))
         return self.events[found[1]] if found else []
 
     def _all_runs(self, request: Any, _: Any) -> dict[str, Any]:

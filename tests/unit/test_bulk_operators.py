@@ -24,7 +24,7 @@ from airflow_provider_streamsets.operators.bulk import (
     ControlHubStopJobsOperator,
 )
 from tests.unit.resuming import Legs, patched_clock
-from tests.unit.scripted_hub import HUB, ME
+from tests.unit.scripted_hub import HUB, ME, T0
 from tests.unit.scripted_runs import (
     TEMPLATE_ID,
     ScriptedRuns,
@@ -161,7 +161,9 @@ def test_runs_that_a_person_stopped_are_no_successes_unless_that_is_accepted(htt
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
     hub.was_stopped_by("somebody@org", "b")
-    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 .* job 'b' .* was stopped by a person .*accept_stop"):
+    with pytest.raises(
+        ControlHubRunFailedError, match=r"1 of 2 .* job 'b' .* was stopped by user somebody@org .*accept_stop"
+    ):
         run(ControlHubStartJobsOperator, **arguments)
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
@@ -226,6 +228,8 @@ def test_deferred_it_carries_the_runs_and_absolute_deadlines_but_no_secret(http,
         "act_at": None,
         "stop_on_kill": True,
         "force_stop_after": None,
+        "identities": {"a:org": ["run-a-4:org", T0 / 1000 + 400], "b:org": ["run-b-1:org", T0 / 1000 + 100]},
+        "forced": [],
     }
     assert deferred.value.timeout > timedelta(seconds=600)
     assert deferred.value.method_name == "execute_complete"

@@ -633,6 +633,22 @@ def test_a_run_that_the_history_does_not_have_any_more_is_told_and_does_not_keep
     assert "its history does not have the run. It is not reported." in logged()
 
 
+def test_a_run_that_an_upgrade_has_replaced_is_reported_once_as_its_successor(hub, logged):
+    upgrade = {"upgradeStatus": {"previousJobStatusId": "run-orders-4:org"}}
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger())
+        await asyncio.sleep(10)
+        show(hub, "orders", active(5, **upgrade), succeeded(4))
+        await asyncio.sleep(300)
+        show(hub, "orders", succeeded(5, **upgrade), succeeded(4))
+        await asyncio.sleep(300)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 5)]
+    assert "Run 4 of job orders:org was replaced by run 5" in logged()
+
+
 def test_an_error_of_the_provider_itself_does_not_end_it(hub, monkeypatch, logged):
     from airflow_provider_streamsets.triggers.run_looks import RunLooks
 

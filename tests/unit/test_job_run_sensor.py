@@ -108,7 +108,7 @@ def test_a_failed_run_can_skip_the_sensor_in_every_mode(mode, kindness, http, co
 def test_a_run_that_a_person_stopped_fails_the_sensor_unless_that_is_accepted(http, context, pauses):
     events = [event_json(30, "DEACTIVATING", "Job stopped", "somebody@org")]
     ScriptedHub(http, latest=succeeded(4), events=events)
-    with pytest.raises(ControlHubRunFailedError, match="was stopped by a person"):
+    with pytest.raises(ControlHubRunFailedError, match="was stopped by user somebody@org"):
         sensor().execute(context)
     assert sensor(accept_stopped=True).execute(context)["outcome"] == "STOPPED"
 

@@ -344,6 +344,8 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
         act_at=50.0,
         stop_on_kill=True,
         force_stop_after=90.0,
+        identities={"a:org": ["run-a-1:org", 99.5]},
+        forced=["b:org"],
     )
     path, arguments = first.serialize()
     assert path == "airflow_provider_streamsets.triggers.groups.ControlHubJobRunsTrigger"
@@ -358,6 +360,8 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
         "act_at": 50.0,
         "stop_on_kill": True,
         "force_stop_after": 90.0,
+        "identities": {"a:org": ["run-a-1:org", 99.5]},
+        "forced": ["b:org"],
     }
     assert ControlHubJobRunsTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 

@@ -21,6 +21,7 @@ from tests.unit.scripted_hub import (
     HUB,
     JOB_ID,
     JOB_NAME,
+    T0,
     ScriptedHub,
     counts_json,
     event_json,
@@ -180,7 +181,7 @@ def test_a_run_that_a_person_stopped_has_not_succeeded_unless_that_is_accepted(h
         event_json(60, "INACTIVE", "Job finished"),
     ]
     ScriptedHub(http, latest=succeeded(3), script=[succeeded(4)], events=events, counts=counts_json(4))
-    with pytest.raises(ControlHubRunFailedError, match=r"was stopped by a person .* Set accept_stopped=True"):
+    with pytest.raises(ControlHubRunFailedError, match=r"was stopped by user somebody@org .* Set accept_stopped=True"):
         operator().execute(context)
     ScriptedHub(http, latest=succeeded(3), script=[succeeded(4)], events=events, counts=counts_json(4))
     assert operator(accept_stopped=True).execute(context)["outcome"] == "STOPPED"
@@ -314,6 +315,7 @@ def test_deferred_it_carries_the_run_and_absolute_deadlines_but_no_secret(http, 
         "stop_on_kill": True,
         "force_stop_after": None,
         "upper_bounds": [],
+        "identity": ["run-4:org", T0 / 1000 + 400],
     }
     assert deferred.value.method_name == "execute_complete"
     assert deferred.value.timeout > timedelta(seconds=100)

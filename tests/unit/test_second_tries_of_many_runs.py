@@ -211,8 +211,9 @@ def test_the_last_try_stops_what_goes_on_of_an_earlier_one_when_it_cannot_start_
     restore(http, hub)
     context["ti"].max_tries = 1
     context["task_state_store"].set("control_hub", {**context["task_state_store"].get("control_hub"), "max_tries": 1})
-    with pytest.raises(ControlHubJobStateError, match="acknowledged"):
+    with pytest.raises(ControlHubRunFailedError, match=r"Run 1 of job 'b' .*JDBC_00.*acknowledge_errors=True") as error:
         run(ControlHubStartJobsOperator, **arguments)
+    assert (error.value.job_id, error.value.error_codes) == ("b:org", ("JDBC_00",))
     assert hub.asked("stopJobs") == [["a"]]
 
 

@@ -92,6 +92,9 @@ class Server(ScriptedClient):
             return mock.Mock(label=job_id)
         return JobRun.from_wire(self._run(job_id, run_count)) if run_count <= len(self._life(job_id).ends) else None
 
+    def get_or_successor(self, job_id: str, run_count: int, latest: JobRun, *, run_id: str) -> Any:
+        return self.get(job_id, run_count)
+
     def events(self, run_id: str) -> list[Any]:
         return []
 

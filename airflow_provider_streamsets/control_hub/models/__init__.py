@@ -27,6 +27,7 @@ from airflow_provider_streamsets.control_hub.models.runs import (
     JobRun,
     Outcome,
     RunEvent,
+    RunIdentity,
     run_or_none,
 )
 from airflow_provider_streamsets.control_hub.models.users import CurrentUser
@@ -51,6 +52,7 @@ __all__ = [
     "Outcome",
     "PipelineVersion",
     "RunEvent",
+    "RunIdentity",
     "RunMetrics",
     "document_to_upload",
     "offset_document",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import sys
 from dataclasses import dataclass
 
 import pendulum
@@ -11,6 +12,8 @@ from airflow_provider_streamsets.control_hub.models.base import Model
 from airflow_provider_streamsets.control_hub.wire import Reader
 
 ENDED_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
+# Seconds within which a run starts that an upgrade puts in the place of another one.
+_HANDOVER = 60.0
 KNOWN_STATUSES = ENDED_STATUSES | {"ACTIVATING", "ACTIVE", "DEACTIVATING"}
 
 
@@ -20,7 +23,7 @@ class Outcome(str, enum.Enum):
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     STOPPED = "STOPPED"
-    """Stopped by a person before it was done."""
+    """Stopped before it was done: by a person or by another task."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ class JobRun(Model):
     output_record_count: int = 0
     error_record_count: int = 0
     metrics_saved: pendulum.DateTime | None = None
+    pipeline_commit_id: str | None = None
+    previous_run_id: str | None = None
+    """Id of the job's run before this one, where Control Hub tells it."""
+    upgraded_run_id: str | None = None
+    """Id of the run that an upgrade of the active job has replaced with this one."""
 
     @classmethod
     def from_wire(cls, value: object) -> JobRun:
@@ -120,7 +128,30 @@ class JobRun(Model):
             output_record_count=read.integer("outputRecordCount"),
             error_record_count=read.integer("errorRecordCount"),
             metrics_saved=read.time("lastReportedMetricTime"),
+            pipeline_commit_id=read.optional_text("pipelineCommitId"),
+            previous_run_id=read.optional_text("previousId"),
+            upgraded_run_id=_upgraded_run_id(read.get("upgradeStatus"), read.text("id")),
         )
+
+    def replaces(self, other: JobRun) -> bool:
+        """
+        Return whether an upgrade of the active job has replaced another run with this one (contract, 18.11 and 19.8).
+
+        The status of the upgrade tells it. Where Control Hub names only the run before, that one must have run another
+        version of the pipeline until this one was started; otherwise somebody has restarted the job.
+        """
+        if self.run_count <= other.run_count or not other.run_id:
+            return False
+        if self.upgraded_run_id == other.run_id:
+            return True
+        if self.previous_run_id != other.run_id or None in (self.pipeline_commit_id, other.pipeline_commit_id):
+            return False
+        goes_over = (
+            other.finish_time is None
+            or self.start_time is None
+            or (self.start_time - other.finish_time).total_seconds() <= _HANDOVER
+        )
+        return goes_over and self.pipeline_commit_id != other.pipeline_commit_id
 
     @property
     def has_started(self) -> bool:
@@ -134,7 +165,7 @@ class JobRun(Model):
 
     @property
     def is_success(self) -> bool:
-        """True for an ended run that is ``INACTIVE`` and not ``RED``; a person may still have stopped it."""
+        """True for an ended run that is ``INACTIVE`` and not ``RED``; it may still have been stopped."""
         return self.status == "INACTIVE" and self.color != "RED"
 
     @property
@@ -143,6 +174,63 @@ class JobRun(Model):
         if self.start_time is None or self.finish_time is None:
             return None
         return (self.finish_time - self.start_time).total_seconds()
+
+
+def _upgraded_run_id(value: object, run_id: str) -> str | None:
+    """Return which run an upgrade has replaced with this one; later runs can show the same upgrade."""
+    if not isinstance(value, dict):
+        return None
+    read = Reader(value, "upgrade status")
+    return read.optional_text("previousJobStatusId") if read.text("currentJobStatusId", run_id) == run_id else None
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """
+    What tells a run from that of the same number of a job that was deleted and imported again, which counts anew.
+
+    :param run_id: id of the run; empty if it is not known
+    :param started: when it was started, in epoch seconds of Control Hub's clock
+    """
+
+    run_id: str = ""
+    started: float | None = None
+
+    @classmethod
+    def of(cls, run: JobRun | None) -> RunIdentity:
+        """Return the identity of a run; that of None is not known."""
+        if run is None:
+            return cls()
+        return cls(sys.intern(run.run_id), run.start_time.timestamp() if run.start_time else None)
+
+    @classmethod
+    def from_json(cls, value: object) -> RunIdentity:
+        """Read what :meth:`to_json` has returned; whatever else it is, the identity is not known."""
+        if not isinstance(value, (list, tuple)) or len(value) != 2:
+            return cls()
+        run_id, started = value
+        return cls(
+            run_id if isinstance(run_id, str) else "",
+            float(started) if isinstance(started, (int, float)) and not isinstance(started, bool) else None,
+        )
+
+    def to_json(self) -> list[str | float | None] | None:
+        """Return the identity as a small JSON value, None if it is not known."""
+        return [self.run_id, self.started] if self.run_id else None
+
+    def contradicts(self, run: JobRun, run_count: int) -> bool:
+        """
+        Return whether a run of the job shows that the job has been imported again since this run.
+
+        No late answer shows a run that was started after this one under the same number or a lower one. The id alone
+        does not tell: whether it can change while a run goes on is not known (contract, 18.11).
+
+        :param run: the job's latest run, or that of the same number from its history
+        :param run_count: number of this run
+        """
+        if self.started is None or run.start_time is None or run.start_time.timestamp() <= self.started:
+            return False
+        return run.run_count < run_count or (run.run_count == run_count and run.run_id != self.run_id)
 
 
 def run_or_none(value: object) -> JobRun | None:

@@ -26,7 +26,7 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.creations import CreationIntent
 from airflow_provider_streamsets.control_hub.glances import Glance
-from airflow_provider_streamsets.control_hub.models import Model
+from airflow_provider_streamsets.control_hub.models import JobRun, Model
 from airflow_provider_streamsets.control_hub.starts import StartIntent
 from airflow_provider_streamsets.control_hub.templates import TemplateStart
 from tests.unit.control_hub.declared_types import is_of
@@ -121,6 +121,10 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "runs.force_stop": [lambda c: c.runs.force_stop(JOB_ID)],
     "runs.stop_run": [lambda c: c.runs.stop_run(JOB_ID, 2, patience=5)],
     "runs.stop_many": [lambda c: c.runs.stop_many({JOB_ID: 2, _OTHER: 3}, patience=5)],
+    "runs.going_on": [lambda c: c.runs.going_on({JOB_ID: 2, _OTHER: 3})],
+    "runs.get_or_successor": [lambda c: c.runs.get_or_successor(JOB_ID, 2, JobRun.from_wire(run_json(3)))],
+    "runs.successor_of": [lambda c: c.runs.successor_of(JobRun.from_wire(run_json(2)))],
+    "runs.acknowledge_forced": [lambda c: c.runs.acknowledge_forced({JOB_ID: 2}, patience=5)],
     "runs.acknowledge": [lambda c: c.runs.acknowledge([JOB_ID], patience=9)],
     "runs.synchronize": [lambda c: c.runs.synchronize([JOB_ID])],
     "runs.balance": [lambda c: c.runs.balance([JOB_ID])],

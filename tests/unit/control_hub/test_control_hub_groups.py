@@ -250,7 +250,7 @@ def test_a_time_out_names_ten_runs_at_the_most(http, group_of, wait):
 def test_the_outcomes_that_could_not_be_found_out_are_not_called_unended_runs(http, group_of, wait):
     ScriptedRuns(http, a=[succeeded()])
     http.get(f"{HUB}/jobrunner/rest/v1/job/run-a-1:org/jobStatusHistory", status_code=503)
-    with pytest.raises(ControlHubRunTimeoutError, match="1 of 1 runs have ended, but whether a person stopped them"):
+    with pytest.raises(ControlHubRunTimeoutError, match="1 of 1 runs have ended, but whether they were stopped"):
         wait(group_of("a"), timeout=60)
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import EnginePipeline, Outcome, RunMetrics, RunReport
 from airflow_provider_streamsets.control_hub.models import EngineCommand, JobRun, RunEvent
-from airflow_provider_streamsets.control_hub.reports import outcome_of, run_summary
+from airflow_provider_streamsets.control_hub.outcome import decide_outcome
+from airflow_provider_streamsets.control_hub.reports import run_summary
 from tests.unit.control_hub.wire_examples import (
     JOB_ID,
     JOB_NAME,
@@ -64,7 +65,7 @@ STOPPED_EVENTS = [
     ],
 )
 def test_status_and_events_make_the_outcome(run, events, outcome):
-    assert outcome_of(JobRun.from_wire(run), _events(*events)) is outcome
+    assert decide_outcome(JobRun.from_wire(run), _events(*events)).outcome is outcome
     assert _report(run, events).outcome is outcome
 
 

@@ -583,9 +583,11 @@ class _AnyHub:
 
     def __init__(self, data):
         self._data = data
-        self.jobs = SimpleNamespace(get=lambda _: self._answer(SimpleNamespace(label="the job")))
+        self.jobs = SimpleNamespace(
+            get=lambda _: self._answer(SimpleNamespace(label="the job", current_run=None, create_time=None))
+        )
         self.runs = SimpleNamespace(
-            get=lambda *_: self._answer(self._data.draw(_HISTORIES)),
+            get_or_successor=lambda *_, **__: self._answer(self._data.draw(_HISTORIES)),
             events=lambda _: self._answer([RunEvent.from_wire(event) for event in finished_events(RUN)]),
         )
         self.metrics = SimpleNamespace(of_run=lambda *_, **__: self._answer(None))
