@@ -147,6 +147,7 @@ class StartsRuns(WaitsForRuns):
     def _answer_for(self, context: Context, error: BaseException) -> None:
         from airflow_provider_streamsets.control_hub import (
             ControlHubExpectationError,
+            ControlHubMetricsUnavailableError,
             ControlHubRunFailedError,
             ControlHubRunTimeoutError,
         )
@@ -162,6 +163,9 @@ class StartsRuns(WaitsForRuns):
                 # The runs have ended, or are being stopped: the next try is to start new ones.
                 if self.forgets_failed_runs and record.superseded is None:
                     record.forget()
+            elif isinstance(error, ControlHubMetricsUnavailableError):
+                # The run has succeeded: there is nothing to stop, and the next try evaluates its metrics again.
+                return
             elif isinstance(error, AirflowTaskTimeout):
                 # Airflow calls `on_kill` next, which stops the runs.
                 if self.on_timeout == "stop" and self._started:
