@@ -15,7 +15,7 @@ from typing import Any
 
 import pendulum
 
-_COMPARISONS = (">", "<", "==", "!=")
+_ANY_CONDITION = {"metric": "output_count", "comparison": ">=", "threshold": 0}
 
 
 def _is_known_later(value: object, rendered: bool) -> bool:
@@ -242,35 +242,58 @@ def texts(value: Any, name: str, *, rendered: bool = False) -> Any:
     return entries
 
 
+def metric(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return the name of a metric.
+
+    :raises ValueError: if it is none
+    """
+    value = text(value, name, rendered=rendered)
+    if value is None or _is_known_later(value, rendered):
+        return value
+    # Not at the top: a DAG without conditions is parsed without any module of the client.
+    from airflow_provider_streamsets.control_hub.conditions import checked_metric
+    from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
+
+    try:
+        return checked_metric(value)
+    except ControlHubConfigurationError as error:
+        raise ValueError(f"'{name}' must be the name of a metric. {error}") from None
+
+
 def conditions(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
     Return a list of conditions on metrics; from a single one, and rendered, from a text holding a list too.
 
-    What each of them says is checked when the task runs, by :func:`control_hub.conditions.conditions_of`; here only
-    their form is.
-
-    :raises ValueError: if it is something else
+    :raises ValueError: if it is something else, or one of them is no single comparison of a metric that there can be
+        with a number
     """
     if value is None or _is_known_later(value, rendered):
         return value
-    if rendered and isinstance(value, str) and value.strip().startswith(("[", "{", "(")):
+    if isinstance(value, str) and value.strip().startswith(("[", "{", "(")):
         value = _read(value, name, "a list of conditions")
     entries = [value] if isinstance(value, (str, Mapping)) else value
     if not isinstance(entries, (list, tuple)) or not entries:
         raise ValueError(f"'{name}' must be a list of conditions such as 'output_count >= 1000', but is {value!r}.")
     for entry in entries:
-        if _is_known_later(entry, rendered):
-            continue
-        is_text = isinstance(entry, str) and any(sign in entry for sign in _COMPARISONS)
-        if isinstance(entry, str) and ("=>" in entry or "=<" in entry):
-            raise ValueError(f"'{name}' holds {entry!r}: write >= or <= instead of => or =<.")
-        is_object = isinstance(entry, Mapping) and set(entry) == {"metric", "comparison", "threshold"}
-        if not is_text and not is_object:
-            raise ValueError(
-                f"'{name}' must hold conditions such as 'output_count >= 1000', or objects of metric, comparison and "
-                f"threshold, but holds {entry!r}."
-            )
+        if not _is_known_later(entry, rendered):
+            _check_condition(entry, name, rendered)
     return list(entries)
+
+
+def _check_condition(entry: Any, name: str, rendered: bool) -> None:
+    from airflow_provider_streamsets.control_hub.conditions import MetricCondition
+    from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
+
+    if isinstance(entry, Mapping) and set(entry) == set(_ANY_CONDITION):
+        # What is known of it is checked; what is not has a value that is right.
+        entry = {key: _ANY_CONDITION[key] if _is_known_later(part, rendered) else part for key, part in entry.items()}
+    try:
+        MetricCondition.of(entry)
+    except ControlHubConfigurationError as error:
+        raise ValueError(
+            f"'{name}' must hold conditions such as 'output_count >= 1000', but holds {entry!r}. {error}"
+        ) from None
 
 
 def json_object(value: Any, name: str, *, rendered: bool = False) -> Any:

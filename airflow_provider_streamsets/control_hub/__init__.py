@@ -12,50 +12,54 @@ The REST API of Control Hub in Python, usable without Airflow.
 
 from __future__ import annotations
 
-from airflow_provider_streamsets.control_hub.archives import ExportedArchive, ImportedJob
-from airflow_provider_streamsets.control_hub.client import ControlHubClient
-from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubAmbiguousNameError,
-    ControlHubAuthenticationError,
-    ControlHubBulkError,
-    ControlHubConfigurationError,
-    ControlHubConflictError,
-    ControlHubError,
-    ControlHubExistsError,
-    ControlHubExpectationError,
-    ControlHubJobStateError,
-    ControlHubMetricsUnavailableError,
-    ControlHubNotFoundError,
-    ControlHubPermissionError,
-    ControlHubRejectedError,
-    ControlHubRunFailedError,
-    ControlHubRunLostError,
-    ControlHubRunTimeoutError,
-    ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
-    ControlHubUntrustedCertificateError,
-    Issue,
-)
-from airflow_provider_streamsets.control_hub.models import (
-    CurrentUser,
-    Engine,
-    EngineCommand,
-    EngineLiveMetrics,
-    EngineOffset,
-    EnginePipeline,
-    Job,
-    JobOffsets,
-    JobRun,
-    JobSettings,
-    JobUpgrade,
-    LiveMetrics,
-    MetricRegistry,
-    Outcome,
-    PipelineVersion,
-    RunEvent,
-    RunMetrics,
-)
-from airflow_provider_streamsets.control_hub.reports import RunReport
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.archives import ExportedArchive, ImportedJob
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.errors import (
+        ControlHubAmbiguousNameError,
+        ControlHubAuthenticationError,
+        ControlHubBulkError,
+        ControlHubConfigurationError,
+        ControlHubConflictError,
+        ControlHubError,
+        ControlHubExistsError,
+        ControlHubExpectationError,
+        ControlHubJobStateError,
+        ControlHubMetricsUnavailableError,
+        ControlHubNotFoundError,
+        ControlHubPermissionError,
+        ControlHubRejectedError,
+        ControlHubRunFailedError,
+        ControlHubRunLostError,
+        ControlHubRunTimeoutError,
+        ControlHubUnavailableError,
+        ControlHubUnexpectedAnswerError,
+        ControlHubUntrustedCertificateError,
+        Issue,
+    )
+    from airflow_provider_streamsets.control_hub.models import (
+        CurrentUser,
+        Engine,
+        EngineCommand,
+        EngineLiveMetrics,
+        EngineOffset,
+        EnginePipeline,
+        Job,
+        JobOffsets,
+        JobRun,
+        JobSettings,
+        JobUpgrade,
+        LiveMetrics,
+        MetricRegistry,
+        Outcome,
+        PipelineVersion,
+        RunEvent,
+        RunMetrics,
+    )
+    from airflow_provider_streamsets.control_hub.reports import RunReport
 
 __all__ = [
     "ControlHubAmbiguousNameError",
@@ -100,3 +104,22 @@ __all__ = [
     "RunMetrics",
     "RunReport",
 ]
+
+# What is in none of these is in `models`, and all errors in `errors`.
+_MODULES = {
+    "ControlHubClient": "client",
+    "ExportedArchive": "archives",
+    "ImportedJob": "archives",
+    "Issue": "errors",
+    "RunReport": "reports",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: a DAG that is parsed needs errors and models, but no HTTP client."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MODULES.get(name, "errors" if name.endswith("Error") else "models")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value

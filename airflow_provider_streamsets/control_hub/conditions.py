@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError, ControlHubExpectationError
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubConfigurationError,
+    ControlHubExpectationError,
+    ControlHubMetricsUnavailableError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    is_fault,
+)
 from airflow_provider_streamsets.control_hub.models import JobRun, MetricRegistry, Model, RunMetrics
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.reports import RunReport
 
 Join = Literal["all", "any"]
 
@@ -25,7 +35,8 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_TEXT = re.compile(r"^\s*(?P<metric>.+?)\s*(?P<comparison>>=|<=|==|!=|>|<)\s*(?P<threshold>\S+)\s*$")
+_TEXT = re.compile(r"^\s*(?P<metric>[^<>=!]+?)\s*(?P<comparison>>=|<=|==|!=|>|<)\s*(?P<threshold>[^\s<>=!]+)\s*$")
+_SIGN = re.compile("[<>=!]")
 
 # Read from the status of the job, which a wait has anyway.
 _OF_STATUS: dict[str, Callable[[JobRun], int]] = {
@@ -33,7 +44,7 @@ _OF_STATUS: dict[str, Callable[[JobRun], int]] = {
     "output_count": lambda run: run.output_record_count,
     "error_count": lambda run: run.error_record_count,
 }
-_OF_RECORD_COUNTS: dict[str, Callable[[RunMetrics], float]] = {
+_OF_RECORD_COUNTS: dict[str, Callable[[RunMetrics], float | None]] = {
     "input_count": lambda metrics: metrics.input_count,
     "output_count": lambda metrics: metrics.output_count,
     "error_count": lambda metrics: metrics.error_count,
@@ -46,9 +57,9 @@ _NOT_GROWING = frozenset({"error_ratio", "output_per_second"})
 _RATE = re.compile(r"\.((m|h)\d+|mean)_rate$")
 
 
-def _ratio(errors: int, inputs: int) -> float:
+def _ratio(errors: int | None, inputs: int) -> float | None:
     """Return errors per record read; every error counts in full where nothing was read."""
-    return errors / max(inputs, 1)
+    return None if errors is None else errors / max(inputs, 1)
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ class MetricCondition(Model):
         if isinstance(value, str):
             match = _TEXT.match(value)
             if match is None:
-                raise _wrong(value)
+                raise _wrong(value, _fault_of(value))
             fields = match.groupdict()
         elif isinstance(value, cls):
             fields = value.to_dict()
@@ -96,27 +107,39 @@ class MetricCondition(Model):
             number = float("nan") if isinstance(threshold, bool) else float(threshold)
         except (TypeError, ValueError, OverflowError):
             number = float("nan")
-        if not isinstance(comparison, str) or comparison not in _COMPARISONS or not math.isfinite(number):
-            raise _wrong(value)
+        if not isinstance(comparison, str) or comparison not in _COMPARISONS:
+            raise _wrong(value, f"{comparison!r} is no comparison")
+        if not math.isfinite(number):
+            raise _wrong(value, f"the threshold {threshold!r} is no number")
         if not isinstance(metric, str) or not metric.strip():
-            raise _wrong(value)
-        metric = metric.strip()
-        # A short name that is none of ours is a mistake; those of the registry have dots.
-        if metric not in _OF_RECORD_COUNTS and "." not in metric:
-            raise ControlHubConfigurationError(
-                f"There is no metric '{metric}'. Give one of {', '.join(_OF_RECORD_COUNTS)}, or the name of a counter "
-                "or meter such as 'pipeline.batchCount.counter'."
-            )
-        return cls(metric, comparison, number)
+            raise _wrong(value, f"{metric!r} is no name of a metric")
+        return cls(checked_metric(metric), comparison, number)
 
     def is_satisfied_by(self, value: float | None) -> bool:
         """Return whether a value satisfies the condition; no value never does."""
         return value is not None and _COMPARISONS[self.comparison](value, self.threshold)
 
+    def evaluate(self, value: float | None, *, is_final: bool) -> bool | None:
+        """
+        Return whether the metric of an ended run satisfies the condition; None if that cannot be decided.
+
+        A value that is not final decides only what further growth cannot change: that a lower bound of a count is
+        satisfied, or that an upper bound is violated.
+
+        :param value: value of the metric; None if Control Hub has none
+        :param is_final: whether the value will not change any more
+        """
+        if value is None:
+            return None
+        satisfied = self.is_satisfied_by(value)
+        if is_final or (self.grows and (self.stays_satisfied if satisfied else self.is_upper_bound)):
+            return satisfied
+        return None
+
     @property
     def stays_satisfied(self) -> bool:
         """Whether the condition, once satisfied, stays so until the run ends: a lower bound of a count."""
-        return self.comparison in {">=", ">"} and self._is_count
+        return self.comparison in {">=", ">"} and self.grows
 
     @property
     def is_upper_bound(self) -> bool:
@@ -129,7 +152,8 @@ class MetricCondition(Model):
         return self.metric in _OF_STATUS
 
     @property
-    def _is_count(self) -> bool:
+    def grows(self) -> bool:
+        """Whether the metric is a count, which never gets smaller while the run lasts."""
         return self.metric not in _NOT_GROWING and not _RATE.search(self.metric)
 
 
@@ -145,11 +169,38 @@ def conditions_of(values: object) -> tuple[MetricCondition, ...]:
     return tuple(map(MetricCondition.of, entries))
 
 
-def _wrong(value: object) -> ControlHubConfigurationError:
+def checked_metric(name: str) -> str:
+    """
+    Return the name of a metric.
+
+    :param name: a built-in name, or one of the registry, which have dots
+    :raises ControlHubConfigurationError: if it is neither
+    """
+    name = name.strip()
+    if name in _OF_RECORD_COUNTS or ("." in name and not _SIGN.search(name)):
+        return name
+    close = difflib.get_close_matches(name, _OF_RECORD_COUNTS, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    raise ControlHubConfigurationError(
+        f"There is no metric '{name}'.{hint} Give one of {', '.join(_OF_RECORD_COUNTS)}, or the name of a counter or "
+        "meter such as 'pipeline.batchCount.counter'."
+    )
+
+
+def _fault_of(text: str) -> str:
+    """Return what is wrong with a text that is no condition."""
+    if "=>" in text or "=<" in text:
+        return "write >= or <= instead of => or =<"
+    if len(re.findall("[<>=!]+", text)) > 1:
+        return "give each comparison as an entry of its own"
+    return "it is no comparison of a metric with a number"
+
+
+def _wrong(value: object, fault: str = "it is neither") -> ControlHubConfigurationError:
     return ControlHubConfigurationError(
         "A condition on metrics is a text such as 'output_count >= 1000', or the three fields "
-        '{"metric": "output_count", "comparison": ">=", "threshold": 1000} with a comparison of '
-        f"{' '.join(_COMPARISONS)}; this is {value!r}."
+        '{"metric": "output_count", "comparison": ">=", "threshold": 1000}, with one comparison of '
+        f"{' '.join(_COMPARISONS)}; this is {value!r}: {fault}."
     )
 
 
@@ -161,16 +212,21 @@ class Judgement(Model):
     :param is_satisfied: whether all, or any, of them are satisfied
     :param values: value by metric; None for one that there is not (yet)
     :param text: each condition with its value, for messages
+    :param is_final: whether the values are those of an ended run, and will not change any more
     """
 
     is_satisfied: bool
     values: Mapping[str, float | None]
     text: str
+    is_final: bool = False
 
 
 class MetricValues:
     """
     The values of metrics of one run at one moment, each source asked only when it is needed.
+
+    While the run goes on, its status is enough for the counts that it has. What it lacks, as some statuses do however
+    long the run lasts, comes from the record counts, and what these lack from the counters of the registry.
 
     :param client: asked for what is not given
     :param job_id: id of the job
@@ -204,25 +260,37 @@ class MetricValues:
         :raises ControlHubError: if it cannot be asked
         """
         if metric not in _OF_RECORD_COUNTS:
-            registry = self._read_registry()
-            return registry.value(metric) if registry else None
-        is_running = self._status is not None and not self._status.has_ended
-        if is_running and not self._metrics_read and metric in _OF_STATUS and self._status is not None:
-            return _OF_STATUS[metric](self._status) if self._status.metrics_saved else None
-        metrics = self._read_metrics()
-        return _OF_RECORD_COUNTS[metric](metrics) if metrics else None
+            return self.of_registry(metric)
+        status = self._status
+        if metric in _OF_STATUS and status is not None and not status.has_ended and not self._metrics_read:
+            if status.has_counts:
+                return _OF_STATUS[metric](status)
+            if not status.lacks_counts(time.time()):
+                return None
+        value = self._of_record_counts(metric)
+        if value is None and status is not None and status.is_established(time.time()):
+            return self.of_registry(metric)
+        return value
 
-    def _read_metrics(self) -> RunMetrics | None:
-        if not self._metrics_read:
-            self._metrics = self._client.metrics.of_run(self._job_id, self._run_count, latest=self._status)
-            self._metrics_read = True
-        return self._metrics
+    def of_registry(self, metric: str) -> float | None:
+        """
+        Return the value of a metric as the counters and meters tell it.
 
-    def _read_registry(self) -> MetricRegistry | None:
+        :raises ControlHubError: if they cannot be read
+        """
         if not self._registry_read:
             self._registry = self._client.metrics.registry(self._job_id, self._run_count)
             self._registry_read = True
-        return self._registry
+        if self._registry is None or metric not in _OF_RECORD_COUNTS:
+            return self._registry.value(metric) if self._registry else None
+        counts = RunMetrics.from_registry(self._registry, self._run_count)
+        return _OF_RECORD_COUNTS[metric](counts) if counts else None
+
+    def _of_record_counts(self, metric: str) -> float | None:
+        if not self._metrics_read:
+            self._metrics = self._client.metrics.of_run(self._job_id, self._run_count, latest=self._status)
+            self._metrics_read = True
+        return _OF_RECORD_COUNTS[metric](self._metrics) if self._metrics else None
 
 
 def judge(
@@ -253,6 +321,78 @@ def judge(
     )
 
 
+def evaluate_ended_run(
+    client: ControlHubClient,
+    report: RunReport,
+    conditions: Iterable[MetricCondition],
+    join: Join = "all",
+    *,
+    counts: Callable[[MetricCondition], bool] = lambda condition: True,
+) -> Judgement:
+    """
+    Compare the metrics of an ended run with conditions.
+
+    What the record counts do not decide, because they are missing or not final, the registry does: it is final once
+    the run has ended.
+
+    :param client: asked for what the report lacks
+    :param report: the run
+    :param conditions: the conditions
+    :param join: whether ``all`` or ``any`` of them must be satisfied
+    :param counts: conditions for which it is False count as not satisfied, whatever their value
+    :raises ControlHubMetricsUnavailableError: if the metrics that Control Hub has do not decide
+    :raises ControlHubError: if metrics cannot be read
+    """
+    conditions = tuple(conditions)
+    metrics, is_final, refusal = report.metrics, report.metrics_final, ""
+    if metrics is None:
+        # The job may have been restarted since, so the run's status is not taken for the job's latest one.
+        try:
+            metrics = client.metrics.of_run(report.job_id, report.run.run_count, run=report.run)
+        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+            if is_fault(error):
+                raise
+            refusal = f" {error}"
+        is_final = metrics is not None and report.is_covered_by(metrics)
+    values = MetricValues(client, report.job_id, report.run.run_count)
+    found: dict[str, float | None] = {}
+    results: list[bool | None] = []
+    all_final = True
+    for condition in conditions:
+        name = condition.metric
+        value = _OF_RECORD_COUNTS[name](metrics) if metrics and name in _OF_RECORD_COUNTS else None
+        result, value_is_final = condition.evaluate(value, is_final=is_final), is_final
+        if result is None:
+            later = values.of_registry(name)
+            # A registry that is behind the record counts is older than they are.
+            is_behind = later is not None and value is not None and condition.grows and later < value
+            if later is not None and not is_behind:
+                value, result, value_is_final = later, condition.evaluate(later, is_final=True), True
+        found[name] = value
+        all_final = all_final and value_is_final
+        results.append(result if counts(condition) else False)
+    pairs = list(zip(conditions, results, strict=True))
+    text = ", ".join(
+        f"{condition} ({_RESULTS[result]}: {_shown(found[condition.metric])})" for condition, result in pairs
+    )
+    decisive = join == "any"
+    if decisive in results or None not in results:
+        satisfied = decisive if decisive in results else not decisive
+        return Judgement(is_satisfied=satisfied, values=found, text=text, is_final=all_final)
+    undecided = [condition for condition, result in pairs if result is None]
+    are_missing = [c for c in undecided if found[c.metric] is None]
+    advice = (
+        f"Control Hub has no {' and '.join(dict.fromkeys(c.metric for c in are_missing))} of this run: check that the "
+        "pipeline has metrics of these names and writes statistics to Control Hub."
+        if are_missing
+        else "Control Hub has not saved the final metrics yet: increase 'metrics_wait', or evaluate them later."
+    )
+    raise ControlHubMetricsUnavailableError(
+        f"{report.headline}, but its metrics do not decide whether the conditions are satisfied: {text}. "
+        f"{advice}{refusal}"
+    )
+
+
 def broken_bounds(conditions: Iterable[MetricCondition], values: MetricValues) -> Judgement | None:
     """
     Return what is broken of the upper bounds while the run goes on; None if nothing is.
@@ -266,6 +406,9 @@ def broken_bounds(conditions: Iterable[MetricCondition], values: MetricValues) -
     if not broken:
         return None
     return Judgement(False, found, ", ".join(f"{c} is broken: {_shown(found[c.metric])}" for c in broken))
+
+
+_RESULTS = {True: "satisfied", False: "not satisfied", None: "undecided"}
 
 
 class BoundsCheck:

@@ -223,6 +223,7 @@ def ends_wait(error: ControlHubError) -> bool:
             ControlHubAuthenticationError,
             ControlHubConfigurationError,
             ControlHubExpectationError,
+            ControlHubMetricsUnavailableError,
             ControlHubPermissionError,
             ControlHubRunLostError,
         ),

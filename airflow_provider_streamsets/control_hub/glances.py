@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES, JobRun, run_or_none
+from airflow_provider_streamsets.control_hub.models.runs import is_established
 
 # In milliseconds, the year 5138; whatever is not below it is read with more care.
 _MOST = 10**14
+_COUNTS = ("inputRecordCount", "outputRecordCount", "errorRecordCount", "lastReportedMetricTime")
 
 
 class Glance:
@@ -50,14 +52,16 @@ class Glance:
     @property
     def digest_with_counts(self) -> int:
         """A digest that also changes when Control Hub has saved new metrics."""
+        return _hash(self.digest, *map(self._raw.get, _COUNTS))
+
+    def lacks_counts(self, now: float) -> bool:
+        """
+        Return what :meth:`JobRun.lacks_counts` returns for the run.
+
+        :param now: epoch seconds
+        """
         raw = self._raw
-        return _hash(
-            self.digest,
-            raw.get("inputRecordCount"),
-            raw.get("outputRecordCount"),
-            raw.get("errorRecordCount"),
-            raw.get("lastReportedMetricTime"),
-        )
+        return raw.get("status") == "ACTIVE" and is_established(self.started, now) and not any(map(raw.get, _COUNTS))
 
     def read(self) -> JobRun:
         """

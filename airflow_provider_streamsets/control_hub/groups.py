@@ -219,15 +219,17 @@ def unfinished_result(job_id: str, job_name: str, run: JobRun | None) -> dict[st
     return {**run_summary(job_id, job_name, run), "metrics": None, "metrics_final": False}
 
 
-def summed_metrics(results: Sequence[dict[str, Any]]) -> dict[str, int]:
+def summed_metrics(results: Sequence[dict[str, Any]]) -> dict[str, int | None]:
     """
     Return the record counts of many results added up.
 
-    :param results: as :meth:`RunGroup.results` yields them; those without metrics count as nothing
+    :param results: as :meth:`RunGroup.results` yields them; those without metrics count as nothing. A count that one of
+        the others does not have is None
     """
     names = ("input_count", "output_count", "error_count", "stage_errors_count", "total_error_count")
     metrics = [result["metrics"] for result in results if result["metrics"]]
-    return {name: sum(counts[name] for counts in metrics) for name in names}
+    columns = {name: [counts[name] for counts in metrics] for name in names}
+    return {name: None if None in column else sum(column) for name, column in columns.items()}
 
 
 def wait_for_group(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from airflow_provider_streamsets.control_hub.client import ControlHubClient
-from airflow_provider_streamsets.control_hub.conditions import Join, Judgement, MetricCondition, MetricValues, judge
-from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubNotFoundError,
-    ControlHubRejectedError,
-    ControlHubRunTimeoutError,
-    is_fault,
+from airflow_provider_streamsets.control_hub.conditions import (
+    Join,
+    Judgement,
+    MetricCondition,
+    MetricValues,
+    evaluate_ended_run,
+    judge,
 )
+from airflow_provider_streamsets.control_hub.errors import ControlHubRunTimeoutError
 from airflow_provider_streamsets.control_hub.models import JobRun, Model, RunIdentity
 from airflow_provider_streamsets.control_hub.reports import RunReport
 from airflow_provider_streamsets.control_hub.waiting import (
@@ -92,7 +95,9 @@ class MetricFollower(Follower[MetricFinding]):
     While the run goes on, the conditions are compared with what Control Hub has saved of it. When it has ended before
     they were seen satisfied, they are compared with its final metrics. There, unless `on_run_end` is ``evaluate``, only
     a condition that stays satisfied once it is can count, because the run must have passed it before it ended: what
-    comes out must not depend on whether one of the looks fell into the time in which a condition was satisfied.
+    comes out must not depend on whether one of the looks fell into the time in which a condition was satisfied. If the
+    metrics that Control Hub has by then do not decide,
+    :class:`~airflow_provider_streamsets.control_hub.errors.ControlHubMetricsUnavailableError` is raised.
 
     :param client: asked for what a status does not tell
     :param job_id: id of the job
@@ -174,7 +179,7 @@ class MetricFollower(Follower[MetricFinding]):
         if self._run.attention is Attention.EVERY_LOOK:
             return Attention.EVERY_LOOK
         told = all(condition.is_told_by_status for condition in self._conditions)
-        return Attention.COUNTS if told else Attention.EVERY_LOOK
+        return Attention.LIVE_COUNTS if told else Attention.EVERY_LOOK
 
     def observe(self, status: JobRun | None) -> bool:
         """
@@ -189,7 +194,7 @@ class MetricFollower(Follower[MetricFinding]):
         if status is None or status.run_count != self.run_count or status.job_id not in {"", self.job_id}:
             return False
         self._going_on = status
-        if self.attention is Attention.EVERY_LOOK:
+        if self.attention is Attention.EVERY_LOOK or status.lacks_counts(time.time()):
             return True
         return self._judge_going_on(status).is_satisfied
 
@@ -231,19 +236,10 @@ class MetricFollower(Follower[MetricFinding]):
         return None
 
     def _finding_ended(self, report: RunReport) -> MetricFinding:
-        # No status: of a job that was restarted, that of the watched run would make it pass for the latest one.
-        values = MetricValues(self._client, self.job_id, self.run_count, metrics=report.metrics)
-        refusal = ""
-        try:
-            judgement = judge(self._conditions, self._join, values, counts=self._counts)
-        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
-            if is_fault(error):
-                raise
-            refusal = f" {error}"
-            judgement = judge(self._conditions, self._join, _NoValues(self._client, self.job_id, self.run_count))
+        judgement = evaluate_ended_run(self._client, report, self._conditions, self._join, counts=self._counts)
         are = "satisfy" if judgement.is_satisfied else "do not satisfy"
-        final = "final metrics" if report.metrics_final else "metrics (Control Hub has not saved the final ones)"
-        text = f"The {final} of {self._run.what} {are} what was waited for: {judgement.text}.{refusal}"
+        final = "final metrics" if judgement.is_final else "metrics (Control Hub has not saved the final ones)"
+        text = f"The {final} of {self._run.what} {are} what was waited for: {judgement.text}."
         return self._finding(judgement, report.run, f"{text}{self._hint(judgement)} {report.headline}.", run_ended=True)
 
     def _counts(self, condition: MetricCondition) -> bool:
@@ -277,10 +273,3 @@ class MetricFollower(Follower[MetricFinding]):
             message=message,
             replaced=self._run.replaced,
         )
-
-
-class _NoValues(MetricValues):
-    """Those of a run whose metrics Control Hub refuses to tell."""
-
-    def get(self, metric: str) -> float | None:
-        return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub.errors import (
@@ -10,6 +12,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubMetricsUnavailableError,
     ControlHubNotFoundError,
     ControlHubPermissionError,
+    is_fault,
     may_be_unknown_object,
 )
 from airflow_provider_streamsets.control_hub.models import (
@@ -34,7 +37,7 @@ class Metrics:
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
 
-    def all_runs(self, job_id: str, *, latest: JobRun | None = None) -> list[RunMetrics]:
+    def all_runs(self, job_id: str, *, latest: JobRun | None = None, run: JobRun | None = None) -> list[RunMetrics]:
         """
         Return the record counts of all runs that have any, newest first.
 
@@ -43,6 +46,7 @@ class Metrics:
 
         :param job_id: id of the job
         :param latest: the job's latest run if the caller just read it; saves a request
+        :param run: another run of the job, which helps to tell to which run the newest entry belongs
         """
         answer = self._client.call(
             "GET",
@@ -58,23 +62,52 @@ class Metrics:
             newest = RunMetrics.from_wire(
                 unnumbered[0], 1 + max((metrics.run_count for metrics in numbered), default=0)
             )
-            latest = latest or self._client.runs.current(job_id)
-            if latest is not None and _is_of_run(newest, latest):
-                numbered.append(newest)
+            owner = self._owner(job_id, newest, {metrics.run_count for metrics in numbered}, latest, run)
+            if owner is not None:
+                numbered.append(replace(newest, run_count=owner))
         return sorted(numbered, key=lambda metrics: metrics.run_count, reverse=True)
 
-    def of_run(self, job_id: str, run_count: int, *, latest: JobRun | None = None) -> RunMetrics | None:
+    def _owner(
+        self, job_id: str, newest: RunMetrics, taken: set[int], latest: JobRun | None, run: JobRun | None
+    ) -> int | None:
+        """Return the number of the run to which the newest entry belongs, unless that run has an entry already."""
+        known = [each for each in (latest or self._client.runs.current(job_id), run) if each is not None]
+        owner = _owner_among(newest, known)
+        is_unsure = owner not in taken and latest is not None and owner == latest.run_count != newest.run_count
+        if is_unsure and latest is not None and latest.has_ended:
+            # The number does not confirm what the time says, and the job may have been restarted since.
+            current = self._client.runs.current(job_id)
+            owner = _owner_among(newest, [*known, current] if current is not None else known)
+        return None if owner in taken else owner
+
+    def of_run(
+        self, job_id: str, run_count: int, *, latest: JobRun | None = None, run: JobRun | None = None
+    ) -> RunMetrics | None:
         """
         Return the record counts of one run, None if Control Hub has saved none (yet).
+
+        Where the record counts have no entry for the run, the counts that its status has are returned.
 
         :param job_id: id of the job
         :param run_count: number of the run
         :param latest: the job's latest run if the caller just read it; saves a request
+        :param run: the run if the caller just read it
         """
-        for metrics in self.all_runs(job_id, latest=latest):
+        for metrics in self.all_runs(job_id, latest=latest, run=run):
             if metrics.run_count == run_count:
                 return metrics
-        return None
+        status = next((each for each in (run, latest) if each is not None and each.run_count == run_count), None)
+        return None if status is None else RunMetrics.from_status(status)
+
+    def counted(self, job_id: str, run_count: int) -> RunMetrics | None:
+        """
+        Return the record counts of one run as its counters tell them, None if Control Hub has none.
+
+        :param job_id: id of the job
+        :param run_count: number of the run
+        """
+        registry = self.registry(job_id, run_count)
+        return None if registry is None else RunMetrics.from_registry(registry, run_count)
 
     def last_run(self, job_id: str) -> RunMetrics | None:
         """
@@ -106,9 +139,9 @@ class Metrics:
                 params={"runCount": run_count, "sdcId": engine_id},
             )
         except ControlHubError as error:
-            # Any refusal means that there are none (contract, section 12.2), whoever has answered.
+            # A refusal means that there are none (contract, section 12.2), whoever has answered.
             is_refused = isinstance(error, ControlHubNotFoundError) or may_be_unknown_object(error)
-            if isinstance(error, ControlHubPermissionError) or not is_refused:
+            if not is_refused or isinstance(error, ControlHubPermissionError) or is_fault(error):
                 raise
             return None
         registry = MetricRegistry.from_wire(answer) if answer else None
@@ -169,17 +202,31 @@ class Metrics:
         return MetricRegistry.from_wire(answer)
 
 
-def _is_of_run(newest: RunMetrics, latest: JobRun) -> bool:
+def _owner_among(newest: RunMetrics, runs: Iterable[JobRun]) -> int | None:
     """
-    Return whether the newest entry, which does not name its run, is that of the latest run.
+    Return the number of the run to which the newest entry belongs, None if that cannot be told.
 
-    While the latest run has saved nothing yet, it may be that of the run before, with that run's number missing in the
-    list or not (contract, 18.19).
+    The run's start and the time of the save decide. The number that follows the others is right only if no run is
+    missing in the list (contract, 18.19 and 19.4): it decides where no times are known, or where the entry was saved
+    between the starts of two known runs that have others between them.
+
+    :param newest: the entry, with the number that follows the others
+    :param runs: runs of the job, the latest among them
     """
-    if newest.run_count != latest.run_count:
-        return False
-    saved, started = newest.last_updated, latest.start_time
-    return saved is None or started is None or saved >= started
+    ordered = sorted(runs, key=lambda run: run.run_count, reverse=True)
+    saved, limit = newest.last_updated, None
+    for run in ordered:
+        if saved is None or run.start_time is None:
+            return newest.run_count if any(newest.run_count == each.run_count for each in ordered) else None
+        if saved >= run.start_time:
+            is_only_one = limit is None or limit == run.run_count + 1
+            return run.run_count if is_only_one else _within(newest.run_count, run.run_count, limit)
+        limit = run.run_count
+    return _within(newest.run_count, 1, limit)
+
+
+def _within(number: int, first: int, limit: int | None) -> int | None:
+    return number if limit is not None and first <= number < limit else None
 
 
 def _run_count(entry: object) -> int:

@@ -31,6 +31,24 @@ _ENGINE_CODE = re.compile(r"\b(?!JOBRUNNER_)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_\d{2,5
 _STAGE = re.compile(r"\b(?=[A-Za-z0-9]*[a-z])[A-Z][A-Za-z0-9]*_\d{2,}\b")
 
 
+def were_saved_after_end(saved: pendulum.DateTime | None, run: JobRun, events: Iterable[RunEvent]) -> bool:
+    """
+    Return whether record counts were saved after the pipelines had finished.
+
+    They have when the run leaves its active states for the last time, which the first event in another status after
+    that tells: a run can recover from an ``ACTIVATION_ERROR``. That a save after that is the last one is an assumption.
+
+    :param saved: when they were saved
+    :param run: the run, ended
+    :param events: its events
+    """
+    times = [(event.time, event.status in {"ACTIVATING", "ACTIVE"}) for event in events if event.time]
+    last_active = max((time for time, is_active in times if is_active), default=None)
+    ends = [time for time, is_active in times if not is_active and (last_active is None or time >= last_active)]
+    finished = min(ends, default=run.finish_time)
+    return saved is not None and finished is not None and saved >= finished
+
+
 def _cut(text: str | None, length: int) -> str | None:
     return text if text is None or len(text) <= length else text[: length - 3] + "..."
 
@@ -103,6 +121,10 @@ class RunReport:
             conflict=decision.conflict,
         )
 
+    def is_covered_by(self, metrics: RunMetrics) -> bool:
+        """Return whether record counts are final for this run."""
+        return were_saved_after_end(metrics.last_updated, self.run, self.events)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values, complete enough for :meth:`from_dict`."""
         return {
@@ -169,7 +191,7 @@ class RunReport:
         Keys: ``job_id``, ``job_name``, ``run_count``, ``status``, ``color``, ``outcome``, ``error_message``,
         ``start_time``, ``finish_time`` (ISO 8601), ``duration`` (seconds), ``metrics`` (``run_count``,
         ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``, ``total_error_count``; None if
-        Control Hub has saved none) and ``metrics_final``.
+        Control Hub has saved none, and the last two where only the run's status has counts) and ``metrics_final``.
         """
         return {
             **run_summary(self.job_id, self.job_name, self.run),
@@ -250,7 +272,8 @@ class RunReport:
             counts = self.metrics
             yield (
                 f"Records: {counts.input_count} in, {counts.output_count} out, {counts.error_count} error records, "
-                f"{counts.stage_errors_count} stage errors" + ("" if self.metrics_final else " (not final)")
+                f"{'unknown' if counts.stage_errors_count is None else counts.stage_errors_count} stage errors"
+                + ("" if self.metrics_final else " (not final)")
             )
         else:
             yield "Records: Control Hub has saved no counts of this run"

@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
-import pendulum
-
 from airflow_provider_streamsets.control_hub import starts
 from airflow_provider_streamsets.control_hub.client import ControlHubClient
 from airflow_provider_streamsets.control_hub.errors import (
@@ -40,14 +38,14 @@ from airflow_provider_streamsets.control_hub.models import (
     Outcome,
     RunEvent,
     RunIdentity,
+    RunMetrics,
 )
-from airflow_provider_streamsets.control_hub.reports import RunReport
+from airflow_provider_streamsets.control_hub.reports import RunReport, were_saved_after_end
 
 log = logging.getLogger(__name__)
 
 DEFAULT_METRICS_WAIT = 30.0
-# Polls in a row at a job that has lost its run, until it counts as imported again. At the default interval, a quarter of
-# an hour.
+# Polls in a row at a job that has lost its run, until it counts as imported again: a quarter of an hour by default.
 _POLLS_WITHOUT_RUN = 30
 # Seconds after its start for which a run may not show in the status of its job yet.
 _SHOWS_WITHIN = 300.0
@@ -86,6 +84,8 @@ class Attention(enum.Enum):
     """When status, color, warnings, errors or what engines report have changed."""
     COUNTS = "counts"
     """Also when new metrics were saved."""
+    LIVE_COUNTS = "live counts"
+    """Also at each look at a run that should have counts by now, and whose status has none."""
     EVERY_LOOK = "every look"
     """Also when nothing seems to have changed, but no more often than looks are asked for."""
 
@@ -401,8 +401,8 @@ class RunFollower(Follower[RunReport]):
                     self._ended.status,
                     self._ended.color,
                 )
-        report = self._with_metrics(self._report(self._ended, self._events), self._events)
         is_early = self._now() < self._ended_at + self._metrics_wait and not in_a_hurry
+        report = self._with_metrics(self._report(self._ended, self._events), self._events, is_last=not is_early)
         if is_early and not report.metrics_final:
             return None
         return report
@@ -538,40 +538,33 @@ class RunFollower(Follower[RunReport]):
             self._log.warning("The events of %s are missing: %s", self.what, error)
             return []
 
-    def _with_metrics(self, report: RunReport, events: list[RunEvent]) -> RunReport:
+    def _with_metrics(self, report: RunReport, events: list[RunEvent], *, is_last: bool) -> RunReport:
         # With a newer run the newest entry is that run's, whose number is then needed to tell them apart.
         seen = self._latest
         latest = seen if seen is not None and seen.run_count > self._run_count else report.run
+        metrics = self._metrics_or_none(
+            lambda: self._client.metrics.of_run(self.job_id, self._run_count, latest=latest, run=report.run)
+        )
+        metrics = metrics or RunMetrics.from_status(report.run)
+        is_final = metrics is not None and were_saved_after_end(metrics.last_updated, report.run, events)
+        # Without stage errors, the counts are those of the status: the record counts have no entry for the run.
+        if is_last and not is_final and (metrics is None or metrics.stage_errors_count is None):
+            counted = self._metrics_or_none(lambda: self._client.metrics.counted(self.job_id, self._run_count))
+            metrics, is_final = (metrics, is_final) if counted is None else (counted, True)
+        return report if metrics is None else replace(report, metrics=metrics, metrics_final=is_final)
+
+    def _metrics_or_none(self, read: Callable[[], RunMetrics | None]) -> RunMetrics | None:
         try:
-            metrics = self._client.metrics.of_run(self.job_id, self._run_count, latest=latest)
+            return read()
         except ControlHubError as error:
             self._log.warning("The metrics of %s could not be read: %s", self.what, error)
-            return report
-        if metrics is None:
-            return report
-        return replace(
-            report,
-            metrics=metrics,
-            metrics_final=_were_saved_after_end(metrics.last_updated, report.run, events),
-        )
+            return None
 
 
 @functools.lru_cache(maxsize=1000)
 def _engine_pipeline(engine_id: str, status: str, message: str | None) -> EnginePipeline:
     """Return what is worth keeping of what an engine has reported, the same object for all runs of which it says so."""
     return EnginePipeline(engine_id, status, message)
-
-
-def _were_saved_after_end(saved: pendulum.DateTime | None, run: JobRun, events: list[RunEvent]) -> bool:
-    """
-    Return whether record counts were saved after the pipelines had finished.
-
-    They have when the run leaves its active states, which its first event in another status tells. That a save after
-    that is the last one is an assumption.
-    """
-    ends = [event.time for event in events if event.time and event.status not in {"ACTIVATING", "ACTIVE"}]
-    finished = min(ends, default=run.finish_time)
-    return saved is not None and finished is not None and saved >= finished
 
 
 def _sentence(text: str) -> str:

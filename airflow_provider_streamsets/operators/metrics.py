@@ -24,7 +24,8 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
 
     By default, they are those of the job's latest run, running or ended. Control Hub saves metrics only if the pipeline
     writes statistics to it, and with a delay of up to the job's statistics interval: of a run that has just ended they
-    can be missing or not final.
+    can be missing or not final. Where the record counts have no entry for the run, they come from its status, which
+    does not count stage errors, or from its counters.
 
     .. code-block:: python
 
@@ -126,7 +127,8 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
             when = f"had not run by {self.start_time}" if self.start_time is not None else "has not run yet"
             self._is_missing(f"Job {job.label} {when}, so there are no metrics.")
             return None
-        saved = self.client.metrics.of_run(job.job_id, run_count, latest=job.current_run)
+        metrics = self.client.metrics
+        saved = metrics.of_run(job.job_id, run_count, latest=job.current_run) or metrics.counted(job.job_id, run_count)
         return self._entry(job, run_count, saved, live)
 
     def _of_all_runs(self, job: Job, limit: int | None, live: LiveMetrics | None) -> list[dict[str, Any]]:

@@ -162,6 +162,7 @@ class StartsRuns(WaitsForRuns):
     def _answer_for(self, context: Context, error: BaseException) -> None:
         from airflow_provider_streamsets.control_hub import (
             ControlHubExpectationError,
+            ControlHubMetricsUnavailableError,
             ControlHubRunFailedError,
             ControlHubRunTimeoutError,
         )
@@ -176,6 +177,9 @@ class StartsRuns(WaitsForRuns):
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 # The runs have ended, or are being stopped: the next try is to start new ones.
                 self._forget_failed_runs(context, error)
+            elif isinstance(error, ControlHubMetricsUnavailableError):
+                # The run has succeeded: there is nothing to stop, and the next try evaluates its metrics again.
+                return
             elif isinstance(error, AirflowTaskTimeout):
                 # Airflow calls `on_kill` next, which stops the runs.
                 if self.on_timeout == "stop" and self._started:

@@ -84,8 +84,9 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         such as ``"output_count >= 1000"``, or a dict of ``metric``, ``comparison`` and ``threshold``. Metrics are
         ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``, ``total_error_count``,
         ``error_ratio`` (total errors per record read), ``output_per_second`` (over the last minute), and the counters
-        and meters of the pipeline and its stages by name, such as ``stage.Trash_01.inputRecords.counter``. A metric
-        that Control Hub has not saved satisfies nothing (templated)
+        and meters of the pipeline and its stages by name, such as ``stage.Trash_01.inputRecords.counter``. If Control
+        Hub does not have the final value of a metric by the end of `metrics_wait`, the task fails as "unavailable"; a
+        retry then evaluates the same run and starts no other one (templated)
     :param fail_fast: look at those of the conditions that are upper bounds (``<``, ``<=``) while the run goes on, too,
         and stop the run when one is broken. A ratio can be broken early and recover later (templated)
     :param wait_for_completion: wait until the run has ended; otherwise return as soon as it is started (templated)
@@ -105,19 +106,20 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         A task that is killed while a worker waits has no time for that: only 0 has an effect then (templated)
     :param accept_stopped: count a run that was stopped as a success (templated)
     :param metrics_wait: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
-        default the job's statistics interval and 15 seconds, 2 minutes at the most. Give 0 for a pipeline that writes
-        no statistics (templated)
+        default the job's statistics interval and 15 seconds: 2 minutes at the most, unless there is `expect`. Give 0
+        for a pipeline that writes no statistics (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: ``job_id``, ``job_name``, ``run_count``, ``status``, ``color``, ``outcome`` (``SUCCEEDED``, ``FAILED``,
         ``STOPPED``), ``error_message``, ``start_time``, ``finish_time`` (ISO 8601), ``duration`` (seconds), ``metrics``
         (``run_count``, ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``,
-        ``total_error_count``; None if Control Hub has saved none) and ``metrics_final``. Without
-        `wait_for_completion`, outcome and metrics are None.
+        ``total_error_count``; None if Control Hub has saved none, and the last two where only the run's status has
+        counts) and ``metrics_final``. Without `wait_for_completion`, outcome and metrics are None.
     :raises ControlHubJobStateError: if the job is running and `if_running` is ``fail``; nothing was started
     :raises ControlHubRunFailedError: if the run did not succeed
-    :raises ControlHubExpectationError: if its metrics do not satisfy `expect`; the message has the numbers
-    :raises ControlHubMetricsUnavailableError: if it has succeeded, but the metrics for `expect` cannot be read
+    :raises ControlHubExpectationError: if its final metrics do not satisfy `expect`; the message has the numbers
+    :raises ControlHubMetricsUnavailableError: if it has succeeded, but the final metrics for `expect` are missing; a
+        retry evaluates the same run again
     :raises ControlHubRunTimeoutError: if it took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
@@ -393,6 +395,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         expect = parameters.conditions(self.expect, "expect", rendered=True)
         return () if expect is None else conditions_of(expect)
 
+    @property
+    def needs_metrics(self) -> bool:
+        """Whether there are conditions on the final metrics of the run."""
+        return self.expect is not None
+
     def upper_bounds(self) -> tuple[MetricCondition, ...]:
         """Return the conditions to look at while the run goes on."""
         if not parameters.flag(self.fail_fast, "fail_fast", rendered=True):
@@ -474,26 +481,27 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             ControlHubExpectationError,
             ControlHubMetricsUnavailableError,
         )
-        from airflow_provider_streamsets.control_hub.conditions import MetricValues, judge
+        from airflow_provider_streamsets.control_hub.conditions import evaluate_ended_run
 
         expectations = self._expectations()
         if not expectations:
             return
-        # The job may have been restarted since, so the run's status is not taken for the job's latest one.
-        values = MetricValues(self.client, report.job_id, report.run.run_count, metrics=report.metrics)
         try:
-            judgement = judge(expectations, "all", values)
+            judgement = evaluate_ended_run(self.client, report, expectations)
+        except ControlHubMetricsUnavailableError:
+            raise
         except ControlHubError as error:
             raise ControlHubMetricsUnavailableError(
                 f"{report.headline}, but whether its metrics are as expected is not known, as the metrics could not be "
-                f"read: {error}"
+                f"read: {error}",
+                http_status=error.http_status,
+                issues=error.issues,
             ) from error
         if not judgement.is_satisfied:
-            final = "" if report.metrics_final else " Control Hub has not saved the final metrics; see 'metrics_wait'."
             self.log.info(report.explanation())
-            self.log.error("The metrics are not as expected: %s.%s", judgement.text, final)
+            self.log.error("The metrics are not as expected: %s.", judgement.text)
             raise ControlHubExpectationError(
-                f"{report.headline}, but its metrics are not as expected: {judgement.text}.{final}"
+                f"{report.headline}, but its metrics are not as expected: {judgement.text}."
             )
         self.log.info("Its metrics are as expected: %s.", judgement.text)
 

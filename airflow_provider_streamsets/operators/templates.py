@@ -93,7 +93,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns, in the order of
         `runtime_parameters` as far as these tell them apart) and ``metrics`` (the sums of ``input_count``,
         ``output_count``, ``error_count``, ``stage_errors_count`` and ``total_error_count`` over the instances that
-        have metrics)
+        have metrics; None for one that Control Hub does not have of one of these)
     :raises ControlHubConfigurationError: if instances cannot be started as it is asked for; nothing was started
     :raises ControlHubBulkError: if Control Hub has started fewer instances than asked for; those are stopped
     :raises ControlHubRunFailedError: if runs did not succeed; the message names the instances

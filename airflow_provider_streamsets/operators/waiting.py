@@ -48,8 +48,8 @@ class WaitsForRuns(ControlHubOperator):
         ``execution_timeout``, which this operator also keeps while it is deferred, it counts from the start of the
         task (templated)
     :param metrics_wait: seconds, or timedelta, to wait for the run's final metrics after its end, at the most. Control
-        Hub saves them with a delay of up to the job's statistics interval; by default that and 15 seconds are waited,
-        2 minutes at the most. The success of the task never depends on them, unless it has conditions on them
+        Hub saves them with a delay of up to the job's statistics interval; by default that and 15 seconds are waited:
+        2 minutes at the most, unless the task has conditions on them, without which its success never depends on them
         (templated)
     """
 
@@ -163,8 +163,13 @@ class WaitsForRuns(ControlHubOperator):
         """Seconds that the task has left; infinite if nothing limits it."""
         return min(map(self._left_of, self._limits()), default=math.inf)
 
+    @property
+    def needs_metrics(self) -> bool:
+        """Whether the success of the task depends on the final metrics of its run."""
+        return False
+
     def _metrics_wait_for(self, *jobs: Job) -> float:
-        return metrics_wait_for(self.metrics_wait, *jobs)
+        return metrics_wait_for(self.metrics_wait, *jobs, is_needed=self.needs_metrics)
 
     def _is_execution_timeout(self) -> bool:
         """Return whether it is ``execution_timeout`` that a wait on the triggerer has exceeded, and not `timeout`."""

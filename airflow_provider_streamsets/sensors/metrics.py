@@ -46,15 +46,17 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     ``input_count``, ``output_count``, ``error_count`` (error records), ``stage_errors_count``, ``total_error_count``
     (both kinds of errors), ``error_ratio`` (total errors per record read), ``output_per_second`` (over the last
     minute), or the name of a counter or meter of the pipeline such as ``stage.Trash_01.inputRecords.counter``; a rate
-    of a meter follows its name after a dot, as in ``pipeline.batchOutputRecords.meter.m1_rate``. A metric that Control
-    Hub does not have (yet) satisfies nothing.
+    of a meter follows its name after a dot, as in ``pipeline.batchOutputRecords.meter.m1_rate``.
 
     **While the run goes on**, each look compares what has been saved so far; the sensor succeeds as soon as the
-    conditions are satisfied at one look. That metrics cannot be read for a while does not end the wait, a refused
-    credential does.
+    conditions are satisfied at one look. A metric that Control Hub does not have yet satisfies nothing. If the status
+    of a run that is older than two minutes has no counts, the record counts are read, and then the counters. That
+    metrics cannot be read for a while does not end the wait, a refused credential does.
 
     **When the run ends first**, its final metrics are read, and waited for up to `metrics_wait` seconds (longer only if
-    Control Hub cannot be reached). What then counts is said by `on_run_end`:
+    Control Hub cannot be reached). If they are still missing then, the sensor fails as "unavailable", unless the ones
+    that there are decide: a lower bound of a count that is satisfied, or an upper bound that is violated. What counts
+    is said by `on_run_end`:
 
     - ``evaluate``: the conditions decide on the final metrics. The sensor succeeds if they are satisfied and fails
       otherwise.
@@ -86,7 +88,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     :param join: whether ``all`` or ``any`` of the conditions must be satisfied at the same look (templated)
     :param on_run_end: what happens when the run ends before: ``fail``, ``evaluate`` or ``skip``, see above (templated)
     :param metrics_wait: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
-        default the job's statistics interval and 15 seconds, 2 minutes at the most (templated)
+        default the job's statistics interval and 15 seconds (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
@@ -108,7 +110,8 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         instead with ``soft_fail``
     :raises AirflowSkipException: the same with ``on_run_end="skip"``
     :raises AirflowSensorTimeout: if neither has come about in time; the task is skipped instead with ``soft_fail``
-    :raises ControlHubConfigurationError: if there is no metric of that name, or a condition makes no sense
+    :raises ControlHubMetricsUnavailableError: if the run has ended and its final metrics are missing
+    :raises ValueError: if there is no metric of that name, or a condition makes no sense
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
     XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``.
@@ -164,7 +167,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
             raise ValueError("'threshold' goes with 'metric'; in 'conditions', each has its own.")
         if self.metric is not None and self.threshold is None:
             raise ValueError("'metric' needs a 'threshold' to be compared with.")
-        parameters.text(self.metric, "metric", rendered=rendered)
+        parameters.metric(self.metric, "metric", rendered=rendered)
         parameters.choice(self.comparison, "comparison", _COMPARISONS, rendered=rendered)
         parameters.number(self.threshold, "threshold", rendered=rendered)
         parameters.conditions(self.conditions, "conditions", rendered=rendered)
@@ -183,7 +186,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
 
     def details_of(self, job: Job) -> dict[str, Any]:
         """Return how long to wait for the final metrics, which depends on how often the job saves them."""
-        return {"metrics_wait": metrics_wait_for(self.metrics_wait, job)}
+        return {"metrics_wait": metrics_wait_for(self.metrics_wait, job, is_needed=True)}
 
     def follow(self, run: dict[str, Any], *, believe_after: int) -> MetricFollower:
         """Return what decides when the metrics are as wanted."""

@@ -248,7 +248,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
     :param timeout: seconds that the wait was given, for the message
     :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
     :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most; when it starts the
-        task, None is the time in which Control Hub should save them
+        task, None is the job's statistics interval and 15 seconds
     :param metric: when it starts the task: name of a metric, instead of `conditions`
     :param comparison: how it is compared
     :param threshold: number with which it is compared
@@ -313,7 +313,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
             "conditions": [condition.to_dict() for condition in wanted],
             "join": parameters.choice(self.join, "join", ("all", "any"), rendered=True),
             "on_run_end": parameters.choice(self.on_run_end, "on_run_end", ("fail", "evaluate", "skip"), rendered=True),
-            "metrics_wait": metrics_wait_for(self.metrics_wait, job),
+            "metrics_wait": metrics_wait_for(self.metrics_wait, job, is_needed=True),
         }
 
     def verdict(self, event: MetricWaitEvent) -> Verdict:

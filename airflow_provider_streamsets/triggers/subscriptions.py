@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -75,8 +76,12 @@ class Share:
             return True
         if self._digest(answer) != self.told:
             return True
-        interval = self.subscription.interval
-        return self.subscription.attention is Attention.EVERY_LOOK and now - self.told_at >= interval * (1 - _TOLERANCE)
+        if now - self.told_at < self.subscription.interval * (1 - _TOLERANCE):
+            return False
+        attention = self.subscription.attention
+        return attention is Attention.EVERY_LOOK or (
+            attention is Attention.LIVE_COUNTS and answer.lacks_counts(time.time())
+        )
 
     def tell(self, answer: Glance | ControlHubError | None, news: JobRun | ControlHubError | None, now: float) -> None:
         """

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests_mock
 
-from tests.unit.scripted_hub import HUB
+from tests.unit.scripted_hub import COUNTERS, HUB
 
 TOKEN = "eyJhbGciOiJub25lIn0.eyJzIjoic2VjcmV0IiwibyI6Im9yZyJ9."
 """Says organization `org`."""
@@ -23,8 +23,9 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.fixture
 def http() -> Iterator[requests_mock.Mocker]:
-    """Answers all HTTP; a request that no test expects is an error."""
+    """Answers all HTTP; a request that no test expects is an error. Runs have no counters unless a test says so."""
     with requests_mock.Mocker() as mocker:
+        mocker.get(COUNTERS, json={"counters": {}, "meters": {}})
         yield mocker
 
 

@@ -12,6 +12,8 @@ import requests_mock
 HUB = "https://hub.example.com"
 JOB_ID = "11111111-1111-4111-8111-111111111111:org"
 JOB_NAME = "Orders"
+COUNTERS = re.compile("/jobrunner/rest/v1/metrics/job/")
+"""Where the counters and meters of runs are."""
 ME = "me@org"
 T0 = 1_767_261_000_000
 LONG_AGO = 1

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import requests_mock
 
-from tests.unit.scripted_hub import HUB, ME, T0, run_json
+from tests.unit.scripted_hub import COUNTERS, HUB, ME, T0, run_json
 
 JR, TS = f"{HUB}/jobrunner/rest/v1", f"{HUB}/timeseries/rest/v1"
 TEMPLATE_ID, TEMPLATE_NAME = "template:org", "Regional orders"
@@ -112,6 +112,7 @@ class ScriptedRuns:
             re.compile(f"^{re.escape(TS)}/metrics/job/([^/?]+)/recordCountsForAllRuns"),
             json=lambda r, _: self.counts.get(self._id_in(r), {}),
         )
+        http.get(COUNTERS, json={"counters": {}, "meters": {}})
         http.get(f"{JR}/job/{TEMPLATE_ID}", json=lambda *_: self.template)
         http.post(re.compile(f"^{re.escape(JR)}/job/{TEMPLATE_ID}/createAndStartJobInstances"), json=self._create)
         http.get(re.compile(f"^{re.escape(JR)}/job/{TEMPLATE_ID}/runHistory"), json=self._template_history)

@@ -804,16 +804,34 @@ def test_a_joined_run_that_its_own_user_has_stopped_is_delivered_by_the_next_try
     assert hub.calls == []
 
 
-def test_metrics_that_cannot_be_read_lead_to_no_second_run(hub, http, tries):
-    counts = f"{HUB}/timeseries/rest/v1/metrics/job/{JOB_ID}/recordCountsForAllRuns"
+COUNTS = f"{HUB}/timeseries/rest/v1/metrics/job/{JOB_ID}/recordCountsForAllRuns"
+SAVED = {"inputCount": 1, "outputCount": 1, "errorCount": 0, "stageErrorsCount": 0, "runCount": 1}
+
+
+@MODES
+@pytest.mark.parametrize(
+    "first", [{"status_code": 404}, {"json": {}}, {"json": {"0": {**SAVED, "outputCount": 0, "lastUpdatedOn": 1}}}]
+)
+def test_unavailable_metrics_lead_to_no_second_run(hub, http, tries, task_log, deferrable, first):
+    arguments = {"deferrable": deferrable, "expect": ["output_count >= 1", "error_count < 1"]}
     hub.lasts = 50
-    http.get(counts, status_code=404)
+    http.get(COUNTS, **first)
     with pytest.raises(ControlHubMetricsUnavailableError):
-        tries.run(deferrable=False, expect=["output_count >= 0"])
-    saved = {"inputCount": 1, "outputCount": 1, "errorCount": 0, "stageErrorsCount": 0, "runCount": 1}
-    http.get(counts, json={"0": {**saved, "lastUpdatedOn": hub.runs[0]["finishTime"] + 1}})
-    assert tries.run(deferrable=False, expect=["output_count >= 0"])["run_count"] == 1
+        tries.run(**arguments)
+    http.get(COUNTS, json={"0": {**SAVED, "lastUpdatedOn": hub.runs[0]["finishTime"] + 1}})
+    assert tries.run(**arguments)["run_count"] == 1
     assert hub.calls == ["start"]
+    assert "to the next try" not in task_log()
+
+
+@MODES
+def test_unavailable_metrics_on_the_last_try_stop_nothing(hub, http, tries, task_log, deferrable):
+    hub.lasts = 50
+    tries.context["ti"].max_tries = 0
+    with pytest.raises(ControlHubMetricsUnavailableError):
+        tries.run(deferrable=deferrable, expect=["output_count >= 1"])
+    assert hub.calls == ["start"]
+    assert "top" not in task_log().replace("Waiting to", "")
 
 
 def test_a_kill_while_the_job_is_activating_stops_it_as_soon_as_control_hub_allows(hub, http, context, monkeypatch):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -19,13 +20,25 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubConfigurationError,
     ControlHubError,
     ControlHubExpectationError,
+    ControlHubMetricsUnavailableError,
     ControlHubPermissionError,
     ControlHubRunLostError,
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.triggers import connections
-from tests.unit.scripted_hub import HUB, JOB_ID, JOB_NAME, T0, ScriptedHub, counts_json, failed, run_json, succeeded
+from tests.unit.scripted_hub import (
+    HUB,
+    JOB_ID,
+    JOB_NAME,
+    LONG_AGO,
+    T0,
+    ScriptedHub,
+    counts_json,
+    failed,
+    run_json,
+    succeeded,
+)
 from tests.unit.virtual_time import run_virtually
 
 pytestmark = pytest.mark.usefixtures("connection", "pauses")
@@ -196,8 +209,9 @@ def test_what_need_not_stay_so_counts_as_not_satisfied_when_the_run_has_ended(
 @MODES
 @pytest.mark.parametrize(("join", "satisfied"), [("any", True), ("all", False)])
 def test_conditions_are_joined_by_all_or_any_also_when_the_run_has_ended(mode, join, satisfied, http, context):
+    young = run_json(4, startTime=int(time.time() * 1000))
     counts = counts_json(4, outputCount=1200)
-    ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)], counts=counts)
+    ScriptedHub(http, latest=young, script=[young, succeeded(4)], counts=counts)
     conditions = ["output_count >= 1000", {"metric": "error_count", "comparison": "<", "threshold": 100}]
     arguments = {"conditions": conditions, "join": join}
     if satisfied:
@@ -245,19 +259,73 @@ def test_the_final_metrics_are_waited_for(mode, http, context):
 
 
 @MODES
-def test_after_the_metrics_wait_the_metrics_that_there_are_decide(mode, http, context, pauses):
+@pytest.mark.parametrize("kindness", [{}, {"soft_fail": True}, {"on_run_end": "skip"}, {"on_run_end": "evaluate"}])
+def test_after_the_metrics_wait_metrics_that_are_not_final_are_unavailable(mode, kindness, http, context, pauses):
     counts = counts_json(4, outputCount=900, saved_after=30)
-    ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)], counts=counts)
-    with pytest.raises(ControlHubExpectationError, match="has not saved the final ones"):
-        wait_in(mode, context, metrics_wait=60, **THOUSAND_OUT)
+    ScriptedHub(http, latest=going_on(1), script=[going_on(1), succeeded(4)], counts=counts)
+    with pytest.raises(ControlHubMetricsUnavailableError, match=r"output_count >= 1000 \(undecided: 900\)"):
+        wait_in(mode, context, metrics_wait=60, **THOUSAND_OUT, **kindness)
     assert sum(pauses) <= 60 + 2 * 30
 
 
 @MODES
-def test_a_run_without_metrics_satisfies_nothing(mode, http, context):
+def test_after_the_metrics_wait_what_cannot_change_any_more_is_decided(mode, http, context):
+    arguments = {"on_run_end": "evaluate", "metrics_wait": 0}
+    counts = counts_json(4, outputCount=1200, saved_after=30)
+    ScriptedHub(http, latest=succeeded(4), counts=counts)
+    assert wait_in(mode, context, **arguments, **THOUSAND_OUT)["values"] == {"output_count": 1200}
+    ScriptedHub(http, latest=succeeded(4), counts=counts)
+    with pytest.raises(ControlHubExpectationError, match=r"not saved the final ones.*output_count < 1000 \(not satisf"):
+        wait_in(mode, context, **arguments, conditions=["output_count < 1000"])
+    any_of = ["output_count >= 1000", "error_count < 5"]
+    ScriptedHub(http, latest=succeeded(4), counts=counts)
+    assert wait_in(mode, context, **arguments, conditions=any_of, join="any")["satisfied"]
+
+
+@MODES
+def test_metrics_of_an_ended_run_that_were_never_saved_are_unavailable(mode, http, context):
     ScriptedHub(http, latest=succeeded(4))
-    with pytest.raises(ControlHubExpectationError, match=r"output_count != 5 \(not satisfied: no value\)"):
+    with pytest.raises(ControlHubMetricsUnavailableError, match=r"output_count != 5 \(undecided: no value\)"):
         wait_in(mode, context, conditions="output_count != 5", on_run_end="evaluate", metrics_wait=0, poke_interval=10)
+
+
+@MODES
+def test_counters_of_an_ended_run_are_final(mode, http, context):
+    ScriptedHub(http, latest=succeeded(4))
+    counters = {"InputRecords": 1300, "OutputRecords": 1200, "ErrorRecords": 3}
+    http.get(REGISTRY, json={"counters": {f"pipeline.batch{n}.counter": {"count": c} for n, c in counters.items()}})
+    result = wait_in(mode, context, metrics_wait=0, on_run_end="evaluate", conditions=["output_count == 1200"])
+    assert result["values"] == {"output_count": 1200}
+
+
+@MODES
+def test_counts_that_a_running_run_lacks_on_its_status_come_from_the_record_counts(mode, http, context):
+    """Control Hub has been seen to show none for 30 hours, while it had saved record counts."""
+    ScriptedHub(http, latest=run_json(4, startTime=LONG_AGO))
+    saved = [{}, counts_json(4, outputCount=900), counts_json(4, outputCount=1000)]
+    http.get(COUNTS, [{"json": counts} for counts in saved])
+    result = wait_in(mode, context, **THOUSAND_OUT)
+    assert (result["values"], result["run_ended"]) == ({"output_count": 1000}, False)
+
+
+@MODES
+def test_counts_that_the_record_counts_lack_too_come_from_the_counters(mode, http, context):
+    ScriptedHub(http, latest=run_json(4, startTime=LONG_AGO))
+    meters = [
+        {f"pipeline.batch{n}Records.meter": {"count": c} for n in ("Input", "Output", "Error")} for c in (5, 1000)
+    ]
+    http.get(REGISTRY, [{"json": {"counters": {}, "meters": each}} for each in meters])
+    result = wait_in(mode, context, **THOUSAND_OUT)
+    assert (result["values"], result["run_ended"]) == ({"output_count": 1000}, False)
+
+
+@MODES
+def test_counts_that_a_young_run_lacks_are_not_asked_for(mode, http, context, monkeypatch):
+    start = {"startTime": int(time.time() * 1000)}
+    monkeypatch.setattr("time.time", lambda: start["startTime"] / 1000 + 60)
+    ScriptedHub(http, latest=run_json(4, **start), script=[run_json(4, **start)] * 3 + [going_on(1000)])
+    wait_in(mode, context, **THOUSAND_OUT)
+    assert not [request for request in http.request_history if "/metrics/" in request.path]
 
 
 @MODES
@@ -286,7 +354,7 @@ def test_metrics_that_control_hub_refuses_to_tell_of_an_ended_run_are_none(mode,
     ScriptedHub(http, latest=succeeded(4))
     refusal = {"ISSUES": [{"code": "TIMESERIES_7", "message": "no statistics"}]}
     http.get(COUNTS, status_code=400, json=refusal)
-    with pytest.raises(ControlHubExpectationError, match=r"no value.*TIMESERIES_7"):
+    with pytest.raises(ControlHubMetricsUnavailableError, match=r"no value.*TIMESERIES_7"):
         wait_in(mode, context, metrics_wait=0, **THOUSAND_OUT)
 
 
@@ -313,9 +381,10 @@ def test_a_restart_ends_the_run_that_is_waited_for(mode, http, context):
 
 @MODES
 def test_the_counts_of_a_newer_run_are_not_taken_for_those_of_the_watched_one(mode, http, context):
-    hub = ScriptedHub(http, latest=run_json(5), counts=counts_json(4, outputCount=5000))
+    # Saved after the start of run 5; the number that follows those of the others is 4.
+    hub = ScriptedHub(http, latest=run_json(5), counts=counts_json(4, outputCount=5000, saved_after=101))
     hub.history = [run_json(5), succeeded(4)]
-    with pytest.raises(ControlHubExpectationError, match="no value"):
+    with pytest.raises(ControlHubMetricsUnavailableError, match="no value"):
         wait_in(mode, context, run_count=4, metrics_wait=0, **THOUSAND_OUT)
 
 
@@ -421,7 +490,7 @@ def test_conditions_may_come_from_templates(arguments, http, context):
     [
         ({"conditions": ["{{ 'output_count' }}"]}, "'conditions' must hold conditions"),
         ({"conditions": ["outptu_count > {{ 5 }}"]}, "There is no metric 'outptu_count'"),
-        ({"metric": "outptu_count", "threshold": 5}, "There is no metric 'outptu_count'"),
+        ({"metric": "{{ 'outptu_count' }}", "threshold": 5}, "There is no metric 'outptu_count'"),
         ({"metric": "output_count", "threshold": "{{ 'many' }}"}, "'threshold' must be a number"),
         ({"metric": "output_count", "threshold": 1, "on_run_end": "{{ 'stop' }}"}, "'on_run_end' must be one of"),
         ({"metric": "output_count", "threshold": 1, "run_count": "{{ 'x' }}"}, "'run_count' must be"),
@@ -455,6 +524,9 @@ def test_what_makes_no_sense_once_it_is_rendered_is_refused_before_anything_is_s
         ({"metric": "output_count", "threshold": float("nan")}, "'threshold' must be a number"),
         ({"metric": "output_count", "threshold": True}, "'threshold' must be a number"),
         ({"metric": "output_count", "threshold": 1, "comparison": "=>"}, "'comparison' must be one of"),
+        ({"metric": "outptu_count", "threshold": 5}, "'metric' must be .*'outptu_count'. Did you mean 'output_count'"),
+        ({"metric": "output_count > 5", "threshold": "{{ 5 }}"}, "'metric' must be the name of a metric"),
+        ({"conditions": ["output_count > 5 or error_count > 5"]}, "give each comparison as an entry of its own"),
         ({"conditions": []}, "'conditions' must be a list of conditions"),
         ({"conditions": ["output_count"]}, "'conditions' must hold conditions"),
         ({"conditions": [{"metric": "output_count"}]}, "'conditions' must hold conditions"),

@@ -192,13 +192,25 @@ def test_live_metrics_of_a_running_job_are_added_on_demand(http, context):
     assert json.loads(json.dumps(result)) == result
 
 
+def test_without_record_counts_those_of_the_status_or_the_counters_are_given(http, context):
+    saves_counters(http, {"counters": {f"pipeline.batch{n}Records.counter": {"count": 7} for n in RECORDS}})
+    ScriptedHub(http, latest=run_json(5))
+    result = operator().execute(context)
+    assert (result["run_count"], result["output_count"], result["stage_errors_count"]) == (5, 7, None)
+    ScriptedHub(http, latest=run_json(5, outputRecordCount=6, lastReportedMetricTime=T0))
+    assert operator(fail_if_missing=True).execute(context)["output_count"] == 6
+
+
+RECORDS = ("Input", "Output", "Error")
+
+
 def test_live_metrics_are_there_before_any_are_saved_and_belong_to_one_run(http, context):
     ScriptedHub(http, latest=running(5), counts=counts_json(4))
     serves_live_metrics(http)
     latest = operator(realtime=True).execute(context)
     assert (latest["run_count"], latest["output_count"], latest["realtime"]["output_count"]) == (5, None, 590)
     runs = operator(realtime=True, runs="all").execute(context)
-    assert [run["run_count"] for run in runs][:2] == [5, 3]
+    assert [run["run_count"] for run in runs][:2] == [5, 4]
     assert [run["realtime"] is None for run in runs[:2]] == [False, True]
     assert operator(realtime=True, run_count=3).execute(context)["realtime"] is None
 

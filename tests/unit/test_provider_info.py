@@ -75,6 +75,7 @@ def test_hidden_and_relabelled_fields_are_the_same_in_both_forms():
     assert old == {key.replace("-", "_"): value for key, value in new.items()}
 
 
+_HEAVY = {"requests", "urllib3", "tenacity", "fastapi", "uvicorn"}
 _PARSE = """
 import sys
 from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseSensorOperator, BaseOperatorLink, XCom, conf
@@ -87,7 +88,7 @@ import airflow_provider_streamsets.sensors.runs
 airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator(task_id="a", job_id="x")
 airflow_provider_streamsets.operators.runs.ControlHubStopJobOperator(task_id="b", job_id="x")
 airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor(task_id="c", job_id="x")
-airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor(task_id="d", job_id="x", conditions=["a.b > 1"])
+airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor(task_id="d", job_id="x", conditions="{{ c }}")
 engines.ControlHubBalanceEnginesOperator(task_id="e", engine_labels=["x"])
 engines.ControlHubBalanceJobsOperator(task_id="f", job_tag="x")
 metrics.ControlHubJobMetricsOperator(task_id="g", job_id="x", start_time="2026-01-31")
@@ -107,5 +108,12 @@ def test_a_dag_parse_loads_nothing_heavy():
     loaded = json.loads(done.stdout.strip().splitlines()[-1])
     ours = {name for name in loaded if name.startswith("airflow_provider_streamsets.")}
     assert not {name for name in ours if name.split(".")[1] in {"control_hub", "hooks", "triggers", "sandbox"}}
-    heavy = {"requests", "urllib3", "tenacity", "fastapi", "uvicorn"}
-    assert not {name for name in loaded if name.partition(".")[0] in heavy}
+    assert not {name for name in loaded if name.partition(".")[0] in _HEAVY}
+
+
+def test_conditions_are_checked_at_dag_parse_without_the_http_client():
+    parse = _PARSE.replace('"{{ c }}"', '["a.b > 1"]')
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", parse], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout.strip().splitlines()[-1])
+    assert "airflow_provider_streamsets.control_hub.conditions" in loaded
+    assert not {name for name in loaded if name.partition(".")[0] in _HEAVY}

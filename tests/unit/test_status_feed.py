@@ -216,6 +216,31 @@ def test_a_change_is_told(change):
     assert isinstance(run_virtually(scene()), JobRun)
 
 
+@pytest.mark.parametrize(
+    ("attention", "fields", "told"),
+    [
+        (Attention.LIVE_COUNTS, {}, True),
+        (Attention.LIVE_COUNTS, {"lastReportedMetricTime": 1}, False),
+        (Attention.LIVE_COUNTS, {"inputRecordCount": 1}, False),
+        (Attention.LIVE_COUNTS, {"startTime": 950_000}, False),
+        (Attention.LIVE_COUNTS, {"status": "DEACTIVATING"}, False),
+        (Attention.COUNTS, {}, False),
+        (Attention.CHANGES, {}, False),
+    ],
+)
+def test_status_that_lacks_counts_is_told_each_time_to_those_who_want_live_counts_only(attention, fields, told):
+    client = ScriptedClient(lambda job_id: long_running(job_id, **fields))
+
+    async def scene() -> list[float]:
+        return await looks_at(StatusFeed(client), ["job"], 10, 3, attention)
+
+    if told:
+        assert len(run_virtually(scene())) == 3
+    else:
+        with pytest.raises(asyncio.TimeoutError):
+            run_virtually(asyncio.wait_for(scene(), 55))
+
+
 def test_new_counts_are_told_to_those_who_want_them_only():
     counts = iter(range(1000))
     client = ScriptedClient(lambda job_id: long_running(job_id, inputRecordCount=next(counts)))

@@ -9,26 +9,32 @@ from typing import Any
 import pendulum
 
 from airflow_provider_streamsets.control_hub.models.base import Model
+from airflow_provider_streamsets.control_hub.models.runs import JobRun
 from airflow_provider_streamsets.control_hub.wire import Reader, as_object, handed_on
 
 
 @dataclass(frozen=True)
 class RunMetrics(Model):
-    """Record counts of one run as Control Hub saved them (contract, section 12.1)."""
+    """
+    Record counts of one run as Control Hub saved them (contract, section 12.1).
+
+    Where the record counts have no entry for the run, they come from its status or its registry. What these do not
+    have is None.
+    """
 
     run_count: int
     input_count: int
     output_count: int
     error_count: int
-    stage_errors_count: int
-    total_error_count: int
+    stage_errors_count: int | None
+    total_error_count: int | None
     last_updated: pendulum.DateTime | None = None
     pipeline_version: str | None = None
-    input_per_second: float = 0.0
+    input_per_second: float | None = None
     """Records per second over the last minute before the save."""
-    output_per_second: float = 0.0
-    error_per_second: float = 0.0
-    stage_errors_per_second: float = 0.0
+    output_per_second: float | None = None
+    error_per_second: float | None = None
+    stage_errors_per_second: float | None = None
 
     @classmethod
     def from_wire(cls, value: object, run_count: int) -> RunMetrics:
@@ -54,7 +60,49 @@ class RunMetrics(Model):
             stage_errors_per_second=read.number("stageErrorsM1Rate"),
         )
 
-    def counts(self) -> dict[str, int]:
+    @classmethod
+    def from_status(cls, run: JobRun) -> RunMetrics | None:
+        """Return the counts that the status of a run has, None if it has none. It does not count stage errors."""
+        if not run.has_counts:
+            return None
+        return cls(
+            run_count=run.run_count,
+            input_count=run.input_record_count,
+            output_count=run.output_record_count,
+            error_count=run.error_record_count,
+            stage_errors_count=None,
+            total_error_count=None,
+            last_updated=run.metrics_saved,
+            pipeline_version=run.pipeline_version,
+        )
+
+    @classmethod
+    def from_registry(cls, registry: MetricRegistry, run_count: int) -> RunMetrics | None:
+        """
+        Return the counts of the pipeline in a registry, None if it does not have all of them.
+
+        :param registry: the registry
+        :param run_count: the run that it belongs to
+        """
+        counts = [registry.record_count(name) for name in ("InputRecords", "OutputRecords", "ErrorRecords")]
+        inputs, outputs, errors = counts
+        stage_errors = registry.record_count("ErrorMessages")
+        if inputs is None or outputs is None or errors is None:
+            return None
+        return cls(
+            run_count=run_count,
+            input_count=inputs,
+            output_count=outputs,
+            error_count=errors,
+            stage_errors_count=stage_errors,
+            total_error_count=None if stage_errors is None else errors + stage_errors,
+            input_per_second=registry.value("pipeline.batchInputRecords.meter.m1_rate"),
+            output_per_second=registry.value("pipeline.batchOutputRecords.meter.m1_rate"),
+            error_per_second=registry.value("pipeline.batchErrorRecords.meter.m1_rate"),
+            stage_errors_per_second=registry.value("pipeline.batchErrorMessages.meter.m1_rate"),
+        )
+
+    def counts(self) -> dict[str, int | None]:
         """Return run count and record counts, as tasks push them to XCom."""
         return {
             "run_count": self.run_count,
@@ -79,6 +127,16 @@ class MetricRegistry(Model):
         """Read a ``MetricRegistryJson``."""
         read = Reader(value, "metric registry")
         return cls(**{kind: _object_or_empty(read, kind) for kind in ("counters", "meters", "gauges")})
+
+    def record_count(self, what: str) -> int | None:
+        """
+        Return a count of the whole pipeline, None if there is none.
+
+        :param what: ``InputRecords``, ``OutputRecords``, ``ErrorRecords`` or ``ErrorMessages`` (stage errors)
+        """
+        count = self.value(f"pipeline.batch{what}.counter")
+        count = self.value(f"pipeline.batch{what}.meter") if count is None else count
+        return None if count is None else round(count)
 
     @property
     def is_empty(self) -> bool:

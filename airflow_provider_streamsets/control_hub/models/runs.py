@@ -14,6 +14,8 @@ from airflow_provider_streamsets.control_hub.wire import Reader
 ENDED_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
 # Seconds within which a run starts that an upgrade puts in the place of another one.
 _HANDOVER = 60.0
+# Seconds after which a run that is active should have had metrics saved at the default statistics interval.
+_YOUNG = 120.0
 KNOWN_STATUSES = ENDED_STATUSES | {"ACTIVATING", "ACTIVE", "DEACTIVATING"}
 
 
@@ -164,6 +166,29 @@ class JobRun(Model):
         return self.status in ENDED_STATUSES
 
     @property
+    def has_counts(self) -> bool:
+        """Whether Control Hub has saved record counts in the status."""
+        counts = (self.input_record_count, self.output_record_count, self.error_record_count)
+        return self.metrics_saved is not None or any(counts)
+
+    def is_established(self, now: float) -> bool:
+        """
+        Return whether the run has been active for so long that it should have metrics.
+
+        :param now: epoch seconds
+        """
+        started = self.start_time.timestamp() if self.start_time else None
+        return self.status == "ACTIVE" and is_established(started, now)
+
+    def lacks_counts(self, now: float) -> bool:
+        """
+        Return whether the status has no counts although the run should have some; other sources may have them.
+
+        :param now: epoch seconds
+        """
+        return not self.has_counts and self.is_established(now)
+
+    @property
     def is_success(self) -> bool:
         """True for an ended run that is ``INACTIVE`` and not ``RED``; it may still have been stopped."""
         return self.status == "INACTIVE" and self.color != "RED"
@@ -174,6 +199,11 @@ class JobRun(Model):
         if self.start_time is None or self.finish_time is None:
             return None
         return (self.finish_time - self.start_time).total_seconds()
+
+
+def is_established(started: float | None, now: float) -> bool:
+    """Return whether a run that was started then, in epoch seconds, should have metrics by now."""
+    return started is not None and now - started > _YOUNG
 
 
 def _upgraded_run_id(value: object, run_id: str) -> str | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -113,7 +116,30 @@ def test_a_threshold_is_any_finite_number(text, threshold):
 def test_what_is_no_condition_is_told_with_how_one_looks(wrong):
     with pytest.raises(ControlHubConfigurationError) as caught:
         condition(wrong)
-    assert "'output_count >= 1000'" in str(caught.value) or "There is no metric 'output_count ='" in str(caught.value)
+    assert "'output_count >= 1000'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("error_ratio < 0.01 and output_count > 5", "give each comparison as an entry of its own"),
+        ("a > 1 or b > 2", "give each comparison as an entry of its own"),
+        ("1 < output_count < 5", "give each comparison as an entry of its own"),
+        ("stage.a.counter > 1 and stage.b.counter > 2", "give each comparison as an entry of its own"),
+        ("error_ratio < 1%", "the threshold '1%' is no number"),
+        ("output_count => 5", "write >= or <= instead of => or =<"),
+        ("output_count >> 5", "it is no comparison of a metric with a number"),
+        ({"metric": "a.b > 1 and c.d", "comparison": ">", "threshold": 5}, "There is no metric 'a.b > 1 and c.d'"),
+    ],
+)
+def test_only_a_single_comparison_is_a_condition(text, said):
+    with pytest.raises(ControlHubConfigurationError, match=re.escape(said)):
+        condition(text)
+
+
+def test_an_unknown_name_is_answered_with_the_most_similar_one():
+    with pytest.raises(ControlHubConfigurationError, match=r"no metric 'outptu_count'\. Did you mean 'output_count'\?"):
+        condition("outptu_count > 5")
 
 
 @pytest.mark.parametrize("metric", ["outputs", "output count", "OUTPUT_COUNT", "counter"])
@@ -141,7 +167,7 @@ def test_no_conditions_are_none(values):
         conditions_of(values)
 
 
-_NAMES = st.sampled_from(METRICS) | st.from_regex(r"[A-Za-z][\w:>=<!-]{0,20}\.[\w.>=<! :-]{0,20}\w", fullmatch=True)
+_NAMES = st.sampled_from(METRICS) | st.from_regex(r"[A-Za-z][\w:-]{0,20}\.[\w. :-]{0,20}\w", fullmatch=True)
 _CONDITIONS = st.builds(
     MetricCondition,
     _NAMES,
@@ -210,6 +236,15 @@ def values_of(client, **options):
 
 SAVED = {"lastReportedMetricTime": T0, "inputRecordCount": 11, "outputRecordCount": 12, "errorRecordCount": 13}
 RUNNING = JobRun.from_wire(run_json(4, **SAVED))
+YOUNG = JobRun.from_wire(run_json(4, startTime=int(time.time() * 1000) - 110_000))
+# Control Hub has been seen to show this for 30 hours, while it had saved record counts.
+LACKING = JobRun.from_wire(run_json(4))
+COUNTERS = {
+    "pipeline.batchInputRecords.counter": 50,
+    "pipeline.batchOutputRecords.counter": 45,
+    "pipeline.batchErrorRecords.counter": 4,
+    "pipeline.batchErrorMessages.counter": 1,
+}
 
 
 def test_the_counts_of_the_status_are_used_while_the_run_goes_on(http, client):
@@ -218,8 +253,8 @@ def test_the_counts_of_the_status_are_used_while_the_run_goes_on(http, client):
     assert http.call_count == 0
 
 
-def test_a_status_without_saved_counts_has_no_value(http, client):
-    values = values_of(client, status=JobRun.from_wire(run_json(4)))
+def test_a_young_status_without_saved_counts_has_no_value(http, client):
+    values = values_of(client, status=YOUNG)
     assert values.get("input_count") is None
     assert http.call_count == 0
 
@@ -257,6 +292,28 @@ def test_the_newest_counts_are_those_of_the_run_that_goes_on(http, client):
     http.get(COUNTS, json={"0": counts_json(), "1": counts_json(3)})
     assert values_of(client, status=RUNNING).get("total_error_count") == 10
     assert http.call_count == 1
+
+
+def test_status_that_lacks_counts_for_long_is_not_believed(http, client):
+    http.get(COUNTS, json={"0": counts_json(4)})
+    values = values_of(client, status=LACKING)
+    assert [values.get(name) for name in ("input_count", "output_count", "error_ratio")] == [100, 90, 0.1]
+    assert http.call_count == 1
+
+
+@pytest.mark.parametrize("status", [LACKING, RUNNING], ids=["lacks counts", "has counts"])
+def test_where_record_counts_are_missing_for_long_the_counters_are_read(http, client, status):
+    http.get(COUNTS, json={"0": counts_json(3)})
+    http.get(REGISTRY, json={"counters": {name: {"count": count} for name, count in COUNTERS.items()}})
+    values = values_of(client, status=status)
+    assert [values.get(name) for name in ("stage_errors_count", "error_ratio")] == [1, 0.1]
+    assert http.call_count == 2
+
+
+def test_counts_of_a_status_without_a_time_of_saving_are_counts(http, client):
+    values = values_of(client, status=JobRun.from_wire(run_json(4, **{**SAVED, "lastReportedMetricTime": 0})))
+    assert values.get("input_count") == 11
+    assert http.call_count == 0
 
 
 def test_record_counts_that_were_just_read_are_not_read_again(http, client):
@@ -351,7 +408,7 @@ def test_conditions_that_are_no_upper_bounds_are_not_even_asked_for(http, client
 
 
 def test_a_metric_that_there_is_not_yet_breaks_nothing(client):
-    values = values_of(client, status=JobRun.from_wire(run_json(4)))
+    values = values_of(client, status=YOUNG)
     assert broken_bounds(conditions_of(["error_count < 1", "input_count < 0"]), values) is None
 
 

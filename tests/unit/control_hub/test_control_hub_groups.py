@@ -322,6 +322,8 @@ def test_sums_leave_out_results_without_metrics(http, group_of, wait):
         "stage_errors_count": 6,
         "total_error_count": 14,
     }
+    results[0]["metrics"]["stage_errors_count"] = None
+    assert summed_metrics(results)["stage_errors_count"] is None
     assert summed_metrics([]) == dict.fromkeys(summed_metrics(results), 0)
 
 

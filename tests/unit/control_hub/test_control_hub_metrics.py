@@ -9,6 +9,7 @@ from tests.unit.control_hub.wire_examples import (
     CURRENT,
     JOB,
     JOB_ID,
+    REGISTRY,
     T0,
     counts_json,
     job_json,
@@ -64,19 +65,98 @@ def test_an_entry_that_stands_alone_is_that_of_run_1(http, client):
     assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest=run(1))] == [1]
 
 
-@pytest.mark.parametrize("latest", [2, 4])
-def test_a_newest_entry_that_is_not_that_of_the_latest_run_is_not_trusted(http, client, latest):
-    """The latest run has saved nothing yet, or the counts of runs before are gone."""
-    http.get(COUNTS, json={"0": counts_json(), "1": counts_json(2), "2": counts_json(1)})
-    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest=run(latest))] == [2, 1]
-    assert client.metrics.of_run(JOB_ID, latest, latest=run(latest)) == (
-        None if latest == 4 else client.metrics.all_runs(JOB_ID, latest=run(latest))[0]
-    )
+def test_newest_entry_does_not_replace_a_numbered_one(http, client):
+    http.get(COUNTS, json={"0": counts_json(inputCount=1), "1": counts_json(2), "2": counts_json(1)})
+    metrics = client.metrics.all_runs(JOB_ID, latest=run(2))
+    assert [(m.run_count, m.input_count) for m in metrics] == [(2, 100), (1, 100)]
 
 
-def test_an_entry_that_stands_alone_is_not_trusted_for_a_later_run(http, client):
-    http.get(COUNTS, json={"0": counts_json()})
-    assert client.metrics.all_runs(JOB_ID, latest=run(5)) == []
+HOUR = 3_600_000
+
+
+@pytest.mark.parametrize("earlier", [(), (1,), (2, 1)], ids=["purged", "one missing", "next one missing"])
+def test_newest_entry_belongs_to_the_run_in_which_it_was_saved_whatever_is_missing(http, client, earlier):
+    entries = [counts_json(number, lastUpdatedOn=T0 + number * HOUR) for number in earlier]
+    http.get(COUNTS, json=dict(enumerate([counts_json(lastUpdatedOn=T0 + 4 * HOUR + 1), *entries])))
+    latest = run(4, started=T0 + 4 * HOUR)
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest=latest)] == [4, *earlier]
+    assert client.metrics.of_run(JOB_ID, 4, latest=latest).input_count == 100
+    assert http.call_count == 2
+
+
+@pytest.mark.parametrize(
+    ("saved", "owner"),
+    [(1, None), (2 * HOUR + 1, 2), (4 * HOUR, 4), (5 * HOUR, 4)],
+    ids=["before both", "in the earlier run or in one between", "as the latest began", "in the latest run"],
+)
+def test_derived_number_decides_only_between_runs_that_are_not_known(http, client, saved, owner):
+    http.get(COUNTS, json={"0": counts_json(lastUpdatedOn=T0 + saved), "1": counts_json(1)})
+    metrics = client.metrics.all_runs(JOB_ID, latest=run(4, T0 + 4 * HOUR), run=run(2, T0 + 2 * HOUR))
+    assert [m.run_count for m in metrics] == ([1] if owner is None else [owner, 1])
+
+
+def test_entry_that_was_saved_before_the_latest_run_began_is_that_of_the_run_before(http, client):
+    http.get(COUNTS, json={"0": counts_json(lastUpdatedOn=T0 + 4 * HOUR + 1), "1": counts_json(2)})
+    known = {"latest": run(5, T0 + 5 * HOUR), "run": run(4, T0 + 4 * HOUR)}
+    assert client.metrics.of_run(JOB_ID, 4, **known).run_count == 4
+    assert client.metrics.of_run(JOB_ID, 5, **known) is None
+
+
+@pytest.mark.parametrize("latest", [3, 4])
+def test_without_times_the_derived_number_must_be_that_of_a_known_run(http, client, latest):
+    http.get(COUNTS, json={"0": counts_json(lastUpdatedOn=0), "1": counts_json(2)})
+    assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest=run(latest))] == [3, 2][latest - 3 :]
+
+
+def test_time_alone_is_not_trusted_where_the_ended_run_may_have_been_followed_by_another(http, client):
+    ended = JobRun.from_wire(succeeded(4))
+    http.get(COUNTS, json={"0": counts_json(lastUpdatedOn=T0 + 4 * HOUR + 1), "1": counts_json(2)})
+    http.get(CURRENT, json=run_json(5))
+    assert client.metrics.of_run(JOB_ID, 4, latest=ended) is None
+    http.get(CURRENT, json=succeeded(4))
+    assert client.metrics.of_run(JOB_ID, 4, latest=ended).run_count == 4
+
+
+def test_without_an_entry_the_counts_of_the_status_are_given(http, client):
+    counts = {"inputRecordCount": 9, "outputRecordCount": 8, "errorRecordCount": 1, "lastReportedMetricTime": T0}
+    http.get(COUNTS, json={"1": counts_json(2), "2": counts_json(1)})
+    metrics = client.metrics.of_run(JOB_ID, 3, latest=JobRun.from_wire(run_json(3, **counts)))
+    assert (metrics.run_count, metrics.input_count, metrics.output_count, metrics.error_count) == (3, 9, 8, 1)
+    assert (metrics.stage_errors_count, metrics.total_error_count, metrics.output_per_second) == (None, None, None)
+    assert metrics.last_updated.timestamp() * 1000 == T0
+    assert client.metrics.of_run(JOB_ID, 3, latest=JobRun.from_wire(run_json(3))) is None
+    assert client.metrics.of_run(JOB_ID, 2, latest=JobRun.from_wire(run_json(3, **counts))).input_count == 100
+
+
+def counters(**counts):
+    return {"counters": {f"pipeline.batch{name}.counter": {"count": count} for name, count in counts.items()}}
+
+
+def test_counts_of_a_run_can_be_read_from_its_counters(http, client):
+    counts = {"InputRecords": 9, "OutputRecords": 8, "ErrorRecords": 1}
+    meters = {"pipeline.batchOutputRecords.meter": {"count": 8, "m1_rate": 2.5}}
+    http.get(REGISTRY, json={**counters(**counts, ErrorMessages=2), "meters": meters})
+    assert client.metrics.counted(JOB_ID, 3).counts() == {
+        "run_count": 3,
+        "input_count": 9,
+        "output_count": 8,
+        "error_count": 1,
+        "stage_errors_count": 2,
+        "total_error_count": 3,
+    }
+    assert client.metrics.counted(JOB_ID, 3).output_per_second == 2.5
+    http.get(REGISTRY, json=counters(**counts))
+    assert client.metrics.counted(JOB_ID, 3).total_error_count is None
+    http.get(REGISTRY, json=counters(InputRecords=9))
+    assert client.metrics.counted(JOB_ID, 3) is None
+    http.get(REGISTRY, status_code=404)
+    assert client.metrics.counted(JOB_ID, 3) is None
+
+
+def test_fault_of_control_hub_does_not_mean_that_a_run_has_no_counters(http, hasty_client):
+    http.get(REGISTRY, status_code=500, json={"ISSUES": [{"code": "JOBRUNNER_1", "message": "broken"}]})
+    with pytest.raises(ControlHubError, match="broken"):
+        hasty_client.metrics.registry(JOB_ID, 3)
 
 
 def test_several_entries_without_a_number_are_not_guessed_at(http, client):
@@ -152,7 +232,7 @@ def test_the_counts_of_the_latest_run_are_read_with_its_number(http, client):
 def test_the_latest_run_may_have_no_counts_yet_and_a_job_no_run(http, client):
     http.get(CURRENT, [{"json": run_json(4)}, {"content": b""}])
     http.get(JOB, json=job_json())
-    http.get(COUNTS, json={"0": counts_json(), "1": counts_json(2), "2": counts_json(1)})
+    http.get(COUNTS, json={"0": counts_json(lastUpdatedOn=T0), "1": counts_json(2), "2": counts_json(1)})
     assert client.metrics.last_run(JOB_ID) is None
     assert client.metrics.last_run(JOB_ID) is None
     assert http.call_count == 4

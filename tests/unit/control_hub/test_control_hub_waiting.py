@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from airflow_provider_streamsets.control_hub import (
     Outcome,
 )
 from airflow_provider_streamsets.control_hub.models import RunEvent
+from airflow_provider_streamsets.control_hub.reports import RunReport
 from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
 from tests.unit.control_hub.wire_examples import (
     COUNTS,
@@ -30,6 +32,7 @@ from tests.unit.control_hub.wire_examples import (
     JOBS,
     ME,
     MINUTE,
+    REGISTRY,
     STATUSES,
     T0,
     UNKNOWN,
@@ -502,7 +505,6 @@ def test_a_poll_interval_below_the_pause_between_looks_for_metrics_is_kept(http,
 @pytest.mark.parametrize(
     "answer",
     [
-        {"status_code": 401},
         {"status_code": 403},
         {"status_code": 404},
         {"status_code": 500},
@@ -523,11 +525,63 @@ def test_the_outcome_does_not_depend_on_metrics(http, hub, wait, clock, answer, 
     assert sum(clock.slept) == 20.0
 
 
-def test_no_wait_for_metrics_means_one_request_for_them(http, hub, wait, clock):
+def test_refused_credential_is_not_taken_for_missing_metrics(http, hub, wait):
+    hub.shows(status(succeeded(RUN)))
+    http.get(COUNTS, status_code=401)
+    with pytest.raises(ControlHubAuthenticationError):
+        wait(metrics_wait=20.0)
+    http.get(COUNTS, json={})
+    http.get(REGISTRY, status_code=401)
+    with pytest.raises(ControlHubAuthenticationError):
+        wait(metrics_wait=20.0)
+
+
+def test_no_wait_for_metrics_means_one_request_for_each_source(http, hub, wait, clock):
     hub.shows(status(succeeded(RUN)))
     http.get(COUNTS, json={})
     assert wait(metrics_wait=0.0).metrics is None
     assert clock.slept == []
+    assert len([path for path in paths(http) if "/metrics/" in path]) == 2
+
+
+SAVED = {"inputRecordCount": 9, "outputRecordCount": 8, "errorRecordCount": 1}
+COUNTERS = {
+    f"pipeline.batch{name}.counter": {"count": count}
+    for name, count in (("InputRecords", 19), ("OutputRecords", 18), ("ErrorRecords", 1), ("ErrorMessages", 2))
+}
+
+
+def test_without_record_counts_those_on_the_status_are_final_by_their_time(http, hub, wait, clock):
+    hub.shows(status(succeeded(RUN, **SAVED, lastReportedMetricTime=START + MINUTE + 1)))
+    http.get(COUNTS, json={"1": counts_json(RUN - 1)})
+    report = wait(metrics_wait=20.0)
+    assert (report.metrics.input_count, report.metrics.stage_errors_count) == (9, None)
+    assert (report.metrics_final, clock.slept) == (True, [])
+    assert "9 in, 8 out, 1 error records, unknown stage errors" in report.explanation()
+    assert RunReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+@pytest.mark.parametrize("saved", [{}, {**SAVED, "lastReportedMetricTime": START + 30_000}], ids=["none", "early"])
+@pytest.mark.parametrize("counts", [{"json": {}}, {"status_code": 404}], ids=["no entry", "refused"])
+def test_when_the_wait_is_over_the_counters_of_the_run_are_read(http, hub, wait, clock, saved, counts):
+    hub.shows(status(succeeded(RUN, **saved)))
+    http.get(COUNTS, **counts)
+    http.get(REGISTRY, json={"counters": COUNTERS})
+    report = wait(metrics_wait=20.0)
+    assert (report.metrics.input_count, report.metrics.total_error_count, report.metrics_final) == (19, 3, True)
+    assert sum(clock.slept) == 20.0
+    registry = [request for request in http.request_history if request.path.startswith("/jobrunner/rest/v1/metrics")]
+    assert [request.qs for request in registry] == [{"runcount": [str(RUN)]}]
+
+
+def test_an_activation_error_before_a_recovery_is_not_the_end(http, hub, wait):
+    hub.shows(status(succeeded(RUN)))
+    recovery = [event_json(RUN, 5, "ACTIVATION_ERROR"), event_json(RUN, 10, "ACTIVE")]
+    http.get(events_url(RUN), json=[*recovery, event_json(RUN, 60, "INACTIVE")])
+    http.get(COUNTS, json={"0": counts_json(saved=START + 30_000), "1": counts_json(RUN - 1)})
+    assert wait(metrics_wait=0).metrics_final is False
+    http.get(COUNTS, json=final_counts())
+    assert wait(metrics_wait=0).metrics_final is True
 
 
 def test_metrics_of_the_run_before_are_not_taken_for_those_of_this_one(http, hub, wait):
@@ -590,7 +644,8 @@ class _AnyHub:
             get_or_successor=lambda *_, **__: self._answer(self._data.draw(_HISTORIES)),
             events=lambda _: self._answer([RunEvent.from_wire(event) for event in finished_events(RUN)]),
         )
-        self.metrics = SimpleNamespace(of_run=lambda *_, **__: self._answer(None))
+        nothing = lambda *_, **__: self._answer(None)  # noqa: E731
+        self.metrics = SimpleNamespace(of_run=nothing, counted=nothing)
 
     def _answer(self, value):
         fault = self._data.draw(_FAULTS)
