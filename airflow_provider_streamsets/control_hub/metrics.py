@@ -12,7 +12,6 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubMetricsUnavailableError,
     ControlHubNotFoundError,
     ControlHubPermissionError,
-    is_fault,
     may_be_unknown_object,
 )
 from airflow_provider_streamsets.control_hub.models import (
@@ -141,7 +140,7 @@ class Metrics:
         except ControlHubError as error:
             # A refusal means that there are none (contract, section 12.2), whoever has answered.
             is_refused = isinstance(error, ControlHubNotFoundError) or may_be_unknown_object(error)
-            if not is_refused or isinstance(error, ControlHubPermissionError) or is_fault(error):
+            if not is_refused or isinstance(error, ControlHubPermissionError):
                 raise
             return None
         registry = MetricRegistry.from_wire(answer) if answer else None

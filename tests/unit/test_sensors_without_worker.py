@@ -385,7 +385,7 @@ def metric_sensor(**arguments: Any) -> ControlHubJobMetricSensor:
         ({"conditions": "{{ params.c }}", "join": "any"}, "success"),
         ({"metric": "output_count", "threshold": 1000, "on_run_end": "skip"}, "skipped"),
         ({"metric": "output_count", "threshold": 1000, "soft_fail": True}, "skipped"),
-        ({"metric": "no_metric", "threshold": 1}, "failed"),
+        ({"metric": "{{ params.m }}", "threshold": 1}, "failed"),
     ],
 )
 def test_a_sensor_of_metrics_starts_and_ends_in_the_triggerer(xcoms, http, clock, arguments, expected):
@@ -399,12 +399,14 @@ def test_a_sensor_of_metrics_starts_and_ends_in_the_triggerer(xcoms, http, clock
     rendered = {"threshold": "100"} if "{{" in str(arguments.get("threshold")) else {}
     if "{{" in str(arguments.get("conditions")):
         rendered = {"conditions": '["output_count >= 100", "input_count < 5"]'}
+    if "{{" in str(arguments.get("metric")):
+        rendered = {"metric": "no_metric"}
     ti = TaskInstance()
     event = only_event(clock, starting(sensor, **rendered), ti)
     assert state(event) == expected
     if expected == "success":
         assert (event.xcoms or xcoms)["return_value"]["values"]["output_count"] == 100
-    if arguments.get("metric") != "no_metric":
+    if rendered.get("metric") != "no_metric":
         assert xcoms["streamsets_run"]["metrics_wait"] == 75.0
 
 

@@ -236,7 +236,7 @@ def values_of(client, **options):
 
 SAVED = {"lastReportedMetricTime": T0, "inputRecordCount": 11, "outputRecordCount": 12, "errorRecordCount": 13}
 RUNNING = JobRun.from_wire(run_json(4, **SAVED))
-YOUNG = JobRun.from_wire(run_json(4, startTime=int(time.time() * 1000) - 110_000))
+YOUNG = JobRun.from_wire(run_json(4, startTime=int(time.time() * 1000) + 3_600_000))
 # Control Hub has been seen to show this for 30 hours, while it had saved record counts.
 LACKING = JobRun.from_wire(run_json(4))
 COUNTERS = {

@@ -5,11 +5,9 @@ import pickle
 import pytest
 
 from airflow_provider_streamsets import control_hub
-from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError, Issue
+from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError, Issue, errors
 
-FAMILY = [
-    value for value in vars(control_hub).values() if isinstance(value, type) and issubclass(value, ControlHubError)
-]
+FAMILY = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, ControlHubError)]
 
 
 def test_the_family_is_public():

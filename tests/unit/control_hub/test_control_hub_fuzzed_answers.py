@@ -139,6 +139,7 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "metrics.all_runs": [lambda c: c.metrics.all_runs(JOB_ID)],
     "metrics.of_run": [lambda c: c.metrics.of_run(JOB_ID, 2)],
     "metrics.last_run": [lambda c: c.metrics.last_run(JOB_ID)],
+    "metrics.counted": [lambda c: c.metrics.counted(JOB_ID, 2)],
     "metrics.registry": [lambda c: c.metrics.registry(JOB_ID, 2, engine_id="engine-1")],
     "metrics.realtime": [lambda c: c.metrics.realtime(_RUNNING)],
     "offsets.reset": [lambda c: c.offsets.reset([JOB_ID])],

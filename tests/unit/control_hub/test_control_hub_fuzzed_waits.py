@@ -120,7 +120,7 @@ def _tells_success(entry: dict[str, Any], run_count: int) -> bool:
         entry.get("status") == "INACTIVE"
         and entry.get("color") != "RED"
         and entry.get("runCount") == run_count
-        and entry.get("jobId") in {JOB_ID, "", None}
+        and (not entry.get("jobId") or entry.get("jobId") == JOB_ID)
     )
 
 

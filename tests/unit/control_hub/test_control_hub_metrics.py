@@ -153,12 +153,6 @@ def test_counts_of_a_run_can_be_read_from_its_counters(http, client):
     assert client.metrics.counted(JOB_ID, 3) is None
 
 
-def test_fault_of_control_hub_does_not_mean_that_a_run_has_no_counters(http, hasty_client):
-    http.get(REGISTRY, status_code=500, json={"ISSUES": [{"code": "JOBRUNNER_1", "message": "broken"}]})
-    with pytest.raises(ControlHubError, match="broken"):
-        hasty_client.metrics.registry(JOB_ID, 3)
-
-
 def test_several_entries_without_a_number_are_not_guessed_at(http, client):
     http.get(COUNTS, json={"0": counts_json(), "1": counts_json(), "2": counts_json(1)})
     assert [m.run_count for m in client.metrics.all_runs(JOB_ID, latest=run(2))] == [1]
