@@ -63,6 +63,9 @@ class ScriptedClient:
         """Return when a job was asked for."""
         return [when for when, job_ids in self.asked if job_id in job_ids]
 
+    def mark_accepted(self) -> None:
+        pass
+
     def close(self) -> None:
         self.closed = True
 

@@ -309,7 +309,7 @@ def test_a_start_whose_effect_could_not_be_looked_for_is_looked_for_by_the_next_
 
 
 def test_a_start_that_is_refused_leaves_nothing_to_look_for(hub, http, tries, context):
-    http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/start", status_code=400, json={})
+    http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/start", status_code=400, json={"ISSUES": []})
     with pytest.raises(Exception, match="400"):
         tries.run(deferrable=False)
     assert context["task_state_store"].values == {}
@@ -676,8 +676,8 @@ def test_a_job_that_was_deleted_since_does_not_keep_a_cleared_task_from_running_
     hub.lasts = 50
     tries.run(deferrable=False)
     jr = f"{HUB}/jobrunner/rest/v1/job"
-    http.get(f"{jr}/{JOB_ID}", status_code=404)
-    http.get(f"{jr}/{JOB_ID}/currentStatus", status_code=404)
+    for path in (JOB_ID, f"{JOB_ID}/currentStatus"):
+        http.get(f"{jr}/{path}", status_code=404, json={"ISSUES": [{"code": "JOBRUNNER_1", "message": "unknown"}]})
     tries.clear()
     http.get(f"{jr}/new:org", json={"id": "new:org", "name": "New", "currentJobStatus": None})
     http.post(f"{jr}/new:org/start", json={"jobId": "new:org", "runCount": 1, "status": "ACTIVE", "user": ME})

@@ -241,7 +241,7 @@ def test_counters_of_stages_and_rates_are_metrics_too(mode, http, context):
     http.get(
         REGISTRY,
         [
-            {"status_code": 404},
+            {"status_code": 404, "json": {"ISSUES": [{"code": "JOBRUNNER_7", "message": "none"}]}},
             {"json": {"counters": {name: {"count": 10}}, "meters": meters}},
             {"json": {"counters": {name: {"count": 20}}, "meters": meters}},
         ],
@@ -360,10 +360,9 @@ def test_metrics_that_control_hub_refuses_to_tell_of_an_ended_run_are_none(mode,
 
 @MODES
 @pytest.mark.parametrize(("status", "error"), [(401, ControlHubAuthenticationError), (403, ControlHubPermissionError)])
-@pytest.mark.parametrize("latest", [run_json(4), succeeded(4)], ids=["running", "ended"])
-def test_a_refused_credential_ends_the_wait(mode, status, error, latest, http, context):
-    ScriptedHub(http, latest=latest)
-    http.get(COUNTS, status_code=status)
+def test_a_refused_credential_ends_the_wait(mode, status, error, http, context):
+    ScriptedHub(http, latest=run_json(4))
+    http.get(COUNTS, status_code=status, json={"ISSUES": [{"code": "TIMESERIES_7", "message": "refused"}]})
     for kindness in ({}, {"soft_fail": True}):
         with pytest.raises(error):
             wait_in(mode, context, metric="error_ratio", comparison="<", threshold=1, **kindness)
@@ -397,7 +396,7 @@ def test_a_run_that_has_not_begun_is_waited_for(mode, http, context):
 @MODES
 def test_a_job_that_is_deleted_meanwhile_ends_the_wait(mode, http, context):
     there = {"json": ScriptedHub(http, latest=run_json(4)).job()}
-    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", [there, {"status_code": 404}])
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", [there, {"status_code": 404, "json": {"ISSUES": []}}])
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/status", json={})
     with pytest.raises(ControlHubRunLostError):
         wait_in(mode, context, **THOUSAND_OUT)

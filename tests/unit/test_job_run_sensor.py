@@ -213,7 +213,7 @@ def test_a_control_hub_that_cannot_be_reached_at_the_first_look_is_an_error(mode
 
 @MODES
 def test_an_unknown_job_is_an_error_at_the_first_look(mode, http, context):
-    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", status_code=404)
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", status_code=404, json={"ISSUES": []})
     arguments = {"deferrable": True} if mode == "deferrable" else {"mode": mode}
     with pytest.raises(ControlHubNotFoundError):
         sensor(**arguments).execute(context)

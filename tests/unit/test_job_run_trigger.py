@@ -158,7 +158,8 @@ def test_the_deadline_is_absolute_so_a_restarted_triggerer_does_not_extend_it(ht
 
 def test_a_job_that_is_deleted_meanwhile_ends_the_wait_with_a_clear_error(http):
     http.post(STATUS, json={})
-    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", status_code=404)
+    unknown = {"ISSUES": [{"code": "JOBRUNNER_1", "message": "unknown"}]}
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", status_code=404, json=unknown)
     event = only_event(trigger())
     assert isinstance(event.error, errors.ControlHubRunLostError)
     assert "the job does not exist any more" in str(event.error)

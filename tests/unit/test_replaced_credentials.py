@@ -24,7 +24,10 @@ from tests.unit.virtual_time import VirtualLoop, run_on, run_virtually
 
 JOBS = f"{HUB}/jobrunner/rest/v1"
 OLD, NEW = TOKEN, "eyJhbGciOiJub25lIn0.eyJzIjoibmV3IiwibyI6Im9yZyJ9."
-PATIENCE = 90.0
+PATIENCE = 300.0
+"""Seconds for which a refused credential is tried again by default."""
+RETRIES = 16
+"""How often, at the most, in that time."""
 
 
 class World:
@@ -124,7 +127,7 @@ def now() -> float:
 
 
 REFUSED = "The credential of connection 'streamsets_default' was refused"
-GOING_ON = f"{REFUSED}; the connection has been changed since, going on with the new one"
+GOING_ON = "Control Hub refused the credential of connection 'streamsets_default', which has changed; using the new one"
 
 
 # In the triggerer
@@ -150,7 +153,43 @@ def test_thousands_of_waits_go_on_with_a_new_token_at_the_cost_of_one_refused_re
         }
 
     run_virtually(scene())
-    assert logged().count(REFUSED) == logged().count(GOING_ON) == 1
+    assert logged().count(GOING_ON) == 1
+
+
+@pytest.mark.parametrize("lasts", [1, 60, 200])
+def test_refusals_that_pass_end_no_wait(world, logged, lasts):
+    """Control Hub answers 401 for any trouble of its security service."""
+
+    async def scene() -> None:
+        tasks = await begun(2000)
+        world.accepted = set()
+        refused = now()
+        while world.times(OLD)[-1] < refused:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(lasts)
+        world.accepted = {OLD}
+        assert len([when for when in world.times(OLD) if when > refused]) <= RETRIES
+        await asyncio.sleep(60)
+        world.ended = {"job-7"}
+        await asyncio.sleep(60)
+        (ended,) = [task.result() for task in tasks if task.done()]
+        assert (ended.job_id, ended.report.outcome.value) == ("job-7", "SUCCEEDED")
+
+    run_virtually(scene())
+    assert logged().count(REFUSED) == 1
+    assert "Retrying for up to 300 s" in logged()
+
+
+def test_the_patience_is_that_of_the_connection(world):
+    async def scene() -> None:
+        world.connect(OLD, extra={"credential_patience": 20})
+        tasks = await begun(10)
+        world.accepted = set()
+        revoked = now()
+        await asyncio.gather(*tasks)
+        assert now() - revoked < 60
+
+    run_virtually(scene())
 
 
 def test_a_token_that_is_revoked_for_good_fails_all_waits_with_one_clear_error(world, logged):
@@ -159,8 +198,8 @@ def test_a_token_that_is_revoked_for_good_fails_all_waits_with_one_clear_error(w
         world.accepted = set()
         revoked = now()
         events = await asyncio.gather(*tasks)
-        assert now() - revoked == pytest.approx(PATIENCE, abs=15)
-        assert len([when for when in world.times(OLD) if when > revoked]) == 1
+        assert now() - revoked == pytest.approx(PATIENCE, abs=35)
+        assert len([when for when in world.times(OLD) if when > revoked]) == RETRIES
         return events
 
     errors = {(type(event.error), str(event.error)) for event in run_virtually(scene())}
@@ -168,11 +207,11 @@ def test_a_token_that_is_revoked_for_good_fails_all_waits_with_one_clear_error(w
     assert kind is ControlHubAuthenticationError
     assert REFUSED in said
     assert "SSO_01 - User not authenticated" in said
-    assert "The connection has not been changed since. Set an active credential in the connection" in said
+    assert "The connection has not changed. Set an active credential in the connection" in said
     assert logged().count(REFUSED) == 1
 
 
-@pytest.mark.parametrize("late", [1, 40, 80])
+@pytest.mark.parametrize("late", [1, 40, 200])
 def test_a_connection_that_is_edited_some_time_after_the_token_was_revoked_is_waited_for(world, logged, late):
     async def scene() -> None:
         tasks = await begun(100)
@@ -183,7 +222,7 @@ def test_a_connection_that_is_edited_some_time_after_the_token_was_revoked_is_wa
         await asyncio.sleep(late)
         world.connect(NEW)
         await asyncio.sleep(60)
-        assert len([when for when in world.times(OLD) if when > revoked]) == 1
+        assert len([when for when in world.times(OLD) if when > revoked]) < RETRIES
         assert not any(task.done() for task in tasks)
         assert world.times(NEW)
 
@@ -199,7 +238,7 @@ def test_waits_that_begin_meanwhile_wait_for_the_new_token_too(world):
         await asyncio.sleep(45)
         tasks += [asyncio.create_task(event_of(trigger(n))) for n in range(10, 20)]
         await asyncio.sleep(15)
-        assert len([when for when in world.times(OLD) if when > revoked]) == 1
+        assert len([when for when in world.times(OLD) if when > revoked]) < RETRIES
         world.connect(NEW)
         await asyncio.sleep(60)
         assert not any(task.done() for task in tasks)
@@ -230,7 +269,7 @@ def test_a_secrets_backend_that_is_down_meanwhile_is_waited_for(world, logged):
         assert world.times(NEW)
 
     run_virtually(scene())
-    assert logged().count("The connection cannot be read again (OSError: the vault is sealed)") == 1
+    assert logged().count("The connection could not be read again (OSError: the vault is sealed)") == 1
 
 
 def test_a_secrets_backend_that_stays_down_is_part_of_the_error(world):
@@ -241,7 +280,7 @@ def test_a_secrets_backend_that_stays_down_is_part_of_the_error(world):
 
     (said,) = {str(event.error) for event in run_virtually(scene())}
     assert REFUSED in said
-    assert "The connection cannot be read again (OSError: the vault is sealed)" in said
+    assert "The connection could not be read again (OSError: the vault is sealed)" in said
 
 
 def test_a_connection_that_is_gone_fails_the_waits_at_once(world):
@@ -271,7 +310,7 @@ def test_a_new_credential_that_cannot_be_one_is_waited_out_until_it_is_mended(wo
         assert world.times(NEW)
 
     run_virtually(scene())
-    assert logged().count("The connection has been changed since, but cannot be used") == 1
+    assert logged().count("The connection was changed, but cannot be used") == 1
 
 
 def test_a_new_credential_that_is_refused_too_is_followed_by_the_next_one(world):
@@ -295,7 +334,7 @@ def test_a_question_whose_credential_was_refused_is_asked_again_with_the_new_one
             world.accepted = {NEW}
             asked = [asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0"))) for _ in range(50)]
             await asyncio.sleep(20)
-            assert len(world.times(OLD)) <= 1 + 8, "as many as are asked at a time"
+            assert len(world.times(OLD)) <= 1 + 8 * 5, "as many as are asked at a time"
             world.connect(NEW)
             assert {job.name for job in await asyncio.gather(*asked)} == {"Orders"}
             assert len(world.times(NEW)) == 50
@@ -316,7 +355,7 @@ def test_a_question_that_waits_for_a_new_credential_keeps_its_time_limit(world):
     run_virtually(scene())
 
 
-def test_nothing_else_is_sent_once_a_question_was_refused(world):
+def test_little_is_sent_once_a_question_was_refused(world):
     async def scene() -> None:
         with await feed_of_connection() as feed, feed.subscribe({"job-1": 1}, 5):
             await asyncio.sleep(300)
@@ -325,7 +364,7 @@ def test_nothing_else_is_sent_once_a_question_was_refused(world):
             await asyncio.sleep(30)
             second = asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0")))
             await asyncio.sleep(30)
-            assert len(world.asked) - before == 1
+            assert len(world.asked) - before < 15, "two questions, the look, and how often they are repeated"
             world.connect(NEW)
             assert {(await question).name for question in (first, second)} == {"Orders"}
 
@@ -345,7 +384,7 @@ def test_a_refusal_that_is_told_after_the_replacement_is_that_of_the_old_credent
             assert {(await question).name for question in (first, late)} == {"Orders"}
 
     run_on(loop, scene())
-    assert logged().count(REFUSED) == 1
+    assert logged().count(GOING_ON) == 1
 
 
 def test_what_begins_just_after_the_replacement_has_the_new_token_such_as_the_stop_of_a_killed_task(world):
@@ -365,9 +404,9 @@ def test_a_question_that_is_refused_for_good_fails_the_waits_of_the_feed_too(wor
         with await feed_of_connection() as feed, feed.subscribe({"job-1": 1}, 300) as subscription:
             await subscription.next()
             world.accepted = set()
-            with pytest.raises(ControlHubAuthenticationError, match="has not been changed since"):
+            with pytest.raises(ControlHubAuthenticationError, match="has not changed"):
                 await feed.ask(lambda: feed.client.jobs.get("job-0"))
-            with pytest.raises(ControlHubAuthenticationError, match="has not been changed since"):
+            with pytest.raises(ControlHubAuthenticationError, match="has not changed"):
                 await subscription.next(1)
 
     run_virtually(scene())
@@ -466,7 +505,7 @@ def clock(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, Ca
     return plan
 
 
-@pytest.mark.parametrize("late", [0, 40, 80])
+@pytest.mark.parametrize("late", [0, 40, 200])
 def test_a_wait_on_a_worker_goes_on_with_the_new_token(world, clock, logged, late):
     clock += [
         (1300, lambda: world.accepted.symmetric_difference_update({OLD, NEW})),
@@ -476,9 +515,19 @@ def test_a_wait_on_a_worker_goes_on_with_the_new_token(world, clock, logged, lat
     client = ControlHubHook().get_conn()
     client.jobs.get("job-0")
     assert wait_on_a_worker(client).outcome.value == "SUCCEEDED"
-    assert len([when for when in world.times(OLD) if when >= 1300]) == 1
+    assert len([when for when in world.times(OLD) if when >= 1300]) < RETRIES
     assert logged().count(GOING_ON) == 1
     assert client.jobs.get("job-0").name == "Orders"
+
+
+@pytest.mark.parametrize("lasts", [1, 60, 200])
+def test_a_refusal_that_passes_does_not_end_a_wait_on_a_worker(world, clock, logged, lasts):
+    clock += [(1300, world.accepted.clear), (1300 + lasts, lambda: world.accepted.add(OLD))]
+    clock.append((1800, lambda: world.ended.add("job-0")))
+    client = ControlHubHook().get_conn()
+    client.jobs.get("job-0")
+    assert wait_on_a_worker(client).outcome.value == "SUCCEEDED"
+    assert logged().count(REFUSED) == 1
 
 
 def test_a_worker_and_the_triggerer_say_the_same_of_a_token_that_is_revoked_for_good(world, clock):
@@ -505,7 +554,7 @@ def test_a_worker_waits_for_a_new_token_once_and_not_again_at_the_next_request(w
     with pytest.raises(ControlHubAuthenticationError):
         wait_on_a_worker(client)
     failed_at = world.now()
-    with pytest.raises(ControlHubAuthenticationError, match="has not been changed since"):
+    with pytest.raises(ControlHubAuthenticationError, match="has not changed"):
         client.jobs.get("job-0")
     assert world.now() == failed_at
     world.connect(NEW)

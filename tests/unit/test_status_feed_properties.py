@@ -170,7 +170,9 @@ def test_every_wait_ends_once_and_with_its_own_run(lives, waits, failures, reque
     async def scene() -> list[list[RunWaitEvent] | None]:
         return await asyncio.gather(*map(wait_for, waits))
 
-    read = mock.AsyncMock(return_value=mock.Mock(fingerprint="one", client=lambda **_: server, spec=ConnectionSettings))
+    settings = mock.Mock(spec=ConnectionSettings, fingerprint="one", conn_id="one", credential_patience=300.0)
+    settings.client = lambda **_: server
+    read = mock.AsyncMock(return_value=settings)
     with (
         mock.patch.object(connections, "connection_settings", read),
         mock.patch("airflow_provider_streamsets.triggers.base.connection_settings", read),
