@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import (
+    ControlHubNotFoundError,
     ControlHubRejectedError,
     ControlHubRunLostError,
     ControlHubUnavailableError,
@@ -87,7 +88,7 @@ class Server(ScriptedClient):
     def get(self, job_id: str, run_count: int | None = None) -> Any:
         """Return a run from the history, as `runs`, or a job, as `jobs`."""
         if self._status(job_id) is None:
-            raise ControlHubRejectedError("there is no such job", http_status=400)
+            raise ControlHubNotFoundError("there is no such job", http_status=404)
         if run_count is None:
             return mock.Mock(label=job_id)
         return JobRun.from_wire(self._run(job_id, run_count)) if run_count <= len(self._life(job_id).ends) else None

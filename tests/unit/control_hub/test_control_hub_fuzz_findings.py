@@ -17,6 +17,7 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.glances import Glance
 from tests.unit.control_hub.wire_examples import (
+    CURRENT,
     HISTORY,
     JOB,
     JOB_ID,
@@ -125,6 +126,7 @@ def test_what_is_no_object_does_not_say_that_a_job_is_gone(http, client, answer)
 @pytest.mark.parametrize("answer", ["{}", "null", ""])
 def test_an_answer_without_anything_in_it_says_that_there_is_no_such_job(http, client, answer):
     http.get(JOB, text=answer)
+    http.post(JOBS, json=[])
     with pytest.raises(ControlHubNotFoundError):
         client.jobs.get(JOB_ID)
 
@@ -159,8 +161,8 @@ def test_half_a_character_in_json_in_a_text_is_replaced():
 
 
 def test_an_issue_whose_message_is_nested_deeply_is_cut(http, client):
-    http.get(JOB, status_code=400, text='{"ISSUES": [{"code": "A_1", "message": ' + "[" * 450 + "]" * 450 + "}]}")
+    http.get(CURRENT, status_code=400, text='{"ISSUES": [{"code": "A_1", "message": ' + "[" * 450 + "]" * 450 + "}]}")
     with pytest.raises(ControlHubRejectedError) as caught:
-        client.jobs.get(JOB_ID)
+        client.runs.current(JOB_ID)
     assert caught.value.codes == ("A_1",)
     assert len(str(caught.value)) < 2000
