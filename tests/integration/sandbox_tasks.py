@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from tests.unit.conftest import StateStore, TaskInstance
 from tests.unit.resuming import Clock, Legs
@@ -20,8 +21,13 @@ class SandboxClock(Clock):
     def __init__(self, sandbox: Any) -> None:
         super().__init__()
         self._reached = self.now
+        self._epoch = sandbox.now() / 1000 - self.now
         self._sandbox = sandbox
         self._actions: list[tuple[float, Callable[[], object]]] = []
+
+    def time_of_day(self) -> float:
+        """Return the time as the sandbox has it; a loop's own would be too coarse with such numbers."""
+        return self._epoch + self.everywhere
 
     def after(self, seconds: float, act: Callable[[], object]) -> None:
         """Do something as soon as a wait has taken that long."""
@@ -42,9 +48,13 @@ class SandboxClock(Clock):
 
                 return super().run_in_executor(executor, on_time)
 
+        async def at_time_of_day() -> Any:
+            with mock.patch("time.time", self.time_of_day):
+                return await coroutine
+
         loop = self._loop = Loop(self.now)
         try:
-            return run_on(loop, coroutine)
+            return run_on(loop, at_time_of_day())
         finally:
             self._loop = None
             self.now = max(self.now, loop.time())

@@ -1,4 +1,4 @@
-"""Waits for runs while something in front of Control Hub answers, and whatever Control Hub does where that is not known."""
+"""Waits for runs while something in front of Control Hub answers, and under the variants of its behaviour."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def sandbox(sandbox: SandboxProcess) -> Iterator[SandboxProcess]:
 @pytest.fixture(autouse=True)
 def clock(sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch) -> SandboxClock:
     clock = SandboxClock(sandbox)
-    monkeypatch.setattr("time.time", clock.time)
+    monkeypatch.setattr("time.time", clock.time_of_day)
     monkeypatch.setattr("time.monotonic", clock.time)
     monkeypatch.setattr("time.sleep", clock.sleep)
     monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
     # What the header Date says of the sandbox is the time of this machine, not that of the sandbox.
-    monkeypatch.setattr(starts, "wall_clock", lambda: sandbox.now() / 1000 - (real_time() - clock.everywhere))
+    monkeypatch.setattr(starts, "wall_clock", lambda: sandbox.now() / 1000 - (real_time() - clock.time_of_day()))
     return clock
 
 
@@ -204,7 +204,7 @@ def test_job_deleted_during_a_wait_loses_the_run(client, sandbox, clock, task, n
 @pytest.mark.parametrize("unknown_job", UNKNOWN_JOB)
 def test_unknown_job_is_not_found(sandbox, task, unknown_job):
     sandbox.set_variants(unknown_job=unknown_job)
-    with pytest.raises(ControlHubNotFoundError, match="knows no such job|does not exist") as caught:
+    with pytest.raises(ControlHubNotFoundError, match=r"knows no such job|does not exist") as caught:
         task.run(ControlHubRunJobOperator, job_id="nobody:org")
     if unknown_job == "403":
         assert "or does not show it to the owner of the credential" in str(caught.value)
@@ -264,7 +264,7 @@ def test_conditions_are_evaluated_without_counts_on_the_status(client, sandbox, 
         ControlHubJobMetricSensor, job_id=job.job_id, metric="input_count", threshold=150_000, poke_interval=10
     )
     assert found["satisfied"]
-    assert not found["run_ended"], found
+    assert not found["run_ended"]
     client.runs.stop(job.job_id)
     sandbox.advance(60)
     with pytest.raises(ControlHubExpectationError, match=r"error_ratio"):
