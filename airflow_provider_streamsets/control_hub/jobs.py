@@ -19,6 +19,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubExistsError,
     ControlHubJobStateError,
     ControlHubNotFoundError,
+    ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
     may_have_been_executed,
@@ -383,7 +384,7 @@ class Jobs(JobReading):
                         "POST", Service.JOBRUNNER, f"/v1/jobs/{action}", what=f"delete {named(left, kind)}", body=left
                     )
                     break
-                except (ControlHubNotFoundError, ControlHubRejectedError) as error:
+                except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
                     # One may have gone meanwhile, or at a first call whose answer was lost; whether the others were
                     # deleted is not known (contract, 18.3).
                     before, left = left, list(self.get_many(left))

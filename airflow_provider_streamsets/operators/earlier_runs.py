@@ -192,7 +192,7 @@ def was_stopped_by_task(client: ControlHubClient, run: JobRun, record: TaskRecor
     Return whether the user who has started a run has stopped it, too, as its events tell.
 
     A task that is killed stops its run, and cannot always write that down: Airflow takes nothing more from a task that
-    was cleared while it ran. Such a stop is none by a person, and the next try is to start another run.
+    was cleared while it ran. Such a stop is the task's own, so the next try starts another run.
     """
     from airflow_provider_streamsets.control_hub import Outcome
     from airflow_provider_streamsets.control_hub.outcome import decide_outcome

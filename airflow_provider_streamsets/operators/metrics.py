@@ -240,7 +240,7 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         ``user`` (who started it), ``pipeline_version``, ``engine_ids``, ``input_count``, ``output_count``,
         ``error_count`` (None if Control Hub has saved none) and, with `include_events`, ``events`` (``time``,
         ``status``, ``message``, ``user``). ``outcome`` is ``FAILED`` or None; only with `include_events` are
-        ``SUCCEEDED`` and ``STOPPED`` (by a person) known, too
+        ``SUCCEEDED`` and ``STOPPED`` known, too
     :raises ControlHubError: for everything that Control Hub or the connection to it can do
 
     XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
