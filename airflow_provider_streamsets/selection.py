@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,8 @@ class UsesControlHub:
     """A task with a connection to Control Hub."""
 
     control_hub_conn_id: str
-    _is_resumed = False
+    _was_accepted: bool | None = None
+    """Whether the leg before a deferral has worked with the connection; None if there was none."""
 
     @cached_property
     def client(self) -> ControlHubClient:
@@ -56,14 +57,27 @@ class UsesControlHub:
         from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 
         client = ControlHubHook(self.control_hub_conn_id).get_conn()
-        if self._is_resumed:
+        if self._was_accepted:
             client.mark_accepted()
         return client
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, before which the task has worked with the connection."""
-        self._is_resumed = True
+        self.note_resumption(next_kwargs)
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+
+    def note_resumption(self, next_kwargs: dict[str, Any] | None) -> None:
+        """
+        Note that the task was deferred before, so that a single refusal of the credential is not believed.
+
+        If the trigger has confirmed a refusal, it is not confirmed once more.
+
+        :param next_kwargs: what the task is resumed with
+        """
+        event = (next_kwargs or {}).get("event")
+        error = event.get("error") if isinstance(event, Mapping) else None
+        kind = error.get("type") if isinstance(error, Mapping) else None
+        self._was_accepted = kind != "ControlHubAuthenticationError"
 
     def push_job(self, context: Context, job_id: str) -> None:
         """Push the id of a job, and the link to it, to XCom."""

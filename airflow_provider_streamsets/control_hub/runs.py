@@ -14,6 +14,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubJobStateError,
     ControlHubNotFoundError,
+    ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
@@ -273,11 +274,12 @@ class Runs:
                     asked.update(dict.fromkeys(job_ids))
                 if left <= 0 or not late:
                     return list(asked)
-            except (ControlHubNotFoundError, ControlHubRejectedError) as error:
-                # One that has ended since it was looked at is enough for a refusal; the others are stopped at once.
+            except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
+                # One that has ended, or was deleted, since it was looked at is enough for a refusal; the others are
+                # stopped at once.
                 if len(self.going_on(runs)) < len(going_on):
                     continue
-                if left <= 0:
+                if left <= 0 or isinstance(error, ControlHubPermissionError):
                     raise
                 log.info("%s Trying again in %.0f s.", error, _PAUSE_AFTER_REFUSED_STOP)
             self._client.sleep(_PAUSE_AFTER_REFUSED_STOP)

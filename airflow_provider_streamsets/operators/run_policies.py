@@ -139,7 +139,7 @@ class StartsRuns(WaitsForRuns):
     def answering_for_runs(self, context: Context) -> Iterator[None]:
         """See to it that no run that this task has started goes on unattended when the task fails within."""
         try:
-            if self.record(context).values:
+            if self._was_accepted is None and self.record(context).values:
                 # An earlier try has worked with the connection.
                 self.client.mark_accepted()
             yield
@@ -151,6 +151,7 @@ class StartsRuns(WaitsForRuns):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, with whatever Airflow says that it came to."""
+        self.note_resumption(next_kwargs)
         with self.answering_for_runs(context):
             self._started = {str(job_id): int(count) for job_id, count in self._started_before(context).items()}
             return super().resume_execution(next_method, next_kwargs, context)
