@@ -353,8 +353,9 @@ def test_stops_are_sent_in_batches_and_again_after_an_unclear_end(http, make_cli
 
 
 @pytest.mark.parametrize("patience", [0.0, 60.0])
+@pytest.mark.parametrize("status", [404, 403])
 @pytest.mark.parametrize("end", [succeeded(3), run_json(4, "ACTIVATING"), None], ids=["ended", "restarted", "gone"])
-def test_a_run_that_ends_while_it_is_being_stopped_does_not_keep_the_others(http, client, patience, end):
+def test_a_run_that_ends_while_it_is_being_stopped_does_not_keep_the_others(http, client, patience, status, end):
     hub = Hub(http, a=run_json(3), b=run_json(3))
     stop_all = hub._bulk(hub._stop)
 
@@ -364,7 +365,7 @@ def test_a_run_that_ends_while_it_is_being_stopped_does_not_keep_the_others(http
         return stop_all(request, context) if end is not None or request.json() == ["b:o"] else refuse(context)
 
     def refuse(context):
-        context.status_code = 404
+        context.status_code = status
         return REFUSAL["json"]
 
     http.post(STOP, json=stop)
