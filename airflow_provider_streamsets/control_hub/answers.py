@@ -172,14 +172,10 @@ class AnswerClassifier:
         return ControlHubConfigurationError(message, **details)
 
     def _proxy_wants_password(self, url: str, what: str, details: dict[str, Any]) -> ControlHubError:
-        wants = (
-            "refuses the user name and password in"
-            if "@" in self._proxy_address(url)
-            else ("requires a user name and password in")
-        )
+        verb = "refuses the" if "@" in self._proxy_address(url) else "requires a"
         return self._wrong_setting(
-            f"Cannot {what}: {self._proxy_of(url)} {wants} its address (407). Write http://user:password@host:port in "
-            "'proxies' of the connection or in the environment.",
+            f"Cannot {what}: {self._proxy_of(url)} {verb} user name and password in its address (407). Write "
+            "http://user:password@host:port in 'proxies' of the connection or in the environment.",
             **details,
         )
 
@@ -322,8 +318,9 @@ def _reason(error: Exception, cause: BaseException) -> str:
         return "timed out while waiting for the answer"
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "timed out while connecting"
-    # "HTTPConnection(host='h', port=1): Failed to establish a new connection: [Errno 111] Connection refused"
-    return str(cause).rpartition("): ")[2] or type(cause).__name__
+    # "HTTPConnection(host='h', port=1): Failed to establish a new connection: [Errno 111] Connection refused"; in
+    # urllib3 1, it begins with "<urllib3.connection.HTTPConnection object at 0x7f9f0fdab3e0>: ".
+    return re.split(r"[)>]: ", str(cause))[-1] or type(cause).__name__
 
 
 def _text_of(message: object) -> str:
