@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 import requests_mock
+from airflow.sensors import base
 
 from airflow_provider_streamsets import compat
 from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER
@@ -190,6 +191,10 @@ class Scene:
         self.http, self.context, self._monkeypatch = http, context, monkeypatch
         self.clock = patched_clock(monkeypatch)
         monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: self.clock.everywhere)
+        if hasattr(base, "_orig_start_date"):
+            # Airflow 2 asks its database when the first poke was.
+            monkeypatch.setattr(base, "_orig_start_date", lambda **_: None)
+            monkeypatch.setattr(base, "_is_metadatabase_mysql", lambda: False)
         self.hub = LivingHub(http, self.clock)
         self.hub.lasts = RUN_TAKES
         http.get(re.compile("/recordCountsForAllRuns"), json=lambda *_: self._counts())
