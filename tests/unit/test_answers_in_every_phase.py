@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+import functools
 import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import pytest
 import requests
@@ -35,12 +38,9 @@ from tests.unit.scripted_hub import JOB_ID, JOB_NAME
 
 pytestmark = pytest.mark.usefixtures("connection")
 
-IN_TRIGGERER = pytest.mark.skipif(
-    not CAN_START_FROM_TRIGGER, reason="Airflow 3.3 is the first to start tasks in the triggerer"
-)
+IN_TRIGGERER = pytest.mark.skipif(not CAN_START_FROM_TRIGGER, reason="this Airflow starts no tasks in the triggerer")
 ALWAYS = 1e9
-PATIENCE = 300.0
-"""Seconds after which a refused credential is confirmed; the default of ``credential_patience``."""
+PATIENCE = 300.0  # The default of `credential_patience`.
 RUN_TAKES = 1000.0
 
 
@@ -53,9 +53,8 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     error: Exception | None = None
     seconds: float | None = None
-    """For how long it comes; None is for as long as the phase allows."""
+    """For how long it comes; None is for as long as the phase allows. At the most to so many requests:"""
     most: int = 10**9
-    """How many requests it comes to."""
     is_decision: bool = False
     """Whether it is Control Hub's own word about the job, so that other requests are answered as usual."""
     in_find: type[Exception] | None = None
@@ -176,14 +175,6 @@ PHASES: dict[str, tuple[float, Callable[[Any, float], bool]]] = {
 """The phases: for how long answers come, and with which request they begin, given the age of the run."""
 
 
-class XComs(dict[str, Any]):
-    def set(self, *, key: str, value: Any, **_: Any) -> None:
-        self[key] = value
-
-    def get_one(self, *, key: str, **_: Any) -> Any:
-        return self.get(key)
-
-
 class Scene:
     """One task, its job and the clock of both."""
 
@@ -191,10 +182,14 @@ class Scene:
         self.http, self.context, self._monkeypatch = http, context, monkeypatch
         self.clock = patched_clock(monkeypatch)
         monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: self.clock.everywhere)
+        self.first_poke: datetime.datetime | None = None
         if hasattr(base, "_orig_start_date"):
-            # Airflow 2 asks its database when the first poke was.
-            monkeypatch.setattr(base, "_orig_start_date", lambda **_: None)
+            # Airflow 2 asks its database when the first poke was, Airflow 3 the task instance.
+            monkeypatch.delattr(type(context["ti"]), "get_first_reschedule_date")
+            monkeypatch.setattr(base, "_orig_start_date", lambda **_: self.first_poke)
             monkeypatch.setattr(base, "_is_metadatabase_mysql", lambda: False)
+        else:
+            context["ti"].get_first_reschedule_date = lambda _: self.first_poke
         self.hub = LivingHub(http, self.clock)
         self.hub.lasts = RUN_TAKES
         http.get(re.compile("/recordCountsForAllRuns"), json=lambda *_: self._counts())
@@ -226,12 +221,6 @@ class Scene:
 
         return Legs(self.clock, task, self.context).run()
 
-    def worker(self, *, expects: bool) -> Any:
-        return self.operator(deferrable=False, expects=expects)
-
-    def deferred(self, *, expects: bool) -> Any:
-        return self.operator(deferrable=True, expects=expects)
-
     def reschedule(self, *, expects: bool) -> Any:
         self.hub.start(SOMEBODY_ELSE)
         for _ in range(200):
@@ -240,14 +229,18 @@ class Scene:
             except Exception as error:
                 if type(error).__name__ != "AirflowRescheduleException":
                     raise
+            self.first_poke = self.first_poke or datetime.datetime.now(datetime.timezone.utc)
             self.clock.sleep(30.0)
         raise AssertionError("the sensor never ends")
 
     def without_worker(self, *, expects: bool, pinned: bool = False) -> Any:
         self.hub.start(SOMEBODY_ELSE)
         run = {"job_id": JOB_ID, "job_name": JOB_NAME, "run_count": 1, "try_number": self.context["ti"].try_number}
-        xcoms = XComs(streamsets_run=run) if pinned else XComs()
-        self._monkeypatch.setattr(compat, "XCom", xcoms)
+        xcoms: dict[str, Any] = {"streamsets_run": run} if pinned else {}
+        place = mock.Mock(
+            set=lambda key, value, **_: xcoms.update({key: value}), get_one=lambda key, **_: xcoms.get(key)
+        )
+        self._monkeypatch.setattr(compat, "XCom", place)
         sensor = ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, start_from_trigger=True, end_from_trigger=True)
         trigger = ControlHubJobRunSensorTrigger(**sensor.start_trigger_args.trigger_kwargs)
         trigger._task_instance = self.context["ti"]
@@ -260,8 +253,11 @@ class Scene:
         return xcoms["return_value"]
 
 
-STARTING = {"worker": Scene.worker, "deferred": Scene.deferred}
-OBSERVING = {"reschedule": Scene.reschedule, "no worker": Scene.without_worker}
+STARTING: dict[str, Callable[..., Any]] = {
+    "worker": functools.partial(Scene.operator, deferrable=False),
+    "deferred": functools.partial(Scene.operator, deferrable=True),
+}
+OBSERVING: dict[str, Callable[..., Any]] = {"reschedule": Scene.reschedule, "no worker": Scene.without_worker}
 MODES = {**STARTING, **OBSERVING}
 
 
@@ -305,6 +301,15 @@ def test_answer_that_passes_ends_and_stops_nothing(scene, task_log, kind, phase,
 def test_other_triggerer_takes_the_settings_for_right(scene, kind):
     weather = scene.let(PASSING[kind], "find")
     assert scene.without_worker(expects=False, pinned=True)["outcome"] == "SUCCEEDED"
+    assert weather.met
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_rescheduled_sensor_that_keeps_nothing_waits_on(scene, kind):
+    """Before Airflow 3.3, each poke finds the job anew."""
+    del scene.context["task_state_store"]
+    weather = scene.let(PASSING[kind], "wait")
+    assert scene.reschedule(expects=False)["outcome"] == "SUCCEEDED"
     assert weather.met
 
 
