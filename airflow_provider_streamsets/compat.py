@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import json
 import logging
 from datetime import timedelta
@@ -81,6 +82,18 @@ async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any
 def task_state_store(context: Context) -> Any | None:
     """Return the task state store of Airflow 3.3 and later, None on older versions."""
     return context.get("task_state_store")
+
+
+def has_been_rescheduled(context: Context) -> bool:
+    """Return whether a sensor in mode ``reschedule`` has poked before."""
+    ti = context["ti"]
+    if hasattr(ti, "get_first_reschedule_date"):
+        return ti.get_first_reschedule_date(context) is not None
+    # Airflow 2, whose sensors find out like this since when they wait.
+    base = importlib.import_module("airflow.sensors.base")
+    names = ("dag_id", "task_id", "run_id", "map_index", "try_number")
+    started = base._orig_start_date(**{name: getattr(ti, name) for name in names})
+    return started is not None
 
 
 class StoreInVariables:

@@ -7,8 +7,12 @@ import re
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
+from airflow_provider_streamsets.control_hub.services import Service
 
 _HOST_NAME = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})*\.?")
+# What is below the address of Control Hub: pages of its web UI, and its REST API.
+_PAGE = re.compile(r"^/+sch(?=/|$)")
+_API = re.compile(rf"/+({'|'.join(service.value.partition('/')[0] for service in Service)})/(public-)?rest(?=/|$)")
 
 
 def base_address(url: str, name: str) -> str:
@@ -26,12 +30,25 @@ def base_address(url: str, name: str) -> str:
             f"'{_without_credentials(text)}' is no address for the {name}. "
             "It should look like https://na01.hub.streamsets.com."
         )
+    if "@" not in parts.netloc:
+        _check_is_root(parts, name)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ControlHubConfigurationError(
             f"The address of the {name} must hold a host and perhaps a path only, without credentials, query or "
             "fragment. The credential belongs into the fields for credential id and token."
         )
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def _check_is_root(parts: SplitResult, name: str) -> None:
+    """Raise if an address is that of a page of the web UI, or of the REST API, below the one to be given."""
+    for pattern, what in ((_PAGE, "a page of the web UI"), (_API, "the address of the REST API")):
+        below = pattern.search(parts.path)
+        if below:
+            root = urlunsplit((parts.scheme, parts.netloc, parts.path[: below.start()], "", ""))
+            raise ControlHubConfigurationError(
+                f"'{parts.netloc}{parts.path}' is {what}, not the address of the {name}: use {root} instead."
+            )
 
 
 def _split(url: str) -> SplitResult | None:

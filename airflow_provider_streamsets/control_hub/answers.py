@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import http.client
 import os
 import re
 import ssl
@@ -38,6 +39,7 @@ _PROJECT_REFUSED = "RESTAPI_08"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # How http.client reports a proxy that does not open a tunnel to an https host.
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")
+_HTTPS_HINT = " Does the port expect https?"
 # What OpenSSL calls an answer that is not TLS, by version.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"})
 
@@ -132,7 +134,7 @@ class AnswerClassifier:
     def _answer_of_gateway(self, answer: requests.Response, what: str, details: dict[str, Any]) -> ControlHubError:
         reason = self.without_token(answer.reason or "no reason")[:300]
         kind = self.without_token(answer.headers.get("Content-Type", "no content type"))[:100]
-        hint = " Does the port expect https?" if answer.status_code == 400 and answer.url.startswith("http://") else ""
+        hint = _HTTPS_HINT if answer.status_code == 400 and answer.url.startswith("http://") else ""
         return ControlHubUnavailableError(
             f"Cannot {what}: {host_of(answer.url)} answered {answer.status_code} {reason} ({kind}) without Control "
             "Hub's error envelope. A proxy, gateway or firewall has answered, or the URL is not that of Control Hub."
@@ -170,9 +172,10 @@ class AnswerClassifier:
         return ControlHubConfigurationError(message, **details)
 
     def _proxy_wants_password(self, url: str, what: str, details: dict[str, Any]) -> ControlHubError:
+        verb = "refuses the" if "@" in self._proxy_address(url) else "requires a"
         return self._wrong_setting(
-            f"Cannot {what}: {self._proxy_of(url)} requires a user name and password (407). Put them into the proxy's "
-            "address, http://user:password@host:port, in 'proxies' of the connection or in the environment.",
+            f"Cannot {what}: {self._proxy_of(url)} {verb} user name and password in its address (407). Write "
+            "http://user:password@host:port in 'proxies' of the connection or in the environment.",
             **details,
         )
 
@@ -184,7 +187,7 @@ class AnswerClassifier:
         :param url: address that was asked
         :param what: what was attempted, for the message
         """
-        bad_store = self._unusable_ca_store()
+        bad_store = self._unusable_ca_store() if url.startswith("https://") else None
         if bad_store is not None:
             return self._wrong_setting(
                 f"Cannot {what}: {bad_store}, is no CA file: it must hold certificates in PEM form and be readable. "
@@ -192,21 +195,27 @@ class AnswerClassifier:
             )
         cause = _innermost(error)
         reason = self.without_token(_reason(error, cause))[:1000]
+        is_of_proxy = isinstance(error, requests.exceptions.ProxyError)
+        peer = self._proxy_of(url) if is_of_proxy else host_of(url)
         if isinstance(cause, ssl.SSLCertVerificationError):
             variable = _ca_variable() if self._verify is True else None
             used = f" The CA file is that of the environment variable {variable}." if variable else ""
             return ControlHubUntrustedCertificateError(
-                f"Cannot {what}: the TLS certificate of {host_of(url)} is not trusted ({reason}).{used} If it is "
+                f"Cannot {what}: the TLS certificate of {peer} is not trusted ({reason}).{used} If it is "
                 "signed by an authority of your own, give the path of its CA file in 'verify' of the connection."
             )
-        if isinstance(error, requests.exceptions.ProxyError):
-            return self._proxy_failure(cause, reason, url, what)
         if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS:
             return self._wrong_setting(
-                f"Cannot {what}: {host_of(url)} does not answer in TLS. Does this port expect http instead of https?"
+                f"Cannot {what}: {peer} does not answer in TLS. Does this port expect http instead of https?"
             )
+        if is_of_proxy:
+            return self._proxy_failure(cause, reason, url, what)
+        was_sent = not _was_never_sent(error)
+        # What a server of https does with a request that is not encrypted.
+        is_hang_up = was_sent and isinstance(cause, (ConnectionError, http.client.RemoteDisconnected))
+        hint = _HTTPS_HINT if is_hang_up and not self.has_accepted and url.startswith("http://") else ""
         return ControlHubUnavailableError(
-            f"Cannot {what}: no answer from {host_of(url)} ({reason}).", maybe_executed=not _was_never_sent(error)
+            f"Cannot {what}: no answer from {host_of(url)} ({reason}).{hint}", maybe_executed=was_sent
         )
 
     def _proxy_failure(self, cause: BaseException, reason: str, url: str, what: str) -> ControlHubError:
@@ -220,10 +229,13 @@ class AnswerClassifier:
             maybe_executed=not (refused or _was_never_sent(cause)),
         )
 
-    def _proxy_of(self, url: str) -> str:
+    def _proxy_address(self, url: str) -> str:
         with requests.Session() as session:
             known = session.merge_environment_settings(url, dict(self._proxies), None, None, None)["proxies"]
-        address = select_proxy(url, known)
+        return select_proxy(url, known) or ""
+
+    def _proxy_of(self, url: str) -> str:
+        address = self._proxy_address(url)
         return f"the proxy {host_of(address if '://' in address else f'http://{address}')}" if address else "a proxy"
 
     def _unusable_ca_store(self) -> str | None:
@@ -306,8 +318,9 @@ def _reason(error: Exception, cause: BaseException) -> str:
         return "timed out while waiting for the answer"
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "timed out while connecting"
-    # "HTTPConnection(host='h', port=1): Failed to establish a new connection: [Errno 111] Connection refused"
-    return str(cause).rpartition("): ")[2] or type(cause).__name__
+    # "HTTPConnection(host='h', port=1): Failed to establish a new connection: [Errno 111] Connection refused"; in
+    # urllib3 1, it begins with "<urllib3.connection.HTTPConnection object at 0x7f9f0fdab3e0>: ".
+    return re.split(r"[)>]: ", str(cause))[-1] or type(cause).__name__
 
 
 def _text_of(message: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubUnavailableError
+from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubUnavailableError, ends_wait
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -27,7 +27,7 @@ def find_out(
     patience: float = PATIENCE,
 ) -> _Found:
     """
-    Look for the effect of a request until it shows.
+    Look for the effect of a request until it shows. A read that fails for a while is repeated, too.
 
     :param client: its clock is used
     :param look: returns what there is of the effect
@@ -36,21 +36,23 @@ def find_out(
     :param is_enough: whether what was found is all of it
     :param patience: seconds to look, at the most
     :returns: what the last look has found
-    :raises ControlHubUnavailableError: if a look fails; ``maybe_executed`` is set
+    :raises ControlHubUnavailableError: if the last look fails; ``maybe_executed`` is set
     """
     left = patience
     while True:
         try:
             found = look()
         except ControlHubError as look_error:
-            ended = error or look_error
-            raise ControlHubUnavailableError(
-                f"{error or 'Control Hub accepted the call.'} {question} could not be found out: {look_error}",
-                http_status=ended.http_status,
-                issues=ended.issues,
-                maybe_executed=True,
-            ) from look_error
-        if is_enough(found) or left <= 0:
-            return found
+            if left <= 0 or ends_wait(look_error):
+                ended = error or look_error
+                raise ControlHubUnavailableError(
+                    f"{error or 'Control Hub accepted the call.'} {question} could not be found out: {look_error}",
+                    http_status=ended.http_status,
+                    issues=ended.issues,
+                    maybe_executed=True,
+                ) from look_error
+        else:
+            if is_enough(found) or left <= 0:
+                return found
         client.sleep(_PAUSE)
         left -= _PAUSE

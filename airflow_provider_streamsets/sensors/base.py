@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER, task_state_store
+from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER, has_been_rescheduled, task_state_store
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, deferrable_by_default
 from airflow_provider_streamsets.selection import ChoosesOneJob, run_of_job
@@ -221,15 +221,19 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the run once. A look that fails because Control Hub cannot be reached is not the end of the wait."""
-        from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
+        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
+        from airflow_provider_streamsets.control_hub.errors import is_fault
 
         if self._follower is None:
+            forgets = self.reschedule and task_state_store(context) is None
+            if forgets and has_been_rescheduled(context):
+                self.client.mark_accepted()
             try:
                 # A rescheduled poke has no memory of the one before.
                 self._follower = self.follow(self._pin(context), believe_after=1 if self.reschedule else 3)
-            except ControlHubUnavailableError as error:
-                # Only a store of the pinned run tells the first poke of a rescheduled sensor from a later one.
-                if not self.reschedule or task_state_store(context) is not None:
+            except ControlHubError as error:
+                # Where each poke finds the run anew, that can fail as any look.
+                if not forgets or not (isinstance(error, ControlHubUnavailableError) or is_fault(error)):
                     raise
                 self.log.warning("%s Waiting on.", error)
                 return PokeReturnValue(is_done=False)

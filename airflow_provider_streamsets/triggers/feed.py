@@ -19,8 +19,8 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
     ControlHubError,
+    ControlHubPermissionError,
     ControlHubUnexpectedAnswerError,
-    ends_wait,
 )
 from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.looks import StatusLooks
@@ -280,18 +280,22 @@ class StatusFeed:
             self._refused_looks += 1
         except ControlHubConfigurationError as error:
             self._fail_all(error)
+        except ControlHubPermissionError as error:
+            # Of the only job: each wait finds out whether there is no such job.
+            answers = dict.fromkeys(job_ids, error)
+            self._succeeded(batch, answers)
         except ControlHubError as error:
-            if ends_wait(error):
-                self._fail(batch, error)
-            else:
-                self._failed(error)
+            self._failed(error)
         else:
-            self._outage_of_looks.succeeded()
-            self._backoff.succeeded()
-            self._refused_looks = 0
-            self._publish(batch, answers)
+            self._succeeded(batch, answers)
         finally:
             self._reschedule(batch, answers)
+
+    def _succeeded(self, batch: list[WatchedJob], answers: Mapping[str, Glance | ControlHubError | None]) -> None:
+        self._outage_of_looks.succeeded()
+        self._backoff.succeeded()
+        self._refused_looks = 0
+        self._publish(batch, answers)
 
     def _failed(self, error: ControlHubError) -> None:
         self._outage_of_looks.failed(error)

@@ -100,7 +100,10 @@ class SensorTrigger(ControlHubOneRunTrigger):
         # Airflow keeps the XComs of the tries before of a task that starts here.
         try_number = getattr(self.task_instance, "try_number", None)
         run = await xcom_of_own_task(self.task_instance, _PINNED_RUN)
-        if not isinstance(run, dict) or run.get("try_number") != try_number:
+        if isinstance(run, dict) and run.get("try_number") == try_number:
+            # Another triggerer has worked with the connection.
+            feed.client.mark_accepted()
+        else:
             try:
                 parameters.exactly_one(**given)
                 run_count = parameters.whole_number(given_run, "run_count", rendered=True)

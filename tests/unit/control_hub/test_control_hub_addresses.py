@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,6 +71,36 @@ def test_an_address_with_more_than_host_and_path_is_refused_without_showing_the_
         base_address(written, "login service")
     assert "login service" in str(caught.value)
     assert "pa55" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "address", "what"),
+    [
+        ("https://na01.hub.example.com/sch/jobs/detail/j:o", "https://na01.hub.example.com", "web UI"),
+        ("https://na01.hub.example.com/sch/jobRunner/jobs?filter=x#y", "https://na01.hub.example.com", "web UI"),
+        ("na01.hub.example.com/sch", "https://na01.hub.example.com", "web UI"),
+        ("https://na01.hub.example.com//sch/", "https://na01.hub.example.com", "web UI"),
+        ("http://127.0.0.1:18631/sch/login", "http://127.0.0.1:18631", "web UI"),
+        ("https://na01.hub.example.com/jobrunner/rest", "https://na01.hub.example.com", "REST API"),
+        ("https://na01.hub.example.com/jobrunner/rest/v1/job/j:o", "https://na01.hub.example.com", "REST API"),
+        ("https://na01.hub.example.com/security/rest/v1/currentUser/", "https://na01.hub.example.com", "REST API"),
+        ("https://na01.hub.example.com/security/public-rest/v1", "https://na01.hub.example.com", "REST API"),
+        ("https://example.com/streamsets/timeseries/rest", "https://example.com/streamsets", "REST API"),
+    ],
+)
+def test_address_below_the_root_names_the_root(written, address, what):
+    with pytest.raises(ControlHubConfigurationError, match=rf"{what}, .*: use {re.escape(address)} instead\.$"):
+        base_address(written, "Control Hub")
+
+
+@pytest.mark.parametrize("path", ["/schule", "/sch-proxy", "/gateway/sch", "/rest", "/jobrunner", "/hub/security"])
+def test_other_paths_are_kept(path):
+    assert base_address(f"https://example.com{path}", "Control Hub") == f"https://example.com{path}"
+
+
+def test_pattern_of_job_pages_may_name_the_web_ui(make_client):
+    client = make_client("https://example.com", job_link="{hub}/sch/jobs/detail/{job_id}")
+    assert client.job_url("j:o") == "https://example.com/sch/jobs/detail/j:o"
 
 
 @settings(deadline=None)

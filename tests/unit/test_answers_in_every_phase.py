@@ -1,0 +1,349 @@
+"""Every kind of answer, in every phase of a task, in every mode that a task can wait in."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import pytest
+import requests
+import requests_mock
+from airflow.sensors import base
+
+from airflow_provider_streamsets import compat
+from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubConfigurationError,
+    ControlHubMetricsUnavailableError,
+    ControlHubNotFoundError,
+    ControlHubPermissionError,
+    ControlHubRejectedError,
+    ControlHubRunLostError,
+    ControlHubUnexpectedAnswerError,
+)
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
+from airflow_provider_streamsets.triggers.sensors import ControlHubJobRunSensorTrigger
+from tests.unit.living_hub import SOMEBODY_ELSE, LivingHub
+from tests.unit.resuming import Clock, Legs, all_events, patched_clock
+from tests.unit.scripted_hub import JOB_ID, JOB_NAME
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+IN_TRIGGERER = pytest.mark.skipif(not CAN_START_FROM_TRIGGER, reason="this Airflow starts no tasks in the triggerer")
+ALWAYS = 1e9
+PATIENCE = 300.0  # The default of `credential_patience`.
+RUN_TAKES = 1000.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A kind of answer: what comes instead of Control Hub's own."""
+
+    status: int = 200
+    text: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    error: Exception | None = None
+    seconds: float | None = None
+    """For how long it comes; None is for as long as the phase allows. At the most to so many requests:"""
+    most: int = 10**9
+    is_decision: bool = False
+    """Whether it is Control Hub's own word about the job, so that other requests are answered as usual."""
+    in_find: type[Exception] | None = None
+    """The error where nothing has been accepted yet."""
+    in_start: type[Exception] | None = None
+    """The error when it comes to the start call."""
+    never_acts: bool = False
+    """Whether the request cannot have had its effect."""
+
+    def of(self, request: Any) -> requests.Response:
+        if self.error is not None:
+            raise self.error
+        return requests_mock.create_response(
+            request, status_code=self.status, text=self.text, headers=dict(self.headers)
+        )
+
+
+PAGE = "<html><title>default backend</title></html>"
+HTML = (("Content-Type", "text/html"),)
+LOGIN = (("Location", "https://login.example.com/sso"),)
+
+
+def issues(code: str | None) -> str:
+    return json.dumps({"ISSUES": [{"code": code, "message": "said by Control Hub"}]})
+
+
+def refusal(**how: Any) -> Answer:
+    return Answer(401, issues("SSO_01"), in_find=ControlHubAuthenticationError, never_acts=True, **how)
+
+
+PASSING = {
+    **{f"html {status}": Answer(status, PAGE, HTML) for status in (400, 403, 404, 410, 502, 503)},
+    "html 407": Answer(407, PAGE, HTML, in_find=ControlHubConfigurationError, never_acts=True),
+    "json 404": Answer(404, '{"message": "no Route matched"}'),
+    # Control Hub itself may accept a start like that, so that call is not repeated.
+    "empty 200": Answer(in_start=ControlHubUnexpectedAnswerError),
+    "html 200": Answer(200, PAGE, HTML, in_find=ControlHubUnexpectedAnswerError),
+    "login page": Answer(302, headers=LOGIN, in_find=ControlHubUnexpectedAnswerError, never_acts=True),
+    "one 401": refusal(most=1),
+    "100 s of 401": refusal(seconds=100.0),
+    "reset": Answer(error=requests.exceptions.ConnectionError("connection reset")),
+    "timeout": Answer(error=requests.exceptions.ReadTimeout("timed out")),
+    "429": Answer(429, issues(None), (("Retry-After", "7"),), never_acts=True),
+    # With a code, a 500 is Control Hub's own refusal of what was asked, if it had no effect.
+    "500 with code": Answer(
+        500, issues("JOBRUNNER_99"), in_find=ControlHubRejectedError, in_start=ControlHubRejectedError
+    ),
+}
+DECISIONS = {
+    "job 404": Answer(404, issues("JOBRUNNER_1"), is_decision=True, in_find=ControlHubNotFoundError),
+    "job 403": Answer(403, issues("JOBRUNNER_1"), is_decision=True, in_find=ControlHubNotFoundError),
+    "401 for good": refusal(seconds=ALWAYS),
+}
+
+
+class Weather:
+    """
+    Comes between a task and Control Hub: from some request on, for some time, other answers come.
+
+    :param http: the mocker, which Control Hub answers through, too
+    :param answer: what comes
+    :param begins: whether a request is the first that it comes to
+    :param seconds: for how long it comes
+    """
+
+    def __init__(
+        self, http: Any, clock: Clock, hub: LivingHub, answer: Answer, begins: Callable[[Any], bool], seconds: float
+    ) -> None:
+        self._clock, self._hub, self._answer, self._begins = clock, hub, answer, begins
+        self._seconds = seconds if answer.seconds is None else answer.seconds
+        self.acts = False
+        """Whether a start call has its effect although the answer does not say so."""
+        self.began: float | None = None
+        self.met = 0
+        """To how many requests it has come."""
+        self.stops: list[float] = []
+        """When the task has asked for a stop."""
+        http.add_matcher(self)
+
+    def __call__(self, request: Any) -> requests.Response | None:
+        now = self._clock.everywhere
+        if "stop" in request.path.lower():
+            self.stops.append(now)
+        if self.began is None and self._begins(request):
+            self.began = now
+        if self.began is None or now >= self.began + self._seconds or self.met >= self._answer.most:
+            return None
+        if self._answer.is_decision and request.path.endswith("/currentuser"):
+            return None
+        self.met += 1
+        if self._answer.is_decision and request.path.endswith("/rest/v1/jobs"):
+            return requests_mock.create_response(request, json=[])
+        if self.acts and is_start(request):
+            self.acts = False
+            self._hub.calls.append("start")
+            self._hub.start()
+        return self._answer.of(request)
+
+
+def is_start(request: Any) -> bool:
+    return bool(request.path.endswith("/start"))
+
+
+def is_poll(request: Any) -> bool:
+    return bool(request.path.endswith("/jobs/status"))
+
+
+PHASES: dict[str, tuple[float, Callable[[Any, float], bool]]] = {
+    # Before the task waits, a few attempts of the client are all that it has.
+    "find": (8.0, lambda request, age: True),
+    "start": (10.0, lambda request, age: is_start(request)),
+    "start, answer lost": (10.0, lambda request, age: is_start(request)),
+    "just after": (95.0, lambda request, age: is_poll(request)),
+    "wait": (95.0, lambda request, age: is_poll(request) and age > 500),
+    "end": (95.0, lambda request, age: request.path.endswith("/jobstatushistory")),
+    "metrics": (95.0, lambda request, age: "/metrics/" in request.path),
+}
+"""The phases: for how long answers come, and with which request they begin, given the age of the run."""
+
+
+class Scene:
+    """One task, its job and the clock of both."""
+
+    def __init__(self, http: Any, monkeypatch: pytest.MonkeyPatch, context: Any) -> None:
+        self.http, self.context, self._monkeypatch = http, context, monkeypatch
+        self.clock = patched_clock(monkeypatch)
+        monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: self.clock.everywhere)
+        self.first_poke: datetime.datetime | None = None
+        if hasattr(base, "_orig_start_date"):
+            # Airflow 2 asks its database when the first poke was, Airflow 3 the task instance.
+            monkeypatch.delattr(type(context["ti"]), "get_first_reschedule_date")
+            monkeypatch.setattr(base, "_orig_start_date", lambda **_: self.first_poke)
+            monkeypatch.setattr(base, "_is_metadatabase_mysql", lambda: False)
+        else:
+            context["ti"].get_first_reschedule_date = lambda _: self.first_poke
+        self.hub = LivingHub(http, self.clock)
+        self.hub.lasts = RUN_TAKES
+        http.get(re.compile("/recordCountsForAllRuns"), json=lambda *_: self._counts())
+
+    def _counts(self) -> dict[str, Any]:
+        finished = self.hub.runs[-1]["finishTime"]
+        entry = {"inputCount": 9, "outputCount": 9, "errorCount": 0, "stageErrorsCount": 0}
+        return {"0": {**entry, "lastUpdatedOn": finished + 1000}} if finished else {}
+
+    def let(self, answer: Answer, phase: str) -> Weather:
+        """Let an answer come in a phase."""
+        seconds, begins = PHASES[phase]
+
+        def begin(request: Any) -> bool:
+            age = self.clock.everywhere - self.hub.runs[-1]["startTime"] / 1000 if self.hub.runs else 0.0
+            return begins(request, age)
+
+        if answer in DECISIONS.values():
+            seconds = ALWAYS
+        self.weather = Weather(self.http, self.clock, self.hub, answer, begin, seconds)
+        self.weather.acts = phase == "start, answer lost"
+        return self.weather
+
+    def operator(self, *, deferrable: bool, expects: bool) -> Any:
+        expect = {"expect": ["output_count >= 9"], "metrics_wait": 120} if expects else {"metrics_wait": 10}
+
+        def task() -> ControlHubRunJobOperator:
+            return ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=deferrable, **expect)
+
+        return Legs(self.clock, task, self.context).run()
+
+    def reschedule(self, *, expects: bool) -> Any:
+        self.hub.start(SOMEBODY_ELSE)
+        for _ in range(200):
+            try:
+                return ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, mode="reschedule").execute(self.context)
+            except Exception as error:
+                if type(error).__name__ != "AirflowRescheduleException":
+                    raise
+            self.first_poke = self.first_poke or datetime.datetime.now(datetime.timezone.utc)
+            self.clock.sleep(30.0)
+        raise AssertionError("the sensor never ends")
+
+    def without_worker(self, *, expects: bool, pinned: bool = False) -> Any:
+        self.hub.start(SOMEBODY_ELSE)
+        run = {"job_id": JOB_ID, "job_name": JOB_NAME, "run_count": 1, "try_number": self.context["ti"].try_number}
+        xcoms: dict[str, Any] = {"streamsets_run": run} if pinned else {}
+        place = mock.Mock(
+            set=lambda key, value, **_: xcoms.update({key: value}), get_one=lambda key, **_: xcoms.get(key)
+        )
+        self._monkeypatch.setattr(compat, "XCom", place)
+        sensor = ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, start_from_trigger=True, end_from_trigger=True)
+        trigger = ControlHubJobRunSensorTrigger(**sensor.start_trigger_args.trigger_kwargs)
+        trigger._task_instance = self.context["ti"]
+        errors: list[Exception] = []
+        failure = trigger.failure
+        self._monkeypatch.setattr(trigger, "failure", lambda error: errors.append(error) or failure(error))
+        all_events(self.clock, trigger)
+        if errors:
+            raise errors[0]
+        return xcoms["return_value"]
+
+
+STARTING: dict[str, Callable[..., Any]] = {
+    "worker": functools.partial(Scene.operator, deferrable=False),
+    "deferred": functools.partial(Scene.operator, deferrable=True),
+}
+OBSERVING: dict[str, Callable[..., Any]] = {"reschedule": Scene.reschedule, "no worker": Scene.without_worker}
+MODES = {**STARTING, **OBSERVING}
+
+
+def cells(kinds: dict[str, Answer]) -> Iterator[Any]:
+    """Yield kind, phase and mode of all cells that there can be."""
+    for kind, phase, mode in itertools.product(kinds, PHASES, MODES):
+        if phase.startswith("start") and mode in OBSERVING:
+            continue  # A sensor starts nothing.
+        if phase == "start, answer lost" and (kinds is DECISIONS or kinds[kind].never_acts):
+            continue  # Who answers like this has not let the call through.
+        marks = [IN_TRIGGERER] if mode == "no worker" else []
+        yield pytest.param(kind, phase, mode, id=f"{kind}-{phase}-{mode}", marks=marks)
+
+
+@pytest.fixture
+def scene(http: Any, monkeypatch: pytest.MonkeyPatch, context: Any) -> Scene:
+    return Scene(http, monkeypatch, context)
+
+
+@pytest.mark.parametrize(("kind", "phase", "mode"), cells(PASSING))
+def test_answer_that_passes_ends_and_stops_nothing(scene, task_log, kind, phase, mode):
+    answer = PASSING[kind]
+    weather = scene.let(answer, phase)
+    error = answer.in_find if phase == "find" else answer.in_start if phase == "start" else None
+    if answer.status == 401 and mode == "no worker":
+        error = None  # The triggerer confirms every refusal.
+    if error is not None:
+        with pytest.raises(error):
+            MODES[mode](scene, expects=False)
+    else:
+        result = MODES[mode](scene, expects=phase == "metrics")
+        assert (result["run_count"], result["outcome"]) == (1, "SUCCEEDED")
+    assert weather.met
+    assert weather.stops == []
+    assert scene.hub.calls == (["start"] if mode in STARTING and error is None else [])
+    assert "does not exist any more" not in task_log()
+
+
+@IN_TRIGGERER
+@pytest.mark.parametrize("kind", PASSING)
+def test_other_triggerer_takes_the_settings_for_right(scene, kind):
+    weather = scene.let(PASSING[kind], "find")
+    assert scene.without_worker(expects=False, pinned=True)["outcome"] == "SUCCEEDED"
+    assert weather.met
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_rescheduled_sensor_that_keeps_nothing_waits_on(scene, kind):
+    """Before Airflow 3.3, each poke finds the job anew."""
+    del scene.context["task_state_store"]
+    weather = scene.let(PASSING[kind], "wait")
+    assert scene.reschedule(expects=False)["outcome"] == "SUCCEEDED"
+    assert weather.met
+
+
+WHERE_DECIDED: dict[str, dict[str, type[Exception] | None]] = {
+    "job 404": {
+        "find": ControlHubNotFoundError,
+        "start": ControlHubNotFoundError,
+        "just after": ControlHubRunLostError,
+        "wait": ControlHubRunLostError,
+        # Of a run that has ended well, Control Hub may have deleted all else; only conditions need metrics.
+        "end": None,
+        "metrics": ControlHubMetricsUnavailableError,
+    },
+    "401 for good": {
+        **dict.fromkeys(PHASES, ControlHubAuthenticationError),
+        "metrics": ControlHubMetricsUnavailableError,
+    },
+}
+WHERE_DECIDED["job 403"] = {**WHERE_DECIDED["job 404"], "start": ControlHubPermissionError}
+
+
+@pytest.mark.parametrize(("kind", "phase", "mode"), cells(DECISIONS))
+def test_decision_is_the_public_error_of_its_kind(scene, kind, phase, mode):
+    weather = scene.let(DECISIONS[kind], phase)
+    expects = phase == "metrics"
+    error = None if expects and mode in OBSERVING else WHERE_DECIDED[kind][phase]
+    if error is None:
+        assert MODES[mode](scene, expects=expects)["outcome"] == "SUCCEEDED"
+    else:
+        with pytest.raises(error):
+            MODES[mode](scene, expects=expects)
+    assert weather.met
+    if kind == "401 for good":
+        assert all(when >= weather.began + PATIENCE for when in weather.stops)
+    else:
+        assert weather.stops == []
+    assert scene.hub.calls == (["start"] if mode in STARTING and phase not in {"find", "start"} else [])
