@@ -39,6 +39,7 @@ from tests.unit.control_hub.wire_examples import (
     JOB,
     JOB_ID,
     JOBS,
+    ORGANIZATION,
     READ_TIMEOUT,
     REFUSED,
     RESET,
@@ -65,6 +66,7 @@ def test_every_request_names_the_provider_and_carries_the_credential(http, clien
         assert request.headers["X-SS-App-Auth-Token"] == TOKEN
         assert request.headers["X-Requested-By"]
         assert request.headers["X-SS-REST-CALL"] == "true"
+        assert request.headers["X-SS-Org-Id"] == ORGANIZATION
         assert request.headers["Content-Type"] == "application/json"
         assert request.headers["User-Agent"] == f"airflow-provider-streamsets/{__version__}"
         assert TOKEN not in request.url
