@@ -46,13 +46,18 @@ class Clock:
         return self.now if self._loop is None else max(self.now, self._loop.time())
 
 
-def patched_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Return a clock that everything runs on, and let triggers read connections at once."""
+def patched_clock(monkeypatch: pytest.MonkeyPatch, *, is_control_hubs: bool = False) -> Clock:
+    """
+    Return a clock that everything runs on, and let triggers read connections at once.
+
+    :param is_control_hubs: starts are announced in its time, too, as with a :class:`LivingHub`
+    """
     clock = Clock()
+    control_hubs_time = clock.time if is_control_hubs else lambda: T0 / 1000 + 200
     monkeypatch.setattr("time.time", clock.time)
     monkeypatch.setattr("time.monotonic", clock.time)
     monkeypatch.setattr("time.sleep", clock.sleep)
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + 200)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", control_hubs_time)
     monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
     return clock
 

@@ -24,9 +24,7 @@ STATUSES = f"{HUB}/jobrunner/rest/v1/jobs/status"
 
 @pytest.fixture
 def clock(monkeypatch):
-    clock = patched_clock(monkeypatch)
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", clock.time)
-    return clock
+    return patched_clock(monkeypatch, is_control_hubs=True)
 
 
 @pytest.fixture
