@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from airflow_provider_streamsets.hooks.settings import EXTRA_FIELDS
 from dev.local_airflow import LocalAirflow, wait_until
 from dev.local_sandbox import SandboxProcess
 
@@ -189,15 +190,7 @@ def test_a_timeout_is_kept_while_the_task_is_deferred_and_stops_the_run(airflow,
 
 def test_the_connection_form_shows_every_field_and_the_test_button_answers(airflow, sandbox):
     (form,) = (entry for entry in airflow.hook_forms() if entry["connection_type"] == "streamsets")
-    assert set(form["extra_fields"]) == {
-        "project_id",
-        "login_url",
-        "verify",
-        "timeout",
-        "proxies",
-        "job_link",
-        "bulk_size",
-    }
+    assert set(form["extra_fields"]) == set(EXTRA_FIELDS)
     assert form["standard_fields"]["password"]["title"] == "Token"
     connection = {
         "connection_id": "tried",
