@@ -142,7 +142,7 @@ class CredentialRenewal:
             self._confirmed_at = time.monotonic()
             raise confirmed_refusal(error, self._reason) from None
         if delay:
-            refused.sleep(delay)
+            refused.sleep(max(min(delay, refused.time_left()), 0.0))
         client = refreshed_client(self._conn_id, refused, error, self._reading(), **self._options)
         if isinstance(client, ControlHubClient):
             return client

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubClient
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubClient,
+    ControlHubRunTimeoutError,
+)
+from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference, wait_for_group
 from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 from airflow_provider_streamsets.triggers import connections
@@ -559,6 +564,21 @@ def test_a_worker_and_the_triggerer_say_the_same_of_a_token_that_is_revoked_for_
     assert world.now() == pytest.approx(1300 + PATIENCE, abs=1)
     world.accepted = {OLD}
     assert run_virtually(on_the_triggerer()) == str(raised.value)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_deadline_of_a_wait_on_a_worker_ends_retries_of_a_refused_token(world, clock, many):
+    client = ControlHubHook().get_conn()
+    client.jobs.get("job-0")
+    clock.append((1010, world.accepted.clear))
+    waited: Any = RunGroup(client, [RunReference("job-0", 1), RunReference("job-1", 1)]) if many else follower(client)
+    wait = wait_for_group if many else wait_for_run
+    with pytest.raises(ControlHubRunTimeoutError, match="within 60 s"):
+        wait(waited, poll_interval=10, timeout=60)
+    assert world.now() == 1060
+    with pytest.raises(ControlHubAuthenticationError):
+        client.jobs.get("job-0")
+    assert world.now() == 1060 + PATIENCE
 
 
 def test_a_worker_waits_for_a_new_token_once_and_not_again_at_the_next_request(world, clock):
