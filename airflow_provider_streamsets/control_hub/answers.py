@@ -95,7 +95,6 @@ class AnswerClassifier:
         start = f"Cannot {what}: Control Hub answered {status}: {said}"
         details: dict[str, Any] = {"http_status": status, "issues": issues or ()}
         if _PROJECT_REFUSED in codes or (status == 403 and issues is not None):
-            self.has_accepted = True
             return ControlHubPermissionError(
                 f"{start}. The owner of the credential lacks the permission, or there is no such object: check the id, "
                 "the role or permission, and the project id if one is set.",
@@ -115,7 +114,6 @@ class AnswerClassifier:
             return ControlHubUnavailableError(
                 f"{start}.", retry_after=_retry_after(answer), maybe_executed=True, **details
             )
-        self.has_accepted = True
         kind = ControlHubNotFoundError if status in {404, 410} else ControlHubRejectedError
         return kind(f"{start}.", **details)
 

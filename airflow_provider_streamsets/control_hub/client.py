@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +14,11 @@ from typing import Any, BinaryIO
 from airflow_provider_streamsets.control_hub.access import Access
 from airflow_provider_streamsets.control_hub.archives import Archives
 from airflow_provider_streamsets.control_hub.engines import Engines
-from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError, ControlHubConfigurationError
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
+    ControlHubConfigurationError,
+    ControlHubUnavailableError,
+)
 from airflow_provider_streamsets.control_hub.jobs import Jobs
 from airflow_provider_streamsets.control_hub.metrics import Metrics
 from airflow_provider_streamsets.control_hub.models import CurrentUser
@@ -26,6 +32,10 @@ from airflow_provider_streamsets.control_hub.transport import Repeat
 DEFAULT_TIMEOUT = (10.0, 60.0)
 
 OnRefused = Callable[["ControlHubClient", ControlHubAuthenticationError, int], "ControlHubClient | None"]
+
+
+def _without_limit() -> float:
+    return math.inf
 
 
 class ControlHubClient:
@@ -95,6 +105,8 @@ class ControlHubClient:
         self._max_attempts = max_attempts
         self._on_refused = on_refused
         self._replacing = threading.Lock()
+        self.time_left: Callable[[], float] = _without_limit
+        """Returns the seconds for which a refused request may be repeated; set by :meth:`within`."""
 
     def __repr__(self) -> str:
         return f"<ControlHubClient {self._access.known_address or 'hub not looked up yet'}>"
@@ -126,8 +138,21 @@ class ControlHubClient:
         limited._max_attempts = max_attempts
         limited._on_refused = self._on_refused if timeout is None else None
         limited._replacing = threading.Lock()
-        limited.bulk_size, limited.sleep = self.bulk_size, self.sleep
+        limited.bulk_size, limited.sleep, limited.time_left = self.bulk_size, self.sleep, self.time_left
         return limited
+
+    @contextlib.contextmanager
+    def within(self, time_left: Callable[[], float]) -> Iterator[None]:
+        """
+        Keep a deadline within this context: then, a refusal that is not confirmed yet counts as an outage.
+
+        :param time_left: returns the seconds until then
+        """
+        before, self.time_left = self.time_left, time_left
+        try:
+            yield
+        finally:
+            self.time_left = before
 
     def is_like(self, other: ControlHubClient) -> bool:
         """Return whether another client asks the same Control Hub with the same credential."""
@@ -267,6 +292,12 @@ class ControlHubClient:
                 # A refused request had no effect, whatever it was.
                 if self._on_refused is None or not access.was_accepted:
                     raise
+                if self.time_left() <= 0:
+                    raise ControlHubUnavailableError(
+                        f"{error.message} The wait ends before this could be confirmed.",
+                        http_status=error.http_status,
+                        issues=error.issues,
+                    ) from None
                 with self._replacing:
                     if self._access is access and (newer := self._on_refused(self, error, refusals)) is not None:
                         self.take_over(newer)

@@ -67,6 +67,8 @@ class RunGroup:
         log: Log | None = None,
     ) -> None:
         self.runs = tuple(runs)
+        self.client = client
+        """The client that is asked."""
         self._looks = StatusLooks(client)
         self._log: Log = log or logging.getLogger(__name__)
         self._followers = {
@@ -257,16 +259,16 @@ def wait_for_group(
     :raises ControlHubError: as :meth:`RunGroup.look`
     """
     now, sleep = now or time.monotonic, sleep or time.sleep
-    deadline = None if timeout is None else now() + timeout
+    deadline = math.inf if timeout is None else now() + timeout
     while True:
-        is_last_look = deadline is not None and now() >= deadline
-        group.look(in_a_hurry=is_last_look)
+        is_last_look = now() >= deadline
+        with group.client.within(lambda: deadline - now()):
+            group.look(in_a_hurry=is_last_look)
         if group.is_done or enough(group):
             return
         if is_last_look:
             raise group.timed_out(allowed or timeout)
-        left = math.inf if deadline is None else max(deadline - now(), 0.0)
-        sleep(min(group.pause(poll_interval), look_within(), left))
+        sleep(min(group.pause(poll_interval), look_within(), max(deadline - now(), 0.0)))
 
 
 class _NamedLog:

@@ -8,6 +8,7 @@ from urllib.parse import quote_plus
 
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
+    ControlHubAuthenticationError,
     ControlHubConfigurationError,
     ControlHubError,
     ControlHubNotFoundError,
@@ -73,7 +74,12 @@ class JobReading:
         try:
             found = self.read_many([job_id])
         except ControlHubError as bulk_error:
-            if isinstance(bulk_error, (ControlHubNotFoundError, ControlHubPermissionError)):
+            if isinstance(
+                bulk_error, (ControlHubAuthenticationError, ControlHubNotFoundError, ControlHubPermissionError)
+            ):
+                raise
+            if isinstance(error, ControlHubPermissionError) and isinstance(bulk_error, ControlHubUnavailableError):
+                # A 403 that may mean an unknown job decides nothing before that is confirmed.
                 raise
             if error is not None:
                 raise error from bulk_error

@@ -24,6 +24,9 @@ from airflow_provider_streamsets.control_hub.answers import AnswerClassifier, ho
 from airflow_provider_streamsets.control_hub.bodies import LARGEST_ANSWER, LARGEST_ERROR, first_bytes, json_of
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
+    ControlHubNotFoundError,
+    ControlHubPermissionError,
+    ControlHubRejectedError,
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
     ControlHubUntrustedCertificateError,
@@ -44,6 +47,8 @@ _WRONG_SETTINGS = (
     requests.exceptions.MissingSchema,
     requests.exceptions.InvalidHeader,
 )
+# What Control Hub says only to a credential that it accepts.
+_DECISIONS = (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError)
 
 
 class Repeat(enum.Enum):
@@ -255,7 +260,10 @@ class Transport:
     def _value_of(self, answer: requests.Response, request: _Request) -> Any:
         if not answer.ok or answer.status_code >= 300:
             body, _ = first_bytes(self._chunks_of(answer, request), LARGEST_ERROR)
-            raise self._answers.error_of(answer, body, request.what)
+            error = self._answers.error_of(answer, body, request.what)
+            if request.with_credential and isinstance(error, _DECISIONS):
+                self._answers.has_accepted = True
+            raise error
         if request.into is not None:
             value = request.into(self._chunks_of(answer, request))
         else:

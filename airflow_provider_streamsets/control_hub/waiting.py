@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import functools
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -123,6 +124,11 @@ class Follower(Generic[_Found_co]):
         self._job_name = job_name
         self._log: Log = log or logging.getLogger(__name__)
         self._outage = outage or OutageLog(self._log)
+
+    @property
+    def client(self) -> ControlHubClient:
+        """The client that is asked."""
+        return self._client
 
     @property
     def run_count(self) -> int:
@@ -671,13 +677,13 @@ def wait_for_run(
     :raises ControlHubError: as :meth:`RunFollower.look`
     """
     now, sleep = now or time.monotonic, sleep or time.sleep
-    deadline = None if timeout is None else now() + timeout
+    deadline = math.inf if timeout is None else now() + timeout
     while True:
-        is_last_look = deadline is not None and now() >= deadline
-        report = follower.look(in_a_hurry=is_last_look)
+        is_last_look = now() >= deadline
+        with follower.client.within(lambda: deadline - now()):
+            report = follower.look(in_a_hurry=is_last_look)
         if report is not None:
             return report
         if is_last_look:
             raise follower.timed_out(allowed or timeout)
-        pause = follower.pause(poll_interval)
-        sleep(pause if deadline is None else min(pause, max(deadline - now(), 0.0)))
+        sleep(min(follower.pause(poll_interval), max(deadline - now(), 0.0)))

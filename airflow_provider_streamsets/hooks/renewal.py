@@ -12,6 +12,8 @@ A 403 is not treated like that: the credential is right, and its owner may not d
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _FIRST_DELAYS = (0.0, 2.0, 3.0, 5.0, 10.0, 15.0, 25.0)
 _MAX_DELAY = 30.0
+# Seconds for which a confirmed refusal holds for other requests, too: the waits that go on may be polled after that.
+_CONFIRMED_FOR = 60.0
 
 
 def retry_delay(refusals: int, patience: float) -> float | None:
@@ -101,8 +105,8 @@ class CredentialRenewal:
     """
     Deals with refused credentials of clients that block while they wait; for `on_refused` of :class:`ControlHubClient`.
 
-    Once a refusal was confirmed, later ones are believed after one repetition, so that a task that ends because of it
-    does not wait again for each of its last requests.
+    Shortly after a confirmed refusal, later ones are believed after one repetition, so that a task that ends because of
+    it does not wait again for each of its last requests.
 
     :param conn_id: id of the connection
     :param read: reads the connection
@@ -118,6 +122,7 @@ class CredentialRenewal:
         self._patience = patience
         self._options = options
         self._reason = ""
+        self._confirmed_at = -math.inf
 
     def __call__(
         self, refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int
@@ -130,18 +135,20 @@ class CredentialRenewal:
         :param refusals: how often the request was refused before
         :raises ControlHubAuthenticationError: if the refusal is confirmed
         """
-        delay = retry_delay(refusals, self._patience)
+        is_confirmed = time.monotonic() - self._confirmed_at < _CONFIRMED_FOR
+        patience = 0.0 if is_confirmed else self._patience
+        delay = retry_delay(refusals, patience)
         if delay is None:
-            self._patience = 0.0
+            self._confirmed_at = time.monotonic()
             raise confirmed_refusal(error, self._reason) from None
         if delay:
-            refused.sleep(delay)
+            refused.sleep(max(min(delay, refused.time_left()), 0.0))
         client = refreshed_client(self._conn_id, refused, error, self._reading(), **self._options)
         if isinstance(client, ControlHubClient):
             return client
         self._reason = client
-        if not refusals and self._patience:
-            log_first_refusal(error, client, self._patience)
+        if not refusals and patience:
+            log_first_refusal(error, client, patience)
         return None
 
     def _reading(self) -> ConnectionSettings | Exception:

@@ -305,7 +305,9 @@ class StartsRuns(WaitsForRuns):
         )
         self.log.info("%s: stopped by this task.", _shown(runs))
 
-    def ask_to_stop(self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool) -> None:
+    def ask_to_stop(
+        self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool
+    ) -> list[str]:
         """
         Ask Control Hub to stop runs and no others.
 
@@ -313,8 +315,9 @@ class StartsRuns(WaitsForRuns):
         :param runs: run count by job id
         :param patience: seconds to try again while Control Hub refuses
         :param force: force the stops
+        :returns: ids of the jobs whose runs were going on and have been asked to stop
         """
-        client.runs.stop_many(runs, patience=patience, force=force)
+        return client.runs.stop_many(runs, patience=patience, force=force)
 
     def _log_not_stopped(self, runs: Mapping[str, int], error: Exception) -> None:
         self.log.error("%s could not be stopped and may go on: %s", _shown(runs), error)
@@ -347,7 +350,7 @@ class StartsRuns(WaitsForRuns):
         self._asked_to_stop.update(runs)
         client, force = self.hasty_client(), self.force_stop_seconds() == 0
         try:
-            self.ask_to_stop(client, runs, patience=_KILL_PATIENCE, force=force)
+            asked = self.ask_to_stop(client, runs, patience=_KILL_PATIENCE, force=force)
         except Exception as error:  # noqa: BLE001 - it would come out anywhere in what the kill has interrupted
             self._log_not_stopped(runs, error)
             # There may be time to try it once more before the process is killed for good.
@@ -356,7 +359,9 @@ class StartsRuns(WaitsForRuns):
         else:
             self.log.warning("The task is killed: stopping %s.", _shown(runs))
             if force:
-                client.runs.acknowledge_forced(runs, patience=_KILL_ACKNOWLEDGEMENT)
+                # One that has failed by itself keeps its error.
+                forced = {job_id: runs[job_id] for job_id in asked}
+                client.runs.acknowledge_forced(forced, patience=_KILL_ACKNOWLEDGEMENT)
 
     def end_if_killed(self, when: str) -> None:
         """Stop the runs and end the task if it has been killed, as :meth:`WaitsForRuns.end_if_killed`."""

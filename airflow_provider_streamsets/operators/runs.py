@@ -514,10 +514,15 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         """Return whether this task has started a run, and has not joined it."""
         return (self._started or self._started_before(context)).get(job_id) == run_count
 
-    def ask_to_stop(self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool) -> None:
+    def ask_to_stop(
+        self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool
+    ) -> list[str]:
         """Ask Control Hub to stop the run, as :meth:`StartsRuns.ask_to_stop`."""
-        for job_id, run_count in runs.items():
-            client.runs.stop_run(job_id, run_count, patience=patience, force=force)
+        return [
+            job_id
+            for job_id, run_count in runs.items()
+            if client.runs.stop_run(job_id, run_count, patience=patience, force=force)
+        ]
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the run that this task has started, or is about to start, unless it has ended."""

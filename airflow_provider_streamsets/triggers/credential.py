@@ -8,12 +8,11 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError, ControlHubError
-
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError
 
-Renew = Callable[[ControlHubAuthenticationError, int], Awaitable["ControlHubClient | None"]]
+Renew = Callable[["ControlHubAuthenticationError", int], Awaitable["ControlHubClient | None"]]
 
 
 class SharedCredential:
@@ -24,16 +23,13 @@ class SharedCredential:
     :param renew: called when a request was refused, with the error and how often it was refused before. Returns, after
         a while, a client with a newer credential, or None if the same one is to be tried again; raises when the
         refusal is confirmed. Without it, every refusal is
-    :param on_end: called when a refusal is confirmed
     """
 
-    def __init__(
-        self, client: ControlHubClient, renew: Renew | None, on_end: Callable[[ControlHubError], None]
-    ) -> None:
+    def __init__(self, client: ControlHubClient, renew: Renew | None) -> None:
         self._client = client
         self._renew = renew
-        self._on_end = on_end
         self._renewal: asyncio.Task[None] | None = None
+        self._refusals = 0
         self.number = 0
         """Grows whenever refused requests are to be repeated, with another credential or with the same one."""
 
@@ -53,7 +49,7 @@ class SharedCredential:
 
     async def renewed(
         self, error: ControlHubAuthenticationError, used: int, refusals: int, timeout: float = math.inf
-    ) -> None:
+    ) -> int:
         """
         Return when a refused request is to be repeated.
 
@@ -61,25 +57,28 @@ class SharedCredential:
         :param used: :attr:`number` when it was sent
         :param refusals: how often it was refused before
         :param timeout: seconds to wait
+        :returns: how often it counts as refused; a delay that another request with fewer refusals has set, and which is
+            shorter, does not count
         :raises asyncio.TimeoutError: if it was not by then
         :raises ControlHubError: if the refusal is confirmed
         """
         if used != self.number:
-            return
+            return refusals
         if self._renew is None:
-            self._on_end(error)
             raise error
         if self._renewal is None:
+            self._refusals = refusals
             create_task = asyncio.get_running_loop().create_task
             # In a context of its own: in that of the first to be refused, all it logs would go to that one's task log.
             self._renewal = contextvars.Context().run(create_task, self._replace(self._renew, error, refusals))
             self._renewal.add_done_callback(self._has_ended)
-        renewal = self._renewal
+        renewal, counted = self._renewal, self._refusals
         await _end_of(renewal, timeout)
         if not renewal.done():
             raise asyncio.TimeoutError
         if not renewal.cancelled():
             renewal.result()
+        return refusals + 1 if counted >= refusals else refusals
 
     def take_over(self, client: ControlHubClient) -> None:
         """
@@ -98,11 +97,7 @@ class SharedCredential:
             renewal.cancel()
 
     async def _replace(self, renew: Renew, error: ControlHubAuthenticationError, refusals: int) -> None:
-        try:
-            client = await renew(error, refusals)
-        except Exception as failure:
-            self._on_end(failure if isinstance(failure, ControlHubError) else error)
-            raise
+        client = await renew(error, refusals)
         self._renewal = None
         if client is None:
             self.number += 1

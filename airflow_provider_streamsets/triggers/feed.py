@@ -67,8 +67,8 @@ class StatusFeed:
 
     Looks from the first subscriber to the last. It belongs to the event loop on which it was made. Failed requests slow
     all of it down; no subscriber is told of them. When the credential is refused, requests are repeated with back-off,
-    with a new credential as soon as there is one; when the refusal is confirmed, all waits fail. Used as a context
-    manager, it is kept for questions when there are no subscribers.
+    with a new credential as soon as there is one; when the refusal is confirmed, all waits fail, unless statuses were
+    read meanwhile. Used as a context manager, it is kept for questions when there are no subscribers.
 
     :param client: client of the connection; it should not repeat requests, as the feed itself looks again
     :param on_unused: called when the last user has left
@@ -84,7 +84,7 @@ class StatusFeed:
         self.client = client
         """The same one as long as there is the feed, whatever its credential."""
         self._on_unused = on_unused
-        self._credential = SharedCredential(client, renew, self._fail_all)
+        self._credential = SharedCredential(client, renew)
         self._users = 0
         self.now = asyncio.get_running_loop().time
         """The clock, in seconds."""
@@ -102,6 +102,7 @@ class StatusFeed:
         """To be told how requests of questions end, from whatever thread."""
         self._last_look = float("-inf")
         self._refused_looks = 0
+        self._accepted_at = float("-inf")
         self._look_thread = ThreadPoolExecutor(1, thread_name_prefix="control-hub-statuses")
         self._question_threads = ThreadPoolExecutor(_QUESTIONS_AT_A_TIME, thread_name_prefix="control-hub-questions")
         self._questions = asyncio.Semaphore(_QUESTIONS_AT_A_TIME)
@@ -187,15 +188,22 @@ class StatusFeed:
         """
         deadline = float("inf") if timeout is None else self.now() + timeout
         await _acquire(self._questions, timeout)
+        refusals, refused_at = 0, float("inf")
         try:
-            for refusals in itertools.count():
+            while True:
                 await self._may_send(deadline)
                 used = self._credential.number
                 try:
                     return await asyncio.get_running_loop().run_in_executor(self._question_threads, question)
                 except ControlHubAuthenticationError as error:
-                    await self._credential.renewed(error, used, refusals, deadline - self.now())
-            raise AssertionError("unreachable")
+                    refused_at = min(refused_at, self.now())
+                    try:
+                        refusals = await self._credential.renewed(error, used, refusals, deadline - self.now())
+                    except ControlHubError as confirmed:
+                        # Statuses that were read meanwhile show that the credential is right.
+                        if self._accepted_at <= refused_at:
+                            self._fail_all(confirmed)
+                        raise
         finally:
             self._questions.release()
 
@@ -274,10 +282,10 @@ class StatusFeed:
         try:
             answers = await asyncio.get_running_loop().run_in_executor(self._look_thread, self._looks.at, job_ids)
         except ControlHubAuthenticationError as error:
-            with contextlib.suppress(ControlHubError):
-                # If the refusal is confirmed, all have been told.
-                await self._credential.renewed(error, used, self._refused_looks)
-            self._refused_looks += 1
+            try:
+                self._refused_looks = await self._credential.renewed(error, used, self._refused_looks)
+            except ControlHubError as confirmed:
+                self._fail_all(confirmed)
         except ControlHubConfigurationError as error:
             self._fail_all(error)
         except ControlHubPermissionError as error:
@@ -295,6 +303,7 @@ class StatusFeed:
         self._outage_of_looks.succeeded()
         self._backoff.succeeded()
         self._refused_looks = 0
+        self._accepted_at = self.now()
         self._publish(batch, answers)
 
     def _failed(self, error: ControlHubError) -> None:

@@ -272,6 +272,19 @@ def test_a_killed_task_acknowledges_what_its_forced_stop_has_caused(hub, clock, 
     assert hub.acknowledged == [1]
 
 
+def test_killed_task_keeps_the_error_of_a_run_that_failed_by_itself(hub, clock, monkeypatch, context):
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, force_stop_after=0)
+
+    def fail_and_kill(_: float) -> None:
+        hub.end("INACTIVE_ERROR", "RED")
+        task.on_kill()
+
+    monkeypatch.setattr("time.sleep", fail_and_kill)
+    with pytest.raises(AirflowException, match="was killed"):
+        task.execute(context)
+    assert (hub.calls, hub.acknowledged) == (["start"], [])
+
+
 def test_a_killed_trigger_acknowledges_what_its_forced_stop_has_caused(hub, clock, monkeypatch):
     hub.start()
     hub.forced_end = ("INACTIVE_ERROR", "RED")

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubClient
+from airflow_provider_streamsets.control_hub import (
+    ControlHubAuthenticationError,
+    ControlHubClient,
+    ControlHubRunTimeoutError,
+)
+from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference, wait_for_group
 from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 from airflow_provider_streamsets.triggers import connections
@@ -412,6 +417,20 @@ def test_a_question_that_is_refused_for_good_fails_the_waits_of_the_feed_too(wor
     run_virtually(scene())
 
 
+def test_a_question_refused_for_good_fails_alone_while_statuses_are_read(world, http):
+    async def scene() -> None:
+        refusal = {"ISSUES": [{"code": "SSO_01", "message": "User not authenticated"}]}
+        http.get(f"{JOBS}/job/job-0", status_code=401, json=refusal)
+        with await feed_of_connection() as feed, feed.subscribe({"job-1": 1}, 20) as subscription:
+            await subscription.next()
+            with pytest.raises(ControlHubAuthenticationError, match="has not changed"):
+                await feed.ask(lambda: feed.client.jobs.get("job-0"))
+            world.ended.add("job-1")
+            assert (await subscription.next(60))["job-1"].status == "INACTIVE"
+
+    run_virtually(scene())
+
+
 def test_waits_that_begin_after_a_replacement_share_the_requests_of_those_that_went_on(world):
     async def scene() -> None:
         await begun(10)
@@ -547,6 +566,21 @@ def test_a_worker_and_the_triggerer_say_the_same_of_a_token_that_is_revoked_for_
     assert run_virtually(on_the_triggerer()) == str(raised.value)
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_deadline_of_a_wait_on_a_worker_ends_retries_of_a_refused_token(world, clock, many):
+    client = ControlHubHook().get_conn()
+    client.jobs.get("job-0")
+    clock.append((1010, world.accepted.clear))
+    waited: Any = RunGroup(client, [RunReference("job-0", 1), RunReference("job-1", 1)]) if many else follower(client)
+    wait = wait_for_group if many else wait_for_run
+    with pytest.raises(ControlHubRunTimeoutError, match="within 60 s"):
+        wait(waited, poll_interval=10, timeout=60)
+    assert world.now() == 1060
+    with pytest.raises(ControlHubAuthenticationError):
+        client.jobs.get("job-0")
+    assert world.now() == 1060 + PATIENCE
+
+
 def test_a_worker_waits_for_a_new_token_once_and_not_again_at_the_next_request(world, clock):
     client = ControlHubHook().get_conn()
     client.jobs.get("job-0")
@@ -560,6 +594,18 @@ def test_a_worker_waits_for_a_new_token_once_and_not_again_at_the_next_request(w
     world.connect(NEW)
     world.accepted = {NEW}
     assert client.jobs.get("job-0").name == "Orders"
+
+
+def test_a_confirmed_refusal_of_one_request_does_not_shorten_later_confirmations(world, clock):
+    client = ControlHubHook().get_conn()
+    client.jobs.get("job-0")
+    world.accepted = set()
+    with pytest.raises(ControlHubAuthenticationError):
+        client.jobs.get("job-0")
+    world.accepted = {OLD}
+    clock += [(3000, world.accepted.clear), (3060, lambda: world.accepted.add(OLD))]
+    clock.append((4000, lambda: world.ended.add("job-0")))
+    assert wait_on_a_worker(client).outcome.value == "SUCCEEDED"
 
 
 def test_a_token_that_was_never_accepted_on_a_worker_is_an_error_at_once(world, clock):

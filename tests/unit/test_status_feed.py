@@ -20,6 +20,7 @@ from airflow_provider_streamsets.control_hub.models import JobRun
 from airflow_provider_streamsets.control_hub.waiting import Attention
 from airflow_provider_streamsets.hooks.settings import ConnectionSettings
 from airflow_provider_streamsets.triggers import feed as feeds
+from airflow_provider_streamsets.triggers.credential import SharedCredential
 from airflow_provider_streamsets.triggers.feed import StatusFeed, shared_feed
 from tests.unit.conftest import TOKEN
 from tests.unit.scripted_statuses import ScriptedClient, long_running, looks_alone, looks_at
@@ -641,6 +642,17 @@ def test_a_cancelled_question_makes_room_for_others():
         return await feed.ask(lambda: 7)
 
     assert run_on(loop, scene()) == 7
+
+
+def test_shorter_delay_of_another_question_does_not_count():
+    async def renew(*_: Any) -> None:
+        await asyncio.sleep(1)
+
+    async def scene() -> list[int]:
+        credential, error = SharedCredential(ScriptedClient(), renew), ControlHubAuthenticationError("Refused.")
+        return await asyncio.gather(*(credential.renewed(error, 0, refusals) for refusals in (2, 0, 5)))
+
+    assert run_virtually(scene()) == [3, 1, 5]
 
 
 def test_questions_that_fail_slow_the_feed_down_are_logged_once_and_wait_themselves(caplog):

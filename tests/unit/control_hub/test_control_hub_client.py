@@ -337,3 +337,16 @@ def test_a_netrc_file_adds_nothing_to_the_requests(http, make_client, monkeypatc
     http.get(CURRENT, json=run_json())
     make_client().runs.current(JOB_ID)
     assert "Authorization" not in http.last_request.headers
+
+
+def test_answer_of_the_login_service_accepts_no_credential(http, make_client):
+    refused = []
+    http.get(LOOKUP, status_code=404, json=issues_json(("X_1", "No")))
+    client = make_client(None, login_url=LOGIN, on_refused=lambda *arguments: refused.append(arguments))
+    with pytest.raises(ControlHubNotFoundError):
+        client.current_user()
+    http.get(LOOKUP, json=_landing())
+    http.get(f"{SEC}/currentUser", status_code=401)
+    with pytest.raises(ControlHubAuthenticationError):
+        client.current_user()
+    assert refused == []

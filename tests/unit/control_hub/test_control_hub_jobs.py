@@ -4,6 +4,7 @@ import pytest
 
 from airflow_provider_streamsets.control_hub import (
     ControlHubAmbiguousNameError,
+    ControlHubAuthenticationError,
     ControlHubError,
     ControlHubNotFoundError,
     ControlHubPermissionError,
@@ -342,3 +343,11 @@ def test_a_search_that_fails_is_not_taken_for_a_job_that_is_not_there(http, hast
     with pytest.raises(ControlHubError, match="list jobs by the name") as caught:
         hasty_client.jobs.find_by_name(JOB_NAME)
     assert not isinstance(caught.value, ControlHubNotFoundError)
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_refused_job_is_unclear_while_bulk_read_fails(http, hasty_client, status):
+    http.get(JOB, status_code=403, json=issues_json(("X_1", "No")))
+    http.post(JOBS, status_code=status)
+    with pytest.raises(ControlHubAuthenticationError if status == 401 else ControlHubUnavailableError):
+        hasty_client.jobs.get(JOB_ID)
