@@ -143,7 +143,7 @@ class AnswerClassifier:
         )
 
     def _redirect(self, answer: requests.Response, what: str, details: dict[str, Any]) -> ControlHubError:
-        target = self.without_token(host_of(answer.headers.get("Location", ""))) or "an address that is none"
+        target = self.without_token(host_of(answer.headers.get("Location", ""))) or "an invalid address"
         return self.unusable(
             f"Cannot {what}: {host_of(answer.url)} redirects to '{target}', which Control Hub's API does not do. "
             "Either the address is not that of Control Hub, or a login page or proxy in front of it must let API "
@@ -221,7 +221,7 @@ class AnswerClassifier:
         if refused and refused[1] == "407":
             return self._proxy_wants_password(url, what, {"http_status": 407})
         return ControlHubUnavailableError(
-            f"Cannot {what}: {self._proxy_of(url)} gives no connection to {host_of(url)} ({reason}). The proxy is that "
+            f"Cannot {what}: {self._proxy_of(url)} cannot connect to {host_of(url)} ({reason}). The proxy is that "
             "of 'proxies' of the connection or of the environment.",
             # A lost connection to a proxy is reported like one that failed, even if the request had gone out.
             maybe_executed=not (refused or _was_never_sent(cause)),

@@ -12,8 +12,8 @@ from airflow_provider_streamsets.control_hub.models.base import Model
 from airflow_provider_streamsets.control_hub.wire import Reader
 
 ENDED_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
-# Seconds within which a run starts that an upgrade puts in the place of another one.
-_HANDOVER = 60.0
+# Seconds within which a run starts that an upgrade puts in the place of another one: no person is as quick.
+_HANDOVER = 10.0
 # Seconds after which a run that is active should have had metrics saved at the default statistics interval.
 _YOUNG = 120.0
 KNOWN_STATUSES = ENDED_STATUSES | {"ACTIVATING", "ACTIVE", "DEACTIVATING"}
@@ -148,10 +148,10 @@ class JobRun(Model):
             return True
         if self.previous_run_id != other.run_id or None in (self.pipeline_commit_id, other.pipeline_commit_id):
             return False
-        goes_over = (
-            other.finish_time is None
-            or self.start_time is None
-            or (self.start_time - other.finish_time).total_seconds() <= _HANDOVER
+        goes_over = not other.has_ended or (
+            self.start_time is not None
+            and other.finish_time is not None
+            and (self.start_time - other.finish_time).total_seconds() <= _HANDOVER
         )
         return goes_over and self.pipeline_commit_id != other.pipeline_commit_id
 

@@ -137,7 +137,7 @@ def test_proxy_that_is_down_is_named(make_client, closed_port, monkeypatch, hub,
     error = error_of(make_client, hub, **settings)
     assert type(error) is ControlHubUnavailableError
     assert error.maybe_executed is False
-    assert f"the proxy http://127.0.0.1:{closed_port} gives no connection to {hub} (" in str(error)
+    assert f"the proxy http://127.0.0.1:{closed_port} cannot connect to {hub} (" in str(error)
     assert "Connection refused). The proxy is that of 'proxies' of the connection or of the environment." in str(error)
 
 
@@ -146,7 +146,7 @@ def test_proxy_that_refuses_the_tunnel_is_named_with_its_answer(make_client, ser
     error = error_of(make_client, "https://hub.example.com", proxies=proxy(port))
     assert type(error) is ControlHubUnavailableError
     assert error.maybe_executed is False
-    assert f"the proxy http://127.0.0.1:{port} gives no connection to https://hub.example.com" in str(error)
+    assert f"the proxy http://127.0.0.1:{port} cannot connect to https://hub.example.com" in str(error)
     assert "403 Forbidden" in str(error)
 
 
