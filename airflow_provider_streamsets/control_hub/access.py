@@ -118,11 +118,11 @@ class Access:
     @property
     def was_accepted(self) -> bool:
         """Whether Control Hub has accepted this credential, or the one that it has replaced."""
-        return self._transport.has_accepted
+        return self._transport.answers.has_accepted
 
     @was_accepted.setter
     def was_accepted(self, value: bool) -> None:
-        self._transport.has_accepted = value
+        self._transport.answers.has_accepted = value
 
     @property
     def known_address(self) -> str | None:

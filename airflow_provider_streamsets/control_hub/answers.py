@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.utils import select_proxy
+from requests.utils import get_environ_proxies, select_proxy
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from airflow_provider_streamsets.control_hub.bodies import json_of
@@ -118,14 +118,11 @@ class AnswerClassifier:
         return kind(f"{start}.", **details)
 
     def _refused_credential(self, start: str, details: dict[str, Any], *, has_envelope: bool) -> ControlHubError:
-        foreign = (
-            ""
-            if has_envelope
-            else (" The answer is not in Control Hub's form: a proxy or gateway may ask for a credential of its own.")
-        )
+        foreign = " A proxy or gateway may ask for a credential of its own: the answer is not Control Hub's."
         return ControlHubAuthenticationError(
             f"{start}. {self._credential_name} was refused: is it active, are credential id and token those of one "
-            f"credential, and is it used from an allowed network?{foreign}{_token_hint(self._token)}",
+            f"credential, and is it used from an allowed network?{'' if has_envelope else foreign}"
+            f"{_token_hint(self._token)}",
             **details,
         )
 
@@ -228,9 +225,9 @@ class AnswerClassifier:
         )
 
     def _proxy_address(self, url: str) -> str:
-        with requests.Session() as session:
-            known = session.merge_environment_settings(url, dict(self._proxies), None, None, None)["proxies"]
-        return select_proxy(url, known) or ""
+        # As a session merges them.
+        of_environment = get_environ_proxies(url, no_proxy=self._proxies.get("no_proxy"))
+        return select_proxy(url, {**of_environment, **self._proxies}) or ""
 
     def _proxy_of(self, url: str) -> str:
         address = self._proxy_address(url)

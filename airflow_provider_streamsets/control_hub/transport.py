@@ -121,19 +121,11 @@ class Transport:
         self._session = session or _new_session()
         self.clock_ahead = 0.0
         """Seconds by which the server's clock is ahead of this one's, as its last answer says."""
-        self._answers = AnswerClassifier(token, verify=verify, proxies=self._proxies, credential_name=credential_name)
+        self.answers = AnswerClassifier(token, verify=verify, proxies=self._proxies, credential_name=credential_name)
+        """Says what answers mean, and whether the credential was accepted before."""
         self._credential_headers = {"X-SS-App-Component-Id": credential_id, "X-SS-App-Auth-Token": token}
         if organization is not None:
             self._credential_headers["X-SS-Org-Id"] = organization
-
-    @property
-    def has_accepted(self) -> bool:
-        """Whether Control Hub has accepted the credential before."""
-        return self._answers.has_accepted
-
-    @has_accepted.setter
-    def has_accepted(self, value: bool) -> None:
-        self._answers.has_accepted = value
 
     def close(self) -> None:
         """Close the kept-alive connections."""
@@ -200,7 +192,7 @@ class Transport:
             if new_base is None or moved is None:
                 raise ControlHubUnexpectedAnswerError(
                     f"Cannot {what}: {host_of(request.url)} redirects to "
-                    f"'{self._answers.without_token(host_of(location))}', as the organization has moved. Refusing to "
+                    f"'{self.answers.without_token(host_of(location))}', as the organization has moved. Refusing to "
                     "send the credential to a new host. If you trust that address, set it as the Control Hub URL of "
                     "the connection.",
                     http_status=308,
@@ -240,7 +232,7 @@ class Transport:
                 "Nothing was sent."
             ) from None
         except (OSError, HTTPError) as error:
-            raise self._answers.failure_of(error, request.url, request.what) from None
+            raise self.answers.failure_of(error, request.url, request.what) from None
         self._note_time(answer)
         return answer
 
@@ -255,14 +247,14 @@ class Transport:
         try:
             yield from answer.iter_content(_CHUNK)
         except (OSError, HTTPError) as error:
-            raise self._answers.failure_of(error, request.url, request.what) from None
+            raise self.answers.failure_of(error, request.url, request.what) from None
 
     def _value_of(self, answer: requests.Response, request: _Request) -> Any:
         if not answer.ok or answer.status_code >= 300:
             body, _ = first_bytes(self._chunks_of(answer, request), LARGEST_ERROR)
-            error = self._answers.error_of(answer, body, request.what)
+            error = self.answers.error_of(answer, body, request.what)
             if request.with_credential and isinstance(error, _DECISIONS):
-                self._answers.has_accepted = True
+                self.answers.has_accepted = True
             raise error
         if request.into is not None:
             value = request.into(self._chunks_of(answer, request))
@@ -276,7 +268,7 @@ class Transport:
                 maybe_executed=True,
             )
         if request.with_credential and value is not None:
-            self._answers.has_accepted = True
+            self.answers.has_accepted = True
         return value
 
     def _json_of(self, answer: requests.Response, request: _Request) -> Any:
@@ -292,8 +284,8 @@ class Transport:
         try:
             return json_of(body)
         except (ValueError, RecursionError):
-            kind = self._answers.without_token(answer.headers.get("Content-Type", "of no stated type"))[:100]
-            raise self._answers.unusable(
+            kind = self.answers.without_token(answer.headers.get("Content-Type", "of no stated type"))[:100]
+            raise self.answers.unusable(
                 f"Cannot {request.what}: the answer of {host_of(answer.url)} is not JSON but {kind}. "
                 "Is the address that of Control Hub, and no proxy's or login page's?",
                 http_status=answer.status_code,
