@@ -160,7 +160,7 @@ class ControlHubClient:
 
     def mark_accepted(self) -> None:
         """
-        Take the credential and the settings for right, because another process has worked with them.
+        Assume that credential and settings are right, because another process has worked with them.
 
         A refusal is then confirmed before it is believed, and an answer that only wrong settings could explain counts
         as an outage (:class:`~airflow_provider_streamsets.control_hub.answers.AnswerClassifier`).

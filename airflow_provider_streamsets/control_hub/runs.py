@@ -410,7 +410,7 @@ class Runs:
             return
         if going_on:
             log.warning(
-                "%s: the run goes on after its forced stop. If it ends in INACTIVE_ERROR, acknowledge that before the "
+                "%s: still active after the forced stop. If it ends in INACTIVE_ERROR, acknowledge that before the "
                 "next start.",
                 named(list(going_on)),
             )

@@ -1,5 +1,5 @@
 """
-What to do when Control Hub refuses a credential that it has accepted before.
+Confirm refusals of credentials that Control Hub has accepted before.
 
 Control Hub answers 401 for any failure of its own security service (contract, 19.1), so one refusal proves nothing. The
 request is repeated, with back-off, and only a refusal that lasts for ``credential_patience`` seconds is confirmed. The
@@ -60,7 +60,7 @@ def refreshed_client(
 
     :param conn_id: id of the connection
     :param refused: the client whose credential was refused
-    :param error: how it was refused
+    :param error: the refusal
     :param reading: what the connection says, or why it could not be read
     :param options: further parameters of the client
     :raises ControlHubAuthenticationError: if there is no such connection any more
@@ -88,7 +88,7 @@ def log_first_refusal(error: ControlHubAuthenticationError, reason: str, patienc
 
 def confirmed_refusal(error: ControlHubAuthenticationError, reason: str) -> ControlHubAuthenticationError:
     """
-    Return the error of a refusal that is to be believed.
+    Return the error of a confirmed refusal.
 
     :param error: the refusal
     :param reason: why no other credential was used
@@ -131,7 +131,7 @@ class CredentialRenewal:
         Return a client with what the connection says now; None if the same credential is to be tried again.
 
         :param refused: the client whose credential was refused
-        :param error: how it was refused
+        :param error: the refusal
         :param refusals: how often the request was refused before
         :raises ControlHubAuthenticationError: if the refusal is confirmed
         """

@@ -120,7 +120,7 @@ class ConnectionRefresh:
         Wait, and return what the connection says by then and a client with that.
 
         :param refused: the client whose credential was refused
-        :param error: how it was refused
+        :param error: the refusal
         :param refusals: how often the request was refused before
         :returns: None if it says nothing new, so that the same credential is to be tried again
         :raises ControlHubAuthenticationError: if the refusal is confirmed, or the connection is gone

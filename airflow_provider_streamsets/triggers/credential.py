@@ -40,9 +40,9 @@ class SharedCredential:
 
     async def settled(self, timeout: float = math.inf) -> None:
         """
-        Return when nothing is waited for any more.
+        Return when no retry is pending.
 
-        :param timeout: seconds after which to return all the same
+        :param timeout: seconds after which to return in any case
         """
         if self._renewal is not None:
             await _end_of(self._renewal, timeout)
@@ -53,7 +53,7 @@ class SharedCredential:
         """
         Return when a refused request is to be repeated.
 
-        :param error: how it was refused
+        :param error: the refusal
         :param used: :attr:`number` when it was sent
         :param refusals: how often it was refused before
         :param timeout: seconds to wait
@@ -91,7 +91,7 @@ class SharedCredential:
         self.close()
 
     def close(self) -> None:
-        """Wait for nothing any more."""
+        """Cancel the pending retry."""
         renewal, self._renewal = self._renewal, None
         if renewal is not None:
             renewal.cancel()
