@@ -753,7 +753,8 @@ def test_the_last_try_stops_the_run_of_a_start_without_an_answer(hub, http, cloc
 
     def unreachable_for_a_while(start):
         start()
-        answers = [{"status_code": 503}] * 40 + [{"json": lambda *_: hub.latest}]
+        # For each of 41 polls in 120 seconds, 5 attempts.
+        answers = [{"status_code": 503}] * 41 * 5 + [{"json": lambda *_: hub.latest}]
         http.get(current, answers)
         raise requests.exceptions.ConnectionError("connection reset")
 
