@@ -382,7 +382,7 @@ class BulkStarter:
         else:
             why = error or "Control Hub accepted the call, but no new run of theirs appears."
             message = f"{len(missing)} of {len(self._jobs)} jobs were not started: {shown}. {why}"
-        raise ControlHubBulkError(message, done=done, **details)
+        raise ControlHubBulkError(message, done=done, **details) from self._refusal
 
 
 def _search_time(client: ControlHubClient, intent: StartIntent, error: ControlHubError | None) -> float:

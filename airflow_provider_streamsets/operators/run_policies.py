@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.compat import is_deferral_timeout, is_tried_again
+from airflow_provider_streamsets.compat import is_deferral_timeout, is_tried_again, task_state_store
 from airflow_provider_streamsets.operators.earlier_runs import blocking_run, write_failed
 from airflow_provider_streamsets.operators.task_records import TaskRecord
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.groups import RunGroup
 
 ON_TIMEOUT = ("stop", "leave")
+IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
+# Refused start calls, because another caller was first, until the task gives up.
+MAX_START_ATTEMPTS = 5
+# Seconds between reads of a job after a refusal, as the run that is in the way can take a moment to show.
+PAUSES_AFTER_REFUSAL = (2.0, 4.0)
 # Airflow gives a killed task 5 seconds before it is killed for good: two quick requests.
 _KILL_TIMEOUT = 2.0
 # Seconds to try again while Control Hub refuses, as it does while a job is being started.
@@ -120,6 +125,10 @@ class StartsRuns(WaitsForRuns):
             self._record = TaskRecord(context)
         return self._record
 
+    def runs_of_record(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that earlier tries have started and that have not ended: run count by job id."""
+        return {}
+
     def note_started(
         self, context: Context, runs: Mapping[str, int], seen: Mapping[str, JobRun | None] | None = None
     ) -> None:
@@ -149,6 +158,16 @@ class StartsRuns(WaitsForRuns):
             self._answer_for(context, error)
             raise
 
+    def _do_render_template_fields(self, parent: Any, template_fields: Any, context: Context, *args: Any) -> None:
+        """Render the templates; what an earlier try has started is not left running by a template that fails."""
+        try:
+            super()._do_render_template_fields(parent, template_fields, context, *args)
+        except Exception as error:
+            # `airflow tasks render` comes here, too, but has no store of a task that is being executed.
+            if parent is self and task_state_store(context) is not None:
+                self._answer_for(context, error)
+            raise
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, with whatever Airflow says that it came to."""
         self.note_resumption(next_kwargs)
@@ -168,8 +187,8 @@ class StartsRuns(WaitsForRuns):
             ControlHubRunTimeoutError,
         )
 
-        record = self.record(context)
         try:
+            record = self.record(context)
             if self._killed:
                 if self.stop_on_kill:
                     self._stop_quickly(self.runs_to_stop_on_kill())
@@ -191,7 +210,7 @@ class StartsRuns(WaitsForRuns):
             else:
                 self._answer_for_error(context, error)
         except Exception as another:  # noqa: BLE001 - what the task fails with is the first error
-            self.log.error("What was started could not be seen to: %s", another)
+            self.log.error("Could not clean up the runs this task started: %s", another)
 
     def _forget_failed_runs(self, context: Context, error: ControlHubError) -> None:
         record, again = self.record(context), is_tried_again(context, error)
@@ -211,8 +230,8 @@ class StartsRuns(WaitsForRuns):
         if isinstance(error, ControlHubRunLostError):
             # It is not there to be stopped; a run that has its number now is none of this task.
             return
-        # What a start without an answer has come to, another try finds out; if there is none, it is to be seen now.
-        runs = self._started or ({} if again else self.runs_to_stop_on_kill())
+        # Of a start without an answer, and of runs that this try has not got to yet, another try takes care, if any.
+        runs = self._started or ({} if again else self.runs_to_stop_on_kill() or self.runs_of_record(context))
         if not runs:
             return
         if is_deferral_timeout(error):
@@ -383,9 +402,16 @@ class StartsManyRuns(StartsRuns, WaitsForManyRuns):
 
     template_fields: Sequence[str] = StartsRuns.template_fields
 
+    @property
+    def joined_runs(self) -> Collection[str]:
+        """Ids of the jobs whose runs others have started, so that they are never stopped."""
+        return self._watched.keys() - self._started.keys()
+
     def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
-        """Stop the runs, unless they are to be left."""
-        self.act_on_timeout(context, unfinished)
+        """Stop the runs that this task has started, unless they are to be left."""
+        own = {job_id: count for job_id, count in unfinished.items() if job_id not in self.joined_runs}
+        if own:
+            self.act_on_timeout(context, own)
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the runs that this task has started and that are not known to have ended."""

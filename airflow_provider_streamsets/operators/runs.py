@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout
-
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 from airflow_provider_streamsets.operators.outlets import tell_outlets
-from airflow_provider_streamsets.operators.run_policies import StartsRuns, StopsManyRuns
+from airflow_provider_streamsets.operators.run_policies import (
+    IF_RUNNING,
+    MAX_START_ATTEMPTS,
+    PAUSES_AFTER_REFUSAL,
+    StartsRuns,
+    StopsManyRuns,
+)
 from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, settled
 from airflow_provider_streamsets.operators.waiting import ControlHubRunWaitingOperator
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
@@ -32,9 +36,6 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.groups import RunGroup
     from airflow_provider_streamsets.control_hub.starts import StartIntent
 
-IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
-# Starts that somebody else can come before, until the task gives up.
-_MOST_ROUNDS = 5
 # Within the 5 seconds of a killed task: looks for the run of a start call that has not been answered yet.
 _LOOKS_WHEN_KILLED = 4
 _PAUSE_WHEN_KILLED = 0.5
@@ -275,13 +276,16 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         from airflow_provider_streamsets.control_hub.runs import check_startable
 
         reset_offsets = parameters.flag(self.reset_offsets, "reset_offsets", rendered=True)
-        for rounds_left in reversed(range(_MOST_ROUNDS)):
+        attempts_left = MAX_START_ATTEMPTS
+        while True:
             job = self._settled(job)
             other = job.current_run
-            if other is not None and not other.has_ended:
+            if other is not None and not other.has_ended and self.if_running != "fail":
                 if self.if_running == "join":
                     return self._join(context, job, other), False
+                # Others that wait for the same run may start the job first, as often as there are others.
                 job = self._freed(job, other)
+                continue
             if parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True):
                 job = self._acknowledge(job)
             self._fail_if_blocked(context, job)
@@ -289,14 +293,23 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             if reset_offsets:
                 self.client.offsets.reset([job.job_id])
                 self.log.info("Reset the offsets of job %s.", job.label)
+            attempts_left -= 1
             try:
                 return self._start(context, job), True
             except ControlHubRejectedError as error:
-                job = self.client.jobs.get(job.job_id)
-                if job.current_run is None or job.current_run.has_ended or not rounds_left:
+                before, job = job, self._read_after_refusal(job)
+                if job.last_run_count == before.last_run_count or not attempts_left:
                     raise
-                self.log.warning("%s Looking at it again.", error)
-        raise AssertionError("unreachable")  # the last round returns or raises
+                self.log.warning("%s Another caller has started the job; checking its run.", error)
+
+    def _read_after_refusal(self, job: Job) -> Job:
+        """Return the job with the run that kept it from being started, which can take a moment to show."""
+        for pause in (0.0, *PAUSES_AFTER_REFUSAL):
+            self.pause(pause)
+            found = self.client.jobs.get(job.job_id)
+            if found.last_run_count != job.last_run_count:
+                break
+        return found
 
     def _fail_if_blocked(self, context: Context, job: Job) -> None:
         """Fail with the error of the run of an earlier try that keeps the job from being started again."""
@@ -334,12 +347,10 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
                 "Job %s is running already: %s. Stopping it, as if_running='restart' says.", job.label, described(other)
             )
             self.stop_and_wait({job.job_id: other.run_count})
-        elif self.if_running == "wait_then_start":
+        else:
             self.log.info("Job %s is running already: %s. Waiting for its end.", job.label, described(other))
             self._wait_for_other_run(job, other)
-        else:
-            return job
-        return self._settled(self.client.jobs.get(job.job_id))
+        return self.client.jobs.get(job.job_id)
 
     def _wait_for_other_run(self, job: Job, other: JobRun) -> None:
         from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubRunTimeoutError
@@ -374,12 +385,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             if ends_wait(error):
                 raise
             self.log.warning("%s", error)
-
-    def _waited_too_long(self, error: Exception) -> BaseException:
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-
-        text = f"{error} The task has waited for its end before starting a run of its own; nothing was started."
-        return AirflowTaskTimeout(text) if self._is_execution_timeout() else ControlHubRunTimeoutError(text)
 
     def _acknowledge(self, job: Job) -> Job:
         """Acknowledge the error of a job that ended with one, and return the job as it then is."""
@@ -523,6 +528,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             for job_id, run_count in runs.items()
             if client.runs.stop_run(job_id, run_count, patience=patience, force=force)
         ]
+
+    def runs_of_record(self, context: Context) -> Mapping[str, int]:
+        """Return the run that an earlier try has started, unless it has ended."""
+        from airflow_provider_streamsets.operators.earlier_runs import own_run
+
+        run = own_run(self.client, self.record(context))
+        return {} if run is None or run.has_ended else {run.job_id: run.run_count}
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the run that this task has started, or is about to start, unless it has ended."""

@@ -176,6 +176,13 @@ class WaitsForRuns(ControlHubOperator):
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
         return limit is not None and (self._allowed is None or limit < self._allowed)
 
+    def _waited_too_long(self, error: object) -> BaseException:
+        """Return the error of a task that has used its time to wait for runs of others."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+
+        text = f"{error} The task has waited for that before starting its own; nothing was started."
+        return AirflowTaskTimeout(text) if self._is_execution_timeout() else ControlHubRunTimeoutError(text)
+
 
 class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
     """

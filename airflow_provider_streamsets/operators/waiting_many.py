@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns, backstop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -40,6 +40,11 @@ class WaitsForManyRuns(WaitsForRuns):
         self._group: RunGroup | None = None
         self._watched: dict[str, int] = {}
         self._forced: dict[str, int] = {}
+
+    @property
+    def joined_runs(self) -> Collection[str]:
+        """Ids of the jobs whose runs others have started, so that they are never stopped."""
+        return ()
 
     @property
     def stops_runs_on_kill(self) -> bool:
@@ -234,6 +239,8 @@ class WaitsForManyRuns(WaitsForRuns):
         metrics_wait: float,
         until_failure: bool = False,
         act_at: float | None = None,
+        method_name: str = "execute_complete",
+        stop_on_kill: bool | None = None,
     ) -> NoReturn:
         from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
 
@@ -251,11 +258,29 @@ class WaitsForManyRuns(WaitsForRuns):
                 act_at=act_at,
                 identities={run.job_id: json for run in runs if (json := run.identity.to_json())},
                 forced=list(self._forced),
-                stop_on_kill=self.stops_runs_on_kill,
+                joined=[run.job_id for run in runs if run.job_id in self.joined_runs],
+                stop_on_kill=self.stops_runs_on_kill if stop_on_kill is None else stop_on_kill,
                 force_stop_after=self.force_stop_seconds(),
             ),
-            method_name="execute_complete",
+            method_name=method_name,
             timeout=None if deadline is None else backstop(max(deadline - time.time(), 0.0), poll_interval),
+        )
+
+    def defer_until_ended(self, runs: Sequence[RunReference], *, method_name: str) -> NoReturn:
+        """
+        Wait on the triggerer until runs of others have ended, however they do.
+
+        :param runs: the runs
+        :param method_name: the method that resumes afterwards
+        """
+        limits = self._limits()
+        self._defer_for(
+            runs,
+            timeout=min(limits, default=None),
+            deadline=time.time() + self._left_of(min(limits)) if limits else None,
+            metrics_wait=0.0,
+            method_name=method_name,
+            stop_on_kill=False,
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:

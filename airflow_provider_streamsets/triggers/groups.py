@@ -39,6 +39,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
     :param identities: by job id, the id of the run and its start in epoch seconds, which tell it from a run of the same
         number after the job was deleted and imported again
     :param forced: ids of the jobs whose runs the task has forced to stop before; handed on in the event
+    :param joined: ids of the jobs whose runs others have started, so that they are not stopped
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         force_stop_after: float | None = None,
         identities: Mapping[str, Sequence[str | float | None]] | None = None,
         forced: Sequence[str] | None = None,
+        joined: Sequence[str] | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -70,6 +72,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         self.act_at = act_at
         self.identities = identities
         self.forced = forced
+        self.joined = joined
 
     @property
     def what(self) -> str:
@@ -143,7 +146,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """Stop the runs that are not over, and no others."""
-        runs = self._run_counts
+        runs = {job_id: count for job_id, count in self._run_counts.items() if job_id not in (self.joined or ())}
         asked = client.runs.stop_many(runs, patience=KILL_PATIENCE, force=force)
         if force:
             client.runs.acknowledge_forced({job_id: runs[job_id] for job_id in asked}, patience=KILL_PATIENCE)

@@ -362,6 +362,7 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
         "force_stop_after": 90.0,
         "identities": {"a:org": ["run-a-1:org", 99.5]},
         "forced": ["b:org"],
+        "joined": None,
     }
     assert ControlHubJobRunsTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 

@@ -221,7 +221,9 @@ def test_refused_bulk_start_withdraws_its_intents(http, make_client):
 
 @pytest.mark.parametrize("delivered", [True, False], ids=["delivered", "not delivered"])
 def test_lost_answer_concerns_its_batch_only(http, make_client, clock, monkeypatch, delivered):
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + clock.time - 1000)
+    monkeypatch.setattr(
+        "airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + clock.time - 1000
+    )
     hub = Hub(http, a=None, b=None, c=None)
     hub.answers = [(True, {}), (delivered, {"exc": READ_TIMEOUT})]
     runs = make_client(bulk_size=1).runs.start_many(["a:o", "b:o", "c:o"])
