@@ -20,11 +20,10 @@ from airflow_provider_streamsets.operators.earlier_runs import (
 from airflow_provider_streamsets.operators.run_policies import (
     IF_RUNNING,
     MAX_START_ATTEMPTS,
-    PAUSES_AFTER_REFUSAL,
     StartsManyRuns,
     StopsManyRuns,
 )
-from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, settled
+from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, newer_after_refusal, settled
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
 if TYPE_CHECKING:
@@ -271,11 +270,12 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             except (ControlHubBulkError, ControlHubRejectedError) as error:
                 refusal = error.__cause__ if isinstance(error, ControlHubBulkError) else error
                 left = {job_id: job for job_id, job in jobs.items() if job_id not in self._own}
-                if not isinstance(refusal, ControlHubRejectedError) or not attempts_left or not left:
+                if not isinstance(refusal, ControlHubRejectedError) or not attempts_left:
                     raise
-                jobs = self._read_after_refusal(left)
-                if all(job.last_run_count == left[job_id].last_run_count for job_id, job in jobs.items()):
+                newer = newer_after_refusal(left, self.client.jobs.get_all, pause=self.pause)
+                if not newer:
                     raise
+                jobs = {**left, **newer}
                 self.log.warning("%s Another caller has started some of the jobs; checking their runs.", refusal)
             else:
                 return
@@ -353,15 +353,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             )
         except ControlHubRunTimeoutError as error:
             raise self._waited_too_long(error) from error
-
-    def _read_after_refusal(self, jobs: Mapping[str, Job]) -> dict[str, Job]:
-        """Return the jobs with the runs that kept them from being started, which can take a moment to show."""
-        for pause in (0.0, *PAUSES_AFTER_REFUSAL):
-            self.pause(pause)
-            found = self.client.jobs.get_all(jobs)
-            if any(job.last_run_count != jobs[job_id].last_run_count for job_id, job in found.items()):
-                break
-        return found
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Fail with the errors of runs of an earlier try that keep their jobs from being started again."""

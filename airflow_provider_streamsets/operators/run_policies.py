@@ -27,8 +27,6 @@ ON_TIMEOUT = ("stop", "leave")
 IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
 # Refused start calls, because another caller was first, until the task gives up.
 MAX_START_ATTEMPTS = 5
-# Seconds between reads of a job after a refusal, as the run that is in the way can take a moment to show.
-PAUSES_AFTER_REFUSAL = (2.0, 4.0)
 # Airflow gives a killed task 5 seconds before it is killed for good: two quick requests.
 _KILL_TIMEOUT = 2.0
 # Seconds to try again while Control Hub refuses, as it does while a job is being started.

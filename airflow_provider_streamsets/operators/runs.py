@@ -13,11 +13,10 @@ from airflow_provider_streamsets.operators.outlets import tell_outlets
 from airflow_provider_streamsets.operators.run_policies import (
     IF_RUNNING,
     MAX_START_ATTEMPTS,
-    PAUSES_AFTER_REFUSAL,
     StartsRuns,
     StopsManyRuns,
 )
-from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, settled
+from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, newer_after_refusal, settled
 from airflow_provider_streamsets.operators.waiting import ControlHubRunWaitingOperator
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
@@ -297,19 +296,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             try:
                 return self._start(context, job), True
             except ControlHubRejectedError as error:
-                before, job = job, self._read_after_refusal(job)
-                if job.last_run_count == before.last_run_count or not attempts_left:
+                newer = newer_after_refusal({job.job_id: job}, self._read_again, pause=self.pause)
+                if not newer or not attempts_left:
                     raise
+                job = newer[job.job_id]
                 self.log.warning("%s Another caller has started the job; checking its run.", error)
-
-    def _read_after_refusal(self, job: Job) -> Job:
-        """Return the job with the run that kept it from being started, which can take a moment to show."""
-        for pause in (0.0, *PAUSES_AFTER_REFUSAL):
-            self.pause(pause)
-            found = self.client.jobs.get(job.job_id)
-            if found.last_run_count != job.last_run_count:
-                break
-        return found
 
     def _fail_if_blocked(self, context: Context, job: Job) -> None:
         """Fail with the error of the run of an earlier try that keeps the job from being started again."""

@@ -546,7 +546,7 @@ def test_refused_start_does_not_claim_run_of_same_user(hub, tries, context, if_r
     hub.on_start = [refused_as(hub, ME)]
     if if_running == "fail":
         for _ in range(2):
-            with pytest.raises(ControlHubJobStateError, match="run 1, started by me@org at .*, is ACTIVE"):
+            with pytest.raises(ControlHubJobStateError, match=r"run 1, started by me@org at .*, is ACTIVE"):
                 tries.run(deferrable=False)
         assert (hub.calls, hub.runs[0]["status"]) == (["start"], "ACTIVE")
         return
@@ -885,12 +885,10 @@ def test_last_try_that_fails_before_it_looks_at_the_run_stops_it(hub, http, cont
         http.get(jobs, **FORBIDDEN)
     if "template" in failure:
         task = ControlHubRunJobOperator(task_id="run", job_name="{{ 1 / 0 }}", on_error=on_error)
+        mapped = (task, task.template_fields, context, task.get_template_env(), set())
+        render = task._do_render_template_fields if "mapped" in failure else task.render_template_fields
         with pytest.raises(ZeroDivisionError):
-            if failure == "template":
-                task.render_template_fields(context)
-            else:
-                env = task.get_template_env()
-                task._do_render_template_fields(task, task.template_fields, context, env, set())
+            render(*(mapped if "mapped" in failure else (context,)))
     else:
         with pytest.raises(ControlHubError):
             tries.run(**arguments)
