@@ -280,11 +280,11 @@ def test_refused_bulk_start_leaves_runs_of_same_user_alone(http, run, context, d
     hub.after_start = {"a": [active(2), succeeded(2)], "b": [active(2 if others == "ab" else 1), succeeded(2)]}
     if others == "a":
         hub.after_start["b"] = [active(), succeeded()]
-    hub.after_stop = dict.fromkeys("ab", [succeeded()])
+    hub.after_stop = {name: [succeeded()] for name in "ab"}
     arguments = {**A_AND_B, "deferrable": deferrable, "if_running": if_running}
     if if_running == "fail":
         for _ in range(2):
-            with pytest.raises(ControlHubJobStateError, match="run 1, started by me@org at .*, is ACTIVE"):
+            with pytest.raises(ControlHubJobStateError, match=r"run 1, started by me@org at .*, is ACTIVE"):
                 run(ControlHubStartJobsOperator, **arguments)
         assert hub.done == [("startJobs", ["a", "b"])]
         assert "run_counts" not in context["ti"].xcoms
@@ -356,7 +356,7 @@ def test_jobs_of_batches_that_were_not_sent_are_not_claimed(http, run, lost, con
     lost(http, START, started, ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
     restore(http, hub)
     hub.latest["b:org"] = hub._status("b", active())
-    with pytest.raises(ControlHubJobStateError, match="'b' .*run 1, started by me@org at .*, is ACTIVE"):
+    with pytest.raises(ControlHubJobStateError, match=r"'b' .*run 1, started by me@org at .*, is ACTIVE"):
         run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
     assert hub.asked("stopJobs") == []
 
@@ -376,7 +376,7 @@ def test_refused_batch_leaves_started_ones_to_on_error(http, run, connection, mo
 
     http.post(START, json=start)
     context["ti"].max_tries = 0
-    with pytest.raises(ControlHubJobStateError, match="'b' .*run 1, started by me@org at .*, is ACTIVE"):
+    with pytest.raises(ControlHubJobStateError, match=r"'b' .*run 1, started by me@org at .*, is ACTIVE"):
         run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
     assert hub.asked("stopJobs") == [["a"]]
     assert context["ti"].xcoms["run_counts"] == {"a:org": 1}
