@@ -140,7 +140,8 @@ class StartsRuns(WaitsForRuns):
 
         self._started = dict(runs)
         known = {job_id: json for job_id, run in (seen or {}).items() if (json := RunIdentity.of(run).to_json())}
-        self.record(context).add(started=self._started, known=known)
+        record = self.record(context)
+        record.add(started=self._started, known={**(record.values.get("known") or {}), **known})
 
     @contextlib.contextmanager
     def answering_for_runs(self, context: Context) -> Iterator[None]:
