@@ -382,7 +382,8 @@ class BulkStarter:
         else:
             why = error or "Control Hub accepted the call, but no new run of theirs appears."
             message = f"{len(missing)} of {len(self._jobs)} jobs were not started: {shown}. {why}"
-        raise ControlHubBulkError(message, done=done, **details) from self._refusal
+        is_clear = self._poll_error is None and unclear is None
+        raise ControlHubBulkError(message, done=done, **details) from (self._refusal if is_clear else None)
 
 
 def _search_time(client: ControlHubClient, intent: StartIntent, error: ControlHubError | None) -> float:

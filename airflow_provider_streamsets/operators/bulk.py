@@ -147,11 +147,12 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.go_on_until(others.deadline)
         others.raise_error()
         if others.reason is RunsWaitReason.TIMEOUT:
+            self._act_on_own(context)
             raise self._waited_too_long(f"{len(others.runs)} runs of other callers have not ended in time.")
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
-        from airflow_provider_streamsets.control_hub import ControlHubNotFoundError
+        from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
@@ -166,7 +167,11 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             # What an earlier try has started may have ended since the jobs were read.
             jobs = self.client.jobs.get_all(jobs)
         self._note_own(context)
-        self._start(context, {i: job for i, job in jobs.items() if i not in {**self._own, **self._joined}})
+        try:
+            self._start(context, {i: job for i, job in jobs.items() if i not in {**self._own, **self._joined}})
+        except ControlHubRunTimeoutError:
+            self._act_on_own(context)
+            raise
         self.end_if_killed("while it started the jobs")
         found = {**self._own, **self._joined}
         runs = {job_id: found[job_id] for job_id in jobs if job_id in found}
@@ -217,15 +222,16 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the runs that this task has started, or is about to start."""
-        return super().runs_to_stop_on_kill() or self._runs_of_unanswered_start()
+        return {**super().runs_to_stop_on_kill(), **self._runs_of_unanswered_start()}
 
     def _runs_of_unanswered_start(self) -> dict[str, int]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
-        if not self._intents:
+        pending = self._intents.keys() - self._started.keys()
+        if not pending:
             return {}
         try:
-            statuses = self.hasty_client().runs.statuses(self._intents)
+            statuses = self.hasty_client().runs.statuses(pending)
         except ControlHubError as error:
             self.log.warning("%s", error)
             return {}
@@ -241,6 +247,11 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         if not isinstance(record.values.get("intents"), Mapping):
             return {}
         return {job_id: run.run_count for job_id, run in own_runs(self.client, record).items() if not run.has_ended}
+
+    def _act_on_own(self, context: Context) -> None:
+        """Act on the own runs when the time is over before the others could be started."""
+        if self._started:
+            self.act_on_timeout(context, self._started)
 
     def _note_own(self, context: Context) -> None:
         if self._own:

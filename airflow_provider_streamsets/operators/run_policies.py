@@ -230,7 +230,7 @@ class StartsRuns(WaitsForRuns):
             # It is not there to be stopped; a run that has its number now is none of this task.
             return
         # Of a start without an answer, and of runs that this try has not got to yet, another try takes care, if any.
-        runs = self._started or ({} if again else self.runs_to_stop_on_kill() or self.runs_of_record(context))
+        runs = self._started if again else self.runs_to_stop_on_kill() or self.runs_of_record(context)
         if not runs:
             return
         if is_deferral_timeout(error):

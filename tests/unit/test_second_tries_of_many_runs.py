@@ -7,9 +7,11 @@ import json
 from typing import Any
 
 import pytest
+import requests
 from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
 
 from airflow_provider_streamsets.control_hub import (
+    ControlHubBulkError,
     ControlHubError,
     ControlHubJobStateError,
     ControlHubRunFailedError,
@@ -380,6 +382,48 @@ def test_refused_batch_leaves_started_ones_to_on_error(http, run, connection, mo
         run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
     assert hub.asked("stopJobs") == [["a"]]
     assert context["ti"].xcoms["run_counts"] == {"a:org": 1}
+
+
+@MODES
+@pytest.mark.parametrize("on_timeout", ["stop", "leave"])
+def test_time_that_is_over_before_the_start_concerns_kept_runs(http, run, lost, deferrable, on_timeout):
+    """The next try keeps run 1 of job a, and waits in vain until another caller's run of job b has ended."""
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()]}
+    hub.refuses_to_start = {"b"}
+    arguments = {**A_AND_B, "deferrable": deferrable, "if_running": "wait_then_start", "timeout": 300}
+    arguments["on_timeout"] = on_timeout
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
+    restore(http, hub)
+    hub.latest["b:org"] = hub._status("b", active(user="somebody@org"))
+    with pytest.raises(ControlHubRunTimeoutError, match="before starting its own"):
+        run(ControlHubStartJobsOperator, **arguments)
+    assert hub.asked("stopJobs") == ([["a"]] if on_timeout == "stop" else [])
+
+
+def test_last_try_stops_started_and_unanswered_runs(http, run, connection, monkeypatch, context):
+    """The answer to the second batch is lost, and its status cannot be read until the task fails."""
+    connection["extra"] = {"bulk_size": 1}
+    monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [active()]}
+    begin = hub._recorded("startJobs", hub._start)
+
+    def start(request, answer):
+        begin(request, answer)
+        if request.json() == ["b:org"]:
+            hub.bad["b:org"] = 403
+            raise requests.exceptions.ConnectionError("connection reset")
+        return {}
+
+    http.post(START, json=start)
+    # One of job a, and those of job b in 120 seconds.
+    polls = iter(range(1 + 61))
+    hub.on_look = lambda: hub.bad.clear() if next(polls, None) is None else None
+    context["ti"].max_tries = 0
+    with pytest.raises(ControlHubBulkError, match=r"could not be found out: 'b'"):
+        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
+    assert hub.asked("stopJobs") == [["a"], ["b"]]
 
 
 # A last try that fails before it has come to what an earlier one has started
