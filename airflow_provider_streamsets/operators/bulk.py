@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
@@ -60,7 +60,15 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     :param acknowledge_errors: acknowledge errors that would keep Control Hub from starting a job; they are logged
         (templated)
     :param wait_for_completion: wait until all runs have ended, with one status request at each look for all of them;
-        otherwise return as soon as they are started (templated)
+        otherwise return as soon as they are started. False by default, unless `wait_for` is given (templated)
+    :param wait_for: wait for the ``completion`` (default) of the runs, or until they are ``active``: ``ACTIVE`` and
+        ``GREEN``, with all pipelines that engines report running. They are then left running, and a run that has
+        succeeded before it was seen active will do, too (templated)
+    :param fail_on_red_after: seconds, or timedelta, for which a run may be ``RED`` without interruption, as when an
+        engine refuses to start it; one that is for longer has failed, which is noticed at the next poll, and is
+        stopped, also if another try of the task is to come. With ``on_error="leave"`` it is left, and the next try
+        waits for it again. While deferred, a triggerer that is restarted counts anew. None, the default, sets no limit
+        (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
@@ -94,9 +102,18 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     template_fields: Sequence[str] = (*_CHOSEN, *_added_by(StartsManyRuns), "acknowledge_errors")
 
     def __init__(
-        self, *, wait_for_completion: bool | str = False, acknowledge_errors: bool | str = False, **kwargs: Any
+        self,
+        *,
+        wait_for_completion: bool | str | None = None,
+        wait_for: Literal["completion", "active"] | str | None = None,
+        acknowledge_errors: bool | str = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(wait_for_completion=wait_for_completion, **kwargs)
+        super().__init__(
+            wait_for_completion=wait_for is not None if wait_for_completion is None else wait_for_completion,
+            wait_for="completion" if wait_for is None else wait_for,
+            **kwargs,
+        )
         parameters.flag(acknowledge_errors, "acknowledge_errors")
         self.acknowledge_errors = acknowledge_errors
         self._intents: Mapping[str, StartIntent] = {}
@@ -121,7 +138,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.end_if_killed("while it started the jobs")
             context["ti"].xcom_push(key="run_counts", value=dict(self._started))
             names = {job_id: job.name for job_id, job in jobs.items()}
-            if wait:
+            if wait and not self.are_left_running(context):
                 references = [
                     RunReference(i, run.run_count, names.get(i, ""), RunIdentity.of(run)) for i, run in runs.items()
                 ]
@@ -144,9 +161,11 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.log.info("They are not gone on with: %s. Stopping %d of them.", superseded, len(going_on))
             if going_on:
                 self.stop_and_wait(going_on)
+            self.acknowledge_red(context)
             own = {job_id: run for job_id, run in own.items() if run.has_ended}
         if record.is_of_cleared_task:
             return {}
+        wait = wait and not self.are_left_running(context)
         kept = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
         self.log.info("%d of them go on or have succeeded, and are not started again.", len(kept))
         self._blocking = {job_id: run for job_id, run in own.items() if run.status == "INACTIVE_ERROR"}
@@ -259,7 +278,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     def deliver_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or fail naming those that did not succeed."""
         results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
-        self.record(context).close()
+        self.close_record(context)
         return results
 
 
