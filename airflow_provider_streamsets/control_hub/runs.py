@@ -297,11 +297,12 @@ class Runs:
 
     def acknowledge_forced(self, runs: Mapping[str, int], *, patience: float = 0.0) -> None:
         """
-        Acknowledge the errors that forced stops have caused, so that the jobs can be started again.
+        Acknowledge the errors that stops have caused, so that the jobs can be started again.
 
-        A forced stop can end a run in ``INACTIVE_ERROR`` (contract, 19.6). A failure to acknowledge that is logged.
+        A forced stop, or one that an engine does not confirm, can end a run in ``INACTIVE_ERROR`` (contract, 19.6). A
+        failure to acknowledge that is logged.
 
-        :param runs: the runs whose stops were forced, and no others: run count by job id
+        :param runs: the runs that were stopped like that, and no others: run count by job id
         :param patience: seconds to wait for their ends, at the most
         """
         if not runs:
@@ -318,7 +319,7 @@ class Runs:
             ]
             for run in self.acknowledge(failed, patience=_PATIENCE_AFTER_FORCED_STOP):
                 log.warning(
-                    "Job %s run %d: acknowledged the error that the forced stop has caused: %s",
+                    "Job %s run %d: acknowledged the error that its stop has caused: %s",
                     run.job_id,
                     run.run_count,
                     run.error_message or "none stated",

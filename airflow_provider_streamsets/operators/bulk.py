@@ -75,7 +75,15 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         stop them), ``restart`` (stop them, then start) or ``wait_then_start`` (wait for their ends, then start all; on
         the triggerer if the task is deferrable, and within `timeout`) (templated)
     :param wait_for_completion: wait until all runs have ended, with one status request at each look for all of them;
-        otherwise return as soon as they are started (templated)
+        otherwise return as soon as they are started. False by default, unless `wait_for` is given (templated)
+    :param wait_for: wait for the ``completion`` (default) of the runs, or until they are ``active``: ``ACTIVE`` and
+        ``GREEN``, with all pipelines that engines report running. They are then left running, and a run that has
+        succeeded before it was seen active will do, too (templated)
+    :param fail_on_red_after: seconds, or timedelta, for which a run may be ``RED`` without interruption, as when an
+        engine refuses to start it; one that is for longer has failed, which is noticed at the next poll, and is
+        stopped, also if another try of the task is to come. With ``on_error="leave"`` it is left, and the next try
+        waits for it again. While deferred, a triggerer that is restarted counts anew. None, the default, sets no limit
+        (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
@@ -111,12 +119,17 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     def __init__(
         self,
         *,
-        wait_for_completion: bool | str = False,
+        wait_for_completion: bool | str | None = None,
+        wait_for: Literal["completion", "active"] | str | None = None,
         acknowledge_errors: bool | str = False,
         if_running: Literal["fail", "join", "restart", "wait_then_start"] | str = "fail",
         **kwargs: Any,
     ) -> None:
-        super().__init__(wait_for_completion=wait_for_completion, **kwargs)
+        super().__init__(
+            wait_for_completion=wait_for is not None if wait_for_completion is None else wait_for_completion,
+            wait_for="completion" if wait_for is None else wait_for,
+            **kwargs,
+        )
         self.acknowledge_errors = acknowledge_errors
         self.if_running = if_running
         self._intents: Mapping[str, StartIntent] = {}
@@ -167,6 +180,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             # What an earlier try has started may have ended since the jobs were read.
             jobs = self.client.jobs.get_all(jobs)
         self._note_own(context)
+        wait = wait and not self.are_left_running(context)
         try:
             self._start(context, {i: job for i, job in jobs.items() if i not in {**self._own, **self._joined}})
         except ControlHubRunTimeoutError:
@@ -200,9 +214,11 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.log.info("Not resuming them (%s); stopping %d still active.", superseded, len(active))
             if active:
                 self.stop_and_wait(active)
+            self.acknowledge_red(context)
             own, joined = {job_id: run for job_id, run in own.items() if run.has_ended}, {}
         if record.is_of_cleared_task:
             return
+        wait = wait and not self.are_left_running(context)
         self._own = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
         self._joined = {job_id: run for job_id, run in joined.items() if not run.has_ended or run.is_success}
         self.log.info("%d of them go on or have succeeded, and are not started again.", len(self._own))
@@ -351,7 +367,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             for job in jobs.values()
         ]
         if self.deferrable:
-            self.defer_until_ended(runs, method_name="execute_after_other_runs")
+            self.defer_before_start(runs)
         group = RunGroup(self.client.with_limits(max_attempts=1), runs, metrics_wait=0.0, log=self.log)
         allowed = self._allowed
         try:
@@ -400,7 +416,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     def deliver_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or fail naming those that did not succeed."""
         results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
-        self.record(context).close()
+        self.close_record(context)
         return results
 
 

@@ -91,6 +91,22 @@ def blocking_run(error: ControlHubError) -> tuple[str, int] | None:
     return (error.job_id, error.run_count) if is_blocking else None
 
 
+def unfinished_runs(error: ControlHubError) -> dict[str, int]:
+    """Return job id and number of the runs that have failed the task although they have not ended."""
+    from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
+    from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES
+
+    if not isinstance(error, ControlHubRunFailedError):
+        return {}
+    return {
+        failure.job_id: failure.run_count
+        for failure in error.failures or (error,)
+        if failure.run_count is not None
+        and isinstance(failure.result, Mapping)
+        and failure.result.get("status") not in ENDED_STATUSES
+    }
+
+
 def is_blocked_by_own_run(record: TaskRecord, job: Job) -> bool:
     """Return whether the error that keeps a job from being started is that of a run of an earlier try."""
     run = job.current_run

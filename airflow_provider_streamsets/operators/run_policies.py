@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import is_deferral_timeout, is_tried_again, task_state_store
-from airflow_provider_streamsets.operators.earlier_runs import blocking_run, write_failed
+from airflow_provider_streamsets.operators.earlier_runs import blocking_run, unfinished_runs, write_failed
 from airflow_provider_streamsets.operators.task_records import TaskRecord
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, WaitsForManyRuns
@@ -38,6 +38,7 @@ _FORCED_STOP_PATIENCE = 60.0
 _UNWAITED_STOP_PATIENCE = 15.0
 _RESTART_PATIENCE = 600.0
 _STOP_INTERVAL = 3.0
+_TOO_RED = "RED for longer than fail_on_red_after"
 
 
 class StartsRuns(WaitsForRuns):
@@ -54,10 +55,16 @@ class StartsRuns(WaitsForRuns):
         offset may then be lost. 0 forces it at once; by default that is left to the job's own force stop time-out
         (templated)
     :param accept_stopped: count runs that were stopped as successes (templated)
+    :param wait_for: wait for the ``completion`` (default) of the runs, or until they are ``active``: ``ACTIVE`` and
+        ``GREEN``, with all pipelines that engines report running. They are then left running (templated)
+    :param fail_on_red_after: seconds, or timedelta, for which a run may be ``RED`` without interruption; one that is
+        for longer has failed, and `on_error` says what happens to it. None, the default, sets no limit (templated)
     """
 
     template_fields: Sequence[str] = (
         *WaitsForRuns.template_fields,
+        "wait_for",
+        "fail_on_red_after",
         "on_timeout",
         "on_error",
         "force_stop_after",
@@ -72,9 +79,13 @@ class StartsRuns(WaitsForRuns):
         stop_on_kill: bool = True,
         force_stop_after: float | timedelta | str | None = None,
         accept_stopped: bool | str = False,
+        wait_for: Literal["completion", "active"] | str = "completion",
+        fail_on_red_after: float | timedelta | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.wait_for = wait_for
+        self.fail_on_red_after = fail_on_red_after
         self.on_timeout = on_timeout
         self.on_error = on_error
         self.stop_on_kill = stop_on_kill
@@ -91,6 +102,13 @@ class StartsRuns(WaitsForRuns):
         parameters.choice(self.on_error, "on_error", ON_TIMEOUT, rendered=rendered)
         parameters.seconds(self.force_stop_after, "force_stop_after", rendered=rendered, zero=True)
         parameters.flag(self.accept_stopped, "accept_stopped", rendered=rendered)
+        parameters.checked_wait(self.wait_for, self.fail_on_red_after, rendered=rendered)
+        if parameters.flag(self.wait_for_completion, "wait_for_completion", rendered=rendered) is not False:
+            return
+        if self.wait_for == "active":
+            raise ValueError("wait_for='active' waits, so it does not go with wait_for_completion=False.")
+        if self.fail_on_red_after is not None:
+            raise ValueError("'fail_on_red_after' is about a wait, so it does not go with wait_for_completion=False.")
 
     def begin(self) -> bool:
         """Note the time, and check the parameters, as :meth:`WaitsForRuns.begin`."""
@@ -101,6 +119,27 @@ class StartsRuns(WaitsForRuns):
     def accepts_stopped(self) -> bool:
         """Whether runs that were stopped count as successes."""
         return bool(parameters.flag(self.accept_stopped, "accept_stopped", rendered=True))
+
+    def fail_on_red_seconds(self) -> float | None:
+        """Return for how many seconds a run may be ``RED``; None sets no limit."""
+        limit: float | None = parameters.seconds(self.fail_on_red_after, "fail_on_red_after", rendered=True)
+        return limit
+
+    @property
+    def waits_until_active(self) -> bool:
+        """Whether runs are waited for until they are active, and not for their ends."""
+        return self.wait_for == "active"
+
+    def are_left_running(self, context: Context) -> bool:
+        """Return whether a try of this task has succeeded because its runs were active, and has left them running."""
+        return bool(self.record(context).values.get("left_running"))
+
+    def close_record(self, context: Context) -> None:
+        """Note that the outcome is about to be delivered, and whether that is that the runs are active."""
+        record = self.record(context)
+        if self.waits_until_active and record.may_stay and record.values:
+            record.add(left_running=True)
+        record.close()
 
     @property
     def stops_runs_on_kill(self) -> bool:
@@ -194,8 +233,12 @@ class StartsRuns(WaitsForRuns):
                 if self._has_given_up:
                     record.give_up("the try before was killed")
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
-                # The runs have ended, or are being stopped: the next try is to start new ones.
-                self._forget_failed_runs(context, error)
+                red = {job_id: count for job_id, count in unfinished_runs(error).items() if job_id in self._started}
+                if red:
+                    self._act_on_red_at_end(context, red, error)
+                else:
+                    # The runs have ended, or are being stopped: the next try is to start new ones.
+                    self._forget_failed_runs(context, error)
             elif isinstance(error, ControlHubMetricsUnavailableError):
                 # The run has succeeded: there is nothing to stop, and the next try evaluates its metrics again.
                 return
@@ -210,6 +253,26 @@ class StartsRuns(WaitsForRuns):
                 self._answer_for_error(context, error)
         except Exception as another:  # noqa: BLE001 - what the task fails with is the first error
             self.log.error("Could not clean up the runs this task started: %s", another)
+
+    def _act_on_red_at_end(self, context: Context, runs: Mapping[str, int], error: BaseException) -> None:
+        """Stop runs that were ``RED`` for too long, although another try may come: it could start none beside them."""
+        if self.on_error == "leave":
+            self.log.warning("Leaving %s running; another try of this task waits for it again.", _shown(runs))
+        else:
+            self.give_up_runs(context, runs, _TOO_RED, red=dict(runs))
+        record = self.record(context)
+        if not record.may_stay and not is_tried_again(context, error):
+            record.forget()
+
+    def acknowledge_red(self, context: Context) -> None:
+        """
+        Acknowledge the errors of runs that an earlier try has stopped because they were ``RED`` for too long.
+
+        A lost engine confirms no stop, so that such a run ends in ``INACTIVE_ERROR``; that try has reported its reason.
+        """
+        red = self.record(context).values.get("red")
+        if isinstance(red, Mapping):
+            self.client.runs.acknowledge_forced(red)
 
     def _forget_failed_runs(self, context: Context, error: ControlHubError) -> None:
         record, again = self.record(context), is_tried_again(context, error)
@@ -253,15 +316,16 @@ class StartsRuns(WaitsForRuns):
         else:
             self.log.warning("Leaving %s running.", _shown(runs))
 
-    def give_up_runs(self, context: Context, runs: Mapping[str, int], why: str) -> None:
+    def give_up_runs(self, context: Context, runs: Mapping[str, int], why: str, **values: Any) -> None:
         """
         Stop runs, so that no later try waits for them.
 
         :param runs: run count by job id
         :param why: for the log
+        :param values: to be written down for the next try
         """
         try:
-            self.record(context).give_up(f"the try before has stopped what it had started, because {why}")
+            self.record(context).give_up(f"the try before has stopped what it had started, because {why}", **values)
         except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from storing it, the runs are to be stopped
             self.log.warning("That runs are stopped could not be written down: %s", error)
         self.stop_started(runs, why)
@@ -405,6 +469,16 @@ class StartsManyRuns(StartsRuns, WaitsForManyRuns):
     def joined_runs(self) -> Collection[str]:
         """Ids of the jobs whose runs others have started, so that they are never stopped."""
         return self._watched.keys() - self._started.keys()
+
+    def on_red_runs(self, runs: dict[str, int]) -> bool:
+        """Stop those of these runs that this task has started, and no others, unless they are to be left."""
+        runs = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_runs}
+        if not runs:
+            return True
+        if self.on_error == "leave":
+            self.log.warning("Leaving %s running: %s.", _shown(runs), _TOO_RED)
+            return True
+        return self.stop_started(runs, _TOO_RED)
 
     def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
         """Stop the runs that this task has started, unless they are to be left."""

@@ -90,6 +90,14 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     :param fail_fast: look at those of the conditions that are upper bounds (``<``, ``<=``) while the run goes on, too,
         and stop the run when one is broken. A ratio can be broken early and recover later (templated)
     :param wait_for_completion: wait until the run has ended; otherwise return as soon as it is started (templated)
+    :param wait_for: wait for the ``completion`` (default) of the run, or until it is ``active``: ``ACTIVE`` and
+        ``GREEN``, with all pipelines that engines report running. The run is then left running, and a run that has
+        succeeded before it was seen active will do, too (templated)
+    :param fail_on_red_after: seconds, or timedelta, for which the run may be ``RED`` without interruption, as when an
+        engine refuses to start it; a run that is for longer has failed, which is noticed at the next poll. It is then
+        stopped, also if another try of the task is to come, which starts another run; with ``on_error="leave"`` it is
+        left, and the next try waits for it again. While deferred, a triggerer that is restarted counts anew. None, the
+        default, is for ever (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the run; default 30 (templated)
@@ -114,9 +122,10 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         ``STOPPED``), ``error_message``, ``start_time``, ``finish_time`` (ISO 8601), ``duration`` (seconds), ``metrics``
         (``run_count``, ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``,
         ``total_error_count``; None if Control Hub has saved none, and the last two where only the run's status has
-        counts) and ``metrics_final``. Without `wait_for_completion`, outcome and metrics are None.
+        counts) and ``metrics_final``. Without `wait_for_completion`, and with ``wait_for="active"``, outcome and
+        metrics are None.
     :raises ControlHubJobStateError: if the job is running and `if_running` is ``fail``; nothing was started
-    :raises ControlHubRunFailedError: if the run did not succeed
+    :raises ControlHubRunFailedError: if the run did not succeed, or was ``RED`` for longer than `fail_on_red_after`
     :raises ControlHubExpectationError: if its final metrics do not satisfy `expect`; the message has the numbers
     :raises ControlHubMetricsUnavailableError: if it has succeeded, but the final metrics for `expect` are missing; a
         retry evaluates the same run again
@@ -175,6 +184,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             raise ValueError(
                 "'expect' needs wait_for_completion=True: only a run that is waited for has final metrics."
             )
+        if self.wait_for == "active" and (self.expect is not None or fail_fast is True):
+            raise ValueError(
+                "'expect' and 'fail_fast' do not go with wait_for='active': a run that has just become active has no "
+                "final metrics."
+            )
         if self.expect is None and fail_fast is True:
             raise ValueError("'fail_fast' needs conditions in 'expect'.")
 
@@ -228,9 +242,10 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         if decision.course is Course.STOP_AND_START:
             if decision.is_own and not run.has_ended:
                 self.stop_and_wait({run.job_id: run.run_count})
+            self.acknowledge_red(context)
             return self._start_anew(context, job, wait)
         context["ti"].xcom_push(key="run_count", value=run.run_count)
-        if not wait:
+        if not wait or self.are_left_running(context):
             self.log.info("Not starting again.")
             return self._told(context, unfinished_result(job.job_id, job.name, run))
         if decision.is_own:
@@ -437,10 +452,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         )
         return run
 
-    def _accepted_outcomes(self) -> set[Outcome]:
+    def _accepted_outcomes(self) -> set[Outcome | None]:
         from airflow_provider_streamsets.control_hub import Outcome
 
-        return {Outcome.SUCCEEDED, Outcome.STOPPED} if self.accepts_stopped else {Outcome.SUCCEEDED}
+        stopped = {Outcome.STOPPED} if self.accepts_stopped else set()
+        return {Outcome.SUCCEEDED, *stopped, *({None} if self.waits_until_active else ())}
 
     def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
@@ -452,6 +468,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             is_stopped = report.outcome is Outcome.STOPPED
             raise self._failure(context, report, "Set accept_stopped=True if that is fine." if is_stopped else "")
         self.log.info(report.headline)
+        if report.outcome is None:
+            return self._told(context, report.to_result())
         if report.run.error_message:
             self.log.warning("The run succeeded, but Control Hub shows an error: %s", report.run.error_message)
         if not report.metrics_final:
@@ -468,7 +486,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     def _told(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         """Return the result of the task, having put it on the events of its outlets, too."""
         tell_outlets(self, context, result)
-        self.record(context).close()
+        self.close_record(context)
         return result
 
     def _check_expectations(self, report: RunReport) -> None:

@@ -231,6 +231,11 @@ def test_deferred_it_carries_the_runs_and_absolute_deadlines_but_no_secret(http,
         "identities": {"a:org": ["run-a-4:org", T0 / 1000 + 400], "b:org": ["run-b-1:org", T0 / 1000 + 100]},
         "forced": [],
         "joined": [],
+        "wait_for": "completion",
+        "fail_on_red_after": None,
+        "active": None,
+        "red_since": None,
+        "red": None,
     }
     assert deferred.value.timeout > timedelta(seconds=600)
     assert deferred.value.method_name == "execute_complete"
