@@ -17,7 +17,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnavailableError,
     Job,
 )
-from airflow_provider_streamsets.control_hub.templates import INSTANCE_SUFFIXES, TemplateStart
+from airflow_provider_streamsets.control_hub.templates import INSTANCE_SUFFIXES, TemplateStart, parameters_digest
 from tests.unit.control_hub.wire_examples import (
     JOBS,
     JR,
@@ -518,5 +518,6 @@ def test_a_start_with_the_same_parameters_at_another_time_is_somebody_elses(http
     hub.start(dict(TEMPLATE.runtime_parameters))
     later = template_start_json(1, hub.starts[0], time=T0 + 400_000)
     http.get(HISTORY, json=[later])
-    assert client.templates.instances_of(TEMPLATE, TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000), [{}]) == []
-    assert len(client.templates.instances_of(TEMPLATE, TemplateStart(TEMPLATE_ID, 0, ME), [{}])) == 1
+    digests = (parameters_digest(TEMPLATE.runtime_parameters),)
+    assert client.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000, digests)) == []
+    assert len(client.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, ME, parameters=digests))) == 1
