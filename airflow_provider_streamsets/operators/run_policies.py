@@ -192,6 +192,7 @@ class StartsRuns(WaitsForRuns):
                 if self.stop_on_kill:
                     self._stop_quickly(self.runs_to_stop_on_kill())
                 if self._has_given_up:
+                    self._note_stopped(self._asked_to_stop)
                     record.give_up("the try before was killed")
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 # The runs have ended, or are being stopped: the next try is to start new ones.
@@ -202,6 +203,7 @@ class StartsRuns(WaitsForRuns):
             elif isinstance(error, AirflowTaskTimeout):
                 # Airflow calls `on_kill` next, which stops the runs.
                 if self.on_timeout == "stop" and self._started:
+                    self._note_stopped(self.runs_to_stop_on_kill())
                     record.give_up("the time of the try before was over")
             elif isinstance(error, ControlHubRunTimeoutError):
                 # What becomes of runs that have taken too long is seen to where that is noticed.
