@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ INSTANCE_SUFFIXES: tuple[InstanceSuffix, ...] = ("COUNTER", "TIME_STAMP", "PARAM
 
 _HISTORY_LENGTH = 1000
 _DIGEST_LENGTH = 16
+# Seconds between two polls for a start that may still be delivered.
+_SEARCH_INTERVAL = 3.0
 
 
 class Templates:
@@ -146,7 +149,7 @@ class Templates:
         at = starts.wall_clock() + self._client.clock_ahead
         return TemplateStart(template.job_id, before, user, at, tuple(map(parameters_digest, values)))
 
-    def instances_of(self, intent: TemplateStart) -> list[Job]:
+    def instances_of(self, intent: TemplateStart, *, wait: bool = False) -> list[Job]:
         """
         Return the instances that a requested start has made, in the order of its sets of parameters.
 
@@ -154,10 +157,14 @@ class Templates:
         same parameters by the same user.
 
         :param intent: the start
+        :param wait: wait for the start until no gateway can deliver the call any more
         :returns: an empty list if there is no such start
         :raises ControlHubAmbiguousStartError: if there are several
         """
-        found = self._made(intent, intent.template_id)
+        left = self._client.gateway_timeout - intent.age(self._client.clock_ahead) if wait else 0.0
+        while not (found := self._made(intent, intent.template_id)) and left > 0:
+            self._client.sleep(_SEARCH_INTERVAL)
+            left -= _SEARCH_INTERVAL
         if len(found) > 1:
             raise ControlHubAmbiguousStartError(
                 f"Cannot tell which start of job template {intent.template_id} this task has made. "
@@ -184,11 +191,13 @@ class Templates:
 
     def _started_after_all(self, template: Job, intent: TemplateStart, error: ControlHubError | None) -> list[Job]:
         """Return the instances of a start whose answer did not name them."""
+        patience = PATIENCE if error is None else max(PATIENCE, self._client.gateway_timeout)
         found = find_out(
             self._client,
             lambda: self._made(intent, template.label),
             question="Whether instances were started",
             error=error,
+            patience=patience,
         )
         if len(found) == 1:
             ((_, instances),) = found
@@ -196,7 +205,7 @@ class Templates:
             return instances
         if isinstance(error, ControlHubRejectedError) and not found:
             raise error
-        said = _several(found) if found else f"No start with these parameters has appeared within {PATIENCE:g} s"
+        said = _several(found) if found else f"No start with these parameters has appeared within {patience:g} s"
         unclear = ControlHubAmbiguousStartError if found else ControlHubUnavailableError
         raise unclear(
             f"{error or 'Control Hub accepted the call without naming an instance.'} {said}; look at the runs of job "
@@ -238,6 +247,14 @@ class TemplateStart:
     at: float | None = None
     parameters: tuple[str, ...] = ()
 
+    def age(self, clock_ahead: float = 0.0) -> float:
+        """
+        Return the seconds since then; infinite if the time is not known.
+
+        :param clock_ahead: seconds by which Control Hub's clock is ahead of this one's
+        """
+        return math.inf if self.at is None else max(starts.wall_clock() + clock_ahead - self.at, 0.0)
+
     def explains(self, number: int, user: str | None, time: pendulum.DateTime | None) -> bool:
         """Return whether this can have been a start that has that number, user and time."""
         if number <= self.after or user not in (self.user, None):
@@ -277,8 +294,15 @@ def parameters_digest(values: Mapping[str, Any]) -> str:
     Return a digest of a set of runtime parameters as they are on the wire: tuples are lists there, and names strings.
 
     :param values: the complete set, as it is sent or as an instance has it
+    :raises ControlHubConfigurationError: if it cannot be sent
     """
-    wire = json.loads(json.dumps(dict(values)), parse_float=_number)
+    try:
+        wire = json.loads(json.dumps(dict(values)), parse_float=_number)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ControlHubConfigurationError(
+            f"Cannot send runtime parameters {shortened(sorted(map(str, values)))}: they cannot be written as JSON "
+            f"({error})."
+        ) from None
     text = json.dumps(wire, sort_keys=True, ensure_ascii=False)
     # As halves of characters are read.
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:_DIGEST_LENGTH]

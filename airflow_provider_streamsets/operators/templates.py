@@ -115,10 +115,16 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     The instances' ids are pushed to XCom as soon as they are started. All of them are waited for with one status
     request at each look. The task succeeds when all runs have; otherwise it fails naming the instances that did not.
 
-    What is to be started is written down before, as by
-    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`. So another try goes on with the
-    instances of the one before, which it finds by user and runtime parameters, unless their runs have ended and not all
-    have succeeded.
+    What is to be started is recorded before, as by
+    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`: a digest of each set of parameters,
+    by which another try finds the instances that a lost one has started. A retry keeps the instances that have
+    succeeded or are still active, and starts new ones for the other sets only, see `retry`. As many sets as before are
+    taken for the same ones in the same order, whatever their values are rendered to; if their number has changed, or
+    they have come in another order, they are told apart by their values. A task that a person clears starts all of them
+    anew.
+
+    Only the first run of an instance is that of the task: one that a person starts later is neither waited for nor
+    stopped.
 
     .. code-block:: python
 
@@ -149,11 +155,13 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     :param attach_to_template: instances follow changes of the template, cannot be edited or exported, and are deleted
         with it (templated)
     :param delete_after_completion: delete the instances afterwards. With `wait_for_completion`, this task deletes those
-        that succeeded once it has their outcome and metrics, and keeps the others to be looked into; without,
-        Control Hub itself deletes each when its run is over, whatever it came to (templated)
+        that succeeded once it has their outcome and metrics and no other try is to come, and keeps the others to be
+        looked into; without, Control Hub itself deletes each when its run is over, whatever it came to (templated)
     :param inherit_permissions: give the instances the permissions of the template (templated)
     :param on_failure: what happens to the other instances when one has failed: ``stop_others`` stops them at once,
         ``wait_others`` lets them go on; the task fails when all have ended (templated)
+    :param retry: what another try starts when instances did not succeed, or were stopped by this task: ``failed``
+        (default) starts new ones for their sets of parameters and keeps the others, ``all`` starts all anew (templated)
     :param wait_for_completion: wait until all runs have ended; otherwise return as soon as they are started (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
@@ -175,11 +183,13 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
     :returns: ``template_id``, ``template_name``, ``instances`` (for each what
         :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns, in the order of
-        `runtime_parameters` as far as these tell them apart) and ``metrics`` (the sums of ``input_count``,
+        `runtime_parameters`, those that were kept included) and ``metrics`` (the sums of ``input_count``,
         ``output_count``, ``error_count``, ``stage_errors_count`` and ``total_error_count`` over the instances that
         have metrics; None for one that Control Hub does not have of one of these)
     :raises ControlHubConfigurationError: if instances cannot be started as it is asked for; nothing was started
     :raises ControlHubBulkError: if Control Hub has started fewer instances than asked for; those are stopped
+    :raises ControlHubAmbiguousStartError: if the answer to the start was lost, and several starts with the same
+        parameters, user and time can be that of the task; none is taken over or stopped
     :raises ControlHubRunFailedError: if runs did not succeed; the message names the instances
     :raises ControlHubRunTimeoutError: if they took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
@@ -241,6 +251,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         self._template: Job | None = None
         self._intent: TemplateStart | None = None
         self._kept: dict[str, int] = {}
+        self._earlier: dict[str, int] = {}
         self._check(rendered=False)
 
     def _check(self, *, rendered: bool) -> None:
@@ -326,6 +337,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         start, superseded = _recorded_start(record), record.superseded
         if start is None:
             return nothing_kept
+        self._earlier = {i.job_id: i.run_count for i in _recorded_instances(record) if i.job_id}
         if start.template_id != template.job_id or record.is_of_cleared_task:
             why = superseded or f"the task is now for job template {template.label}"
             runs = self.runs_of_record(context)
@@ -342,6 +354,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
                 raise
             self.log.warning("%s", error)
             earlier = _recorded_instances(record)
+        self._earlier = {instance.job_id: instance.run_count for instance in earlier if instance.job_id}
         found = self._with_own_runs(earlier)
         kept = self._worth_keeping(record, earlier, found, wait)
         instances = _assigned(earlier, kept, digests)
@@ -397,7 +410,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         missing = tuple(instance.digest for instance in instances if not instance.job_id)
         if start is None or not missing or record.values.get("withdrawn"):
             return instances
-        made = iter(self.client.templates.instances_of(replace(start, parameters=missing)))
+        made = iter(self.client.templates.instances_of(replace(start, parameters=missing), wait=True))
         # All or none: a start counts only if it has the same sets.
         return [
             instance if instance.job_id or (job := next(made, None)) is None else _Instance.of(instance.digest, job)
@@ -406,13 +419,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
     def runs_of_record(self, context: Context) -> Mapping[str, int]:
         """
-        Return the runs that earlier tries of the task have started, and that have not ended.
+        Return the runs that earlier tries have started and that have not ended: run count by job id.
 
         Nothing but the record and the connection is needed for that, whatever the other parameters are.
-
-        :param context: context of the task
-        :returns: run count by job id
-        :raises ControlHubError: if Control Hub cannot be reached
         """
         from airflow_provider_streamsets.control_hub import (
             ControlHubAmbiguousStartError,
@@ -490,7 +499,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the runs that this task has started or kept, or is about to start."""
-        return super().runs_to_stop_on_kill() or {**self._kept, **self._runs_of_unanswered_start()}
+        runs = super().runs_to_stop_on_kill() or {**self._kept, **self._runs_of_unanswered_start()}
+        # Until it is known which of the earlier try's are resumed, a kill stops all of them.
+        return runs or (self._earlier if self._killed else {})
 
     def _runs_of_unanswered_start(self) -> dict[str, int]:
         from airflow_provider_streamsets.control_hub import ControlHubError
@@ -513,6 +524,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
         record = self.record(context)
         self._kept = {instance.job_id: instance.run_count for instance in instances if instance.is_active}
+        self._earlier = {}
 
         def save(start: Any) -> None:
             record.write(template_start=start, instances=[instance.to_json() for instance in instances])

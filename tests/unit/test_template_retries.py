@@ -13,6 +13,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubAmbiguousStartError,
     ControlHubBulkError,
     ControlHubError,
+    ControlHubNotFoundError,
     ControlHubRejectedError,
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
@@ -450,6 +451,32 @@ def test_retry_whose_start_call_never_arrived_starts_what_is_missing(http, hub, 
     assert ids(run()) == ["instance-4", "instance-2", "instance-5"]
 
 
+def test_lost_start_that_comes_late_is_waited_for(http, hub, run, clock):
+    lose(http, hub, run, after=False)
+    hub.create({"runtimeParametersList": [{**own, "SIZE": "10"} for own in A_B_C], "name": None})
+    http.get(HISTORY, [{"json": []}] * 20 + [{"json": hub._template_history}])
+    assert ids(run()) == ["instance-1", "instance-2", "instance-3"]
+    assert len(hub.created) == 1
+
+
+def test_kill_while_earlier_instances_are_read_stops_them(http, hub, context, run):
+    hub.instance_scripts = [[active()], [succeeded()], [active()]]
+    lose(http, hub, run)
+    end(hub, instance_1=active(), instance_2=succeeded(), instance_3=active())
+    task = operator()
+    events = hub.events
+
+    def killed_meanwhile(request, _):
+        task.on_kill()
+        return events.get(hub._id_in(request), [])
+
+    http.get(f"{JR}/job/run-instance-2-1:org/jobStatusHistory", json=killed_meanwhile)
+    with pytest.raises(AirflowException, match="was killed"):
+        task.execute(context)
+    assert hub.asked("stopJobs")[0] == ["instance-1", "instance-3"]
+    assert len(hub.created) == 1
+
+
 def test_sets_in_another_order_keep_their_instances(hub, run):
     hub.instance_scripts = [[failed()], [succeeded()], [succeeded()]]
     with pytest.raises(ControlHubRunFailedError):
@@ -688,6 +715,19 @@ def test_runs_of_record_need_no_template_and_no_other_parameter(http, hub, run, 
     assert not [
         r for r in http.request_history[before:] if r.path.endswith((TEMPLATE_ID, "/jobs")) and r.method == "GET"
     ]
+
+
+@pytest.mark.parametrize(("max_tries", "stopped"), [(1, [["instance-1", "instance-3"]]), (3, [])])
+def test_last_try_that_cannot_find_its_template_stops_earlier_instances(http, hub, run, context, max_tries, stopped):
+    hub.instance_scripts = [[active()], [succeeded()], [active()]]
+    lose(http, hub, run)
+    end(hub, instance_1=active(), instance_2=succeeded(), instance_3=active())
+    context["ti"].max_tries = max_tries
+    store = context["task_state_store"]
+    store.set("control_hub", {**store.get("control_hub"), "max_tries": max_tries})
+    with pytest.raises(ControlHubNotFoundError):
+        run(job_id=None, job_name="Renamed")
+    assert hub.asked("stopJobs") == stopped
 
 
 def test_runs_of_record_are_empty_before_the_first_start(hub, context):
