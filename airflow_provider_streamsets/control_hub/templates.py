@@ -40,6 +40,7 @@ InstanceSuffix = Literal["COUNTER", "TIME_STAMP", "PARAM_VALUE"]
 INSTANCE_SUFFIXES: tuple[InstanceSuffix, ...] = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
 
 _HISTORY_LENGTH = 1000
+# Enough to tell the sets of a template apart; a thousand of them are recorded in 20 KB.
 _DIGEST_LENGTH = 16
 # Seconds between two polls for a start that may still be delivered.
 _SEARCH_INTERVAL = 3.0

@@ -60,7 +60,7 @@ class _Instance:
 
     @property
     def is_active(self) -> bool:
-        """Whether its run goes on, or does not show yet."""
+        """Whether its run has not ended, or does not show yet."""
         return bool(self.job_id) and (self.run is None or not self.run.has_ended)
 
     @property
@@ -372,7 +372,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     ) -> Mapping[str, _Instance]:
         """Return the instances of an earlier try that need not be started again, by job id."""
         if not wait and record.superseded is None:
-            # Nothing depends on what they come to.
+            # Their outcomes do not matter.
             return {i.job_id: found.get(i.job_id, i) for i in earlier if i.job_id}
         worth = {job_id: instance for job_id, instance in found.items() if self._is_worth_keeping(instance, record)}
         if self._retries_all and len(worth) < len(earlier) == len(found):
@@ -433,7 +433,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         try:
             instances = self._with_unanswered(record)
         except (ControlHubAmbiguousStartError, ControlHubNotFoundError, ControlHubRejectedError) as error:
-            # None of the candidates is to be stopped; or the template is gone, and tells of no start any more.
+            # None of the candidates is to be stopped; or the template is gone, and its history with it.
             self.log.warning("%s", error)
             instances = _recorded_instances(record)
         return self._active_runs(record, instances)
@@ -530,7 +530,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             record.write(template_start=start, instances=[instance.to_json() for instance in instances])
 
         def withdraw() -> None:
-            # The start has made no instances, so that no later try is to look for them.
+            # The start has made no instances, so no later try may take others for them.
             self._intent = None
             if any(instance.job_id for instance in instances):
                 record.add(withdrawn=True)

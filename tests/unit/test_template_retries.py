@@ -730,6 +730,17 @@ def test_last_try_that_cannot_find_its_template_stops_earlier_instances(http, hu
     assert hub.asked("stopJobs") == stopped
 
 
+def test_last_try_whose_templates_cannot_be_rendered_stops_earlier_instances(http, hub, run, context):
+    hub.instance_scripts = [[active()], [succeeded()], [active()]]
+    lose(http, hub, run)
+    end(hub, instance_1=active(), instance_2=succeeded(), instance_3=active())
+    context["ti"].try_number = 4
+    task = operator(runtime_parameters="{{ 1 / 0 }}", retry="{{ 'all' }}")
+    with pytest.raises(ZeroDivisionError):
+        task.render_template_fields(context)
+    assert hub.asked("stopJobs") == [["instance-1", "instance-3"]]
+
+
 def test_runs_of_record_are_empty_before_the_first_start(hub, context):
     assert operator().runs_of_record(context) == {}
 
