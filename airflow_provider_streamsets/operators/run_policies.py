@@ -157,10 +157,12 @@ class StartsRuns(WaitsForRuns):
             self._answer_for(context, error)
             raise
 
-    def _do_render_template_fields(self, parent: Any, template_fields: Any, context: Context, *args: Any) -> None:
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Any, context: Context, *args: Any, **kwargs: Any
+    ) -> None:
         """Render the templates; what an earlier try has started is not left running by a template that fails."""
         try:
-            super()._do_render_template_fields(parent, template_fields, context, *args)
+            super()._do_render_template_fields(parent, template_fields, context, *args, **kwargs)
         except Exception as error:
             # `airflow tasks render` comes here, too, but has no store of a task that is being executed.
             if parent is self and task_state_store(context) is not None:
