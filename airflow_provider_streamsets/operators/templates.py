@@ -290,6 +290,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             if isinstance(delivered, dict) and self.record(context).superseded is None:
                 self.log.info("An earlier try of this task has finished this; returning its result.")
                 return delivered
+            # A try whose runs were left active has succeeded: the next one starts and waits for nothing.
+            wait = wait and not (self.are_left_running(context) and self.record(context).superseded is None)
             instances = self._instances_of_earlier_try(context, template, wait)
             return self._wait_for_instances(context, template, self._start(context, template, instances, wait), wait)
 
@@ -307,7 +309,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         if len(job_ids) == 1:
             ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
         context["ti"].xcom_push(key="run_counts", value=dict(self._started))
-        if wait and not self.are_left_running(context):
+        if wait:
             runs = [RunReference(i.job_id, i.run_count, i.name, RunIdentity.from_json(i.identity)) for i in instances]
             result: dict[str, Any] = self.wait_for_runs(
                 context, runs, [template], until_failure=self.on_failure == "stop_others"
@@ -346,7 +348,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         start, superseded = _recorded_start(record), record.superseded
         if start is None:
             return nothing_kept
-        wait = wait and not self.are_left_running(context)
         self._earlier = {i.job_id: i.run_count for i in _recorded_instances(record) if i.job_id}
         if start.template_id != template.job_id or record.is_of_cleared_task:
             why = superseded or f"the task is now for job template {template.label}"
@@ -557,7 +558,10 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         self.end_if_killed("before it had started instances")
         values = [own for instance, own in zip(instances, self._values(), strict=True) if not instance.job_id]
         if not values:
-            save(record.values.get("template_start"))
+            if record.superseded is None:
+                record.add(instances=[instance.to_json() for instance in instances])
+            else:
+                save(record.values.get("template_start"))
             return instances
         try:
             jobs = self.client.templates.start(

@@ -270,9 +270,9 @@ def test_left_red_run_among_many_is_resumed_by_the_next_try(http, run, deferrabl
 
 
 @MODES
-def test_retry_starts_new_instances_after_a_red_one(http, run, deferrable):
+def test_retry_replaces_a_red_instance(http, run, deferrable):
     hub = ScriptedRuns(http)
-    hub.instance_scripts = [[red()], [active(), succeeded()], [succeeded()], [succeeded()]]
+    hub.instance_scripts = [[red()], [active(), succeeded()], [succeeded()]]
     hub.after_stop = {"instance-1": [succeeded()]}
     arguments = {"job_id": TEMPLATE_ID, "runtime_parameters": NORTH_AND_SOUTH, "fail_on_red_after": 60}
     with pytest.raises(ControlHubRunFailedError, match="RED for"):

@@ -216,6 +216,21 @@ def test_instances_are_waited_for_until_active_and_then_left(http, run, context,
 
 
 @MODES
+def test_clear_waits_for_new_instances_until_they_are_active(http, run, context, deferrable):
+    hub = ScriptedRuns(http)
+    hub.instance_scripts = [*[[running()]] * 2, *[[starting(), running()]] * 2]
+    arguments = {"job_id": TEMPLATE_ID, "runtime_parameters": NORTH_AND_SOUTH, "wait_for": "active"}
+    run(ControlHubRunJobTemplateOperator, deferrable=deferrable, **arguments)
+    context["ti"].max_tries += 1
+    result = run(ControlHubRunJobTemplateOperator, deferrable=deferrable, **arguments)
+    assert [(one["job_id"], one["status"]) for one in result["instances"]] == [
+        ("instance-3:org", "ACTIVE"),
+        ("instance-4:org", "ACTIVE"),
+    ]
+    assert hub.asked("stopJobs") == [["instance-1", "instance-2"]]
+
+
+@MODES
 def test_instance_that_is_gone_after_it_was_active_is_a_success(http, run, clock, deferrable):
     hub = ScriptedRuns(http)
     hub.instance_scripts = [[running()], [*[starting()] * 8, running()]]
