@@ -131,8 +131,13 @@ class StartsRuns(WaitsForRuns):
         return self.wait_for == "active"
 
     def are_left_running(self, context: Context) -> bool:
-        """Return whether a try of this task has succeeded because its runs were active, and has left them running."""
-        return bool(self.record(context).values.get("left_running"))
+        """
+        Return whether a try of this task has succeeded because its runs were active, and has left them running.
+
+        The next one then starts and waits for nothing, unless a person has cleared the task.
+        """
+        record = self.record(context)
+        return bool(record.values.get("left_running")) and record.superseded is None
 
     def close_record(self, context: Context) -> None:
         """Note that the outcome is about to be delivered, and whether that is that the runs are active."""

@@ -290,8 +290,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             if isinstance(delivered, dict) and self.record(context).superseded is None:
                 self.log.info("An earlier try of this task has finished this; returning its result.")
                 return delivered
-            # A try whose runs were left active has succeeded: the next one starts and waits for nothing.
-            wait = wait and not (self.are_left_running(context) and self.record(context).superseded is None)
+            wait = wait and not self.are_left_running(context)
             instances = self._instances_of_earlier_try(context, template, wait)
             return self._wait_for_instances(context, template, self._start(context, template, instances, wait), wait)
 

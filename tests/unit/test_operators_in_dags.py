@@ -148,7 +148,7 @@ def test_operators_for_one_job_can_be_mapped_over_what_a_task_returns():
 def test_mapped_task_renders_its_templates(operator, arguments, context):
     with dag():
         mapped = operator.partial(task_id="task", poll_interval="{{ 2 + 3 }}", **arguments).expand(job_id=["a", "b"])
-    context.update(task=mapped, dag=mapped.dag, dag_run=SimpleNamespace(conf={}))
+    context.update(task=mapped, dag=mapped.dag, dag_run=SimpleNamespace(conf={}), run_id="manual")
     context["ti"].map_index, context["ti"].task = 1, mapped
     mapped.render_template_fields(context)
     assert (context["task"].job_id, context["task"].poll_interval) == ("b", "5")

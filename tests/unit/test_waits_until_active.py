@@ -231,6 +231,20 @@ def test_clear_waits_for_new_instances_until_they_are_active(http, run, context,
 
 
 @MODES
+def test_clear_waits_for_new_runs_of_many_jobs_until_they_are_active(http, run, context, deferrable):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [running()], "b": [running()]}
+    hub.after_stop = {"a": [succeeded()], "b": [succeeded()]}
+    arguments = {"job_ids": ["a:org", "b:org"], "wait_for": "active", "deferrable": deferrable}
+    run(ControlHubStartJobsOperator, **arguments)
+    context["ti"].max_tries += 1
+    hub.after_start = {"a": [starting(2), running(2)], "b": [starting(2), starting(2), running(2)]}
+    assert [r["run_count"] for r in run(ControlHubStartJobsOperator, **arguments)] == [2, 2]
+    assert hub.latest["b:org"]["pipelineStatus"][0]["status"] == "RUNNING"
+    assert hub.asked("stopJobs") == [["a", "b"]]
+
+
+@MODES
 def test_instance_that_is_gone_after_it_was_active_is_a_success(http, run, clock, deferrable):
     hub = ScriptedRuns(http)
     hub.instance_scripts = [[running()], [*[starting()] * 8, running()]]
