@@ -115,7 +115,6 @@ class World(Holdings):
 
     def start_later(self, job: Job, at: int) -> None:
         """Start a job at a time to come, unless it has been started or deleted by then."""
-
         caller = current_caller()
 
         def start(at: int) -> None:

@@ -34,8 +34,8 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.chaos.performance import perform
-from tests.chaos.plan import LONG, SHORT, Size, make_plan
-from tests.chaos.table import table, told
+from tests.chaos.plan import LONG, SHORT, Kind, Size, make_plan
+from tests.chaos.table import table, told, told_ambiguities
 
 _WIDTH = 120
 
@@ -51,9 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--minutes", type=float, default=LONG.minutes, help="for how long things are killed, at the most"
     )
     parser.add_argument("--keep", type=Path, help="an empty folder for all files and logs, which is then kept")
+    parser.add_argument(
+        "--late", type=float, default=LONG.late, help="how many seconds late start calls are delivered after a time-out"
+    )
+    parser.add_argument(
+        "--kinds", nargs="+", type=Kind, default=LONG.kinds, help="only tasks of these kinds", metavar="KIND"
+    )
     parser.add_argument("--short", action="store_true", help=f"{SHORT.runs} runs, {SHORT.minutes:g} minutes")
     options = parser.parse_args(arguments)
-    size = SHORT if options.short else Size(options.runs, options.minutes)
+    size = SHORT if options.short else Size(options.runs, options.minutes, options.late, options.kinds)
     # Whoever ends this process ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
@@ -64,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
-    for line in told(result):
+    for line in (*told_ambiguities(result), *told(result)):
         console.print(line, markup=False, soft_wrap=True)
     console.print(table(result))
     console.print(f"Took {time.monotonic() - began:.0f} s in all.")

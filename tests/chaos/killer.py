@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
+from typing import Any
 
 import psutil
 
@@ -42,6 +43,7 @@ class Killer:
         self._orphans: list[psutil.Process] = []
         self.kills: Counter[Target] = Counter()
         self.fault_hits: Counter[str] = Counter()
+        self.hits: list[dict[str, Any]] = []
 
     def is_due(self, blow: Blow) -> bool:
         """Return whether what a blow is aimed at has taken up its work since it was killed the last time."""
@@ -67,9 +69,10 @@ class Killer:
         return struck
 
     def count_faults(self) -> None:
-        """Take in how many requests the faults have hit, which the sandbox forgets when it ends."""
+        """Take in which requests the faults have hit, which the sandbox forgets when it ends."""
         for rule in self._stage.sandbox.faults():
             self.fault_hits[rule["fault"]] += rule["hit"]
+        self.hits += self._stage.sandbox.fault_hits()
 
     def bury(self, *, all_of_them: bool = False) -> None:
         """End what is left of killed schedulers and has nothing to do any more."""

@@ -114,6 +114,17 @@ class TaskTable:
         with self._engine.connect() as connection:
             return {(row.task_id, row.map_index): _loaded(row.value) for row in connection.execute(query)}
 
+    def pushed(self) -> dict[Place, list[tuple[str, int]]]:
+        """Return job id and run count of the runs in the other XComs of the tasks' last tries."""
+        query = text(
+            "SELECT task_id, map_index, key, value FROM xcom WHERE key IN ('job_id', 'run_count', 'run_counts')"
+        )
+        values: dict[Place, dict[str, Any]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                values.setdefault((row.task_id, row.map_index), {})[row.key] = _loaded(row.value)
+        return {place: list(_runs_of(of_task)) for place, of_task in values.items()}
+
     def log_tail(self, case: Case, lines: int) -> Iterator[str]:
         """Return the last lines of the log of each of the last tries of a task."""
         folder = f"**/task_id={case.task_id}/**/"
@@ -132,6 +143,13 @@ def deliveries_of(result: Any) -> list[Delivery]:
     return [Delivery(run["job_id"], run["run_count"], str(run["outcome"])) for run in result]
 
 
+def _runs_of(values: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    if "run_count" in values:
+        yield str(values.get("job_id")), int(values["run_count"])
+    for job_id, run_count in (values.get("run_counts") or {}).items():
+        yield job_id, int(run_count)
+
+
 def _is_supervised(pid: int) -> bool:
     try:
         process = psutil.Process(pid)
@@ -146,7 +164,11 @@ def _is_supervised(pid: int) -> bool:
 
 
 def _loaded(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    # PostgreSQL's driver has parsed it already, SQLite's has not.
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _line(line: str) -> str:

@@ -1,4 +1,4 @@
-"""The caller that a request names in a header: kept with what it has started, stopped or lost, and shown nowhere else."""
+"""The caller that a request names in a header: kept with starts, stops and hits, and shown nowhere else."""
 
 from __future__ import annotations
 
