@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dev.local_sandbox import SandboxProcess
 from tests.chaos.callers import Caller
-from tests.chaos.history import CaseHistory, End, LostCall, Run, Stop, TaskEnd
+from tests.chaos.history import SLOW, CaseHistory, End, LostCall, Run, Stop, TaskEnd
 from tests.chaos.plan import INSTANCES, Case, Plan
 from tests.chaos.task_table import Place, TaskTable, deliveries_of
 from tests.chaos.weather import is_start
@@ -16,6 +16,8 @@ _HISTORY = "/jobrunner/rest/v1/job/{}/history"
 _ENDED_BADLY = ("INACTIVE_ERROR", "ACTIVATION_ERROR")
 # Such a request is answered before it can have an effect, and the answer says so.
 _REFUSED = ("too_many_requests", "unauthorized")
+# Seconds for which a slow call is under way, at the most.
+_SLOWEST = 3.0
 
 
 def collect(
@@ -23,24 +25,24 @@ def collect(
     table: TaskTable,
     plan: Plan,
     acted: Mapping[Place, float],
-    hits: Iterable[Mapping[str, Any]],
+    lost: Sequence[LostCall],
 ) -> list[CaseHistory]:
     """
     Return the history of each case.
 
     :param acted: when a person has acted on a task
-    :param hits: the requests that faults have hit
+    :param lost: the start calls whose answers may not have reached their tasks
     """
     tasks, results, pushed = table.read(), table.results(), table.pushed()
-    runs, lost_calls = _runs(sandbox), _lost_calls(hits, plan.size.gateway_timeout)
+    runs = _runs(sandbox)
     histories = []
     for case in plan.cases:
         row = tasks.get(case.place)
         deliveries = deliveries_of(results.get(case.place))
         end = TaskEnd("", 0) if row is None else TaskEnd(row.state, row.tries, deliveries, pushed.get(case.place, ()))
         of_case = [placed for run, values in runs if (placed := _of_case(run, values, case)) is not None]
-        lost = [call for call in lost_calls if call.caller.place == case.place]
-        histories.append(CaseHistory(case, end, of_case, acted.get(case.place), lost))
+        lost_by_case = [call for call in lost if call.caller.place == case.place]
+        histories.append(CaseHistory(case, end, of_case, acted.get(case.place), lost_by_case))
     return histories
 
 
@@ -94,14 +96,25 @@ def _run(start: Mapping[str, Any], body: Mapping[str, Any], stops: Iterable[Stop
     )
 
 
-def _lost_calls(hits: Iterable[Mapping[str, Any]], gateway_timeout: float) -> list[LostCall]:
-    return [
-        LostCall(caller, hit["path"], hit["fault"], hit["time"] / 1000, hit["time"] / 1000 + gateway_timeout)
-        for hit in hits
-        if hit["fault"] not in _REFUSED
-        and is_start(hit["path"])
-        and (caller := Caller.parse(hit["caller"])) is not None
-    ]
+def lost_calls(
+    hits: Iterable[Mapping[str, Any]], sandbox_kills: Iterable[float], gateway_timeout: float
+) -> list[LostCall]:
+    """
+    Return the start calls whose answers may not have reached their tasks.
+
+    :param hits: the requests that faults have hit, as the sandbox's log has them
+    :param sandbox_kills: when the sandbox was killed, in epoch seconds: it has answered no call that was under way then
+    :param gateway_timeout: seconds after which a call has no effect any more
+    """
+    calls = []
+    for hit in hits:
+        caller, fault, at = Caller.parse(hit["caller"]), hit["fault"], hit["time"] / 1000
+        if caller is None or fault in _REFUSED or not is_start(hit["path"]):
+            continue
+        if fault in SLOW and any(at <= kill <= at + _SLOWEST for kill in sandbox_kills):
+            fault = f"{fault} until the sandbox was killed"
+        calls.append(LostCall(caller, hit["path"], fault, at, at + gateway_timeout))
+    return calls
 
 
 def _read(sandbox: SandboxProcess, path: str, **query: Any) -> list[dict[str, Any]]:

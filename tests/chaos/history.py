@@ -10,7 +10,7 @@ from tests.chaos.callers import Caller, shown
 from tests.chaos.plan import Case
 
 # The answer to these calls comes, but late: only a process that is killed meanwhile does not get it.
-_SLOW = ("delay", "drip")
+SLOW = ("delay", "drip")
 # Seconds between reading a job and the start call, at the most: reads are retried, too.
 _READ_BEFORE = 15.0
 
@@ -104,7 +104,7 @@ class LostCall:
         """
         if "/jobs/" not in self.path and run.job_id not in self.path:
             return False
-        if self.fault in _SLOW and try_number <= self.caller.try_number:
+        if self.fault in SLOW and try_number <= self.caller.try_number:
             return False
         return self.at - _READ_BEFORE <= run.started <= self.until
 

@@ -44,6 +44,7 @@ class Killer:
         self.kills: Counter[Target] = Counter()
         self.fault_hits: Counter[str] = Counter()
         self.hits: list[dict[str, Any]] = []
+        self.sandbox_kills: list[float] = []
 
     def is_due(self, blow: Blow) -> bool:
         """Return whether what a blow is aimed at has taken up its work since it was killed the last time."""
@@ -123,6 +124,7 @@ class Killer:
 
     def _kill_sandbox(self, pick: float) -> bool:
         self.count_faults()
+        self.sandbox_kills.append(time.time())
         self._stage.sandbox.kill()
         time.sleep(pick * _LONGEST_OUTAGE)
         self._stage.sandbox.restart()

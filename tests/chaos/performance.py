@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dev.local_airflow import wait_until
-from tests.chaos.collecting import collect
+from tests.chaos.collecting import collect, lost_calls
 from tests.chaos.history import CaseHistory
 from tests.chaos.killer import Killer
 from tests.chaos.people import People, start_by_hand
@@ -154,7 +154,8 @@ class _Performance:
             time.sleep(_PAUSE)
 
     def _result(self, people: People, stormed: float, settled: float) -> Result:
-        histories = collect(self._stage.sandbox, self._table, self._plan, people.acted, self._killer.hits)
+        lost = lost_calls(self._killer.hits, self._killer.sandbox_kills, self._plan.size.gateway_timeout)
+        histories = collect(self._stage.sandbox, self._table, self._plan, people.acted, lost)
         suspects = [found.history.case for found in (*judge(histories), *ambiguous(histories))]
         return Result(
             plan=self._plan,

@@ -12,6 +12,7 @@ import structlog
 
 from airflow_provider_streamsets.sandbox.callers import HEADER
 from tests.chaos.callers import Caller, send_callers
+from tests.chaos.collecting import lost_calls
 from tests.chaos.history import CaseHistory, End, LostCall, Run, Stop, TaskEnd
 from tests.chaos.plan import Kind
 from tests.chaos.verdict import Promise, ambiguous, judge
@@ -217,6 +218,23 @@ def test_violation_names_job_run_and_both_callers(name):
     (text,) = [violation.text for violation in judge(histories) if violation.promise is Promise.OWN_RUNS]
     for part in (f"run 1 of {JOB}", "single_rival_deferrable[0] try 1", "single_rival_deferrable[1] try"):
         assert part in text
+
+
+def test_lost_calls_are_start_calls_whose_answer_may_be_missing():
+    text = "chaos/manual/single_rival_deferrable/1/1"
+    start = {"method": "POST", "path": START, "caller": text}
+    hits = [
+        {**start, "fault": "late", "time": NOON * 1000},
+        {**start, "fault": "delay", "time": (NOON + 10) * 1000},
+        {**start, "fault": "delay", "time": (NOON + 20) * 1000},
+        {**start, "fault": "too_many_requests", "time": NOON * 1000},
+        {**start, "fault": "late", "time": NOON * 1000, "caller": None},
+        {**start, "fault": "html", "time": NOON * 1000, "path": "/jobrunner/rest/v1/jobs/status"},
+    ]
+    late, delayed, killed = lost_calls(hits, [NOON + 21], 28)
+    assert late == LostCall(SECOND_TASK, START, "late", NOON, NOON + 28)
+    run_of_other = first(at=22)
+    assert [call.may_have_started(run_of_other, 1) for call in (late, delayed, killed)] == [True, False, True]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from airflow_provider_streamsets.sandbox.fault_file import parse_faults
 from airflow_provider_streamsets.sandbox.seed_file import load_seed
 from tests.chaos.history import CaseHistory, Delivery, End, Stop, TaskEnd
 from tests.chaos.performance import Result
-from tests.chaos.plan import LONG, LULL, SHORT, STORM, Kind, Target, is_lull, make_plan
+from tests.chaos.plan import LONG, LULL, RIVALS, SHORT, STORM, Kind, Size, Target, is_lull, make_plan
 from tests.chaos.table import table, told
 from tests.chaos.task_table import deliveries_of
 from tests.chaos.verdict import Promise, judge
@@ -218,6 +219,30 @@ def test_a_plan_has_enough_runs_of_every_kind_in_both_modes(seed, size):
     assert {case.mode for case in plan.cases} == {"sync", "deferrable"}
     places = [(case.task_id, case.map_index) for case in plan.cases]
     assert len(set(places)) == len(places)
+
+
+def test_plan_of_some_kinds_has_only_those():
+    kinds = [Kind.BULK_RIVAL, Kind.WAITER, Kind.FAN_OUT]
+    plan = make_plan(1, Size(runs=40, minutes=1, kinds=kinds))
+    assert {case.kind for case in plan.cases} == set(kinds)
+    assert 30 <= plan.logical_runs <= 50
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rivals_start_overlapping_jobs_and_one_of_a_group_at_most_restarts(seed):
+    cases = [case for case in make_plan(seed, LONG).cases if case.kind in RIVALS]
+    starters = Counter(name for case in cases for name in case.job_names)
+    assert min(starters.values()) >= 2
+    assert {case.kind for case in cases} == set(RIVALS)
+    groups = Counter(case.job_names[0].split()[1] for case in cases if case.if_running == "restart")
+    assert all(count == 1 for count in groups.values())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_waiters_share_a_job_that_a_person_has_started(seed):
+    cases = [case for case in make_plan(seed, LONG).cases if case.kind is Kind.WAITER]
+    assert all(count == 4 for count in Counter(case.job_names for case in cases).values())
+    assert {case.if_running for case in cases} == {"wait_then_start", "restart"}
 
 
 def test_the_short_plan_of_the_system_test_kills_everything_that_it_expects():
