@@ -68,7 +68,7 @@ def told(result: Result) -> Iterator[str]:
         by_case.setdefault(violation.history.case.number, []).append(violation)
     for violations in by_case.values():
         for violation in violations:
-            yield f"BROKEN: {violation.promise.value}: {violation.text}"
+            yield f"BROKEN: {violation.promise.value}: {_task(violation.history)}: {violation.text}"
         yield from _known(violations[0].history)
         case = violations[0].history.case
         for line in result.logs.get((case.task_id, case.map_index), ()):
@@ -83,7 +83,7 @@ def told_ambiguities(result: Result) -> Iterator[str]:
 
 def _known(history: CaseHistory) -> Iterator[str]:
     case = history.case
-    yield f"  {case.name}, which {DESCRIPTIONS[case.kind]} ({case.mode}): {case.task_id}[{case.map_index}]"
+    yield f"  {case.name}, which {DESCRIPTIONS[case.kind]} ({case.mode}): {_task(history)}"
     yield f"  task: {history.task.state} after {history.task.tries} tries; its result names {history.task.deliveries}"
     if history.acted is not None:
         yield f"  a person acted at {history.acted:.1f}"
@@ -92,6 +92,10 @@ def _known(history: CaseHistory) -> Iterator[str]:
     for run in history.runs:
         stops = ", ".join(f"{stop.at:.1f} by {shown(stop.caller)}" for stop in run.stops) or "never"
         yield f"  {run}; started {run.started:.1f}, asked to stop: {stops}, ended {run.ended}"
+
+
+def _task(history: CaseHistory) -> str:
+    return f"{history.case.task_id}[{history.case.map_index}] after {history.task.tries} tries"
 
 
 def _calls(history: CaseHistory) -> str:

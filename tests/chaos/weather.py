@@ -55,10 +55,12 @@ def fault_rules(late: float) -> list[dict[str, Any]]:
         {"fault": "reset_after", "probability": 0.02},
         {"fault": "tls_close", "probability": 0.02},
     ]
-    rules = [
-        {"method": "POST", "path": path, **rule}
-        for path in (_START, _START_MANY, _START_INSTANCES)
+    rules = [{"method": "POST", "path": path, **rule} for path in (_START, _START_INSTANCES) for rule in on_start]
+    # Tasks that start the same jobs are to meet one another's runs, and refusals that reach them.
+    rules += [
+        {"method": "POST", "path": _START_MANY, **rule, "probability": rule["probability"] * factor}
         for rule in on_start
+        for factor in [1.5 if rule["fault"] == "delay" else 0.4]
     ]
     rules += [{"method": "POST", "path": _STATUS, **rule} for rule in on_status]
     rules += [{"method": "GET", "path": _CURRENT, **rule} for rule in on_status]
