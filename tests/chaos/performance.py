@@ -84,6 +84,7 @@ class _Performance:
         self._killer = Killer(running, self._table)
         self._rules = fault_rules(plan.size.late)
         self._breaks = False
+        self._fault_seed = plan.seed
 
     def run(self, seconds: float) -> Result:
         sandbox = self._stage.sandbox
@@ -134,7 +135,9 @@ class _Performance:
         if breaks != self._breaks:
             self._breaks = breaks
             self._killer.count_faults()
-            self._stage.sandbox.set_faults(*(self._rules if breaks else ()), seed=self._plan.seed)
+            # Which of the requests that match are hit follows from the seed alone.
+            self._fault_seed += 1000
+            self._stage.sandbox.set_faults(*(self._rules if breaks else ()), seed=self._fault_seed)
 
     def _settle(self, people: People) -> None:
         """Wait until every task has ended, and everything has been done to tasks that is to be done."""

@@ -251,7 +251,7 @@ class Size:
 
     runs: int
     minutes: float
-    late: float = 24.0
+    late: float = 30.0
     kinds: Collection[Kind] = field(default=tuple(Kind))
 
     @property

@@ -36,6 +36,7 @@ def table(result: Result) -> Table:
     for target, count in result.kills.items():
         rows.add_row(f"killed: {target.value}", "", str(count))
     rows.add_row("requests that went wrong", "", str(sum(result.fault_hits.values())))
+    rows.add_row("start calls delivered late", "", str(result.fault_hits.get("late", 0)))
     rows.add_section()
     violations = result.violations
     for promise in Promise:

@@ -30,7 +30,7 @@ def fault_rules(late: float) -> list[dict[str, Any]]:
     :param late: how many seconds late some start calls are delivered
     """
     on_start: list[dict[str, Any]] = [
-        {"fault": "late", "seconds": late, "probability": 0.05},
+        {"fault": "late", "seconds": late, "probability": 0.08},
         {"fault": "reset_after", "probability": 0.1},
         {"fault": "reset_before", "probability": 0.05},
         {"fault": "server_error", "status": 503, "processed": True, "probability": 0.08},
