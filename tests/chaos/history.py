@@ -176,6 +176,11 @@ class CaseHistory:
         own = self.own_runs
         return [run for run in self.runs if run not in own and (run.job_id, run.run_count) in claims]
 
+    @property
+    def mistaken_runs(self) -> list[Run]:
+        """Those of them that it cannot know not to be its own; what its lost call has started can still come."""
+        return [run for run in self.claimed_runs if self.is_ambiguous(run, self.task.tries)]
+
     def is_ambiguous(self, run: Run, try_number: int) -> bool:
         """Return whether a try of the task cannot know that another task has started a run."""
         return any(call.may_have_started(run, try_number) for call in self.lost_calls)

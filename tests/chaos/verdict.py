@@ -93,8 +93,11 @@ def _unattended(histories: Sequence[CaseHistory]) -> Iterator[Violation]:
         if (run.job_id, run.run_count) in seen:
             continue
         seen.add((run.job_id, run.run_count))
-        # The try that waited for it was killed, and nobody came to know of the mark: a documented limit.
-        is_explained = history.case.kind is Kind.MARKED_BETWEEN
+        # The try that waited for it was killed, and nobody came to know of the mark: a documented limit. Or its task
+        # has taken another run for it.
+        is_explained = history.case.kind is Kind.MARKED_BETWEEN or any(
+            mistaken.work == run.work for mistaken in history.mistaken_runs
+        )
         if run.end is End.GOES_ON and not is_explained:
             yield Violation(Promise.NOTHING_LEFT, history, str(run))
         if run.caller is None and not (history.case.kind in BY_HAND and run.run_count == 1):
@@ -222,19 +225,14 @@ def _runs_once(history: CaseHistory) -> Iterator[tuple[Promise, str]]:
     if history.task.state == "failed" and succeeded:
         yield Promise.ONE_RUN, f"{len(succeeded)} runs have succeeded, but the task has not"
     if history.task.state == "success":
-        taken = [run for run in history.claimed_runs if _may_take(history, run)]
+        mistaken = {run.work for run in history.mistaken_runs}
+        joined = [run for run in history.claimed_runs if case.if_running == "join" and run.end is End.SUCCEEDED]
         for work in case.works:
-            count = sum(run.work == work for run in (*succeeded, *taken))
-            if count != case.successes:
+            count = sum(run.work == work for run in (*succeeded, *joined))
+            least = 0 if work in mistaken else case.successes
+            if not least <= count <= case.successes:
                 yield Promise.ONE_RUN, f"{count} runs of {work} have succeeded, and not {case.successes}"
     yield from _unexpected(history, End.FAILED, allowed=_failing_tries(history))
-
-
-def _may_take(history: CaseHistory, run: Run) -> bool:
-    """Return whether a run of another stands for one of the task's own; that the task should not is told elsewhere."""
-    return run.end is End.SUCCEEDED and (
-        history.case.if_running == "join" or history.is_ambiguous(run, history.task.tries)
-    )
 
 
 def _failing_tries(history: CaseHistory) -> int:

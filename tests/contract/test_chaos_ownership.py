@@ -188,6 +188,9 @@ AMBIGUOUS = {
     "a lost answer": rivals([first()], reports=first(), calls=[lost()]),
     "a lost answer of a bulk start": rivals([first()], reports=first(), calls=[lost(path=START_MANY)]),
     "a call that is delivered late": rivals([first()], reports=first(), calls=[lost("late", -20)]),
+    "a call that is delivered after another run was taken for it": rivals(
+        [first(), second(end=End.GOES_ON, at=29)], reports=first(), calls=[lost("late")]
+    ),
     "a slow call of a try that was killed": rivals([first()], reports=first(), calls=[lost("delay")]),
     "a stop after a lost answer": rivals(AFTER_STOP, calls=[lost()]),
 }
