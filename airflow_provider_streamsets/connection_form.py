@@ -55,6 +55,14 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         ),
         "schema": {"type": ["string", "null"]},
     },
+    "gateway_timeout": {
+        "label": "Gateway time-out (seconds)",
+        "description": (
+            "After how long no gateway or proxy delivers a request any more: a start whose answer was lost is not sent "
+            "again before. Empty: 120"
+        ),
+        "schema": {"type": ["string", "null"]},
+    },
 }
 
 HIDDEN_FIELDS = ["schema", "port", "extra"]
@@ -69,6 +77,7 @@ PLACEHOLDERS = {
     "job_link": "{hub}/sch/jobs/detail/{job_id}",
     "bulk_size": "250",
     "credential_patience": "300",
+    "gateway_timeout": "120",
 }
 
 

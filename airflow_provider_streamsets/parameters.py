@@ -15,6 +15,7 @@ from typing import Any
 
 import pendulum
 
+WAIT_FOR = ("completion", "active")
 _ANY_CONDITION = {"metric": "output_count", "comparison": ">=", "threshold": 0}
 
 
@@ -240,6 +241,18 @@ def texts(value: Any, name: str, *, rendered: bool = False) -> Any:
         if not _is_known_later(entry, rendered) and (not isinstance(entry, str) or not entry.strip()):
             raise ValueError(f"'{name}' must be a list of texts that are not empty, but holds {entry!r}.")
     return entries
+
+
+def checked_wait(wait_for: Any, fail_on_red_after: Any, *, rendered: bool = False) -> dict[str, Any]:
+    """
+    Return what a run is waited for, and for how many seconds it may be ``RED``, by the names of these parameters.
+
+    :raises ValueError: if one of them is no such thing
+    """
+    return {
+        "wait_for": choice(wait_for, "wait_for", WAIT_FOR, rendered=rendered),
+        "fail_on_red_after": seconds(fail_on_red_after, "fail_on_red_after", rendered=rendered),
+    }
 
 
 def metric(value: Any, name: str, *, rendered: bool = False) -> Any:

@@ -46,14 +46,14 @@ class Verdict:
 
 def verdict_on_run(report: RunReport, *, accept_stopped: bool) -> Verdict:
     """
-    Judge a run that has ended.
+    Judge a run that is waited for no more.
 
     :param report: what is known of it
     :param accept_stopped: count one that was stopped as a success
     """
     from airflow_provider_streamsets.control_hub import Outcome
 
-    if report.outcome is Outcome.SUCCEEDED or (accept_stopped and report.outcome is Outcome.STOPPED):
+    if report.outcome in {None, Outcome.SUCCEEDED} or (accept_stopped and report.outcome is Outcome.STOPPED):
         return Verdict(Ending.SUCCESS, report.headline, report.to_result())
     return Verdict(Ending.FAILED, f"{report.headline}.", report.to_result(), explanation=report.explanation())
 

@@ -30,6 +30,8 @@ from airflow_provider_streamsets.control_hub.templates import Templates
 from airflow_provider_streamsets.control_hub.transport import Repeat
 
 DEFAULT_TIMEOUT = (10.0, 60.0)
+# Usual gateways give up on a request after 60 seconds; some are set to more.
+DEFAULT_GATEWAY_TIMEOUT = 120.0
 
 OnRefused = Callable[["ControlHubClient", ControlHubAuthenticationError, int], "ControlHubClient | None"]
 
@@ -57,6 +59,8 @@ class ControlHubClient:
         a setting (contract, 18.27)
     :param max_attempts: how often a request that may be repeated is sent at the most
     :param bulk_size: ids in one request for many jobs
+    :param gateway_timeout: seconds after which no gateway between here and Control Hub delivers a request any more: a
+        start, or what else must not be done twice, is not sent again before
     :param sleep: waits between attempts and looks; ``time.sleep`` by default
     :param credential_name: what the credential is called at the beginning of a sentence
     :param on_refused: called when a credential is refused that was accepted before, with this client, the error and how
@@ -80,6 +84,7 @@ class ControlHubClient:
         job_link: str | None = None,
         max_attempts: int = 5,
         bulk_size: int = 250,
+        gateway_timeout: float = DEFAULT_GATEWAY_TIMEOUT,
         sleep: Callable[[float], None] | None = None,
         credential_name: str = "The credential",
         on_refused: OnRefused | None = None,
@@ -87,6 +92,7 @@ class ControlHubClient:
         if bulk_size < 1 or max_attempts < 1:
             raise ControlHubConfigurationError("'bulk_size' and 'max_attempts' must be at least 1.")
         self.bulk_size = bulk_size
+        self.gateway_timeout = gateway_timeout
         self.sleep = sleep or time.sleep
         self._access = Access(
             base_url,
@@ -139,6 +145,7 @@ class ControlHubClient:
         limited._on_refused = self._on_refused if timeout is None else None
         limited._replacing = threading.Lock()
         limited.bulk_size, limited.sleep, limited.time_left = self.bulk_size, self.sleep, self.time_left
+        limited.gateway_timeout = self.gateway_timeout
         return limited
 
     @contextlib.contextmanager
@@ -177,7 +184,7 @@ class ControlHubClient:
         access = other._access.limited(None, self._max_attempts)
         access.was_accepted = before.was_accepted
         self._access = access
-        self.bulk_size = other.bulk_size
+        self.bulk_size, self.gateway_timeout = other.bulk_size, other.gateway_timeout
         before.close()
 
     @property

@@ -139,7 +139,9 @@ class ControlHubUnexpectedAnswerError(ControlHubError):
 
 class ControlHubRunFailedError(ControlHubError):
     """
-    The run that was waited for has ended without success, or some of many have; the message says how.
+    The run that was waited for has not succeeded, or some of many have not; the message says how.
+
+    It has ended, or was abandoned because it was ``RED`` for too long: then the status in `result` is not an end.
 
     :param job_id: id of the job; empty if many runs were waited for
     :param job_name: its name, empty if it is not known

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES, JobRun, run_or_none
-from airflow_provider_streamsets.control_hub.models.runs import is_established
+from airflow_provider_streamsets.control_hub.models.runs import FAILED_RESULTS, is_established
 
 # In milliseconds, the year 5138; whatever is not below it is read with more care.
 _MOST = 10**14
@@ -92,7 +92,17 @@ def _digest(raw: Mapping[str, Any]) -> int:
         raw.get("errorMessage"),
         *_items(raw.get("warnings")),
         *_items(told),
+        *_failed_commands(raw.get("ackTrackers")),
     )
+
+
+def _failed_commands(trackers: Any) -> list[Any]:
+    """Return what tells commands apart that engines have not executed; others say nothing about the run."""
+    return [
+        (entry.get("sdcId"), entry.get("eventType"), entry.get("message"))
+        for entry in (trackers if isinstance(trackers, list) else ())
+        if isinstance(entry, dict) and isinstance(result := entry.get("ackStatus"), str) and result in FAILED_RESULTS
+    ]
 
 
 def _items(value: Any) -> Any:

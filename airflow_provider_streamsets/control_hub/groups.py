@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,11 @@ class RunGroup:
     :param client: asked for statuses, and for the events and metrics of the runs that have ended
     :param runs: the runs, of different jobs
     :param metrics_wait: how many seconds to wait for the final record counts of each ended run, at the most
+    :param until_active: wait until the runs are active, and not for their ends
+    :param active: ids of the jobs whose runs were seen active before
+    :param fail_on_red_after: for how many seconds a run may be ``RED``; None sets no limit
+    :param red_for: for how many seconds runs were ``RED`` already at the previous poll, by job id
+    :param reports: reports of runs that are waited for no more, by job id
     :param now: clock in seconds
     :param log: where to tell what is seen
     """
@@ -63,6 +68,11 @@ class RunGroup:
         runs: Sequence[RunReference],
         *,
         metrics_wait: float = DEFAULT_METRICS_WAIT,
+        until_active: bool = False,
+        active: Collection[str] = (),
+        fail_on_red_after: float | None = None,
+        red_for: Mapping[str, float] | None = None,
+        reports: Mapping[str, RunReport] | None = None,
         now: Callable[[], float] | None = None,
         log: Log | None = None,
     ) -> None:
@@ -79,15 +89,21 @@ class RunGroup:
                 job_name=run.job_name,
                 identity=run.identity,
                 metrics_wait=metrics_wait,
+                until_active=until_active,
+                was_active=run.job_id in active,
+                fail_on_red_after=fail_on_red_after,
+                red_for=(red_for or {}).get(run.job_id),
                 now=now,
                 log=_NamedLog(self._log, run.job_name or run.job_id),
             )
             for run in runs
         }
+        self._until_active = until_active
+        self._active = frozenset(active)
         self._outage = OutageLog(self._log)
         self._latest: dict[str, JobRun] = {}
-        self.reports: dict[str, RunReport] = {}
-        """Reports of the runs that are over, by job id."""
+        self.reports: dict[str, RunReport] = dict(reports or {})
+        """Reports of the runs that are waited for no more, by job id."""
         self.unknown: dict[str, ControlHubError] = {}
         """Why the outcome of a run cannot be found out, by job id."""
         self.stopped: set[str] = set()
@@ -95,17 +111,28 @@ class RunGroup:
 
     @property
     def is_done(self) -> bool:
-        """Whether all runs are over and nothing more is to be waited for."""
+        """Whether nothing more is to be waited for of any run."""
         return len(self.reports) + len(self.unknown) == len(self._followers)
 
     @property
     def unfinished(self) -> dict[str, int]:
-        """Run counts of the runs that are not known to have ended, by job id."""
+        """Run counts of the runs whose ends are waited for, by job id; with `until_active`, that they are active."""
         return {
             run.job_id: run.run_count
             for run in self.runs
-            if run.job_id not in self.unknown and not self._followers[run.job_id].has_ended
+            if not (run.job_id in self.unknown or run.job_id in self.reports or self._followers[run.job_id].has_ended)
         }
+
+    @property
+    def red(self) -> dict[str, RunReport]:
+        """Reports of the runs that were abandoned because they were ``RED`` for too long, by job id."""
+        return {job_id: report for job_id, report in self.reports.items() if report.red_for is not None}
+
+    @property
+    def red_for(self) -> dict[str, float]:
+        """For how many seconds runs that are still waited for have been ``RED``, by job id."""
+        followers = {job_id: self._followers[job_id] for job_id in self.unfinished}
+        return {job_id: red_for for job_id, one in followers.items() if (red_for := one.red_for) is not None}
 
     @property
     def failures(self) -> dict[str, str]:
@@ -113,6 +140,7 @@ class RunGroup:
         failed = {
             job_id: failure for job_id, follower in self._followers.items() if (failure := follower.failure) is not None
         }
+        failed.update({job_id: report.headline for job_id, report in self.red.items()})
         return {**failed, **{job_id: str(error) for job_id, error in self.unknown.items()}}
 
     def pause(self, poll_interval: float) -> float:
@@ -159,8 +187,12 @@ class RunGroup:
         except ControlHubError as error:
             # Other runs may still have an outcome; a refused credential shows at the next look.
             self._log.warning("%s", error)
-            self.unknown[job_id] = error
-            return
+            if job_id not in self._active:
+                self.unknown[job_id] = error
+                return
+            # It was active, which is enough, and may have been deleted since.
+            run = JobRun("", job_id, follower.run_count, "ACTIVE", "GREEN")
+            report = RunReport.of_active(job_id=job_id, job_name=follower.job_name, run=run)
         if report is not None:
             report = replace(report, stopped_by_task=job_id in self.stopped)
             self.reports[job_id] = report
@@ -175,7 +207,7 @@ class RunGroup:
         allowed = f" within {seconds:g} s" if seconds is not None else " in time"
         unfinished = self.unfinished
         late = [run for run in self.runs if run.job_id in unfinished]
-        what = f"have not ended{allowed}"
+        what = f"have not {'become active' if self._until_active else 'ended'}{allowed}"
         if not late:
             late = [run for run in self.runs if run.job_id not in self.reports and run.job_id not in self.unknown]
             what = f"have ended, but whether they were stopped could not be found out{allowed}"
@@ -184,9 +216,9 @@ class RunGroup:
         return ControlHubRunTimeoutError(f"{len(late)} of {len(self.runs)} runs {what}: {names}{more}.")
 
     def _name(self, run: RunReference) -> str:
-        status = self._latest.get(run.job_id)
+        seen = self._followers[run.job_id].last_seen
         name = f"job '{run.job_name}' ({run.job_id})" if run.job_name else f"job {run.job_id}"
-        return f"{name} (last seen {status.status}/{status.color})" if status else name
+        return f"{name} (last seen {seen})" if seen else name
 
     def results(self) -> Iterator[dict[str, Any]]:
         """

@@ -53,6 +53,24 @@ def _cut(text: str | None, length: int) -> str | None:
     return text if text is None or len(text) <= length else text[: length - 3] + "..."
 
 
+def _small(run: JobRun) -> JobRun:
+    """Return a run cut to a size that a database row may have."""
+    return replace(
+        run,
+        error_message=_cut(run.error_message, _LONGEST_ERROR),
+        warnings=tuple(_cut(text, _LONGEST_TEXT) or "" for text in run.warnings[:_MOST_ENTRIES]),
+        engine_ids=run.engine_ids[:_MOST_ENTRIES],
+        engine_pipelines=tuple(
+            replace(pipeline, message=_cut(pipeline.message, _LONGEST_TEXT))
+            for pipeline in run.engine_pipelines[:_MOST_ENTRIES]
+        ),
+        engine_commands=tuple(
+            replace(command, message=_cut(command.message, _LONGEST_TEXT))
+            for command in [c for c in run.engine_commands if c.has_failed][:_MOST_ENTRIES]
+        ),
+    )
+
+
 def _last(events: tuple[RunEvent, ...]) -> tuple[RunEvent, ...]:
     return tuple(replace(event, message=_cut(event.message, _LONGEST_TEXT) or "") for event in events[-_MOST_EVENTS:])
 
@@ -60,12 +78,12 @@ def _last(events: tuple[RunEvent, ...]) -> tuple[RunEvent, ...]:
 @dataclass(frozen=True)
 class RunReport:
     """
-    An ended run with its outcome, last events, engines and metrics.
+    A run that is waited for no more, with its outcome, last events, engines and metrics.
 
     :param job_id: id of the job
     :param job_name: its name, empty if nobody asked
     :param run: the run
-    :param outcome: what it came to
+    :param outcome: what it came to; None if it was waited for only until it was active
     :param events: its last events, oldest first
     :param metrics: its record counts; None if Control Hub has saved none
     :param metrics_final: whether the record counts are those after the pipeline's end
@@ -73,12 +91,14 @@ class RunReport:
     :param stopped_by_task: whether the task that holds this report has stopped the run
     :param conflict: which evidence said what, if it did not agree on the outcome
     :param replaced: number of the run that was waited for, if an upgrade of the job has replaced it with this one
+    :param red_for: for how many seconds the run was seen RED when it was abandoned, which counts as a failure
+        although it has not ended; None for others
     """
 
     job_id: str
     job_name: str
     run: JobRun
-    outcome: Outcome
+    outcome: Outcome | None
     events: tuple[RunEvent, ...] = ()
     metrics: RunMetrics | None = None
     metrics_final: bool = False
@@ -86,6 +106,7 @@ class RunReport:
     stopped_by_task: bool = False
     conflict: str = ""
     replaced: int | None = None
+    red_for: float | None = None
 
     @classmethod
     def build(cls, *, job_id: str, job_name: str, run: JobRun, events: Iterable[RunEvent]) -> RunReport:
@@ -97,29 +118,29 @@ class RunReport:
         """
         events = tuple(events)
         decision = decide_outcome(run, events)
-        small = replace(
-            run,
-            error_message=_cut(run.error_message, _LONGEST_ERROR),
-            warnings=tuple(_cut(text, _LONGEST_TEXT) or "" for text in run.warnings[:_MOST_ENTRIES]),
-            engine_ids=run.engine_ids[:_MOST_ENTRIES],
-            engine_pipelines=tuple(
-                replace(pipeline, message=_cut(pipeline.message, _LONGEST_TEXT))
-                for pipeline in run.engine_pipelines[:_MOST_ENTRIES]
-            ),
-            engine_commands=tuple(
-                replace(command, message=_cut(command.message, _LONGEST_TEXT))
-                for command in [c for c in run.engine_commands if c.has_failed][:_MOST_ENTRIES]
-            ),
-        )
         return cls(
             job_id=job_id,
             job_name=job_name,
-            run=small,
+            run=_small(run),
             outcome=decision.outcome,
             events=_last(events),
             stopped_by=decision.stopped_by,
             conflict=decision.conflict,
         )
+
+    @classmethod
+    def of_active(cls, *, job_id: str, job_name: str, run: JobRun) -> RunReport:
+        """Return the report of a run that had only to become active, and has."""
+        return cls(job_id, job_name, _small(run), None)
+
+    @classmethod
+    def of_red(cls, *, job_id: str, job_name: str, run: JobRun, red_for: float) -> RunReport:
+        """
+        Return the report of a run that is abandoned because it has been RED for too long.
+
+        :param red_for: for how many seconds
+        """
+        return cls(job_id, job_name, _small(run), Outcome.FAILED, red_for=red_for)
 
     def is_covered_by(self, metrics: RunMetrics) -> bool:
         """Return whether record counts are final for this run."""
@@ -131,7 +152,7 @@ class RunReport:
             "job_id": self.job_id,
             "job_name": self.job_name,
             "run": self.run.to_dict(),
-            "outcome": self.outcome.value,
+            "outcome": self.outcome.value if self.outcome else None,
             "events": [event.to_dict() for event in self.events],
             "metrics": self.metrics.to_dict() if self.metrics else None,
             "metrics_final": self.metrics_final,
@@ -139,6 +160,7 @@ class RunReport:
             "stopped_by_task": self.stopped_by_task,
             "conflict": self.conflict,
             "replaced": self.replaced,
+            "red_for": self.red_for,
         }
 
     @classmethod
@@ -146,12 +168,12 @@ class RunReport:
         """
         Rebuild a report from :meth:`to_dict`, also from that of a version with other fields.
 
-        :raises ValueError: if `value` is no complete report of an ended run
+        :raises ValueError: if `value` is no complete report
         """
         try:
             run = dict(value["run"])
             metrics = value.get("metrics")
-            replaced = value.get("replaced")
+            outcome, replaced, red_for = value["outcome"], value.get("replaced"), value.get("red_for")
             report = cls(
                 job_id=str(value["job_id"]),
                 job_name=str(value.get("job_name") or ""),
@@ -165,7 +187,7 @@ class RunReport:
                         "engine_commands": _all_rebuilt(EngineCommand, run.get("engine_commands", ())),
                     },
                 ),
-                outcome=Outcome(value["outcome"]),
+                outcome=None if outcome is None else Outcome(outcome),
                 events=_all_rebuilt(RunEvent, value.get("events", ())),
                 metrics=_rebuilt(RunMetrics, metrics) if metrics is not None else None,
                 metrics_final=bool(value.get("metrics_final")),
@@ -173,16 +195,36 @@ class RunReport:
                 stopped_by_task=bool(value.get("stopped_by_task")),
                 conflict=str(value.get("conflict") or ""),
                 replaced=None if replaced is None else int(replaced),
+                red_for=None if red_for is None else float(red_for),
             )
-            is_consistent = report.run.has_ended and (report.outcome is Outcome.FAILED or report.run.is_success)
+            is_consistent = report._is_consistent
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"This is no report of an ended run ({type(error).__name__}: {error}).") from error
+            raise ValueError(f"This is no report of a run ({type(error).__name__}: {error}).") from error
         if not is_consistent:
             raise ValueError(
-                f"This report contradicts itself: outcome {report.outcome.value} of a run that is "
+                f"This report contradicts itself: outcome {report.outcome and report.outcome.value} of a run that is "
                 f"{report.run.status}/{report.run.color}."
             )
         return report
+
+    @property
+    def _is_consistent(self) -> bool:
+        run = self.run
+        if self.red_for is not None:
+            return self.outcome is Outcome.FAILED and not run.has_ended
+        if self.outcome is None:
+            return run.is_working or run.is_success
+        return run.has_ended and (self.outcome is Outcome.FAILED or run.is_success)
+
+    @property
+    def reason(self) -> str | None:
+        """
+        Why the run has failed, as far as anybody says; of other runs, the error that Control Hub shows all the same.
+
+        Control Hub's own message can be empty where warnings and engines name the reason (contract, 19.13).
+        """
+        problem = self.run.problem if self.outcome is Outcome.FAILED else ""
+        return self.run.error_message or problem or None
 
     def to_result(self) -> dict[str, Any]:
         """
@@ -195,23 +237,31 @@ class RunReport:
         """
         return {
             **run_summary(self.job_id, self.job_name, self.run),
-            "outcome": self.outcome.value,
+            "outcome": self.outcome.value if self.outcome else None,
+            "error_message": self.reason,
             "metrics": self.metrics.counts() if self.metrics else None,
             "metrics_final": self.metrics_final,
         }
 
     @property
     def headline(self) -> str:
-        """One line: which run, how it ended, with which error."""
+        """One line: which run, how it ended or why it is waited for no more, with which error."""
         run = self.run
         name = f"'{self.job_name}' ({self.job_id})" if self.job_name else self.job_id
-        how = {
+        error = f": {self.reason}" if self.reason else ""
+        return f"Run {run.run_count} of job {name} {self._how} ({run.status}/{run.color}){error}"
+
+    @property
+    def _how(self) -> str:
+        if self.red_for is not None:
+            return f"does not work: RED for {self.red_for:.0f} s"
+        if self.outcome is None:
+            return "has ended before it was seen active" if self.run.has_ended else "is active"
+        return {
             Outcome.SUCCEEDED: "has succeeded",
             Outcome.FAILED: "has failed",
             Outcome.STOPPED: f"was stopped{self._by_whom}",
         }[self.outcome]
-        error = f": {run.error_message}" if run.error_message else ""
-        return f"Run {run.run_count} of job {name} {how} ({run.status}/{run.color}){error}"
 
     @property
     def _by_whom(self) -> str:
@@ -245,7 +295,7 @@ class RunReport:
             job_id=self.job_id,
             job_name=self.job_name,
             run_count=self.run.run_count,
-            outcome=self.outcome.value,
+            outcome=self.outcome.value if self.outcome else None,
             error_codes=dict.fromkeys(code for text in texts for code in _ENGINE_CODE.findall(text)),
             stage=next(iter(stages), None),
             metrics=result["metrics"],
@@ -263,7 +313,7 @@ class RunReport:
             f"Started: {_clock(run.start_time)} by {run.user or 'unknown'}, finished: {_clock(run.finish_time)}"
             + (f", duration: {run.duration:.1f} s" if run.duration is not None else "")
         )
-        yield f"Error: {run.error_message or 'none stated'}"
+        yield f"Error: {self.reason or 'none stated'}"
         if self.stopped_by or self.stopped_by_task:
             yield f"Stopped{self._by_whom}"
         if self.conflict:

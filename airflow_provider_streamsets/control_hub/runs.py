@@ -10,24 +10,20 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 
 from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubBulkError,
     ControlHubError,
     ControlHubJobStateError,
     ControlHubNotFoundError,
     ControlHubPermissionError,
     ControlHubRejectedError,
-    ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
-    may_have_been_executed,
 )
 from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, run_or_none
 from airflow_provider_streamsets.control_hub.outcome import in_order
 from airflow_provider_streamsets.control_hub.paging import batches, pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.starts import JobStart, StartIntent, described
+from airflow_provider_streamsets.control_hub.starts import BulkStarter, JobStart, StartIntent, described
 from airflow_provider_streamsets.control_hub.transport import Repeat
-from airflow_provider_streamsets.control_hub.unclear import PATIENCE
 from airflow_provider_streamsets.control_hub.wire import as_list, as_object
 from airflow_provider_streamsets.control_hub.wording import named, shortened
 
@@ -38,7 +34,6 @@ log = logging.getLogger(__name__)
 
 # Seconds between two looks for runs whose start call had an unclear end: Control Hub may still be at it.
 _PAUSE_AFTER_UNCLEAR_START = 2.0
-_PATIENCE_AFTER_REFUSED_START = 6.0
 _PAUSE_AFTER_REFUSED_STOP = 2.0
 _PAUSE_AFTER_ACKNOWLEDGEMENT = 3.0
 _PATIENCE_AFTER_FORCED_STOP = 6.0
@@ -156,12 +151,14 @@ class Runs:
         Start jobs with their stored runtime parameters, in one request for many, and return their new runs.
 
         All are checked before the first is started. The start call names no runs and is never repeated blindly: after
-        it, the jobs are looked at until each has a run that was not there before.
+        it, the jobs are polled until each has a run that was not there before. If the answer was lost, only jobs that
+        have none when :attr:`ControlHubClient.gateway_timeout` is over are started again. If a call is refused, no
+        further one is sent, and new runs of its jobs are not taken for its own: others may have started them.
 
         :param jobs: the jobs as just read, or their ids
-        :param announce: called before each call with all that is to be started, by job id, so that it can be written
-            down; what it raises ends the start. Runs that others have started meanwhile are then not taken for those of
-            this call
+        :param announce: called before each call with all starts that may have had an effect, by job id, so that they
+            can be written down, and after a refusal with those that remain; what it raises ends the start. Runs that
+            others have started meanwhile are then not taken for those of this call
         :returns: the new run by job id
         :raises ControlHubNotFoundError: if one does not exist; nothing was started
         :raises ControlHubJobStateError: if one cannot be started in its state; nothing was started
@@ -171,82 +168,7 @@ class Runs:
         """
         wanted = self._client.jobs.as_read(jobs)
         check_all_startable(wanted.values())
-        user = self._client.current_user().user_id if announce is not None else None
-        intents = {job_id: StartIntent.of(job, user, self._client.clock_ahead) for job_id, job in wanted.items()}
-        started: dict[str, JobRun] = {}
-        failure: ControlHubError | None = None
-        look_error: ControlHubError | None = None
-        for batch in batches(list(wanted), self._client.bulk_size):
-            if announce is not None:
-                announce(intents)
-            try:
-                self._client.call(
-                    "POST",
-                    Service.JOBRUNNER,
-                    "/v1/jobs/startJobs",
-                    what=f"start {named(batch)}",
-                    body=batch,
-                    repeat=Repeat.NEVER,
-                )
-            except ControlHubError as error:
-                failure = error
-                if not _may_have_been_executed_for_some(error, batch):
-                    break
-                log.warning("%s Looking which of the jobs were started all the same.", error)
-            # What a refused call has done all the same shows soon; a gateway gives up on calls that are gone on with.
-            is_clear = failure is not None and not may_have_been_executed(failure)
-            patience = _PATIENCE_AFTER_REFUSED_START if is_clear else PATIENCE
-            runs, look_error = self._started_of(
-                {job_id: intents[job_id] for job_id in batch}, patience, was_accepted=failure is None
-            )
-            started.update(runs)
-            if failure is not None or look_error is not None:
-                break
-        missing = [job.label for job_id, job in wanted.items() if job_id not in started]
-        if not missing:
-            return started
-        if failure is not None and look_error is None and not started:
-            raise failure
-        shown = "; ".join(missing[:10]) + ("; ..." if len(missing) > 10 else "")
-        details: dict[str, Any] = {
-            "http_status": failure.http_status if failure else None,
-            "issues": failure.issues if failure else (),
-        }
-        if look_error is None:
-            why = failure or "Control Hub accepted the call, but no new run of theirs appears."
-            message = f"{len(missing)} of {len(wanted)} jobs were not started: {shown}. {why}"
-        else:
-            tried = failure or "Control Hub accepted the call."
-            message = f"{tried} Whether these jobs were started could not be found out: {shown}. {look_error}"
-            if not started:
-                raise ControlHubUnavailableError(message, maybe_executed=True, **details)
-        done = {job_id: run.run_count for job_id, run in started.items()}
-        raise ControlHubBulkError(message, done=done, **details)
-
-    def _started_of(
-        self, intents: Mapping[str, StartIntent], patience: float, *, was_accepted: bool
-    ) -> tuple[dict[str, JobRun], ControlHubError | None]:
-        """Return the runs that these starts have made, by job id, and why the last look has failed."""
-        started: dict[str, JobRun] = {}
-        left = patience
-        while True:
-            error: ControlHubError | None = None
-            try:
-                statuses = self.statuses(job_id for job_id in intents if job_id not in started)
-            except ControlHubError as look_error:
-                error = look_error
-                log.warning("%s", error)
-            else:
-                new = {
-                    job_id: run
-                    for job_id, run in statuses.items()
-                    if run and _is_of(intents[job_id], run, was_accepted=was_accepted)
-                }
-                started.update(new)
-            if len(started) == len(intents) or left <= 0:
-                return started, error
-            self._client.sleep(_PAUSE_AFTER_UNCLEAR_START)
-            left -= _PAUSE_AFTER_UNCLEAR_START
+        return BulkStarter(self._client, wanted, announce).start()
 
     def stop_many(self, runs: Mapping[str, int], *, patience: float = 0.0, force: bool = False) -> list[str]:
         """
@@ -375,11 +297,12 @@ class Runs:
 
     def acknowledge_forced(self, runs: Mapping[str, int], *, patience: float = 0.0) -> None:
         """
-        Acknowledge the errors that forced stops have caused, so that the jobs can be started again.
+        Acknowledge the errors that stops have caused, so that the jobs can be started again.
 
-        A forced stop can end a run in ``INACTIVE_ERROR`` (contract, 19.6). A failure to acknowledge that is logged.
+        A forced stop, or one that an engine does not confirm, can end a run in ``INACTIVE_ERROR`` (contract, 19.6). A
+        failure to acknowledge that is logged.
 
-        :param runs: the runs whose stops were forced, and no others: run count by job id
+        :param runs: the runs that were stopped like that, and no others: run count by job id
         :param patience: seconds to wait for their ends, at the most
         """
         if not runs:
@@ -396,7 +319,7 @@ class Runs:
             ]
             for run in self.acknowledge(failed, patience=_PATIENCE_AFTER_FORCED_STOP):
                 log.warning(
-                    "Job %s run %d: acknowledged the error that the forced stop has caused: %s",
+                    "Job %s run %d: acknowledged the error that its stop has caused: %s",
                     run.job_id,
                     run.run_count,
                     run.error_message or "none stated",
@@ -587,23 +510,6 @@ class Runs:
         )
         events = [RunEvent.from_wire(entry) for entry in as_list(answer, "run events")]
         return in_order(events)
-
-
-def _is_of(intent: StartIntent, run: JobRun, *, was_accepted: bool) -> bool:
-    if run.run_count < intent.run_count:
-        return False
-    # A start that was accepted has made a run, however the clocks differ. Whose the start was is known only where it
-    # was announced.
-    if was_accepted or intent.user is None:
-        return intent.is_of_user(run)
-    # Somebody else's run may have come and gone since the job was read.
-    return replace(intent, run_count=run.run_count).explains(run)
-
-
-def _may_have_been_executed_for_some(error: ControlHubError, job_ids: list[str]) -> bool:
-    # A refusal for the sake of one job does not say what was done to the others (contract, 18.3).
-    is_partial = len(job_ids) > 1 and isinstance(error, (ControlHubNotFoundError, ControlHubRejectedError))
-    return is_partial or may_have_been_executed(error)
 
 
 def check_startable(job: Job) -> None:

@@ -6,20 +6,24 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubBulkError,
     ControlHubError,
     ControlHubJobStateError,
+    ControlHubNotFoundError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
     may_have_been_executed,
 )
 from airflow_provider_streamsets.control_hub.models import Job, JobRun
+from airflow_provider_streamsets.control_hub.paging import batches
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
-from airflow_provider_streamsets.control_hub.unclear import find_out
+from airflow_provider_streamsets.control_hub.unclear import PATIENCE, find_out
+from airflow_provider_streamsets.control_hub.wording import named, shortened
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -27,9 +31,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_STARTS = 3
-# Seconds to look for the run of a call with an unclear end before it is sent again. Should Control Hub get to the call
-# only later, it refuses one of the two: a job has one run at a time.
-PATIENCE_AFTER_UNCLEAR_START = 20.0
+# Seconds to look for the run of a call with an unclear end, at the least, although its gateway has given up by now.
+_MIN_SEARCH = 20.0
+# Seconds between two polls for the runs of many starts, and for which runs are looked for after a refusal.
+_SEARCH_INTERVAL = 2.0
+_SEARCH_AFTER_REFUSAL = 6.0
 # Seconds that a run may have begun before or after its start was announced: clocks may differ, although Control Hub's
 # own is taken where its answers tell it, and a call can be under way for two minutes.
 TOLERANCE = 300.0
@@ -131,7 +137,7 @@ class JobStart:
                 # After a call with an unclear end, a refusal can mean that that call did start the job after all.
                 if not (may_have_been_executed(error) or (unclear and isinstance(error, ControlHubRejectedError))):
                     raise
-                log.warning("%s Looking whether the job was started all the same.", error)
+                log.warning("%s Checking whether the job was started anyway.", error)
                 started = self._started_after_all(intent, error)
                 if started is not None:
                     log.info("Job %s was started: run %d.", job.label, started.run_count)
@@ -195,7 +201,7 @@ class JobStart:
             question=f"Whether job {self._job.label} was started",
             error=error,
             is_enough=lambda run: run is not None,
-            patience=PATIENCE_AFTER_UNCLEAR_START,
+            patience=_search_time(self._client, intent, error),
         )
         intent = replace(intent, user=self._user)
         if newest is None or intent.explains(newest):
@@ -228,3 +234,168 @@ class JobStart:
             return None
         self._user = self._user or self._client.current_user().user_id
         return run
+
+
+class BulkStarter:
+    """
+    Starts many jobs with their stored runtime parameters, each exactly once.
+
+    A call that was refused has started nothing that could be told from the runs of others, so nothing of it is
+    claimed. A call whose answer was lost concerns its own batch only: its jobs are looked for, and sent again when no
+    gateway can deliver the call any more.
+
+    :param client: the client
+    :param jobs: the jobs as just read, by id; all of them can be started
+    :param announce: called before each call with all starts that may have had an effect, by job id, and after a
+        refusal with those that remain
+    """
+
+    def __init__(
+        self,
+        client: ControlHubClient,
+        jobs: Mapping[str, Job],
+        announce: Callable[[Mapping[str, StartIntent]], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._jobs = jobs
+        self._announce = announce or (lambda intents: None)
+        self._user = client.current_user().user_id if announce is not None and jobs else None
+        self._intents: dict[str, StartIntent] = {}
+        self._unclear: dict[str, ControlHubError] = {}
+        self._refusal: ControlHubError | None = None
+        self._poll_error: ControlHubError | None = None
+        self._started: dict[str, JobRun] = {}
+
+    def start(self) -> dict[str, JobRun]:
+        """Start the jobs and return their new runs by job id; the errors are those of :meth:`Runs.start_many`."""
+        missing = list(self._jobs)
+        for _ in range(_MOST_STARTS):
+            for batch in batches(missing, self._client.bulk_size):
+                self._submit(batch)
+                if self._refusal is not None:
+                    break
+            self._find_runs()
+            missing = [job_id for job_id in self._jobs if job_id not in self._started]
+            if self._refusal or self._poll_error or not self._unclear.keys() >= set(missing):
+                break
+            if missing:
+                log.info("%d jobs were not started. Starting them again.", len(missing))
+        if missing:
+            self._fail(missing)
+        return {job_id: self._started[job_id] for job_id in self._jobs}
+
+    def _submit(self, batch: list[str]) -> None:
+        new = {job_id: StartIntent.of(self._jobs[job_id], self._user, self._client.clock_ahead) for job_id in batch}
+        self._announce({**self._intents, **new})
+        try:
+            self._client.call(
+                "POST",
+                Service.JOBRUNNER,
+                "/v1/jobs/startJobs",
+                what=f"start {named(batch)}",
+                body=batch,
+                repeat=Repeat.NEVER,
+            )
+        except ControlHubError as error:
+            if not may_have_been_executed(error):
+                self._refusal = error
+                self._announce(self._intents)
+                if len(batch) > 1 and isinstance(error, (ControlHubNotFoundError, ControlHubRejectedError)):
+                    self._warn_of_new_runs(batch)
+                return
+            log.warning("%s Checking which of the jobs were started anyway.", error)
+            self._unclear.update(dict.fromkeys(batch, error))
+        else:
+            for job_id in batch:
+                self._unclear.pop(job_id, None)
+        self._intents.update(new)
+
+    def _warn_of_new_runs(self, batch: list[str]) -> None:
+        """Name the runs that a refused call may have started all the same, which nothing tells from those of others."""
+        try:
+            statuses = self._client.runs.statuses(batch)
+        except ControlHubError as error:
+            log.warning("Could not check whether the refused call has started some of the jobs: %s", error)
+            return
+        new = [
+            f"{self._jobs[job_id].label} {described(run)}"
+            for job_id, run in statuses.items()
+            if run and run.run_count > self._jobs[job_id].last_run_count
+        ]
+        if new:
+            log.warning("New runs of other callers, or of the refused call, are left alone: %s.", shortened(new, "; "))
+
+    def _find_runs(self) -> None:
+        """Poll the jobs until each call that may have had an effect shows it."""
+        left = {
+            job_id: _search_time(self._client, intent, self._unclear.get(job_id))
+            for job_id, intent in self._intents.items()
+            if job_id not in self._started
+        }
+        waited = 0.0
+        while left:
+            self._poll_error = None
+            for batch in batches(list(left), self._client.bulk_size):
+                try:
+                    statuses = self._client.runs.statuses(batch)
+                except ControlHubError as error:
+                    self._poll_error = error
+                    log.warning("%s", error)
+                    continue
+                for job_id, run in statuses.items():
+                    if run and self._is_of(self._intents[job_id], run):
+                        self._started[job_id] = run
+                        del left[job_id]
+            if not left or waited >= max(left.values()):
+                return
+            self._client.sleep(_SEARCH_INTERVAL)
+            waited += _SEARCH_INTERVAL
+
+    def _is_of(self, intent: StartIntent, run: JobRun) -> bool:
+        if run.run_count < intent.run_count:
+            return False
+        # A start that was accepted has made a run, however the clocks differ. Whose the start was is known only where
+        # it was announced.
+        if intent.job_id not in self._unclear or intent.user is None:
+            return intent.is_of_user(run)
+        # Somebody else's run may have come and gone since the job was read.
+        return replace(intent, run_count=run.run_count).explains(run)
+
+    def _fail(self, missing: list[str]) -> NoReturn:
+        unclear = next((self._unclear[job_id] for job_id in missing if job_id in self._unclear), None)
+        error = self._refusal or unclear
+        details: dict[str, Any] = {
+            "http_status": error.http_status if error else None,
+            "issues": error.issues if error else (),
+        }
+        shown = shortened([self._jobs[job_id].label for job_id in missing], "; ")
+        done = {job_id: run.run_count for job_id, run in self._started.items()}
+        if self._poll_error is not None:
+            message = (
+                f"{error or 'Control Hub accepted the call.'} Whether these jobs were started could not be found out: "
+                f"{shown}. {self._poll_error}"
+            )
+            if not done:
+                raise ControlHubUnavailableError(message, maybe_executed=True, **details)
+        elif error is not None and not done:
+            raise error
+        else:
+            why = error or "Control Hub accepted the call, but no new run of theirs appears."
+            message = f"{len(missing)} of {len(self._jobs)} jobs were not started: {shown}. {why}"
+        is_clear = self._poll_error is None and unclear is None
+        raise ControlHubBulkError(message, done=done, **details) from (self._refusal if is_clear else None)
+
+
+def _search_time(client: ControlHubClient, intent: StartIntent, error: ControlHubError | None) -> float:
+    """
+    Return the seconds for which to look for the run of a start.
+
+    :param intent: the start
+    :param error: how the call has ended; None if it was accepted
+    """
+    if error is None:
+        return PATIENCE
+    if not may_have_been_executed(error):
+        return _SEARCH_AFTER_REFUSAL
+    # A gateway that has lost the answer, or the connection, can still deliver the call.
+    return max(client.gateway_timeout - intent.age(client.clock_ahead), _MIN_SEARCH)

@@ -10,7 +10,7 @@ from airflow_provider_streamsets.control_hub.errors import ControlHubError, Cont
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
 
-# A gateway gives up on a request that Control Hub is still at, so its effect can come late.
+# Seconds to look for the effect of a request that was accepted, at the most.
 PATIENCE = 60.0
 _PAUSE = 3.0
 
@@ -24,7 +24,7 @@ def find_out(
     question: str,
     error: ControlHubError | None = None,
     is_enough: Callable[[_Found], bool] = bool,
-    patience: float = PATIENCE,
+    patience: float | None = None,
 ) -> _Found:
     """
     Look for the effect of a request until it shows. A read that fails for a while is repeated, too.
@@ -34,10 +34,12 @@ def find_out(
     :param question: what is to be found out, for messages: "Whether job X was created"
     :param error: how the request has ended; None if it was accepted
     :param is_enough: whether what was found is all of it
-    :param patience: seconds to look, at the most
+    :param patience: seconds to look, at the most; by default until no gateway can deliver the request any more
     :returns: what the last look has found
     :raises ControlHubUnavailableError: if the last look fails; ``maybe_executed`` is set
     """
+    if patience is None:
+        patience = PATIENCE if error is None else max(PATIENCE, client.gateway_timeout)
     left = patience
     while True:
         try:

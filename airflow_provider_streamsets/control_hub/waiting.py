@@ -82,7 +82,7 @@ class Attention(enum.Enum):
     """At which looks a follower wants to see the status of its job."""
 
     CHANGES = "changes"
-    """When status, color, warnings, errors or what engines report have changed."""
+    """When status, color, warnings, errors or what engines report, or refuse, have changed."""
     COUNTS = "counts"
     """Also when new metrics were saved."""
     LIVE_COUNTS = "live counts"
@@ -134,6 +134,11 @@ class Follower(Generic[_Found_co]):
     def run_count(self) -> int:
         """Number of the run; that of its successor if an upgrade of the job has replaced it."""
         return self._run_count
+
+    @property
+    def job_name(self) -> str:
+        """Name of the job, for messages."""
+        return self._job_name
 
     @property
     def has_ended(self) -> bool:
@@ -214,6 +219,10 @@ class RunFollower(Follower[RunReport]):
     """
     Follows one run of a job until it has ended; what it finds is the run's report.
 
+    With `until_active`, it is followed until it is active and its pipelines are running; the outcome in the report is
+    then None, also if it has succeeded before it was seen active. A run can stay ``RED`` without end, as when an engine
+    refuses to start it; `fail_on_red_after` makes that a failure.
+
     If an upgrade of the active job replaces the run with another one, that one is followed. A job that was deleted and
     imported again counts its runs anew: its runs are not taken for the one that is followed.
 
@@ -224,6 +233,11 @@ class RunFollower(Follower[RunReport]):
     :param identity: what tells the run from another one of the same number, as far as it is known
     :param metrics_wait: how many seconds to wait for the final record counts of an ended run, at the most
     :param believe_after: how many looks in a row must say that the job or run is gone before it is believed
+    :param until_active: wait until the run is active, and not for its end
+    :param was_active: the run was seen active before, which is enough whatever it shows now
+    :param fail_on_red_after: for how many seconds the run may be ``RED`` without an interruption seen by a poll;
+        None sets no limit
+    :param red_for: for how many seconds it was ``RED`` already at the previous poll; None if it was not
     :param while_running: called by :meth:`conclude` with the run each time that it was seen to go on; may send
         requests, and raise to end the wait
     :param now: clock in seconds
@@ -237,6 +251,7 @@ class RunFollower(Follower[RunReport]):
         "_ended_at",
         "_engine_pipelines",
         "_events",
+        "_fail_on_red_after",
         "_identity",
         "_last_line",
         "_last_seen",
@@ -244,7 +259,11 @@ class RunFollower(Follower[RunReport]):
         "_looks_without",
         "_metrics_wait",
         "_now",
+        "_problem",
+        "_red_since",
         "_replaced",
+        "_until_active",
+        "_was_active",
         "_while_running",
     )
 
@@ -258,6 +277,10 @@ class RunFollower(Follower[RunReport]):
         identity: RunIdentity | None = None,
         metrics_wait: float = DEFAULT_METRICS_WAIT,
         believe_after: int = 3,
+        until_active: bool = False,
+        was_active: bool = False,
+        fail_on_red_after: float | None = None,
+        red_for: float | None = None,
         while_running: Callable[[JobRun], None] | None = None,
         now: Callable[[], float] | None = None,
         log: Log | None = None,
@@ -279,6 +302,11 @@ class RunFollower(Follower[RunReport]):
         self._last_line = 0
         self._identity = identity or RunIdentity()
         self._replaced: int | None = None
+        self._until_active = until_active
+        self._was_active = was_active
+        self._fail_on_red_after = fail_on_red_after
+        self._red_since = None if red_for is None else self._now() - red_for
+        self._problem = ""
 
     @property
     def replaced(self) -> int | None:
@@ -298,8 +326,15 @@ class RunFollower(Follower[RunReport]):
 
     @property
     def attention(self) -> Attention:
-        """Changes are enough, unless something is to be called while the run goes on, or the run may be gone."""
-        return Attention.CHANGES if self._while_running is None and not self._looks_without else Attention.EVERY_LOOK
+        """Changes are enough, unless something is called while the run goes on, or it may be gone or abandoned."""
+        is_timed = self._fail_on_red_after is not None and self._red_since is not None
+        every_look = self._while_running is not None or self._looks_without or is_timed
+        return Attention.EVERY_LOOK if every_look else Attention.CHANGES
+
+    @property
+    def red_for(self) -> float | None:
+        """For how many seconds the run has been seen ``RED``; None if it was not at the last poll."""
+        return None if self._red_since is None else max(self._now() - self._red_since, 0.0)
 
     @property
     def failure(self) -> str | None:
@@ -339,8 +374,17 @@ class RunFollower(Follower[RunReport]):
             if not self._identity.run_id:
                 self._identity = RunIdentity.of(status)
             self._remember(status)
-            return status.has_ended or self._while_running is not None
+            return status.has_ended or self._while_running is not None or self._is_enough(status)
         return True
+
+    def _is_enough(self, status: JobRun) -> bool:
+        """Return whether nothing more is to be waited for, although the run has not ended."""
+        return (self._until_active and (status.is_working or self._was_active)) or self._is_red_for_too_long
+
+    @property
+    def _is_red_for_too_long(self) -> bool:
+        red_for = self.red_for
+        return self._fail_on_red_after is not None and red_for is not None and red_for >= self._fail_on_red_after
 
     def _is_mine(self, status: JobRun) -> bool:
         """Return whether a status is one of the job; that of another one must not end this wait."""
@@ -356,21 +400,24 @@ class RunFollower(Follower[RunReport]):
                 _engine_pipeline(pipeline.engine_id, pipeline.status, pipeline.message)
                 for pipeline in status.engine_pipelines
             )
+        if not status.is_red:
+            self._red_since = None
+        elif self._red_since is None:
+            self._red_since = self._now()
+        self._problem = status.problem
         line = f"{status.status or 'no status'}/{status.color or 'no color'}"
         if status.input_record_count or status.output_record_count or status.error_record_count:
             line += (
                 f", {status.input_record_count} records in, {status.output_record_count} out, "
                 f"{status.error_record_count} errors"
             )
-        if hash(line) == self._last_line:
+        key = hash((line, self._problem if status.is_red else ""))
+        if key == self._last_line:
             return
-        self._last_line = hash(line)
+        self._last_line = key
         self._log.info("Run %d: %s", self._run_count, line)
-        if status.color == "RED" and not status.has_ended:
-            self._log.warning(
-                "Control Hub reports a problem, which may pass: %s",
-                "; ".join(status.warnings) or "no details given",
-            )
+        if status.is_red:
+            self._log.warning("Control Hub reports a problem, which may pass: %s", self._problem or "no details given")
         if status.status not in KNOWN_STATUSES:
             self._log.warning("Status '%s' is not known to this provider; waiting on.", status.status)
 
@@ -386,15 +433,20 @@ class RunFollower(Follower[RunReport]):
                 f"{_sentence(self.what)} has ended {self._ended.status}/{self._ended.color}, but whether it was "
                 f"stopped could not be found out{allowed}: its events could not be read."
             )
-        seen = f" It was last seen {self._last_seen}." if self._last_seen else ""
-        return ControlHubRunTimeoutError(f"{_sentence(self.what)} has not ended{allowed}.{seen}")
+        wanted = "become active" if self._until_active else "ended"
+        seen = f" It was last seen {self.last_seen}." if self._last_seen else ""
+        return ControlHubRunTimeoutError(f"{_sentence(self.what)} has not {wanted}{allowed}.{seen}")
+
+    @property
+    def last_seen(self) -> str:
+        """Status and color at the last poll, and what was said to be wrong, for messages; empty before the first."""
+        return f"{self._last_seen}: {self._problem.rstrip('.')}" if self._problem else self._last_seen
 
     def _conclude(self, in_a_hurry: bool) -> RunReport | None:
         if self._ended is None:
             self._ended = self._find_ended_run()
             if self._ended is None:
-                self._check_running()
-                return None
+                return self._conclude_running()
             self._ended_at = self._now()
         if self._events is None:
             self._events = self._read_events(self._ended, in_a_hurry=in_a_hurry)
@@ -407,6 +459,8 @@ class RunFollower(Follower[RunReport]):
                     self._ended.status,
                     self._ended.color,
                 )
+        if self._until_active:
+            return self._report_of_early_end(self._ended)
         is_early = self._now() < self._ended_at + self._metrics_wait and not in_a_hurry
         report = self._with_metrics(self._report(self._ended, self._events), self._events, is_last=not is_early)
         if is_early and not report.metrics_final:
@@ -419,10 +473,26 @@ class RunFollower(Follower[RunReport]):
         report = RunReport.build(job_id=self.job_id, job_name=self._job_name, run=run, events=events)
         return replace(report, replaced=self._replaced)
 
-    def _check_running(self) -> None:
+    def _report_of_early_end(self, run: JobRun) -> RunReport:
+        """Return the report of a run that has ended before it was seen active, or since."""
+        report = self._report(run, self._events or [])
+        is_enough = self._was_active or report.outcome is Outcome.SUCCEEDED
+        return replace(report, outcome=None, events=()) if is_enough else report
+
+    def _conclude_running(self) -> RunReport | None:
         run = self._latest
-        if self._while_running is not None and run is not None and run.run_count == self._run_count:
+        if run is None or run.run_count != self._run_count:
+            return None
+        if self._is_enough(run):
+            names = {"job_id": self.job_id, "job_name": self._job_name}
+            if self._until_active and (run.is_working or self._was_active):
+                report = RunReport.of_active(**names, run=run)
+            else:
+                report = RunReport.of_red(**names, run=run, red_for=self.red_for or 0.0)
+            return replace(report, replaced=self._replaced)
+        if self._while_running is not None:
             self._while_running(run)
+        return None
 
     def _find_ended_run(self) -> JobRun | None:
         latest = self._latest

@@ -93,6 +93,11 @@ class Reader:
         value = self.optional_text(key)
         return default if value is None else value
 
+    def message(self, key: str) -> str | None:
+        """Return a text that is for people only, so that anything else there is no reason to refuse the object."""
+        value = self._fields.get(key)
+        return value if isinstance(value, str) else None
+
     def required_text(self, key: str) -> str:
         """Return a text that must be there, such as an id."""
         value = self.optional_text(key)

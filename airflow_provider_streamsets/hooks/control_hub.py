@@ -21,8 +21,9 @@ class ControlHubHook(BaseHook):
     The connection's host is the Control Hub URL (optional: without it, the login service is asked where the
     organization of the token lives), its login the credential id and its password the token. Its extra can hold
     ``project_id``, ``login_url``, ``verify`` (true, false or the path of a CA file), ``timeout`` (seconds, or two
-    numbers: to connect, and to wait for data), ``proxies``, ``job_link``, ``bulk_size`` (jobs in one request) and
-    ``credential_patience`` (seconds for which a refused credential that worked before is tried again; default 300).
+    numbers: to connect, and to wait for data), ``proxies``, ``job_link``, ``bulk_size`` (jobs in one request),
+    ``credential_patience`` (seconds for which a refused credential that worked before is tried again; default 300) and
+    ``gateway_timeout`` (seconds before a start whose answer was lost is sent again, at the least; default 120).
 
     .. code-block:: python
 

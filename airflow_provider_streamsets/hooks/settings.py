@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_streamsets.control_hub.client import ControlHubClient
 from airflow_provider_streamsets.control_hub.errors import (
@@ -27,8 +27,11 @@ EXTRA_FIELDS = (
     "job_link",
     "bulk_size",
     "credential_patience",
+    "gateway_timeout",
 )
 DEFAULT_CREDENTIAL_PATIENCE = 300.0
+
+_Default = TypeVar("_Default", float, None)
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,6 +58,7 @@ class ConnectionSettings:
     bulk_size: int | None = None
     credential_patience: float = DEFAULT_CREDENTIAL_PATIENCE
     """Seconds for which a refused credential that was accepted before is tried again until the refusal is believed."""
+    gateway_timeout: float | None = None
 
     @classmethod
     def of(cls, connection: Connection, extra: Mapping[str, Any]) -> ConnectionSettings:
@@ -79,7 +83,8 @@ class ConnectionSettings:
                 proxies=_proxies(extra.get("proxies")),
                 job_link=_text(extra, "job_link"),
                 bulk_size=_bulk_size(extra.get("bulk_size")),
-                credential_patience=_credential_patience(extra.get("credential_patience")),
+                credential_patience=_seconds(extra, "credential_patience", DEFAULT_CREDENTIAL_PATIENCE),
+                gateway_timeout=_seconds(extra, "gateway_timeout", None),
             )
         except ControlHubConfigurationError as error:
             raise ControlHubConfigurationError(f"Connection '{conn_id}': {error}") from None
@@ -118,6 +123,8 @@ class ConnectionSettings:
             settings["timeout"] = self.timeout
         if self.bulk_size is not None:
             settings["bulk_size"] = self.bulk_size
+        if self.gateway_timeout is not None:
+            settings["gateway_timeout"] = self.gateway_timeout
         try:
             return ControlHubClient(self.base_url, self.credential_id, self.token, **{**settings, **options})
         except ControlHubAuthenticationError as error:
@@ -195,15 +202,16 @@ def _bulk_size(value: Any) -> int | None:
     return size
 
 
-def _credential_patience(value: Any) -> float:
+def _seconds(extra: Mapping[str, Any], name: str, default: _Default) -> float | _Default:
+    value = extra.get(name)
     if value is None or value == "":
-        return DEFAULT_CREDENTIAL_PATIENCE
+        return default
     try:
         seconds = -1.0 if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise ControlHubConfigurationError("'credential_patience' must be a number of seconds, 0 or more.")
+        raise ControlHubConfigurationError(f"'{name}' must be a number of seconds, 0 or more.")
     return seconds
 
 

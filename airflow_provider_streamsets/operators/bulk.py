@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 from airflow_provider_streamsets.operators.earlier_runs import (
     ACKNOWLEDGE_HINT,
     has_done_its_work,
+    joined_runs,
     own_runs,
     was_stopped_by_task,
     write_intents,
 )
-from airflow_provider_streamsets.operators.run_policies import StartsManyRuns, StopsManyRuns
-from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, settled
+from airflow_provider_streamsets.operators.run_policies import (
+    IF_RUNNING,
+    MAX_START_ATTEMPTS,
+    StartsManyRuns,
+    StopsManyRuns,
+)
+from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, newer_after_refusal, settled
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
 if TYPE_CHECKING:
@@ -40,10 +47,14 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     Start many jobs with their stored runtime parameters in one request.
 
     Unlike the operators that *run*, this one does not wait for the runs unless `wait_for_completion` is set. All jobs
-    are checked before the first is started: if one of them cannot be started in its state, none is. Jobs on their way
-    into or out of a run are waited for, for up to five minutes. To give runtime parameters, use
-    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` with dynamic task mapping, or a job
-    template.
+    are checked before the first is started: if one of them cannot be started in its state, none is, unless `if_running`
+    says otherwise. Jobs on their way into or out of a run are waited for, for up to five minutes. To give runtime
+    parameters, use :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` with dynamic task
+    mapping, or a job template.
+
+    If another caller starts one of the jobs at the same moment, Control Hub refuses the call. Its run is then left
+    alone, even if the credential is the same, and `if_running` decides for each job. Whether a refused call has started
+    the other jobs is not known (contract, 18.3), so a new run of one of them counts as that of another caller, too.
 
     What is to be started is written down before, as by
     :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`. So another try goes on with the runs
@@ -59,8 +70,20 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     :param search: search of Control Hub that finds the jobs, instead (templated)
     :param acknowledge_errors: acknowledge errors that would keep Control Hub from starting a job; they are logged
         (templated)
+    :param if_running: what to do about jobs that run already, for another reason than an earlier try of this task:
+        ``fail`` (default; none is started), ``join`` (wait for those runs as if they were the task's own, but never
+        stop them), ``restart`` (stop them, then start) or ``wait_then_start`` (wait for their ends, then start all; on
+        the triggerer if the task is deferrable, and within `timeout`) (templated)
     :param wait_for_completion: wait until all runs have ended, with one status request at each look for all of them;
-        otherwise return as soon as they are started (templated)
+        otherwise return as soon as they are started. False by default, unless `wait_for` is given (templated)
+    :param wait_for: wait for the ``completion`` (default) of the runs, or until they are ``active``: ``ACTIVE`` and
+        ``GREEN``, with all pipelines that engines report running. They are then left running, and a run that has
+        succeeded before it was seen active will do, too (templated)
+    :param fail_on_red_after: seconds, or timedelta, for which a run may be ``RED`` without interruption, as when an
+        engine refuses to start it; one that is for longer has failed, which is noticed at the next poll, and is
+        stopped, also if another try of the task is to come. With ``on_error="leave"`` it is left, and the next try
+        waits for it again. While deferred, a triggerer that is restarted counts anew. None, the default, sets no limit
+        (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
@@ -83,7 +106,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         without `wait_for_completion`, outcomes and metrics are None
     :raises ControlHubNotFoundError: if a job named by id or name does not exist, or tag or search find none
     :raises ControlHubJobStateError: if one of the jobs cannot be started; none was started
-    :raises ControlHubBulkError: if Control Hub has started only some of them; those are stopped
+    :raises ControlHubBulkError: if Control Hub has started only some of them; `on_error` decides about those
     :raises ControlHubRunFailedError: if runs did not succeed; the message names them
     :raises ControlHubRunTimeoutError: if they took longer than `timeout`
 
@@ -91,66 +114,117 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     and when runs did not succeed, ``results`` (as returned otherwise).
     """
 
-    template_fields: Sequence[str] = (*_CHOSEN, *_added_by(StartsManyRuns), "acknowledge_errors")
+    template_fields: Sequence[str] = (*_CHOSEN, *_added_by(StartsManyRuns), "acknowledge_errors", "if_running")
 
     def __init__(
-        self, *, wait_for_completion: bool | str = False, acknowledge_errors: bool | str = False, **kwargs: Any
+        self,
+        *,
+        wait_for_completion: bool | str | None = None,
+        wait_for: Literal["completion", "active"] | str | None = None,
+        acknowledge_errors: bool | str = False,
+        if_running: Literal["fail", "join", "restart", "wait_then_start"] | str = "fail",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(wait_for_completion=wait_for_completion, **kwargs)
-        parameters.flag(acknowledge_errors, "acknowledge_errors")
+        super().__init__(
+            wait_for_completion=wait_for is not None if wait_for_completion is None else wait_for_completion,
+            wait_for="completion" if wait_for is None else wait_for,
+            **kwargs,
+        )
         self.acknowledge_errors = acknowledge_errors
+        self.if_running = if_running
         self._intents: Mapping[str, StartIntent] = {}
+        self._own: dict[str, JobRun] = {}
+        self._joined: dict[str, JobRun] = {}
         self._blocking: dict[str, JobRun] = {}
+        self._check_start(rendered=False)
+
+    def _check_start(self, *, rendered: bool) -> None:
+        parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
+        parameters.choice(self.if_running, "if_running", IF_RUNNING, rendered=rendered)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Start the jobs, and wait for their runs; go on with those that an earlier try has started."""
+        """Start the jobs, and wait for their runs; resume those that an earlier try has started."""
         with self.answering_for_runs(context):
             wait = self.begin()
-            from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
-            from airflow_provider_streamsets.control_hub.models import RunIdentity
+            self._check_start(rendered=True)
+            return self._start_and_wait(context, wait)
 
-            jobs = {job.job_id: job for job in self.find_jobs(context)}
-            kept = self._runs_of_earlier_try(context, wait)
-            if self.record(context).values:
-                # What an earlier try has started may have ended since the jobs were read.
-                jobs = self.client.jobs.get_all(jobs)
-            if kept:
-                self.note_started(context, {job_id: run.run_count for job_id, run in kept.items()}, kept)
-            runs = {**kept, **self._start(context, {i: job for i, job in jobs.items() if i not in kept}, kept)}
-            self.note_started(context, {job_id: run.run_count for job_id, run in runs.items()}, runs)
-            self.end_if_killed("while it started the jobs")
-            context["ti"].xcom_push(key="run_counts", value=dict(self._started))
-            names = {job_id: job.name for job_id, job in jobs.items()}
-            if wait:
-                references = [
-                    RunReference(i, run.run_count, names.get(i, ""), RunIdentity.of(run)) for i, run in runs.items()
-                ]
-                results: list[dict[str, Any]] = self.wait_for_runs(context, references, list(jobs.values()))
-                return results
-            self.record(context).close()
-            return [unfinished_result(job_id, names.get(job_id, ""), run) for job_id, run in runs.items()]
+    def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Resume when the runs have ended that were waited for before the start."""
+        from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
-    def _runs_of_earlier_try(self, context: Context, wait: bool) -> dict[str, JobRun]:
-        """Return the runs that an earlier try has started and that need no start any more, by job id."""
+        others = RunsWaitEvent.from_payload(event)
+        wait = self.begin()
+        self._check_start(rendered=True)
+        if others.deadline is not None:
+            self.go_on_until(others.deadline)
+        others.raise_error()
+        if others.reason is RunsWaitReason.TIMEOUT:
+            self._act_on_own(context)
+            raise self._waited_too_long(f"{len(others.runs)} runs of other callers have not ended in time.")
+        return self._start_and_wait(context, wait)
+
+    def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
+        from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+
+        jobs = {job.job_id: job for job in self.find_jobs(context)}
+        if not jobs:
+            raise ControlHubNotFoundError(
+                "No job matches the selection, so there is nothing to start. Tags must be complete, e.g. "
+                "'nightly/orders'."
+            )
+        self._resume_earlier_try(context, wait)
+        if self.record(context).values:
+            # What an earlier try has started may have ended since the jobs were read.
+            jobs = self.client.jobs.get_all(jobs)
+        self._note_own(context)
+        wait = wait and not self.are_left_running(context)
+        try:
+            self._start(context, {i: job for i, job in jobs.items() if i not in {**self._own, **self._joined}})
+        except ControlHubRunTimeoutError:
+            self._act_on_own(context)
+            raise
+        self.end_if_killed("while it started the jobs")
+        found = {**self._own, **self._joined}
+        runs = {job_id: found[job_id] for job_id in jobs if job_id in found}
+        context["ti"].xcom_push(key="run_counts", value={job_id: run.run_count for job_id, run in runs.items()})
+        names = {job_id: job.name for job_id, job in jobs.items()}
+        if wait:
+            references = [
+                RunReference(i, run.run_count, names.get(i, ""), RunIdentity.of(run)) for i, run in runs.items()
+            ]
+            results: list[dict[str, Any]] = self.wait_for_runs(context, references, list(jobs.values()))
+            return results
+        self.record(context).close()
+        return [unfinished_result(job_id, names.get(job_id, ""), run) for job_id, run in runs.items()]
+
+    def _resume_earlier_try(self, context: Context, wait: bool) -> None:
+        """Keep the runs that an earlier try has started, or joined, and that need no start any more."""
         record = self.record(context)
         written = record.values.get("intents")
-        if not isinstance(written, dict):
-            return {}
-        own = own_runs(self.client, record)
-        self.log.info("An earlier try of this task has asked for %d runs; there are %d.", len(written), len(own))
+        if not isinstance(written, Mapping):
+            return
+        own, joined = own_runs(self.client, record), joined_runs(self.client, record)
+        self.log.info("An earlier try of this task has requested %d runs; there are %d.", len(written), len(own))
         superseded = record.superseded
         if superseded is not None:
-            going_on = {job_id: run.run_count for job_id, run in own.items() if not run.has_ended}
-            self.log.info("They are not gone on with: %s. Stopping %d of them.", superseded, len(going_on))
-            if going_on:
-                self.stop_and_wait(going_on)
-            own = {job_id: run for job_id, run in own.items() if run.has_ended}
+            active = {job_id: run.run_count for job_id, run in own.items() if not run.has_ended}
+            self.log.info("Not resuming them (%s); stopping %d still active.", superseded, len(active))
+            if active:
+                self.stop_and_wait(active)
+            self.acknowledge_red(context)
+            own, joined = {job_id: run for job_id, run in own.items() if run.has_ended}, {}
         if record.is_of_cleared_task:
-            return {}
-        kept = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
-        self.log.info("%d of them go on or have succeeded, and are not started again.", len(kept))
+            return
+        wait = wait and not self.are_left_running(context)
+        self._own = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
+        self._joined = {job_id: run for job_id, run in joined.items() if not run.has_ended or run.is_success}
+        self.log.info("%d of them go on or have succeeded, and are not started again.", len(self._own))
+        if self._joined:
+            self.log.info("It has joined %d runs of other callers.", len(self._joined))
         self._blocking = {job_id: run for job_id, run in own.items() if run.status == "INACTIVE_ERROR"}
-        return kept
 
     def _is_worth_keeping(self, run: JobRun, record: TaskRecord) -> bool:
         if run.has_ended:
@@ -164,15 +238,16 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the runs that this task has started, or is about to start."""
-        return super().runs_to_stop_on_kill() or self._runs_of_unanswered_start()
+        return {**super().runs_to_stop_on_kill(), **self._runs_of_unanswered_start()}
 
     def _runs_of_unanswered_start(self) -> dict[str, int]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
-        if not self._intents:
+        pending = self._intents.keys() - self._started.keys()
+        if not pending:
             return {}
         try:
-            statuses = self.hasty_client().runs.statuses(self._intents)
+            statuses = self.hasty_client().runs.statuses(pending)
         except ControlHubError as error:
             self.log.warning("%s", error)
             return {}
@@ -182,47 +257,129 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             if run is not None and not run.has_ended and self._intents[job_id].explains(run)
         }
 
-    def _start(self, context: Context, wanted: dict[str, Job], kept: Mapping[str, JobRun]) -> dict[str, JobRun]:
-        from airflow_provider_streamsets.control_hub import (
-            ControlHubBulkError,
-            ControlHubError,
-            ControlHubNotFoundError,
-        )
-        from airflow_provider_streamsets.control_hub.errors import may_have_been_executed
-
-        if not wanted and not kept:
-            raise ControlHubNotFoundError("No job is chosen, so there is nothing to start. Give tags whole.")
-        jobs = settled(
-            wanted.values(), self.client.jobs.get_many, pause=self.pause, patience=self.time_left, log=self.log
-        )
-        if parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True):
-            jobs.update(self._acknowledge(jobs))
-        self._fail_if_blocked(context, jobs)
-        self.end_if_killed("before it had started the jobs")
+    def runs_of_record(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that earlier tries have started and that have not ended: run count by job id."""
         record = self.record(context)
+        if not isinstance(record.values.get("intents"), Mapping):
+            return {}
+        return {job_id: run.run_count for job_id, run in own_runs(self.client, record).items() if not run.has_ended}
+
+    def _act_on_own(self, context: Context) -> None:
+        """Act on the own runs when the time is over before the others could be started."""
+        if self._started:
+            self.act_on_timeout(context, self._started)
+
+    def _note_own(self, context: Context) -> None:
+        if self._own:
+            self.note_started(context, {job_id: run.run_count for job_id, run in self._own.items()}, self._own)
+
+    def _start(self, context: Context, jobs: Mapping[str, Job]) -> None:
+        """Start jobs, and join, stop or wait for the runs of those that run already."""
+        from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubRejectedError
+
+        acknowledges = parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True)
+        attempts_left = MAX_START_ATTEMPTS
+        while jobs:
+            jobs = settled(
+                jobs.values(), self.client.jobs.get_many, pause=self.pause, patience=self.time_left, log=self.log
+            )
+            running = {job_id: job for job_id, job in jobs.items() if job.current_run and not job.current_run.has_ended}
+            if running and self.if_running != "fail":
+                jobs = self._without_running(jobs, running)
+                continue
+            if acknowledges:
+                jobs.update(self._acknowledge(jobs))
+            self._fail_if_blocked(context, jobs)
+            self.end_if_killed("before it had started the jobs")
+            attempts_left -= 1
+            try:
+                self._start_all(context, jobs)
+            except (ControlHubBulkError, ControlHubRejectedError) as error:
+                refusal = error.__cause__ if isinstance(error, ControlHubBulkError) else error
+                left = {job_id: job for job_id, job in jobs.items() if job_id not in self._own}
+                if not isinstance(refusal, ControlHubRejectedError) or not attempts_left:
+                    raise
+                newer = newer_after_refusal(left, self.client.jobs.get_all, pause=self.pause)
+                if not newer:
+                    raise
+                jobs = {**left, **newer}
+                self.log.warning("%s Another caller has started some of the jobs; checking their runs.", refusal)
+            else:
+                return
+        self._write_record(context, {})
+
+    def _start_all(self, context: Context, jobs: Mapping[str, Job]) -> None:
+        from airflow_provider_streamsets.control_hub import ControlHubBulkError
 
         def announce(intents: Mapping[str, StartIntent]) -> None:
-            self.end_if_killed("while it started the jobs")
-            if self._intents != intents:
-                write_intents(record, intents, {job_id: run.run_count for job_id, run in kept.items()})
-                self._intents = intents
+            if intents.items() - self._intents.items():
+                self.end_if_killed("while it started the jobs")
+            self._write_record(context, intents)
 
         try:
-            started = self.client.runs.start_many(jobs.values(), announce=announce) if jobs else {}
+            started = self.client.runs.start_many(jobs.values(), announce=announce)
         except ControlHubBulkError as error:
-            started_by_now = {**{job_id: run.run_count for job_id, run in kept.items()}, **error.done}
-            self.note_started(context, started_by_now)
-            context["ti"].xcom_push(key="run_counts", value=started_by_now)
-            if started_by_now:
-                self.give_up_runs(context, started_by_now, "not all of the jobs were started")
+            self.note_started(context, {**self._started, **error.done}, self._own)
+            context["ti"].xcom_push(key="run_counts", value=dict(self._started))
+            runs = self.client.runs.statuses(error.done)
+            self._own.update({job_id: run for job_id, run in runs.items() if run})
             raise
-        except ControlHubError as error:
-            if not kept and not may_have_been_executed(error):
-                record.forget()
-            raise
+        self._own.update(started)
+        self._note_own(context)
         for job_id, run in started.items():
             self.log.info("Started run %d of job %s.", run.run_count, jobs[job_id].label)
-        return started
+
+    def _write_record(self, context: Context, intents: Mapping[str, StartIntent]) -> None:
+        """Write down what the task has started and joined, and is about to start."""
+        self._intents = intents
+        record = self.record(context)
+        if intents or self._own or self._joined:
+            write_intents(record, intents, self._own, self._joined)
+        elif record.values:
+            record.forget()
+
+    def _without_running(self, jobs: Mapping[str, Job], running: Mapping[str, Job]) -> dict[str, Job]:
+        """Return the jobs that can be started once the runs of others are joined, stopped or over."""
+        from airflow_provider_streamsets.control_hub.starts import described
+
+        runs = {job_id: job.current_run for job_id, job in running.items() if job.current_run}
+        for job_id, run in runs.items():
+            self.log.warning(
+                "Job %s is running already: %s (if_running='%s').", jobs[job_id].label, described(run), self.if_running
+            )
+        if self.if_running == "join":
+            self._joined.update({job_id: replace(run, job_id=job_id) for job_id, run in runs.items()})
+            return {job_id: job for job_id, job in jobs.items() if job_id not in runs}
+        if self.if_running == "restart":
+            self.stop_and_wait({job_id: run.run_count for job_id, run in runs.items()})
+        else:
+            self._wait_for_other_runs(running)
+        return self.client.jobs.get_all(jobs)
+
+    def _wait_for_other_runs(self, jobs: Mapping[str, Job]) -> None:
+        """Wait until runs of others have ended; does not return if that is waited for on the triggerer."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference, wait_for_group
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+
+        runs = [
+            RunReference(job.job_id, job.last_run_count, job.name, RunIdentity.of(job.current_run))
+            for job in jobs.values()
+        ]
+        if self.deferrable:
+            self.defer_before_start(runs)
+        group = RunGroup(self.client.with_limits(max_attempts=1), runs, metrics_wait=0.0, log=self.log)
+        allowed = self._allowed
+        try:
+            wait_for_group(
+                group,
+                poll_interval=self._interval,
+                timeout=None if allowed is None else self._left_of(allowed),
+                allowed=allowed,
+                sleep=self.pause,
+            )
+        except ControlHubRunTimeoutError as error:
+            raise self._waited_too_long(error) from error
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Fail with the errors of runs of an earlier try that keep their jobs from being started again."""
@@ -259,7 +416,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     def deliver_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or fail naming those that did not succeed."""
         results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
-        self.record(context).close()
+        self.close_record(context)
         return results
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.starts import StartIntent
     from airflow_provider_streamsets.operators.task_records import TaskRecord
 
-# Seconds after a start was announced for which a run that does not show yet may still come.
-_PATIENCE = 20.0
+# Seconds between two polls for runs whose starts may still be delivered.
+_SEARCH_INTERVAL = 2.0
 ACKNOWLEDGE_HINT = (
     "This error must be acknowledged before the job can be started again: in Control Hub, or with "
     "acknowledge_errors=True."
@@ -91,6 +91,22 @@ def blocking_run(error: ControlHubError) -> tuple[str, int] | None:
     return (error.job_id, error.run_count) if is_blocking else None
 
 
+def unfinished_runs(error: ControlHubError) -> dict[str, int]:
+    """Return job id and number of the runs that have failed the task although they have not ended."""
+    from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
+    from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES
+
+    if not isinstance(error, ControlHubRunFailedError):
+        return {}
+    return {
+        failure.job_id: failure.run_count
+        for failure in error.failures or (error,)
+        if failure.run_count is not None
+        and isinstance(failure.result, Mapping)
+        and failure.result.get("status") not in ENDED_STATUSES
+    }
+
+
 def is_blocked_by_own_run(record: TaskRecord, job: Job) -> bool:
     """Return whether the error that keeps a job from being started is that of a run of an earlier try."""
     run = job.current_run
@@ -99,37 +115,113 @@ def is_blocked_by_own_run(record: TaskRecord, job: Job) -> bool:
     return bool(record.values.get("failed") == {"job_id": job.job_id, "run_count": run.run_count})
 
 
-def write_intents(record: TaskRecord, intents: Mapping[str, StartIntent], kept: Mapping[str, int]) -> None:
+def write_intents(
+    record: TaskRecord, intents: Mapping[str, StartIntent], kept: Mapping[str, JobRun], joined: Mapping[str, JobRun]
+) -> None:
     """
-    Write down starts that are about to be asked for together.
+    Write down starts that are about to be requested together.
 
     :param intents: the starts, by job id
-    :param kept: run counts of earlier starts that are gone on with, by job id
+    :param kept: runs of earlier starts that the task waits for, by job id
+    :param joined: runs of others that it waits for, by job id
     """
-    one = next(iter(intents.values()))
-    counts = {job_id: intent.run_count for job_id, intent in intents.items()}
-    record.write(intents={**kept, **counts}, user=one.user, at=one.at, started=dict(kept))
+    from airflow_provider_streamsets.control_hub.models import RunIdentity
+
+    identities = {job_id: RunIdentity.of(run).to_json() for job_id, run in {**kept, **joined}.items()}
+    record.write(
+        intents={job_id: [intent.run_count, intent.at] for job_id, intent in intents.items()},
+        user=next((intent.user for intent in intents.values()), user_of(record)),
+        started={job_id: run.run_count for job_id, run in kept.items()},
+        joined={job_id: run.run_count for job_id, run in joined.items()},
+        known={job_id: identity for job_id, identity in identities.items() if identity},
+    )
 
 
 def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
-    """Return those of the runs of :func:`write_intents` that there are, by job id."""
+    """
+    Return those of the runs of :func:`write_intents` that the task has started, by job id.
+
+    A start that may still be delivered is waited for.
+    """
     from airflow_provider_streamsets.control_hub.starts import StartIntent
 
     values = record.values
-    known = values.get("started") or {}
-    counts = {**values["intents"], **known}
-    statuses = client.runs.statuses(counts)
+    started = values.get("started") or {}
+    user = values.get("user")
+    intents = {job_id: StartIntent(job_id, count, user, at) for job_id, (count, at) in values["intents"].items()}
+    for job_id, count in started.items():
+        intents[job_id] = replace(intents.get(job_id) or StartIntent(job_id, count, user, 0.0), run_count=count)
+    left = {
+        job_id: client.gateway_timeout - intent.age(client.clock_ahead)
+        for job_id, intent in intents.items()
+        if job_id not in started
+    }
+    statuses = client.runs.statuses(intents)
+    waited = 0.0
+    while pending := [
+        job_id
+        for job_id, patience in left.items()
+        if waited < patience and ((run := statuses[job_id]) is None or run.run_count < intents[job_id].run_count)
+    ]:
+        client.sleep(_SEARCH_INTERVAL)
+        waited += _SEARCH_INTERVAL
+        statuses.update(client.runs.statuses(pending))
     own = {}
-    for job_id, run_count in counts.items():
-        intent = StartIntent(job_id, run_count, values.get("user"), values.get("at") or 0.0)
+    for job_id, intent in intents.items():
         run = statuses.get(job_id)
-        if run is not None and run.run_count > run_count:
+        if run is not None and run.run_count > intent.run_count:
             run = client.runs.of_start(intent)
-        if run is None or run.run_count != run_count or _is_anew(record, job_id, run):
+        if run is None or run.run_count != intent.run_count or _is_anew(record, job_id, run):
             continue
-        if known.get(job_id) == run_count or intent.explains(run):
+        if job_id in started or intent.explains(run):
             own[job_id] = client.runs.successor_of(replace(run, job_id=job_id))
     return own
+
+
+def joined_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
+    """Return the runs of others that the task has waited for, by job id, if they are still the latest of their jobs."""
+    joined = record.values.get("joined")
+    if not isinstance(joined, Mapping):
+        return {}
+    return {
+        job_id: replace(run, job_id=job_id)
+        for job_id, run in client.runs.statuses(joined).items()
+        if run is not None and run.run_count == joined[job_id] and not _is_anew(record, job_id, run)
+    }
+
+
+def own_run(client: ControlHubClient, record: TaskRecord) -> JobRun | None:
+    """Return the run of :func:`write_intent` that the task has started; None if there is none."""
+    written = _written_intent(record)
+    return None if written is None or record.values.get("joined") else _find_run(client, record, written)[0]
+
+
+def _written_intent(record: TaskRecord) -> StartIntent | None:
+    from airflow_provider_streamsets.control_hub.starts import StartIntent
+
+    written = record.values.get("intent")
+    if not isinstance(written, Mapping):
+        return None
+    intent = StartIntent(**written)
+    # The number that the run has come to have, where somebody else's run had come before it.
+    counted = (record.values.get("started") or {}).get(intent.job_id)
+    return intent if counted is None else replace(intent, run_count=int(counted))
+
+
+def _find_run(client: ControlHubClient, record: TaskRecord, intent: StartIntent) -> tuple[JobRun | None, str]:
+    """Return the run that was written down, or why there is none; a start that may still be delivered is waited for."""
+    from airflow_provider_streamsets.control_hub.starts import described
+
+    is_pending = not record.values.get("joined") and not record.values.get("started")
+    patience = max(client.gateway_timeout - intent.age(client.clock_ahead), 0.0) if is_pending else 0.0
+    run = client.runs.of_start(intent, patience=patience)
+    if run is None:
+        return None, "but there is no such run"
+    if is_pending and not intent.explains(run):
+        return None, f"as {intent.user}, but Control Hub never created it: there is {described(run)}"
+    if _is_anew(record, intent.job_id, run):
+        return None, f"which was deleted and imported again since: there is {described(run)}"
+    return client.runs.successor_of(replace(run, job_id=intent.job_id)), ""
 
 
 def decide(client: ControlHubClient, record: TaskRecord, job: Job) -> Decision:
@@ -142,43 +234,24 @@ def decide(client: ControlHubClient, record: TaskRecord, job: Job) -> Decision:
     :raises ControlHubError: if Control Hub cannot be asked; nothing was done
     """
     from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRejectedError
-    from airflow_provider_streamsets.control_hub.starts import StartIntent, described
 
-    written = record.values.get("intent")
-    if not isinstance(written, dict):
+    intent = _written_intent(record)
+    if intent is None:
         return Decision(Course.START)
-    intent = StartIntent(**written)
     is_own = not record.values.get("joined")
-    # The number that the run has come to have, where somebody else's run had come before it.
-    counted = (record.values.get("started") or {}).get(intent.job_id)
-    if counted is not None:
-        intent = replace(intent, run_count=int(counted))
     superseded = record.superseded
     what = f"an earlier try of this task has {'asked for' if is_own else 'waited for'} run {intent.run_count}"
     if intent.job_id != job.job_id and superseded is None:
         superseded = f"the task is now for job {job.label}"
-    age = intent.age(client.clock_ahead)
-    patience = max(_PATIENCE - age, 0.0) if is_own and not record.values.get("started") else 0.0
     try:
-        run = client.runs.of_start(intent, patience=patience)
+        run, why_none = _find_run(client, record, intent)
     except (ControlHubNotFoundError, ControlHubRejectedError) as error:
         if intent.job_id == job.job_id:
             raise
         # That job was deleted since, and its run with it.
         return Decision(Course.START, f"{what} of job {intent.job_id}, which cannot be read any more ({error})")
     if run is None:
-        return Decision(Course.START, f"{what} of job {intent.job_id}, but there is no such run")
-    if is_own and not record.values.get("started") and not intent.explains(run):
-        return Decision(
-            Course.START,
-            f"{what} of job {intent.job_id} as {intent.user}, but it has not become: there is {described(run)}",
-        )
-    if _is_anew(record, intent.job_id, run):
-        return Decision(
-            Course.START,
-            f"{what} of job {intent.job_id}, which was deleted and imported again since: there is {described(run)}",
-        )
-    run = client.runs.successor_of(replace(run, job_id=intent.job_id))
+        return Decision(Course.START, f"{what} of job {intent.job_id}, {why_none}")
     if superseded is None and is_own and run.status == "DEACTIVATING" and was_stopped_by_task(client, run, record):
         superseded = "it is being stopped for this task"
     what = f"{what} of job {intent.job_id}, which {'has ended' if run.has_ended else 'goes on'} ({run.status})"

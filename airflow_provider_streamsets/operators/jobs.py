@@ -29,8 +29,6 @@ RESULTS = ("ids", "summaries")
 COLORS = ("GRAY", "GREEN", "RED")
 STATUSES = ("INACTIVE", "ACTIVATING", "ACTIVE", "DEACTIVATING", "ACTIVATION_ERROR", "INACTIVE_ERROR")
 EXECUTOR_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
-# Seconds after a creation was announced for which a job that does not show yet may still come.
-_CREATION_PATIENCE = 60.0
 
 
 class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
@@ -161,7 +159,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         intent = CreationIntent(**written)
         if intent.name != name:
             return None
-        patience = max(_CREATION_PATIENCE - intent.age(self.client.clock_ahead), 0.0)
+        patience = max(self.client.gateway_timeout - intent.age(self.client.clock_ahead), 0.0)
         job = self.client.jobs.created_by(intent, template=template, patience=patience)
         if job is None:
             self.log.info("An earlier try of this task was about to create job '%s', but there is none.", intent.name)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.compat import is_deferral_timeout, is_tried_again
-from airflow_provider_streamsets.operators.earlier_runs import blocking_run, write_failed
+from airflow_provider_streamsets.compat import is_deferral_timeout, is_tried_again, task_state_store
+from airflow_provider_streamsets.operators.earlier_runs import blocking_run, unfinished_runs, write_failed
 from airflow_provider_streamsets.operators.task_records import TaskRecord
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, WaitsForManyRuns
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.groups import RunGroup
 
 ON_TIMEOUT = ("stop", "leave")
+IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
+# Refused start calls, because another caller was first, until the task gives up.
+MAX_START_ATTEMPTS = 5
 # Airflow gives a killed task 5 seconds before it is killed for good: two quick requests.
 _KILL_TIMEOUT = 2.0
 # Seconds to try again while Control Hub refuses, as it does while a job is being started.
@@ -35,6 +38,7 @@ _FORCED_STOP_PATIENCE = 60.0
 _UNWAITED_STOP_PATIENCE = 15.0
 _RESTART_PATIENCE = 600.0
 _STOP_INTERVAL = 3.0
+_TOO_RED = "RED for longer than fail_on_red_after"
 
 
 class StartsRuns(WaitsForRuns):
@@ -51,10 +55,16 @@ class StartsRuns(WaitsForRuns):
         offset may then be lost. 0 forces it at once; by default that is left to the job's own force stop time-out
         (templated)
     :param accept_stopped: count runs that were stopped as successes (templated)
+    :param wait_for: wait for the ``completion`` (default) of the runs, or until they are ``active``: ``ACTIVE`` and
+        ``GREEN``, with all pipelines that engines report running. They are then left running (templated)
+    :param fail_on_red_after: seconds, or timedelta, for which a run may be ``RED`` without interruption; one that is
+        for longer has failed, and `on_error` says what happens to it. None, the default, sets no limit (templated)
     """
 
     template_fields: Sequence[str] = (
         *WaitsForRuns.template_fields,
+        "wait_for",
+        "fail_on_red_after",
         "on_timeout",
         "on_error",
         "force_stop_after",
@@ -69,9 +79,13 @@ class StartsRuns(WaitsForRuns):
         stop_on_kill: bool = True,
         force_stop_after: float | timedelta | str | None = None,
         accept_stopped: bool | str = False,
+        wait_for: Literal["completion", "active"] | str = "completion",
+        fail_on_red_after: float | timedelta | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.wait_for = wait_for
+        self.fail_on_red_after = fail_on_red_after
         self.on_timeout = on_timeout
         self.on_error = on_error
         self.stop_on_kill = stop_on_kill
@@ -88,6 +102,13 @@ class StartsRuns(WaitsForRuns):
         parameters.choice(self.on_error, "on_error", ON_TIMEOUT, rendered=rendered)
         parameters.seconds(self.force_stop_after, "force_stop_after", rendered=rendered, zero=True)
         parameters.flag(self.accept_stopped, "accept_stopped", rendered=rendered)
+        parameters.checked_wait(self.wait_for, self.fail_on_red_after, rendered=rendered)
+        if parameters.flag(self.wait_for_completion, "wait_for_completion", rendered=rendered) is not False:
+            return
+        if self.wait_for == "active":
+            raise ValueError("wait_for='active' waits, so it does not go with wait_for_completion=False.")
+        if self.fail_on_red_after is not None:
+            raise ValueError("'fail_on_red_after' is about a wait, so it does not go with wait_for_completion=False.")
 
     def begin(self) -> bool:
         """Note the time, and check the parameters, as :meth:`WaitsForRuns.begin`."""
@@ -98,6 +119,27 @@ class StartsRuns(WaitsForRuns):
     def accepts_stopped(self) -> bool:
         """Whether runs that were stopped count as successes."""
         return bool(parameters.flag(self.accept_stopped, "accept_stopped", rendered=True))
+
+    def fail_on_red_seconds(self) -> float | None:
+        """Return for how many seconds a run may be ``RED``; None sets no limit."""
+        limit: float | None = parameters.seconds(self.fail_on_red_after, "fail_on_red_after", rendered=True)
+        return limit
+
+    @property
+    def waits_until_active(self) -> bool:
+        """Whether runs are waited for until they are active, and not for their ends."""
+        return self.wait_for == "active"
+
+    def are_left_running(self, context: Context) -> bool:
+        """Return whether a try of this task has succeeded because its runs were active, and has left them running."""
+        return bool(self.record(context).values.get("left_running"))
+
+    def close_record(self, context: Context) -> None:
+        """Note that the outcome is about to be delivered, and whether that is that the runs are active."""
+        record = self.record(context)
+        if self.waits_until_active and record.may_stay and record.values:
+            record.add(left_running=True)
+        record.close()
 
     @property
     def stops_runs_on_kill(self) -> bool:
@@ -120,6 +162,10 @@ class StartsRuns(WaitsForRuns):
             self._record = TaskRecord(context)
         return self._record
 
+    def runs_of_record(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that earlier tries have started and that have not ended: run count by job id."""
+        return {}
+
     def note_started(
         self, context: Context, runs: Mapping[str, int], seen: Mapping[str, JobRun | None] | None = None
     ) -> None:
@@ -133,7 +179,8 @@ class StartsRuns(WaitsForRuns):
 
         self._started = dict(runs)
         known = {job_id: json for job_id, run in (seen or {}).items() if (json := RunIdentity.of(run).to_json())}
-        self.record(context).add(started=self._started, known=known)
+        record = self.record(context)
+        record.add(started=self._started, known={**(record.values.get("known") or {}), **known})
 
     @contextlib.contextmanager
     def answering_for_runs(self, context: Context) -> Iterator[None]:
@@ -147,6 +194,16 @@ class StartsRuns(WaitsForRuns):
             raise
         except BaseException as error:
             self._answer_for(context, error)
+            raise
+
+    def _do_render_template_fields(self, parent: Any, template_fields: Any, context: Context, *args: Any) -> None:
+        """Render the templates; what an earlier try has started is not left running by a template that fails."""
+        try:
+            super()._do_render_template_fields(parent, template_fields, context, *args)
+        except Exception as error:
+            # `airflow tasks render` comes here, too, but has no store of a task that is being executed.
+            if parent is self and task_state_store(context) is not None:
+                self._answer_for(context, error)
             raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -168,16 +225,20 @@ class StartsRuns(WaitsForRuns):
             ControlHubRunTimeoutError,
         )
 
-        record = self.record(context)
         try:
+            record = self.record(context)
             if self._killed:
                 if self.stop_on_kill:
                     self._stop_quickly(self.runs_to_stop_on_kill())
                 if self._has_given_up:
                     record.give_up("the try before was killed")
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
-                # The runs have ended, or are being stopped: the next try is to start new ones.
-                self._forget_failed_runs(context, error)
+                red = {job_id: count for job_id, count in unfinished_runs(error).items() if job_id in self._started}
+                if red:
+                    self._act_on_red_at_end(context, red, error)
+                else:
+                    # The runs have ended, or are being stopped: the next try is to start new ones.
+                    self._forget_failed_runs(context, error)
             elif isinstance(error, ControlHubMetricsUnavailableError):
                 # The run has succeeded: there is nothing to stop, and the next try evaluates its metrics again.
                 return
@@ -191,7 +252,27 @@ class StartsRuns(WaitsForRuns):
             else:
                 self._answer_for_error(context, error)
         except Exception as another:  # noqa: BLE001 - what the task fails with is the first error
-            self.log.error("What was started could not be seen to: %s", another)
+            self.log.error("Could not clean up the runs this task started: %s", another)
+
+    def _act_on_red_at_end(self, context: Context, runs: Mapping[str, int], error: BaseException) -> None:
+        """Stop runs that were ``RED`` for too long, although another try may come: it could start none beside them."""
+        if self.on_error == "leave":
+            self.log.warning("Leaving %s running; another try of this task waits for it again.", _shown(runs))
+        else:
+            self.give_up_runs(context, runs, _TOO_RED, red=dict(runs))
+        record = self.record(context)
+        if not record.may_stay and not is_tried_again(context, error):
+            record.forget()
+
+    def acknowledge_red(self, context: Context) -> None:
+        """
+        Acknowledge the errors of runs that an earlier try has stopped because they were ``RED`` for too long.
+
+        A lost engine confirms no stop, so that such a run ends in ``INACTIVE_ERROR``; that try has reported its reason.
+        """
+        red = self.record(context).values.get("red")
+        if isinstance(red, Mapping):
+            self.client.runs.acknowledge_forced(red)
 
     def _forget_failed_runs(self, context: Context, error: ControlHubError) -> None:
         record, again = self.record(context), is_tried_again(context, error)
@@ -211,8 +292,8 @@ class StartsRuns(WaitsForRuns):
         if isinstance(error, ControlHubRunLostError):
             # It is not there to be stopped; a run that has its number now is none of this task.
             return
-        # What a start without an answer has come to, another try finds out; if there is none, it is to be seen now.
-        runs = self._started or ({} if again else self.runs_to_stop_on_kill())
+        # Of a start without an answer, and of runs that this try has not got to yet, another try takes care, if any.
+        runs = self._started if again else self.runs_to_stop_on_kill() or self.runs_of_record(context)
         if not runs:
             return
         if is_deferral_timeout(error):
@@ -235,15 +316,16 @@ class StartsRuns(WaitsForRuns):
         else:
             self.log.warning("Leaving %s running.", _shown(runs))
 
-    def give_up_runs(self, context: Context, runs: Mapping[str, int], why: str) -> None:
+    def give_up_runs(self, context: Context, runs: Mapping[str, int], why: str, **values: Any) -> None:
         """
         Stop runs, so that no later try waits for them.
 
         :param runs: run count by job id
         :param why: for the log
+        :param values: to be written down for the next try
         """
         try:
-            self.record(context).give_up(f"the try before has stopped what it had started, because {why}")
+            self.record(context).give_up(f"the try before has stopped what it had started, because {why}", **values)
         except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from storing it, the runs are to be stopped
             self.log.warning("That runs are stopped could not be written down: %s", error)
         self.stop_started(runs, why)
@@ -383,9 +465,26 @@ class StartsManyRuns(StartsRuns, WaitsForManyRuns):
 
     template_fields: Sequence[str] = StartsRuns.template_fields
 
+    @property
+    def joined_runs(self) -> Collection[str]:
+        """Ids of the jobs whose runs others have started, so that they are never stopped."""
+        return self._watched.keys() - self._started.keys()
+
+    def on_red_runs(self, runs: dict[str, int]) -> bool:
+        """Stop those of these runs that this task has started, and no others, unless they are to be left."""
+        runs = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_runs}
+        if not runs:
+            return True
+        if self.on_error == "leave":
+            self.log.warning("Leaving %s running: %s.", _shown(runs), _TOO_RED)
+            return True
+        return self.stop_started(runs, _TOO_RED)
+
     def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
-        """Stop the runs, unless they are to be left."""
-        self.act_on_timeout(context, unfinished)
+        """Stop the runs that this task has started, unless they are to be left."""
+        own = {job_id: count for job_id, count in unfinished.items() if job_id not in self.joined_runs}
+        if own:
+            self.act_on_timeout(context, own)
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the runs that this task has started and that are not known to have ended."""

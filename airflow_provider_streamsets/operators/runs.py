@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout
-
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 from airflow_provider_streamsets.operators.outlets import tell_outlets
-from airflow_provider_streamsets.operators.run_policies import StartsRuns, StopsManyRuns
-from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, settled
+from airflow_provider_streamsets.operators.run_policies import (
+    IF_RUNNING,
+    MAX_START_ATTEMPTS,
+    StartsRuns,
+    StopsManyRuns,
+)
+from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, newer_after_refusal, settled
 from airflow_provider_streamsets.operators.waiting import ControlHubRunWaitingOperator
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
@@ -32,9 +35,6 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.groups import RunGroup
     from airflow_provider_streamsets.control_hub.starts import StartIntent
 
-IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
-# Starts that somebody else can come before, until the task gives up.
-_MOST_ROUNDS = 5
 # Within the 5 seconds of a killed task: looks for the run of a start call that has not been answered yet.
 _LOOKS_WHEN_KILLED = 4
 _PAUSE_WHEN_KILLED = 0.5
@@ -90,6 +90,14 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     :param fail_fast: look at those of the conditions that are upper bounds (``<``, ``<=``) while the run goes on, too,
         and stop the run when one is broken. A ratio can be broken early and recover later (templated)
     :param wait_for_completion: wait until the run has ended; otherwise return as soon as it is started (templated)
+    :param wait_for: wait for the ``completion`` (default) of the run, or until it is ``active``: ``ACTIVE`` and
+        ``GREEN``, with all pipelines that engines report running. The run is then left running, and a run that has
+        succeeded before it was seen active will do, too (templated)
+    :param fail_on_red_after: seconds, or timedelta, for which the run may be ``RED`` without interruption, as when an
+        engine refuses to start it; a run that is for longer has failed, which is noticed at the next poll. It is then
+        stopped, also if another try of the task is to come, which starts another run; with ``on_error="leave"`` it is
+        left, and the next try waits for it again. While deferred, a triggerer that is restarted counts anew. None, the
+        default, is for ever (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the run; default 30 (templated)
@@ -114,9 +122,10 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         ``STOPPED``), ``error_message``, ``start_time``, ``finish_time`` (ISO 8601), ``duration`` (seconds), ``metrics``
         (``run_count``, ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``,
         ``total_error_count``; None if Control Hub has saved none, and the last two where only the run's status has
-        counts) and ``metrics_final``. Without `wait_for_completion`, outcome and metrics are None.
+        counts) and ``metrics_final``. Without `wait_for_completion`, and with ``wait_for="active"``, outcome and
+        metrics are None.
     :raises ControlHubJobStateError: if the job is running and `if_running` is ``fail``; nothing was started
-    :raises ControlHubRunFailedError: if the run did not succeed
+    :raises ControlHubRunFailedError: if the run did not succeed, or was ``RED`` for longer than `fail_on_red_after`
     :raises ControlHubExpectationError: if its final metrics do not satisfy `expect`; the message has the numbers
     :raises ControlHubMetricsUnavailableError: if it has succeeded, but the final metrics for `expect` are missing; a
         retry evaluates the same run again
@@ -175,6 +184,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             raise ValueError(
                 "'expect' needs wait_for_completion=True: only a run that is waited for has final metrics."
             )
+        if self.wait_for == "active" and (self.expect is not None or fail_fast is True):
+            raise ValueError(
+                "'expect' and 'fail_fast' do not go with wait_for='active': a run that has just become active has no "
+                "final metrics."
+            )
         if self.expect is None and fail_fast is True:
             raise ValueError("'fail_fast' needs conditions in 'expect'.")
 
@@ -228,9 +242,10 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         if decision.course is Course.STOP_AND_START:
             if decision.is_own and not run.has_ended:
                 self.stop_and_wait({run.job_id: run.run_count})
+            self.acknowledge_red(context)
             return self._start_anew(context, job, wait)
         context["ti"].xcom_push(key="run_count", value=run.run_count)
-        if not wait:
+        if not wait or self.are_left_running(context):
             self.log.info("Not starting again.")
             return self._told(context, unfinished_result(job.job_id, job.name, run))
         if decision.is_own:
@@ -275,13 +290,16 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         from airflow_provider_streamsets.control_hub.runs import check_startable
 
         reset_offsets = parameters.flag(self.reset_offsets, "reset_offsets", rendered=True)
-        for rounds_left in reversed(range(_MOST_ROUNDS)):
+        attempts_left = MAX_START_ATTEMPTS
+        while True:
             job = self._settled(job)
             other = job.current_run
-            if other is not None and not other.has_ended:
+            if other is not None and not other.has_ended and self.if_running != "fail":
                 if self.if_running == "join":
                     return self._join(context, job, other), False
+                # Others that wait for the same run may start the job first, as often as there are others.
                 job = self._freed(job, other)
+                continue
             if parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True):
                 job = self._acknowledge(job)
             self._fail_if_blocked(context, job)
@@ -289,14 +307,15 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             if reset_offsets:
                 self.client.offsets.reset([job.job_id])
                 self.log.info("Reset the offsets of job %s.", job.label)
+            attempts_left -= 1
             try:
                 return self._start(context, job), True
             except ControlHubRejectedError as error:
-                job = self.client.jobs.get(job.job_id)
-                if job.current_run is None or job.current_run.has_ended or not rounds_left:
+                newer = newer_after_refusal({job.job_id: job}, self._read_again, pause=self.pause)
+                if not newer or not attempts_left:
                     raise
-                self.log.warning("%s Looking at it again.", error)
-        raise AssertionError("unreachable")  # the last round returns or raises
+                job = newer[job.job_id]
+                self.log.warning("%s Another caller has started the job; checking its run.", error)
 
     def _fail_if_blocked(self, context: Context, job: Job) -> None:
         """Fail with the error of the run of an earlier try that keeps the job from being started again."""
@@ -334,12 +353,10 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
                 "Job %s is running already: %s. Stopping it, as if_running='restart' says.", job.label, described(other)
             )
             self.stop_and_wait({job.job_id: other.run_count})
-        elif self.if_running == "wait_then_start":
+        else:
             self.log.info("Job %s is running already: %s. Waiting for its end.", job.label, described(other))
             self._wait_for_other_run(job, other)
-        else:
-            return job
-        return self._settled(self.client.jobs.get(job.job_id))
+        return self.client.jobs.get(job.job_id)
 
     def _wait_for_other_run(self, job: Job, other: JobRun) -> None:
         from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubRunTimeoutError
@@ -374,12 +391,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             if ends_wait(error):
                 raise
             self.log.warning("%s", error)
-
-    def _waited_too_long(self, error: Exception) -> BaseException:
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-
-        text = f"{error} The task has waited for its end before starting a run of its own; nothing was started."
-        return AirflowTaskTimeout(text) if self._is_execution_timeout() else ControlHubRunTimeoutError(text)
 
     def _acknowledge(self, job: Job) -> Job:
         """Acknowledge the error of a job that ended with one, and return the job as it then is."""
@@ -441,10 +452,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         )
         return run
 
-    def _accepted_outcomes(self) -> set[Outcome]:
+    def _accepted_outcomes(self) -> set[Outcome | None]:
         from airflow_provider_streamsets.control_hub import Outcome
 
-        return {Outcome.SUCCEEDED, Outcome.STOPPED} if self.accepts_stopped else {Outcome.SUCCEEDED}
+        stopped = {Outcome.STOPPED} if self.accepts_stopped else set()
+        return {Outcome.SUCCEEDED, *stopped, *({None} if self.waits_until_active else ())}
 
     def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
@@ -456,6 +468,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             is_stopped = report.outcome is Outcome.STOPPED
             raise self._failure(context, report, "Set accept_stopped=True if that is fine." if is_stopped else "")
         self.log.info(report.headline)
+        if report.outcome is None:
+            return self._told(context, report.to_result())
         if report.run.error_message:
             self.log.warning("The run succeeded, but Control Hub shows an error: %s", report.run.error_message)
         if not report.metrics_final:
@@ -472,7 +486,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     def _told(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         """Return the result of the task, having put it on the events of its outlets, too."""
         tell_outlets(self, context, result)
-        self.record(context).close()
+        self.close_record(context)
         return result
 
     def _check_expectations(self, report: RunReport) -> None:
@@ -523,6 +537,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             for job_id, run_count in runs.items()
             if client.runs.stop_run(job_id, run_count, patience=patience, force=force)
         ]
+
+    def runs_of_record(self, context: Context) -> Mapping[str, int]:
+        """Return the run that an earlier try has started, unless it has ended."""
+        from airflow_provider_streamsets.operators.earlier_runs import own_run
+
+        run = own_run(self.client, self.record(context))
+        return {} if run is None or run.has_ended else {run.job_id: run.run_count}
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the run that this task has started, or is about to start, unless it has ended."""

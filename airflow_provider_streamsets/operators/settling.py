@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _PATIENCE = 300.0
 _PAUSE = 3.0
 ACKNOWLEDGEMENT_PATIENCE = 60.0
+# Seconds between reads after a refusal, as the run that is in the way can take a moment to show.
+_PAUSES_AFTER_REFUSAL = (2.0, 4.0)
 
 
 def settled(
@@ -47,3 +49,23 @@ def settled(
         left -= _PAUSE
         found.update(read([job.job_id for job in unsettled]))
     return found
+
+
+def newer_after_refusal(
+    jobs: Mapping[str, Job], read: Callable[[list[str]], Mapping[str, Job]], *, pause: Callable[[float], None]
+) -> dict[str, Job]:
+    """
+    Return the jobs that another caller has started, so that Control Hub has refused to start them.
+
+    :param jobs: the jobs as they were before the start call, by id
+    :param read: reads jobs again, in one request for many
+    :param pause: waits so many seconds
+    :returns: those with a newer run as they are now, by id; empty if Control Hub has another reason
+    """
+    for seconds in (0.0, *_PAUSES_AFTER_REFUSAL):
+        pause(seconds)
+        found = read(list(jobs))
+        newer = {job_id: job for job_id, job in found.items() if job.last_run_count != jobs[job_id].last_run_count}
+        if newer:
+            return newer
+    return {}

@@ -69,14 +69,15 @@ class TaskRecord:
         """Write further values down."""
         self.write(**{**self.values, **values})
 
-    def give_up(self, why: str) -> None:
+    def give_up(self, why: str, **values: Any) -> None:
         """
         Write down that no later try is to go on with what this one has begun.
 
         :param why: such as "the try before was killed"
+        :param values: further values to write down
         """
         if self.values:
-            self.add(given_up=why)
+            self.add(given_up=why, **values)
 
     def forget(self) -> None:
         """Delete the record: what it tells of has not happened, or has failed."""

@@ -65,12 +65,21 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     :param attach_to_template: instances follow changes of the template, cannot be edited or exported, and are deleted
         with it (templated)
     :param delete_after_completion: delete the instances afterwards. With `wait_for_completion`, this task deletes those
-        that succeeded once it has their outcome and metrics, and keeps the others to be looked into; without,
-        Control Hub itself deletes each when its run is over, whatever it came to (templated)
+        that succeeded once it has their outcome and metrics, and keeps the others to be looked into; without, and
+        with ``wait_for="active"``, Control Hub itself deletes each when its run is over, whatever it came to. One that
+        is gone before it was seen active fails the task (templated)
     :param inherit_permissions: give the instances the permissions of the template (templated)
     :param on_failure: what happens to the other instances when one has failed: ``stop_others`` stops them at once,
         ``wait_others`` lets them go on; the task fails when all have ended (templated)
     :param wait_for_completion: wait until all runs have ended; otherwise return as soon as they are started (templated)
+    :param wait_for: wait for the ``completion`` (default) of the runs, or until they are ``active``: ``ACTIVE`` and
+        ``GREEN``, with all pipelines that engines report running. They are then left running, and a run that has
+        succeeded before it was seen active will do, too (templated)
+    :param fail_on_red_after: seconds, or timedelta, for which a run may be ``RED`` without interruption, as when an
+        engine refuses to start it; one that is for longer has failed, which is noticed at the next poll, and is
+        stopped, also if another try of the task is to come. With ``on_error="leave"`` it is left, and the next try
+        waits for it again. While deferred, a triggerer that is restarted counts anew. None, the default, sets no limit
+        (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
@@ -203,7 +212,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         if len(job_ids) == 1:
             ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
         context["ti"].xcom_push(key="run_counts", value=dict(self._started))
-        if wait:
+        if wait and not self.are_left_running(context):
             result: dict[str, Any] = self.wait_for_runs(
                 context, runs, [template], until_failure=self.on_failure == "stop_others"
             )
@@ -264,7 +273,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
                 )
             return []
         ended = [job.current_run for job in instances if job.current_run and job.current_run.has_ended]
-        if not wait or not instances:
+        if not wait or not instances or self.are_left_running(context):
             return instances
         if len(ended) == len(instances) and not all(self._has_done_its_work(run, record) for run in ended):
             self.log.info("Their runs have ended, and not all have succeeded, so new instances are started.")
@@ -316,7 +325,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
                 tags=parameters.texts(self.job_tags, "job_tags", rendered=True),
                 attach_to_template=parameters.flag(self.attach_to_template, "attach_to_template", rendered=True),
                 # What the run of an instance that Control Hub deletes came to could not be found out.
-                delete_after_completion=self._deletes and not wait,
+                delete_after_completion=self._deletes and (not wait or self.waits_until_active),
                 inherit_permissions=parameters.flag(self.inherit_permissions, "inherit_permissions", rendered=True),
                 announce=announce,
             )
@@ -359,7 +368,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             # What a later try could not read any more.
             self.record(context).add(result=result)
             self._delete(succeeded)
-        self.record(context).close()
+        self.close_record(context)
         return result
 
     def _id_and_name_of_template(self) -> tuple[str, str]:

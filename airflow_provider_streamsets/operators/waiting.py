@@ -143,6 +143,15 @@ class WaitsForRuns(ControlHubOperator):
         """Return the seconds after which stops are forced that the task asks for when it is killed."""
         return None
 
+    def fail_on_red_seconds(self) -> float | None:
+        """Return for how many seconds a run may be ``RED``; None sets no limit."""
+        return None
+
+    @property
+    def waits_until_active(self) -> bool:
+        """Whether runs are waited for until they are active, and not for their ends."""
+        return False
+
     def go_on_until(self, deadline: float) -> None:
         """
         Let the time count from where it did before the task was deferred.
@@ -169,12 +178,21 @@ class WaitsForRuns(ControlHubOperator):
         return False
 
     def _metrics_wait_for(self, *jobs: Job) -> float:
+        if self.waits_until_active:
+            return 0.0
         return metrics_wait_for(self.metrics_wait, *jobs, is_needed=self.needs_metrics)
 
     def _is_execution_timeout(self) -> bool:
         """Return whether it is ``execution_timeout`` that a wait on the triggerer has exceeded, and not `timeout`."""
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
         return limit is not None and (self._allowed is None or limit < self._allowed)
+
+    def _waited_too_long(self, error: object) -> BaseException:
+        """Return the error of a task that has used its time to wait for runs of others."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+
+        text = f"{error} The task has waited for that before starting its own; nothing was started."
+        return AirflowTaskTimeout(text) if self._is_execution_timeout() else ControlHubRunTimeoutError(text)
 
 
 class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
@@ -192,7 +210,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         self._follower: RunFollower | None = None
 
     def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
-        """Decide from the report of the ended run whether the task succeeds, and return its result."""
+        """Decide from the report of the run whether the task succeeds, and return its result."""
         raise NotImplementedError
 
     def on_wait_timeout(self, context: Context, job_id: str, run_count: int) -> None:
@@ -214,7 +232,14 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         :param stop_on_kill: whether a trigger that is killed stops the run
         """
         if self.deferrable:
-            self.defer_for(job, run, stop_on_kill=stop_on_kill, upper_bounds=[str(b) for b in self.upper_bounds()])
+            self.defer_for(
+                job,
+                run,
+                stop_on_kill=stop_on_kill,
+                upper_bounds=[str(b) for b in self.upper_bounds()],
+                until_active=self.waits_until_active,
+                fail_on_red_after=self.fail_on_red_seconds(),
+            )
         return self._wait_here(context, job, run)
 
     def report_of(self, job: Job, run: JobRun) -> RunReport:
@@ -238,6 +263,8 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
             job_name=job.name,
             identity=RunIdentity.of(run),
             metrics_wait=self._metrics_wait_for(job),
+            until_active=self.waits_until_active,
+            fail_on_red_after=self.fail_on_red_seconds(),
             while_running=BoundsCheck(self.client, job.job_id, run.run_count, bounds) if bounds else None,
             log=self.log,
         )
@@ -275,6 +302,8 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         metrics_wait: float | None = None,
         stop_on_kill: bool = False,
         upper_bounds: Sequence[str] = (),
+        until_active: bool = False,
+        fail_on_red_after: float | None = None,
     ) -> NoReturn:
         """
         Wait for a run on the triggerer.
@@ -285,6 +314,8 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         :param metrics_wait: seconds to wait for its final metrics; by default as `metrics_wait` of the operator
         :param stop_on_kill: whether a trigger that is killed stops the run
         :param upper_bounds: conditions that must not be broken meanwhile
+        :param until_active: wait until the run is active, and not for its end
+        :param fail_on_red_after: for how many seconds it may be ``RED``; None sets no limit
         """
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
@@ -306,6 +337,8 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
                 force_stop_after=self.force_stop_seconds(),
                 upper_bounds=list(upper_bounds),
                 identity=RunIdentity.of(run).to_json(),
+                wait_for="active" if until_active else "completion",
+                fail_on_red_after=fail_on_red_after,
             ),
             method_name=method_name,
             timeout=None if left is None else backstop(left, poll_interval),

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns, backstop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -40,6 +40,12 @@ class WaitsForManyRuns(WaitsForRuns):
         self._group: RunGroup | None = None
         self._watched: dict[str, int] = {}
         self._forced: dict[str, int] = {}
+        self._red: set[str] = set()
+
+    @property
+    def joined_runs(self) -> Collection[str]:
+        """Ids of the jobs whose runs others have started, so that they are never stopped."""
+        return ()
 
     @property
     def stops_runs_on_kill(self) -> bool:
@@ -65,6 +71,20 @@ class WaitsForManyRuns(WaitsForRuns):
         :returns: whether that is done; otherwise this is called again after the next look
         """
         return True
+
+    def on_red_runs(self, runs: dict[str, int]) -> bool:
+        """
+        Act on runs that were abandoned because they were ``RED`` for too long, while others are waited for.
+
+        :param runs: run count by job id
+        :returns: whether that is done; otherwise this is called again after the next poll
+        """
+        return True
+
+    def _act_on_red(self, group: RunGroup) -> None:
+        runs = {job_id: report.run.run_count for job_id, report in group.red.items() if job_id not in self._red}
+        if runs and self.on_red_runs(runs):
+            self._red.update(runs)
 
     @property
     def acts_after(self) -> float | None:
@@ -183,6 +203,7 @@ class WaitsForManyRuns(WaitsForRuns):
         until_failure: bool = False,
         acts_after: float | None = None,
         is_execution_timeout: bool = False,
+        resumed: RunsWaitEvent | None = None,
     ) -> Any:
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
@@ -193,12 +214,16 @@ class WaitsForManyRuns(WaitsForRuns):
             runs,
             metrics_wait=metrics_wait,
             log=self.log,
+            until_active=self.waits_until_active,
+            fail_on_red_after=self.fail_on_red_seconds(),
+            **(resumed.of_group(time.time()) if resumed else {}),
         )
         group.stopped.update(dict(self.stopped_runs(context).items() & self._watched.items()))
         is_told, act_after = not until_failure, math.inf if acts_after is None else acts_after
 
         def act(group: RunGroup) -> bool:
             nonlocal is_told, act_after
+            self._act_on_red(group)
             if not is_told and group.failures and group.unfinished:
                 is_told = self.on_first_failure(group)
             if not self._left_of(act_after) and group.unfinished and self.act_on_unfinished(group.unfinished):
@@ -234,6 +259,9 @@ class WaitsForManyRuns(WaitsForRuns):
         metrics_wait: float,
         until_failure: bool = False,
         act_at: float | None = None,
+        active: Sequence[str] = (),
+        group: RunGroup | None = None,
+        before_start: bool = False,
     ) -> NoReturn:
         from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
 
@@ -251,11 +279,34 @@ class WaitsForManyRuns(WaitsForRuns):
                 act_at=act_at,
                 identities={run.job_id: json for run in runs if (json := run.identity.to_json())},
                 forced=list(self._forced),
-                stop_on_kill=self.stops_runs_on_kill,
+                joined=[run.job_id for run in runs if run.job_id in self.joined_runs],
+                stop_on_kill=self.stops_runs_on_kill and not before_start,
+                wait_for="active" if self.waits_until_active and not before_start else "completion",
+                fail_on_red_after=None if before_start else self.fail_on_red_seconds(),
+                active=list(active) or None,
+                red_since={job_id: time.time() - red_for for job_id, red_for in group.red_for.items()}
+                if group
+                else None,
+                red={job_id: report.to_dict() for job_id, report in group.red.items()} if group else None,
                 force_stop_after=self.force_stop_seconds(),
             ),
-            method_name="execute_complete",
+            method_name="execute_after_other_runs" if before_start else "execute_complete",
             timeout=None if deadline is None else backstop(max(deadline - time.time(), 0.0), poll_interval),
+        )
+
+    def defer_before_start(self, runs: Sequence[RunReference]) -> NoReturn:
+        """
+        Wait on the triggerer until runs of others have ended, and resume in ``execute_after_other_runs``.
+
+        :param runs: the runs
+        """
+        limits = self._limits()
+        self._defer_for(
+            runs,
+            timeout=min(limits, default=None),
+            deadline=time.time() + self._left_of(min(limits)) if limits else None,
+            metrics_wait=0.0,
+            before_start=True,
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
@@ -279,7 +330,8 @@ class WaitsForManyRuns(WaitsForRuns):
             RunReference(job_id, count, names.get(job_id, ""), RunIdentity.from_json(wait.identities.get(job_id)))
             for job_id, count in wait.runs
         ]
-        if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.ACT}:
+        self._red = set(wait.red)
+        if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.ACT, RunsWaitReason.RED}:
             self._act_and_defer_again(wait, runs)
         left = None if wait.deadline is None else max(wait.deadline - time.time(), _RESUMED_PATIENCE)
         return self._wait_for_all(
@@ -291,20 +343,30 @@ class WaitsForManyRuns(WaitsForRuns):
             # The trigger has waited for the metrics already.
             metrics_wait=0.0,
             is_execution_timeout=self._is_execution_timeout(),
+            resumed=wait,
         )
 
     def _act_and_defer_again(self, wait: RunsWaitEvent, runs: Sequence[RunReference]) -> NoReturn:
         from airflow_provider_streamsets.control_hub.groups import RunGroup
         from airflow_provider_streamsets.triggers.events import RunsWaitReason
 
-        group = RunGroup(self.client, runs, metrics_wait=0.0, log=self.log)
+        group = RunGroup(
+            self.client,
+            runs,
+            metrics_wait=0.0,
+            log=self.log,
+            until_active=self.waits_until_active,
+            fail_on_red_after=self.fail_on_red_seconds(),
+            **wait.of_group(time.time()),
+        )
         group.look(in_a_hurry=True)
+        self._act_on_red(group)
         # Each is done once; the other one may still be to come.
         until_failure, act_at = wait.until_failure, wait.act_at
         if group.unfinished:
-            if wait.reason is RunsWaitReason.FIRST_FAILURE:
+            if wait.reason is RunsWaitReason.FIRST_FAILURE or (until_failure and group.failures):
                 until_failure = not self.on_first_failure(group)
-            elif not self.act_on_unfinished(group.unfinished):
+            elif wait.reason is RunsWaitReason.ACT and not self.act_on_unfinished(group.unfinished):
                 act_at = time.time() + self._interval
         self._defer_for(
             runs,
@@ -313,6 +375,8 @@ class WaitsForManyRuns(WaitsForRuns):
             metrics_wait=wait.metrics_wait,
             until_failure=until_failure,
             act_at=act_at,
+            active=sorted({*wait.active, *(report.job_id for report in group.reports.values() if not report.outcome)}),
+            group=group,
         )
 
     def _names_of(self, job_ids: list[str]) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Course:
         """Return when the pipeline would end if nobody stopped it."""
         behaviour = self.run.behaviour
         if behaviour.start_error is not None:
-            return self.running_from
+            return NEVER if self._variants.start_failure == "stays_red" else self.running_from
         if behaviour.ends_after is None:
             return NEVER
         end = self.running_from + self.run.lasting(behaviour.ends_after / behaviour.rate)
@@ -71,6 +71,9 @@ class Course:
             # Only where the variant accepts a stop of an activating job.
             phases = [phase for phase in phases if phase.at <= self.stopped_at]
             return self._acknowledged(phases + self._stopping(phases[-1]))
+        if run.behaviour.start_error is not None and self._variants.start_failure == "stays_red":
+            refused = self._refused(starting, run.behaviour.start_error)
+            return self._acknowledged([*phases, refused, *(self._stopping(refused) if self.stopped_at < NEVER else ())])
         if run.behaviour.start_error is not None:
             return self._acknowledged(phases + self._failing_at_start(starting, run.behaviour.start_error))
         running = replace(
@@ -117,6 +120,12 @@ class Course:
             message=self._reported(self.own_end, "FINISHED"),
         )
         return [done, replace(done, at=end, status="INACTIVE", color="GRAY", pipeline=None, message="Job finished")]
+
+    def _refused(self, before: Phase, error: str) -> Phase:
+        self.commands[-1] = replace(self.commands[-1], result="ERROR", message=error)
+        return replace(
+            before, at=self.running_from, status="ACTIVE", color="RED", pipeline="START_ERROR", refusal=error
+        )
 
     def _failing_at_start(self, before: Phase, error: str) -> list[Phase]:
         at = self.running_from
@@ -169,6 +178,7 @@ class Course:
             before,
             at=at,
             status="DEACTIVATING",
+            refusal=None,
             pipeline="STOPPING",
             message="Job stop requested" if asked in run.stops else "Job force stop requested",
             user=asked.user,

@@ -71,6 +71,8 @@ class Lifecycle:
     def counts(self, time: int) -> Counts:
         """Return the records processed up to a time, as the engine would count them."""
         course, behaviour = self._course, self.run.behaviour
+        if behaviour.start_error is not None:
+            return Counts(at=time, input=0, error=0, stage_errors=0)
         halt = min(course.own_end, course.stopped_at)
         until = min(time, halt)
         if behaviour.ends_after is not None and until >= course.own_end:

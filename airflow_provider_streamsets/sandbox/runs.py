@@ -25,7 +25,12 @@ class Ask:
 
 @dataclass(frozen=True)
 class Phase:
-    """What a run is from one moment to the next; ``message`` is the run event that begins it, if any."""
+    """
+    What a run is from one moment to the next.
+
+    ``message`` is the run event that begins it, if any; ``refusal`` is why the engine does not run the pipeline, where
+    only the engine says so.
+    """
 
     at: int
     status: str
@@ -33,6 +38,7 @@ class Phase:
     pipeline: str | None = None
     error: str | None = None
     lost_since: int | None = None
+    refusal: str | None = None
     message: str | None = None
     user: str | None = None
 

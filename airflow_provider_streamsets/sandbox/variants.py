@@ -52,8 +52,9 @@ class Variants:
     start_parameters_kept: Literal["not_stored", "stored"] = "not_stored"
     """Whether a start also stores its parameters in the job."""
 
-    start_failure: Literal["inactive", "activation_error"] = "inactive"
-    """A pipeline that fails at start: ACTIVE/RED and then inactive, or ``ACTIVATION_ERROR`` at once."""
+    start_failure: Literal["inactive", "activation_error", "stays_red"] = "inactive"
+    """A pipeline that fails at start: ACTIVE/RED and then inactive, ``ACTIVATION_ERROR`` at once, or ACTIVE/RED until
+    it is stopped, with the reason only in what the engine has answered and reports."""
 
     stop_while_activating: Literal["refused", "accepted"] = "refused"
     """Stopping a job that is still ``ACTIVATING``."""

@@ -89,6 +89,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self.control_hub_conn_id = control_hub_conn_id
         self.check_selection()
         self._follower: Any = None
+        self._pinned: dict[str, Any] = {}
 
     def _check_use_of_triggerer(self, deferrable: bool | None) -> None:
         used = "start_from_trigger" if self.start_from_trigger else "end_from_trigger"
@@ -168,6 +169,10 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         """
         raise NotImplementedError
 
+    def progress(self, follower: Any) -> dict[str, Any]:
+        """Return what the next poke has to know of what was seen, as JSON values. It is kept with the run."""
+        return {}
+
     def look(self, follower: Any) -> PokeReturnValue:
         """Look at the run once, on a worker, with what :meth:`follow` has returned."""
         raise NotImplementedError
@@ -237,7 +242,18 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
                     raise
                 self.log.warning("%s Waiting on.", error)
                 return PokeReturnValue(is_done=False)
-        return self.look(self._follower)
+        found = self.look(self._follower)
+        self._save_progress(context, self.progress(self._follower))
+        return found
+
+    def _save_progress(self, context: Context, progress: dict[str, Any]) -> None:
+        store = task_state_store(context)
+        if not self.reschedule or progress.keys() == self._pinned.get("progress", {}).keys():
+            return
+        if store is None:
+            self.log.warning("%s cannot be kept between pokes before Airflow 3.3; not timed.", ", ".join(progress))
+        else:
+            store.set(_PINNED_RUN, {**self._pinned, "progress": progress})
 
     def _pin(self, context: Context) -> dict[str, Any]:
         """Return which run is waited for, and push it to XCom."""
@@ -247,11 +263,13 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         run = pinned or self._resolve()
         store = task_state_store(context)
         if self.reschedule and store is not None:
-            store.set(_PINNED_RUN, {**run, "try_number": context["ti"].try_number})
+            self._pinned = {**run, "try_number": context["ti"].try_number}
+            store.set(_PINNED_RUN, self._pinned)
         context["ti"].xcom_push(key="job_id", value=run["job_id"])
         context["ti"].xcom_push(key="run_count", value=run["run_count"])
         ControlHubJobLink.persist(context, run["link"])
-        return {key: value for key, value in run.items() if key != "link"}
+        progress = run.get("progress") or {}
+        return {**{key: value for key, value in run.items() if key not in {"link", "progress"}}, **progress}
 
     def _pinned_before(self, context: Context) -> dict[str, Any] | None:
         store = task_state_store(context)

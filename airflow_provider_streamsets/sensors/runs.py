@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
+from airflow_provider_streamsets.parameters import checked_wait
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
 from airflow_provider_streamsets.verdicts import Ending, verdict_on_run
 
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
 class ControlHubJobRunSensor(ControlHubRunSensor):
     """
-    Wait until a run of a job has ended, and succeed or fail as it did.
+    Wait until a run of a job has ended, and succeed or fail as it did; or until it is active.
 
     To start a job and wait for it, use
     :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`; this sensor only observes.
@@ -38,6 +42,13 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param accept_stopped: count a run that was stopped as a success
+    :param wait_for: wait for the ``completion`` (default) of the run, or until it is ``active``: ``ACTIVE`` and
+        ``GREEN``, with all pipelines that engines report running; one that has succeeded before it was seen active will
+        do, too (templated)
+    :param fail_on_red_after: seconds, or timedelta, for which the run may be ``RED`` without interruption, as when an
+        engine refuses to start it; the task fails if it is for longer, which is noticed at the next poll. While
+        deferred, a triggerer that is restarted counts anew. With ``mode="reschedule"`` needs Airflow 3.3: before, there
+        is no place to keep since when, and it has no effect. None, the default, sets no limit (templated)
     :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
         Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
     :param start_from_trigger: start the task in the triggerer, without a worker. Needs Airflow 3.3; before, the task
@@ -53,7 +64,8 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
 
     :returns: as :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`; with the metrics that
         there are when the run has ended, whether final or not
-    :raises ControlHubRunFailedError: if the run did not succeed; the task is skipped instead with ``soft_fail``
+    :raises ControlHubRunFailedError: if the run did not succeed, or was ``RED`` for longer than `fail_on_red_after`;
+        the task is skipped instead with ``soft_fail``
     :raises AirflowSensorTimeout: if it has not ended in time; the task is skipped instead with ``soft_fail``
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
@@ -61,20 +73,43 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     succeed, ``result`` (as returned otherwise).
     """
 
-    def __init__(self, *, accept_stopped: bool = False, **kwargs: Any) -> None:
+    template_fields: Sequence[str] = (*ControlHubRunSensor.template_fields, "wait_for", "fail_on_red_after")
+
+    def __init__(
+        self,
+        *,
+        accept_stopped: bool = False,
+        wait_for: Literal["completion", "active"] | str = "completion",
+        fail_on_red_after: float | timedelta | str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.accept_stopped = accept_stopped
+        self.wait_for = wait_for
+        self.fail_on_red_after = fail_on_red_after
+        checked_wait(wait_for, fail_on_red_after, rendered=False)
         self.start_in_triggerer_if_asked(
             "airflow_provider_streamsets.triggers.sensors.ControlHubJobRunSensorTrigger",
             accept_stopped=accept_stopped,
             metrics_wait=0.0,
+            wait_for=wait_for,
+            fail_on_red_after=fail_on_red_after,
         )
 
+    def check_rendered(self) -> None:
+        """Check what only the rendered parameters tell."""
+        super().check_rendered()
+        self._wait()
+
+    def _wait(self) -> dict[str, Any]:
+        return checked_wait(self.wait_for, self.fail_on_red_after, rendered=True)
+
     def follow(self, run: dict[str, Any], *, believe_after: int) -> RunFollower:
-        """Return what decides when the run has ended."""
+        """Return what decides when the wait is over."""
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
+        wait, red_since = self._wait(), run.get("red_since")
         return RunFollower(
             self.client,
             run["job_id"],
@@ -83,8 +118,16 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
             identity=RunIdentity.from_json(run.get("identity")),
             metrics_wait=0.0,
             believe_after=believe_after,
+            until_active=wait["wait_for"] == "active",
+            fail_on_red_after=wait["fail_on_red_after"],
+            red_for=None if red_since is None else max(time.time() - red_since, 0.0),
             log=self.log,
         )
+
+    def progress(self, follower: RunFollower) -> dict[str, Any]:
+        """Return since when the run has been ``RED``, in epoch seconds."""
+        is_timed = self.fail_on_red_after is not None and follower.red_for is not None
+        return {"red_since": time.time() - (follower.red_for or 0.0)} if is_timed else {}
 
     def look(self, follower: RunFollower) -> PokeReturnValue:
         """Look at the run once."""
@@ -102,6 +145,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
             "timeout": timeout,
             "deadline": deadline,
             "metrics_wait": 0.0,
+            **self._wait(),
             **run,
         }
         if self.end_from_trigger:
@@ -109,7 +153,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         return ControlHubJobRunTrigger(**arguments)
 
     def read_event(self, event: object) -> RunReport:
-        """Return the report of the ended run."""
+        """Return the report of the run."""
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         return RunWaitEvent.from_payload(event).report_or_raise()

@@ -150,6 +150,8 @@ class RunsWaitReason(str, enum.Enum):
     """All runs have."""
     FIRST_FAILURE = "first_failure"
     """One has failed, while others go on."""
+    RED = "red"
+    """One has been RED for too long."""
     ACT = "act"
     """The time has come at which the task wanted to act on those that have not ended."""
     TIMEOUT = "timeout"
@@ -171,6 +173,9 @@ class RunsWaitEvent:
     :param error: why the wait has ended before the runs have
     :param identities: by job id, what tells the run from another one of the same number
     :param forced: ids of the jobs whose runs the task has forced to stop
+    :param active: ids of the jobs whose runs were seen active, if that is what is waited for
+    :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
+    :param red: reports of the runs that were abandoned because they were ``RED`` for too long, by job id
     """
 
     runs: tuple[tuple[str, int], ...]
@@ -183,6 +188,18 @@ class RunsWaitEvent:
     error: errors.ControlHubError | None = None
     identities: Mapping[str, Any] = field(default_factory=dict)
     forced: tuple[str, ...] = ()
+    active: tuple[str, ...] = ()
+    red_since: Mapping[str, float] = field(default_factory=dict)
+    red: Mapping[str, RunReport] = field(default_factory=dict)
+
+    def of_group(self, now: float) -> dict[str, Any]:
+        """
+        Return what a :class:`~airflow_provider_streamsets.control_hub.groups.RunGroup` of the runs is to know.
+
+        :param now: epoch seconds
+        """
+        red_for = {job_id: max(now - since, 0.0) for job_id, since in self.red_since.items()}
+        return {"active": self.active, "red_for": red_for, "reports": self.red}
 
     def to_payload(self) -> dict[str, Any]:
         """Return the event as JSON values."""
@@ -199,6 +216,12 @@ class RunsWaitEvent:
             payload["identities"] = dict(self.identities)
         if self.forced:
             payload["forced"] = list(self.forced)
+        if self.active:
+            payload["active"] = list(self.active)
+        if self.red_since:
+            payload["red_since"] = dict(self.red_since)
+        if self.red:
+            payload["red"] = {job_id: report.to_dict() for job_id, report in self.red.items()}
         if self.error is not None:
             payload["error"] = _error_payload(self.error)
         return payload
@@ -224,6 +247,12 @@ class RunsWaitEvent:
                 error=_error(payload["error"]) if "error" in payload else None,
                 identities=dict(payload.get("identities") or {}),
                 forced=tuple(map(str, payload.get("forced") or ())),
+                active=tuple(map(str, payload.get("active") or ())),
+                red_since={str(job_id): float(at) for job_id, at in dict(payload.get("red_since") or {}).items()},
+                red={
+                    str(job_id): RunReport.from_dict(report)
+                    for job_id, report in dict(payload.get("red") or {}).items()
+                },
             )
             if not runs and event.error is None:
                 raise ValueError("it names no run")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.triggers.base import KILL_PATIENCE, ControlHubTrigger, Deadline
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 class ControlHubJobRunsTrigger(ControlHubTrigger):
     """
-    Wait on the triggerer until many runs have ended.
+    Wait on the triggerer until many runs have ended, or are active.
 
     It looks at statuses only, with the requests that all triggers of the connection share; outcomes and metrics are
     read by the task that it resumes. Yields one event, the payload of a
@@ -39,6 +39,13 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
     :param identities: by job id, the id of the run and its start in epoch seconds, which tell it from a run of the same
         number after the job was deleted and imported again
     :param forced: ids of the jobs whose runs the task has forced to stop before; handed on in the event
+    :param joined: ids of the jobs whose runs others have started, so that they are not stopped
+    :param wait_for: wait for their ``completion``, or until they are ``active``
+    :param fail_on_red_after: end the wait when a run has been ``RED`` for so many seconds; None does not. A triggerer
+        that is restarted begins to count anew
+    :param active: ids of the jobs whose runs were seen active before
+    :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
+    :param red: reports of the runs that were abandoned because of that, by job id; handed on in the event
     """
 
     def __init__(
@@ -55,6 +62,12 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         force_stop_after: float | None = None,
         identities: Mapping[str, Sequence[str | float | None]] | None = None,
         forced: Sequence[str] | None = None,
+        joined: Sequence[str] | None = None,
+        wait_for: str = "completion",
+        fail_on_red_after: float | None = None,
+        active: Sequence[str] | None = None,
+        red_since: Mapping[str, float] | None = None,
+        red: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -70,6 +83,13 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         self.act_at = act_at
         self.identities = identities
         self.forced = forced
+        self.joined = joined
+        self.wait_for = wait_for
+        self.fail_on_red_after = fail_on_red_after
+        self.active = active
+        self.red_since = red_since
+        self.red = red
+        self._watch: _Watch | None = None
 
     @property
     def what(self) -> str:
@@ -92,13 +112,23 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         from airflow_provider_streamsets.control_hub.waiting import Attention
         from airflow_provider_streamsets.triggers.events import RunsWaitReason
 
-        watch = _Watch(
-            feed, self._run_counts, self._identities, metrics_are_wanted=bool(self.metrics_wait), log=self.log
+        watch = self._watch = _Watch(
+            feed,
+            self._run_counts,
+            self._identities,
+            metrics_are_wanted=bool(self.metrics_wait),
+            until_active=self.wait_for == "active",
+            fail_on_red_after=self.fail_on_red_after,
+            log=self.log,
         )
+        watch.begin(active=self.active or (), red_since=self.red_since or {}, given_up=self.red or ())
+        if not watch.going_on and not watch.without_metrics:
+            return self._event(RunsWaitReason.ENDED)
         act_at = Deadline(self.act_at)
         # Final metrics of those that have ended show as new counts.
         attention = Attention.COUNTS if self.metrics_wait else Attention.CHANGES
-        with feed.subscribe(self._run_counts, self.poll_interval, attention) as subscription:
+        wanted = {job_id: count for job_id, count in self._run_counts.items() if job_id not in watch.done}
+        with feed.subscribe(wanted, self.poll_interval, attention) as subscription:
             while watch.going_on:
                 if deadline.left == 0:
                     return self._event(RunsWaitReason.TIMEOUT)
@@ -107,8 +137,10 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
                 await watch.note(await _news(subscription, deadline.left, act_at.left))
                 if self.until_failure and watch.has_seen_failure and watch.going_on:
                     return self._event(RunsWaitReason.FIRST_FAILURE)
+                if watch.has_red_for_too_long:
+                    return self._event(RunsWaitReason.RED)
                 subscription.drop(watch.done)
-                # A run that may be gone is to be seen at each look until that is sure.
+                # A run that may be gone, or abandoned, is to be seen at each poll until that is sure.
                 subscription.attention = Attention.EVERY_LOOK if watch.has_doubts else attention
             patience = Deadline(time.time() + self.metrics_wait)
             while watch.without_metrics and patience.left and deadline.left != 0:
@@ -116,6 +148,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         return self._event(RunsWaitReason.ENDED)
 
     def _event(self, reason: RunsWaitReason, error: ControlHubError | None = None) -> RunsWaitEvent:
+        from airflow_provider_streamsets.control_hub.reports import RunReport
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         return RunsWaitEvent(
@@ -129,6 +162,9 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             error=error,
             identities={job_id: json for job_id, one in self._identities.items() if (json := one.to_json())},
             forced=tuple(self.forced or ()),
+            active=tuple(self._watch.active) if self._watch else tuple(self.active or ()),
+            red_since=self._watch.red_since_epoch if self._watch else dict(self.red_since or {}),
+            red={str(job_id): RunReport.from_dict(report) for job_id, report in (self.red or {}).items()},
         )
 
     def failure(self, error: ControlHubError) -> RunsWaitEvent:
@@ -137,13 +173,13 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
         try:
             return self._event(RunsWaitReason.ENDED, error)
-        except (TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError):
             # What is stored names no runs that could be read, which may well be the error.
             return RunsWaitEvent((), error=error)
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """Stop the runs that are not over, and no others."""
-        runs = self._run_counts
+        runs = {job_id: count for job_id, count in self._run_counts.items() if job_id not in (self.joined or ())}
         asked = client.runs.stop_many(runs, patience=KILL_PATIENCE, force=force)
         if force:
             client.runs.acknowledge_forced({job_id: runs[job_id] for job_id in asked}, patience=KILL_PATIENCE)
@@ -158,6 +194,8 @@ class _Watch:
     :param run_counts: the runs, by job id
     :param identities: what tells each from another one of the same number
     :param metrics_are_wanted: whether to look for the final metrics of runs that have ended
+    :param until_active: whether runs that are active are waited for no more
+    :param fail_on_red_after: for how many seconds a run may be ``RED``; None sets no limit
     :param log: where to tell what is seen
     """
 
@@ -168,11 +206,15 @@ class _Watch:
         identities: dict[str, RunIdentity],
         *,
         metrics_are_wanted: bool,
+        until_active: bool,
+        fail_on_red_after: float | None,
         log: Log,
     ) -> None:
         self._feed = feed
         self._run_counts = run_counts
         self._identities = identities
+        self._until_active = until_active
+        self._fail_on_red_after = fail_on_red_after
         self._log = log
         self._judges: dict[str, RunFollower] = {}
         self.going_on = set(run_counts)
@@ -180,6 +222,31 @@ class _Watch:
         self.without_metrics = set(run_counts) if metrics_are_wanted else set()
         """Ids of the jobs of whose runs final metrics may still be saved."""
         self.has_seen_failure = False
+        self.active: dict[str, None] = {}
+        """Ids of the jobs whose runs were seen active, if that is waited for."""
+        self.has_red_for_too_long = False
+        """Whether the last poll has shown a run that has been ``RED`` for too long."""
+        self._red_since: dict[str, float] = {}
+
+    def begin(self, *, active: Collection[str], red_since: Mapping[str, float], given_up: Collection[str]) -> None:
+        """
+        Take note of what an earlier wait for the same runs has seen.
+
+        :param active: ids of the jobs whose runs were active
+        :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
+        :param given_up: ids of the jobs whose runs are waited for no more
+        """
+        self.active.update(dict.fromkeys(active))
+        for job_id in (*active, *given_up):
+            self._has_ended(job_id, failed=False)
+        age = self._feed.now() - time.time()
+        self._red_since.update({job_id: float(at) + age for job_id, at in red_since.items() if job_id in self.going_on})
+
+    @property
+    def red_since_epoch(self) -> dict[str, float]:
+        """Since when runs that go on have been ``RED``, in epoch seconds, by job id."""
+        age = time.time() - self._feed.now()
+        return {job_id: since + age for job_id, since in self._red_since.items() if job_id in self.going_on}
 
     @property
     def done(self) -> set[str]:
@@ -188,7 +255,9 @@ class _Watch:
 
     @property
     def has_doubts(self) -> bool:
-        """Whether a run may be gone."""
+        """Whether a run may be gone, or is ``RED`` while that is timed."""
+        if self._fail_on_red_after is not None and not self._red_since.keys().isdisjoint(self.going_on):
+            return True
         from airflow_provider_streamsets.control_hub.waiting import Attention
 
         return any(
@@ -204,6 +273,7 @@ class _Watch:
         from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
+        self.has_red_for_too_long = False
         for job_id, status in news.items():
             run_count = self._run_counts[job_id]
             if isinstance(status, ControlHubError):
@@ -217,8 +287,25 @@ class _Watch:
                 await self._judge(job_id, status)
             elif status.run_count == run_count and status.has_ended:
                 self._has_ended(job_id, failed=not status.is_success, metrics_may_come=not _has_final_metrics(status))
-            elif status.run_count == run_count and not self._identities[job_id].run_id:
-                self._identities[job_id] = RunIdentity.of(status)
+            elif status.run_count == run_count:
+                if not self._identities[job_id].run_id:
+                    self._identities[job_id] = RunIdentity.of(status)
+                self._note_running(job_id, status)
+
+    def _note_running(self, job_id: str, status: JobRun) -> None:
+        self._note_red_for(job_id, 0.0 if status.is_red else None)
+        if self._until_active and status.is_working:
+            self.active[job_id] = None
+            self._has_ended(job_id, failed=False)
+
+    def _note_red_for(self, job_id: str, seconds: float | None) -> None:
+        """Note that a run has been ``RED`` for so many seconds at least; None if it is not any more."""
+        if seconds is None:
+            self._red_since.pop(job_id, None)
+            return
+        red_for = self._feed.now() - self._red_since.setdefault(job_id, self._feed.now() - seconds)
+        if self._fail_on_red_after is not None and red_for >= self._fail_on_red_after and job_id in self.going_on:
+            self.has_red_for_too_long = True
 
     def _has_ended(self, job_id: str, *, failed: bool, metrics_may_come: bool = False) -> None:
         self.has_seen_failure = self.has_seen_failure or failed
@@ -241,11 +328,17 @@ class _Watch:
                 self._run_counts[job_id],
                 identity=self._identities[job_id],
                 metrics_wait=0.0,
+                until_active=self._until_active,
+                now=self._feed.now,
                 log=self._log,
                 outage=self._feed.outage,
             )
         judge = self._judges[job_id]
-        if not judge.observe(status):
+        asks = judge.observe(status)
+        if judge.run_count != self._run_counts[job_id]:
+            # It follows the run that has taken the place of this one.
+            self._note_red_for(job_id, judge.red_for)
+        if not asks:
             return
         try:
             report = await self._feed.ask(judge.conclude)
@@ -253,8 +346,11 @@ class _Watch:
             self._log.warning("%s", error)
             self._has_ended(job_id, failed=True)
         else:
-            if report is not None:
-                self._has_ended(job_id, failed=report.outcome is Outcome.FAILED)
+            if report is None:
+                return
+            if report.outcome is None:
+                self.active[job_id] = None
+            self._has_ended(job_id, failed=report.outcome is Outcome.FAILED)
 
 
 async def _news(subscription: Subscription, *limits: float | None) -> Mapping[str, JobRun | ControlHubError | None]:

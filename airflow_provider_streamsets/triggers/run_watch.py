@@ -113,7 +113,7 @@ class RunWatch:
                 runs = await self._take_in(item)
                 while runs is not None and (ready := self._next_ready(runs)) is not None:
                     job_id, run_count, report = ready
-                    if report is not None and report.outcome.value in self._outcomes:
+                    if report is not None and report.outcome and report.outcome.value in self._outcomes:
                         log.info("%s.", report.headline)
                         yield report.to_result()
                     # Only now it is sure that Airflow has taken what was yielded.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
     """
-    Wait on the triggerer until one run of a job has ended.
+    Wait on the triggerer until one run of a job has ended, or is active.
 
     Yields one event, the payload of a :class:`~airflow_provider_streamsets.triggers.events.RunWaitEvent`, whatever
     happens. All triggers of one connection share their status requests. The other parameters are those of
@@ -24,6 +24,9 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
 
     :param upper_bounds: conditions on the run's metrics, as texts; when one is broken, the wait ends with an error
         while the run goes on
+    :param wait_for: wait for its ``completion``, or until it is ``active``
+    :param fail_on_red_after: for how many seconds the run may be ``RED``; None sets no limit. A triggerer that is
+        restarted begins to count anew
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
         force_stop_after: float | None = None,
         upper_bounds: Sequence[str] | None = None,
         identity: Sequence[str | float | None] | None = None,
+        wait_for: str = "completion",
+        fail_on_red_after: float | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -55,9 +60,11 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
             identity=identity,
         )
         self.upper_bounds = upper_bounds
+        self.wait_for = wait_for
+        self.fail_on_red_after = fail_on_red_after
 
     def follower(self, feed: StatusFeed) -> RunFollower:
-        """Return what decides when the run has ended."""
+        """Return what decides when the wait is over."""
         from airflow_provider_streamsets.control_hub.conditions import BoundsCheck, conditions_of
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.waiting import RunFollower
@@ -70,6 +77,8 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
             job_name=self.job_name,
             identity=RunIdentity.from_json(self.identity),
             metrics_wait=self.metrics_wait,
+            until_active=self.wait_for == "active",
+            fail_on_red_after=self.fail_on_red_after,
             while_running=BoundsCheck(feed.client, self.job_id, self.run_count, bounds) if bounds else None,
             now=feed.now,
             log=self.log,
@@ -77,7 +86,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
         )
 
     def event(self, found: RunReport) -> RunWaitEvent:
-        """Return the event with the report of the ended run."""
+        """Return the event with the report of the run."""
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         return RunWaitEvent(self.job_id, self.run_count, report=found, deadline=self.deadline)

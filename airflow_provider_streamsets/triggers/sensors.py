@@ -192,6 +192,8 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
     :param never_fail: skip the task instead of failing it, whatever has happened
     :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
     :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
+    :param wait_for: as that of :class:`~airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger`
+    :param fail_on_red_after: the same
     """
 
     def __init__(
@@ -211,6 +213,8 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
         never_fail: bool = False,
         reserve: float = 0.0,
         identity: Sequence[str | float | None] | None = None,
+        wait_for: str = "completion",
+        fail_on_red_after: float | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -222,6 +226,8 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
             deadline=deadline,
             metrics_wait=metrics_wait,
             identity=identity,
+            wait_for=wait_for,
+            fail_on_red_after=fail_on_red_after,
         )
         self.accept_stopped = accept_stopped
         self.starts = starts
@@ -229,6 +235,10 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
         self.soft_fail = soft_fail
         self.never_fail = never_fail
         self.reserve = reserve
+
+    def run_details(self, job: Job) -> dict[str, Any]:
+        """Return what the run is waited for, and for how long it may be ``RED``."""
+        return parameters.checked_wait(self.wait_for, self.fail_on_red_after, rendered=True)
 
     def verdict(self, event: RunWaitEvent) -> Verdict:
         """Judge the run."""

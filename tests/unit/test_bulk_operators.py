@@ -133,7 +133,7 @@ def test_a_job_that_was_not_started_fails_the_task_and_the_others_are_stopped(ht
 
 def test_a_tag_that_no_job_has_fails_the_task_as_nothing_is_started(http, context, task_log):
     hub = ScriptedRuns(http)
-    with pytest.raises(ControlHubNotFoundError, match="No job is chosen, so there is nothing to start"):
+    with pytest.raises(ControlHubNotFoundError, match="No job matches the selection, so there is nothing to start"):
         start(job_ids=None, job_tag="nobody").execute(context)
     assert hub.done == []
     assert "There is no job with job_tag='nobody'" in task_log()
@@ -230,6 +230,12 @@ def test_deferred_it_carries_the_runs_and_absolute_deadlines_but_no_secret(http,
         "force_stop_after": None,
         "identities": {"a:org": ["run-a-4:org", T0 / 1000 + 400], "b:org": ["run-b-1:org", T0 / 1000 + 100]},
         "forced": [],
+        "joined": [],
+        "wait_for": "completion",
+        "fail_on_red_after": None,
+        "active": None,
+        "red_since": None,
+        "red": None,
     }
     assert deferred.value.timeout > timedelta(seconds=600)
     assert deferred.value.method_name == "execute_complete"

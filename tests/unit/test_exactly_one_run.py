@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTim
 
 from airflow_provider_streamsets.control_hub import (
     ControlHubAuthenticationError,
+    ControlHubError,
     ControlHubJobStateError,
     ControlHubMetricsUnavailableError,
     ControlHubRunFailedError,
@@ -20,9 +21,10 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnavailableError,
 )
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+from tests.unit.control_hub.wire_examples import FORBIDDEN
 from tests.unit.living_hub import SOMEBODY_ELSE, LivingHub
 from tests.unit.resuming import Legs, patched_clock
-from tests.unit.scripted_hub import HUB, JOB_ID, ME
+from tests.unit.scripted_hub import HUB, JOB_ID, JOB_NAME, ME
 
 pytestmark = pytest.mark.usefixtures("connection")
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
@@ -333,7 +335,7 @@ def test_a_run_of_somebody_else_with_the_expected_number_is_not_claimed(hub, clo
     hub.start(SOMEBODY_ELSE)
     with pytest.raises(ControlHubJobStateError, match=f"run 1, started by {SOMEBODY_ELSE}"):
         tries.run(deferrable=deferrable)
-    assert "it has not become" in task_log()
+    assert "Control Hub never created it" in task_log()
     assert hub.calls == ["start"]
 
 
@@ -484,6 +486,109 @@ def test_a_start_that_somebody_else_comes_before_is_decided_anew(hub, tries):
     result = tries.run(deferrable=False, if_running="wait_then_start")
     assert result["run_count"] == 2
     assert [run["user"] for run in hub.runs] == [SOMEBODY_ELSE, ME]
+
+
+def another_caller_is_first(hub, times):
+    """Each of the next runs is followed by one of somebody else, who has waited for its end as well."""
+    left = [hub.start] * times
+
+    def and_start(end):
+        def act(*arguments, **options):
+            end(*arguments, **options)
+            if left:
+                left.pop()(SOMEBODY_ELSE)
+
+        return act
+
+    hub.end, hub.stop = and_start(hub.end), and_start(hub.stop)
+
+
+@MODES
+@pytest.mark.parametrize("if_running", ["wait_then_start", "restart"])
+def test_task_that_is_never_first_of_many_waiters_gets_its_run(hub, tries, deferrable, if_running):
+    hub.start(SOMEBODY_ELSE)
+    hub.lasts = 100
+    another_caller_is_first(hub, 7)
+    result = tries.run(deferrable=deferrable, if_running=if_running)
+    assert (result["run_count"], result["outcome"]) == (9, "SUCCEEDED")
+    assert [run["user"] for run in hub.runs] == [SOMEBODY_ELSE] * 8 + [ME]
+
+
+def refused_as(hub, user, *, ends=False):
+    """Control Hub refuses the start, because somebody has started the job a moment before."""
+
+    def act(start):
+        hub.lasts = 30
+        hub.start(user)
+        if ends:
+            hub.end()
+        return {"ISSUES": [{"code": "JOBRUNNER_73", "message": "Job 'X' cannot be started: it is ACTIVE"}]}
+
+    return act
+
+
+@pytest.fixture
+def refusals(hub, http):
+    """Start calls that return issues are answered with 400."""
+
+    def answer(request, response):
+        body = hub._start(request, response)
+        response.status_code = 400 if "ISSUES" in body else 200
+        return body
+
+    http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/start", json=answer)
+
+
+@pytest.mark.parametrize("if_running", ["fail", "join", "restart", "wait_then_start"])
+@pytest.mark.usefixtures("refusals")
+def test_refused_start_does_not_claim_run_of_same_user(hub, tries, context, if_running):
+    """Another task with the same credential was first: nothing but the refusal tells its run from one's own."""
+    hub.on_start = [refused_as(hub, ME)]
+    if if_running == "fail":
+        for _ in range(2):
+            with pytest.raises(ControlHubJobStateError, match=r"run 1, started by me@org at .*, is ACTIVE"):
+                tries.run(deferrable=False)
+        assert (hub.calls, hub.runs[0]["status"]) == (["start"], "ACTIVE")
+        return
+    result = tries.run(deferrable=False, if_running=if_running)
+    assert result["outcome"] == "SUCCEEDED"
+    assert result["run_count"] == (1 if if_running == "join" else 2)
+    assert hub.calls == {"join": ["start"], "restart": ["start", "stop", "start"]}.get(if_running, ["start"] * 2)
+
+
+@pytest.mark.usefixtures("refusals")
+def test_start_refused_for_a_run_that_has_ended_since_is_repeated(hub, tries):
+    hub.on_start = [refused_as(hub, ME, ends=True)]
+    assert tries.run(deferrable=False)["run_count"] == 2
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["lost", "delivered late"])
+def test_start_is_not_repeated_before_gateway_timeout(hub, clock, tries, monkeypatch, late):
+    """A gateway delivers the call after a minute; the run is shorter than the time between two polls."""
+    sent = []
+
+    def lost(start):
+        sent.append(clock.now)
+        raise requests.exceptions.ConnectionError("connection reset")
+
+    hub.on_start = [lost]
+    hub.lasts = 1
+    if late:
+        sleep = clock.sleep
+
+        def deliver(seconds):
+            sleep(seconds)
+            if sent and not hub.runs and clock.now >= sent[0] + 60:
+                hub.start()
+
+        monkeypatch.setattr("time.sleep", deliver)
+    result = tries.run(deferrable=False)
+    assert (result["run_count"], len(hub.runs)) == (1, 1)
+    assert hub.calls == (["start"] if late else ["start", "start"])
+    assert late or hub.runs[0]["startTime"] / 1000 >= sent[0] + 120
+
+
+# Failures of the task's own
 
 
 # Failures of the task's own
@@ -753,7 +858,8 @@ def test_the_last_try_stops_the_run_of_a_start_without_an_answer(hub, http, cloc
 
     def unreachable_for_a_while(start):
         start()
-        answers = [{"status_code": 503}] * 40 + [{"json": lambda *_: hub.latest}]
+        # For each of 41 polls in 120 seconds, 5 attempts.
+        answers = [{"status_code": 503}] * 41 * 5 + [{"json": lambda *_: hub.latest}]
         http.get(current, answers)
         raise requests.exceptions.ConnectionError("connection reset")
 
@@ -761,6 +867,44 @@ def test_the_last_try_stops_the_run_of_a_start_without_an_answer(hub, http, cloc
     with pytest.raises(ControlHubUnavailableError):
         Tries(clock, context, retries=0).run(deferrable=False)
     assert hub.calls == ["start", "stop"]
+
+
+@pytest.mark.parametrize("on_error", ["stop", "leave"])
+@pytest.mark.parametrize("failure", ["renamed job", "forbidden", "template", "template of a mapped task"])
+def test_last_try_that_fails_before_it_looks_at_the_run_stops_it(hub, http, context, clock, tries, failure, on_error):
+    jobs = f"{HUB}/jobrunner/rest/v1/jobs"
+    http.get(jobs, json=lambda *_: {"totalCount": 1, "offset": 0, "len": 250, "data": [hub._job()]})
+    hub.on_start = [lost_after(tries)]
+    arguments = {"job_id": None, "job_name": JOB_NAME, "deferrable": False, "on_error": on_error}
+    tries.lost(**arguments)
+    context["ti"].max_tries = 1
+    context["task_state_store"].set("control_hub", {**context["task_state_store"].get("control_hub"), "max_tries": 1})
+    if failure == "renamed job":
+        http.get(jobs, json={"totalCount": 0, "offset": 0, "len": 250, "data": []})
+    elif failure == "forbidden":
+        http.get(jobs, **FORBIDDEN)
+    if "template" in failure:
+        task = ControlHubRunJobOperator(task_id="run", job_name="{{ 1 / 0 }}", on_error=on_error)
+        mapped = (task, task.template_fields, context, task.get_template_env(), set())
+        render = task._do_render_template_fields if "mapped" in failure else task.render_template_fields
+        with pytest.raises(ZeroDivisionError):
+            render(*(mapped if "mapped" in failure else (context,)))
+    else:
+        with pytest.raises(ControlHubError):
+            tries.run(**arguments)
+    assert hub.calls == (["start", "stop"] if on_error == "stop" else ["start"])
+
+
+def test_rendering_outside_of_a_task_stops_nothing(hub, http, context, tries):
+    """``airflow tasks render`` shows what a template becomes, while the task itself may be running."""
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=False)
+    context["ti"].max_tries = 1
+    del context["task_state_store"]
+    task = ControlHubRunJobOperator(task_id="run", job_name="{{ 1 / 0 }}")
+    with pytest.raises(ZeroDivisionError):
+        task.render_template_fields(context)
+    assert hub.calls == ["start"]
 
 
 @pytest.mark.parametrize(("action", "calls"), [("fail", ["start", "stop"]), ("retry", ["start"])])

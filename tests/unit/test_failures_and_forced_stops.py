@@ -224,7 +224,7 @@ def test_the_error_of_a_forced_stop_is_acknowledged(hub, run, task_log, deferrab
         run(ControlHubRunJobOperator, job_id=JOB_ID, timeout=60, force_stop_after=after, deferrable=deferrable)
     assert hub.calls == (["start", "forceStop"] if after == 0 else ["start", "stop", "forceStop"])
     assert hub.acknowledged == [1]
-    assert "acknowledged the error that the forced stop has caused" in task_log()
+    assert "acknowledged the error that its stop has caused" in task_log()
 
 
 def test_an_error_that_no_forced_stop_has_caused_is_not_acknowledged(hub, run):

@@ -346,6 +346,11 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
         force_stop_after=90.0,
         identities={"a:org": ["run-a-1:org", 99.5]},
         forced=["b:org"],
+        wait_for="active",
+        fail_on_red_after=60.0,
+        active=["a:org"],
+        red_since={"b:org": 5.0},
+        red={"b:org": {}},
     )
     path, arguments = first.serialize()
     assert path == "airflow_provider_streamsets.triggers.groups.ControlHubJobRunsTrigger"
@@ -362,6 +367,12 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
         "force_stop_after": 90.0,
         "identities": {"a:org": ["run-a-1:org", 99.5]},
         "forced": ["b:org"],
+        "joined": None,
+        "wait_for": "active",
+        "fail_on_red_after": 60.0,
+        "active": ["a:org"],
+        "red_since": {"b:org": 5.0},
+        "red": {"b:org": {}},
     }
     assert ControlHubJobRunsTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 

@@ -316,6 +316,8 @@ def test_deferred_it_carries_the_run_and_absolute_deadlines_but_no_secret(http, 
         "force_stop_after": None,
         "upper_bounds": [],
         "identity": ["run-4:org", T0 / 1000 + 400],
+        "wait_for": "completion",
+        "fail_on_red_after": None,
     }
     assert deferred.value.method_name == "execute_complete"
     assert deferred.value.timeout > timedelta(seconds=100)
@@ -408,6 +410,8 @@ def test_every_parameter_that_can_be_computed_is_rendered():
         "force_stop_after",
         "accept_stopped",
         "wait_for_completion",
+        "wait_for",
+        "fail_on_red_after",
         "poll_interval",
         "timeout",
         "metrics_wait",

@@ -7,14 +7,17 @@ import json
 from typing import Any
 
 import pytest
+import requests
 from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
 
 from airflow_provider_streamsets.control_hub import (
+    ControlHubBulkError,
     ControlHubError,
     ControlHubJobStateError,
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
 )
+from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
 from tests.unit.resuming import Legs, patched_clock
@@ -246,6 +249,207 @@ def test_jobs_whose_start_was_accepted_need_no_clock_that_is_right(http, run, mo
     monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + skew)
     ScriptedRuns(http, a=[None], b=[None])
     assert [r["run_count"] for r in run(ControlHubStartJobsOperator, job_ids=["a:org", "b:org"])] == [1, 1]
+
+
+# Jobs that another caller with the same credential starts at the same moment
+
+IF_RUNNING = pytest.mark.parametrize("if_running", ["fail", "join", "restart", "wait_then_start"])
+NAMES_A = {"ISSUES": [{"code": "JOBRUNNER_73", "message": "Job 'a' cannot be started: it is ACTIVE"}]}
+
+
+def refused(http, hub, *started, run_for=None):
+    """Another caller has started some jobs a moment before, so the next start call is refused."""
+
+    def refuse(request, answer):
+        names = [identifier.removesuffix(":org") for identifier in request.json()]
+        hub.done.append(("startJobs", names))
+        for name in started:
+            hub.latest[job_id(name)] = hub._status(name, active())
+            hub.scripts[job_id(name)] = [hub._status(name, status) for status in run_for or ()]
+        restore(http, hub)
+        answer.status_code = 400
+        return NAMES_A
+
+    http.post(START, json=refuse)
+
+
+@MODES
+@IF_RUNNING
+@pytest.mark.parametrize("others", ["a", "ab"], ids=["one job", "all jobs"])
+def test_refused_bulk_start_leaves_runs_of_same_user_alone(http, run, context, deferrable, if_running, others):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    refused(http, hub, *others, run_for=[active(), active(), succeeded()])
+    hub.after_start = {"a": [active(2), succeeded(2)], "b": [active(2 if others == "ab" else 1), succeeded(2)]}
+    if others == "a":
+        hub.after_start["b"] = [active(), succeeded()]
+    hub.after_stop = {name: [succeeded()] for name in "ab"}
+    arguments = {**A_AND_B, "deferrable": deferrable, "if_running": if_running}
+    if if_running == "fail":
+        for _ in range(2):
+            with pytest.raises(ControlHubJobStateError, match=r"run 1, started by me@org at .*, is ACTIVE"):
+                run(ControlHubStartJobsOperator, **arguments)
+        assert hub.done == [("startJobs", ["a", "b"])]
+        assert "run_counts" not in context["ti"].xcoms
+        return
+    results = run(ControlHubStartJobsOperator, **arguments)
+    assert {r["outcome"] for r in results} == {"SUCCEEDED"}
+    own = {name: 1 if if_running == "join" or name not in others else 2 for name in "ab"}
+    assert {r["job_name"]: r["run_count"] for r in results} == own
+    assert hub.asked("stopJobs") == ([list(others)] if if_running == "restart" else [])
+    again = [name for name in "ab" if if_running != "join" or name not in others]
+    assert hub.asked("startJobs") == [["a", "b"], again] if again else [["a", "b"]]
+
+
+@MODES
+def test_joined_runs_are_never_stopped(http, run, clock, deferrable):
+    hub = ScriptedRuns(http, a=[active()], b=[None])
+    hub.after_start = {"b": [active()]}
+    with pytest.raises(ControlHubRunTimeoutError):
+        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable, if_running="join", timeout=100)
+    assert hub.asked("stopJobs") == [["b"]]
+
+
+def test_killed_trigger_leaves_joined_runs_alone(http, context, clock):
+    hub = ScriptedRuns(http, a=[active()], b=[None])
+    hub.after_start = {"b": [active()]}
+    with pytest.raises(TaskDeferred) as deferred:
+        ControlHubStartJobsOperator(task_id="task", **A_AND_B, deferrable=True, if_running="join").execute(context)
+    trigger = deferred.value.trigger
+    client = ControlHubHook().get_conn()
+    client.runs.statuses(["a:org", "b:org"])
+    trigger.stop(client)
+    assert hub.asked("stopJobs") == [["b"]]
+
+
+@MODES
+def test_next_try_joins_the_same_runs_again(http, run, lost, deferrable):
+    hub = ScriptedRuns(http, a=[active()], b=[None])
+    hub.after_start = {"b": [active(), active(), succeeded()]}
+    arguments = {**A_AND_B, "deferrable": deferrable, "if_running": "join"}
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
+    restore(http, hub)
+    hub.scripts["a:org"] = [hub._status("a", status) for status in (active(), active(), succeeded())]
+    results = run(ControlHubStartJobsOperator, **arguments)
+    assert {r["job_name"]: (r["run_count"], r["outcome"]) for r in results} == {
+        "a": (1, "SUCCEEDED"),
+        "b": (1, "SUCCEEDED"),
+    }
+    assert hub.done == [("startJobs", ["b"])]
+
+
+@MODES
+def test_wait_for_other_runs_counts_towards_timeout(http, run, clock, deferrable):
+    hub = ScriptedRuns(http, a=[active()], b=[None])
+    arguments = {**A_AND_B, "deferrable": deferrable, "if_running": "wait_then_start", "timeout": 200}
+    began = clock.now
+    with pytest.raises(ControlHubRunTimeoutError, match="before starting its own; nothing was started"):
+        run(ControlHubStartJobsOperator, **arguments)
+    assert 200 <= clock.now - began <= 240
+    assert hub.done == []
+
+
+def test_jobs_of_batches_that_were_not_sent_are_not_claimed(http, run, lost, connection, monkeypatch):
+    """Another task starts job b, whose batch the lost try had not come to."""
+    connection["extra"] = {"bulk_size": 1}
+    monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active(), succeeded()]}
+    started = hub._recorded("startJobs", hub._start)
+    lost(http, START, started, ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
+    restore(http, hub)
+    hub.latest["b:org"] = hub._status("b", active())
+    with pytest.raises(ControlHubJobStateError, match=r"'b' .*run 1, started by me@org at .*, is ACTIVE"):
+        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
+    assert hub.asked("stopJobs") == []
+
+
+def test_refused_batch_leaves_started_ones_to_on_error(http, run, connection, monkeypatch, context):
+    connection["extra"] = {"bulk_size": 1}
+    monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()]}
+
+    def start(request, answer):
+        if request.json() == ["b:org"]:
+            hub.latest["b:org"] = hub._status("b", active())
+            answer.status_code = 400
+            return NAMES_A
+        return hub._recorded("startJobs", hub._start)(request, answer)
+
+    http.post(START, json=start)
+    context["ti"].max_tries = 0
+    with pytest.raises(ControlHubJobStateError, match=r"'b' .*run 1, started by me@org at .*, is ACTIVE"):
+        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
+    assert hub.asked("stopJobs") == [["a"]]
+    assert context["ti"].xcoms["run_counts"] == {"a:org": 1}
+
+
+@MODES
+@pytest.mark.parametrize("on_timeout", ["stop", "leave"])
+def test_time_that_is_over_before_the_start_concerns_kept_runs(http, run, lost, deferrable, on_timeout):
+    """The next try keeps run 1 of job a, and waits in vain until another caller's run of job b has ended."""
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()]}
+    hub.refuses_to_start = {"b"}
+    arguments = {**A_AND_B, "deferrable": deferrable, "if_running": "wait_then_start", "timeout": 300}
+    arguments["on_timeout"] = on_timeout
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
+    restore(http, hub)
+    hub.latest["b:org"] = hub._status("b", active(user="somebody@org"))
+    with pytest.raises(ControlHubRunTimeoutError, match="before starting its own"):
+        run(ControlHubStartJobsOperator, **arguments)
+    assert hub.asked("stopJobs") == ([["a"]] if on_timeout == "stop" else [])
+
+
+def test_last_try_stops_started_and_unanswered_runs(http, run, connection, monkeypatch, context):
+    """The answer to the second batch is lost, and its status cannot be read until the task fails."""
+    connection["extra"] = {"bulk_size": 1}
+    monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [active()]}
+    begin = hub._recorded("startJobs", hub._start)
+
+    def start(request, answer):
+        begin(request, answer)
+        if request.json() == ["b:org"]:
+            hub.bad["b:org"] = 403
+            raise requests.exceptions.ConnectionError("connection reset")
+        return {}
+
+    http.post(START, json=start)
+    # One of job a, and those of job b in 120 seconds.
+    polls = iter(range(1 + 61))
+    hub.on_look = lambda: hub.bad.clear() if next(polls, None) is None else None
+    context["ti"].max_tries = 0
+    with pytest.raises(ControlHubBulkError, match=r"could not be found out: 'b'"):
+        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
+    assert hub.asked("stopJobs") == [["a"], ["b"]]
+
+
+# A last try that fails before it has come to what an earlier one has started
+
+
+@pytest.mark.parametrize("on_error", ["stop", "leave"])
+@pytest.mark.parametrize("failure", ["missing job", "forbidden", "template"])
+def test_last_try_stops_runs_of_record(http, run, lost, context, failure, on_error):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [active()]}
+    arguments = {**A_AND_B, "deferrable": False, "on_error": on_error}
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
+    restore(http, hub)
+    context["ti"].max_tries = 1
+    if failure == "missing job":
+        arguments["job_ids"] = ["a:org", "b:org", "c:org"]
+    elif failure == "forbidden":
+        http.post(f"{HUB}/jobrunner/rest/v1/jobs", status_code=403, json=NAMES_A)
+    if failure == "template":
+        task = ControlHubStartJobsOperator(task_id="task", **{**arguments, "job_ids": ["{{ 1 / 0 }}"]})
+        with pytest.raises(ZeroDivisionError):
+            task.render_template_fields(context)
+    else:
+        with pytest.raises(ControlHubError):
+            run(ControlHubStartJobsOperator, **arguments)
+    assert hub.asked("stopJobs") == ([["a", "b"]] if on_error == "stop" else [])
 
 
 # Instances of a template

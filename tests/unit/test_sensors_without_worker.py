@@ -134,6 +134,30 @@ def test_a_task_that_starts_in_the_triggerer_waits_for_the_run_that_a_worker_wou
 
 
 @starts_in_triggerer
+def test_rendered_limit_for_red_is_kept_in_the_triggerer(xcoms, http, clock):
+    ScriptedHub(http, latest=run_json(4, "ACTIVE", "RED", warnings=["JOBRUNNER_62 - lost"]))
+    sensor = run_sensor(start_from_trigger=True, end_from_trigger=True, fail_on_red_after="{{ 60 }}")
+    assert state(only_event(clock, starting(sensor, fail_on_red_after="60"), TaskInstance())) == FAILED
+    assert xcoms["result"]["error_message"] == "JOBRUNNER_62 - lost"
+
+
+@starts_in_triggerer
+def test_run_that_becomes_active_ends_the_task_in_the_triggerer(xcoms, http, clock):
+    ScriptedHub(http, latest=run_json(4, "ACTIVATING"), script=[run_json(4, "ACTIVATING"), run_json(4)])
+    sensor = run_sensor(start_from_trigger=True, end_from_trigger=True, wait_for="active")
+    assert state(only_event(clock, starting(sensor), TaskInstance())) == "success"
+    assert (xcoms["return_value"]["status"], xcoms["return_value"]["outcome"]) == ("ACTIVE", None)
+
+
+@starts_in_triggerer
+def test_limit_for_red_that_makes_no_sense_fails_the_task_that_starts_in_the_triggerer(http, clock):
+    ScriptedHub(http, latest=run_json(4))
+    sensor = run_sensor(start_from_trigger=True, fail_on_red_after="{{ 'x' }}")
+    event = only_event(clock, starting(sensor, fail_on_red_after="x"), TaskInstance())
+    assert "'fail_on_red_after' must be" in str(RunWaitEvent.from_payload(event.payload).error)
+
+
+@starts_in_triggerer
 def test_it_goes_on_as_any_deferred_sensor_when_it_does_not_end_there(http, clock, context):
     ScriptedHub(http, latest=run_json(4), script=[failed(4)])
     sensor = run_sensor(start_from_trigger=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pendulum
 
 from airflow_provider_streamsets.control_hub.models.base import Model
 from airflow_provider_streamsets.control_hub.wire import Reader
+from airflow_provider_streamsets.control_hub.wording import shortened
 
 ENDED_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
 # Seconds within which a run starts that an upgrade puts in the place of another one: no person is as quick.
@@ -17,6 +19,14 @@ _HANDOVER = 10.0
 # Seconds after which a run that is active should have had metrics saved at the default statistics interval.
 _YOUNG = 120.0
 KNOWN_STATUSES = ENDED_STATUSES | {"ACTIVATING", "ACTIVE", "DEACTIVATING"}
+# Statuses of pipelines that process records, or have done so.
+_WORKING = frozenset({"RUNNING", "FINISHING", "FINISHED"})
+FAILED_RESULTS = frozenset({"ERROR", "TIMEDOUT"})
+"""Results of a command to an engine that say that it was not executed (contract, section 10.2)."""
+# What messages show of the problems of a run.
+_MOST_PROBLEMS = 5
+_MOST_ENGINES = 3
+_LONGEST_PROBLEM = 300
 
 
 class Outcome(str, enum.Enum):
@@ -46,7 +56,7 @@ class EnginePipeline(Model):
         return cls(
             engine_id=read.text("sdcId"),
             status=read.text("status", "UNKNOWN"),
-            message=read.optional_text("message"),
+            message=read.message("message"),
             last_reported=read.time("lastReportedTime"),
             name=read.text("name"),
         )
@@ -69,13 +79,13 @@ class EngineCommand(Model):
             engine_id=read.text("sdcId"),
             command=read.text("eventType"),
             result=read.text("ackStatus"),
-            message=read.optional_text("message"),
+            message=read.message("message"),
         )
 
     @property
     def has_failed(self) -> bool:
         """True when the engine refused the command or did not answer."""
-        return self.result in {"ERROR", "TIMEDOUT"}
+        return self.result in FAILED_RESULTS
 
 
 @dataclass(frozen=True)
@@ -166,6 +176,51 @@ class JobRun(Model):
         return self.status in ENDED_STATUSES
 
     @property
+    def is_working(self) -> bool:
+        """
+        True when the run is ``ACTIVE`` and ``GREEN``, and every pipeline that engines report is running or finished.
+
+        The SDK's ``start_job`` waits for running pipelines, too (contract, section 16). A status that lists none is
+        believed, as Control Hub may leave them out.
+        """
+        is_active = self.status == "ACTIVE" and self.color == "GREEN"
+        return is_active and all(pipeline.status in _WORKING for pipeline in self.engine_pipelines)
+
+    @property
+    def is_red(self) -> bool:
+        """True when Control Hub shows a problem of a run that is not over."""
+        return self.color == "RED" and not self.has_ended
+
+    @property
+    def problem(self) -> str:
+        """
+        What Control Hub and the engines say is wrong: each text once, with the engines that it is about.
+
+        Where an engine refuses to start the pipeline, or no engine has the labels of the job, only the commands and
+        pipelines of engines tell, or nothing does (contract, 19.13). Empty if nothing is said.
+        """
+        said: dict[str, dict[str, None]] = {}
+        for text, engine_id in self._complaints():
+            # One line of a log, whatever an engine has put into it.
+            text = " ".join(text.split())
+            text = text if len(text) <= _LONGEST_PROBLEM else f"{text[: _LONGEST_PROBLEM - 3]}..."
+            if text:
+                said.setdefault(text, {}).update({engine_id: None} if engine_id else {})
+        if not said and self.is_red and not self.engine_ids:
+            return "no engine has taken the job; is there one with all of its labels?"
+        return shortened([_with_engines(text, list(engines)) for text, engines in said.items()], "; ", _MOST_PROBLEMS)
+
+    def _complaints(self) -> Iterator[tuple[str, str]]:
+        """Yield what is said to be wrong, and the engine that it is about, if any."""
+        yield from ((warning, "") for warning in self.warnings)
+        for command in self.engine_commands:
+            if command.has_failed:
+                yield command.message or f"{command.command} {command.result}", command.engine_id
+        for pipeline in self.engine_pipelines:
+            if pipeline.message or pipeline.status.endswith("_ERROR"):
+                yield pipeline.message or pipeline.status, pipeline.engine_id
+
+    @property
     def has_counts(self) -> bool:
         """Whether Control Hub has saved record counts in the status."""
         counts = (self.input_record_count, self.output_record_count, self.error_record_count)
@@ -199,6 +254,12 @@ class JobRun(Model):
         if self.start_time is None or self.finish_time is None:
             return None
         return (self.finish_time - self.start_time).total_seconds()
+
+
+def _with_engines(text: str, engine_ids: list[str]) -> str:
+    if not engine_ids:
+        return text
+    return f"{text} (engine{'s' if len(engine_ids) > 1 else ''} {shortened(engine_ids, most=_MOST_ENGINES)})"
 
 
 def is_established(started: float | None, now: float) -> bool:

@@ -112,7 +112,7 @@ def pipeline_status_bodies(world: World, job: Job, run: Run, now: int) -> list[J
                 "status": "STARTING" if instance in moving else seen,
                 "lastReportedTime": phase.lost_since or now,
                 "worker": [],
-                "message": phase.error,
+                "message": phase.error or phase.refusal,
                 "clusterMode": False,
             },
         )

@@ -24,7 +24,9 @@ from tests.unit.control_hub.wire_examples import (
     READ_TIMEOUT,
     REFUSALS,
     REFUSED,
+    SEC,
     STATUSES,
+    T0,
     UNCLEAR_ENDS,
     failed,
     issues_json,
@@ -197,18 +199,47 @@ def test_only_those_that_are_not_running_yet_are_looked_at_again(http, client):
     assert posts_to(http, STATUSES) == [["a:o", "b:o"], ["b:o"]]
 
 
-@pytest.mark.parametrize("lag", [0, 2], ids=["at once", "late"])
-def test_of_a_start_that_is_refused_for_some_the_others_are_told(http, client, lag):
+def test_bulk_start_leaves_new_runs_alone_after_refusal(http, client, caplog):
+    """Whether a refused call has started some of the jobs is not known, and others may just have started them."""
     hub = Hub(http, a=None, b=succeeded(3), c=None)
-    hub.partly, hub.refused, hub.late = True, {"b:o"}, lag
-    with pytest.raises(
-        ControlHubBulkError, match=r"1 of 3 jobs were not started: 'b' \(b:o\)\. .*JOBRUNNER_7"
-    ) as caught:
+    hub.partly, hub.refused = True, {"b:o"}
+    with pytest.raises(ControlHubRejectedError, match="JOBRUNNER_7"):
         client.runs.start_many(["a:o", "b:o", "c:o"])
-    assert caught.value.done == {"a:o": 1, "c:o": 1}
-    assert caught.value.http_status == 400
-    assert caught.value.codes == ("JOBRUNNER_7",)
+    assert "are left alone: 'a' (a:o) run 1, started by" in caplog.text
     assert len(posts_to(http, START)) == 1
+
+
+def test_refused_bulk_start_withdraws_its_intents(http, make_client):
+    hub = Hub(http, a=None, b=None, c=None)
+    http.get(f"{SEC}/currentUser", json={"principalId": run_json(1)["user"]})
+    hub.answers = [(True, {}), (False, REFUSAL)]
+    announced = []
+    with pytest.raises(ControlHubBulkError):
+        make_client(bulk_size=1).runs.start_many(["a:o", "b:o", "c:o"], announce=announced.append)
+    assert [sorted(intents) for intents in announced] == [["a:o"], ["a:o", "b:o"], ["a:o"]]
+
+
+@pytest.mark.parametrize("delivered", [True, False], ids=["delivered", "not delivered"])
+def test_lost_answer_concerns_its_batch_only(http, make_client, clock, monkeypatch, delivered):
+    monkeypatch.setattr(
+        "airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + clock.time - 1000
+    )
+    hub = Hub(http, a=None, b=None, c=None)
+    hub.answers = [(True, {}), (delivered, {"exc": READ_TIMEOUT})]
+    runs = make_client(bulk_size=1).runs.start_many(["a:o", "b:o", "c:o"])
+    assert {job_id: run.run_count for job_id, run in runs.items()} == {"a:o": 1, "b:o": 1, "c:o": 1}
+    assert posts_to(http, START) == [["a:o"], ["b:o"], ["c:o"]] + ([] if delivered else [["b:o"]])
+
+
+def test_each_batch_has_its_own_request_time(http, make_client, monkeypatch):
+    """The call of a late batch can be sent minutes after the first."""
+    Hub(http, a=None, b=None)
+    http.get(f"{SEC}/currentUser", json={"principalId": run_json(1)["user"]})
+    times = iter([1000.0, 2000.0])
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: next(times, 2000.0))
+    announced = {}
+    make_client(bulk_size=1).runs.start_many(["a:o", "b:o"], announce=announced.update)
+    assert (announced["a:o"].at, announced["b:o"].at) == (1000.0, 2000.0)
 
 
 def test_a_start_that_is_refused_for_all_is_told_as_it_was_refused(http, client, clock):
@@ -257,14 +288,13 @@ def test_a_start_of_many_that_never_arrives_is_surely_not_executed(http, make_cl
 
 
 @pytest.mark.parametrize("end", UNCLEAR_ENDS.values(), ids=UNCLEAR_ENDS)
-def test_a_start_of_many_without_effect_is_told_and_not_repeated(http, client, clock, end):
+def test_bulk_start_without_effect_is_repeated_after_gateway_timeout(http, make_client, clock, end):
     Hub(http, a=None, b=succeeded(3))
     http.post(START, **end)
     with pytest.raises(ControlHubError, match="Cannot start 2 jobs"):
-        client.runs.start_many(["a:o", "b:o"])
-    assert len(posts_to(http, START)) == 1
-    # A gateway may have given up on a call that Control Hub is still at.
-    assert sum(clock.slept) >= 60
+        make_client(gateway_timeout=90).runs.start_many(["a:o", "b:o"])
+    assert len(posts_to(http, START)) == 3
+    assert sum(clock.slept) == 3 * 90
 
 
 def test_accepted_starts_of_which_no_run_appears_are_told_and_not_repeated(http, client):
@@ -278,7 +308,7 @@ def test_accepted_starts_of_which_no_run_appears_are_told_and_not_repeated(http,
 
 
 @pytest.mark.parametrize("look", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
-@pytest.mark.parametrize("end", [{"exc": READ_TIMEOUT}, {"content": b""}, REFUSAL], ids=["unclear", "accepted", "400"])
+@pytest.mark.parametrize("end", [{"exc": READ_TIMEOUT}, {"content": b""}], ids=["unclear", "accepted"])
 def test_a_start_of_many_whose_effect_cannot_be_found_out_is_told_so(http, client, end, look):
     Hub(http, a=None, b=None)
     http.post(START, **end)
@@ -301,7 +331,7 @@ def test_of_a_start_whose_effect_is_known_for_some_those_are_told(http, make_cli
     with pytest.raises(ControlHubBulkError, match=r"could not be found out: 'b' .*; 'c' ") as caught:
         make_client(bulk_size=1, max_attempts=1).runs.start_many(["a:o", "b:o", "c:o"])
     assert caught.value.done == {"a:o": 1}
-    assert posts_to(http, START) == [["a:o"], ["b:o"]]
+    assert posts_to(http, START) == [["a:o"], ["b:o"], ["c:o"]]
 
 
 STOP_PATHS = ["POST /jobrunner/rest/v1/jobs/status", "POST /jobrunner/rest/v1/jobs/stopJobs"]

@@ -135,12 +135,31 @@ def test_a_glance_tells_changes_and_nothing_else():
     assert one.started == status["startTime"] / 1000
 
 
+def test_digest_changes_with_what_engines_refuse_and_not_with_what_they_do():
+    def digest(*trackers):
+        return Glance.of(run_json(4, ackTrackers=list(trackers))).digest
+
+    done, refused = {"sdcId": "e", "ackStatus": "SUCCESS"}, {"sdcId": "e", "ackStatus": "ERROR", "message": "no lib"}
+    assert digest() == digest(done) == digest(done, {**done, "ackStatus": "PENDING"})
+    assert len({digest(), digest(refused), digest({**refused, "message": "no memory"})}) == 3
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
     max_leaves=8,
 )
-FIELDS = ["runCount", "status", "color", "startTime", "finishTime", "warnings", "pipelineStatus", "errorMessage"]
+FIELDS = [
+    "runCount",
+    "status",
+    "color",
+    "startTime",
+    "finishTime",
+    "warnings",
+    "pipelineStatus",
+    "errorMessage",
+    "ackTrackers",
+]
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values) | json_values)

@@ -318,6 +318,73 @@ def test_what_engines_report_is_read():
     ]
 
 
+def _problem(**fields):
+    return JobRun.from_wire(run_json(color="RED", **fields)).problem
+
+
+def test_problem_tells_each_text_once_with_the_engines_that_it_is_about():
+    trackers = [
+        {"sdcId": "e1", "eventType": "START_PIPELINE", "ackStatus": "ERROR", "message": "no\n such  lib"},
+        {"sdcId": "e2", "eventType": "START_PIPELINE", "ackStatus": "TIMEDOUT", "message": None},
+        *({"sdcId": "e3", "ackStatus": status, "message": "fine"} for status in ("PENDING", "SUCCESS", "IGNORE")),
+    ]
+    pipelines = [
+        {"sdcId": "e1", "status": "START_ERROR", "message": "no such lib"},
+        {"sdcId": "e4", "status": "START_ERROR", "message": "no such lib"},
+        {"sdcId": "e5", "status": "CONNECT_ERROR"},
+        {"sdcId": "e6", "status": "RUNNING", "message": ""},
+    ]
+    assert _problem(warnings=["JOBRUNNER_62 - lost"], ackTrackers=trackers, pipelineStatus=pipelines) == (
+        "JOBRUNNER_62 - lost; no such lib (engines e1, e4); START_PIPELINE TIMEDOUT (engine e2); "
+        "CONNECT_ERROR (engine e5)"
+    )
+
+
+def test_problem_is_cut_to_a_readable_length():
+    pipelines = [{"sdcId": f"e{n}", "status": "START_ERROR", "message": f"{n}" * 5000} for n in range(9)]
+    shared = [{"sdcId": f"f{n}", "status": "START_ERROR", "message": "same"} for n in range(9)]
+    problem = _problem(pipelineStatus=[*shared, *pipelines])
+    assert problem.startswith("same (engines f0, f1, f2, and 6 more); 000")
+    assert problem.endswith("... (engine e3); and 5 more")
+    assert len(problem) < 2000
+
+
+@pytest.mark.parametrize("wrong", [5, [], {}, True, ["text"]])
+def test_message_that_is_no_text_does_not_keep_a_status_from_being_read(wrong):
+    entry = {
+        "sdcId": "e1",
+        "eventType": "START_PIPELINE",
+        "ackStatus": "ERROR",
+        "status": "RUN_ERROR",
+        "message": wrong,
+    }
+    run = JobRun.from_wire(run_json(ackTrackers=[entry], pipelineStatus=[entry]))
+    assert run.problem == "START_PIPELINE ERROR (engine e1); RUN_ERROR (engine e1)"
+
+
+def test_problem_of_a_run_that_no_engine_has_taken():
+    assert "no engine has taken the job" in _problem(sdcIds=[])
+    assert _problem(sdcIds=["e1"]) == ""
+    assert JobRun.from_wire(run_json(sdcIds=[])).problem == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "working"),
+    [
+        ({}, True),
+        ({"pipelineStatus": None}, True),
+        ({"pipelineStatus": [{"status": "RUNNING"}, {"status": "FINISHED"}]}, True),
+        ({"pipelineStatus": [{"status": "RUNNING"}, {"status": "STARTING"}]}, False),
+        ({"pipelineStatus": [{"status": "RETRY"}]}, False),
+        ({"color": "RED"}, False),
+        ({"status": "ACTIVATING"}, False),
+        ({"status": "INACTIVE", "color": "GRAY"}, False),
+    ],
+)
+def test_run_works_when_it_is_active_and_all_reported_pipelines_run(fields, working):
+    assert JobRun.from_wire(run_json(**{"status": "ACTIVE", "color": "GREEN", **fields})).is_working is working
+
+
 @pytest.mark.parametrize(
     ("stored", "parameters"), [(None, {}), ("", {}), ("null", {}), ("{}", {}), ('{"A": {"b": [1]}}', {"A": {"b": [1]}})]
 )

@@ -239,7 +239,7 @@ _ANY = st.recursive(
 
 @given(_ANY)
 def test_what_is_no_report_is_refused_with_a_value_error(value):
-    with pytest.raises(ValueError, match="no report of an ended run"):
+    with pytest.raises(ValueError, match="no report of a run"):
         RunReport.from_dict(value)
 
 

@@ -296,7 +296,7 @@ def test_a_repeated_start_that_is_refused_as_the_first_one_worked_after_all_adop
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     refused = {"status_code": 400, "json": issues_json(("JOBRUNNER_9", "job is active"))}
     http.post(START, [{"exc": READ_TIMEOUT}, refused])
-    http.get(CURRENT, [{"json": succeeded(3)}] * 8 + [{"json": run_json(4)}])
+    http.get(CURRENT, [{"json": succeeded(3)}] * 42 + [{"json": run_json(4)}])
     assert client.runs.start(JOB_ID).run_count == 4
     assert len([r for r in http.request_history if r.method == "POST"]) == 2
 

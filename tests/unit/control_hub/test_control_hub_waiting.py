@@ -151,6 +151,61 @@ def test_red_while_active_is_a_problem_that_may_pass(hub, wait, caplog):
     assert "which may pass: JOBRUNNER_62 - Not responding" in caplog.text
 
 
+REFUSED = {
+    "ackTrackers": [{"sdcId": "e1", "eventType": "START_PIPELINE", "ackStatus": "ERROR", "message": "no such lib"}],
+    "pipelineStatus": [{"sdcId": "e1", "status": "START_ERROR", "message": "no such lib"}],
+}
+
+
+def test_reason_that_comes_after_red_is_logged_too(hub, wait, caplog):
+    hub.shows(
+        *[status(run_json(RUN, "ACTIVE", "RED"))] * 3,
+        *[status(run_json(RUN, "ACTIVE", "RED", **REFUSED))] * 3,
+        status(succeeded(RUN)),
+    )
+    wait()
+    told = [record.getMessage() for record in caplog.records if "which may pass" in record.getMessage()]
+    assert [line.partition("which may pass: ")[2] for line in told] == ["no details given", "no such lib (engine e1)"]
+
+
+def test_timeout_tells_what_the_engines_say(hub, wait):
+    hub.shows(status(run_json(RUN, "ACTIVE", "RED", **REFUSED)))
+    with pytest.raises(ControlHubRunTimeoutError, match=r"last seen ACTIVE/RED: no such lib \(engine e1\)\.$"):
+        wait(timeout=30)
+
+
+def test_failure_without_a_message_has_that_of_the_engines(hub, wait):
+    hub.shows(
+        status(run_json(RUN, "ACTIVE", "RED", **REFUSED)),
+        status(failed(RUN, errorMessage=None, pipelineStatus=[], ackTrackers=[])),
+    )
+    report = wait()
+    assert report.headline.endswith("has failed (INACTIVE/RED): no such lib (engine e1)")
+    assert report.to_result()["error_message"] == "no such lib (engine e1)"
+    assert "Error: no such lib (engine e1)" in report.explanation()
+
+
+def test_polls_that_fail_are_no_evidence_that_a_run_is_still_red(hub, wait, clock):
+    hub.shows(
+        status(run_json(RUN, "ACTIVE", "RED")), *[OUTAGE] * 20, *[status(run_json(RUN))] * 2, status(succeeded(RUN))
+    )
+    assert wait(fail_on_red_after=60).outcome is Outcome.SUCCEEDED
+    assert clock.time > 1200
+
+
+@pytest.mark.parametrize(("status_shown", "polls"), [("ACTIVATING", 7), ("ACTIVE", 7), ("DEACTIVATING", 7)])
+def test_red_run_is_abandoned_whatever_its_status(hub, wait, status_shown, polls):
+    hub.shows(status(run_json(RUN, status_shown, "RED", **REFUSED)))
+    report = wait(fail_on_red_after=60)
+    assert (report.outcome, report.red_for, report.run.status) == (Outcome.FAILED, 60.0, status_shown)
+    assert hub.looks == polls
+
+
+def test_red_of_the_run_before_does_not_count(hub, wait):
+    hub.shows(*[status(run_json(RUN - 1, "ACTIVE", "RED"))] * 20, status(succeeded(RUN)))
+    assert wait(fail_on_red_after=60).outcome is Outcome.SUCCEEDED
+
+
 @pytest.mark.parametrize(
     "end",
     [

@@ -115,6 +115,21 @@ def test_a_failing_start_ends_in_activation_error_where_the_variant_says_so():
     assert statuses(life)[-1] == (1.0, "ACTIVATION_ERROR", "RED")
 
 
+def test_refused_start_stays_red_until_it_is_stopped_where_the_variant_says_so():
+    life = life_of(replace(BATCH, start_error="no lib"), Variants(start_failure="stays_red"))
+    assert statuses(life)[-1] == (1.0, "ACTIVE", "RED")
+    phase = life.at(T0 + 10**7)
+    assert (phase.status, phase.error, phase.refusal) == ("ACTIVE", None, "no lib")
+    assert [(command.kind, command.result, command.message) for command in life.commands][-1] == (
+        "START_PIPELINE",
+        "ERROR",
+        "no lib",
+    )
+    assert life.counts(T0 + 10**7).input == 0
+    stopped = run_of(replace(BATCH, start_error="no lib"), stops=[Ask(T0 + 5000, "me")])
+    assert Lifecycle(stopped, Variants(start_failure="stays_red")).at(T0 + 60_000).status == "INACTIVE"
+
+
 def test_a_lost_engine_turns_the_run_red_and_back():
     life = life_of(replace(BATCH, engine_lost_after=2, engine_lost_for=5))
     assert [entry for entry in statuses(life) if entry[1] == "ACTIVE"] == [
@@ -255,7 +270,7 @@ behaviours = st.builds(
     behaviour=behaviours,
     scale=st.sampled_from([0.5, 1.0, 7.0, 1000.0]),
     needs_ack=st.booleans(),
-    start_failure=st.sampled_from(["inactive", "activation_error"]),
+    start_failure=st.sampled_from(["inactive", "activation_error", "stays_red"]),
     stops=st.lists(st.integers(0, 60_000), max_size=2),
     forces=st.lists(st.integers(0, 90_000), max_size=2),
     moments=st.lists(st.integers(0, 200_000), min_size=2, max_size=12),
