@@ -228,6 +228,16 @@ def test_only_red_instances_are_stopped_with_wait_others(http, run, context, clo
 
 
 @MODES
+def test_joined_run_that_stays_red_is_left_alone(http, run, deferrable):
+    hub = ScriptedRuns(http, a=[red()], b=[None])
+    hub.after_start = {"b": [active(), succeeded()]}
+    arguments = {"job_ids": ["a:org", "b:org"], "wait_for_completion": True, "fail_on_red_after": 60}
+    with pytest.raises(ControlHubRunFailedError, match="RED for"):
+        run(ControlHubStartJobsOperator, deferrable=deferrable, if_running="join", **arguments)
+    assert hub.asked("stopJobs") == []
+
+
+@MODES
 def test_retry_starts_only_the_jobs_that_were_red(http, run, clock, deferrable):
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [red()], "b": [active(), succeeded()]}

@@ -14,6 +14,7 @@ from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemp
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from tests.unit.living_hub import SOMEBODY_ELSE
 from tests.unit.red_hub import RedHub
+from tests.unit.resuming import Legs
 from tests.unit.scripted_hub import JOB_ID
 from tests.unit.scripted_runs import TEMPLATE_ID, ScriptedRuns, activating, active, errored, failed, succeeded
 from tests.unit.test_runs_that_stay_red import (
@@ -327,3 +328,14 @@ def test_start_of_many_jobs_waits_only_if_asked():
         return ControlHubStartJobsOperator(task_id="task", job_ids=[JOB_ID], **arguments).wait_for_completion
 
     assert (waits(), waits(wait_for="active"), waits(wait_for="completion")) == (False, True, True)
+
+
+@MODES
+def test_run_of_another_caller_is_waited_for_until_its_end(http, context, clock, deferrable):
+    hub = ScriptedRuns(http, a=[active()], b=[None])
+    hub.scripts["a:org"] = [hub._status("a", status) for status in (active(), active(), succeeded())]
+    hub.after_start = {"a": [active(2)], "b": [active()]}
+    arguments = {"job_ids": ["a:org", "b:org"], "if_running": "wait_then_start", "wait_for": "active"}
+    task = Legs(clock, lambda: ControlHubStartJobsOperator(task_id="task", deferrable=deferrable, **arguments), context)
+    assert [(r["run_count"], r["status"]) for r in task.run()] == [(2, "ACTIVE"), (1, "ACTIVE")]
+    assert hub.done == [("startJobs", ["a", "b"])]
