@@ -80,10 +80,10 @@ class Run:
 @dataclass(frozen=True)
 class LostCall:
     """
-    A start call whose answer may not have reached the task, according to the sandbox's log of faults.
+    A start call whose answer may not have reached the task, by the sandbox's log of faults, or as the task was killed.
 
     :param caller: the try that has sent it
-    :param path: its path
+    :param path: its path; of a task that was killed, what it has written down about it, which names the jobs
     :param fault: what hit it
     :param at: when, in epoch seconds
     :param until: when it can have no effect any more

@@ -81,7 +81,7 @@ class _Performance:
         self._stage = running
         self._show = show
         self._table = TaskTable(running.database, running.airflow.home)
-        self._killer = Killer(running, self._table)
+        self._killer = Killer(running, self._table, plan.size.gateway_timeout)
         self._rules = fault_rules(plan.size.late)
         self._breaks = False
         self._fault_seed = plan.seed
@@ -158,6 +158,7 @@ class _Performance:
 
     def _result(self, people: People, stormed: float, settled: float) -> Result:
         lost = lost_calls(self._killer.hits, self._killer.sandbox_kills, self._plan.size.gateway_timeout)
+        lost += self._killer.killed_calls
         histories = collect(self._stage.sandbox, self._table, self._plan, people.acted, lost)
         suspects = [found.history.case for found in (*judge(histories), *ambiguous(histories))]
         return Result(

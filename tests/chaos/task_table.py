@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ _JOB = table(
     column("job_type", Text),
     column("start_date", DateTime),
     column("latest_heartbeat", DateTime),
+)
+_RECORDS = table(
+    "task_state_store",
+    column("task_id", Text),
+    column("map_index", Integer),
+    column("value", Text),
+    column("updated_at", DateTime),
 )
 # Seconds after which a component has taken up its work.
 _BEATING = 6.0
@@ -108,6 +116,12 @@ class TaskTable:
                 if (row.latest_heartbeat - row.start_date).total_seconds() > _BEATING
             }
 
+    def records(self) -> dict[Place, tuple[float, str]]:
+        """Return what tasks have written down for their next tries, as text, and when, in epoch seconds."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(_RECORDS)).all()
+        return {(row.task_id, row.map_index): (_epoch(row.updated_at), str(row.value)) for row in rows}
+
     def results(self) -> dict[Place, Any]:
         """Return what the tasks have returned, as far as they have."""
         query = text("SELECT task_id, map_index, value FROM xcom WHERE key = 'return_value'")
@@ -141,6 +155,11 @@ def deliveries_of(result: Any) -> list[Delivery]:
     if not isinstance(result, list):
         return []
     return [Delivery(run["job_id"], run["run_count"], str(run["outcome"])) for run in result]
+
+
+def _epoch(time: datetime) -> float:
+    # SQLite knows no time zones.
+    return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def _runs_of(values: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

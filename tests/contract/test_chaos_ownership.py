@@ -192,6 +192,9 @@ AMBIGUOUS = {
         [first(), second(end=End.GOES_ON, at=29)], reports=first(), calls=[lost("late")]
     ),
     "a slow call of a try that was killed": rivals([first()], reports=first(), calls=[lost("delay")]),
+    "a kill during the call": rivals(
+        [first()], reports=first(), calls=[lost("killed", path=f'{{"intents": {{"id of {JOB}": 1}}}}')]
+    ),
     "a stop after a lost answer": rivals(AFTER_STOP, calls=[lost()]),
 }
 
