@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
     from airflow_provider_streamsets.control_hub.errors import (
         ControlHubAmbiguousNameError,
+        ControlHubAmbiguousStartError,
         ControlHubAuthenticationError,
         ControlHubBulkError,
         ControlHubConfigurationError,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ControlHubAmbiguousNameError",
+    "ControlHubAmbiguousStartError",
     "ControlHubAuthenticationError",
     "ControlHubBulkError",
     "ControlHubClient",

@@ -129,6 +129,10 @@ class ControlHubUnavailableError(ControlHubError):
         self.maybe_executed = maybe_executed
 
 
+class ControlHubAmbiguousStartError(ControlHubUnavailableError):
+    """Several starts of a template can be the one that got no answer; none is taken over, and none is stopped."""
+
+
 class ControlHubUntrustedCertificateError(ControlHubUnavailableError):
     """The TLS certificate of the server is not trusted; nothing was sent."""
 

@@ -30,11 +30,13 @@ class OutcomeDecision:
     :param stopped_by: id of the user who asked for a stop, if the events name one; a run that was stopped too late may
         have succeeded all the same
     :param conflict: which evidence said what, if it did not agree; empty otherwise
+    :param is_confirmed: whether there is evidence besides the status of the run
     """
 
     outcome: Outcome
     stopped_by: str | None = None
     conflict: str = ""
+    is_confirmed: bool = True
 
 
 def in_order(events: Iterable[RunEvent]) -> list[RunEvent]:
@@ -62,7 +64,8 @@ def decide_outcome(run: JobRun, events: Iterable[RunEvent]) -> OutcomeDecision:
     }
     outcomes = set().union(*evidence.values())
     if len(outcomes) < 2:
-        return OutcomeDecision(next(iter(outcomes), Outcome.SUCCEEDED), stopped_by)
+        outcome = next(iter(outcomes), Outcome.SUCCEEDED)
+        return OutcomeDecision(outcome, stopped_by, is_confirmed=bool(outcomes))
     said = "; ".join(
         f"{source}: {' and '.join(sorted(outcome.value for outcome in found))}"
         for source, found in evidence.items()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +15,7 @@ import pendulum
 
 from airflow_provider_streamsets.control_hub import starts
 from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAmbiguousStartError,
     ControlHubBulkError,
     ControlHubConfigurationError,
     ControlHubError,
@@ -24,6 +29,7 @@ from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
 from airflow_provider_streamsets.control_hub.unclear import PATIENCE, find_out
 from airflow_provider_streamsets.control_hub.wire import Reader, as_list
+from airflow_provider_streamsets.control_hub.wording import shortened
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -34,6 +40,10 @@ InstanceSuffix = Literal["COUNTER", "TIME_STAMP", "PARAM_VALUE"]
 INSTANCE_SUFFIXES: tuple[InstanceSuffix, ...] = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
 
 _HISTORY_LENGTH = 1000
+# Enough to tell the sets of a template apart; a thousand of them are recorded in 20 KB.
+_DIGEST_LENGTH = 16
+# Seconds between two polls for a start that may still be delivered.
+_SEARCH_INTERVAL = 3.0
 
 
 class Templates:
@@ -79,12 +89,13 @@ class Templates:
             ends the start before anything is sent
         :returns: the instances, in the order of `runtime_parameters`
         :raises ControlHubConfigurationError: if the parameters cannot be right; nothing was started
-        :raises ControlHubBulkError: if Control Hub has started fewer than that
+        :raises ControlHubBulkError: if Control Hub has started another number of instances
+        :raises ControlHubAmbiguousStartError: if the call got no answer, and several starts can be the one it has made
         :raises ControlHubUnavailableError: if Control Hub cannot be reached; with ``maybe_executed`` set, it is not
             known whether instances were started
         """
         check_template_start(template, runtime_parameters, suffix, suffix_parameter)
-        values = [{**template.runtime_parameters, **own} for own in runtime_parameters]
+        values = complete_parameters(template, runtime_parameters)
         body = {
             "namePostfixType": suffix,
             "paramName": suffix_parameter,
@@ -95,7 +106,7 @@ class Templates:
             "attachToTemplate": attach_to_template,
             "deleteAfterCompletion": delete_after_completion,
         }
-        intent = self._intent(template, who_is_known=announce is not None)
+        intent = self._intent(template, values, who_is_known=announce is not None)
         if announce is not None:
             announce(intent)
         what = f"start {len(runtime_parameters)} instances of job template {template.label}"
@@ -110,109 +121,107 @@ class Templates:
                 body=body,
                 repeat=Repeat.NEVER,
             )
-            ids = [_job_id(entry) for entry in as_list(answer, "instances of a job template")]
+            entries = as_list(answer, "instances of a job template")
+            ids = list(dict.fromkeys(_job_id(entry) for entry in entries))
         except ControlHubError as unclear:
             if not may_have_been_executed(unclear):
                 raise
             error, ids = unclear, []
-            log.warning("%s Looking whether the instances were started all the same.", error)
-        if ids and len(ids) < len(values):
+            log.warning("%s Checking whether the instances were started anyway.", error)
+        if ids and len(ids) != len(values):
+            only = "only " if len(ids) < len(values) else ""
             raise ControlHubBulkError(
-                f"Control Hub has started only {len(ids)} of {len(values)} instances of job template {template.label}.",
+                f"Control Hub has started {only}{len(ids)} of {len(values)} instances of job template "
+                f"{template.label}.",
                 done=dict.fromkeys(ids, 1),
             )
         if ids:
             try:
-                return _in_order(self._instances(template, ids), values)
+                return _in_order(self._instances(template.job_id, ids), intent.parameters)
             except ControlHubError as unread:
                 # They run, so that their ids are worth more than the rest.
                 log.warning("The instances of job template %s were started. %s", template.label, unread)
-                return [_unread(template, job_id) for job_id in ids]
-        return self._started_after_all(template, intent, values, error)
+                return [_unread(template.job_id, job_id) for job_id in ids]
+        return self._started_after_all(template, intent, error)
 
-    def _intent(self, template: Job, *, who_is_known: bool) -> TemplateStart:
-        before = max((start.number for start in self._starts(template)), default=0)
+    def _intent(self, template: Job, values: Sequence[Mapping[str, Any]], *, who_is_known: bool) -> TemplateStart:
+        before = max((start.number for start in self._starts(template.job_id, template.label)), default=0)
         user = self._client.current_user().user_id if who_is_known else None
-        return TemplateStart(template.job_id, before, user, starts.wall_clock() + self._client.clock_ahead)
+        at = starts.wall_clock() + self._client.clock_ahead
+        return TemplateStart(template.job_id, before, user, at, tuple(map(parameters_digest, values)))
 
-    def instances_of(
-        self, template: Job, intent: TemplateStart, runtime_parameters: Sequence[Mapping[str, Any]]
-    ) -> list[Job]:
+    def instances_of(self, intent: TemplateStart, *, wait: bool = False) -> list[Job]:
         """
-        Return the instances that a start which was announced has made, in the order of the parameters.
+        Return the instances that a requested start has made, in the order of its sets of parameters.
 
         Others may start instances of the same template at the same time, so a start counts only if it was made with the
         same parameters by the same user.
 
-        :param template: the template as just read
         :param intent: the start
-        :param runtime_parameters: the values that it gave
+        :param wait: wait for the start until no gateway can deliver the call any more
         :returns: an empty list if there is no such start
-        :raises ControlHubUnavailableError: if there are several
+        :raises ControlHubAmbiguousStartError: if there are several
         """
-        wanted = [{**template.runtime_parameters, **own} for own in runtime_parameters]
-        found = self._made(template, intent, wanted)
+        left = self._client.gateway_timeout - intent.age(self._client.clock_ahead) if wait else 0.0
+        while not (found := self._made(intent, intent.template_id)) and left > 0:
+            self._client.sleep(_SEARCH_INTERVAL)
+            left -= _SEARCH_INTERVAL
         if len(found) > 1:
-            raise ControlHubUnavailableError(
-                f"{len(found)} starts of job template {template.label} with the same parameters have been made since "
-                "one was announced; look at its runs before you start it again.",
+            raise ControlHubAmbiguousStartError(
+                f"Cannot tell which start of job template {intent.template_id} this task has made. "
+                f"{_several(found)}. Stop those that nobody needs before you start it again.",
                 maybe_executed=True,
             )
-        return _in_order(found[0], wanted) if found else []
+        return found[0][1] if found else []
 
-    def read_instances(self, template: Job, job_ids: Sequence[str]) -> list[Job]:
-        """Return instances of a template by their ids; of one that does not exist any more only the id is known."""
-        return self._instances(template, job_ids)
-
-    def _made(self, template: Job, intent: TemplateStart, wanted: Sequence[Mapping[str, Any]]) -> list[list[Job]]:
+    def _made(self, intent: TemplateStart, label: str) -> list[tuple[_Start, list[Job]]]:
         intent = intent if intent.user else replace(intent, user=self._client.current_user().user_id)
-        made = [s for s in self._starts(template) if intent.explains(s.number, s.user, s.time) and s.job_ids]
-        candidates = [self._instances(template, start.job_ids) for start in made]
-        return [instances for instances in candidates if _have_parameters(instances, wanted)]
+        starts_made = self._starts(intent.template_id, label)
+        made = [s for s in starts_made if intent.explains(s.number, s.user, s.time) and s.job_ids]
+        candidates = [(start, self._instances(intent.template_id, start.job_ids)) for start in made]
+        return [
+            (start, _in_order(instances, intent.parameters))
+            for start, instances in candidates
+            if Counter(map(_digest_of, instances)) == Counter(intent.parameters)
+        ]
 
-    def _instances(self, template: Job, ids: Sequence[str]) -> list[Job]:
+    def _instances(self, template_id: str, ids: Sequence[str]) -> list[Job]:
         found = self._client.jobs.get_many(ids)
         # One that is deleted after completion may be gone already.
-        return [found.get(job_id) or _unread(template, job_id) for job_id in ids]
+        return [found.get(job_id) or _unread(template_id, job_id) for job_id in ids]
 
-    def _started_after_all(
-        self,
-        template: Job,
-        intent: TemplateStart,
-        wanted: Sequence[Mapping[str, Any]],
-        error: ControlHubError | None,
-    ) -> list[Job]:
+    def _started_after_all(self, template: Job, intent: TemplateStart, error: ControlHubError | None) -> list[Job]:
         """Return the instances of a start whose answer did not name them."""
+        patience = PATIENCE if error is None else max(PATIENCE, self._client.gateway_timeout)
         found = find_out(
             self._client,
-            lambda: self._made(template, intent, wanted),
+            lambda: self._made(intent, template.label),
             question="Whether instances were started",
             error=error,
+            patience=patience,
         )
         if len(found) == 1:
-            log.info("%d instances of job template %s were started.", len(found[0]), template.label)
-            return _in_order(found[0], wanted)
+            ((_, instances),) = found
+            log.info("%d instances of job template %s were started.", len(instances), template.label)
+            return instances
         if isinstance(error, ControlHubRejectedError) and not found:
             raise error
-        said = (
-            f"{len(found)} starts with the same parameters have been made since"
-            if found
-            else f"No start with these parameters has appeared within {PATIENCE:g} s"
-        )
-        raise ControlHubUnavailableError(
+        said = _several(found) if found else f"No start with these parameters has appeared within {patience:g} s"
+        unclear = ControlHubAmbiguousStartError if found else ControlHubUnavailableError
+        raise unclear(
             f"{error or 'Control Hub accepted the call without naming an instance.'} {said}; look at the runs of job "
             f"template {template.label} before you start it again.",
             http_status=error.http_status if error else None,
             maybe_executed=True,
         )
 
-    def _starts(self, template: Job) -> list[_Start]:
+    def _starts(self, template_id: str, label: str) -> list[_Start]:
         def read_page(offset: int, _: int) -> Any:
             return self._client.call(
                 "GET",
                 Service.JOBRUNNER,
-                f"/v1/job/{in_path(template.job_id)}/runHistory",
-                what=f"read the starts of job template {template.label}",
+                f"/v1/job/{in_path(template_id)}/runHistory",
+                what=f"read the starts of job template {label}",
                 params={"offset": offset, "len": _HISTORY_LENGTH, "withTotalCount": "true"},
                 needs_body=True,
             )
@@ -224,18 +233,28 @@ class Templates:
 @dataclass(frozen=True)
 class TemplateStart:
     """
-    A start of instances that is about to be asked for.
+    A start of instances that is about to be requested.
 
     :param template_id: id of the job template
     :param after: number of the template's latest start before
     :param user: id of the user who asks
     :param at: when, in epoch seconds of Control Hub's clock
+    :param parameters: digest of each set of parameters, in the order in which they are sent
     """
 
     template_id: str
     after: int
     user: str | None
     at: float | None = None
+    parameters: tuple[str, ...] = ()
+
+    def age(self, clock_ahead: float = 0.0) -> float:
+        """
+        Return the seconds since then; infinite if the time is not known.
+
+        :param clock_ahead: seconds by which Control Hub's clock is ahead of this one's
+        """
+        return math.inf if self.at is None else max(starts.wall_clock() + clock_ahead - self.at, 0.0)
 
     def explains(self, number: int, user: str | None, time: pendulum.DateTime | None) -> bool:
         """Return whether this can have been a start that has that number, user and time."""
@@ -261,30 +280,69 @@ class _Start:
         )
 
 
-def _unread(template: Job, job_id: str) -> Job:
+def complete_parameters(template: Job, runtime_parameters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """
+    Return the sets of parameters that are sent, each with the template's values for the names that it lacks.
+
+    :param template: the template as just read
+    :param runtime_parameters: for each instance the values that replace the template's of the same names
+    """
+    return [{**template.runtime_parameters, **own} for own in runtime_parameters]
+
+
+def parameters_digest(values: Mapping[str, Any]) -> str:
+    """
+    Return a digest of a set of runtime parameters as they are on the wire: tuples are lists there, and names strings.
+
+    :param values: the complete set, as it is sent or as an instance has it
+    :raises ControlHubConfigurationError: if it cannot be sent
+    """
+    try:
+        wire = json.loads(json.dumps(dict(values)), parse_float=_number)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ControlHubConfigurationError(
+            f"Cannot send runtime parameters {shortened(sorted(map(str, values)))}: they cannot be written as JSON "
+            f"({error})."
+        ) from None
+    text = json.dumps(wire, sort_keys=True, ensure_ascii=False)
+    # As halves of characters are read.
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:_DIGEST_LENGTH]
+
+
+def _number(text: str) -> float:
+    """Return a number, as a whole one if it is: 1.0 and 1 are the same."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def _digest_of(instance: Job) -> str:
+    return parameters_digest(instance.runtime_parameters)
+
+
+def _unread(template_id: str, job_id: str) -> Job:
     """Return an instance of which only the id is known."""
-    return Job(job_id=job_id, name="", template_id=template.job_id)
+    return Job(job_id=job_id, name="", template_id=template_id)
 
 
-def _have_parameters(instances: Sequence[Job], wanted: Sequence[Mapping[str, Any]]) -> bool:
-    left = [dict(instance.runtime_parameters) for instance in instances]
-    for values in wanted:
-        if values not in left:
-            return False
-        left.remove(dict(values))
-    return not left
+def _in_order(instances: Sequence[Job], digests: Sequence[str]) -> list[Job]:
+    """Return as many instances in the order of the sets of parameters, which the answer need not have."""
+    left: dict[str, list[Job]] = {}
+    for instance in instances:
+        left.setdefault(_digest_of(instance), []).append(instance)
+    ordered = [left[digest].pop(0) if left.get(digest) else None for digest in digests]
+    placed = {instance.job_id for instance in ordered if instance is not None}
+    # Those that are gone, or whose parameters are stored in another form, keep the order of the answer.
+    others = iter([instance for instance in instances if instance.job_id not in placed])
+    return [instance or next(others) for instance in ordered]
 
 
-def _in_order(instances: list[Job], wanted: Sequence[Mapping[str, Any]]) -> list[Job]:
-    """Return the instances in the order of the parameters, which the answer need not have."""
-    if not _have_parameters(instances, wanted):
-        return instances
-    left, ordered = list(instances), []
-    for values in wanted:
-        instance = next(instance for instance in left if dict(instance.runtime_parameters) == values)
-        left.remove(instance)
-        ordered.append(instance)
-    return ordered
+def _several(found: Sequence[tuple[_Start, Sequence[Job]]]) -> str:
+    """Return that several starts can be the one that was requested, naming them."""
+    named = [
+        f"start {start.number} ({shortened([job.job_id for job in instances], most=3)})"
+        for start, instances in sorted(found, key=lambda one: one[0].number)
+    ]
+    return f"{len(found)} starts with the same parameters have been made since: {shortened(named, '; ')}"
 
 
 def check_template_start(

@@ -196,10 +196,12 @@ class StartsRuns(WaitsForRuns):
             self._answer_for(context, error)
             raise
 
-    def _do_render_template_fields(self, parent: Any, template_fields: Any, context: Context, *args: Any) -> None:
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Any, context: Context, *args: Any, **kwargs: Any
+    ) -> None:
         """Render the templates; what an earlier try has started is not left running by a template that fails."""
         try:
-            super()._do_render_template_fields(parent, template_fields, context, *args)
+            super()._do_render_template_fields(parent, template_fields, context, *args, **kwargs)
         except Exception as error:
             # `airflow tasks render` comes here, too, but has no store of a task that is being executed.
             if parent is self and task_state_store(context) is not None:
@@ -231,6 +233,7 @@ class StartsRuns(WaitsForRuns):
                 if self.stop_on_kill:
                     self._stop_quickly(self.runs_to_stop_on_kill())
                 if self._has_given_up:
+                    self._note_stopped(self._asked_to_stop)
                     record.give_up("the try before was killed")
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 red = {job_id: count for job_id, count in unfinished_runs(error).items() if job_id in self._started}
@@ -245,6 +248,7 @@ class StartsRuns(WaitsForRuns):
             elif isinstance(error, AirflowTaskTimeout):
                 # Airflow calls `on_kill` next, which stops the runs.
                 if self.on_timeout == "stop" and self._started:
+                    self._note_stopped(self.runs_to_stop_on_kill())
                     record.give_up("the time of the try before was over")
             elif isinstance(error, ControlHubRunTimeoutError):
                 # What becomes of runs that have taken too long is seen to where that is noticed.

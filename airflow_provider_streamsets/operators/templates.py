@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets.compat import is_tried_again
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 from airflow_provider_streamsets.operators.earlier_runs import has_done_its_work, was_stopped_by_task
@@ -21,7 +22,90 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.operators.task_records import TaskRecord
 
 _ON_FAILURE = ("stop_others", "wait_others")
+_RETRY = ("failed", "all")
 _SUFFIXES = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
+
+
+@dataclass(frozen=True)
+class _Instance:
+    """
+    The instance for one set of runtime parameters, as far as there is one.
+
+    :param digest: of the set that it was, or is to be, started with
+    :param job_id: its id; empty if it is not started, or not known to be
+    :param run_count: number of the run that this task has started: the first, whatever others start later
+    :param identity: what tells that run from another one of the same number, as JSON
+    :param name: its name, empty if it is not known
+    :param run: that run, or the one that an upgrade has put in its place, as last read
+    """
+
+    digest: str
+    job_id: str = ""
+    run_count: int = 1
+    identity: Any = None
+    name: str = ""
+    run: JobRun | None = None
+
+    @classmethod
+    def of(cls, digest: str, job: Job) -> _Instance:
+        """Return an instance that has just been started, or found."""
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+
+        first = job.current_run if job.last_run_count == 1 else None
+        return cls(digest, job.job_id, identity=RunIdentity.of(first).to_json(), name=job.name, run=first)
+
+    def to_json(self) -> list[Any]:
+        """Return the first fields, as far as a later try needs them, as a small JSON value."""
+        return [self.digest, self.job_id, self.run_count, self.identity] if self.job_id else [self.digest]
+
+    @property
+    def is_active(self) -> bool:
+        """Whether its run has not ended, or does not show yet."""
+        return bool(self.job_id) and (self.run is None or not self.run.has_ended)
+
+    @property
+    def label(self) -> str:
+        """Name and id, for messages."""
+        return f"'{self.name}' ({self.job_id})" if self.name else self.job_id
+
+
+def _start_json(start: TemplateStart) -> dict[str, Any]:
+    """Return a start without its parameters, which are those of the recorded instances, as a JSON value."""
+    return {name: value for name, value in asdict(start).items() if name != "parameters"}
+
+
+def _recorded_start(record: TaskRecord) -> TemplateStart | None:
+    """Return the latest start that the task has requested, without its parameters; None if there is none."""
+    from airflow_provider_streamsets.control_hub.templates import TemplateStart
+
+    start = record.values.get("template_start")
+    return TemplateStart(**start) if isinstance(start, dict) else None
+
+
+def _recorded_instances(record: TaskRecord) -> list[_Instance]:
+    """Return the instance for each set of parameters that is recorded, in their order."""
+    return [_Instance(*entry) for entry in record.values.get("instances") or []]
+
+
+def _assigned(earlier: Sequence[_Instance], kept: Mapping[str, _Instance], digests: Sequence[str]) -> list[_Instance]:
+    """
+    Return for each set of parameters the instance that is kept for it, or one that is still to be started.
+
+    Values may be rendered anew by each try, so that as many sets as before are told apart by their positions, unless
+    they are the same ones in another order; otherwise by their digests.
+
+    :param earlier: the instances of the earlier try, by position
+    :param kept: those that are kept, by job id
+    :param digests: of the sets of this try
+    """
+    before = [instance.digest for instance in earlier]
+    is_reordered = before != list(digests) and sorted(before) == sorted(digests)
+    if len(before) == len(digests) and not is_reordered:
+        return [kept.get(instance.job_id, _Instance(digest)) for instance, digest in zip(earlier, digests, strict=True)]
+    of_set: dict[str, list[_Instance]] = {}
+    for instance in kept.values():
+        of_set.setdefault(instance.digest, []).append(instance)
+    return [of_set[digest].pop(0) if of_set.get(digest) else _Instance(digest) for digest in digests]
 
 
 class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
@@ -31,10 +115,16 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     The instances' ids are pushed to XCom as soon as they are started. All of them are waited for with one status
     request at each look. The task succeeds when all runs have; otherwise it fails naming the instances that did not.
 
-    What is to be started is written down before, as by
-    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`. So another try goes on with the
-    instances of the one before, which it finds by user and runtime parameters, unless their runs have ended and not all
-    have succeeded.
+    What is to be started is recorded before, as by
+    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`: a digest of each set of parameters,
+    by which another try finds the instances that a lost one has started. A retry keeps the instances that have
+    succeeded or are still active, and starts new ones for the other sets only, see `retry`. As many sets as before are
+    taken for the same ones in the same order, whatever their values are rendered to; if their number has changed, or
+    they have come in another order, they are told apart by their values. A task that a person clears starts all of them
+    anew.
+
+    Only the first run of an instance is that of the task: one that a person starts later is neither waited for nor
+    stopped.
 
     .. code-block:: python
 
@@ -65,12 +155,14 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     :param attach_to_template: instances follow changes of the template, cannot be edited or exported, and are deleted
         with it (templated)
     :param delete_after_completion: delete the instances afterwards. With `wait_for_completion`, this task deletes those
-        that succeeded once it has their outcome and metrics, and keeps the others to be looked into; without, and
-        with ``wait_for="active"``, Control Hub itself deletes each when its run is over, whatever it came to. One that
-        is gone before it was seen active fails the task (templated)
+        that succeeded once it has their outcome and metrics and no other try is to come, and keeps the others to be
+        looked into; without, and with ``wait_for="active"``, Control Hub itself deletes each when its run is over,
+        whatever it came to. One that is gone before it was seen active fails the task (templated)
     :param inherit_permissions: give the instances the permissions of the template (templated)
     :param on_failure: what happens to the other instances when one has failed: ``stop_others`` stops them at once,
         ``wait_others`` lets them go on; the task fails when all have ended (templated)
+    :param retry: what another try starts when instances did not succeed, or were stopped by this task: ``failed``
+        (default) starts new ones for their sets of parameters and keeps the others, ``all`` starts all anew (templated)
     :param wait_for_completion: wait until all runs have ended; otherwise return as soon as they are started (templated)
     :param wait_for: wait for the ``completion`` (default) of the runs, or until they are ``active``: ``ACTIVE`` and
         ``GREEN``, with all pipelines that engines report running. They are then left running, and a run that has
@@ -100,11 +192,13 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
     :returns: ``template_id``, ``template_name``, ``instances`` (for each what
         :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns, in the order of
-        `runtime_parameters` as far as these tell them apart) and ``metrics`` (the sums of ``input_count``,
+        `runtime_parameters`, those that were kept included) and ``metrics`` (the sums of ``input_count``,
         ``output_count``, ``error_count``, ``stage_errors_count`` and ``total_error_count`` over the instances that
         have metrics; None for one that Control Hub does not have of one of these)
     :raises ControlHubConfigurationError: if instances cannot be started as it is asked for; nothing was started
     :raises ControlHubBulkError: if Control Hub has started fewer instances than asked for; those are stopped
+    :raises ControlHubAmbiguousStartError: if the answer to the start was lost, and several starts with the same
+        parameters, user and time can be that of the task; none is taken over or stopped
     :raises ControlHubRunFailedError: if runs did not succeed; the message names the instances
     :raises ControlHubRunTimeoutError: if they took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
@@ -129,6 +223,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         "delete_after_completion",
         "inherit_permissions",
         "on_failure",
+        "retry",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"runtime_parameters": "json"}
 
@@ -146,6 +241,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         delete_after_completion: bool | str = False,
         inherit_permissions: bool | str = False,
         on_failure: Literal["stop_others", "wait_others"] | str = "wait_others",
+        retry: Literal["failed", "all"] | str = "failed",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -160,8 +256,11 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         self.delete_after_completion = delete_after_completion
         self.inherit_permissions = inherit_permissions
         self.on_failure = on_failure
+        self.retry = retry
         self._template: Job | None = None
         self._intent: TemplateStart | None = None
+        self._kept: dict[str, int] = {}
+        self._earlier: dict[str, int] = {}
         self._check(rendered=False)
 
     def _check(self, *, rendered: bool) -> None:
@@ -177,42 +276,39 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         parameters.flag(self.delete_after_completion, "delete_after_completion", rendered=rendered)
         parameters.flag(self.inherit_permissions, "inherit_permissions", rendered=rendered)
         parameters.choice(self.on_failure, "on_failure", _ON_FAILURE, rendered=rendered)
+        parameters.choice(self.retry, "retry", _RETRY, rendered=rendered)
         if self.suffix in _SUFFIXES and (self.suffix == "PARAM_VALUE") != (self.suffix_parameter is not None):
             raise ValueError("Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then.")
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Start the instances, and wait for their runs; go on with those that an earlier try has started."""
+        """Start the instances and wait for their runs; resume those that an earlier try has started."""
         with self.answering_for_runs(context):
             wait = self.begin()
             self._check(rendered=True)
             template = self._template = self.find_job(context, templates=True)
             delivered = self.record(context).values.get("result")
             if isinstance(delivered, dict) and self.record(context).superseded is None:
-                self.log.info("An earlier try of this task has finished this; returning what it found.")
+                self.log.info("An earlier try of this task has finished this; returning its result.")
                 return delivered
-            instances = self._instances_of_earlier_try(context, template, wait) or self._start(context, template, wait)
-            return self._wait_for_instances(context, template, instances, wait)
+            instances = self._instances_of_earlier_try(context, template, wait)
+            return self._wait_for_instances(context, template, self._start(context, template, instances, wait), wait)
 
     def _wait_for_instances(
-        self, context: Context, template: Job, instances: Sequence[Job], wait: bool
+        self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
     ) -> dict[str, Any]:
         from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
-        job_ids = [instance.job_id for instance in instances]
-        # An instance has run once; one whose first run does not show yet is about to.
-        runs = [
-            RunReference(job.job_id, max(job.last_run_count, 1), job.name, RunIdentity.of(job.current_run))
-            for job in instances
-        ]
-        seen = {job.job_id: job.current_run for job in instances}
-        self.note_started(context, {run.job_id: run.run_count for run in runs}, seen)
+        self.note_started(context, {instance.job_id: instance.run_count for instance in instances})
+        self._kept, self._intent = {}, None
         self.end_if_killed("while it started instances")
+        job_ids = [instance.job_id for instance in instances]
         context["ti"].xcom_push(key="job_ids", value=job_ids)
         if len(job_ids) == 1:
             ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
         context["ti"].xcom_push(key="run_counts", value=dict(self._started))
         if wait and not self.are_left_running(context):
+            runs = [RunReference(i.job_id, i.run_count, i.name, RunIdentity.from_json(i.identity)) for i in instances]
             result: dict[str, Any] = self.wait_for_runs(
                 context, runs, [template], until_failure=self.on_failure == "stop_others"
             )
@@ -221,7 +317,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         return self._result(
             template.job_id,
             template.name,
-            [unfinished_result(job.job_id, job.name, job.current_run) for job in instances],
+            [unfinished_result(instance.job_id, instance.name, instance.run) for instance in instances],
         )
 
     def _values(self) -> list[Mapping[str, Any]]:
@@ -230,94 +326,243 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             values = [{}] * parameters.whole_number(self.number_of_instances, "number_of_instances", rendered=True)
         return list(values)
 
-    def _instances_of_earlier_try(self, context: Context, template: Job, wait: bool) -> list[Job]:
-        """Return the instances that an earlier try has started, if they are to be gone on with."""
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
-        from airflow_provider_streamsets.control_hub.templates import TemplateStart
+    @property
+    def _retries_all(self) -> bool:
+        return bool(parameters.choice(self.retry, "retry", _RETRY, rendered=True) == "all")
 
+    @property
+    def forgets_failed_runs(self) -> bool:
+        """Whether the next try starts all instances anew, and not only those that did not succeed."""
+        return self._retries_all
+
+    def _instances_of_earlier_try(self, context: Context, template: Job, wait: bool) -> list[_Instance]:
+        """Return for each set of parameters the instance of an earlier try that is kept, or one still to be started."""
+        from airflow_provider_streamsets.control_hub import ControlHubAmbiguousStartError
+        from airflow_provider_streamsets.control_hub.templates import complete_parameters, parameters_digest
+
+        digests = [parameters_digest(values) for values in complete_parameters(template, self._values())]
+        nothing_kept = [_Instance(digest) for digest in digests]
         record = self.record(context)
-        written = record.values.get("template_start")
-        if not isinstance(written, dict):
-            return []
-        intent = TemplateStart(**written)
-        templates = self.client.templates
-        started = self._started_before(context)
-        instances: list[Job] = []
-        if started:
-            instances = templates.read_instances(template, list(started))
-        elif intent.template_id == template.job_id:
-            try:
-                instances = templates.instances_of(template, intent, self._values())
-            except ControlHubError as error:
-                if record.superseded is None:
-                    raise
-                self.log.warning("%s", error)
-        self.log.info(
-            "An earlier try of this task has asked for instances of job template %s; there are %d.",
-            intent.template_id,
-            len(instances),
-        )
-        superseded = record.superseded
-        if superseded is None and intent.template_id != template.job_id:
-            superseded = f"the task is now for job template {template.label}"
-        if superseded is not None:
-            self.log.info("They are not gone on with: %s.", superseded)
-            going_on = {
-                job.job_id: max(job.last_run_count, 1)
-                for job in instances
-                if job.current_run is None or not job.current_run.has_ended
-            }
-            if going_on and not self.stop_started(going_on, superseded):
-                raise ControlHubUnavailableError(
-                    "The instances that an earlier try has started could not be stopped, so no others are started."
-                )
-            return []
-        ended = [job.current_run for job in instances if job.current_run and job.current_run.has_ended]
-        if not wait or not instances or self.are_left_running(context):
-            return instances
-        if len(ended) == len(instances) and not all(self._has_done_its_work(run, record) for run in ended):
-            self.log.info("Their runs have ended, and not all have succeeded, so new instances are started.")
-            return []
-        if any(job.current_run and was_stopped_by_task(self.client, job.current_run, record) for job in instances):
-            self.log.info("They were stopped for this task, so new instances are started.")
-            return []
+        start, superseded = _recorded_start(record), record.superseded
+        if start is None:
+            return nothing_kept
+        wait = wait and not self.are_left_running(context)
+        self._earlier = {i.job_id: i.run_count for i in _recorded_instances(record) if i.job_id}
+        if start.template_id != template.job_id or record.is_of_cleared_task:
+            why = superseded or f"the task is now for job template {template.label}"
+            runs = self.runs_of_record(context)
+            self.log.info("Not resuming instances of an earlier try (%s); stopping %d still active.", why, len(runs))
+            if runs:
+                # The stop is recorded, after which a later try could not tell any more that the task was cleared.
+                record.write(template_start=_start_json(start), started=runs, given_up=why)
+                self._stop_or_raise(runs, why)
+            return nothing_kept
+        try:
+            earlier = self._with_unanswered(record)
+        except ControlHubAmbiguousStartError as error:
+            if superseded is None:
+                raise
+            self.log.warning("%s", error)
+            earlier = _recorded_instances(record)
+        self._earlier = {instance.job_id: instance.run_count for instance in earlier if instance.job_id}
+        found = self._with_own_runs(earlier)
+        kept = self._worth_keeping(record, earlier, found, wait)
+        instances = _assigned(earlier, kept, digests)
+        if self._retries_all and not all(instance.job_id for instance in instances):
+            instances = nothing_kept
+        self._log_kept([found.get(instance.job_id, instance) for instance in earlier], instances)
+        is_kept = {instance.job_id for instance in instances}
+        runs = {job_id: n for job_id, n in self._active_runs(record, earlier).items() if job_id not in is_kept}
+        if runs:
+            self._stop_or_raise(runs, superseded or "they are replaced")
         return instances
 
-    def _has_done_its_work(self, run: JobRun, record: TaskRecord) -> bool:
-        return has_done_its_work(self.client, run, record, accept_stopped=self.accepts_stopped)
+    def _worth_keeping(
+        self, record: TaskRecord, earlier: Sequence[_Instance], found: Mapping[str, _Instance], wait: bool
+    ) -> Mapping[str, _Instance]:
+        """Return the instances of an earlier try that need not be started again, by job id."""
+        if not wait and record.superseded is None:
+            # Their outcomes do not matter.
+            return {i.job_id: found.get(i.job_id, i) for i in earlier if i.job_id}
+        worth = {job_id: instance for job_id, instance in found.items() if self._is_worth_keeping(instance, record)}
+        if self._retries_all and len(worth) < len(earlier) == len(found):
+            active = [instance for instance in found.values() if instance.is_active]
+            if active and all(instance.job_id in worth for instance in active):
+                # All are started anew only when all have ended.
+                return found
+        return worth
+
+    def _log_kept(self, earlier: Sequence[_Instance], instances: Sequence[_Instance]) -> None:
+        from airflow_provider_streamsets.control_hub.wording import shortened
+
+        kept = [instance for instance in instances if instance.job_id]
+        self.log.info(
+            "Keeping %d of the %d instances of the previous try, which have succeeded or are still active: %s.",
+            len(kept),
+            sum(bool(instance.job_id) for instance in earlier),
+            shortened([instance.label for instance in kept]) or "none",
+        )
+        missing = [str(number) for number, instance in enumerate(instances, start=1) if not instance.job_id]
+        if missing:
+            is_kept = {instance.job_id for instance in kept}
+            replaced = [i.label for i in earlier if i.job_id and i.job_id not in is_kept]
+            self.log.info(
+                "Starting new instances for %d of %d sets of parameters: number %s. Not kept: %s.",
+                len(missing),
+                len(instances),
+                shortened(missing),
+                shortened(replaced) or "none",
+            )
+
+    def _with_unanswered(self, record: TaskRecord) -> list[_Instance]:
+        """Return the recorded instances, and those of a start whose answer was lost with its process."""
+        instances, start = _recorded_instances(record), _recorded_start(record)
+        missing = tuple(instance.digest for instance in instances if not instance.job_id)
+        if start is None or not missing or record.values.get("withdrawn"):
+            return instances
+        made = iter(self.client.templates.instances_of(replace(start, parameters=missing), wait=True))
+        # All or none: a start counts only if it has the same sets.
+        return [
+            instance if instance.job_id or (job := next(made, None)) is None else _Instance.of(instance.digest, job)
+            for instance in instances
+        ]
+
+    def runs_of_record(self, context: Context) -> Mapping[str, int]:
+        """
+        Return the runs that earlier tries have started and that have not ended: run count by job id.
+
+        Nothing but the record and the connection is needed for that, whatever the other parameters are.
+        """
+        from airflow_provider_streamsets.control_hub import (
+            ControlHubAmbiguousStartError,
+            ControlHubNotFoundError,
+            ControlHubRejectedError,
+        )
+
+        record = self.record(context)
+        try:
+            instances = self._with_unanswered(record)
+        except (ControlHubAmbiguousStartError, ControlHubNotFoundError, ControlHubRejectedError) as error:
+            # None of the candidates is to be stopped; or the template is gone, and its history with it.
+            self.log.warning("%s", error)
+            instances = _recorded_instances(record)
+        return self._active_runs(record, instances)
+
+    def _active_runs(self, record: TaskRecord, instances: Sequence[_Instance]) -> dict[str, int]:
+        """Return those runs of instances, and of others that are recorded as started, that have not ended."""
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+
+        known = {instance.job_id: instance for instance in instances if instance.job_id}
+        runs = {str(job_id): int(run_count) for job_id, run_count in (record.values.get("started") or {}).items()}
+        runs.update({job_id: instance.run_count for job_id, instance in known.items()})
+        return {
+            job_id: runs[job_id]
+            for job_id, run in self.client.runs.going_on(runs).items()
+            if job_id not in known or not RunIdentity.from_json(known[job_id].identity).contradicts(run, runs[job_id])
+        }
+
+    def _stop_or_raise(self, runs: Mapping[str, int], why: str) -> None:
+        from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
+
+        if not self.stop_started(runs, why):
+            raise ControlHubUnavailableError(
+                "The instances that an earlier try has started could not be stopped, so no others are started."
+            )
+
+    def _with_own_runs(self, instances: Sequence[_Instance]) -> dict[str, _Instance]:
+        """Return the instances that there still are, with the runs that this task has started, by job id."""
+        jobs = self.client.jobs.get_many(instance.job_id for instance in instances if instance.job_id)
+        found = [self._with_own_run(i, jobs[i.job_id]) for i in instances if i.job_id in jobs]
+        return {instance.job_id: instance for instance in found if instance is not None}
+
+    def _with_own_run(self, instance: _Instance, job: Job) -> _Instance | None:
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+
+        identity, latest = RunIdentity.from_json(instance.identity), job.current_run
+        if latest is not None and identity.contradicts(latest, instance.run_count):
+            return None
+        if latest is not None and latest.run_count > instance.run_count:
+            latest = self.client.runs.get_or_successor(job.job_id, instance.run_count, latest, run_id=identity.run_id)
+            if latest is None:
+                return None
+        return replace(instance, name=job.name, run=latest)
+
+    def _is_worth_keeping(self, instance: _Instance, record: TaskRecord) -> bool:
+        """Return whether an instance is active or has succeeded, and was not stopped by this task."""
+        from airflow_provider_streamsets.control_hub import Outcome
+        from airflow_provider_streamsets.control_hub.outcome import decide_outcome
+
+        run = instance.run
+        if run is None:
+            return True
+        was_asked_to_stop = (record.values.get("stopped") or {}).get(instance.job_id) == instance.run_count
+        if not run.has_ended:
+            is_stopped = was_asked_to_stop or was_stopped_by_task(self.client, run, record)
+            return record.superseded is None and not is_stopped
+        if not has_done_its_work(self.client, run, record, accept_stopped=self.accepts_stopped):
+            return False
+        if not was_asked_to_stop:
+            return True
+        # It may have finished before the stop; that Control Hub names no user for the stop is no evidence of that.
+        decision = decide_outcome(run, self.client.runs.events(run.run_id))
+        return decision.outcome is Outcome.SUCCEEDED and decision.is_confirmed
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
-        """Return the runs that this task has started, or is about to start."""
-        return super().runs_to_stop_on_kill() or self._runs_of_unanswered_start()
+        """Return the runs that this task has started or kept, or is about to start."""
+        runs = super().runs_to_stop_on_kill() or {**self._kept, **self._runs_of_unanswered_start()}
+        # Until it is known which of the earlier try's are resumed, a kill stops all of them.
+        return runs or (self._earlier if self._killed else {})
 
     def _runs_of_unanswered_start(self) -> dict[str, int]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
-        if self._intent is None or self._template is None:
+        if self._intent is None:
             return {}
         try:
-            instances = self.hasty_client().templates.instances_of(self._template, self._intent, self._values())
+            instances = self.hasty_client().templates.instances_of(self._intent)
         except ControlHubError as error:
             self.log.warning("%s", error)
             return {}
-        return {job.job_id: max(job.last_run_count, 1) for job in instances}
+        return {job.job_id: 1 for job in instances}
 
-    def _start(self, context: Context, template: Job, wait: bool) -> list[Job]:
+    def _start(
+        self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
+    ) -> Sequence[_Instance]:
+        """Start the instances that are missing, and return all."""
         from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubError
         from airflow_provider_streamsets.control_hub.errors import may_have_been_executed
 
         record = self.record(context)
+        self._kept = {instance.job_id: instance.run_count for instance in instances if instance.is_active}
+        self._earlier = {}
+
+        def save(start: Any) -> None:
+            record.write(template_start=start, instances=[instance.to_json() for instance in instances])
+
+        def withdraw() -> None:
+            # The start has made no instances, so no later try may take others for them.
+            self._intent = None
+            if any(instance.job_id for instance in instances):
+                record.add(withdrawn=True)
+            else:
+                record.forget()
 
         def announce(intent: TemplateStart) -> None:
-            record.write(template_start=asdict(intent))
-            self._intent = intent
+            save(_start_json(intent))
+            if self._killed:
+                withdraw()
             self.end_if_killed("before it had started instances")
+            self._intent = intent
 
         self.end_if_killed("before it had started instances")
+        values = [own for instance, own in zip(instances, self._values(), strict=True) if not instance.job_id]
+        if not values:
+            save(record.values.get("template_start"))
+            return instances
         try:
-            instances = self.client.templates.start(
+            jobs = self.client.templates.start(
                 template,
-                self._values(),
+                values,
                 name=parameters.text(self.instance_name, "instance_name", rendered=True),
                 description=parameters.text(self.description, "description", rendered=True, empty=True),
                 suffix=parameters.choice(self.suffix, "suffix", _SUFFIXES, rendered=True),
@@ -330,14 +575,20 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
                 announce=announce,
             )
         except ControlHubBulkError as error:
-            self.give_up_runs(context, error.done, "not all instances were started")
+            self.note_started(context, {**self._kept, **error.done})
+            self._intent = None
+            record.add(withdrawn=True)
+            self.stop_started(error.done, "not all instances were started")
             raise
         except ControlHubError as error:
-            if not may_have_been_executed(error):
-                record.forget()
+            if self._intent is not None and not may_have_been_executed(error):
+                withdraw()
             raise
-        for instance in instances:
-            self.log.info("Started instance %s.", instance.label)
+        for job in jobs:
+            self.log.info("Started instance %s.", job.label)
+        started = iter(jobs)
+        instances = [i if i.job_id else _Instance.of(i.digest, next(started)) for i in instances]
+        record.add(instances=[instance.to_json() for instance in instances])
         return instances
 
     @property
@@ -359,8 +610,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         succeeded = [r.job_id for r in group.reports.values() if r.outcome is Outcome.SUCCEEDED]
         try:
             results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
-        except ControlHubError:
-            if self._deletes:
+        except ControlHubError as error:
+            # Another try keeps them, and deletes them when all have succeeded.
+            if self._deletes and (self._retries_all or not is_tried_again(context, error)):
                 self._delete(succeeded)
             raise
         result = self._result(*self._id_and_name_of_template(), results)

@@ -23,6 +23,7 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
 from airflow_provider_streamsets.sandbox.variants import Variants
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.triggers import connections
@@ -299,3 +300,36 @@ def test_unacknowledged_error_fails_the_next_try(sandbox, task, new_job, needs_a
         ControlHubRunJobOperator, job_id=job.job_id, runtime_parameters={"FAILS_AFTER": ""}, acknowledge_errors=True
     )
     assert (result["run_count"], result["outcome"]) == (2 if blocked else 3, "SUCCEEDED")
+
+
+# Instances of a template
+
+
+@modes
+@pytest.mark.parametrize("fault", [None, "reset_after"])
+def test_retry_of_a_fan_out_starts_only_what_failed(task, client, sandbox, fault):
+    pipeline = client.pipelines.version(client.pipelines.find_by_name("Orders to warehouse").pipeline_id)
+    given = {"RECORDS": 5000, "RATE": 1000, "ERROR_SHARE": 0, "FAILS_AFTER": "", "NUMBER": 0}
+    settings = {"engine_labels": ["prod"], "runtime_parameters": given, "statistics_interval": 1}
+    template = client.jobs.create(JobSettings(name=f"Fan-out {next(numbers)}", **settings), pipeline, template=True)
+
+    def run(*failing):
+        if fault:
+            path = f"/jobrunner/rest/v1/job/{template.job_id}/createAndStartJobInstances"
+            sandbox.set_faults({"method": "POST", "path": path, "fault": fault, "times": 1})
+        sets = [{"NUMBER": number, "FAILS_AFTER": "1000" if number in failing else ""} for number in range(40)]
+        arguments = {"job_id": template.job_id, "runtime_parameters": sets, "poll_interval": 5}
+        return task.run(ControlHubRunJobTemplateOperator, **arguments)
+
+    task.ti.max_tries = 3
+    with pytest.raises(ControlHubRunFailedError, match="3 of 40 runs did not succeed"):
+        run(3, 17, 39)
+    first = {job.runtime_parameters["NUMBER"]: job.job_id for job in client.jobs.list(template_id=template.job_id)}
+    result = run()
+    instances = {job.job_id: job for job in client.jobs.list(template_id=template.job_id)}
+    assert len(instances) == 43
+    assert {job.last_run_count for job in instances.values()} == {1}
+    ids = [instance["job_id"] for instance in result["instances"]]
+    assert [instances[job_id].runtime_parameters["NUMBER"] for job_id in ids] == list(range(40))
+    assert [number for number, job_id in enumerate(ids) if job_id != first[number]] == [3, 17, 39]
+    assert result["metrics"]["output_count"] == 40 * 5000

@@ -46,7 +46,7 @@ class TaskInstance:
 
 
 class StateStore:
-    """A task state store that outlives tries, as Airflow's does."""
+    """A task state store that outlives tries, as Airflow's does, and that keeps no order of keys."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -56,7 +56,7 @@ class StateStore:
         return json.loads(json.dumps(value))
 
     def set(self, key: str, value: Any, *, retention: Any = None) -> None:
-        self.values[key] = json.loads(json.dumps(value))
+        self.values[key] = json.loads(json.dumps(value, sort_keys=True))
 
     def delete(self, key: str) -> None:
         self.values.pop(key, None)

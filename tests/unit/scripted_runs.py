@@ -274,7 +274,7 @@ class ScriptedRuns:
         self.created.append(body)
         made = []
         for parameters in body["runtimeParametersList"]:
-            number = len([name for name in self.names.values() if name.startswith(TEMPLATE_NAME)]) + 1
+            number = len(self.parameters) + 1
             name = f"instance-{number}"
             script = self.instance_scripts.pop(0) if self.instance_scripts else [succeeded()]
             self.add(name, [activating(), *script], f"{body['name'] or TEMPLATE_NAME} - {number}")

@@ -6,6 +6,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseOperator, task
@@ -141,6 +142,16 @@ def test_operators_for_one_job_can_be_mapped_over_what_a_task_returns():
     assert at_once.upstream_task_ids == {"regions"}
     made = template.unmap({"runtime_parameters": [{"REGION": "north"}]})
     assert made.runtime_parameters == [{"REGION": "north"}]
+
+
+@pytest.mark.parametrize(("operator", "arguments"), ONE_JOB.items())
+def test_mapped_task_renders_its_templates(operator, arguments, context):
+    with dag():
+        mapped = operator.partial(task_id="task", poll_interval="{{ 2 + 3 }}", **arguments).expand(job_id=["a", "b"])
+    context.update(task=mapped, dag=mapped.dag, dag_run=SimpleNamespace(conf={}))
+    context["ti"].map_index, context["ti"].task = 1, mapped
+    mapped.render_template_fields(context)
+    assert (context["task"].job_id, context["task"].poll_interval) == ("b", "5")
 
 
 def test_a_mapped_task_is_checked_when_its_values_are_known():

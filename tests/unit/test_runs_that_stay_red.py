@@ -278,7 +278,7 @@ def test_retry_starts_new_instances_after_a_red_one(http, run, deferrable):
     with pytest.raises(ControlHubRunFailedError, match="RED for"):
         run(ControlHubRunJobTemplateOperator, deferrable=deferrable, **arguments)
     result = run(ControlHubRunJobTemplateOperator, deferrable=deferrable, **arguments)
-    assert [one["job_id"] for one in result["instances"]] == ["instance-3:org", "instance-4:org"]
+    assert [one["job_id"] for one in result["instances"]] == ["instance-3:org", "instance-2:org"]
 
 
 def test_red_run_costs_no_request_of_its_own_on_the_triggerer(http, hub, run):

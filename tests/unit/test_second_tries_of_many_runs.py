@@ -492,15 +492,20 @@ def test_instances_that_somebody_else_has_started_meanwhile_are_not_claimed(http
 
 
 @MODES
-def test_instances_of_which_one_has_failed_are_replaced_by_new_ones(http, run, lost, deferrable):
+@pytest.mark.parametrize(
+    ("retry", "instances"),
+    [("failed", ["instance-3:org", "instance-2:org"]), ("all", ["instance-3:org", "instance-4:org"])],
+)
+def test_try_after_a_lost_one_replaces_failed_instances(http, run, lost, deferrable, retry, instances):
     hub = ScriptedRuns(http)
     hub.instance_scripts = [[failed()], [succeeded()]]
-    lost(http, CREATE, hub._create, ControlHubRunJobTemplateOperator, **TWO, deferrable=deferrable)
+    arguments = {**TWO, "retry": retry, "deferrable": deferrable}
+    lost(http, CREATE, hub._create, ControlHubRunJobTemplateOperator, **arguments)
     for name, status in (("instance-1", failed()), ("instance-2", succeeded())):
         hub.latest[job_id(name)] = hub._status(name, status)
     restore_template(http, hub)
-    result = run(ControlHubRunJobTemplateOperator, **TWO, deferrable=deferrable)
-    assert [instance["job_id"] for instance in result["instances"]] == ["instance-3:org", "instance-4:org"]
+    result = run(ControlHubRunJobTemplateOperator, **arguments)
+    assert [instance["job_id"] for instance in result["instances"]] == instances
 
 
 def test_when_a_person_clears_the_task_its_instances_are_stopped_and_new_ones_started(http, run, lost, context):

@@ -95,9 +95,9 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
         lambda c: c.templates.start(_TEMPLATE, [{}], announce=str),
     ],
     "templates.instances_of": [
-        lambda c: c.templates.instances_of(_TEMPLATE, TemplateStart(TEMPLATE_ID, 0, None), [{}])
+        lambda c: c.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, None)),
+        lambda c: c.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, None, T0 / 1000), wait=True),
     ],
-    "templates.read_instances": [lambda c: c.templates.read_instances(_TEMPLATE, [JOB_ID])],
     "archives.export_jobs": [lambda c: c.archives.export_jobs([JOB_ID], io.BytesIO())],
     "archives.import_jobs": [lambda c: c.archives.import_jobs(io.BytesIO(b"PK\x03\x04"))],
     "pipelines.find_by_name": [lambda c: c.pipelines.find_by_name("Orders")],

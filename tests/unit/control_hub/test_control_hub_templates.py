@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import (
+    ControlHubAmbiguousStartError,
     ControlHubBulkError,
     ControlHubConfigurationError,
     ControlHubError,
@@ -17,7 +18,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnavailableError,
     Job,
 )
-from airflow_provider_streamsets.control_hub.templates import INSTANCE_SUFFIXES, TemplateStart
+from airflow_provider_streamsets.control_hub.templates import INSTANCE_SUFFIXES, TemplateStart, parameters_digest
 from tests.unit.control_hub.wire_examples import (
     JOBS,
     JR,
@@ -393,11 +394,11 @@ def test_a_start_with_an_unclear_end_of_which_nothing_shows_is_told_and_not_repe
     """Control Hub may still be at it; a second call would start more instances."""
     StartingHub(http, 1)
     http.post(START, **end)
-    with pytest.raises(ControlHubUnavailableError, match=r"has appeared within 60 s; look at the runs of") as caught:
+    with pytest.raises(ControlHubUnavailableError, match=r"has appeared within 120 s; look at the runs of") as caught:
         client.templates.start(TEMPLATE, [{}])
     assert caught.value.maybe_executed is True
     assert methods(http).count("POST") == 1
-    assert sum(clock.slept) >= 60
+    assert sum(clock.slept) >= 120
 
 
 @pytest.mark.parametrize("end", [*UNCLEAR_ENDS.values(), {"content": b""}], ids=[*UNCLEAR_ENDS, "empty"])
@@ -518,5 +519,62 @@ def test_a_start_with_the_same_parameters_at_another_time_is_somebody_elses(http
     hub.start(dict(TEMPLATE.runtime_parameters))
     later = template_start_json(1, hub.starts[0], time=T0 + 400_000)
     http.get(HISTORY, json=[later])
-    assert client.templates.instances_of(TEMPLATE, TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000), [{}]) == []
-    assert len(client.templates.instances_of(TEMPLATE, TemplateStart(TEMPLATE_ID, 0, ME), [{}])) == 1
+    digests = (parameters_digest(TEMPLATE.runtime_parameters),)
+    assert client.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000, digests)) == []
+    assert len(client.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, ME, parameters=digests))) == 1
+
+
+@pytest.mark.parametrize("value", [{1, 2}, T0**0.5 * 1j], ids=["set", "complex"])
+def test_values_that_are_no_json_are_rejected_before_the_start(http, client, value):
+    StartingHub(http)
+    with pytest.raises(
+        ControlHubConfigurationError, match="runtime parameters REGION, SIZE: they cannot be written as"
+    ):
+        client.templates.start(TEMPLATE, [{"REGION": value}])
+    assert methods(http).count("POST") == 0
+
+
+@pytest.mark.parametrize(("age", "polls"), [(0, 41), (110, 5), (500, 1)])
+def test_requested_start_is_polled_until_no_gateway_can_deliver_it(http, client, clock, age, polls):
+    StartingHub(http)
+    intent = TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000 - age, (parameters_digest({}),))
+    assert client.templates.instances_of(intent, wait=True) == []
+    assert len(paths(http)) == polls
+
+
+def test_requested_start_that_comes_late_is_found(http, client, clock):
+    hub = StartingHub(http)
+    hub.start({"REGION": "apac"})
+    late = template_start_json(1, hub.starts[0])
+    http.get(HISTORY, [{"json": []}, {"json": []}, {"json": [late]}])
+    intent = TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest({"REGION": "apac"}),))
+    assert [instance.job_id for instance in client.templates.instances_of(intent, wait=True)] == hub.starts[0]
+    assert clock.slept == [3.0, 3.0]
+
+
+def test_several_candidates_are_named(http, client):
+    hub = StartingHub(http)
+    for _ in range(2):
+        hub.start(dict(TEMPLATE.runtime_parameters), dict(TEMPLATE.runtime_parameters))
+    intent = TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest(TEMPLATE.runtime_parameters),) * 2)
+    named = r"start 1 \(new-0-0:o, new-0-1:o\); start 2 \(new-1-0:o, new-1-1:o\)\. Stop those"
+    with pytest.raises(ControlHubAmbiguousStartError, match=named):
+        client.templates.instances_of(intent)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ({"A": (1, 2.0)}, {"A": [1.0, 2]}),
+        ({"A": {1: {2: None}}}, {"A": {"1": {"2": None}}}),
+        ({"A": 1, "B": 2}, {"B": 2, "A": 1}),
+        ({"A": "\ud800"}, {"A": "?"}),
+    ],
+)
+def test_digest_is_that_of_the_values_on_the_wire(sent, read):
+    assert parameters_digest(sent) == parameters_digest(read)
+
+
+@pytest.mark.parametrize("other", [{"A": "1"}, {"A": True}, {"A": 1.5}, {"A": [1]}, {}, {"A": 1, "B": None}])
+def test_digests_of_other_values_differ(other):
+    assert parameters_digest({"A": 1}) != parameters_digest(other)
