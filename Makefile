@@ -93,7 +93,7 @@ chaos: venv  ## Kill processes and break requests for minutes, and show that eac
 	$(BIN)/python -m tests.chaos
 
 .PHONY: chaos-short
-chaos-short: venv  ## The same with 30 runs, as the system tests do it
+chaos-short: venv  ## The same with 42 runs, as the system tests do it
 	$(BIN)/python -m tests.chaos --short
 
 .PHONY: sandbox

@@ -207,6 +207,10 @@ class SandboxProcess:
         """Return the log of starts, of one job or of all."""
         return [start for start in self._admin("GET", "starts") if name in (None, start["job_name"])]
 
+    def stops(self) -> list[dict[str, Any]]:
+        """Return the log of stops."""
+        return list(self._admin("GET", "stops"))
+
     def freeze(self) -> None:
         self._admin("POST", "clock", {"freeze": True})
 
@@ -229,6 +233,10 @@ class SandboxProcess:
     def faults(self) -> list[dict[str, Any]]:
         """Return the rules, with how many requests ``matched`` each, and how many it has ``hit``."""
         return self._admin("GET", "faults")["rules"]
+
+    def fault_hits(self) -> list[dict[str, Any]]:
+        """Return the latest requests that were hit: ``time``, ``method``, ``path``, ``fault`` and ``caller``."""
+        return list(self._admin("GET", "faults")["hits"])
 
     def requests(self) -> dict[str, Any]:
         """Return the calls so far: ``total``, ``counts`` by method and path, ``requests``."""

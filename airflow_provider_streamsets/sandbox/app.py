@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.sandbox import pages
+from airflow_provider_streamsets.sandbox.callers import HEADER, acting_for
 from airflow_provider_streamsets.sandbox.clock import Clock
 from airflow_provider_streamsets.sandbox.credentials import Credential, issue
 from airflow_provider_streamsets.sandbox.faults import Faults
@@ -148,7 +149,8 @@ class Admission:
             if not self._admits(Headers(scope=scope)):
                 await unauthorized()(scope, receive, send)
                 return
-        await self._app(scope, receive, send)
+        with acting_for(Headers(scope=scope).get(HEADER)):
+            await self._app(scope, receive, send)
 
     def _admits(self, headers: Headers) -> bool:
         return bool(headers.get("X-Requested-By")) and self._hub.credential.accepts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -33,6 +34,8 @@ STATUSES: dict[str, tuple[int, ...]] = {
 """The statuses that a fault can have, the default first."""
 
 BODIES = ("html", "json")
+
+HITS_KEPT = 5000
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,17 @@ class Faults:
     def __init__(self, rules: Sequence[FaultRule] = (), seed: int = 0) -> None:
         self._seed = seed
         self._tallies = [_Tally(rule) for rule in rules]
+        self._hits: deque[dict[str, Any]] = deque(maxlen=HITS_KEPT)
 
-    def hit(self, method: str, path: str) -> FaultRule | None:
-        """Return the rule that a request is hit by, None if by none."""
+    def hit(self, method: str, path: str, caller: str | None = None, time: int = 0) -> FaultRule | None:
+        """
+        Return the rule that a request is hit by, None if by none.
+
+        :param method: its method.
+        :param path: its path.
+        :param caller: the caller that it names.
+        :param time: when it came, in epoch milliseconds.
+        """
         chosen = None
         for number, tally in enumerate(self._tallies):
             if not tally.rule.matches(method, path):
@@ -107,12 +118,15 @@ class Faults:
             if chosen is None and self._would_hit(number, tally):
                 tally.hit += 1
                 chosen = tally.rule
+        if chosen is not None:
+            hit = {"time": time, "method": method, "path": path, "fault": chosen.fault, "caller": caller}
+            self._hits.append(hit)
         return chosen
 
     def document(self) -> dict[str, Any]:
-        """Return the rules with how many requests matched each, and how many it has hit."""
+        """Return the rules with how many requests matched each and how many it has hit, and the latest hits."""
         rules = [{**tally.rule.document(), "matched": tally.matched, "hit": tally.hit} for tally in self._tallies]
-        return {"seed": self._seed, "rules": rules}
+        return {"seed": self._seed, "rules": rules, "hits": list(self._hits)}
 
     def _would_hit(self, number: int, tally: _Tally) -> bool:
         rule = tally.rule

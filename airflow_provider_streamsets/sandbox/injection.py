@@ -8,12 +8,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_streamsets.sandbox import connections
 from airflow_provider_streamsets.sandbox.bodies import read_body, whole
+from airflow_provider_streamsets.sandbox.callers import HEADER
 from airflow_provider_streamsets.sandbox.faults import FaultRule
 from airflow_provider_streamsets.sandbox.http import Hub, answer, issues, nothing, unauthorized
 from airflow_provider_streamsets.sandbox.problems import ProblemError
@@ -40,7 +41,8 @@ class Injection:
         """Answer a request, or let it go wrong."""
         rule = None
         if scope["type"] == "http" and not scope["path"].startswith("/sandbox/"):
-            rule = self._hub.faults.hit(scope["method"], scope["path"])
+            caller = Headers(scope=scope).get(HEADER)
+            rule = self._hub.faults.hit(scope["method"], scope["path"], caller, self._hub.world.clock.now())
         if rule is None:
             await self._app(scope, receive, send)
             return

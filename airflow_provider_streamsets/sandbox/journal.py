@@ -20,6 +20,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_streamsets.sandbox.bodies import read_body, whole
+from airflow_provider_streamsets.sandbox.callers import HEADER
 from airflow_provider_streamsets.sandbox.clock import Clock
 from airflow_provider_streamsets.sandbox.credentials import Credential
 from airflow_provider_streamsets.sandbox.http import issues
@@ -156,8 +157,9 @@ def _may_change(method: str, path: str) -> bool:
 
 
 def _entry(scope: Scope, body: bytes, now: int) -> Entry:
-    content_type = Headers(scope=scope).get("content-type", "")
-    return Entry(now, scope["method"], scope["path"], scope["query_string"].decode("latin-1"), content_type, body)
+    headers, query = Headers(scope=scope), scope["query_string"].decode("latin-1")
+    content_type, caller = headers.get("content-type", ""), headers.get(HEADER)
+    return Entry(now, scope["method"], scope["path"], query, content_type, body, caller)
 
 
 def _scope(entry: Entry, credential: Credential) -> dict[str, Any]:
@@ -167,6 +169,7 @@ def _scope(entry: Entry, credential: Credential) -> dict[str, Any]:
         "X-Requested-By": "journal",
         "X-SS-App-Component-Id": credential.id,
         "X-SS-App-Auth-Token": credential.token,
+        HEADER: entry.caller,
     }
     return {
         "type": "http",

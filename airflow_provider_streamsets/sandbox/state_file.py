@@ -57,6 +57,7 @@ class Entry:
     query: str
     content_type: str
     body: bytes
+    caller: str | None = None
 
     def document(self) -> dict[str, Any]:
         """Return it as it is written down."""

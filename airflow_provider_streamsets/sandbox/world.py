@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_streamsets.sandbox.behaviours import Behaviour, tuned
+from airflow_provider_streamsets.sandbox.callers import acting_for, current_caller
 from airflow_provider_streamsets.sandbox.clock import Clock
 from airflow_provider_streamsets.sandbox.holdings import OFFSET_KEY, Holdings
 from airflow_provider_streamsets.sandbox.job import Job as Job
@@ -30,6 +31,20 @@ class Start:
     run_count: int
     time: int
     user: str
+    caller: str | None
+
+
+@dataclass(frozen=True)
+class Stop:
+    """An entry of the log of stops."""
+
+    job_id: str
+    job_name: str
+    run_count: int
+    time: int
+    user: str
+    caller: str | None
+    forced: bool
 
 
 class World(Holdings):
@@ -48,6 +63,7 @@ class World(Holdings):
     ) -> None:
         super().__init__(seed, clock, variants, time_scale, key)
         self._starts: list[Start] = []
+        self._stops: list[Stop] = []
         for job in self.jobs.values():
             for past in job.seed.past:
                 self._past_run(job, past)
@@ -57,6 +73,11 @@ class World(Holdings):
         """The log of starts, the first one first."""
         self.catch_up()
         return self._starts
+
+    @property
+    def stops(self) -> list[Stop]:
+        """The log of stops that clients asked for and that had an effect, the first one first."""
+        return self._stops
 
     def start(self, job: Job, parameters: dict[str, Any] | None = None, at: int | None = None) -> Run:
         """
@@ -76,7 +97,7 @@ class World(Holdings):
             job.seed = replace(job.seed, parameters=dict(effective))
         run = self._new_run(job, now, job.seed.version.version, effective, None)
         job.runs.append(run)
-        self._starts.append(Start(job.id, job.seed.name, run.run_count, now, self.user))
+        self._starts.append(Start(job.id, job.seed.name, run.run_count, now, self.user, current_caller()))
         return run
 
     def start_successor(self, job: Job, run: Run) -> Run:
@@ -94,11 +115,12 @@ class World(Holdings):
 
     def start_later(self, job: Job, at: int) -> None:
         """Start a job at a time to come, unless it has been started or deleted by then."""
+        caller = current_caller()
 
         def start(at: int) -> None:
             if not job.runs and not job.deleted_on:
                 # Nobody is there to be told of a refusal: the job just does not start.
-                with suppress(ProblemError):
+                with suppress(ProblemError), acting_for(caller):
                     self.start(job, at=at)
 
         self._agenda.add(at, start)
@@ -148,7 +170,7 @@ class World(Holdings):
         self.check_stop(job)
         run, status = job.latest, self.status(job)
         if run is not None and status not in ENDED and status != "DEACTIVATING":
-            run.stops.append(Ask(self.clock.now(), self.user))
+            run.stops.append(self._note_stop(job, run, forced=False))
 
     def force_stop(self, job: Job) -> None:
         """
@@ -159,7 +181,13 @@ class World(Holdings):
         self.check_stop(job)
         run, status = job.latest, self.status(job)
         if run is not None and status not in ENDED:
-            run.force_stops.append(Ask(self.clock.now(), self.user))
+            run.force_stops.append(self._note_stop(job, run, forced=True))
+
+    def _note_stop(self, job: Job, run: Run, *, forced: bool) -> Ask:
+        ask = Ask(self.clock.now(), self.user)
+        stop = Stop(job.id, job.seed.name, run.run_count, ask.at, ask.user, current_caller(), forced)
+        self._stops.append(stop)
+        return ask
 
     def check_stop(self, job: Job) -> None:
         """

@@ -3,14 +3,21 @@
 
 What is started, each in processes of its own, and stopped at the end: the sandbox, with its state in a file; PostgreSQL
 where it is installed; and Airflow on it (api server, scheduler with the LocalExecutor, dag processor, triggerer). One
-DAG run has hundreds of tasks, on workers and deferred, each with a job of its own: tasks that run one job, several jobs
-or the instances of a template, whose jobs fail at first or always, that join runs of others or wait for their ends.
+DAG run has hundreds of tasks, on workers and deferred, most of them with a job of its own: tasks that run one job,
+several jobs or the instances of a template, whose jobs or instances fail at first or always, that join runs of others
+or wait for their ends. Others start the same jobs at the same time, in bulk and singly, or wait together for one job.
+All of them have one credential.
 
 Meanwhile, requests to the sandbox go wrong in all ways that it knows, before and after they have had their effect; and
 processes are killed with SIGKILL: those of tasks, workers, the triggerer, the scheduler with and without its workers,
-and the sandbox. In the lulls between, a person marks tasks failed and clears them. Then all faults end, every task must
-come to its end, and the sandbox's log of starts is held against what the tasks say. The exit code is 1 if a promise is
-broken.
+and the sandbox. In the lulls between, a person marks tasks failed and clears them; others at any time between tries.
+Then all faults end, every task must come to its end, and the sandbox's logs of starts and stops are compared with what
+the tasks say. The exit code is 1 if a promise is broken.
+
+All processes of Airflow name the task instance that they work for in a header, which the sandbox keeps with each start
+and stop. Control Hub itself knows but the user. So there is one thing that a task cannot know: if its start call ends
+without an answer while another task starts the same job, the run can be either's. Such cases follow from the sandbox's
+logs of faults and starts; they are told, and break no promise.
 
 The same seed makes the same plan. When something is killed is a matter of wall time, so what exactly it meets differs
 from one time to the other.
@@ -34,8 +41,8 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.chaos.performance import perform
-from tests.chaos.plan import LONG, SHORT, Size, make_plan
-from tests.chaos.table import table, told
+from tests.chaos.plan import LONG, SHORT, Kind, Size, make_plan
+from tests.chaos.table import table, told, told_ambiguities
 
 _WIDTH = 120
 
@@ -51,9 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--minutes", type=float, default=LONG.minutes, help="for how long things are killed, at the most"
     )
     parser.add_argument("--keep", type=Path, help="an empty folder for all files and logs, which is then kept")
+    parser.add_argument(
+        "--late", type=float, default=LONG.late, help="how many seconds late start calls are delivered after a time-out"
+    )
+    kinds = ", ".join(kind.value for kind in Kind)
+    parser.add_argument(
+        "--kinds", nargs="+", type=Kind, default=LONG.kinds, help=f"only tasks of these kinds: {kinds}", metavar="KIND"
+    )
     parser.add_argument("--short", action="store_true", help=f"{SHORT.runs} runs, {SHORT.minutes:g} minutes")
     options = parser.parse_args(arguments)
-    size = SHORT if options.short else Size(options.runs, options.minutes)
+    size = SHORT if options.short else Size(options.runs, options.minutes, options.late, options.kinds)
     # Whoever ends this process ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
@@ -64,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
-    for line in told(result):
+    for line in (*told_ambiguities(result), *told(result)):
         console.print(line, markup=False, soft_wrap=True)
     console.print(table(result))
     console.print(f"Took {time.monotonic() - began:.0f} s in all.")

@@ -6,12 +6,17 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import psutil
 
+from tests.chaos.callers import Caller
+from tests.chaos.history import LostCall
 from tests.chaos.plan import Blow, Target
 from tests.chaos.stage import Stage
-from tests.chaos.task_table import TaskTable
+from tests.chaos.task_table import Place, TaskRow, TaskTable
+from tests.chaos.tasks import DAG_ID
 
 _JOB_TYPES = {
     Target.TRIGGERER: "TriggererJob",
@@ -21,6 +26,8 @@ _JOB_TYPES = {
 _WORKER = "LocalExecutor"
 _IDLE = "<idle>"
 _LONGEST_OUTAGE = 6.0
+# Seconds from the time at which a task writes down a start to the answer, which may be slow.
+_LONGEST_CALL = 4.0
 
 
 class Killer:
@@ -33,15 +40,20 @@ class Killer:
 
     :param stage: what there is
     :param table: tells what has come up
+    :param gateway_timeout: seconds after which a start call has no effect any more
     """
 
-    def __init__(self, stage: Stage, table: TaskTable) -> None:
+    def __init__(self, stage: Stage, table: TaskTable, gateway_timeout: float) -> None:
         self._stage = stage
         self._table = table
+        self._gateway_timeout = gateway_timeout
         self._killed_jobs: dict[str, int] = {}
         self._orphans: list[psutil.Process] = []
         self.kills: Counter[Target] = Counter()
         self.fault_hits: Counter[str] = Counter()
+        self.hits: list[dict[str, Any]] = []
+        self.sandbox_kills: list[float] = []
+        self.killed_calls: list[LostCall] = []
 
     def is_due(self, blow: Blow) -> bool:
         """Return whether what a blow is aimed at has taken up its work since it was killed the last time."""
@@ -55,6 +67,7 @@ class Killer:
         job_type = _JOB_TYPES.get(blow.target)
         if job_type is not None:
             self._killed_jobs[job_type] = self._table.beating_jobs().get(job_type, 0)
+        running = {place: task for place, task in self._table.read().items() if task.state == "running"}
         struck = {
             Target.TASK: self._kill_task,
             Target.WORKER: self._kill_worker,
@@ -64,12 +77,27 @@ class Killer:
             Target.SANDBOX: self._kill_sandbox,
         }[blow.target](blow.pick)
         self.kills[blow.target] += struck
+        self._note_killed_calls(running)
         return struck
 
+    def _note_killed_calls(self, running: Mapping[Place, TaskRow]) -> None:
+        """
+        Note the start calls in which tasks were killed, whose answers they have not got, if they were sent at all.
+
+        They are those of tasks that have just written down the start.
+        """
+        killed, records = time.time(), self._table.records()
+        for place, task in running.items():
+            at, record = records.get(place, (0.0, ""))
+            if killed - at <= _LONGEST_CALL and task.pid is not None and not _is_alive(task.pid):
+                caller = Caller(DAG_ID, "", *place, task.tries)
+                self.killed_calls.append(LostCall(caller, record, "killed", at, at + self._gateway_timeout))
+
     def count_faults(self) -> None:
-        """Take in how many requests the faults have hit, which the sandbox forgets when it ends."""
+        """Take in which requests the faults have hit, which the sandbox forgets when it ends."""
         for rule in self._stage.sandbox.faults():
             self.fault_hits[rule["fault"]] += rule["hit"]
+        self.hits += self._stage.sandbox.fault_hits()
 
     def bury(self, *, all_of_them: bool = False) -> None:
         """End what is left of killed schedulers and has nothing to do any more."""
@@ -120,6 +148,7 @@ class Killer:
 
     def _kill_sandbox(self, pick: float) -> bool:
         self.count_faults()
+        self.sandbox_kills.append(time.time())
         self._stage.sandbox.kill()
         time.sleep(pick * _LONGEST_OUTAGE)
         self._stage.sandbox.restart()
@@ -134,6 +163,13 @@ class Killer:
             ]
         except psutil.NoSuchProcess:
             return []
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _watches(process: psutil.Process) -> bool:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import requests
 
-from tests.chaos.plan import ENDLESS, RATE, RETRIES, Case, Kind
+from dev.local_airflow import LocalAirflowError
+from tests.chaos.plan import BETWEEN_TRIES, BY_HAND, ENDLESS, RATE, RETRIES, Case, Kind
 from tests.chaos.stage import Stage
 from tests.chaos.task_table import Place, TaskRow
 from tests.chaos.tasks import DAG_ID
 
-ACTED_ON = (Kind.MARKED_FAILED, Kind.CLEARED_WAITING, Kind.CLEARED_DONE, Kind.JOINS)
+_DURING_TRIES = (Kind.MARKED_FAILED, Kind.CLEARED_WAITING, Kind.CLEARED_DONE, Kind.JOINS)
+ACTED_ON = (*_DURING_TRIES, *BETWEEN_TRIES)
+_MARKED = (Kind.MARKED_FAILED, Kind.MARKED_BETWEEN)
 # Seconds for which a task must have been seen waiting: the triggerer knows the wait by then, or the worker is in it.
 _SEEN = 4.0
 _SECONDS_OF_OTHER_RUN = 20
@@ -40,6 +43,10 @@ class People:
         """Tasks to which something is still to be done."""
         return set(self._open)
 
+    def act_between_tries(self, tasks: Mapping[Place, TaskRow]) -> None:
+        """Do what there is a moment for at any time: nobody has to hear of it."""
+        self._act(tasks, BETWEEN_TRIES)
+
     def act(self, tasks: Mapping[Place, TaskRow], *, is_calm: bool) -> None:
         """
         Do what there is a moment for. Nothing is killed within the next seconds.
@@ -48,9 +55,12 @@ class People:
         :param is_calm: whether no request goes wrong; otherwise a task on a worker, which has but one chance to stop
             its run, is not marked failed
         """
+        self._act(tasks, _DURING_TRIES, is_calm=is_calm)
+
+    def _act(self, tasks: Mapping[Place, TaskRow], kinds: Collection[Kind], *, is_calm: bool = False) -> None:
         for place, case in list(self._open.items()):
             task = tasks.get(place)
-            if task is None:
+            if task is None or case.kind not in kinds:
                 continue
             if place in self.acted and _is_done(case, task):
                 del self._open[place]
@@ -58,8 +68,8 @@ class People:
                 continue
             elif self._is_ready(place, case, task):
                 self.acted[place] = time.time()
-                # Airflow may be too busy to answer, and do it all the same.
-                with contextlib.suppress(requests.RequestException):
+                # Airflow may be too busy to answer, or refuse as the task has just gone on; then it is done again.
+                with contextlib.suppress(requests.RequestException, LocalAirflowError):
                     self._do(case)
                 self._seen.pop(place, None)
 
@@ -81,6 +91,8 @@ class People:
     def _is_ready(self, place: Place, case: Case, task: TaskRow) -> bool:
         if case.kind is Kind.CLEARED_DONE:
             return task.state == "success"
+        if case.kind in BETWEEN_TRIES:
+            return task.state == "up_for_retry"
         if place not in self._seen or time.monotonic() - self._seen[place][2] < _SEEN:
             return False
         return bool(self._stage.sandbox.job_state(case.name)["status"] == "ACTIVE")
@@ -90,7 +102,7 @@ class People:
         if case.kind is Kind.JOINS:
             job_id = self._stage.sandbox.job_id(case.name)
             self._by_hand("POST", f"/jobrunner/rest/v1/job/{job_id}/stop")
-        elif case.kind is Kind.MARKED_FAILED:
+        elif case.kind in _MARKED:
             path = f"/dags/{DAG_ID}/dagRuns/{self._run_id}/taskInstances/{case.task_id}/{case.map_index}"
             airflow.api("PATCH", path, {"new_state": "failed"})
         else:
@@ -110,12 +122,12 @@ class People:
 def _is_done(case: Case, task: TaskRow) -> bool:
     if case.kind is Kind.JOINS:
         return True
-    return task.state == "failed" if case.kind is Kind.MARKED_FAILED else task.max_tries > RETRIES
+    return task.state == "failed" if case.kind in _MARKED else task.max_tries > RETRIES
 
 
 def start_by_hand(stage: Stage, cases: Iterable[Case]) -> None:
     """Start the runs that tasks are to join or to wait for."""
-    for case in cases:
-        if case.kind in (Kind.WAITS, Kind.JOINS):
-            records = ENDLESS if case.kind is Kind.JOINS else str(RATE * _SECONDS_OF_OTHER_RUN)
-            stage.sandbox.start_job(case.name, {"RECORDS": records})
+    jobs = {name: case.kind for case in cases if case.kind in BY_HAND for name in case.job_names}
+    for name, kind in jobs.items():
+        records = ENDLESS if kind is Kind.JOINS else str(RATE * _SECONDS_OF_OTHER_RUN)
+        stage.sandbox.start_job(name, {"RECORDS": records})

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dev.local_airflow import wait_until
-from tests.chaos.collecting import collect
+from tests.chaos.collecting import collect, lost_calls
 from tests.chaos.history import CaseHistory
 from tests.chaos.killer import Killer
 from tests.chaos.people import People, start_by_hand
@@ -17,7 +17,7 @@ from tests.chaos.plan import Plan, Target, is_calm, is_lull
 from tests.chaos.stage import Stage, stage
 from tests.chaos.task_table import Place, TaskRow, TaskTable
 from tests.chaos.tasks import DAG_ID
-from tests.chaos.verdict import FINAL, Violation, judge
+from tests.chaos.verdict import FINAL, Violation, ambiguous, judge
 from tests.chaos.weather import fault_rules
 
 _PAUSE = 0.4
@@ -57,6 +57,11 @@ class Result:
         """The promises that are broken."""
         return judge(self.histories)
 
+    @property
+    def ambiguities(self) -> list[Violation]:
+        """The runs of others that tasks took for theirs, as a lost answer allows."""
+        return ambiguous(self.histories)
+
 
 def perform(plan: Plan, folder: Path, show: Callable[[str], None] = lambda _: None) -> Result:
     """
@@ -76,8 +81,10 @@ class _Performance:
         self._stage = running
         self._show = show
         self._table = TaskTable(running.database, running.airflow.home)
-        self._killer = Killer(running, self._table)
+        self._killer = Killer(running, self._table, plan.size.gateway_timeout)
+        self._rules = fault_rules(plan.size.late)
         self._breaks = False
+        self._fault_seed = plan.seed
 
     def run(self, seconds: float) -> Result:
         sandbox = self._stage.sandbox
@@ -108,6 +115,7 @@ class _Performance:
             if tasks and not open_places - people.open:
                 return
             self._break_requests(not is_calm(elapsed))
+            people.act_between_tries(tasks)
             if is_lull(elapsed):
                 people.see(tasks)
                 if not is_lull(elapsed + _LEAD):
@@ -127,7 +135,9 @@ class _Performance:
         if breaks != self._breaks:
             self._breaks = breaks
             self._killer.count_faults()
-            self._stage.sandbox.set_faults(*(fault_rules() if breaks else ()), seed=self._plan.seed)
+            # Which of the requests that match are hit follows from the seed alone.
+            self._fault_seed += 1000
+            self._stage.sandbox.set_faults(*(self._rules if breaks else ()), seed=self._fault_seed)
 
     def _settle(self, people: People) -> None:
         """Wait until every task has ended, and everything has been done to tasks that is to be done."""
@@ -136,6 +146,7 @@ class _Performance:
             tasks = self._table.read()
             self._show(f"quiet: {_counted(tasks)}")
             people.see(tasks)
+            people.act_between_tries(tasks)
             people.act(tasks, is_calm=True)
             if tasks and not people.open and all(task.state in FINAL for task in tasks.values()):
                 # A run that nobody waits for would go on now, or be started by what is left of a task.
@@ -146,8 +157,10 @@ class _Performance:
             time.sleep(_PAUSE)
 
     def _result(self, people: People, stormed: float, settled: float) -> Result:
-        histories = collect(self._stage.sandbox, self._table, self._plan.cases, people.acted)
-        suspects = [violation.history.case for violation in judge(histories)]
+        lost = lost_calls(self._killer.hits, self._killer.sandbox_kills, self._plan.size.gateway_timeout)
+        lost += self._killer.killed_calls
+        histories = collect(self._stage.sandbox, self._table, self._plan, people.acted, lost)
+        suspects = [found.history.case for found in (*judge(histories), *ambiguous(histories))]
         return Result(
             plan=self._plan,
             histories=histories,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import itertools
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
 
 RETRIES = 30
 """More than a task can lose by what is killed; without a retry that is left, nobody could stop a lost try's run."""
@@ -32,6 +35,13 @@ class Kind(str, enum.Enum):
     MARKED_FAILED = "marked_failed"
     CLEARED_WAITING = "cleared_waiting"
     CLEARED_DONE = "cleared_done"
+    SHORT_RUN = "short_run"
+    FAN_OUT = "fan_out"
+    CLEARED_BETWEEN = "cleared_between"
+    MARKED_BETWEEN = "marked_between"
+    BULK_RIVAL = "bulk_rival"
+    SINGLE_RIVAL = "single_rival"
+    WAITER = "waiter"
 
 
 DESCRIPTIONS = {
@@ -45,7 +55,25 @@ DESCRIPTIONS = {
     Kind.MARKED_FAILED: "a person marks it failed while it waits",
     Kind.CLEARED_WAITING: "a person clears it while it waits",
     Kind.CLEARED_DONE: "a person clears it when it is done",
+    Kind.SHORT_RUN: "runs a job that takes a second",
+    Kind.FAN_OUT: "starts three instances, one of which fails in every other try",
+    Kind.CLEARED_BETWEEN: "a person clears it between two tries",
+    Kind.MARKED_BETWEEN: "a person marks it failed between two tries",
+    Kind.BULK_RIVAL: "starts two jobs at once that others start, too",
+    Kind.SINGLE_RIVAL: "runs a job that others start, too",
+    Kind.WAITER: "waits with others for the same job, then starts",
 }
+INSTANCES = {Kind.TEMPLATE: 2, Kind.FAN_OUT: 3}
+"""How many instances the tasks start that start any."""
+BETWEEN_TRIES = (Kind.CLEARED_BETWEEN, Kind.MARKED_BETWEEN)
+RIVALS = (Kind.BULK_RIVAL, Kind.SINGLE_RIVAL)
+BY_HAND = (Kind.WAITS, Kind.JOINS, Kind.WAITER)
+"""Kinds whose job a person has started before."""
+_STRATEGIES = ("wait_then_start", "join", "fail", "restart")
+# What `if_running` can say to the operator that starts many jobs.
+_BULK_STRATEGIES = (
+    _STRATEGIES if "if_running" in inspect.signature(ControlHubStartJobsOperator.__init__).parameters else ("fail",)
+)
 # Tasks of each kind; the rest just run a job.
 _SHARES = {
     Kind.FAILS_OFTEN: 0.1,
@@ -57,7 +85,13 @@ _SHARES = {
     Kind.MARKED_FAILED: 0.03,
     Kind.CLEARED_WAITING: 0.03,
     Kind.CLEARED_DONE: 0.04,
+    Kind.SHORT_RUN: 0.03,
+    Kind.FAN_OUT: 0.02,
+    Kind.CLEARED_BETWEEN: 0.02,
+    Kind.MARKED_BETWEEN: 0.02,
 }
+# Groups of rivals, and of waiters: eight runs, and four.
+_GROUPS = {Kind.BULK_RIVAL: 0.01, Kind.WAITER: 0.01}
 
 
 class Target(str, enum.Enum):
@@ -88,6 +122,9 @@ _RECOVERY = 15.0
 _SLOW = frozenset({Target.TRIGGERER, Target.SCHEDULER, Target.MACHINE})
 
 
+_IN_EVERY_OTHER_TRY = "{{ 10 if ti.try_number % 2 else '' }}"
+
+
 @dataclass(frozen=True)
 class Case:
     """
@@ -98,6 +135,8 @@ class Case:
     :param deferrable: whether it waits on the triggerer
     :param map_index: its place among the tasks of its kind and mode
     :param records: how many records each of its runs reads
+    :param shared_jobs: the jobs, if others start them, too
+    :param if_running: what it does when the job is running already
     """
 
     number: int
@@ -105,6 +144,8 @@ class Case:
     deferrable: bool
     map_index: int
     records: int
+    shared_jobs: tuple[str, ...] = ()
+    if_running: str = "fail"
 
     @property
     def name(self) -> str:
@@ -119,8 +160,15 @@ class Case:
         return f"{self.kind.value}_{self.mode}"
 
     @property
+    def place(self) -> tuple[str, int]:
+        """Task id and map index."""
+        return self.task_id, self.map_index
+
+    @property
     def job_names(self) -> tuple[str, ...]:
         """The jobs that there are before; those of a template case are made by the task."""
+        if self.shared_jobs:
+            return self.shared_jobs
         if self.kind is Kind.START_JOBS:
             return (f"{self.name} A", f"{self.name} B")
         return (self.name,)
@@ -128,20 +176,35 @@ class Case:
     @property
     def parallel_runs(self) -> int:
         """How many runs belong to one success of the task."""
-        return 2 if self.kind in (Kind.START_JOBS, Kind.TEMPLATE) else 1
+        return len(self.works)
+
+    @property
+    def works(self) -> tuple[str, ...]:
+        """What each of these runs does, as :attr:`Run.work` names it."""
+        if self.kind in INSTANCES:
+            return tuple(f"instance {number}" for number in range(INSTANCES[self.kind]))
+        return self.job_names
+
+    @property
+    def successes(self) -> int:
+        """How often each of that is to succeed."""
+        return 2 if self.kind is Kind.CLEARED_DONE else 1
 
     @property
     def logical_runs(self) -> int:
         """How many runs there are to be in the end, each of which counts once however often it is tried."""
-        return 2 * self.parallel_runs if self.kind is Kind.CLEARED_DONE else self.parallel_runs
+        return self.successes * self.parallel_runs
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments of the operator that are its own."""
-        if self.kind is Kind.START_JOBS:
-            return {"job_names": list(self.job_names)}
-        if self.kind is Kind.TEMPLATE:
-            instances = [{"RECORDS": str(self.records)}, {"RECORDS": str(self.records + 1)}]
+        if self.kind in (Kind.START_JOBS, Kind.BULK_RIVAL):
+            bulk: dict[str, Any] = {"job_names": list(self.job_names)}
+            return bulk if len(_BULK_STRATEGIES) == 1 else {**bulk, "if_running": self.if_running}
+        if self.kind in INSTANCES:
+            instances = [{"RECORDS": str(self.records + number)} for number in range(INSTANCES[self.kind])]
+            if self.kind is Kind.FAN_OUT:
+                instances[1]["FAILS_AFTER"] = _IN_EVERY_OTHER_TRY
             return {"job_name": self.name, "instance_name": self.name, "runtime_parameters": instances}
         values = {"RECORDS": str(self.records)}
         if self.kind is Kind.MARKED_FAILED:
@@ -152,8 +215,12 @@ class Case:
         elif self.kind is Kind.HOPELESS:
             values["FAILS_AFTER"] = "10"
         elif self.kind is Kind.FAILS_OFTEN:
-            values["FAILS_AFTER"] = "{{ 10 if ti.try_number % 2 else '' }}"
-        return {"job_name": self.name, "runtime_parameters": values}
+            values["FAILS_AFTER"] = _IN_EVERY_OTHER_TRY
+        elif self.kind in BETWEEN_TRIES:
+            # Until it is cleared.
+            values["FAILS_AFTER"] = f"{{{{ 10 if ti.max_tries == {RETRIES} else '' }}}}"
+        job_name, *_ = self.job_names
+        return {"job_name": job_name, "runtime_parameters": values, "if_running": self.if_running}
 
 
 @dataclass(frozen=True)
@@ -178,14 +245,24 @@ class Size:
 
     :param runs: how many logical runs there are at least
     :param minutes: for how long things are killed, at the most
+    :param late: how many seconds late a start call is delivered whose sender is told that the time is out
+    :param kinds: the kinds of tasks that there are
     """
 
     runs: int
     minutes: float
+    late: float = 30.0
+    kinds: Collection[Kind] = field(default=tuple(Kind))
+
+    @property
+    def gateway_timeout(self) -> float:
+        """Seconds after which a start call has no effect any more, as the connection tells the tasks."""
+        return self.late + 4
 
 
-LONG = Size(runs=320, minutes=12)
-SHORT = Size(runs=30, minutes=1.2)
+LONG = Size(runs=340, minutes=12)
+# The first lull has to be within it, in which a person acts on tasks.
+SHORT = Size(runs=42, minutes=1.2, late=5)
 
 
 @dataclass(frozen=True)
@@ -211,7 +288,7 @@ class Plan:
 
 def make_plan(seed: int, size: Size) -> Plan:
     """Return the plan of a seed."""
-    cases = _cases(random.Random(f"{seed} cases"), size.runs)
+    cases = _cases(random.Random(f"{seed} cases"), size)
     return Plan(seed, size, cases, _blows(random.Random(f"{seed} blows"), size.minutes))
 
 
@@ -225,24 +302,83 @@ def is_calm(elapsed: float) -> bool:
     return is_lull(elapsed) and int(elapsed // (STORM + LULL)) % 2 == 0
 
 
-def _cases(dice: random.Random, runs: int) -> list[Case]:
-    kinds = [kind for kind, share in _SHARES.items() for _ in range(max(1, round(share * runs)))]
-    doubles = (Kind.START_JOBS, Kind.TEMPLATE, Kind.CLEARED_DONE)
-    known = sum(2 if kind in doubles else 1 for kind in kinds)
-    kinds += [Kind.RUN] * max(1, runs - known)
+class _Task(NamedTuple):
+    """A case that has neither a mode nor a number yet."""
+
+    kind: Kind
+    jobs: tuple[str, ...] = ()
+    if_running: str = "fail"
+
+
+def _rivals(dice: random.Random, group: int) -> list[_Task]:
+    """Return tasks that start overlapping sets of three jobs, each in its own way, but only one with a restart."""
+    a, b, c = (f"Shared {group:02} {letter}" for letter in "ABC")
+    sets = [(Kind.BULK_RIVAL, jobs) for jobs in ((a, b), (b, c), (a, c))]
+    sets += [(Kind.SINGLE_RIVAL, (job,)) for job in (a, b)]
+    dice.shuffle(sets)
+    tasks = []
+    ways = list(_STRATEGIES)
+    for kind, jobs in sets:
+        way = dice.choice(_BULK_STRATEGIES if kind is Kind.BULK_RIVAL else ways)
+        if way == "restart" and way not in ways:
+            way = "fail"
+        elif way == "restart":
+            ways.remove(way)
+        tasks.append(_Task(kind, jobs, way))
+    return tasks
+
+
+def _waiters(_: random.Random, group: int) -> list[_Task]:
+    """Return tasks that wait for the run of one job; in every other group, one of them stops it."""
+    others = "wait_then_start" if group % 2 else "restart"
+    return [_Task(Kind.WAITER, (f"Awaited {group:02} A",), way) for way in (*["wait_then_start"] * 3, others)]
+
+
+def _tasks(dice: random.Random, size: Size) -> list[_Task]:
+    makers = {Kind.BULK_RIVAL: (_rivals, RIVALS), Kind.WAITER: (_waiters, (Kind.WAITER,))}
+    ways = {Kind.WAITS: "wait_then_start", Kind.JOINS: "join"}
+    # Where there are but some of the kinds, there are more tasks of each.
+    scale = (
+        1.0
+        if Kind.RUN in size.kinds
+        else 1
+        / sum(
+            share * (8 if kind in _GROUPS else 1) for kind, share in (_SHARES | _GROUPS).items() if kind in size.kinds
+        )
+    )
+    tasks = [
+        _Task(kind, if_running=ways.get(kind, "fail"))
+        for kind, share in _SHARES.items()
+        if kind in size.kinds
+        for _ in range(max(1, round(share * scale * size.runs)))
+    ]
+    for kind, share in _GROUPS.items():
+        make, members = makers[kind]
+        for group in range(max(1, round(share * scale * size.runs))):
+            tasks += [task for task in make(dice, group) if task.kind in size.kinds and task.kind in members]
+    if Kind.RUN in size.kinds:
+        known = sum(Case(0, task.kind, False, 0, 0, task.jobs).logical_runs for task in tasks)
+        tasks += [_Task(Kind.RUN)] * max(1, size.runs - known)
+    return tasks
+
+
+def _cases(dice: random.Random, size: Size) -> list[Case]:
     # Each kind has as many tasks of one mode as of the other.
     turn = {kind: dice.random() < 0.5 for kind in Kind}
     tasks = []
-    for kind in kinds:
-        turn[kind] = not turn[kind]
-        tasks.append((kind, turn[kind]))
+    for task in _tasks(dice, size):
+        turn[task.kind] = not turn[task.kind]
+        tasks.append((task, turn[task.kind]))
     dice.shuffle(tasks)
     counts: Counter[tuple[Kind, bool]] = Counter()
     cases = []
-    for number, (kind, deferrable) in enumerate(tasks):
+    for number, ((kind, jobs, if_running), deferrable) in enumerate(tasks):
         # A worker is held as long as the run goes on.
-        seconds = dice.uniform(3, 15) if deferrable else dice.uniform(2, 5)
-        cases.append(Case(number, kind, deferrable, counts[kind, deferrable], round(seconds * RATE)))
+        seconds = dice.uniform(3, 15) if deferrable and not jobs else dice.uniform(2, 5)
+        if kind is Kind.SHORT_RUN:
+            seconds = dice.uniform(0.5, 1.5)
+        place = counts[kind, deferrable]
+        cases.append(Case(number, kind, deferrable, place, round(seconds * RATE), jobs, if_running))
         counts[kind, deferrable] += 1
     return cases
 

@@ -19,6 +19,7 @@ from tests.chaos.tasks import DAGS, TASKS_VARIABLE, write_tasks
 from tests.chaos.weather import write_faults, write_seed
 
 _CONNECTION = "streamsets_default"
+_ROOT = Path(__file__).resolve().parent.parent.parent
 _PATIENCE = 180.0
 # Seconds after which the database ends a transaction in which nothing happens.
 _ABANDONED = 15
@@ -40,6 +41,9 @@ _SETTINGS = {
 _LOCAL_SETTINGS = """
 import sys
 
+from tests.chaos.callers import send_callers
+
+send_callers()
 if "scheduler" in sys.argv:
     import airflow.sdk.execution_time.task_runner
     import airflow_provider_streamsets.hooks.control_hub
@@ -89,10 +93,17 @@ def stage(folder: Path, plan: Plan) -> Iterator[Stage]:
         (home / "config").mkdir(parents=True)
         (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS, "utf-8")
         database = _database(exits, home)
-        environment = {**_SETTINGS, TASKS_VARIABLE: str(write_tasks(folder / "tasks.json", plan))}
+        environment = {
+            **_SETTINGS,
+            # Airflow's processes work in its home.
+            "PYTHONPATH": str(_ROOT),
+            TASKS_VARIABLE: str(write_tasks(folder / "tasks.json", plan)),
+        }
         airflow = exits.enter_context(LocalAirflow(home, DAGS, environment, database=database))
         airflow.start(_PATIENCE)
-        airflow.api("POST", "/connections", {"connection_id": _CONNECTION, **json.loads(sandbox.airflow_conn)})
+        connection = json.loads(sandbox.airflow_conn)
+        extra = json.dumps({**connection.pop("extra", {}), "gateway_timeout": plan.size.gateway_timeout})
+        airflow.api("POST", "/connections", {"connection_id": _CONNECTION, **connection, "extra": extra})
         yield Stage(sandbox, airflow, database)
 
 

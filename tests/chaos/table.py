@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from tests.chaos.callers import shown
 from tests.chaos.history import CaseHistory, End
 from tests.chaos.performance import Result
 from tests.chaos.plan import DESCRIPTIONS, Kind
@@ -35,11 +36,14 @@ def table(result: Result) -> Table:
     for target, count in result.kills.items():
         rows.add_row(f"killed: {target.value}", "", str(count))
     rows.add_row("requests that went wrong", "", str(sum(result.fault_hits.values())))
+    rows.add_row("start calls delivered late", "", str(result.fault_hits.get("late", 0)))
     rows.add_section()
     violations = result.violations
     for promise in Promise:
         count = sum(violation.promise is promise for violation in violations)
         rows.add_row(promise.value, *[""] * 7, _count(count, good="kept"))
+    rows.add_section()
+    rows.add_row("ambiguous: a lost answer while another task started the job", *[""] * 7, str(len(result.ambiguities)))
     return rows
 
 
@@ -65,18 +69,35 @@ def told(result: Result) -> Iterator[str]:
         by_case.setdefault(violation.history.case.number, []).append(violation)
     for violations in by_case.values():
         for violation in violations:
-            yield f"BROKEN: {violation.promise.value}: {violation.text}"
+            yield f"BROKEN: {violation.promise.value}: {_task(violation.history)}: {violation.text}"
         yield from _known(violations[0].history)
         case = violations[0].history.case
         for line in result.logs.get((case.task_id, case.map_index), ()):
             yield f"    {line}"
 
 
+def told_ambiguities(result: Result) -> Iterator[str]:
+    """Yield a line for each run of another that a task has taken for its own, as it cannot know better."""
+    for found in result.ambiguities:
+        yield f"AMBIGUOUS: {found.text}; its start calls without an answer: {_calls(found.history)}"
+
+
 def _known(history: CaseHistory) -> Iterator[str]:
     case = history.case
-    yield f"  {case.name}, which {DESCRIPTIONS[case.kind]} ({case.mode}): {case.task_id}[{case.map_index}]"
+    yield f"  {case.name}, which {DESCRIPTIONS[case.kind]} ({case.mode}): {_task(history)}"
     yield f"  task: {history.task.state} after {history.task.tries} tries; its result names {history.task.deliveries}"
     if history.acted is not None:
         yield f"  a person acted at {history.acted:.1f}"
+    if history.case.shared_jobs:
+        yield f"  if_running: {history.case.if_running}; start calls without an answer: {_calls(history)}"
     for run in history.runs:
-        yield f"  {run}; started {run.started:.1f}, asked to stop {run.stop_asked}, ended {run.ended}"
+        stops = ", ".join(f"{stop.at:.1f} by {shown(stop.caller)}" for stop in run.stops) or "never"
+        yield f"  {run}; started {run.started:.1f}, asked to stop: {stops}, ended {run.ended}"
+
+
+def _task(history: CaseHistory) -> str:
+    return f"{history.case.task_id}[{history.case.map_index}] after {history.task.tries} tries"
+
+
+def _calls(history: CaseHistory) -> str:
+    return ", ".join(f"{call.at:.1f} {call.fault} of {call.caller}" for call in history.lost_calls) or "none"

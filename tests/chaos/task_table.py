@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ _JOB = table(
     column("job_type", Text),
     column("start_date", DateTime),
     column("latest_heartbeat", DateTime),
+)
+_RECORDS = table(
+    "task_state_store",
+    column("task_id", Text),
+    column("map_index", Integer),
+    column("value", Text),
+    column("updated_at", DateTime),
 )
 # Seconds after which a component has taken up its work.
 _BEATING = 6.0
@@ -108,11 +116,28 @@ class TaskTable:
                 if (row.latest_heartbeat - row.start_date).total_seconds() > _BEATING
             }
 
+    def records(self) -> dict[Place, tuple[float, str]]:
+        """Return what tasks have written down for their next tries, as text, and when, in epoch seconds."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(_RECORDS)).all()
+        return {(row.task_id, row.map_index): (_epoch(row.updated_at), str(row.value)) for row in rows}
+
     def results(self) -> dict[Place, Any]:
         """Return what the tasks have returned, as far as they have."""
         query = text("SELECT task_id, map_index, value FROM xcom WHERE key = 'return_value'")
         with self._engine.connect() as connection:
             return {(row.task_id, row.map_index): _loaded(row.value) for row in connection.execute(query)}
+
+    def pushed(self) -> dict[Place, list[tuple[str, int]]]:
+        """Return job id and run count of the runs in the other XComs of the tasks' last tries."""
+        query = text(
+            "SELECT task_id, map_index, key, value FROM xcom WHERE key IN ('job_id', 'run_count', 'run_counts')"
+        )
+        values: dict[Place, dict[str, Any]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                values.setdefault((row.task_id, row.map_index), {})[row.key] = _loaded(row.value)
+        return {place: list(_runs_of(of_task)) for place, of_task in values.items()}
 
     def log_tail(self, case: Case, lines: int) -> Iterator[str]:
         """Return the last lines of the log of each of the last tries of a task."""
@@ -132,6 +157,18 @@ def deliveries_of(result: Any) -> list[Delivery]:
     return [Delivery(run["job_id"], run["run_count"], str(run["outcome"])) for run in result]
 
 
+def _epoch(time: datetime) -> float:
+    # SQLite knows no time zones.
+    return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _runs_of(values: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    if "run_count" in values:
+        yield str(values.get("job_id")), int(values["run_count"])
+    for job_id, run_count in (values.get("run_counts") or {}).items():
+        yield job_id, int(run_count)
+
+
 def _is_supervised(pid: int) -> bool:
     try:
         process = psutil.Process(pid)
@@ -146,7 +183,11 @@ def _is_supervised(pid: int) -> bool:
 
 
 def _loaded(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    # PostgreSQL's driver has parsed it already, SQLite's has not.
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _line(line: str) -> str:

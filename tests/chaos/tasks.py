@@ -6,17 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.plan import RETRIES, RETRIES_OF_HOPELESS, Case, Kind, Plan
+from tests.chaos.plan import BETWEEN_TRIES, INSTANCES, RETRIES, RETRIES_OF_HOPELESS, Case, Kind, Plan
 
 DAG_ID = "chaos"
 DAGS = Path(__file__).with_name("dags")
 TASKS_VARIABLE = "CHAOS_TASKS"
 # Seconds after the start of the DAG run, there is no run of somebody else to wait for any more.
-_URGENT = (Kind.WAITS,)
+_URGENT = (Kind.WAITS, Kind.WAITER)
+_BULK = (Kind.START_JOBS, Kind.BULK_RIVAL)
 _OPERATORS = {
-    Kind.START_JOBS: "ControlHubStartJobsOperator",
-    Kind.TEMPLATE: "ControlHubRunJobTemplateOperator",
+    **dict.fromkeys(_BULK, "ControlHubStartJobsOperator"),
+    **dict.fromkeys(INSTANCES, "ControlHubRunJobTemplateOperator"),
 }
+# Seconds between two tries in which a person acts.
+_TIME_TO_ACT = 15
 
 
 def write_tasks(file: Path, plan: Plan) -> Path:
@@ -43,12 +46,11 @@ def _partial(case: Case) -> dict[str, Any]:
         "poll_interval": 2,
         "metrics_wait": 2,
         "retries": RETRIES_OF_HOPELESS if case.kind is Kind.HOPELESS else RETRIES,
+        "retry_delay": _TIME_TO_ACT if case.kind in BETWEEN_TRIES else 1,
         "priority_weight": 10 if case.kind in _URGENT else 1,
     }
-    if case.kind is Kind.START_JOBS:
+    if case.kind in _BULK:
         arguments["wait_for_completion"] = True
-    elif case.kind is Kind.WAITS:
-        arguments["if_running"] = "wait_then_start"
     elif case.kind is Kind.JOINS:
-        arguments |= {"if_running": "join", "accept_stopped": True}
+        arguments["accept_stopped"] = True
     return arguments

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.plan import RATE, Kind, Plan
+from tests.chaos.plan import INSTANCES, RATE, Plan
 
 _START = "/jobrunner/rest/v1/job/*/start"
 _START_MANY = "/jobrunner/rest/v1/jobs/startJobs"
@@ -15,13 +16,21 @@ _STATUS = "/jobrunner/rest/v1/jobs/status"
 _CURRENT = "/jobrunner/rest/v1/job/*/currentStatus"
 
 
-def fault_rules() -> list[dict[str, Any]]:
+def is_start(path: str) -> bool:
+    """Return whether a path is that of a call that starts jobs or instances."""
+    return any(fnmatchcase(path, pattern) for pattern in (_START, _START_MANY, _START_INSTANCES))
+
+
+def fault_rules(late: float) -> list[dict[str, Any]]:
     """
     Return the rules of the faults.
 
     Stops are let alone, but not what is read before.
+
+    :param late: how many seconds late some start calls are delivered
     """
     on_start: list[dict[str, Any]] = [
+        {"fault": "late", "seconds": late, "probability": 0.08},
         {"fault": "reset_after", "probability": 0.1},
         {"fault": "reset_before", "probability": 0.05},
         {"fault": "server_error", "status": 503, "processed": True, "probability": 0.08},
@@ -46,10 +55,12 @@ def fault_rules() -> list[dict[str, Any]]:
         {"fault": "reset_after", "probability": 0.02},
         {"fault": "tls_close", "probability": 0.02},
     ]
-    rules = [
-        {"method": "POST", "path": path, **rule}
-        for path in (_START, _START_MANY, _START_INSTANCES)
+    rules = [{"method": "POST", "path": path, **rule} for path in (_START, _START_INSTANCES) for rule in on_start]
+    # Tasks that start the same jobs are to meet one another's runs, and refusals that reach them.
+    rules += [
+        {"method": "POST", "path": _START_MANY, **rule, "probability": rule["probability"] * factor}
         for rule in on_start
+        for factor in [1.5 if rule["fault"] == "delay" else 0.4]
     ]
     rules += [{"method": "POST", "path": _STATUS, **rule} for rule in on_status]
     rules += [{"method": "GET", "path": _CURRENT, **rule} for rule in on_status]
@@ -59,13 +70,14 @@ def fault_rules() -> list[dict[str, Any]]:
 
 def write_faults(file: Path, plan: Plan) -> Path:
     """Write the rules for the sandbox, which takes them up again when it is started again."""
-    file.write_text(json.dumps({"seed": plan.seed, "rules": fault_rules()}), "utf-8")
+    file.write_text(json.dumps({"seed": plan.seed, "rules": fault_rules(plan.size.late)}), "utf-8")
     return file
 
 
 def write_seed(file: Path, plan: Plan) -> Path:
     """Write the jobs of all cases for the sandbox."""
     constants = {"RECORDS": "", "FAILS_AFTER": ""}
+    jobs = {name: case for case in plan.cases for name in case.job_names}
     seed = {
         "organization": {"name": "Chaos", "user": {"name": "Airflow", "email": "airflow@example.com"}},
         "engines": [{"name": "sdc", "url": "http://sdc.example.com:18630", "labels": ["all"]}],
@@ -87,13 +99,12 @@ def write_seed(file: Path, plan: Plan) -> Path:
                 "name": name,
                 "pipeline": "Batch",
                 "stats_interval": "1s",
-                "template": case.kind is Kind.TEMPLATE,
+                "template": case.kind in INSTANCES,
                 # Tasks retry jobs that fail on purpose.
                 "needs_ack": False,
                 "parameters": {"RECORDS": str(case.records), "FAILS_AFTER": ""},
             }
-            for case in plan.cases
-            for name in case.job_names
+            for name, case in jobs.items()
         ],
     }
     file.write_text(json.dumps(seed), "utf-8")

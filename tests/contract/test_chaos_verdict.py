@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -9,160 +10,138 @@ from rich.console import Console
 
 from airflow_provider_streamsets.sandbox.fault_file import parse_faults
 from airflow_provider_streamsets.sandbox.seed_file import load_seed
-from tests.chaos.history import CaseHistory, Delivery, End, Run, TaskEnd
+from tests.chaos.history import CaseHistory, Delivery, End, Stop, TaskEnd
 from tests.chaos.performance import Result
-from tests.chaos.plan import LONG, LULL, SHORT, STORM, Case, Kind, Target, is_lull, make_plan
+from tests.chaos.plan import LONG, LULL, RIVALS, SHORT, STORM, Kind, Size, Target, is_lull, make_plan
 from tests.chaos.table import table, told
 from tests.chaos.task_table import deliveries_of
 from tests.chaos.verdict import Promise, judge
 from tests.chaos.weather import fault_rules, write_seed
-
-NOON = 1_800_000_000.0
-
-
-def case(kind: Kind) -> Case:
-    return Case(number=7, kind=kind, deferrable=True, map_index=0, records=30)
-
-
-def run(run_count: int = 1, end: End = End.SUCCEEDED, at: float = 0.0, job: str = "Case 007", **more: object) -> Run:
-    values = {
-        "started": NOON + at,
-        "ended": None if end is End.GOES_ON else NOON + at + 5,
-        "stop_asked": NOON + at + 4 if end is End.STOPPED else None,
-        **more,
-    }
-    return Run(job_id=f"id of {job}", job_name=job, run_count=run_count, end=end, **values)
-
-
-def delivered(*runs: Run, outcome: str = "SUCCEEDED") -> list[Delivery]:
-    return [Delivery(run.job_id, run.run_count, outcome) for run in runs]
-
-
-def success(*runs: Run, outcome: str = "SUCCEEDED") -> TaskEnd:
-    return TaskEnd("success", tries=3, deliveries=delivered(*runs, outcome=outcome))
-
+from tests.contract.chaos_histories import NOON, OWN, history, run, stopped_at, success
 
 FAILED = TaskEnd("failed", tries=3)
 FIRST, SECOND = run(1), run(2, at=20)
 TWO_JOBS = [run(job="Case 007 A"), run(job="Case 007 B")]
-TWO_INSTANCES = [run(job="Case 007 - 1"), run(job="Case 007 - 2")]
-OTHERS = run(1, End.STOPPED, is_foreign=True, stop_asked=NOON + 60)
+TWO_INSTANCES = [run(job="Case 007 - 1", instance=0), run(job="Case 007 - 2", instance=1)]
+LATER_INSTANCE = run(job="Case 007 - 3", at=20, instance=1)
+OTHERS = run(1, End.STOPPED, caller=None, stops=[Stop(NOON + 60, None)])
 GOOD = {
-    "a job that ran once": CaseHistory(case(Kind.RUN), success(FIRST), [FIRST]),
-    "a run that was stopped, and one instead": CaseHistory(
-        case(Kind.RUN), success(SECOND), [run(1, End.STOPPED), SECOND]
+    "a job that ran once": history(Kind.RUN, success(FIRST), [FIRST]),
+    "a run that was stopped, and one instead": history(Kind.RUN, success(SECOND), [run(1, End.STOPPED), SECOND]),
+    "a run that failed, and one instead": history(Kind.FAILS_OFTEN, success(SECOND), [run(1, End.FAILED), SECOND]),
+    "a job that cannot succeed": history(Kind.HOPELESS, FAILED, [run(1, End.FAILED), run(2, End.FAILED, at=20)]),
+    "two jobs": history(Kind.START_JOBS, success(*TWO_JOBS), TWO_JOBS),
+    "two instances": history(Kind.TEMPLATE, success(*TWO_INSTANCES), TWO_INSTANCES),
+    "two instances after one of two was stopped": history(
+        Kind.TEMPLATE,
+        success(TWO_INSTANCES[0], LATER_INSTANCE),
+        [TWO_INSTANCES[0], run(1, End.STOPPED, job="Case 007 - 2", instance=1), LATER_INSTANCE],
     ),
-    "a run that failed, and one instead": CaseHistory(
-        case(Kind.FAILS_OFTEN), success(SECOND), [run(1, End.FAILED), SECOND]
+    "a run after somebody else's": history(Kind.WAITS, success(SECOND), [replace(FIRST, caller=None), SECOND]),
+    "a run that was joined": history(Kind.JOINS, success(OTHERS, outcome="STOPPED"), [OTHERS], acted=NOON + 60),
+    "a task that was marked failed": history(Kind.MARKED_FAILED, FAILED, [stopped_at(70)], acted=NOON + 65),
+    "a task that was cleared while it waited": history(
+        Kind.CLEARED_WAITING, success(SECOND), [run(1, End.STOPPED), SECOND], acted=NOON + 10
     ),
-    "a job that cannot succeed": CaseHistory(case(Kind.HOPELESS), FAILED, [run(1, End.FAILED), run(2, End.FAILED)]),
-    "two jobs": CaseHistory(case(Kind.START_JOBS), success(*TWO_JOBS), TWO_JOBS),
-    "two instances": CaseHistory(case(Kind.TEMPLATE), success(*TWO_INSTANCES), TWO_INSTANCES),
-    "two instances after one of two was stopped": CaseHistory(
-        case(Kind.TEMPLATE),
-        success(*TWO_INSTANCES),
-        [run(job="Case 007 - 3"), run(1, End.STOPPED, job="Case 007 - 4"), *TWO_INSTANCES],
-    ),
-    "a run after somebody else's": CaseHistory(
-        case(Kind.WAITS), success(SECOND), [replace(FIRST, is_foreign=True), SECOND]
-    ),
-    "a run that was joined": CaseHistory(
-        case(Kind.JOINS), success(OTHERS, outcome="STOPPED"), [OTHERS], acted=NOON + 60
-    ),
-    "a task that was marked failed": CaseHistory(
-        case(Kind.MARKED_FAILED), FAILED, [run(1, End.STOPPED, stop_asked=NOON + 70)], acted=NOON + 65
-    ),
-    "a task that was cleared while it waited": CaseHistory(
-        case(Kind.CLEARED_WAITING), success(SECOND), [run(1, End.STOPPED), SECOND], acted=NOON + 10
-    ),
-    "a task that was cleared when it was done": CaseHistory(
-        case(Kind.CLEARED_DONE), success(SECOND), [FIRST, SECOND], acted=NOON + 10
+    "a task that was cleared when it was done": history(
+        Kind.CLEARED_DONE, success(SECOND), [FIRST, SECOND], acted=NOON + 10
     ),
 }
 BAD = {
-    "a second run": (Promise.ONE_RUN, CaseHistory(case(Kind.RUN), success(SECOND), [FIRST, SECOND])),
-    "no run": (Promise.ONE_RUN, CaseHistory(case(Kind.RUN), success(FIRST), [])),
+    "a second run": (Promise.ONE_RUN, history(Kind.RUN, success(SECOND), [FIRST, SECOND])),
+    "no run": (Promise.ONE_RUN, history(Kind.RUN, success(FIRST), [])),
     "a run that failed for no reason": (
         Promise.ONE_RUN,
-        CaseHistory(case(Kind.RUN), success(SECOND), [run(1, End.FAILED), SECOND]),
+        history(Kind.RUN, success(SECOND), [run(1, End.FAILED), SECOND]),
     ),
     "more failed runs than tries that fail": (
         Promise.ONE_RUN,
-        CaseHistory(case(Kind.FAILS_OFTEN), success(run(4)), [*(run(n, End.FAILED) for n in (1, 2, 3)), run(4)]),
+        history(
+            Kind.FAILS_OFTEN, success(run(4)), [*(run(n, End.FAILED, at=20 * n) for n in (1, 2, 3)), run(4, at=80)]
+        ),
     ),
     "more runs than tries": (
         Promise.ONE_RUN,
-        CaseHistory(case(Kind.HOPELESS), FAILED, [run(number, End.FAILED) for number in (1, 2, 3, 4)]),
+        history(Kind.HOPELESS, FAILED, [run(number, End.FAILED, at=20 * number) for number in (1, 2, 3, 4)]),
     ),
     "one of two jobs started twice": (
         Promise.ONE_RUN,
-        CaseHistory(case(Kind.START_JOBS), success(*TWO_JOBS), [*TWO_JOBS, run(2, job="Case 007 B")]),
+        history(Kind.START_JOBS, success(*TWO_JOBS), [*TWO_JOBS, run(2, at=20, job="Case 007 B")]),
     ),
     "a third instance": (
         Promise.ONE_RUN,
-        CaseHistory(case(Kind.TEMPLATE), success(*TWO_INSTANCES), [*TWO_INSTANCES, run(job="Case 007 - 3")]),
+        history(Kind.TEMPLATE, success(*TWO_INSTANCES), [*TWO_INSTANCES, run(job="Case 007 - 3", instance=2)]),
+    ),
+    "an instance started again": (
+        Promise.NO_REPEAT,
+        history(Kind.TEMPLATE, success(TWO_INSTANCES[0], LATER_INSTANCE), [*TWO_INSTANCES, LATER_INSTANCE]),
     ),
     "a run beside one to join": (
         Promise.ONE_RUN,
-        CaseHistory(case(Kind.JOINS), success(OTHERS, outcome="STOPPED"), [OTHERS, SECOND], acted=NOON + 60),
+        history(Kind.JOINS, success(OTHERS, outcome="STOPPED"), [OTHERS, SECOND], acted=NOON + 60),
     ),
-    "a run of somebody else that was stopped": (
-        Promise.ONE_RUN,
-        CaseHistory(case(Kind.JOINS), success(OTHERS, outcome="STOPPED"), [OTHERS], acted=NOON + 65),
+    "a run of a person that a joining task stopped": (
+        Promise.OWN_RUNS,
+        history(
+            Kind.JOINS,
+            success(OTHERS, outcome="STOPPED"),
+            [replace(OTHERS, stops=[Stop(NOON + 60, OWN)])],
+            acted=NOON + 65,
+        ),
     ),
-    "a run that succeeded unnoticed": (Promise.ONE_RUN, CaseHistory(case(Kind.RUN), FAILED, [FIRST])),
+    "a run that succeeded unnoticed": (Promise.ONE_RUN, history(Kind.RUN, FAILED, [FIRST])),
     "no run after the clear": (
         Promise.ONE_RUN,
-        CaseHistory(case(Kind.CLEARED_WAITING), success(FIRST), [FIRST], acted=NOON + 10),
+        history(Kind.CLEARED_WAITING, success(FIRST), [FIRST], acted=NOON + 10),
     ),
     "a run after the task was marked failed": (
         Promise.ONE_RUN,
-        CaseHistory(case(Kind.MARKED_FAILED), FAILED, [run(1, End.STOPPED), run(2, End.STOPPED, at=200)], acted=NOON),
+        history(Kind.MARKED_FAILED, FAILED, [run(1, End.STOPPED), run(2, End.STOPPED, at=200)], acted=NOON),
     ),
     "a success of a stopped run": (
         Promise.TRUE_SUCCESS,
-        CaseHistory(case(Kind.RUN), success(SECOND), [FIRST, run(2, End.STOPPED)]),
+        history(Kind.RUN, success(SECOND), [FIRST, run(2, End.STOPPED)]),
     ),
     "a success of a run that is not there": (
         Promise.TRUE_SUCCESS,
-        CaseHistory(case(Kind.RUN), success(SECOND), [FIRST]),
+        history(Kind.RUN, success(SECOND), [FIRST]),
     ),
-    "a success without a result": (Promise.TRUE_SUCCESS, CaseHistory(case(Kind.RUN), success(), [FIRST])),
+    "a success without a result": (Promise.TRUE_SUCCESS, history(Kind.RUN, success(), [FIRST])),
     "a success of what always fails": (
         Promise.TRUE_SUCCESS,
-        CaseHistory(case(Kind.HOPELESS), success(FIRST), [run(1, End.FAILED)]),
+        history(Kind.HOPELESS, success(FIRST), [run(1, End.FAILED)]),
     ),
-    "a task that is still deferred": (Promise.ENDS, CaseHistory(case(Kind.RUN), TaskEnd("deferred", 2), [FIRST])),
-    "a task that was never tried": (Promise.ENDS, CaseHistory(case(Kind.RUN), TaskEnd("", 0), [])),
+    "a task that is still deferred": (Promise.ENDS, history(Kind.RUN, TaskEnd("deferred", 2), [FIRST])),
+    "a task that was never tried": (Promise.ENDS, history(Kind.RUN, TaskEnd("", 0), [])),
     "a run that goes on": (
         Promise.NOTHING_LEFT,
-        CaseHistory(case(Kind.RUN), success(FIRST), [FIRST, run(2, End.GOES_ON)]),
+        history(Kind.RUN, success(FIRST), [FIRST, run(2, End.GOES_ON)]),
     ),
     "a run that was not stopped": (
         Promise.NOTHING_LEFT,
-        CaseHistory(case(Kind.MARKED_FAILED), FAILED, [run(1, End.GOES_ON)], acted=NOON + 3),
+        history(Kind.MARKED_FAILED, FAILED, [run(1, End.GOES_ON)], acted=NOON + 3),
     ),
     "a run that was stopped late": (
         Promise.NOTHING_LEFT,
-        CaseHistory(case(Kind.MARKED_FAILED), FAILED, [run(1, End.STOPPED, stop_asked=NOON + 90)], acted=NOON + 3),
+        history(Kind.MARKED_FAILED, FAILED, [stopped_at(90)], acted=NOON + 3),
     ),
     "a run that outlived a clear": (
         Promise.NOTHING_LEFT,
-        CaseHistory(
-            case(Kind.CLEARED_WAITING),
+        history(
+            Kind.CLEARED_WAITING,
             success(SECOND),
             [run(1), run(2, at=100)],
             acted=NOON + 10,
         ),
     ),
-    "a task that gave up": (Promise.NOT_LOST, CaseHistory(case(Kind.RUN), FAILED, [run(1, End.STOPPED)])),
+    "a task that gave up": (Promise.NOT_LOST, history(Kind.RUN, FAILED, [run(1, End.STOPPED)])),
     "a task that failed although the run it joined did not": (
         Promise.NOT_LOST,
-        CaseHistory(case(Kind.JOINS), FAILED, [OTHERS], acted=NOON + 60),
+        history(Kind.JOINS, FAILED, [OTHERS], acted=NOON + 60),
     ),
     "a task that nobody could clear": (
         Promise.NOT_LOST,
-        CaseHistory(case(Kind.CLEARED_WAITING), success(FIRST), [FIRST]),
+        history(Kind.CLEARED_WAITING, success(FIRST), [FIRST]),
     ),
 }
 
@@ -187,7 +166,7 @@ def test_what_keeps_the_promises_breaks_none(history):
 
 @pytest.mark.parametrize(("promise", "history"), BAD.values(), ids=BAD.keys())
 def test_what_breaks_a_promise_is_told(promise, history):
-    violations = judge([*GOOD.values(), history])
+    violations = judge([history])
     assert promise in {violation.promise for violation in violations}
     assert all(violation.history is history for violation in violations)
 
@@ -242,6 +221,30 @@ def test_a_plan_has_enough_runs_of_every_kind_in_both_modes(seed, size):
     assert len(set(places)) == len(places)
 
 
+def test_plan_of_some_kinds_has_only_those():
+    kinds = [Kind.BULK_RIVAL, Kind.WAITER, Kind.FAN_OUT]
+    plan = make_plan(1, Size(runs=40, minutes=1, kinds=kinds))
+    assert {case.kind for case in plan.cases} == set(kinds)
+    assert 30 <= plan.logical_runs <= 50
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rivals_start_overlapping_jobs_and_one_of_a_group_at_most_restarts(seed):
+    cases = [case for case in make_plan(seed, LONG).cases if case.kind in RIVALS]
+    starters = Counter(name for case in cases for name in case.job_names)
+    assert min(starters.values()) >= 2
+    assert {case.kind for case in cases} == set(RIVALS)
+    groups = Counter(case.job_names[0].split()[1] for case in cases if case.if_running == "restart")
+    assert all(count == 1 for count in groups.values())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_waiters_share_a_job_that_a_person_has_started(seed):
+    cases = [case for case in make_plan(seed, LONG).cases if case.kind is Kind.WAITER]
+    assert all(count == 4 for count in Counter(case.job_names for case in cases).values())
+    assert {case.if_running for case in cases} == {"wait_then_start", "restart"}
+
+
 def test_the_short_plan_of_the_system_test_kills_everything_that_it_expects():
     targets = {blow.target for blow in make_plan(1, SHORT).blows}
     assert {Target.TASK, Target.WORKER, Target.TRIGGERER, Target.SANDBOX} < targets
@@ -267,7 +270,9 @@ def test_the_sandbox_takes_the_jobs_and_the_faults_of_a_plan(tmp_path):
     plan = make_plan(5, LONG)
     jobs = load_seed(write_seed(tmp_path / "seed.json", plan)).jobs
     assert {job.name for job in jobs} == {name for case in plan.cases for name in case.job_names}
-    assert len(parse_faults({"seed": 5, "rules": fault_rules()}).document()["rules"]) == len(fault_rules())
+    assert len(parse_faults({"seed": 5, "rules": fault_rules(LONG.late)}).document()["rules"]) == len(
+        fault_rules(LONG.late)
+    )
 
 
 def test_the_runs_in_the_results_of_all_operators_are_found():

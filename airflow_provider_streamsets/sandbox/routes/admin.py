@@ -17,6 +17,7 @@ from airflow_provider_streamsets.sandbox.openapi import (
     json_body,
     keyed,
     many,
+    nullable,
     record,
 )
 from airflow_provider_streamsets.sandbox.openapi_bodies import CLOCK_CHANGE, VARIANT_CHANGES
@@ -27,7 +28,8 @@ from airflow_provider_streamsets.sandbox.world import World
 
 router = APIRouter(prefix="/sandbox/v1")
 
-_START = record(job_id=STRING, job_name=STRING, run_count=WHOLE, time=WHOLE, user=STRING)
+_START = record(job_id=STRING, job_name=STRING, run_count=WHOLE, time=WHOLE, user=STRING, caller=nullable(STRING))
+_STOP = record(**_START["properties"], forced={"type": "boolean"})
 _CLOCK = record(now=WHOLE, frozen={"type": "boolean"})
 _REQUESTS = record(total=WHOLE, counts=keyed(WHOLE), requests=many(OBJECT))
 _STATE = record(
@@ -42,8 +44,14 @@ _STATE = record(
 
 @router.get("/starts", **described(many(_START)))
 async def read_starts(request: Request) -> Response:
-    """Return the log of starts."""
+    """Return the log of starts, each with the caller that its request named in ``X-Sandbox-Caller``."""
     return answer(_starts(world_of(request)))
+
+
+@router.get("/stops", **described(many(_STOP)))
+async def read_stops(request: Request) -> Response:
+    """Return the log of stops and forced stops, each with its caller."""
+    return answer([dataclasses.asdict(stop) for stop in world_of(request).stops])
 
 
 @router.get("/state", **described(_STATE))

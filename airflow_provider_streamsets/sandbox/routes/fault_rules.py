@@ -15,12 +15,12 @@ from airflow_provider_streamsets.sandbox.seed_place import SeedError
 
 router = APIRouter(prefix="/sandbox/v1")
 
-_RULES = record(seed=WHOLE, rules=many(OBJECT))
+_RULES = record(seed=WHOLE, rules=many(OBJECT), hits=many(OBJECT))
 
 
 @router.get("/faults", **described(_RULES))
 async def read_faults(request: Request) -> Response:
-    """Return the rules, with how many requests matched each and how many it has hit."""
+    """Return the rules, with how many requests matched each and how many it has hit, and the latest hits."""
     return answer(hub_of(request).faults.document())
 
 

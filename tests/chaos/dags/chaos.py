@@ -18,6 +18,7 @@ _OPERATORS = {
     for operator in (ControlHubRunJobOperator, ControlHubStartJobsOperator, ControlHubRunJobTemplateOperator)
 }
 
-with DAG("chaos", schedule=None, default_args={"retry_delay": timedelta(seconds=1)}):
+with DAG("chaos", schedule=None):
     for task in json.loads(Path(os.environ["CHAOS_TASKS"]).read_text(encoding="utf-8")):
+        task["partial"]["retry_delay"] = timedelta(seconds=task["partial"]["retry_delay"])
         _OPERATORS[task["operator"]].partial(task_id=task["task_id"], **task["partial"]).expand_kwargs(task["mapped"])

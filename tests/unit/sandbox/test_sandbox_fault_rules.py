@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_streamsets.sandbox.fault_file import parse_faults
 from airflow_provider_streamsets.sandbox.faults import Faults
 from airflow_provider_streamsets.sandbox.seed_place import SeedError
-from tests.unit.sandbox_hub import JR, Hub
+from tests.unit.sandbox_hub import JR, T0, Hub
 
 FAULTS = "/sandbox/v1/faults"
 COUNT = f"{JR}/jobs/count"
@@ -91,11 +91,12 @@ def test_rules_are_replaced_told_and_removed_by_calls(hub, caplog):
                 "hit": 1,
             }
         ],
+        "hits": [{"time": T0, "method": "GET", "path": COUNT, "fault": "server_error", "caller": None}],
     }
     assert f"server_error hits GET {COUNT}" in caplog.text
     put(hub, {"path": COUNT, "fault": "html"})
     assert hub.http.get(COUNT).headers["Content-Type"].startswith("text/html")
-    assert hub.http.delete(FAULTS).json() == {"seed": 0, "rules": []}
+    assert hub.http.delete(FAULTS).json() == {"seed": 0, "rules": [], "hits": []}
     assert hub.http.get(COUNT).json()["count"] > 0
 
 
