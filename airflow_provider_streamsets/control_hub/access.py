@@ -187,7 +187,12 @@ class Access:
     @property
     def clock_ahead(self) -> float:
         """Seconds by which Control Hub's clock is ahead of this one's, as far as it is known."""
-        return self._transport.clock_ahead
+        return self._transport.clock_ahead or 0.0
+
+    @property
+    def is_clock_known(self) -> bool:
+        """Whether an answer has told the time of Control Hub."""
+        return self._transport.clock_ahead is not None
 
     def job_url(self, job_id: str) -> str:
         """Return the address of a job's page in the web UI."""

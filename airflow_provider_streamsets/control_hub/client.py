@@ -252,6 +252,11 @@ class ControlHubClient:
         """Seconds by which Control Hub's clock is ahead of this one's, as its last answer says; 0 before."""
         return self._access.clock_ahead
 
+    @property
+    def is_clock_known(self) -> bool:
+        """Whether an answer has told the time of Control Hub."""
+        return self._access.is_clock_known
+
     def current_user(self) -> CurrentUser:
         """Return whom the credential belongs to; the cheapest check of a credential (contract, section 1.5)."""
         answer = self.call("GET", Service.SECURITY, "/v1/currentUser", what="read who is logged in", needs_body=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -39,6 +40,8 @@ _SEARCH_AFTER_REFUSAL = 6.0
 # Seconds that a run may have begun before or after its start was announced: clocks may differ, although Control Hub's
 # own is taken where its answers tell it, and a call can be under way for two minutes.
 TOLERANCE = 300.0
+# The same where Control Hub's answers have told its time.
+_KNOWN_CLOCK_TOLERANCE = 10.0
 wall_clock = time.time
 
 
@@ -55,23 +58,26 @@ class StartIntent:
     :param run_count: number that the run will have
     :param user: id of the user who asks
     :param at: when, in epoch seconds of Control Hub's clock
+    :param until: when its run has begun at the latest
     """
 
     job_id: str
     run_count: int
     user: str | None
     at: float
+    until: float = math.inf
 
     @classmethod
-    def of(cls, job: Job, user: str | None, clock_ahead: float = 0.0) -> StartIntent:
+    def of(cls, job: Job, user: str | None, client: ControlHubClient) -> StartIntent:
         """
         Return the next start of a job, now.
 
         :param job: the job as just read
         :param user: id of the user who asks
-        :param clock_ahead: seconds by which Control Hub's clock is ahead of this one's
+        :param client: the client that is going to ask
         """
-        return cls(job.job_id, job.last_run_count + 1, user, wall_clock() + clock_ahead)
+        at = wall_clock() + client.clock_ahead
+        return cls(job.job_id, job.last_run_count + 1, user, at, latest_delivery(client, at))
 
     def age(self, clock_ahead: float = 0.0) -> float:
         """
@@ -85,11 +91,21 @@ class StartIntent:
         """Return whether this start can have made a run."""
         if run.run_count != self.run_count or not self.is_of_user(run):
             return False
-        return run.start_time is None or abs(run.start_time.timestamp() - self.at) <= TOLERANCE
+        return run.start_time is None or self.at - TOLERANCE <= run.start_time.timestamp() <= self.until
 
     def is_of_user(self, run: JobRun) -> bool:
         """Return whether the same user has started a run, as far as that is known."""
         return not (self.user and run.user and run.user != self.user)
+
+
+def latest_delivery(client: ControlHubClient, at: float) -> float:
+    """
+    Return until when a gateway can deliver a request.
+
+    :param client: the client that sends it
+    :param at: when it is sent, in epoch seconds of Control Hub's clock
+    """
+    return at + client.gateway_timeout + (_KNOWN_CLOCK_TOLERANCE if client.is_clock_known else TOLERANCE)
 
 
 def described(run: JobRun) -> str:
@@ -127,7 +143,7 @@ class JobStart:
         if self._announce is not None:
             self._user = self._client.current_user().user_id
         for _ in range(_MOST_STARTS):
-            intent = StartIntent.of(job, self._user, self._client.clock_ahead)
+            intent = StartIntent.of(job, self._user, self._client)
             if self._announce is not None:
                 self._announce(intent)
             try:
@@ -285,7 +301,7 @@ class BulkStarter:
         return {job_id: self._started[job_id] for job_id in self._jobs}
 
     def _submit(self, batch: list[str]) -> None:
-        new = {job_id: StartIntent.of(self._jobs[job_id], self._user, self._client.clock_ahead) for job_id in batch}
+        new = {job_id: StartIntent.of(self._jobs[job_id], self._user, self._client) for job_id in batch}
         self._announce({**self._intents, **new})
         try:
             self._client.call(

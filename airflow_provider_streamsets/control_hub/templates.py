@@ -148,7 +148,8 @@ class Templates:
         before = max((start.number for start in self._starts(template.job_id, template.label)), default=0)
         user = self._client.current_user().user_id if who_is_known else None
         at = starts.wall_clock() + self._client.clock_ahead
-        return TemplateStart(template.job_id, before, user, at, tuple(map(parameters_digest, values)))
+        until = starts.latest_delivery(self._client, at)
+        return TemplateStart(template.job_id, before, user, at, until, tuple(map(parameters_digest, values)))
 
     def instances_of(self, intent: TemplateStart, *, wait: bool = False) -> list[Job]:
         """
@@ -239,6 +240,7 @@ class TemplateStart:
     :param after: number of the template's latest start before
     :param user: id of the user who asks
     :param at: when, in epoch seconds of Control Hub's clock
+    :param until: when it can have been made at the latest
     :param parameters: digest of each set of parameters, in the order in which they are sent
     """
 
@@ -246,6 +248,7 @@ class TemplateStart:
     after: int
     user: str | None
     at: float | None = None
+    until: float = math.inf
     parameters: tuple[str, ...] = ()
 
     def age(self, clock_ahead: float = 0.0) -> float:
@@ -260,7 +263,9 @@ class TemplateStart:
         """Return whether this can have been a start that has that number, user and time."""
         if number <= self.after or user not in (self.user, None):
             return False
-        return time is None or self.at is None or abs(time.timestamp() - self.at) <= starts.TOLERANCE
+        if time is None or self.at is None:
+            return True
+        return self.at - starts.TOLERANCE <= time.timestamp() <= self.until
 
 
 @dataclass(frozen=True)

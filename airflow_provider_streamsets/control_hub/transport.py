@@ -119,8 +119,8 @@ class Transport:
         self._max_attempts = max_attempts
         self._sleep = sleep
         self._session = session or _new_session()
-        self.clock_ahead = 0.0
-        """Seconds by which the server's clock is ahead of this one's, as its last answer says."""
+        self.clock_ahead: float | None = None
+        """Seconds by which the server's clock is ahead of this one's, as its last answer says; None if none has."""
         self.answers = AnswerClassifier(token, verify=verify, proxies=self._proxies, credential_name=credential_name)
         """Says what answers mean, and whether the credential was accepted before."""
         self._credential_headers = {"X-SS-App-Component-Id": credential_id, "X-SS-App-Auth-Token": token}

@@ -129,7 +129,7 @@ def write_intents(
 
     identities = {job_id: RunIdentity.of(run).to_json() for job_id, run in {**kept, **joined}.items()}
     record.write(
-        intents={job_id: [intent.run_count, intent.at] for job_id, intent in intents.items()},
+        intents={job_id: [intent.run_count, intent.at, intent.until] for job_id, intent in intents.items()},
         user=next((intent.user for intent in intents.values()), user_of(record)),
         started={job_id: run.run_count for job_id, run in kept.items()},
         joined={job_id: run.run_count for job_id, run in joined.items()},
@@ -148,7 +148,9 @@ def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
     values = record.values
     started = values.get("started") or {}
     user = values.get("user")
-    intents = {job_id: StartIntent(job_id, count, user, at) for job_id, (count, at) in values["intents"].items()}
+    intents = {
+        job_id: StartIntent(job_id, count, user, at, until) for job_id, (count, at, until) in values["intents"].items()
+    }
     for job_id, count in started.items():
         intents[job_id] = replace(intents.get(job_id) or StartIntent(job_id, count, user, 0.0), run_count=count)
     left = {

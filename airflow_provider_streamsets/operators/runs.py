@@ -341,7 +341,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             job.label,
             described(other),
         )
-        write_joined(self.record(context), replace(StartIntent.of(job, other.user), run_count=other.run_count), other)
+        write_joined(
+            self.record(context),
+            replace(StartIntent.of(job, other.user, self.client), run_count=other.run_count),
+            other,
+        )
         return other
 
     def _freed(self, job: Job, other: JobRun) -> Job:

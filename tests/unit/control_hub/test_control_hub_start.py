@@ -389,7 +389,7 @@ SOMEBODY_ELSE = "somebody@org"
 
 @pytest.mark.parametrize(
     "foreign",
-    [{"user": SOMEBODY_ELSE}, {"startTime": T0 + 6 * MINUTES}, {"startTime": T0 - 6 * MINUTES}],
+    [{"user": SOMEBODY_ELSE}, {"startTime": T0 + 8 * MINUTES}, {"startTime": T0 - 6 * MINUTES}],
     ids=["another user", "much later", "much earlier"],
 )
 def test_a_run_that_somebody_else_has_started_meanwhile_is_not_claimed(http, client, foreign):
@@ -399,6 +399,21 @@ def test_a_run_that_somebody_else_has_started_meanwhile_is_not_claimed(http, cli
     with pytest.raises(ControlHubJobStateError, match=r"somebody else has started .*run 4, started by .* none"):
         client.runs.start(JOB_ID)
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
+
+
+@pytest.mark.parametrize(("began_after", "is_own"), [(129, True), (131, False)])
+def test_run_later_than_any_gateway_delivers_is_not_claimed(http, client, monkeypatch, began_after, is_own):
+    """Where answers tell Control Hub's time, clocks need not be allowed for."""
+    monkeypatch.setattr("time.time", lambda: T0 / 1000)
+    date = email.utils.formatdate(T0 / 1000, usegmt=True)
+    http.get(JOB, json=job_json(currentJobStatus=succeeded(3)), headers={"Date": date})
+    http.post(START, exc=READ_TIMEOUT)
+    http.get(CURRENT, json=run_json(4, startTime=T0 + began_after * 1000))
+    if is_own:
+        assert client.runs.start(JOB_ID).run_count == 4
+        return
+    with pytest.raises(ControlHubJobStateError, match="somebody else has started"):
+        client.runs.start(JOB_ID)
 
 
 def test_a_run_of_ones_own_that_is_over_and_followed_by_another_is_found_in_the_history(http, client):
