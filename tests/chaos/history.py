@@ -13,6 +13,8 @@ from tests.chaos.plan import Case
 SLOW = ("delay", "drip")
 # Seconds by which Control Hub's clock is known to a task: the dates of its answers are whole seconds.
 _CLOCK_TOLERANCE = 2.0
+# What the client allows for where it knows Control Hub's time.
+_CLIENT_TOLERANCE = 10.0
 
 
 class End(str, enum.Enum):
@@ -106,7 +108,7 @@ class LostCall:
             return False
         if self.fault in SLOW and try_number <= self.caller.try_number:
             return False
-        return self.at - _CLOCK_TOLERANCE <= run.started <= self.until
+        return self.at - _CLOCK_TOLERANCE <= run.started <= self.until + _CLIENT_TOLERANCE
 
 
 @dataclass(frozen=True)
