@@ -30,6 +30,11 @@ with DAG("streamsets_many_jobs", schedule=None, catchup=False, tags=["streamsets
     start = ControlHubStartJobsOperator(
         task_id="start_streams",
         job_ids=copies.output,
+        # Streams have no end to wait for. One that an engine refuses to start stays RED and says why.
+        wait_for="active",
+        fail_on_red_after=120,
+        deferrable=True,
+        poll_interval=5,
     )
     # [END howto_start_jobs]
     let_them_run = TimeDeltaSensor(task_id="let_them_run", delta=datetime.timedelta(seconds=10), poke_interval=5)

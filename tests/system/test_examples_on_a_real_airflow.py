@@ -136,7 +136,9 @@ def test_many_jobs_are_started_stopped_and_deleted(ran, sandbox):
     done = ran["streamsets_many_jobs"]
     copies = done.result("copy_job")
     assert len(copies) == 3
-    assert {result["job_id"] for result in done.result("start_streams")} == set(copies)
+    assert {result["job_id"]: result["status"] for result in done.result("start_streams")} == dict.fromkeys(
+        copies, "ACTIVE"
+    )
     assert {result["outcome"] for result in done.result("stop_streams")} == {"STOPPED"}
     assert set(done.result("delete_streams")) == set(copies)
     assert not set(copies) & {job["id"] for job in sandbox.state()["jobs"]}
