@@ -220,7 +220,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             return
         wait = wait and not self.are_left_running(context)
         self._own = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
-        self._joined = {job_id: run for job_id, run in joined.items() if not run.has_ended or run.is_success}
+        self._joined = {i: run for i, run in joined.items() if not wait or not run.has_ended or run.is_success}
         self.log.info("%d of them go on or have succeeded, and are not started again.", len(self._own))
         if self._joined:
             self.log.info("It has joined %d runs of other callers.", len(self._joined))
@@ -334,7 +334,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         self._intents = intents
         record = self.record(context)
         if intents or self._own or self._joined:
-            write_intents(record, intents, self._own, self._joined)
+            write_intents(record, intents, self._own, self._joined, **self.left_running_note(context))
         elif record.values:
             record.forget()
 

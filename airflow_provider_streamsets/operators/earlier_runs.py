@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun
@@ -116,7 +116,11 @@ def is_blocked_by_own_run(record: TaskRecord, job: Job) -> bool:
 
 
 def write_intents(
-    record: TaskRecord, intents: Mapping[str, StartIntent], kept: Mapping[str, JobRun], joined: Mapping[str, JobRun]
+    record: TaskRecord,
+    intents: Mapping[str, StartIntent],
+    kept: Mapping[str, JobRun],
+    joined: Mapping[str, JobRun],
+    **values: Any,
 ) -> None:
     """
     Write down starts that are about to be requested together.
@@ -124,6 +128,7 @@ def write_intents(
     :param intents: the starts, by job id
     :param kept: runs of earlier starts that the task waits for, by job id
     :param joined: runs of others that it waits for, by job id
+    :param values: further values to write down
     """
     from airflow_provider_streamsets.control_hub.models import RunIdentity
 
@@ -134,6 +139,7 @@ def write_intents(
         started={job_id: run.run_count for job_id, run in kept.items()},
         joined={job_id: run.run_count for job_id, run in joined.items()},
         known={job_id: identity for job_id, identity in identities.items() if identity},
+        **values,
     )
 
 

@@ -132,7 +132,12 @@ class StartsRuns(WaitsForRuns):
 
     def are_left_running(self, context: Context) -> bool:
         """Return whether a try of this task has succeeded because its runs were active, and has left them running."""
-        return bool(self.record(context).values.get("left_running"))
+        record = self.record(context)
+        return record.superseded is None and bool(record.values.get("left_running"))
+
+    def left_running_note(self, context: Context) -> dict[str, Any]:
+        """Return what must be kept when a later try writes the record anew although its runs are left running."""
+        return {"left_running": True} if self.are_left_running(context) else {}
 
     def close_record(self, context: Context) -> None:
         """Note that the outcome is about to be delivered, and whether that is that the runs are active."""

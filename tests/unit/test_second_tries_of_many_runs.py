@@ -337,6 +337,17 @@ def test_next_try_joins_the_same_runs_again(http, run, lost, deferrable):
     assert hub.done == [("startJobs", ["b"])]
 
 
+@pytest.mark.parametrize("wait", [{}, {"wait_for": "active"}], ids=["no wait", "active"])
+def test_retry_after_success_does_not_replace_joined_run_that_has_failed(http, run, wait):
+    hub = ScriptedRuns(http, a=[active(5, user="somebody@org")])
+    arguments = {"job_ids": ["a:org"], "if_running": "join", **wait}
+    run(ControlHubStartJobsOperator, **arguments)
+    hub.latest["a:org"] = hub._status("a", failed(5))
+    (result,) = run(ControlHubStartJobsOperator, **arguments)
+    assert (result["run_count"], result["status"]) == (5, "INACTIVE")
+    assert hub.done == []
+
+
 @MODES
 def test_wait_for_other_runs_counts_towards_timeout(http, run, clock, deferrable):
     hub = ScriptedRuns(http, a=[active()], b=[None])

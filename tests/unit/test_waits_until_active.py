@@ -339,3 +339,38 @@ def test_run_of_another_caller_is_waited_for_until_its_end(http, context, clock,
     task = Legs(clock, lambda: ControlHubStartJobsOperator(task_id="task", deferrable=deferrable, **arguments), context)
     assert [(r["run_count"], r["status"]) for r in task.run()] == [(2, "ACTIVE"), (1, "ACTIVE")]
     assert hub.done == [("startJobs", ["a", "b"])]
+
+
+@MODES
+def test_clear_after_success_waits_for_many_new_runs(http, run, context, deferrable):
+    hub = ScriptedRuns(http, a=[None])
+    hub.after_start, hub.after_stop = {"a": [running()]}, {"a": [succeeded()]}
+    arguments = {"job_ids": ["a:org"], "wait_for": "active", "deferrable": deferrable}
+    run(ControlHubStartJobsOperator, **arguments)
+    context["ti"].max_tries += 1
+    hub.after_start = {"a": [activating(2), activating(2), running(2)]}
+    (result,) = run(ControlHubStartJobsOperator, **arguments)
+    assert (result["run_count"], result["status"]) == (2, "ACTIVE")
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("operator", "arguments", "name"),
+    [
+        (ControlHubStartJobsOperator, {"job_ids": ["a:org"]}, "a"),
+        (ControlHubRunJobTemplateOperator, {"job_id": TEMPLATE_ID, "number_of_instances": 1}, "instance-1"),
+    ],
+    ids=["jobs", "template"],
+)
+def test_two_retries_after_success_leave_failed_runs_alone(http, run, deferrable, operator, arguments, name):
+    """Airflow has noted the success of neither the first try nor the second."""
+    hub = ScriptedRuns(http, a=[None])
+    hub.after_start, hub.instance_scripts = {"a": [running()]}, [[running()]]
+    arguments = {**arguments, "wait_for": "active", "deferrable": deferrable}
+    run(operator, **arguments)
+    hub.latest[f"{name}:org"] = hub._status(name, failed())
+    for _ in range(2):
+        result = run(operator, **arguments)
+        (one,) = result["instances"] if isinstance(result, dict) else result
+        assert (one["run_count"], one["status"]) == (1, "INACTIVE")
+    assert len(hub.asked("startJobs")) + len(hub.created) == 1
