@@ -395,6 +395,53 @@ def test_refused_batch_leaves_started_ones_to_on_error(http, run, connection, mo
     assert context["ti"].xcoms["run_counts"] == {"a:org": 1}
 
 
+def test_run_of_another_caller_after_ones_own_is_not_claimed(http, run, connection, monkeypatch):
+    """The second batch is refused; meanwhile the run of the first has ended, and another caller has started its job."""
+    connection["extra"] = {"bulk_size": 1}
+    monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    others = active(2, user="somebody@org")
+    hub.after_start = {"a": [active(), others], "b": [succeeded(2)]}
+    hub.history["a"] = [others, succeeded()]
+
+    def start(request, answer):
+        if request.json() == ["a:org"]:
+            return hub._recorded("startJobs", hub._start)(request, answer)
+        hub.latest["b:org"] = hub._status("b", succeeded())
+        restore(http, hub)
+        answer.status_code = 400
+        return NAMES_A
+
+    http.post(START, json=start)
+    results = run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
+    assert [(r["job_name"], r["run_count"], r["outcome"]) for r in results] == [
+        ("a", 1, "SUCCEEDED"),
+        ("b", 2, "SUCCEEDED"),
+    ]
+
+
+def test_kill_before_the_call_is_sent_claims_nothing(http, run, context, clock):
+    """Another task with the same credential starts the job while this one writes down that it is about to."""
+    hub = ScriptedRuns(http, a=[None])
+    task = ControlHubStartJobsOperator(task_id="task", job_ids=["a:org"])
+    store = context["task_state_store"]
+    set_value = store.set
+
+    def killed_while_it_is_recorded(*args, **kwargs):
+        hub.latest["a:org"] = hub._status("a", active())
+        task.on_kill()
+        set_value(*args, **kwargs)
+
+    store.set = killed_while_it_is_recorded
+    with pytest.raises(AirflowException, match="killed"):
+        task.execute(context)
+    store.set = set_value
+    context["ti"].try_number += 1
+    with pytest.raises(ControlHubJobStateError, match="run 1, started by me@org"):
+        run(ControlHubStartJobsOperator, job_ids=["a:org"])
+    assert hub.done == []
+
+
 @MODES
 @pytest.mark.parametrize("on_timeout", ["stop", "leave"])
 def test_time_that_is_over_before_the_start_concerns_kept_runs(http, run, lost, deferrable, on_timeout):
