@@ -626,6 +626,40 @@ def test_start_is_not_repeated_before_gateway_timeout(hub, clock, tries, monkeyp
     assert late or hub.runs[0]["startTime"] / 1000 >= sent[0] + 120
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["lost", "delivered late"])
+@pytest.mark.parametrize("worker_lost", [False, True], ids=["no answer", "worker lost"])
+def test_start_is_not_repeated_before_gateway_timeout_after_run_of_another_caller(
+    hub, clock, tries, monkeypatch, late, worker_lost
+):
+    """Another caller's run comes and goes before a gateway gives up the call, or delivers it."""
+    sent = []
+
+    def lost(start):
+        sent.append(clock.now)
+        hub.lasts = 10
+        hub.start(SOMEBODY_ELSE)
+        if worker_lost:
+            tries.lose()
+        raise requests.exceptions.ConnectionError("connection reset")
+
+    hub.on_start = [lost]
+    if late:
+        sleep = clock.sleep
+
+        def deliver(seconds):
+            sleep(seconds)
+            if len(hub.runs) == 1 and clock.now >= sent[0] + 60:
+                hub.start()
+
+        monkeypatch.setattr("time.sleep", deliver)
+    if worker_lost:
+        tries.lost(deferrable=False)
+    result = tries.run(deferrable=False, if_running="wait_then_start")
+    assert (result["run_count"], len(hub.runs)) == (2, 2)
+    assert hub.calls == (["start"] if late else ["start", "start"])
+    assert late or hub.runs[1]["startTime"] / 1000 >= sent[0] + 120
+
+
 def test_last_try_stops_an_unanswered_start_after_the_failed_run_of_a_lost_try(hub, http, context, clock):
     """The start comes in a later leg, after the wait for the run of another caller."""
     tries = Tries(clock, context, retries=1)

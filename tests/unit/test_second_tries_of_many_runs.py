@@ -395,6 +395,20 @@ def test_refused_batch_leaves_started_ones_to_on_error(http, run, connection, mo
     assert context["ti"].xcoms["run_counts"] == {"a:org": 1}
 
 
+def test_late_start_after_run_of_another_caller_is_waited_for(http, run, lost, clock):
+    hub = ScriptedRuns(http, a=[None])
+    arguments = {"job_ids": ["a:org"], "wait_for_completion": True, "deferrable": False}
+    lost(http, START, None, ControlHubStartJobsOperator, **arguments)
+    restore(http, hub)
+    others = succeeded(1, user="somebody@org")
+    hub.latest["a:org"] = hub._status("a", others)
+    hub.history["a"] = [active(2), others]
+    hub.scripts["a:org"] = [hub._status("a", status) for status in [others] * 9 + [active(2), succeeded(2)]]
+    (result,) = run(ControlHubStartJobsOperator, **arguments)
+    assert (result["run_count"], result["outcome"]) == (2, "SUCCEEDED")
+    assert hub.asked("startJobs") == []
+
+
 def test_run_of_another_caller_after_ones_own_is_not_claimed(http, run, connection, monkeypatch):
     """The second batch is refused; meanwhile the run of the first has ended, and another caller has started its job."""
     connection["extra"] = {"bulk_size": 1}
