@@ -498,6 +498,41 @@ def test_last_try_stops_started_and_unanswered_runs(http, run, connection, monke
     assert hub.asked("stopJobs") == [["a"], ["b"]]
 
 
+def test_last_try_stops_an_unanswered_start_after_the_failed_run_of_a_lost_try(http, run, context):
+    """The start comes in a later leg, after the wait for the run of another caller."""
+    hub = ScriptedRuns(http, a=[None])
+    context["ti"].max_tries = 1
+    hub.after_start = {"a": [active()]}
+    arguments = {"job_ids": ["a:org"], "wait_for_completion": True, "if_running": "wait_then_start"}
+
+    def lose_second_look():
+        if len(hub.looks) == 1:
+            raise LostError
+
+    hub.on_look = lose_second_look
+    with pytest.raises(LostError):
+        run(ControlHubStartJobsOperator, **arguments, deferrable=False)
+    others = {"user": "somebody@org"}
+    hub.history["a"] = [active(2, **others), failed()]
+    hub.latest["a:org"] = hub._status("a", active(2, **others))
+    hub.scripts["a:org"] = [hub._status("a", status) for status in (active(2, **others), succeeded(2, **others))]
+    hub.after_start = {"a": [active(3)]}
+    # Those of job a in 120 seconds.
+    polls = iter(range(61))
+
+    def start(request, answer):
+        hub._recorded("startJobs", hub._start)(request, answer)
+        hub.bad["a:org"] = 403
+        hub.on_look = lambda: hub.bad.clear() if next(polls, None) is None else None
+        raise requests.exceptions.ConnectionError("connection reset")
+
+    hub.on_look = lambda: None
+    http.post(START, json=start)
+    with pytest.raises(ControlHubError, match="could not be found out"):
+        run(ControlHubStartJobsOperator, **arguments, deferrable=True)
+    assert hub.asked("stopJobs") == [["a"]]
+
+
 # A last try that fails before it has come to what an earlier one has started
 
 
