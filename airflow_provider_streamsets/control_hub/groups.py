@@ -129,6 +129,12 @@ class RunGroup:
         return {job_id: report for job_id, report in self.reports.items() if report.red_for is not None}
 
     @property
+    def still_active(self) -> dict[str, int]:
+        """Run counts of the runs that are waited for no more although they have not ended, by job id."""
+        reports = self.reports.items()
+        return {job_id: report.run.run_count for job_id, report in reports if not report.run.has_ended}
+
+    @property
     def red_for(self) -> dict[str, float]:
         """For how many seconds runs that are still waited for have been ``RED``, by job id."""
         followers = {job_id: self._followers[job_id] for job_id in self.unfinished}

@@ -211,37 +211,42 @@ class JobStart:
 
         :raises ControlHubJobStateError: if somebody else has started the job meanwhile
         """
-        newest = find_out(
+        newest, own = find_out(
             self._client,
-            self._newest_run,
+            lambda: self._newest_and_own(intent, error),
             question=f"Whether job {self._job.label} was started",
             error=error,
-            is_enough=lambda run: run is not None,
+            # A call that may still be delivered can start the job after the run of somebody else.
+            is_enough=lambda runs: runs[1] is not None or (runs[0] is not None and not _is_unclear(error)),
             patience=_search_time(self._client, intent, error),
         )
-        intent = replace(intent, user=self._user)
-        if newest is None or intent.explains(newest):
-            return newest
-        # A start that was accepted has made a run, however the clocks differ.
-        if error is None and newest.run_count == intent.run_count and intent.is_of_user(newest):
-            return newest
-        run = self._of_history(intent, error) if newest.run_count > intent.run_count else None
-        if run is not None and intent.explains(run):
-            return run
+        if newest is None or own is not None:
+            return own
         raise ControlHubJobStateError(
             f"{error or 'Control Hub accepted the call without naming a run.'} Meanwhile somebody else has started job "
             f"{self._job.label}: {described(newest)}. This call has started none."
         )
 
-    def _of_history(self, intent: StartIntent, error: ControlHubError | None) -> JobRun | None:
-        try:
-            return self._client.runs.get(intent.job_id, intent.run_count)
-        except ControlHubError as look_error:
-            raise ControlHubUnavailableError(
-                f"{error or 'Control Hub accepted the call.'} Whether job {self._job.label} was started could not be "
-                f"found out: {look_error}",
-                maybe_executed=True,
-            ) from look_error
+    def _newest_and_own(
+        self, intent: StartIntent, error: ControlHubError | None
+    ) -> tuple[JobRun | None, JobRun | None]:
+        """Return the job's latest run if it was not there before, and the run of a call, as far as there are any."""
+        newest = self._newest_run()
+        if newest is None:
+            return None, None
+        intent = replace(intent, user=self._user)
+        if intent.explains(newest):
+            return newest, newest
+        # A start that was accepted has made a run, however the clocks differ.
+        if error is None and newest.run_count == intent.run_count and intent.is_of_user(newest):
+            return newest, newest
+        if newest.run_count > intent.run_count:
+            run = self._client.runs.get(intent.job_id, intent.run_count)
+            if run is not None and intent.explains(run):
+                return newest, run
+            if _is_unclear(error) and replace(intent, run_count=newest.run_count).explains(newest):
+                return newest, newest
+        return newest, None
 
     def _newest_run(self) -> JobRun | None:
         """Return the job's latest run if it was not there before; then it is known, too, who would have started it."""
@@ -400,6 +405,11 @@ class BulkStarter:
             message = f"{len(missing)} of {len(self._jobs)} jobs were not started: {shown}. {why}"
         is_clear = self._poll_error is None and unclear is None
         raise ControlHubBulkError(message, done=done, **details) from (self._refusal if is_clear else None)
+
+
+def _is_unclear(error: ControlHubError | None) -> bool:
+    """Return whether a call has ended so that it may still have its effect."""
+    return error is not None and may_have_been_executed(error)
 
 
 def _search_time(client: ControlHubClient, intent: StartIntent, error: ControlHubError | None) -> float:

@@ -183,7 +183,7 @@ class Templates:
         return [
             (start, _in_order(instances, intent.parameters))
             for start, instances in candidates
-            if Counter(map(_digest_of, instances)) == Counter(intent.parameters)
+            if _have_parameters(instances, intent.parameters)
         ]
 
     def _instances(self, template_id: str, ids: Sequence[str]) -> list[Job]:
@@ -327,6 +327,12 @@ def _digest_of(instance: Job) -> str:
 def _unread(template_id: str, job_id: str) -> Job:
     """Return an instance of which only the id is known."""
     return Job(job_id=job_id, name="", template_id=template_id)
+
+
+def _have_parameters(instances: Sequence[Job], digests: Sequence[str]) -> bool:
+    """Return whether a start has these sets of parameters, judged by those of its instances that are not deleted."""
+    found = Counter(_digest_of(instance) for instance in instances if instance.name)
+    return bool(found) and len(instances) == len(digests) and not found - Counter(digests)
 
 
 def _in_order(instances: Sequence[Job], digests: Sequence[str]) -> list[Job]:

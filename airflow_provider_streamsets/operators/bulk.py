@@ -220,7 +220,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             return
         wait = wait and not self.are_left_running(context)
         self._own = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
-        self._joined = {job_id: run for job_id, run in joined.items() if not run.has_ended or run.is_success}
+        self._joined = {i: run for i, run in joined.items() if not wait or not run.has_ended or run.is_success}
         self.log.info("%d of them go on or have succeeded, and are not started again.", len(self._own))
         if self._joined:
             self.log.info("It has joined %d runs of other callers.", len(self._joined))
@@ -270,6 +270,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.act_on_timeout(context, self._started)
 
     def _note_own(self, context: Context) -> None:
+        # Those of an earlier leg or try that are not kept are over.
+        self._started = {}
         if self._own:
             self.note_started(context, {job_id: run.run_count for job_id, run in self._own.items()}, self._own)
 
@@ -312,29 +314,48 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         from airflow_provider_streamsets.control_hub import ControlHubBulkError
 
         def announce(intents: Mapping[str, StartIntent]) -> None:
-            if intents.items() - self._intents.items():
+            sent = {job_id: intent for job_id, intent in self._intents.items() if job_id in intents}
+            if sent.items() == intents.items():
+                self._write_record(context, intents)
+                return
+            self.end_if_killed("while it started the jobs")
+            self._write_record(context, sent, announced=intents)
+            if self._killed:
+                # They are not sent, so no later try may take the runs of other callers for them.
+                self._write_record(context, sent)
                 self.end_if_killed("while it started the jobs")
-            self._write_record(context, intents)
+            self._intents = intents
 
         try:
             started = self.client.runs.start_many(jobs.values(), announce=announce)
         except ControlHubBulkError as error:
             self.note_started(context, {**self._started, **error.done}, self._own)
             context["ti"].xcom_push(key="run_counts", value=dict(self._started))
-            runs = self.client.runs.statuses(error.done)
-            self._own.update({job_id: run for job_id, run in runs.items() if run})
+            for job_id, run in self.client.runs.statuses(error.done).items():
+                count = error.done[job_id]
+                # Another caller may have started the job since.
+                own = run if run is None or run.run_count == count else self.client.runs.get(job_id, count)
+                if own is not None:
+                    self._own[job_id] = replace(own, job_id=job_id)
             raise
         self._own.update(started)
         self._note_own(context)
         for job_id, run in started.items():
             self.log.info("Started run %d of job %s.", run.run_count, jobs[job_id].label)
 
-    def _write_record(self, context: Context, intents: Mapping[str, StartIntent]) -> None:
+    def _write_record(
+        self,
+        context: Context,
+        sent: Mapping[str, StartIntent],
+        *,
+        announced: Mapping[str, StartIntent] | None = None,
+    ) -> None:
         """Write down what the task has started and joined, and is about to start."""
-        self._intents = intents
+        self._intents = sent
+        intents = sent if announced is None else announced
         record = self.record(context)
         if intents or self._own or self._joined:
-            write_intents(record, intents, self._own, self._joined)
+            write_intents(record, intents, self._own, self._joined, **self.left_running_note(context))
         elif record.values:
             record.forget()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun
@@ -116,7 +116,11 @@ def is_blocked_by_own_run(record: TaskRecord, job: Job) -> bool:
 
 
 def write_intents(
-    record: TaskRecord, intents: Mapping[str, StartIntent], kept: Mapping[str, JobRun], joined: Mapping[str, JobRun]
+    record: TaskRecord,
+    intents: Mapping[str, StartIntent],
+    kept: Mapping[str, JobRun],
+    joined: Mapping[str, JobRun],
+    **values: Any,
 ) -> None:
     """
     Write down starts that are about to be requested together.
@@ -124,6 +128,7 @@ def write_intents(
     :param intents: the starts, by job id
     :param kept: runs of earlier starts that the task waits for, by job id
     :param joined: runs of others that it waits for, by job id
+    :param values: further values to write down
     """
     from airflow_provider_streamsets.control_hub.models import RunIdentity
 
@@ -134,6 +139,7 @@ def write_intents(
         started={job_id: run.run_count for job_id, run in kept.items()},
         joined={job_id: run.run_count for job_id, run in joined.items()},
         known={job_id: identity for job_id, identity in identities.items() if identity},
+        **values,
     )
 
 
@@ -160,24 +166,48 @@ def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
     }
     statuses = client.runs.statuses(intents)
     waited = 0.0
+    # A start can be delivered after the run of another caller, too.
     while pending := [
         job_id
         for job_id, patience in left.items()
-        if waited < patience and ((run := statuses[job_id]) is None or run.run_count < intents[job_id].run_count)
+        if waited < patience and not _explains_later(intents[job_id], statuses[job_id])
     ]:
         client.sleep(_SEARCH_INTERVAL)
         waited += _SEARCH_INTERVAL
         statuses.update(client.runs.statuses(pending))
     own = {}
     for job_id, intent in intents.items():
-        run = statuses.get(job_id)
-        if run is not None and run.run_count > intent.run_count:
+        run = latest = statuses.get(job_id)
+        if latest is not None and latest.run_count > intent.run_count:
             run = client.runs.of_start(intent)
+            is_found = job_id in started or (run is not None and intent.explains(run))
+            if not is_found and _explains_later(intent, latest):
+                run, intent = latest, replace(intent, run_count=latest.run_count)
         if run is None or run.run_count != intent.run_count or _is_anew(record, job_id, run):
             continue
         if job_id in started or intent.explains(run):
             own[job_id] = client.runs.successor_of(replace(run, job_id=job_id))
     return own
+
+
+def _explains_later(intent: StartIntent, run: JobRun | None) -> bool:
+    """Return whether a start can have made a run, also after runs of other callers."""
+    if run is None or run.run_count < intent.run_count:
+        return False
+    return replace(intent, run_count=run.run_count).explains(run)
+
+
+def _run_of_start(client: ControlHubClient, intent: StartIntent, patience: float) -> JobRun | None:
+    """Return the run of a start, which is waited for; or else the one that has its number, whoever has made it."""
+    while True:
+        run = client.runs.of_start(intent)
+        if run is not None and not intent.explains(run):
+            latest = client.runs.current(intent.job_id)
+            run = latest if _explains_later(intent, latest) else run
+        if patience <= 0 or _explains_later(intent, run):
+            return run
+        client.sleep(_SEARCH_INTERVAL)
+        patience -= _SEARCH_INTERVAL
 
 
 def joined_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
@@ -216,10 +246,10 @@ def _find_run(client: ControlHubClient, record: TaskRecord, intent: StartIntent)
 
     is_pending = not record.values.get("joined") and not record.values.get("started")
     patience = max(client.gateway_timeout - intent.age(client.clock_ahead), 0.0) if is_pending else 0.0
-    run = client.runs.of_start(intent, patience=patience)
+    run = _run_of_start(client, intent, patience) if is_pending else client.runs.of_start(intent)
     if run is None:
         return None, "but there is no such run"
-    if is_pending and not intent.explains(run):
+    if is_pending and not _explains_later(intent, run):
         return None, f"as {intent.user}, but Control Hub never created it: there is {described(run)}"
     if _is_anew(record, intent.job_id, run):
         return None, f"which was deleted and imported again since: there is {described(run)}"

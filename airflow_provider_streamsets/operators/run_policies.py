@@ -139,6 +139,10 @@ class StartsRuns(WaitsForRuns):
         record = self.record(context)
         return bool(record.values.get("left_running")) and record.superseded is None
 
+    def left_running_note(self, context: Context) -> dict[str, Any]:
+        """Return what must be kept when a later try writes the record anew although its runs are left running."""
+        return {"left_running": True} if self.are_left_running(context) else {}
+
     def close_record(self, context: Context) -> None:
         """Note that the outcome is about to be delivered, and whether that is that the runs are active."""
         record = self.record(context)
@@ -166,6 +170,10 @@ class StartsRuns(WaitsForRuns):
         if self._record is None:
             self._record = TaskRecord(context)
         return self._record
+
+    def active_runs(self) -> Mapping[str, int]:
+        """Return the runs of this task that were waited for until they were active, and go on."""
+        return {}
 
     def runs_of_record(self, context: Context) -> Mapping[str, int]:
         """Return the runs that earlier tries have started and that have not ended: run count by job id."""
@@ -243,9 +251,11 @@ class StartsRuns(WaitsForRuns):
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 red = {job_id: count for job_id, count in unfinished_runs(error).items() if job_id in self._started}
                 if red:
+                    self._act_on_active_at_end(context, error)
                     self._act_on_red_at_end(context, red, error)
                 else:
-                    # The runs have ended, or are being stopped: the next try is to start new ones.
+                    self._act_on_active_at_end(context, error)
+                    # The others have ended, or are being stopped: the next try is to start new ones.
                     self._forget_failed_runs(context, error)
             elif isinstance(error, ControlHubMetricsUnavailableError):
                 # The run has succeeded: there is nothing to stop, and the next try evaluates its metrics again.
@@ -272,6 +282,16 @@ class StartsRuns(WaitsForRuns):
         record = self.record(context)
         if not record.may_stay and not is_tried_again(context, error):
             record.forget()
+
+    def _act_on_active_at_end(self, context: Context, error: BaseException) -> None:
+        """Stop runs that are active, as others did not become so, unless the next try keeps them."""
+        runs, again = self.active_runs(), is_tried_again(context, error)
+        if not runs or (again and not self.forgets_failed_runs):
+            return
+        if self.on_error == "leave" and not again:
+            self.log.warning("Leaving %s running.", _shown(runs))
+        else:
+            self.give_up_runs(context, runs, "other runs have failed")
 
     def acknowledge_red(self, context: Context) -> None:
         """
@@ -492,6 +512,7 @@ class StartsManyRuns(StartsRuns, WaitsForManyRuns):
     def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
         """Stop the runs that this task has started, unless they are to be left."""
         own = {job_id: count for job_id, count in unfinished.items() if job_id not in self.joined_runs}
+        own.update(self.active_runs())
         if own:
             self.act_on_timeout(context, own)
 
@@ -499,7 +520,15 @@ class StartsManyRuns(StartsRuns, WaitsForManyRuns):
         """Return the runs that this task has started and that are not known to have ended."""
         if self._group is None:
             return self._started
-        return {job_id: count for job_id, count in self._group.unfinished.items() if job_id in self._started}
+        runs = {**self._group.unfinished, **self._group.still_active}
+        return {job_id: count for job_id, count in runs.items() if job_id in self._started}
+
+    def active_runs(self) -> Mapping[str, int]:
+        """Return the runs of this task that were waited for until they were active, and go on."""
+        if self._group is None:
+            return {}
+        runs = self._group.still_active.items() - {(i, r.run.run_count) for i, r in self._group.red.items()}
+        return {job_id: count for job_id, count in runs if job_id in self._started}
 
     def stopped_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that this task has stopped, in this leg or an earlier one."""

@@ -304,11 +304,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
                 job = self._acknowledge(job)
             self._fail_if_blocked(context, job)
             check_startable(job)
-            if reset_offsets:
-                self.client.offsets.reset([job.job_id])
-                self.log.info("Reset the offsets of job %s.", job.label)
             attempts_left -= 1
             try:
+                if reset_offsets:
+                    self.client.offsets.reset([job.job_id])
+                    self.log.info("Reset the offsets of job %s.", job.label)
                 return self._start(context, job), True
             except ControlHubRejectedError as error:
                 newer = newer_after_refusal({job.job_id: job}, self._read_again, pause=self.pause)
@@ -436,8 +436,12 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
 
         def announce(intent: StartIntent) -> None:
             write_intent(record, intent)
-            self._intent = intent
+            if self._killed and self._intent is None:
+                # Nothing was sent, so no later try may take the run of another caller for this start.
+                record.forget()
             self.end_if_killed(f"before it had started job {job.label}")
+            # What an earlier try has started is over.
+            self._started, self._intent = {}, intent
 
         try:
             run = self.client.runs.start(job, runtime_parameters, announce=announce)

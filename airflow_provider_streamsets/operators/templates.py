@@ -537,7 +537,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         self._earlier = {}
 
         def save(start: Any) -> None:
-            record.write(template_start=start, instances=[instance.to_json() for instance in instances])
+            recorded = [instance.to_json() for instance in instances]
+            record.write(template_start=start, instances=recorded, **self.left_running_note(context))
 
         def withdraw() -> None:
             # The start has made no instances, so no later try may take others for them.

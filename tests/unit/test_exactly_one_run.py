@@ -254,6 +254,26 @@ def test_a_kill_during_the_start_call_finds_the_run_and_stops_it(hub, clock, con
     assert hub.latest["status"] == "INACTIVE"
 
 
+def test_kill_before_the_start_is_sent_claims_nothing(hub, context, tries, clock):
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False)
+    store = context["task_state_store"]
+    set_value = store.set
+
+    def killed_while_it_is_recorded(*args, **kwargs):
+        set_value(*args, **kwargs)
+        hub.start(ME)
+        task.on_kill()
+
+    store.set = killed_while_it_is_recorded
+    with pytest.raises(AirflowException, match="killed before it had started"):
+        task.execute(context)
+    store.set = set_value
+    context["ti"].try_number += 1
+    with pytest.raises(ControlHubJobStateError, match="run 1, started by me@org"):
+        tries.run(deferrable=False)
+    assert hub.calls == []
+
+
 @pytest.mark.parametrize("force_stop_after", [None, 0])
 def test_a_kill_never_stops_a_run_that_somebody_else_has_started_meanwhile(hub, context, monkeypatch, force_stop_after):
     task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, force_stop_after=force_stop_after)
@@ -556,6 +576,24 @@ def test_refused_start_does_not_claim_run_of_same_user(hub, tries, context, if_r
     assert hub.calls == {"join": ["start"], "restart": ["start", "stop", "start"]}.get(if_running, ["start"] * 2)
 
 
+@pytest.mark.parametrize("if_running", ["join", "restart", "wait_then_start"])
+def test_refused_reset_of_offsets_leaves_the_decision_to_if_running(hub, http, tries, if_running):
+    """Control Hub resets no offsets of a job that another caller has just started."""
+
+    def reset(request, answer):
+        if not hub.runs:
+            hub.lasts = 30
+            hub.start(SOMEBODY_ELSE)
+        if hub.latest["status"] != "ACTIVE":
+            return {}
+        answer.status_code = 400
+        return {"ISSUES": [{"code": "JOBRUNNER_9", "message": "the job is active"}]}
+
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/resetOffset", json=reset)
+    result = tries.run(deferrable=False, if_running=if_running, reset_offsets=True)
+    assert result["run_count"] == (1 if if_running == "join" else 2)
+
+
 @pytest.mark.usefixtures("refusals")
 def test_start_refused_for_a_run_that_has_ended_since_is_repeated(hub, tries):
     hub.on_start = [refused_as(hub, ME, ends=True)]
@@ -586,6 +624,63 @@ def test_start_is_not_repeated_before_gateway_timeout(hub, clock, tries, monkeyp
     assert (result["run_count"], len(hub.runs)) == (1, 1)
     assert hub.calls == (["start"] if late else ["start", "start"])
     assert late or hub.runs[0]["startTime"] / 1000 >= sent[0] + 120
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["lost", "delivered late"])
+@pytest.mark.parametrize("worker_lost", [False, True], ids=["no answer", "worker lost"])
+def test_start_is_not_repeated_before_gateway_timeout_after_run_of_another_caller(
+    hub, clock, tries, monkeypatch, late, worker_lost
+):
+    """Another caller's run comes and goes before a gateway gives up the call, or delivers it."""
+    sent = []
+
+    def lost(start):
+        sent.append(clock.now)
+        hub.lasts = 10
+        hub.start(SOMEBODY_ELSE)
+        if worker_lost:
+            tries.lose()
+        raise requests.exceptions.ConnectionError("connection reset")
+
+    hub.on_start = [lost]
+    if late:
+        sleep = clock.sleep
+
+        def deliver(seconds):
+            sleep(seconds)
+            if len(hub.runs) == 1 and clock.now >= sent[0] + 60:
+                hub.start()
+
+        monkeypatch.setattr("time.sleep", deliver)
+    if worker_lost:
+        tries.lost(deferrable=False)
+    result = tries.run(deferrable=False, if_running="wait_then_start")
+    assert (result["run_count"], len(hub.runs)) == (2, 2)
+    assert hub.calls == (["start"] if late else ["start", "start"])
+    assert late or hub.runs[1]["startTime"] / 1000 >= sent[0] + 120
+
+
+def test_last_try_stops_an_unanswered_start_after_the_failed_run_of_a_lost_try(hub, http, context, clock):
+    """The start comes in a later leg, after the wait for the run of another caller."""
+    tries = Tries(clock, context, retries=1)
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=True)
+    hub.fail()
+    hub.start(SOMEBODY_ELSE)
+    hub.lasts = 100
+    current = f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/currentStatus"
+
+    def lost(start):
+        hub.lasts = None
+        start()
+        # For each of 41 polls in 120 seconds, 5 attempts.
+        http.get(current, [{"status_code": 503}] * 41 * 5 + [{"json": lambda *_: hub.latest}])
+        raise requests.exceptions.ConnectionError("connection reset")
+
+    hub.on_start = [lost]
+    with pytest.raises(ControlHubUnavailableError, match="could not be found out"):
+        tries.run(deferrable=True, if_running="wait_then_start")
+    assert hub.calls == ["start", "start", "stop"]
 
 
 # Failures of the task's own

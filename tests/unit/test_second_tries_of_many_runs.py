@@ -337,6 +337,17 @@ def test_next_try_joins_the_same_runs_again(http, run, lost, deferrable):
     assert hub.done == [("startJobs", ["b"])]
 
 
+@pytest.mark.parametrize("wait", [{}, {"wait_for": "active"}], ids=["no wait", "active"])
+def test_retry_after_success_does_not_replace_joined_run_that_has_failed(http, run, wait):
+    hub = ScriptedRuns(http, a=[active(5, user="somebody@org")])
+    arguments = {"job_ids": ["a:org"], "if_running": "join", **wait}
+    run(ControlHubStartJobsOperator, **arguments)
+    hub.latest["a:org"] = hub._status("a", failed(5))
+    (result,) = run(ControlHubStartJobsOperator, **arguments)
+    assert (result["run_count"], result["status"]) == (5, "INACTIVE")
+    assert hub.done == []
+
+
 @MODES
 def test_wait_for_other_runs_counts_towards_timeout(http, run, clock, deferrable):
     hub = ScriptedRuns(http, a=[active()], b=[None])
@@ -384,6 +395,67 @@ def test_refused_batch_leaves_started_ones_to_on_error(http, run, connection, mo
     assert context["ti"].xcoms["run_counts"] == {"a:org": 1}
 
 
+def test_late_start_after_run_of_another_caller_is_waited_for(http, run, lost, clock):
+    hub = ScriptedRuns(http, a=[None])
+    arguments = {"job_ids": ["a:org"], "wait_for_completion": True, "deferrable": False}
+    lost(http, START, None, ControlHubStartJobsOperator, **arguments)
+    restore(http, hub)
+    others = succeeded(1, user="somebody@org")
+    hub.latest["a:org"] = hub._status("a", others)
+    hub.history["a"] = [active(2), others]
+    hub.scripts["a:org"] = [hub._status("a", status) for status in [others] * 9 + [active(2), succeeded(2)]]
+    (result,) = run(ControlHubStartJobsOperator, **arguments)
+    assert (result["run_count"], result["outcome"]) == (2, "SUCCEEDED")
+    assert hub.asked("startJobs") == []
+
+
+def test_run_of_another_caller_after_ones_own_is_not_claimed(http, run, connection, monkeypatch):
+    """The second batch is refused; meanwhile the run of the first has ended, and another caller has started its job."""
+    connection["extra"] = {"bulk_size": 1}
+    monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    others = active(2, user="somebody@org")
+    hub.after_start = {"a": [active(), others], "b": [succeeded(2)]}
+    hub.history["a"] = [others, succeeded()]
+
+    def start(request, answer):
+        if request.json() == ["a:org"]:
+            return hub._recorded("startJobs", hub._start)(request, answer)
+        hub.latest["b:org"] = hub._status("b", succeeded())
+        restore(http, hub)
+        answer.status_code = 400
+        return NAMES_A
+
+    http.post(START, json=start)
+    results = run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
+    assert [(r["job_name"], r["run_count"], r["outcome"]) for r in results] == [
+        ("a", 1, "SUCCEEDED"),
+        ("b", 2, "SUCCEEDED"),
+    ]
+
+
+def test_kill_before_the_call_is_sent_claims_nothing(http, run, context, clock):
+    """Another task with the same credential starts the job while this one writes down that it is about to."""
+    hub = ScriptedRuns(http, a=[None])
+    task = ControlHubStartJobsOperator(task_id="task", job_ids=["a:org"])
+    store = context["task_state_store"]
+    set_value = store.set
+
+    def killed_while_it_is_recorded(*args, **kwargs):
+        hub.latest["a:org"] = hub._status("a", active())
+        task.on_kill()
+        set_value(*args, **kwargs)
+
+    store.set = killed_while_it_is_recorded
+    with pytest.raises(AirflowException, match="killed"):
+        task.execute(context)
+    store.set = set_value
+    context["ti"].try_number += 1
+    with pytest.raises(ControlHubJobStateError, match="run 1, started by me@org"):
+        run(ControlHubStartJobsOperator, job_ids=["a:org"])
+    assert hub.done == []
+
+
 @MODES
 @pytest.mark.parametrize("on_timeout", ["stop", "leave"])
 def test_time_that_is_over_before_the_start_concerns_kept_runs(http, run, lost, deferrable, on_timeout):
@@ -424,6 +496,41 @@ def test_last_try_stops_started_and_unanswered_runs(http, run, connection, monke
     with pytest.raises(ControlHubBulkError, match=r"could not be found out: 'b'"):
         run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
     assert hub.asked("stopJobs") == [["a"], ["b"]]
+
+
+def test_last_try_stops_an_unanswered_start_after_the_failed_run_of_a_lost_try(http, run, context):
+    """The start comes in a later leg, after the wait for the run of another caller."""
+    hub = ScriptedRuns(http, a=[None])
+    context["ti"].max_tries = 1
+    hub.after_start = {"a": [active()]}
+    arguments = {"job_ids": ["a:org"], "wait_for_completion": True, "if_running": "wait_then_start"}
+
+    def lose_second_look():
+        if len(hub.looks) == 1:
+            raise LostError
+
+    hub.on_look = lose_second_look
+    with pytest.raises(LostError):
+        run(ControlHubStartJobsOperator, **arguments, deferrable=False)
+    others = {"user": "somebody@org"}
+    hub.history["a"] = [active(2, **others), failed()]
+    hub.latest["a:org"] = hub._status("a", active(2, **others))
+    hub.scripts["a:org"] = [hub._status("a", status) for status in (active(2, **others), succeeded(2, **others))]
+    hub.after_start = {"a": [active(3)]}
+    # Those of job a in 120 seconds.
+    polls = iter(range(61))
+
+    def start(request, answer):
+        hub._recorded("startJobs", hub._start)(request, answer)
+        hub.bad["a:org"] = 403
+        hub.on_look = lambda: hub.bad.clear() if next(polls, None) is None else None
+        raise requests.exceptions.ConnectionError("connection reset")
+
+    hub.on_look = lambda: None
+    http.post(START, json=start)
+    with pytest.raises(ControlHubError, match="could not be found out"):
+        run(ControlHubStartJobsOperator, **arguments, deferrable=True)
+    assert hub.asked("stopJobs") == [["a"]]
 
 
 # A last try that fails before it has come to what an earlier one has started

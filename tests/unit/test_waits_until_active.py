@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorTimeout, TaskDeferred
 
 from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, ControlHubRunTimeoutError
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
@@ -298,7 +298,59 @@ def test_timeout_of_many_names_those_that_are_not_active(http, run, deferrable):
             timeout=100,
             deferrable=deferrable,
         )
-    assert hub.asked("stopJobs") == [["b"]]
+    # The next try would start both anew.
+    assert sorted(hub.asked("stopJobs")[0]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("max_tries", "on_error", "stopped"), [(0, "stop", [["a"]]), (0, "leave", []), (1, "stop", [])]
+)
+@pytest.mark.parametrize("ending", [errored(), red()], ids=["failed", "red"])
+@MODES
+def test_active_run_is_not_left_behind_by_the_last_try(
+    http, run, context, deferrable, max_tries, on_error, stopped, ending
+):
+    """The other run fails before it is active."""
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [running()], "b": [activating(), ending]}
+    hub.after_stop = {"b": [succeeded()]}
+    context["ti"].max_tries = max_tries
+    arguments = {"job_ids": ["a:org", "b:org"], "wait_for": "active", "deferrable": deferrable, "on_error": on_error}
+    with pytest.raises(ControlHubRunFailedError):
+        run(ControlHubStartJobsOperator, **arguments, fail_on_red_after=60)
+    assert [names for names in hub.asked("stopJobs") if names != ["b"]] == stopped
+
+
+@MODES
+def test_retry_all_leaves_no_active_instance_behind(http, run, deferrable):
+    hub = ScriptedRuns(http)
+    hub.instance_scripts = [[running()], [failed()], [running()], [running()]]
+    hub.after_stop = {"instance-1": [succeeded()]}
+    arguments = {"job_id": TEMPLATE_ID, "number_of_instances": 2, "wait_for": "active", "retry": "all"}
+    with pytest.raises(ControlHubRunFailedError):
+        run(ControlHubRunJobTemplateOperator, **arguments, deferrable=deferrable)
+    result = run(ControlHubRunJobTemplateOperator, **arguments, deferrable=deferrable)
+    assert [one["job_id"] for one in result["instances"]] == ["instance-3:org", "instance-4:org"]
+    assert hub.asked("stopJobs") == [["instance-1"]]
+
+
+def test_kill_stops_runs_that_are_active_while_others_are_not_yet(http, context, clock, monkeypatch):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [running()], "b": [starting()]}
+    task = ControlHubStartJobsOperator(
+        task_id="task", job_ids=["a:org", "b:org"], wait_for="active", deferrable=False, poll_interval=10
+    )
+    sleep = clock.sleep
+
+    def killed(seconds):
+        sleep(seconds)
+        if len(hub.looks) > 3:
+            task.on_kill()
+
+    monkeypatch.setattr("time.sleep", killed)
+    with pytest.raises(AirflowException, match="killed"):
+        task.execute(context)
+    assert [sorted(names) for names in hub.asked("stopJobs")] == [["a", "b"]]
 
 
 @SENSOR_MODES
@@ -368,3 +420,38 @@ def test_run_of_another_caller_is_waited_for_until_its_end(http, context, clock,
     task = Legs(clock, lambda: ControlHubStartJobsOperator(task_id="task", deferrable=deferrable, **arguments), context)
     assert [(r["run_count"], r["status"]) for r in task.run()] == [(2, "ACTIVE"), (1, "ACTIVE")]
     assert hub.done == [("startJobs", ["a", "b"])]
+
+
+@MODES
+def test_clear_after_success_waits_for_many_new_runs(http, run, context, deferrable):
+    hub = ScriptedRuns(http, a=[None])
+    hub.after_start, hub.after_stop = {"a": [running()]}, {"a": [succeeded()]}
+    arguments = {"job_ids": ["a:org"], "wait_for": "active", "deferrable": deferrable}
+    run(ControlHubStartJobsOperator, **arguments)
+    context["ti"].max_tries += 1
+    hub.after_start = {"a": [activating(2), activating(2), running(2)]}
+    (result,) = run(ControlHubStartJobsOperator, **arguments)
+    assert (result["run_count"], result["status"]) == (2, "ACTIVE")
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("operator", "arguments", "name"),
+    [
+        (ControlHubStartJobsOperator, {"job_ids": ["a:org"]}, "a"),
+        (ControlHubRunJobTemplateOperator, {"job_id": TEMPLATE_ID, "number_of_instances": 1}, "instance-1"),
+    ],
+    ids=["jobs", "template"],
+)
+def test_two_retries_after_success_leave_failed_runs_alone(http, run, deferrable, operator, arguments, name):
+    """Airflow has noted the success of neither the first try nor the second."""
+    hub = ScriptedRuns(http, a=[None])
+    hub.after_start, hub.instance_scripts = {"a": [running()]}, [[running()]]
+    arguments = {**arguments, "wait_for": "active", "deferrable": deferrable}
+    run(operator, **arguments)
+    hub.latest[f"{name}:org"] = hub._status(name, failed())
+    for _ in range(2):
+        result = run(operator, **arguments)
+        (one,) = result["instances"] if isinstance(result, dict) else result
+        assert (one["run_count"], one["status"]) == (1, "INACTIVE")
+    assert len(hub.asked("startJobs")) + len(hub.created) == 1

@@ -552,6 +552,19 @@ def test_requested_start_that_comes_late_is_found(http, client, clock):
     assert clock.slept == [3.0, 3.0]
 
 
+@pytest.mark.parametrize(("gone", "found"), [([1], 1), ([0, 1], 0)])
+def test_start_is_recognized_by_the_instances_that_are_not_deleted_yet(http, client, gone, found):
+    """Control Hub deletes each instance when its run is over."""
+    hub = StartingHub(http)
+    ids = hub.start({"REGION": "apac"}, {"REGION": "emea"})
+    for number in gone:
+        del hub.jobs[ids[number]]
+    digests = tuple(parameters_digest({"REGION": region}) for region in ("emea", "apac"))
+    instances = client.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000, digests))
+    # Nothing tells a start of which all are deleted from that of another caller.
+    assert [instance.job_id for instance in instances] == ids[::-1] * found
+
+
 def test_several_candidates_are_named(http, client):
     hub = StartingHub(http)
     for _ in range(2):
