@@ -149,7 +149,7 @@ class Templates:
         user = self._client.current_user().user_id if who_is_known else None
         at = starts.wall_clock() + self._client.clock_ahead
         until = starts.latest_delivery(self._client, at)
-        return TemplateStart(template.job_id, before, user, at, until, tuple(map(parameters_digest, values)))
+        return TemplateStart(template.job_id, before, user, at, tuple(map(parameters_digest, values)), until)
 
     def instances_of(self, intent: TemplateStart, *, wait: bool = False) -> list[Job]:
         """
@@ -240,16 +240,16 @@ class TemplateStart:
     :param after: number of the template's latest start before
     :param user: id of the user who asks
     :param at: when, in epoch seconds of Control Hub's clock
-    :param until: when it can have been made at the latest
     :param parameters: digest of each set of parameters, in the order in which they are sent
+    :param until: when it can have been made at the latest
     """
 
     template_id: str
     after: int
     user: str | None
     at: float | None = None
-    until: float = math.inf
     parameters: tuple[str, ...] = ()
+    until: float = math.inf
 
     def age(self, clock_ahead: float = 0.0) -> float:
         """

@@ -214,12 +214,15 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.log.info("Not resuming them (%s); stopping %d still active.", superseded, len(active))
             if active:
                 self.stop_and_wait(active)
-            self.acknowledge_red(context)
             own, joined = {job_id: run for job_id, run in own.items() if run.has_ended}, {}
         if record.is_of_cleared_task:
             return
         wait = wait and not self.are_left_running(context)
         self._own = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
+        stopping = {i: run.run_count for i, run in own.items() if i not in self._own and not run.has_ended}
+        if stopping:
+            self.stop_and_wait(stopping)
+        self.acknowledge_red(context)
         self._joined = {i: run for i, run in joined.items() if not wait or not run.has_ended or run.is_success}
         self.log.info("%d of them go on or have succeeded, and are not started again.", len(self._own))
         if self._joined:
@@ -229,7 +232,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     def _is_worth_keeping(self, run: JobRun, record: TaskRecord) -> bool:
         if run.has_ended:
             return has_done_its_work(self.client, run, record, accept_stopped=self.accepts_stopped)
-        return not was_stopped_by_task(self.client, run, record)
+        was_asked_to_stop = (record.values.get("stopped") or {}).get(run.job_id) == run.run_count
+        return not was_asked_to_stop and not was_stopped_by_task(self.client, run, record)
 
     @property
     def forgets_failed_runs(self) -> bool:

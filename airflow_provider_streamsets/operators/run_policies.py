@@ -278,7 +278,7 @@ class StartsRuns(WaitsForRuns):
         if self.on_error == "leave":
             self.log.warning("Leaving %s running; another try of this task waits for it again.", _shown(runs))
         else:
-            self.give_up_runs(context, runs, _TOO_RED, red=dict(runs))
+            self.stop_red_runs(context, runs)
         record = self.record(context)
         if not record.may_stay and not is_tried_again(context, error):
             record.forget()
@@ -292,6 +292,14 @@ class StartsRuns(WaitsForRuns):
             self.log.warning("Leaving %s running.", _shown(runs))
         else:
             self.give_up_runs(context, runs, "other runs have failed")
+
+    def stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
+        """
+        Stop runs that were ``RED`` for too long, so that the next try starts others.
+
+        :param runs: run count by job id
+        """
+        self.give_up_runs(context, runs, _TOO_RED, red=dict(runs))
 
     def acknowledge_red(self, context: Context) -> None:
         """
@@ -498,6 +506,11 @@ class StartsManyRuns(StartsRuns, WaitsForManyRuns):
     def joined_runs(self) -> Collection[str]:
         """Ids of the jobs whose runs others have started, so that they are never stopped."""
         return self._watched.keys() - self._started.keys()
+
+    def stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
+        """Stop these runs, as :meth:`StartsRuns.stop_red_runs`; the next try keeps the others."""
+        self.record(context).add(red=dict(runs))
+        self.stop_started(runs, _TOO_RED)
 
     def on_red_runs(self, runs: dict[str, int]) -> bool:
         """Stop those of these runs that this task has started, and no others, unless they are to be left."""

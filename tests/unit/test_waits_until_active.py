@@ -16,7 +16,16 @@ from tests.unit.living_hub import SOMEBODY_ELSE
 from tests.unit.red_hub import RedHub
 from tests.unit.resuming import Legs
 from tests.unit.scripted_hub import JOB_ID
-from tests.unit.scripted_runs import TEMPLATE_ID, ScriptedRuns, activating, active, errored, failed, succeeded
+from tests.unit.scripted_runs import (
+    TEMPLATE_ID,
+    ScriptedRuns,
+    activating,
+    active,
+    deactivating,
+    errored,
+    failed,
+    succeeded,
+)
 from tests.unit.test_runs_that_stay_red import (
     MODES,
     NORTH_AND_SOUTH,
@@ -242,6 +251,21 @@ def test_clear_waits_for_new_runs_of_many_jobs_until_they_are_active(http, run, 
     assert [r["run_count"] for r in run(ControlHubStartJobsOperator, **arguments)] == [2, 2]
     assert hub.latest["b:org"]["pipelineStatus"][0]["status"] == "RUNNING"
     assert hub.asked("stopJobs") == [["a", "b"]]
+
+
+@MODES
+def test_retry_replaces_only_the_run_that_stayed_red(http, run, deferrable):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [red()], "b": [running()]}
+    hub.after_stop = {"a": [deactivating(), errored()]}
+    hub.after_acknowledgement = {"a": [succeeded()]}
+    arguments = {"job_ids": ["a:org", "b:org"], "wait_for": "active", "fail_on_red_after": 60}
+    with pytest.raises(ControlHubRunFailedError, match="RED for"):
+        run(ControlHubStartJobsOperator, deferrable=deferrable, **arguments)
+    hub.after_start = {"a": [running(2)]}
+    results = run(ControlHubStartJobsOperator, deferrable=deferrable, **arguments)
+    assert [(one["run_count"], one["status"]) for one in results] == [(2, "ACTIVE"), (1, "ACTIVE")]
+    assert {tuple(names) for names in hub.asked("stopJobs")} == {("a",)}
 
 
 @MODES
