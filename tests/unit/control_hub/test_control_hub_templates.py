@@ -569,9 +569,7 @@ def test_several_candidates_are_named(http, client):
     hub = StartingHub(http)
     for _ in range(2):
         hub.start(dict(TEMPLATE.runtime_parameters), dict(TEMPLATE.runtime_parameters))
-    intent = TemplateStart(
-        TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest(TEMPLATE.runtime_parameters),) * 2
-    )
+    intent = TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest(TEMPLATE.runtime_parameters),) * 2)
     named = r"start 1 \(new-0-0:o, new-0-1:o\); start 2 \(new-1-0:o, new-1-1:o\)\. Stop those"
     with pytest.raises(ControlHubAmbiguousStartError, match=named):
         client.templates.instances_of(intent)
