@@ -358,19 +358,25 @@ class BulkStarter:
             self._poll_error = None
             for batch in batches(list(left), self._client.bulk_size):
                 try:
-                    statuses = self._client.runs.statuses(batch)
+                    for job_id, latest in self._client.runs.statuses(batch).items():
+                        run = self._own_run(self._intents[job_id], latest)
+                        if run is not None:
+                            self._started[job_id] = run
+                            del left[job_id]
                 except ControlHubError as error:
                     self._poll_error = error
                     log.warning("%s", error)
-                    continue
-                for job_id, run in statuses.items():
-                    if run and self._is_of(self._intents[job_id], run):
-                        self._started[job_id] = run
-                        del left[job_id]
             if not left or waited >= max(left.values()):
                 return
             self._client.sleep(_SEARCH_INTERVAL)
             waited += _SEARCH_INTERVAL
+
+    def _own_run(self, intent: StartIntent, latest: JobRun | None) -> JobRun | None:
+        """Return the first run of a job that its start can have made; others may have followed it already."""
+        runs = [latest] if latest is not None else []
+        if latest is not None and latest.run_count > intent.run_count:
+            runs = [*self._client.runs.history(intent.job_id)[::-1], latest]
+        return next((run for run in runs if self._is_of(intent, run)), None)
 
     def _is_of(self, intent: StartIntent, run: JobRun) -> bool:
         if run.run_count < intent.run_count:

@@ -20,6 +20,7 @@ from airflow_provider_streamsets.control_hub.runs import obstacle_to_balancing, 
 from tests.unit.control_hub.wire_examples import (
     FORBIDDEN,
     JOBS,
+    JR,
     NEVER_EXECUTED,
     READ_TIMEOUT,
     REFUSALS,
@@ -229,6 +230,17 @@ def test_lost_answer_concerns_its_batch_only(http, make_client, clock, monkeypat
     runs = make_client(bulk_size=1).runs.start_many(["a:o", "b:o", "c:o"])
     assert {job_id: run.run_count for job_id, run in runs.items()} == {"a:o": 1, "b:o": 1, "c:o": 1}
     assert posts_to(http, START) == [["a:o"], ["b:o"], ["c:o"]] + ([] if delivered else [["b:o"]])
+
+
+@pytest.mark.parametrize("in_history", [True, False])
+def test_short_run_is_not_mistaken_for_the_one_that_followed(http, client, in_history):
+    """Another task with the same credential starts the job again between two polls."""
+    Hub(http, a=None)
+    http.post(START, content=b"")
+    http.post(STATUSES, json={"a:o": run_json(2)})
+    runs = [run_json(2), succeeded(1)] if in_history else []
+    http.get(f"{JR}/saql/jobs/search/a:o/runs", json={"totalCount": len(runs), "offset": 0, "len": 250, "data": runs})
+    assert client.runs.start_many(["a:o"])["a:o"].run_count == (1 if in_history else 2)
 
 
 def test_each_batch_has_its_own_request_time(http, make_client, monkeypatch):
