@@ -180,26 +180,29 @@ class Runs:
         :returns: ids of the jobs whose runs were still going on and have been asked to stop
         :raises ControlHubRejectedError: if Control Hub refuses for longer than that
         """
+        action, verb = ("forceStopJobs", "force-stop") if force else ("stopJobs", "stop")
         asked: dict[str, None] = {}
         left = patience
         while True:
-            going_on = self.going_on(runs)
+            # An accepted stop is not sent again while others have to wait for theirs.
+            not_asked = {job_id: run_count for job_id, run_count in runs.items() if job_id not in asked}
+            going_on = self.going_on(not_asked)
             # What is refused for one may be refused for all (contract, 18.3), so those that cannot be stopped yet wait,
             # and are asked for apart when there is no time to wait.
             late = [job_id for job_id, run in going_on.items() if run.status == "ACTIVATING"]
             ready = [job_id for job_id in going_on if job_id not in late]
             try:
                 for job_ids in (ready, late) if left <= 0 else (ready,):
-                    self._act_on_many(
-                        job_ids, "forceStopJobs" if force else "stopJobs", "force-stop" if force else "stop"
-                    )
-                    asked.update(dict.fromkeys(job_ids))
+                    for batch in batches(job_ids, self._client.bulk_size):
+                        self._act_on_many(batch, action, verb)
+                        asked.update(dict.fromkeys(batch))
                 if left <= 0 or not late:
                     return list(asked)
             except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
                 # One that has ended, or was deleted, since it was looked at is enough for a refusal; the others are
                 # stopped at once.
-                if len(self.going_on(runs)) < len(going_on):
+                left_to_ask = {job_id: runs[job_id] for job_id in going_on if job_id not in asked}
+                if len(self.going_on(left_to_ask)) < len(left_to_ask):
                     continue
                 if left <= 0 or isinstance(error, ControlHubPermissionError):
                     raise

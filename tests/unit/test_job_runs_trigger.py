@@ -430,7 +430,7 @@ def test_runs_that_cannot_be_stopped_yet_are_stopped_as_soon_as_control_hub_allo
     monkeypatch.setattr(trigger_module, "is_still_deferred", killed)
     hub = ScriptedRuns(http, a=[active()], b=[None, activating(), activating(), active()])
     clock.run(trigger("a", "b", stop_on_kill=True).on_kill())
-    assert hub.asked("stopJobs") == [["a"], ["a"], ["a", "b"]]
+    assert hub.asked("stopJobs") == [["a"], ["b"]]
     assert pauses == [2.0, 2.0]
 
 

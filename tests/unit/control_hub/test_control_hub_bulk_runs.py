@@ -443,6 +443,29 @@ def test_runs_that_cannot_be_stopped_yet_are_stopped_later_with_patience(http, c
     assert sum(clock.slept) == 6
 
 
+def test_activating_run_does_not_repeat_stops_of_others(http, client, clock):
+    hub = Hub(http, a=run_json(3), b=run_json(3), c=run_json(3, "ACTIVATING"))
+    sleep = client.sleep
+
+    def activate_after_half_a_minute(seconds):
+        sleep(seconds)
+        if sum(clock.slept) >= 30:
+            hub.latest["c:o"] = run_json(3, "ACTIVE")
+
+    client.sleep = activate_after_half_a_minute
+    assert client.runs.stop_many({"a:o": 3, "b:o": 3, "c:o": 3}, patience=60.0) == ["a:o", "b:o", "c:o"]
+    assert posts_to(http, STOP) == [["a:o", "b:o"], ["c:o"]]
+    assert posts_to(http, STATUSES) == [["a:o", "b:o", "c:o"], *[["c:o"]] * 15]
+
+
+def test_refused_batch_does_not_repeat_accepted_batch(http, make_client, clock):
+    hub = Hub(http, a=run_json(3), b=run_json(3))
+    hub.answers = [(True, {}), (False, REFUSAL), (True, {})]
+    assert make_client(bulk_size=1).runs.stop_many({"a:o": 3, "b:o": 3}, patience=60.0) == ["a:o", "b:o"]
+    assert posts_to(http, STOP) == [["a:o"], ["b:o"], ["b:o"]]
+    assert sum(clock.slept) == 2
+
+
 def test_a_stop_that_stays_refused_is_told_when_the_patience_is_over(http, client, clock):
     hub = Hub(http, a=run_json(3))
     hub.refused = {"a:o"}
