@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.looks import StatusLooks
 from airflow_provider_streamsets.control_hub.models import JobRun, RunIdentity
+from airflow_provider_streamsets.control_hub.paging import batches
 from airflow_provider_streamsets.control_hub.reports import RunReport, run_summary
 from airflow_provider_streamsets.control_hub.waiting import (
     DEFAULT_METRICS_WAIT,
@@ -27,6 +30,9 @@ from airflow_provider_streamsets.control_hub.waiting import (
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
+
+# Ended runs whose outcomes and metrics are read at a time; a session keeps 10 connections.
+_READS_AT_A_TIME = 8
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class RunGroup:
         """The client that is asked."""
         self._looks = StatusLooks(client)
         self._log: Log = log or logging.getLogger(__name__)
+        self._logs = {run.job_id: _NamedLog(self._log, run.job_name or run.job_id) for run in runs}
         self._followers = {
             run.job_id: RunFollower(
                 client,
@@ -94,7 +101,7 @@ class RunGroup:
                 fail_on_red_after=fail_on_red_after,
                 red_for=(red_for or {}).get(run.job_id),
                 now=now,
-                log=_NamedLog(self._log, run.job_name or run.job_id),
+                log=self._logs[run.job_id],
             )
             for run in runs
         }
@@ -170,6 +177,7 @@ class RunGroup:
             self._outage.failed(error)
             return
         self._outage.succeeded()
+        to_conclude = []
         for job_id, follower in self._followers.items():
             if job_id in self.reports or job_id in self.unknown:
                 continue
@@ -177,7 +185,8 @@ class RunGroup:
             # A refusal that concerns one job alone says no more than that it shows no status.
             status = None if isinstance(answer, ControlHubError) else answer
             if follower.has_ended or (job_id in answers and follower.observe(status)):
-                self._conclude(job_id, follower, in_a_hurry)
+                to_conclude.append(follower)
+        self._conclude_all(to_conclude, in_a_hurry)
 
     def _answers(self) -> dict[str, JobRun | ControlHubError | None]:
         wanted = list(self.unfinished)
@@ -187,9 +196,30 @@ class RunGroup:
         self._latest.update({job_id: run for job_id, run in answers.items() if isinstance(run, JobRun)})
         return answers
 
-    def _conclude(self, job_id: str, follower: RunFollower, in_a_hurry: bool) -> None:
+    def _conclude_all(self, followers: list[RunFollower], in_a_hurry: bool) -> None:
+        """Read the outcomes of runs in parallel; reports and log lines keep the order of the runs."""
+        if len(followers) <= 1:
+            for follower in followers:
+                self._note_conclusion(follower, functools.partial(follower.conclude, in_a_hurry=in_a_hurry))
+            return
+        pool = ThreadPoolExecutor(_READS_AT_A_TIME, thread_name_prefix="control-hub-reports")
         try:
-            report = follower.conclude(in_a_hurry=in_a_hurry)
+            for batch in batches(followers, _READS_AT_A_TIME):
+                for follower in batch:
+                    self._logs[follower.job_id].hold()
+                reads = [pool.submit(follower.conclude, in_a_hurry=in_a_hurry) for follower in batch]
+                for follower, read in zip(batch, reads, strict=True):
+                    wait([read])
+                    self._logs[follower.job_id].release()
+                    self._note_conclusion(follower, read.result)
+        finally:
+            # A kill or a time-out of the task does not wait for requests under way.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _note_conclusion(self, follower: RunFollower, conclude: Callable[[], RunReport | None]) -> None:
+        job_id = follower.job_id
+        try:
+            report = conclude()
         except ControlHubError as error:
             # Other runs may still have an outcome; a refused credential shows at the next look.
             self._log.warning("%s", error)
@@ -310,14 +340,32 @@ def wait_for_group(
 
 
 class _NamedLog:
-    """Puts the name of a job before the lines of its run."""
+    """Puts the name of a job before the lines of its run; those of another thread are held for the task's own."""
 
     def __init__(self, log: Log, name: str) -> None:
         self._log = log
         self._name = name
+        self._held: list[Callable[[], Any]] | None = None
+
+    def hold(self) -> None:
+        """Keep lines until :meth:`release`."""
+        self._held = []
+
+    def release(self) -> None:
+        """Log what was held, and what comes from now on."""
+        held, self._held = self._held or (), None
+        for log_line in held:
+            log_line()
+
+    def _write(self, write: Callable[..., Any], msg: str, args: tuple[Any, ...]) -> None:
+        log_line = functools.partial(write, f"%s: {msg}", self._name, *args)
+        if self._held is None:
+            log_line()
+        else:
+            self._held.append(log_line)
 
     def info(self, msg: str, /, *args: Any) -> Any:
-        return self._log.info(f"%s: {msg}", self._name, *args)
+        self._write(self._log.info, msg, args)
 
     def warning(self, msg: str, /, *args: Any) -> Any:
-        return self._log.warning(f"%s: {msg}", self._name, *args)
+        self._write(self._log.warning, msg, args)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -201,6 +202,58 @@ def test_final_metrics_are_waited_for_run_by_run(http, group_of, wait, clock):
     assert (group.reports["late:org"].metrics, group.reports["late:org"].metrics_final) == (None, False)
     assert clock.slept == [5.0] * 12
     assert len(requests_for(http, "job/early:org/recordCountsForAllRuns")) == 1
+
+
+def test_metrics_of_ended_runs_are_read_in_parallel(http, client, group_of, wait, monkeypatch):
+    names = [f"job{n}" for n in range(16)]
+    ScriptedRuns(http, **{name: [succeeded()] for name in names})
+    together, of_run, threads = threading.Barrier(8, timeout=20), client.metrics.of_run, set()
+
+    def of_run_when_eight_ask(*arguments, **options):
+        threads.add(threading.current_thread())
+        together.wait()
+        return of_run(*arguments, **options)
+
+    monkeypatch.setattr(client.metrics, "of_run", of_run_when_eight_ask)
+    assert len(outcomes(wait(group_of(*names)))) == 16
+    assert len(threads) == 8
+
+
+def test_parallel_reads_keep_order_of_reports_and_log_lines(http, client, group_of, wait, monkeypatch):
+    ScriptedRuns(http, a=[succeeded()], b=[succeeded()], c=[succeeded()])
+    later_are_read = [threading.Event() for _ in range(2)]
+
+    def of_run_in_reverse_order(identifier, *arguments, **options):
+        position = "abc".index(identifier[0])
+        if position < 2:
+            assert later_are_read[position].wait(20)
+        if position:
+            later_are_read[position - 1].set()
+        raise ControlHubPermissionError(f"no metrics of {identifier}")
+
+    monkeypatch.setattr(client.metrics, "of_run", of_run_in_reverse_order)
+    lines = []
+
+    def note(message, *arguments):
+        lines.append((threading.current_thread(), message % arguments if arguments else message))
+
+    group = wait(group_of("a", "b", "c", log=SimpleNamespace(info=note, warning=note)))
+    assert list(group.reports) == ["a:org", "b:org", "c:org"]
+    assert [line[0] for _, line in lines if "could not be read: no metrics" in line] == ["a", "b", "c"]
+    assert {thread for thread, _ in lines} == {threading.current_thread()}
+
+
+def test_one_ended_run_is_read_without_another_thread(http, client, group_of, wait, monkeypatch):
+    ScriptedRuns(http, a=[succeeded()], b=[active(), active(), succeeded()])
+    of_run, threads = client.metrics.of_run, []
+
+    def noting_of_run(*arguments, **options):
+        threads.append(threading.current_thread())
+        return of_run(*arguments, **options)
+
+    monkeypatch.setattr(client.metrics, "of_run", noting_of_run)
+    assert len(outcomes(wait(group_of("a", "b")))) == 2
+    assert threads == [threading.current_thread()] * 2
 
 
 def test_a_failure_is_known_before_its_metrics_are(http, group_of):
