@@ -112,7 +112,7 @@ class ControlHubClient:
         self._on_refused = on_refused
         self._replacing = threading.Lock()
         self.time_left: Callable[[], float] = _without_limit
-        """Returns the seconds for which a refused request may be repeated; set by :meth:`within`."""
+        """Returns the seconds until the deadline of the wait; set by :meth:`within`."""
 
     def __repr__(self) -> str:
         return f"<ControlHubClient {self._access.known_address or 'hub not looked up yet'}>"
@@ -151,7 +151,10 @@ class ControlHubClient:
     @contextlib.contextmanager
     def within(self, time_left: Callable[[], float]) -> Iterator[None]:
         """
-        Keep a deadline within this context: then, a refusal that is not confirmed yet counts as an outage.
+        Keep a deadline within this context.
+
+        The time-outs of requests that may be repeated are shortened to what is left, and to ten seconds at the
+        deadline. After it, a refusal that is not confirmed yet counts as an outage.
 
         :param time_left: returns the seconds until then
         """
@@ -299,6 +302,7 @@ class ControlHubClient:
                     into=into,
                     repeat=repeat,
                     needs_body=needs_body,
+                    time_left=self.time_left,
                 )
             except ControlHubAuthenticationError as error:
                 # A refused request had no effect, whatever it was.

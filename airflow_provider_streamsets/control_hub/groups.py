@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # Ended runs whose outcomes and metrics are read at a time; a session keeps 10 connections.
 _READS_AT_A_TIME = 8
+# Seconds after the deadline within which the last poll may begin to read what has ended.
+_LAST_POLL_LIMIT = 60.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class RunGroup:
         self._looks = StatusLooks(client)
         self._log: Log = log or logging.getLogger(__name__)
         self._logs = {run.job_id: _NamedLog(self._log, run.job_name or run.job_id) for run in runs}
+        self._unanswered: set[str] = set()
         self._followers = {
             run.job_id: RunFollower(
                 client,
@@ -102,6 +105,7 @@ class RunGroup:
                 red_for=(red_for or {}).get(run.job_id),
                 now=now,
                 log=self._logs[run.job_id],
+                outage=_RunOutage(run.job_id, self._unanswered, self._logs[run.job_id]),
             )
             for run in runs
         }
@@ -197,11 +201,19 @@ class RunGroup:
         return answers
 
     def _conclude_all(self, followers: list[RunFollower], in_a_hurry: bool) -> None:
-        """Read the outcomes of runs in parallel; reports and log lines keep the order of the runs."""
+        """
+        Read the outcomes of runs in parallel; reports and log lines keep the order of the runs.
+
+        What is left when time is up, or when a whole batch could not be answered, is left to the next poll. Runs that
+        could not be answered at the poll before come last, so that they do not keep others.
+        """
         if len(followers) <= 1:
             for follower in followers:
                 self._note_conclusion(follower, functools.partial(follower.conclude, in_a_hurry=in_a_hurry))
             return
+        followers = sorted(followers, key=lambda follower: follower.job_id in self._unanswered)
+        ends_at = 0.0 if self.client.time_left() > 0 else -_LAST_POLL_LIMIT
+        failures = 0
         pool = ThreadPoolExecutor(_READS_AT_A_TIME, thread_name_prefix="control-hub-reports")
         try:
             for batch in batches(followers, _READS_AT_A_TIME):
@@ -212,6 +224,9 @@ class RunGroup:
                     wait([read])
                     self._logs[follower.job_id].release()
                     self._note_conclusion(follower, read.result)
+                failures += sum(follower.job_id in self._unanswered for follower in batch)
+                if failures >= _READS_AT_A_TIME or self.client.time_left() <= ends_at:
+                    break
         finally:
             # A kill or a time-out of the task does not wait for requests under way.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -337,6 +352,23 @@ def wait_for_group(
         if is_last_look:
             raise group.timed_out(allowed or timeout)
         sleep(min(group.pause(poll_interval), look_within(), max(deadline - now(), 0.0)))
+
+
+class _RunOutage:
+    """Logs an outage of what is read of one run, and notes which runs could not be answered."""
+
+    def __init__(self, job_id: str, unanswered: set[str], log: Log) -> None:
+        self._job_id = job_id
+        self._unanswered = unanswered
+        self._log = OutageLog(log)
+
+    def failed(self, error: ControlHubError) -> None:
+        self._unanswered.add(self._job_id)
+        self._log.failed(error)
+
+    def succeeded(self) -> None:
+        self._unanswered.discard(self._job_id)
+        self._log.succeeded()
 
 
 class _NamedLog:

@@ -38,6 +38,9 @@ USER_AGENT = f"airflow-provider-streamsets/{__version__}"
 
 _LONGEST_BACKOFF = 60.0
 _MOST_MOVES = 3
+# Seconds that a request has at the deadline of a wait, less by as much as the deadline is over, and at the least.
+_TIME_AT_DEADLINE = 10.0
+_LEAST_TIME = 1.0
 # Of a packed answer, older versions of urllib3 unpack so much at once.
 _CHUNK = 64 * 1024
 # What `requests` raises for an address, a proxy or a header that cannot be one.
@@ -71,6 +74,7 @@ class _Request:
     file: BinaryIO | None
     into: Callable[[Iterator[bytes]], Any] | None
     needs_body: bool
+    time_left: Callable[[], float] | None
 
     def payload(self) -> tuple[Any, dict[str, str]]:
         """Return the body and the headers that it needs, anew for each time that the request is sent."""
@@ -145,6 +149,7 @@ class Transport:
         into: Callable[[Iterator[bytes]], Any] | None = None,
         needs_body: bool = False,
         moved: Callable[[str], None] | None = None,
+        time_left: Callable[[], float] | None = None,
     ) -> Any:
         """
         Send a request, again if that is allowed and helps, and return the JSON of the answer.
@@ -157,6 +162,8 @@ class Transport:
             again from the first chunk when the request has to be repeated
         :param needs_body: Control Hub always answers this call with a value, so that an empty answer is an outage
         :param moved: called with the new base address when the organization has moved (contract, section 1.8)
+        :param time_left: returns the seconds until the deadline of a wait, which shortens the time-outs; not those of
+            files, and of requests that may not be sent again
         :returns: None for an empty body; what `into` returns, if given
         :raises ControlHubError: the subclass says what went wrong
         """
@@ -177,9 +184,20 @@ class Transport:
             reraise=True,
         )
         data = None if body is None else _as_json(body, what)
-        return retrying(
-            self._send_once, _Request(method, url, what, with_credential, params, data, file, into, needs_body), moved
+        is_bounded = repeat is Repeat.SAFE and file is None and into is None
+        request = _Request(
+            method,
+            url,
+            what,
+            with_credential,
+            params,
+            data,
+            file,
+            into,
+            needs_body,
+            time_left if is_bounded else None,
         )
+        return retrying(self._send_once, request, moved)
 
     def _send_once(self, request: _Request, moved: Callable[[str], None] | None) -> Any:
         what = request.what
@@ -217,7 +235,7 @@ class Transport:
                 params=request.params,
                 data=data,
                 headers=headers,
-                timeout=self._timeout,
+                timeout=self._timeout_of(request),
                 # Given for each request: as an attribute of the session, the environment would override it.
                 verify=self._verify,
                 proxies=self._proxies,
@@ -235,6 +253,14 @@ class Transport:
             raise self.answers.failure_of(error, request.url, request.what) from None
         self._note_time(answer)
         return answer
+
+    def _timeout_of(self, request: _Request) -> tuple[float, float]:
+        if request.time_left is None:
+            return self._timeout
+        left = request.time_left()
+        limit = max(left, _TIME_AT_DEADLINE + min(left, 0.0), _LEAST_TIME)
+        connect, read = self._timeout
+        return min(connect, limit), min(read, limit)
 
     def _note_time(self, answer: requests.Response) -> None:
         try:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import re
 import threading
 
 import pytest
@@ -300,6 +302,31 @@ def test_a_client_with_limits_leaves_the_first_one_as_it_was(http, make_client):
     client.with_limits(timeout=1).close()
     client.runs.current(JOB_ID)
     assert http.last_request.timeout == (3.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("left", "timeout"),
+    [(500, (20, 60)), (40, (20, 40)), (12, (12, 12)), (4, (10, 10)), (0, (10, 10)), (-4, (6, 6)), (-60, (1, 1))],
+)
+def test_deadline_of_wait_shortens_timeouts(http, make_client, left, timeout):
+    http.post(STATUSES, json={})
+    client = make_client(timeout=(20, 60))
+    with client.within(lambda: left):
+        client.runs.statuses([JOB_ID])
+    assert http.last_request.timeout == timeout
+    client.runs.statuses([JOB_ID])
+    assert http.last_request.timeout == (20, 60)
+
+
+def test_deadline_of_wait_leaves_balance_and_archives_their_timeouts(http, make_client):
+    http.post(re.compile("/jobs/(balanceJobs|exportJobs)"), content=b"")
+    client = make_client(timeout=(20, 60))
+    with client.within(lambda: 1):
+        client.runs.balance([JOB_ID])
+        assert http.last_request.timeout == (20, 60)
+        with pytest.raises(ControlHubError):
+            client.archives.export_jobs([JOB_ID], io.BytesIO())
+    assert http.last_request.timeout == (20, 60)
 
 
 def test_a_client_can_be_closed_and_used_again(http):

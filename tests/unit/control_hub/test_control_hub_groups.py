@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import threading
 from types import SimpleNamespace
 
 import pytest
+import requests
 import requests_mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -254,6 +257,53 @@ def test_one_ended_run_is_read_without_another_thread(http, client, group_of, wa
     monkeypatch.setattr(client.metrics, "of_run", noting_of_run)
     assert len(outcomes(wait(group_of("a", "b")))) == 2
     assert threads == [threading.current_thread()] * 2
+
+
+class Hanging:
+    """Answers nothing until the read time-out of a request; eight requests of a pool take as long as one."""
+
+    def __init__(self, clock, at_a_time=8):
+        self.clock, self.at_a_time, self.requests = clock, at_a_time, 0
+
+    def __call__(self, request, _):
+        if self.requests % self.at_a_time == 0:
+            self.clock.time += request.timeout[1]
+        self.requests += 1
+        raise requests.exceptions.ReadTimeout
+
+
+@pytest.mark.parametrize("jobs", [16, 96])
+def test_hanging_history_of_restarted_jobs_keeps_deadline(http, group_of, wait, clock, jobs):
+    ScriptedRuns(http, **{f"job{n}": [active(), active(2)] for n in range(jobs)})
+    http.get(re.compile("/saql/jobs/search/"), json=Hanging(clock))
+    with pytest.raises(ControlHubRunTimeoutError):
+        wait(group_of(*(f"job{n}" for n in range(jobs))), timeout=120)
+    assert clock.time - 1000 <= 120 + 10
+
+
+def test_hanging_time_series_keeps_deadline(http, group_of, wait, clock):
+    names = [f"job{n}" for n in range(96)]
+    ScriptedRuns(http, **{name: [succeeded()] for name in names})
+    http.get(re.compile("/timeseries/"), json=Hanging(clock))
+    with contextlib.suppress(ControlHubRunTimeoutError):
+        wait(group_of(*names, metrics_wait=30), timeout=120)
+    assert clock.time - 1000 <= 120 + 60 + 10
+
+
+def test_ended_runs_are_all_read_at_the_deadline(http, group_of, wait, clock):
+    ScriptedRuns(http, **{f"job{n}": [succeeded()] for n in range(40)})
+    assert len(outcomes(wait(group_of(*(f"job{n}" for n in range(40))), timeout=0))) == 40
+
+
+def test_runs_without_answer_do_not_keep_others(http, group_of):
+    bad, good = [f"bad{n}" for n in range(9)], [f"good{n}" for n in range(9)]
+    ScriptedRuns(http, **{name: [succeeded()] for name in bad + good})
+    http.get(re.compile("/job/run-bad.*/jobStatusHistory"), status_code=503)
+    group = group_of(*bad, *good)
+    group.look()
+    assert len(requests_for(http, "jobStatusHistory")) == 8
+    group.look()
+    assert list(group.reports) == [job_id(name) for name in good]
 
 
 def test_a_failure_is_known_before_its_metrics_are(http, group_of):
