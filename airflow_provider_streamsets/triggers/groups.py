@@ -12,10 +12,14 @@ from airflow_provider_streamsets.triggers.base import KILL_PATIENCE, ControlHubT
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
     from airflow_provider_streamsets.control_hub.models import RunIdentity
+    from airflow_provider_streamsets.control_hub.reports import RunReport
     from airflow_provider_streamsets.control_hub.waiting import Log, RunFollower
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
     from airflow_provider_streamsets.triggers.feed import StatusFeed
     from airflow_provider_streamsets.triggers.subscriptions import Subscription
+
+# Missing runs that one wait asks about at a time; a half of the threads for that is left for other waits.
+_CHECKS_AT_A_TIME = 4
 
 
 class ControlHubJobRunsTrigger(ControlHubTrigger):
@@ -134,7 +138,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
                     return self._event(RunsWaitReason.TIMEOUT)
                 if act_at.left == 0:
                     return self._event(RunsWaitReason.ACT)
-                await watch.note(await _news(subscription, deadline.left, act_at.left))
+                await watch.note(await _news(subscription, deadline.left, act_at.left), deadline, act_at)
                 if self.until_failure and watch.has_seen_failure and watch.going_on:
                     return self._event(RunsWaitReason.FIRST_FAILURE)
                 if watch.has_red_for_too_long:
@@ -144,7 +148,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
                 subscription.attention = Attention.EVERY_LOOK if watch.has_doubts else attention
             patience = Deadline(time.time() + self.metrics_wait)
             while watch.without_metrics and patience.left and deadline.left != 0:
-                await watch.note(await _news(subscription, deadline.left, patience.left))
+                await watch.note(await _news(subscription, deadline.left, patience.left), deadline, patience)
         return self._event(RunsWaitReason.ENDED)
 
     def _event(self, reason: RunsWaitReason, error: ControlHubError | None = None) -> RunsWaitEvent:
@@ -264,33 +268,36 @@ class _Watch:
             self._judges[job_id].attention is Attention.EVERY_LOOK for job_id in self.going_on & self._judges.keys()
         )
 
-    async def note(self, news: Mapping[str, JobRun | ControlHubError | None]) -> None:
+    async def note(self, news: Mapping[str, JobRun | ControlHubError | None], *deadlines: Deadline) -> None:
         """
         Take note of what a look has found.
 
         :param news: by job id, the latest run, None if there is none, or why further looks at it are pointless
+        :param deadlines: returns at the first of them, although requests for missing runs may have no answer yet
         """
         from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         self.has_red_for_too_long = False
+        judges = []
         for job_id, status in news.items():
             run_count = self._run_counts[job_id]
             if isinstance(status, ControlHubError):
                 # A refusal that concerns this job alone says no more than that it shows no status.
-                await self._judge(job_id, None)
+                judges.append(self._judge_of(job_id, None))
             elif (
                 status is None
                 or status.run_count > run_count
                 or self._identities[job_id].contradicts(status, run_count)
             ):
-                await self._judge(job_id, status)
+                judges.append(self._judge_of(job_id, status))
             elif status.run_count == run_count and status.has_ended:
                 self._has_ended(job_id, failed=not status.is_success, metrics_may_come=not _has_final_metrics(status))
             elif status.run_count == run_count:
                 if not self._identities[job_id].run_id:
                     self._identities[job_id] = RunIdentity.of(status)
                 self._note_running(job_id, status)
+        await self._check_missing([judge for judge in judges if judge is not None], deadlines)
 
     def _note_running(self, job_id: str, status: JobRun) -> None:
         self._note_red_for(job_id, 0.0 if status.is_red else None)
@@ -313,14 +320,13 @@ class _Watch:
         if not metrics_may_come:
             self.without_metrics.discard(job_id)
 
-    async def _judge(self, job_id: str, status: JobRun | None) -> None:
-        """Find out about a job that may be gone, or was restarted, as a wait for its run alone would."""
-        from airflow_provider_streamsets.control_hub import ControlHubError, Outcome
+    def _judge_of(self, job_id: str, status: JobRun | None) -> RunFollower | None:
+        """Return what finds out about a job that may be gone, or was restarted, if there is something to ask."""
         from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
         if job_id not in self.going_on:
             self._has_ended(job_id, failed=False)
-            return
+            return None
         if job_id not in self._judges:
             self._judges[job_id] = RunFollower(
                 self._feed.client,
@@ -338,19 +344,42 @@ class _Watch:
         if judge.run_count != self._run_counts[job_id]:
             # It follows the run that has taken the place of this one.
             self._note_red_for(job_id, judge.red_for)
-        if not asks:
-            return
+        return judge if asks else None
+
+    async def _check_missing(self, judges: Sequence[RunFollower], deadlines: Sequence[Deadline]) -> None:
+        """Ask about runs that may be gone, as waits for each of them alone would, but not beyond the deadlines."""
+        from airflow_provider_streamsets.control_hub.paging import batches
+
+        for batch in batches(list(judges), _CHECKS_AT_A_TIME):
+            left = min((one.left for one in deadlines if one.left is not None), default=None)
+            if left == 0:
+                return
+            checks = [asyncio.ensure_future(self._feed.ask(judge.conclude, left)) for judge in batch]
+            try:
+                await asyncio.wait(checks, timeout=left)
+                for judge, check in zip(batch, checks, strict=True):
+                    if check.done():
+                        self._note_check(judge.job_id, check)
+            finally:
+                for check in checks:
+                    check.cancel()
+
+    def _note_check(self, job_id: str, check: asyncio.Future[RunReport | None]) -> None:
+        from airflow_provider_streamsets.control_hub import ControlHubError, Outcome
+
         try:
-            report = await self._feed.ask(judge.conclude)
+            report = check.result()
+        except asyncio.TimeoutError:
+            return
         except ControlHubError as error:
             self._log.warning("%s", error)
             self._has_ended(job_id, failed=True)
-        else:
-            if report is None:
-                return
-            if report.outcome is None:
-                self.active[job_id] = None
-            self._has_ended(job_id, failed=report.outcome is Outcome.FAILED)
+            return
+        if report is None:
+            return
+        if report.outcome is None:
+            self.active[job_id] = None
+        self._has_ended(job_id, failed=report.outcome is Outcome.FAILED)
 
 
 async def _news(subscription: Subscription, *limits: float | None) -> Mapping[str, JobRun | ControlHubError | None]:

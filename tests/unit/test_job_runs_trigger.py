@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from tests.unit.scripted_runs import (
     job_id,
     succeeded,
 )
+from tests.unit.virtual_time import VirtualLoop, run_on
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -110,6 +112,49 @@ def test_a_run_that_failed_and_was_restarted_by_a_person_is_a_failure(http, cloc
     hub = ScriptedRuns(http, a=[active()], b=[active(), active(2)])
     hub.history["b"] = [active(2), failed(1)]
     assert wait(clock, "a", "b", until_failure=True).reason is RunsWaitReason.FIRST_FAILURE
+
+
+@pytest.mark.parametrize("limit", [{"deadline": 1250.0, "timeout": 250.0}, {"act_at": 1250.0}])
+def test_slow_checks_of_missing_runs_keep_deadline(http, clock, limit):
+    names = [f"job{n}" for n in range(12)]
+    hub = ScriptedRuns(http, **{name: [active(), active(2)] for name in names})
+    for name in names:
+        hub.history[name] = [active(2), active(1)]
+    loop = VirtualLoop(clock.now, thread_takes=40.0)
+
+    async def scene():
+        return [event.payload async for event in trigger(*names, **limit).run()]
+
+    (payload,) = run_on(loop, scene())
+    event = RunsWaitEvent.from_payload(payload)
+    assert event.reason is (RunsWaitReason.TIMEOUT if "deadline" in limit else RunsWaitReason.ACT)
+    assert loop.time() <= 1251
+
+
+def test_checks_of_missing_runs_begin_before_deadline_only(http, clock):
+    names = [f"job{n}" for n in range(6)]
+    ScriptedRuns(http, **{name: [active(), active(2)] for name in names})
+    http.get(re.compile("/saql/jobs/search/"), status_code=503, headers={"Retry-After": "3600"})
+    assert wait(clock, *names, deadline=1100.0, timeout=100.0).reason is RunsWaitReason.TIMEOUT
+    assert took(clock) <= 101
+
+
+def test_missing_runs_are_checked_in_parallel(http, clock):
+    names = [f"job{n}" for n in range(8)]
+    hub = ScriptedRuns(http, **{name: [active(), active(2)] for name in names})
+    for name in names:
+        hub.history[name] = [active(2), succeeded(1)]
+    loop = VirtualLoop(clock.now, thread_takes=20.0)
+
+    async def scene():
+        return [event.payload async for event in trigger(*names).run()]
+
+    (payload,) = run_on(loop, scene())
+    assert RunsWaitEvent.from_payload(payload).reason is RunsWaitReason.ENDED
+    # Two batches after one poll; one after the other would take 160 s.
+    assert loop.time() - clock.now < 121
+    # And one poll.
+    assert loop.most_in_threads == 4 + 1
 
 
 def test_a_run_that_succeeded_and_was_restarted_has_ended(http, clock):
