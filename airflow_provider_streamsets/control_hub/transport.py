@@ -6,6 +6,7 @@ import email.utils
 import enum
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,6 @@ from urllib.parse import urlsplit
 
 import requests
 import tenacity
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_streamsets import __version__
@@ -31,6 +31,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedAnswerError,
     ControlHubUntrustedCertificateError,
 )
+from airflow_provider_streamsets.control_hub.time_limit import TimeLimitAdapter, total_time_limit
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ _MOST_MOVES = 3
 # Seconds that a request has at the deadline of a wait, less by as much as the deadline is over, and at the least.
 _TIME_AT_DEADLINE = 10.0
 _LEAST_TIME = 1.0
+# A request may take so many times its read time-out as a whole, however steadily its answer arrives.
+_TOTAL_TIME_FACTOR = 3.0
 # Of a packed answer, older versions of urllib3 unpack so much at once.
 _CHUNK = 64 * 1024
 # What `requests` raises for an address, a proxy or a header that cannot be one.
@@ -95,7 +98,8 @@ class Transport:
     :param credential_id: id of the API credential
     :param token: its token; kept out of every message
     :param verify: verify TLS certificates: True, False, or the path of a CA bundle
-    :param timeout: seconds to connect, and seconds to wait for data
+    :param timeout: seconds to connect, and seconds to wait for data; a request, apart from the transfer of a file, may
+        take three times the latter as a whole
     :param proxies: proxy address by scheme, as `requests` takes them
     :param max_attempts: how often a request is sent at the most
     :param sleep: waits between attempts
@@ -184,7 +188,6 @@ class Transport:
             reraise=True,
         )
         data = None if body is None else _as_json(body, what)
-        is_bounded = repeat is Repeat.SAFE and file is None and into is None
         request = _Request(
             method,
             url,
@@ -195,7 +198,7 @@ class Transport:
             file,
             into,
             needs_body,
-            time_left if is_bounded else None,
+            time_left if repeat is Repeat.SAFE else None,
         )
         return retrying(self._send_once, request, moved)
 
@@ -228,21 +231,23 @@ class Transport:
             headers.update(self._credential_headers)
         if request.into is not None:
             headers["Accept"] = "*/*"
+        connect, read, total = self._time_limits_of(request)
         try:
-            answer = self._session.request(
-                request.method,
-                request.url,
-                params=request.params,
-                data=data,
-                headers=headers,
-                timeout=self._timeout_of(request),
-                # Given for each request: as an attribute of the session, the environment would override it.
-                verify=self._verify,
-                proxies=self._proxies,
-                allow_redirects=False,
-                # The body is read apart, no further than it may be long.
-                stream=True,
-            )
+            with total_time_limit(total):
+                answer = self._session.request(
+                    request.method,
+                    request.url,
+                    params=request.params,
+                    data=data,
+                    headers=headers,
+                    timeout=(connect, read),
+                    # Given for each request: as an attribute of the session, the environment would override it.
+                    verify=self._verify,
+                    proxies=self._proxies,
+                    allow_redirects=False,
+                    # The body is read apart, no further than it may be long.
+                    stream=True,
+                )
         except _WRONG_SETTINGS:
             # Their texts can hold the password of a proxy.
             raise ControlHubConfigurationError(
@@ -254,13 +259,17 @@ class Transport:
         self._note_time(answer)
         return answer
 
-    def _timeout_of(self, request: _Request) -> tuple[float, float]:
-        if request.time_left is None:
-            return self._timeout
-        left = request.time_left()
-        limit = max(left, _TIME_AT_DEADLINE + min(left, 0.0), _LEAST_TIME)
+    def _time_limits_of(self, request: _Request) -> tuple[float, float, float | None]:
+        """Return the seconds to connect, to wait for data, and for the request as a whole."""
         connect, read = self._timeout
-        return min(connect, limit), min(read, limit)
+        if request.file is not None or request.into is not None:
+            # How long an archive takes depends on its size.
+            return connect, read, None
+        limit = math.inf
+        if request.time_left is not None:
+            left = request.time_left()
+            limit = max(left, _TIME_AT_DEADLINE + min(left, 0.0), _LEAST_TIME)
+        return min(connect, limit), min(read, limit), min(read * _TOTAL_TIME_FACTOR, limit)
 
     def _note_time(self, answer: requests.Response) -> None:
         try:
@@ -341,7 +350,7 @@ def _new_session() -> requests.Session:
     # contradict them.
     session.auth = lambda request: request
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = HTTPAdapter(pool_maxsize=10, max_retries=0)
+    adapter = TimeLimitAdapter(pool_maxsize=10, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import socket
+import time
 
 import pytest
 import trustme
@@ -176,6 +178,31 @@ def test_an_untrusted_certificate_is_refused_unless_its_authority_is_given(tmp_p
         for verify in (str(ca), False):
             with client_of(secure, sleep=None, verify=verify) as client:
                 assert client.current_user().name
+
+
+@pytest.mark.parametrize("is_tls", [False, True], ids=["http", "https"])
+def test_dripping_answer_ends_in_time_but_archive_may_drip(tmp_path, monkeypatch, is_tls):
+    arguments, verify = (), True
+    if is_tls:
+        authority = trustme.CA()
+        certificate = authority.issue_cert("127.0.0.1")
+        ca, cert, key = tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem"
+        authority.cert_pem.write_to_path(ca)
+        certificate.cert_chain_pems[0].write_to_path(cert)
+        certificate.private_key_pem.write_to_path(key)
+        arguments, verify = ("--tls-cert", str(cert), "--tls-key", str(key)), str(ca)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca))
+    options = {"verify": verify, "timeout": (5, 0.5), "max_attempts": 1, "sleep": None}
+    with SandboxProcess(*arguments) as sandbox, client_of(sandbox, **options) as client:
+        job = client.jobs.find_by_name("Orders to warehouse")
+        sandbox.set_faults({"path": "*", "fault": "drip", "seconds": 4})
+        began = time.monotonic()
+        with pytest.raises(ControlHubUnavailableError, match=r"took too long as a whole|timed out"):
+            client.runs.statuses([job.job_id])
+        assert time.monotonic() - began < 3
+        archive = io.BytesIO()
+        assert client.archives.export_jobs([job.job_id], archive).size == len(archive.getvalue())
+        assert time.monotonic() - began > 4
 
 
 VARIANTS = [

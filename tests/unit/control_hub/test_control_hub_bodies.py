@@ -8,6 +8,7 @@ import http.server
 import json
 import socket
 import threading
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -218,3 +219,59 @@ def test_halves_of_characters_are_replaced_and_whole_ones_kept(http, client, con
     http.get(JOB, content=content)
     job = client.jobs.get(JOB_ID)
     assert (job.job_id, job.name) == ("?", "\U0001f600 ?")
+
+
+def dripping(byte: bytes = b" ") -> Iterator[bytes]:
+    """Bytes at intervals that are shorter than the read time-out of the tests."""
+    for _ in range(200):
+        threading.Event().wait(0.05)
+        yield byte
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "200"}], ids=["chunked", "with length"])
+@pytest.mark.parametrize("status", [200, 503])
+def test_dripping_answer_ends_after_three_read_timeouts(make_client, hub, headers, status):
+    url, handler = hub
+    handler.headers_sent, handler.status, handler.pieces = headers, status, staticmethod(dripping)
+    client = make_client(url, timeout=(5, 0.3), max_attempts=1)
+    began = time.monotonic()
+    with pytest.raises(ControlHubUnavailableError) as error:
+        client.runs.current(JOB_ID)
+    assert 0.8 < time.monotonic() - began < 4
+    assert error.value.maybe_executed
+
+
+def test_dripping_headers_end_after_three_read_timeouts(make_client, hub, monkeypatch):
+    url, handler = hub
+
+    def drip_headers(self):
+        self.flush_headers()
+        for byte in dripping(b"x"):
+            self.wfile.write(byte)
+
+    monkeypatch.setattr(handler, "end_headers", drip_headers)
+    handler.pieces = staticmethod(lambda: iter(()))
+    began = time.monotonic()
+    with pytest.raises(ControlHubUnavailableError, match=r"took too long as a whole|timed out"):
+        make_client(url, timeout=(5, 0.3), max_attempts=1).runs.current(JOB_ID)
+    assert time.monotonic() - began < 4
+
+
+def test_dripping_answer_ends_with_the_wait(make_client, hub):
+    url, handler = hub
+    handler.pieces = staticmethod(dripping)
+    client = make_client(url, timeout=(5, 60), max_attempts=1)
+    began = time.monotonic()
+    with client.within(lambda: -60.0), pytest.raises(ControlHubUnavailableError):
+        client.runs.current(JOB_ID)
+    assert time.monotonic() - began < 4
+
+
+def test_slow_connection_is_used_again_with_its_own_timeouts(make_client, hub):
+    url, handler = hub
+    body = json.dumps(run_json()).encode()
+    handler.pieces = staticmethod(lambda: (body[at : at + 100] for at in range(0, len(body), 100)))
+    client = make_client(url, timeout=(5, 2), max_attempts=1)
+    for _ in range(3):
+        assert client.runs.current(JOB_ID) is not None
+    assert len(handler.connections) == 1
