@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import weakref
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -27,22 +28,18 @@ _PAUSES_BETWEEN_READS = (2, 5, 15, 30, 60, 60, 60)
 class _Reading:
     """One reading of a connection, for which any number of triggers can wait at little cost."""
 
-    def __init__(self, conn_id: str) -> None:
-        self.began = asyncio.get_running_loop().time()
+    def __init__(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> None:
         self._has_ended = asyncio.Event()
         # A task of its own, so that the end of the trigger that came first does not end the reading of the others.
-        self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._read(conn_id))
+        self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._run(read))
+        # Nobody may be left to retrieve its error.
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
-    async def _read(self, conn_id: str) -> ConnectionSettings:
+    async def _run(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> ConnectionSettings:
         try:
-            await load_waiting()
-            return await _read_when_possible(conn_id)
+            return await read()
         finally:
             self._has_ended.set()
-
-    @property
-    def has_ended(self) -> bool:
-        return self._has_ended.is_set()
 
     async def settings(self) -> ConnectionSettings:
         await self._has_ended.wait()
@@ -57,22 +54,27 @@ class _Readings:
         self._running: dict[str, _Reading] = {}
 
     async def of(self, conn_id: str) -> ConnectionSettings:
-        now = asyncio.get_running_loop().time
-        read_at, settings = self._known.get(conn_id, (0.0, None))
-        if settings is not None and now() - read_at < _FRESH:
-            return settings
+        known = self._known.get(conn_id)
+        if known is not None and asyncio.get_running_loop().time() - known[0] < _FRESH:
+            return known[1]
         reading = self._running.get(conn_id)
         if reading is None:
-            reading = self._running[conn_id] = _Reading(conn_id)
+            reading = self._running[conn_id] = _Reading(lambda: self._read(conn_id))
+        return await reading.settings()
+
+    async def _read(self, conn_id: str) -> ConnectionSettings:
+        now = asyncio.get_running_loop().time
+        began = now()
         try:
-            settings = await reading.settings()
+            await load_waiting()
+            settings = await _read_when_possible(conn_id)
         finally:
-            if reading.has_ended and self._running.get(conn_id) is reading:
-                del self._running[conn_id]
-        read_at, known = self._known.get(conn_id, (0.0, settings))
-        if read_at > reading.began:
-            # By another waiter, or since for a new credential.
-            return known
+            # Not left to those who wait: they may all have been cancelled.
+            del self._running[conn_id]
+        known = self._known.get(conn_id)
+        if known is not None and known[0] > began:
+            # Read since, for a new credential.
+            return known[1]
         self._known[conn_id] = (now(), settings)
         return settings
 

@@ -27,7 +27,7 @@ from airflow_provider_streamsets.control_hub.looks import StatusLooks
 from airflow_provider_streamsets.control_hub.waiting import Attention, Outage, OutageLog
 from airflow_provider_streamsets.triggers.connections import ConnectionRefresh
 from airflow_provider_streamsets.triggers.credential import Renew, SharedCredential
-from airflow_provider_streamsets.triggers.pace import Backoff, Pace, pause_at_age
+from airflow_provider_streamsets.triggers.pace import Backoff, PollSchedule, pause_at_age
 from airflow_provider_streamsets.triggers.subscriptions import Share, Subscription, WatchedJob
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ class StatusFeed:
         self._task: asyncio.Task[None] | None = None
         self._looks = StatusLooks(client)
         self._outage_of_looks = OutageLog(log)
-        self._pace = Pace(client.bulk_size)
-        self._backoff = Backoff.at_pace(self._pace, self.now)
+        self._poll_schedule = PollSchedule(client.bulk_size)
+        self._backoff = Backoff.of_schedule(self._poll_schedule, self.now)
         self.outage: Outage = _OutageOfQuestions(self._backoff)
         """To be told how requests of questions end, from whatever thread."""
         self._last_look = float("-inf")
@@ -139,9 +139,9 @@ class StatusFeed:
             if job is None:
                 job = self._jobs[job_id] = WatchedJob(job_id)
             else:
-                self._pace.remove(job.interval)
+                self._poll_schedule.remove(job.interval)
             job.add(subscription.share_of(job, run_count, began=now))
-            self._pace.add(job.interval)
+            self._poll_schedule.add(job.interval)
             self._schedule(job, now + _GATHERING)
         self._changed.set()
         if self._task is None:
@@ -153,13 +153,13 @@ class StatusFeed:
     def leave(self, share: Share) -> None:
         """Look no more at a job for the sake of a subscriber."""
         job = share.job
-        self._pace.remove(job.interval)
+        self._poll_schedule.remove(job.interval)
         job.remove(share)
         if job.shares:
-            self._pace.add(job.interval)
+            self._poll_schedule.add(job.interval)
             return
         del self._jobs[job.job_id]
-        self._pace.give_back(job.due)
+        self._poll_schedule.release(job.due)
         job.due = float("nan")
         self._looks.forget(job.job_id)
         if not self._jobs and self._task is not None:
@@ -227,7 +227,7 @@ class StatusFeed:
         self._credential.take_over(client)
 
     def _schedule(self, job: WatchedJob, due: float) -> None:
-        self._pace.give_back(job.due)
+        self._poll_schedule.release(job.due)
         job.due = due
         heapq.heappush(self._queue, (due, next(self._numbers), job))
 
@@ -240,7 +240,7 @@ class StatusFeed:
         first = self._first()
         if first is None:
             return None
-        return max(first.due, self._last_look + self._pace.closest, self._backoff.until)
+        return max(first.due, self._last_look + self._poll_schedule.min_spacing, self._backoff.until)
 
     async def _run(self) -> None:
         # Before Python 3.12, `asyncio.wait_for` can swallow the cancellation of this task; another has its place then.
@@ -264,11 +264,11 @@ class StatusFeed:
 
     def _next_batch(self) -> list[WatchedJob]:
         """Take those that are due first; as they cost nothing more, also those that are not due yet."""
-        self._pace.batch = self.client.bulk_size
+        self._poll_schedule.batch_size = self.client.bulk_size
         batch: list[WatchedJob] = []
         while len(batch) < self.client.bulk_size and (job := self._first()) is not None:
             heapq.heappop(self._queue)
-            self._pace.give_back(job.due)
+            self._poll_schedule.release(job.due)
             job.due = float("nan")
             batch.append(job)
         return batch
@@ -334,9 +334,9 @@ class StatusFeed:
 
     def _reschedule(self, batch: list[WatchedJob], answers: Mapping[str, Glance | ControlHubError | None]) -> None:
         now, wall_clock = self.now(), time.time()
-        # From its beginning, so that slow answers do not move the turns.
+        # From its beginning, so that slow answers do not move the slots.
         looked = self._last_look
-        turns: dict[float, float] = {}
+        slots: dict[float, float] = {}
         for job in batch:
             if not job.shares:
                 continue
@@ -345,11 +345,11 @@ class StatusFeed:
                 self._schedule(job, now)
                 continue
             pause = pause_at_age(job.interval, max(now - job.began, _age(answers[job.job_id], job, wall_clock)))
-            if pause >= job.interval and pause not in turns:
-                turns[pause] = self._pace.turn(looked, pause)
-            self._schedule(job, turns.get(pause, looked + pause))
-            if pause in turns:
-                self._pace.take(job.due)
+            if pause >= job.interval and pause not in slots:
+                slots[pause] = self._poll_schedule.slot(looked, pause)
+            self._schedule(job, slots.get(pause, looked + pause))
+            if pause in slots:
+                self._poll_schedule.reserve(job.due)
 
 
 def _age(answer: Glance | ControlHubError | None, job: WatchedJob, wall_clock: float) -> float:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import random
 import threading
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable
+from typing import TypeVar
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubUnavailableError
 
@@ -21,83 +23,151 @@ _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 300.0
 _DEFAULT_INTERVAL = 30.0
 
+_Key = TypeVar("_Key", float, int)
 
-class Pace:
+
+class PollSchedule:
     """
-    Spreads the requests for many jobs evenly over the intervals at which they are to be looked at.
+    Spreads the requests for many jobs evenly over their poll intervals.
 
-    :param batch: how many jobs are asked for with one request
+    Changed on the event loop only; the intervals can be read from any thread.
+
+    :param batch_size: jobs per request
     """
 
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-        """How many jobs are asked for with one request."""
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._lock = threading.Lock()
         self._intervals: Counter[float] = Counter()
-        self._turns: Counter[float] = Counter()
-        self._first_turn = 0.0
+        # Shortest interval and request spacing; None if they are to be computed again.
+        self._spacing: tuple[float, float] | None = None
+        # Jobs by slot. Slots have a number on a grid, given by the time of slot 0 and the seconds between two slots.
+        self._reserved: Counter[float] = Counter()
+        self._grid = (0.0, _DEFAULT_INTERVAL)
+        self._slots: Counter[int] = Counter()
+        self._numbers: list[int] = []
+
+    @property
+    def batch_size(self) -> int:
+        """Jobs per request."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, value: int) -> None:
+        if value != self._batch_size:
+            with self._lock:
+                self._batch_size, self._spacing = value, None
 
     def add(self, interval: float) -> None:
-        """Note that one more job is to be looked at, every so many seconds."""
-        self._intervals[interval] += 1
+        """Add a job that is polled every ``interval`` seconds."""
+        with self._lock:
+            self._intervals[interval] += 1
+            self._spacing = None
 
     def remove(self, interval: float) -> None:
-        """Note that one job less is to be looked at."""
-        self._intervals[interval] -= 1
-        if not self._intervals[interval]:
-            del self._intervals[interval]
+        """Remove a job that was polled every ``interval`` seconds."""
+        with self._lock:
+            _decrement(self._intervals, interval)
+            self._spacing = None
 
     @property
     def shortest_interval(self) -> float:
-        """The shortest of the intervals, in seconds."""
-        return min(self._intervals, default=_DEFAULT_INTERVAL)
+        """Shortest poll interval, in seconds."""
+        return self._computed()[0]
 
     @property
-    def gap(self) -> float:
-        """Seconds that there are for each request, so that there are just enough of them."""
-        shortest = self.shortest_interval
-        jobs = sum(count * shortest / interval for interval, count in self._intervals.items())
-        # Rounded, as the sum of many parts can be a little more than it should be.
-        return shortest / max(math.ceil(round(jobs / self.batch, 6)), 1)
+    def request_spacing(self) -> float:
+        """Seconds from one request to the next, with as few requests as possible."""
+        return self._computed()[1]
 
     @property
-    def closest(self) -> float:
-        """Seconds from one request to the next, at the least."""
-        return min(self.gap * _CLOSEST, _LONGEST_CLOSEST)
+    def min_spacing(self) -> float:
+        """Minimum seconds from one request to the next."""
+        return min(self.request_spacing * _CLOSEST, _LONGEST_CLOSEST)
 
-    def turn(self, looked: float, interval: float) -> float:
+    def _computed(self) -> tuple[float, float]:
+        # Threads read it while the event loop adds and removes jobs.
+        with self._lock:
+            if self._spacing is None:
+                shortest = min(self._intervals, default=_DEFAULT_INTERVAL)
+                jobs = sum(count * shortest / interval for interval, count in self._intervals.items())
+                # Rounded, as the sum of many parts can be a little more than it should be.
+                self._spacing = shortest, shortest / max(math.ceil(round(jobs / self._batch_size, 6)), 1)
+            return self._spacing
+
+    def slot(self, polled_at: float, interval: float) -> float:
         """
-        Return when the jobs that were just looked at together are to be looked at again.
+        Return when jobs that were just polled together are due again.
 
-        Turns are apart from each other by the seconds that there are for each request. The jobs get the last free one
-        within their interval: at first, that may be much sooner than its end.
+        Slots are :attr:`request_spacing` apart. The jobs get the last free slot within their interval: at first, that
+        may be much sooner than its end. Takes a time that grows with the logarithm of the number of slots only.
 
-        :param looked: when they were looked at, on the clock
-        :param interval: seconds between two looks at them
+        :param polled_at: when they were polled, on the clock
+        :param interval: their poll interval in seconds
         """
-        gap = self.gap
-        wanted = looked + interval
-        if gap >= self.shortest_interval:
-            return wanted
-        if not self._turns:
-            self._first_turn = looked
+        shortest, spacing = self._computed()
+        due = polled_at + interval
+        if spacing >= shortest:
+            return due
+        if not self._reserved or self._grid[1] != spacing:
+            self._align(self._grid[0] if self._reserved else polled_at, spacing)
+        zero = self._grid[0]
         # A part of a millisecond more, as a sum of many parts can be a little less than it should be.
-        last = math.floor((wanted - self._first_turn) / gap + 1e-4)
-        for number in range(last, last - math.ceil(interval / gap), -1):
-            turn = self._first_turn + number * gap
-            if turn > looked and all(abs(turn - taken) > gap / 2 for taken in self._turns):
-                return turn
-        return wanted
+        last = math.floor((due - zero) / spacing + 1e-4)
+        number = self._last_free(last)
+        slot = zero + number * spacing
+        return slot if slot > polled_at and number > last - math.ceil(interval / spacing) else due
 
-    def take(self, turn: float) -> None:
-        """Note that a job is to be looked at in a turn."""
-        self._turns[turn] += 1
+    def reserve(self, slot: float) -> None:
+        """Reserve a slot for one more job."""
+        self._reserved[slot] += 1
+        if self._reserved[slot] == 1:
+            self._occupy(slot)
 
-    def give_back(self, turn: float) -> None:
-        """Note that a job is looked at, in its turn or before, or not any more."""
-        if turn in self._turns:
-            self._turns[turn] -= 1
-            if not self._turns[turn]:
-                del self._turns[turn]
+    def release(self, slot: float) -> None:
+        """Release a job's slot, if it has one: it was polled, or is not to be polled any more."""
+        if slot not in self._reserved:
+            return
+        if _decrement(self._reserved, slot):
+            number = self._number(slot)
+            if _decrement(self._slots, number):
+                del self._numbers[bisect_left(self._numbers, number)]
+
+    def _align(self, zero: float, spacing: float) -> None:
+        """Number the reserved slots on another grid; some of them may be between two of its slots."""
+        self._grid = zero, spacing
+        self._slots.clear()
+        self._numbers.clear()
+        for slot in sorted(self._reserved):
+            self._occupy(slot)
+
+    def _occupy(self, slot: float) -> None:
+        number = self._number(slot)
+        self._slots[number] += 1
+        if self._slots[number] == 1:
+            insort(self._numbers, number)
+
+    def _number(self, slot: float) -> int:
+        zero, spacing = self._grid
+        return round((slot - zero) / spacing)
+
+    def _last_free(self, last: int) -> int:
+        """Return the greatest number up to ``last`` that is free."""
+        if last not in self._slots:
+            return last
+        # The differences of numbers and their indices never fall, and are the same within numbers without a gap.
+        index = bisect_left(self._numbers, last)
+        numbers = self._numbers
+        return numbers[bisect_left(range(index), last - index, key=lambda at: numbers[at] - at)] - 1
+
+
+def _decrement(counter: Counter[_Key], key: _Key) -> bool:
+    """Count one less, and return whether none is left."""
+    counter[key] -= 1
+    if counter[key]:
+        return False
+    del counter[key]
+    return True
 
 
 def pause_at_age(interval: float, age: float) -> float:
@@ -128,9 +198,13 @@ class Backoff:
         self._until = -math.inf
 
     @classmethod
-    def at_pace(cls, pace: Pace, now: Callable[[], float]) -> Backoff:
-        """Return that of requests which have a pace when nothing fails."""
-        return cls(lambda: min(pace.gap, _FIRST_PAUSE), lambda: min(2 * pace.shortest_interval, _LONGEST_PAUSE), now)
+    def of_schedule(cls, schedule: PollSchedule, now: Callable[[], float]) -> Backoff:
+        """Return that of requests which have a schedule when nothing fails."""
+        return cls(
+            lambda: min(schedule.request_spacing, _FIRST_PAUSE),
+            lambda: min(2 * schedule.shortest_interval, _LONGEST_PAUSE),
+            now,
+        )
 
     @property
     def until(self) -> float:

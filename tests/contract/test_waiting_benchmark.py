@@ -13,6 +13,7 @@ pytest.importorskip("streamsets.sdk", reason="the official StreamSets SDK is not
 
 from dev.local_sandbox import SandboxProcess
 from tests.benchmarks.waiting import __main__ as bench
+from tests.benchmarks.waiting import steady
 from tests.benchmarks.waiting.contenders import Contender
 from tests.benchmarks.waiting.ends import some_of, without_outcome
 from tests.benchmarks.waiting.figures import Figure
@@ -90,6 +91,17 @@ def test_a_shut_gate_turns_away_and_counts_and_an_open_one_leads_to_the_sandbox(
         gate.turn(Passage.OPEN)
         assert session.get(f"{gate.url}/healthz", timeout=5).status_code == 200
         assert gate.turned_away == before + 2
+
+
+def test_many_waits_are_measured_with_small_bulk_sizes_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(steady, "MOST_WAITS", 20)
+    monkeypatch.setattr(steady, "SMALL_BULK_SIZES", (10,))
+    path = tmp_path / "bench.json"
+    bench.main(["--runs", "20", "--interval", "1", "--alone", "--only", "steady", "--json", str(path)])
+    values = {each["name"]: each["values"]["provider"] for each in json.loads(path.read_text())["figures"]}
+    assert values["requests per interval"] == 1
+    assert values["requests per interval, bulk_size=10"] == pytest.approx(2, abs=1)
+    assert values["CPU per interval, bulk_size=10"] > 0
 
 
 def test_ten_waiting_runs_are_measured_in_every_way(tmp_path, capsys):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -100,3 +101,33 @@ def test_two_connections_are_two(backend, monkeypatch):
         return await asyncio.gather(connection_settings("streamsets_default"), connection_settings("other"))
 
     assert [settings.credential_id for settings in run_virtually(scene())] == ["credential-id", "other"]
+
+
+async def cancel_only_reader() -> None:
+    """Begin to read, be cancelled meanwhile, and let hours pass."""
+    reader = asyncio.create_task(connection_settings("streamsets_default"))
+    await asyncio.sleep(0.5)
+    reader.cancel()
+    await asyncio.wait({reader})
+    await asyncio.sleep(3 * 3600)
+
+
+def test_cancelled_trigger_leaves_no_old_settings_behind(backend, monkeypatch):
+    async def scene() -> str:
+        await cancel_only_reader()
+        monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", '{"conn_type": "streamsets", "login": "other"}')
+        return (await connection_settings("streamsets_default")).credential_id
+
+    assert run_virtually(scene()) == "other"
+
+
+def test_cancelled_trigger_leaves_no_old_error_behind(backend, caplog):
+    backend.errors = [AirflowNotFoundException("no such connection")]
+
+    async def scene() -> str:
+        await cancel_only_reader()
+        return (await connection_settings("streamsets_default")).credential_id
+
+    assert run_virtually(scene()) == "credential-id"
+    gc.collect()
+    assert not caplog.records, "the error of a reading that nobody awaits any more is not logged as never retrieved"

@@ -32,6 +32,7 @@ def triggers_for(orders: Orders) -> Iterator[BaseTrigger]:
         "host": orders.url,
         "login": orders.credential_id,
         "password": orders.token,
+        "extra": {} if orders.bulk_size is None else {"bulk_size": orders.bulk_size},
     }
     os.environ[f"AIRFLOW_CONN_{_CONNECTION.upper()}"] = json.dumps(connection)
     kind = _KINDS[orders.contender]

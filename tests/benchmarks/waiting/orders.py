@@ -33,6 +33,7 @@ class Orders:
     :param url: address of Control Hub
     :param credential_id: with ``token``, who asks
     :param login_url: address of the login service, for the SDK
+    :param bulk_size: jobs per request of the provider's triggers; its default if None
     """
 
     contender: Contender
@@ -43,6 +44,7 @@ class Orders:
     credential_id: str
     token: str
     login_url: str
+    bulk_size: int | None = None
 
     def to_line(self) -> str:
         """Return the orders as they are sent."""

@@ -39,7 +39,14 @@ class WaitingStage:
         self.contenders = [Contender.PROVIDER] if alone else contenders_for(len(self.runs))
 
     def waiter(
-        self, contender: Contender, interval: float, ramp: float, *, runs: int | None = None, url: str | None = None
+        self,
+        contender: Contender,
+        interval: float,
+        ramp: float,
+        *,
+        runs: int | None = None,
+        url: str | None = None,
+        bulk_size: int | None = None,
     ) -> WaiterProcess:
         """
         Return a process that waits, not started yet.
@@ -49,6 +56,7 @@ class WaitingStage:
         :param ramp: seconds over which the waits begin
         :param runs: how many of the runs are waited for; all by default
         :param url: where Control Hub is to be found, if not at the sandbox's own address
+        :param bulk_size: jobs per request of the provider's triggers, if not the default
         """
         return WaiterProcess(
             Orders(
@@ -60,6 +68,7 @@ class WaitingStage:
                 self.sandbox.credential_id,
                 self.sandbox.token,
                 self.sandbox.login_url,
+                bulk_size,
             )
         )
 

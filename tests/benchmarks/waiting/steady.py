@@ -18,8 +18,15 @@ IDS_PER_REQUEST = 250
 MOST_WAITS = 10_000
 """The goals about time and memory hold for so many, where what belongs to no single wait no longer shows."""
 
+SMALL_BULK_SIZES = (10, 50)
+"""What a connection may be limited to; measured with so many waits only, where it makes many requests of few."""
+
 _MOST_CPU = 1.0
 _MOST_CPU_SHARE = 0.2
+# Most of it is what a request costs, of which there are a tenth as many as the loops send, with ten jobs per request.
+_MOST_CPU_SHARE_WITH_SMALL_BULK_SIZE = 0.5
+# An edge of the watched time may cut off some of many requests, or add them.
+_EDGE = 1.02
 _MOST_KILOBYTES = 4.0
 _KILOBYTE = 1024
 # Intervals until nothing is left of the beginning: the first looks at each run, and one more.
@@ -107,6 +114,38 @@ def measure_steady(stage: WaitingStage, interval: float) -> Iterator[Figure]:
         {contender: steady.blocked for contender, steady in of_loops.items()},
         unit="s",
     )
+    for bulk_size in SMALL_BULK_SIZES if at_scale else ():
+        small = _steady(stage, Contender.PROVIDER, interval, 1, bulk_size)
+        yield from _with_bulk_size(runs, interval, bulk_size, small, found.get(Contender.LOOPS))
+
+
+def _with_bulk_size(
+    runs: int, interval: float, bulk_size: int, small: Steady, loops: Steady | None
+) -> Iterator[Figure]:
+    yield Figure(
+        runs,
+        interval,
+        f"requests per interval, bulk_size={bulk_size}",
+        {Contender.PROVIDER: float(round(small.requests))},
+        math.ceil(runs / bulk_size * _EDGE),
+        digits=0,
+    )
+    yield Figure(
+        runs,
+        interval,
+        f"CPU per interval, bulk_size={bulk_size}",
+        {Contender.PROVIDER: small.cpu},
+        None if loops is None else _MOST_CPU_SHARE_WITH_SMALL_BULK_SIZE * loops.cpu,
+        unit="s",
+        digits=3,
+    )
+    yield Figure(
+        runs,
+        interval,
+        f"event loop blocked at the longest, bulk_size={bulk_size}",
+        {Contender.PROVIDER: max(small.blocked_at_first, small.blocked)},
+        unit="s",
+    )
 
 
 def _most_cpu(found: Mapping[Contender, Steady]) -> float:
@@ -115,8 +154,10 @@ def _most_cpu(found: Mapping[Contender, Steady]) -> float:
     return _MOST_CPU if loops is None else min(_MOST_CPU, _MOST_CPU_SHARE * loops.cpu)
 
 
-def _steady(stage: WaitingStage, contender: Contender, interval: float, windows: int) -> Steady:
-    with stage.waiter(contender, interval, ramp=interval) as waiter:
+def _steady(
+    stage: WaitingStage, contender: Contender, interval: float, windows: int, bulk_size: int | None = None
+) -> Steady:
+    with stage.waiter(contender, interval, ramp=interval, bulk_size=bulk_size) as waiter:
         start = waiter.wait_until_started()
         time.sleep(_SETTLING * interval)
         stage.forget_requests()
