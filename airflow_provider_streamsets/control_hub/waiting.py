@@ -107,7 +107,7 @@ class Follower(Generic[_Found_co]):
     """
 
     # Thousands of them can be alive in one triggerer.
-    __slots__ = ("_client", "_job_name", "_log", "_outage", "_run_count", "job_id")
+    __slots__ = ("_client", "_job_name", "_log", "_outage", "_run_count", "job_id", "poll_failed")
 
     def __init__(
         self,
@@ -124,6 +124,8 @@ class Follower(Generic[_Found_co]):
         self._job_name = job_name
         self._log: Log = log or logging.getLogger(__name__)
         self._outage = outage or OutageLog(self._log)
+        self.poll_failed = False
+        """Whether Control Hub could not be reached at the last poll."""
 
     @property
     def client(self) -> ControlHubClient:
@@ -209,8 +211,10 @@ class Follower(Generic[_Found_co]):
         except ControlHubError as error:
             if ends_wait(error):
                 raise
+            self.poll_failed = True
             self._outage.failed(error)
             return None
+        self.poll_failed = False
         self._outage.succeeded()
         return found
 
@@ -706,6 +710,8 @@ def stop_and_wait(
     """
     now = now or time.monotonic
     began, force_now = now(), force_after == 0
+    # A poll that fails is repeated at the next interval anyway.
+    poller = client.with_limits(max_attempts=1)
     left = client.runs.stop_many(runs, patience=timeout, force=force_now)
     forced = {job_id: runs[job_id] for job_id in left} if force_now else {}
     try:
@@ -720,7 +726,7 @@ def stop_and_wait(
                 forced = {job_id: runs[job_id] for job_id in asked}
             client.sleep(min(poll_interval, max(began + timeout - now(), 0.0)))
             try:
-                left = list(client.runs.going_on({job_id: runs[job_id] for job_id in left}))
+                left = list(poller.runs.going_on({job_id: runs[job_id] for job_id in left}))
             except ControlHubUnavailableError as error:
                 log.warning("%s Looking again later.", error)
     finally:
@@ -754,6 +760,7 @@ def wait_for_run(
             report = follower.look(in_a_hurry=is_last_look)
         if report is not None:
             return report
-        if is_last_look:
+        # After a poll that took until the deadline without an answer, another one would take as long.
+        if is_last_look or (follower.poll_failed and now() >= deadline):
             raise follower.timed_out(allowed or timeout)
         sleep(min(follower.pause(poll_interval), max(deadline - now(), 0.0)))

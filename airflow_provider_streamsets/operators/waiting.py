@@ -276,9 +276,10 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
         bounds = self.upper_bounds()
+        # A poll that fails is repeated at the next interval anyway, and must not outlast the timeout by minutes.
+        client = self.client.with_limits(max_attempts=1)
         return RunFollower(
-            # A look that fails is repeated at the next interval anyway, and must not outlast the timeout by minutes.
-            self.client.with_limits(max_attempts=1),
+            client,
             job.job_id,
             run.run_count,
             job_name=job.name,
@@ -286,7 +287,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
             metrics_wait=self._metrics_wait_for(job),
             until_active=self.waits_until_active,
             fail_on_red_after=self.fail_on_red_seconds(),
-            while_running=BoundsCheck(self.client, job.job_id, run.run_count, bounds) if bounds else None,
+            while_running=BoundsCheck(client, job.job_id, run.run_count, bounds) if bounds else None,
             log=self.log,
         )
 

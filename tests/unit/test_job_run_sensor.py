@@ -131,6 +131,7 @@ def test_the_timeout_fails_the_sensor_when_deferred(context):
 
 def test_the_timeout_and_the_execution_timeout_travel_with_the_trigger(http, context, monkeypatch):
     monkeypatch.setattr("time.time", lambda: 5000.0)
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
     ScriptedHub(http, latest=run_json(4))
     for limits, expected in [
         ({"timeout": 100}, 100.0),
@@ -201,6 +202,40 @@ def test_an_outage_after_the_first_look_does_not_end_the_wait(mode, http, contex
     )
     result = sensor().execute(context) if mode == "poke" else reschedule_until_done(context)
     assert result["outcome"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_poll_without_an_answer_does_not_outlast_the_timeout(mode, http, context, pauses):
+    ScriptedHub(http, latest=run_json(4))
+
+    def hang(*_):
+        pauses.append(60.0)
+        raise requests.exceptions.ReadTimeout
+
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/status", text=hang)
+    with pytest.raises(Exception, check=lambda error: type(error).__name__ in {"AirflowSensorTimeout", Rescheduled}):  # noqa: B017 - another class in each Airflow
+        sensor(mode=mode, timeout=60, poke_interval=10).execute(context)
+    assert sum(pauses) <= 130
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_time_to_find_the_job_counts_for_the_timeout(mode, http, context, pauses, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 5000.0 + sum(pauses))
+    hub = ScriptedHub(http, latest=run_json(4))
+
+    def slow(*_):
+        pauses.append(50.0)
+        return hub.job()
+
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", json=slow)
+    if mode == "deferrable":
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor(deferrable=True, timeout=60).execute(context)
+        assert deferred.value.trigger.serialize()[1]["deadline"] == 5060.0
+        return
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(timeout=60, poke_interval=5).execute(context)
+    assert sum(pauses) == pytest.approx(60, abs=10)
 
 
 @MODES
