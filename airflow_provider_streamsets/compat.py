@@ -8,7 +8,7 @@ import importlib
 import json
 import logging
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as airflow_version
@@ -101,16 +101,17 @@ def task_state_store(context: Context) -> Any | None:
     return context.get("task_state_store")
 
 
-def has_been_rescheduled(context: Context) -> bool:
-    """Return whether a sensor in mode ``reschedule`` has poked before."""
+def first_reschedule(context: Context) -> datetime | None:
+    """Return since when a sensor in mode ``reschedule`` waits; None if it has not poked before."""
     ti = context["ti"]
     if hasattr(ti, "get_first_reschedule_date"):
-        return ti.get_first_reschedule_date(context) is not None
+        first: datetime | None = ti.get_first_reschedule_date(context)
+        return first
     # Airflow 2, whose sensors find out like this since when they wait.
     base = importlib.import_module("airflow.sensors.base")
     names = ("dag_id", "task_id", "run_id", "map_index", "try_number")
-    started = base._orig_start_date(**{name: getattr(ti, name) for name in names})
-    return started is not None
+    started: datetime | None = base._orig_start_date(**{name: getattr(ti, name) for name in names})
+    return started
 
 
 class StoreInVariables:

@@ -107,7 +107,7 @@ class Follower(Generic[_Found_co]):
     """
 
     # Thousands of them can be alive in one triggerer.
-    __slots__ = ("_client", "_job_name", "_log", "_outage", "_run_count", "job_id")
+    __slots__ = ("_client", "_job_name", "_log", "_outage", "_run_count", "job_id", "poll_failed")
 
     def __init__(
         self,
@@ -124,6 +124,8 @@ class Follower(Generic[_Found_co]):
         self._job_name = job_name
         self._log: Log = log or logging.getLogger(__name__)
         self._outage = outage or OutageLog(self._log)
+        self.poll_failed = False
+        """Whether Control Hub could not be reached at the last poll."""
 
     @property
     def client(self) -> ControlHubClient:
@@ -209,8 +211,10 @@ class Follower(Generic[_Found_co]):
         except ControlHubError as error:
             if ends_wait(error):
                 raise
+            self.poll_failed = True
             self._outage.failed(error)
             return None
+        self.poll_failed = False
         self._outage.succeeded()
         return found
 
@@ -260,6 +264,7 @@ class RunFollower(Follower[RunReport]):
         "_metrics_wait",
         "_now",
         "_problem",
+        "_reached",
         "_red_since",
         "_replaced",
         "_until_active",
@@ -307,6 +312,8 @@ class RunFollower(Follower[RunReport]):
         self._fail_on_red_after = fail_on_red_after
         self._red_since = None if red_for is None else self._now() - red_for
         self._problem = ""
+        # Number of the job's latest run, 0 if it has none, as long as the run that is followed does not exist yet.
+        self._reached: int | None = None
 
     @property
     def replaced(self) -> int | None:
@@ -363,6 +370,7 @@ class RunFollower(Follower[RunReport]):
         if not self._is_mine(status):
             return False
         self._last_seen = sys.intern(f"{status.status}/{status.color}")
+        self._reached = status.run_count if status.run_count < self._run_count else None
         if self._identity.contradicts(status, self._run_count):
             return True
         if status.run_count < self._run_count:
@@ -435,11 +443,22 @@ class RunFollower(Follower[RunReport]):
             )
         wanted = "become active" if self._until_active else "ended"
         seen = f" It was last seen {self.last_seen}." if self._last_seen else ""
+        seen = f" {self.not_reached}" if self.not_reached else seen
         return ControlHubRunTimeoutError(f"{_sentence(self.what)} has not {wanted}{allowed}.{seen}")
+
+    @property
+    def not_reached(self) -> str:
+        """That the job had not reached the run at the last poll, as a sentence; empty if it had."""
+        if self._reached is None:
+            return ""
+        latest = f"its latest run is {self._reached} ({self._last_seen})" if self._reached else "it has never run"
+        return f"The job has not reached that run: {latest}."
 
     @property
     def last_seen(self) -> str:
         """Status and color at the last poll, and what was said to be wrong, for messages; empty before the first."""
+        if self._reached:
+            return f"only run {self._reached}, {self._last_seen}"
         return f"{self._last_seen}: {self._problem.rstrip('.')}" if self._problem else self._last_seen
 
     def _conclude(self, in_a_hurry: bool) -> RunReport | None:
@@ -594,6 +613,7 @@ class RunFollower(Follower[RunReport]):
         else:
             self._looks_without = 0
         if job.current_run is None:
+            self._reached = None if self._must_show else 0
             self._log.info("Job %s exists, but shows no run yet.", job.label)
         return job.current_run
 
@@ -706,6 +726,8 @@ def stop_and_wait(
     """
     now = now or time.monotonic
     began, force_now = now(), force_after == 0
+    # A poll that fails is repeated at the next interval anyway.
+    poller = client.with_limits(max_attempts=1)
     left = client.runs.stop_many(runs, patience=timeout, force=force_now)
     forced = {job_id: runs[job_id] for job_id in left} if force_now else {}
     try:
@@ -720,7 +742,7 @@ def stop_and_wait(
                 forced = {job_id: runs[job_id] for job_id in asked}
             client.sleep(min(poll_interval, max(began + timeout - now(), 0.0)))
             try:
-                left = list(client.runs.going_on({job_id: runs[job_id] for job_id in left}))
+                left = list(poller.runs.going_on({job_id: runs[job_id] for job_id in left}))
             except ControlHubUnavailableError as error:
                 log.warning("%s Looking again later.", error)
     finally:
@@ -754,6 +776,7 @@ def wait_for_run(
             report = follower.look(in_a_hurry=is_last_look)
         if report is not None:
             return report
-        if is_last_look:
+        # After a poll that took until the deadline without an answer, another one would take as long.
+        if is_last_look or (follower.poll_failed and now() >= deadline):
             raise follower.timed_out(allowed or timeout)
         sleep(min(follower.pause(poll_interval), max(deadline - now(), 0.0)))

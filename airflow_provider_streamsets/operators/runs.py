@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 from airflow_provider_streamsets.operators.outlets import tell_outlets
@@ -218,6 +220,27 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             self.log.warning("%s", other.error)
         return self._start_and_wait(context, self.client.jobs.get(other.job_id), wait)
 
+    def execute_after_ended_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Resume when the report of a run is there that had ended before this try."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.triggers.events import RunWaitEvent
+
+        ended = RunWaitEvent.from_payload(event)
+        wait = self._begin_run()
+        if ended.deadline is not None:
+            self.go_on_until(ended.deadline)
+        # There is nothing to stop, and the next try is to find this run again.
+        self._started = {}
+        try:
+            self._ended_report = ended.report_or_raise()
+        except ControlHubRunTimeoutError as error:
+            if self._is_execution_timeout():
+                raise AirflowTaskTimeout(str(error)) from error
+            raise
+        job = self.client.jobs.get(ended.job_id)
+        resumed = self._go_on_with_earlier_run(context, job, wait)
+        return self._start_and_wait(context, job, wait) if resumed is None else resumed
+
     def _begin_run(self) -> bool:
         wait = self.begin()
         self._check_start(rendered=True)
@@ -236,7 +259,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         run = decision.run
         if decision.why:
             self.log.info("%s.", decision.why)
-        count(self, "reconnect_attempt" if decision.why else "fresh_submit")
+        if self._ended_report is None:
+            count(self, "reconnect_attempt" if decision.why else "fresh_submit")
         if run is None or decision.course is Course.START:
             return self._start_anew(context, job, wait) if decision.why else None
         if decision.course is Course.STOP_AND_START:
@@ -254,6 +278,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             self.log.info("Waiting for that run instead of starting another one.")
             count(self, "reconnect_success")
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and decision.is_own)
+        # It has ended: an error or a timeout leaves it to the next try, with nothing to stop.
+        self._started = {}
         report = self.report_of(job, run)
         user = user_of(record)
         is_stopped_by_user = report.outcome is Outcome.STOPPED and user is not None and report.stopped_by == user
@@ -265,7 +291,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         self.log.warning(report.explanation())
         self.log.info("That run did not succeed, so another one is started.")
         count(self, "terminal_resubmit")
-        self._started = {}
         if decision.is_own and run.status == "INACTIVE_ERROR":
             write_failed(record, run.job_id, run.run_count)
         return self._start_anew(context, job, wait)

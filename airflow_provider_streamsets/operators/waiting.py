@@ -208,6 +208,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._follower: RunFollower | None = None
+        self._ended_report: RunReport | None = None
 
     def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
         """Decide from the report of the run whether the task succeeds, and return its result."""
@@ -243,11 +244,31 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         return self._wait_here(context, job, run)
 
     def report_of(self, job: Job, run: JobRun) -> RunReport:
-        """Return the report of a run that has ended."""
+        """
+        Return the report of a run that has ended, within the time that the task has.
+
+        A deferrable task that does not get it at the first poll waits on the triggerer, and decides anew afterwards.
+        """
         from airflow_provider_streamsets.control_hub.waiting import wait_for_run
 
-        self._follower = self._new_follower(job, run)
-        return wait_for_run(self._follower, poll_interval=self._interval, timeout=None, sleep=self.pause)
+        known = self._ended_report
+        if known is not None and (known.job_id, known.run.run_count) == (job.job_id, run.run_count):
+            return known
+        self._follower = follower = self._new_follower(job, run)
+        if self.deferrable:
+            with follower.client.within(lambda: self.time_left):
+                report = follower.look()
+            if report is None:
+                self.defer_for(job, run, method_name="execute_after_ended_run")
+            return report
+        allowed = self._allowed
+        return wait_for_run(
+            follower,
+            poll_interval=self._interval,
+            timeout=None if allowed is None else self._left_of(allowed),
+            allowed=allowed,
+            sleep=self.pause,
+        )
 
     def _new_follower(self, job: Job, run: JobRun) -> RunFollower:
         from airflow_provider_streamsets.control_hub.conditions import BoundsCheck
@@ -255,9 +276,10 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
         bounds = self.upper_bounds()
+        # A poll that fails is repeated at the next interval anyway, and must not outlast the timeout by minutes.
+        client = self.client.with_limits(max_attempts=1)
         return RunFollower(
-            # A look that fails is repeated at the next interval anyway, and must not outlast the timeout by minutes.
-            self.client.with_limits(max_attempts=1),
+            client,
             job.job_id,
             run.run_count,
             job_name=job.name,
@@ -265,7 +287,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
             metrics_wait=self._metrics_wait_for(job),
             until_active=self.waits_until_active,
             fail_on_red_after=self.fail_on_red_seconds(),
-            while_running=BoundsCheck(self.client, job.job_id, run.run_count, bounds) if bounds else None,
+            while_running=BoundsCheck(client, job.job_id, run.run_count, bounds) if bounds else None,
             log=self.log,
         )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -18,17 +19,17 @@ from airflow.providers.common.compat.sdk import (
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER, has_been_rescheduled, task_state_store
+from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER, first_reschedule, task_state_store
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, deferrable_by_default
-from airflow_provider_streamsets.selection import ChoosesOneJob, run_of_job
+from airflow_provider_streamsets.selection import ChoosesOneJob, log_of_run, run_of_job
 from airflow_provider_streamsets.sensors.stored_arguments import stored_for_triggerer
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
-    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job
 
 _PINNED_RUN = "streamsets_run"
 
@@ -89,6 +90,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self.control_hub_conn_id = control_hub_conn_id
         self.check_selection()
         self._follower: Any = None
+        self._deadline = math.inf
+        self._was_rescheduled = False
         self._pinned: dict[str, Any] = {}
 
     def _check_use_of_triggerer(self, deferrable: bool | None) -> None:
@@ -160,6 +163,11 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         """Return what else than the run the wait needs to know of the job, as JSON values. It is kept with the run."""
         return {}
 
+    @property
+    def poll_client(self) -> ControlHubClient:
+        """A client for polls: one that fails is repeated at the next, and must not outlast the timeout by minutes."""
+        return self.client.with_limits(max_attempts=1)
+
     def follow(self, run: dict[str, Any], *, believe_after: int) -> Any:
         """
         Return what decides, look by look, when the wait is over.
@@ -196,25 +204,53 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         from airflow_provider_streamsets.control_hub import ControlHubError
 
         self.check_rendered()
+        self._set_deadline(context)
         if self.deferrable:
             try:
-                run = self._pin(context)
+                with self.client.within(lambda: self.time_left):
+                    run = self._pin(context)
             except ControlHubError as error:
                 raise self._unless_never_fail(error) from error
-            limit = min(self.timeout, self._execution_timeout)
+            limit, left = self._limit, max(self.time_left, 0.0)
             self.defer(
-                trigger=self.trigger(run, timeout=limit, deadline=time.time() + limit),
+                trigger=self.trigger(run, timeout=limit, deadline=time.time() + left),
                 method_name="execute_complete",
-                timeout=backstop(limit, self.poke_interval),
+                timeout=backstop(left, self.poke_interval),
             )
         try:
             found = super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException, ControlHubError) as error:
             self._unpin(context)
             # Airflow's own loop skips a time-out with soft_fail only.
-            raise self._unless_never_fail(error) from error
+            raise self._unless_never_fail(self._detailed(error)) from error
         self._unpin(context)
         return self.deliver(context, found)
+
+    @property
+    def _limit(self) -> float:
+        return min(self.timeout, self._execution_timeout)
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until the wait has timed out."""
+        return self._deadline - time.monotonic()
+
+    def _set_deadline(self, context: Context) -> None:
+        self._deadline = time.monotonic() + self._limit
+        first = first_reschedule(context) if self.reschedule and not self.deferrable else None
+        self._was_rescheduled = first is not None
+        if first is not None:
+            self._deadline -= (datetime.now(timezone.utc) - first).total_seconds()
+
+    def _detailed(self, error: BaseException) -> BaseException:
+        """Return the error of Airflow's loop, a time-out with what was last seen."""
+        # What poking has raised is the cause of a skip.
+        is_timeout = isinstance(error, AirflowSensorTimeout) or error.__cause__ is None
+        if self._follower is None or not (
+            is_timeout and isinstance(error, (AirflowSensorTimeout, AirflowSkipException))
+        ):
+            return error
+        return type(error)(str(self._follower.timed_out(self._limit)))
 
     def check_rendered(self) -> None:
         """
@@ -231,18 +267,22 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
 
         if self._follower is None:
             forgets = self.reschedule and task_state_store(context) is None
-            if forgets and has_been_rescheduled(context):
+            if forgets and self._was_rescheduled:
                 self.client.mark_accepted()
+                self.client = self.client.with_limits(max_attempts=1)
             try:
+                with self.client.within(lambda: self.time_left):
+                    run = self._pin(context)
                 # A rescheduled poke has no memory of the one before.
-                self._follower = self.follow(self._pin(context), believe_after=1 if self.reschedule else 3)
+                self._follower = self.follow(run, believe_after=1 if self.reschedule else 3)
             except ControlHubError as error:
                 # Where each poke finds the run anew, that can fail as any look.
                 if not forgets or not (isinstance(error, ControlHubUnavailableError) or is_fault(error)):
                     raise
                 self.log.warning("%s Waiting on.", error)
                 return PokeReturnValue(is_done=False)
-        found = self.look(self._follower)
+        with self._follower.client.within(lambda: self.time_left):
+            found = self.look(self._follower)
         self._save_progress(context, self.progress(self._follower))
         return found
 
@@ -289,14 +329,9 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     def _resolve(self) -> dict[str, Any]:
         run_count = parameters.whole_number(self.run_count, "run_count", rendered=True)
         job = self.resolve_job()
-        run = run_of_job(job, run_count)
-        if run_count is None:
-            if job.last_run_count:
-                self.log.info("Waiting for run %d of job %s, its latest one.", run["run_count"], job.label)
-            else:
-                self.log.info("Job %s has never run; waiting for its first run.", job.label)
+        log_of_run(self.log, job, run_count)
         return {
-            **run,
+            **run_of_job(job, run_count),
             **self.details_of(job),
             "link": self.client.job_url(job.job_id),
         }

@@ -194,7 +194,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         return MetricFollower(
-            self.client,
+            self.poll_client,
             run["job_id"],
             run["run_count"],
             self._wanted(),
@@ -209,12 +209,13 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
 
     def look(self, follower: MetricFollower) -> PokeReturnValue:
         """Look at the metrics once; at those of an ended run until they are final."""
-        found = follower.look()
-        began = time.monotonic()
+        found = follower.look(in_a_hurry=self.time_left <= 0)
+        left = min(follower.metrics_wait, self.time_left)
+        until = time.monotonic() + left
         # Between the pokes of a rescheduled sensor nothing remembers when the end of the run was seen.
-        while found is None and follower.has_ended and time.monotonic() < began + follower.metrics_wait:
-            time.sleep(follower.pause(self.poke_interval))
-            found = follower.look()
+        while found is None and follower.has_ended and (left := until - time.monotonic()) > 0:
+            time.sleep(min(follower.pause(self.poke_interval), left))
+            found = follower.look(in_a_hurry=self.time_left <= 0)
         return PokeReturnValue(is_done=found is not None, xcom_value=found)
 
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:

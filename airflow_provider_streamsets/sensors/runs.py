@@ -111,7 +111,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
 
         wait, red_since = self._wait(), run.get("red_since")
         return RunFollower(
-            self.client,
+            self.poll_client,
             run["job_id"],
             run["run_count"],
             job_name=run["job_name"],
@@ -131,7 +131,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
 
     def look(self, follower: RunFollower) -> PokeReturnValue:
         """Look at the run once."""
-        report = follower.look()
+        report = follower.look(in_a_hurry=self.time_left <= 0)
         return PokeReturnValue(is_done=report is not None, xcom_value=report)
 
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:

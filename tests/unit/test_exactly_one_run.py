@@ -169,6 +169,49 @@ def test_after_a_failed_run_a_retry_starts_another_one(hub, tries, deferrable):
     assert tries.run(deferrable=deferrable)["run_count"] == 2
 
 
+@pytest.mark.parametrize(
+    ("deferrable", "limits", "error"),
+    [
+        (False, {"timeout": 600}, ControlHubRunTimeoutError),
+        (True, {"timeout": 600}, ControlHubRunTimeoutError),
+        # On a worker, Airflow itself keeps it.
+        (True, {"timeout": 900, "execution_timeout": timedelta(seconds=600)}, AirflowTaskTimeout),
+    ],
+)
+def test_retry_that_finds_its_run_ended_keeps_the_timeout(hub, http, clock, tries, deferrable, limits, error):
+    hub.lasts = 100
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=deferrable)
+    clock.now += 200
+    began = clock.now
+    http.post(STATUSES, exc=requests.exceptions.ConnectionError("gone"))
+    with pytest.raises(error, match="within 600 s"):
+        tries.run(deferrable=deferrable, **limits)
+    assert clock.now - began == pytest.approx(600, abs=15)
+    http.post(STATUSES, json=lambda *_: {JOB_ID: hub.latest})
+    assert tries.run(deferrable=deferrable)["run_count"] == 1
+    assert hub.calls == ["start"]
+
+
+@pytest.mark.parametrize("ends", ["end", "fail"])
+def test_deferrable_retry_that_finds_its_run_ended_waits_out_an_outage_on_the_triggerer(
+    hub, http, clock, context, tries, ends
+):
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=True)
+    getattr(hub, ends)()
+    http.post(STATUSES, exc=requests.exceptions.ConnectionError("gone"))
+    arguments = {"task_id": "run", "job_id": JOB_ID, "metrics_wait": 0, "deferrable": True}
+    with pytest.raises(TaskDeferred):
+        ControlHubRunJobOperator(**arguments).execute(context)
+    assert clock.slept == []
+    outage = [{"exc": requests.exceptions.ConnectionError("gone")}] * 5
+    http.post(STATUSES, [*outage, {"json": lambda *_: {JOB_ID: hub.latest}}])
+    hub.lasts = 50
+    assert tries.run(deferrable=True)["run_count"] == (1 if ends == "end" else 2)
+    assert hub.calls == (["start"] if ends == "end" else ["start", "start"])
+
+
 @MODES
 def test_a_try_that_is_lost_after_it_has_delivered_leads_to_no_second_run(hub, clock, tries, deferrable):
     """Airflow has not noted the success, and so tries again."""

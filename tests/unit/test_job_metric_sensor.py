@@ -546,3 +546,21 @@ def test_an_event_that_is_not_complete_is_no_success(event, context):
         sensor(deferrable=True, **THOUSAND_OUT).execute_complete(context, event)
     with pytest.raises(ControlHubError):
         sensor(deferrable=True, soft_fail=True, **THOUSAND_OUT).execute_complete(context, event)
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_final_metrics_are_not_waited_for_beyond_the_timeout(mode, http, context, pauses):
+    ScriptedHub(http, latest=succeeded(4), counts=counts_json(4, saved_after=1))
+    began = sum(pauses)
+    condition = {"metric": "error_ratio", "comparison": "<", "threshold": 0.5, "on_run_end": "evaluate"}
+    with pytest.raises(ControlHubMetricsUnavailableError):
+        wait_in(mode, context, **condition, metrics_wait=600, timeout=60)
+    if mode == "poke":
+        assert sum(pauses) - began == 60
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_timeout_names_run_that_the_job_has_not_reached(mode, http, context):
+    ScriptedHub(http, latest=succeeded(4))
+    with pytest.raises(AirflowSensorTimeout, match=r"The job has not reached that run: its latest run is 4 \(INACTIVE"):
+        wait_in(mode, context, **THOUSAND_OUT, run_count=99, timeout=0 if mode == "reschedule" else 100)

@@ -25,6 +25,7 @@ from airflow_provider_streamsets.control_hub.reports import RunReport
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from airflow_provider_streamsets.triggers.events import RunWaitEvent
 from tests.unit.conftest import TaskInstance
+from tests.unit.resuming import Legs, patched_clock
 from tests.unit.scripted_hub import HUB, JOB_ID, JOB_NAME, ScriptedHub, event_json, failed, run_json, succeeded
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -115,10 +116,13 @@ def test_a_run_that_a_person_stopped_fails_the_sensor_unless_that_is_accepted(ht
 
 def test_the_timeout_fails_the_sensor_in_poke_mode(http, context, pauses):
     ScriptedHub(http, latest=run_json(4))
-    with pytest.raises(AirflowSensorTimeout):
-        sensor(timeout=100).execute(context)
-    with pytest.raises(AirflowSkipException):
-        sensor(timeout=100, soft_fail=True).execute(context)
+    for arguments, error in [
+        ({}, AirflowSensorTimeout),
+        ({"soft_fail": True}, AirflowSkipException),
+        ({"never_fail": True}, AirflowSkipException),
+    ]:
+        with pytest.raises(error, match=r"Run 4 .* has not ended within 100 s\. It was last seen ACTIVE/GREEN"):
+            sensor(timeout=100, **arguments).execute(context)
 
 
 def test_the_timeout_fails_the_sensor_when_deferred(context):
@@ -131,6 +135,7 @@ def test_the_timeout_fails_the_sensor_when_deferred(context):
 
 def test_the_timeout_and_the_execution_timeout_travel_with_the_trigger(http, context, monkeypatch):
     monkeypatch.setattr("time.time", lambda: 5000.0)
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
     ScriptedHub(http, latest=run_json(4))
     for limits, expected in [
         ({"timeout": 100}, 100.0),
@@ -169,6 +174,30 @@ def test_a_given_run_count_may_come_from_a_template(http, context, pauses):
     assert task.execute(context)["run_count"] == 4
 
 
+@pytest.mark.parametrize(
+    ("latest", "has"), [(succeeded(4), r"its latest run is 4 \(INACTIVE/GRAY\)"), (None, "it has never run")]
+)
+@MODES
+def test_run_that_the_job_has_not_reached_is_logged_once_and_named_in_the_timeout(
+    mode, latest, has, http, context, monkeypatch, task_log
+):
+    clock = patched_clock(monkeypatch)
+    ScriptedHub(http, latest=latest)
+    arguments = {"run_count": 99, "poke_interval": 10, "timeout": 100}
+    if mode == "deferrable":
+        arguments["deferrable"] = True
+    if mode == "reschedule":
+        arguments["mode"] = mode
+        with pytest.raises(Exception, check=lambda error: type(error).__name__ == Rescheduled):  # noqa: B017 - another class in each Airflow
+            sensor(**arguments).execute(context)
+        arguments["timeout"] = 0
+    with pytest.raises(AirflowSensorTimeout, match=f"Run 99 .* The job has not reached that run: {has}"):
+        Legs(clock, lambda: sensor(**arguments), context).run()
+    log = task_log()
+    assert log.count("has not reached run 99") == 1
+    assert "check 'run_count'" in log
+
+
 def test_a_retry_of_a_rescheduled_sensor_looks_anew(http, context, pauses):
     ScriptedHub(http, latest=run_json(4))
     for _ in range(2):
@@ -201,6 +230,40 @@ def test_an_outage_after_the_first_look_does_not_end_the_wait(mode, http, contex
     )
     result = sensor().execute(context) if mode == "poke" else reschedule_until_done(context)
     assert result["outcome"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_poll_without_an_answer_does_not_outlast_the_timeout(mode, http, context, pauses):
+    ScriptedHub(http, latest=run_json(4))
+
+    def hang(*_):
+        pauses.append(60.0)
+        raise requests.exceptions.ReadTimeout
+
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/status", text=hang)
+    with pytest.raises(Exception, check=lambda error: type(error).__name__ in {"AirflowSensorTimeout", Rescheduled}):  # noqa: B017 - another class in each Airflow
+        sensor(mode=mode, timeout=60, poke_interval=10).execute(context)
+    assert sum(pauses) <= 130
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_time_to_find_the_job_counts_for_the_timeout(mode, http, context, pauses, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 5000.0 + sum(pauses))
+    hub = ScriptedHub(http, latest=run_json(4))
+
+    def slow(*_):
+        pauses.append(50.0)
+        return hub.job()
+
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", json=slow)
+    if mode == "deferrable":
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor(deferrable=True, timeout=60).execute(context)
+        assert deferred.value.trigger.serialize()[1]["deadline"] == 5060.0
+        return
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(timeout=60, poke_interval=5).execute(context)
+    assert sum(pauses) == pytest.approx(60, abs=10)
 
 
 @MODES

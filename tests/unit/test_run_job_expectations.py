@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+import requests
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_streamsets.control_hub import (
@@ -13,6 +14,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubJobStateError,
     ControlHubMetricsUnavailableError,
     ControlHubRunFailedError,
+    ControlHubRunTimeoutError,
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
@@ -304,6 +306,20 @@ def test_a_broken_upper_bound_stops_the_run_and_fails_the_task(http, run, clock,
     assert hub.stops == ["stop"]
     # Deferred, young runs are looked at more often.
     assert clock.now - 1000 <= 60 if deferrable else clock.now - 1000 == pytest.approx(60, abs=1)
+
+
+@pytest.mark.parametrize("hangs", ["counts", "registry"])
+def test_bounds_whose_metrics_do_not_answer_do_not_outlast_the_timeout(http, run, clock, hangs):
+    ScriptedHub(http, latest=None, script=[run_json(1, startTime=LONG_AGO)])
+
+    def hang(*_):
+        clock.now += 60
+        raise requests.exceptions.ReadTimeout
+
+    http.get({"counts": COUNTS, "registry": REGISTRY}[hangs], text=hang)
+    with pytest.raises(ControlHubRunTimeoutError, match="within 60 s"):
+        run(expect=["error_count <= 10"], fail_fast=True, timeout=60)
+    assert clock.now - 1000 <= 65
 
 
 @MODES
