@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from airflow_provider_streamsets.control_hub.wire import Reader, as_object, handed_on
 
+log = logging.getLogger(__name__)
+
 PAGE_LENGTH = 250
+# How often a list that changes meanwhile is read again from its beginning.
+_MAX_RESTARTS = 4
 
 _Item = TypeVar("_Item")
 
@@ -18,14 +23,17 @@ def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "i
 
     Ends at an empty page, at the total that the server states, and at a page that brings nothing new, which is what
     a server that ignores `offset` sends. No entry is given twice, not even one that a change to the list has moved to
-    a later page.
+    a later page. Each page begins with the last entry of the one before: if it has gone from there, entries have left
+    the list, which may have moved others to pages that were read before, and the list is read again from its beginning.
 
     :param read_page: called with offset and length; returns a wrapper or a bare array
     :param what: name of the entries, for messages
     :param identity: the field that tells two entries apart
     """
-    offset = 0
-    seen: set[str] = set()
+    offset = restarts = 0
+    last: str | None = None
+    given: set[str] = set()
+    read: set[str] = set()
     while True:
         answer = read_page(offset, PAGE_LENGTH)
         total = 0
@@ -34,14 +42,24 @@ def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "i
         else:
             wrapper = Reader(answer, f"page of {what}")
             entries, total = wrapper.array("data"), wrapper.integer("totalCount")
-        new = {key: entry for entry in entries if (key := _identity(as_object(entry, what), identity)) not in seen}
-        if not new:
+        page = {_identity(as_object(entry, what), identity): entry for entry in entries}
+        yield from (entry for key, entry in page.items() if key not in given)
+        given.update(page)
+        if last is not None and last not in page:
+            restarts += 1
+            if restarts <= _MAX_RESTARTS:
+                offset, last = 0, None
+                read.clear()
+                continue
+            if restarts == _MAX_RESTARTS + 1:
+                log.warning("The list of %s kept changing while it was read; some may be missing.", what)
+        if page.keys() <= read or 0 < total <= offset + len(entries):
             return
-        seen.update(new)
-        yield from new.values()
-        offset += len(entries)
-        if 0 < total <= offset:
-            return
+        read.update(page)
+        # A server that gives one entry at a time leaves no room for an overlap.
+        overlap = 1 if len(entries) > 1 else 0
+        last = _identity(entries[-1], identity) if overlap else None
+        offset += len(entries) - overlap
 
 
 def _identity(entry: Mapping[str, Any], field: str) -> str:

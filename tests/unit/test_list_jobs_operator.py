@@ -104,7 +104,7 @@ def test_where_no_job_is_found_there_is_no_link(hub, context):
     assert context["ti"].xcoms == {"job_ids": []}
 
 
-@pytest.mark.parametrize(("limit", "pages"), [(1, [0]), (250, [0]), (251, [0, 250]), (None, [0, 250, 500])])
+@pytest.mark.parametrize(("limit", "pages"), [(1, [0]), (250, [0]), (251, [0, 249]), (None, [0, 249, 498])])
 def test_with_a_limit_no_page_more_than_needed_is_read(http, context, limit, pages):
     hub = ScriptedJobs(http, *(job_json(f"{n}:org", f"Job {n}") for n in range(600)))
     assert len(listed(context, limit=limit)) == (limit or 600)

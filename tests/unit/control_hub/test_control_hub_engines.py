@@ -93,12 +93,12 @@ def test_engines_are_listed_page_by_page_as_they_are_needed(http, client):
     assert [next(engines).engine_id for _ in range(3)] == ["engine-0", "engine-1", "engine-2"]
     assert http.call_count == 1
     assert len(list(engines)) == 297
-    assert [query(request)["offset"] for request in http.request_history] == ["0", "250"]
+    assert [query(request)["offset"] for request in http.request_history] == ["0", "249"]
     assert query(http.last_request) == {
         "executorType": "COLLECTOR",
         "orderBy": "HTTP_URL",
         "order": "ASC",
-        "offset": "250",
+        "offset": "249",
         "len": "250",
         "withWrapper": "true",
     }

@@ -146,7 +146,7 @@ def test_ids_that_control_hub_does_not_know_are_missing(http, client, answer):
 def test_all_pages_are_read_up_to_the_total(http, client):
     http.get(JOBS, json=_served(_jobs(0, 600)))
     assert [job.name for job in client.jobs.list()] == [f"Job {n}" for n in range(600)]
-    assert [query(r)["offset"] for r in http.request_history] == ["0", "250", "500"]
+    assert [query(r)["offset"] for r in http.request_history] == ["0", "249", "498"]
     assert {query(r)["len"] for r in http.request_history} == {"250"}
 
 
@@ -160,7 +160,7 @@ def test_pages_without_a_total_are_read_up_to_the_empty_one(http, client, wrappe
 def test_a_server_that_gives_shorter_pages_than_asked_for_is_read_to_its_end(http, client):
     http.get(JOBS, json=_served(_jobs(0, 25), longest=10))
     assert len(list(client.jobs.list())) == 25
-    assert [query(r)["offset"] for r in http.request_history] == ["0", "10", "20"]
+    assert [query(r)["offset"] for r in http.request_history] == ["0", "9", "18"]
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
@@ -184,6 +184,43 @@ def test_a_server_that_ignores_the_offset_is_seen_through_while_its_jobs_run(htt
 def test_a_job_that_moves_to_the_next_page_meanwhile_is_given_once(http, client):
     http.get(JOBS, [{"json": _jobs(0, 3)}, {"json": _jobs(2, 5)}, {"json": []}])
     assert [job.name for job in client.jobs.list()] == [f"Job {n}" for n in range(5)]
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("created", [0, 1, 3])
+@pytest.mark.parametrize("deleted", [[0], [249], [3, 4, 5], list(range(250))], ids=["first", "last", "three", "all"])
+def test_deletion_between_pages_skips_no_other_job(http, client, wrapped, deleted, created):
+    jobs = _jobs(0, 600)
+    remaining = [job for n, job in enumerate(jobs) if n not in deleted] + _jobs(1000, 1000 + created)
+
+    def answer(request, context):
+        served = jobs if http.call_count == 1 else remaining
+        return _served(served, wrapped=wrapped)(request, context)
+
+    http.get(JOBS, json=answer)
+    names = [job.name for job in client.jobs.list()]
+    assert len(names) == len(set(names))
+    assert {job["name"] for job in remaining} <= set(names)
+    assert http.call_count <= 7
+
+
+def test_list_that_never_stops_changing_is_read_to_its_end(http, client, caplog):
+    jobs = _jobs(0, 1000)
+
+    def answer(request, context):
+        del jobs[0]
+        return _served(jobs)(request, context)
+
+    http.get(JOBS, json=answer)
+    assert len(list(client.jobs.list())) >= 990
+    assert len([record for record in caplog.records if "kept changing while it was read" in record.message]) == 1
+    assert http.call_count < 20
+
+
+def test_server_that_gives_one_job_at_a_time_is_read_to_its_end(http, client):
+    http.get(JOBS, json=_served(_jobs(0, 5), longest=1))
+    assert len(list(client.jobs.list())) == 5
+    assert http.call_count == 5
 
 
 def test_a_page_is_asked_for_when_it_is_needed(http, client):
