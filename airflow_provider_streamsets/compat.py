@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,22 @@ try:
     """What an outlet is that stands for one asset."""
 except ImportError:
     ASSET_TYPES = (Asset,)
+
+
+# Bytes that MySQL's TEXT holds, in which Airflow stores the arguments of a trigger. Other databases hold more; a DAG is
+# not to work on some of them only.
+MAX_TRIGGER_SIZE = 65_535
+
+
+def trigger_size(arguments: Mapping[str, Any]) -> int:
+    """
+    Return the bytes that the database needs for the arguments of a trigger, at the most.
+
+    :param arguments: as the trigger's ``serialize`` returns them
+    """
+    size = len(json.dumps(arguments))
+    # Airflow 2 encrypts them: base64 of a little more.
+    return size if Version(airflow_version) >= Version("3.0.0") else (size + 256) * 4 // 3
 
 
 def is_deferral_timeout(error: BaseException) -> bool:

@@ -195,7 +195,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         `runtime_parameters`, those that were kept included) and ``metrics`` (the sums of ``input_count``,
         ``output_count``, ``error_count``, ``stage_errors_count`` and ``total_error_count`` over the instances that
         have metrics; None for one that Control Hub does not have of one of these)
-    :raises ControlHubConfigurationError: if instances cannot be started as it is asked for; nothing was started
+    :raises ControlHubConfigurationError: if instances cannot be started as it is asked for, or a deferrable task would
+        wait for more runs than Airflow can store; nothing was started
     :raises ControlHubBulkError: if Control Hub has started fewer instances than asked for; those are stopped
     :raises ControlHubAmbiguousStartError: if the answer to the start was lost, and several starts with the same
         parameters, user and time can be that of the task; none is taken over or stopped
@@ -291,6 +292,10 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
                 self.log.info("An earlier try of this task has finished this; returning its result.")
                 return delivered
             wait = wait and not self.are_left_running(context)
+            if wait:
+                # Instances have ids as long as their template's.
+                length = len(template.job_id)
+                self.check_deferral([str(n).zfill(length) for n in range(len(self._values()))], "Nothing was started.")
             instances = self._instances_of_earlier_try(context, template, wait)
             return self._wait_for_instances(context, template, self._start(context, template, instances, wait), wait)
 

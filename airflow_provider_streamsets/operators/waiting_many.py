@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
+from airflow_provider_streamsets.compat import MAX_TRIGGER_SIZE, trigger_size
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns, backstop
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import Job
     from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent
+    from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
 
 # What a resumed task still has to read is there, so it need not look slowly, and has this time even at the deadline.
 _RESUMED_INTERVAL = 5.0
@@ -26,6 +28,7 @@ _RESUMED_PATIENCE = 60.0
 STOP_PATIENCE = 60.0
 _MOST_EXPLANATIONS = 10
 _MOST_NAMED = 20
+_SPARE = "-" * 8
 
 
 class WaitsForManyRuns(WaitsForRuns):
@@ -191,6 +194,50 @@ class WaitsForManyRuns(WaitsForRuns):
             acts_after=self.acts_after,
         )
 
+    def check_deferral(self, job_ids: Sequence[str], nothing_done: str, *, joins: bool = False) -> None:
+        """
+        Refuse to wait on the triggerer for more runs than Airflow can store, before anything is done.
+
+        The ids of the runs, which are not known yet, are taken to be a little longer than those of their jobs.
+
+        :param job_ids: ids of the jobs, or texts that are as long
+        :param nothing_done: says, as a sentence, that nothing was done
+        :param joins: whether runs may be joined
+        :raises ControlHubConfigurationError: if there are too many
+        """
+        if not self.deferrable:
+            return
+        from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
+
+        size, constant = self._largest_trigger_size(job_ids, joins), self._largest_trigger_size((), joins)
+        if size <= MAX_TRIGGER_SIZE:
+            return
+        most = (MAX_TRIGGER_SIZE - constant) * len(job_ids) // (size - constant)
+        raise ControlHubConfigurationError(
+            f"Cannot defer the wait for {len(job_ids):,} runs: its trigger would need {size:,} bytes, and Airflow "
+            f"stores up to {MAX_TRIGGER_SIZE:,} in MySQL, which is kept to with every database. {nothing_done} Set "
+            f"deferrable=False, or divide the jobs among several tasks of up to {most:,} each."
+        )
+
+    def _largest_trigger_size(self, job_ids: Sequence[str], joins: bool) -> int:
+        """Return the bytes for the trigger of the first deferral, or of a later one that has more to remember."""
+        from airflow_provider_streamsets.control_hub.groups import RunReference
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+
+        now, is_forced = round(time.time(), 3), not (self.acts_after is None and self.force_stop_seconds() is None)
+        trigger = self._trigger(
+            [RunReference(job_id, 10_000, identity=RunIdentity(job_id + _SPARE, now)) for job_id in job_ids],
+            timeout=now,
+            deadline=now,
+            metrics_wait=now,
+            act_at=now,
+            active=job_ids if self.waits_until_active else (),
+            red_since=None if self.fail_on_red_seconds() is None else dict.fromkeys(job_ids, now),
+            forced=job_ids if is_forced else (),
+            joined=job_ids if joins else (),
+        )
+        return trigger_size(trigger.serialize()[1])
+
     def _wait_for_all(
         self,
         context: Context,
@@ -263,35 +310,53 @@ class WaitsForManyRuns(WaitsForRuns):
         group: RunGroup | None = None,
         before_start: bool = False,
     ) -> NoReturn:
-        from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
-
         self.end_if_killed("before it was deferred")
-        poll_interval = self._interval
         self.defer(
-            trigger=ControlHubJobRunsTrigger(
-                control_hub_conn_id=self.control_hub_conn_id,
-                runs=[[run.job_id, run.run_count] for run in runs],
-                poll_interval=poll_interval,
+            trigger=self._trigger(
+                runs,
                 timeout=timeout,
                 deadline=deadline,
                 metrics_wait=metrics_wait,
                 until_failure=until_failure,
                 act_at=act_at,
-                identities={run.job_id: json for run in runs if (json := run.identity.to_json())},
-                forced=list(self._forced),
-                joined=[run.job_id for run in runs if run.job_id in self.joined_runs],
-                stop_on_kill=self.stops_runs_on_kill and not before_start,
-                wait_for="active" if self.waits_until_active and not before_start else "completion",
-                fail_on_red_after=None if before_start else self.fail_on_red_seconds(),
-                active=list(active) or None,
+                active=active,
                 red_since={job_id: time.time() - red_for for job_id, red_for in group.red_for.items()}
                 if group
                 else None,
                 red={job_id: report.to_dict() for job_id, report in group.red.items()} if group else None,
-                force_stop_after=self.force_stop_seconds(),
+                forced=list(self._forced),
+                joined=[run.job_id for run in runs if run.job_id in self.joined_runs],
+                before_start=before_start,
             ),
             method_name="execute_after_other_runs" if before_start else "execute_complete",
-            timeout=None if deadline is None else backstop(max(deadline - time.time(), 0.0), poll_interval),
+            timeout=None if deadline is None else backstop(max(deadline - time.time(), 0.0), self._interval),
+        )
+
+    def _trigger(
+        self,
+        runs: Sequence[RunReference],
+        *,
+        active: Sequence[str],
+        forced: Sequence[str],
+        joined: Sequence[str],
+        before_start: bool = False,
+        **arguments: Any,
+    ) -> ControlHubJobRunsTrigger:
+        from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
+
+        return ControlHubJobRunsTrigger(
+            control_hub_conn_id=self.control_hub_conn_id,
+            runs=[[run.job_id, run.run_count] for run in runs],
+            poll_interval=self._interval,
+            identities={run.job_id: json for run in runs if (json := run.identity.to_json())},
+            forced=list(forced),
+            joined=list(joined),
+            stop_on_kill=self.stops_runs_on_kill and not before_start,
+            wait_for="active" if self.waits_until_active and not before_start else "completion",
+            fail_on_red_after=None if before_start else self.fail_on_red_seconds(),
+            active=list(active) or None,
+            force_stop_after=self.force_stop_seconds(),
+            **arguments,
         )
 
     def defer_before_start(self, runs: Sequence[RunReference]) -> NoReturn:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, TaskDeferred
 
+from airflow_provider_streamsets.compat import trigger_size
 from airflow_provider_streamsets.control_hub import (
     ControlHubAuthenticationError,
     ControlHubBulkError,
@@ -359,6 +361,62 @@ def test_a_wait_that_has_ended_with_an_error_fails_the_task_with_it(context, tas
     with pytest.raises(ControlHubAuthenticationError, match="The credential was refused"):
         start(deferrable=True).execute_complete(context, event)
     assert "The 2 runs may go on." in task_log()
+
+
+# More runs than the arguments of a trigger can hold
+
+
+def many(count: int) -> dict[str, list[Any]]:
+    """Jobs with ids as long as real ones."""
+    return {f"{number:036d}": [active(4)] for number in range(count)}
+
+
+def refused(operator: Any, http: Any, context: Any, jobs: dict[str, list[Any]], **arguments: Any) -> tuple[int, Any]:
+    """Return how many runs one task can wait for, as the refusal says, and the hub that was asked."""
+    hub = ScriptedRuns(http, **jobs)
+    task = operator(task_id="task", job_ids=[f"{name}:org" for name in jobs], deferrable=True, **arguments)
+    with pytest.raises(ControlHubConfigurationError, match=r"65,535.*deferrable=False, or divide the jobs") as caught:
+        task.execute(context)
+    assert f"Cannot defer the wait for {len(jobs):,} runs" in str(caught.value)
+    return int(re.search(r"up to ([\d,]+) each", str(caught.value))[1].replace(",", "")), hub
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"wait_for": "active", "fail_on_red_after": 60}, {"force_stop_after": 60}], ids=str
+)
+def test_more_runs_than_can_be_deferred_are_refused_before_the_start(http, context, arguments):
+    arguments = {"if_running": "join", "wait_for_completion": True, "timeout": 3600, **arguments}
+    most, hub = refused(ControlHubStartJobsOperator, http, context, many(700), **arguments)
+    assert hub.done == []
+    jobs = many(most)
+    task = start(job_ids=[f"{name}:org" for name in jobs], deferrable=True, **arguments)
+    ScriptedRuns(http, **jobs)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    assert trigger_size(deferred.value.trigger.serialize()[1]) <= 65_535
+    more, _ = refused(ControlHubStartJobsOperator, http, context, many(most + 1), **arguments)
+    assert more == most
+
+
+def test_more_runs_than_can_be_deferred_before_the_start_are_refused(http, context):
+    _, hub = refused(ControlHubStartJobsOperator, http, context, many(700), if_running="wait_then_start")
+    assert hub.done == []
+
+
+def test_more_runs_than_can_be_deferred_are_refused_before_the_stop(http, context):
+    most, hub = refused(ControlHubStopJobsOperator, http, context, many(700))
+    assert hub.done == []
+    assert 200 < most < 700
+
+
+@pytest.mark.parametrize("arguments", [{"deferrable": False}, {"deferrable": True, "wait_for_completion": False}])
+def test_runs_that_are_not_waited_for_on_the_triggerer_can_be_as_many_as_you_like(http, run, arguments):
+    jobs = {name: [succeeded(1)] for name in many(700)}
+    hub = ScriptedRuns(http, **jobs)
+    hub.after_start = {name: [succeeded(2)] for name in jobs}
+    arguments = {"wait_for_completion": True, "metrics_wait": 0, **arguments}
+    results = run(ControlHubStartJobsOperator, job_ids=[f"{name}:org" for name in jobs], **arguments)
+    assert len(results) == 700
 
 
 # Stopping

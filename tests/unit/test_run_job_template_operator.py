@@ -148,6 +148,13 @@ def test_a_job_is_no_template(http, run):
     assert hub.created == []
 
 
+def test_more_instances_than_can_be_deferred_are_refused_before_the_start(http, context):
+    hub = hub_with(http)
+    with pytest.raises(ControlHubConfigurationError, match=r"for 5,000 runs.*65,535.*Nothing was started.*up to \d"):
+        operator(deferrable=True, number_of_instances=5_000).execute(context)
+    assert hub.created == []
+
+
 def test_without_waiting_it_returns_handles_to_the_runs(http, run):
     hub = hub_with(http)
     result = run(wait_for_completion=False)
