@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 # Requests for finding out which jobs spoil a common answer, at the most in one look. Those that it does not reach are
 # looked at the next time.
 _MOST_REQUESTS = 100
+# HTTP statuses of requests that are too large.
+_TOO_LARGE = (413, 414)
 
 
 class StatusLooks:
@@ -33,7 +35,8 @@ class StatusLooks:
     Looks at the latest runs of jobs, again and again.
 
     One job that does not exist or may not be read can spoil the answer for all that it is asked for with (contract,
-    18.3). Such jobs are found by halving, and asked for apart from then on.
+    18.3). Such jobs are found by halving, and asked for apart from then on. Requests that are refused as too large are
+    halved, too.
 
     :param client: asked for the statuses
     """
@@ -42,6 +45,8 @@ class StatusLooks:
         self._client = client
         self._apart: set[str] = set()
         self._unreadable: set[str] = set()
+        self.too_large: int | None = None
+        """Jobs in the smallest request of the last look that was refused as too large; None if none was."""
 
     def at(self, job_ids: Sequence[str]) -> dict[str, Glance | ControlHubError | None]:
         """
@@ -58,6 +63,7 @@ class StatusLooks:
             parts.append(together)
         answers: dict[str, Glance | ControlHubError | None] = {}
         failure: ControlHubError | None = None
+        self.too_large = None
         for _ in range(_MOST_REQUESTS):
             if not parts:
                 break
@@ -66,8 +72,7 @@ class StatusLooks:
                 answers.update(self._client.runs.glances(part))
             except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
                 if len(part) > 1:
-                    middle = len(part) // 2
-                    parts += [part[middle:], part[:middle]]
+                    parts += self._halved(part, error)
                     continue
                 if len(job_ids) == 1 and (isinstance(error, ControlHubPermissionError) or is_fault(error)):
                     raise
@@ -80,6 +85,9 @@ class StatusLooks:
                     # Whether an unknown job is an error or just missing in the answer is not known (contract, 18.6).
                     answers[part[0]] = None
             except ControlHubUnavailableError as error:
+                if len(part) > 1 and error.http_status in _TOO_LARGE:
+                    parts += self._halved(part, error)
+                    continue
                 if not answers:
                     raise
                 log.info("%s Going on at the next look.", error)
@@ -92,6 +100,12 @@ class StatusLooks:
                 raise failure
             log.warning("%s Looking again later.", failure)
         return answers
+
+    def _halved(self, part: list[str], error: ControlHubError) -> list[list[str]]:
+        if error.http_status in _TOO_LARGE:
+            self.too_large = min(len(part), self.too_large or len(part))
+        middle = len(part) // 2
+        return [part[middle:], part[:middle]]
 
     def read(self, job_ids: Sequence[str]) -> dict[str, JobRun | ControlHubError | None]:
         """

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,7 +28,7 @@ from airflow_provider_streamsets.control_hub.looks import StatusLooks
 from airflow_provider_streamsets.control_hub.waiting import Attention, Outage, OutageLog
 from airflow_provider_streamsets.triggers.connections import ConnectionRefresh
 from airflow_provider_streamsets.triggers.credential import Renew, SharedCredential
-from airflow_provider_streamsets.triggers.pace import Backoff, PollSchedule, pause_at_age
+from airflow_provider_streamsets.triggers.pace import Backoff, BatchSize, PollSchedule, pause_at_age
 from airflow_provider_streamsets.triggers.subscriptions import Share, Subscription, WatchedJob
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class StatusFeed:
     :param client: client of the connection; it should not repeat requests, as the feed itself looks again
     :param on_unused: called when the last user has left
     :param renew: as that of :class:`~airflow_provider_streamsets.triggers.credential.SharedCredential`
+    :param batch_size: what is known of how many jobs one request can ask for, at the most the client's ``bulk_size``
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class StatusFeed:
         client: ControlHubClient,
         on_unused: Callable[[], None] = lambda: None,
         renew: Renew | None = None,
+        batch_size: BatchSize | None = None,
     ) -> None:
         self.client = client
         """The same one as long as there is the feed, whatever its credential."""
@@ -96,7 +99,8 @@ class StatusFeed:
         self._task: asyncio.Task[None] | None = None
         self._looks = StatusLooks(client)
         self._outage_of_looks = OutageLog(log)
-        self._poll_schedule = PollSchedule(client.bulk_size)
+        self._batch_size = batch_size or BatchSize()
+        self._poll_schedule = PollSchedule(self._batch_size.within(client.bulk_size))
         self._backoff = Backoff.of_schedule(self._poll_schedule, self.now)
         self.outage: Outage = _OutageOfQuestions(self._backoff)
         """To be told how requests of questions end, from whatever thread."""
@@ -264,9 +268,9 @@ class StatusFeed:
 
     def _next_batch(self) -> list[WatchedJob]:
         """Take those that are due first; as they cost nothing more, also those that are not due yet."""
-        self._poll_schedule.batch_size = self.client.bulk_size
+        size = self._poll_schedule.batch_size = self._batch_size.within(self.client.bulk_size)
         batch: list[WatchedJob] = []
-        while len(batch) < self.client.bulk_size and (job := self._first()) is not None:
+        while len(batch) < size and (job := self._first()) is not None:
             heapq.heappop(self._queue)
             self._poll_schedule.release(job.due)
             job.due = float("nan")
@@ -293,8 +297,15 @@ class StatusFeed:
             answers = dict.fromkeys(job_ids, error)
             self._succeeded(batch, answers)
         except ControlHubError as error:
+            # Smaller requests would be even more of them.
+            if error.http_status != HTTPStatus.TOO_MANY_REQUESTS:
+                self._batch_size.failed(len(batch))
             self._failed(error)
         else:
+            if self._looks.too_large is None:
+                self._batch_size.succeeded(len(batch), self.now() - self._last_look)
+            else:
+                self._batch_size.refused(self._looks.too_large)
             self._succeeded(batch, answers)
         finally:
             self._reschedule(batch, answers)
@@ -393,6 +404,7 @@ class _ConnectionFeed(StatusFeed):
             settings.client(max_attempts=1),
             on_unused=self._forget,
             renew=self._newer_client,
+            batch_size=_batch_sizes.setdefault(asyncio.get_running_loop(), {}).setdefault(settings.place, BatchSize()),
         )
         self._feeds = feeds
         feeds[settings.place] = self
@@ -423,6 +435,8 @@ class _ConnectionFeed(StatusFeed):
 
 # By event loop, as neither threads nor connections survive a fork, and a forked process has a loop of its own.
 _feeds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _ConnectionFeed]] = weakref.WeakKeyDictionary()
+# Kept when a feed ends, for the next one of the connection.
+_batch_sizes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, BatchSize]] = weakref.WeakKeyDictionary()
 
 
 def shared_feed(settings: ConnectionSettings) -> StatusFeed:

@@ -22,6 +22,13 @@ _SHORTEST_PAUSE = 2.0
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 300.0
 _DEFAULT_INTERVAL = 30.0
+# Jobs in the first request over a connection, and in each while others fail for whatever reason, at the least.
+_FIRST_BATCH = 100
+_SMALLEST_BATCH = 10
+# An answer within so many seconds lets the next request be larger.
+_QUICK = 2.0
+# Of a size that Control Hub refuses: sizes that are so close to it are not tried any more.
+_CLOSE = 0.9
 
 _Key = TypeVar("_Key", float, int)
 
@@ -168,6 +175,55 @@ def _decrement(counter: Counter[_Key], key: _Key) -> bool:
         return False
     del counter[key]
     return True
+
+
+class BatchSize:
+    """
+    Finds out how many jobs one request can ask for, as no hub tells.
+
+    Begins with few, grows while answers are quick, and shrinks with each failure, as in an outage. Stays below a size
+    that was refused as too large, or that has failed twice although smaller ones between have not.
+    """
+
+    def __init__(self) -> None:
+        self._size = _FIRST_BATCH
+        self._too_large = math.inf
+        self._failed_at = math.inf
+        self._is_failing = False
+
+    def within(self, bulk_size: int) -> int:
+        """Return the jobs for the next request, with the limit of the connection."""
+        return min(self._size, bulk_size)
+
+    def succeeded(self, count: int, seconds: float) -> None:
+        """
+        Take note of a request that was answered.
+
+        :param count: jobs that it has asked for
+        :param seconds: until its answer
+        """
+        self._is_failing = False
+        if count >= self._failed_at:
+            self._failed_at = math.inf
+        if count < self._size or seconds > _QUICK:
+            return
+        larger = min(2 * self._size, (self._size + self._too_large) / 2)
+        if larger < self._too_large * _CLOSE:
+            self._size = int(larger)
+
+    def failed(self, count: int) -> None:
+        """Take note of a request that has failed, maybe as it was too large."""
+        if not self._is_failing:
+            if count >= self._failed_at:
+                self._too_large = min(self._too_large, count)
+            self._failed_at = count
+        self._is_failing = True
+        self._size = min(self._size, max(count // 2, _SMALLEST_BATCH))
+
+    def refused(self, count: int) -> None:
+        """Take note of a request that was refused as too large."""
+        self._too_large = min(self._too_large, count)
+        self._size = min(self._size, max(count // 2, 1))
 
 
 def pause_at_age(interval: float, age: float) -> float:

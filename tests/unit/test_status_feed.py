@@ -13,6 +13,7 @@ import pytest
 from airflow_provider_streamsets.control_hub import (
     ControlHubAuthenticationError,
     ControlHubPermissionError,
+    ControlHubRejectedError,
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
 )
@@ -80,7 +81,7 @@ def test_requests_are_spread_over_the_interval():
             await asyncio.sleep(300)
 
     run_virtually(scene())
-    times = [when for when, _ in client.asked if when > 1030]
+    times = [when for when, _ in client.asked if when > 1060]
     gaps = [after - before for before, after in itertools.pairwise(times)]
     assert gaps == pytest.approx([7.5] * len(gaps), abs=0.1)
 
@@ -175,6 +176,122 @@ def test_young_runs_do_not_make_the_feed_ask_more_than_once_a_second():
 
     run_virtually(scene())
     assert len(client.asked) <= 61
+
+
+# How many jobs a request asks for
+
+
+class LimitedClient(ScriptedClient):
+    """
+    Fails requests for many jobs.
+
+    :param most: for more than so many
+    :param error: how
+    """
+
+    def __init__(self, most: float, error: Exception) -> None:
+        super().__init__()
+        self.most = most
+        self.error = error
+        self.refused_at: list[float] = []
+
+    def glances(self, job_ids: list[str]) -> Any:
+        if len(job_ids) > self.most:
+            self.refused_at.append(asyncio.get_running_loop().time())
+            raise self.error
+        return super().glances(job_ids)
+
+
+async def poll_many(client: ScriptedClient, jobs: int, seconds: float) -> None:
+    with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(jobs)}, 30):
+        await asyncio.sleep(seconds)
+
+
+def sizes(client: ScriptedClient, since: float) -> list[int]:
+    return [len(job_ids) for when, job_ids in client.asked if when >= since]
+
+
+def test_first_request_is_smaller_than_the_limit_of_the_connection():
+    client = ScriptedClient()
+    run_virtually(poll_many(client, 1000, 20))
+    assert sizes(client, 0)[:3] == [100, 200, 250]
+
+
+def test_requests_do_not_grow_while_answers_are_slow():
+    client = ScriptedClient()
+    run_on(VirtualLoop(thread_takes=4.0), poll_many(client, 1000, 300))
+    assert max(sizes(client, 0)) == 100
+
+
+@pytest.mark.parametrize("most", [3, 30, 120, 240])
+@pytest.mark.parametrize(
+    "error",
+    [
+        no_answer(http_status=413),
+        no_answer(http_status=414),
+        ControlHubRejectedError("too many ids", http_status=413),
+        no_answer(),
+        no_answer(http_status=500),
+        ControlHubUnexpectedAnswerError("cut off"),
+    ],
+    ids=repr,
+)
+def test_size_that_control_hub_refuses_is_found_and_avoided(error, most):
+    if most < 10 and getattr(error, "http_status", None) not in (413, 414):
+        pytest.skip("an outage does not make requests as small as that")
+    client = LimitedClient(most, error)
+    run_virtually(poll_many(client, 500, 1200))
+    later = sizes(client, 1600)
+    assert not [when for when in client.refused_at if when >= 1600]
+    assert max(later) >= most * 0.6
+    for n in range(0, 500, 50):
+        times = [when for when in client.times(f"job-{n}") if when >= 1600]
+        assert all(after - before <= 33 for before, after in itertools.pairwise(times))
+
+
+def test_requests_are_as_large_as_before_soon_after_an_outage():
+    client = LimitedClient(-1, no_answer(http_status=503))
+
+    async def scene() -> None:
+        polling = asyncio.create_task(poll_many(client, 1000, 1200))
+        for _ in range(3):
+            client.most = 1000
+            await asyncio.sleep(150)
+            client.most = -1
+            await asyncio.sleep(150)
+        client.most = 1000
+        await polling
+
+    run_virtually(scene())
+    assert max(sizes(client, 2000)) == 250
+
+
+def test_refused_size_is_remembered_for_the_next_waits_over_a_connection(monkeypatch):
+    clients: list[LimitedClient] = []
+
+    def client_of(*_: Any, **__: Any) -> LimitedClient:
+        clients.append(LimitedClient(30, no_answer(http_status=413)))
+        return clients[-1]
+
+    monkeypatch.setattr(ConnectionSettings, "client", client_of)
+
+    async def scene() -> None:
+        for _ in range(2):
+            feed = shared_feed(settings())
+            with feed.subscribe({f"job-{n}": 1 for n in range(500)}, 30):
+                await asyncio.sleep(300)
+
+    run_virtually(scene())
+    first, second = clients
+    assert first.refused_at
+    assert not second.refused_at
+
+
+def test_too_many_requests_do_not_make_requests_smaller():
+    client = ScriptedClient()
+    client.errors = [no_answer(http_status=429)] * 3
+    run_virtually(poll_many(client, 1000, 120))
+    assert min(sizes(client, 0)) >= 100
 
 
 # What is told

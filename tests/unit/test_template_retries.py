@@ -504,14 +504,14 @@ def test_another_number_of_equal_sets_keeps_the_succeeded_ones(hub, run):
     assert len(hub.created) == 1
 
 
-def test_record_of_800_sets_is_small_and_holds_no_values(hub, run, context):
-    sets = [{"PASSWORD": f"secret-{number}" * 100} for number in range(800)]
+def test_record_of_hundreds_of_sets_is_small_and_holds_no_values(hub, run, context):
+    sets = [{"PASSWORD": f"secret-{number}" * 100} for number in range(500)]
     with pytest.raises(TaskDeferred):
         operator(runtime_parameters=sets, deferrable=True).execute(context)
     record = json.dumps(context["task_state_store"].values)
     assert "secret" not in record
-    ids_alone = sum(len(f'"instance-{n}:org"') for n in range(1, 801))
-    assert len(record) < 3 * ids_alone + 70 * 800
+    ids_alone = sum(len(f'"instance-{n}:org"') for n in range(1, 501))
+    assert len(record) < 3 * ids_alone + 70 * 500
 
 
 # Starts that are not, or may not be, those of this task

@@ -98,7 +98,7 @@ def test_engines_are_listed_page_by_page_as_they_are_needed(http, client):
         "executorType": "COLLECTOR",
         "orderBy": "HTTP_URL",
         "order": "ASC",
-        "offset": "250",
+        "offset": "249",
         "len": "250",
         "withWrapper": "true",
     }
