@@ -44,6 +44,33 @@ def run_of_job(job: Job, run_count: int | None) -> dict[str, Any]:
     return {**run, "identity": RunIdentity.of(job.current_run).to_json()}
 
 
+def log_of_run(log: Any, job: Job, run_count: int | None) -> None:
+    """
+    Log which run of a job is waited for, and whether the job has not reached it.
+
+    :param log: the logger
+    :param job: the job as just read
+    :param run_count: number of the run, as for :func:`run_of_job`
+    """
+    latest = job.last_run_count
+    if run_count is not None and run_count > latest:
+        has = f"its latest run is {latest}" if latest else "it has never run"
+        log.warning(
+            "Job %s has not reached run %d: %s. Waiting for run %d; check 'run_count' if the job is not going to run "
+            "that often.",
+            job.label,
+            run_count,
+            has,
+            run_count,
+        )
+    elif run_count is not None:
+        log.info("Waiting for run %d of job %s.", run_count, job.label)
+    elif latest:
+        log.info("Waiting for run %d of job %s, its latest one.", latest, job.label)
+    else:
+        log.info("Job %s has never run; waiting for its first run.", job.label)
+
+
 class UsesControlHub:
     """A task with a connection to Control Hub."""
 

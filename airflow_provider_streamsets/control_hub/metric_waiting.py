@@ -211,6 +211,7 @@ class MetricFollower(Follower[MetricFinding]):
             )
         wanted = (" and " if self._join == "all" else " or ").join(map(str, self._conditions))
         seen = f" Last seen: {self._last_text}." if self._last_text else ""
+        seen = f" {self._run.not_reached}" if self._run.not_reached else seen
         return ControlHubRunTimeoutError(f"The metrics of {self._run.what} have not satisfied {wanted}{allowed}.{seen}")
 
     def _conclude(self, in_a_hurry: bool) -> MetricFinding | None:

@@ -264,6 +264,7 @@ class RunFollower(Follower[RunReport]):
         "_metrics_wait",
         "_now",
         "_problem",
+        "_reached",
         "_red_since",
         "_replaced",
         "_until_active",
@@ -311,6 +312,8 @@ class RunFollower(Follower[RunReport]):
         self._fail_on_red_after = fail_on_red_after
         self._red_since = None if red_for is None else self._now() - red_for
         self._problem = ""
+        # Number of the job's latest run, 0 if it has none, as long as the run that is followed does not exist yet.
+        self._reached: int | None = None
 
     @property
     def replaced(self) -> int | None:
@@ -367,6 +370,7 @@ class RunFollower(Follower[RunReport]):
         if not self._is_mine(status):
             return False
         self._last_seen = sys.intern(f"{status.status}/{status.color}")
+        self._reached = status.run_count if status.run_count < self._run_count else None
         if self._identity.contradicts(status, self._run_count):
             return True
         if status.run_count < self._run_count:
@@ -439,11 +443,22 @@ class RunFollower(Follower[RunReport]):
             )
         wanted = "become active" if self._until_active else "ended"
         seen = f" It was last seen {self.last_seen}." if self._last_seen else ""
+        seen = f" {self.not_reached}" if self.not_reached else seen
         return ControlHubRunTimeoutError(f"{_sentence(self.what)} has not {wanted}{allowed}.{seen}")
+
+    @property
+    def not_reached(self) -> str:
+        """That the job had not reached the run at the last poll, as a sentence; empty if it had."""
+        if self._reached is None:
+            return ""
+        latest = f"its latest run is {self._reached} ({self._last_seen})" if self._reached else "it has never run"
+        return f"The job has not reached that run: {latest}."
 
     @property
     def last_seen(self) -> str:
         """Status and color at the last poll, and what was said to be wrong, for messages; empty before the first."""
+        if self._reached:
+            return f"only run {self._reached}, {self._last_seen}"
         return f"{self._last_seen}: {self._problem.rstrip('.')}" if self._problem else self._last_seen
 
     def _conclude(self, in_a_hurry: bool) -> RunReport | None:
@@ -598,6 +613,7 @@ class RunFollower(Follower[RunReport]):
         else:
             self._looks_without = 0
         if job.current_run is None:
+            self._reached = None if self._must_show else 0
             self._log.info("Job %s exists, but shows no run yet.", job.label)
         return job.current_run
 

@@ -22,7 +22,7 @@ from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER, first_reschedule, task_state_store
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, deferrable_by_default
-from airflow_provider_streamsets.selection import ChoosesOneJob, run_of_job
+from airflow_provider_streamsets.selection import ChoosesOneJob, log_of_run, run_of_job
 from airflow_provider_streamsets.sensors.stored_arguments import stored_for_triggerer
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         except (AirflowSensorTimeout, AirflowSkipException, ControlHubError) as error:
             self._unpin(context)
             # Airflow's own loop skips a time-out with soft_fail only.
-            raise self._unless_never_fail(error) from error
+            raise self._unless_never_fail(self._detailed(error)) from error
         self._unpin(context)
         return self.deliver(context, found)
 
@@ -241,6 +241,16 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self._was_rescheduled = first is not None
         if first is not None:
             self._deadline -= (datetime.now(timezone.utc) - first).total_seconds()
+
+    def _detailed(self, error: BaseException) -> BaseException:
+        """Return the error of Airflow's loop, a time-out with what was last seen."""
+        # What poking has raised is the cause of a skip.
+        is_timeout = isinstance(error, AirflowSensorTimeout) or error.__cause__ is None
+        if self._follower is None or not (
+            is_timeout and isinstance(error, (AirflowSensorTimeout, AirflowSkipException))
+        ):
+            return error
+        return type(error)(str(self._follower.timed_out(self._limit)))
 
     def check_rendered(self) -> None:
         """
@@ -319,14 +329,9 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     def _resolve(self) -> dict[str, Any]:
         run_count = parameters.whole_number(self.run_count, "run_count", rendered=True)
         job = self.resolve_job()
-        run = run_of_job(job, run_count)
-        if run_count is None:
-            if job.last_run_count:
-                self.log.info("Waiting for run %d of job %s, its latest one.", run["run_count"], job.label)
-            else:
-                self.log.info("Job %s has never run; waiting for its first run.", job.label)
+        log_of_run(self.log, job, run_count)
         return {
-            **run,
+            **run_of_job(job, run_count),
             **self.details_of(job),
             "link": self.client.job_url(job.job_id),
         }

@@ -13,7 +13,7 @@ from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms, xcom_of_own_task
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
-from airflow_provider_streamsets.selection import one_job, run_of_job
+from airflow_provider_streamsets.selection import log_of_run, one_job, run_of_job
 from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger, Deadline
 from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
@@ -118,7 +118,7 @@ class SensorTrigger(ControlHubOneRunTrigger):
                 run_count=run["run_count"],
                 **{_PINNED_RUN: {**run, "try_number": try_number}, ControlHubJobLink.xcom_key: link},
             )
-            self.log.info("Waiting for run %d of job %s.", run["run_count"], job.label)
+            log_of_run(self.log, job, run_count)
         for name, value in run.items():
             if name != "try_number":
                 setattr(self, name, value)

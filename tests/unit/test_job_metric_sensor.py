@@ -557,3 +557,10 @@ def test_final_metrics_are_not_waited_for_beyond_the_timeout(mode, http, context
         wait_in(mode, context, **condition, metrics_wait=600, timeout=60)
     if mode == "poke":
         assert sum(pauses) - began == 60
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_timeout_names_run_that_the_job_has_not_reached(mode, http, context):
+    ScriptedHub(http, latest=succeeded(4))
+    with pytest.raises(AirflowSensorTimeout, match=r"The job has not reached that run: its latest run is 4 \(INACTIVE"):
+        wait_in(mode, context, **THOUSAND_OUT, run_count=99, timeout=0 if mode == "reschedule" else 100)

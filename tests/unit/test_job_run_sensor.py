@@ -25,6 +25,7 @@ from airflow_provider_streamsets.control_hub.reports import RunReport
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from airflow_provider_streamsets.triggers.events import RunWaitEvent
 from tests.unit.conftest import TaskInstance
+from tests.unit.resuming import Legs, patched_clock
 from tests.unit.scripted_hub import HUB, JOB_ID, JOB_NAME, ScriptedHub, event_json, failed, run_json, succeeded
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -115,10 +116,13 @@ def test_a_run_that_a_person_stopped_fails_the_sensor_unless_that_is_accepted(ht
 
 def test_the_timeout_fails_the_sensor_in_poke_mode(http, context, pauses):
     ScriptedHub(http, latest=run_json(4))
-    with pytest.raises(AirflowSensorTimeout):
-        sensor(timeout=100).execute(context)
-    with pytest.raises(AirflowSkipException):
-        sensor(timeout=100, soft_fail=True).execute(context)
+    for arguments, error in [
+        ({}, AirflowSensorTimeout),
+        ({"soft_fail": True}, AirflowSkipException),
+        ({"never_fail": True}, AirflowSkipException),
+    ]:
+        with pytest.raises(error, match=r"Run 4 .* has not ended within 100 s\. It was last seen ACTIVE/GREEN"):
+            sensor(timeout=100, **arguments).execute(context)
 
 
 def test_the_timeout_fails_the_sensor_when_deferred(context):
@@ -168,6 +172,30 @@ def test_a_given_run_count_may_come_from_a_template(http, context, pauses):
     task = sensor(run_count="{{ 2 + 2 }}")
     task.render_template_fields(dict(context))
     assert task.execute(context)["run_count"] == 4
+
+
+@pytest.mark.parametrize(
+    ("latest", "has"), [(succeeded(4), r"its latest run is 4 \(INACTIVE/GRAY\)"), (None, "it has never run")]
+)
+@MODES
+def test_run_that_the_job_has_not_reached_is_logged_once_and_named_in_the_timeout(
+    mode, latest, has, http, context, monkeypatch, caplog, capsys
+):
+    clock = patched_clock(monkeypatch)
+    ScriptedHub(http, latest=latest)
+    arguments = {"run_count": 99, "poke_interval": 10, "timeout": 100}
+    if mode == "deferrable":
+        arguments["deferrable"] = True
+    if mode == "reschedule":
+        arguments["mode"] = mode
+        with pytest.raises(Exception, check=lambda error: type(error).__name__ == Rescheduled):  # noqa: B017 - another class in each Airflow
+            sensor(**arguments).execute(context)
+        arguments["timeout"] = 0
+    with pytest.raises(AirflowSensorTimeout, match=f"Run 99 .* The job has not reached that run: {has}"):
+        Legs(clock, lambda: sensor(**arguments), context).run()
+    # Airflow 2 logs to both.
+    lines = {text.count("has not reached run 99: ") for text in (caplog.text, capsys.readouterr().out)}
+    assert max(lines) == 1
 
 
 def test_a_retry_of_a_rescheduled_sensor_looks_anew(http, context, pauses):
