@@ -286,6 +286,12 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self._save_progress(context, self.progress(self._follower))
         return found
 
+    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
+        """Return the seconds until the next poke; young runs are polled sooner, as on the triggerer."""
+        interval: float = super()._get_next_poke_interval(*args, **kwargs)
+        is_fixed = self.reschedule or self.exponential_backoff or self._follower is None
+        return interval if is_fixed else float(self._follower.pause(interval))
+
     def _save_progress(self, context: Context, progress: dict[str, Any]) -> None:
         store = task_state_store(context)
         if not self.reschedule or progress.keys() == self._pinned.get("progress", {}).keys():

@@ -25,6 +25,7 @@ from airflow_provider_streamsets.control_hub.reports import RunReport
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from airflow_provider_streamsets.triggers.events import RunWaitEvent
 from tests.unit.conftest import TaskInstance
+from tests.unit.living_hub import LivingHub
 from tests.unit.resuming import Legs, patched_clock
 from tests.unit.scripted_hub import HUB, JOB_ID, JOB_NAME, ScriptedHub, event_json, failed, run_json, succeeded
 
@@ -319,3 +320,16 @@ def test_soft_fail_does_not_hide_what_is_no_failure_of_the_run(http, context):
 def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
     with pytest.raises(Exception, match=said):
         sensor(**arguments)
+
+
+@pytest.mark.parametrize(("age", "most"), [(0, 3), (200, 60)])
+def test_poke_mode_polls_young_runs_sooner(age, most, http, context, monkeypatch):
+    clock = patched_clock(monkeypatch, is_control_hubs=True)
+    hub = LivingHub(http, clock)
+    hub.lasts = age + 0.3
+    hub.start()
+    clock.now += age
+    began = clock.now
+    assert sensor(poke_interval=60).execute(context)["outcome"] == "SUCCEEDED"
+    assert clock.now - began <= most
+    assert len(clock.slept) == 1
