@@ -94,6 +94,48 @@ def test_the_result_is_the_same_in_every_mode(mode, http, context, pauses):
     assert set(context["ti"].xcoms) == {"job_id", "run_count", "streamsets_job_link"}
 
 
+@pytest.mark.parametrize(
+    ("latest", "arguments"),
+    [
+        (succeeded(4), {}),
+        (succeeded(5), {"run_count": 4}),
+        (run_json(4), {"wait_for": "active"}),
+    ],
+    ids=["latest", "earlier", "active"],
+)
+def test_deferrable_sensor_does_not_defer_for_a_run_that_is_over(latest, arguments, http, context):
+    hub = ScriptedHub(http, latest=latest)
+    hub.history = [latest, succeeded(4)]
+    assert sensor(deferrable=True, **arguments).execute(context)["run_count"] == 4
+    assert context["ti"].xcoms["run_count"] == 4
+
+
+def test_deferrable_sensor_sends_no_more_than_before_for_a_run_that_goes_on(http, context):
+    hub = ScriptedHub(http, latest=run_json(4))
+    with pytest.raises(TaskDeferred):
+        sensor(deferrable=True).execute(context)
+    assert hub.looks == 0
+
+
+@pytest.mark.parametrize("never_fail", [False, True])
+def test_failed_run_that_is_over_ends_a_deferrable_sensor_at_once(never_fail, http, context):
+    ScriptedHub(http, latest=failed(4))
+    with pytest.raises(AirflowSkipException if never_fail else ControlHubRunFailedError, match="JDBC_00"):
+        sensor(deferrable=True, never_fail=never_fail).execute(context)
+    assert context["ti"].xcoms["result"]["outcome"] == "FAILED"
+
+
+@pytest.mark.parametrize(
+    "answer", [{"status_code": 503}, {"status_code": 401}, {"exc": requests.exceptions.ReadTimeout}]
+)
+def test_first_poll_that_fails_is_left_to_the_triggerer(answer, http, context, pauses):
+    ScriptedHub(http, latest=succeeded(4))
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs/status", **answer)
+    with pytest.raises(TaskDeferred):
+        sensor(deferrable=True).execute(context)
+    assert sum(pauses) <= 60
+
+
 @MODES
 def test_a_failed_run_fails_the_sensor_in_every_mode(mode, http, context, pauses):
     with pytest.raises(ControlHubRunFailedError, match=r"has failed .*JDBC_00"):
