@@ -162,7 +162,8 @@ class RunGroup:
 
     def pause(self, poll_interval: float) -> float:
         """Return the seconds until the next look, given those between two looks at running jobs."""
-        return poll_interval if self.unfinished else min(poll_interval, METRICS_INTERVAL)
+        pauses = (self._followers[job_id].pause(poll_interval) for job_id in self.unfinished)
+        return min(pauses, default=min(poll_interval, METRICS_INTERVAL))
 
     def look(self, *, in_a_hurry: bool = False) -> None:
         """

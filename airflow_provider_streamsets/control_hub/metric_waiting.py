@@ -198,6 +198,10 @@ class MetricFollower(Follower[MetricFinding]):
             return True
         return self._judge_going_on(status).is_satisfied
 
+    def pause(self, poll_interval: float) -> float:
+        """Return the seconds until the next poll, given those between two polls of a run that is not young."""
+        return self._run.pause(poll_interval)
+
     def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
         """
         Return the error for conditions that have not been satisfied in time.

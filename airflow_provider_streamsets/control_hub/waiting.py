@@ -54,8 +54,21 @@ _SHOWS_WITHIN = 300.0
 _EVENTS_WAIT = 300.0
 # Seconds between two looks for the final metrics of a run that has ended.
 METRICS_INTERVAL = 5.0
+# A run is polled again after a part of its age, as short runs end soon; in seconds, not sooner than this.
+_SHARE_OF_AGE = 0.5
+_SHORTEST_PAUSE = 2.0
 
 _Found_co = TypeVar("_Found_co", covariant=True)
+
+
+def pause_at_age(interval: float, age: float) -> float:
+    """
+    Return the seconds until the next look at a run.
+
+    :param interval: seconds between two looks at a run that has been going on for long
+    :param age: seconds since the run began
+    """
+    return min(interval, max(age * _SHARE_OF_AGE, _SHORTEST_PAUSE))
 
 
 class Log(Protocol):
@@ -250,6 +263,7 @@ class RunFollower(Follower[RunReport]):
     """
 
     __slots__ = (
+        "_began",
         "_believe_after",
         "_ended",
         "_ended_at",
@@ -296,6 +310,7 @@ class RunFollower(Follower[RunReport]):
         self._believe_after = believe_after
         self._while_running = while_running
         self._now = now or time.monotonic
+        self._began = self._now()
         # Nothing of a status that is not needed any more is kept: there may be thousands of followers.
         self._latest: JobRun | None = None
         self._last_seen = ""
@@ -428,6 +443,15 @@ class RunFollower(Follower[RunReport]):
             self._log.warning("Control Hub reports a problem, which may pass: %s", self._problem or "no details given")
         if status.status not in KNOWN_STATUSES:
             self._log.warning("Status '%s' is not known to this provider; waiting on.", status.status)
+
+    def pause(self, poll_interval: float) -> float:
+        """Return the seconds until the next poll, given those between two polls of a run that is not young."""
+        started = self._identity.started
+        if self.has_ended or started is None or self._looks_without:
+            return super().pause(poll_interval)
+        # Whatever the clocks say, the run is at least as old as this wait.
+        age = starts.wall_clock() + self._client.clock_ahead - started
+        return pause_at_age(poll_interval, max(age, self._now() - self._began))
 
     def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
         """

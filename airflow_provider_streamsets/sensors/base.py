@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
 
 _PINNED_RUN = "streamsets_run"
+# Seconds that a poll before a deferral may take.
+_FIRST_POLL_TIMEOUT = 10.0
 
 
 class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
@@ -92,6 +94,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self._follower: Any = None
         self._deadline = math.inf
         self._was_rescheduled = False
+        self._may_be_decided = False
         self._pinned: dict[str, Any] = {}
 
     def _check_use_of_triggerer(self, deferrable: bool | None) -> None:
@@ -211,6 +214,9 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
                     run = self._pin(context)
             except ControlHubError as error:
                 raise self._unless_never_fail(error) from error
+            found = self._poll_before_deferral(run)
+            if found is not None:
+                return self.deliver(context, found)
             limit, left = self._limit, max(self.time_left, 0.0)
             self.defer(
                 trigger=self.trigger(run, timeout=limit, deadline=time.time() + left),
@@ -225,6 +231,29 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             raise self._unless_never_fail(self._detailed(error)) from error
         self._unpin(context)
         return self.deliver(context, found)
+
+    def is_decided_by(self, latest: JobRun) -> bool:
+        """
+        Return whether nothing more is to be waited for, as far as the job's status tells.
+
+        :param latest: the job's latest run, which is the one to wait for
+        """
+        return latest.has_ended
+
+    def _poll_before_deferral(self, run: dict[str, Any]) -> Any:
+        """Return what is found of a run that is over already; None if that is left to the triggerer."""
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        if not self._may_be_decided:
+            return None
+        follower = self.follow(run, believe_after=3)
+        until = time.monotonic() + min(_FIRST_POLL_TIMEOUT, self.time_left)
+        try:
+            with follower.client.within(lambda: until - time.monotonic()):
+                return follower.look()
+        except ControlHubError as error:
+            self.log.info("%s Polling again on the triggerer.", error)
+            return None
 
     @property
     def _limit(self) -> float:
@@ -286,6 +315,12 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self._save_progress(context, self.progress(self._follower))
         return found
 
+    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
+        """Return the seconds until the next poke; young runs are polled sooner, as on the triggerer."""
+        interval: float = super()._get_next_poke_interval(*args, **kwargs)
+        is_fixed = self.reschedule or self.exponential_backoff or self._follower is None
+        return interval if is_fixed else float(self._follower.pause(interval))
+
     def _save_progress(self, context: Context, progress: dict[str, Any]) -> None:
         store = task_state_store(context)
         if not self.reschedule or progress.keys() == self._pinned.get("progress", {}).keys():
@@ -330,8 +365,13 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         run_count = parameters.whole_number(self.run_count, "run_count", rendered=True)
         job = self.resolve_job()
         log_of_run(self.log, job, run_count)
+        run, latest = run_of_job(job, run_count), job.current_run
+        if latest is not None and latest.run_count == run["run_count"]:
+            self._may_be_decided = self.is_decided_by(latest)
+        else:
+            self._may_be_decided = run["run_count"] < job.last_run_count
         return {
-            **run_of_job(job, run_count),
+            **run,
             **self.details_of(job),
             "link": self.client.job_url(job.job_id),
         }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
-    from airflow_provider_streamsets.control_hub import RunReport
+    from airflow_provider_streamsets.control_hub import JobRun, RunReport
     from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
 
@@ -123,6 +123,10 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
             red_for=None if red_since is None else max(time.time() - red_since, 0.0),
             log=self.log,
         )
+
+    def is_decided_by(self, latest: JobRun) -> bool:
+        """Return whether the run has ended, or is active if that is what is waited for."""
+        return super().is_decided_by(latest) or (self.wait_for == "active" and latest.is_working)
 
     def progress(self, follower: RunFollower) -> dict[str, Any]:
         """Return since when the run has been ``RED``, in epoch seconds."""

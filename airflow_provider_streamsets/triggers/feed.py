@@ -25,10 +25,10 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.looks import StatusLooks
-from airflow_provider_streamsets.control_hub.waiting import Attention, Outage, OutageLog
+from airflow_provider_streamsets.control_hub.waiting import Attention, Outage, OutageLog, pause_at_age
 from airflow_provider_streamsets.triggers.connections import ConnectionRefresh
 from airflow_provider_streamsets.triggers.credential import Renew, SharedCredential
-from airflow_provider_streamsets.triggers.pace import Backoff, BatchSize, PollSchedule, pause_at_age
+from airflow_provider_streamsets.triggers.pace import Backoff, BatchSize, PollSchedule
 from airflow_provider_streamsets.triggers.subscriptions import Share, Subscription, WatchedJob
 
 if TYPE_CHECKING:

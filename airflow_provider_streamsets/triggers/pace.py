@@ -15,9 +15,6 @@ from airflow_provider_streamsets.control_hub.errors import ControlHubError, Cont
 # Of the seconds that there are for each request of an interval: so close two of them may be, and in seconds.
 _CLOSEST = 0.25
 _LONGEST_CLOSEST = 1.0
-# A run is looked at again after a part of its age, as short runs end soon; in seconds, not sooner than this.
-_SHARE_OF_AGE = 0.5
-_SHORTEST_PAUSE = 2.0
 # Seconds to the first request after one that has failed, at the most, and the longest pause of all.
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 300.0
@@ -224,16 +221,6 @@ class BatchSize:
         """Take note of a request that was refused as too large."""
         self._too_large = min(self._too_large, count)
         self._size = min(self._size, max(count // 2, 1))
-
-
-def pause_at_age(interval: float, age: float) -> float:
-    """
-    Return the seconds until the next look at a run.
-
-    :param interval: seconds between two looks at a run that has been going on for long
-    :param age: seconds since the run began
-    """
-    return min(interval, max(age * _SHARE_OF_AGE, _SHORTEST_PAUSE))
 
 
 class Backoff:

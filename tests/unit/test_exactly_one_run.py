@@ -213,6 +213,20 @@ def test_deferrable_retry_that_finds_its_run_ended_waits_out_an_outage_on_the_tr
 
 
 @MODES
+def test_short_run_is_delivered_long_before_the_first_interval(hub, clock, tries, deferrable):
+    hub.lasts = 0.3
+    began = clock.now
+    assert tries.run(deferrable=deferrable)["outcome"] == "SUCCEEDED"
+    assert clock.now - began <= 10
+
+
+def test_polls_of_a_run_on_a_worker_become_rarer_with_its_age(hub, http, tries):
+    hub.lasts = 200
+    assert tries.run(deferrable=False)["outcome"] == "SUCCEEDED"
+    assert 10 < len([request for request in http.request_history if request.url == STATUSES]) < 20
+
+
+@MODES
 def test_a_try_that_is_lost_after_it_has_delivered_leads_to_no_second_run(hub, clock, tries, deferrable):
     """Airflow has not noted the success, and so tries again."""
     hub.lasts = 100

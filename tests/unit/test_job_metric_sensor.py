@@ -84,10 +84,12 @@ def wait_in(mode: str, context: dict[str, Any], **arguments: Any) -> Any:
     if mode == "poke":
         return sensor(**arguments).execute(context)
     if mode == "deferrable":
-        with pytest.raises(TaskDeferred) as deferred:
-            sensor(deferrable=True, **arguments).execute(context)
-        path, stored = deferred.value.trigger.serialize()
-        trigger = type(deferred.value.trigger)(**json.loads(json.dumps(stored)))
+        try:
+            return sensor(deferrable=True, **arguments).execute(context)
+        except TaskDeferred as error:
+            deferred = error
+        path, stored = deferred.trigger.serialize()
+        trigger = type(deferred.trigger)(**json.loads(json.dumps(stored)))
         assert trigger.serialize() == (path, json.loads(json.dumps(stored)))
 
         async def first_event() -> Any:
@@ -564,3 +566,10 @@ def test_timeout_names_run_that_the_job_has_not_reached(mode, http, context):
     ScriptedHub(http, latest=succeeded(4))
     with pytest.raises(AirflowSensorTimeout, match=r"The job has not reached that run: its latest run is 4 \(INACTIVE"):
         wait_in(mode, context, **THOUSAND_OUT, run_count=99, timeout=0 if mode == "reschedule" else 100)
+
+
+def test_deferrable_sensor_decides_by_an_ended_run_without_deferral(http, context):
+    ScriptedHub(http, latest=succeeded(4), counts=counts_json(4))
+    assert sensor(deferrable=True, metric="output_count", threshold=10).execute(context)["values"] == {
+        "output_count": 90
+    }

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
-from airflow_provider_streamsets.triggers.pace import Backoff, PollSchedule, pause_at_age
+from airflow_provider_streamsets.control_hub.waiting import pause_at_age
+from airflow_provider_streamsets.triggers.pace import Backoff, PollSchedule
 
 
 def schedule_of(*jobs: tuple[int, float], batch: int = 250) -> PollSchedule:
