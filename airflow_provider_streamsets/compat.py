@@ -54,8 +54,7 @@ except ImportError:
     ASSET_TYPES = (Asset,)
 
 
-# Bytes that MySQL's TEXT holds, in which Airflow stores the arguments of a trigger. Other databases hold more; a DAG is
-# not to work on some of them only.
+# Bytes that MySQL's TEXT holds, in which Airflow stores the arguments of a trigger. Other databases hold more.
 MAX_TRIGGER_SIZE = 65_535
 
 

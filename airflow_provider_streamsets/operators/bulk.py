@@ -105,8 +105,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     :returns: for each job what :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns;
         without `wait_for_completion`, outcomes and metrics are None
     :raises ControlHubNotFoundError: if a job named by id or name does not exist, or tag or search find none
-    :raises ControlHubConfigurationError: if a deferrable task would wait for more runs than Airflow can store; none was
-        started
     :raises ControlHubJobStateError: if one of the jobs cannot be started; none was started
     :raises ControlHubBulkError: if Control Hub has started only some of them; `on_error` decides about those
     :raises ControlHubRunFailedError: if runs did not succeed; the message names them
@@ -178,7 +176,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
                 "'nightly/orders'."
             )
         if wait or self.if_running == "wait_then_start":
-            self.check_deferral(list(jobs), "Nothing was started.", joins=self.if_running == "join")
+            self.warn_of_large_trigger(list(jobs), joins=self.if_running == "join")
         self._resume_earlier_try(context, wait)
         if self.record(context).values:
             # What an earlier try has started may have ended since the jobs were read.
@@ -479,8 +477,6 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
     :returns: for each job that was running what
         :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns; an empty list, and a
         warning in the log, if tag or search find no job
-    :raises ControlHubConfigurationError: if a deferrable task would wait for more runs than Airflow can store; none was
-        stopped
     :raises ControlHubRunFailedError: if runs ended with an error while they were stopped; the message names them
     :raises ControlHubRunTimeoutError: if it took longer than `timeout`
 
@@ -511,7 +507,7 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
         if not running:
             return []
         if wait:
-            self.check_deferral(list(running), "Nothing was stopped.")
+            self.warn_of_large_trigger(list(running))
         stopped = self.client.runs.stop_many(run_counts, patience=STOP_PATIENCE, force=self.forces)
         self.log.info("Asked Control Hub to stop %d runs.", len(stopped))
         self.note_asked({job_id: run_counts[job_id] for job_id in stopped}, wait=wait)

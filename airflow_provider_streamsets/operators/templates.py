@@ -195,8 +195,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         `runtime_parameters`, those that were kept included) and ``metrics`` (the sums of ``input_count``,
         ``output_count``, ``error_count``, ``stage_errors_count`` and ``total_error_count`` over the instances that
         have metrics; None for one that Control Hub does not have of one of these)
-    :raises ControlHubConfigurationError: if instances cannot be started as it is asked for, or a deferrable task would
-        wait for more runs than Airflow can store; nothing was started
+    :raises ControlHubConfigurationError: if instances cannot be started as it is asked for; nothing was started
     :raises ControlHubBulkError: if Control Hub has started fewer instances than asked for; those are stopped
     :raises ControlHubAmbiguousStartError: if the answer to the start was lost, and several starts with the same
         parameters, user and time can be that of the task; none is taken over or stopped
@@ -295,7 +294,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             if wait:
                 # Instances have ids as long as their template's.
                 length = len(template.job_id)
-                self.check_deferral([str(n).zfill(length) for n in range(len(self._values()))], "Nothing was started.")
+                self.warn_of_large_trigger([str(n).zfill(length) for n in range(len(self._values()))])
             instances = self._instances_of_earlier_try(context, template, wait)
             return self._wait_for_instances(context, template, self._start(context, template, instances, wait), wait)
 

@@ -194,30 +194,29 @@ class WaitsForManyRuns(WaitsForRuns):
             acts_after=self.acts_after,
         )
 
-    def check_deferral(self, job_ids: Sequence[str], nothing_done: str, *, joins: bool = False) -> None:
+    def warn_of_large_trigger(self, job_ids: Sequence[str], *, joins: bool = False) -> None:
         """
-        Refuse to wait on the triggerer for more runs than Airflow can store, before anything is done.
+        Warn, before anything is done, if MySQL could not store the trigger that waits for so many runs.
 
-        The ids of the runs, which are not known yet, are taken to be a little longer than those of their jobs.
+        Which database Airflow has is not known to a task. The ids of the runs, which are not known yet, are taken to
+        be a little longer than those of their jobs.
 
         :param job_ids: ids of the jobs, or texts that are as long
-        :param nothing_done: says, as a sentence, that nothing was done
         :param joins: whether runs may be joined
-        :raises ControlHubConfigurationError: if there are too many
         """
         if not self.deferrable:
             return
-        from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
-
         size, constant = self._largest_trigger_size(job_ids, joins), self._largest_trigger_size((), joins)
-        if size <= MAX_TRIGGER_SIZE:
-            return
-        most = (MAX_TRIGGER_SIZE - constant) * len(job_ids) // (size - constant)
-        raise ControlHubConfigurationError(
-            f"Cannot defer the wait for {len(job_ids):,} runs: its trigger would need {size:,} bytes, and Airflow "
-            f"stores up to {MAX_TRIGGER_SIZE:,} in MySQL, which is kept to with every database. {nothing_done} Set "
-            f"deferrable=False, or divide the jobs among several tasks of up to {most:,} each."
-        )
+        if size > MAX_TRIGGER_SIZE:
+            self.log.warning(
+                "The trigger that waits for %d runs may need %d bytes. If Airflow's database is MySQL, which stores up "
+                "to %d, the task fails after the start: set deferrable=False, or divide the jobs among several tasks "
+                "of up to %d each. With other databases, nothing needs doing.",
+                len(job_ids),
+                size,
+                MAX_TRIGGER_SIZE,
+                (MAX_TRIGGER_SIZE - constant) * len(job_ids) // (size - constant),
+            )
 
     def _largest_trigger_size(self, job_ids: Sequence[str], joins: bool) -> int:
         """Return the bytes for the trigger of the first deferral, or of a later one that has more to remember."""

@@ -371,42 +371,34 @@ def many(count: int) -> dict[str, list[Any]]:
     return {f"{number:036d}": [active(4)] for number in range(count)}
 
 
-def refused(operator: Any, http: Any, context: Any, jobs: dict[str, list[Any]], **arguments: Any) -> tuple[int, Any]:
-    """Return how many runs one task can wait for, as the refusal says, and the hub that was asked."""
-    hub = ScriptedRuns(http, **jobs)
+def warned(operator: Any, http: Any, context: Any, task_log: Any, jobs: dict[str, list[Any]], **arguments: Any) -> int:
+    """Return how many runs one task can wait for with MySQL, as the warning says; 0 if there is none."""
+    ScriptedRuns(http, **jobs)
     task = operator(task_id="task", job_ids=[f"{name}:org" for name in jobs], deferrable=True, **arguments)
-    with pytest.raises(ControlHubConfigurationError, match=r"65,535.*deferrable=False, or divide the jobs") as caught:
+    with pytest.raises(TaskDeferred) as deferred:
         task.execute(context)
-    assert f"Cannot defer the wait for {len(jobs):,} runs" in str(caught.value)
-    return int(re.search(r"up to ([\d,]+) each", str(caught.value))[1].replace(",", "")), hub
+    text = task_log()
+    most = re.findall(r"stores up to 65535, the task fails .* of up to (\d+) each", text)
+    assert bool(most) >= (trigger_size(deferred.value.trigger.serialize()[1]) > 65_535)
+    return int(most[-1]) if most else 0
 
 
 @pytest.mark.parametrize(
     "arguments", [{}, {"wait_for": "active", "fail_on_red_after": 60}, {"force_stop_after": 60}], ids=str
 )
-def test_more_runs_than_can_be_deferred_are_refused_before_the_start(http, context, arguments):
-    arguments = {"if_running": "join", "wait_for_completion": True, "timeout": 3600, **arguments}
-    most, hub = refused(ControlHubStartJobsOperator, http, context, many(700), **arguments)
-    assert hub.done == []
-    jobs = many(most)
-    task = start(job_ids=[f"{name}:org" for name in jobs], deferrable=True, **arguments)
-    ScriptedRuns(http, **jobs)
-    with pytest.raises(TaskDeferred) as deferred:
-        task.execute(context)
-    assert trigger_size(deferred.value.trigger.serialize()[1]) <= 65_535
-    more, _ = refused(ControlHubStartJobsOperator, http, context, many(most + 1), **arguments)
-    assert more == most
+def test_more_runs_than_mysql_can_store_are_warned_of_before_the_start(http, context, task_log, arguments):
+    arguments = {"wait_for_completion": True, "timeout": 3600, **arguments}
+    started = {name: [succeeded(3)] for name in many(700)}
+    most = warned(ControlHubStartJobsOperator, http, context, task_log, started, **arguments)
+    assert 100 < most < 700
 
 
-def test_more_runs_than_can_be_deferred_before_the_start_are_refused(http, context):
-    _, hub = refused(ControlHubStartJobsOperator, http, context, many(700), if_running="wait_then_start")
-    assert hub.done == []
+def test_runs_that_mysql_can_store_need_no_warning(http, context, task_log):
+    assert not warned(ControlHubStopJobsOperator, http, context, task_log, many(200))
 
 
-def test_more_runs_than_can_be_deferred_are_refused_before_the_stop(http, context):
-    most, hub = refused(ControlHubStopJobsOperator, http, context, many(700))
-    assert hub.done == []
-    assert 200 < most < 700
+def test_more_runs_than_mysql_can_store_are_warned_of_before_the_stop(http, context, task_log):
+    assert 200 < warned(ControlHubStopJobsOperator, http, context, task_log, many(700)) < 700
 
 
 @pytest.mark.parametrize("arguments", [{"deferrable": False}, {"deferrable": True, "wait_for_completion": False}])

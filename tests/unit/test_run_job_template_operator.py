@@ -148,11 +148,12 @@ def test_a_job_is_no_template(http, run):
     assert hub.created == []
 
 
-def test_more_instances_than_can_be_deferred_are_refused_before_the_start(http, context):
-    hub = hub_with(http)
-    with pytest.raises(ControlHubConfigurationError, match=r"for 5,000 runs.*65,535.*Nothing was started.*up to \d"):
-        operator(deferrable=True, number_of_instances=5_000).execute(context)
-    assert hub.created == []
+def test_more_instances_than_mysql_can_store_are_warned_of_before_the_start(http, context, task_log):
+    hub_with(http)
+    with pytest.raises(TaskDeferred):
+        operator(deferrable=True, number_of_instances=1_500).execute(context)
+    log = task_log()
+    assert 0 < log.index("The trigger that waits for 1500 runs may need") < log.index("Started instance")
 
 
 def test_without_waiting_it_returns_handles_to_the_runs(http, run):
