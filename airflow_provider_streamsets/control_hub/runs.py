@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds between two looks for runs whose start call had an unclear end: Control Hub may still be at it.
-_PAUSE_AFTER_UNCLEAR_START = 2.0
 _PAUSE_AFTER_REFUSED_STOP = 2.0
 _PAUSE_AFTER_ACKNOWLEDGEMENT = 3.0
 _PATIENCE_AFTER_FORCED_STOP = 6.0
@@ -74,25 +72,17 @@ class Runs:
         check_startable(job)
         return JobStart(self._client, job, {**job.runtime_parameters, **(runtime_parameters or {})}, announce).make()
 
-    def of_start(self, intent: StartIntent, *, patience: float = 0.0) -> JobRun | None:
+    def of_start(self, intent: StartIntent) -> JobRun | None:
         """
         Return the run that has the number of a start that was announced, whoever has made it.
 
         :param intent: the start; :meth:`StartIntent.explains` tells whether the run is its
-        :param patience: seconds to wait for the run if there is none yet
         :returns: None if there is no such run, or the history does not have it any more
         """
-        left = patience
-        while True:
-            current = self.current(intent.job_id)
-            if current is not None and current.run_count > intent.run_count:
-                return self.get(intent.job_id, intent.run_count)
-            if current is not None and current.run_count == intent.run_count:
-                return current
-            if left <= 0:
-                return None
-            self._client.sleep(_PAUSE_AFTER_UNCLEAR_START)
-            left -= _PAUSE_AFTER_UNCLEAR_START
+        current = self.current(intent.job_id)
+        if current is None or current.run_count < intent.run_count:
+            return None
+        return current if current.run_count == intent.run_count else self.get(intent.job_id, intent.run_count)
 
     def stop(self, job_id: str) -> None:
         """

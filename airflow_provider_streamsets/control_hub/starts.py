@@ -93,6 +93,12 @@ class StartIntent:
             return False
         return run.start_time is None or self.at - TOLERANCE <= run.start_time.timestamp() <= self.until
 
+    def explains_later(self, run: JobRun | None) -> bool:
+        """Return whether this start can have made a run, also after runs of other callers."""
+        if run is None or run.run_count < self.run_count:
+            return False
+        return replace(self, run_count=run.run_count).explains(run)
+
     def is_of_user(self, run: JobRun) -> bool:
         """Return whether the same user has started a run, as far as that is known."""
         return not (self.user and run.user and run.user != self.user)
@@ -244,7 +250,7 @@ class JobStart:
             run = self._client.runs.get(intent.job_id, intent.run_count)
             if run is not None and intent.explains(run):
                 return newest, run
-            if _is_unclear(error) and replace(intent, run_count=newest.run_count).explains(newest):
+            if _is_unclear(error) and intent.explains_later(newest):
                 return newest, newest
         return newest, None
 
@@ -332,7 +338,7 @@ class BulkStarter:
         self._intents.update(new)
 
     def _warn_of_new_runs(self, batch: list[str]) -> None:
-        """Name the runs that a refused call may have started all the same, which nothing tells from those of others."""
+        """Name the runs that a refused call may have started anyway, which nothing tells from those of others."""
         try:
             statuses = self._client.runs.statuses(batch)
         except ControlHubError as error:
@@ -386,7 +392,7 @@ class BulkStarter:
         if intent.job_id not in self._unclear or intent.user is None:
             return intent.is_of_user(run)
         # Somebody else's run may have come and gone since the job was read.
-        return replace(intent, run_count=run.run_count).explains(run)
+        return intent.explains_later(run)
 
     def _fail(self, missing: list[str]) -> NoReturn:
         unclear = next((self._unclear[job_id] for job_id in missing if job_id in self._unclear), None)

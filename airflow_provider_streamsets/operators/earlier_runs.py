@@ -170,7 +170,7 @@ def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
     while pending := [
         job_id
         for job_id, patience in left.items()
-        if waited < patience and not _explains_later(intents[job_id], statuses[job_id])
+        if waited < patience and not intents[job_id].explains_later(statuses[job_id])
     ]:
         client.sleep(_SEARCH_INTERVAL)
         waited += _SEARCH_INTERVAL
@@ -181,7 +181,7 @@ def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
         if latest is not None and latest.run_count > intent.run_count:
             run = client.runs.of_start(intent)
             is_found = job_id in started or (run is not None and intent.explains(run))
-            if not is_found and _explains_later(intent, latest):
+            if not is_found and intent.explains_later(latest):
                 run, intent = latest, replace(intent, run_count=latest.run_count)
         if run is None or run.run_count != intent.run_count or _is_anew(record, job_id, run):
             continue
@@ -190,21 +190,14 @@ def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
     return own
 
 
-def _explains_later(intent: StartIntent, run: JobRun | None) -> bool:
-    """Return whether a start can have made a run, also after runs of other callers."""
-    if run is None or run.run_count < intent.run_count:
-        return False
-    return replace(intent, run_count=run.run_count).explains(run)
-
-
 def _run_of_start(client: ControlHubClient, intent: StartIntent, patience: float) -> JobRun | None:
     """Return the run of a start, which is waited for; or else the one that has its number, whoever has made it."""
     while True:
         run = client.runs.of_start(intent)
         if run is not None and not intent.explains(run):
             latest = client.runs.current(intent.job_id)
-            run = latest if _explains_later(intent, latest) else run
-        if patience <= 0 or _explains_later(intent, run):
+            run = latest if intent.explains_later(latest) else run
+        if patience <= 0 or intent.explains_later(run):
             return run
         client.sleep(_SEARCH_INTERVAL)
         patience -= _SEARCH_INTERVAL
@@ -249,7 +242,7 @@ def _find_run(client: ControlHubClient, record: TaskRecord, intent: StartIntent)
     run = _run_of_start(client, intent, patience) if is_pending else client.runs.of_start(intent)
     if run is None:
         return None, "but there is no such run"
-    if is_pending and not _explains_later(intent, run):
+    if is_pending and not intent.explains_later(run):
         return None, f"as {intent.user}, but Control Hub never created it: there is {described(run)}"
     if _is_anew(record, intent.job_id, run):
         return None, f"which was deleted and imported again since: there is {described(run)}"

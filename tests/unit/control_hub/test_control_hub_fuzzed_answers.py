@@ -116,7 +116,7 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "engines.balance": [lambda c: c.engines.balance(["engine-1"])],
     "runs.start": [lambda c: c.runs.start(JOB_ID, {"A": 1}), lambda c: c.runs.start(JOB_ID, announce=str)],
     "runs.start_many": [lambda c: c.runs.start_many([JOB_ID, _JOB])],
-    "runs.of_start": [lambda c: c.runs.of_start(StartIntent(JOB_ID, 1, None, T0 / 1000), patience=5)],
+    "runs.of_start": [lambda c: c.runs.of_start(StartIntent(JOB_ID, 1, None, T0 / 1000))],
     "runs.stop": [lambda c: c.runs.stop(JOB_ID)],
     "runs.force_stop": [lambda c: c.runs.force_stop(JOB_ID)],
     "runs.stop_run": [lambda c: c.runs.stop_run(JOB_ID, 2, patience=5)],
