@@ -175,6 +175,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
                 "No job matches the selection, so there is nothing to start. Tags must be complete, e.g. "
                 "'nightly/orders'."
             )
+        wait = wait and not self.are_left_running(context)
         if wait or self.if_running == "wait_then_start":
             self.warn_of_large_trigger(list(jobs), joins=self.if_running == "join")
         self._resume_earlier_try(context, wait)
@@ -182,7 +183,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             # What an earlier try has started may have ended since the jobs were read.
             jobs = self.client.jobs.get_all(jobs)
         self._note_own(context)
-        wait = wait and not self.are_left_running(context)
         try:
             self._start(context, {i: job for i, job in jobs.items() if i not in {**self._own, **self._joined}})
         except ControlHubRunTimeoutError:
@@ -219,7 +219,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             own, joined = {job_id: run for job_id, run in own.items() if run.has_ended}, {}
         if record.is_of_cleared_task:
             return
-        wait = wait and not self.are_left_running(context)
         self._own = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
         stopping = {i: run.run_count for i, run in own.items() if i not in self._own and not run.has_ended}
         if stopping:
@@ -396,13 +395,12 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         if self.deferrable:
             self.defer_before_start(runs)
         group = RunGroup(self.client.with_limits(max_attempts=1), runs, metrics_wait=0.0, log=self.log)
-        allowed = self._allowed
         try:
             wait_for_group(
                 group,
                 poll_interval=self._interval,
-                timeout=None if allowed is None else self._left_of(allowed),
-                allowed=allowed,
+                timeout=self._left_of_timeout,
+                allowed=self._allowed,
                 sleep=self.pause,
             )
         except ControlHubRunTimeoutError as error:

@@ -405,13 +405,12 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             metrics_wait=0.0,
             log=self.log,
         )
-        allowed = self._allowed
         try:
             wait_for_run(
                 follower,
                 poll_interval=self._interval,
-                timeout=None if allowed is None else self._left_of(allowed),
-                allowed=allowed,
+                timeout=self._left_of_timeout,
+                allowed=self._allowed,
                 sleep=self.pause,
             )
         except ControlHubRunTimeoutError as error:

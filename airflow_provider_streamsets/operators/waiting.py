@@ -136,6 +136,11 @@ class WaitsForRuns(ControlHubOperator):
         timeout: float | None = parameters.seconds(self.timeout, "timeout", rendered=True)
         return timeout
 
+    @property
+    def _left_of_timeout(self) -> float | None:
+        """Seconds that are left of `timeout`; None if there is none."""
+        return None if self._allowed is None else self._left_of(self._allowed)
+
     def _left_of(self, limit: float) -> float:
         return max(limit - (time.monotonic() - self._began), 0.0)
 
@@ -261,12 +266,11 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
             if report is None:
                 self.defer_for(job, run, method_name="execute_after_ended_run")
             return report
-        allowed = self._allowed
         return wait_for_run(
             follower,
             poll_interval=self._interval,
-            timeout=None if allowed is None else self._left_of(allowed),
-            allowed=allowed,
+            timeout=self._left_of_timeout,
+            allowed=self._allowed,
             sleep=self.pause,
         )
 
@@ -296,13 +300,12 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         from airflow_provider_streamsets.control_hub.waiting import wait_for_run
 
         self._follower = self._new_follower(job, run)
-        allowed = self._allowed
         try:
             report = wait_for_run(
                 self._follower,
                 poll_interval=self._interval,
-                timeout=None if allowed is None else self._left_of(allowed),
-                allowed=allowed,
+                timeout=self._left_of_timeout,
+                allowed=self._allowed,
                 sleep=self.pause,
             )
         except ControlHubRunTimeoutError:

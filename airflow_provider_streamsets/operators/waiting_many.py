@@ -182,13 +182,12 @@ class WaitsForManyRuns(WaitsForRuns):
                 until_failure=until_failure,
                 act_at=None if self.acts_after is None else time.time() + self._left_of(self.acts_after),
             )
-        allowed = self._allowed
         return self._wait_for_all(
             context,
             runs,
             poll_interval=self._interval,
-            timeout=None if allowed is None else self._left_of(allowed),
-            allowed=allowed,
+            timeout=self._left_of_timeout,
+            allowed=self._allowed,
             metrics_wait=metrics_wait,
             until_failure=until_failure,
             acts_after=self.acts_after,
