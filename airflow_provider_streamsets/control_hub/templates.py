@@ -27,7 +27,7 @@ from airflow_provider_streamsets.control_hub.models import Job
 from airflow_provider_streamsets.control_hub.paging import pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.transport import Repeat
-from airflow_provider_streamsets.control_hub.unclear import PATIENCE, find_out
+from airflow_provider_streamsets.control_hub.unclear import find_out, search_time
 from airflow_provider_streamsets.control_hub.wire import Reader, as_list
 from airflow_provider_streamsets.control_hub.wording import shortened
 
@@ -193,13 +193,11 @@ class Templates:
 
     def _started_after_all(self, template: Job, intent: TemplateStart, error: ControlHubError | None) -> list[Job]:
         """Return the instances of a start whose answer did not name them."""
-        patience = PATIENCE if error is None else max(PATIENCE, self._client.gateway_timeout)
         found = find_out(
             self._client,
             lambda: self._made(intent, template.label),
             question="Whether instances were started",
             error=error,
-            patience=patience,
         )
         if len(found) == 1:
             ((_, instances),) = found
@@ -207,7 +205,8 @@ class Templates:
             return instances
         if isinstance(error, ControlHubRejectedError) and not found:
             raise error
-        said = _several(found) if found else f"No start with these parameters has appeared within {patience:g} s"
+        seconds = search_time(self._client, error)
+        said = _several(found) if found else f"No start with these parameters has appeared within {seconds:g} s"
         unclear = ControlHubAmbiguousStartError if found else ControlHubUnavailableError
         raise unclear(
             f"{error or 'Control Hub accepted the call without naming an instance.'} {said}; look at the runs of job "

@@ -17,6 +17,16 @@ _PAUSE = 3.0
 _Found = TypeVar("_Found")
 
 
+def search_time(client: ControlHubClient, error: ControlHubError | None) -> float:
+    """
+    Return the seconds for which to search for the effect of a request: until no gateway can deliver it any more.
+
+    :param client: the client that has sent it
+    :param error: how the request has ended; None if it was accepted
+    """
+    return PATIENCE if error is None else max(PATIENCE, client.gateway_timeout)
+
+
 def find_out(
     client: ControlHubClient,
     look: Callable[[], _Found],
@@ -34,12 +44,12 @@ def find_out(
     :param question: what is to be found out, for messages: "Whether job X was created"
     :param error: how the request has ended; None if it was accepted
     :param is_enough: whether what was found is all of it
-    :param patience: seconds to look, at the most; by default until no gateway can deliver the request any more
+    :param patience: seconds to look, at the most; by default :func:`search_time`
     :returns: what the last look has found
     :raises ControlHubUnavailableError: if the last look fails; ``maybe_executed`` is set
     """
     if patience is None:
-        patience = PATIENCE if error is None else max(PATIENCE, client.gateway_timeout)
+        patience = search_time(client, error)
     left = patience
     while True:
         try:
