@@ -59,8 +59,10 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         starts on a worker, with a warning). Not for mapped tasks, which start on a worker
     :param end_from_trigger: end the task there, too
     :param control_hub_conn_id: id of the Airflow connection (templated)
+    :param multiple_outputs: make each key of the result an XCom of its own, too; default True
     """
 
+    result_is_dict = True
     template_fields: Sequence[str] = ("job_id", "job_name", "run_count", "control_hub_conn_id")
     operator_extra_links = (ControlHubJobLink(),)
     ui_color = "#e8f1fb"
@@ -76,9 +78,10 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         start_from_trigger: bool = False,
         end_from_trigger: bool = False,
         control_hub_conn_id: str = "streamsets_default",
+        multiple_outputs: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, **kwargs)
+        super().__init__(poke_interval=poke_interval, multiple_outputs=self.checked_outputs(multiple_outputs), **kwargs)
         parameters.whole_number(run_count, "run_count")
         parameters.seconds(poke_interval, "poke_interval")
         self.job_id = job_id
@@ -102,7 +105,16 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         if deferrable is False:
             raise ValueError(f"'{used}' needs a sensor that is deferrable; leave out deferrable=False.")
         self.deferrable = True
-        ignored = {"outlets": self.outlets, "post_execute": getattr(self, "_post_execute_hook", None)}
+        # What Airflow does on a worker when a task has ended, and does not do for the events that end a task.
+        ignored = {
+            "outlets": self.outlets,
+            "post_execute": getattr(self, "_post_execute_hook", None),
+            "on_success_callback": self.on_success_callback,
+            "on_skipped_callback": self.on_skipped_callback,
+            "email": self.email and (self.email_on_failure or (self.email_on_retry and self.retries)),
+            "retry_policy": getattr(self, "retry_policy", None),
+            "fail_fast": self.has_dag() and getattr(self.dag, "fail_fast", False),  # type: ignore[no-untyped-call]
+        }
         if self.start_from_trigger:
             ignored["pre_execute"] = getattr(self, "_pre_execute_hook", None)
             ignored["on_execute_callback"] = self.on_execute_callback
@@ -160,7 +172,13 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     @property
     def ending(self) -> dict[str, Any]:
         """The arguments of a trigger that say how the task ends in the triggerer, if it does."""
-        return {"ends": self.end_from_trigger, "soft_fail": self.soft_fail, "never_fail": self.never_fail}
+        return {
+            "ends": self.end_from_trigger,
+            "soft_fail": self.soft_fail,
+            "never_fail": self.never_fail,
+            "do_xcom_push": self.do_xcom_push,
+            "multiple_outputs": self.multiple_outputs,
+        }
 
     def details_of(self, job: Job) -> dict[str, Any]:
         """Return what else than the run the wait needs to know of the job, as JSON values. It is kept with the run."""
