@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, PokeReturnValue
+from airflow.providers.common.compat.sdk import PokeReturnValue
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
@@ -74,8 +74,9 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     each poke means the latest run.)
 
     Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
-    deferrable. With ``poke`` and ``reschedule``, the worker is kept while the final metrics of an ended run are waited
-    for, even beyond `timeout`.
+    deferrable. Of the limits, they concern `timeout`; ``execution_timeout`` fails the task, which can then be retried.
+    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait. With ``poke`` and ``reschedule``, the
+    worker is kept while the final metrics of an ended run are waited for, even beyond `timeout`.
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
@@ -253,5 +254,5 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
             self.log.info(verdict.message)
             return verdict.result
         if verdict.ending is Ending.SKIPPED:
-            raise AirflowSkipException(verdict.message)
+            raise self.skip(verdict.message)
         raise self.unless_soft_fail(ControlHubExpectationError(verdict.message))

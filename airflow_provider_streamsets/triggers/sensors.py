@@ -158,7 +158,7 @@ class SensorTrigger(ControlHubOneRunTrigger):
         if ending is Ending.FAILED and not RETRIES_FAILED_EVENTS:
             return await super().trigger_event(event)
         log = self.log.error if ending is Ending.FAILED else self.log.info
-        log("%s", verdict.explanation or verdict.message)
+        log("%s%s", "Skipping the task: " if ending is Ending.SKIPPED else "", verdict.explanation or verdict.message)
         kind, key = _ENDS[ending]
         return kind(xcoms=await self._push_result(key, verdict.result))
 

@@ -1,4 +1,4 @@
-"""What a task leaves behind, wherever it ends."""
+"""What a task leaves behind, wherever it ends: its XComs, its state, and why it was skipped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import sys
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import (
     DAG,
+    AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseOperator,
     BaseSensorOperator,
     TaskDeferred,
@@ -34,6 +37,7 @@ from tests.unit.scripted_hub import HUB, JOB_ID, ScriptedHub, counts_json, faile
 
 pytestmark = pytest.mark.usefixtures("connection")
 
+STATUS = f"{HUB}/jobrunner/rest/v1/jobs/status"
 EARLY = {"job_id", "run_count", "streamsets_job_link"}
 MODES = {
     "poke": {"deferrable": False},
@@ -43,6 +47,7 @@ MODES = {
     **({"start": {"start_from_trigger": True, "end_from_trigger": True}} if CAN_START_FROM_TRIGGER else {}),
 }
 EVERY_MODE = pytest.mark.parametrize("mode", MODES)
+KINDNESS = pytest.mark.parametrize("kindness", [{}, {"soft_fail": True}, {"never_fail": True}], ids=str)
 
 
 def leaves() -> list[Any]:
@@ -293,3 +298,100 @@ def test_retry_policy_and_fail_fast_are_refused_as_the_triggerer_ignores_them():
         )
     with DAG("dag", schedule=None, fail_fast=True), pytest.raises(ValueError, match="'fail_fast'"):
         ControlHubJobRunSensor(task_id="task", job_id=JOB_ID, end_from_trigger=True)
+
+
+# Limits
+
+
+@EVERY_MODE
+@KINDNESS
+def test_execution_timeout_fails_a_sensor(runner, http, mode, kindness):
+    ScriptedHub(http, latest=run_json(4))
+    if MODES[mode].get("deferrable") is False:
+        # Airflow's alarm, during a poke.
+        http.post(STATUS, exc=AirflowTaskTimeout)
+    with pytest.raises(AirflowTaskTimeout):
+        runner.run(mode, ControlHubJobRunSensor, timeout=1000, execution_timeout=timedelta(seconds=100), **kindness)
+
+
+@KINDNESS
+def test_execution_timeout_between_two_pokes_fails_a_sensor(runner, http, monkeypatch, kindness):
+    def alarm(_: float) -> None:
+        raise AirflowTaskTimeout
+
+    ScriptedHub(http, latest=run_json(4))
+    monkeypatch.setattr("time.sleep", alarm)
+    with pytest.raises(AirflowTaskTimeout):
+        runner.run("poke", ControlHubJobRunSensor, execution_timeout=timedelta(seconds=100), **kindness)
+
+
+@pytest.mark.parametrize(
+    ("limits", "kindness", "kind"),
+    [
+        ({"execution_timeout": timedelta(seconds=100)}, {}, AirflowTaskTimeout),
+        ({"execution_timeout": timedelta(seconds=100)}, {"soft_fail": True}, AirflowTaskTimeout),
+        ({}, {}, AirflowSensorTimeout),
+        ({}, {"soft_fail": True}, AirflowSkipException),
+        ({}, {"never_fail": True}, AirflowSkipException),
+    ],
+)
+def test_deferral_that_airflow_ends_is_a_time_out_like_any_other(context, task_log, limits, kindness, kind):
+    task = ControlHubJobRunSensor(task_id="task", job_id=JOB_ID, deferrable=True, timeout=1000, **limits, **kindness)
+    with pytest.raises(kind, match="Trigger timeout"):
+        task.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+    assert ("Skipping the task: Trigger timeout" in task_log()) == (kind is AirflowSkipException)
+
+
+def test_log_says_that_a_sensor_is_skipped_as_its_trigger_was_lost(context, task_log):
+    task = ControlHubJobRunSensor(task_id="task", job_id=JOB_ID, deferrable=True, soft_fail=True)
+    with pytest.raises(AirflowSkipException):
+        task.resume_execution("__fail__", {"error": "Trigger failure"}, context)
+    assert "Skipping the task: Trigger failure" in task_log()
+
+
+def test_execution_timeout_limits_each_poke_of_a_rescheduled_sensor(runner, http):
+    done(http)
+    runner.waited = timedelta(seconds=500)
+    limits = {"timeout": 1000, "execution_timeout": timedelta(seconds=100)}
+    assert runner.run("reschedule", ControlHubJobRunSensor, **limits) == "success"
+    assert {request.timeout for request in http.request_history if request.url == STATUS} == {(10.0, 60.0)}
+    runner.waited = timedelta(seconds=1001)
+    ScriptedHub(http, latest=run_json(4))
+    with pytest.raises(AirflowSensorTimeout, match="has not ended within 1000 s"):
+        runner.run("reschedule", ControlHubJobRunSensor, **limits)
+
+
+# Skips
+
+
+@EVERY_MODE
+@pytest.mark.parametrize("kindness", [{"soft_fail": True}, {"never_fail": True}], ids=str)
+def test_log_says_that_a_sensor_is_skipped_for_its_timeout(runner, http, task_log, mode, kindness):
+    ScriptedHub(http, latest=run_json(4))
+    runner.waited = timedelta(seconds=200) if mode == "reschedule" else None
+    assert runner.ended(mode, ControlHubJobRunSensor, timeout=100, **kindness) == "skipped"
+    assert re.search(r"Skipping the task: Run 4 .* has not ended within 100 s", task_log())
+
+
+@EVERY_MODE
+def test_log_says_that_a_sensor_is_skipped_for_a_failed_run(runner, http, task_log, mode):
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), failed(4)])
+    assert runner.ended(mode, ControlHubJobRunSensor, soft_fail=True) == "skipped"
+    assert re.search(r"Skipping the task: .*JDBC_00", task_log(), re.DOTALL)
+
+
+@EVERY_MODE
+def test_log_says_that_a_sensor_is_skipped_for_an_error(runner, http, task_log, mode):
+    ScriptedHub(http, latest=run_json(4))
+    http.post(STATUS, status_code=401)
+    assert runner.ended(mode, ControlHubJobRunSensor, never_fail=True, timeout=5000) == "skipped"
+    assert re.search(r"Skipping the task: .*credential", task_log())
+
+
+@EVERY_MODE
+@pytest.mark.parametrize("kindness", [{}, {"soft_fail": True}], ids=str)
+def test_log_says_that_a_sensor_is_skipped_as_the_run_has_ended(runner, http, task_log, mode, kindness):
+    ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)], counts=counts_json(4))
+    arguments = {"metric": "output_count", "threshold": 1000, "on_run_end": "skip", **kindness}
+    assert runner.ended(mode, ControlHubJobMetricSensor, **arguments) == "skipped"
+    assert re.search(r"Skipping the task: .*output_count", task_log())
