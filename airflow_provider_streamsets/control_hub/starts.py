@@ -381,7 +381,7 @@ class BulkStarter:
         """Return the first run of a job that its start can have made; others may have followed it already."""
         runs = [latest] if latest is not None else []
         if latest is not None and latest.run_count > intent.run_count:
-            runs = [*self._client.runs.history(intent.job_id)[::-1], latest]
+            runs = [*self._client.runs.history(intent.job_id, min_run_count=intent.run_count)[::-1], latest]
         return next((run for run in runs if self._is_of(intent, run)), None)
 
     def _is_of(self, intent: StartIntent, run: JobRun) -> bool:
