@@ -150,7 +150,16 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "offsets.upload": [lambda c: c.offsets.upload(JOB_ID, OFFSET)],
 }
 # They ask Control Hub for nothing of their own.
-NO_REQUEST = {"mark_accepted", "within", "close", "with_limits", "call", "is_like", "take_over"}
+NO_REQUEST = {
+    "mark_accepted",
+    "within",
+    "close",
+    "with_limits",
+    "call",
+    "is_like",
+    "take_over",
+    "is_of_same_organization",
+}
 
 
 def _resources() -> dict[str, type]:
