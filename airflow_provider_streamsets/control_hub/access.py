@@ -117,6 +117,7 @@ class Access:
             **self._settings,
         )
         limited._asked, limited.was_accepted = self._asked, self.was_accepted
+        limited._transport.clock_ahead = self._transport.clock_ahead
         return limited
 
     def close(self) -> None:

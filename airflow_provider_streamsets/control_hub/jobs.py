@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub import starts
 from airflow_provider_streamsets.control_hub.creations import CreationIntent
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
@@ -108,20 +109,20 @@ class Jobs(JobReading):
             announce(intent)
         return self._create(intent, body, template)
 
-    def created_by(self, intent: CreationIntent, *, template: bool = False, patience: float = 0.0) -> Job | None:
+    def created_by(self, intent: CreationIntent, *, template: bool = False, wait: bool = False) -> Job | None:
         """
         Return the job that a creation which was announced has made; None if there is none.
 
         :param intent: the creation
         :param template: it was that of a job template
-        :param patience: seconds to wait for the job if there is none yet
+        :param wait: wait for the job until no gateway can deliver the call any more
         :raises ControlHubAmbiguousNameError: if there are several that it can have made
         """
         found = find_out(
             self._client,
             lambda: [job for job in self.list(name=intent.name, templates=template) if intent.explains(job)],
             question=f"Whether an earlier call has created job '{intent.name}'",
-            patience=patience,
+            patience=lambda: starts.delivery_time_left(self._client, intent.at) if wait else 0.0,
         )
         if len(found) > 1:
             ids = ", ".join(job.job_id for job in found[:5])

@@ -150,17 +150,25 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         return job.job_id
 
     def _created_before(self, record: TaskRecord, name: str, template: bool) -> Job | None:
-        """Return the job that an earlier try of this task has created, None if there is none."""
+        """Return the job that an earlier try of this task has created, None if there is none or it is not to count."""
+        from airflow_provider_streamsets.control_hub import ControlHubAmbiguousNameError
         from airflow_provider_streamsets.control_hub.creations import CreationIntent
 
         written = record.values.get("creation")
-        if not isinstance(written, dict) or record.superseded is not None:
+        if not isinstance(written, dict):
             return None
         intent = CreationIntent(**written)
         if intent.name != name:
             return None
-        patience = max(self.client.gateway_timeout - intent.age(self.client.clock_ahead), 0.0)
-        job = self.client.jobs.created_by(intent, template=template, patience=patience)
+        try:
+            job = self.client.jobs.created_by(intent, template=template, wait=True)
+        except ControlHubAmbiguousNameError:
+            if record.superseded is None:
+                raise
+            return None
+        if record.superseded is not None:
+            # It was only waited for: from now on there is one, or there will be none.
+            return None
         if job is None:
             self.log.info("An earlier try of this task was about to create job '%s', but there is none.", intent.name)
         else:
