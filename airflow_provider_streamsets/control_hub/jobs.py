@@ -317,6 +317,8 @@ class Jobs(JobReading):
         key: str | None = None,
         made_before: Sequence[str] = (),
         announce: Callable[[list[str]], None] | None = None,
+        submitted: CreationIntent | None = None,
+        on_submit: Callable[[CreationIntent | None], None] | None = None,
     ) -> list[Job]:
         """
         Make copies of a job or job template, in three requests whatever their number.
@@ -333,6 +335,11 @@ class Jobs(JobReading):
             has made but not renamed yet, instead of making more
         :param made_before: ids of the copies that an earlier call has made: they are taken over if all of them exist
         :param announce: called with the ids of the copies before they get their names, so that they can be written down
+        :param submitted: a call with the same key whose effect is not known: its copies are waited for until no gateway
+            can deliver it any more. If it is executed even later, its surplus copies are deleted, here or by the next
+            call with `submitted` or `made_before`
+        :param on_submit: called before the call that makes copies, so that it can be written down, and with None if
+            that call was refused; what it raises ends the duplication before anything is sent
         :returns: the copies, in the order of their numbers
         """
         return JobCopies(self._client).make(
@@ -343,6 +350,8 @@ class Jobs(JobReading):
             key=key,
             made_before=made_before,
             announce=announce,
+            submitted=submitted,
+            on_submit=on_submit,
         )
 
     def delete(self, job_ids: Iterable[str]) -> list[str]:

@@ -408,7 +408,9 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
     **Retries.** The copies are made under a name that belongs to this task of this DAG run, their ids are written down
     where the next try finds them (in the task state store of Airflow; before Airflow 3.3, in an Airflow variable), and
     then they get the names that they are to have. A later try takes over what an earlier one has made instead of making
-    more. When a person clears a task that has succeeded, it makes new copies.
+    more. If the call of that one got no answer, the later try waits for its copies until ``gateway_timeout`` of the
+    connection is over; surplus copies of a call that was executed even later are deleted. When a person clears a task
+    that has succeeded, it makes new copies.
 
     :param job_id: id of the job or job template (templated)
     :param job_name: exact name of the job, instead of its id (templated)
@@ -457,6 +459,8 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Make the copies, or take over those of an earlier try."""
+        from airflow_provider_streamsets.control_hub.creations import CreationIntent
+
         template = parameters.flag(self.template, "template", rendered=True)
         number_of_copies = parameters.whole_number(self.number_of_copies, "number_of_copies", rendered=True)
         name = parameters.text(self.name, "name", rendered=True)
@@ -465,6 +469,8 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
         job = self.find_job(context, templates=template)
         record = TaskRecord(context)
         made = record.values.get("copies") if record.superseded is None else None
+        # Whoever has ordered this try: the call of the one before can still be executed.
+        submitted = record.values.get("duplication")
         copies = self.client.jobs.duplicate(
             job,
             number_of_copies=number_of_copies,
@@ -473,6 +479,8 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
             key=_key_of_task(context),
             made_before=made if isinstance(made, list) else (),
             announce=lambda job_ids: record.write(copies=job_ids),
+            submitted=CreationIntent(**submitted) if isinstance(submitted, dict) else None,
+            on_submit=lambda intent: record.write(duplication=asdict(intent)) if intent else record.forget(),
         )
         record.close()
         for copy in copies:
