@@ -96,7 +96,8 @@ class WatchGroup:
     """
     Looks, in a thread, at all jobs that its watches want to know about, and yields what it finds as items.
 
-    Never raises: an outage is waited out, and so is a credential that is refused, as it may be replaced.
+    Never raises: an outage is waited out, and so is a credential that is refused, as it may be replaced. An edited
+    connection is followed, also to another organization: unlike a wait, a watch has no run that it must stay with.
 
     :param conn_id: id of the Airflow connection
     :param interval: seconds between two looks
