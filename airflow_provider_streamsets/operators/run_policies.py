@@ -168,7 +168,7 @@ class StartsRuns(WaitsForRuns):
     def record(self, context: Context) -> TaskRecord:
         """Return what this try and those before have written down."""
         if self._record is None:
-            self._record = TaskRecord(context)
+            self._record = TaskRecord(context, survives_kill=not self.stop_on_kill)
         return self._record
 
     def active_runs(self) -> Mapping[str, int]:
@@ -199,15 +199,31 @@ class StartsRuns(WaitsForRuns):
     def answering_for_runs(self, context: Context) -> Iterator[None]:
         """See to it that no run that this task has started goes on unattended when the task fails within."""
         try:
-            if self._was_accepted is None and self.record(context).values:
+            record = self.record(context)
+            if self._was_accepted is None and record.values:
                 # An earlier try has worked with the connection.
                 self.client.mark_accepted()
+            if record.is_of_killed_task:
+                self.log.info(
+                    "A person has cleared the task before it had ended. With stop_on_kill=False, this try continues "
+                    "with the runs of that one; to start new runs, clear the task again when it has ended."
+                )
             yield
         except TaskDeferred:
             raise
         except BaseException as error:
             self._answer_for(context, error)
+            self._note_end(context)
             raise
+        self._note_end(context)
+
+    def _note_end(self, context: Context) -> None:
+        if self._killed:
+            return
+        try:
+            self.record(context).note_end()
+        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from storing it, the outcome stays
+            self.log.warning("Could not save that the task has ended: %s", error)
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Any, context: Context, *args: Any, **kwargs: Any

@@ -54,7 +54,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     worker is lost, its connection breaks in the middle of the call, or it fails for a reason of its own, the next try
     looks at that run first: it waits for it if it goes on, delivers what it came to if it has succeeded, and starts
     another one if it has failed, or if there is none. When a person clears the task, its run is stopped if it goes on,
-    and another one is started. The log says which, and why.
+    and another one is started; with ``stop_on_kill=False``, the next try of a task that had not ended treats its run as
+    that of a lost worker. The log says which, and why.
 
     The record is kept in Airflow's task state store. Before Airflow 3.3, it is an Airflow variable, which is deleted
     when the outcome is delivered: a worker that is lost between that and Airflow's note of the success has the next
