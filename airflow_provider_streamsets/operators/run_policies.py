@@ -94,6 +94,7 @@ class StartsRuns(WaitsForRuns):
         self._record: TaskRecord | None = None
         self._started: dict[str, int] = {}
         self._asked_to_stop: dict[str, int] = {}
+        self._stopped: dict[str, int] = {}
         self._has_given_up = False
         self._check_policies(rendered=False)
 
@@ -347,6 +348,7 @@ class StartsRuns(WaitsForRuns):
             return
         # Of a start without an answer, and of runs that this try has not got to yet, another try takes care, if any.
         runs = self._started if again else self.runs_to_stop_on_kill() or self.runs_of_record(context)
+        runs = {job_id: count for job_id, count in runs.items() if self._stopped.get(job_id) != count}
         if not runs:
             return
         if is_deferral_timeout(error):
@@ -411,6 +413,7 @@ class StartsRuns(WaitsForRuns):
         except ControlHubError as error:
             self._log_not_stopped(runs, error)
             return not isinstance(error, ControlHubUnavailableError)
+        self._stopped.update(runs)
         return True
 
     def _note_stopped(self, runs: Mapping[str, int]) -> None:
