@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import is_deferral_timeout, is_tried_again, task_state_store
 from airflow_provider_streamsets.operators.earlier_runs import blocking_run, unfinished_runs, write_failed
+from airflow_provider_streamsets.operators.settling import settled
 from airflow_provider_streamsets.operators.task_records import TaskRecord
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, WaitsForManyRuns
@@ -20,7 +21,7 @@ from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, Wa
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun
     from airflow_provider_streamsets.control_hub.groups import RunGroup
 
 ON_TIMEOUT = ("stop", "leave")
@@ -442,6 +443,17 @@ class StartsRuns(WaitsForRuns):
             poll_interval=_STOP_INTERVAL,
         )
         self.log.info("%s: stopped by this task.", _shown(runs))
+
+    def settle(
+        self, jobs: Iterable[Job], read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]]
+    ) -> dict[str, Job]:
+        """Wait for jobs that are being started or stopped, as :func:`settled`, within the time that the task has."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+
+        try:
+            return settled(self.polling_client(), jobs, read, pause=self.pause, log=self.log)
+        except ControlHubRunTimeoutError as error:
+            raise self._waited_too_long(error) from error
 
     def ask_to_stop(
         self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool

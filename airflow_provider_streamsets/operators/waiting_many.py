@@ -254,8 +254,7 @@ class WaitsForManyRuns(WaitsForRuns):
         from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
 
         group = self._group = RunGroup(
-            # A look that fails is repeated at the next interval anyway, and must not outlast the timeout by minutes.
-            self.client.with_limits(max_attempts=1),
+            self.polling_client(),
             runs,
             metrics_wait=metrics_wait,
             log=self.log,
@@ -387,7 +386,7 @@ class WaitsForManyRuns(WaitsForRuns):
         except ControlHubError as error:
             self.log.error("%s The %d runs may go on.", error, len(wait.runs))
             raise
-        names = self._names_of(list(self._watched))
+        names = self._names_of(list(self._watched), self.polling_client(wait.time_left))
         self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}
         runs = [
             RunReference(job_id, count, names.get(job_id, ""), RunIdentity.from_json(wait.identities.get(job_id)))
@@ -414,7 +413,7 @@ class WaitsForManyRuns(WaitsForRuns):
         from airflow_provider_streamsets.triggers.events import RunsWaitReason
 
         group = RunGroup(
-            self.client,
+            self.polling_client(wait.time_left),
             runs,
             metrics_wait=0.0,
             log=self.log,
@@ -426,7 +425,11 @@ class WaitsForManyRuns(WaitsForRuns):
         self._act_on_red(group)
         # Each is done once; the other one may still be to come.
         until_failure, act_at = wait.until_failure, wait.act_at
-        if group.unfinished:
+        if group.poll_failed:
+            # Nothing can be done about the runs now. The trigger looks again, and keeps the deadline.
+            until_failure = until_failure or wait.reason is RunsWaitReason.FIRST_FAILURE
+            act_at = time.time() + self._interval if wait.reason is RunsWaitReason.ACT else act_at
+        elif group.unfinished:
             if wait.reason is RunsWaitReason.FIRST_FAILURE or (until_failure and group.failures):
                 until_failure = not self.on_first_failure(group)
             elif wait.reason is RunsWaitReason.ACT and not self.act_on_unfinished(group.unfinished):
@@ -442,11 +445,11 @@ class WaitsForManyRuns(WaitsForRuns):
             group=group,
         )
 
-    def _names_of(self, job_ids: list[str]) -> dict[str, str]:
+    def _names_of(self, job_ids: list[str], client: ControlHubClient) -> dict[str, str]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
         try:
-            return {job_id: job.name for job_id, job in self.client.jobs.get_many(job_ids).items()}
+            return {job_id: job.name for job_id, job in client.jobs.get_many(job_ids).items()}
         except ControlHubError as error:
             self.log.warning("The names of the jobs could not be read: %s", error)
             return {}

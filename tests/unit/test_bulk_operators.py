@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import requests
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets.compat import trigger_size
@@ -340,6 +341,58 @@ def test_a_task_that_is_resumed_does_not_wait_for_an_outcome_for_ever(http, cont
     with pytest.raises(ControlHubRunTimeoutError, match="within 100 s"):
         start(deferrable=True, on_timeout="leave").execute_complete(context, resumed(deadline=deadline))
     assert clock.now - 1000 == 60
+
+
+def hang(http: Any, clock: Any, *urls: Any) -> None:
+    """Let requests hang until their time-outs."""
+
+    def hanging(request: Any, _: Any) -> Any:
+        clock.now += request.timeout[1]
+        raise requests.exceptions.ReadTimeout
+
+    for url in urls:
+        http.post(url, json=hanging)
+
+
+@pytest.mark.parametrize("reason", ["act", "red", "first_failure"])
+def test_hanging_hub_does_not_keep_a_resumed_task_beyond_the_deadline(http, context, clock, reason):
+    hub = ScriptedRuns(http, a=[active()], b=[failed()])
+    hang(http, clock, f"{HUB}/jobrunner/rest/v1/jobs", f"{HUB}/jobrunner/rest/v1/jobs/status")
+    event = resumed(reason=reason, deadline=clock.now + 30)
+    task = ControlHubStopJobsOperator(task_id="task", job_ids=["a:org", "b:org"], deferrable=True, force_after=20)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute_complete(context, event)
+    assert clock.now - 1000 <= 30 + 10
+    # What could not be done is still to be done.
+    trigger = deferred.value.trigger
+    assert (trigger.deadline, trigger.until_failure) == (1030.0, reason == "first_failure")
+    assert (trigger.act_at is not None) is (reason == "act")
+    assert hub.done == []
+
+
+@MODES
+def test_hanging_hub_does_not_keep_a_start_of_settling_jobs_beyond_the_deadline(http, run, clock, deferrable):
+    hub = ScriptedRuns(http, a=[deactivating()], b=[None])
+    answer, read = hub._many, []
+
+    def hangs_after_the_first(request: Any, context: Any) -> Any:
+        read.append(request)
+        if len(read) == 1:
+            return answer(request, context)
+        clock.now += request.timeout[1]
+        raise requests.exceptions.ReadTimeout
+
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs", json=hangs_after_the_first)
+    with pytest.raises(ControlHubRunTimeoutError, match=r"'a' \(a:org\)\. .* nothing was started"):
+        run(
+            ControlHubStartJobsOperator,
+            job_ids=["a:org", "b:org"],
+            wait_for_completion=True,
+            deferrable=deferrable,
+            timeout=120,
+        )
+    assert 120 <= clock.now - 1000 <= 130
+    assert hub.done == []
 
 
 def test_names_that_cannot_be_read_do_not_fail_a_resumed_task(http, context, task_log):
