@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -239,6 +241,7 @@ def test_deferred_it_carries_the_runs_and_absolute_deadlines_but_no_secret(http,
         "active": None,
         "red_since": None,
         "red": None,
+        "packed": None,
     }
     assert deferred.value.timeout > timedelta(seconds=600)
     assert deferred.value.method_name == "execute_complete"
@@ -420,8 +423,8 @@ def test_a_wait_that_has_ended_with_an_error_fails_the_task_with_it(context, tas
 
 
 def many(count: int) -> dict[str, list[Any]]:
-    """Jobs with ids as long as real ones."""
-    return {f"{number:036d}": [active(4)] for number in range(count)}
+    """Jobs with ids like real ones."""
+    return {str(uuid.UUID(int=random.Random(number).getrandbits(128))): [active(4)] for number in range(count)}
 
 
 def warned(operator: Any, http: Any, context: Any, task_log: Any, jobs: dict[str, list[Any]], **arguments: Any) -> int:
@@ -441,17 +444,17 @@ def warned(operator: Any, http: Any, context: Any, task_log: Any, jobs: dict[str
 )
 def test_more_runs_than_mysql_can_store_are_warned_of_before_the_start(http, context, task_log, arguments):
     arguments = {"wait_for_completion": True, "timeout": 3600, **arguments}
-    started = {name: [succeeded(3)] for name in many(700)}
+    started = {name: [succeeded(3)] for name in many(2000)}
     most = warned(ControlHubStartJobsOperator, http, context, task_log, started, **arguments)
-    assert 100 < most < 700
+    assert 700 < most < 2000
 
 
 def test_runs_that_mysql_can_store_need_no_warning(http, context, task_log):
-    assert not warned(ControlHubStopJobsOperator, http, context, task_log, many(200))
+    assert not warned(ControlHubStopJobsOperator, http, context, task_log, many(900))
 
 
 def test_more_runs_than_mysql_can_store_are_warned_of_before_the_stop(http, context, task_log):
-    assert 200 < warned(ControlHubStopJobsOperator, http, context, task_log, many(700)) < 700
+    assert 900 < warned(ControlHubStopJobsOperator, http, context, task_log, many(2000)) < 2000
 
 
 @pytest.mark.parametrize("arguments", [{"deferrable": False}, {"deferrable": True, "wait_for_completion": False}])
