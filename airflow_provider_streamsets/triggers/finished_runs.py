@@ -18,7 +18,7 @@ _FORGET_AFTER = 3600.0
 # at which they were started tell.
 _LOOKS_AT_EARLIER_RUN = 3
 # Runs of one job that are made ready to be reported at the same time.
-_AT_A_TIME = 4
+_AT_A_TIME = 25
 
 
 @dataclass
@@ -197,16 +197,12 @@ class FinishedRuns:
         oldest = min((run.run_count for run in history), default=new.latest.run_count)
         self._begin(job_id, new.latest, max(before, default=oldest - 1))
 
-    def due(self, job_id: str | None = None) -> Iterator[tuple[str, int]]:
-        """
-        Yield job ids and run counts of those runs that are to be reported next, the oldest of a job first.
-
-        :param job_id: only of this job
-        """
-        for behind in list(self._behind) if job_id is None else [job_id] if job_id in self._behind else []:
-            job = self._jobs[behind]
+    def due(self) -> Iterator[tuple[str, int]]:
+        """Yield job ids and run counts of those runs that are to be reported next, the oldest of a job first."""
+        for job_id in list(self._behind):
+            job = self._jobs[job_id]
             for run_count in range(job.reported + 1, min(job.ended, job.reported + _AT_A_TIME) + 1):
-                yield behind, run_count
+                yield job_id, run_count
 
     def latest(self, job_id: str) -> JobRun | None:
         """Return the latest run of a job, as last seen."""

@@ -137,9 +137,13 @@ class WatchGroup:
         """Let a watch take part no longer."""
         self._watches.discard(watch)
 
-    def wake(self) -> None:
-        """Let all watches have an item soon."""
-        self._item_due = min(self._item_due, self._now() + _GATHERING)
+    def wake(self, delay: float = _GATHERING) -> None:
+        """
+        Let all watches have an item.
+
+        :param delay: seconds from now, at the most
+        """
+        self._item_due = min(self._item_due, self._now() + delay)
         self._ring()
 
     def resolved(self, number: int, *, clean: bool) -> None:

@@ -71,7 +71,7 @@ def test_of_a_run_that_goes_on_only_those_before_it_are_reported():
 
 
 def test_of_very_many_runs_only_a_few_are_due_at_a_time():
-    assert len(list(begun(run(3), run(900)).due())) == 4
+    assert len(list(begun(run(3), run(900)).due())) == 25
 
 
 def test_the_runs_of_one_job_do_not_wait_for_those_of_another():
@@ -79,7 +79,6 @@ def test_the_runs_of_one_job_do_not_wait_for_those_of_another():
     runs.observe({JOB: run(1), OTHER: run(5)}, NOW)
     runs.observe({JOB: run(2), OTHER: run(6)}, NOW + 30)
     assert list(runs.due()) == [(JOB, 2), (OTHER, 6)]
-    assert list(runs.due(OTHER)) == [(OTHER, 6)]
     runs.hand_out(OTHER, 6, 1)
     assert list(runs.due()) == [(JOB, 2)]
 
