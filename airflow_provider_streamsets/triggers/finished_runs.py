@@ -106,15 +106,20 @@ class FinishedRuns:
             looked = min([looked, *(new.since + self._tolerance for new in self._new.values())])
         return {"looked": looked, "runs": dict(self._confirmed)}
 
-    def observe(self, statuses: Mapping[str, JobRun | None], now: float, *, complete: bool = False) -> None:
+    def observe(
+        self, statuses: Mapping[str, JobRun | None], now: float, *, complete: bool = False, partial: bool = False
+    ) -> None:
         """
         Take note of the latest runs of jobs.
 
         :param statuses: latest run by job id, None for a job that shows none; those that could not be read are missing
         :param now: time of the look, in epoch seconds
         :param complete: these are all jobs that there are
+        :param partial: jobs that have shown up since the last complete look are not among them
         """
-        since, self._looked = self._looked, now
+        since = self._looked
+        if since is None or not partial:
+            self._looked = now
         for job_id, run in statuses.items():
             self._absent.pop(job_id, None)
             if run is None:

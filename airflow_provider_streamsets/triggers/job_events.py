@@ -73,7 +73,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
     :param job_id: id of the job
     :param job_name: exact name of the job, instead of its id
     :param job_tag: tag of the jobs, without organization, for example ``nightly/orders``; jobs that get it later are
-        watched from then on
+        watched from the next look on, at the latest five minutes later
     :param poll_interval: seconds, or timedelta, between two looks; default 30
     :param outcomes: which runs to report: a list of ``SUCCEEDED``, ``FAILED`` and ``STOPPED``; None is all of them
     :param metrics_wait: seconds, or timedelta, to wait for a run's final metrics after its end, at the most; default 30

@@ -227,7 +227,9 @@ class RunWatch:
         self._troubles.pop("look", None)
         self._names = look.names
         known = runs.cursor["runs"].keys()
-        runs.observe(statuses, time.time(), complete=self._wanted.job_tag is not None)
+        complete = self._wanted in look.complete
+        partial = self._wanted.job_tag is not None and not complete
+        runs.observe(statuses, time.time(), complete=complete, partial=partial)
         self._is_unsaved |= runs.cursor["runs"].keys() != known
         # A job that counts anew will have other runs of the same numbers.
         due = set(runs.due())

@@ -39,6 +39,8 @@ _LONGEST_PAUSE = 120.0
 # Seconds between two readings of the connection, and while Control Hub refuses its credential.
 _READING_INTERVAL = 300.0
 _READING_INTERVAL_WHEN_REFUSED = 30.0
+# Seconds between two whole lists of the jobs with a tag, if nothing shows that one of them has changed.
+_LISTING_INTERVAL = 300.0
 
 _Answer = TypeVar("_Answer")
 
@@ -305,7 +307,8 @@ class WatchGroup:
         if self._client is not None:
             log.info("Connection '%s' has changed; looking with what it says now.", self._conn_id)
             self._client.close()
-        self._client, self._looks, self._fingerprint = client, RunLooks(client), settings.fingerprint
+        looks = RunLooks(client, list_every=int(_LISTING_INTERVAL // self.interval))
+        self._client, self._looks, self._fingerprint = client, looks, settings.fingerprint
         if self._is_refused:
             self._look_due = self._now()
             self._ring()

@@ -269,7 +269,7 @@ def test_a_run_of_a_job_that_counts_anew_is_not_mixed_up_with_the_earlier_one_of
     assert len({event["start_time"] for event in events}) == 1
 
 
-def test_all_jobs_with_a_tag_are_watched_with_one_list(hub):
+def test_all_jobs_with_a_tag_are_watched_with_one_request_and_listed_seldom(hub):
     hub.tags = {"orders": ["nightly"], "invoices": ["nightly/late"]}
 
     async def scene() -> list[tuple[str, int]]:
@@ -281,8 +281,78 @@ def test_all_jobs_with_a_tag_are_watched_with_one_list(hub):
         return watcher.runs
 
     assert sorted(run_virtually(scene())) == [("invoices", 8), ("orders", 4)]
-    assert hub.lists == 11
-    assert hub.looks == []
+    assert hub.lists == 2
+    assert hub.looks == [["invoices:org", "orders:org"]] * 9
+
+
+def test_a_job_that_takes_the_place_of_another_with_the_tag_is_watched_at_the_next_list(hub):
+    hub.tags = {"orders": ["nightly"]}
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger(None, job_tag="nightly"))
+        await asyncio.sleep(10)
+        hub.hides_changes = True
+        hub.tags = {"invoices": ["nightly"]}
+        show(hub, "invoices", active(8), succeeded(7))
+        await asyncio.sleep(300)
+        show(hub, "invoices", succeeded(8), succeeded(7))
+        await asyncio.sleep(60)
+        return watcher.runs
+
+    assert run_virtually(scene())[-1] == ("invoices", 8)
+
+
+def test_a_job_with_the_tag_that_is_deleted_is_asked_for_no_longer(hub):
+    hub.tags = {"orders": ["nightly"], "invoices": ["nightly"]}
+
+    async def scene() -> None:
+        Alone(trigger(None, job_tag="nightly"))
+        await asyncio.sleep(40)
+        assert hub.looks == [["invoices:org", "orders:org"]]
+        for known in (hub.latest, hub.names):
+            del known["invoices:org"]
+        await asyncio.sleep(60)
+        assert hub.looks[1:] == [["orders:org"]]
+
+    run_virtually(scene())
+
+
+def test_a_job_with_the_tag_whose_status_may_not_be_read_does_not_hide_the_others(hub):
+    hub.tags = {"orders": ["nightly"], "invoices": ["nightly"]}
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger(None, job_tag="nightly"))
+        await asyncio.sleep(10)
+        hub.bad = {"invoices:org": 403}
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(60)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 4)]
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (200, []),
+        (200, {"data": [{"id": "orders:org"}]}),
+        (400, {"ISSUES": [{"code": "JOBRUNNER_1"}]}),
+        (500, {"ISSUES": [{"code": "JOBRUNNER_1"}]}),
+    ],
+)
+def test_jobs_are_listed_at_each_look_where_changes_cannot_be_seen(hub, http, status, answer):
+    hub.tags = {"orders": ["nightly"]}
+    http.get(re.compile("orderBy=LAST_MODIFIED_ON"), json=answer, status_code=status)
+
+    async def scene() -> list[tuple[str, int]]:
+        watcher = Alone(trigger(None, job_tag="nightly"))
+        await asyncio.sleep(10)
+        show(hub, "orders", succeeded(4))
+        await asyncio.sleep(60)
+        return watcher.runs
+
+    assert run_virtually(scene()) == [("orders", 4)]
+    assert (hub.lists, hub.looks) == (3, [])
 
 
 FIVE = ["berlin", "lisbon", "madrid", "paris", "rome"]
