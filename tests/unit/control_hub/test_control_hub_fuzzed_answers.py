@@ -78,6 +78,7 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "jobs.as_read": [lambda c: c.jobs.as_read([_JOB, JOB_ID, _OTHER])],
     "jobs.find_by_name": [lambda c: c.jobs.find_by_name(JOB_NAME)],
     "jobs.find_by_names": [lambda c: c.jobs.find_by_names([JOB_NAME, "Other"], missing_ok=True)],
+    "jobs.change_key": [lambda c: c.jobs.change_key(tag="nightly")],
     "jobs.list": [lambda c: list(c.jobs.list()), lambda c: list(c.jobs.list(search="tag==x", status="INACTIVE"))],
     "jobs.create": [
         lambda c: c.jobs.create(JobSettings(name="New"), _PIPELINE, announce=str),
