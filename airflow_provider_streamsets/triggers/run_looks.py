@@ -116,6 +116,8 @@ class RunLooks:
         if tagged is not None and tagged.looks_left > 0 and change_key is not None and change_key == tagged.change_key:
             self._tagged[tag] = replace(tagged, looks_left=tagged.looks_left - 1)
             look.names.update(tagged.names)
+            if not tagged.names:
+                look.statuses[want] = {}
             return list(tagged.names)
         try:
             jobs = list(self._client.jobs.list(tag=tag))
