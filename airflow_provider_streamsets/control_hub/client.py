@@ -154,7 +154,7 @@ class ControlHubClient:
         Keep a deadline within this context.
 
         The time-outs of requests that may be repeated are shortened to what is left, and to ten seconds at the
-        deadline. After it, a refusal that is not confirmed yet counts as an outage.
+        deadline, from which on none is repeated. After it, a refusal that is not confirmed yet counts as an outage.
 
         :param time_left: returns the seconds until then
         """

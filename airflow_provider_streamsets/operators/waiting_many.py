@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, RunReport
+    from airflow_provider_streamsets.control_hub import Job, RunReport
     from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent
     from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # What a resumed task still has to read is there, so it need not look slowly, and has this time even at the deadline.
 _RESUMED_INTERVAL = 5.0
 _RESUMED_PATIENCE = 60.0
+# Seconds for which the names of the jobs are read when the task is resumed.
+_NAMES_PATIENCE = 60.0
 # Seconds to try again while Control Hub refuses to stop a job that is being started.
 STOP_PATIENCE = 60.0
 _MOST_EXPLANATIONS = 10
@@ -407,8 +409,7 @@ class WaitsForManyRuns(WaitsForRuns):
         except ControlHubError as error:
             self.log.error("%s The %d runs may go on.", error, len(wait.runs))
             raise
-        # At the deadline, too, there is time for one request.
-        names = self._names_of(list(self._watched), self.polling_client(lambda: max(wait.time_left(), 0.0)))
+        names = self._names_of(list(self._watched), min(max(wait.time_left(), 0.0), _NAMES_PATIENCE))
         self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}
         runs = [
             RunReference(job_id, count, names.get(job_id, ""), RunIdentity.from_json(wait.identities.get(job_id)))
@@ -467,11 +468,14 @@ class WaitsForManyRuns(WaitsForRuns):
             group=group,
         )
 
-    def _names_of(self, job_ids: list[str], client: ControlHubClient) -> dict[str, str]:
+    def _names_of(self, job_ids: list[str], patience: float) -> dict[str, str]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
+        until = time.monotonic() + patience
         try:
-            return {job_id: job.name for job_id, job in client.jobs.get_many(job_ids).items()}
+            # Unlike a poll, this is not repeated later.
+            with self.client.within(lambda: until - time.monotonic()):
+                return {job_id: job.name for job_id, job in self.client.jobs.get_many(job_ids).items()}
         except ControlHubError as error:
             self.log.warning("The names of the jobs could not be read: %s", error)
             return {}
