@@ -216,11 +216,13 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     def failure(self, error: ControlHubError) -> RunsWaitEvent:
         """Return the event of a wait that has ended with an error."""
+        from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         try:
+            self._unpack()
             return self._event(RunsWaitReason.ENDED, error)
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError, ControlHubError):
             # What is stored names no runs that could be read, which may well be the error.
             return RunsWaitEvent((), error=error)
 

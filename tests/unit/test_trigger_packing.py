@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow import __version__ as airflow_version
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
@@ -127,6 +128,19 @@ def test_packed_trigger_waits_and_stops_as_any(http, clock):
         assert ControlHubJobRunsTrigger(**arguments).what == "many runs"
         ControlHubJobRunsTrigger(**arguments).stop(client)
     assert hub.asked("stopJobs") == [[job_ids[0].removesuffix(":org")]]
+
+
+def test_packed_trigger_that_cannot_read_its_connection_names_its_runs(clock, monkeypatch):
+    async def gone(conn_id):
+        raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+
+    monkeypatch.setattr(connections, "connection_with_extra", gone)
+    runs = [[job_id, 1] for job_id in ids(600, "jobs", "org")]
+    arguments = stored({"runs": runs})
+    assert arguments["packed"]
+    event = RunsWaitEvent.from_payload(only_event(clock, ControlHubJobRunsTrigger(**arguments)))
+    assert "isn't defined" in str(event.error)
+    assert event.runs == tuple(map(tuple, runs))
 
 
 TIMES = st.none() | st.integers(0, 2**42).map(lambda ms: ms / 1000)
