@@ -172,7 +172,7 @@ class ControlHubClient:
         """
         Return whether another client works in the same organization, perhaps under another address.
 
-        Tokens tell. If neither names its organization, that of the same address is taken for the same.
+        The tokens name the organizations. If neither does, clients of the same address are in the same organization.
         """
         return self._access.is_of_same_organization(other._access)
 

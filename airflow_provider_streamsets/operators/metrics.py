@@ -287,7 +287,7 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         until = parameters.moment(self.until, "until", rendered=True)
         include_events = parameters.flag(self.include_events, "include_events", rendered=True)
         job = self.find_job(context)
-        # One more tells whether some are left out.
+        # One more shows whether some are left out.
         runs = self.client.runs.history(job.job_id, None if limit is None else limit + 1, since=since, until=until)
         has_more = limit is not None and len(runs) > limit
         left_out = f" or more, of which the newest {limit} are returned" if has_more else ""
