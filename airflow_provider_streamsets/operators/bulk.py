@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_provider_streamsets.control_hub import Job, JobRun
-    from airflow_provider_streamsets.control_hub.groups import RunGroup
+    from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
     from airflow_provider_streamsets.control_hub.starts import StartIntent
     from airflow_provider_streamsets.operators.task_records import TaskRecord
 
@@ -382,8 +382,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def _wait_for_other_runs(self, jobs: Mapping[str, Job]) -> None:
         """Wait until runs of others have ended; does not return if that is waited for on the triggerer."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-        from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference, wait_for_group
+        from airflow_provider_streamsets.control_hub.groups import RunReference
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         runs = [
@@ -392,6 +391,13 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ]
         if self.deferrable:
             self.defer_before_start(runs)
+        self._ended(runs)
+
+    def _ended(self, runs: Sequence[RunReference]) -> RunGroup:
+        """Return runs when they have ended, within the time that the task has."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
+
         group = RunGroup(self.polling_client(), runs, metrics_wait=0.0, log=self.log)
         try:
             wait_for_group(
@@ -403,11 +409,12 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             )
         except ControlHubRunTimeoutError as error:
             raise self._waited_too_long(error) from error
+        return group
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Fail with the errors of runs of an earlier try that keep their jobs from being started again."""
         from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
-        from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
+        from airflow_provider_streamsets.control_hub.groups import RunReference
 
         blocking = [
             RunReference(job_id, run.run_count, jobs[job_id].name)
@@ -418,8 +425,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ]
         if not blocking:
             return
-        group = RunGroup(self.polling_client(), blocking, metrics_wait=0.0, log=self.log)
-        group.look(in_a_hurry=True)
+        group = self._ended(blocking)
         try:
             self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
         except ControlHubRunFailedError as error:
