@@ -331,6 +331,10 @@ class WaitsForManyRuns(WaitsForRuns):
         before_start: bool = False,
     ) -> NoReturn:
         self.end_if_killed("before it was deferred")
+        red = group.red if group else {}
+        # What could not be done about them is still to be done: the trigger ends the wait for that again.
+        still_red = {job_id: report.red_for or 0.0 for job_id, report in red.items() if job_id not in self._red}
+        red_for = {**group.red_for, **still_red} if group else {}
         self.defer(
             trigger=self._trigger(
                 runs,
@@ -340,10 +344,8 @@ class WaitsForManyRuns(WaitsForRuns):
                 until_failure=until_failure,
                 act_at=act_at,
                 active=active,
-                red_since={job_id: time.time() - red_for for job_id, red_for in group.red_for.items()}
-                if group
-                else None,
-                red=_short_reports(group.red) if group else None,
+                red_since={job_id: time.time() - seconds for job_id, seconds in red_for.items()} or None,
+                red=_short_reports({i: report for i, report in red.items() if i not in still_red}) or None,
                 forced=list(self._forced),
                 joined=[run.job_id for run in runs if run.job_id in self.joined_runs],
                 before_start=before_start,
