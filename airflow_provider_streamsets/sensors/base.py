@@ -137,7 +137,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             return
         limit = min(self.timeout, self._execution_timeout)
         # Airflow takes the earlier one of this and of `execution_timeout`; the trigger takes its deadline from that.
-        reserve = backstop(0.0, self.poke_interval).total_seconds() if self.timeout <= self._execution_timeout else 0.0
+        reserve = min(backstop(0.0, self.poke_interval).total_seconds(), self._execution_timeout - limit)
         values = {
             "control_hub_conn_id": self.control_hub_conn_id,
             "job_id": self.job_id,
