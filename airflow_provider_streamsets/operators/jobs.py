@@ -260,9 +260,11 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
     :raises ControlHubNotFoundError: if there is no such job, or no such version; the message names those there are
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
+    XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
+    ``streamsets_job_link``.
     """
 
+    result_is_dict = True
     template_fields: Sequence[str] = (
         "job_id",
         "job_name",

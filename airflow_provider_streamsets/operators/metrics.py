@@ -61,9 +61,11 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
     :raises ControlHubMetricsUnavailableError: if metrics are missing, with `fail_if_missing`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
+    XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
+    ``streamsets_job_link``.
     """
 
+    result_is_dict = True
     template_fields: Sequence[str] = (
         *ControlHubJobOperator.template_fields,
         "runs",
@@ -102,6 +104,9 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
 
     def _check(self, *, rendered: bool) -> None:
         parameters.choice(self.runs, "runs", _RUNS, rendered=rendered)
+        if self.runs == "all":
+            # A list has no keys; Airflow would fail the task for that.
+            self.multiple_outputs = False
         parameters.whole_number(self.limit, "limit", rendered=rendered)
         parameters.whole_number(self.run_count, "run_count", rendered=rendered)
         parameters.moment(self.start_time, "start_time", rendered=rendered)

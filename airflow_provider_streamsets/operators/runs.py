@@ -134,10 +134,12 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     :raises ControlHubRunTimeoutError: if it took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``; and when the run did not
-    succeed, ``result`` (as returned otherwise).
+    XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
+    ``run_count``, ``streamsets_job_link``; and when the run did not succeed, ``result`` (as returned otherwise, with
+    its keys).
     """
 
+    result_is_dict = True
     template_fields: Sequence[str] = (
         "job_id",
         "job_name",
@@ -512,7 +514,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     def _failure(self, context: Context, report: RunReport, hint: str) -> ControlHubRunFailedError:
         """Return the error of a run that did not succeed, having pushed its result to XCom."""
         self.log.error(report.explanation())
-        context["ti"].xcom_push(key="result", value=report.to_result())
+        self.push_failed_result(context, report.to_result())
         return report.failure(hint)
 
     def _told(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
@@ -634,10 +636,12 @@ class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
     :raises ControlHubRunTimeoutError: if it took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``; and when the run did not
-    succeed, ``result`` (as returned otherwise).
+    XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
+    ``run_count``, ``streamsets_job_link``; and when the run did not succeed, ``result`` (as returned otherwise, with
+    its keys).
     """
 
+    result_is_dict = True
     template_fields: Sequence[str] = ("job_id", "job_name", *StopsManyRuns.template_fields)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -666,7 +670,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
 
     def push_results(self, context: Context, results: list[dict[str, Any]]) -> None:
         """Push the result of the run to XCom."""
-        context["ti"].xcom_push(key="result", value=results[0])
+        self.push_failed_result(context, results[0])
 
     def deliver_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
         """Return the result of the stopped run, or fail if it ended with an error."""

@@ -203,11 +203,12 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     :raises ControlHubRunTimeoutError: if they took longer than `timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id`` (of the template), ``job_ids`` and ``run_counts`` (by job id) of the
-    instances, ``streamsets_job_link`` (of the template, or of the instance if there is only one); and when runs did not
-    succeed, ``results`` (as ``instances`` above).
+    XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id`` (of the
+    template), ``job_ids`` and ``run_counts`` (by job id) of the instances, ``streamsets_job_link`` (of the template, or
+    of the instance if there is only one); and when runs did not succeed, ``results`` (as ``instances`` above).
     """
 
+    result_is_dict = True
     template_fields: Sequence[str] = (
         "job_id",
         "job_name",

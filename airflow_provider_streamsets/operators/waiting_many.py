@@ -65,7 +65,8 @@ class WaitsForManyRuns(WaitsForRuns):
 
     def push_results(self, context: Context, results: list[dict[str, Any]]) -> None:
         """Push the results of runs to XCom, one of which has failed the task."""
-        context["ti"].xcom_push(key="results", value=results)
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="results", value=results)
 
     def on_first_failure(self, group: RunGroup) -> bool:
         """
