@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 from airflow_provider_streamsets.operators.earlier_runs import (
@@ -151,6 +153,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Resume when the runs have ended that were waited for before the start."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.groups import RunReference
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         others = RunsWaitEvent.from_payload(event)
@@ -160,8 +165,16 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.go_on_until(others.deadline)
         others.raise_error()
         if others.reason is RunsWaitReason.TIMEOUT:
-            self._act_on_own(context)
-            raise self._waited_too_long(f"{len(others.runs)} runs of other callers have not ended in time.")
+            names = self._names_of([job_id for job_id, _ in others.runs], 0.0)
+            runs = [
+                RunReference(job_id, count, names.get(job_id, ""), RunIdentity.from_json(others.identities.get(job_id)))
+                for job_id, count in others.runs
+            ]
+            try:
+                self._wait_here_for_other_runs(runs, timeout=0.0, allowed=others.timeout)
+            except (AirflowTaskTimeout, ControlHubRunTimeoutError):
+                self._act_on_own(context)
+                raise
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
@@ -391,10 +404,12 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ]
         if self.deferrable:
             self.defer_before_start(runs)
-        self._ended(runs)
+        self._wait_here_for_other_runs(runs, timeout=self._left_of_timeout, allowed=self._allowed)
 
-    def _ended(self, runs: Sequence[RunReference]) -> RunGroup:
-        """Return runs when they have ended, within the time that the task has."""
+    def _wait_here_for_other_runs(
+        self, runs: Sequence[RunReference], *, timeout: float | None, allowed: float | None
+    ) -> RunGroup:
+        """Return runs when they have ended, which are waited for before this task starts its own."""
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
 
@@ -403,8 +418,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             wait_for_group(
                 group,
                 poll_interval=self._interval,
-                timeout=self._left_of_timeout,
-                allowed=self._allowed,
+                timeout=timeout,
+                allowed=allowed,
                 sleep=self.pause,
             )
         except ControlHubRunTimeoutError as error:
@@ -425,7 +440,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ]
         if not blocking:
             return
-        group = self._ended(blocking)
+        group = self._wait_here_for_other_runs(blocking, timeout=self._left_of_timeout, allowed=self._allowed)
         try:
             self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
         except ControlHubRunFailedError as error:
