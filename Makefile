@@ -88,6 +88,10 @@ bench-waiting: venv  ## Measure what it costs to wait for up to ten thousand run
 bench-triggerer: venv  ## Measure 1,000 deferred tasks on a real triggerer, with Airflow on PostgreSQL
 	$(BIN)/python -m tests.benchmarks.triggerer
 
+.PHONY: bench-imports
+bench-imports: venv  ## Measure what importing all operators and sensors costs a DAG file
+	$(BIN)/python -m tests.benchmarks.import_cost
+
 .PHONY: chaos
 chaos: venv  ## Kill processes and break requests for minutes, and show that each run was started exactly once
 	$(BIN)/python -m tests.chaos
