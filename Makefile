@@ -70,7 +70,7 @@ test-airflow-2: $(VENV_2)/.installed  ## Run the unit tests on the oldest Airflo
 
 .PHONY: test-system
 test-system: venv  ## Run the DAGs on a real Airflow
-	$(BIN)/python -m pytest tests/system
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/system
 
 .PHONY: coverage
 coverage: venv  ## Measure what the unit, contract and integration tests reach

@@ -20,12 +20,31 @@ from airflow.models.connection import Connection
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from airflow.sdk.api.datamodels._generated import DagRun, TIRunContext
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+from airflow_provider_streamsets.operators.archives import ControlHubExportJobsOperator
+from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator, ControlHubListJobsOperator
+from airflow_provider_streamsets.operators.metrics import ControlHubJobMetricsOperator, ControlHubJobRunHistoryOperator
+from airflow_provider_streamsets.operators.offsets import ControlHubGetOffsetsOperator
 from airflow_provider_streamsets.sandbox.fault_file import parse_faults
+from airflow_provider_streamsets.sandbox.seed_file import load_seed
+from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
+from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from tests.documentation import EXAMPLES, README, ROOT, documented_code, readme_blocks, write_readme_dags
 
 NOW = datetime(2026, 11, 23, 2, tzinfo=timezone.utc)
+# They leave the jobs that they name as they are.
+READERS = (
+    ControlHubDuplicateJobOperator,
+    ControlHubExportJobsOperator,
+    ControlHubGetOffsetsOperator,
+    ControlHubJobMetricSensor,
+    ControlHubJobMetricsOperator,
+    ControlHubJobRunHistoryOperator,
+    ControlHubJobRunSensor,
+    ControlHubListJobsOperator,
+)
 # Airflow gives a DAG run of any type but the first two no logical date, unless whoever triggers it chooses one.
 TRIGGERED = {
     "scheduled": NOW,
@@ -95,6 +114,42 @@ def test_every_python_block_of_the_readme_is_a_dag_file(tmp_path):
 
 def test_every_example_is_a_dag_file():
     assert DagBag(EXAMPLES).import_errors == {}
+
+
+def jobs_of(dag, jobs):
+    """Yield which jobs of the sandbox tasks and schedule of a DAG touch, and whether they change them."""
+    for task in dag.tasks:
+        arguments, kind = (
+            (task.partial_kwargs, task.operator_class) if isinstance(task, MappedOperator) else (vars(task), type(task))
+        )
+        if arguments.get("control_hub_conn_id") == "streamsets_production":
+            continue
+        names = {arguments.get("job_name"), *(arguments.get("job_names") or ())}
+        for job in jobs:
+            if job.name in names or arguments.get("job_tag") in job.tags:
+                yield job, not issubclass(kind, READERS)
+            elif job.name == arguments.get("from_job_name"):
+                yield job, False
+    # The URI of a job's asset holds the first part of its id.
+    assets = repr(dag.timetable.asset_condition)
+    yield from ((job, False) for job in jobs if job.id.partition(":")[0] in assets)
+
+
+def test_examples_that_run_at_the_same_time_share_no_job_that_one_of_them_changes():
+    touching, changing = defaultdict(set), defaultdict(set)
+    for dag_id, dag in DagBag(EXAMPLES).dags.items():
+        for job, changes in jobs_of(dag, load_seed().jobs):
+            touching[job.name].add(dag_id)
+            if changes:
+                changing[job.name].add(dag_id)
+    for job_name, dag_id in (
+        ("Orders to warehouse", "streamsets_run_job"),
+        ("Truck positions north", "streamsets_balance"),
+        ("Regional orders", "streamsets_job_template"),
+    ):
+        assert changing[job_name] == {dag_id}
+    assert touching["Inventory snapshot"] == {"streamsets_after_finished_runs"}
+    assert {job_name: touching[job_name] for job_name in changing if len(touching[job_name]) > 1} == {}
 
 
 def test_every_make_target_of_the_readme_exists():

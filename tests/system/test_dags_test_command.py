@@ -13,7 +13,7 @@ import pytest
 from dev.local_sandbox import SandboxProcess
 from tests.documentation import ROOT, write_readme_dags
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 BIN = Path(sys.executable).parent
 _TEST = """
