@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.links.job import ControlHubJobLink
@@ -75,6 +75,10 @@ class UsesControlHub:
     """A task with a connection to Control Hub."""
 
     control_hub_conn_id: str
+    do_xcom_push: bool
+    multiple_outputs: bool
+    result_is_dict: ClassVar[bool] = False
+    """Whether the task returns a dict, each key of which then is an XCom of its own by default."""
     _was_accepted: bool | None = None
     """Whether the leg before a deferral has worked with the connection; None if there was none."""
 
@@ -105,6 +109,23 @@ class UsesControlHub:
         error = event.get("error") if isinstance(event, Mapping) else None
         kind = error.get("type") if isinstance(error, Mapping) else None
         self._was_accepted = kind != "ControlHubAuthenticationError"
+
+    def checked_outputs(self, multiple_outputs: bool | None) -> bool:
+        """
+        Return whether each key of the result is an XCom of its own; by default if the result is a dict.
+
+        :param multiple_outputs: what the task was given; None if nothing
+        :raises ValueError: if that is asked for and the result is no dict, which Airflow refuses after the work only
+        """
+        if multiple_outputs and not self.result_is_dict:
+            raise ValueError(f"{type(self).__name__} does not return a dict; leave out multiple_outputs=True.")
+        return self.result_is_dict if multiple_outputs is None else multiple_outputs
+
+    def push_failed_result(self, context: Context, result: dict[str, Any]) -> None:
+        """Push the result of a run that has failed the task to XCom, with its keys as if it were returned."""
+        if self.do_xcom_push:
+            for key, value in {**(result if self.multiple_outputs else {}), "result": result}.items():
+                context["ti"].xcom_push(key=key, value=value)
 
     def push_job(self, context: Context, job_id: str) -> None:
         """Push the id of a job, and the link to it, to XCom."""

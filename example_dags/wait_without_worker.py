@@ -23,8 +23,8 @@ with DAG("streamsets_wait_without_worker", schedule=None, catchup=False, tags=["
     )
 
     @task
-    def report(result: dict) -> str:
+    def report(run_count: int, outcome: str) -> str:
         """Say how the run has ended."""
-        return f"run {result['run_count']}: {result['outcome']}"
+        return f"run {run_count}: {outcome}"
 
-    report(wait_for_snapshot.output)
+    report(wait_for_snapshot.output["run_count"], wait_for_snapshot.output["outcome"])

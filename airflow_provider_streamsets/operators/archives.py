@@ -55,9 +55,11 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
     :raises OSError: if the file cannot be written
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_ids``, ``streamsets_job_link`` (of the first job), ``path``, ``sha256``.
+    XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_ids``,
+    ``streamsets_job_link`` (of the first job), ``path``, ``sha256``.
     """
 
+    result_is_dict = True
     template_fields: Sequence[str] = ("path", "overwrite", *ControlHubJobsOperator.template_fields)
 
     def __init__(self, *, path: FilePath, overwrite: bool | str = True, **kwargs: Any) -> None:

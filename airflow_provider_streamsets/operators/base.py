@@ -21,14 +21,21 @@ class ControlHubOperator(UsesControlHub, BaseOperator):
     Base of all operators of this provider.
 
     :param control_hub_conn_id: id of the Airflow connection (templated)
+    :param multiple_outputs: make each key of the result an XCom of its own, too; default if the result is a dict
     """
 
     template_fields: Sequence[str] = ("control_hub_conn_id",)
     operator_extra_links: Collection[BaseOperatorLink] = (ControlHubJobLink(),)
     ui_color = "#e8f1fb"
 
-    def __init__(self, *, control_hub_conn_id: str = "streamsets_default", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        control_hub_conn_id: str = "streamsets_default",
+        multiple_outputs: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=self.checked_outputs(multiple_outputs), **kwargs)
         self.control_hub_conn_id = control_hub_conn_id
 
 

@@ -61,9 +61,11 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
     :raises ControlHubMetricsUnavailableError: if metrics are missing, with `fail_if_missing`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
+    XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
+    ``streamsets_job_link``.
     """
 
+    result_is_dict = True
     template_fields: Sequence[str] = (
         *ControlHubJobOperator.template_fields,
         "runs",
@@ -102,6 +104,9 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
 
     def _check(self, *, rendered: bool) -> None:
         parameters.choice(self.runs, "runs", _RUNS, rendered=rendered)
+        if self.runs == "all":
+            # A list has no keys; Airflow would fail the task for that.
+            self.multiple_outputs = False
         parameters.whole_number(self.limit, "limit", rendered=rendered)
         parameters.whole_number(self.run_count, "run_count", rendered=rendered)
         parameters.moment(self.start_time, "start_time", rendered=rendered)
@@ -282,9 +287,11 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         until = parameters.moment(self.until, "until", rendered=True)
         include_events = parameters.flag(self.include_events, "include_events", rendered=True)
         job = self.find_job(context)
-        runs = self.client.runs.history(job.job_id, since=since, until=until)
-        left_out = f", of which the newest {limit} are returned" if limit is not None and len(runs) > limit else ""
-        self.log.info("Found %d runs of job %s%s.", len(runs), job.label, left_out)
+        # One more tells whether some are left out.
+        runs = self.client.runs.history(job.job_id, None if limit is None else limit + 1, since=since, until=until)
+        has_more = limit is not None and len(runs) > limit
+        left_out = f" or more, of which the newest {limit} are returned" if has_more else ""
+        self.log.info("Job %s: found %d runs%s.", job.label, len(runs), left_out)
         records = []
         for run in runs[:limit]:
             events = self._events(run) if include_events else None

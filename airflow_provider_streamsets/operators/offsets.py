@@ -85,9 +85,11 @@ class ControlHubGetOffsetsOperator(ControlHubJobOperator):
     :raises OSError: if the file cannot be written
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
+    XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
+    ``streamsets_job_link``.
     """
 
+    result_is_dict = True
     template_fields: Sequence[str] = (*ControlHubJobOperator.template_fields, "run_count", "path")
 
     def __init__(self, *, run_count: int | str | None = None, path: FilePath | None = None, **kwargs: Any) -> None:
@@ -152,9 +154,11 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
     :raises OSError: if the file cannot be read
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
+    XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
+    ``streamsets_job_link``.
     """
 
+    result_is_dict = True
     template_fields: Sequence[str] = (
         *ControlHubJobOperator.template_fields,
         "offset",

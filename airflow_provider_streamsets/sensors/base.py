@@ -18,7 +18,12 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER, first_reschedule, task_state_store
+from airflow_provider_streamsets.compat import (
+    CAN_START_FROM_TRIGGER,
+    first_reschedule,
+    is_deferral_timeout,
+    task_state_store,
+)
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, deferrable_by_default
 from airflow_provider_streamsets.selection import ChoosesOneJob, log_of_run, run_of_job
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
 
 _PINNED_RUN = "streamsets_run"
+# The method that Airflow names if a deferral has ended without an event.
+_LOST = "__fail__"
 # Seconds that a poll before a deferral may take.
 _FIRST_POLL_TIMEOUT = 10.0
 
@@ -45,7 +52,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     each poke means the latest run.)
 
     Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
-    deferrable.
+    deferrable. Of the limits, they concern `timeout`; ``execution_timeout`` fails the task, which can then be retried.
+    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait.
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
@@ -58,8 +66,10 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         starts on a worker, with a warning). Not for mapped tasks, which start on a worker
     :param end_from_trigger: end the task there, too
     :param control_hub_conn_id: id of the Airflow connection (templated)
+    :param multiple_outputs: make each key of the result an XCom of its own, too; default True
     """
 
+    result_is_dict = True
     template_fields: Sequence[str] = ("job_id", "job_name", "run_count", "control_hub_conn_id")
     operator_extra_links = (ControlHubJobLink(),)
     ui_color = "#e8f1fb"
@@ -75,9 +85,10 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         start_from_trigger: bool = False,
         end_from_trigger: bool = False,
         control_hub_conn_id: str = "streamsets_default",
+        multiple_outputs: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, **kwargs)
+        super().__init__(poke_interval=poke_interval, multiple_outputs=self.checked_outputs(multiple_outputs), **kwargs)
         parameters.whole_number(run_count, "run_count")
         parameters.seconds(poke_interval, "poke_interval")
         self.job_id = job_id
@@ -101,7 +112,16 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         if deferrable is False:
             raise ValueError(f"'{used}' needs a sensor that is deferrable; leave out deferrable=False.")
         self.deferrable = True
-        ignored = {"outlets": self.outlets, "post_execute": getattr(self, "_post_execute_hook", None)}
+        # What Airflow does on a worker when a task has ended, and does not do for the events that end a task.
+        ignored = {
+            "outlets": self.outlets,
+            "post_execute": getattr(self, "_post_execute_hook", None),
+            "on_success_callback": self.on_success_callback,
+            "on_skipped_callback": self.on_skipped_callback,
+            "email": self.email and (self.email_on_failure or (self.email_on_retry and self.retries)),
+            "retry_policy": getattr(self, "retry_policy", None),
+            "fail_fast": self.has_dag() and getattr(self.dag, "fail_fast", False),  # type: ignore[no-untyped-call]
+        }
         if self.start_from_trigger:
             ignored["pre_execute"] = getattr(self, "_pre_execute_hook", None)
             ignored["on_execute_callback"] = self.on_execute_callback
@@ -161,7 +181,13 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     @property
     def ending(self) -> dict[str, Any]:
         """The arguments of a trigger that say how the task ends in the triggerer, if it does."""
-        return {"ends": self.end_from_trigger, "soft_fail": self.soft_fail, "never_fail": self.never_fail}
+        return {
+            "ends": self.end_from_trigger,
+            "soft_fail": self.soft_fail,
+            "never_fail": self.never_fail,
+            "do_xcom_push": self.do_xcom_push,
+            "multiple_outputs": self.multiple_outputs,
+        }
 
     def details_of(self, job: Job) -> dict[str, Any]:
         """Return what else than the run the wait needs to know of the job, as JSON values. It is kept with the run."""
@@ -228,8 +254,10 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             found = super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException, ControlHubError) as error:
             self._unpin(context)
-            # Airflow's own loop skips a time-out with soft_fail only.
-            raise self._unless_never_fail(self._detailed(error)) from error
+            if isinstance(error.__cause__, AirflowTaskTimeout):
+                # Airflow skips if `execution_timeout` comes during a poke, and fails if it comes between two.
+                raise error.__cause__ from None
+            raise self._outcome_of_loop(error) from error
         self._unpin(context)
         return self.deliver(context, found)
 
@@ -258,7 +286,12 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
 
     @property
     def _limit(self) -> float:
-        return min(self.timeout, self._execution_timeout)
+        # Of a sensor that is rescheduled, Airflow limits each poke by `execution_timeout`.
+        return self.timeout if self._is_rescheduled else min(self.timeout, self._execution_timeout)
+
+    @property
+    def _is_rescheduled(self) -> bool:
+        return self.reschedule and not self.deferrable
 
     @property
     def time_left(self) -> float:
@@ -266,21 +299,24 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         return self._deadline - time.monotonic()
 
     def _set_deadline(self, context: Context) -> None:
-        self._deadline = time.monotonic() + self._limit
-        first = first_reschedule(context) if self.reschedule and not self.deferrable else None
+        first = first_reschedule(context) if self._is_rescheduled else None
         self._was_rescheduled = first is not None
-        if first is not None:
-            self._deadline -= (datetime.now(timezone.utc) - first).total_seconds()
+        waited = 0.0 if first is None else (datetime.now(timezone.utc) - first).total_seconds()
+        self._deadline = time.monotonic() + min(self._limit - waited, self._execution_timeout)
 
-    def _detailed(self, error: BaseException) -> BaseException:
-        """Return the error of Airflow's loop, a time-out with what was last seen."""
-        # What poking has raised is the cause of a skip.
-        is_timeout = isinstance(error, AirflowSensorTimeout) or error.__cause__ is None
-        if self._follower is None or not (
-            is_timeout and isinstance(error, (AirflowSensorTimeout, AirflowSkipException))
-        ):
-            return error
-        return type(error)(str(self._follower.timed_out(self._limit)))
+    def _outcome_of_loop(self, error: BaseException) -> BaseException:
+        """
+        Return what Airflow's loop has raised as a deferred sensor raises it.
+
+        Of its own, the loop skips a time-out with `soft_fail` only, without what was last seen, and says of no other
+        skip why.
+        """
+        if not isinstance(error, (AirflowSensorTimeout, AirflowSkipException)):
+            return self._unless_never_fail(error)
+        if error.__cause__ is not None:
+            return self._unless_never_fail(error.__cause__)
+        seen = error if self._follower is None else self._follower.timed_out(self._limit)
+        return self.unless_soft_fail(AirflowSensorTimeout(str(seen)))
 
     def check_rendered(self) -> None:
         """
@@ -388,8 +424,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         try:
             found = self.read_event(event)
         except ControlHubRunTimeoutError as error:
-            kind = AirflowTaskTimeout if self._execution_timeout < self.timeout else AirflowSensorTimeout
-            raise self.unless_soft_fail(kind(str(error))) from error
+            raise self._timed_out(error) from error
         except ControlHubError as error:
             raise self._unless_never_fail(error) from error
         return self.deliver(context, found)
@@ -403,9 +438,39 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         """
         raise NotImplementedError
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral; one that Airflow itself has ended ends the task as the trigger's time-out does."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except Exception as error:
+            reason: BaseException = error
+            # Airflow makes other errors of what has ended a deferral: a time-out of sensors, and a skip.
+            while not is_deferral_timeout(reason) and reason.__cause__ is not None:
+                reason = reason.__cause__
+            if is_deferral_timeout(reason):
+                raise self._timed_out(reason) from error
+            if next_method == _LOST and isinstance(error, AirflowSkipException):
+                raise self.skip(reason) from error
+            raise
+
+    def _timed_out(self, error: BaseException) -> BaseException:
+        """Return the error of a deferred task whose time is over: Airflow skips for `timeout` only."""
+        if self._execution_timeout < self.timeout:
+            return AirflowTaskTimeout(str(error))
+        return self.unless_soft_fail(AirflowSensorTimeout(str(error)))
+
     def unless_soft_fail(self, error: BaseException) -> BaseException:
         """Return the error that the task is to end with: a failure, or a skip if that is asked for."""
-        return AirflowSkipException(str(error)) if self.soft_fail or self.never_fail else error
+        return self.skip(error) if self.soft_fail or self.never_fail else error
 
     def _unless_never_fail(self, error: BaseException) -> BaseException:
-        return AirflowSkipException(str(error)) if self.never_fail else error
+        return self.skip(error) if self.never_fail else error
+
+    def skip(self, reason: object) -> AirflowSkipException:
+        """
+        Return the error that skips the task, and log why, since Airflow replaces its text when a task is resumed.
+
+        :param reason: why
+        """
+        self.log.info("Skipping the task: %s", reason)
+        return AirflowSkipException(str(reason))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, PokeReturnValue
+from airflow.providers.common.compat.sdk import PokeReturnValue
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
@@ -74,8 +74,9 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     each poke means the latest run.)
 
     Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
-    deferrable. With ``poke`` and ``reschedule``, the worker is kept while the final metrics of an ended run are waited
-    for, even beyond `timeout`.
+    deferrable. Of the limits, they concern `timeout`; ``execution_timeout`` fails the task, which can then be retried.
+    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait. With ``poke`` and ``reschedule``, the
+    worker is kept while the final metrics of an ended run are waited for, even beyond `timeout`.
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
@@ -98,10 +99,10 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         nothing is called before the wait, neither ``pre_execute`` nor ``on_execute_callback``. The templates are
         rendered on the event loop, so keep them cheap; ``ti.xcom_pull`` needs ``map_indexes=-1`` there
     :param end_from_trigger: end the task in the triggerer, too; only a time-out is told by a worker, and
-        before Airflow 3.3 any failure, so that it is retried. Airflow emits
-        no asset events (`outlets` are refused), calls no ``post_execute``, keeps no XComs of a try that is retried,
-        has the callbacks for success and failure called by the dag processor, and refuses the DAG if a listener is
-        installed, such as OpenLineage's
+        before Airflow 3.3 any failure, so that it is retried. Airflow keeps no XComs of a try that is retried, has the
+        callbacks for failures and retries called by the dag processor, and refuses the DAG if a listener is installed,
+        such as OpenLineage's. What it does on workers only is refused: `outlets`, ``post_execute``, callbacks for
+        successes and skips, ``email``, ``retry_policy``, and a DAG with ``fail_fast``
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: ``job_id``, ``job_name``, ``run_count``, ``satisfied`` (True), ``values`` (number by metric; None for one
@@ -114,7 +115,8 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     :raises ValueError: if there is no metric of that name, or a condition makes no sense
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``.
+    XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
+    ``run_count``, ``streamsets_job_link``.
     """
 
     template_fields: Sequence[str] = (
@@ -252,5 +254,5 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
             self.log.info(verdict.message)
             return verdict.result
         if verdict.ending is Ending.SKIPPED:
-            raise AirflowSkipException(verdict.message)
+            raise self.skip(verdict.message)
         raise self.unless_soft_fail(ControlHubExpectationError(verdict.message))

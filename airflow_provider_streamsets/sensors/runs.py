@@ -34,7 +34,8 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     ``mode="reschedule"``: there, each poke means the latest run.)
 
     Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
-    deferrable.
+    deferrable. Of the limits, they concern `timeout`; ``execution_timeout`` fails the task, which can then be retried.
+    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait.
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
@@ -56,10 +57,10 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         nothing is called before the wait, neither ``pre_execute`` nor ``on_execute_callback``. The templates are
         rendered on the event loop, so keep them cheap; ``ti.xcom_pull`` needs ``map_indexes=-1`` there
     :param end_from_trigger: end the task in the triggerer, too; only a time-out is told by a worker, and
-        before Airflow 3.3 any failure, so that it is retried. Airflow emits
-        no asset events (`outlets` are refused), calls no ``post_execute``, keeps no XComs of a try that is retried,
-        has the callbacks for success and failure called by the dag processor, and refuses the DAG if a listener is
-        installed, such as OpenLineage's
+        before Airflow 3.3 any failure, so that it is retried. Airflow keeps no XComs of a try that is retried, has the
+        callbacks for failures and retries called by the dag processor, and refuses the DAG if a listener is installed,
+        such as OpenLineage's. What it does on workers only is refused: `outlets`, ``post_execute``, callbacks for
+        successes and skips, ``email``, ``retry_policy``, and a DAG with ``fail_fast``
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: as :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`; with the metrics that
@@ -69,8 +70,9 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     :raises AirflowSensorTimeout: if it has not ended in time; the task is skipped instead with ``soft_fail``
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_id``, ``run_count``, ``streamsets_job_link``; and when the run did not
-    succeed, ``result`` (as returned otherwise).
+    XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
+    ``run_count``, ``streamsets_job_link``; and when the run did not succeed, ``result`` (as returned otherwise, with
+    its keys).
     """
 
     template_fields: Sequence[str] = (*ControlHubRunSensor.template_fields, "wait_for", "fail_on_red_after")
@@ -169,5 +171,5 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
             self.log.info(verdict.message)
             return verdict.result
         self.log.error(verdict.explanation)
-        context["ti"].xcom_push(key="result", value=verdict.result)
+        self.push_failed_result(context, verdict.result)
         raise self.unless_soft_fail(found.failure())

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.triggers.feed import StatusFeed
 
 _PINNED_RUN = "streamsets_run"
+# By how a task ends: the event that ends it, and the XCom key of its result.
+_ENDS = {
+    Ending.SUCCESS: (TaskSuccessEvent, "return_value"),
+    Ending.FAILED: (TaskFailedEvent, "result"),
+    Ending.SKIPPED: (TaskSkippedEvent, "result"),
+}
 
 
 class SensorTrigger(ControlHubOneRunTrigger):
@@ -46,6 +52,8 @@ class SensorTrigger(ControlHubOneRunTrigger):
     ends: bool
     soft_fail: bool
     never_fail: bool
+    do_xcom_push: bool
+    multiple_outputs: bool
     reserve: float
 
     def run_details(self, job: Job) -> dict[str, Any]:
@@ -150,27 +158,28 @@ class SensorTrigger(ControlHubOneRunTrigger):
         if ending is Ending.FAILED and not RETRIES_FAILED_EVENTS:
             return await super().trigger_event(event)
         log = self.log.error if ending is Ending.FAILED else self.log.info
-        log("%s", verdict.explanation or verdict.message)
-        if ending is Ending.SUCCESS:
-            return await self._success(verdict.result)
-        if verdict.result:
-            await self._push_result(verdict.result)
-        return TaskSkippedEvent() if ending is Ending.SKIPPED else TaskFailedEvent()
+        log("%s%s", "Skipping the task: " if ending is Ending.SKIPPED else "", verdict.explanation or verdict.message)
+        kind, key = _ENDS[ending]
+        return kind(xcoms=await self._push_result(key, verdict.result))
 
-    async def _push_result(self, result: dict[str, Any]) -> None:
-        try:
-            await push_xcoms(self.task_instance, result=result)
-        except Exception as error:  # noqa: BLE001 - the task ends as it does all the same
-            self.log.warning("Could not push the result of the run to XCom: %s", error)
+    async def _push_result(self, key: str, result: dict[str, Any]) -> dict[str, Any] | None:
+        """
+        Push the result to XCom, as a worker would.
 
-    async def _success(self, result: dict[str, Any]) -> TriggerEvent:
+        :param key: key of the result as a whole
+        :param result: the result, empty if there is none
+        :returns: the XComs that are left to the event
+        """
+        if not self.do_xcom_push or not result:
+            return None
+        xcoms = {**(result if self.multiple_outputs else {}), key: result}
         try:
             # What Airflow 3.3 itself makes of a dict in an event is the text of a text.
-            if await push_xcoms(self.task_instance, return_value=result):
-                return TaskSuccessEvent()
-        except Exception as error:  # noqa: BLE001 - the task has succeeded all the same
+            if await push_xcoms(self.task_instance, **xcoms):
+                return None
+        except Exception as error:  # noqa: BLE001 - the task ends as it does all the same
             self.log.warning("The result could not be pushed to XCom beforehand: %s", error)
-        return TaskSuccessEvent(xcoms={"return_value": result})
+        return xcoms
 
 
 class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
@@ -190,6 +199,8 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
     :param ends: end the task
     :param soft_fail: skip the task instead of failing it if the run has failed
     :param never_fail: skip the task instead of failing it, whatever has happened
+    :param do_xcom_push: push the result to XCom when the task ends here
+    :param multiple_outputs: push each key of the result, too
     :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
     :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
     :param wait_for: as that of :class:`~airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger`
@@ -211,6 +222,8 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
         ends: bool = False,
         soft_fail: bool = False,
         never_fail: bool = False,
+        do_xcom_push: bool = True,
+        multiple_outputs: bool = True,
         reserve: float = 0.0,
         identity: Sequence[str | float | None] | None = None,
         wait_for: str = "completion",
@@ -234,6 +247,8 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
         self.ends = ends
         self.soft_fail = soft_fail
         self.never_fail = never_fail
+        self.do_xcom_push = do_xcom_push
+        self.multiple_outputs = multiple_outputs
         self.reserve = reserve
 
     def run_details(self, job: Job) -> dict[str, Any]:
@@ -269,6 +284,8 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
     :param ends: end the task
     :param soft_fail: skip the task instead of failing it if the metrics are not as wanted
     :param never_fail: skip the task instead of failing it, whatever has happened
+    :param do_xcom_push: push the result to XCom when the task ends here
+    :param multiple_outputs: push each key of the result, too
     :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
     :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
     """
@@ -293,6 +310,8 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
         ends: bool = False,
         soft_fail: bool = False,
         never_fail: bool = False,
+        do_xcom_push: bool = True,
+        multiple_outputs: bool = True,
         reserve: float = 0.0,
         identity: Sequence[str | float | None] | None = None,
     ) -> None:
@@ -317,6 +336,8 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
         self.ends = ends
         self.soft_fail = soft_fail
         self.never_fail = never_fail
+        self.do_xcom_push = do_xcom_push
+        self.multiple_outputs = multiple_outputs
         self.reserve = reserve
 
     def run_details(self, job: Job) -> dict[str, Any]:

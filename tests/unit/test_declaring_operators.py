@@ -41,7 +41,7 @@ def parameters_of(operator):
         for cls in ours
         if "__init__" in vars(cls)
         for name, parameter in inspect.signature(inspect.unwrap(cls.__init__)).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "multiple_outputs"
     }
 
 

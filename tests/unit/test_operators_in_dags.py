@@ -100,7 +100,8 @@ def test_every_template_field_is_a_parameter_and_named_once(operator):
 @pytest.mark.parametrize("operator", [c for c in CLASSES if not any(issubclass(o, c) and o is not c for o in CLASSES)])
 def test_every_parameter_is_described_where_a_user_looks(operator):
     described = inspect.getdoc(operator)
-    own = parameters_of(operator, "airflow_provider_streamsets.")
+    # Airflow's own, of which only the default differs; the XCom keys say so.
+    own = parameters_of(operator, "airflow_provider_streamsets.") - {"multiple_outputs"}
     assert not {name for name in own if f":param {name}:" not in described}
 
 
