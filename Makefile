@@ -6,6 +6,8 @@ VENV_2 := .venv-airflow-2
 UV_VERSION := 0.13.9
 UV := $(VENV)/bin/uv
 BIN := $(VENV)/bin
+# Airflow is imported by each of hundreds of processes: seconds of each, where its byte code is not kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 
@@ -20,13 +22,13 @@ $(UV):
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 $(VENV)/.installed: $(UV) requirements/airflow-3.3.txt setup.cfg
-	$(UV) pip install --quiet --python $(BIN)/python -r requirements/airflow-3.3.txt
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements/airflow-3.3.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV_2)/.installed: $(UV) requirements/airflow-2.11.txt setup.cfg
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(VENV_2)
-	$(UV) pip install --quiet --python $(VENV_2)/bin/python -r requirements/airflow-2.11.txt
+	$(UV) pip install --quiet --compile-bytecode --python $(VENV_2)/bin/python -r requirements/airflow-2.11.txt
 	$(UV) pip install --quiet --python $(VENV_2)/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -198,19 +198,20 @@ class LocalAirflow:
         :param path: path below ``/api/v2``
         :raises LocalAirflowError: if Airflow answers with an error
         """
-        answer = self._request(method, path, body, params)
-        for _ in range(_REPEATS if method == "GET" else 0):
-            if answer.status_code < 500:
-                break
-            # A busy database can fail any request; what only reads is asked again.
-            time.sleep(1)
-            answer = self._request(method, path, body, params)
+        answer = self._request(method, path, body, params, repeats=0 if method == "POST" else _REPEATS)
         if not answer.ok:
             raise LocalAirflowError(f"{method} {path} answered {answer.status_code}: {answer.text[:500]}")
         return answer.json() if answer.content else None
 
-    def _request(self, method: str, path: str, body: Any, params: Mapping[str, Any]) -> requests.Response:
-        return self._session.request(method, f"{self.url}/api/v2{path}", json=body, params=params, timeout=30)
+    def _request(
+        self, method: str, path: str, body: Any, params: Mapping[str, Any], *, repeats: int
+    ) -> requests.Response:
+        """Send a request, and send it again while a busy database fails it, if it has the same effect however often."""
+        answer = self._session.request(method, f"{self.url}/api/v2{path}", json=body, params=params, timeout=30)
+        if answer.status_code < 500 or not repeats:
+            return answer
+        time.sleep(1)
+        return self._request(method, path, body, params, repeats=repeats - 1)
 
     def knows_dag(self, dag_id: str) -> bool:
         """Return whether the dag processor has parsed a DAG; raise if it cannot be imported."""
@@ -222,8 +223,13 @@ class LocalAirflow:
     def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a DAG run without a logical date and return its id, waiting first for the DAG to be parsed."""
         wait_until(lambda: self.knows_dag(dag_id), f"DAG {dag_id} to be parsed. {self._where_logs_are}", 180)
-        run = self.api("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf or {})})
-        return str(run["dag_run_id"])
+        path, run_id = f"/dags/{dag_id}/dagRuns", f"manual__{time.time_ns()}"
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        answer = self._request("POST", path, body, {}, repeats=_REPEATS)
+        # There is one of that id already if a request that failed has had its effect.
+        if not answer.ok and answer.status_code != 409:
+            raise LocalAirflowError(f"POST {path} answered {answer.status_code}: {answer.text[:500]}")
+        return run_id
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         """Return a task instance as the REST API gives it."""

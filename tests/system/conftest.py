@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 _APART = ("test_chaos", "test_dags_test_command", "test_watchers_on_a_real_airflow")
 
 
+# Before pytest-xdist reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, and let what looks at all that was left behind run last."""
     items.sort(key=lambda item: ("test_no_secret_is_left_behind" in item.nodeid, "test_chaos" not in item.nodeid))
