@@ -4,9 +4,11 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from xdist.scheduler import LoadScopeScheduling
 
 from dev.local_airflow import LocalAirflow
 from dev.local_sandbox import SandboxProcess
@@ -16,18 +18,24 @@ from tests.system.leaks import LeakWatch, forms_of
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-# Files with processes of their own; all others share one Airflow, and so one worker of pytest-xdist.
+# Files with an Airflow of their own. All others share one.
 _APART = ("test_chaos", "test_dags_test_command", "test_watchers_on_a_real_airflow")
 
 
-# Before pytest-xdist reads the marks.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, and let what looks at all that was left behind run last."""
-    items.sort(key=lambda item: ("test_no_secret_is_left_behind" in item.nodeid, "test_chaos" not in item.nodeid))
-    for item in items:
-        group = item.path.stem if item.path.stem in _APART else "shared"
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Let what looks at all that was left behind run last."""
+    items.sort(key=lambda item: "test_no_secret_is_left_behind" in item.nodeid)
+
+
+class _ByAirflow(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0]).stem
+        return file if file in _APART else "shared"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Give all tests that share an Airflow to one worker."""
+    return _ByAirflow(config, log)
 
 
 @pytest.fixture(scope="session")
