@@ -226,8 +226,8 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         ControlHubJobRunHistoryOperator(
             task_id="runs_of_the_day",
             job_name="Orders to warehouse",
-            since="{{ data_interval_start }}",
-            until="{{ data_interval_end }}",
+            since="{{ (dag_run.logical_date or dag_run.run_after) - macros.timedelta(days=1) }}",
+            until="{{ dag_run.logical_date or dag_run.run_after }}",
         )
 
     :param job_id: id of the job (templated)
