@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import cached_property
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_streamsets import parameters
@@ -91,6 +93,26 @@ class UsesControlHub:
         if self._was_accepted:
             client.mark_accepted()
         return client
+
+    def _render(self, template: Any, context: Context, dag: Any = None) -> Any:
+        """
+        Render a template as text, also in a DAG with ``render_template_as_native_obj=True``.
+
+        There, Airflow evaluates text that looks like Python: the version "1.10" becomes 1.1. Only what a single
+        expression yields, such as a list, a dict or None, is kept as it is.
+        """
+        from jinja2 import Undefined
+        from jinja2.nativetypes import NativeEnvironment
+
+        if not isinstance(template.environment, NativeEnvironment):
+            return super()._render(template, context, dag)  # type: ignore[misc]
+        parts = {name: getattr(template, name) for name in ("environment", "globals", "name", "blocks")}
+        # Jinja evaluates no node that is a list.
+        of_nodes = SimpleNamespace(root_render_func=lambda scope: [list(template.root_render_func(scope))], **parts)
+        nodes = super()._render(of_nodes, context, dag)  # type: ignore[misc]
+        if len(nodes) == 1 and not isinstance(nodes[0], (str, int, float, date, Undefined)):
+            return nodes[0]
+        return "".join(map(str, nodes))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, before which the task has worked with the connection."""
