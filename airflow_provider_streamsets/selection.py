@@ -139,9 +139,12 @@ class UsesControlHub:
         :param multiple_outputs: what the task was given; None if nothing
         :raises ValueError: if that is asked for and the result is no dict, which Airflow refuses after the work only
         """
+        if multiple_outputs is None:
+            return self.result_is_dict
+        multiple_outputs = parameters.fixed_flag(multiple_outputs, "multiple_outputs")
         if multiple_outputs and not self.result_is_dict:
             raise ValueError(f"{type(self).__name__} does not return a dict; leave out multiple_outputs=True.")
-        return self.result_is_dict if multiple_outputs is None else multiple_outputs
+        return multiple_outputs
 
     def push_failed_result(self, context: Context, result: dict[str, Any]) -> None:
         """Push the result of a run that has failed the task to XCom, with its keys as if it were returned."""

@@ -88,7 +88,7 @@ class StartsRuns(WaitsForRuns):
         self.fail_on_red_after = fail_on_red_after
         self.on_timeout = on_timeout
         self.on_error = on_error
-        self.stop_on_kill = stop_on_kill
+        self.stop_on_kill = parameters.fixed_flag(stop_on_kill, "stop_on_kill")
         self.force_stop_after = force_stop_after
         self.accept_stopped = accept_stopped
         self._record: TaskRecord | None = None

@@ -26,9 +26,16 @@ _BACKSTOP = 300.0
 _LONGEST_SLEEP = 1.0
 
 
-def deferrable_by_default() -> bool:
-    """Return what Airflow's ``[operators] default_deferrable`` says."""
-    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+def checked_deferrable(deferrable: Any) -> bool:
+    """
+    Return whether a task is deferrable.
+
+    :param deferrable: what the task was given; None stands for Airflow's ``[operators] default_deferrable``
+    :raises ValueError: if it is neither true nor false
+    """
+    if deferrable is None:
+        return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+    return parameters.fixed_flag(deferrable, "deferrable")
 
 
 def backstop(limit: float, poll_interval: float) -> timedelta:
@@ -73,7 +80,7 @@ class WaitsForRuns(ControlHubOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable_by_default() if deferrable is None else deferrable
+        self.deferrable = checked_deferrable(deferrable)
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.metrics_wait = metrics_wait

@@ -231,6 +231,7 @@ def test_an_xcom_that_the_triggerer_can_pull_is_accepted():
     [
         ({"job_name": None}, "exactly one of 'job_id', 'job_name'"),
         ({"run_count": "four"}, "'run_count'"),
+        ({"accept_stopped": "maybe"}, "'accept_stopped'"),
     ],
 )
 def test_what_rendering_has_spoiled_fails_the_task_and_not_the_triggerer(clock, http, rendered, message):
