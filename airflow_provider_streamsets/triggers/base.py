@@ -321,6 +321,11 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         """The run, for messages."""
         return f"run {self.run_count} of job {self.job_id}"
 
+    @property
+    def known_run(self) -> tuple[str, int]:
+        """Job id and number of the run, as far as they are known before the task has started, for an event."""
+        return self.job_id or "", self.run_count if isinstance(self.run_count, int) else 0
+
     def follower(self, feed: StatusFeed) -> Follower[Any]:
         """
         Return what decides, look by look, when the wait is over; asked in a thread for what sends requests.

@@ -241,6 +241,13 @@ def test_what_rendering_has_spoiled_fails_the_task_and_not_the_triggerer(clock, 
 
 
 @starts_in_triggerer
+def test_a_missing_connection_fails_the_task_that_starts_in_the_triggerer(clock, http):
+    trigger = starting(run_sensor(start_from_trigger=True, control_hub_conn_id="missing"))
+    wait = RunWaitEvent.from_payload(only_event(clock, trigger, TaskInstance()).payload)
+    assert "missing" in str(wait.error)
+
+
+@starts_in_triggerer
 def test_a_job_that_does_not_exist_fails_the_task(http, clock):
     ScriptedHub(http, latest=None)
     trigger = starting(run_sensor(job_name="Nothing", start_from_trigger=True, end_from_trigger=True))
