@@ -24,6 +24,8 @@ _LARGEST = 2**63 - 1
 _LARGEST_TEXT = 10**40
 # Seconds. Added to the time, much more is beyond what dates can hold.
 _LONGEST = 100 * 366 * 86400.0
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ID = re.compile(r"[^\s:/]+:\S+")
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 500
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxset = _SHOWN.maxdict = 20
@@ -87,6 +89,59 @@ def _text_of_number(value: Any) -> Any:
     """Return a number, as another task may return it, as text; anything else as it is."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_TEXT
     return str(value) if is_number else value
+
+
+def resource_id(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return the id of a job or pipeline. Only its form is checked, and that not closely: `<uuid>:<organization>`.
+
+    :raises ValueError: if it cannot be one, as a name
+    """
+    value = text(value, name, rendered=rendered)
+    if value is None or _is_known_later(value, rendered):
+        return value
+    if not _ID.fullmatch(value.strip()):
+        kind = "pipeline" if "pipeline" in name else "job"
+        by_name = name.replace("_ids", "_names").replace("_id", "_name")
+        advice = (
+            "The organization is missing." if _UUID.fullmatch(value.strip()) else f"A name is given as '{by_name}'."
+        )
+        raise ValueError(
+            f"'{name}' must be the id of a {kind}, '<uuid>:<organization>', but is {shown(value)}. {advice}"
+        )
+    return value.strip()
+
+
+def resource_ids(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return a list of ids of jobs, as :func:`texts`.
+
+    :raises ValueError: if it is something else, or one of them cannot be an id
+    """
+    entries = texts(value, name, rendered=rendered)
+    if entries is None or _is_known_later(entries, rendered):
+        return entries
+    return [resource_id(entry, name, rendered=rendered) for entry in entries]
+
+
+def explicit(default_args: Mapping[str, Any] | None, **values: Any) -> dict[str, Any]:
+    """Return those of a task's parameters that are not merely the ``default_args`` of its DAG."""
+    defaults = default_args or {}
+    return {name: value for name, value in values.items() if name not in defaults or defaults[name] != value}
+
+
+def no_effect(without: str, **values: object) -> None:
+    """
+    Check that no parameter is given that has no effect together with others.
+
+    :param without: what these parameters need, for the message
+    :param values: the parameters; None and False stand for those that are not given
+    :raises ValueError: if one is given
+    """
+    given = [f"'{name}'" for name, value in values.items() if value is not None and value is not False]
+    if given:
+        has, it = ("has", "it") if len(given) == 1 else ("have", "them")
+        raise ValueError(f"{' and '.join(given)} {has} no effect without {without}; leave {it} out.")
 
 
 def path(value: Any, name: str, *, rendered: bool = False) -> Any:

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job
 
 
+def check_one_job(job_id: Any, job_name: Any, *, rendered: bool = False) -> None:
+    """
+    Check that a job is named by exactly one of id and name.
+
+    :param rendered: whether templates have been rendered
+    :raises ValueError: if not, or the id cannot be one
+    """
+    parameters.exactly_one(job_id=job_id, job_name=job_name)
+    parameters.resource_id(job_id, "job_id", rendered=rendered)
+    if rendered:
+        parameters.text(job_name, "job_name", rendered=True)
+
+
 def one_job(client: ControlHubClient, job_id: str | None, job_name: str | None, *, templates: bool = False) -> Job:
     """
     Return the job that is named by id or by exact name.
@@ -170,13 +183,14 @@ class ChoosesOneJob(UsesControlHub):
     job_id: str | None
     job_name: str | None
 
-    def check_selection(self) -> None:
+    def check_selection(self, *, rendered: bool = False) -> None:
         """
         Check that exactly one of `job_id` and `job_name` is given.
 
-        :raises ValueError: if not
+        :param rendered: whether templates have been rendered
+        :raises ValueError: if not, or the id cannot be one
         """
-        parameters.exactly_one(job_id=self.job_id, job_name=self.job_name)
+        check_one_job(self.job_id, self.job_name, rendered=rendered)
 
     def resolve_job(self, *, templates: bool = False) -> Job:
         """
@@ -187,7 +201,7 @@ class ChoosesOneJob(UsesControlHub):
         :raises ControlHubNotFoundError: if there is no such job
         :raises ControlHubAmbiguousNameError: if several have the name
         """
-        self.check_selection()
+        self.check_selection(rendered=True)
         return one_job(self.client, self.job_id, self.job_name, templates=templates)
 
     def find_job(self, context: Context, *, templates: bool = False) -> Job:
@@ -213,8 +227,11 @@ class ChoosesManyJobs(UsesControlHub):
         :raises ValueError: if not
         """
         parameters.exactly_one(job_ids=self.job_ids, job_names=self.job_names, job_tag=self.job_tag, search=self.search)
-        parameters.texts(self.job_ids, "job_ids", rendered=rendered)
+        parameters.resource_ids(self.job_ids, "job_ids", rendered=rendered)
         parameters.texts(self.job_names, "job_names", rendered=rendered)
+        if rendered:
+            parameters.text(self.job_tag, "job_tag", rendered=True)
+            parameters.text(self.search, "search", rendered=True)
 
     def find_jobs(self, context: Context, *, missing_ok: bool = False) -> list[Job]:
         """
@@ -234,9 +251,9 @@ class ChoosesManyJobs(UsesControlHub):
     def _resolve_jobs(self, missing_ok: bool) -> list[Job]:
         self.check_selection(rendered=True)
         if self.job_ids is not None:
-            job_ids = parameters.texts(self.job_ids, "job_ids", rendered=True)
+            job_ids = parameters.resource_ids(self.job_ids, "job_ids", rendered=True)
             read = self.client.jobs.get_many if missing_ok else self.client.jobs.get_all
-            return list(read(job_id.strip() for job_id in job_ids).values())
+            return list(read(job_ids).values())
         if self.job_names is not None:
             names = parameters.texts(self.job_names, "job_names", rendered=True)
             return self.client.jobs.find_by_names(names, missing_ok=missing_ok)

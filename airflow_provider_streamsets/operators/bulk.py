@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.starts import StartIntent
     from airflow_provider_streamsets.operators.task_records import TaskRecord
 
+_STOP_TIMEOUT = 600
+_POLL_INTERVAL = 5
 _CHOSEN = ControlHubJobsOperator.template_fields
 
 
@@ -137,6 +139,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         self._joined: dict[str, JobRun] = {}
         self._blocking: dict[str, JobRun] = {}
         self._check_start(rendered=False)
+        self.check_effects(if_running=if_running)
 
     def _check_start(self, *, rendered: bool) -> None:
         parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
@@ -568,9 +571,9 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         *,
         stop_first: bool | str = False,
         acknowledge_errors: bool | str = False,
-        stop_timeout: float | timedelta | str = 600,
+        stop_timeout: float | timedelta | str = _STOP_TIMEOUT,
         force_after: float | timedelta | str | None = None,
-        poll_interval: float | timedelta | str = 5,
+        poll_interval: float | timedelta | str = _POLL_INTERVAL,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -580,6 +583,13 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         self.force_after = force_after
         self.poll_interval = poll_interval
         self._checked(rendered=False)
+        if parameters.flag(stop_first, "stop_first") is False:
+            given = {
+                "stop_timeout": None if stop_timeout == _STOP_TIMEOUT else stop_timeout,
+                "force_after": force_after,
+                "poll_interval": None if poll_interval == _POLL_INTERVAL else poll_interval,
+            }
+            parameters.no_effect("stop_first=True", **parameters.explicit(kwargs.get("default_args"), **given))
 
     def _checked(self, *, rendered: bool) -> tuple[bool, bool, float, float | None, float]:
         return (

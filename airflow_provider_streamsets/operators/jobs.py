@@ -114,6 +114,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         super().__init__(**kwargs)
         parameters.text(job_name, "job_name")
         parameters.exactly_one(pipeline_id=pipeline_id, pipeline_name=pipeline_name)
+        parameters.resource_id(pipeline_id, "pipeline_id")
         parameters.flag(template, "template")
         parameters.choice(if_exists, "if_exists", IF_EXISTS)
         self.job_name = job_name
@@ -125,6 +126,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
     def execute(self, context: Context) -> str:
         """Create the job."""
         parameters.exactly_one(pipeline_id=self.pipeline_id, pipeline_name=self.pipeline_name)
+        parameters.resource_id(self.pipeline_id, "pipeline_id", rendered=True)
         template = parameters.flag(self.template, "template", rendered=True)
         if_exists = parameters.choice(self.if_exists, "if_exists", IF_EXISTS, rendered=True)
         settings = self.job_settings(parameters.text(self.job_name, "job_name", rendered=True))
@@ -288,6 +290,7 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         parameters.moment(unchanged_since, "unchanged_since")
         if new_name is None and not self.names_a_version and not self.names_a_setting:
             raise ValueError("Give a setting or a pipeline version that is to be changed; none is given.")
+        _check_use_of_template(self.job_name, template)
         self.template = template
         self.new_name = new_name
         self.unchanged_since = unchanged_since
@@ -441,6 +444,7 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
     ) -> None:
         super().__init__(**kwargs)
         parameters.flag(template, "template")
+        _check_use_of_template(self.job_name, template)
         parameters.whole_number(number_of_copies, "number_of_copies")
         parameters.text(name, "name")
         parameters.text(description, "description", empty=True)
@@ -597,7 +601,7 @@ class ControlHubListJobsOperator(ControlHubOperator):
             "pipeline_version": parameters.version(self.pipeline_version, "pipeline_version", rendered=rendered),
             "search": text("search"),
             "templates": parameters.flag(self.templates, "templates", rendered=rendered),
-            "template_id": text("template_id"),
+            "template_id": parameters.resource_id(self.template_id, "template_id", rendered=rendered),
         }
 
 
@@ -615,6 +619,11 @@ def _summary(job: Job) -> dict[str, Any]:
         "template_id": job.template_id,
         "last_modified": _iso(job.last_modified),
     }
+
+
+def _check_use_of_template(job_name: str | None, template: Any) -> None:
+    if job_name is None and parameters.flag(template, "template") is True:
+        parameters.no_effect("'job_name'", template=template)
 
 
 def _iso(time: pendulum.DateTime | None) -> str | None:

@@ -173,7 +173,10 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         self.fail_fast = fail_fast
         self._intent: StartIntent | None = None
         self._check_start(rendered=False)
-        self._check_use_of_expect(self.wait_for_completion, fail_fast)
+        self._check_use_of_expect(
+            parameters.flag(self.wait_for_completion, "wait_for_completion"), parameters.flag(fail_fast, "fail_fast")
+        )
+        self.check_effects(if_running=if_running)
 
     def _check_start(self, *, rendered: bool) -> None:
         parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=rendered)

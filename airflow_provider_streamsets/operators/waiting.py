@@ -85,6 +85,12 @@ class WaitsForRuns(ControlHubOperator):
         self.timeout = timeout
         self.metrics_wait = metrics_wait
         self._check_wait(rendered=False)
+        self._for_waits = parameters.explicit(
+            kwargs.get("default_args"),
+            deferrable=deferrable is not None and self.deferrable,
+            poll_interval=None if poll_interval == DEFAULT_POLL_INTERVAL else poll_interval,
+            metrics_wait=metrics_wait or None,
+        )
         self._began = time.monotonic()
         self._killed = False
 
@@ -93,6 +99,16 @@ class WaitsForRuns(ControlHubOperator):
         parameters.seconds(self.poll_interval, "poll_interval", rendered=rendered)
         parameters.seconds(self.timeout, "timeout", rendered=rendered)
         parameters.seconds(self.metrics_wait, "metrics_wait", rendered=rendered, zero=True)
+
+    def check_effects(self, **others: Any) -> None:
+        """
+        Check at DAG parse that nothing is given for a wait if there is none.
+
+        :param others: further parameters that are for a wait only
+        :raises ValueError: if something is given
+        """
+        if parameters.flag(self.wait_for_completion, "wait_for_completion") is False:
+            parameters.no_effect("wait_for_completion=True", **{**self._for_waits, **others})
 
     def begin(self) -> bool:
         """

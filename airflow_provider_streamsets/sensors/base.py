@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
 
+_LEAST_RESCHEDULE_INTERVAL = 10.0
 _PINNED_RUN = "streamsets_run"
 # The method that Airflow names if a deferral has ended without an event.
 _LOST = "__fail__"
@@ -100,6 +101,12 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self.end_from_trigger = parameters.fixed_flag(end_from_trigger, "end_from_trigger")
         if self.start_from_trigger or self.end_from_trigger:
             self._check_use_of_triggerer(is_refused=deferrable is not None and not self.deferrable)
+        if self._is_rescheduled and self.poke_interval < _LEAST_RESCHEDULE_INTERVAL:
+            raise ValueError(
+                f"'poke_interval' must be at least {_LEAST_RESCHEDULE_INTERVAL:g} s with mode='reschedule', but is "
+                f"{poke_interval!r}: Airflow can fail a task that is rescheduled sooner. With deferrable=True, it can "
+                "be shorter."
+            )
         self.control_hub_conn_id = control_hub_conn_id
         self.check_selection()
         self._follower: Any = None
@@ -323,6 +330,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
 
         :raises ValueError: if one of them cannot be right
         """
+        self.check_selection(rendered=True)
         parameters.whole_number(self.run_count, "run_count", rendered=True)
 
     def poke(self, context: Context) -> PokeReturnValue:

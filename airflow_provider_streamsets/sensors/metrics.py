@@ -152,6 +152,10 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self.on_run_end = on_run_end
         self.metrics_wait = metrics_wait
         self._check(rendered=False)
+        if metric is None:
+            parameters.no_effect("'metric'", comparison=None if comparison == ">=" else comparison)
+        else:
+            parameters.no_effect("'conditions'", join=None if join == "all" else join)
         self.start_in_triggerer_if_asked(
             f"{_SENSOR_TRIGGERS}.ControlHubJobMetricSensorTrigger",
             metric=metric,

@@ -329,7 +329,7 @@ def resumed(**event: Any) -> Any:
 def test_a_task_that_is_resumed_at_its_deadline_has_time_to_read_what_the_runs_came_to(http, context, clock):
     hub = ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
     hub.failing_looks = [503, 503, 503]
-    assert len(start(deferrable=True).execute_complete(context, resumed())) == 2
+    assert len(start(wait_for_completion=True, deferrable=True).execute_complete(context, resumed())) == 2
     assert clock.now - 1000 == 15
 
 
@@ -338,14 +338,16 @@ def test_a_task_that_is_resumed_does_not_wait_for_an_outcome_for_ever(http, cont
     hub = ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
     hub.failing_looks = [503] * 1000
     with pytest.raises(ControlHubRunTimeoutError, match="within 100 s"):
-        start(deferrable=True, on_timeout="leave").execute_complete(context, resumed(deadline=deadline))
+        start(wait_for_completion=True, deferrable=True, on_timeout="leave").execute_complete(
+            context, resumed(deadline=deadline)
+        )
     assert clock.now - 1000 == 60
 
 
 def test_names_that_cannot_be_read_do_not_fail_a_resumed_task(http, context, task_log):
     ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
     http.post(f"{HUB}/jobrunner/rest/v1/jobs", status_code=403)
-    results = start(deferrable=True).execute_complete(context, resumed())
+    results = start(wait_for_completion=True, deferrable=True).execute_complete(context, resumed())
     assert [(result["job_id"], result["job_name"]) for result in results] == [("a:org", ""), ("b:org", "")]
     assert "The names of the jobs could not be read" in task_log()
 
@@ -353,13 +355,13 @@ def test_names_that_cannot_be_read_do_not_fail_a_resumed_task(http, context, tas
 @pytest.mark.parametrize("event", [None, {}, {"runs": []}, "success", {"runs": [["a:org", 1]]}])
 def test_an_event_that_is_not_complete_is_never_a_success(context, event):
     with pytest.raises(ControlHubUnexpectedAnswerError, match="event of the trigger cannot be used"):
-        start(deferrable=True).execute_complete(context, event)
+        start(wait_for_completion=True, deferrable=True).execute_complete(context, event)
 
 
 def test_a_wait_that_has_ended_with_an_error_fails_the_task_with_it(context, task_log):
     event = resumed(error={"type": "ControlHubAuthenticationError", "message": "The credential was refused."})
     with pytest.raises(ControlHubAuthenticationError, match="The credential was refused"):
-        start(deferrable=True).execute_complete(context, event)
+        start(wait_for_completion=True, deferrable=True).execute_complete(context, event)
     assert "The 2 runs may go on." in task_log()
 
 
@@ -401,7 +403,7 @@ def test_more_runs_than_mysql_can_store_are_warned_of_before_the_stop(http, cont
     assert 200 < warned(ControlHubStopJobsOperator, http, context, task_log, many(700)) < 700
 
 
-@pytest.mark.parametrize("arguments", [{"deferrable": False}, {"deferrable": True, "wait_for_completion": False}])
+@pytest.mark.parametrize("arguments", [{"deferrable": False}, {"wait_for_completion": False}])
 def test_runs_that_are_not_waited_for_on_the_triggerer_can_be_as_many_as_you_like(http, run, arguments):
     jobs = {name: [succeeded(1)] for name in many(700)}
     hub = ScriptedRuns(http, **jobs)
@@ -722,14 +724,14 @@ def test_a_search_that_finds_nothing_deletes_nothing(http, context, task_log):
     ("operator", "arguments", "said"),
     [
         (ControlHubStartJobsOperator, {}, "given are none of them"),
-        (ControlHubStartJobsOperator, {"job_ids": ["a"], "job_tag": "b"}, "given are job_ids and job_tag"),
+        (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "job_tag": "b"}, "given are job_ids and job_tag"),
         (ControlHubStartJobsOperator, {"job_ids": 5}, "'job_ids' must be a list of texts"),
         (ControlHubStartJobsOperator, {"job_ids": [""]}, "'job_ids' must be a list of texts that are not empty"),
-        (ControlHubStartJobsOperator, {"job_ids": ["a"], "on_timeout": "kill"}, "'on_timeout' must be one of"),
-        (ControlHubStopJobsOperator, {"job_ids": ["a"], "force": "maybe"}, "'force' must be true or false"),
-        (ControlHubStopJobsOperator, {"job_ids": ["a"], "force_after": 0}, "'force_after' must be a number"),
-        (ControlHubDeleteJobsOperator, {"job_ids": ["a"], "stop_first": 1}, "'stop_first' must be true or false"),
-        (ControlHubDeleteJobsOperator, {"job_ids": ["a"], "stop_timeout": -1}, "'stop_timeout' must be a number"),
+        (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "on_timeout": "kill"}, "'on_timeout' must be one of"),
+        (ControlHubStopJobsOperator, {"job_ids": ["a:org"], "force": "maybe"}, "'force' must be true or false"),
+        (ControlHubStopJobsOperator, {"job_ids": ["a:org"], "force_after": 0}, "'force_after' must be a number"),
+        (ControlHubDeleteJobsOperator, {"job_ids": ["a:org"], "stop_first": 1}, "'stop_first' must be true or false"),
+        (ControlHubDeleteJobsOperator, {"job_ids": ["a:org"], "stop_timeout": -1}, "'stop_timeout' must be a number"),
     ],
 )
 def test_bad_arguments_are_refused_when_the_dag_is_parsed(operator, arguments, said):
@@ -741,9 +743,13 @@ def test_bad_arguments_are_refused_when_the_dag_is_parsed(operator, arguments, s
     ("operator", "arguments", "said"),
     [
         (ControlHubStartJobsOperator, {"job_ids": "{{ 'x' }}"}, "'job_ids' must be a list of texts"),
-        (ControlHubStartJobsOperator, {"job_ids": ["a"], "on_timeout": "{{ 1 }}"}, "'on_timeout' must be one of"),
-        (ControlHubStopJobsOperator, {"job_ids": ["a"], "force_after": "{{ -1 }}"}, "'force_after' must be a number"),
-        (ControlHubDeleteJobsOperator, {"job_ids": ["a"], "stop_first": "{{ 1 }}"}, "'stop_first' must be true"),
+        (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "on_timeout": "{{ 1 }}"}, "'on_timeout' must be one of"),
+        (
+            ControlHubStopJobsOperator,
+            {"job_ids": ["a:org"], "force_after": "{{ -1 }}"},
+            "'force_after' must be a number",
+        ),
+        (ControlHubDeleteJobsOperator, {"job_ids": ["a:org"], "stop_first": "{{ 1 }}"}, "'stop_first' must be true"),
     ],
 )
 def test_bad_rendered_values_are_refused_before_anything_is_sent(http, context, operator, arguments, said):

@@ -22,7 +22,6 @@ _WITHOUT_DEFAULT = {"deferrable", "failover", "multiple_outputs", "needs_acknowl
 _WITH = {
     "fail_fast": {"expect": ["error_count < 5"]},
     "template": {"job_id": None, "job_name": "name"},
-    "wait_for_completion": {},
 }
 
 
@@ -48,6 +47,8 @@ TRIGGERS = sorted(
 
 def given(kind: Any, name: str, value: Any) -> Any:
     more = _WITH.get(name, {})
+    if name == "accept_stopped" and "wait_for_completion" in kind.template_fields:
+        more = {"wait_for_completion": True}
     if "pipeline_name" in kind.template_fields:
         more = {}
     if name == "all_engines" and str(value).lower() == "false":

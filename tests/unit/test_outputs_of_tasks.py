@@ -167,9 +167,9 @@ def test_keys_of_dict_results_are_outputs_unless_the_dag_says_otherwise():
 
 
 def test_keys_of_list_results_are_refused():
-    assert ControlHubStartJobsOperator(task_id="task", job_ids=["a"]).multiple_outputs is False
+    assert ControlHubStartJobsOperator(task_id="task", job_ids=["a:org"]).multiple_outputs is False
     with pytest.raises(ValueError, match="ControlHubStartJobsOperator does not return a dict"):
-        ControlHubStartJobsOperator(task_id="task", job_ids=["a"], multiple_outputs=True)
+        ControlHubStartJobsOperator(task_id="task", job_ids=["a:org"], multiple_outputs=True)
 
 
 def test_metrics_of_all_runs_have_no_keys():
