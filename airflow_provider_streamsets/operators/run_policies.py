@@ -119,8 +119,7 @@ class StartsRuns(WaitsForRuns):
         :param if_running: what the task does about a run that is in the way; it can wait for the end of that
         """
         if if_running not in IF_RUNNING or if_running == "wait_then_start":
-            for name in ("deferrable", "poll_interval"):
-                self._for_waits.pop(name, None)
+            self._for_waits.pop("deferrable", None)
         super().check_effects(**others)
         if self.wait_for == "active":
             parameters.no_effect("wait_for='completion'", metrics_wait=self._for_waits.get("metrics_wait"))

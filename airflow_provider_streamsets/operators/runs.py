@@ -18,7 +18,12 @@ from airflow_provider_streamsets.operators.run_policies import (
     StartsRuns,
     StopsManyRuns,
 )
-from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, newer_after_refusal, settled
+from airflow_provider_streamsets.operators.settling import (
+    ACKNOWLEDGEMENT_PATIENCE,
+    check_startable,
+    newer_after_refusal,
+    settled,
+)
 from airflow_provider_streamsets.operators.waiting import ControlHubRunWaitingOperator
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
@@ -317,7 +322,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     def _start_or_join(self, context: Context, job: Job) -> tuple[JobRun, bool]:
         """Return a run of the job, and whether this task has started it."""
         from airflow_provider_streamsets.control_hub import ControlHubRejectedError
-        from airflow_provider_streamsets.control_hub.runs import check_startable
 
         reset_offsets = parameters.flag(self.reset_offsets, "reset_offsets", rendered=True)
         attempts_left = MAX_START_ATTEMPTS
@@ -333,7 +337,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             if parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True):
                 job = self._acknowledge(job)
             self._fail_if_blocked(context, job)
-            check_startable(job)
+            check_startable([job])
             attempts_left -= 1
             try:
                 if reset_offsets:

@@ -88,7 +88,6 @@ class WaitsForRuns(ControlHubOperator):
         self._for_waits = parameters.explicit(
             kwargs.get("default_args"),
             deferrable=deferrable is not None and self.deferrable,
-            poll_interval=None if poll_interval == DEFAULT_POLL_INTERVAL else poll_interval,
             metrics_wait=metrics_wait or None,
         )
         self._began = time.monotonic()
@@ -102,7 +101,7 @@ class WaitsForRuns(ControlHubOperator):
 
     def check_effects(self, **others: Any) -> None:
         """
-        Check at DAG parse that nothing is given for a wait if there is none.
+        Check at DAG parse that nothing is given for a wait if there is none. A `poll_interval` does no harm.
 
         :param others: further parameters that are for a wait only
         :raises ValueError: if something is given

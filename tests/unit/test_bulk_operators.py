@@ -111,9 +111,18 @@ def test_run_counts_and_link_are_in_xcom_before_the_wait(http, context):
 def test_if_one_job_cannot_be_started_none_is(http, context):
     hub = ScriptedRuns(http, a=[None], b=[active(2)])
     with pytest.raises(
-        ControlHubJobStateError, match=r"job 'b' .* run 2, started by .*, is ACTIVE.*Nothing was started"
-    ):
+        ControlHubJobStateError, match=r"job 'b' .* run 2, started by .*, is ACTIVE.*Nothing was started.*if_running="
+    ) as error:
         start().execute(context)
+    assert "acknowledge_errors" not in str(error.value)
+
+
+def test_unacknowledged_errors_name_the_parameter_that_acknowledges_them(http, context):
+    hub = ScriptedRuns(http, a=[None], b=[errored(2)])
+    with pytest.raises(ControlHubJobStateError, match="INACTIVE_ERROR.*acknowledge_errors=True") as error:
+        start().execute(context)
+    assert hub.done == []
+    assert "if_running" not in str(error.value)
     assert hub.done == []
 
 
@@ -622,14 +631,16 @@ def test_a_job_that_does_not_exist_counts_as_deleted(http, context):
 
 def test_a_job_that_runs_keeps_all_from_being_deleted(http, context):
     hub = ScriptedRuns(http, a=[succeeded()], b=[active()])
-    with pytest.raises(ControlHubJobStateError, match=r"'b' .* is ACTIVE: stop it first"):
+    with pytest.raises(ControlHubJobStateError, match=r"'b' .* is ACTIVE: stop it first.* with stop_first=True\.$"):
         delete().execute(context)
     assert hub.done == []
 
 
 def test_a_job_with_an_error_keeps_all_from_being_deleted(http, context):
     hub = ScriptedRuns(http, a=[succeeded()], b=[errored()])
-    with pytest.raises(ControlHubJobStateError, match=r"'b' .* must be acknowledged first: RUN_ERROR: JDBC_00"):
+    with pytest.raises(
+        ControlHubJobStateError, match=r"'b' .* must be acknowledged first: .*JDBC_00.* with acknowledge_errors=True\.$"
+    ):
         delete().execute(context)
     assert hub.done == []
 

@@ -36,7 +36,6 @@ def with_id(kind, field, value):
     ("kind", "arguments", "names"),
     [
         (ControlHubStartJobsOperator, {"deferrable": True}, "'deferrable'"),
-        (ControlHubStartJobsOperator, {"poll_interval": 5}, "'poll_interval'"),
         (
             ControlHubStartJobsOperator,
             {"metrics_wait": 5, "accept_stopped": True},
@@ -49,7 +48,7 @@ def with_id(kind, field, value):
         (ControlHubStopJobOperator, {**UNWAITED, "timeout": 60}, "'timeout'"),
         (ControlHubStopJobsOperator, {**UNWAITED, "deferrable": True}, "'deferrable'"),
         (ControlHubDeleteJobsOperator, {"force_after": 60}, "'force_after'"),
-        (ControlHubDeleteJobsOperator, {"stop_timeout": 60, "poll_interval": 9}, "'stop_timeout' and 'poll_interval'"),
+        (ControlHubDeleteJobsOperator, {"stop_timeout": 60, "force_after": 9}, "'stop_timeout' and 'force_after'"),
         (ControlHubUpdateJobOperator, {"template": True}, "'template'"),
         (ControlHubDuplicateJobOperator, {"template": "true"}, "'template'"),
         (
@@ -88,9 +87,9 @@ def test_an_option_that_can_have_an_effect_is_taken(kind, arguments):
 
 
 def test_defaults_of_airflow_or_the_dag_need_have_no_effect(monkeypatch):
-    with DAG("dag", schedule=None, default_args={"deferrable": True, "poll_interval": 5, "metrics_wait": 5}):
+    with DAG("dag", schedule=None, default_args={"deferrable": True, "force_after": 5, "metrics_wait": 5}):
         assert make(ControlHubStartJobsOperator).deferrable is True
-        assert make(ControlHubDeleteJobsOperator, task_id="delete").poll_interval == 5
+        assert make(ControlHubDeleteJobsOperator, task_id="delete").force_after == 5
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
     assert make(ControlHubStartJobsOperator).deferrable is True
 
