@@ -115,15 +115,15 @@ def test_if_one_job_cannot_be_started_none_is(http, context):
     ) as error:
         start().execute(context)
     assert "acknowledge_errors" not in str(error.value)
+    assert hub.done == []
 
 
 def test_unacknowledged_errors_name_the_parameter_that_acknowledges_them(http, context):
     hub = ScriptedRuns(http, a=[None], b=[errored(2)])
-    with pytest.raises(ControlHubJobStateError, match="INACTIVE_ERROR.*acknowledge_errors=True") as error:
+    with pytest.raises(ControlHubJobStateError, match=r"INACTIVE_ERROR.*acknowledge_errors=True") as error:
         start().execute(context)
     assert hub.done == []
     assert "if_running" not in str(error.value)
-    assert hub.done == []
 
 
 def test_a_job_that_does_not_exist_is_named_and_nothing_started(http, context):
