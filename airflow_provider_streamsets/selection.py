@@ -173,6 +173,10 @@ class UsesControlHub:
     def push_jobs(self, context: Context, job_ids: Sequence[str]) -> None:
         """Push the ids of jobs, and the link to the first of them, to XCom."""
         context["ti"].xcom_push(key="job_ids", value=list(job_ids))
+        self.push_link(context, job_ids)
+
+    def push_link(self, context: Context, job_ids: Sequence[str]) -> None:
+        """Push the link to the first of several jobs to XCom, if there is one."""
         if job_ids:
             ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
 

@@ -511,7 +511,8 @@ class ControlHubListJobsOperator(ControlHubOperator):
         ``template_id``, ``last_modified`` (ISO 8601)
     :raises ControlHubError: for everything that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_ids``, ``streamsets_job_link`` (of the first job).
+    XCom keys besides ``return_value``: ``job_ids`` (with ``result="summaries"``; otherwise they are the return value),
+    ``streamsets_job_link`` (of the first job).
     """
 
     template_fields: Sequence[str] = (
@@ -576,8 +577,12 @@ class ControlHubListJobsOperator(ControlHubOperator):
         jobs = list(islice(self.client.jobs.list(**conditions), limit))
         self.log.info("Found %d jobs%s.", len(jobs), ", the limit" if len(jobs) == limit else "")
         job_ids = [job.job_id for job in jobs]
+        if result == "ids":
+            # They are the return value, which is stored once.
+            self.push_link(context, job_ids)
+            return job_ids
         self.push_jobs(context, job_ids)
-        return job_ids if result == "ids" else [_summary(job) for job in jobs]
+        return [_summary(job) for job in jobs]
 
     def _checked_conditions(self, *, rendered: bool) -> dict[str, Any]:
         """Return the conditions as :meth:`Jobs.list` takes them."""
