@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 from typing import Any
 
 import pytest
 from airflow.triggers.base import BaseTrigger
 
-from airflow_provider_streamsets import triggers
+from airflow_provider_streamsets.get_provider_info import get_provider_info
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from airflow_provider_streamsets.triggers.base import ControlHubTrigger
 from tests.unit.making import defaults_of, leaves, make
@@ -35,10 +34,9 @@ FLAGS = [(kind, name, default) for kind in leaves() for name, default in flags_o
 TRIGGERS = sorted(
     {
         found
-        for module in pkgutil.iter_modules(triggers.__path__)
-        for _, found in inspect.getmembers(
-            importlib.import_module(f"{triggers.__name__}.{module.name}"), inspect.isclass
-        )
+        for entry in get_provider_info()["triggers"]
+        for module in entry["python-modules"]
+        for _, found in inspect.getmembers(importlib.import_module(module), inspect.isclass)
         if issubclass(found, BaseTrigger) and found.__module__.startswith("airflow_provider_streamsets.")
     },
     key=lambda found: found.__name__,
