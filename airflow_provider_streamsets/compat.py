@@ -7,7 +7,8 @@ import hashlib
 import importlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -71,13 +72,13 @@ def trigger_size(arguments: Mapping[str, Any]) -> int:
 
 def is_deferral_timeout(error: BaseException) -> bool:
     """Return whether Airflow has ended a deferral because it took too long."""
-    try:
-        from airflow.sdk.exceptions import TaskDeferralTimeout
-    except ImportError:
-        from airflow.exceptions import TaskDeferralError
+    # In the first since Airflow 3.2, in the second in 3.0 and 3.1. Airflow 2 has no class of its own for it.
+    for place in ("airflow.sdk.exceptions", "airflow.exceptions"):
+        with suppress(ImportError, AttributeError):
+            return isinstance(error, importlib.import_module(place).TaskDeferralTimeout)
+    from airflow.exceptions import TaskDeferralError
 
-        return isinstance(error, TaskDeferralError) and "timeout" in str(error).lower()
-    return isinstance(error, TaskDeferralTimeout)
+    return isinstance(error, TaskDeferralError) and "timeout" in str(error).lower()
 
 
 async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:
@@ -98,6 +99,19 @@ async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any
 def task_state_store(context: Context) -> Any | None:
     """Return the task state store of Airflow 3.3 and later, None on older versions."""
     return context.get("task_state_store")
+
+
+def watched_asset(store: Any | None) -> Hashable | None:
+    """
+    Return what identifies the one asset that a watcher belongs to; None if there are several, or it cannot be known.
+
+    :param store: the watcher's asset state store, of Airflow 3.3 and later
+    """
+    try:
+        asset: Hashable = store._single_accessor()  # type: ignore[union-attr]
+    except (AttributeError, ValueError):
+        return None
+    return asset
 
 
 def first_reschedule(context: Context) -> datetime | None:

@@ -150,7 +150,7 @@ class UsesControlHub:
         Return whether each key of the result is an XCom of its own; by default if the result is a dict.
 
         :param multiple_outputs: what the task was given; None if nothing
-        :raises ValueError: if that is asked for and the result is no dict, which Airflow refuses after the work only
+        :raises ValueError: if it is True and the result is no dict, which Airflow refuses only after the work
         """
         if multiple_outputs is None:
             return self.result_is_dict

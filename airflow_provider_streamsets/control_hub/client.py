@@ -154,7 +154,7 @@ class ControlHubClient:
         Keep a deadline within this context.
 
         The time-outs of requests that may be repeated are shortened to what is left, and to ten seconds at the
-        deadline. After it, a refusal that is not confirmed yet counts as an outage.
+        deadline, from which on none is repeated. After it, a refusal that is not confirmed yet counts as an outage.
 
         :param time_left: returns the seconds until then
         """
@@ -167,6 +167,14 @@ class ControlHubClient:
     def is_like(self, other: ControlHubClient) -> bool:
         """Return whether another client asks the same Control Hub with the same credential."""
         return self._access.is_like(other._access)
+
+    def is_of_same_organization(self, other: ControlHubClient) -> bool:
+        """
+        Return whether another client works in the same organization, perhaps under another address.
+
+        The tokens name the organizations. If neither does, clients of the same address are in the same organization.
+        """
+        return self._access.is_of_same_organization(other._access)
 
     def mark_accepted(self) -> None:
         """
@@ -194,6 +202,11 @@ class ControlHubClient:
     def organization(self) -> str:
         """Id of the organization that the token belongs to."""
         return self._access.organization
+
+    @property
+    def known_organization(self) -> str | None:
+        """Id of the organization that the token names; None if it names none."""
+        return self._access.known_organization
 
     @cached_property
     def jobs(self) -> Jobs:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 from airflow_provider_streamsets.operators.earlier_runs import (
@@ -27,7 +29,6 @@ from airflow_provider_streamsets.operators.settling import (
     ACKNOWLEDGEMENT_PATIENCE,
     check_startable,
     newer_after_refusal,
-    settled,
 )
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_provider_streamsets.control_hub import Job, JobRun
-    from airflow_provider_streamsets.control_hub.groups import RunGroup
+    from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
     from airflow_provider_streamsets.control_hub.starts import StartIntent
     from airflow_provider_streamsets.operators.task_records import TaskRecord
 
@@ -158,6 +159,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Resume when the runs have ended that were waited for before the start."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.groups import RunReference
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         others = RunsWaitEvent.from_payload(event)
@@ -167,8 +171,16 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.go_on_until(others.deadline)
         others.raise_error()
         if others.reason is RunsWaitReason.TIMEOUT:
-            self._act_on_own(context)
-            raise self._waited_too_long(f"{len(others.runs)} runs of other callers have not ended in time.")
+            names = self._names_of([job_id for job_id, _ in others.runs], 0.0)
+            runs = [
+                RunReference(job_id, count, names.get(job_id, ""), RunIdentity.from_json(others.identities.get(job_id)))
+                for job_id, count in others.runs
+            ]
+            try:
+                self._wait_here_for_other_runs(runs, timeout=0.0, allowed=others.timeout)
+            except (AirflowTaskTimeout, ControlHubRunTimeoutError):
+                self._act_on_own(context)
+                raise
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
@@ -294,9 +306,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         acknowledges = parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True)
         attempts_left = MAX_START_ATTEMPTS
         while jobs:
-            jobs = settled(
-                jobs.values(), self.client.jobs.get_many, pause=self.pause, patience=self.time_left, log=self.log
-            )
+            jobs = self.settle(jobs.values(), lambda client, job_ids: client.jobs.get_many(job_ids))
             running = {job_id: job for job_id, job in jobs.items() if job.current_run and not job.current_run.has_ended}
             if running and self.if_running != "fail":
                 jobs = self._without_running(jobs, running)
@@ -392,8 +402,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def _wait_for_other_runs(self, jobs: Mapping[str, Job]) -> None:
         """Wait until runs of others have ended; does not return if that is waited for on the triggerer."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-        from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference, wait_for_group
+        from airflow_provider_streamsets.control_hub.groups import RunReference
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         runs = [
@@ -402,22 +411,32 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ]
         if self.deferrable:
             self.defer_before_start(runs)
-        group = RunGroup(self.client.with_limits(max_attempts=1), runs, metrics_wait=0.0, log=self.log)
+        self._wait_here_for_other_runs(runs, timeout=self._left_of_timeout, allowed=self._allowed)
+
+    def _wait_here_for_other_runs(
+        self, runs: Sequence[RunReference], *, timeout: float | None, allowed: float | None
+    ) -> RunGroup:
+        """Return runs when they have ended, which are waited for before this task starts its own."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
+
+        group = RunGroup(self.polling_client(), runs, metrics_wait=0.0, log=self.log)
         try:
             wait_for_group(
                 group,
                 poll_interval=self._interval,
-                timeout=self._left_of_timeout,
-                allowed=self._allowed,
+                timeout=timeout,
+                allowed=allowed,
                 sleep=self.pause,
             )
         except ControlHubRunTimeoutError as error:
             raise self._waited_too_long(error) from error
+        return group
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Fail with the errors of runs of an earlier try that keep their jobs from being started again."""
         from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
-        from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
+        from airflow_provider_streamsets.control_hub.groups import RunReference
 
         blocking = [
             RunReference(job_id, run.run_count, jobs[job_id].name)
@@ -428,8 +447,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ]
         if not blocking:
             return
-        group = RunGroup(self.client, blocking, metrics_wait=0.0, log=self.log)
-        group.look(in_a_hurry=True)
+        group = self._wait_here_for_other_runs(blocking, timeout=self._left_of_timeout, allowed=self._allowed)
         try:
             self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
         except ControlHubRunFailedError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import is_deferral_timeout, is_tried_again, task_state_store
 from airflow_provider_streamsets.operators.earlier_runs import blocking_run, unfinished_runs, write_failed
+from airflow_provider_streamsets.operators.settling import settled
 from airflow_provider_streamsets.operators.task_records import TaskRecord
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, WaitsForManyRuns
@@ -20,7 +21,7 @@ from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, Wa
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun
     from airflow_provider_streamsets.control_hub.groups import RunGroup
 
 ON_TIMEOUT = ("stop", "leave")
@@ -96,6 +97,7 @@ class StartsRuns(WaitsForRuns):
         self._record: TaskRecord | None = None
         self._started: dict[str, int] = {}
         self._asked_to_stop: dict[str, int] = {}
+        self._stopped: dict[str, int] = {}
         self._has_given_up = False
         self._check_policies(rendered=False)
 
@@ -182,7 +184,7 @@ class StartsRuns(WaitsForRuns):
     def record(self, context: Context) -> TaskRecord:
         """Return what this try and those before have written down."""
         if self._record is None:
-            self._record = TaskRecord(context)
+            self._record = TaskRecord(context, survives_kill=not self.stop_on_kill)
         return self._record
 
     def active_runs(self) -> Mapping[str, int]:
@@ -213,15 +215,31 @@ class StartsRuns(WaitsForRuns):
     def answering_for_runs(self, context: Context) -> Iterator[None]:
         """See to it that no run that this task has started goes on unattended when the task fails within."""
         try:
-            if self._was_accepted is None and self.record(context).values:
+            record = self.record(context)
+            if self._was_accepted is None and record.values:
                 # An earlier try has worked with the connection.
                 self.client.mark_accepted()
+            if record.is_of_killed_task:
+                self.log.info(
+                    "A person has cleared the task before it had ended. With stop_on_kill=False, this try continues "
+                    "with the runs of that one; to start new runs, clear the task again when it has ended."
+                )
             yield
         except TaskDeferred:
             raise
         except BaseException as error:
             self._answer_for(context, error)
+            self._note_end(context)
             raise
+        self._note_end(context)
+
+    def _note_end(self, context: Context) -> None:
+        if self._killed:
+            return
+        try:
+            self.record(context).note_end()
+        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from storing it, the outcome stays
+            self.log.warning("Could not save that the task has ended: %s", error)
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Any, context: Context, *args: Any, **kwargs: Any
@@ -345,6 +363,7 @@ class StartsRuns(WaitsForRuns):
             return
         # Of a start without an answer, and of runs that this try has not got to yet, another try takes care, if any.
         runs = self._started if again else self.runs_to_stop_on_kill() or self.runs_of_record(context)
+        runs = {job_id: count for job_id, count in runs.items() if self._stopped.get(job_id) != count}
         if not runs:
             return
         if is_deferral_timeout(error):
@@ -363,7 +382,7 @@ class StartsRuns(WaitsForRuns):
         :param runs: run count by job id
         """
         if self.on_timeout == "stop":
-            self.give_up_runs(context, runs, "it took too long" if len(runs) == 1 else "they took too long")
+            self.give_up_runs(context, runs, _took_too_long(runs))
         else:
             self.log.warning("Leaving %s running.", _shown(runs))
 
@@ -409,6 +428,7 @@ class StartsRuns(WaitsForRuns):
         except ControlHubError as error:
             self._log_not_stopped(runs, error)
             return not isinstance(error, ControlHubUnavailableError)
+        self._stopped.update(runs)
         return True
 
     def _note_stopped(self, runs: Mapping[str, int]) -> None:
@@ -437,6 +457,17 @@ class StartsRuns(WaitsForRuns):
             poll_interval=_STOP_INTERVAL,
         )
         self.log.info("%s: stopped by this task.", _shown(runs))
+
+    def settle(
+        self, jobs: Iterable[Job], read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]]
+    ) -> dict[str, Job]:
+        """Wait for jobs that are being started or stopped, as :func:`settled`, within the time that the task has."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+
+        try:
+            return settled(self.polling_client(), jobs, read, pause=self.pause, log=self.log)
+        except ControlHubRunTimeoutError as error:
+            raise self._waited_too_long(error) from error
 
     def ask_to_stop(
         self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool
@@ -468,14 +499,19 @@ class StartsRuns(WaitsForRuns):
         # Airflow also calls this when it has ended the task at its ``execution_timeout``.
         is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
         self._killed = not is_timeout
-        if not (self.on_timeout == "stop" if is_timeout else self.stop_on_kill):
-            return
         # Without a client, the connection would have to be read, for which Airflow may be being asked just now by what
         # this interrupts; then the task itself stops its runs when it notices the kill.
-        if "client" in vars(self):
-            self._stop_quickly(self.runs_to_stop_on_kill())
+        if "client" not in vars(self) or not (is_timeout or self.stop_on_kill):
+            return
+        runs = self.runs_to_stop_on_kill()
+        if not is_timeout:
+            self._stop_quickly(runs)
+        elif self.on_timeout == "stop":
+            self._stop_quickly(runs, f"Stopping {_shown(runs)}: {_took_too_long(runs)}.")
+        elif runs:
+            self.log.warning("Leaving %s running.", _shown(runs))
 
-    def _stop_quickly(self, runs: Mapping[str, int]) -> None:
+    def _stop_quickly(self, runs: Mapping[str, int], warning: str = "") -> None:
         runs = {job_id: count for job_id, count in runs.items() if self._asked_to_stop.get(job_id) != count}
         if not runs:
             return
@@ -490,7 +526,7 @@ class StartsRuns(WaitsForRuns):
             for job_id in runs:
                 self._asked_to_stop.pop(job_id, None)
         else:
-            self.log.warning("The task is killed: stopping %s.", _shown(runs))
+            self.log.warning(warning or f"The task was killed: stopping {_shown(runs)}.")
             if force:
                 # One that has failed by itself keeps its error.
                 forced = {job_id: runs[job_id] for job_id in asked}
@@ -509,6 +545,11 @@ def _shown(runs: Mapping[str, int]) -> str:
         ((job_id, run_count),) = runs.items()
         return f"run {run_count} of job {job_id}"
     return f"{len(runs)} runs"
+
+
+def _took_too_long(runs: Mapping[str, int]) -> str:
+    """Return why runs are stopped at a time-out, for messages."""
+    return "it took too long" if len(runs) == 1 else "they took too long"
 
 
 class StartsManyRuns(StartsRuns, WaitsForManyRuns):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.compat import store_for_next_try
@@ -25,10 +26,16 @@ class TaskRecord:
     it: that task delivers once more what it had delivered. The number of clears of the DAG run would not tell better,
     as it counts those of all its tasks.
 
+    With `survives_kill`, the clear of a task that has not come to an end of its own is a kill and a retry, whether
+    Airflow allows more tries afterwards (a deferred task) or not (one on a worker). It is part of the record, as the
+    DAG may have been edited since.
+
     :param context: context of the task
+    :param survives_kill: whether what a killed try has begun goes on
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, survives_kill: bool = False) -> None:
+        self._survives_kill = survives_kill
         self._store, self._may_stay = store_for_next_try(context)
         self._max_tries = getattr(context["ti"], "max_tries", None)
         self._values: dict[str, Any] | None = None
@@ -56,11 +63,23 @@ class TaskRecord:
 
     @property
     def is_of_cleared_task(self) -> bool:
-        """Whether a person has cleared the task since something was written down."""
+        """Whether a person has cleared the task since something was written down, so that this try begins anew."""
+        return self._was_cleared and not self.is_of_killed_task
+
+    @property
+    def is_of_killed_task(self) -> bool:
+        """Whether a person has cleared the task, but this try goes on with what the killed one has begun."""
+        return self._was_cleared and self._survives_kill and bool(self.values.get("survives_kill"))
+
+    @property
+    def _was_cleared(self) -> bool:
         return bool(self.values) and self.values.get("max_tries") != self._max_tries
 
     def write(self, **values: Any) -> None:
         """Write values down instead of those that were there, durably, before returning."""
+        self._set({**values, "survives_kill": self._survives_kill})
+
+    def _set(self, values: Mapping[str, Any]) -> None:
         record = {**values, "max_tries": self._max_tries}
         self._store.set(_KEY, record)
         self._values = record
@@ -78,6 +97,11 @@ class TaskRecord:
         """
         if self.values:
             self.add(given_up=why, **values)
+
+    def note_end(self) -> None:
+        """Note that the try has come to an end of its own: it was not killed."""
+        if self.values.get("survives_kill"):
+            self._set({**self.values, "survives_kill": False})
 
     def forget(self) -> None:
         """Delete the record: what it tells of has not happened, or has failed."""

@@ -75,8 +75,9 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
 
     Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
     deferrable. Of the limits, they concern `timeout`; ``execution_timeout`` fails the task, which can then be retried.
-    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait. With ``poke`` and ``reschedule``, the
-    worker is kept while the final metrics of an ended run are waited for, even beyond `timeout`.
+    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait. ``silent_fail`` has no effect on a
+    task that is deferred. With ``poke`` and ``reschedule``, the worker is kept while the final metrics of an ended run
+    are waited for, even beyond `timeout`.
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
@@ -153,9 +154,9 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self.metrics_wait = metrics_wait
         self._check(rendered=False)
         if metric is None:
-            parameters.no_effect("'metric'", comparison=None if comparison == ">=" else comparison)
+            parameters.no_effect("'metric'", comparison=comparison if comparison in _COMPARISONS[1:] else None)
         else:
-            parameters.no_effect("'conditions'", join=None if join == "all" else join)
+            parameters.no_effect("'conditions'", join="any" if join == "any" else None)
         self.start_in_triggerer_if_asked(
             f"{_SENSOR_TRIGGERS}.ControlHubJobMetricSensorTrigger",
             metric=metric,
