@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -16,6 +18,17 @@ from typing import Any
 import pendulum
 
 WAIT_FOR = ("completion", "active")
+# Control Hub's whole numbers are those of Java.
+_LARGEST = 2**63 - 1
+# A number beyond that is no name or id, nor can Python write out every one.
+_LARGEST_TEXT = 10**40
+# Seconds. Added to the time, much more is beyond what dates can hold.
+_LONGEST = 100 * 366 * 86400.0
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ID = re.compile(r"[^\s:/]+:\S+")
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 500
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxset = _SHOWN.maxdict = 20
 _ANY_CONDITION = {"metric": "output_count", "comparison": ">=", "threshold": 0}
 
 
@@ -65,12 +78,70 @@ def text(value: Any, name: str, *, rendered: bool = False, empty: bool = False) 
     """
     if value is None or _is_known_later(value, rendered):
         return value
-    if rendered and isinstance(value, (int, float)) and not isinstance(value, bool):
-        # What native rendering makes of a text that looks like a number.
-        return str(value)
+    if rendered:
+        value = _text_of_number(value)
     if not isinstance(value, str) or not (empty or value.strip()):
-        raise ValueError(f"'{name}' must be a text{'' if empty else ' that is not empty'}, but is {value!r}.")
+        raise ValueError(f"'{name}' must be a text{'' if empty else ' that is not empty'}, but is {shown(value)}.")
     return value
+
+
+def _text_of_number(value: Any) -> Any:
+    """Return a number, as another task may return it, as text; anything else as it is."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_TEXT
+    return str(value) if is_number else value
+
+
+def resource_id(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return the id of a job or pipeline. Only its form is checked, and that not closely: `<uuid>:<organization>`.
+
+    :raises ValueError: if it cannot be one, as a name
+    """
+    value = text(value, name, rendered=rendered)
+    if value is None or _is_known_later(value, rendered):
+        return value
+    if not _ID.fullmatch(value.strip()):
+        kind = "pipeline" if "pipeline" in name else "job"
+        by_name = name.replace("_ids", "_names").replace("_id", "_name")
+        advice = (
+            "The organization is missing." if _UUID.fullmatch(value.strip()) else f"A name is given as '{by_name}'."
+        )
+        raise ValueError(
+            f"'{name}' must be the id of a {kind}, '<uuid>:<organization>', but is {shown(value)}. {advice}"
+        )
+    return value.strip()
+
+
+def resource_ids(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return a list of ids of jobs, as :func:`texts`.
+
+    :raises ValueError: if it is something else, or one of them cannot be an id
+    """
+    entries = texts(value, name, rendered=rendered)
+    if entries is None or _is_known_later(entries, rendered):
+        return entries
+    return [resource_id(entry, name, rendered=rendered) for entry in entries]
+
+
+def explicit(default_args: Mapping[str, Any] | None, **values: Any) -> dict[str, Any]:
+    """Return those of a task's parameters that are not merely the ``default_args`` of its DAG."""
+    defaults = default_args or {}
+    return {name: value for name, value in values.items() if name not in defaults or defaults[name] != value}
+
+
+def no_effect(without: str, **values: object) -> None:
+    """
+    Check that no parameter is given that has no effect together with others.
+
+    :param without: what these parameters need, for the message
+    :param values: the parameters; None and False stand for those that are not given
+    :raises ValueError: if one is given
+    """
+    given = [f"'{name}'" for name, value in values.items() if value is not None and value is not False]
+    if given:
+        has, it = ("has", "it") if len(given) == 1 else ("have", "them")
+        raise ValueError(f"{' and '.join(given)} {has} no effect without {without}; leave {it} out.")
 
 
 def path(value: Any, name: str, *, rendered: bool = False) -> Any:
@@ -82,7 +153,7 @@ def path(value: Any, name: str, *, rendered: bool = False) -> Any:
     if isinstance(value, str):
         return text(value, name, rendered=rendered)
     if value is None or not _is_known_later(value, rendered=False):
-        raise ValueError(f"'{name}' must be a path or URL of a file, but is {value!r}.")
+        raise ValueError(f"'{name}' must be a path or URL of a file, but is {shown(value)}.")
     return value
 
 
@@ -95,7 +166,7 @@ def sha256(value: Any, name: str, *, rendered: bool = False) -> Any:
     if value is None or _is_known_later(value, rendered):
         return value
     if not isinstance(value, str) or not re.fullmatch("[0-9a-fA-F]{64}", value.strip()):
-        raise ValueError(f"'{name}' must be a SHA-256 in 64 hexadecimal digits, but is {value!r}.")
+        raise ValueError(f"'{name}' must be a SHA-256 in 64 hexadecimal digits, but is {shown(value)}.")
     return value.strip().lower()
 
 
@@ -110,16 +181,12 @@ def seconds(value: Any, name: str, *, rendered: bool = False, zero: bool = False
     """
     if value is None or _is_known_later(value, rendered):
         return value
-    if isinstance(value, timedelta):
-        number = value.total_seconds()
-    else:
-        try:
-            number = float("nan") if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            number = float("nan")
-    if not (0 < number < float("inf") or (zero and number == 0)):
+    number = value.total_seconds() if isinstance(value, timedelta) else _float(value)
+    if not (0 < number <= _LONGEST or (zero and number == 0)):
         least = "from" if zero else "above"
-        raise ValueError(f"'{name}' must be a number of seconds {least} 0 or a timedelta, but is {value!r}.")
+        raise ValueError(
+            f"'{name}' must be a number of seconds {least} 0 or a timedelta, up to 100 years, but is {shown(value)}."
+        )
     return number
 
 
@@ -131,13 +198,27 @@ def number(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
     if value is None or _is_known_later(value, rendered):
         return value
-    try:
-        parsed = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        parsed = float("nan")
-    if not float("-inf") < parsed < float("inf"):
-        raise ValueError(f"'{name}' must be a number, but is {value!r}.")
+    parsed = _float(value)
+    if not math.isfinite(parsed):
+        raise ValueError(f"'{name}' must be a number, but is {shown(value)}.")
     return parsed
+
+
+def _float(value: Any) -> float:
+    """Return a number, NaN for what is none or has more digits than can be."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def shown(value: object) -> str:
+    """Return a value for messages, shortened."""
+    try:
+        return _SHOWN.repr(value)
+    except ValueError:
+        # Python writes no integer of more than 4300 digits.
+        return "a number with too many digits"
 
 
 def whole_number(value: Any, name: str, *, rendered: bool = False, least: int = 1, special: int | None = None) -> Any:
@@ -154,9 +235,10 @@ def whole_number(value: Any, name: str, *, rendered: bool = False, least: int = 
         number = None if isinstance(value, (bool, float)) else int(value)
     except (TypeError, ValueError):
         number = None
-    if number is None or (number < least and number != special):
+    if number is None or not (least <= number <= _LARGEST or number == special):
         numbers = f"a whole number from {least}" + (f", or {special}" if special is not None else "")
-        raise ValueError(f"'{name}' must be {numbers}, but is {value!r}.")
+        limit = f" up to {_LARGEST}" if number is not None and number > _LARGEST else ""
+        raise ValueError(f"'{name}' must be {numbers}{limit}, but is {shown(value)}.")
     return number
 
 
@@ -169,10 +251,11 @@ def version(value: Any, name: str, *, rendered: bool = False, latest: bool = Fal
     """
     if value is None or _is_known_later(value, rendered):
         return value
-    number = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    known = value if isinstance(value, float) else _text_of_number(value)
+    number = known.strip() if isinstance(known, str) else ""
     if not (re.fullmatch(r"v?\d+(\.\d+)*", number) or (latest and number == "latest")):
         choices = "a version number such as '3'" + (" or 'latest'" if latest else "")
-        raise ValueError(f"'{name}' must be {choices}, but is {value!r}.")
+        raise ValueError(f"'{name}' must be {choices}, but is {shown(value)}.")
     return number.removeprefix("v")
 
 
@@ -191,7 +274,9 @@ def moment(value: Any, name: str, *, rendered: bool = False) -> Any:
     if isinstance(parsed, date) and not isinstance(parsed, datetime):
         parsed = pendulum.datetime(parsed.year, parsed.month, parsed.day)
     if not isinstance(parsed, datetime):
-        raise ValueError(f"'{name}' must be a datetime or a text such as '2026-01-31T06:30:00Z', but is {value!r}.")
+        raise ValueError(
+            f"'{name}' must be a datetime or a text such as '2026-01-31T06:30:00Z', but is {shown(value)}."
+        )
     return pendulum.instance(parsed, tz="UTC")
 
 
@@ -204,7 +289,7 @@ def choice(value: Any, name: str, choices: Sequence[str], *, rendered: bool = Fa
     is_later = value is not None and _is_known_later(value, rendered)
     if is_later or (isinstance(value, str) and value in choices):
         return value
-    raise ValueError(f"'{name}' must be one of {', '.join(map(repr, choices))}, but is {value!r}.")
+    raise ValueError(f"'{name}' must be one of {', '.join(map(repr, choices))}, but is {shown(value)}.")
 
 
 def flag(value: Any, name: str, *, rendered: bool = False) -> Any:
@@ -217,7 +302,18 @@ def flag(value: Any, name: str, *, rendered: bool = False) -> Any:
         return value
     if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
         return value.strip().lower() == "true"
-    raise ValueError(f"'{name}' must be true or false, but is {value!r}.")
+    raise ValueError(f"'{name}' must be true or false, but is {shown(value)}.")
+
+
+def fixed_flag(value: Any, name: str) -> bool:
+    """
+    Return true or false for a parameter that is not templated, from the texts ``true`` and ``false`` too.
+
+    :raises ValueError: if it is neither
+    """
+    if _is_known_later(value, rendered=False):
+        raise ValueError(f"'{name}' must be true or false, and cannot be a template, but is {shown(value)}.")
+    return bool(flag(value, name))
 
 
 def texts(value: Any, name: str, *, rendered: bool = False) -> Any:
@@ -231,15 +327,19 @@ def texts(value: Any, name: str, *, rendered: bool = False) -> Any:
     entries = value
     if isinstance(value, str):
         if not value.strip().startswith(("[", "(", "{")):
-            raise ValueError(f"'{name}' must be a list of texts, such as [{value!r}], but is the text {value!r}.")
+            raise ValueError(
+                f"'{name}' must be a list of texts, such as [{shown(value)}], but is the text {shown(value)}."
+            )
         entries = _read(value, name, "a list of texts")
     if isinstance(entries, (set, tuple, list)) or (rendered and isinstance(entries, Iterable)):
         entries = list(entries) if not isinstance(entries, (str, Mapping)) else None
     if not isinstance(entries, list):
-        raise ValueError(f"'{name}' must be a list of texts, but is {value!r}.")
+        raise ValueError(f"'{name}' must be a list of texts, but is {shown(value)}.")
+    if rendered:
+        entries = list(map(_text_of_number, entries))
     for entry in entries:
         if not _is_known_later(entry, rendered) and (not isinstance(entry, str) or not entry.strip()):
-            raise ValueError(f"'{name}' must be a list of texts that are not empty, but holds {entry!r}.")
+            raise ValueError(f"'{name}' must be a list of texts that are not empty, but holds {shown(entry)}.")
     return entries
 
 
@@ -287,7 +387,9 @@ def conditions(value: Any, name: str, *, rendered: bool = False) -> Any:
         value = _read(value, name, "a list of conditions")
     entries = [value] if isinstance(value, (str, Mapping)) else value
     if not isinstance(entries, (list, tuple)) or not entries:
-        raise ValueError(f"'{name}' must be a list of conditions such as 'output_count >= 1000', but is {value!r}.")
+        raise ValueError(
+            f"'{name}' must be a list of conditions such as 'output_count >= 1000', but is {shown(value)}."
+        )
     for entry in entries:
         if not _is_known_later(entry, rendered):
             _check_condition(entry, name, rendered)
@@ -305,7 +407,7 @@ def _check_condition(entry: Any, name: str, rendered: bool) -> None:
         MetricCondition.of(entry)
     except ControlHubConfigurationError as error:
         raise ValueError(
-            f"'{name}' must hold conditions such as 'output_count >= 1000', but holds {entry!r}. {error}"
+            f"'{name}' must hold conditions such as 'output_count >= 1000', but holds {shown(entry)}. {error}"
         ) from None
 
 
@@ -323,7 +425,7 @@ def json_object(value: Any, name: str, *, rendered: bool = False) -> Any:
     if isinstance(value, str):
         value = _read(value, name, "a JSON object") if value.strip() else {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"'{name}' must be a JSON object of names and values, but is {text!r}.")
+        raise ValueError(f"'{name}' must be a JSON object of names and values, but is {shown(text)}.")
     if rendered:
         try:
             json.dumps(dict(value), allow_nan=False)
@@ -344,7 +446,7 @@ def json_objects(value: Any, name: str, *, rendered: bool = False) -> Any:
     if rendered and not isinstance(entries, (list, tuple, str, Mapping)) and isinstance(entries, Iterable):
         entries = list(entries)
     if not isinstance(entries, (list, tuple)) or not entries:
-        raise ValueError(f"'{name}' must be a list of JSON objects that is not empty, but is {value!r}.")
+        raise ValueError(f"'{name}' must be a list of JSON objects that is not empty, but is {shown(value)}.")
     return [json_object(entry, f"{name}[{index}]", rendered=rendered) for index, entry in enumerate(entries)]
 
 
@@ -356,4 +458,4 @@ def _read(text: str, name: str, expected: str) -> Any:
         try:
             return ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise ValueError(f"'{name}' must be {expected}, but is the text {text!r} ({error}).") from None
+            raise ValueError(f"'{name}' must be {expected}, but is the text {shown(text)} ({error}).") from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import cached_property
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_streamsets import parameters
@@ -13,6 +15,19 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job
+
+
+def check_one_job(job_id: Any, job_name: Any, *, rendered: bool = False) -> None:
+    """
+    Check that a job is named by exactly one of id and name.
+
+    :param rendered: whether templates have been rendered
+    :raises ValueError: if not, or the id cannot be one
+    """
+    parameters.exactly_one(job_id=job_id, job_name=job_name)
+    parameters.resource_id(job_id, "job_id", rendered=rendered)
+    if rendered:
+        parameters.text(job_name, "job_name", rendered=True)
 
 
 def one_job(client: ControlHubClient, job_id: str | None, job_name: str | None, *, templates: bool = False) -> Job:
@@ -92,6 +107,26 @@ class UsesControlHub:
             client.mark_accepted()
         return client
 
+    def _render(self, template: Any, context: Context, dag: Any = None) -> Any:
+        """
+        Render a template as text, also in a DAG with ``render_template_as_native_obj=True``.
+
+        There, Airflow evaluates text that looks like Python: the version "1.10" becomes 1.1. Only what a single
+        expression yields, such as a list, a dict or None, is kept as it is.
+        """
+        from jinja2 import Undefined
+        from jinja2.nativetypes import NativeEnvironment
+
+        if not isinstance(template.environment, NativeEnvironment):
+            return super()._render(template, context, dag)  # type: ignore[misc]
+        parts = {name: getattr(template, name) for name in ("environment", "globals", "name", "blocks")}
+        # Jinja evaluates no node that is a list.
+        of_nodes = SimpleNamespace(root_render_func=lambda scope: [list(template.root_render_func(scope))], **parts)
+        nodes = super()._render(of_nodes, context, dag)  # type: ignore[misc]
+        if len(nodes) == 1 and not isinstance(nodes[0], (str, int, float, date, Undefined)):
+            return nodes[0]
+        return "".join(map(str, nodes))
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, before which the task has worked with the connection."""
         self.note_resumption(next_kwargs)
@@ -117,9 +152,12 @@ class UsesControlHub:
         :param multiple_outputs: what the task was given; None if nothing
         :raises ValueError: if it is True and the result is no dict, which Airflow refuses only after the work
         """
+        if multiple_outputs is None:
+            return self.result_is_dict
+        multiple_outputs = parameters.fixed_flag(multiple_outputs, "multiple_outputs")
         if multiple_outputs and not self.result_is_dict:
             raise ValueError(f"{type(self).__name__} does not return a dict; leave out multiple_outputs=True.")
-        return self.result_is_dict if multiple_outputs is None else multiple_outputs
+        return multiple_outputs
 
     def push_failed_result(self, context: Context, result: dict[str, Any]) -> None:
         """Push the result of a run that has failed the task to XCom, with its keys as if it were returned."""
@@ -135,6 +173,10 @@ class UsesControlHub:
     def push_jobs(self, context: Context, job_ids: Sequence[str]) -> None:
         """Push the ids of jobs, and the link to the first of them, to XCom."""
         context["ti"].xcom_push(key="job_ids", value=list(job_ids))
+        self.push_link(context, job_ids)
+
+    def push_link(self, context: Context, job_ids: Sequence[str]) -> None:
+        """Push the link to the first of several jobs to XCom, if there is one."""
         if job_ids:
             ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
 
@@ -145,13 +187,14 @@ class ChoosesOneJob(UsesControlHub):
     job_id: str | None
     job_name: str | None
 
-    def check_selection(self) -> None:
+    def check_selection(self, *, rendered: bool = False) -> None:
         """
         Check that exactly one of `job_id` and `job_name` is given.
 
-        :raises ValueError: if not
+        :param rendered: whether templates have been rendered
+        :raises ValueError: if not, or the id cannot be one
         """
-        parameters.exactly_one(job_id=self.job_id, job_name=self.job_name)
+        check_one_job(self.job_id, self.job_name, rendered=rendered)
 
     def resolve_job(self, *, templates: bool = False) -> Job:
         """
@@ -162,7 +205,7 @@ class ChoosesOneJob(UsesControlHub):
         :raises ControlHubNotFoundError: if there is no such job
         :raises ControlHubAmbiguousNameError: if several have the name
         """
-        self.check_selection()
+        self.check_selection(rendered=True)
         return one_job(self.client, self.job_id, self.job_name, templates=templates)
 
     def find_job(self, context: Context, *, templates: bool = False) -> Job:
@@ -188,8 +231,11 @@ class ChoosesManyJobs(UsesControlHub):
         :raises ValueError: if not
         """
         parameters.exactly_one(job_ids=self.job_ids, job_names=self.job_names, job_tag=self.job_tag, search=self.search)
-        parameters.texts(self.job_ids, "job_ids", rendered=rendered)
+        parameters.resource_ids(self.job_ids, "job_ids", rendered=rendered)
         parameters.texts(self.job_names, "job_names", rendered=rendered)
+        if rendered:
+            parameters.text(self.job_tag, "job_tag", rendered=True)
+            parameters.text(self.search, "search", rendered=True)
 
     def find_jobs(self, context: Context, *, missing_ok: bool = False) -> list[Job]:
         """
@@ -209,9 +255,9 @@ class ChoosesManyJobs(UsesControlHub):
     def _resolve_jobs(self, missing_ok: bool) -> list[Job]:
         self.check_selection(rendered=True)
         if self.job_ids is not None:
-            job_ids = parameters.texts(self.job_ids, "job_ids", rendered=True)
+            job_ids = parameters.resource_ids(self.job_ids, "job_ids", rendered=True)
             read = self.client.jobs.get_many if missing_ok else self.client.jobs.get_all
-            return list(read(job_id.strip() for job_id in job_ids).values())
+            return list(read(job_ids).values())
         if self.job_names is not None:
             names = parameters.texts(self.job_names, "job_names", rendered=True)
             return self.client.jobs.find_by_names(names, missing_ok=missing_ok)

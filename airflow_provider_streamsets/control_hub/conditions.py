@@ -110,7 +110,8 @@ class MetricCondition(Model):
         if not isinstance(comparison, str) or comparison not in _COMPARISONS:
             raise _wrong(value, f"{comparison!r} is no comparison")
         if not math.isfinite(number):
-            raise _wrong(value, f"the threshold {threshold!r} is no number")
+            hint = "; write a percentage as a number, such as 0.01 for 1%" if str(threshold).endswith("%") else ""
+            raise _wrong(value, f"the threshold {threshold!r} is no number{hint}")
         if not isinstance(metric, str) or not metric.strip():
             raise _wrong(value, f"{metric!r} is no name of a metric")
         return cls(checked_metric(metric), comparison, number)

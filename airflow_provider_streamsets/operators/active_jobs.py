@@ -27,7 +27,7 @@ class ControlHubActiveJobsOperator(ControlHubJobsOperator):
     action: str
     """What is done with the jobs, for messages."""
 
-    def __init__(self, *, skip_others: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *, skip_others: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         parameters.flag(skip_others, "skip_others")
         self.skip_others = skip_others

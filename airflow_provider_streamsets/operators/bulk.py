@@ -25,7 +25,11 @@ from airflow_provider_streamsets.operators.run_policies import (
     StartsManyRuns,
     StopsManyRuns,
 )
-from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, newer_after_refusal
+from airflow_provider_streamsets.operators.settling import (
+    ACKNOWLEDGEMENT_PATIENCE,
+    check_startable,
+    newer_after_refusal,
+)
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
 if TYPE_CHECKING:
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.starts import StartIntent
     from airflow_provider_streamsets.operators.task_records import TaskRecord
 
+_STOP_TIMEOUT = 600
 _CHOSEN = ControlHubJobsOperator.template_fields
 
 
@@ -139,6 +144,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         self._joined: dict[str, JobRun] = {}
         self._blocking: dict[str, JobRun] = {}
         self._check_start(rendered=False)
+        self.check_effects(if_running=if_running)
 
     def _check_start(self, *, rendered: bool) -> None:
         parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
@@ -308,6 +314,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             if acknowledges:
                 jobs.update(self._acknowledge(jobs))
             self._fail_if_blocked(context, jobs)
+            check_startable(jobs.values())
             self.end_if_killed("before it had started the jobs")
             attempts_left -= 1
             try:
@@ -587,7 +594,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         *,
         stop_first: bool | str = False,
         acknowledge_errors: bool | str = False,
-        stop_timeout: float | timedelta | str = 600,
+        stop_timeout: float | timedelta | str = _STOP_TIMEOUT,
         force_after: float | timedelta | str | None = None,
         poll_interval: float | timedelta | str = 5,
         **kwargs: Any,
@@ -599,6 +606,10 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         self.force_after = force_after
         self.poll_interval = poll_interval
         self._checked(rendered=False)
+        if parameters.flag(stop_first, "stop_first") is False:
+            limit = None if stop_timeout == _STOP_TIMEOUT else stop_timeout
+            given = parameters.explicit(kwargs.get("default_args"), stop_timeout=limit, force_after=force_after)
+            parameters.no_effect("stop_first=True", **given)
 
     def _checked(self, *, rendered: bool) -> tuple[bool, bool, float, float | None, float]:
         return (
@@ -622,9 +633,11 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         try:
             check_deletable(jobs.values(), active_too=stop_first, failed_too=acknowledge_errors)
         except ControlHubJobStateError as error:
-            raise ControlHubJobStateError(
-                f"{error} This task does it first with stop_first=True and acknowledge_errors=True."
-            ) from error
+            runs = [job.current_run for job in jobs.values() if job.current_run is not None]
+            needed = ["stop_first=True"] if any(not run.has_ended for run in runs) and not stop_first else []
+            if any(run.status == "INACTIVE_ERROR" for run in runs) and not acknowledge_errors:
+                needed.append("acknowledge_errors=True")
+            raise ControlHubJobStateError(f"{error} This task does it first with {' and '.join(needed)}.") from error
         running = {
             job_id: run.run_count for job_id, job in jobs.items() if (run := job.current_run) and not run.has_ended
         }

@@ -67,6 +67,9 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
         self.all_engines = all_engines
         self.executor_type = executor_type
         self._check_selection(rendered=False)
+        if engine_ids is not None:
+            other = executor_type if executor_type in _EXECUTOR_TYPES[1:] else None
+            parameters.no_effect("'engine_labels' or 'all_engines'", executor_type=other)
 
     def _check_selection(self, *, rendered: bool) -> None:
         all_engines = parameters.flag(self.all_engines, "all_engines", rendered=rendered)

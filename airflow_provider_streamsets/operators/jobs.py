@@ -114,6 +114,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         super().__init__(**kwargs)
         parameters.text(job_name, "job_name")
         parameters.exactly_one(pipeline_id=pipeline_id, pipeline_name=pipeline_name)
+        parameters.resource_id(pipeline_id, "pipeline_id")
         parameters.flag(template, "template")
         parameters.choice(if_exists, "if_exists", IF_EXISTS)
         self.job_name = job_name
@@ -125,6 +126,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
     def execute(self, context: Context) -> str:
         """Create the job."""
         parameters.exactly_one(pipeline_id=self.pipeline_id, pipeline_name=self.pipeline_name)
+        parameters.resource_id(self.pipeline_id, "pipeline_id", rendered=True)
         template = parameters.flag(self.template, "template", rendered=True)
         if_exists = parameters.choice(self.if_exists, "if_exists", IF_EXISTS, rendered=True)
         settings = self.job_settings(parameters.text(self.job_name, "job_name", rendered=True))
@@ -296,6 +298,7 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         parameters.moment(unchanged_since, "unchanged_since")
         if new_name is None and not self.names_a_version and not self.names_a_setting:
             raise ValueError("Give a setting or a pipeline version that is to be changed; none is given.")
+        _check_use_of_template(self.job_name, template)
         self.template = template
         self.new_name = new_name
         self.unchanged_since = unchanged_since
@@ -451,6 +454,7 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
     ) -> None:
         super().__init__(**kwargs)
         parameters.flag(template, "template")
+        _check_use_of_template(self.job_name, template)
         parameters.whole_number(number_of_copies, "number_of_copies")
         parameters.text(name, "name")
         parameters.text(description, "description", empty=True)
@@ -523,7 +527,8 @@ class ControlHubListJobsOperator(ControlHubOperator):
         ``template_id``, ``last_modified`` (ISO 8601)
     :raises ControlHubError: for everything that Control Hub or the connection to it can do
 
-    XCom keys besides ``return_value``: ``job_ids``, ``streamsets_job_link`` (of the first job).
+    XCom keys besides ``return_value``: ``job_ids`` (with ``result="summaries"``; otherwise they are the return value),
+    ``streamsets_job_link`` (of the first job).
     """
 
     template_fields: Sequence[str] = (
@@ -588,8 +593,12 @@ class ControlHubListJobsOperator(ControlHubOperator):
         jobs = list(islice(self.client.jobs.list(**conditions), limit))
         self.log.info("Found %d jobs%s.", len(jobs), ", the limit" if len(jobs) == limit else "")
         job_ids = [job.job_id for job in jobs]
+        if result == "ids":
+            # They are the return value, which is stored once.
+            self.push_link(context, job_ids)
+            return job_ids
         self.push_jobs(context, job_ids)
-        return job_ids if result == "ids" else [_summary(job) for job in jobs]
+        return [_summary(job) for job in jobs]
 
     def _checked_conditions(self, *, rendered: bool) -> dict[str, Any]:
         """Return the conditions as :meth:`Jobs.list` takes them."""
@@ -613,7 +622,7 @@ class ControlHubListJobsOperator(ControlHubOperator):
             "pipeline_version": parameters.version(self.pipeline_version, "pipeline_version", rendered=rendered),
             "search": text("search"),
             "templates": parameters.flag(self.templates, "templates", rendered=rendered),
-            "template_id": text("template_id"),
+            "template_id": parameters.resource_id(self.template_id, "template_id", rendered=rendered),
         }
 
 
@@ -631,6 +640,11 @@ def _summary(job: Job) -> dict[str, Any]:
         "template_id": job.template_id,
         "last_modified": _iso(job.last_modified),
     }
+
+
+def _check_use_of_template(job_name: str | None, template: Any) -> None:
+    if job_name is None and parameters.flag(template, "template") is True:
+        parameters.no_effect("'job_name'", template=template)
 
 
 def _iso(time: pendulum.DateTime | None) -> str | None:

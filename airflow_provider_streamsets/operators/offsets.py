@@ -196,6 +196,7 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
         )
         if self.from_run_count is not None and self.from_job_id is None and self.from_job_name is None:
             raise ValueError("'from_run_count' is for 'from_job_id' and 'from_job_name'.")
+        parameters.resource_id(self.from_job_id, "from_job_id", rendered=rendered)
         parameters.json_object(self.offset, "offset", rendered=rendered)
         _optional_path(self.path, rendered=rendered)
         parameters.whole_number(self.from_run_count, "from_run_count", rendered=rendered)

@@ -89,9 +89,11 @@ class StartsRuns(WaitsForRuns):
         self.fail_on_red_after = fail_on_red_after
         self.on_timeout = on_timeout
         self.on_error = on_error
-        self.stop_on_kill = stop_on_kill
+        self.stop_on_kill = parameters.fixed_flag(stop_on_kill, "stop_on_kill")
         self.force_stop_after = force_stop_after
         self.accept_stopped = accept_stopped
+        accept = parameters.flag(accept_stopped, "accept_stopped")
+        self._for_waits.update(parameters.explicit(kwargs.get("default_args"), accept_stopped=accept))
         self._record: TaskRecord | None = None
         self._started: dict[str, int] = {}
         self._asked_to_stop: dict[str, int] = {}
@@ -111,6 +113,18 @@ class StartsRuns(WaitsForRuns):
             raise ValueError("wait_for='active' waits, so it does not go with wait_for_completion=False.")
         if self.fail_on_red_after is not None:
             raise ValueError("'fail_on_red_after' is about a wait, so it does not go with wait_for_completion=False.")
+
+    def check_effects(self, *, if_running: str = "fail", **others: Any) -> None:
+        """
+        Check what has no effect, as :meth:`WaitsForRuns.check_effects`.
+
+        :param if_running: what the task does about a run that is in the way; it can wait for the end of that
+        """
+        if if_running not in IF_RUNNING or if_running == "wait_then_start":
+            self._for_waits.pop("deferrable", None)
+        super().check_effects(**others)
+        if self.wait_for == "active":
+            parameters.no_effect("wait_for='completion'", metrics_wait=self._for_waits.get("metrics_wait"))
 
     def begin(self) -> bool:
         """Note the time, and check the parameters, as :meth:`WaitsForRuns.begin`."""
@@ -613,11 +627,13 @@ class StopsManyRuns(WaitsForManyRuns):
         self.force = force
         self.force_after = force_after
         self._check_force(rendered=False)
+        self.check_effects(**parameters.explicit(kwargs.get("default_args"), timeout=self.timeout))
 
     def _check_force(self, *, rendered: bool) -> None:
         parameters.flag(self.force, "force", rendered=rendered)
         parameters.seconds(self.force_after, "force_after", rendered=rendered)
-        if self.force_after is not None and self.wait_for_completion is False:
+        wait = parameters.flag(self.wait_for_completion, "wait_for_completion", rendered=rendered)
+        if self.force_after is not None and wait is False:
             raise ValueError("'force_after' needs wait_for_completion=True: only a stop that is waited for is forced.")
 
     def begin(self) -> bool:

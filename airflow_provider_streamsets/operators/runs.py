@@ -19,7 +19,11 @@ from airflow_provider_streamsets.operators.run_policies import (
     StartsRuns,
     StopsManyRuns,
 )
-from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, newer_after_refusal
+from airflow_provider_streamsets.operators.settling import (
+    ACKNOWLEDGEMENT_PATIENCE,
+    check_startable,
+    newer_after_refusal,
+)
 from airflow_provider_streamsets.operators.waiting import ControlHubRunWaitingOperator
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
@@ -175,7 +179,10 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         self.fail_fast = fail_fast
         self._intent: StartIntent | None = None
         self._check_start(rendered=False)
-        self._check_use_of_expect(self.wait_for_completion, fail_fast)
+        self._check_use_of_expect(
+            parameters.flag(self.wait_for_completion, "wait_for_completion"), parameters.flag(fail_fast, "fail_fast")
+        )
+        self.check_effects(if_running=if_running)
 
     def _check_start(self, *, rendered: bool) -> None:
         parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=rendered)
@@ -316,7 +323,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     def _start_or_join(self, context: Context, job: Job) -> tuple[JobRun, bool]:
         """Return a run of the job, and whether this task has started it."""
         from airflow_provider_streamsets.control_hub import ControlHubRejectedError
-        from airflow_provider_streamsets.control_hub.runs import check_startable
 
         reset_offsets = parameters.flag(self.reset_offsets, "reset_offsets", rendered=True)
         attempts_left = MAX_START_ATTEMPTS
@@ -332,7 +338,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             if parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True):
                 job = self._acknowledge(job)
             self._fail_if_blocked(context, job)
-            check_startable(job)
+            check_startable([job])
             attempts_left -= 1
             try:
                 if reset_offsets:

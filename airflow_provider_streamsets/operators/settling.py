@@ -64,6 +64,30 @@ def settled(
     return found
 
 
+def check_startable(jobs: Iterable[Job]) -> None:
+    """
+    Check that jobs can be started as they now are, for a task that has `if_running` and `acknowledge_errors`.
+
+    :raises ControlHubJobStateError: if not; the message says why, and what these parameters can do about it
+    """
+    from airflow_provider_streamsets.control_hub import ControlHubJobStateError
+    from airflow_provider_streamsets.control_hub.runs import check_all_startable
+
+    jobs = list(jobs)
+    try:
+        check_all_startable(jobs)
+    except ControlHubJobStateError as error:
+        runs = [job.current_run for job in jobs if job.current_run is not None]
+        advice = [str(error)]
+        if any(not run.has_ended for run in runs):
+            advice.append(
+                "To have this task deal with such a run, set if_running='join', 'restart' or 'wait_then_start'."
+            )
+        if any(run.status == "INACTIVE_ERROR" for run in runs):
+            advice.append("To have this task acknowledge such an error first, set acknowledge_errors=True.")
+        raise ControlHubJobStateError(" ".join(advice)) from None
+
+
 def newer_after_refusal(
     jobs: Mapping[str, Job], read: Callable[[list[str]], Mapping[str, Job]], *, pause: Callable[[float], None]
 ) -> dict[str, Job]:

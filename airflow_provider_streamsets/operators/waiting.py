@@ -26,9 +26,16 @@ _BACKSTOP = 300.0
 _LONGEST_SLEEP = 1.0
 
 
-def deferrable_by_default() -> bool:
-    """Return what Airflow's ``[operators] default_deferrable`` says."""
-    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+def checked_deferrable(deferrable: Any) -> bool:
+    """
+    Return whether a task is deferrable.
+
+    :param deferrable: what the task was given; None stands for Airflow's ``[operators] default_deferrable``
+    :raises ValueError: if it is neither true nor false
+    """
+    if deferrable is None:
+        return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+    return parameters.fixed_flag(deferrable, "deferrable")
 
 
 def backstop(limit: float, poll_interval: float) -> timedelta:
@@ -73,11 +80,16 @@ class WaitsForRuns(ControlHubOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable_by_default() if deferrable is None else deferrable
+        self.deferrable = checked_deferrable(deferrable)
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.metrics_wait = metrics_wait
         self._check_wait(rendered=False)
+        self._for_waits = parameters.explicit(
+            kwargs.get("default_args"),
+            deferrable=deferrable is not None and self.deferrable,
+            metrics_wait=metrics_wait or None,
+        )
         self._began = time.monotonic()
         self._killed = False
 
@@ -86,6 +98,16 @@ class WaitsForRuns(ControlHubOperator):
         parameters.seconds(self.poll_interval, "poll_interval", rendered=rendered)
         parameters.seconds(self.timeout, "timeout", rendered=rendered)
         parameters.seconds(self.metrics_wait, "metrics_wait", rendered=rendered, zero=True)
+
+    def check_effects(self, **others: Any) -> None:
+        """
+        Check at DAG parse that nothing is given for a wait if there is none. A `poll_interval` does no harm.
+
+        :param others: further parameters that are for a wait only
+        :raises ValueError: if something is given
+        """
+        if parameters.flag(self.wait_for_completion, "wait_for_completion") is False:
+            parameters.no_effect("wait_for_completion=True", **{**self._for_waits, **others})
 
     def begin(self) -> bool:
         """

@@ -25,7 +25,7 @@ from airflow_provider_streamsets.compat import (
     task_state_store,
 )
 from airflow_provider_streamsets.links.job import ControlHubJobLink
-from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, deferrable_by_default
+from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, checked_deferrable
 from airflow_provider_streamsets.selection import ChoosesOneJob, log_of_run, run_of_job
 from airflow_provider_streamsets.sensors.stored_arguments import stored_for_triggerer
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
 
+_LEAST_RESCHEDULE_INTERVAL = 10.0
 _PINNED_RUN = "streamsets_run"
 # The method that Airflow names if a deferral has ended without an event.
 _LOST = "__fail__"
@@ -95,11 +96,17 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self.job_id = job_id
         self.job_name = job_name
         self.run_count = run_count
-        self.deferrable = deferrable_by_default() if deferrable is None else deferrable
-        self.start_from_trigger = start_from_trigger
-        self.end_from_trigger = end_from_trigger
-        if start_from_trigger or end_from_trigger:
-            self._check_use_of_triggerer(deferrable)
+        self.deferrable = checked_deferrable(deferrable)
+        self.start_from_trigger = parameters.fixed_flag(start_from_trigger, "start_from_trigger")
+        self.end_from_trigger = parameters.fixed_flag(end_from_trigger, "end_from_trigger")
+        if self.start_from_trigger or self.end_from_trigger:
+            self._check_use_of_triggerer(is_refused=deferrable is not None and not self.deferrable)
+        if self._is_rescheduled and self.poke_interval < _LEAST_RESCHEDULE_INTERVAL:
+            raise ValueError(
+                f"'poke_interval' must be at least {_LEAST_RESCHEDULE_INTERVAL:g} s with mode='reschedule', but is "
+                f"{poke_interval!r}: Airflow can fail a task that is rescheduled sooner. With deferrable=True, it can "
+                "be shorter."
+            )
         self.control_hub_conn_id = control_hub_conn_id
         self.check_selection()
         self._follower: Any = None
@@ -108,9 +115,9 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self._may_be_decided = False
         self._pinned: dict[str, Any] = {}
 
-    def _check_use_of_triggerer(self, deferrable: bool | None) -> None:
+    def _check_use_of_triggerer(self, *, is_refused: bool) -> None:
         used = "start_from_trigger" if self.start_from_trigger else "end_from_trigger"
-        if deferrable is False:
+        if is_refused:
             raise ValueError(f"'{used}' needs a sensor that is deferrable; leave out deferrable=False.")
         self.deferrable = True
         # What Airflow does on a worker when a task has ended, and does not do for the events that end a task.
@@ -327,6 +334,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
 
         :raises ValueError: if one of them cannot be right
         """
+        self.check_selection(rendered=True)
         parameters.whole_number(self.run_count, "run_count", rendered=True)
 
     def poke(self, context: Context) -> PokeReturnValue:

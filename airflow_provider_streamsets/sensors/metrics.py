@@ -153,6 +153,10 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self.on_run_end = on_run_end
         self.metrics_wait = metrics_wait
         self._check(rendered=False)
+        if metric is None:
+            parameters.no_effect("'metric'", comparison=comparison if comparison in _COMPARISONS[1:] else None)
+        else:
+            parameters.no_effect("'conditions'", join="any" if join == "any" else None)
         self.start_in_triggerer_if_asked(
             f"{_SENSOR_TRIGGERS}.ControlHubJobMetricSensorTrigger",
             metric=metric,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
-from airflow_provider_streamsets.parameters import checked_wait
+from airflow_provider_streamsets.parameters import checked_wait, flag
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
 from airflow_provider_streamsets.verdicts import Ending, verdict_on_run
 
@@ -43,7 +43,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     :param run_count: number of the run (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param accept_stopped: count a run that was stopped as a success
+    :param accept_stopped: count a run that was stopped as a success (templated)
     :param wait_for: wait for the ``completion`` (default) of the run, or until it is ``active``: ``ACTIVE`` and
         ``GREEN``, with all pipelines that engines report running; one that has succeeded before it was seen active will
         do, too (templated)
@@ -76,12 +76,17 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     its keys).
     """
 
-    template_fields: Sequence[str] = (*ControlHubRunSensor.template_fields, "wait_for", "fail_on_red_after")
+    template_fields: Sequence[str] = (
+        *ControlHubRunSensor.template_fields,
+        "accept_stopped",
+        "wait_for",
+        "fail_on_red_after",
+    )
 
     def __init__(
         self,
         *,
-        accept_stopped: bool = False,
+        accept_stopped: bool | str = False,
         wait_for: Literal["completion", "active"] | str = "completion",
         fail_on_red_after: float | timedelta | str | None = None,
         **kwargs: Any,
@@ -90,6 +95,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         self.accept_stopped = accept_stopped
         self.wait_for = wait_for
         self.fail_on_red_after = fail_on_red_after
+        flag(accept_stopped, "accept_stopped")
         checked_wait(wait_for, fail_on_red_after, rendered=False)
         self.start_in_triggerer_if_asked(
             "airflow_provider_streamsets.triggers.sensors.ControlHubJobRunSensorTrigger",
@@ -103,6 +109,11 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         """Check what only the rendered parameters tell."""
         super().check_rendered()
         self._wait()
+        flag(self.accept_stopped, "accept_stopped", rendered=True)
+
+    @property
+    def _accepts_stopped(self) -> bool:
+        return bool(flag(self.accept_stopped, "accept_stopped", rendered=True))
 
     def _wait(self) -> dict[str, Any]:
         return checked_wait(self.wait_for, self.fail_on_red_after, rendered=True)
@@ -156,7 +167,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
             **run,
         }
         if self.end_from_trigger:
-            return ControlHubJobRunSensorTrigger(**arguments, accept_stopped=self.accept_stopped, **self.ending)
+            return ControlHubJobRunSensorTrigger(**arguments, accept_stopped=self._accepts_stopped, **self.ending)
         return ControlHubJobRunTrigger(**arguments)
 
     def read_event(self, event: object) -> RunReport:
@@ -167,7 +178,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
 
     def deliver(self, context: Context, found: RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
-        verdict = verdict_on_run(found, accept_stopped=self.accept_stopped)
+        verdict = verdict_on_run(found, accept_stopped=self._accepts_stopped)
         if verdict.ending is Ending.SUCCESS:
             self.log.info(verdict.message)
             return verdict.result

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import SETTLING_TIME, is_still_deferred
 from airflow_provider_streamsets.triggers.connections import ConnectionRefresh, connection_settings
 
@@ -146,6 +147,7 @@ class ControlHubTrigger(BaseTrigger):
         """Wait, and yield one event. Never raises: an escaped error would let the task start over."""
         began = asyncio.get_running_loop().time()
         try:
+            self._check_flags()
             deadline = Deadline(self.deadline)
             settings = await connection_settings(self.control_hub_conn_id)
             from airflow_provider_streamsets.triggers.feed import shared_feed
@@ -158,6 +160,12 @@ class ControlHubTrigger(BaseTrigger):
             event = self._event_of_error(error)
         await asyncio.sleep(max(began + self.settling_time - asyncio.get_running_loop().time(), 0.0))
         yield await self.trigger_event(event)
+
+    def _check_flags(self) -> None:
+        """Read the flags, which the templates of a task that starts in the triggerer render as text."""
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            if isinstance(parameter.default, bool):
+                setattr(self, name, parameters.flag(getattr(self, name), name, rendered=True))
 
     @property
     def has_been_accepted(self) -> bool:
@@ -312,6 +320,11 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
     def what(self) -> str:
         """The run, for messages."""
         return f"run {self.run_count} of job {self.job_id}"
+
+    @property
+    def known_run(self) -> tuple[str, int]:
+        """Job id and number of the run, as far as they are known before the task has started, for an event."""
+        return self.job_id or "", self.run_count if isinstance(self.run_count, int) else 0
 
     def follower(self, feed: StatusFeed) -> Follower[Any]:
         """

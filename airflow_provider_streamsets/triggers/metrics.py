@@ -98,4 +98,4 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
         """Return the event without a finding."""
         from airflow_provider_streamsets.triggers.events import MetricWaitEvent
 
-        return MetricWaitEvent(self.job_id, self.run_count, error=error)
+        return MetricWaitEvent(*self.known_run, error=error)

@@ -95,7 +95,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
         """Return the event without a report."""
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
-        return RunWaitEvent(self.job_id, self.run_count, error=error, deadline=self.deadline)
+        return RunWaitEvent(*self.known_run, error=error, deadline=self.deadline)
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """Stop the run, unless it is over or another one runs."""

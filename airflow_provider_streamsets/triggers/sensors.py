@@ -13,7 +13,7 @@ from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms, xcom_of_own_task
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
-from airflow_provider_streamsets.selection import log_of_run, one_job, run_of_job
+from airflow_provider_streamsets.selection import check_one_job, log_of_run, one_job, run_of_job
 from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger, Deadline
 from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
@@ -113,7 +113,7 @@ class SensorTrigger(ControlHubOneRunTrigger):
             feed.client.mark_accepted()
         else:
             try:
-                parameters.exactly_one(**given)
+                check_one_job(**given, rendered=True)
                 run_count = parameters.whole_number(given_run, "run_count", rendered=True)
                 job = await self._find_job(feed, deadline, **given)
                 run = {**run_of_job(job, run_count), **self.run_details(job)}

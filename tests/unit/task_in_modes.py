@@ -321,6 +321,8 @@ class Scene:
         self._let_airflow_work(monkeypatch)
 
     def _let_airflow_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # An operator that does not wait takes deferrable=True only from here.
+        monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
         if hasattr(airflow_2_sensors, "_orig_start_date"):
             # Airflow 2 asks its database when the first poke was, Airflow 3 the task instance.
             monkeypatch.delattr(type(self.ti), "get_first_reschedule_date")
@@ -445,7 +447,7 @@ class Scene:
 
     def deferred(self) -> Any:
         """Run an operator that defers."""
-        legs = Legs(self.clock, functools.partial(self.make, deferrable=True), self.context)
+        legs = Legs(self.clock, self.make, self.context)
         triggers_of_legs = legs.triggers
         self._trigger = type("Latest", (), {"on_kill": lambda _: triggers_of_legs[-1].on_kill()})()
         return legs.run()

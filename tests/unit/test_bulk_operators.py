@@ -114,10 +114,19 @@ def test_run_counts_and_link_are_in_xcom_before_the_wait(http, context):
 def test_if_one_job_cannot_be_started_none_is(http, context):
     hub = ScriptedRuns(http, a=[None], b=[active(2)])
     with pytest.raises(
-        ControlHubJobStateError, match=r"job 'b' .* run 2, started by .*, is ACTIVE.*Nothing was started"
-    ):
+        ControlHubJobStateError, match=r"job 'b' .* run 2, started by .*, is ACTIVE.*Nothing was started.*if_running="
+    ) as error:
+        start().execute(context)
+    assert "acknowledge_errors" not in str(error.value)
+    assert hub.done == []
+
+
+def test_unacknowledged_errors_name_the_parameter_that_acknowledges_them(http, context):
+    hub = ScriptedRuns(http, a=[None], b=[errored(2)])
+    with pytest.raises(ControlHubJobStateError, match=r"INACTIVE_ERROR.*acknowledge_errors=True") as error:
         start().execute(context)
     assert hub.done == []
+    assert "if_running" not in str(error.value)
 
 
 def test_a_job_that_does_not_exist_is_named_and_nothing_started(http, context):
@@ -333,7 +342,7 @@ def resumed(**event: Any) -> Any:
 def test_a_task_that_is_resumed_at_its_deadline_has_time_to_read_what_the_runs_came_to(http, context, clock):
     hub = ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
     hub.failing_looks = [503, 503, 503]
-    assert len(start(deferrable=True).execute_complete(context, resumed())) == 2
+    assert len(start(wait_for_completion=True, deferrable=True).execute_complete(context, resumed())) == 2
     assert clock.now - 1000 == 15
 
 
@@ -342,7 +351,9 @@ def test_a_task_that_is_resumed_does_not_wait_for_an_outcome_for_ever(http, cont
     hub = ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
     hub.failing_looks = [503] * 1000
     with pytest.raises(ControlHubRunTimeoutError, match="within 100 s"):
-        start(deferrable=True, on_timeout="leave").execute_complete(context, resumed(deadline=deadline))
+        start(wait_for_completion=True, deferrable=True, on_timeout="leave").execute_complete(
+            context, resumed(deadline=deadline)
+        )
     assert clock.now - 1000 == 60
 
 
@@ -401,7 +412,7 @@ def test_hanging_hub_does_not_keep_a_start_of_settling_jobs_beyond_the_deadline(
 def test_names_that_cannot_be_read_do_not_fail_a_resumed_task(http, context, task_log):
     ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
     http.post(f"{HUB}/jobrunner/rest/v1/jobs", status_code=403)
-    results = start(deferrable=True).execute_complete(context, resumed())
+    results = start(wait_for_completion=True, deferrable=True).execute_complete(context, resumed())
     assert [(result["job_id"], result["job_name"]) for result in results] == [("a:org", ""), ("b:org", "")]
     assert "The names of the jobs could not be read" in task_log()
 
@@ -409,20 +420,22 @@ def test_names_that_cannot_be_read_do_not_fail_a_resumed_task(http, context, tas
 def test_names_are_read_again_after_an_outage_of_one_read(http, context, clock):
     hub = ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
     http.post(f"{HUB}/jobrunner/rest/v1/jobs", [{"status_code": 503}, {"json": hub._many}])
-    results = start(deferrable=True).execute_complete(context, resumed(deadline=clock.now + 30))
+    results = start(wait_for_completion=True, deferrable=True).execute_complete(
+        context, resumed(deadline=clock.now + 30)
+    )
     assert [result["job_name"] for result in results] == ["a", "b"]
 
 
 @pytest.mark.parametrize("event", [None, {}, {"runs": []}, "success", {"runs": [["a:org", 1]]}])
 def test_an_event_that_is_not_complete_is_never_a_success(context, event):
     with pytest.raises(ControlHubUnexpectedAnswerError, match="event of the trigger cannot be used"):
-        start(deferrable=True).execute_complete(context, event)
+        start(wait_for_completion=True, deferrable=True).execute_complete(context, event)
 
 
 def test_a_wait_that_has_ended_with_an_error_fails_the_task_with_it(context):
     event = resumed(error={"type": "ControlHubAuthenticationError", "message": "The credential was refused."})
     with pytest.raises(ControlHubAuthenticationError, match="The credential was refused"):
-        start(deferrable=True).execute_complete(context, event)
+        start(wait_for_completion=True, deferrable=True).execute_complete(context, event)
 
 
 # More runs than the arguments of a trigger can hold
@@ -463,7 +476,7 @@ def test_more_runs_than_mysql_can_store_are_warned_of_before_the_stop(http, cont
     assert 900 < warned(ControlHubStopJobsOperator, http, context, task_log, many(2000)) < 2000
 
 
-@pytest.mark.parametrize("arguments", [{"deferrable": False}, {"deferrable": True, "wait_for_completion": False}])
+@pytest.mark.parametrize("arguments", [{"deferrable": False}, {"wait_for_completion": False}])
 def test_runs_that_are_not_waited_for_on_the_triggerer_can_be_as_many_as_you_like(http, run, arguments):
     jobs = {name: [succeeded(1)] for name in many(700)}
     hub = ScriptedRuns(http, **jobs)
@@ -682,14 +695,16 @@ def test_a_job_that_does_not_exist_counts_as_deleted(http, context):
 
 def test_a_job_that_runs_keeps_all_from_being_deleted(http, context):
     hub = ScriptedRuns(http, a=[succeeded()], b=[active()])
-    with pytest.raises(ControlHubJobStateError, match=r"'b' .* is ACTIVE: stop it first"):
+    with pytest.raises(ControlHubJobStateError, match=r"'b' .* is ACTIVE: stop it first.* with stop_first=True\.$"):
         delete().execute(context)
     assert hub.done == []
 
 
 def test_a_job_with_an_error_keeps_all_from_being_deleted(http, context):
     hub = ScriptedRuns(http, a=[succeeded()], b=[errored()])
-    with pytest.raises(ControlHubJobStateError, match=r"'b' .* must be acknowledged first: RUN_ERROR: JDBC_00"):
+    with pytest.raises(
+        ControlHubJobStateError, match=r"'b' .* must be acknowledged first: .*JDBC_00.* with acknowledge_errors=True\.$"
+    ):
         delete().execute(context)
     assert hub.done == []
 
@@ -784,14 +799,14 @@ def test_a_search_that_finds_nothing_deletes_nothing(http, context, task_log):
     ("operator", "arguments", "said"),
     [
         (ControlHubStartJobsOperator, {}, "given are none of them"),
-        (ControlHubStartJobsOperator, {"job_ids": ["a"], "job_tag": "b"}, "given are job_ids and job_tag"),
+        (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "job_tag": "b"}, "given are job_ids and job_tag"),
         (ControlHubStartJobsOperator, {"job_ids": 5}, "'job_ids' must be a list of texts"),
         (ControlHubStartJobsOperator, {"job_ids": [""]}, "'job_ids' must be a list of texts that are not empty"),
-        (ControlHubStartJobsOperator, {"job_ids": ["a"], "on_timeout": "kill"}, "'on_timeout' must be one of"),
-        (ControlHubStopJobsOperator, {"job_ids": ["a"], "force": "maybe"}, "'force' must be true or false"),
-        (ControlHubStopJobsOperator, {"job_ids": ["a"], "force_after": 0}, "'force_after' must be a number"),
-        (ControlHubDeleteJobsOperator, {"job_ids": ["a"], "stop_first": 1}, "'stop_first' must be true or false"),
-        (ControlHubDeleteJobsOperator, {"job_ids": ["a"], "stop_timeout": -1}, "'stop_timeout' must be a number"),
+        (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "on_timeout": "kill"}, "'on_timeout' must be one of"),
+        (ControlHubStopJobsOperator, {"job_ids": ["a:org"], "force": "maybe"}, "'force' must be true or false"),
+        (ControlHubStopJobsOperator, {"job_ids": ["a:org"], "force_after": 0}, "'force_after' must be a number"),
+        (ControlHubDeleteJobsOperator, {"job_ids": ["a:org"], "stop_first": 1}, "'stop_first' must be true or false"),
+        (ControlHubDeleteJobsOperator, {"job_ids": ["a:org"], "stop_timeout": -1}, "'stop_timeout' must be a number"),
     ],
 )
 def test_bad_arguments_are_refused_when_the_dag_is_parsed(operator, arguments, said):
@@ -803,9 +818,13 @@ def test_bad_arguments_are_refused_when_the_dag_is_parsed(operator, arguments, s
     ("operator", "arguments", "said"),
     [
         (ControlHubStartJobsOperator, {"job_ids": "{{ 'x' }}"}, "'job_ids' must be a list of texts"),
-        (ControlHubStartJobsOperator, {"job_ids": ["a"], "on_timeout": "{{ 1 }}"}, "'on_timeout' must be one of"),
-        (ControlHubStopJobsOperator, {"job_ids": ["a"], "force_after": "{{ -1 }}"}, "'force_after' must be a number"),
-        (ControlHubDeleteJobsOperator, {"job_ids": ["a"], "stop_first": "{{ 1 }}"}, "'stop_first' must be true"),
+        (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "on_timeout": "{{ 1 }}"}, "'on_timeout' must be one of"),
+        (
+            ControlHubStopJobsOperator,
+            {"job_ids": ["a:org"], "force_after": "{{ -1 }}"},
+            "'force_after' must be a number",
+        ),
+        (ControlHubDeleteJobsOperator, {"job_ids": ["a:org"], "stop_first": "{{ 1 }}"}, "'stop_first' must be true"),
     ],
 )
 def test_bad_rendered_values_are_refused_before_anything_is_sent(http, context, operator, arguments, said):

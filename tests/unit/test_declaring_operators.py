@@ -80,7 +80,11 @@ def test_every_operator_can_be_mapped(operator, mapped):
             {"job_id": "{{ id }}", "path": "/tmp/{{ id }}.json"},
             {"path": "/tmp/a:org.json"},
         ),
-        (ControlHubUploadOffsetOperator, {"job_id": "b", "offset": {"offsets": {"p": "{{ n }}"}}}, {"job_id": "b"}),
+        (
+            ControlHubUploadOffsetOperator,
+            {"job_id": "b:org", "offset": {"offsets": {"p": "{{ n }}"}}},
+            {"job_id": "b:org"},
+        ),
         (ControlHubJobMetricsOperator, {"job_id": "{{ id }}", "run_count": "{{ n }}"}, {"run_count": "7"}),
         (ControlHubJobRunHistoryOperator, {"job_id": "{{ id }}", "limit": "{{ n }}"}, {"limit": "7"}),
         (ControlHubResetOffsetsOperator, {"job_ids": "{{ [id] }}"}, {"job_ids": "['a:org']"}),

@@ -277,7 +277,7 @@ archives.ControlHubImportJobsOperator(task_id="b", path="s3://bucket/key", sha25
 jobs.ControlHubCreateJobOperator(task_id="c", job_name="x", pipeline_name="y", engine_labels=["z"])
 jobs.ControlHubUpdateJobOperator(task_id="d", job_name="x", unchanged_since="2026-01-01T00:00:00Z", failover=True)
 jobs.ControlHubUpgradeJobsOperator(task_id="e", job_tag="x")
-jobs.ControlHubDuplicateJobOperator(task_id="f", job_id="x")
+jobs.ControlHubDuplicateJobOperator(task_id="f", job_id="x:org")
 jobs.ControlHubListJobsOperator(task_id="g", status="ACTIVE")
 print(*sorted(set(sys.modules) - before))
 """

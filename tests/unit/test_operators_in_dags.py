@@ -43,7 +43,7 @@ ONE_JOB = {
 MANY_JOBS = {
     ControlHubStartJobsOperator: {"wait_for_completion": True},
     ControlHubStopJobsOperator: {},
-    ControlHubDeleteJobsOperator: {},
+    ControlHubDeleteJobsOperator: {"stop_first": True},
 }
 
 
@@ -107,7 +107,7 @@ def test_every_parameter_is_described_where_a_user_looks(operator):
 
 @pytest.mark.parametrize(("operator", "arguments"), {**ONE_JOB, **MANY_JOBS}.items())
 def test_every_template_field_and_parameter_is_an_attribute(operator, arguments):
-    chosen = {"job_id": "x"} if operator in ONE_JOB else {"job_ids": ["x"]}
+    chosen = {"job_id": "x:org"} if operator in ONE_JOB else {"job_ids": ["x:org"]}
     made = operator(task_id="task", **chosen, **arguments)
     own = parameters_of(operator, "airflow_provider_streamsets.")
     assert not {name for name in own | set(operator.template_fields) if not hasattr(made, name)}
@@ -117,12 +117,14 @@ def test_every_template_field_and_parameter_is_an_attribute(operator, arguments)
 def test_operators_for_one_job_can_be_mapped_over_jobs(operator, arguments):
     with dag():
         mapped = operator.partial(task_id="task", deferrable=True, poll_interval=5, **arguments).expand(
-            job_id=["a", "b"]
+            job_id=["a:org", "b:org"]
         )
-        by_name = operator.partial(task_id="by_name", **arguments).expand_kwargs([{"job_name": "a"}, {"job_name": "b"}])
-    made = mapped.unmap({"job_id": "a"})
-    assert (made.job_id, made.job_name, made.deferrable, made.poll_interval) == ("a", None, True, 5)
-    assert by_name.unmap({"job_name": "b"}).job_name == "b"
+        by_name = operator.partial(task_id="by_name", **arguments).expand_kwargs(
+            [{"job_name": "a:org"}, {"job_name": "b:org"}]
+        )
+    made = mapped.unmap({"job_id": "a:org"})
+    assert (made.job_id, made.job_name, made.deferrable, made.poll_interval) == ("a:org", None, True, 5)
+    assert by_name.unmap({"job_name": "b:org"}).job_name == "b:org"
 
 
 def test_operators_for_one_job_can_be_mapped_over_what_a_task_returns():
@@ -130,7 +132,7 @@ def test_operators_for_one_job_can_be_mapped_over_what_a_task_returns():
 
         @task
         def job_ids():
-            return ["a", "b"]
+            return ["a:org", "b:org"]
 
         @task
         def regions():
@@ -150,16 +152,18 @@ def test_operators_for_one_job_can_be_mapped_over_what_a_task_returns():
 @pytest.mark.parametrize(("operator", "arguments"), ONE_JOB.items())
 def test_mapped_task_renders_its_templates(operator, arguments, context):
     with dag():
-        mapped = operator.partial(task_id="task", poll_interval="{{ 2 + 3 }}", **arguments).expand(job_id=["a", "b"])
+        mapped = operator.partial(task_id="task", poll_interval="{{ 2 + 3 }}", **arguments).expand(
+            job_id=["a:org", "b:org"]
+        )
     context.update(task=mapped, dag=mapped.dag, dag_run=SimpleNamespace(conf={}), run_id="manual")
     context["ti"].map_index, context["ti"].task = 1, mapped
     mapped.render_template_fields(context)
-    assert (context["task"].job_id, context["task"].poll_interval) == ("b", "5")
+    assert (context["task"].job_id, context["task"].poll_interval) == ("b:org", "5")
 
 
 def test_a_mapped_task_is_checked_when_its_values_are_known():
     with dag():
-        mapped = ControlHubRunJobOperator.partial(task_id="task", job_id="a").expand(timeout=[5, -1])
+        mapped = ControlHubRunJobOperator.partial(task_id="task", job_id="a:org").expand(timeout=[5, -1])
     assert mapped.unmap({"timeout": 5}).timeout == 5
     with pytest.raises(ValueError, match="'timeout' must be a number of seconds"):
         mapped.unmap({"timeout": -1})
@@ -171,7 +175,7 @@ def test_operators_for_many_jobs_can_take_the_output_of_a_task(operator, argumen
 
         @task
         def job_ids():
-            return ["a", "b"]
+            return ["a:org", "b:org"]
 
         made = operator(task_id="task", job_ids=job_ids(), **arguments)
     assert made.upstream_task_ids == {"job_ids"}
@@ -191,7 +195,7 @@ def test_default_args_reach_every_parameter_wherever_it_is_declared(operator, ar
         "wait_for_completion": True,
         "retries": 3,
     }
-    chosen = {"job_id": "x"} if operator in ONE_JOB else {"job_ids": ["x"]}
+    chosen = {"job_id": "x:org"} if operator in ONE_JOB else {"job_ids": ["x:org"]}
     arguments = {name: value for name, value in arguments.items() if name not in defaults}
     with dag(default_args=defaults):
         made = operator(task_id="task", **chosen, **arguments)
@@ -202,7 +206,7 @@ def test_default_args_reach_every_parameter_wherever_it_is_declared(operator, ar
 
 @pytest.mark.parametrize(("operator", "arguments"), {**ONE_JOB, **MANY_JOBS}.items())
 def test_what_a_task_says_itself_is_stronger_than_default_args(operator, arguments):
-    chosen = {"job_id": "x"} if operator in ONE_JOB else {"job_ids": ["x"]}
+    chosen = {"job_id": "x:org"} if operator in ONE_JOB else {"job_ids": ["x:org"]}
     with dag(default_args={"control_hub_conn_id": "production", "poll_interval": 7}):
         made = operator(task_id="task", control_hub_conn_id="test", poll_interval=8, **chosen, **arguments)
     assert (made.control_hub_conn_id, made.poll_interval) == ("test", 8)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
-import pkgutil
 import re
 import sys
 from datetime import datetime, timedelta, timezone
@@ -17,13 +15,12 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
-    BaseOperator,
     BaseSensorOperator,
     TaskDeferred,
 )
 from airflow.triggers.base import BaseTaskEndEvent
 
-from airflow_provider_streamsets import compat, operators, sensors
+from airflow_provider_streamsets import compat
 from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER
 from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
@@ -32,6 +29,7 @@ from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator,
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from airflow_provider_streamsets.triggers import sensors as triggers
+from tests.unit.making import leaves
 from tests.unit.resuming import Clock, Legs, patched_clock
 from tests.unit.scripted_hub import HUB, JOB_ID, ScriptedHub, counts_json, failed, run_json, succeeded
 
@@ -48,24 +46,6 @@ MODES = {
 }
 EVERY_MODE = pytest.mark.parametrize("mode", MODES)
 KINDNESS = pytest.mark.parametrize("kindness", [{}, {"soft_fail": True}, {"never_fail": True}], ids=str)
-
-
-def leaves() -> list[Any]:
-    """All classes that users use."""
-    modules = [
-        importlib.import_module(f"{package.__name__}.{module.name}")
-        for package in (operators, sensors)
-        for module in pkgutil.iter_modules(package.__path__)
-    ]
-    found = {
-        kind
-        for module in modules
-        for _, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, BaseOperator) and kind.__module__ == module.__name__
-    }
-    return sorted(
-        (k for k in found if not any(issubclass(o, k) and o is not k for o in found)), key=lambda k: k.__name__
-    )
 
 
 class Runner:
@@ -187,9 +167,9 @@ def test_keys_of_dict_results_are_outputs_unless_the_dag_says_otherwise():
 
 
 def test_keys_of_list_results_are_refused():
-    assert ControlHubStartJobsOperator(task_id="task", job_ids=["a"]).multiple_outputs is False
+    assert ControlHubStartJobsOperator(task_id="task", job_ids=["a:org"]).multiple_outputs is False
     with pytest.raises(ValueError, match="ControlHubStartJobsOperator does not return a dict"):
-        ControlHubStartJobsOperator(task_id="task", job_ids=["a"], multiple_outputs=True)
+        ControlHubStartJobsOperator(task_id="task", job_ids=["a:org"], multiple_outputs=True)
 
 
 def test_metrics_of_all_runs_have_no_keys():

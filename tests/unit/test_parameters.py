@@ -195,3 +195,36 @@ def test_a_comparison_that_is_written_the_wrong_way_round_is_told_when_the_dag_i
 def test_a_single_text_where_a_list_is_wanted_is_answered_with_the_list():
     with pytest.raises(ValueError, match=r"such as \['prod'\]"):
         parameters.texts("prod", "engine_labels")
+
+
+def test_numbers_that_another_task_returns_count_as_text_in_lists_too():
+    assert parameters.texts([2024, "a", 1.5], "job_names", rendered=True) == ["2024", "a", "1.5"]
+    for value in ([True], [10**50], [float("nan")], [None], [["a"]]):
+        with pytest.raises(ValueError, match="'job_names' must be a list of texts"):
+            parameters.texts(value, "job_names", rendered=True)
+
+
+# pytest cannot name numbers that Python does not write out.
+_HUGE = {"large": 10**400, "negative": -(10**400), "unwritten": 10**5000, "text": str(10**400), "float": 1e300}
+
+
+@pytest.mark.parametrize("value", _HUGE.values(), ids=_HUGE)
+@pytest.mark.parametrize("rendered", [True, False])
+@pytest.mark.parametrize(
+    "check",
+    [parameters.whole_number, parameters.seconds, parameters.version, parameters.moment, parameters.flag],
+)
+def test_a_number_that_is_too_large_is_refused_with_a_short_message(check, value, rendered):
+    if check is parameters.version and isinstance(value, str):
+        return
+    with pytest.raises(ValueError, match="'name' must be") as refusal:
+        check(value, "name", rendered=rendered)
+    assert len(str(refusal.value)) < 800
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, 10**5000, "9" * 5000, float("inf")], ids=["int", "unwritten", "text", "inf"]
+)
+def test_a_threshold_is_not_infinite(value):
+    with pytest.raises(ValueError, match="'threshold' must be a number"):
+        parameters.number(value, "threshold")

@@ -85,17 +85,17 @@ from airflow_provider_streamsets.operators import engines, metrics, offsets, rec
 import airflow_provider_streamsets.operators.runs
 import airflow_provider_streamsets.sensors.metrics
 import airflow_provider_streamsets.sensors.runs
-airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator(task_id="a", job_id="x")
-airflow_provider_streamsets.operators.runs.ControlHubStopJobOperator(task_id="b", job_id="x")
-airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor(task_id="c", job_id="x")
-airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor(task_id="d", job_id="x", conditions="{{ c }}")
+airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator(task_id="a", job_id="x:org")
+airflow_provider_streamsets.operators.runs.ControlHubStopJobOperator(task_id="b", job_id="x:org")
+airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor(task_id="c", job_id="x:org")
+airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor(task_id="d", job_id="x:org", conditions="{{ c }}")
 engines.ControlHubBalanceEnginesOperator(task_id="e", engine_labels=["x"])
 engines.ControlHubBalanceJobsOperator(task_id="f", job_tag="x")
-metrics.ControlHubJobMetricsOperator(task_id="g", job_id="x", start_time="2026-01-31")
-metrics.ControlHubJobRunHistoryOperator(task_id="h", job_id="x")
-offsets.ControlHubGetOffsetsOperator(task_id="i", job_id="x", path="s3://bucket/key")
+metrics.ControlHubJobMetricsOperator(task_id="g", job_id="x:org", start_time="2026-01-31")
+metrics.ControlHubJobRunHistoryOperator(task_id="h", job_id="x:org")
+offsets.ControlHubGetOffsetsOperator(task_id="i", job_id="x:org", path="s3://bucket/key")
 offsets.ControlHubResetOffsetsOperator(task_id="j", job_tag="x")
-offsets.ControlHubUploadOffsetOperator(task_id="k", job_id="x", offset={"version": 2, "offsets": {}})
+offsets.ControlHubUploadOffsetOperator(task_id="k", job_id="x:org", offset={"version": 2, "offsets": {}})
 recovery.ControlHubAcknowledgeErrorsOperator(task_id="l", job_tag="x")
 recovery.ControlHubSyncJobsOperator(task_id="m", job_tag="x")
 import json

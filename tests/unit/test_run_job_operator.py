@@ -118,9 +118,19 @@ def test_offsets_are_reset_before_the_start_and_only_on_demand(http, context, ne
 @pytest.mark.parametrize("status", ["ACTIVE", "ACTIVATING", "DEACTIVATING", "SOMETHING_NEW"])
 def test_a_job_that_is_running_is_neither_reset_nor_started(http, context, pauses, status):
     hub = ScriptedHub(http, latest=run_json(3, status))
-    with pytest.raises(ControlHubJobStateError, match=f"run 3, started by me@org at .*, is {status}"):
+    with pytest.raises(
+        ControlHubJobStateError, match=f"run 3, started by me@org at .*, is {status}.*if_running="
+    ) as error:
         operator(reset_offsets=True).execute(context)
+    assert "acknowledge_errors" not in str(error.value)
     assert hub.started_with == hub.resets == []
+
+
+def test_unacknowledged_error_names_the_parameter_that_acknowledges_it(http, context):
+    ScriptedHub(http, latest=run_json(3, "INACTIVE_ERROR", "RED"))
+    with pytest.raises(ControlHubJobStateError, match=r"INACTIVE_ERROR.*acknowledge_errors=True") as error:
+        operator().execute(context)
+    assert "if_running" not in str(error.value)
 
 
 def test_a_failed_run_fails_the_task_with_its_error_and_explains_it_in_the_log(http, context, pauses, task_log):

@@ -18,7 +18,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubRunTimeoutError,
 )
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
-from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
+from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator, ControlHubStopJobsOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
 from tests.unit.resuming import Legs, patched_clock
 from tests.unit.scripted_hub import HUB, ME, T0
@@ -757,3 +757,35 @@ def test_instances_are_left_to_a_next_try_but_not_behind_the_last(http, clock, c
     with pytest.raises(ControlHubError, match="no"):
         task.resume_execution("execute_complete", {"event": event}, context)
     assert hub.asked("stopJobs") == stopped
+
+
+# The order of what a task returns
+
+
+@MODES
+@pytest.mark.parametrize("wait", [True, False])
+def test_results_keep_the_order_of_the_given_jobs_on_every_try(http, run, context, deferrable, wait):
+    names = ["d", "a", "c", "b"]
+    # Of the four, b is joined, and a fails at first.
+    joined = [active(7), active(7), active(7), succeeded(7)] if wait else [active(7)]
+    hub = ScriptedRuns(http, a=[None], b=joined, c=[None], d=[None])
+    hub.after_start = {"a": [active(), failed()], "c": [active(), active(), succeeded()], "d": [succeeded()]}
+    arguments = {"job_ids": [f"{name}:org" for name in names], "if_running": "join"}
+    if wait:
+        arguments.update(wait_for_completion=True, deferrable=deferrable)
+        with pytest.raises(ControlHubRunFailedError):
+            run(ControlHubStartJobsOperator, **arguments)
+        assert [result["job_name"] for result in context["ti"].xcoms["results"]] == names
+        hub.after_start = {"a": [active(2), succeeded(2)]}
+    results = run(ControlHubStartJobsOperator, **arguments)
+    assert [result["job_name"] for result in results] == names
+    assert list(context["ti"].xcoms["run_counts"]) == arguments["job_ids"] == context["ti"].xcoms["job_ids"]
+
+
+@MODES
+def test_stopped_jobs_are_returned_in_the_given_order(http, run, context, deferrable):
+    names = ["d", "a", "c"]
+    hub = ScriptedRuns(http, **{name: [active(1)] for name in sorted(names)})
+    hub.after_stop = {name: [succeeded(1)] for name in names}
+    results = run(ControlHubStopJobsOperator, job_ids=[f"{name}:org" for name in names], deferrable=deferrable)
+    assert [result["job_name"] for result in results] == names

@@ -231,12 +231,20 @@ def test_an_xcom_that_the_triggerer_can_pull_is_accepted():
     [
         ({"job_name": None}, "exactly one of 'job_id', 'job_name'"),
         ({"run_count": "four"}, "'run_count'"),
+        ({"accept_stopped": "maybe"}, "'accept_stopped'"),
     ],
 )
 def test_what_rendering_has_spoiled_fails_the_task_and_not_the_triggerer(clock, http, rendered, message):
     trigger = starting(run_sensor(start_from_trigger=True), **rendered)
     wait = RunWaitEvent.from_payload(only_event(clock, trigger, TaskInstance()).payload)
     assert message in str(wait.error)
+
+
+@starts_in_triggerer
+def test_a_missing_connection_fails_the_task_that_starts_in_the_triggerer(clock, http):
+    trigger = starting(run_sensor(start_from_trigger=True, control_hub_conn_id="missing"))
+    wait = RunWaitEvent.from_payload(only_event(clock, trigger, TaskInstance()).payload)
+    assert "missing" in str(wait.error)
 
 
 @starts_in_triggerer

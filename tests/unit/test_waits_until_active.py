@@ -61,7 +61,7 @@ def test_wait_ends_when_run_and_pipelines_are_active(hub: RedHub, run, clock, co
     assert hub.latest["status"] == "ACTIVE"
     assert json.loads(json.dumps(result)) == result
     # The keys are those of a task that does not wait.
-    assert result.keys() == run(wait_for_completion=False, deferrable=deferrable).keys()
+    assert result.keys() == run(wait_for_completion=False, deferrable=False).keys()
 
 
 @MODES

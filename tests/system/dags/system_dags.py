@@ -41,7 +41,7 @@ with DAG("system_sensors", **ARGUMENTS):
             job_name="Quick check",
             mode="poke" if mode == "deferrable" else mode,
             deferrable=mode == "deferrable",
-            poke_interval=8 if mode == "reschedule" else 1,
+            poke_interval=10 if mode == "reschedule" else 1,
             timeout=600,
         )
 

@@ -1,0 +1,143 @@
+"""What cannot be right, or has no effect, is refused when the DAG is parsed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_streamsets.operators.bulk import (
+    ControlHubDeleteJobsOperator,
+    ControlHubStartJobsOperator,
+    ControlHubStopJobsOperator,
+)
+from airflow_provider_streamsets.operators.engines import ControlHubBalanceEnginesOperator
+from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator, ControlHubUpdateJobOperator
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator, ControlHubStopJobOperator
+from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
+from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
+from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
+from tests.unit.making import leaves, make
+from tests.unit.scripted_hub import JOB_ID
+
+UNWAITED = {"wait_for_completion": False}
+ID_FIELDS = ("job_id", "job_ids", "from_job_id", "template_id", "pipeline_id")
+IDS = [(kind, field) for kind in leaves() for field in ID_FIELDS if field in kind.template_fields]
+
+
+def with_id(kind, field, value):
+    if field == "pipeline_id":
+        return make(kind, pipeline_name=None, pipeline_id=value)
+    return make(kind, **{field: [JOB_ID, value] if field == "job_ids" else value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "names"),
+    [
+        (ControlHubStartJobsOperator, {"deferrable": True}, "'deferrable'"),
+        (
+            ControlHubStartJobsOperator,
+            {"metrics_wait": 5, "accept_stopped": True},
+            "'metrics_wait' and 'accept_stopped'",
+        ),
+        (ControlHubRunJobOperator, {**UNWAITED, "deferrable": True}, "'deferrable'"),
+        (ControlHubRunJobOperator, {"wait_for_completion": "False", "metrics_wait": 5}, "'metrics_wait'"),
+        (ControlHubRunJobOperator, {"wait_for": "active", "metrics_wait": 5}, "'metrics_wait'"),
+        (ControlHubRunJobTemplateOperator, {**UNWAITED, "on_failure": "stop_others"}, "'on_failure'"),
+        (ControlHubStopJobOperator, {**UNWAITED, "timeout": 60}, "'timeout'"),
+        (ControlHubStopJobsOperator, {**UNWAITED, "deferrable": True}, "'deferrable'"),
+        (ControlHubDeleteJobsOperator, {"force_after": 60}, "'force_after'"),
+        (ControlHubDeleteJobsOperator, {"stop_timeout": 60, "force_after": 9}, "'stop_timeout' and 'force_after'"),
+        (ControlHubUpdateJobOperator, {"template": True}, "'template'"),
+        (ControlHubDuplicateJobOperator, {"template": "true"}, "'template'"),
+        (
+            ControlHubBalanceEnginesOperator,
+            {"all_engines": False, "engine_ids": ["a"], "executor_type": "TRANSFORMER"},
+            "'executor_type'",
+        ),
+        (ControlHubJobMetricSensor, {"join": "any"}, "'join'"),
+        (
+            ControlHubJobMetricSensor,
+            {"metric": None, "threshold": None, "conditions": ["output_count > 1"], "comparison": "<"},
+            "'comparison'",
+        ),
+    ],
+)
+def test_an_option_without_effect_is_refused(kind, arguments, names):
+    with pytest.raises(ValueError, match=f"{names} (has|have) no effect without"):
+        make(kind, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (ControlHubStartJobsOperator, {"deferrable": False}),
+        (ControlHubStartJobsOperator, {"deferrable": True, "if_running": "wait_then_start"}),
+        (ControlHubStartJobsOperator, {"deferrable": True, "if_running": "{{ params.x }}"}),
+        (ControlHubStartJobsOperator, {"deferrable": True, "wait_for": "active"}),
+        (ControlHubRunJobOperator, {"deferrable": True, "wait_for_completion": "{{ params.wait }}"}),
+        (ControlHubStopJobsOperator, UNWAITED),
+        (ControlHubDeleteJobsOperator, {"stop_first": "{{ params.x }}", "force_after": 60}),
+        (ControlHubUpdateJobOperator, {"template": "{{ params.x }}"}),
+    ],
+)
+def test_an_option_that_can_have_an_effect_is_taken(kind, arguments):
+    make(kind, **arguments)
+
+
+def test_defaults_of_airflow_or_the_dag_need_have_no_effect(monkeypatch):
+    with DAG("dag", schedule=None, default_args={"deferrable": True, "force_after": 5, "metrics_wait": 5}):
+        assert make(ControlHubStartJobsOperator).deferrable is True
+        assert make(ControlHubDeleteJobsOperator, task_id="delete").force_after == 5
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    assert make(ControlHubStartJobsOperator).deferrable is True
+
+
+@pytest.mark.parametrize("kind", [ControlHubJobRunSensor, ControlHubJobMetricSensor])
+def test_a_sensor_is_not_rescheduled_sooner_than_airflow_can_bear(kind):
+    for interval in (9.9, timedelta(seconds=5)):
+        with pytest.raises(ValueError, match="'poke_interval' must be at least 10 s with mode='reschedule'"):
+            make(kind, mode="reschedule", poke_interval=interval)
+        make(kind, mode="reschedule", poke_interval=interval, deferrable=True)
+        make(kind, poke_interval=interval)
+    make(kind, mode="reschedule", poke_interval=10)
+
+
+@pytest.mark.parametrize(
+    "condition", ["rows > 5", "error_ratio < 1%", {"metric": "rows", "comparison": ">", "threshold": 5}]
+)
+def test_a_condition_that_can_never_hold_is_refused(condition):
+    for kind, name in ((ControlHubRunJobOperator, "expect"), (ControlHubJobMetricSensor, "conditions")):
+        with pytest.raises(ValueError, match=f"'{name}' must hold conditions .*(Give one of|such as 0.01 for 1%)"):
+            make(kind, **{"metric": None, "threshold": None} if name == "conditions" else {}, **{name: [condition]})
+
+
+@pytest.mark.parametrize(("kind", "field"), IDS)
+def test_an_id_that_cannot_be_one_is_refused_at_parse(kind, field):
+    for value in (
+        "Orders to warehouse",
+        "orders",
+        JOB_ID.partition(":")[0],
+        "nightly/orders:org",
+        ":org",
+        "a:",
+        "a:b c",
+    ):
+        with pytest.raises(ValueError, match=f"'{field}' must be the id of a (job|pipeline), '<uuid>:<organization>'"):
+            with_id(kind, field, value)
+    for value in ("{{ params.id }}", f" {JOB_ID} ", JOB_ID.partition(":")[0] + ":My.Org-1"):
+        with_id(kind, field, value)
+
+
+@pytest.mark.parametrize(("kind", "field"), IDS)
+def test_an_id_that_cannot_be_one_is_refused_after_rendering(kind, field, context):
+    task = with_id(kind, field, "{{ params.id }}")
+    task.render_template_fields({"params": {"id": "Orders"}})
+    with pytest.raises(ValueError, match=f"'{field}' must be the id of a"):
+        task.execute(context)
+
+
+def test_an_id_without_organization_is_answered_with_what_is_missing():
+    with pytest.raises(ValueError, match="The organization is missing"):
+        make(ControlHubRunJobOperator, job_id=JOB_ID.partition(":")[0])
