@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,19 @@ async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any
 def task_state_store(context: Context) -> Any | None:
     """Return the task state store of Airflow 3.3 and later, None on older versions."""
     return context.get("task_state_store")
+
+
+def watched_asset(store: Any | None) -> Hashable | None:
+    """
+    Return what identifies the one asset that a watcher belongs to; None if there are several, or it cannot be known.
+
+    :param store: the watcher's asset state store, of Airflow 3.3 and later
+    """
+    try:
+        asset: Hashable = store._single_accessor()  # type: ignore[union-attr]
+    except (AttributeError, ValueError):
+        return None
+    return asset
 
 
 def first_reschedule(context: Context) -> datetime | None:

@@ -15,7 +15,7 @@ from airflow_provider_streamsets.triggers.job_events import ControlHubJobRunEven
 # The id of the job "Inventory snapshot", from the address of its page.
 INVENTORY_JOB = "9de4c9f3-c9ce-5906-bbce-073c00880aac:bab21f86-74cd-5019-8714-cad83794eb01"
 
-# Has an event for each run that succeeds, whoever has started it: a person, a schedule of Control Hub, or Airflow.
+# Has an event when runs have succeeded, whoever has started them: a person, a schedule of Control Hub, or Airflow.
 inventory = job_asset(
     INVENTORY_JOB,
     name="inventory",
@@ -47,8 +47,9 @@ with DAG(
 
     @task
     def report(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
-        """Use the facts about the runs, which are the same for both assets. A DAG run can have several events."""
-        runs = [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
+        """Use the facts about the runs. A DAG run can have several events, and an event several runs."""
+        found = [event for events in triggering_asset_events.values() for event in events]
+        runs = [run for event in found for run in event.extra["payload"]["runs"]]
         for run in runs:
             logging.getLogger(__name__).info(
                 "Run %s of %s: %s, %s", run["run_count"], run["job_name"], run["outcome"], run["metrics"]

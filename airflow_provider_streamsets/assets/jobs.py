@@ -7,6 +7,7 @@ The URI of a job is ``streamsets://<organization>/jobs/<uuid>``, made of its id 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Asset
@@ -51,6 +52,15 @@ def job_asset(job_id: str, **arguments: Any) -> Asset:
     :raises ValueError: if that is not the id of a job
     """
     return Asset(uri=job_uri(job_id), **arguments)
+
+
+def event_payload(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """
+    Return what an asset event tells about runs: the facts about the last one, and about each under ``runs``.
+
+    :param runs: the facts about each run, at least one
+    """
+    return {**runs[-1], "runs": [dict(run) for run in runs]}
 
 
 def create_asset(*, job_id: str, extra: dict[str, Any] | None = None) -> Asset:

@@ -72,6 +72,8 @@ class Access:
         self._job_link = _checked_job_link(job_link or DEFAULT_JOB_LINK)
         self._timeout = _checked_timeout(timeout)
         self._finding_hub = threading.Lock()
+        self.known_organization = _organization_or_none(self._token)
+        """Id of the organization that the token names; None if it names none."""
         self._transport = Transport(
             self._credential_id,
             self._token,
@@ -81,7 +83,7 @@ class Access:
             max_attempts=max_attempts,
             sleep=sleep,
             credential_name=credential_name,
-            organization=_organization_or_none(self._token),
+            organization=self.known_organization,
         )
         # All that it can depend on whether the credential is accepted.
         self._asked = (
@@ -98,6 +100,12 @@ class Access:
         """Return whether the same is asked with the same credential."""
         return self._asked == other._asked
 
+    def is_of_same_organization(self, other: Access) -> bool:
+        """Return whether the tokens name the same organization; if neither names one, whether the addresses agree."""
+        if self.known_organization is None and other.known_organization is None:
+            return bool(self._asked[0] == other._asked[0])
+        return self.known_organization == other.known_organization
+
     def limited(self, timeout: float | None, max_attempts: int) -> Access:
         """Return the same with a session of its own, as :meth:`ControlHubClient.with_limits`."""
         limited = Access(
@@ -109,6 +117,7 @@ class Access:
             **self._settings,
         )
         limited._asked, limited.was_accepted = self._asked, self.was_accepted
+        limited._transport.clock_ahead = self._transport.clock_ahead
         return limited
 
     def close(self) -> None:

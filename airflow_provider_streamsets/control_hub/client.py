@@ -168,6 +168,14 @@ class ControlHubClient:
         """Return whether another client asks the same Control Hub with the same credential."""
         return self._access.is_like(other._access)
 
+    def is_of_same_organization(self, other: ControlHubClient) -> bool:
+        """
+        Return whether another client works in the same organization, perhaps under another address.
+
+        Tokens tell. If neither names its organization, that of the same address is taken for the same.
+        """
+        return self._access.is_of_same_organization(other._access)
+
     def mark_accepted(self) -> None:
         """
         Assume that credential and settings are right, because another process has worked with them.
@@ -194,6 +202,11 @@ class ControlHubClient:
     def organization(self) -> str:
         """Id of the organization that the token belongs to."""
         return self._access.organization
+
+    @property
+    def known_organization(self) -> str | None:
+        """Id of the organization that the token names; None if it names none."""
+        return self._access.known_organization
 
     @cached_property
     def jobs(self) -> Jobs:

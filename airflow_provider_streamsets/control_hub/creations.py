@@ -36,14 +36,6 @@ class CreationIntent:
         """
         return cls(name, user, starts.wall_clock() + clock_ahead)
 
-    def age(self, clock_ahead: float = 0.0) -> float:
-        """
-        Return the seconds since then.
-
-        :param clock_ahead: seconds by which Control Hub's clock is ahead of this one's
-        """
-        return max(starts.wall_clock() + clock_ahead - self.at, 0.0)
-
     def explains(self, job: Job) -> bool:
         """Return whether this creation can have made a job."""
         if job.name != self.name or (self.user and job.creator and job.creator != self.user):

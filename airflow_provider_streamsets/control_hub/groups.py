@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 _READS_AT_A_TIME = 8
 # Seconds after the deadline within which the last poll may begin to read what has ended.
 _LAST_POLL_LIMIT = 60.0
+# Reads of ended runs are slow if those sent together take longer than so many seconds. When what they have taken beyond
+# that adds up to the second number, each further request has two seconds, as if the deadline had passed by eight.
+_USUAL_READ = 10.0
+_SLOW_READS_LIMIT = 60.0
+_TIME_LEFT_AFTER_SLOW_READS = -8.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,8 @@ class RunGroup:
             )
             for run in runs
         }
+        self._now = now or time.monotonic
+        self._lost_time = 0.0
         self._until_active = until_active
         self._active = frozenset(active)
         self._outage = OutageLog(self._log)
@@ -119,6 +127,8 @@ class RunGroup:
         """Why the outcome of a run cannot be found out, by job id."""
         self.stopped: set[str] = set()
         """Ids of the jobs whose runs the task has stopped."""
+        self.poll_failed = False
+        """Whether Control Hub could not be reached at the last poll."""
 
     @property
     def is_done(self) -> bool:
@@ -179,8 +189,10 @@ class RunGroup:
         except ControlHubError as error:
             if ends_wait(error):
                 raise
+            self.poll_failed = True
             self._outage.failed(error)
             return
+        self.poll_failed = False
         self._outage.succeeded()
         to_conclude = []
         for job_id, follower in self._followers.items():
@@ -206,11 +218,13 @@ class RunGroup:
         Read the outcomes of runs in parallel; reports and log lines keep the order of the runs.
 
         What is left when time is up, or when a whole batch could not be answered, is left to the next poll. Runs that
-        could not be answered at the poll before come last, so that they do not keep others.
+        could not be answered at the poll before come last, so that they do not keep others. The time that slow reads
+        take is limited for the group, whether the wait has a deadline or not.
         """
         if len(followers) <= 1:
             for follower in followers:
-                self._note_conclusion(follower, functools.partial(follower.conclude, in_a_hurry=in_a_hurry))
+                with self._timed_reads():
+                    self._note_conclusion(follower, functools.partial(follower.conclude, in_a_hurry=in_a_hurry))
             return
         followers = sorted(followers, key=lambda follower: follower.job_id in self._unanswered)
         ends_at = 0.0 if self.client.time_left() > 0 else -_LAST_POLL_LIMIT
@@ -220,17 +234,35 @@ class RunGroup:
             for batch in batches(followers, _READS_AT_A_TIME):
                 for follower in batch:
                     self._logs[follower.job_id].hold()
-                reads = [pool.submit(follower.conclude, in_a_hurry=in_a_hurry) for follower in batch]
-                for follower, read in zip(batch, reads, strict=True):
-                    wait([read])
-                    self._logs[follower.job_id].release()
-                    self._note_conclusion(follower, read.result)
+                with self._timed_reads():
+                    reads = [pool.submit(follower.conclude, in_a_hurry=in_a_hurry) for follower in batch]
+                    for follower, read in zip(batch, reads, strict=True):
+                        wait([read])
+                        self._logs[follower.job_id].release()
+                        self._note_conclusion(follower, read.result)
                 failures += sum(follower.job_id in self._unanswered for follower in batch)
                 if failures >= _READS_AT_A_TIME or self.client.time_left() <= ends_at:
                     break
         finally:
             # A kill or a time-out of the task does not wait for requests under way.
             pool.shutdown(wait=False, cancel_futures=True)
+
+    @contextlib.contextmanager
+    def _timed_reads(self) -> Iterator[None]:
+        """Measure reads that are sent together, and leave them little time if those before were slow."""
+        deadline_in, began = self.client.time_left, self._now()
+        if self._lost_time < _SLOW_READS_LIMIT:
+            yield
+        else:
+            with self.client.within(lambda: min(deadline_in(), _TIME_LEFT_AFTER_SLOW_READS)):
+                yield
+        lost_before = self._lost_time
+        self._lost_time += max(self._now() - began - _USUAL_READ, 0.0)
+        if lost_before < _SLOW_READS_LIMIT <= self._lost_time:
+            self._log.warning(
+                "Reading the events and metrics of ended runs takes too long. Each further request has 2 seconds; "
+                "metrics that do not come in that time are missing in the results."
+            )
 
     def _note_conclusion(self, follower: RunFollower, conclude: Callable[[], RunReport | None]) -> None:
         job_id = follower.job_id

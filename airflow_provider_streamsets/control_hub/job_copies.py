@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub import starts
+from airflow_provider_streamsets.control_hub.creations import CreationIntent
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubError,
@@ -47,6 +49,8 @@ class JobCopies:
         key: str | None,
         made_before: Sequence[str],
         announce: Callable[[list[str]], None] | None,
+        submitted: CreationIntent | None,
+        on_submit: Callable[[CreationIntent | None], None] | None,
     ) -> list[Job]:
         """
         Make the copies, or take over those that an earlier call with the same key has made.
@@ -64,11 +68,11 @@ class JobCopies:
         # Without a key the prefix is new, so there can be no copies of an earlier call.
         found = self._still_there(made_before, number_of_copies)
         if not found and key:
-            found = _numbered(self._named(job, prefix), prefix)
+            found = self._of_earlier_call(job, prefix, number_of_copies, submitted)
         if found:
             log.info("Taking over %d copies of job %s that an earlier call has made.", len(found), job.label)
         else:
-            found = self._make(job, prefix, number_of_copies, description)
+            found = self._make(job, prefix, number_of_copies, description, on_submit)
         if not found:
             raise ControlHubUnexpectedAnswerError(
                 f"Control Hub accepted the call, but no copy of job {job.label} appears. If one does later, it is "
@@ -82,15 +86,41 @@ class JobCopies:
         copies = [found[number] for number in sorted(found)]
         if announce is not None:
             announce([copy["id"] for copy in copies])
-        return self._rename(copies, names)
+        renamed = self._rename(copies, names)
+        if submitted is not None or made_before:
+            self._delete_surplus(job, prefix, {copy.job_id for copy in renamed})
+        return renamed
 
     def _still_there(self, job_ids: Sequence[str], number: int) -> dict[int, dict[str, Any]]:
         """Return these jobs, numbered from 1, if they are so many and all exist."""
         found = self._client.jobs.read_many(job_ids) if job_ids else {}
         return {n: found[i] for n, i in enumerate(job_ids, start=1)} if len(found) == len(job_ids) == number else {}
 
-    def _make(self, job: Job, prefix: str, number: int, description: str | None) -> dict[int, dict[str, Any]]:
+    def _of_earlier_call(
+        self, job: Job, prefix: str, number: int, submitted: CreationIntent | None
+    ) -> dict[int, dict[str, Any]]:
+        """Return the copies that an earlier call has made; those of one that may still be delivered are waited for."""
+        if submitted is None or submitted.name != prefix:
+            return self._numbered(job, prefix)
+        return find_out(
+            self._client,
+            lambda: self._numbered(job, prefix),
+            question=f"Whether an earlier call has made the copies of job {job.label}, named '{prefix}...',",
+            is_enough=lambda found: len(found) >= number,
+            patience=lambda: starts.delivery_time_left(self._client, submitted.at),
+        )
+
+    def _make(
+        self,
+        job: Job,
+        prefix: str,
+        number: int,
+        description: str | None,
+        on_submit: Callable[[CreationIntent | None], None] | None,
+    ) -> dict[int, dict[str, Any]]:
         error: ControlHubError | None = None
+        on_submit = on_submit or (lambda intent: None)
+        on_submit(CreationIntent.of(prefix, None, self._client.clock_ahead))
         try:
             self._client.call(
                 "POST",
@@ -102,12 +132,13 @@ class JobCopies:
             )
         except ControlHubError as unclear:
             if not may_have_been_executed(unclear):
+                on_submit(None)
                 raise
             error = unclear
             log.warning("%s Looking whether the copies were made all the same.", error)
         found = find_out(
             self._client,
-            lambda: _numbered(self._named(job, prefix), prefix),
+            lambda: self._numbered(job, prefix),
             question=f"Whether the copies of job {job.label} were made, which would be named '{prefix}...',",
             error=error,
             is_enough=lambda found: len(found) >= number,
@@ -137,6 +168,39 @@ class JobCopies:
 
         return [raw for raw in pages(read_page, "copies of a job") if Reader(raw, "job").text("name").startswith(start)]
 
+    def _numbered(self, job: Job, prefix: str) -> dict[int, dict[str, Any]]:
+        """Return the copies by their numbers, the oldest of each number; a single copy has number 0."""
+        copies = self._named(job, prefix)
+        copies.sort(key=lambda raw: Reader(raw, "job").integer("createTime"), reverse=True)
+        numbers = {raw["name"].removeprefix(prefix): raw for raw in copies}
+        return {
+            int(number or 0): raw
+            for number, raw in numbers.items()
+            # Longer ones are no numbers, and int() refuses the longest.
+            if not number or (number.isdecimal() and len(number) < 20)
+        }
+
+    def _delete_surplus(self, job: Job, prefix: str, kept: Container[str]) -> None:
+        """Delete the copies that another call with the same key has made besides those that are kept."""
+        try:
+            others = [copy for raw in self._named(job, prefix) if (copy := Job.from_wire(raw)).job_id not in kept]
+            surplus = [copy.job_id for copy in others if copy.current_run is None]
+            if surplus:
+                delete = self._client.jobs.delete_templates if job.is_template else self._client.jobs.delete
+                log.warning(
+                    "An earlier call was executed late; deleting its %d surplus copies of job %s.",
+                    len(delete(surplus)),
+                    job.label,
+                )
+        except ControlHubError as error:
+            log.warning(
+                "Could not delete surplus copies of job %s, which an earlier call may have made late; delete jobs "
+                "named '%s...': %s",
+                job.label,
+                prefix,
+                error,
+            )
+
     def _rename(self, copies: list[dict[str, Any]], names: list[str]) -> list[Job]:
         renamed = [{**copy, "name": name} for copy, name in zip(copies, names, strict=True)]
         changed = [new for new, old in zip(renamed, copies, strict=True) if new["name"] != old["name"]]
@@ -145,14 +209,3 @@ class JobCopies:
                 "POST", Service.JOBRUNNER, "/v1/jobs/updateJobs", what=f"name {len(batch)} copies", body=batch
             )
         return [Job.from_wire(copy) for copy in renamed]
-
-
-def _numbered(jobs: list[dict[str, Any]], prefix: str) -> dict[int, dict[str, Any]]:
-    """Return the jobs that are named by the prefix, by their numbers; a single copy has none."""
-    numbers = {raw["name"].removeprefix(prefix): raw for raw in jobs if raw["name"].startswith(prefix)}
-    return {
-        int(number or 0): raw
-        for number, raw in numbers.items()
-        # Longer ones are no numbers, and int() refuses the longest.
-        if not number or (number.isdecimal() and len(number) < 20)
-    }

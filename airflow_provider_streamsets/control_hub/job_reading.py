@@ -245,15 +245,12 @@ class JobReading:
             params = {
                 "orderBy": "CREATE_TIME",
                 "order": "ASC",
-                "removed": "false",
-                "withWrapper": "true",
-                "jobTemplate": str(templates).lower(),
+                **self._instances(templates, tag),
                 "jobSearchOperation": None if text is None else ("EQUALS" if name is not None else "STARTS_WITH"),
                 "jobSearchText": text,
                 "jobStatus": status,
                 # The color of a job that has never run is none in its body, so Control Hub may not list it as GRAY.
                 "jobStatusColor": None if color == "GRAY" else color,
-                "jobTag": f"{tag}:{self._client.organization}" if tag is not None else None,
                 "jobLabel": engine_label,
                 "executorType": executor_type,
                 "templateJobId": template_id,
@@ -290,6 +287,47 @@ class JobReading:
             job = Job.from_wire(entry)
             if matches(job):
                 yield job
+
+    def change_key(self, *, tag: str) -> tuple[int, str, int] | None:
+        """
+        Return what changes when jobs get or lose a tag, in a request for a single job.
+
+        That is the number of the jobs with the tag, and the one that was changed last. Whether Control Hub takes a new
+        tag for a change of the job is not known, so that one job in the place of another may go unnoticed.
+
+        :param tag: tag without organization
+        :returns: the key; None if the answer does not tell
+        """
+        answer = self._client.call(
+            "GET",
+            Service.JOBRUNNER,
+            "/v1/jobs",
+            what=f"look for changes among the jobs with the tag '{tag}'",
+            params={
+                "orderBy": "LAST_MODIFIED_ON",
+                "order": "DESC",
+                "offset": 0,
+                "len": 1,
+                **self._instances(False, tag),
+            },
+            needs_body=True,
+        )
+        if isinstance(answer, list):
+            return None
+        wrapper = Reader(answer, "page of jobs")
+        total, newest = wrapper.integer("totalCount"), wrapper.array("data")[:1]
+        if not newest:
+            return 0, "", 0
+        job = Reader(as_object(newest[0], "job"), "job")
+        return (total, job.text("id"), job.integer("lastModifiedOn")) if total > 0 else None
+
+    def _instances(self, templates: bool, tag: str | None) -> dict[str, Any]:
+        return {
+            "removed": "false",
+            "withWrapper": "true",
+            "jobTemplate": str(templates).lower(),
+            "jobTag": f"{tag}:{self._client.organization}" if tag is not None else None,
+        }
 
 
 def _for_searches(names: list[str]) -> Iterator[list[str]]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub import starts
 from airflow_provider_streamsets.control_hub.creations import CreationIntent
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
@@ -108,20 +109,20 @@ class Jobs(JobReading):
             announce(intent)
         return self._create(intent, body, template)
 
-    def created_by(self, intent: CreationIntent, *, template: bool = False, patience: float = 0.0) -> Job | None:
+    def created_by(self, intent: CreationIntent, *, template: bool = False, wait: bool = False) -> Job | None:
         """
         Return the job that a creation which was announced has made; None if there is none.
 
         :param intent: the creation
         :param template: it was that of a job template
-        :param patience: seconds to wait for the job if there is none yet
+        :param wait: wait for the job until no gateway can deliver the call any more
         :raises ControlHubAmbiguousNameError: if there are several that it can have made
         """
         found = find_out(
             self._client,
             lambda: [job for job in self.list(name=intent.name, templates=template) if intent.explains(job)],
             question=f"Whether an earlier call has created job '{intent.name}'",
-            patience=patience,
+            patience=lambda: starts.delivery_time_left(self._client, intent.at) if wait else 0.0,
         )
         if len(found) > 1:
             ids = ", ".join(job.job_id for job in found[:5])
@@ -316,6 +317,8 @@ class Jobs(JobReading):
         key: str | None = None,
         made_before: Sequence[str] = (),
         announce: Callable[[list[str]], None] | None = None,
+        submitted: CreationIntent | None = None,
+        on_submit: Callable[[CreationIntent | None], None] | None = None,
     ) -> list[Job]:
         """
         Make copies of a job or job template, in three requests whatever their number.
@@ -332,6 +335,11 @@ class Jobs(JobReading):
             has made but not renamed yet, instead of making more
         :param made_before: ids of the copies that an earlier call has made: they are taken over if all of them exist
         :param announce: called with the ids of the copies before they get their names, so that they can be written down
+        :param submitted: a call with the same key whose effect is not known: its copies are waited for until no gateway
+            can deliver it any more. If it is executed even later, its surplus copies are deleted, here or by the next
+            call with `submitted` or `made_before`
+        :param on_submit: called before the call that makes copies, so that it can be written down, and with None if
+            that call was refused; what it raises ends the duplication before anything is sent
         :returns: the copies, in the order of their numbers
         """
         return JobCopies(self._client).make(
@@ -342,6 +350,8 @@ class Jobs(JobReading):
             key=key,
             made_before=made_before,
             announce=announce,
+            submitted=submitted,
+            on_submit=on_submit,
         )
 
     def delete(self, job_ids: Iterable[str]) -> list[str]:

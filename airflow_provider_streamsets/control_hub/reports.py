@@ -25,6 +25,7 @@ _MOST_EVENTS = 20
 _MOST_ENTRIES = 20
 _LONGEST_ERROR = 4000
 _LONGEST_TEXT = 500
+_SHORT_TEXT = 300
 # Codes of engines, such as JDBC_34 and CONTAINER_0166. Those of Control Hub itself say nothing about a pipeline.
 _ENGINE_CODE = re.compile(r"\b(?!JOBRUNNER_)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_\d{2,5}\b")
 # Instances of stages are named after their kind, such as JDBCQueryConsumer_01.
@@ -141,6 +142,23 @@ class RunReport:
         :param red_for: for how many seconds
         """
         return cls(job_id, job_name, _small(run), Outcome.FAILED, red_for=red_for)
+
+    def shortened(self) -> RunReport:
+        """Return the report with the first text of each kind, and without events: several are stored in one row."""
+        run = self.run
+        first_texts = replace(
+            run,
+            error_message=_cut(run.error_message, _SHORT_TEXT),
+            warnings=tuple(_cut(text, _SHORT_TEXT) or "" for text in run.warnings[:1]),
+            engine_ids=run.engine_ids[:1],
+            engine_pipelines=tuple(
+                replace(one, message=_cut(one.message, _SHORT_TEXT)) for one in run.engine_pipelines[:1]
+            ),
+            engine_commands=tuple(
+                replace(one, message=_cut(one.message, _SHORT_TEXT)) for one in run.engine_commands[:1]
+            ),
+        )
+        return replace(self, run=first_texts, events=())
 
     def is_covered_by(self, metrics: RunMetrics) -> bool:
         """Return whether record counts are final for this run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, run_or_none
 from airflow_provider_streamsets.control_hub.outcome import in_order
-from airflow_provider_streamsets.control_hub.paging import batches, pages
+from airflow_provider_streamsets.control_hub.paging import PAGE_LENGTH, batches, pages
 from airflow_provider_streamsets.control_hub.services import Service, in_path
 from airflow_provider_streamsets.control_hub.starts import BulkStarter, JobStart, StartIntent, described
 from airflow_provider_streamsets.control_hub.transport import Repeat
@@ -234,7 +235,8 @@ class Runs:
         :param run_id: id of the run, if it is known; then its successor is found although the history does not have it
         :returns: None if Control Hub does not (or no longer) know it
         """
-        runs = {run.run_count: run for run in self._pages_of_history(job_id)}
+        # Those that have replaced it are later ones.
+        runs = {run.run_count: run for run in self.history(job_id, min_run_count=run_count)}
         found = known = runs.get(run_count) or JobRun(run_id, job_id, run_count, status="", color="")
         for _, run in sorted({**runs, latest.run_count: latest}.items()):
             if run.replaces(found):
@@ -425,6 +427,7 @@ class Runs:
         *,
         since: pendulum.DateTime | None = None,
         until: pendulum.DateTime | None = None,
+        min_run_count: int = 0,
     ) -> list[JobRun]:
         """
         Return the runs of a job, newest first.
@@ -433,16 +436,25 @@ class Runs:
         :param limit: at most so many
         :param since: only runs that were started at this time or later
         :param until: only runs that were started before this time
+        :param min_run_count: only runs of this number and later ones
         """
 
         def is_wanted(run: JobRun) -> bool:
             start = run.start_time
-            return (since is None or (start is not None and start >= since)) and (
-                until is None or (start is not None and start < until)
+            return (
+                run.run_count >= min_run_count
+                and (since is None or (start is not None and start >= since))
+                and (until is None or (start is not None and start < until))
             )
 
-        # The direction of the list is not known (contract, 18.12), so all pages are read before it is cut.
-        runs = filter(is_wanted, self._pages_of_history(job_id))
+        def is_last(run: JobRun) -> bool:
+            is_too_old = since is not None and run.start_time is not None and run.start_time < since
+            return is_too_old or run.run_count <= min_run_count or (limit is not None and len(runs) >= limit)
+
+        runs: list[JobRun] = []
+        for run in self._history_until(job_id, is_last):
+            if is_wanted(run):
+                runs.append(run)
         return sorted(runs, key=lambda run: run.run_count, reverse=True)[:limit]
 
     def get(self, job_id: str, run_count: int) -> JobRun | None:
@@ -452,7 +464,28 @@ class Runs:
         :param job_id: id of the job
         :param run_count: number of the run
         """
-        return next((run for run in self._pages_of_history(job_id) if run.run_count == run_count), None)
+        runs = self._history_until(job_id, lambda run: run.run_count <= run_count)
+        return next((run for run in runs if run.run_count == run_count), None)
+
+    def _history_until(self, job_id: str, is_last: Callable[[JobRun], bool]) -> Iterator[JobRun]:
+        """
+        Yield the runs of a job in the order of the list, without those that are not needed, as far as that is known.
+
+        The direction of the list is not known (contract, 18.12). Only if it begins with the latest run and has been
+        newest first for a whole page, pages behind the last run that is needed are not read.
+
+        :param is_last: returns whether no older run than this one is needed
+        """
+        newest_first, newest, previous = True, 0, math.inf
+        for number, run in enumerate(self._pages_of_history(job_id), start=1):
+            yield run
+            newest_first = newest_first and run.run_count < previous
+            newest, previous = max(newest, run.run_count), run.run_count
+            if newest_first and number >= PAGE_LENGTH and is_last(run):
+                latest = self.current(job_id)
+                newest_first = latest is not None and latest.run_count == newest
+                if newest_first:
+                    return
 
     def _pages_of_history(self, job_id: str) -> Iterator[JobRun]:
         for entry in self.pages_of_history(job_id):
@@ -484,7 +517,11 @@ class Runs:
         """
         # As people copy it from a list, a time has no fractions of a second.
         end = start_time if start_time.microsecond else start_time.add(seconds=1, microseconds=-1)
-        before = [run for run in self._pages_of_history(job_id) if run.start_time and run.start_time <= end]
+
+        def is_before(run: JobRun) -> bool:
+            return run.start_time is not None and run.start_time <= end
+
+        before = filter(is_before, self._history_until(job_id, is_before))
         return max(before, key=lambda run: run.run_count, default=None)
 
     def events(self, run_id: str) -> list[RunEvent]:

@@ -79,14 +79,6 @@ class StartIntent:
         at = wall_clock() + client.clock_ahead
         return cls(job.job_id, job.last_run_count + 1, user, at, latest_delivery(client, at))
 
-    def age(self, clock_ahead: float = 0.0) -> float:
-        """
-        Return the seconds since then.
-
-        :param clock_ahead: seconds by which Control Hub's clock is ahead of this one's
-        """
-        return max(wall_clock() + clock_ahead - self.at, 0.0)
-
     def explains(self, run: JobRun) -> bool:
         """Return whether this start can have made a run."""
         if run.run_count != self.run_count or not self.is_of_user(run):
@@ -112,6 +104,19 @@ def latest_delivery(client: ControlHubClient, at: float) -> float:
     :param at: when it is sent, in epoch seconds of Control Hub's clock
     """
     return at + client.gateway_timeout + (_KNOWN_CLOCK_TOLERANCE if client.is_clock_known else TOLERANCE)
+
+
+def delivery_time_left(client: ControlHubClient, at: float) -> float:
+    """
+    Return the seconds for which a gateway can still deliver a request.
+
+    To be called after a request of the client was answered: only answers tell Control Hub's time.
+
+    :param client: the client
+    :param at: when the request was sent, in epoch seconds of Control Hub's clock
+    """
+    age = max(wall_clock() + client.clock_ahead - at, 0.0)
+    return max(client.gateway_timeout - age, 0.0)
 
 
 def described(run: JobRun) -> str:
@@ -381,7 +386,7 @@ class BulkStarter:
         """Return the first run of a job that its start can have made; others may have followed it already."""
         runs = [latest] if latest is not None else []
         if latest is not None and latest.run_count > intent.run_count:
-            runs = [*self._client.runs.history(intent.job_id)[::-1], latest]
+            runs = [*self._client.runs.history(intent.job_id, min_run_count=intent.run_count)[::-1], latest]
         return next((run for run in runs if self._is_of(intent, run)), None)
 
     def _is_of(self, intent: StartIntent, run: JobRun) -> bool:
@@ -436,4 +441,4 @@ def _search_time(client: ControlHubClient, intent: StartIntent, error: ControlHu
     if not may_have_been_executed(error):
         return _SEARCH_AFTER_REFUSAL
     # A gateway that has lost the answer, or the connection, can still deliver the call.
-    return max(client.gateway_timeout - intent.age(client.clock_ahead), _MIN_SEARCH)
+    return max(delivery_time_left(client, intent.at), _MIN_SEARCH)

@@ -163,10 +163,12 @@ class Templates:
         :returns: an empty list if there is no such start
         :raises ControlHubAmbiguousStartError: if there are several
         """
-        left = self._client.gateway_timeout - intent.age(self._client.clock_ahead) if wait else 0.0
-        while not (found := self._made(intent, intent.template_id)) and left > 0:
+        found = self._made(intent, intent.template_id)
+        left = starts.delivery_time_left(self._client, intent.at) if wait and intent.at is not None else 0.0
+        while not found and left > 0:
             self._client.sleep(_SEARCH_INTERVAL)
             left -= _SEARCH_INTERVAL
+            found = self._made(intent, intent.template_id)
         if len(found) > 1:
             raise ControlHubAmbiguousStartError(
                 f"Cannot tell which start of job template {intent.template_id} this task has made. "
@@ -249,14 +251,6 @@ class TemplateStart:
     at: float | None = None
     parameters: tuple[str, ...] = ()
     until: float = math.inf
-
-    def age(self, clock_ahead: float = 0.0) -> float:
-        """
-        Return the seconds since then; infinite if the time is not known.
-
-        :param clock_ahead: seconds by which Control Hub's clock is ahead of this one's
-        """
-        return math.inf if self.at is None else max(starts.wall_clock() + clock_ahead - self.at, 0.0)
 
     def explains(self, number: int, user: str | None, time: pendulum.DateTime | None) -> bool:
         """Return whether this can have been a start that has that number, user and time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,7 +35,7 @@ def find_out(
     question: str,
     error: ControlHubError | None = None,
     is_enough: Callable[[_Found], bool] = bool,
-    patience: float | None = None,
+    patience: float | Callable[[], float] | None = None,
 ) -> _Found:
     """
     Look for the effect of a request until it shows. A read that fails for a while is repeated, too.
@@ -44,17 +45,25 @@ def find_out(
     :param question: what is to be found out, for messages: "Whether job X was created"
     :param error: how the request has ended; None if it was accepted
     :param is_enough: whether what was found is all of it
-    :param patience: seconds to look, at the most; by default :func:`search_time`
+    :param patience: seconds to look, at the most, or what returns them, called when a look was answered: only answers
+        tell Control Hub's time; by default :func:`search_time`
     :returns: what the last look has found
     :raises ControlHubUnavailableError: if the last look fails; ``maybe_executed`` is set
     """
     if patience is None:
         patience = search_time(client, error)
-    left = patience
+    left = math.nan if callable(patience) else patience
+    is_answered = False
     while True:
+        look_error: ControlHubError | None = None
         try:
             found = look()
-        except ControlHubError as look_error:
+        except ControlHubError as failure:
+            look_error = failure
+        if callable(patience) and not is_answered and (look_error is None or math.isnan(left)):
+            left = patience()
+        is_answered = is_answered or look_error is None
+        if look_error is not None:
             if left <= 0 or ends_wait(look_error):
                 ended = error or look_error
                 raise ControlHubUnavailableError(
@@ -63,8 +72,7 @@ def find_out(
                     issues=ended.issues,
                     maybe_executed=True,
                 ) from look_error
-        else:
-            if is_enough(found) or left <= 0:
-                return found
+        elif is_enough(found) or left <= 0:
+            return found
         client.sleep(_PAUSE)
         left -= _PAUSE

@@ -56,7 +56,8 @@ def refreshed_client(
     """
     Return a client with what a connection says now, or the reason why the same one is to be tried again.
 
-    It neither reads nor sleeps, so that workers and triggerer follow the same rules.
+    It neither reads nor sleeps, so that workers and triggerer follow the same rules. A client of another organization,
+    where the ids of jobs mean nothing, is no such client.
 
     :param conn_id: id of the connection
     :param refused: the client whose credential was refused
@@ -77,8 +78,18 @@ def refreshed_client(
         return f"The connection could not be read again ({type(problem).__name__}: {problem})."
     if client.is_like(refused):
         return "The connection has not changed."
+    if not client.is_of_same_organization(refused):
+        return (
+            f"The connection was changed to {_organization_of(client)}, but the refused credential belongs to "
+            f"{_organization_of(refused)}. What began there is not resumed in another organization."
+        )
     log.warning("Control Hub refused the credential of connection '%s', which has changed; using the new one.", conn_id)
     return client
+
+
+def _organization_of(client: ControlHubClient) -> str:
+    name = client.known_organization
+    return "an organization that its token does not name" if name is None else f"organization '{name}'"
 
 
 def log_first_refusal(error: ControlHubAuthenticationError, reason: str, patience: float) -> None:

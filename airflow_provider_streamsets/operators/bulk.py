@@ -23,7 +23,7 @@ from airflow_provider_streamsets.operators.run_policies import (
     StartsManyRuns,
     StopsManyRuns,
 )
-from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, newer_after_refusal, settled
+from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, newer_after_refusal
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
 if TYPE_CHECKING:
@@ -287,9 +287,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         acknowledges = parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True)
         attempts_left = MAX_START_ATTEMPTS
         while jobs:
-            jobs = settled(
-                jobs.values(), self.client.jobs.get_many, pause=self.pause, patience=self.time_left, log=self.log
-            )
+            jobs = self.settle(jobs.values(), lambda client, job_ids: client.jobs.get_many(job_ids))
             running = {job_id: job for job_id, job in jobs.items() if job.current_run and not job.current_run.has_ended}
             if running and self.if_running != "fail":
                 jobs = self._without_running(jobs, running)
@@ -394,7 +392,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ]
         if self.deferrable:
             self.defer_before_start(runs)
-        group = RunGroup(self.client.with_limits(max_attempts=1), runs, metrics_wait=0.0, log=self.log)
+        group = RunGroup(self.polling_client(), runs, metrics_wait=0.0, log=self.log)
         try:
             wait_for_group(
                 group,
@@ -420,7 +418,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ]
         if not blocking:
             return
-        group = RunGroup(self.client, blocking, metrics_wait=0.0, log=self.log)
+        group = RunGroup(self.polling_client(), blocking, metrics_wait=0.0, log=self.log)
         group.look(in_a_hurry=True)
         try:
             self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)

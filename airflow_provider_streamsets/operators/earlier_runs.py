@@ -149,7 +149,7 @@ def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
 
     A start that may still be delivered is waited for.
     """
-    from airflow_provider_streamsets.control_hub.starts import StartIntent
+    from airflow_provider_streamsets.control_hub.starts import StartIntent, delivery_time_left
 
     values = record.values
     started = values.get("started") or {}
@@ -159,12 +159,10 @@ def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
     }
     for job_id, count in started.items():
         intents[job_id] = replace(intents.get(job_id) or StartIntent(job_id, count, user, 0.0), run_count=count)
-    left = {
-        job_id: client.gateway_timeout - intent.age(client.clock_ahead)
-        for job_id, intent in intents.items()
-        if job_id not in started
-    }
     statuses = client.runs.statuses(intents)
+    left = {
+        job_id: delivery_time_left(client, intent.at) for job_id, intent in intents.items() if job_id not in started
+    }
     waited = 0.0
     # A start can be delivered after the run of another caller, too.
     while pending := [
@@ -190,13 +188,17 @@ def own_runs(client: ControlHubClient, record: TaskRecord) -> dict[str, JobRun]:
     return own
 
 
-def _run_of_start(client: ControlHubClient, intent: StartIntent, patience: float) -> JobRun | None:
+def _run_of_start(client: ControlHubClient, intent: StartIntent) -> JobRun | None:
     """Return the run of a start, which is waited for; or else the one that has its number, whoever has made it."""
+    from airflow_provider_streamsets.control_hub.starts import delivery_time_left
+
+    patience: float | None = None
     while True:
         run = client.runs.of_start(intent)
         if run is not None and not intent.explains(run):
             latest = client.runs.current(intent.job_id)
             run = latest if intent.explains_later(latest) else run
+        patience = delivery_time_left(client, intent.at) if patience is None else patience
         if patience <= 0 or intent.explains_later(run):
             return run
         client.sleep(_SEARCH_INTERVAL)
@@ -238,8 +240,7 @@ def _find_run(client: ControlHubClient, record: TaskRecord, intent: StartIntent)
     from airflow_provider_streamsets.control_hub.starts import described
 
     is_pending = not record.values.get("joined") and not record.values.get("started")
-    patience = max(client.gateway_timeout - intent.age(client.clock_ahead), 0.0) if is_pending else 0.0
-    run = _run_of_start(client, intent, patience) if is_pending else client.runs.of_start(intent)
+    run = _run_of_start(client, intent) if is_pending else client.runs.of_start(intent)
     if run is None:
         return None, "but there is no such run"
     if is_pending and not intent.explains_later(run):

@@ -150,17 +150,25 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         return job.job_id
 
     def _created_before(self, record: TaskRecord, name: str, template: bool) -> Job | None:
-        """Return the job that an earlier try of this task has created, None if there is none."""
+        """Return the job that an earlier try of this task has created, None if there is none or it is not to count."""
+        from airflow_provider_streamsets.control_hub import ControlHubAmbiguousNameError
         from airflow_provider_streamsets.control_hub.creations import CreationIntent
 
         written = record.values.get("creation")
-        if not isinstance(written, dict) or record.superseded is not None:
+        if not isinstance(written, dict):
             return None
         intent = CreationIntent(**written)
         if intent.name != name:
             return None
-        patience = max(self.client.gateway_timeout - intent.age(self.client.clock_ahead), 0.0)
-        job = self.client.jobs.created_by(intent, template=template, patience=patience)
+        try:
+            job = self.client.jobs.created_by(intent, template=template, wait=True)
+        except ControlHubAmbiguousNameError:
+            if record.superseded is None:
+                raise
+            return None
+        if record.superseded is not None:
+            # It was only waited for: from now on there is one, or there will be none.
+            return None
         if job is None:
             self.log.info("An earlier try of this task was about to create job '%s', but there is none.", intent.name)
         else:
@@ -402,7 +410,9 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
     **Retries.** The copies are made under a name that belongs to this task of this DAG run, their ids are written down
     where the next try finds them (in the task state store of Airflow; before Airflow 3.3, in an Airflow variable), and
     then they get the names that they are to have. A later try takes over what an earlier one has made instead of making
-    more. When a person clears a task that has succeeded, it makes new copies.
+    more. If the call of that one got no answer, the later try waits for its copies until ``gateway_timeout`` of the
+    connection is over; surplus copies of a call that was executed even later are deleted. When a person clears a task
+    that has succeeded, it makes new copies.
 
     :param job_id: id of the job or job template (templated)
     :param job_name: exact name of the job, instead of its id (templated)
@@ -451,6 +461,8 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Make the copies, or take over those of an earlier try."""
+        from airflow_provider_streamsets.control_hub.creations import CreationIntent
+
         template = parameters.flag(self.template, "template", rendered=True)
         number_of_copies = parameters.whole_number(self.number_of_copies, "number_of_copies", rendered=True)
         name = parameters.text(self.name, "name", rendered=True)
@@ -459,6 +471,8 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
         job = self.find_job(context, templates=template)
         record = TaskRecord(context)
         made = record.values.get("copies") if record.superseded is None else None
+        # Whoever has ordered this try: the call of the one before can still be executed.
+        submitted = record.values.get("duplication")
         copies = self.client.jobs.duplicate(
             job,
             number_of_copies=number_of_copies,
@@ -467,6 +481,8 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
             key=_key_of_task(context),
             made_before=made if isinstance(made, list) else (),
             announce=lambda job_ids: record.write(copies=job_ids),
+            submitted=CreationIntent(**submitted) if isinstance(submitted, dict) else None,
+            on_submit=lambda intent: record.write(duplication=asdict(intent)) if intent else record.forget(),
         )
         record.close()
         for copy in copies:

@@ -287,9 +287,11 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         until = parameters.moment(self.until, "until", rendered=True)
         include_events = parameters.flag(self.include_events, "include_events", rendered=True)
         job = self.find_job(context)
-        runs = self.client.runs.history(job.job_id, since=since, until=until)
-        left_out = f", of which the newest {limit} are returned" if limit is not None and len(runs) > limit else ""
-        self.log.info("Found %d runs of job %s%s.", len(runs), job.label, left_out)
+        # One more tells whether some are left out.
+        runs = self.client.runs.history(job.job_id, None if limit is None else limit + 1, since=since, until=until)
+        has_more = limit is not None and len(runs) > limit
+        left_out = f" or more, of which the newest {limit} are returned" if has_more else ""
+        self.log.info("Job %s: found %d runs%s.", job.label, len(runs), left_out)
         records = []
         for run in runs[:limit]:
             events = self._events(run) if include_events else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AssetAlias
 
-from airflow_provider_streamsets.assets.jobs import job_asset
+from airflow_provider_streamsets.assets.jobs import event_payload, job_asset
 from airflow_provider_streamsets.compat import ASSET_TYPES
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ def tell_outlets(operator: BaseOperator, context: Context, facts: Mapping[str, A
     """
     Put the facts about a run on the events of all outlets, under ``payload`` in their extra.
 
-    That is where they are on the events of
-    :class:`~airflow_provider_streamsets.triggers.job_events.ControlHubJobRunEventTrigger`, too. An alias gets an event
-    of the job's own asset.
+    They are as on the events of
+    :class:`~airflow_provider_streamsets.triggers.job_events.ControlHubJobRunEventTrigger`. An alias gets an event of
+    the job's own asset.
 
     :param operator: the task
     :param context: its context
@@ -37,6 +37,6 @@ def tell_outlets(operator: BaseOperator, context: Context, facts: Mapping[str, A
             except ValueError as error:
                 operator.log.warning("The alias '%s' gets no event: %s", outlet.name, error)
             else:
-                events[outlet].add(asset, extra={"payload": dict(facts)})
+                events[outlet].add(asset, extra={"payload": event_payload([facts])})
         elif isinstance(outlet, ASSET_TYPES):
-            events[outlet].extra["payload"] = dict(facts)
+            events[outlet].extra["payload"] = event_payload([facts])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import is_deferral_timeout, is_tried_again, task_state_store
 from airflow_provider_streamsets.operators.earlier_runs import blocking_run, unfinished_runs, write_failed
+from airflow_provider_streamsets.operators.settling import settled
 from airflow_provider_streamsets.operators.task_records import TaskRecord
 from airflow_provider_streamsets.operators.waiting import WaitsForRuns
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, WaitsForManyRuns
@@ -20,7 +21,7 @@ from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE, Wa
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun
     from airflow_provider_streamsets.control_hub.groups import RunGroup
 
 ON_TIMEOUT = ("stop", "leave")
@@ -94,6 +95,7 @@ class StartsRuns(WaitsForRuns):
         self._record: TaskRecord | None = None
         self._started: dict[str, int] = {}
         self._asked_to_stop: dict[str, int] = {}
+        self._stopped: dict[str, int] = {}
         self._has_given_up = False
         self._check_policies(rendered=False)
 
@@ -168,7 +170,7 @@ class StartsRuns(WaitsForRuns):
     def record(self, context: Context) -> TaskRecord:
         """Return what this try and those before have written down."""
         if self._record is None:
-            self._record = TaskRecord(context)
+            self._record = TaskRecord(context, survives_kill=not self.stop_on_kill)
         return self._record
 
     def active_runs(self) -> Mapping[str, int]:
@@ -199,15 +201,31 @@ class StartsRuns(WaitsForRuns):
     def answering_for_runs(self, context: Context) -> Iterator[None]:
         """See to it that no run that this task has started goes on unattended when the task fails within."""
         try:
-            if self._was_accepted is None and self.record(context).values:
+            record = self.record(context)
+            if self._was_accepted is None and record.values:
                 # An earlier try has worked with the connection.
                 self.client.mark_accepted()
+            if record.is_of_killed_task:
+                self.log.info(
+                    "A person has cleared the task before it had ended. With stop_on_kill=False, this try continues "
+                    "with the runs of that one; to start new runs, clear the task again when it has ended."
+                )
             yield
         except TaskDeferred:
             raise
         except BaseException as error:
             self._answer_for(context, error)
+            self._note_end(context)
             raise
+        self._note_end(context)
+
+    def _note_end(self, context: Context) -> None:
+        if self._killed:
+            return
+        try:
+            self.record(context).note_end()
+        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from storing it, the outcome stays
+            self.log.warning("Could not save that the task has ended: %s", error)
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Any, context: Context, *args: Any, **kwargs: Any
@@ -331,6 +349,7 @@ class StartsRuns(WaitsForRuns):
             return
         # Of a start without an answer, and of runs that this try has not got to yet, another try takes care, if any.
         runs = self._started if again else self.runs_to_stop_on_kill() or self.runs_of_record(context)
+        runs = {job_id: count for job_id, count in runs.items() if self._stopped.get(job_id) != count}
         if not runs:
             return
         if is_deferral_timeout(error):
@@ -395,6 +414,7 @@ class StartsRuns(WaitsForRuns):
         except ControlHubError as error:
             self._log_not_stopped(runs, error)
             return not isinstance(error, ControlHubUnavailableError)
+        self._stopped.update(runs)
         return True
 
     def _note_stopped(self, runs: Mapping[str, int]) -> None:
@@ -423,6 +443,17 @@ class StartsRuns(WaitsForRuns):
             poll_interval=_STOP_INTERVAL,
         )
         self.log.info("%s: stopped by this task.", _shown(runs))
+
+    def settle(
+        self, jobs: Iterable[Job], read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]]
+    ) -> dict[str, Job]:
+        """Wait for jobs that are being started or stopped, as :func:`settled`, within the time that the task has."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+
+        try:
+            return settled(self.polling_client(), jobs, read, pause=self.pause, log=self.log)
+        except ControlHubRunTimeoutError as error:
+            raise self._waited_too_long(error) from error
 
     def ask_to_stop(
         self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -18,7 +19,7 @@ from airflow_provider_streamsets.operators.run_policies import (
     StartsRuns,
     StopsManyRuns,
 )
-from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, newer_after_refusal, settled
+from airflow_provider_streamsets.operators.settling import ACKNOWLEDGEMENT_PATIENCE, newer_after_refusal
 from airflow_provider_streamsets.operators.waiting import ControlHubRunWaitingOperator
 from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
 
@@ -54,7 +55,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     worker is lost, its connection breaks in the middle of the call, or it fails for a reason of its own, the next try
     looks at that run first: it waits for it if it goes on, delivers what it came to if it has succeeded, and starts
     another one if it has failed, or if there is none. When a person clears the task, its run is stopped if it goes on,
-    and another one is started. The log says which, and why.
+    and another one is started; with ``stop_on_kill=False``, the next try of a task that had not ended treats its run as
+    that of a lost worker. The log says which, and why.
 
     The record is kept in Airflow's task state store. Before Airflow 3.3, it is an Airflow variable, which is deleted
     when the outcome is delivered: a worker that is lost between that and Airflow's note of the success has the next
@@ -338,7 +340,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
                     self.log.info("Reset the offsets of job %s.", job.label)
                 return self._start(context, job), True
             except ControlHubRejectedError as error:
-                newer = newer_after_refusal({job.job_id: job}, self._read_again, pause=self.pause)
+                newer = newer_after_refusal({job.job_id: job}, partial(self._read_again, self.client), pause=self.pause)
                 if not newer or not attempts_left:
                     raise
                 job = newer[job.job_id]
@@ -352,11 +354,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             raise self._failure(context, self.report_of(job, job.current_run), ACKNOWLEDGE_HINT)
 
     def _settled(self, job: Job) -> Job:
-        found = settled([job], self._read_again, patience=self.time_left, pause=self.pause, log=self.log)
-        return found[job.job_id]
+        return self.settle([job], self._read_again)[job.job_id]
 
-    def _read_again(self, job_ids: list[str]) -> dict[str, Job]:
-        return {job_id: self.client.jobs.get(job_id) for job_id in job_ids}
+    @staticmethod
+    def _read_again(client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
+        return {job_id: client.jobs.get(job_id) for job_id in job_ids}
 
     def _join(self, context: Context, job: Job, other: JobRun) -> JobRun:
         from airflow_provider_streamsets.control_hub.starts import StartIntent, described
@@ -397,9 +399,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
 
         if self.deferrable:
             self.defer_for(job, other, method_name="execute_after_other_run", metrics_wait=0.0)
-        client = self.client.with_limits(max_attempts=1)
         follower = RunFollower(
-            client,
+            self.polling_client(),
             job.job_id,
             other.run_count,
             job_name=job.name,

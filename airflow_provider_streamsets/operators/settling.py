@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job
     from airflow_provider_streamsets.control_hub.waiting import Log
 
 # Longer than Control Hub, by default, waits for engines to confirm a stop.
@@ -18,36 +19,48 @@ _PAUSES_AFTER_REFUSAL = (2.0, 4.0)
 
 
 def settled(
+    client: ControlHubClient,
     jobs: Iterable[Job],
-    read: Callable[[list[str]], Mapping[str, Job]],
+    read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]],
     *,
     pause: Callable[[float], None],
     log: Log,
-    patience: float = _PATIENCE,
 ) -> dict[str, Job]:
     """
     Wait for jobs that are being started or stopped, and return all of them as they then are, by id.
 
-    Control Hub refuses what is asked of a job in these states (contract, section 10.3).
+    Control Hub refuses what is asked of a job in these states (contract, section 10.3). It takes five minutes at the
+    most, and no longer than the client has; a read that fails because Control Hub cannot be reached is repeated.
 
+    :param client: the client, which sends requests once
     :param jobs: the jobs as just read
     :param read: reads jobs again, in one request for many
     :param pause: waits so many seconds
     :param log: the task's log
-    :param patience: seconds to wait at the most; never more than five minutes
+    :raises ControlHubRunTimeoutError: if the time that the client has is over before
     """
+    from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError, ControlHubUnavailableError
+    from airflow_provider_streamsets.control_hub.waiting import OutageLog
+    from airflow_provider_streamsets.control_hub.wording import shortened
+
     passing = {"ACTIVATING", "DEACTIVATING"}
     found = {job.job_id: job for job in jobs}
-    left = min(patience, _PATIENCE)
-    while left > 0:
-        unsettled = [job for job in found.values() if job.current_run and job.current_run.status in passing]
-        if not unsettled:
+    ends_at, outage = time.monotonic() + _PATIENCE, OutageLog(log)
+    while unsettled := [job for job in found.values() if job.current_run and job.current_run.status in passing]:
+        if client.time_left() <= 0:
+            labels = shortened([job.label for job in unsettled])
+            raise ControlHubRunTimeoutError(f"Still being started or stopped at the end of the task's time: {labels}.")
+        left = min(ends_at - time.monotonic(), client.time_left())
+        if left <= 0:
             break
         for job in unsettled:
             log.info("Job %s is %s; waiting for it to settle.", job.label, job.current_run and job.current_run.status)
-        pause(_PAUSE)
-        left -= _PAUSE
-        found.update(read([job.job_id for job in unsettled]))
+        pause(min(_PAUSE, left))
+        try:
+            found.update(read(client, [job.job_id for job in unsettled]))
+            outage.succeeded()
+        except ControlHubUnavailableError as error:
+            outage.failed(error)
     return found
 
 

@@ -25,10 +25,15 @@ class TaskRecord:
     it: that task delivers once more what it had delivered. The number of clears of the DAG run would not tell better,
     as it counts those of all its tasks.
 
+    With `survives_kill`, the clear of a task that has not come to an end of its own is a kill and a retry, whether
+    Airflow allows more tries afterwards (a deferred task) or not (one on a worker).
+
     :param context: context of the task
+    :param survives_kill: whether what a killed try has begun goes on
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, survives_kill: bool = False) -> None:
+        self._survives_kill = survives_kill
         self._store, self._may_stay = store_for_next_try(context)
         self._max_tries = getattr(context["ti"], "max_tries", None)
         self._values: dict[str, Any] | None = None
@@ -56,7 +61,16 @@ class TaskRecord:
 
     @property
     def is_of_cleared_task(self) -> bool:
-        """Whether a person has cleared the task since something was written down."""
+        """Whether a person has cleared the task since something was written down, so that this try begins anew."""
+        return self._was_cleared and not self.is_of_killed_task
+
+    @property
+    def is_of_killed_task(self) -> bool:
+        """Whether a person has cleared the task, but this try goes on with what the killed one has begun."""
+        return self._was_cleared and self._survives_kill and not self.values.get("has_ended")
+
+    @property
+    def _was_cleared(self) -> bool:
         return bool(self.values) and self.values.get("max_tries") != self._max_tries
 
     def write(self, **values: Any) -> None:
@@ -67,7 +81,9 @@ class TaskRecord:
 
     def add(self, **values: Any) -> None:
         """Write further values down."""
-        self.write(**{**self.values, **values})
+        # What a try adds, it has not ended before.
+        earlier = {name: value for name, value in self.values.items() if name != "has_ended"}
+        self.write(**{**earlier, **values})
 
     def give_up(self, why: str, **values: Any) -> None:
         """
@@ -78,6 +94,11 @@ class TaskRecord:
         """
         if self.values:
             self.add(given_up=why, **values)
+
+    def note_end(self) -> None:
+        """Note that the try has come to an end of its own: it was not killed."""
+        if self._survives_kill and self.values:
+            self.add(has_ended=True)
 
     def forget(self) -> None:
         """Delete the record: what it tells of has not happened, or has failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,6 +13,7 @@ from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 from airflow_provider_streamsets.operators.earlier_runs import has_done_its_work, was_stopped_by_task
 from airflow_provider_streamsets.operators.run_policies import StartsManyRuns
+from airflow_provider_streamsets.operators.waiting_many import id_like
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -293,9 +295,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
                 return delivered
             wait = wait and not self.are_left_running(context)
             if wait:
-                # Instances have ids as long as their template's.
-                length = len(template.job_id)
-                self.warn_of_large_trigger([str(n).zfill(length) for n in range(len(self._values()))])
+                digests = (hashlib.sha256(str(n).encode()).hexdigest() for n in range(len(self._values())))
+                self.warn_of_large_trigger([id_like(template.job_id, digest) for digest in digests])
             instances = self._instances_of_earlier_try(context, template, wait)
             return self._wait_for_instances(context, template, self._start(context, template, instances, wait), wait)
 

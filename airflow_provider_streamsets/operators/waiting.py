@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,7 +17,7 @@ from airflow_provider_streamsets.operators.base import ControlHubJobOperator, Co
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import Job, JobRun, RunReport
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun, RunReport
     from airflow_provider_streamsets.control_hub.conditions import MetricCondition
     from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
@@ -177,6 +177,16 @@ class WaitsForRuns(ControlHubOperator):
         """Seconds that the task has left; infinite if nothing limits it."""
         return min(map(self._left_of, self._limits()), default=math.inf)
 
+    def polling_client(self, time_left: Callable[[], float] | None = None) -> ControlHubClient:
+        """
+        Return a client that sends each request once, within the time that there is: a poll that fails is repeated.
+
+        :param time_left: returns the seconds until the deadline; by default that of the task
+        """
+        client = self.client.with_limits(max_attempts=1)
+        client.time_left = time_left or (lambda: self.time_left)
+        return client
+
     @property
     def needs_metrics(self) -> bool:
         """Whether the success of the task depends on the final metrics of its run."""
@@ -261,8 +271,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
             return known
         self._follower = follower = self._new_follower(job, run)
         if self.deferrable:
-            with follower.client.within(lambda: self.time_left):
-                report = follower.look()
+            report = follower.look()
             if report is None:
                 self.defer_for(job, run, method_name="execute_after_ended_run")
             return report
@@ -280,8 +289,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, WaitsForRuns):
         from airflow_provider_streamsets.control_hub.waiting import RunFollower
 
         bounds = self.upper_bounds()
-        # A poll that fails is repeated at the next interval anyway, and must not outlast the timeout by minutes.
-        client = self.client.with_limits(max_attempts=1)
+        client = self.polling_client()
         return RunFollower(
             client,
             job.job_id,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
 import time
+import uuid
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, RunReport
     from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent
     from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
@@ -28,7 +31,12 @@ _RESUMED_PATIENCE = 60.0
 STOP_PATIENCE = 60.0
 _MOST_EXPLANATIONS = 10
 _MOST_NAMED = 20
-_SPARE = "-" * 8
+# Of so many abandoned runs, a trigger hands on what was wrong with them; of the others, only that they were RED.
+_MOST_RED_REPORTS = 5
+# Bytes that such a report has when it is compressed, at the most.
+_RED_REPORT_SIZE = 1400
+# Milliseconds over which runs may have been started that are waited for together.
+_SPREAD_OF_STARTS = 86_400_000
 
 
 class WaitsForManyRuns(WaitsForRuns):
@@ -198,8 +206,8 @@ class WaitsForManyRuns(WaitsForRuns):
         """
         Warn, before anything is done, if MySQL could not store the trigger that waits for so many runs.
 
-        Which database Airflow has is not known to a task. The ids of the runs, which are not known yet, are taken to
-        be a little longer than those of their jobs.
+        Which database Airflow has is not known to a task. What is not known yet, such as the ids of the runs, is taken
+        to be as long as it can be.
 
         :param job_ids: ids of the jobs, or texts that are as long
         :param joins: whether runs may be joined
@@ -224,16 +232,28 @@ class WaitsForManyRuns(WaitsForRuns):
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         now, is_forced = round(time.time(), 3), not (self.acts_after is None and self.force_stop_seconds() is None)
+        may_be_red = self.fail_on_red_seconds() is not None
+        digests = {job_id: hashlib.sha256(job_id.encode()).hexdigest() for job_id in job_ids}
+        # Of some runs only: what is the same of all takes hardly any space.
+        some = [job_id for job_id, digest in digests.items() if int(digest, 16) % 2]
+        times = {job_id: now + int(digest, 16) % _SPREAD_OF_STARTS / 1000 for job_id, digest in digests.items()}
+        runs = [
+            RunReference(job_id, int(digest, 16) % 10_000, identity=RunIdentity(id_like(job_id, digest), times[job_id]))
+            for job_id, digest in digests.items()
+        ]
         trigger = self._trigger(
-            [RunReference(job_id, 10_000, identity=RunIdentity(job_id + _SPARE, now)) for job_id in job_ids],
+            runs,
             timeout=now,
             deadline=now,
             metrics_wait=now,
             act_at=now,
-            active=job_ids if self.waits_until_active else (),
-            red_since=None if self.fail_on_red_seconds() is None else dict.fromkeys(job_ids, now),
-            forced=job_ids if is_forced else (),
-            joined=job_ids if joins else (),
+            active=some if self.waits_until_active else (),
+            red_since=times if may_be_red else None,
+            red={i: hashlib.shake_256(i.encode()).hexdigest(_RED_REPORT_SIZE) for i in job_ids[:_MOST_RED_REPORTS]}
+            if may_be_red
+            else None,
+            forced=some if is_forced else (),
+            joined=some if joins else (),
         )
         return trigger_size(trigger.serialize()[1])
 
@@ -255,8 +275,7 @@ class WaitsForManyRuns(WaitsForRuns):
         from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
 
         group = self._group = RunGroup(
-            # A look that fails is repeated at the next interval anyway, and must not outlast the timeout by minutes.
-            self.client.with_limits(max_attempts=1),
+            self.polling_client(),
             runs,
             metrics_wait=metrics_wait,
             log=self.log,
@@ -322,7 +341,7 @@ class WaitsForManyRuns(WaitsForRuns):
                 red_since={job_id: time.time() - red_for for job_id, red_for in group.red_for.items()}
                 if group
                 else None,
-                red={job_id: report.to_dict() for job_id, report in group.red.items()} if group else None,
+                red=_short_reports(group.red) if group else None,
                 forced=list(self._forced),
                 joined=[run.job_id for run in runs if run.job_id in self.joined_runs],
                 before_start=before_start,
@@ -388,7 +407,8 @@ class WaitsForManyRuns(WaitsForRuns):
         except ControlHubError as error:
             self.log.error("%s The %d runs may go on.", error, len(wait.runs))
             raise
-        names = self._names_of(list(self._watched))
+        # At the deadline, too, there is time for one request.
+        names = self._names_of(list(self._watched), self.polling_client(lambda: max(wait.time_left(), 0.0)))
         self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}
         runs = [
             RunReference(job_id, count, names.get(job_id, ""), RunIdentity.from_json(wait.identities.get(job_id)))
@@ -415,7 +435,7 @@ class WaitsForManyRuns(WaitsForRuns):
         from airflow_provider_streamsets.triggers.events import RunsWaitReason
 
         group = RunGroup(
-            self.client,
+            self.polling_client(wait.time_left),
             runs,
             metrics_wait=0.0,
             log=self.log,
@@ -427,7 +447,11 @@ class WaitsForManyRuns(WaitsForRuns):
         self._act_on_red(group)
         # Each is done once; the other one may still be to come.
         until_failure, act_at = wait.until_failure, wait.act_at
-        if group.unfinished:
+        if group.poll_failed:
+            # Nothing can be done about the runs now. The trigger looks again, and keeps the deadline.
+            until_failure = until_failure or wait.reason is RunsWaitReason.FIRST_FAILURE
+            act_at = time.time() + self._interval if wait.reason is RunsWaitReason.ACT else act_at
+        elif group.unfinished:
             if wait.reason is RunsWaitReason.FIRST_FAILURE or (until_failure and group.failures):
                 until_failure = not self.on_first_failure(group)
             elif wait.reason is RunsWaitReason.ACT and not self.act_on_unfinished(group.unfinished):
@@ -443,11 +467,29 @@ class WaitsForManyRuns(WaitsForRuns):
             group=group,
         )
 
-    def _names_of(self, job_ids: list[str]) -> dict[str, str]:
+    def _names_of(self, job_ids: list[str], client: ControlHubClient) -> dict[str, str]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
         try:
-            return {job_id: job.name for job_id, job in self.client.jobs.get_many(job_ids).items()}
+            return {job_id: job.name for job_id, job in client.jobs.get_many(job_ids).items()}
         except ControlHubError as error:
             self.log.warning("The names of the jobs could not be read: %s", error)
             return {}
+
+
+def id_like(example: str, digest: str) -> str:
+    """
+    Return an id as Control Hub makes them, of the organization of another one.
+
+    :param example: the other one
+    :param digest: at least 32 random hexadecimal digits
+    """
+    return f"{uuid.UUID(digest[:32])}:{example.partition(':')[2]}"
+
+
+def _short_reports(red: Mapping[str, RunReport]) -> dict[str, dict[str, Any] | float | None]:
+    """Return the reports of abandoned runs as a trigger hands them on, short as its row is."""
+    kept = dict(itertools.islice(red.items(), _MOST_RED_REPORTS))
+    return {
+        job_id: report.shortened().to_dict() if job_id in kept else report.red_for for job_id, report in red.items()
+    }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -191,6 +193,10 @@ class RunsWaitEvent:
     active: tuple[str, ...] = ()
     red_since: Mapping[str, float] = field(default_factory=dict)
     red: Mapping[str, RunReport] = field(default_factory=dict)
+
+    def time_left(self) -> float:
+        """Return the seconds until the deadline of the wait; infinite if there is none."""
+        return math.inf if self.deadline is None else self.deadline - time.time()
 
     def of_group(self, now: float) -> dict[str, Any]:
         """

@@ -18,7 +18,7 @@ _FORGET_AFTER = 3600.0
 # at which they were started tell.
 _LOOKS_AT_EARLIER_RUN = 3
 # Runs of one job that are made ready to be reported at the same time.
-_AT_A_TIME = 4
+_AT_A_TIME = 25
 
 
 @dataclass
@@ -106,15 +106,20 @@ class FinishedRuns:
             looked = min([looked, *(new.since + self._tolerance for new in self._new.values())])
         return {"looked": looked, "runs": dict(self._confirmed)}
 
-    def observe(self, statuses: Mapping[str, JobRun | None], now: float, *, complete: bool = False) -> None:
+    def observe(
+        self, statuses: Mapping[str, JobRun | None], now: float, *, complete: bool = False, partial: bool = False
+    ) -> None:
         """
         Take note of the latest runs of jobs.
 
         :param statuses: latest run by job id, None for a job that shows none; those that could not be read are missing
         :param now: time of the look, in epoch seconds
         :param complete: these are all jobs that there are
+        :param partial: jobs that have shown up since the last complete look are not among them
         """
-        since, self._looked = self._looked, now
+        since = self._looked
+        if since is None or not partial:
+            self._looked = now
         for job_id, run in statuses.items():
             self._absent.pop(job_id, None)
             if run is None:
@@ -197,16 +202,12 @@ class FinishedRuns:
         oldest = min((run.run_count for run in history), default=new.latest.run_count)
         self._begin(job_id, new.latest, max(before, default=oldest - 1))
 
-    def due(self, job_id: str | None = None) -> Iterator[tuple[str, int]]:
-        """
-        Yield job ids and run counts of those runs that are to be reported next, the oldest of a job first.
-
-        :param job_id: only of this job
-        """
-        for behind in list(self._behind) if job_id is None else [job_id] if job_id in self._behind else []:
-            job = self._jobs[behind]
+    def due(self) -> Iterator[tuple[str, int]]:
+        """Yield job ids and run counts of those runs that are to be reported next, the oldest of a job first."""
+        for job_id in list(self._behind):
+            job = self._jobs[job_id]
             for run_count in range(job.reported + 1, min(job.ended, job.reported + _AT_A_TIME) + 1):
-                yield behind, run_count
+                yield job_id, run_count
 
     def latest(self, job_id: str) -> JobRun | None:
         """Return the latest run of a job, as last seen."""

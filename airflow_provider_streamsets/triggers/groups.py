@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.triggers.base import KILL_PATIENCE, ControlHubTrigger, Deadline
+from airflow_provider_streamsets.triggers.packing import UNPACK_ERRORS, pack, unpack
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
@@ -49,7 +50,10 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         that is restarted begins to count anew
     :param active: ids of the jobs whose runs were seen active before
     :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
-    :param red: reports of the runs that were abandoned because of that, by job id; handed on in the event
+    :param red: reports of the runs that were abandoned because of that, by job id, or only for how many seconds they
+        had been ``RED``; handed on in the event
+    :param packed: the arguments about the runs, if there are many, in the form of
+        :mod:`~airflow_provider_streamsets.triggers.packing`
     """
 
     def __init__(
@@ -71,7 +75,8 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         fail_on_red_after: float | None = None,
         active: Sequence[str] | None = None,
         red_since: Mapping[str, float] | None = None,
-        red: Mapping[str, Mapping[str, Any]] | None = None,
+        red: Mapping[str, Mapping[str, Any] | float] | None = None,
+        packed: str | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -93,12 +98,37 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         self.active = active
         self.red_since = red_since
         self.red = red
+        self.packed = packed
         self._watch: _Watch | None = None
 
     @property
     def what(self) -> str:
         """The runs, for messages."""
+        if self.packed is not None:
+            return "many runs"
         return f"{len(self.runs)} runs" if isinstance(self.runs, Sequence) else "no runs"
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow stores: the class and its arguments, those about many runs in a short form."""
+        path, arguments = super().serialize()
+        return path, arguments if self.packed is not None else pack(arguments)
+
+    def _unpack(self) -> None:
+        """Put the packed arguments into their attributes; not in the constructor, as an error ends the triggerer."""
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        if self.packed is None:
+            return
+        try:
+            arguments = unpack(self.packed)
+        except UNPACK_ERRORS as error:
+            raise ControlHubError(
+                "Cannot wait for the runs: the stored arguments of the trigger cannot be read "
+                f"({type(error).__name__}: {error})."
+            ) from error
+        for name, value in arguments.items():
+            setattr(self, name, value)
+        self.packed = None
 
     @property
     def _run_counts(self) -> dict[str, int]:
@@ -116,6 +146,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         from airflow_provider_streamsets.control_hub.waiting import Attention
         from airflow_provider_streamsets.triggers.events import RunsWaitReason
 
+        self._unpack()
         watch = self._watch = _Watch(
             feed,
             self._run_counts,
@@ -152,7 +183,6 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         return self._event(RunsWaitReason.ENDED)
 
     def _event(self, reason: RunsWaitReason, error: ControlHubError | None = None) -> RunsWaitEvent:
-        from airflow_provider_streamsets.control_hub.reports import RunReport
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         return RunsWaitEvent(
@@ -168,8 +198,17 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             forced=tuple(self.forced or ()),
             active=tuple(self._watch.active) if self._watch else tuple(self.active or ()),
             red_since=self._watch.red_since_epoch if self._watch else dict(self.red_since or {}),
-            red={str(job_id): RunReport.from_dict(report) for job_id, report in (self.red or {}).items()},
+            red={str(job_id): self._red_report(job_id, value) for job_id, value in (self.red or {}).items()},
         )
+
+    def _red_report(self, job_id: str, value: Mapping[str, Any] | float) -> RunReport:
+        from airflow_provider_streamsets.control_hub.models import JobRun
+        from airflow_provider_streamsets.control_hub.reports import RunReport
+
+        if isinstance(value, Mapping):
+            return RunReport.from_dict(value)
+        run = JobRun(self._identities[job_id].run_id, job_id, self._run_counts[job_id], "ACTIVE", "RED")
+        return RunReport.of_red(job_id=job_id, job_name="", run=run, red_for=value)
 
     def failure(self, error: ControlHubError) -> RunsWaitEvent:
         """Return the event of a wait that has ended with an error."""
@@ -183,6 +222,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """Stop the runs that are not over, and no others."""
+        self._unpack()
         runs = {job_id: count for job_id, count in self._run_counts.items() if job_id not in (self.joined or ())}
         asked = client.runs.stop_many(runs, patience=KILL_PATIENCE, force=force)
         if force:

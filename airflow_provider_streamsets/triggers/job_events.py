@@ -1,4 +1,4 @@
-"""The trigger for event-driven scheduling: an asset event for each finished run of a job."""
+"""The trigger for event-driven scheduling: asset events for the finished runs of jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.assets.jobs import job_uri
-from airflow_provider_streamsets.compat import HAS_SHARED_STREAMS, BaseEventTrigger
+from airflow_provider_streamsets.compat import HAS_SHARED_STREAMS, BaseEventTrigger, watched_asset
 from airflow_provider_streamsets.triggers.loading import load_watching
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _METRICS_WAIT = 30.0
 
 class ControlHubJobRunEventTrigger(BaseEventTrigger):
     """
-    Fires for each finished run of a Control Hub job, or of all jobs with a tag; for an ``AssetWatcher``.
+    Fires when runs of a Control Hub job, or of jobs with a tag, have finished; for an ``AssetWatcher``.
 
     .. code-block:: python
 
@@ -44,8 +44,21 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
         with DAG("after_orders", schedule=orders): ...
 
-    The asset event holds the facts about the run under ``payload`` in its extra: the same keys and values as the result
-    of :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`.
+    Runs that finish together are in one asset event: Airflow leaves an event that follows another one of its asset at
+    once for a DAG run that only a later event starts. The extra of the event holds under ``payload`` a list ``runs`` of
+    the facts about each run, those of a job in their order, and beside it the facts about the last one of the list.
+    They are the keys and values of the result of
+    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`. Two events of an asset are at least
+    ten seconds apart, and one holds up to about 100 kB of facts; what does not fit is in the next one.
+
+    .. code-block:: python
+
+        @task
+        def report(triggering_asset_events):
+            for events in triggering_asset_events.values():
+                for event in events:
+                    for run in event.extra["payload"]["runs"]:
+                        print(run["job_name"], run["run_count"], run["outcome"])
 
     All watchers with the same connection and interval share one poll (Airflow 3.3 and later). A run that has finished
     before the watcher first looked is not reported. From then on, each finished run is reported once, those of a job in
@@ -60,7 +73,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
     :param job_id: id of the job
     :param job_name: exact name of the job, instead of its id
     :param job_tag: tag of the jobs, without organization, for example ``nightly/orders``; jobs that get it later are
-        watched from then on
+        watched from the next look on, at the latest five minutes later
     :param poll_interval: seconds, or timedelta, between two looks; default 30
     :param outcomes: which runs to report: a list of ``SUCCEEDED``, ``FAILED`` and ``STOPPED``; None is all of them
     :param metrics_wait: seconds, or timedelta, to wait for a run's final metrics after its end, at the most; default 30
@@ -146,13 +159,13 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         return SharedWatching(kwargs["control_hub_conn_id"], kwargs["poll_interval"])
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Item]) -> AsyncIterator[TriggerEvent]:
-        """Yield an event for each finished run that the shared poll has found."""
+        """Yield events for the finished runs that the shared poll has found."""
         await load_watching()
         from airflow_provider_streamsets.triggers.watch_group import watch_group
 
         watch = self._watch(watch_group(self.control_hub_conn_id, self._interval))
-        async for facts in watch.facts(shared_stream):
-            yield TriggerEvent(facts)
+        async for payload in watch.payloads(shared_stream):
+            yield TriggerEvent(payload)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Do the same with a poll of its own, where Airflow has no shared streams."""
@@ -161,19 +174,21 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
         group = WatchGroup(self.control_hub_conn_id, self._interval)
         watch = self._watch(group)
-        async for facts in watch.facts(_confirmed_by_the_next(group)):
-            yield TriggerEvent(facts)
+        async for payload in watch.payloads(_confirmed_by_the_next(group)):
+            yield TriggerEvent(payload)
 
     def _watch(self, group: WatchGroup) -> RunWatch:
         from airflow_provider_streamsets.triggers.run_looks import Wanted
-        from airflow_provider_streamsets.triggers.run_watch import CursorStore, RunWatch
+        from airflow_provider_streamsets.triggers.run_watch import CursorStore, RunWatch, event_slots
 
+        store = getattr(self, "asset_state_store", None)
         return RunWatch(
             group,
             Wanted(self.job_id, self.job_name, self.job_tag),
-            CursorStore(getattr(self, "asset_state_store", None), self._cursor_key),
+            CursorStore(store, self._cursor_key),
             outcomes=OUTCOMES if self._outcomes is None else self._outcomes,
             metrics_wait=_seconds(self.metrics_wait, _METRICS_WAIT, zero=True),
+            slots=event_slots(watched_asset(store)),
         )
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub.errors import (
@@ -48,21 +48,44 @@ class Look:
     :param statuses: for each of what was wanted, the latest run by job id; None for a job that shows no run
     :param errors: why nothing could be found out about something that was wanted
     :param names: names of jobs by id, as far as they are known
+    :param complete: what was wanted by a tag, and has all its jobs among the statuses
     """
 
     statuses: dict[Wanted, dict[str, JobRun | None]] = field(default_factory=dict)
     errors: dict[Wanted, ControlHubError] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    complete: set[Wanted] = field(default_factory=set)
+
+
+@dataclass
+class _Tagged:
+    """
+    The jobs that have a tag, as last listed.
+
+    :param names: their names by id
+    :param change_key: of the list; None if Control Hub did not say
+    :param looks_left: looks until they are listed again, whether or not the key has changed
+    """
+
+    names: dict[str, str]
+    change_key: tuple[int, str, int] | None
+    looks_left: int
 
 
 class RunLooks:
     """
-    Looks at jobs again and again: jobs by id or name in one request for many, jobs by tag in one list for each tag.
+    Looks at jobs again and again, in one request for many.
+
+    A list has the jobs whole, which is many kilobytes for each. So the jobs with a tag are listed anew only when the
+    list has changed, as far as a glance at it shows, and now and then.
 
     :param client: asked for them
+    :param list_every: looks after which the jobs with a tag are listed again, changed or not
     """
 
-    def __init__(self, client: ControlHubClient) -> None:
+    def __init__(self, client: ControlHubClient, *, list_every: int = 1) -> None:
+        self._list_every = list_every
+        self._tagged: dict[str, _Tagged] = {}
         self._client = client
         self._statuses = StatusLooks(client)
         self._ids: dict[str, str] = {}
@@ -74,23 +97,47 @@ class RunLooks:
         :raises ControlHubError: if Control Hub cannot be reached or refuses the credential
         """
         look = Look()
+        ids: dict[Wanted, list[str]] = {}
         for want in wanted:
             if want.job_tag is not None:
-                self._look_at_tag(want, want.job_tag, look)
-        ids = {want: job_id for want in wanted if (job_id := self._id_of(want, look))}
-        if ids:
+                ids[want] = self._look_at_tag(want, want.job_tag, look)
+            elif job_id := self._id_of(want, look):
+                ids[want] = [job_id]
+        if any(ids.values()):
             self._look_at_jobs(ids, look)
+        self._tagged = {tag: tagged for tag, tagged in self._tagged.items() if Wanted(job_tag=tag) in ids}
         return look
 
-    def _look_at_tag(self, want: Wanted, tag: str, look: Look) -> None:
+    def _look_at_tag(self, want: Wanted, tag: str, look: Look) -> list[str]:
+        """Return the ids of the jobs whose statuses are to be read, none if they were listed."""
+        # Before the list, so that a change to it meanwhile shows at the next look.
+        change_key = self._change_key(tag)
+        tagged = self._tagged.pop(tag, None)
+        if tagged is not None and tagged.looks_left > 0 and change_key is not None and change_key == tagged.change_key:
+            self._tagged[tag] = replace(tagged, looks_left=tagged.looks_left - 1)
+            look.names.update(tagged.names)
+            return list(tagged.names)
         try:
             jobs = list(self._client.jobs.list(tag=tag))
         except ControlHubError as error:
             _raise_if_general(error)
             look.errors[want] = error
         else:
+            names = {job.job_id: job.name for job in jobs}
+            self._tagged[tag] = _Tagged(names, change_key, self._list_every - 1)
             look.statuses[want] = {job.job_id: job.current_run for job in jobs}
-            look.names.update({job.job_id: job.name for job in jobs})
+            look.names.update(names)
+            look.complete.add(want)
+        return []
+
+    def _change_key(self, tag: str) -> tuple[int, str, int] | None:
+        try:
+            return self._client.jobs.change_key(tag=tag)
+        except ControlHubError as error:
+            # If a Control Hub fails at the order of this request only, the list tells.
+            if error.http_status != 500:
+                _raise_if_general(error)
+            return None
 
     def _id_of(self, want: Wanted, look: Look) -> str | None:
         name = want.job_name
@@ -104,19 +151,22 @@ class RunLooks:
                 look.errors[want] = error
         return self._ids.get(name)
 
-    def _look_at_jobs(self, ids: Mapping[Wanted, str], look: Look) -> None:
-        job_ids = sorted(set(ids.values()))
+    def _look_at_jobs(self, ids: Mapping[Wanted, Sequence[str]], look: Look) -> None:
+        job_ids = sorted({job_id for some in ids.values() for job_id in some})
         try:
             answers = self._statuses.read(job_ids)
         except ControlHubPermissionError as error:
             answers = dict.fromkeys(job_ids, error)
-        for want, job_id in ids.items():
-            answer = answers.get(job_id)
-            if isinstance(answer, ControlHubError):
-                look.errors[want] = answer
-            elif job_id in answers:
-                look.statuses[want] = {job_id: answer}
-                if answer is None and want.job_name is not None:
+        for want, some in ids.items():
+            found = {job_id: answers[job_id] for job_id in some if job_id in answers}
+            errors = [answer for answer in found.values() if isinstance(answer, ControlHubError)]
+            if found and len(errors) == len(found):
+                look.errors[want] = errors[0]
+            elif found:
+                look.statuses[want] = {
+                    job_id: answer for job_id, answer in found.items() if not isinstance(answer, ControlHubError)
+                }
+                if want.job_name is not None and None in found.values():
                     # It may have been deleted, and another job may have its name now.
                     del self._ids[want.job_name]
 

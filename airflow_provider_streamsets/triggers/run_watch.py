@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Collection
-from typing import TYPE_CHECKING, Any
+import weakref
+from collections.abc import AsyncIterator, Collection, Hashable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_streamsets.assets.jobs import event_payload
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubNotFoundError
 from airflow_provider_streamsets.triggers.finished_runs import FinishedRuns
 from airflow_provider_streamsets.triggers.run_reports import report_of
@@ -23,6 +27,14 @@ log = logging.getLogger(__name__)
 # Seconds between two saves of the cursor when no run has finished.
 _SAVING_INTERVAL = 300.0
 _TOLERANCE = 300.0
+# Seconds between two events of an asset. Until Airflow's scheduler has made DAG runs of an event, each further event of
+# the asset is left for the DAG run after that, which only yet another event starts. The scheduler takes a few seconds.
+_EVENT_SPACING = 10.0
+# Seconds that a run whose report is ready waits for those that are being read, so that they are in one event.
+_GATHERING = 5.0
+# Bytes of the reports in one event. Airflow logs it whole, and hands it to each task of the DAG run. A report has up to
+# 5 kB, and one is in the payload twice.
+_LARGEST_EVENT = 100_000
 # Keeps saves from being collected while they are under way.
 _saving: set[asyncio.Task[None]] = set()
 
@@ -61,6 +73,52 @@ class CursorStore:
             await self._store.aset(self._key, cursor)
 
 
+class EventSlots:
+    """The times at which one asset may have events."""
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+
+    def take(self, now: float) -> float:
+        """
+        Return the next free time, which then is not free any more.
+
+        :param now: time of the event loop
+        """
+        slot = max(now, self._next)
+        self._next = slot + _EVENT_SPACING
+        return slot
+
+
+_slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakValueDictionary[Hashable, EventSlots]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def event_slots(asset: Hashable | None) -> EventSlots:
+    """
+    Return the slots that all watches of an asset share on this event loop.
+
+    :param asset: what identifies it; None if that is not known
+    """
+    slots = EventSlots()
+    if asset is None:
+        return slots
+    return _slots.setdefault(asyncio.get_running_loop(), weakref.WeakValueDictionary()).setdefault(asset, slots)
+
+
+class _Ready(NamedTuple):
+    """
+    A finished run that can be dealt with.
+
+    :param report: None if it is not to be reported
+    """
+
+    job_id: str
+    run_count: int
+    report: RunReport | None
+
+
 class RunWatch:
     """
     Reports the finished runs of some jobs, each once, those of a job in their order.
@@ -70,6 +128,7 @@ class RunWatch:
     :param store: keeps how far the runs are reported
     :param outcomes: outcomes of the runs to report
     :param metrics_wait: seconds to wait for the final metrics of a run, at the most
+    :param slots: when the asset may have events
     """
 
     def __init__(
@@ -80,12 +139,16 @@ class RunWatch:
         *,
         outcomes: Collection[str],
         metrics_wait: float,
+        slots: EventSlots,
     ) -> None:
         self._group = group
         self._wanted = wanted
         self._store = store
         self._outcomes = frozenset(outcomes)
         self._metrics_wait = metrics_wait
+        self._slots = slots
+        self._slot: float | None = None
+        self._gathered_by: float | None = None
         self._runs: FinishedRuns | None = None
         self._names: dict[str, str] = {}
         self._reports: dict[tuple[str, int], asyncio.Task[RunReport | None]] = {}
@@ -100,9 +163,9 @@ class RunWatch:
         """The jobs."""
         return self._wanted
 
-    async def facts(self, items: AsyncIterator[Item]) -> AsyncIterator[dict[str, Any]]:
+    async def payloads(self, items: AsyncIterator[Item]) -> AsyncIterator[dict[str, Any]]:
         """
-        Yield what is to be told about each finished run.
+        Yield the payload of an event for all finished runs that are to be reported at a time.
 
         :param items: of the group
         """
@@ -111,14 +174,16 @@ class RunWatch:
             async for item in items:
                 self._confirm_doubtful(item.number)
                 runs = await self._take_in(item)
-                while runs is not None and (ready := self._next_ready(runs)) is not None:
-                    job_id, run_count, report = ready
-                    if report is not None and report.outcome and report.outcome.value in self._outcomes:
-                        log.info("%s.", report.headline)
-                        yield report.to_result()
+                while runs is not None and (ready := self._next_event(runs)):
+                    if reports := [run.report for run in ready if run.report is not None]:
+                        for report in reports:
+                            log.info("%s.", report.headline)
+                        yield event_payload([report.to_result() for report in reports])
                     # Only now it is sure that Airflow has taken what was yielded.
-                    runs.hand_out(job_id, run_count, item.number)
-                    self._read_reports(runs, job_id)
+                    for job_id, run_count, _ in ready:
+                        runs.hand_out(job_id, run_count, item.number)
+                        del self._reports[job_id, run_count]
+                    self._read_reports(runs)
                 self._save()
         finally:
             self._group.leave(self)
@@ -162,7 +227,9 @@ class RunWatch:
         self._troubles.pop("look", None)
         self._names = look.names
         known = runs.cursor["runs"].keys()
-        runs.observe(statuses, time.time(), complete=self._wanted.job_tag is not None)
+        complete = self._wanted in look.complete
+        partial = self._wanted.job_tag is not None and not complete
+        runs.observe(statuses, time.time(), complete=complete, partial=partial)
         self._is_unsaved |= runs.cursor["runs"].keys() != known
         # A job that counts anew will have other runs of the same numbers.
         due = set(runs.due())
@@ -198,8 +265,8 @@ class RunWatch:
                     log.warning("%s Trying again every %g s.", error, self._group.interval)
             await asyncio.sleep(self._group.interval)
 
-    def _read_reports(self, runs: FinishedRuns, job_id: str | None = None) -> None:
-        for due in runs.due(job_id):
+    def _read_reports(self, runs: FinishedRuns) -> None:
+        for due in runs.due():
             task, latest = self._reports.get(due), runs.latest(due[0])
             if latest is not None and (task is None or task.cancelled()):
                 # A run that another one has followed has had its time to save metrics.
@@ -207,16 +274,43 @@ class RunWatch:
                 run = RunToRead(*due, latest.start_time, metrics_wait)
                 self._reports[due] = report_of(self._group, run, latest, self._names.get(due[0], ""))
 
-    def _next_ready(self, runs: FinishedRuns) -> tuple[str, int, RunReport | None] | None:
-        waits = ""
+    def _next_event(self, runs: FinishedRuns) -> list[_Ready]:
+        """Return the runs to deal with now, in one event if any of them is reported; none if they are to wait."""
+        ready, is_reading = self._ready(runs)
+        if not any(run.report for run in ready):
+            self._slot = self._gathered_by = None
+            return ready
+        now = asyncio.get_running_loop().time()
+        if self._gathered_by is None:
+            self._gathered_by = now + _GATHERING
+        if self._slot is None and not (is_reading and now < self._gathered_by):
+            self._slot = self._slots.take(now)
+        due = self._gathered_by if self._slot is None else self._slot
+        if now < due:
+            self._group.wake(due - now)
+            return []
+        self._slot = self._gathered_by = None
+        return ready
+
+    def _ready(self, runs: FinishedRuns) -> tuple[list[_Ready], bool]:
+        """Return runs for one event, those of a job in their order, and whether reports for it are being read."""
+        ready: list[_Ready] = []
+        size, waits = 0, ""
         for job_id, run_count in runs.due():
             task = self._reports.get((job_id, run_count))
             if job_id == waits or task is None or not task.done() or task.cancelled():
                 waits = job_id
                 continue
-            del self._reports[job_id, run_count]
-            return job_id, run_count, task.result()
-        return None
+            report = task.result()
+            if report is None or not report.outcome or report.outcome.value not in self._outcomes:
+                ready.append(_Ready(job_id, run_count, None))
+                continue
+            more = len(json.dumps(report.to_result()))
+            if size and size + more > _LARGEST_EVENT:
+                return ready, False
+            size += more
+            ready.append(_Ready(job_id, run_count, report))
+        return ready, bool(waits)
 
     def resolved(self, number: int, last: int, *, clean: bool) -> None:
         """

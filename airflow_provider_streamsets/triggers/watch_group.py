@@ -39,6 +39,8 @@ _LONGEST_PAUSE = 120.0
 # Seconds between two readings of the connection, and while Control Hub refuses its credential.
 _READING_INTERVAL = 300.0
 _READING_INTERVAL_WHEN_REFUSED = 30.0
+# Seconds between two whole lists of the jobs with a tag, if nothing shows that one of them has changed.
+_LISTING_INTERVAL = 300.0
 
 _Answer = TypeVar("_Answer")
 
@@ -96,7 +98,8 @@ class WatchGroup:
     """
     Looks, in a thread, at all jobs that its watches want to know about, and yields what it finds as items.
 
-    Never raises: an outage is waited out, and so is a credential that is refused, as it may be replaced.
+    Never raises: an outage is waited out, and so is a credential that is refused, as it may be replaced. An edited
+    connection is followed, also to another organization: unlike a wait, a watch has no run that it must stay with.
 
     :param conn_id: id of the Airflow connection
     :param interval: seconds between two looks
@@ -137,9 +140,13 @@ class WatchGroup:
         """Let a watch take part no longer."""
         self._watches.discard(watch)
 
-    def wake(self) -> None:
-        """Let all watches have an item soon."""
-        self._item_due = min(self._item_due, self._now() + _GATHERING)
+    def wake(self, delay: float = _GATHERING) -> None:
+        """
+        Let all watches have an item.
+
+        :param delay: seconds from now, at the most
+        """
+        self._item_due = min(self._item_due, self._now() + delay)
         self._ring()
 
     def resolved(self, number: int, *, clean: bool) -> None:
@@ -301,7 +308,8 @@ class WatchGroup:
         if self._client is not None:
             log.info("Connection '%s' has changed; looking with what it says now.", self._conn_id)
             self._client.close()
-        self._client, self._looks, self._fingerprint = client, RunLooks(client), settings.fingerprint
+        looks = RunLooks(client, list_every=int(_LISTING_INTERVAL // self.interval))
+        self._client, self._looks, self._fingerprint = client, looks, settings.fingerprint
         if self._is_refused:
             self._look_due = self._now()
             self._ring()

@@ -22,6 +22,7 @@ from airflow_provider_streamsets.control_hub import (
     starts,
 )
 from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
 from airflow_provider_streamsets.sandbox.variants import Variants
@@ -30,6 +31,7 @@ from airflow_provider_streamsets.triggers import connections
 from dev.local_sandbox import SandboxProcess
 from tests.integration.conftest import client_of
 from tests.integration.sandbox_tasks import SandboxClock, SandboxTask
+from tests.unit.conftest import StateStore, TaskInstance
 from tests.unit.resuming import connection_at_once
 
 STATUSES = "/jobrunner/rest/v1/jobs/status"
@@ -181,6 +183,40 @@ def test_late_start_is_found_and_not_repeated(sandbox, clock, task, new_job):
     clock.after(5, wait_until_delivered)
     assert run_job(task, job)["outcome"] == "SUCCEEDED"
     assert starts_of(sandbox, job) == [1]
+    assert sandbox.faults()[0]["matched"] == 1
+
+
+class LostError(BaseException):
+    """The process is gone."""
+
+
+def test_late_duplicate_of_a_lost_worker_is_found_and_not_repeated(client, sandbox, clock, new_job):
+    job = new_job()
+    sandbox.set_faults({"fault": "late", "path": "*/duplicate", "seconds": 0.2, "times": 1})
+    context = {"ti": TaskInstance(), "task_state_store": StateStore()}
+    name = f"Copy of {job.name} "
+
+    def duplicate():
+        operator = ControlHubDuplicateJobOperator(task_id="task", job_id=job.job_id, number_of_copies=2, name=name)
+        return operator.execute(context)
+
+    def copies():
+        return {copy.job_id: copy.name for copy in client.jobs.list(name_starts_with=name)}
+
+    def lose():
+        raise LostError
+
+    def wait_until_delivered():
+        deadline = perf_counter() + 10
+        while len(copies()) < 2:
+            assert perf_counter() < deadline
+
+    clock.after(1, lose)
+    with pytest.raises(LostError):
+        duplicate()
+    clock.after(5, wait_until_delivered)
+    assert dict.fromkeys(duplicate()) == dict.fromkeys(copies())
+    assert sorted(copies().values()) == [f"{name}1", f"{name}2"]
     assert sandbox.faults()[0]["matched"] == 1
 
 

@@ -21,12 +21,19 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parent.parent / "example_dags" / "after_finished_runs.py"
 CONSUMER = "streamsets_after_finished_runs"
+BURST = [f"Burst {number}" for number in range(1, 6)]
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[SandboxProcess]:
     """A Control Hub of their own, as other tests run the same jobs."""
     with SandboxProcess(time_scale=5) as process:
+        failing = process.job_id("Invoices import")
+        body = {"namePrefix": "Burst ", "description": None, "numberOfCopies": len(BURST)}
+        assert process.call("POST", f"/jobrunner/rest/v1/job/{failing}/duplicate", body).ok
+        for name in BURST:
+            path = f"/jobrunner/rest/v1/job/{process.job_id(name)}"
+            assert process.call("POST", path, {**process.call("GET", path).json(), "rawJobTags": ["burst"]}).ok
         yield process
 
 
@@ -43,9 +50,9 @@ def airflow(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> It
     connection["extra"] = {**connection.get("extra", {}), "timeout": 3}
     with LocalAirflow(home, dags, {"AIRFLOW_CONN_STREAMSETS_DEFAULT": json.dumps(connection)}) as running:
         running.start()
-        for dag_id in ("system_watching", CONSUMER, "streamsets_check_stock"):
+        for dag_id in ("system_watching", "system_failures", CONSUMER, "streamsets_check_stock"):
             eventually(lambda dag_id=dag_id: running.knows_dag(dag_id), f"{dag_id} to be parsed", 60)
-        for asset in ("quick", "orders", "customers", "finance", "inventory"):
+        for asset in ("quick", "orders", "customers", "finance", "burst", "inventory"):
             eventually(lambda asset=asset: stored(running, asset), f"the watcher of {asset} to have begun", 180)
         yield running
 
@@ -86,7 +93,8 @@ def events(airflow: LocalAirflow, name: str) -> list[dict[str, Any]]:
 
 def reported(airflow: LocalAirflow, name: str) -> Counter[tuple[str, int]]:
     """How often each run was reported."""
-    return Counter((extra["payload"]["job_name"], extra["payload"]["run_count"]) for extra in events(airflow, name))
+    runs = [run for extra in events(airflow, name) for run in extra["payload"]["runs"]]
+    return Counter((run["job_name"], run["run_count"]) for run in runs)
 
 
 def run_to_its_end(hub: SandboxProcess, job: str) -> int:
@@ -99,18 +107,41 @@ def calls(hub: SandboxProcess, ending: str) -> int:
     return sum(count for call, count in hub.requests()["counts"].items() if call.endswith(ending))
 
 
-def consumer_runs(airflow: LocalAirflow) -> list[dict[str, Any]]:
-    """What the DAG runs of the example have found in their events."""
-    runs = airflow.api("GET", f"/dags/{CONSUMER}/dagRuns", limit=100)["dag_runs"]
+def found_by(airflow: LocalAirflow, dag_id: str, task_id: str) -> list[Any]:
+    """What the DAG runs of a DAG have found in their events, says a task."""
+    runs = airflow.api("GET", f"/dags/{dag_id}/dagRuns", limit=100)["dag_runs"]
     ended = [run["dag_run_id"] for run in runs if run["state"] == "success"]
-    return [facts for run_id in ended for facts in airflow.xcom(CONSUMER, run_id, "report")]
+    return [found for run_id in ended for found in airflow.xcom(dag_id, run_id, task_id)]
+
+
+def consumer_runs(airflow: LocalAirflow) -> list[dict[str, Any]]:
+    return found_by(airflow, CONSUMER, "report")
+
+
+def test_five_runs_that_fail_within_one_poll_all_reach_dag_runs_and_so_do_those_right_after(airflow, hub):
+    hub.freeze()
+    for name in BURST:
+        hub.start_job(name)
+    hub.advance(120)
+    failed = [[name, 1] for name in BURST]
+    eventually(
+        lambda: sorted(found_by(airflow, "system_failures", "failures")) == failed, "all runs to be in DAG runs", 60
+    )
+    assert len(events(airflow, "burst")) == 1
+    for name in BURST[:3]:
+        hub.start_job(name)
+        hub.advance(120)
+        time.sleep(1.5)
+    hub.unfreeze()
+    failed = sorted([*failed, *([name, 2] for name in BURST[:3])])
+    eventually(lambda: sorted(found_by(airflow, "system_failures", "failures")) == failed, "the later runs, too", 60)
 
 
 def test_a_finished_run_is_one_event_with_the_facts_and_starts_the_dag(airflow, hub):
     run_count = run_to_its_end(hub, "Inventory snapshot")
     (facts,) = eventually(lambda: consumer_runs(airflow), "the DAG to have run", 90)
     (extra,) = events(airflow, "inventory")
-    assert extra == {"from_trigger": True, "payload": facts}
+    assert extra == {"from_trigger": True, "payload": {**facts, "runs": [facts]}}
     assert (facts["job_id"], facts["run_count"], facts["outcome"]) == (
         hub.job_id("Inventory snapshot"),
         run_count,
@@ -125,10 +156,10 @@ def test_the_run_of_a_task_starts_the_same_dag_with_the_same_facts(airflow, hub)
     result = airflow.xcom("streamsets_check_stock", run_id, "check")
     eventually(lambda: result in consumer_runs(airflow), "the DAG to have run", 60)
     (extra,) = events(airflow, "checked_stock")
-    assert extra["payload"] == result
+    assert extra["payload"] == {**result, "runs": [result]}
     # The watcher of that job tells the same about the run.
     (seen,) = eventually(lambda: events(airflow, "quick"), "the watcher's event", 30)
-    assert seen["payload"] == result
+    assert seen["payload"] == extra["payload"]
 
 
 def test_all_watchers_share_one_poll(airflow, hub):
@@ -137,9 +168,9 @@ def test_all_watchers_share_one_poll(airflow, hub):
     time.sleep(15)
     statuses, lists = calls(hub, "/jobs/status") - statuses, calls(hub, "/v1/jobs") - lists
     seconds = time.monotonic() - began
-    # Three jobs in one request per second, one tag in another, and the example's watcher every ten seconds.
+    # All jobs in one request per second, each tag in another, and the example's watcher every ten seconds.
     assert seconds * 0.5 < statuses <= seconds * 1.2 + 2
-    assert seconds * 0.5 < lists <= seconds * 1.2 + 1
+    assert seconds * 0.5 < lists / 2 <= seconds * 1.2 + 1
 
 
 def test_runs_that_finish_while_no_triggerer_runs_are_all_reported_once(airflow, hub):

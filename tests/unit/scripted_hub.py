@@ -130,7 +130,8 @@ class ScriptedHub:
         return self.latest
 
     def _runs(self, request: Any, _: Any) -> dict[str, Any]:
-        data = self.history if request.qs["offset"] == ["0"] else []
+        offset, length = int(request.qs["offset"][0]), int(request.qs["len"][0])
+        data = self.history[offset : offset + length]
         return {"totalCount": len(self.history), "offset": 0, "len": 250, "data": data}
 
 

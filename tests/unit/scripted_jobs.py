@@ -94,6 +94,7 @@ class ScriptedJobs:
         http.get(f"{JR}/saql/jobs/search", json=lambda r, _: self._page(r, [self.jobs[i] for i in self.found]))
         http.post(f"{JR}/jobs/updateJobs", json=lambda r, _: self.jobs.update({j["id"]: j for j in r.json()}) or [])
         http.post(f"{JR}/jobs/upgradeJobs", json=self._upgrade)
+        http.post(f"{JR}/jobs/deleteJobs", json=lambda r, _: [self.jobs.pop(i) for i in r.json()])
         http.post(f"{JR}/jobs/exportJobs", content=self._export)
         http.post(re.compile(f"^{re.escape(JR)}/jobs/importJobs"), json=self._import)
         http.post(re.compile(f"^{re.escape(JR)}/job/[^/]+/duplicate$"), json=self._duplicate)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import uuid
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import requests
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets.compat import trigger_size
@@ -238,6 +241,7 @@ def test_deferred_it_carries_the_runs_and_absolute_deadlines_but_no_secret(http,
         "active": None,
         "red_since": None,
         "red": None,
+        "packed": None,
     }
     assert deferred.value.timeout > timedelta(seconds=600)
     assert deferred.value.method_name == "execute_complete"
@@ -342,6 +346,58 @@ def test_a_task_that_is_resumed_does_not_wait_for_an_outcome_for_ever(http, cont
     assert clock.now - 1000 == 60
 
 
+def hang(http: Any, clock: Any, *urls: Any) -> None:
+    """Let requests hang until their time-outs."""
+
+    def hanging(request: Any, _: Any) -> Any:
+        clock.now += request.timeout[1]
+        raise requests.exceptions.ReadTimeout
+
+    for url in urls:
+        http.post(url, json=hanging)
+
+
+@pytest.mark.parametrize("reason", ["act", "red", "first_failure"])
+def test_hanging_hub_does_not_keep_a_resumed_task_beyond_the_deadline(http, context, clock, reason):
+    hub = ScriptedRuns(http, a=[active()], b=[failed()])
+    hang(http, clock, f"{HUB}/jobrunner/rest/v1/jobs", f"{HUB}/jobrunner/rest/v1/jobs/status")
+    event = resumed(reason=reason, deadline=clock.now + 30)
+    task = ControlHubStopJobsOperator(task_id="task", job_ids=["a:org", "b:org"], deferrable=True, force_after=20)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute_complete(context, event)
+    assert clock.now - 1000 <= 30 + 10
+    # What could not be done is still to be done.
+    trigger = deferred.value.trigger
+    assert (trigger.deadline, trigger.until_failure) == (1030.0, reason == "first_failure")
+    assert (trigger.act_at is not None) is (reason == "act")
+    assert hub.done == []
+
+
+@MODES
+def test_hanging_hub_does_not_keep_a_start_of_settling_jobs_beyond_the_deadline(http, run, clock, deferrable):
+    hub = ScriptedRuns(http, a=[deactivating()], b=[None])
+    answer, read = hub._many, []
+
+    def hangs_after_the_first(request: Any, context: Any) -> Any:
+        read.append(request)
+        if len(read) == 1:
+            return answer(request, context)
+        clock.now += request.timeout[1]
+        raise requests.exceptions.ReadTimeout
+
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs", json=hangs_after_the_first)
+    with pytest.raises(ControlHubRunTimeoutError, match=r"'a' \(a:org\)\. .* nothing was started"):
+        run(
+            ControlHubStartJobsOperator,
+            job_ids=["a:org", "b:org"],
+            wait_for_completion=True,
+            deferrable=deferrable,
+            timeout=120,
+        )
+    assert 120 <= clock.now - 1000 <= 130
+    assert hub.done == []
+
+
 def test_names_that_cannot_be_read_do_not_fail_a_resumed_task(http, context, task_log):
     ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
     http.post(f"{HUB}/jobrunner/rest/v1/jobs", status_code=403)
@@ -367,8 +423,8 @@ def test_a_wait_that_has_ended_with_an_error_fails_the_task_with_it(context, tas
 
 
 def many(count: int) -> dict[str, list[Any]]:
-    """Jobs with ids as long as real ones."""
-    return {f"{number:036d}": [active(4)] for number in range(count)}
+    """Jobs with ids like real ones."""
+    return {str(uuid.UUID(int=random.Random(number).getrandbits(128))): [active(4)] for number in range(count)}
 
 
 def warned(operator: Any, http: Any, context: Any, task_log: Any, jobs: dict[str, list[Any]], **arguments: Any) -> int:
@@ -388,17 +444,17 @@ def warned(operator: Any, http: Any, context: Any, task_log: Any, jobs: dict[str
 )
 def test_more_runs_than_mysql_can_store_are_warned_of_before_the_start(http, context, task_log, arguments):
     arguments = {"wait_for_completion": True, "timeout": 3600, **arguments}
-    started = {name: [succeeded(3)] for name in many(700)}
+    started = {name: [succeeded(3)] for name in many(2000)}
     most = warned(ControlHubStartJobsOperator, http, context, task_log, started, **arguments)
-    assert 100 < most < 700
+    assert 700 < most < 2000
 
 
 def test_runs_that_mysql_can_store_need_no_warning(http, context, task_log):
-    assert not warned(ControlHubStopJobsOperator, http, context, task_log, many(200))
+    assert not warned(ControlHubStopJobsOperator, http, context, task_log, many(900))
 
 
 def test_more_runs_than_mysql_can_store_are_warned_of_before_the_stop(http, context, task_log):
-    assert 200 < warned(ControlHubStopJobsOperator, http, context, task_log, many(700)) < 700
+    assert 900 < warned(ControlHubStopJobsOperator, http, context, task_log, many(2000)) < 2000
 
 
 @pytest.mark.parametrize("arguments", [{"deferrable": False}, {"deferrable": True, "wait_for_completion": False}])

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import Asset, BaseOperator
 
 from airflow_provider_streamsets import compat
 from tests.unit.conftest import TaskInstance
@@ -54,6 +54,23 @@ def test_a_mapped_task_is_asked_for_by_its_map_index(monkeypatch):
 
 def test_without_a_task_instance_nothing_can_be_told():
     assert asyncio.run(compat.is_still_deferred(None)) is None
+
+
+def test_watchers_of_one_asset_are_recognized_by_its_state_store():
+    context = pytest.importorskip("airflow.sdk.execution_time.context")
+    if not hasattr(context, "AssetStateStoreAccessors"):
+        pytest.skip("this Airflow keeps no state of assets")
+
+    def watched(*names: str) -> Any:
+        return compat.watched_asset(context.AssetStateStoreAccessors([Asset(name) for name in names]))
+
+    assert watched("a") == watched("a")
+    assert len({watched("a"), watched("a"), watched("b")}) == 2
+    assert watched("a", "b") is None
+
+
+def test_without_a_state_store_the_asset_of_a_watcher_is_not_known():
+    assert compat.watched_asset(None) is None
 
 
 class Variables:

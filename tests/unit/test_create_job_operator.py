@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import email.utils
+import re
 from datetime import timedelta
 
 import pytest
 import requests
+import requests_mock
 
 from airflow_provider_streamsets.control_hub import (
     ControlHubAmbiguousNameError,
@@ -197,6 +200,37 @@ def test_the_next_try_takes_over_the_job_that_a_lost_one_has_created(http, conte
     assert "An earlier try of this task has created job 'Mine'" in task_log()
 
 
+@pytest.mark.parametrize("skew", [-3600, 3600])
+@pytest.mark.parametrize("age", [0, 60, 600])
+def test_the_next_try_waits_for_a_late_call_by_the_clock_of_control_hub(http, context, pauses, monkeypatch, skew, age):
+    hub = ScriptedJobs(http)
+    passed = [0.0]
+
+    def now():
+        return T0 / 1000 + 1000 + skew + passed[0] + sum(pauses)
+
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", now)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.transport.time.time", now)
+    tell_time(monkeypatch, lambda: now() - skew)
+    lost(hub, context, effect=False)
+    passed[0] += age
+    operator().execute(context)
+    assert sum(pauses) == max(120 - age, 0)
+    assert len(hub.created) == 1
+
+
+def tell_time(monkeypatch, now):
+    """Let each answer tell Control Hub's time."""
+    answer_of = requests_mock.Adapter.send
+
+    def send(adapter, request, **arguments):
+        answer = answer_of(adapter, request, **arguments)
+        answer.headers["Date"] = email.utils.formatdate(now(), usegmt=True)
+        return answer
+
+    monkeypatch.setattr(requests_mock.Adapter, "send", send)
+
+
 def test_the_next_try_creates_the_job_that_a_lost_one_has_not(http, context, pauses):
     hub = ScriptedJobs(http)
     lost(hub, context, effect=False)
@@ -225,6 +259,37 @@ def test_when_a_person_clears_the_task_an_existing_job_is_one_again(http, contex
     context["ti"].max_tries = 5
     with pytest.raises(ControlHubExistsError):
         operator().execute(context)
+
+
+@pytest.mark.parametrize("if_exists", ["fail", "skip", "update"])
+def test_when_a_person_clears_the_task_a_call_that_may_still_be_executed_is_waited_for(
+    http, context, pauses, monkeypatch, if_exists
+):
+    hub = ScriptedJobs(http)
+    late = []
+
+    def lose(request, _):
+        late.append(request)
+        raise LostError
+
+    def listed(request, answer):
+        if sum(pauses) >= 60 and late:
+            hub._create(late.pop(), answer)
+        return hub._list(request, answer)
+
+    http.put(f"{JR}/jobs", text=lose)
+    http.get(re.compile(f"^{re.escape(JR)}/jobs[?]"), json=listed)
+    with pytest.raises(LostError):
+        operator(if_exists=if_exists).execute(context)
+    http.put(f"{JR}/jobs", json=hub._create)
+    context["ti"].try_number, context["ti"].max_tries = 2, 5
+    if if_exists == "fail":
+        with pytest.raises(ControlHubExistsError):
+            operator(if_exists=if_exists).execute(context)
+    else:
+        assert operator(if_exists=if_exists).execute(context) == hub.named("Mine")[0]["id"]
+    assert not late
+    assert len(hub.named("Mine")) == 1
 
 
 def test_an_unknown_version_is_answered_with_those_there_are(http, context):

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import requests
 
-from airflow_provider_streamsets.control_hub import ControlHubConfigurationError, ControlHubUnavailableError
+from airflow_provider_streamsets.control_hub import (
+    ControlHubConfigurationError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+)
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
 from tests.unit.scripted_hub import HUB
 from tests.unit.scripted_jobs import JR, ScriptedJobs, job_json
@@ -102,6 +107,125 @@ def test_a_call_that_loses_its_answer_makes_no_second_copies(http, hub, context,
     http.post(f"{JR}/job/job:org/duplicate", text=lose)
     assert names(hub, operator(number_of_copies=2, name="Region ").execute(context)) == ["Region 1", "Region 2"]
     assert len(hub.duplicated) == 1
+
+
+class LostError(BaseException):
+    """The process is gone."""
+
+
+class LateCalls:
+    """
+    Duplicate calls of which the first gets no answer.
+
+    :param hub: executes the calls
+    :param pauses: the clock, which waiting moves
+    :param monkeypatch: lets time pass
+    """
+
+    def __init__(self, hub, pauses, monkeypatch):
+        self.hub = hub
+        self.pauses = pauses
+        self.late = None
+        self.end = LostError
+        hub.http.post(f"{JR}/job/job:org/duplicate", text=self._lose)
+        hub.http.get(re.compile(f"^{re.escape(JR)}/jobs[?]"), json=self._list)
+        monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: 1000.0 + sum(pauses))
+        self.due = None
+        """When the first call is executed, in seconds of waiting."""
+
+    def deliver(self):
+        """Execute the first call."""
+        late, self.late = self.late, None
+        self.hub._duplicate(late, None)
+
+    def _lose(self, request, answer):
+        self.late = request
+        self.hub.http.post(f"{JR}/job/job:org/duplicate", json=self.hub._duplicate)
+        raise self.end
+
+    def _list(self, request, answer):
+        if self.late is not None and self.due is not None and sum(self.pauses) >= self.due:
+            self.deliver()
+        return self.hub._list(request, answer)
+
+
+@pytest.fixture
+def calls(hub, pauses, monkeypatch):
+    return LateCalls(hub, pauses, monkeypatch)
+
+
+TWO = {"number_of_copies": 2, "name": "Region "}
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+@pytest.mark.parametrize("due", [0, 30, 119])
+def test_a_later_try_waits_for_copies_of_a_call_without_an_answer(hub, calls, context, due, cleared):
+    with pytest.raises(LostError):
+        operator(**TWO).execute(context)
+    calls.due = due
+    context["ti"].try_number, context["ti"].max_tries = 2, 5 if cleared else 0
+    assert names(hub, operator(**TWO).execute(context)) == ["Region 1", "Region 2"]
+    assert calls.late is None
+    assert len(hub.duplicated) == 1
+    assert len(hub.jobs) == 3
+
+
+def test_a_later_try_waits_for_the_rest_of_the_time_only(hub, calls, pauses, context):
+    with pytest.raises(LostError):
+        operator(**TWO).execute(context)
+    pauses.append(100.0)
+    assert len(operator(**TWO).execute(context)) == 2
+    assert sum(pauses[1:]) == pytest.approx(20, abs=3)
+    assert len(hub.jobs) == 3
+
+
+def test_a_later_try_does_not_wait_after_a_refusal(http, hub, context, pauses):
+    http.post(f"{JR}/job/job:org/duplicate", status_code=400, json={"ISSUES": [{"code": "JOBRUNNER_7"}]})
+    with pytest.raises(ControlHubRejectedError):
+        operator(**TWO).execute(context)
+    http.post(f"{JR}/job/job:org/duplicate", json=hub._duplicate)
+    assert len(operator(**TWO).execute(context)) == 2
+    assert pauses == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("when", ["before the second call", "after the renaming"])
+def test_copies_of_a_call_that_is_executed_later_than_any_gateway_are_deleted(
+    http, hub, calls, context, task_log, count, when
+):
+    arguments = {"number_of_copies": count, "name": "Region "}
+    calls.end = requests.exceptions.ReadTimeout
+    with pytest.raises(ControlHubUnavailableError):
+        operator(**arguments).execute(context)
+
+    def duplicate(request, answer):
+        calls.deliver()
+        hub._duplicate(request, answer)
+
+    def rename(request, answer):
+        hub.jobs.update({job["id"]: job for job in request.json()})
+        calls.deliver()
+
+    if when == "before the second call":
+        http.post(f"{JR}/job/job:org/duplicate", json=duplicate)
+    else:
+        http.post(f"{JR}/jobs/updateJobs", json=rename)
+    copies = operator(**arguments).execute(context)
+    assert len(hub.duplicated) == 2
+    assert set(hub.jobs) == {"job:org", *copies}
+    assert names(hub, copies) == (["Region "] if count == 1 else ["Region 1", "Region 2"])
+    assert f"deleting its {count} surplus copies of job 'Mine'" in task_log()
+
+
+def test_surplus_copies_that_cannot_be_deleted_are_named_and_fail_no_task(http, hub, calls, context, task_log):
+    calls.end = requests.exceptions.ReadTimeout
+    with pytest.raises(ControlHubUnavailableError):
+        operator(**TWO).execute(context)
+    http.post(f"{JR}/jobs/deleteJobs", status_code=400, json={"ISSUES": [{"code": "JOBRUNNER_7", "message": "no"}]})
+    http.post(f"{JR}/job/job:org/duplicate", json=lambda r, a: calls.deliver() or hub._duplicate(r, a))
+    assert names(hub, operator(**TWO).execute(context)) == ["Region 1", "Region 2"]
+    assert "Could not delete surplus copies of job 'Mine'" in task_log()
+    assert "delete jobs named 'Region :" in task_log()
 
 
 @pytest.mark.parametrize(

@@ -927,6 +927,94 @@ def test_a_person_who_clears_a_running_task_gets_a_new_run(
     assert (again["run_count"], again["outcome"]) == (2, "SUCCEEDED")
 
 
+def cleared_while_waiting(clock, context, monkeypatch, operator, *, deferrable, **arguments):
+    """Run a try that a person clears while it waits, as a deferred task or on a worker; Airflow 3 and 2 alike."""
+    ti, store = context["ti"], context["task_state_store"]
+    task = operator(task_id="run", deferrable=deferrable, **arguments)
+    if deferrable:
+        with pytest.raises(TaskDeferred):
+            task.execute(context)
+        # As of every task that is not running, Airflow allows more tries.
+        ti.max_tries += ti.try_number
+    else:
+        refusing = context["task_state_store"] = RefusingStore(store)
+
+        def cleared(_):
+            refusing.refuses = True
+            task.on_kill()
+
+        with monkeypatch.context() as patched:
+            patched.setattr("time.sleep", cleared)
+            with pytest.raises(AirflowException, match="was killed while it waited"):
+                task.execute(context)
+        context["task_state_store"] = store
+    ti.try_number += 1
+
+
+@MODES
+@pytest.mark.parametrize("ended", [None, "end", "fail"], ids=["goes on", "succeeded", "failed"])
+def test_cleared_task_that_leaves_its_run_continues_with_it(
+    hub, clock, tries, monkeypatch, task_log, deferrable, ended
+):
+    arguments = {"job_id": JOB_ID, "stop_on_kill": False}
+    cleared_while_waiting(
+        clock, tries.context, monkeypatch, ControlHubRunJobOperator, deferrable=deferrable, **arguments
+    )
+    if ended:
+        getattr(hub, ended)()
+    hub.lasts = 50
+    assert tries.run(deferrable=deferrable, stop_on_kill=False)["run_count"] == (2 if ended == "fail" else 1)
+    assert hub.calls == ["start"] * (2 if ended == "fail" else 1)
+    assert ("clear the task again when it has ended" in task_log()) is deferrable
+
+
+@MODES
+@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+def test_task_that_leaves_its_run_gets_a_new_one_when_cleared_after_its_end(hub, clock, tries, deferrable, outcome):
+    """Also if it was cleared before, while it went on."""
+    arguments = {"deferrable": deferrable, "stop_on_kill": False, "accept_stopped": outcome == "succeeded"}
+    hub.on_start = [lost_after(tries)]
+    tries.lost(**arguments)
+    tries.clear()
+    hub.lasts = 50
+    if outcome == "succeeded":
+        tries.run(**arguments)
+    else:
+        # It fails although its run goes on, which is left.
+        with pytest.raises(ControlHubRunTimeoutError):
+            tries.run(**arguments, timeout=10, on_timeout="leave")
+    assert hub.calls == ["start"]
+    tries.clear()
+    assert tries.run(**arguments)["run_count"] == 2
+
+
+@MODES
+def test_task_that_leaves_its_run_joins_it_after_it_was_marked_and_cleared(hub, clock, tries, monkeypatch, deferrable):
+    arguments = {"job_id": JOB_ID, "stop_on_kill": False}
+    cleared_while_waiting(
+        clock, tries.context, monkeypatch, ControlHubRunJobOperator, deferrable=deferrable, **arguments
+    )
+    tries.clear()
+    hub.lasts = 50
+    assert tries.run(deferrable=deferrable, stop_on_kill=False)["run_count"] == 1
+    assert hub.calls == ["start"]
+
+
+@MODES
+def test_cleared_task_stops_its_run_by_default(hub, clock, tries, monkeypatch, deferrable):
+    cleared_while_waiting(
+        clock, tries.context, monkeypatch, ControlHubRunJobOperator, deferrable=deferrable, job_id=JOB_ID
+    )
+
+    def ends_later(start):
+        hub.lasts = 50
+        return start()
+
+    hub.on_start = [ends_later]
+    assert tries.run(deferrable=deferrable)["run_count"] == 2
+    assert hub.calls == ["start", "stop", "start"]
+
+
 def test_a_job_that_was_deleted_since_does_not_keep_a_cleared_task_from_running_another(hub, http, tries):
     hub.lasts = 50
     tries.run(deferrable=False)

@@ -418,6 +418,7 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
         "active": ["a:org"],
         "red_since": {"b:org": 5.0},
         "red": {"b:org": {}},
+        "packed": None,
     }
     assert ControlHubJobRunsTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 

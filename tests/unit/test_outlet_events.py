@@ -46,7 +46,7 @@ def operator(**arguments: Any) -> ControlHubRunJobOperator:
 
 def test_the_event_of_an_outlet_holds_the_result_of_the_task(hub, context, events):
     result = operator(outlets=[ORDERS]).execute(context)
-    assert events[ORDERS].extra == {"payload": result}
+    assert events[ORDERS].extra == {"payload": {**result, "runs": [result]}}
     assert (result["job_id"], result["run_count"], result["outcome"]) == (JOB_ID, 4, "SUCCEEDED")
     assert result["metrics"]["input_count"] == 100
 
@@ -71,7 +71,7 @@ def test_an_alias_gets_an_event_of_the_asset_of_the_job(hub, context, events):
     else:
         (event,) = events[ALIAS].dataset_alias_events
         told = event["dest_dataset_uri"], event["extra"]
-    assert told == (job_asset(JOB_ID).uri, {"payload": result})
+    assert told == (job_asset(JOB_ID).uri, {"payload": {**result, "runs": [result]}})
 
 
 def test_an_id_of_another_form_does_not_fail_a_task_whose_run_has_succeeded(context, events, task_log):
@@ -118,7 +118,7 @@ def test_a_task_that_comes_back_from_the_triggerer_tells_its_outlets(hub, contex
     report = RunReport.build(job_id=JOB_ID, job_name="Orders", run=JobRun.from_wire(succeeded(4)), events=())
     task = operator(outlets=[ORDERS])
     result = task.execute_complete(context, RunWaitEvent(JOB_ID, 4, report=report).to_payload())
-    assert events[ORDERS].extra == {"payload": result}
+    assert events[ORDERS].extra == {"payload": {**result, "runs": [result]}}
 
 
 def test_a_reference_to_an_asset_is_an_outlet_too(hub, context, events, monkeypatch):
@@ -129,4 +129,4 @@ def test_a_reference_to_an_asset_is_an_outlet_too(hub, context, events, monkeypa
         type(events), "_key_of", lambda self, asset: references.AssetUniqueKey.from_asset(asset), raising=False
     )
     result = operator(outlets=[references.Asset.ref(name="orders")]).execute(context)
-    assert events[ORDERS].extra == {"payload": result}
+    assert events[ORDERS].extra == {"payload": {**result, "runs": [result]}}

@@ -479,6 +479,62 @@ def test_an_edit_of_more_than_the_credential_is_followed_when_that_is_refused(wo
     run_virtually(scene())
 
 
+OTHER_HUB = "https://other.example.com"
+FOREIGN = "eyJhbGciOiJub25lIn0.eyJzIjoibmV3IiwibyI6Im90aGVyIn0."
+"""A token of organization `other`."""
+FOREIGN_REASON = "changed to organization 'other', but the refused credential belongs to organization 'org'"
+elsewhere = pytest.mark.parametrize("host", [HUB, OTHER_HUB])
+
+
+@elsewhere
+def test_waits_do_not_go_on_in_another_organization(world, http, host):
+    async def scene() -> list[RunWaitEvent]:
+        tasks = await begun(10)
+        foreign = http.post(
+            f"{OTHER_HUB}/jobrunner/rest/v1/jobs/status", json={"job-0": run_json(1, "INACTIVE", "GRAY")}
+        )
+        world.accepted = {FOREIGN}
+        world.connect(FOREIGN, host=host)
+        await asyncio.wait(tasks, timeout=600)
+        assert not world.times(FOREIGN)
+        assert not foreign.called
+        return [task.result() for task in tasks]
+
+    ((kind, said),) = {(type(event.error), str(event.error)) for event in run_virtually(scene())}
+    assert kind is ControlHubAuthenticationError
+    assert REFUSED in said
+    assert FOREIGN_REASON in said
+
+
+def test_waits_go_on_when_an_edit_to_another_organization_is_undone(world):
+    async def scene() -> None:
+        tasks = await begun(10)
+        world.accepted = {FOREIGN, NEW}
+        world.connect(FOREIGN)
+        await asyncio.sleep(100)
+        world.connect(NEW)
+        await asyncio.sleep(60)
+        assert not any(task.done() for task in tasks)
+        assert not world.times(FOREIGN)
+        assert world.times(NEW)
+
+    run_virtually(scene())
+
+
+def test_waits_that_begin_in_another_organization_do_not_take_those_that_go_on_along(world):
+    async def scene() -> None:
+        tasks = await begun(10)
+        world.accepted = {FOREIGN}
+        world.connect(FOREIGN)
+        later = asyncio.create_task(event_of(trigger(10)))
+        await asyncio.wait(tasks, timeout=600)
+        assert all(task.done() for task in tasks)
+        assert world.times(FOREIGN)
+        assert not later.done()
+
+    run_virtually(scene())
+
+
 def test_the_end_of_the_last_wait_ends_the_waiting_for_a_new_token(world):
     async def scene() -> None:
         tasks = await begun(3)
@@ -622,6 +678,18 @@ def test_a_connection_that_is_gone_fails_the_wait_on_a_worker_at_once(world, clo
     with pytest.raises(ControlHubAuthenticationError, match="does not exist any more"):
         wait_on_a_worker(client)
     assert world.now() == 1300
+
+
+@elsewhere
+def test_a_wait_on_a_worker_does_not_go_on_in_another_organization(world, clock, host):
+    client = ControlHubHook().get_conn()
+    client.jobs.get("job-0")
+    clock += [(1300, lambda: world.accepted.symmetric_difference_update({OLD, FOREIGN}))]
+    clock += [(1300, lambda: world.connect(FOREIGN, host=host))]
+    with pytest.raises(ControlHubAuthenticationError, match=FOREIGN_REASON):
+        wait_on_a_worker(client)
+    assert world.now() == pytest.approx(1300 + PATIENCE, abs=1)
+    assert not world.times(FOREIGN)
 
 
 def test_a_request_in_a_hurry_does_not_wait_for_a_new_token(world, clock):

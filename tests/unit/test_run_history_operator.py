@@ -74,9 +74,20 @@ def test_a_failure_is_told_from_the_status_and_counts_that_were_not_saved_are_no
     assert (going_on["outcome"], going_on["finish_time"], going_on["duration"]) == (None, None, None)
 
 
-def test_there_are_at_most_so_many_and_the_log_says_how_many_there_were(hub, context, task_log):
+def test_there_are_at_most_so_many_and_the_log_says_that_there_are_more(hub, context, task_log):
     assert [run["run_count"] for run in operator(limit="2").execute(context)] == [4, 3]
-    assert f"Found 3 runs of job 'Orders' ({JOB_ID}), of which the newest 2 are returned." in task_log()
+    assert f"Job 'Orders' ({JOB_ID}): found 3 runs or more, of which the newest 2 are returned." in task_log()
+
+
+@pytest.mark.parametrize(
+    ("limit", "order", "pages"), [(1, -1, 1), (249, -1, 1), (250, -1, 2), (None, -1, 3), (1, 1, 3), (None, 1, 3)]
+)
+def test_history_reads_no_more_pages_than_limit_needs(http, context, task_log, limit, order, pages):
+    hub = ScriptedHub(http, latest=succeeded(600))
+    hub.history = [succeeded(n) for n in range(1, 601)][::order]
+    runs = operator(limit=limit).execute(context)
+    assert [run["run_count"] for run in runs] == list(range(600, 0, -1))[:limit]
+    assert len([request for request in http.request_history if request.path.endswith("/runs")]) == pages
 
 
 @pytest.mark.parametrize(

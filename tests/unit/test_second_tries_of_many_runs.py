@@ -152,6 +152,88 @@ def test_when_a_person_clears_the_task_its_runs_are_stopped_and_new_ones_started
     assert hub.asked("stopJobs") == [["a", "b"]]
 
 
+def cleared_while_deferred(http, context, operator, **arguments):
+    """Run a try that a person clears while it is deferred."""
+    with pytest.raises(TaskDeferred):
+        operator(task_id="task", metrics_wait=0, deferrable=True, **arguments).execute(context)
+    context["ti"].max_tries += context["ti"].try_number
+    context["ti"].try_number += 1
+
+
+def killed_on_worker(context, monkeypatch, operator, **arguments):
+    """Run a try that is killed while it waits on a worker; a clear of a running task does not show otherwise."""
+    task = operator(task_id="task", metrics_wait=0, deferrable=False, **arguments)
+    with monkeypatch.context() as patched:
+        patched.setattr("time.sleep", lambda seconds: task.on_kill())
+        with pytest.raises(AirflowException, match="was killed while it waited"):
+            task.execute(context)
+    context["ti"].try_number += 1
+
+
+@MODES
+@pytest.mark.parametrize("operator", [ControlHubStartJobsOperator, ControlHubRunJobTemplateOperator])
+def test_cleared_task_that_leaves_its_runs_starts_only_what_has_failed(
+    http, run, context, monkeypatch, operator, deferrable
+):
+    hub = ScriptedRuns(http, a=[None], b=[None], c=[None])
+    names = ["a", "b", "c"] if operator is ControlHubStartJobsOperator else [f"instance-{n}" for n in (1, 2, 3)]
+    chosen = (
+        {"job_ids": list(map(job_id, "abc")), "wait_for_completion": True}
+        if operator is ControlHubStartJobsOperator
+        else {"job_id": TEMPLATE_ID, "number_of_instances": 3}
+    )
+    hub.after_start = {name: [active()] for name in "abc"}
+    hub.instance_scripts = [[active()] for _ in range(3)]
+    arguments = {**chosen, "stop_on_kill": False}
+    if deferrable:
+        cleared_while_deferred(http, context, operator, **arguments)
+    else:
+        killed_on_worker(context, monkeypatch, operator, **arguments)
+    for name, status in zip(names, [active(), succeeded(), failed()], strict=True):
+        hub.latest[job_id(name)], hub.scripts[job_id(name)] = hub._status(name, status), []
+    hub.scripts[job_id(names[0])] = [hub._status(names[0], status) for status in (active(), active(), succeeded())]
+    hub.after_start = {"c": [succeeded(2)]}
+    hub.instance_scripts = []
+    results = run(operator, **arguments, deferrable=deferrable)
+    if operator is ControlHubStartJobsOperator:
+        assert [r["run_count"] for r in results] == [1, 1, 2]
+        assert hub.done == [("startJobs", ["a", "b", "c"]), ("startJobs", ["c"])]
+    else:
+        assert [i["job_id"] for i in results["instances"]] == [*map(job_id, names[:2]), "instance-4:org"]
+        assert hub.done == []
+    # Now that it has ended, a clear orders new runs.
+    context["ti"].max_tries += context["ti"].try_number
+    hub.after_start = {name: [succeeded(3)] for name in "abc"}
+    run(operator, **arguments, deferrable=deferrable)
+    started = hub.asked("startJobs")[-1] if hub.done else hub.created[-1]["runtimeParametersList"]
+    assert len(started) == 3
+
+
+@MODES
+@pytest.mark.parametrize(("retries", "stopped"), [(3, []), (0, [["a"]])], ids=["retry left", "last try"])
+def test_partial_bulk_start_is_left_to_the_next_try_or_stopped(
+    http, run, context, task_log, deferrable, retries, stopped
+):
+    hub = ScriptedRuns(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()]}
+    hub.refuses_to_start = {"b"}
+    context["ti"].max_tries = retries
+    arguments = {**A_AND_B, "deferrable": deferrable}
+    with pytest.raises(ControlHubBulkError, match=r"1 of 2 jobs were not started: 'b'"):
+        run(ControlHubStartJobsOperator, **arguments)
+    assert hub.asked("stopJobs") == stopped
+    text = task_log()
+    assert ("to the next try" in text) is (not stopped)
+    assert ("Stopping run 1 of job a:org" in text) is bool(stopped)
+    if stopped:
+        return
+    hub.refuses_to_start = set()
+    hub.scripts["a:org"] = [hub._status("a", status) for status in (active(), succeeded())]
+    hub.after_start = {"b": [active(), succeeded()]}
+    assert [r["run_count"] for r in run(ControlHubStartJobsOperator, **arguments)] == [1, 1]
+    assert hub.asked("startJobs") == [["a", "b"], ["b"]]
+
+
 def test_a_second_try_that_does_not_wait_starts_nothing_again(http, run, lost):
     hub = ScriptedRuns(http, a=[None], b=[None])
     jobs = {"job_ids": ["a:org", "b:org"]}

@@ -672,7 +672,7 @@ def test_kill_in_an_unanswered_start_of_a_retry_stops_new_and_kept_instances(htt
 
 
 @pytest.mark.parametrize("too_many", [False, True])
-def test_start_of_another_number_of_instances_is_stopped_and_repeated_by_the_retry(http, hub, run, too_many):
+def test_start_of_another_number_of_instances_is_stopped_and_repeated_by_the_retry(http, hub, run, task_log, too_many):
     hub.instance_scripts = [[failed()], [succeeded()], [failed()], *[[active()]] * 3]
     hub.after_stop = {f"instance-{number}": [succeeded()] for number in (4, 5, 6)}
     with pytest.raises(ControlHubRunFailedError):
@@ -691,11 +691,30 @@ def test_start_of_another_number_of_instances_is_stopped_and_repeated_by_the_ret
         run()
     stopped = ["instance-4", "instance-5", "instance-6"] if too_many else ["instance-4"]
     assert hub.asked("stopJobs") == [stopped]
+    assert "to the next try" not in task_log()
     http.post(CREATE, json=hub._create)
     hub.instance_scripts = []
     result = run()
     assert ids(result)[1] == "instance-2"
     assert regions(hub)[-1] == ["a", "c"]
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("on_error", ["stop", "leave"])
+def test_partial_start_of_the_last_try_is_stopped_once(http, hub, run, context, task_log, on_error, deferrable):
+    def one_too_few(request, _):
+        body = request.json()
+        body["runtimeParametersList"].pop()
+        made = hub.create(body)
+        end(hub, **{status["jobId"].removesuffix(":org"): active() for status in made})
+        return made
+
+    http.post(CREATE, json=one_too_few)
+    context["ti"].max_tries = 0
+    with pytest.raises(ControlHubBulkError, match="has started only 2 of 3"):
+        run(on_error=on_error, deferrable=deferrable)
+    assert hub.asked("stopJobs") == [["instance-1", "instance-2"]]
+    assert "Leaving" not in task_log()
 
 
 # The runs of the record

@@ -21,6 +21,9 @@ class AssetStore:
         self.problem: Exception | None = None
         self.saves = 0
 
+    def _single_accessor(self) -> AssetStore:
+        return self
+
     async def aget(self, key: str, default: Any = None) -> Any:
         await asyncio.sleep(0.01)
         if self.problem is not None:
@@ -52,17 +55,25 @@ class Alone:
     def __init__(self, trigger: ControlHubJobRunEventTrigger, store: AssetStore | None = None) -> None:
         trigger.trigger_id = 1
         trigger.asset_state_store = store  # type: ignore[assignment]
-        self.events: list[dict[str, Any]] = []
+        self.payloads: list[dict[str, Any]] = []
+        self.times: list[float] = []
+        """When each event came, on the clock of the event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run(trigger))
 
     async def _run(self, trigger: ControlHubJobRunEventTrigger) -> None:
         async for event in trigger.run():
-            self.events.append(json.loads(json.dumps(event.payload)))
+            self.payloads.append(json.loads(json.dumps(event.payload)))
+            self.times.append(asyncio.get_running_loop().time())
+
+    @property
+    def reports(self) -> list[dict[str, Any]]:
+        """The facts about each run, of all events."""
+        return [run for payload in self.payloads for run in payload["runs"]]
 
     @property
     def runs(self) -> list[tuple[str, int]]:
-        """Name of the job, and run count, of each event."""
-        return runs_of(self.events)
+        """Name of the job, and run count, of each run of all events."""
+        return runs_of(self.payloads)
 
     @property
     def is_alive(self) -> bool:
@@ -73,8 +84,8 @@ class Alone:
         await asyncio.wait([self._task])
 
 
-def runs_of(events: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    return [(event["job_id"].removesuffix(":org"), event["run_count"]) for event in events]
+def runs_of(payloads: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    return [(run["job_id"].removesuffix(":org"), run["run_count"]) for payload in payloads for run in payload["runs"]]
 
 
 def show(hub: ScriptedRuns, name: str, status: dict[str, Any] | None, *history: dict[str, Any]) -> None:
@@ -138,7 +149,7 @@ class Triggerer:
             self._manager.confirm_persisted([seq for seq in stored if seq is not None])
 
     def runs(self, number: int) -> list[tuple[str, int]]:
-        """Name of the job, and run count, of each event of a watcher that was stored."""
+        """Name of the job, and run count, of each run of the events of a watcher that were stored."""
         return runs_of(self.events[number])
 
     def cancel(self, number: int) -> None:

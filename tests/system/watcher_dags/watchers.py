@@ -1,9 +1,11 @@
-"""Assets with watchers that all share one poll, and a DAG so that Airflow runs them."""
+"""Assets with watchers that all share one poll, and DAGs so that Airflow runs them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, Asset, AssetWatcher
+from airflow.sdk import DAG, Asset, AssetWatcher, task
 
 from airflow_provider_streamsets.triggers.job_events import ControlHubJobRunEventTrigger
 
@@ -12,6 +14,7 @@ WATCHED = {
     "orders": {"job_name": "Orders to warehouse"},
     "customers": {"job_name": "Customers nightly"},
     "finance": {"job_tag": "finance"},
+    "burst": {"job_tag": "burst", "outcomes": ["FAILED"]},
 }
 
 assets = [
@@ -27,3 +30,13 @@ assets = [
 
 with DAG("system_watching", schedule=assets):
     EmptyOperator(task_id="nothing")
+
+with DAG("system_failures", schedule=[asset for asset in assets if asset.name == "burst"]):
+
+    @task
+    def failures(triggering_asset_events: Any = None) -> list[list[Any]]:
+        """Return the runs that this DAG run is told of."""
+        found = [event for events in triggering_asset_events.values() for event in events]
+        return [[run["job_name"], run["run_count"]] for event in found for run in event.extra["payload"]["runs"]]
+
+    failures()

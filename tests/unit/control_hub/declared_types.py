@@ -20,6 +20,8 @@ def is_of(value: Any, hint: Any) -> bool:
         return any(is_of(value, choice) for choice in arguments)
     if origin is tuple and arguments[-1] is Ellipsis:
         return isinstance(value, tuple) and all(is_of(entry, arguments[0]) for entry in value)
+    if origin is tuple:
+        return isinstance(value, tuple) and len(value) == len(arguments) and all(map(is_of, value, arguments))
     if origin in (list, Iterator):
         return isinstance(value, list) and all(is_of(entry, arguments[0]) for entry in value)
     if origin in (dict, Mapping):

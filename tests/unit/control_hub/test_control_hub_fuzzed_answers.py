@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import io
 import json
+import time
 import typing
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -77,6 +78,7 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "jobs.as_read": [lambda c: c.jobs.as_read([_JOB, JOB_ID, _OTHER])],
     "jobs.find_by_name": [lambda c: c.jobs.find_by_name(JOB_NAME)],
     "jobs.find_by_names": [lambda c: c.jobs.find_by_names([JOB_NAME, "Other"], missing_ok=True)],
+    "jobs.change_key": [lambda c: c.jobs.change_key(tag="nightly")],
     "jobs.list": [lambda c: list(c.jobs.list()), lambda c: list(c.jobs.list(search="tag==x", status="INACTIVE"))],
     "jobs.create": [
         lambda c: c.jobs.create(JobSettings(name="New"), _PIPELINE, announce=str),
@@ -85,7 +87,14 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "jobs.update": [lambda c: c.jobs.update(JOB_ID, JobSettings(runtime_parameters={"A": 1}), pipeline=_PIPELINE)],
     "jobs.upgrade": [lambda c: c.jobs.upgrade([JOB_ID])],
     "jobs.duplicate": [
-        lambda c: c.jobs.duplicate(JOB_ID, number_of_copies=2, key="k", made_before=["copy:org"]),
+        lambda c: c.jobs.duplicate(
+            JOB_ID,
+            number_of_copies=2,
+            key="k",
+            made_before=["copy:org"],
+            submitted=CreationIntent(f"{JOB_NAME} copy:k:", None, time.time()),
+            on_submit=str,
+        ),
         lambda c: c.jobs.duplicate(_JOB, number_of_copies=2, name=JOB_NAME[:-1]),
     ],
     "jobs.delete": [lambda c: c.jobs.delete([JOB_ID, _OTHER])],
@@ -150,7 +159,16 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "offsets.upload": [lambda c: c.offsets.upload(JOB_ID, OFFSET)],
 }
 # They ask Control Hub for nothing of their own.
-NO_REQUEST = {"mark_accepted", "within", "close", "with_limits", "call", "is_like", "take_over"}
+NO_REQUEST = {
+    "mark_accepted",
+    "within",
+    "close",
+    "with_limits",
+    "call",
+    "is_like",
+    "take_over",
+    "is_of_same_organization",
+}
 
 
 def _resources() -> dict[str, type]:

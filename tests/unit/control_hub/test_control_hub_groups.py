@@ -29,7 +29,7 @@ from airflow_provider_streamsets.control_hub.groups import (
 )
 from airflow_provider_streamsets.control_hub.models import JobRun
 from tests.unit.control_hub.wire_examples import CREDENTIAL_ID, TOKEN, VirtualClock
-from tests.unit.scripted_hub import HUB
+from tests.unit.scripted_hub import COUNTERS, HUB, T0
 from tests.unit.scripted_runs import (
     ScriptedRuns,
     activating,
@@ -288,6 +288,55 @@ def test_hanging_time_series_keeps_deadline(http, group_of, wait, clock):
     with contextlib.suppress(ControlHubRunTimeoutError):
         wait(group_of(*names, metrics_wait=30), timeout=120)
     assert clock.time - 1000 <= 120 + 60 + 10
+
+
+def test_hanging_time_series_of_many_runs_without_deadline_delays_reports_by_minutes(http, group_of, wait, clock):
+    names = [f"job{n}" for n in range(250)]
+    ScriptedRuns(http, **{name: [succeeded()] for name in names})
+    http.get(re.compile("/timeseries/"), json=Hanging(clock))
+    http.get(COUNTERS, json=Hanging(clock))
+    lines = []
+
+    def note(message, *arguments):
+        lines.append(message % arguments if arguments else message)
+
+    group = wait(group_of(*names, log=SimpleNamespace(info=note, warning=note)))
+    assert set(outcomes(group).values()) == {"SUCCEEDED"}
+    assert clock.time - 1000 <= 300
+    (said,) = [line for line in lines if "takes too long" in line]
+    assert "metrics that do not come in that time are missing" in said
+    assert sum("The metrics of run 1 of job" in line for line in lines) >= 250
+
+
+def test_hanging_time_series_of_runs_that_end_one_by_one_costs_minutes(http, group_of, wait, clock):
+    names = [f"job{n}" for n in range(50)]
+    ScriptedRuns(http, **{name: [active()] * n + [succeeded()] for n, name in enumerate(names)})
+    http.get(re.compile("/timeseries/"), json=Hanging(clock, at_a_time=1))
+    group = wait(group_of(*names))
+    assert group.is_done
+    assert clock.time - 1000 - sum(clock.slept) <= 240
+
+
+def test_hanging_events_of_many_runs_without_deadline_are_given_up(http, group_of, wait, clock):
+    names = [f"job{n}" for n in range(100)]
+    ScriptedRuns(http, **{name: [succeeded()] for name in names})
+    http.get(re.compile("/jobStatusHistory"), json=Hanging(clock))
+    assert len(outcomes(wait(group_of(*names)))) == 100
+    assert clock.time - 1000 <= 900
+
+
+def test_metrics_that_come_slowly_are_not_left_out(http, group_of, wait, clock):
+    names = [f"job{n}" for n in range(250)]
+    hub = ScriptedRuns(http, **{name: [succeeded()] for name in names})
+
+    def slow(request, _):
+        clock.time += 1
+        return {"1": {"inputCount": 1, "outputCount": 1, "runCount": 1, "lastUpdatedOn": T0}}
+
+    http.get(re.compile("/timeseries/"), json=slow)
+    group = wait(group_of(*names))
+    assert hub.looks
+    assert all(report.metrics is not None for report in group.reports.values())
 
 
 def test_ended_runs_are_all_read_at_the_deadline(http, group_of, wait, clock):

@@ -302,6 +302,23 @@ def test_conditions_are_sent_under_their_names_on_the_wire(http, client):
     }
 
 
+def test_changes_to_the_jobs_with_a_tag_are_seen_by_their_number_and_the_job_changed_last(http, client):
+    newest = {"id": "a:org", "lastModifiedOn": 5}
+    http.get(JOBS, json={"totalCount": 7, "data": [newest]})
+    assert client.jobs.change_key(tag="nightly") == (7, "a:org", 5)
+    asked = query(http.last_request)
+    assert (asked["orderBy"], asked["order"], asked["len"]) == ("LAST_MODIFIED_ON", "DESC", "1")
+    assert asked["jobTag"] == f"nightly:{ORGANIZATION}"
+    http.get(JOBS, json={"totalCount": 0, "data": []})
+    assert client.jobs.change_key(tag="nightly") == (0, "", 0)
+
+
+@pytest.mark.parametrize("answer", [[], [{"id": "a:org"}], {"data": [{"id": "a:org"}]}])
+def test_an_answer_without_a_number_of_jobs_does_not_tell_of_changes(http, client, answer):
+    http.get(JOBS, json=answer)
+    assert client.jobs.change_key(tag="nightly") is None
+
+
 def test_conditions_that_are_not_given_are_not_sent(http, client):
     http.get(JOBS, json=[])
     list(client.jobs.list())

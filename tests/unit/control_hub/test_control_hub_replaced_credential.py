@@ -11,7 +11,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubClient,
     ControlHubUnavailableError,
 )
-from tests.unit.control_hub.wire_examples import HUB, JOB_ID
+from tests.unit.control_hub.wire_examples import HUB, JOB_ID, token_of
 
 JOB = "/jobrunner/rest/v1/job/"
 OTHER_HUB = "https://other.hub.example.com"
@@ -172,6 +172,27 @@ def test_the_credential_is_called_in_messages_what_it_is_called(make_client, htt
     client: ControlHubClient = make_client(credential_name="The credential of the night shift")
     with pytest.raises(ControlHubAuthenticationError, match=r"\. The credential of the night shift was refused: "):
         client.jobs.get(JOB_ID)
+
+
+OF_A, OF_B = token_of({"s": "1", "o": "a"}), token_of({"s": "1", "o": "b"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ((HUB, OF_A), (HUB, token_of({"s": "2", "o": "a"})), True),
+        ((HUB, OF_A), (OTHER_HUB, OF_A), True),
+        ((None, OF_A), (HUB, OF_A), True),
+        ((HUB, OF_A), (HUB, OF_B), False),
+        ((HUB, OF_A), (HUB, NEW), False),
+        ((HUB, OLD), (HUB, OF_A), False),
+        ((HUB, OLD), (HUB, NEW), True),
+        ((HUB, OLD), (OTHER_HUB, NEW), False),
+    ],
+)
+def test_tokens_tell_whether_clients_are_of_the_same_organization(make_client, one, other, same):
+    client, newer = (make_client(base_url, token=token) for base_url, token in (one, other))
+    assert newer.is_of_same_organization(client) is same
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
 )
+from airflow_provider_streamsets.control_hub.models import JobRun
 from tests.unit.control_hub.wire_examples import (
     CURRENT,
     GATEWAY_PAGE,
@@ -142,6 +143,41 @@ def test_a_history_of_many_pages_is_sorted_as_a_whole(http, client):
     http.get(HISTORY, json=answer)
     assert [run.run_count for run in client.runs.history(JOB_ID, 1)] == [600]
     assert client.runs.get(JOB_ID, 599).run_count == 599
+
+
+@pytest.mark.parametrize(
+    ("read", "needed"),
+    [
+        (lambda runs: runs.history(JOB_ID, 1), 1),
+        (lambda runs: runs.history(JOB_ID, 300), 2),
+        (lambda runs: runs.history(JOB_ID, since=_start(500)), 1),
+        (lambda runs: runs.history(JOB_ID, until=_start(300), limit=1), 2),
+        (lambda runs: runs.get(JOB_ID, 500), 1),
+        (lambda runs: runs.get(JOB_ID, 590), 1),
+        (lambda runs: runs.started_at(JOB_ID, _start(500)), 1),
+        (lambda runs: runs.get_or_successor(JOB_ID, 599, JobRun.from_wire(succeeded(600))), 1),
+    ],
+    ids=["limit", "limit 300", "since", "until", "get", "get missing", "started_at", "successor"],
+)
+@pytest.mark.parametrize("order", ["descending", "ascending", "descending in part"])
+def test_pages_behind_the_runs_that_are_needed_are_not_read(http, client, read, needed, order):
+    runs = [succeeded(n) for n in range(600, 0, -1) if n != 590]
+    if order == "ascending":
+        runs.reverse()
+    elif order == "descending in part":
+        runs = runs[300:] + runs[:300]
+
+    def answer(request, _):
+        offset = int(query(request)["offset"])
+        return page_json(*runs[offset : offset + 250], total=len(runs))
+
+    http.get(CURRENT, json=succeeded(600))
+    pages = http.get(HISTORY, json=answer)
+    found = read(client.runs)
+    if order == "descending":
+        assert pages.call_count == needed
+    http.get(HISTORY, json=page_json(*reversed(runs)))
+    assert read(client.runs) == found
 
 
 def test_a_status_without_a_run_is_no_part_of_the_history(http, client):

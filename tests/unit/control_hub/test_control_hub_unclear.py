@@ -83,6 +83,28 @@ def test_a_look_that_fails_leaves_it_unknown_what_was_done(client, error, begins
     assert (caught.value.maybe_executed, caught.value.http_status) == (True, status)
 
 
+@pytest.mark.parametrize("failing", [0, 1, 5])
+def test_patience_is_computed_when_a_look_was_answered(client, clock, failing):
+    looks = []
+
+    def look():
+        looks.append(clock.now())
+        if len(looks) <= failing:
+            raise ControlHubUnavailableError("Cannot look.")
+        return []
+
+    def patience():
+        return 12.0 if len(looks) <= failing else 6.0
+
+    if failing == 5:
+        with pytest.raises(ControlHubUnavailableError):
+            find_out(client, look, question="Whether it was done", patience=patience)
+        assert clock.slept == [3.0] * 4
+    else:
+        assert find_out(client, look, question="Whether it was done", patience=patience) == []
+        assert clock.slept == [3.0] * (failing + 2)
+
+
 def test_a_created_job_is_looked_for_until_gateway_timeout(http, client, clock):
     http.get(JOBS, json=[])
     http.put(JOBS, exc=READ_TIMEOUT)

@@ -1,0 +1,119 @@
+"""
+A short form of the arguments of a trigger that waits for many runs.
+
+MySQL stores 65,535 bytes of them. The event of the trigger needs no short form: it is stored as JSON, which has no such
+limit.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import re
+import uuid
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Bytes of JSON up to which arguments are stored as they are, for people to read: some 100 runs.
+_READABLE = 20_000
+_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+# Stands for a UUID; JSON has no such character.
+_PLACE = "\0"
+_SETS = ("forced", "joined", "active")
+_TIMES_PER_SECOND = {"started": 1000, "red_since": 10}
+# What the errors of unpacking text that is not a packed one can be.
+UNPACK_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
+
+
+def pack(arguments: dict[str, Any]) -> dict[str, Any]:
+    """
+    Return the arguments of a trigger with those about its runs in `packed`, unless they are short.
+
+    :param arguments: by name, with the runs in `runs`
+    """
+    if len(json.dumps(arguments)) <= _READABLE:
+        return arguments
+    job_ids = [job_id for job_id, _ in arguments["runs"]]
+    identities, red_since = arguments["identities"] or {}, arguments["red_since"] or {}
+    known = [identities.get(job_id) or (None, None) for job_id in job_ids]
+    # Column by column, as values that are alike compress well side by side.
+    columns: dict[str, Any] = {
+        "job_ids": job_ids,
+        "run_counts": [run_count for _, run_count in arguments["runs"]],
+        "run_ids": [run_id for run_id, _ in known],
+        "started": _short_times("started", [started for _, started in known]),
+        "red_since": _short_times("red_since", [red_since.get(job_id) for job_id in job_ids]),
+        "red": arguments["red"],
+    }
+    for name in _SETS:
+        members = set(arguments[name] or ())
+        columns[name] = "".join(str(int(job_id in members)) for job_id in job_ids)
+    others = {name: value for name, value in arguments.items() if name not in {"runs", "identities", *columns}}
+    return {**others, "packed": _packed_text(columns)}
+
+
+def unpack(packed: str) -> dict[str, Any]:
+    """
+    Return the arguments that :func:`pack` has put into `packed`.
+
+    :raises UNPACK_ERRORS: if it is something else
+    """
+    columns = json.loads(_unpacked_text(packed))
+    job_ids = columns["job_ids"]
+    started = _times("started", columns["started"])
+    identities = zip(job_ids, columns["run_ids"], started, strict=True)
+    red_since = zip(job_ids, _times("red_since", columns["red_since"]), strict=True)
+    return {
+        "runs": [list(run) for run in zip(job_ids, columns["run_counts"], strict=True)],
+        "identities": {job_id: [run_id, at] for job_id, run_id, at in identities if run_id is not None},
+        "red_since": {job_id: at for job_id, at in red_since if at is not None},
+        "red": columns["red"],
+        **{
+            name: [job_id for job_id, flag in zip(job_ids, columns[name], strict=True) if flag == "1"] for name in _SETS
+        },
+    }
+
+
+def _short_times(name: str, times: Sequence[float | None]) -> list[int | None]:
+    """Return times as whole numbers: the earliest one, then how much later each is."""
+    ticks = [None if time is None else round(time * _TIMES_PER_SECOND[name]) for time in times]
+    first = min((tick for tick in ticks if tick is not None), default=0)
+    return [first, *(None if tick is None else tick - first for tick in ticks)]
+
+
+def _times(name: str, ticks: Sequence[int | None]) -> list[float | None]:
+    first, *others = ticks
+    return [None if later is None else (first + later) / _TIMES_PER_SECOND[name] for later in others]  # type: ignore[operator]
+
+
+def _packed_text(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, separators=(",", ":"))
+    # Random digits do not compress. Each id is there once.
+    ids = list(dict.fromkeys(_UUID.findall(text)))
+    numbers = {found: number for number, found in enumerate(ids)}
+    seen: set[str] = set()
+
+    def place(match: re.Match[str]) -> str:
+        found = match[0]
+        if found in seen:
+            return f"{_PLACE}{numbers[found]}{_PLACE}"
+        seen.add(found)
+        return _PLACE * 2
+
+    short = zlib.compress(_UUID.sub(place, text).encode(), 9)
+    return base64.b85encode(short + b"".join(uuid.UUID(found).bytes for found in ids)).decode()
+
+
+def _unpacked_text(packed: str) -> str:
+    inflate = zlib.decompressobj()
+    text = inflate.decompress(base64.b85decode(packed)) + inflate.flush()
+    rest = inflate.unused_data
+    ids = [str(uuid.UUID(bytes=rest[start : start + 16])) for start in range(0, len(rest), 16)]
+    new = itertools.count()
+    return re.sub(
+        f"{_PLACE}([0-9]*){_PLACE}",
+        lambda match: ids[int(match[1]) if match[1] else next(new)],
+        text.decode(),
+    )
