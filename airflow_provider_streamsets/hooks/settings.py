@@ -142,7 +142,7 @@ def _filled_fields(extra: Any) -> dict[str, Any]:
     """Return the fields of an extra without the empty ones, which Airflow's UI stores as null."""
     if not isinstance(extra, (Mapping, type(None))):
         raise ControlHubConfigurationError(
-            f"The extra must be a JSON object of fields, such as {{\"bulk_size\": 50}}, got {type(extra).__name__}."
+            f'The extra must be a JSON object of fields, such as {{"bulk_size": 50}}, got {type(extra).__name__}.'
         )
     return {
         name: value
