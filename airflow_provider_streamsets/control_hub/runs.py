@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub import starts
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubJobStateError,
@@ -507,6 +508,29 @@ class Runs:
             )
 
         yield from pages(read_page, "runs")
+
+    def first_since(self, job_id: str, latest: JobRun | None, since: pendulum.DateTime) -> JobRun | None:
+        """
+        Return the first run of a job that was started at a time or later; None if there is none.
+
+        :param job_id: id of the job
+        :param latest: the job's latest run as just read; the history is read only if earlier ones can be the first
+        :param since: the time, compared with Control Hub's start times as they are
+        """
+        if latest is None or not self.has_started_since(latest, since):
+            return None
+        earlier = self.history(job_id, since=since) if latest.run_count > 1 else []
+        return min([latest, *earlier], key=lambda run: run.run_count)
+
+    def has_started_since(self, run: JobRun, since: pendulum.DateTime) -> bool:
+        """
+        Return whether a run was started at a time or later, without a request.
+
+        :param run: the run as just read; one that shows no start yet has begun just now
+        :param since: the time
+        """
+        start = run.start_time
+        return (start or pendulum.from_timestamp(starts.wall_clock() + self._client.clock_ahead)) >= since
 
     def started_at(self, job_id: str, start_time: pendulum.DateTime) -> JobRun | None:
         """
