@@ -38,7 +38,7 @@ requirements: $(UV)  ## Compile the pinned requirement files anew
 	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
 		requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
 	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
-		--exclude-newer 2026-02-01 requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
+		--exclude-newer 2026-04-15 requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 
 .PHONY: lint
 lint: venv  ## Check style, types and known weaknesses

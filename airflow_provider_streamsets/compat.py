@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -74,13 +75,13 @@ def trigger_size(arguments: Mapping[str, Any]) -> int:
 
 def is_deferral_timeout(error: BaseException) -> bool:
     """Return whether Airflow has ended a deferral because it took too long."""
-    try:
-        from airflow.sdk.exceptions import TaskDeferralTimeout
-    except ImportError:
-        from airflow.exceptions import TaskDeferralError
+    # In the first since Airflow 3.2, in the second in 3.0 and 3.1. Airflow 2 has no class of its own for it.
+    for place in ("airflow.sdk.exceptions", "airflow.exceptions"):
+        with suppress(ImportError, AttributeError):
+            return isinstance(error, importlib.import_module(place).TaskDeferralTimeout)
+    from airflow.exceptions import TaskDeferralError
 
-        return isinstance(error, TaskDeferralError) and "timeout" in str(error).lower()
-    return isinstance(error, TaskDeferralTimeout)
+    return isinstance(error, TaskDeferralError) and "timeout" in str(error).lower()
 
 
 async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:

@@ -236,7 +236,11 @@ class MetricFollower(Follower[MetricFinding]):
             return self._finding_going_on(self._going_on)
         if self._report is None:
             self._report = self._run.conclude(in_a_hurry=in_a_hurry)
-        return None if self._report is None else self._finding_ended(self._report)
+        if self._report is not None:
+            return self._finding_ended(self._report)
+        # A run that has just taken the place of the one that was followed counts at once: another poll may forget it.
+        successor = self._run.going_on
+        return None if successor is None else self._finding_going_on(successor)
 
     def _judge_going_on(self, run: JobRun) -> Judgement:
         values = MetricValues(self._client, self.job_id, self.run_count, status=run)

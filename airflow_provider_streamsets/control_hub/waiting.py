@@ -381,6 +381,13 @@ class RunFollower(Follower[RunReport]):
         return None if self._red_since is None else max(self._now() - self._red_since, 0.0)
 
     @property
+    def going_on(self) -> JobRun | None:
+        """The followed run as :meth:`conclude` has seen it to go on; None if it is over, or does not show."""
+        latest = self._latest
+        is_shown = latest is not None and latest.run_count == self._run_count and not latest.has_ended
+        return latest if is_shown else None
+
+    @property
     def failure(self) -> str | None:
         """How the run has failed, as soon as its end is known; None if it has not failed or goes on."""
         if self._ended is None:
@@ -564,8 +571,8 @@ class RunFollower(Follower[RunReport]):
         return replace(report, outcome=None, events=()) if is_enough else report
 
     def _conclude_running(self) -> RunReport | None:
-        run = self._latest
-        if run is None or run.run_count != self._run_count:
+        run = self.going_on
+        if run is None:
             return None
         if self._is_enough(run):
             names = {"job_id": self.job_id, "job_name": self._job_name}

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 from airflow_provider_streamsets.operators.earlier_runs import (
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_provider_streamsets.control_hub import Job, JobRun
-    from airflow_provider_streamsets.control_hub.groups import RunGroup
+    from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
     from airflow_provider_streamsets.control_hub.starts import StartIntent
     from airflow_provider_streamsets.operators.task_records import TaskRecord
 
@@ -151,6 +153,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Resume when the runs have ended that were waited for before the start."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.groups import RunReference
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         others = RunsWaitEvent.from_payload(event)
@@ -160,8 +165,16 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.go_on_until(others.deadline)
         others.raise_error()
         if others.reason is RunsWaitReason.TIMEOUT:
-            self._act_on_own(context)
-            raise self._waited_too_long(f"{len(others.runs)} runs of other callers have not ended in time.")
+            names = self._names_of([job_id for job_id, _ in others.runs], self.polling_client())
+            runs = [
+                RunReference(job_id, count, names.get(job_id, ""), RunIdentity.from_json(others.identities.get(job_id)))
+                for job_id, count in others.runs
+            ]
+            try:
+                self._wait_here_for_other_runs(runs, timeout=0.0, allowed=others.timeout)
+            except (AirflowTaskTimeout, ControlHubRunTimeoutError):
+                self._act_on_own(context)
+                raise
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
@@ -382,8 +395,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def _wait_for_other_runs(self, jobs: Mapping[str, Job]) -> None:
         """Wait until runs of others have ended; does not return if that is waited for on the triggerer."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-        from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference, wait_for_group
+        from airflow_provider_streamsets.control_hub.groups import RunReference
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         runs = [
@@ -392,13 +404,21 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ]
         if self.deferrable:
             self.defer_before_start(runs)
+        self._wait_here_for_other_runs(runs, timeout=self._left_of_timeout, allowed=self._allowed)
+
+    def _wait_here_for_other_runs(
+        self, runs: Sequence[RunReference], *, timeout: float | None, allowed: float | None
+    ) -> None:
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
+
         group = RunGroup(self.polling_client(), runs, metrics_wait=0.0, log=self.log)
         try:
             wait_for_group(
                 group,
                 poll_interval=self._interval,
-                timeout=self._left_of_timeout,
-                allowed=self._allowed,
+                timeout=timeout,
+                allowed=allowed,
                 sleep=self.pause,
             )
         except ControlHubRunTimeoutError as error:

@@ -368,7 +368,7 @@ class StartsRuns(WaitsForRuns):
         :param runs: run count by job id
         """
         if self.on_timeout == "stop":
-            self.give_up_runs(context, runs, "it took too long" if len(runs) == 1 else "they took too long")
+            self.give_up_runs(context, runs, _took_too_long(runs))
         else:
             self.log.warning("Leaving %s running.", _shown(runs))
 
@@ -485,14 +485,19 @@ class StartsRuns(WaitsForRuns):
         # Airflow also calls this when it has ended the task at its ``execution_timeout``.
         is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
         self._killed = not is_timeout
-        if not (self.on_timeout == "stop" if is_timeout else self.stop_on_kill):
-            return
         # Without a client, the connection would have to be read, for which Airflow may be being asked just now by what
         # this interrupts; then the task itself stops its runs when it notices the kill.
-        if "client" in vars(self):
-            self._stop_quickly(self.runs_to_stop_on_kill())
+        if "client" not in vars(self) or not (is_timeout or self.stop_on_kill):
+            return
+        runs = self.runs_to_stop_on_kill()
+        if not is_timeout:
+            self._stop_quickly(runs)
+        elif self.on_timeout == "stop":
+            self._stop_quickly(runs, f"Stopping {_shown(runs)}: {_took_too_long(runs)}.")
+        elif runs:
+            self.log.warning("Leaving %s running.", _shown(runs))
 
-    def _stop_quickly(self, runs: Mapping[str, int]) -> None:
+    def _stop_quickly(self, runs: Mapping[str, int], warning: str = "") -> None:
         runs = {job_id: count for job_id, count in runs.items() if self._asked_to_stop.get(job_id) != count}
         if not runs:
             return
@@ -507,7 +512,7 @@ class StartsRuns(WaitsForRuns):
             for job_id in runs:
                 self._asked_to_stop.pop(job_id, None)
         else:
-            self.log.warning("The task is killed: stopping %s.", _shown(runs))
+            self.log.warning(warning or f"The task was killed: stopping {_shown(runs)}.")
             if force:
                 # One that has failed by itself keeps its error.
                 forced = {job_id: runs[job_id] for job_id in asked}
@@ -526,6 +531,11 @@ def _shown(runs: Mapping[str, int]) -> str:
         ((job_id, run_count),) = runs.items()
         return f"run {run_count} of job {job_id}"
     return f"{len(runs)} runs"
+
+
+def _took_too_long(runs: Mapping[str, int]) -> str:
+    """Return why runs are stopped at a time-out, for messages."""
+    return "it took too long" if len(runs) == 1 else "they took too long"
 
 
 class StartsManyRuns(StartsRuns, WaitsForManyRuns):

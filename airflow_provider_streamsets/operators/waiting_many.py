@@ -394,7 +394,6 @@ class WaitsForManyRuns(WaitsForRuns):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Resume after the trigger has fired: when all runs have ended, or something has happened before."""
-        from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.control_hub.groups import RunReference
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
@@ -402,11 +401,7 @@ class WaitsForManyRuns(WaitsForRuns):
         self.begin()
         wait = RunsWaitEvent.from_payload(event)
         self._watched = dict(wait.runs)
-        try:
-            wait.raise_error()
-        except ControlHubError as error:
-            self.log.error("%s The %d runs may go on.", error, len(wait.runs))
-            raise
+        wait.raise_error()
         # At the deadline, too, there is time for one request.
         names = self._names_of(list(self._watched), self.polling_client(lambda: max(wait.time_left(), 0.0)))
         self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}

@@ -55,7 +55,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
 
     Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
     deferrable. Of the limits, they concern `timeout`; ``execution_timeout`` fails the task, which can then be retried.
-    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait.
+    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait. ``silent_fail`` has no effect on a
+    task that is deferred.
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
@@ -175,7 +176,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             return
         limit = min(self.timeout, self._execution_timeout)
         # Airflow takes the earlier one of this and of `execution_timeout`; the trigger takes its deadline from that.
-        reserve = backstop(0.0, self.poke_interval).total_seconds() if self.timeout <= self._execution_timeout else 0.0
+        reserve = min(backstop(0.0, self.poke_interval).total_seconds(), self._execution_timeout - limit)
         values = {
             "control_hub_conn_id": self.control_hub_conn_id,
             "job_id": self.job_id,
@@ -259,7 +260,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
                 with self.client.within(lambda: self.time_left):
                     run = self._pin(context)
             except ControlHubError as error:
-                raise self._unless_never_fail(error) from error
+                self._skip_if_never_failing(error)
+                raise
             found = self._poll_before_deferral(run)
             if found is not None:
                 return self.deliver(context, found)
@@ -276,7 +278,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             if isinstance(error.__cause__, AirflowTaskTimeout):
                 # Airflow skips if `execution_timeout` comes during a poke, and fails if it comes between two.
                 raise error.__cause__ from None
-            raise self._outcome_of_loop(error) from error
+            outcome = self._outcome_of_loop(error)
+            raise outcome from None if outcome is error else error
         self._unpin(context)
         return self.deliver(context, found)
 
@@ -376,15 +379,16 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         return found
 
     def _note_found_run(self, context: Context) -> None:
-        """Keep and push which run it is, as soon as one has been started after the time that is waited for."""
-        if not self._is_run_open or self._follower.started_after is not None:
+        """Push which run it is, as soon as one has been started after the time; keep it, or what number it can have."""
+        if not self._is_run_open:
             return
-        self._is_run_open = False
-        self._push_run_count(context, self._follower.run_count)
+        run_count, after = self._follower.run_count, self._follower.started_after
+        self._is_run_open = after is not None
+        if after is None:
+            self._push_run_count(context, run_count)
         store = task_state_store(context)
-        if self.reschedule and store is not None:
-            self._pinned = {**self._pinned, "run_count": self._follower.run_count}
-            self._pinned.pop("started_after", None)
+        if self.reschedule and store is not None and (after is None or run_count != self._pinned["run_count"]):
+            self._pinned = {**self._pinned, "run_count": run_count, "started_after": after and after.isoformat()}
             store.set(_PINNED_RUN, self._pinned)
 
     @staticmethod
@@ -467,7 +471,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         except ControlHubRunTimeoutError as error:
             raise self._timed_out(error) from error
         except ControlHubError as error:
-            raise self._unless_never_fail(error) from error
+            self._skip_if_never_failing(error)
+            raise
         if self.started_after is not None and event is not None:
             self._push_run_count(context, event["run_count"])
         return self.deliver(context, found)
@@ -505,6 +510,11 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     def unless_soft_fail(self, error: BaseException) -> BaseException:
         """Return the error that the task is to end with: a failure, or a skip if that is asked for."""
         return self.skip(error) if self.soft_fail or self.never_fail else error
+
+    def _skip_if_never_failing(self, error: BaseException) -> None:
+        # An error must not become its own cause, which has no end for those that look for the first one.
+        if self.never_fail:
+            raise self.skip(error) from error
 
     def _unless_never_fail(self, error: BaseException) -> BaseException:
         return self.skip(error) if self.never_fail else error

@@ -76,8 +76,9 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
 
     Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
     deferrable. Of the limits, they concern `timeout`; ``execution_timeout`` fails the task, which can then be retried.
-    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait. With ``poke`` and ``reschedule``, the
-    worker is kept while the final metrics of an ended run are waited for, even beyond `timeout`.
+    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait. ``silent_fail`` has no effect on a
+    task that is deferred. With ``poke`` and ``reschedule``, the worker is kept while the final metrics of an ended run
+    are waited for, even beyond `timeout`.
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)

@@ -37,7 +37,8 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
 
     Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
     deferrable. Of the limits, they concern `timeout`; ``execution_timeout`` fails the task, which can then be retried.
-    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait.
+    With ``mode="reschedule"`` that limits each poke, otherwise the whole wait. ``silent_fail`` has no effect on a
+    task that is deferred.
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)

@@ -178,8 +178,10 @@ class SensorTrigger(ControlHubOneRunTrigger):
         ending = verdict.softened(soft_fail=self.soft_fail, never_fail=self.never_fail)
         if ending is Ending.FAILED and not RETRIES_FAILED_EVENTS:
             return await super().trigger_event(event)
-        log = self.log.error if ending is Ending.FAILED else self.log.info
-        log("%s%s", "Skipping the task: " if ending is Ending.SKIPPED else "", verdict.explanation or verdict.message)
+        if verdict.explanation or ending is Ending.FAILED:
+            self.log.error("%s", verdict.explanation or verdict.message)
+        if ending is not Ending.FAILED:
+            self.log.info("%s%s", "Skipping the task: " if ending is Ending.SKIPPED else "", verdict.message)
         kind, key = _ENDS[ending]
         return kind(xcoms=await self._push_result(key, verdict.result))
 

@@ -132,6 +132,12 @@ class ScriptedRuns:
         self.latest[identifier], self.scripts[identifier] = first, rest
         self.names[identifier] = job_name or name
 
+    def show(self, name: str, status: Callable[[int], dict[str, Any]]) -> None:
+        """Let the latest run of a job have a status, or its first one if it has never run."""
+        latest = self.latest[job_id(name)]
+        self.latest[job_id(name)] = self._status(name, status(latest["runCount"] if latest else 1))
+        self.scripts[job_id(name)] = []
+
     @staticmethod
     def _status(name: str, status: dict[str, Any] | None) -> dict[str, Any] | None:
         return status and {**status, "jobId": job_id(name), "id": f"run-{name}-{status['runCount']}:org"}

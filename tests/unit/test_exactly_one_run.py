@@ -835,6 +835,16 @@ def test_a_trigger_that_failed_leaves_no_run_behind(hub, context, error):
     assert hub.calls == ["start", "stop"]
 
 
+@pytest.mark.parametrize(("error", "policy"), [("Trigger failure", "on_error"), ("Trigger timeout", "on_timeout")])
+def test_policy_for_the_cause_decides_after_a_failed_deferral(hub, context, error, policy):
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=True, **{policy: "leave"})
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
+    with pytest.raises(Exception, match=error):
+        task.resume_execution("__fail__", {"error": error}, context)
+    assert hub.calls == ["start"]
+
+
 def test_a_task_that_does_not_wait_starts_once_too(hub, tries):
     hub.on_start = [lost_after(tries)]
     tries.lost(deferrable=False, wait_for_completion=False)

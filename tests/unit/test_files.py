@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+import stat
 import subprocess
 import sys
+import tty
 from pathlib import Path
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
+from upath import UPath
 
 from airflow_provider_streamsets import files
 from tests.unit.memory_store import memory_store
@@ -116,6 +120,149 @@ def test_a_new_local_file_has_the_permissions_that_new_files_have(tmp_path):
     assert (tmp_path / "archive.zip").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o444])
+def test_replaced_file_keeps_its_permissions(tmp_path, mode):
+    path = tmp_path / "archive.zip"
+    path.touch()
+    path.chmod(mode)
+
+    def check_temporary_file():
+        for entry in tmp_path.iterdir():
+            assert stat.S_IMODE(entry.stat().st_mode) == mode
+
+    write(path, meanwhile=check_temporary_file)
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", mode)
+
+
+def test_replaced_file_is_written_where_permissions_cannot_be_set(tmp_path, monkeypatch):
+    def fail(*_):
+        raise PermissionError
+
+    (tmp_path / "archive.zip").touch(0o640)
+    monkeypatch.setattr(os, "fchmod", fail)
+    write(tmp_path / "archive.zip")
+    assert (tmp_path / "archive.zip").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ä" * 127, "😀" * 63], ids=["1 byte", "2 bytes", "4 bytes"])
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_name_may_have_255_bytes(tmp_path, store, name, place):
+    write(tmp_path / name if place == "local" else f"memory://bucket/{name}")
+    assert everything(tmp_path, store) == {name: b"new"}
+
+
+@pytest.fixture(params=["by its name", "through a link"])
+def link(request, tmp_path):
+    """Return a function that names a file."""
+
+    def named(path):
+        if request.param == "by its name":
+            return path
+        (tmp_path / "link").symlink_to(path)
+        return tmp_path / "link"
+
+    return named
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A named pipe, and the descriptor that reads from it."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    yield tmp_path / "pipe", reader
+    os.close(reader)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_named_pipe_gets_the_content(pipe, link, overwrite):
+    path, reader = pipe
+    with files.writing(link(path), overwrite=overwrite) as file:
+        file.write(b"a first attempt")
+        file.seek(0)
+        file.truncate()
+        file.write(b"new")
+    assert os.read(reader, 100) == b"new"
+    assert path.is_fifo()
+
+
+def test_named_pipe_gets_nothing_after_a_failure(pipe):
+    path, reader = pipe
+
+    def fail():
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write(path, meanwhile=fail)
+    assert os.read(reader, 100) == b""
+
+
+def test_device_gets_the_content(link):
+    ours, terminal = os.openpty()
+    tty.setraw(terminal)
+    try:
+        write(link(Path(os.ttyname(terminal))))
+        assert os.read(ours, 100) == b"new"
+    finally:
+        os.close(ours)
+        os.close(terminal)
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "socket"])
+def test_open_file_is_continued(tmp_path, link, kind):
+    """What /dev/stdout is, in a task of Airflow a socket."""
+    if kind == "file":
+        output = os.open(tmp_path / "output", os.O_WRONLY | os.O_CREAT)
+        ours = os.open(tmp_path / "output", os.O_RDONLY)
+    elif kind == "pipe":
+        ours, output = os.pipe()
+    else:
+        ours, output = (end.detach() for end in socket.socketpair())
+    try:
+        os.write(output, b"before ")
+        write(link(Path(f"/dev/fd/{output}")))
+        os.write(output, b" after")
+        os.close(output)
+        with open(ours, "rb") as file:
+            assert file.read() == b"before new after"
+    finally:
+        (tmp_path / "output").unlink(missing_ok=True)
+        (tmp_path / "link").unlink(missing_ok=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pipe_is_read_as_a_local_file_that_can_be_rewound():
+    ours, output = os.pipe()
+    os.write(output, b"some content")
+    os.close(output)
+    with files.reading(f"/dev/fd/{ours}") as file:
+        assert file.read(4) == b"some"
+        file.seek(0)
+        assert file.read() == b"some content"
+    os.close(ours)
+
+
+def test_target_that_cannot_be_opened_is_named(tmp_path, link):
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+    path = link(tmp_path / "socket")
+    with pytest.raises(OSError, match=f"Cannot write '{path}': No such device"):
+        write(path)
+    assert (tmp_path / "socket").is_socket()
+
+
+def test_link_that_leads_to_itself_is_named_and_kept(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    with pytest.raises(OSError, match=f"Cannot write '{tmp_path}/link': Too many levels of symbolic links"):
+        write(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_folder_in_which_nothing_can_be_created_is_named():
+    # Not even by root.
+    with pytest.raises(OSError, match=r"Cannot write '/sys/archive\.zip': .* \(a temporary file has to be created"):
+        write("/sys/archive.zip")
+
+
 def test_what_a_symbolic_link_leads_to_is_replaced_and_not_the_link(tmp_path):
     (tmp_path / "target").mkdir()
     (tmp_path / "link.zip").symlink_to(tmp_path / "target" / "real.zip")
@@ -154,6 +301,15 @@ def test_a_local_file_can_have_any_name(tmp_path, name):
 def test_what_is_no_path_is_refused(value):
     with pytest.raises(ValueError, match="A file must be named by"), files.reading(value):
         pass
+
+
+def test_path_of_another_store_is_refused(tmp_path, store, monkeypatch):
+    """It may be an instance of `Path`, but must not be taken for a local one."""
+    monkeypatch.chdir(tmp_path)
+    path = UPath("memory://bucket/archive.zip")
+    with pytest.raises(ValueError, match="A file must be named by"):
+        write(path)
+    assert everything(tmp_path, store) == {}
 
 
 def test_an_upload_that_fails_leaves_nothing(store, monkeypatch):

@@ -325,19 +325,19 @@ def test_an_outage_while_the_job_is_looked_up_is_waited_out(http, clock):
 
 
 @starts_in_triggerer
-@pytest.mark.parametrize("execution_timeout", [None, timedelta(seconds=500)])
-def test_its_deadline_is_absolute_whichever_triggerer_it_is_on(http, clock, context, execution_timeout):
+@pytest.mark.parametrize(("execution_timeout", "limit"), [(None, 900), (500, 500), (901, 900)])
+def test_its_deadline_is_absolute_whichever_triggerer_it_is_on(http, clock, context, execution_timeout, limit):
     ScriptedHub(http, latest=run_json(4), script=[run_json(4)])
-    sensor = run_sensor(start_from_trigger=True, timeout=900, execution_timeout=execution_timeout)
-    limit = 900 if execution_timeout is None else 500
+    given = {} if execution_timeout is None else {"execution_timeout": timedelta(seconds=execution_timeout)}
+    sensor = run_sensor(start_from_trigger=True, timeout=900, **given)
     args = sensor.start_trigger_args
     # What Airflow makes of it when the task starts, at 1000.
-    seconds = min(args.timeout.total_seconds(), limit if execution_timeout else float("inf"))
+    seconds = min(args.timeout.total_seconds(), execution_timeout or float("inf"))
     timeout_after = datetime.datetime.fromtimestamp(1000 + seconds, datetime.timezone.utc)
     clock.now = 1400.0
     event = only_event(clock, starting(sensor), TaskInstance(), timeout_after)
     assert clock.now == pytest.approx(1000 + limit, abs=1)
-    kind = AirflowSensorTimeout if execution_timeout is None else BaseException
+    kind = BaseException if execution_timeout == limit else AirflowSensorTimeout
     with pytest.raises(kind, match=f"has not ended within {limit} s"):
         sensor.execute_complete(context, event.payload)
 
