@@ -428,6 +428,8 @@ class Runs:
         *,
         since: pendulum.DateTime | None = None,
         until: pendulum.DateTime | None = None,
+        ended_after: pendulum.DateTime | None = None,
+        active_at: pendulum.DateTime | None = None,
         min_run_count: int = 0,
     ) -> list[JobRun]:
         """
@@ -437,6 +439,8 @@ class Runs:
         :param limit: at most so many
         :param since: only runs that were started at this time or later
         :param until: only runs that were started before this time
+        :param ended_after: only runs that have ended at this time or later
+        :param active_at: only the run that had been started by this time and had not ended yet
         :param min_run_count: only runs of this number and later ones
         """
 
@@ -446,10 +450,18 @@ class Runs:
                 run.run_count >= min_run_count
                 and (since is None or (start is not None and start >= since))
                 and (until is None or (start is not None and start < until))
+                and (ended_after is None or (run.finish_time is not None and run.finish_time >= ended_after))
+                and (active_at is None or run.was_active_at(active_at))
             )
 
         def is_last(run: JobRun) -> bool:
-            is_too_old = since is not None and run.start_time is not None and run.start_time < since
+            start, finish = run.start_time, run.finish_time
+            # Runs of a job follow each other: one from before a time has only such ones before it.
+            is_too_old = (
+                (since is not None and start is not None and start < since)
+                or (ended_after is not None and finish is not None and finish < ended_after)
+                or (active_at is not None and start is not None and start <= active_at)
+            )
             return is_too_old or run.run_count <= min_run_count or (limit is not None and len(runs) >= limit)
 
         runs: list[JobRun] = []

@@ -519,8 +519,9 @@ class ControlHubListJobsOperator(ControlHubOperator):
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: a list with an entry for each job: its id; as summary ``job_id``, ``job_name``, ``status`` and ``color``
-        (None if it has never run), ``run_count`` (0 then), ``pipeline_version``, ``tags``, ``engine_labels``,
-        ``template_id``, ``last_modified`` (ISO 8601)
+        (None if it has never run), ``run_count`` (0 then), ``start_time`` and ``finish_time`` of its latest run (ISO
+        8601; None if there is none), ``pipeline_version``, ``tags``, ``engine_labels``, ``template_id``,
+        ``last_modified`` (ISO 8601)
     :raises ControlHubError: for everything that Control Hub or the connection to it can do
 
     XCom keys besides ``return_value``: ``job_ids``, ``streamsets_job_link`` (of the first job).
@@ -625,6 +626,8 @@ def _summary(job: Job) -> dict[str, Any]:
         "status": run.status if run else None,
         "color": run.color if run else None,
         "run_count": job.last_run_count,
+        "start_time": _iso(run.start_time) if run else None,
+        "finish_time": _iso(run.finish_time) if run else None,
         "pipeline_version": job.pipeline_version,
         "tags": list(job.tags),
         "engine_labels": list(job.engine_labels),

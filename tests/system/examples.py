@@ -14,6 +14,7 @@ WAVES = (
         "streamsets_metric_gate",
         "streamsets_run_again",
         "streamsets_nightly_batch",
+        "streamsets_clean_up",
         "streamsets_job_template",
     ),
     (
