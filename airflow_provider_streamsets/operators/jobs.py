@@ -66,6 +66,8 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         (templated)
     :param runtime_parameters: the job's values of the pipeline's parameters: a dict, or a text holding a JSON object
         (templated)
+    :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
+        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
     :param number_of_instances: pipeline instances, by default 1; -1 is one on every engine with the labels (templated)
     :param failover: restart a pipeline on another engine when its engine is lost (templated)
     :param failover_retries: failover retries over all engines; -1 is endless (templated)
@@ -142,6 +144,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
             else:
                 pipeline_id = pipelines.find_by_name(str(self.pipeline_name)).pipeline_id
             pipeline = pipelines.version(pipeline_id, **wanted_version)
+            self.check_settings(settings, f"'{settings.name}'", pipeline.commit_id)
             job = self._create(record, settings, pipeline, template, if_exists)
         self.push_job(context, job.job_id)
         self.log.info("Job %s runs version %s of pipeline '%s'.", job.label, job.pipeline_version, job.pipeline_name)
@@ -246,6 +249,8 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         texts, or a text holding one (templated)
     :param runtime_parameters: the job's values of the pipeline's parameters, in place of the present ones: a dict, or a
         text holding a JSON object (templated)
+    :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
+        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
     :param number_of_instances: pipeline instances; -1 is one on every engine with the labels (templated)
     :param failover: restart a pipeline on another engine when its engine is lost (templated)
     :param failover_retries: failover retries over all engines; -1 is endless (templated)
@@ -308,10 +313,13 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         unchanged_since = parameters.moment(self.unchanged_since, "unchanged_since", rendered=True)
 
         before = self.find_job(context, templates=template)
+        pipeline = self._version_for(before, wanted_version) if self.names_a_version else None
+        commit_id, known = before.pipeline_commit_id, before.runtime_parameters
+        self.check_settings(settings, before.label, *((pipeline.commit_id, ()) if pipeline else (commit_id, known)))
         after = self.client.jobs.update(
             before.job_id,
             settings,
-            pipeline=self._version_for(before, wanted_version) if self.names_a_version else None,
+            pipeline=pipeline,
             unchanged_since=before.last_modified if unchanged_since is None else unchanged_since,
         )
         changed = [name for name in settings.given if getattr(before, name) != getattr(after, name)]

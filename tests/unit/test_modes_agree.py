@@ -113,6 +113,7 @@ INSTANCES_END = (500, show(instance_1=succeeded_run, instance_2=succeeded_run))
 TWO = {"runtime_parameters": [{"REGION": "north"}, {"REGION": "south"}]}
 
 RUN_CASES = {
+    "strict parameters": case(RUN, {"runtime_parameters": {"A": 1}, "strict_parameters": True}, ENDED),
     "succeeds": case(RUN, {}, ENDED),
     "fails": case(RUN, {}, (500, fails), ends=FAILED),
     "fails at its start": case(RUN, {}, (20, cannot_start), ends=FAILED),
@@ -355,6 +356,7 @@ STOP_MANY_CASES = {
 }
 
 TEMPLATE_CASES = {
+    "strict parameters": case(TEMPLATE, {**TWO, "strict_parameters": True}, INSTANCES_ACTIVE, INSTANCES_END),
     "succeed": case(TEMPLATE, TWO, INSTANCES_ACTIVE, INSTANCES_END),
     "one fails": case(
         TEMPLATE,
