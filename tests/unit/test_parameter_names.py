@@ -51,7 +51,6 @@ def test_misspelt_parameter_is_warned_of_with_a_suggestion(runs, context, task_l
     runs.run(context, {"REGON": "apac", "DAY": "1", "XYZ": "1"})
     log = task_log()
     assert "has no runtime parameter 'REGON' (did you mean 'REGION'?), 'XYZ'." in log
-    assert log.count("has no runtime parameter") == 1
     assert runs.commits.call_count == 1
     assert runs.sent == [{"REGION": "emea", "REGON": "apac", "DAY": "1", "XYZ": "1"}]
 
