@@ -46,7 +46,8 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     :param started_after: instead of it: the first run that was started at this time or later, whether it has ended or
         is yet to come; a datetime, or a text such as ``{{ data_interval_end }}``, which without a time zone is in UTC.
         Compared with the start times of Control Hub's own clock, to the millisecond: for a time that another clock
-        tells, as that of an event in Airflow, subtract what the clocks may differ (templated)
+        tells, as that of an event in Airflow, subtract what the clocks may differ. An upgrade of the active job starts
+        a run, too (templated)
     :param next_run: instead of it: the run after the one that is the latest when the sensor first polls. A retry or a
         clear begins anew. Not with ``mode="reschedule"`` before Airflow 3.3
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
