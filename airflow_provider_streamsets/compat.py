@@ -13,26 +13,31 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as airflow_version
-from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import Asset, Variable, XCom
 from packaging.version import Version
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection, Context
     from airflow.triggers.base import BaseEventTrigger as BaseEventTrigger
+
+    HAS_SHARED_STREAMS: bool
+    """Whether watchers can share a poll that is told when their events are stored (Airflow 3.3)."""
 else:
-    try:
-        from airflow.triggers.base import BaseEventTrigger
-    except ImportError:
-        # Airflow 2 has no asset watchers; a trigger for them can be made there, but nothing runs it.
-        from airflow.triggers.base import BaseTrigger as BaseEventTrigger
+
+    def __getattr__(name: str) -> Any:
+        """Import what only triggers need on first use: it takes as long as all operators and sensors together."""
+        if name == "BaseEventTrigger":
+            base = importlib.import_module("airflow.triggers.base")
+            # Airflow 2 has no asset watchers; a trigger for them can be made there, but nothing runs it.
+            return getattr(base, "BaseEventTrigger", base.BaseTrigger)
+        if name == "HAS_SHARED_STREAMS":
+            return hasattr(__getattr__("BaseEventTrigger"), "create_shared_stream_producer")
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
 
 log = logging.getLogger(__name__)
 
 _RETENTION = timedelta(days=3650)
-
-# Whether watchers can share a poll that is told when their events are stored (Airflow 3.3).
-HAS_SHARED_STREAMS = hasattr(BaseEventTrigger, "create_shared_stream_producer")
 
 # Whether a task can start in the triggerer with its templates rendered there. Earlier versions do not render them.
 CAN_START_FROM_TRIGGER = Version(airflow_version) >= Version("3.3.0")
@@ -93,6 +98,8 @@ async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any
 
     :param conn_id: id of the Airflow connection
     """
+    from airflow.providers.common.compat.connection import get_async_connection
+
     connection = await get_async_connection(conn_id)
     if hasattr(connection, "aextra_dejson"):
         return connection, await connection.aextra_dejson()

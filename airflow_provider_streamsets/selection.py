@@ -168,7 +168,7 @@ class UsesControlHub:
         Return whether each key of the result is an XCom of its own; by default if the result is a dict.
 
         :param multiple_outputs: what the task was given; None if nothing
-        :raises ValueError: if that is asked for and the result is no dict, which Airflow refuses after the work only
+        :raises ValueError: if it is True and the result is no dict, which Airflow refuses only after the work
         """
         if multiple_outputs and not self.result_is_dict:
             raise ValueError(f"{type(self).__name__} does not return a dict; leave out multiple_outputs=True.")

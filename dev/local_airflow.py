@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ import requests
 
 COMPONENTS = ("api-server", "scheduler", "triggerer", "dag-processor")
 _BIN = Path(sys.executable).parent
+_REPEATS = 5
 
 
 class LocalAirflowError(Exception):
@@ -33,7 +35,7 @@ def free_port() -> int:
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float, interval: float = 0.5) -> Any:
     """
-    Return the first true value of `condition`.
+    Return the first true value of `condition`; one that times out has none yet.
 
     :param what: what is waited for, for the message
     :param timeout: seconds after which to give up
@@ -41,9 +43,10 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float, interval
     """
     deadline = time.monotonic() + timeout
     while True:
-        value = condition()
-        if value:
-            return value
+        with contextlib.suppress(requests.Timeout):
+            value = condition()
+            if value:
+                return value
         if time.monotonic() > deadline:
             raise LocalAirflowError(f"After {timeout:g} s, still waiting for: {what}")
         time.sleep(interval)
@@ -108,7 +111,7 @@ class LocalAirflow:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, timeout: float = 120) -> None:
+    def start(self, timeout: float = 300) -> None:
         """
         Make the database, start all components, and return when all of them are healthy.
 
@@ -195,10 +198,20 @@ class LocalAirflow:
         :param path: path below ``/api/v2``
         :raises LocalAirflowError: if Airflow answers with an error
         """
-        answer = self._session.request(method, f"{self.url}/api/v2{path}", json=body, params=params, timeout=30)
+        answer = self._request(method, path, body, params, repeats=0 if method == "POST" else _REPEATS)
         if not answer.ok:
             raise LocalAirflowError(f"{method} {path} answered {answer.status_code}: {answer.text[:500]}")
         return answer.json() if answer.content else None
+
+    def _request(
+        self, method: str, path: str, body: Any, params: Mapping[str, Any], *, repeats: int
+    ) -> requests.Response:
+        """Send a request, and send it again while a busy database fails it, if it has the same effect however often."""
+        answer = self._session.request(method, f"{self.url}/api/v2{path}", json=body, params=params, timeout=30)
+        if answer.status_code < 500 or not repeats:
+            return answer
+        time.sleep(1)
+        return self._request(method, path, body, params, repeats=repeats - 1)
 
     def knows_dag(self, dag_id: str) -> bool:
         """Return whether the dag processor has parsed a DAG; raise if it cannot be imported."""
@@ -208,11 +221,15 @@ class LocalAirflow:
         return any(dag["dag_id"] == dag_id for dag in self.api("GET", "/dags", limit=100)["dags"])
 
     def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a DAG run now and return its id, waiting first for the DAG to be parsed."""
-        wait_until(lambda: self.knows_dag(dag_id), f"DAG {dag_id} to be parsed. {self._where_logs_are}", 60)
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        run = self.api("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": now, "conf": dict(conf or {})})
-        return str(run["dag_run_id"])
+        """Start a DAG run without a logical date and return its id, waiting first for the DAG to be parsed."""
+        wait_until(lambda: self.knows_dag(dag_id), f"DAG {dag_id} to be parsed. {self._where_logs_are}", 180)
+        path, run_id = f"/dags/{dag_id}/dagRuns", f"manual__{time.time_ns()}"
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        answer = self._request("POST", path, body, {}, repeats=_REPEATS)
+        # There is one of that id already if a request that failed has had its effect.
+        if not answer.ok and answer.status_code != 409:
+            raise LocalAirflowError(f"POST {path} answered {answer.status_code}: {answer.text[:500]}")
+        return run_id
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         """Return a task instance as the REST API gives it."""

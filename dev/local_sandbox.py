@@ -251,7 +251,7 @@ class SandboxProcess:
         assert response.ok, response.text
         return response.json()
 
-    def wait_for_status(self, name: str, *statuses: str, timeout: float = 15.0) -> dict[str, Any]:
+    def wait_for_status(self, name: str, *statuses: str, timeout: float = 60.0) -> dict[str, Any]:
         """Poll until a job has one of some statuses."""
         deadline = time.monotonic() + timeout
         while (job := self.job_state(name))["status"] not in statuses:

@@ -10,11 +10,11 @@ from airflow.sdk import DAG
 from airflow_provider_streamsets.operators.archives import ControlHubExportJobsOperator, ControlHubImportJobsOperator
 
 # A URL such as s3://aws_default@backups/... does as well.
-ARCHIVE = os.path.join(tempfile.gettempdir(), "streamsets-warehouse-jobs.zip")
+ARCHIVE = os.path.join(tempfile.gettempdir(), "streamsets-returns-jobs.zip")
 
 with DAG("streamsets_export_import", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
     # [START howto_export_jobs]
-    export_jobs = ControlHubExportJobsOperator(task_id="export_jobs", job_tag="warehouse", path=ARCHIVE)
+    export_jobs = ControlHubExportJobsOperator(task_id="export_jobs", job_tag="returns", path=ARCHIVE)
     # [END howto_export_jobs]
     # [START howto_import_jobs]
     import_jobs = ControlHubImportJobsOperator(

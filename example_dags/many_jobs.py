@@ -22,8 +22,8 @@ from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOpe
 with DAG("streamsets_many_jobs", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
     copies = ControlHubDuplicateJobOperator(
         task_id="copy_job",
-        job_name="Clickstream to lake",
-        name="Clickstream test ",
+        job_name="Web logs to lake",
+        name="Web logs test ",
         number_of_copies=3,
     )
     # [START howto_start_jobs]

@@ -10,7 +10,7 @@ from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSenso
 with DAG("streamsets_metric_gate", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
     start = ControlHubRunJobOperator(
         task_id="start_clickstream",
-        job_name="Clickstream to lake",
+        job_name="Ad clicks to lake",
         wait_for_completion=False,
     )
     # [START howto_metric_gate]
@@ -26,13 +26,13 @@ with DAG("streamsets_metric_gate", schedule=None, catchup=False, tags=["streamse
     # [END howto_metric_gate]
     check = ControlHubRunJobOperator(
         task_id="check_clicks",
-        job_name="Quick check",
+        job_name="Ad clicks check",
         deferrable=True,
         poll_interval=5,
     )
     stop = ControlHubStopJobOperator(
         task_id="stop_clickstream",
-        job_name="Clickstream to lake",
+        job_name="Ad clicks to lake",
         poll_interval=5,
     )
     start >> enough_clicks >> check >> stop.as_teardown(setups=start)

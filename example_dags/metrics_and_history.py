@@ -16,14 +16,14 @@ from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 with DAG("streamsets_metrics_and_history", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
     run_check = ControlHubRunJobOperator(
         task_id="run_check",
-        job_name="Quick check",
+        job_name="Daily check",
         deferrable=True,
         poll_interval=5,
     )
     # [START howto_job_metrics]
     metrics_of_run = ControlHubJobMetricsOperator(
         task_id="metrics_of_run",
-        job_name="Quick check",
+        job_name="Daily check",
         run_count="{{ ti.xcom_pull('run_check', key='run_count') }}",
         metrics=["pipeline.batchCount.counter", "pipeline.batchOutputRecords.meter.mean_rate"],
     )
@@ -31,14 +31,14 @@ with DAG("streamsets_metrics_and_history", schedule=None, catchup=False, tags=["
     # [START howto_run_history]
     runs_before = ControlHubJobRunHistoryOperator(
         task_id="runs_before",
-        job_name="Orders to warehouse",
+        job_name="Customers nightly",
         limit=10,
         include_events=True,
     )
     # [END howto_run_history]
     metrics_before = ControlHubJobMetricsOperator(
         task_id="metrics_before",
-        job_name="Orders to warehouse",
+        job_name="Customers nightly",
         runs="all",
         limit=10,
     )

@@ -25,7 +25,7 @@ with DAG("streamsets_nightly_batch", schedule=None, catchup=False, tags=["stream
     # [START howto_run_job_expect]
     load_orders = ControlHubRunJobOperator(
         task_id="load_orders",
-        job_name="Orders to warehouse",
+        job_name="Nightly orders",
         runtime_parameters={"BATCH_SIZE": "2000"},
         acknowledge_errors=True,
         expect=[

@@ -48,14 +48,14 @@ with DAG("streamsets_weekly_full_reload", schedule="@weekly", catchup=False, tag
 with DAG("streamsets_copy_offset", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
     copy_job = ControlHubDuplicateJobOperator(
         task_id="copy_job",
-        job_name="Orders to warehouse",
-        name="Orders to warehouse, on trial",
+        job_name="Web orders to warehouse",
+        name="Web orders to warehouse, on trial",
     )
     # [START howto_copy_offset]
     copy_offset = ControlHubUploadOffsetOperator(
         task_id="copy_offset",
         job_id="{{ ti.xcom_pull('copy_job')[0] }}",
-        from_job_name="Orders to warehouse",
+        from_job_name="Web orders to warehouse",
     )
     # [END howto_copy_offset]
     try_copy = ControlHubRunJobOperator(

@@ -24,7 +24,7 @@ with DAG(
 ):
     export_job = ControlHubExportJobsOperator(
         task_id="export_job",
-        job_names=["Quick check"],
+        job_names=["Release check"],
         path="{{ params.archive }}",
     )
 

@@ -10,7 +10,7 @@ from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 with DAG("streamsets_wait_for_run", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
     start = ControlHubRunJobOperator(
         task_id="start_snapshot",
-        job_name="Inventory snapshot",
+        job_name="Prices snapshot",
         wait_for_completion=False,
     )
     # [START howto_wait_for_run]

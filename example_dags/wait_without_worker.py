@@ -9,7 +9,7 @@ from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 
 with DAG("streamsets_wait_without_worker", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
     start_snapshot = ControlHubRunJobOperator(
-        task_id="start_snapshot", job_name="Inventory snapshot", wait_for_completion=False
+        task_id="start_snapshot", job_name="Suppliers snapshot", wait_for_completion=False
     )
 
     wait_for_snapshot = ControlHubJobRunSensor(

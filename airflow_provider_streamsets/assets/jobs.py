@@ -56,7 +56,7 @@ def job_asset(job_id: str, **arguments: Any) -> Asset:
 
 def event_payload(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
-    Return what an asset event tells about runs: the facts about the last one, and about each under ``runs``.
+    Return the payload of an asset event: the facts about the last run, and those about each run under ``runs``.
 
     :param runs: the facts about each run, at least one
     """

@@ -154,7 +154,7 @@ class ControlHubClient:
         Keep a deadline within this context.
 
         The time-outs of requests that may be repeated are shortened to what is left, and to ten seconds at the
-        deadline. After it, a refusal that is not confirmed yet counts as an outage.
+        deadline, from which on none is repeated. After it, a refusal that is not confirmed yet counts as an outage.
 
         :param time_left: returns the seconds until then
         """
@@ -172,7 +172,7 @@ class ControlHubClient:
         """
         Return whether another client works in the same organization, perhaps under another address.
 
-        Tokens tell. If neither names its organization, that of the same address is taken for the same.
+        The tokens name the organizations. If neither does, clients of the same address are in the same organization.
         """
         return self._access.is_of_same_organization(other._access)
 

@@ -37,10 +37,12 @@ _READS_AT_A_TIME = 8
 # Seconds after the deadline within which the last poll may begin to read what has ended.
 _LAST_POLL_LIMIT = 60.0
 # Reads of ended runs are slow if those sent together take longer than so many seconds. When what they have taken beyond
-# that adds up to the second number, each further request has two seconds, as if the deadline had passed by eight.
+# that adds up to the second number, each further request has two seconds, as if the deadline had passed by eight, until
+# an hour after the last slow ones.
 _USUAL_READ = 10.0
 _SLOW_READS_LIMIT = 60.0
 _TIME_LEFT_AFTER_SLOW_READS = -8.0
+_SLOW_READS_MEMORY = 3600.0
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class RunGroup:
         }
         self._now = now or time.monotonic
         self._lost_time = 0.0
+        self._slow_at = -math.inf
         self._until_active = until_active
         self._active = frozenset(active)
         self._outage = OutageLog(self._log)
@@ -251,17 +254,20 @@ class RunGroup:
     def _timed_reads(self) -> Iterator[None]:
         """Measure reads that are sent together, and leave them little time if those before were slow."""
         deadline_in, began = self.client.time_left, self._now()
+        if began - self._slow_at > _SLOW_READS_MEMORY:
+            self._lost_time = 0.0
         if self._lost_time < _SLOW_READS_LIMIT:
             yield
         else:
             with self.client.within(lambda: min(deadline_in(), _TIME_LEFT_AFTER_SLOW_READS)):
                 yield
-        lost_before = self._lost_time
-        self._lost_time += max(self._now() - began - _USUAL_READ, 0.0)
+        lost_before, ended = self._lost_time, self._now()
+        if ended - began > _USUAL_READ:
+            self._lost_time, self._slow_at = lost_before + ended - began - _USUAL_READ, ended
         if lost_before < _SLOW_READS_LIMIT <= self._lost_time:
             self._log.warning(
-                "Reading the events and metrics of ended runs takes too long. Each further request has 2 seconds; "
-                "metrics that do not come in that time are missing in the results."
+                "Reading the events and metrics of ended runs takes too long. For an hour, each further request has 2 "
+                "seconds; metrics that do not come in that time are missing in the results."
             )
 
     def _note_conclusion(self, follower: RunFollower, conclude: Callable[[], RunReport | None]) -> None:

@@ -296,7 +296,7 @@ class JobReading:
         tag for a change of the job is not known, so that one job in the place of another may go unnoticed.
 
         :param tag: tag without organization
-        :returns: the key; None if the answer does not tell
+        :returns: the key; None if the answer does not hold it
         """
         answer = self._client.call(
             "GET",

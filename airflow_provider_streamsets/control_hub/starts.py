@@ -110,7 +110,7 @@ def delivery_time_left(client: ControlHubClient, at: float) -> float:
     """
     Return the seconds for which a gateway can still deliver a request.
 
-    To be called after a request of the client was answered: only answers tell Control Hub's time.
+    Call it after a request of the client was answered: only answers hold the time of Control Hub.
 
     :param client: the client
     :param at: when the request was sent, in epoch seconds of Control Hub's clock

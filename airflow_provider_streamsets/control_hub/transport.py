@@ -166,8 +166,8 @@ class Transport:
             again from the first chunk when the request has to be repeated
         :param needs_body: Control Hub always answers this call with a value, so that an empty answer is an outage
         :param moved: called with the new base address when the organization has moved (contract, section 1.8)
-        :param time_left: returns the seconds until the deadline of a wait, which shortens the time-outs; not those of
-            files, and of requests that may not be sent again
+        :param time_left: returns the seconds until the deadline of a wait, which shortens the time-outs and ends the
+            attempts; not those of files, and of requests that may not be sent again
         :returns: None for an empty body; what `into` returns, if given
         :raises ControlHubError: the subclass says what went wrong
         """
@@ -179,8 +179,14 @@ class Transport:
                 return False
             return repeat is Repeat.SAFE or not error.maybe_executed
 
+        if repeat is not Repeat.SAFE:
+            time_left = None
+
+        def is_last(state: tenacity.RetryCallState) -> bool:
+            return state.attempt_number >= self._max_attempts or (time_left is not None and time_left() <= 0)
+
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._max_attempts),
+            stop=is_last,
             wait=_wait_before_next_attempt,
             retry=tenacity.retry_if_exception(may_try_again),
             before_sleep=_log_failed_attempt,
@@ -198,7 +204,7 @@ class Transport:
             file,
             into,
             needs_body,
-            time_left if repeat is Repeat.SAFE else None,
+            time_left,
         )
         return retrying(self._send_once, request, moved)
 

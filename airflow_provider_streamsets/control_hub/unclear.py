@@ -45,8 +45,8 @@ def find_out(
     :param question: what is to be found out, for messages: "Whether job X was created"
     :param error: how the request has ended; None if it was accepted
     :param is_enough: whether what was found is all of it
-    :param patience: seconds to look, at the most, or what returns them, called when a look was answered: only answers
-        tell Control Hub's time; by default :func:`search_time`
+    :param patience: seconds to look, at the most, or a function that returns them, called when a look was answered:
+        only answers hold the time of Control Hub; by default :func:`search_time`
     :returns: what the last look has found
     :raises ControlHubUnavailableError: if the last look fails; ``maybe_executed`` is set
     """

@@ -35,7 +35,7 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
         ControlHubExportJobsOperator(
             task_id="export_jobs",
             job_tag="nightly/orders",
-            path="s3://aws_default@backups/streamsets/jobs-{{ ds }}.zip",
+            path="s3://aws_default@backups/streamsets/jobs-{{ (dag_run.logical_date or dag_run.run_after) | ds }}.zip",
         )
 
     :param path: where the archive goes: a local path, the URL of a file in a store that Airflow's object storage

@@ -165,7 +165,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.go_on_until(others.deadline)
         others.raise_error()
         if others.reason is RunsWaitReason.TIMEOUT:
-            names = self._names_of([job_id for job_id, _ in others.runs], self.polling_client())
+            names = self._names_of([job_id for job_id, _ in others.runs], 0.0)
             runs = [
                 RunReference(job_id, count, names.get(job_id, ""), RunIdentity.from_json(others.identities.get(job_id)))
                 for job_id, count in others.runs
@@ -408,7 +408,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def _wait_here_for_other_runs(
         self, runs: Sequence[RunReference], *, timeout: float | None, allowed: float | None
-    ) -> None:
+    ) -> RunGroup:
+        """Return runs when they have ended, which are waited for before this task starts its own."""
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
 
@@ -423,11 +424,12 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             )
         except ControlHubRunTimeoutError as error:
             raise self._waited_too_long(error) from error
+        return group
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Fail with the errors of runs of an earlier try that keep their jobs from being started again."""
         from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
-        from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
+        from airflow_provider_streamsets.control_hub.groups import RunReference
 
         blocking = [
             RunReference(job_id, run.run_count, jobs[job_id].name)
@@ -438,8 +440,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ]
         if not blocking:
             return
-        group = RunGroup(self.polling_client(), blocking, metrics_wait=0.0, log=self.log)
-        group.look(in_a_hurry=True)
+        group = self._wait_here_for_other_runs(blocking, timeout=self._left_of_timeout, allowed=self._allowed)
         try:
             self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
         except ControlHubRunFailedError as error:

@@ -39,9 +39,9 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
 
         ControlHubCreateJobOperator(
             task_id="create_job",
-            job_name="Orders of {{ ds }}",
+            job_name="Orders of {{ (dag_run.logical_date or dag_run.run_after) | ds }}",
             pipeline_name="Orders to warehouse",
-            runtime_parameters={"DAY": "{{ ds }}"},
+            runtime_parameters={"DAY": "{{ (dag_run.logical_date or dag_run.run_after) | ds }}"},
             engine_labels=["prod"],
             if_exists="update",
         )

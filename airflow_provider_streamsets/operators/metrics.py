@@ -227,8 +227,8 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         ControlHubJobRunHistoryOperator(
             task_id="runs_of_the_day",
             job_name="Orders to warehouse",
-            since="{{ data_interval_start }}",
-            until="{{ data_interval_end }}",
+            since="{{ (dag_run.logical_date or dag_run.run_after) - macros.timedelta(days=1) }}",
+            until="{{ dag_run.logical_date or dag_run.run_after }}",
         )
 
     :param job_id: id of the job (templated)
@@ -294,7 +294,7 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         times = self._times(rendered=True)
         include_events = parameters.flag(self.include_events, "include_events", rendered=True)
         job = self.find_job(context)
-        # One more tells whether some are left out.
+        # One more shows whether some are left out.
         runs = self.client.runs.history(job.job_id, None if limit is None else limit + 1, **times)
         has_more = limit is not None and len(runs) > limit
         left_out = f" or more, of which the newest {limit} are returned" if has_more else ""

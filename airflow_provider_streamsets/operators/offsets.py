@@ -67,7 +67,7 @@ class ControlHubGetOffsetsOperator(ControlHubJobOperator):
         ControlHubGetOffsetsOperator(
             task_id="keep_offsets",
             job_name="Orders to warehouse",
-            path="s3://aws_default@backups/offsets/orders-{{ ds }}.json",
+            path="s3://aws_default@backups/offsets/orders-{{ (dag_run.logical_date or dag_run.run_after) | ds }}.json",
         )
 
     :param job_id: id of the job (templated)

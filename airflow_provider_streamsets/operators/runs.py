@@ -67,7 +67,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         ControlHubRunJobOperator(
             task_id="load_orders",
             job_name="Orders to warehouse",
-            runtime_parameters={"DAY": "{{ ds }}"},
+            runtime_parameters={"DAY": "{{ (dag_run.logical_date or dag_run.run_after) | ds }}"},
             expect=["output_count >= 1000", "error_ratio < 0.01"],
             deferrable=True,
         )

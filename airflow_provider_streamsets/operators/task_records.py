@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.compat import store_for_next_try
@@ -26,7 +27,8 @@ class TaskRecord:
     as it counts those of all its tasks.
 
     With `survives_kill`, the clear of a task that has not come to an end of its own is a kill and a retry, whether
-    Airflow allows more tries afterwards (a deferred task) or not (one on a worker).
+    Airflow allows more tries afterwards (a deferred task) or not (one on a worker). It is part of the record, as the
+    DAG may have been edited since.
 
     :param context: context of the task
     :param survives_kill: whether what a killed try has begun goes on
@@ -67,7 +69,7 @@ class TaskRecord:
     @property
     def is_of_killed_task(self) -> bool:
         """Whether a person has cleared the task, but this try goes on with what the killed one has begun."""
-        return self._was_cleared and self._survives_kill and not self.values.get("has_ended")
+        return self._was_cleared and self._survives_kill and bool(self.values.get("survives_kill"))
 
     @property
     def _was_cleared(self) -> bool:
@@ -75,15 +77,16 @@ class TaskRecord:
 
     def write(self, **values: Any) -> None:
         """Write values down instead of those that were there, durably, before returning."""
+        self._set({**values, "survives_kill": self._survives_kill})
+
+    def _set(self, values: Mapping[str, Any]) -> None:
         record = {**values, "max_tries": self._max_tries}
         self._store.set(_KEY, record)
         self._values = record
 
     def add(self, **values: Any) -> None:
         """Write further values down."""
-        # What a try adds, it has not ended before.
-        earlier = {name: value for name, value in self.values.items() if name != "has_ended"}
-        self.write(**{**earlier, **values})
+        self.write(**{**self.values, **values})
 
     def give_up(self, why: str, **values: Any) -> None:
         """
@@ -97,8 +100,8 @@ class TaskRecord:
 
     def note_end(self) -> None:
         """Note that the try has come to an end of its own: it was not killed."""
-        if self._survives_kill and self.values:
-            self.add(has_ended=True)
+        if self.values.get("survives_kill"):
+            self._set({**self.values, "survives_kill": False})
 
     def forget(self) -> None:
         """Delete the record: what it tells of has not happened, or has failed."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, RunReport
+    from airflow_provider_streamsets.control_hub import Job, RunReport
     from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent
     from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # What a resumed task still has to read is there, so it need not look slowly, and has this time even at the deadline.
 _RESUMED_INTERVAL = 5.0
 _RESUMED_PATIENCE = 60.0
+# Seconds for which the names of the jobs are read when the task is resumed.
+_NAMES_PATIENCE = 60.0
 # Seconds to try again while Control Hub refuses to stop a job that is being started.
 STOP_PATIENCE = 60.0
 _MOST_EXPLANATIONS = 10
@@ -329,6 +331,10 @@ class WaitsForManyRuns(WaitsForRuns):
         before_start: bool = False,
     ) -> NoReturn:
         self.end_if_killed("before it was deferred")
+        red = group.red if group else {}
+        # What could not be done about them is still to be done: the trigger ends the wait for that again.
+        still_red = {job_id: report.red_for or 0.0 for job_id, report in red.items() if job_id not in self._red}
+        red_for = {**group.red_for, **still_red} if group else {}
         self.defer(
             trigger=self._trigger(
                 runs,
@@ -338,10 +344,8 @@ class WaitsForManyRuns(WaitsForRuns):
                 until_failure=until_failure,
                 act_at=act_at,
                 active=active,
-                red_since={job_id: time.time() - red_for for job_id, red_for in group.red_for.items()}
-                if group
-                else None,
-                red=_short_reports(group.red) if group else None,
+                red_since={job_id: time.time() - seconds for job_id, seconds in red_for.items()} or None,
+                red=_short_reports({i: report for i, report in red.items() if i not in still_red}) or None,
                 forced=list(self._forced),
                 joined=[run.job_id for run in runs if run.job_id in self.joined_runs],
                 before_start=before_start,
@@ -402,8 +406,7 @@ class WaitsForManyRuns(WaitsForRuns):
         wait = RunsWaitEvent.from_payload(event)
         self._watched = dict(wait.runs)
         wait.raise_error()
-        # At the deadline, too, there is time for one request.
-        names = self._names_of(list(self._watched), self.polling_client(lambda: max(wait.time_left(), 0.0)))
+        names = self._names_of(list(self._watched), min(max(wait.time_left(), 0.0), _NAMES_PATIENCE))
         self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}
         runs = [
             RunReference(job_id, count, names.get(job_id, ""), RunIdentity.from_json(wait.identities.get(job_id)))
@@ -462,11 +465,14 @@ class WaitsForManyRuns(WaitsForRuns):
             group=group,
         )
 
-    def _names_of(self, job_ids: list[str], client: ControlHubClient) -> dict[str, str]:
+    def _names_of(self, job_ids: list[str], patience: float) -> dict[str, str]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
+        until = time.monotonic() + patience
         try:
-            return {job_id: job.name for job_id, job in client.jobs.get_many(job_ids).items()}
+            # Unlike a poll, this is not repeated later.
+            with self.client.within(lambda: until - time.monotonic()):
+                return {job_id: job.name for job_id, job in self.client.jobs.get_many(job_ids).items()}
         except ControlHubError as error:
             self.log.warning("The names of the jobs could not be read: %s", error)
             return {}

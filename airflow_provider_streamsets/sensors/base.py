@@ -16,7 +16,6 @@ from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
     PokeReturnValue,
 )
-from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import (
@@ -192,6 +191,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             **self.ending,
             **arguments,
         }
+        from airflow.triggers.base import StartTriggerArgs
+
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=trigger,
             trigger_kwargs={name: stored_for_triggerer(value, name) for name, value in values.items()},

@@ -183,10 +183,13 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         return self._event(RunsWaitReason.ENDED)
 
     def _event(self, reason: RunsWaitReason, error: ControlHubError | None = None) -> RunsWaitEvent:
+        from airflow_provider_streamsets.control_hub.models import JobRun
+        from airflow_provider_streamsets.control_hub.reports import RunReport
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
+        counts, identities = self._run_counts, self._identities
         return RunsWaitEvent(
-            tuple(self._run_counts.items()),
+            tuple(counts.items()),
             reason=reason,
             until_failure=self.until_failure and reason is not RunsWaitReason.FIRST_FAILURE,
             act_at=None if reason is RunsWaitReason.ACT else self.act_at,
@@ -194,29 +197,32 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             deadline=self.deadline,
             metrics_wait=self.metrics_wait,
             error=error,
-            identities={job_id: json for job_id, one in self._identities.items() if (json := one.to_json())},
+            identities={job_id: json for job_id, one in identities.items() if (json := one.to_json())},
             forced=tuple(self.forced or ()),
             active=tuple(self._watch.active) if self._watch else tuple(self.active or ()),
             red_since=self._watch.red_since_epoch if self._watch else dict(self.red_since or {}),
-            red={str(job_id): self._red_report(job_id, value) for job_id, value in (self.red or {}).items()},
+            red={
+                str(job_id): RunReport.from_dict(value)
+                if isinstance(value, Mapping)
+                else RunReport.of_red(
+                    job_id=job_id,
+                    job_name="",
+                    run=JobRun(identities[job_id].run_id, job_id, counts[job_id], "ACTIVE", "RED"),
+                    red_for=value,
+                )
+                for job_id, value in (self.red or {}).items()
+            },
         )
-
-    def _red_report(self, job_id: str, value: Mapping[str, Any] | float) -> RunReport:
-        from airflow_provider_streamsets.control_hub.models import JobRun
-        from airflow_provider_streamsets.control_hub.reports import RunReport
-
-        if isinstance(value, Mapping):
-            return RunReport.from_dict(value)
-        run = JobRun(self._identities[job_id].run_id, job_id, self._run_counts[job_id], "ACTIVE", "RED")
-        return RunReport.of_red(job_id=job_id, job_name="", run=run, red_for=value)
 
     def failure(self, error: ControlHubError) -> RunsWaitEvent:
         """Return the event of a wait that has ended with an error."""
+        from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         try:
+            self._unpack()
             return self._event(RunsWaitReason.ENDED, error)
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError, ControlHubError):
             # What is stored names no runs that could be read, which may well be the error.
             return RunsWaitEvent((), error=error)
 

@@ -74,13 +74,13 @@ class _Tagged:
 
 class RunLooks:
     """
-    Looks at jobs again and again, in one request for many.
+    Polls the statuses of jobs, in one request for many.
 
-    A list has the jobs whole, which is many kilobytes for each. So the jobs with a tag are listed anew only when the
-    list has changed, as far as a glance at it shows, and now and then.
+    A list holds whole jobs, which are many kilobytes each. So the jobs with a tag are listed again only if their
+    change key differs, and every `list_every` polls.
 
-    :param client: asked for them
-    :param list_every: looks after which the jobs with a tag are listed again, changed or not
+    :param client: sends the requests
+    :param list_every: polls after which the jobs with a tag are listed again, changed or not
     """
 
     def __init__(self, client: ControlHubClient, *, list_every: int = 1) -> None:
@@ -116,6 +116,8 @@ class RunLooks:
         if tagged is not None and tagged.looks_left > 0 and change_key is not None and change_key == tagged.change_key:
             self._tagged[tag] = replace(tagged, looks_left=tagged.looks_left - 1)
             look.names.update(tagged.names)
+            if not tagged.names:
+                look.statuses[want] = {}
             return list(tagged.names)
         try:
             jobs = list(self._client.jobs.list(tag=tag))
@@ -134,7 +136,7 @@ class RunLooks:
         try:
             return self._client.jobs.change_key(tag=tag)
         except ControlHubError as error:
-            # If a Control Hub fails at the order of this request only, the list tells.
+            # If Control Hub fails at the order of this request only, the list shows the changes.
             if error.http_status != 500:
                 _raise_if_general(error)
             return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 import requests
@@ -37,6 +37,8 @@ class People:
         self._open = {(case.task_id, case.map_index): case for case in cases if case.kind in ACTED_ON}
         self._seen: dict[Place, tuple[int, str, float]] = {}
         self.acted: dict[Place, float] = {}
+        self.refused: Counter[Kind] = Counter()
+        """How many actions Airflow or the sandbox did not accept."""
 
     @property
     def open(self) -> set[Place]:
@@ -62,15 +64,21 @@ class People:
             task = tasks.get(place)
             if task is None or case.kind not in kinds:
                 continue
-            if place in self.acted and _is_done(case, task):
+            if place in self.acted and self._is_done(case, task):
                 del self._open[place]
             elif case.kind is Kind.MARKED_FAILED and not case.deferrable and not is_calm:
                 continue
             elif self._is_ready(place, case, task):
                 self.acted[place] = time.time()
-                # Airflow may be too busy to answer, or refuse as the task has just gone on; then it is done again.
-                with contextlib.suppress(requests.RequestException, LocalAirflowError):
+                try:
                     self._do(case)
+                except (requests.RequestException, LocalAirflowError):
+                    # Airflow may be too busy to answer, or refuse as the task has just gone on; then it is done again.
+                    self.refused[case.kind] += 1
+                else:
+                    if case.kind is Kind.JOINS:
+                        # The task may start a run of its own next, which is none of anybody's business.
+                        del self._open[place]
                 self._seen.pop(place, None)
 
     def see(self, tasks: Mapping[Place, TaskRow]) -> None:
@@ -101,7 +109,7 @@ class People:
         airflow = self._stage.airflow
         if case.kind is Kind.JOINS:
             job_id = self._stage.sandbox.job_id(case.name)
-            self._by_hand("POST", f"/jobrunner/rest/v1/job/{job_id}/stop")
+            self._stage.sandbox.call("POST", f"/jobrunner/rest/v1/job/{job_id}/stop").raise_for_status()
         elif case.kind in _MARKED:
             path = f"/dags/{DAG_ID}/dagRuns/{self._run_id}/taskInstances/{case.task_id}/{case.map_index}"
             airflow.api("PATCH", path, {"new_state": "failed"})
@@ -114,15 +122,10 @@ class People:
             }
             airflow.api("POST", f"/dags/{DAG_ID}/clearTaskInstances", body)
 
-    def _by_hand(self, method: str, path: str, body: object = None) -> None:
-        response = self._stage.sandbox.call(method, path, body)
-        assert response.ok, response.text
-
-
-def _is_done(case: Case, task: TaskRow) -> bool:
-    if case.kind is Kind.JOINS:
-        return True
-    return task.state == "failed" if case.kind in _MARKED else task.max_tries > RETRIES
+    def _is_done(self, case: Case, task: TaskRow) -> bool:
+        if case.kind is Kind.JOINS:
+            return bool(self._stage.sandbox.job_state(case.name)["status"] != "ACTIVE")
+        return task.state == "failed" if case.kind in _MARKED else task.max_tries > RETRIES
 
 
 def start_by_hand(stage: Stage, cases: Iterable[Case]) -> None:

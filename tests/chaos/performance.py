@@ -37,6 +37,7 @@ class Result:
     :param histories: of its cases
     :param kills: how many there were
     :param fault_hits: how many requests went wrong, by fault
+    :param refused: how many actions of people were not accepted, and repeated
     :param stormed: seconds in which things were killed
     :param settled: seconds until all tasks had ended after that
     :param database: kind of Airflow's database
@@ -47,6 +48,7 @@ class Result:
     histories: Sequence[CaseHistory]
     kills: Mapping[Target, int]
     fault_hits: Mapping[str, int]
+    refused: int
     stormed: float
     settled: float
     database: str
@@ -166,6 +168,7 @@ class _Performance:
             histories=histories,
             kills=self._killer.kills,
             fault_hits=self._killer.fault_hits,
+            refused=people.refused.total(),
             stormed=stormed,
             settled=settled,
             database=self._stage.database.partition(":")[0].partition("+")[0],

@@ -37,6 +37,7 @@ def table(result: Result) -> Table:
         rows.add_row(f"killed: {target.value}", "", str(count))
     rows.add_row("requests that went wrong", "", str(sum(result.fault_hits.values())))
     rows.add_row("start calls delivered late", "", str(result.fault_hits.get("late", 0)))
+    rows.add_row("actions of people that were refused, and repeated", "", str(result.refused))
     rows.add_section()
     violations = result.violations
     for promise in Promise:

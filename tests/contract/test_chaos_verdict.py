@@ -152,6 +152,7 @@ def result_of(*histories: CaseHistory) -> Result:
         histories=histories,
         kills={Target.TASK: 3},
         fault_hits={"html": 2},
+        refused=1,
         stormed=60,
         settled=30,
         database="sqlite",

@@ -1,41 +1,73 @@
+"""The DAGs of the README, as they stand, in the one process of ``dag.test()`` and ``airflow dags test``."""
+
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dev.local_sandbox import SandboxProcess
+from tests.documentation import ROOT, write_readme_dags
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 BIN = Path(sys.executable).parent
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "example_dags"
+_TEST = """
+import sys
+from airflow.dag_processing.dagbag import DagBag
+
+dags = DagBag(sys.argv[1]).dags
+for dag, date in [(dags["orders"], {}), *((dag, {"logical_date": None}) for dag in dags.values())]:
+    run = dag.test(**date)
+    print("ended:", dag.dag_id, "dated" if run.logical_date else "undated", run.state.value)
+"""
 
 
-def test_the_example_also_runs_in_the_one_process_of_airflow_dags_test(tmp_path):
-    with SandboxProcess(time_scale=20) as sandbox:
-        environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
-            "AIRFLOW_HOME": str(tmp_path),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW_CONN_STREAMSETS_DEFAULT": sandbox.airflow_conn,
-        }
+@pytest.fixture(scope="module")
+def hub() -> Iterator[SandboxProcess]:
+    with SandboxProcess(time_scale=20) as process:
+        yield process
 
-        def airflow(*arguments: str) -> str:
-            done = subprocess.run(
-                [str(BIN / "airflow"), *arguments], env=environment, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-            return done.stdout + done.stderr
 
-        airflow("db", "migrate")
-        airflow("dags", "reserialize")
-        output = airflow("dags", "test", "streamsets_run_job")
-        assert "has succeeded (INACTIVE/GRAY)" in output
-        assert "59700 records out" in output
-        assert sandbox.token not in output
-        assert [start["run_count"] for start in sandbox.starts("Orders to warehouse")] == [4]
+@pytest.fixture(scope="module")
+def run(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Runs a program of the environment with the README's DAGs, and returns what it printed."""
+    home = tmp_path_factory.mktemp("airflow")
+    (home / "dags").mkdir()
+    write_readme_dags(home / "dags")
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW_CONN_STREAMSETS_DEFAULT": hub.airflow_conn,
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def run(program: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(BIN / program), *arguments], env=environment, cwd=home, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    run("airflow", "db", "migrate")
+    return run
+
+
+def test_every_dag_of_the_readme_runs_with_and_without_a_logical_date(run, hub):
+    output = run("python", "-c", _TEST, "dags")
+    ended = [tuple(line.split()[1:]) for line in output.splitlines() if line.startswith("ended: ")]
+    dags = {"orders", "good_orders", "snapshot", "after_orders"}
+    assert {dag_id for dag_id, _, _ in ended} == dags
+    assert {(dated, state) for dag_id, dated, state in ended if dag_id == "orders"} == {
+        ("dated", "success"),
+        ("undated", "success"),
+    }
+    assert [state for _, _, state in ended] == ["success"] * (len(dags) + 1), output
+    assert "has succeeded (INACTIVE/GRAY)" in output
+    assert hub.token not in output
+    assert [start["run_count"] for start in hub.starts("Orders to warehouse")] == [4, 5, 6]

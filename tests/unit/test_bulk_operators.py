@@ -406,6 +406,13 @@ def test_names_that_cannot_be_read_do_not_fail_a_resumed_task(http, context, tas
     assert "The names of the jobs could not be read" in task_log()
 
 
+def test_names_are_read_again_after_an_outage_of_one_read(http, context, clock):
+    hub = ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
+    http.post(f"{HUB}/jobrunner/rest/v1/jobs", [{"status_code": 503}, {"json": hub._many}])
+    results = start(deferrable=True).execute_complete(context, resumed(deadline=clock.now + 30))
+    assert [result["job_name"] for result in results] == ["a", "b"]
+
+
 @pytest.mark.parametrize("event", [None, {}, {"runs": []}, "success", {"runs": [["a:org", 1]]}])
 def test_an_event_that_is_not_complete_is_never_a_success(context, event):
     with pytest.raises(ControlHubUnexpectedAnswerError, match="event of the trigger cannot be used"):

@@ -999,6 +999,16 @@ def test_task_that_leaves_its_run_gets_a_new_one_when_cleared_after_its_end(hub,
 
 
 @MODES
+def test_task_that_leaves_its_run_only_since_its_end_gets_a_new_one_when_cleared(hub, tries, task_log, deferrable):
+    """The DAG was edited between the end of the task and the clear."""
+    hub.lasts = 50
+    tries.run(deferrable=deferrable)
+    tries.clear()
+    assert tries.run(deferrable=deferrable, stop_on_kill=False)["run_count"] == 2
+    assert "before it had ended" not in task_log()
+
+
+@MODES
 def test_task_that_leaves_its_run_joins_it_after_it_was_marked_and_cleared(hub, clock, tries, monkeypatch, deferrable):
     arguments = {"job_id": JOB_ID, "stop_on_kill": False}
     cleared_while_waiting(

@@ -953,6 +953,23 @@ def test_watchers_of_one_job_share_the_reading_of_its_details(hub, http):
 
 
 @shared
+def test_watcher_of_a_tag_without_jobs_begins_with_its_first_poll(hub):
+    """Also if another one has listed the jobs, so that they are not listed again for this one."""
+
+    async def scene() -> list[list[tuple[str, int]]]:
+        triggerer = Triggerer()
+        for number in (1, 2):
+            triggerer.start(number, trigger(None, job_tag="nightly"))
+            await asyncio.sleep(40)
+        hub.tags = {"payments": ["nightly"]}
+        hub.add("payments", [succeeded(1)])
+        await asyncio.sleep(100)
+        return [triggerer.runs(number) for number in (1, 2)]
+
+    assert run_virtually(scene()) == [[("payments", 1)]] * 2
+
+
+@shared
 def test_a_watcher_that_joins_later_is_served_at_once_and_one_that_leaves_is_asked_for_no_longer(hub):
     async def scene() -> None:
         triggerer = Triggerer()

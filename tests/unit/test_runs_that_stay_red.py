@@ -22,7 +22,7 @@ from tests.unit.living_hub import SOMEBODY_ELSE
 from tests.unit.red_hub import REASON, REFUSED, RedHub
 from tests.unit.resuming import Legs, patched_clock
 from tests.unit.scripted_hub import JOB_ID, JOB_NAME, run_json
-from tests.unit.scripted_runs import TEMPLATE_ID, ScriptedRuns, active, deactivating, job_id, succeeded
+from tests.unit.scripted_runs import JR, TEMPLATE_ID, ScriptedRuns, active, deactivating, job_id, succeeded
 
 pytestmark = pytest.mark.usefixtures("connection")
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
@@ -225,6 +225,33 @@ def test_only_red_instances_are_stopped_with_wait_others(http, run, context, clo
     assert (
         sum("instance-1:org" in look for look in hub.looks) < 20 < sum("instance-2:org" in look for look in hub.looks)
     )
+
+
+@MODES
+def test_red_instance_is_stopped_as_soon_as_that_is_possible(http, run, clock, deferrable):
+    """Not only when the others have ended."""
+    hub, began, stopped = ScriptedRuns(http), clock.now, []
+    hub.instance_scripts = [[red()], [*[active()] * 150, succeeded()]]
+    hub.after_stop = {"instance-1": [succeeded()]}
+    stop = hub._recorded("stopJobs", hub._stop)
+
+    def unavailable_at_first(request, answer):
+        if clock.now - began < 600:
+            answer.status_code = 503
+            return {}
+        stopped.append(clock.now - began)
+        return stop(request, answer)
+
+    http.post(f"{JR}/jobs/stopJobs", json=unavailable_at_first)
+    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 runs did not succeed"):
+        run(
+            ControlHubRunJobTemplateOperator,
+            job_id=TEMPLATE_ID,
+            runtime_parameters=NORTH_AND_SOUTH,
+            deferrable=deferrable,
+            fail_on_red_after=60,
+        )
+    assert 600 <= stopped[0] < 800 < clock.now - began
 
 
 @MODES

@@ -288,7 +288,10 @@ def test_runs_that_a_killed_try_has_stopped_are_started_anew(http, run, lost, ac
     }
 
 
-def test_the_last_try_stops_what_goes_on_of_an_earlier_one_when_it_cannot_start_the_rest(http, run, lost, context):
+@pytest.mark.parametrize("failing", [[], [503]], ids=["", "outage"])
+def test_the_last_try_stops_what_goes_on_of_an_earlier_one_when_it_cannot_start_the_rest(
+    http, run, lost, context, failing
+):
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [active()], "b": [errored()]}
     arguments = {**A_AND_B, "deferrable": False}
@@ -296,6 +299,9 @@ def test_the_last_try_stops_what_goes_on_of_an_earlier_one_when_it_cannot_start_
     restore(http, hub)
     context["ti"].max_tries = 1
     context["task_state_store"].set("control_hub", {**context["task_state_store"].get("control_hub"), "max_tries": 1})
+    # The second poll is that of the run whose error is in the way.
+    polls = iter([[], failing])
+    hub.on_look = lambda: hub.failing_looks.extend(next(polls, []))
     with pytest.raises(ControlHubRunFailedError, match=r"Run 1 of job 'b' .*JDBC_00.*acknowledge_errors=True") as error:
         run(ControlHubStartJobsOperator, **arguments)
     assert (error.value.job_id, error.value.error_codes) == ("b:org", ("JDBC_00",))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow import __version__ as airflow_version
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
@@ -20,7 +21,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubRunFailedError,
     Outcome,
 )
-from airflow_provider_streamsets.control_hub.models import JobRun
+from airflow_provider_streamsets.control_hub.models import JobRun, RunIdentity
 from airflow_provider_streamsets.control_hub.reports import RunReport
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
 from airflow_provider_streamsets.triggers import connections
@@ -129,6 +130,19 @@ def test_packed_trigger_waits_and_stops_as_any(http, clock):
     assert hub.asked("stopJobs") == [[job_ids[0].removesuffix(":org")]]
 
 
+def test_packed_trigger_that_cannot_read_its_connection_names_its_runs(clock, monkeypatch):
+    async def gone(conn_id):
+        raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+
+    monkeypatch.setattr(connections, "connection_with_extra", gone)
+    runs = [[job_id, 1] for job_id in ids(600, "jobs", "org")]
+    arguments = stored({"runs": runs})
+    assert arguments["packed"]
+    event = RunsWaitEvent.from_payload(only_event(clock, ControlHubJobRunsTrigger(**arguments)))
+    assert "isn't defined" in str(event.error)
+    assert event.runs == tuple(map(tuple, runs))
+
+
 TIMES = st.none() | st.integers(0, 2**42).map(lambda ms: ms / 1000)
 IDS = st.one_of(
     st.uuids().map(lambda one: f"{one}:org"), st.text(max_size=8), st.uuids().map(lambda one: f"{one}1{one}")
@@ -172,6 +186,20 @@ def test_reports_of_red_runs_are_short_and_all_are_failures(http, clock):
     assert [report.outcome for report in event.red.values()] == [Outcome.FAILED] * 2
     assert [report.red_for for report in event.red.values()] == [70.0, 65.0]
     assert (event.red["b:org"].run.run_id, event.red["b:org"].run.run_count) == ("run-b:org", 2)
+
+
+def test_event_about_many_red_runs_reads_each_identity_a_few_times(http, clock, monkeypatch):
+    """Not all of them for each run: that kept the event loop for more than a second."""
+    ScriptedRuns(http)
+    job_ids, read, from_json = ids(100, "jobs"), [], RunIdentity.from_json
+    monkeypatch.setattr(RunIdentity, "from_json", lambda value: read.append(value) or from_json(value))
+    identities = {job_id: [f"run-{job_id}", 1.0] for job_id in job_ids}
+    trigger = ControlHubJobRunsTrigger(
+        runs=[[job_id, 1] for job_id in job_ids], identities=identities, red=dict.fromkeys(job_ids, 65.0)
+    )
+    event = RunsWaitEvent.from_payload(only_event(clock, trigger))
+    assert [report.run.run_id for report in event.red.values()] == [f"run-{job_id}" for job_id in job_ids]
+    assert len(read) <= 5 * len(job_ids)
 
 
 def test_task_with_many_red_runs_defers_again_with_few_reports_and_names_all(http, clock, context, monkeypatch):

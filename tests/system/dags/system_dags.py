@@ -1,4 +1,4 @@
-"""DAGs for the system tests, beside those in example_dags."""
+"""DAGs for the system tests, beside those in example_dags, on a Control Hub of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 
-ARGUMENTS = {"schedule": None, "catchup": False, "default_args": {"poll_interval": 1, "poke_interval": 1}}
+DEFAULTS = {"control_hub_conn_id": "streamsets_system", "poll_interval": 1, "poke_interval": 1}
+ARGUMENTS = {"schedule": None, "catchup": False, "default_args": DEFAULTS}
+
+with DAG("system_batch", **ARGUMENTS):
+    ControlHubRunJobOperator(task_id="run", job_name="Orders to warehouse", deferrable=True)
 
 with DAG("system_stream", **ARGUMENTS):
     ControlHubRunJobOperator(task_id="run", job_name="Clickstream to lake", deferrable=True)
@@ -38,7 +42,7 @@ with DAG("system_sensors", **ARGUMENTS):
             mode="poke" if mode == "deferrable" else mode,
             deferrable=mode == "deferrable",
             poke_interval=8 if mode == "reschedule" else 1,
-            timeout=60,
+            timeout=600,
         )
 
 with DAG("system_mapped", **ARGUMENTS):
@@ -82,7 +86,7 @@ with DAG("system_without_worker", params={"run": 1}, **ARGUMENTS):
             accept_stopped=True,
             start_from_trigger=True,
             end_from_trigger=True,
-            timeout=120,
+            timeout=600,
         )
 
 with DAG("system_without_worker_timeout", **ARGUMENTS):

@@ -318,6 +318,14 @@ def test_deadline_of_wait_shortens_timeouts(http, make_client, left, timeout):
     assert http.last_request.timeout == (20, 60)
 
 
+def test_reads_are_not_repeated_after_the_deadline_of_a_wait(http, make_client):
+    http.post(STATUSES, status_code=503)
+    client = make_client()
+    with client.within(lambda: 5 - 3 * http.call_count), pytest.raises(ControlHubUnavailableError):
+        client.runs.statuses([JOB_ID])
+    assert http.call_count == 2
+
+
 def test_deadline_of_wait_leaves_balance_and_archives_their_timeouts(http, make_client):
     http.post(re.compile("/jobs/(balanceJobs|exportJobs)"), content=b"")
     client = make_client(timeout=(20, 60))

@@ -317,6 +317,23 @@ def test_hanging_time_series_of_runs_that_end_one_by_one_costs_minutes(http, gro
     assert clock.time - 1000 - sum(clock.slept) <= 240
 
 
+def test_runs_that_end_hours_after_slow_reads_have_time_for_their_metrics(http, group_of, wait, clock):
+    """One bad hour of a wait does not cost the metrics of all runs that end in the days after it."""
+    ScriptedRuns(http, late=[active()] * 200 + [succeeded()], **{f"job{n}": [succeeded()] for n in range(50)})
+    hanging, timeouts = Hanging(clock), []
+
+    def answer(request, context):
+        timeouts.append(request.timeout[1])
+        if len(timeouts) <= 50:
+            return hanging(request, context)
+        return {"1": {"inputCount": 1, "outputCount": 1, "runCount": 1, "lastUpdatedOn": T0}}
+
+    http.get(re.compile("/timeseries/"), json=answer)
+    group = wait(group_of("late", *(f"job{n}" for n in range(50))))
+    assert group.reports["late:org"].metrics is not None
+    assert (min(timeouts), timeouts[-1]) == (2.0, 60.0)
+
+
 def test_hanging_events_of_many_runs_without_deadline_are_given_up(http, group_of, wait, clock):
     names = [f"job{n}" for n in range(100)]
     ScriptedRuns(http, **{name: [succeeded()] for name in names})

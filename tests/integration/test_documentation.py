@@ -1,0 +1,191 @@
+"""What the README, docstrings and examples show works as it stands, however a DAG run is triggered."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib.util
+import json
+import re
+import shlex
+from collections import defaultdict
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+import yaml
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.connection import Connection
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+from airflow.sdk.api.datamodels._generated import DagRun, TIRunContext
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+from airflow_provider_streamsets.operators.archives import ControlHubExportJobsOperator
+from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator, ControlHubListJobsOperator
+from airflow_provider_streamsets.operators.metrics import ControlHubJobMetricsOperator, ControlHubJobRunHistoryOperator
+from airflow_provider_streamsets.operators.offsets import ControlHubGetOffsetsOperator
+from airflow_provider_streamsets.sandbox.fault_file import parse_faults
+from airflow_provider_streamsets.sandbox.seed_file import load_seed
+from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
+from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
+from tests.documentation import EXAMPLES, README, ROOT, documented_code, readme_blocks, write_readme_dags
+
+NOW = datetime(2026, 11, 23, 2, tzinfo=timezone.utc)
+# They leave the jobs that they name as they are.
+READERS = (
+    ControlHubDuplicateJobOperator,
+    ControlHubExportJobsOperator,
+    ControlHubGetOffsetsOperator,
+    ControlHubJobMetricSensor,
+    ControlHubJobMetricsOperator,
+    ControlHubJobRunHistoryOperator,
+    ControlHubJobRunSensor,
+    ControlHubListJobsOperator,
+)
+# Airflow gives a DAG run of any type but the first two no logical date, unless whoever triggers it chooses one.
+TRIGGERED = {
+    "scheduled": NOW,
+    "backfill": NOW,
+    "manual": None,
+    "asset_triggered": None,
+}
+CODE = dict(documented_code())
+TEMPLATES = [
+    pytest.param(node.value, id=f"{where}:{node.lineno}")
+    for where, code in CODE.items()
+    for node in ast.walk(ast.parse(code))
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and "{{" in node.value
+]
+
+
+def context_of(run_type, logical_date):
+    """The real template context of a task in a DAG run."""
+    with DAG("dag", schedule=None, params={"archive": "/tmp/archive.zip", "run_count": 1}) as dag:
+        task = EmptyOperator(task_id="task")
+    run = DagRun(
+        dag_id="dag",
+        run_id=f"{run_type}__1",
+        logical_date=logical_date,
+        data_interval_start=logical_date,
+        data_interval_end=logical_date,
+        run_after=NOW,
+        start_date=NOW,
+        end_date=None,
+        run_type=run_type,
+        state="running",
+        consumed_asset_events=[],
+        partition_key=None,
+    )
+    ids = {"id": uuid4(), "task_id": "task", "dag_id": "dag", "run_id": run.run_id, "map_index": -1, "try_number": 1}
+    server = TIRunContext(dag_run=run, max_tries=0)
+    ti = RuntimeTaskInstance.model_construct(
+        **ids, task=task, start_date=NOW, _cached_template_context=None, _ti_context_from_server=server
+    )
+    return dag, {
+        **ti.get_template_context(),
+        "ti": SimpleNamespace(xcom_pull=lambda *_, **__: defaultdict(lambda: "value")),
+    }
+
+
+def test_there_is_code_of_every_kind():
+    assert {"README.md, Python block 1", "run_job.py", "airflow_provider_streamsets/operators/runs.py, block 1"} <= set(
+        CODE
+    )
+    assert len(TEMPLATES) > 10
+
+
+@pytest.mark.parametrize(("run_type", "logical_date"), TRIGGERED.items(), ids=list(TRIGGERED))
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_template_renders_however_the_run_is_triggered(template, run_type, logical_date):
+    dag, context = context_of(run_type, logical_date)
+    assert dag.get_template_env().from_string(template).render(context)
+
+
+def test_every_python_block_of_the_readme_is_a_dag_file(tmp_path):
+    files = write_readme_dags(tmp_path)
+    bag = DagBag(tmp_path)
+    assert bag.import_errors == {}
+    assert len(bag.dags) == len(files)
+    assert all(dag.tasks for dag in bag.dags.values())
+
+
+def test_every_example_is_a_dag_file():
+    assert DagBag(EXAMPLES).import_errors == {}
+
+
+def jobs_of(dag, jobs):
+    """Yield which jobs of the sandbox tasks and schedule of a DAG touch, and whether they change them."""
+    for task in dag.tasks:
+        arguments, kind = (
+            (task.partial_kwargs, task.operator_class) if isinstance(task, MappedOperator) else (vars(task), type(task))
+        )
+        if arguments.get("control_hub_conn_id") == "streamsets_production":
+            continue
+        names = {arguments.get("job_name"), *(arguments.get("job_names") or ())}
+        for job in jobs:
+            if job.name in names or arguments.get("job_tag") in job.tags:
+                yield job, not issubclass(kind, READERS)
+            elif job.name == arguments.get("from_job_name"):
+                yield job, False
+    # The URI of a job's asset holds the first part of its id.
+    assets = repr(dag.timetable.asset_condition)
+    yield from ((job, False) for job in jobs if job.id.partition(":")[0] in assets)
+
+
+def test_examples_that_run_at_the_same_time_share_no_job_that_one_of_them_changes():
+    touching, changing = defaultdict(set), defaultdict(set)
+    for dag_id, dag in DagBag(EXAMPLES).dags.items():
+        for job, changes in jobs_of(dag, load_seed().jobs):
+            touching[job.name].add(dag_id)
+            if changes:
+                changing[job.name].add(dag_id)
+    for job_name, dag_id in (
+        ("Orders to warehouse", "streamsets_run_job"),
+        ("Truck positions north", "streamsets_balance"),
+        ("Regional orders", "streamsets_job_template"),
+    ):
+        assert changing[job_name] == {dag_id}
+    assert touching["Inventory snapshot"] == {"streamsets_after_finished_runs"}
+    assert {job_name: touching[job_name] for job_name in changing if len(touching[job_name]) > 1} == {}
+
+
+def test_every_make_target_of_the_readme_exists():
+    targets = set(re.findall(r"^([a-z0-9_-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"(?:`|\$ )make ([a-z0-9-]+)", README.read_text("utf-8")))
+    assert {"demo", "test", "chaos"} <= named <= targets
+
+
+def test_every_command_of_the_readme_exists():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    scripts = {line.partition("=")[0].strip() for line in setup["options.entry_points"]["console_scripts"].split("\n")}
+    for line in "".join(readme_blocks("console")).splitlines():
+        command, *arguments = shlex.split(line.removeprefix("$ "), comments=True)
+        assert command in {"make", "pip", *scripts}, line
+        for extra in re.findall(r"\.\[(\w+)\]", " ".join(arguments)):
+            assert setup["options.extras_require"][extra]
+    for module in re.findall(r"`python -m ([\w.]+)", README.read_text("utf-8")):
+        assert importlib.util.find_spec(module), module
+
+
+def test_the_connections_of_the_readme_are_connections():
+    lines = "".join(readme_blocks("bash")).splitlines()
+    as_json, as_uri = (shlex.split(line)[1].partition("=")[2] for line in lines)
+    connection = Connection.from_json(as_json)
+    assert (connection.conn_type, connection.login, connection.password) == (
+        "streamsets",
+        "<credential id>",
+        "<token>",
+    )
+    connection = Connection(uri=as_uri)
+    assert (connection.conn_type, connection.extra_dejson) == ("streamsets", {"project_id": "<project>"})
+
+
+def test_the_results_and_fault_rules_of_the_readme_are_what_they_say():
+    (result,) = readme_blocks("json")
+    assert json.loads(result)["outcome"] == "SUCCEEDED"
+    (rules,) = readme_blocks("yaml")
+    assert parse_faults(yaml.safe_load(rules))
