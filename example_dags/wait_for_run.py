@@ -27,7 +27,7 @@ with DAG("streamsets_wait_for_run", schedule=None, catchup=False, tags=["streams
     # In a DAG with a schedule: started_after="{{ data_interval_end }}"
     wait_for_first_run = ControlHubJobRunSensor(
         task_id="wait_for_first_run",
-        job_name="Inventory snapshot",
+        job_name="Prices snapshot",
         started_after="{{ dag_run.run_after }}",
         deferrable=True,
         poke_interval=15,
