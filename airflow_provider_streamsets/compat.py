@@ -42,6 +42,9 @@ _RETENTION = timedelta(days=3650)
 # Whether a task can start in the triggerer with its templates rendered there. Earlier versions do not render them.
 CAN_START_FROM_TRIGGER = Version(airflow_version) >= Version("3.3.0")
 
+# Whether tasks have a store that outlives their processes and tries.
+HAS_TASK_STATE_STORE = Version(airflow_version) >= Version("3.3.0")
+
 # Whether a task that fails in the triggerer is retried as one that fails on a worker. In Airflow 2.11 it is not.
 RETRIES_FAILED_EVENTS = Version(airflow_version) >= Version("3.3.0")
 

@@ -13,6 +13,7 @@ from airflow_provider_streamsets.links.job import ControlHubJobLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from pendulum import DateTime
 
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job
 
@@ -43,32 +44,85 @@ def one_job(client: ControlHubClient, job_id: str | None, job_name: str | None, 
     return client.jobs.find_by_name(str(job_name), templates=templates)
 
 
-def run_of_job(job: Job, run_count: int | None) -> dict[str, Any]:
+def checked_run(run_count: Any, started_after: Any, next_run: Any, *, rendered: bool = False) -> dict[str, Any]:
+    """
+    Return which run of a job is waited for, by the names of these parameters.
+
+    :raises ValueError: if one of them is no such thing, or several are given
+    """
+    next_run = parameters.fixed_flag(next_run, "next_run")
+    parameters.at_most_one(run_count=run_count, started_after=started_after, next_run=next_run or None)
+    return {
+        "run_count": parameters.whole_number(run_count, "run_count", rendered=rendered),
+        "started_after": parameters.moment(started_after, "started_after", rendered=rendered),
+        "next_run": next_run,
+    }
+
+
+def run_of_job(
+    client: ControlHubClient,
+    job: Job,
+    *,
+    run_count: int | None = None,
+    started_after: DateTime | None = None,
+    next_run: bool = False,
+) -> dict[str, Any]:
     """
     Return which run of a job is looked at, as JSON values.
 
+    :param client: asked for the history if an earlier run can be the first one after a time
     :param job: the job as just read
-    :param run_count: number of the run; None is the latest one, or the first one of a job that has never run
-    :returns: ``job_id``, ``job_name``, ``run_count``, and ``identity`` if it is the latest run
+    :param run_count: number of the run; by default the latest one, or the first one of a job that has never run
+    :param started_after: the first run that was started at this time or later
+    :param next_run: the run after the latest one
+    :returns: ``job_id``, ``job_name``, ``run_count``, and ``identity`` if the run is known; ``started_after`` if there
+        is no such run yet, so that its number is only the lowest that it can have
     """
     from airflow_provider_streamsets.control_hub.models import RunIdentity
 
-    run = {"job_id": job.job_id, "job_name": job.name, "run_count": run_count or max(job.last_run_count, 1)}
-    if job.last_run_count != run["run_count"]:
+    known, latest = job.current_run, job.last_run_count
+    run: dict[str, Any] = {"job_id": job.job_id, "job_name": job.name, "run_count": run_count or max(latest, 1)}
+    if started_after is not None:
+        first = client.runs.first_since(job.job_id, job.current_run, started_after)
+        if first is None:
+            return {**run, "run_count": latest + 1, "started_after": started_after.isoformat()}
+        known, run["run_count"] = first, first.run_count
+    elif next_run:
+        run["run_count"] = latest + 1
+    if known is None or known.run_count != run["run_count"]:
         return run
-    return {**run, "identity": RunIdentity.of(job.current_run).to_json()}
+    return {**run, "identity": RunIdentity.of(known).to_json()}
 
 
-def log_of_run(log: Any, job: Job, run_count: int | None) -> None:
+def log_of_run(
+    log: Any,
+    job: Job,
+    run: Mapping[str, Any],
+    *,
+    run_count: int | None = None,
+    started_after: DateTime | None = None,
+    next_run: bool = False,
+) -> None:
     """
     Log which run of a job is waited for, and whether the job has not reached it.
 
     :param log: the logger
     :param job: the job as just read
-    :param run_count: number of the run, as for :func:`run_of_job`
+    :param run: what :func:`run_of_job` has returned for these parameters
     """
     latest = job.last_run_count
-    if run_count is not None and run_count > latest:
+    if started_after is not None and run.get("started_after"):
+        log.info("Job %s has no run that was started at or after %s yet; waiting for it.", job.label, started_after)
+    elif started_after is not None:
+        log.info(
+            "Waiting for run %d of job %s, the first one started at or after %s.",
+            run["run_count"],
+            job.label,
+            started_after,
+        )
+    elif next_run:
+        log.info("Waiting for run %d of job %s, its next one.", run["run_count"], job.label)
+    elif run_count is not None and run_count > latest:
         has = f"its latest run is {latest}" if latest else "it has never run"
         log.warning(
             "Job %s has not reached run %d: %s. Waiting for run %d; check 'run_count' if the job is not going to run "

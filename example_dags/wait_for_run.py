@@ -1,4 +1,4 @@
-"""Wait for a run that something else has started: here, a task that does not wait itself."""
+"""Wait for a run that something else starts: another task, or the scheduler of Control Hub."""
 
 from __future__ import annotations
 
@@ -23,4 +23,15 @@ with DAG("streamsets_wait_for_run", schedule=None, catchup=False, tags=["streams
         timeout=600,
     )
     # [END howto_wait_for_run]
+    # [START howto_wait_for_scheduled_run]
+    # In a DAG with a schedule: started_after="{{ data_interval_end }}"
+    wait_for_first_run = ControlHubJobRunSensor(
+        task_id="wait_for_first_run",
+        job_name="Prices snapshot",
+        started_after="{{ dag_run.run_after }}",
+        deferrable=True,
+        poke_interval=15,
+        timeout=600,
+    )
+    # [END howto_wait_for_scheduled_run]
     start >> wait

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -27,6 +30,8 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _END = b"PK\x05\x06"
 _END_LENGTH = 22
 _LONGEST_END = _END_LENGTH + 65535
+# How the entries of an archive of pipelines begin, as engines and Control Hub's pipeline repository write them.
+_PIPELINE = re.compile(rb'\s*\{\s*"(pipelineConfig|pipelineRules|libraryDefinitions)"\s*:')
 
 
 @dataclass(frozen=True)
@@ -116,11 +121,17 @@ class Archives:
         :param update_engine_labels: the engine labels
         :param update_failover: whether failover is enabled
         :returns: the jobs of the archive
-        :raises ControlHubConfigurationError: if `archive` is no zip archive; nothing was sent
+        :raises ControlHubConfigurationError: if `archive` is no zip archive, or one of pipelines; nothing was sent
         """
         archive.seek(0)
         if archive.read(4) not in _ZIP:
             raise ControlHubConfigurationError("What is to be imported is no zip archive; nothing was sent.")
+        pipeline = _entry_of_pipeline(archive)
+        if pipeline is not None:
+            raise ControlHubConfigurationError(
+                f"Cannot import jobs: the archive holds pipelines, such as '{pipeline}', not jobs; nothing was sent. "
+                "Export the jobs instead, with which their pipelines come, or import the pipelines in Control Hub."
+            )
         flags = {
             "updatePipelineRefs": update_pipeline,
             "updateNumInstances": update_number_of_instances,
@@ -159,6 +170,20 @@ def check_exportable(jobs: Iterable[Job]) -> None:
             f"Cannot export jobs that are attached to a job template: {shortened(attached)}. Export the "
             "template instead. Nothing was sent."
         )
+
+
+def _entry_of_pipeline(archive: BinaryIO) -> str | None:
+    """Return the name of an entry that is an exported pipeline; None if there is none, or it cannot be read."""
+    try:
+        with zipfile.ZipFile(archive) as entries:
+            for info in entries.infolist():
+                with entries.open(info) as entry:
+                    if _PIPELINE.match(entry.read(200)):
+                        return info.filename
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, UnicodeError):
+        # Whether it is an archive after all, Control Hub decides.
+        return None
+    return None
 
 
 def _is_complete(tail: bytes) -> bool:

@@ -181,20 +181,21 @@ class JobReading:
         :raises ControlHubAmbiguousNameError: if several jobs have one of them
         """
         wanted = list(dict.fromkeys(names))
-        found: dict[str, list[Job]] = {name: [] for name in wanted}
+        # By id, as searches ignore the case: a job is found again by the search for a name of other letters.
+        found: dict[str, dict[str, Job]] = {name: {} for name in wanted}
         for batch in _for_searches(wanted):
             search = one_of("name", batch) if len(batch) > 1 else None
             jobs = self.list(search=search) if search else self.list(name=batch[0])
             for job in jobs:
                 if job.name in found:
-                    found[job.name].append(job)
+                    found[job.name][job.job_id] = job
         missing = [name for name in wanted if not found[name]]
         if missing and not missing_ok:
             raise ControlHubNotFoundError(
                 f"Cannot find jobs of these names: {', '.join(map(repr, missing))}. Names are compared letter by "
                 "letter. Is the connection set to the right project?"
             )
-        return [_only_one(name, found[name]) for name in wanted if found[name]]
+        return [_only_one(name, list(found[name].values())) for name in wanted if found[name]]
 
     def list(
         self,
@@ -248,7 +249,8 @@ class JobReading:
                 "jobSearchOperation": None if text is None else ("EQUALS" if name is not None else "STARTS_WITH"),
                 "jobSearchText": text,
                 "jobStatus": status,
-                "jobStatusColor": color,
+                # The color of a job that has never run is none in its body, so Control Hub may not list it as GRAY.
+                "jobStatusColor": None if color == "GRAY" else color,
                 "jobLabel": engine_label,
                 "executorType": executor_type,
                 "templateJobId": template_id,

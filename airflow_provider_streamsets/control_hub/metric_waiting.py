@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets.control_hub.client import ControlHubClient
 from airflow_provider_streamsets.control_hub.conditions import (
@@ -27,6 +27,9 @@ from airflow_provider_streamsets.control_hub.waiting import (
     Outage,
     RunFollower,
 )
+
+if TYPE_CHECKING:
+    import pendulum
 
 OnRunEnd = Literal["fail", "evaluate", "skip"]
 
@@ -109,6 +112,7 @@ class MetricFollower(Follower[MetricFinding]):
     :param identity: what tells the run from another one of the same number, as far as it is known
     :param metrics_wait: how many seconds to wait for the final metrics of the ended run, at the most
     :param believe_after: how many looks in a row must say that the job or run is gone before it is believed
+    :param started_after: as that of :class:`~airflow_provider_streamsets.control_hub.waiting.RunFollower`
     :param now: clock in seconds
     :param log: where to tell what is seen
     :param outage: where to tell that Control Hub cannot be reached, and that it can again; the log by default
@@ -138,6 +142,7 @@ class MetricFollower(Follower[MetricFinding]):
         identity: RunIdentity | None = None,
         metrics_wait: float = DEFAULT_METRICS_WAIT,
         believe_after: int = 3,
+        started_after: pendulum.DateTime | None = None,
         now: Callable[[], float] | None = None,
         log: Log | None = None,
         outage: Outage | None = None,
@@ -152,6 +157,7 @@ class MetricFollower(Follower[MetricFinding]):
             identity=identity,
             metrics_wait=metrics_wait,
             believe_after=believe_after,
+            started_after=started_after,
             now=now,
             log=self._log,
             outage=self._outage,
@@ -167,6 +173,11 @@ class MetricFollower(Follower[MetricFinding]):
     def run_count(self) -> int:
         """Number of the run; that of its successor if an upgrade of the job has replaced it."""
         return self._run.run_count
+
+    @property
+    def started_after(self) -> pendulum.DateTime | None:
+        """Since when the run must have been started, as long as there is no such run; None if it is known."""
+        return self._run.started_after
 
     @property
     def has_ended(self) -> bool:
@@ -208,6 +219,8 @@ class MetricFollower(Follower[MetricFinding]):
 
         :param seconds: the time that was given
         """
+        if self.started_after is not None:
+            return self._run.timed_out(seconds)
         allowed = f" within {seconds:g} s" if seconds is not None else " in time"
         if self.has_ended:
             return ControlHubRunTimeoutError(

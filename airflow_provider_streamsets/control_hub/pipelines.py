@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
     ControlHubConfigurationError,
     ControlHubNotFoundError,
+    ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.models import PipelineVersion
 from airflow_provider_streamsets.control_hub.paging import batches, pages
@@ -147,6 +149,9 @@ class Pipelines:
         :param commit_id: id of the commit
         :raises ControlHubNotFoundError: if there is none
         """
+        return PipelineVersion.from_wire(self._read_commit(commit_id))
+
+    def _read_commit(self, commit_id: str) -> Any:
         answer = self._client.call(
             "GET",
             Service.PIPELINES,
@@ -156,7 +161,26 @@ class Pipelines:
         )
         if not answer:
             raise ControlHubNotFoundError(f"Cannot read pipeline commit {commit_id}: Control Hub knows no such commit.")
-        return PipelineVersion.from_wire(answer)
+        return answer
+
+    def unknown_parameters(self, commit_id: str, names: Iterable[str]) -> dict[str, str | None]:
+        """
+        Return which names are no runtime parameters of a version, each with the parameter that is most like it, if any.
+
+        :param commit_id: id of the commit
+        :param names: names of parameters
+        :returns: nothing as well if the definition of the pipeline does not tell its parameters
+        :raises ControlHubNotFoundError: if there is no such version
+        """
+        read = Reader(self._read_commit(commit_id), "pipeline")
+        try:
+            parameters = _parameters(read.json_object("pipelineDefinition"))
+        except ControlHubUnexpectedAnswerError:
+            return {}
+        if parameters is None:
+            return {}
+        unknown = [name for name in names if name not in parameters]
+        return {name: next(iter(difflib.get_close_matches(name, parameters, n=1)), None) for name in unknown}
 
     def tags(self, pipeline_id: str) -> dict[str, str]:
         """
@@ -225,3 +249,12 @@ class Pipelines:
         if version.rules_id is not None:
             return version
         return replace(version, rules_id=self.commit(version.commit_id).rules_id)
+
+
+def _parameters(definition: dict[str, Any]) -> list[str] | None:
+    """Return the names of the runtime parameters in a definition (contract, section 13); None if it does not tell."""
+    for entry in Reader(definition, "pipeline definition").array("configuration"):
+        configuration = Reader(entry, "configuration of the pipeline")
+        if configuration.get("name") == "constants" and configuration.get("value") is not None:
+            return [Reader(parameter, "parameter").required_text("key") for parameter in configuration.array("value")]
+    return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub import starts
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubJobStateError,
@@ -427,6 +428,8 @@ class Runs:
         *,
         since: pendulum.DateTime | None = None,
         until: pendulum.DateTime | None = None,
+        ended_after: pendulum.DateTime | None = None,
+        active_at: pendulum.DateTime | None = None,
         min_run_count: int = 0,
     ) -> list[JobRun]:
         """
@@ -436,6 +439,8 @@ class Runs:
         :param limit: at most so many
         :param since: only runs that were started at this time or later
         :param until: only runs that were started before this time
+        :param ended_after: only runs that have ended at this time or later
+        :param active_at: only the run that had been started by this time and had not ended yet
         :param min_run_count: only runs of this number and later ones
         """
 
@@ -445,10 +450,18 @@ class Runs:
                 run.run_count >= min_run_count
                 and (since is None or (start is not None and start >= since))
                 and (until is None or (start is not None and start < until))
+                and (ended_after is None or (run.finish_time is not None and run.finish_time >= ended_after))
+                and (active_at is None or run.was_active_at(active_at))
             )
 
         def is_last(run: JobRun) -> bool:
-            is_too_old = since is not None and run.start_time is not None and run.start_time < since
+            start, finish = run.start_time, run.finish_time
+            # Runs of a job follow each other: one from before a time has only such ones before it.
+            is_too_old = (
+                (since is not None and start is not None and start < since)
+                or (ended_after is not None and finish is not None and finish < ended_after)
+                or (active_at is not None and start is not None and start <= active_at)
+            )
             return is_too_old or run.run_count <= min_run_count or (limit is not None and len(runs) >= limit)
 
         runs: list[JobRun] = []
@@ -507,6 +520,29 @@ class Runs:
             )
 
         yield from pages(read_page, "runs")
+
+    def first_since(self, job_id: str, latest: JobRun | None, since: pendulum.DateTime) -> JobRun | None:
+        """
+        Return the first run of a job that was started at a time or later; None if there is none.
+
+        :param job_id: id of the job
+        :param latest: the job's latest run as just read; the history is read only if earlier ones can be the first
+        :param since: the time, compared with Control Hub's start times as they are
+        """
+        if latest is None or not self.has_started_since(latest, since):
+            return None
+        earlier = self.history(job_id, since=since) if latest.run_count > 1 else []
+        return min([latest, *earlier], key=lambda run: run.run_count)
+
+    def has_started_since(self, run: JobRun, since: pendulum.DateTime) -> bool:
+        """
+        Return whether a run was started at a time or later, without a request.
+
+        :param run: the run as just read; one that shows no start yet has begun just now
+        :param since: the time
+        """
+        start = run.start_time
+        return (start or pendulum.from_timestamp(starts.wall_clock() + self._client.clock_ahead)) >= since
 
     def started_at(self, job_id: str, start_time: pendulum.DateTime) -> JobRun | None:
         """

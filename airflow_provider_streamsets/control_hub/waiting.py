@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from airflow_provider_streamsets.control_hub import starts
 from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -42,6 +42,9 @@ from airflow_provider_streamsets.control_hub.models import (
     RunMetrics,
 )
 from airflow_provider_streamsets.control_hub.reports import RunReport, were_saved_after_end
+
+if TYPE_CHECKING:
+    import pendulum
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +159,11 @@ class Follower(Generic[_Found_co]):
         return self._job_name
 
     @property
+    def started_after(self) -> pendulum.DateTime | None:
+        """Since when the run must have been started, as long as there is no such run; None if it is known."""
+        return None
+
+    @property
     def has_ended(self) -> bool:
         """Whether the run is known to be over; only its metrics or events may still be missing."""
         raise NotImplementedError
@@ -240,6 +248,9 @@ class RunFollower(Follower[RunReport]):
     then None, also if it has succeeded before it was seen active. A run can stay ``RED`` without end, as when an engine
     refuses to start it; `fail_on_red_after` makes that a failure.
 
+    With `started_after`, the run is the first one that was started at that time or later; until there is one, its
+    number is the lowest that it can have.
+
     If an upgrade of the active job replaces the run with another one, that one is followed. A job that was deleted and
     imported again counts its runs anew: its runs are not taken for the one that is followed.
 
@@ -255,6 +266,7 @@ class RunFollower(Follower[RunReport]):
     :param fail_on_red_after: for how many seconds the run may be ``RED`` without an interruption seen by a poll;
         None sets no limit
     :param red_for: for how many seconds it was ``RED`` already at the previous poll; None if it was not
+    :param started_after: when the run must have been started, at the earliest; None if its number is known
     :param while_running: called by :meth:`conclude` with the run each time that it was seen to go on; may send
         requests, and raise to end the wait
     :param now: clock in seconds
@@ -281,6 +293,7 @@ class RunFollower(Follower[RunReport]):
         "_reached",
         "_red_since",
         "_replaced",
+        "_started_after",
         "_until_active",
         "_was_active",
         "_while_running",
@@ -300,6 +313,7 @@ class RunFollower(Follower[RunReport]):
         was_active: bool = False,
         fail_on_red_after: float | None = None,
         red_for: float | None = None,
+        started_after: pendulum.DateTime | None = None,
         while_running: Callable[[JobRun], None] | None = None,
         now: Callable[[], float] | None = None,
         log: Log | None = None,
@@ -327,6 +341,7 @@ class RunFollower(Follower[RunReport]):
         self._fail_on_red_after = fail_on_red_after
         self._red_since = None if red_for is None else self._now() - red_for
         self._problem = ""
+        self._started_after = started_after
         # Number of the job's latest run, 0 if it has none, as long as the run that is followed does not exist yet.
         self._reached: int | None = None
 
@@ -336,9 +351,16 @@ class RunFollower(Follower[RunReport]):
         return self._replaced
 
     @property
+    def started_after(self) -> pendulum.DateTime | None:
+        """Since when the run must have been started, as long as there is no such run; None if it is known."""
+        return self._started_after
+
+    @property
     def what(self) -> str:
         """Which run is followed, for messages."""
         name = f"'{self._job_name}' ({self.job_id})" if self._job_name else self.job_id
+        if self._started_after is not None:
+            return f"the first run of job {name} started at or after {self._started_after}"
         return f"run {self._run_count} of job {name}"
 
     @property
@@ -392,6 +414,14 @@ class RunFollower(Follower[RunReport]):
         if not self._is_mine(status):
             return False
         self._last_seen = sys.intern(f"{status.status}/{status.color}")
+        if self._started_after is not None:
+            if not self._client.runs.has_started_since(status, self._started_after):
+                self._run_count = status.run_count + 1
+                self._reached, self._looks_without = status.run_count, 0
+                return False
+            if status.run_count != self._run_count:
+                return True
+            self._found(status)
         self._reached = status.run_count if status.run_count < self._run_count else None
         if self._identity.contradicts(status, self._run_count):
             return True
@@ -406,6 +436,11 @@ class RunFollower(Follower[RunReport]):
             self._remember(status)
             return status.has_ended or self._while_running is not None or self._is_enough(status)
         return True
+
+    def _found(self, run: JobRun) -> None:
+        """Follow a run as the first one that was started after the time."""
+        self._run_count, self._started_after = run.run_count, None
+        self._log.info("Waiting for %s, started at %s.", self.what, run.start_time)
 
     def _is_enough(self, status: JobRun) -> bool:
         """Return whether nothing more is to be waited for, although the run has not ended."""
@@ -471,6 +506,12 @@ class RunFollower(Follower[RunReport]):
             return ControlHubRunTimeoutError(
                 f"{_sentence(self.what)} has ended {self._ended.status}/{self._ended.color}, but whether it was "
                 f"stopped could not be found out{allowed}: its events could not be read."
+            )
+        if self._started_after is not None:
+            name = f"'{self._job_name}' ({self.job_id})" if self._job_name else self.job_id
+            seen = f" Its latest run is {self._reached} ({self._last_seen})." if self._reached else ""
+            return ControlHubRunTimeoutError(
+                f"No run of job {name} was started at or after {self._started_after}{allowed}.{seen}"
             )
         wanted = "become active" if self._until_active else "ended"
         seen = f" It was last seen {self.last_seen}." if self._last_seen else ""
@@ -553,9 +594,15 @@ class RunFollower(Follower[RunReport]):
         if self._identity.contradicts(latest, self._run_count):
             self._count_anew(latest)
             return None
-        if latest.run_count <= self._run_count:
-            return latest if latest.run_count == self._run_count and latest.has_ended else None
         try:
+            if self._started_after is not None:
+                first = self._client.runs.first_since(self.job_id, latest, self._started_after)
+                if first is None:
+                    return None
+                self._found(first)
+                self._take_note(latest)
+            if latest.run_count <= self._run_count:
+                return latest if latest.run_count == self._run_count and latest.has_ended else None
             run = self._client.runs.get_or_successor(self.job_id, self._run_count, latest, run_id=self._identity.run_id)
         except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
             if is_fault(error):

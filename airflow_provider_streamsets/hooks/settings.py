@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -61,7 +62,7 @@ class ConnectionSettings:
     gateway_timeout: float | None = None
 
     @classmethod
-    def of(cls, connection: Connection, extra: Mapping[str, Any]) -> ConnectionSettings:
+    def of(cls, connection: Connection, extra: Any) -> ConnectionSettings:
         """
         Read a connection.
 
@@ -71,6 +72,7 @@ class ConnectionSettings:
         """
         conn_id = connection.conn_id or ""
         try:
+            extra = _filled_fields(extra)
             return cls(
                 conn_id=conn_id,
                 base_url=_base_url(connection),
@@ -136,6 +138,19 @@ class ConnectionSettings:
             raise ControlHubConfigurationError(f"Connection '{self.conn_id}': {error}") from None
 
 
+def _filled_fields(extra: Any) -> dict[str, Any]:
+    """Return the fields of an extra without the empty ones, which Airflow's UI stores as null."""
+    if not isinstance(extra, (Mapping, type(None))):
+        raise ControlHubConfigurationError(
+            f'The extra must be a JSON object of fields, such as {{"bulk_size": 50}}, got {type(extra).__name__}.'
+        )
+    return {
+        name: value
+        for name, value in (extra or {}).items()
+        if value is not None and not (isinstance(value, str) and not value.strip())
+    }
+
+
 def _base_url(connection: Connection) -> str | None:
     """Return the address from a host with or without scheme, as it comes from a form, a URI or JSON."""
     host = (connection.host or "").strip()
@@ -145,15 +160,26 @@ def _base_url(connection: Connection) -> str | None:
         scheme, _, rest = host.partition("://")
     else:
         scheme, rest = connection.schema or "https", host
-    if connection.port and ":" not in rest.partition("/")[0]:
-        name, slash, path = rest.partition("/")
-        rest = f"{name}:{connection.port}{slash}{path}"
-    return f"{scheme}://{rest}"
+    name, slash, path = rest.partition("/")
+    if _is_ipv6(name):
+        # A URI with brackets comes without them.
+        name = f"[{name}]"
+    if connection.port and ":" not in name.rpartition("]")[2]:
+        name = f"{name}:{connection.port}"
+    return f"{scheme}://{name}{slash}{path}"
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _text(extra: Mapping[str, Any], name: str) -> str | None:
     value = extra.get(name)
-    if value is None or value == "":
+    if value is None:
         return None
     if isinstance(value, str):
         return value.strip()
@@ -161,7 +187,7 @@ def _text(extra: Mapping[str, Any], name: str) -> str | None:
 
 
 def _verify(value: Any) -> bool | str:
-    if value is None or value == "":
+    if value is None:
         return True
     if isinstance(value, bool):
         return value
@@ -174,7 +200,7 @@ def _verify(value: Any) -> bool | str:
 
 
 def _timeout(value: Any) -> float | tuple[float, float] | None:
-    if value is None or value == "":
+    if value is None:
         return None
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
     try:
@@ -191,7 +217,7 @@ def _timeout(value: Any) -> float | tuple[float, float] | None:
 
 
 def _bulk_size(value: Any) -> int | None:
-    if value is None or value == "":
+    if value is None:
         return None
     try:
         size = int(str(value))
@@ -204,7 +230,7 @@ def _bulk_size(value: Any) -> int | None:
 
 def _seconds(extra: Mapping[str, Any], name: str, default: _Default) -> float | _Default:
     value = extra.get(name)
-    if value is None or value == "":
+    if value is None:
         return default
     try:
         seconds = -1.0 if isinstance(value, bool) else float(value)
@@ -216,7 +242,7 @@ def _seconds(extra: Mapping[str, Any], name: str, default: _Default) -> float | 
 
 
 def _proxies(value: Any) -> Mapping[str, str] | None:
-    if value is None or value == "":
+    if value is None:
         return None
     if isinstance(value, str):
         text = value.strip()

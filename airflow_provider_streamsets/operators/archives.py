@@ -121,7 +121,8 @@ class ControlHubImportJobsOperator(ControlHubOperator):
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: for each job of the archive ``job_id``, ``job_name`` and ``pipeline_version``
-    :raises ControlHubConfigurationError: if the file is no zip archive, or not the one of `sha256`; nothing was sent
+    :raises ControlHubConfigurationError: if the file is no zip archive, or one of pipelines, or not the one of
+        `sha256`; nothing was sent
     :raises OSError: if the file cannot be read
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 

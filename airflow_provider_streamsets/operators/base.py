@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
@@ -37,6 +37,46 @@ class ControlHubOperator(UsesControlHub, BaseOperator):
     ) -> None:
         super().__init__(multiple_outputs=self.checked_outputs(multiple_outputs), **kwargs)
         self.control_hub_conn_id = control_hub_conn_id
+
+    def check_parameter_names(
+        self, job: str, commit_id: str | None, given: Iterable[str], *, known: Iterable[str] = (), strict: bool
+    ) -> None:
+        """
+        Warn of runtime parameters that the pipeline does not have, in one request at the most.
+
+        :param job: name and id of the job, for messages
+        :param commit_id: the pipeline version that it runs; None if that is not known
+        :param given: names of parameters that the task was given
+        :param known: names that the pipeline is known to have, as the job has values for them
+        :param strict: refuse them instead; not if it is not known which parameters the pipeline has
+        :raises ControlHubConfigurationError: if they are refused
+        """
+        from airflow_provider_streamsets.control_hub import (
+            ControlHubAuthenticationError,
+            ControlHubConfigurationError,
+            ControlHubError,
+        )
+
+        unsure = sorted(set(given) - set(known))
+        if not unsure or commit_id is None:
+            return
+        client = self.client if strict else self.client.with_limits(max_attempts=1)
+        try:
+            unknown = client.pipelines.unknown_parameters(commit_id, unsure)
+        except ControlHubAuthenticationError:
+            raise
+        except ControlHubError as error:
+            self.log.warning("Cannot check the names of the runtime parameters %s: %s", unsure, error)
+            return
+        if not unknown:
+            return
+        names = ", ".join(
+            f"'{name}'" + (f" (did you mean '{similar}'?)" if similar else "") for name, similar in unknown.items()
+        )
+        message = f"The pipeline of job {job} has no runtime parameter {names}."
+        if strict:
+            raise ControlHubConfigurationError(f"{message} Nothing was done, as strict_parameters=True says.")
+        self.log.warning("%s Control Hub may ignore it; the pipeline then uses the values that are stored.", message)
 
 
 class ControlHubJobOperator(ChoosesOneJob, ControlHubOperator):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -51,6 +51,7 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         "engine_labels",
         "job_tags",
         "runtime_parameters",
+        "strict_parameters",
         "number_of_instances",
         "failover",
         "failover_retries",
@@ -73,6 +74,7 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         engine_labels: Sequence[str] | str | None = None,
         job_tags: Sequence[str] | str | None = None,
         runtime_parameters: Mapping[str, Any] | str | None = None,
+        strict_parameters: bool | str = False,
         number_of_instances: int | str | None = None,
         failover: bool | str | None = None,
         failover_retries: int | str | None = None,
@@ -92,6 +94,7 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         self.engine_labels = engine_labels
         self.job_tags = job_tags
         self.runtime_parameters = runtime_parameters
+        self.strict_parameters = strict_parameters
         self.number_of_instances = number_of_instances
         self.failover = failover
         self.failover_retries = failover_retries
@@ -101,6 +104,7 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         self.force_stop_timeout = force_stop_timeout
         self.static_parameters = static_parameters
         self.time_series = time_series
+        parameters.flag(strict_parameters, "strict_parameters")
         self.wanted_version(rendered=False)
         self._checked_settings()
 
@@ -115,6 +119,18 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         from airflow_provider_streamsets.control_hub import JobSettings
 
         return JobSettings(name=name, **self._checked_settings(rendered=True))
+
+    def check_settings(self, settings: JobSettings, job: str, commit_id: str | None, known: Iterable[str] = ()) -> None:
+        """
+        Check the names of the runtime parameters, as :meth:`check_parameter_names`.
+
+        :param settings: the settings
+        :param job: name of the job, for messages
+        :param commit_id: the pipeline version that it is to run
+        :param known: names that this version is known to have
+        """
+        strict = parameters.flag(self.strict_parameters, "strict_parameters", rendered=True)
+        self.check_parameter_names(job, commit_id, settings.runtime_parameters or (), known=known, strict=strict)
 
     @property
     def names_a_setting(self) -> bool:

@@ -66,6 +66,8 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         (templated)
     :param runtime_parameters: the job's values of the pipeline's parameters: a dict, or a text holding a JSON object
         (templated)
+    :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
+        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
     :param number_of_instances: pipeline instances, by default 1; -1 is one on every engine with the labels (templated)
     :param failover: restart a pipeline on another engine when its engine is lost (templated)
     :param failover_retries: failover retries over all engines; -1 is endless (templated)
@@ -144,6 +146,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
             else:
                 pipeline_id = pipelines.find_by_name(str(self.pipeline_name)).pipeline_id
             pipeline = pipelines.version(pipeline_id, **wanted_version)
+            self.check_settings(settings, f"'{settings.name}'", pipeline.commit_id)
             job = self._create(record, settings, pipeline, template, if_exists)
         self.push_job(context, job.job_id)
         self.log.info("Job %s runs version %s of pipeline '%s'.", job.label, job.pipeline_version, job.pipeline_name)
@@ -248,6 +251,8 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         texts, or a text holding one (templated)
     :param runtime_parameters: the job's values of the pipeline's parameters, in place of the present ones: a dict, or a
         text holding a JSON object (templated)
+    :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
+        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
     :param number_of_instances: pipeline instances; -1 is one on every engine with the labels (templated)
     :param failover: restart a pipeline on another engine when its engine is lost (templated)
     :param failover_retries: failover retries over all engines; -1 is endless (templated)
@@ -311,10 +316,13 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         unchanged_since = parameters.moment(self.unchanged_since, "unchanged_since", rendered=True)
 
         before = self.find_job(context, templates=template)
+        pipeline = self._version_for(before, wanted_version) if self.names_a_version else None
+        commit_id, known = before.pipeline_commit_id, before.runtime_parameters
+        self.check_settings(settings, before.label, *((pipeline.commit_id, ()) if pipeline else (commit_id, known)))
         after = self.client.jobs.update(
             before.job_id,
             settings,
-            pipeline=self._version_for(before, wanted_version) if self.names_a_version else None,
+            pipeline=pipeline,
             unchanged_since=before.last_modified if unchanged_since is None else unchanged_since,
         )
         changed = [name for name in settings.given if getattr(before, name) != getattr(after, name)]
@@ -523,8 +531,9 @@ class ControlHubListJobsOperator(ControlHubOperator):
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: a list with an entry for each job: its id; as summary ``job_id``, ``job_name``, ``status`` and ``color``
-        (None if it has never run), ``run_count`` (0 then), ``pipeline_version``, ``tags``, ``engine_labels``,
-        ``template_id``, ``last_modified`` (ISO 8601)
+        (None if it has never run), ``run_count`` (0 then), ``start_time`` and ``finish_time`` of its latest run (ISO
+        8601; None if there is none), ``pipeline_version``, ``tags``, ``engine_labels``, ``template_id``,
+        ``last_modified`` (ISO 8601)
     :raises ControlHubError: for everything that Control Hub or the connection to it can do
 
     XCom keys besides ``return_value``: ``job_ids`` (with ``result="summaries"``; otherwise they are the return value),
@@ -634,6 +643,8 @@ def _summary(job: Job) -> dict[str, Any]:
         "status": run.status if run else None,
         "color": run.color if run else None,
         "run_count": job.last_run_count,
+        "start_time": _iso(run.start_time) if run else None,
+        "finish_time": _iso(run.finish_time) if run else None,
         "pipeline_version": job.pipeline_version,
         "tags": list(job.tags),
         "engine_labels": list(job.engine_labels),

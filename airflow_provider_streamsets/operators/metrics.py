@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import Job, JobRun, LiveMetrics, RunEvent, RunMetrics
 
 _RUNS = ("last", "all")
+_TIMES = ("since", "until", "ended_after", "active_at")
 
 
 class ControlHubJobMetricsOperator(ControlHubJobOperator):
@@ -236,6 +237,8 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
     :param since: only runs that were started at this time or later: a datetime or a text in ISO 8601, in UTC if it
         names no time zone (templated)
     :param until: only runs that were started before this time (templated)
+    :param ended_after: only runs that have ended at this time or later, whenever they were started (templated)
+    :param active_at: only the run that had been started by this time and had not ended yet (templated)
     :param include_events: add what happened to each run, and who did it: its last events, 20 at the most; one more
         request for each run (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
@@ -254,8 +257,7 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
     template_fields: Sequence[str] = (
         *ControlHubJobOperator.template_fields,
         "limit",
-        "since",
-        "until",
+        *_TIMES,
         "include_events",
     )
 
@@ -265,30 +267,35 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         limit: int | str | None = 100,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
+        ended_after: datetime | str | None = None,
+        active_at: datetime | str | None = None,
         include_events: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         parameters.whole_number(limit, "limit")
-        parameters.moment(since, "since")
-        parameters.moment(until, "until")
         parameters.flag(include_events, "include_events")
         self.limit = limit
         self.since = since
         self.until = until
+        self.ended_after = ended_after
+        self.active_at = active_at
         self.include_events = include_events
+        self._times(rendered=False)
+
+    def _times(self, *, rendered: bool) -> dict[str, Any]:
+        return {name: parameters.moment(getattr(self, name), name, rendered=rendered) for name in _TIMES}
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Read the runs."""
         from airflow_provider_streamsets.control_hub.reports import run_record
 
         limit = parameters.whole_number(self.limit, "limit", rendered=True)
-        since = parameters.moment(self.since, "since", rendered=True)
-        until = parameters.moment(self.until, "until", rendered=True)
+        times = self._times(rendered=True)
         include_events = parameters.flag(self.include_events, "include_events", rendered=True)
         job = self.find_job(context)
         # One more shows whether some are left out.
-        runs = self.client.runs.history(job.job_id, None if limit is None else limit + 1, since=since, until=until)
+        runs = self.client.runs.history(job.job_id, None if limit is None else limit + 1, **times)
         has_more = limit is not None and len(runs) > limit
         left_out = f" or more, of which the newest {limit} are returned" if has_more else ""
         self.log.info("Job %s: found %d runs%s.", job.label, len(runs), left_out)

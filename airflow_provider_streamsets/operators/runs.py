@@ -80,6 +80,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     :param job_name: exact name of the job, instead of its id (templated)
     :param runtime_parameters: values for this run that replace the job's stored ones of the same names: a dict, or a
         text holding a JSON object (templated)
+    :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
+        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
     :param reset_offsets: forget where the job stopped reading, so that this run reads from the start (templated)
     :param acknowledge_errors: if the job's run before ended in ``INACTIVE_ERROR``, acknowledge that error, which is
         logged, and start; otherwise such a job is refused (templated)
@@ -151,6 +153,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         "job_name",
         *StartsRuns.template_fields,
         "runtime_parameters",
+        "strict_parameters",
         "reset_offsets",
         "acknowledge_errors",
         "if_running",
@@ -163,6 +166,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         self,
         *,
         runtime_parameters: dict[str, Any] | str | None = None,
+        strict_parameters: bool | str = False,
         reset_offsets: bool | str = False,
         acknowledge_errors: bool | str = False,
         if_running: Literal["fail", "join", "restart", "wait_then_start"] | str = "fail",
@@ -172,6 +176,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     ) -> None:
         super().__init__(**kwargs)
         self.runtime_parameters = runtime_parameters
+        self.strict_parameters = strict_parameters
         self.reset_offsets = reset_offsets
         self.acknowledge_errors = acknowledge_errors
         self.if_running = if_running
@@ -186,6 +191,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
 
     def _check_start(self, *, rendered: bool) -> None:
         parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=rendered)
+        parameters.flag(self.strict_parameters, "strict_parameters", rendered=rendered)
         parameters.flag(self.reset_offsets, "reset_offsets", rendered=rendered)
         parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
         parameters.choice(self.if_running, "if_running", IF_RUNNING, rendered=rendered)
@@ -325,6 +331,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         from airflow_provider_streamsets.control_hub import ControlHubRejectedError
 
         reset_offsets = parameters.flag(self.reset_offsets, "reset_offsets", rendered=True)
+        self.check_parameter_names(
+            job.label,
+            job.pipeline_commit_id,
+            parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=True),
+            known=job.runtime_parameters,
+            strict=parameters.flag(self.strict_parameters, "strict_parameters", rendered=True),
+        )
         attempts_left = MAX_START_ATTEMPTS
         while True:
             job = self._settled(job)

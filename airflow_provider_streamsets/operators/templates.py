@@ -146,6 +146,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     :param job_name: exact name of the job template, instead of its id (templated)
     :param runtime_parameters: a list with an element for each instance: the values that replace the template's of the
         same names; or a text holding such a list (templated)
+    :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
+        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
     :param number_of_instances: start so many instances with the template's values, instead (templated)
     :param instance_name: instances are named ``<instance_name> - <suffix>``; default is the name of the template
         (templated)
@@ -216,6 +218,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         "job_name",
         *StartsManyRuns.template_fields,
         "runtime_parameters",
+        "strict_parameters",
         "number_of_instances",
         "instance_name",
         "description",
@@ -234,6 +237,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         self,
         *,
         runtime_parameters: Sequence[Mapping[str, Any]] | str | None = None,
+        strict_parameters: bool | str = False,
         number_of_instances: int | str | None = None,
         instance_name: str | None = None,
         description: str | None = None,
@@ -249,6 +253,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     ) -> None:
         super().__init__(**kwargs)
         self.runtime_parameters = runtime_parameters
+        self.strict_parameters = strict_parameters
         self.number_of_instances = number_of_instances
         self.instance_name = instance_name
         self.description = description
@@ -270,6 +275,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     def _check(self, *, rendered: bool) -> None:
         parameters.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
         parameters.json_objects(self.runtime_parameters, "runtime_parameters", rendered=rendered)
+        parameters.flag(self.strict_parameters, "strict_parameters", rendered=rendered)
         parameters.whole_number(self.number_of_instances, "number_of_instances", rendered=rendered)
         parameters.text(self.instance_name, "instance_name", rendered=rendered)
         parameters.text(self.description, "description", rendered=rendered, empty=True)
@@ -299,6 +305,14 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
                 digests = (hashlib.sha256(str(n).encode()).hexdigest() for n in range(len(self._values())))
                 self.warn_of_large_trigger([id_like(template.job_id, digest) for digest in digests])
             instances = self._instances_of_earlier_try(context, template, wait)
+            if not all(instance.job_id for instance in instances):
+                self.check_parameter_names(
+                    template.label,
+                    template.pipeline_commit_id,
+                    {name for values in self._values() for name in values},
+                    known=template.runtime_parameters,
+                    strict=parameters.flag(self.strict_parameters, "strict_parameters", rendered=True),
+                )
             return self._wait_for_instances(context, template, self._start(context, template, instances, wait), wait)
 
     def _wait_for_instances(

@@ -15,6 +15,8 @@ from airflow_provider_streamsets.sandbox.problems import bad_request
 from airflow_provider_streamsets.sandbox.schemas import Json
 
 LARGEST_ENTRY = 64 * 1024 * 1024
+# Exports of real organizations carry it beside the jobs (contract, 19.14).
+_CONNECTIONS = "connections_metadata.json"
 
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, UnicodeError, OverflowError,
@@ -63,14 +65,18 @@ def _safe(text: str) -> str:
 
 def read(file: IO[bytes]) -> list[Any]:
     """
-    Return the entries of an archive; their names mean nothing.
+    Return the entries of an archive; the names of those of jobs mean nothing.
 
     :param file: the archive.
     :raises ProblemError: if it is none, or an entry is not JSON.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            return [_read_entry(archive, info) for info in archive.infolist() if not info.is_dir()]
+            return [
+                _read_entry(archive, info)
+                for info in archive.infolist()
+                if not info.is_dir() and info.filename.rpartition("/")[2] != _CONNECTIONS
+            ]
     except _UNREADABLE:
         raise bad_request("the file is no ZIP archive, or a broken one") from None
 

@@ -20,13 +20,14 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import (
     CAN_START_FROM_TRIGGER,
+    HAS_TASK_STATE_STORE,
     first_reschedule,
     is_deferral_timeout,
     task_state_store,
 )
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, checked_deferrable
-from airflow_provider_streamsets.selection import ChoosesOneJob, log_of_run, run_of_job
+from airflow_provider_streamsets.selection import ChoosesOneJob, checked_run, log_of_run, run_of_job
 from airflow_provider_streamsets.sensors.stored_arguments import stored_for_triggerer
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     """
     Base of the sensors that look at one run of a job.
 
-    **Which run.** With `run_count`, that run. Without it, the run that is the job's latest one when the sensor first
-    looks, running or already ended; for a job that has never run, its first run. A restart of the job does not change
-    which run it is. (Before Airflow 3.3 there is no place to keep it between the pokes of ``mode="reschedule"``: there,
-    each poke means the latest run.)
+    **Which run.** With `run_count`, that run; with `started_after` or `next_run`, a later one than there may be yet.
+    Without any of them, the run that is the job's latest one when the sensor first looks, running or already ended; for
+    a job that has never run, its first run. A restart of the job does not change which run it is. (Before Airflow 3.3
+    there is no place to keep it between the pokes of ``mode="reschedule"``: there, each poke means the latest run.)
 
     Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
     deferrable. Of the limits, they concern `timeout`; ``execution_timeout`` fails the task, which can then be retried.
@@ -60,6 +61,13 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
     :param run_count: number of the run (templated)
+    :param started_after: instead of it: the first run that was started at this time or later, whether it has ended or
+        is yet to come; a datetime, or a text such as ``{{ data_interval_end }}``, which without a time zone is in UTC.
+        Compared with the start times of Control Hub's own clock, to the millisecond: for a time that another clock
+        tells, as that of an event in Airflow, subtract what the clocks may differ. An upgrade of the active job starts
+        a run, too (templated)
+    :param next_run: instead of it: the run after the one that is the latest when the sensor first polls. A retry or a
+        clear begins anew. Not with ``mode="reschedule"`` before Airflow 3.3
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
@@ -72,7 +80,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     """
 
     result_is_dict = True
-    template_fields: Sequence[str] = ("job_id", "job_name", "run_count", "control_hub_conn_id")
+    template_fields: Sequence[str] = ("job_id", "job_name", "run_count", "started_after", "control_hub_conn_id")
     operator_extra_links = (ControlHubJobLink(),)
     ui_color = "#e8f1fb"
 
@@ -82,6 +90,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         job_id: str | None = None,
         job_name: str | None = None,
         run_count: int | str | None = None,
+        started_after: datetime | str | None = None,
+        next_run: bool = False,
         deferrable: bool | None = None,
         poke_interval: timedelta | float = DEFAULT_POLL_INTERVAL,
         start_from_trigger: bool = False,
@@ -91,11 +101,12 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, multiple_outputs=self.checked_outputs(multiple_outputs), **kwargs)
-        parameters.whole_number(run_count, "run_count")
         parameters.seconds(poke_interval, "poke_interval")
         self.job_id = job_id
         self.job_name = job_name
         self.run_count = run_count
+        self.started_after = started_after
+        self.next_run = checked_run(run_count, started_after, next_run)["next_run"]
         self.deferrable = checked_deferrable(deferrable)
         self.start_from_trigger = parameters.fixed_flag(start_from_trigger, "start_from_trigger")
         self.end_from_trigger = parameters.fixed_flag(end_from_trigger, "end_from_trigger")
@@ -107,12 +118,19 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
                 f"{poke_interval!r}: Airflow can fail a task that is rescheduled sooner. With deferrable=True, it can "
                 "be shorter."
             )
+        if self.next_run and self._is_rescheduled and not HAS_TASK_STATE_STORE:
+            raise ValueError(
+                "'next_run' with mode='reschedule' needs Airflow 3.3: before, there is no place to keep between pokes "
+                "which run that is. Use mode='poke', deferrable=True or 'started_after'."
+            )
         self.control_hub_conn_id = control_hub_conn_id
         self.check_selection()
         self._follower: Any = None
         self._deadline = math.inf
         self._was_rescheduled = False
         self._may_be_decided = False
+        # Whether no run has been started yet after the time that is waited for.
+        self._is_run_open = False
         self._pinned: dict[str, Any] = {}
 
     def _check_use_of_triggerer(self, *, is_refused: bool) -> None:
@@ -170,6 +188,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             "job_id": self.job_id,
             "job_name": self.job_name,
             "run_count": self.run_count,
+            "started_after": self.started_after,
+            "next_run": self.next_run,
             "poll_interval": self.poke_interval,
             "timeout": limit,
             "starts": True,
@@ -335,7 +355,10 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         :raises ValueError: if one of them cannot be right
         """
         self.check_selection(rendered=True)
-        parameters.whole_number(self.run_count, "run_count", rendered=True)
+        self._wanted_run()
+
+    def _wanted_run(self) -> dict[str, Any]:
+        return checked_run(self.run_count, self.started_after, self.next_run, rendered=True)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the run once. A look that fails because Control Hub cannot be reached is not the end of the wait."""
@@ -360,8 +383,26 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
                 return PokeReturnValue(is_done=False)
         with self._follower.client.within(lambda: self.time_left):
             found = self.look(self._follower)
+        self._note_found_run(context)
         self._save_progress(context, self.progress(self._follower))
         return found
+
+    def _note_found_run(self, context: Context) -> None:
+        """Push which run it is, as soon as one has been started after the time; keep it, or what number it can have."""
+        if not self._is_run_open:
+            return
+        run_count, after = self._follower.run_count, self._follower.started_after
+        self._is_run_open = after is not None
+        if after is None:
+            self._push_run_count(context, run_count)
+        store = task_state_store(context)
+        if self.reschedule and store is not None and (after is None or run_count != self._pinned["run_count"]):
+            self._pinned = {**self._pinned, "run_count": run_count, "started_after": after and after.isoformat()}
+            store.set(_PINNED_RUN, self._pinned)
+
+    @staticmethod
+    def _push_run_count(context: Context, run_count: int) -> None:
+        context["ti"].xcom_push(key="run_count", value=run_count)
 
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
         """Return the seconds until the next poke; young runs are polled sooner, as on the triggerer."""
@@ -389,7 +430,9 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             self._pinned = {**run, "try_number": context["ti"].try_number}
             store.set(_PINNED_RUN, self._pinned)
         context["ti"].xcom_push(key="job_id", value=run["job_id"])
-        context["ti"].xcom_push(key="run_count", value=run["run_count"])
+        self._is_run_open = bool(run.get("started_after"))
+        if not self._is_run_open:
+            self._push_run_count(context, run["run_count"])
         ControlHubJobLink.persist(context, run["link"])
         progress = run.get("progress") or {}
         return {**{key: value for key, value in run.items() if key not in {"link", "progress"}}, **progress}
@@ -410,10 +453,10 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             store.delete(_PINNED_RUN)
 
     def _resolve(self) -> dict[str, Any]:
-        run_count = parameters.whole_number(self.run_count, "run_count", rendered=True)
+        wanted = self._wanted_run()
         job = self.resolve_job()
-        log_of_run(self.log, job, run_count)
-        run, latest = run_of_job(job, run_count), job.current_run
+        run, latest = run_of_job(self.client, job, **wanted), job.current_run
+        log_of_run(self.log, job, run, **wanted)
         if latest is not None and latest.run_count == run["run_count"]:
             self._may_be_decided = self.is_decided_by(latest)
         else:
@@ -439,6 +482,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         except ControlHubError as error:
             self._skip_if_never_failing(error)
             raise
+        if self.started_after is not None and event is not None:
+            self._push_run_count(context, event["run_count"])
         return self.deliver(context, found)
 
     def read_event(self, event: object) -> Any:

@@ -68,8 +68,9 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     How the run itself has ended is told in the message and the result, and does not decide: if a run fails after it has
     satisfied the conditions, this sensor succeeds.
 
-    **Which run.** With `run_count`, that run. Without it, the run that is the job's latest one when the sensor first
-    looks, running or already ended; for a job that has never run, its first run. A restart of the job ends the run that
+    **Which run.** With `run_count`, that run; with `started_after` or `next_run`, a later one than there may be yet.
+    Without any of them, the run that is the job's latest one when the sensor first looks, running or already ended; for
+    a job that has never run, its first run. A restart of the job ends the run that
     is waited for. (Before Airflow 3.3 there is no place to keep it between the pokes of ``mode="reschedule"``: there,
     each poke means the latest run.)
 
@@ -82,6 +83,13 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
     :param run_count: number of the run (templated)
+    :param started_after: instead of it: the first run that was started at this time or later, whether it has ended or
+        is yet to come; a datetime, or a text such as ``{{ data_interval_end }}``, which without a time zone is in UTC.
+        Compared with the start times of Control Hub's own clock, to the millisecond: for a time that another clock
+        tells, as that of an event in Airflow, subtract what the clocks may differ. An upgrade of the active job starts
+        a run, too (templated)
+    :param next_run: instead of it: the run after the one that is the latest when the sensor first polls. A retry or a
+        clear begins anew. Not with ``mode="reschedule"`` before Airflow 3.3
     :param metric: name of a metric, to be compared with `threshold` (templated)
     :param comparison: ``>=``, ``>``, ``<=``, ``<``, ``==`` or ``!=`` (templated)
     :param threshold: number with which the metric is compared (templated)
@@ -209,6 +217,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
             on_run_end=parameters.choice(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=True),
             job_name=run["job_name"],
             identity=RunIdentity.from_json(run.get("identity")),
+            started_after=parameters.moment(run.get("started_after"), "started_after", rendered=True),
             metrics_wait=run["metrics_wait"],
             believe_after=believe_after,
             log=self.log,

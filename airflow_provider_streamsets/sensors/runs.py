@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
-from airflow_provider_streamsets.parameters import checked_wait, flag
+from airflow_provider_streamsets.parameters import checked_wait, flag, moment
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
 from airflow_provider_streamsets.verdicts import Ending, verdict_on_run
 
@@ -28,8 +28,9 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     To start a job and wait for it, use
     :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`; this sensor only observes.
 
-    **Which run.** With `run_count`, that run. Without it, the run that is the job's latest one when the sensor first
-    looks, running or already ended; for a job that has never run, its first run. A restart of the job does not change
+    **Which run.** With `run_count`, that run; with `started_after` or `next_run`, a later one than there may be yet.
+    Without any of them, the run that is the job's latest one when the sensor first looks, running or already ended; for
+    a job that has never run, its first run. A restart of the job does not change
     which run is waited for. (Before Airflow 3.3 there is no place to keep it between the pokes of
     ``mode="reschedule"``: there, each poke means the latest run.)
 
@@ -41,6 +42,13 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
     :param run_count: number of the run (templated)
+    :param started_after: instead of it: the first run that was started at this time or later, whether it has ended or
+        is yet to come; a datetime, or a text such as ``{{ data_interval_end }}``, which without a time zone is in UTC.
+        Compared with the start times of Control Hub's own clock, to the millisecond: for a time that another clock
+        tells, as that of an event in Airflow, subtract what the clocks may differ. An upgrade of the active job starts
+        a run, too (templated)
+    :param next_run: instead of it: the run after the one that is the latest when the sensor first polls. A retry or a
+        clear begins anew. Not with ``mode="reschedule"`` before Airflow 3.3
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param accept_stopped: count a run that was stopped as a success (templated)
@@ -130,6 +138,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
             run["run_count"],
             job_name=run["job_name"],
             identity=RunIdentity.from_json(run.get("identity")),
+            started_after=moment(run.get("started_after"), "started_after", rendered=True),
             metrics_wait=0.0,
             believe_after=believe_after,
             until_active=wait["wait_for"] == "active",

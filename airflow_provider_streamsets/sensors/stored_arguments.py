@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 # What Airflow's triggerer is not able to answer (3.3.2): the rendering would wait for it for ever.
@@ -23,6 +23,8 @@ def stored_for_triggerer(value: Any, name: str) -> Any:
     """
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, (list, tuple)):
         return [stored_for_triggerer(entry, name) for entry in value]
     if isinstance(value, Mapping):

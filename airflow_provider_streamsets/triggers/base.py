@@ -286,6 +286,8 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
     :param force_stop_after: seconds after which that stop is forced; None never forces it
     :param identity: id of the run and its start in epoch seconds, which tell it from a run of the same number after the
         job was deleted and imported again; None if they are not known
+    :param started_after: wait for the first run that was started at this time or later, in ISO 8601; `run_count` is
+        then the lowest number that it can have. None if the number is known
     """
 
     def __init__(
@@ -301,6 +303,7 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         stop_on_kill: bool = False,
         force_stop_after: float | None = None,
         identity: Sequence[str | float | None] | None = None,
+        started_after: str | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -315,6 +318,7 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         self.run_count = run_count
         self.metrics_wait = metrics_wait
         self.identity = identity
+        self.started_after = started_after
 
     @property
     def what(self) -> str:
@@ -362,6 +366,7 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
             found = await self._last_look(follower, feed)
         if found is None:
             raise follower.timed_out(self.timeout)
+        self.run_count = found.replaced or follower.run_count
         return self.event(found)
 
     def _show(self, follower: Follower[Any], news: Mapping[str, JobRun | ControlHubError | None]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
     :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
     :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
     :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
+    :param started_after: the same
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
         deadline: float | None = None,
         metrics_wait: float = 30.0,
         identity: Sequence[str | float | None] | None = None,
+        started_after: str | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -62,6 +65,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
             deadline=deadline,
             metrics_wait=metrics_wait,
             identity=identity,
+            started_after=started_after,
         )
         self.conditions = conditions
         self.join = join
@@ -82,6 +86,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
             on_run_end=self.on_run_end,
             job_name=self.job_name,
             identity=RunIdentity.from_json(self.identity),
+            started_after=parameters.moment(self.started_after, "started_after", rendered=True),
             metrics_wait=self.metrics_wait,
             now=feed.now,
             log=self.log,

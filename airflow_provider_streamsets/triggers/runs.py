@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.triggers.base import KILL_PATIENCE, ControlHubOneRunTrigger
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
         identity: Sequence[str | float | None] | None = None,
         wait_for: str = "completion",
         fail_on_red_after: float | None = None,
+        started_after: str | None = None,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -58,6 +60,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
             stop_on_kill=stop_on_kill,
             force_stop_after=force_stop_after,
             identity=identity,
+            started_after=started_after,
         )
         self.upper_bounds = upper_bounds
         self.wait_for = wait_for
@@ -76,6 +79,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
             self.run_count,
             job_name=self.job_name,
             identity=RunIdentity.from_json(self.identity),
+            started_after=parameters.moment(self.started_after, "started_after", rendered=True),
             metrics_wait=self.metrics_wait,
             until_active=self.wait_for == "active",
             fail_on_red_after=self.fail_on_red_after,

@@ -13,7 +13,7 @@ from airflow_provider_streamsets import parameters
 from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms, xcom_of_own_task
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
-from airflow_provider_streamsets.selection import check_one_job, log_of_run, one_job, run_of_job
+from airflow_provider_streamsets.selection import check_one_job, checked_run, log_of_run, one_job, run_of_job
 from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger, Deadline
 from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
@@ -55,6 +55,7 @@ class SensorTrigger(ControlHubOneRunTrigger):
     do_xcom_push: bool
     multiple_outputs: bool
     reserve: float
+    next_run: bool
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """
@@ -89,7 +90,11 @@ class SensorTrigger(ControlHubOneRunTrigger):
             self.deadline = self._deadline_of_task()
             deadline = Deadline(self.deadline)
             await self._start(feed, deadline)
-        return await super().wait(feed, deadline)
+        is_open = self.started_after is not None
+        event = await super().wait(feed, deadline)
+        if is_open:
+            await push_xcoms(self.task_instance, run_count=self.run_count)
+        return event
 
     def _deadline_of_task(self) -> float | None:
         """Take the deadline from Airflow's own time-out of the task, which is that much later."""
@@ -102,9 +107,14 @@ class SensorTrigger(ControlHubOneRunTrigger):
         from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
 
         given: dict[str, Any] = {"job_id": self.job_id, "job_name": self.job_name}
-        given_run = self.run_count
+        given_run: dict[str, Any] = {
+            "run_count": self.run_count,
+            "started_after": self.started_after,
+            "next_run": self.next_run,
+        }
         # What is told if there turns out to be no such job or run.
         self.job_id, self.job_name, self.run_count = self.job_id or "", self.job_name or "", 0
+        self.started_after = None
         # Airflow keeps the XComs of the tries before of a task that starts here.
         try_number = getattr(self.task_instance, "try_number", None)
         run = await xcom_of_own_task(self.task_instance, _PINNED_RUN)
@@ -114,29 +124,40 @@ class SensorTrigger(ControlHubOneRunTrigger):
         else:
             try:
                 check_one_job(**given, rendered=True)
-                run_count = parameters.whole_number(given_run, "run_count", rendered=True)
-                job = await self._find_job(feed, deadline, **given)
-                run = {**run_of_job(job, run_count), **self.run_details(job)}
+                wanted = checked_run(**given_run, rendered=True)
+                job, run = await self._find_run(feed, deadline, wanted, **given)
+                run = {**run, **self.run_details(job)}
             except ValueError as error:
                 raise ControlHubConfigurationError(str(error)) from error
             link = await feed.ask(lambda: feed.client.job_url(job.job_id))
             await push_xcoms(
                 self.task_instance,
                 job_id=job.job_id,
-                run_count=run["run_count"],
+                **({} if run.get("started_after") else {"run_count": run["run_count"]}),
                 **{_PINNED_RUN: {**run, "try_number": try_number}, ControlHubJobLink.xcom_key: link},
             )
-            log_of_run(self.log, job, run_count)
+            log_of_run(self.log, job, run, **wanted)
         for name, value in run.items():
             if name != "try_number":
                 setattr(self, name, value)
 
-    async def _find_job(self, feed: StatusFeed, deadline: Deadline, job_id: str | None, job_name: str | None) -> Job:
+    async def _find_run(
+        self,
+        feed: StatusFeed,
+        deadline: Deadline,
+        wanted: Mapping[str, Any],
+        job_id: str | None,
+        job_name: str | None,
+    ) -> tuple[Job, dict[str, Any]]:
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError, ControlHubUnavailableError
+
+        def find() -> tuple[Job, dict[str, Any]]:
+            job = one_job(feed.client, job_id, job_name)
+            return job, run_of_job(feed.client, job, **wanted)
 
         while True:
             try:
-                job = await feed.ask(lambda: one_job(feed.client, job_id, job_name), deadline.left)
+                found = await feed.ask(find, deadline.left)
             except ControlHubUnavailableError as error:
                 feed.outage.failed(error)
             except asyncio.TimeoutError as error:
@@ -144,7 +165,7 @@ class SensorTrigger(ControlHubOneRunTrigger):
                 raise ControlHubRunTimeoutError(f"Job '{job_id or job_name}' could not be read{allowed}.") from error
             else:
                 feed.outage.succeeded()
-                return job
+                return found
 
     async def trigger_event(self, event: Any) -> TriggerEvent:
         """Return the end of the task, if it ends here."""
@@ -207,6 +228,8 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
     :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
     :param wait_for: as that of :class:`~airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger`
     :param fail_on_red_after: the same
+    :param started_after: when it starts the task: the first run that was started at this time or later
+    :param next_run: when it starts the task: the run after the latest one
     """
 
     def __init__(
@@ -230,6 +253,8 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
         identity: Sequence[str | float | None] | None = None,
         wait_for: str = "completion",
         fail_on_red_after: float | None = None,
+        started_after: str | None = None,
+        next_run: bool = False,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -243,6 +268,7 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
             identity=identity,
             wait_for=wait_for,
             fail_on_red_after=fail_on_red_after,
+            started_after=started_after,
         )
         self.accept_stopped = accept_stopped
         self.starts = starts
@@ -252,6 +278,7 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
         self.do_xcom_push = do_xcom_push
         self.multiple_outputs = multiple_outputs
         self.reserve = reserve
+        self.next_run = next_run
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return what the run is waited for, and for how long it may be ``RED``."""
@@ -290,6 +317,8 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
     :param multiple_outputs: push each key of the result, too
     :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
     :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
+    :param started_after: when it starts the task: the first run that was started at this time or later
+    :param next_run: when it starts the task: the run after the latest one
     """
 
     def __init__(
@@ -316,6 +345,8 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
         multiple_outputs: bool = True,
         reserve: float = 0.0,
         identity: Sequence[str | float | None] | None = None,
+        started_after: str | None = None,
+        next_run: bool = False,
     ) -> None:
         super().__init__(
             control_hub_conn_id=control_hub_conn_id,
@@ -330,6 +361,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
             deadline=deadline,
             metrics_wait=metrics_wait,  # type: ignore[arg-type]
             identity=identity,
+            started_after=started_after,
         )
         self.metric = metric
         self.comparison = comparison
@@ -341,6 +373,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
         self.do_xcom_push = do_xcom_push
         self.multiple_outputs = multiple_outputs
         self.reserve = reserve
+        self.next_run = next_run
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return the conditions, and how long to wait for the final metrics."""

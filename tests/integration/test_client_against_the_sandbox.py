@@ -295,3 +295,31 @@ def test_offsets_are_reset(client, sandbox):
     assert sandbox.call("GET", path).content
     client.offsets.reset([report.job_id])
     assert not sandbox.call("GET", path).content
+
+
+def test_misspelt_parameters_are_found_in_the_definition_of_the_pipeline(client):
+    template = client.jobs.find_by_name("Regional orders", templates=True)
+    names = ["REGION", "RECORDS", "RECORD", "LANGUAGE"]
+    assert client.pipelines.unknown_parameters(template.pipeline_commit_id, names) == {
+        "RECORD": "RECORDS",
+        "LANGUAGE": None,
+    }
+
+
+def test_run_to_come_is_found_by_its_start(client, sandbox):
+    job = client.jobs.find_by_name("Orders to warehouse")
+    latest = job.current_run
+    after = latest.finish_time
+    assert client.runs.first_since(job.job_id, latest, after) is None
+    first = run_to_its_end(client, sandbox, "Orders to warehouse")
+    again = run_to_its_end(client, sandbox, "Orders to warehouse")
+    found = client.runs.first_since(job.job_id, again.run, after)
+    assert found.run_count == first.run.run_count == again.run.run_count - 1
+    follower = RunFollower(client, job.job_id, latest.run_count + 1, started_after=after, metrics_wait=0.0)
+    assert follower.look().run.run_count == first.run.run_count
+
+
+def test_list_by_gray_holds_the_jobs_that_never_ran_with_and_without_search(client):
+    listed = [job.job_id for job in client.jobs.list(color="GRAY")]
+    assert listed == [job.job_id for job in client.jobs.list(color="GRAY", search='name=="*"')]
+    assert client.jobs.find_by_name("Inventory snapshot").job_id in listed

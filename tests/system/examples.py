@@ -8,6 +8,7 @@ from dev.local_airflow import LocalAirflow, wait_until
 
 EXAMPLES = (
     "streamsets_balance",
+    "streamsets_clean_up",
     "streamsets_copy_offset",
     "streamsets_create_and_change_jobs",
     "streamsets_export_import",

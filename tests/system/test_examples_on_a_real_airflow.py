@@ -172,6 +172,14 @@ def test_a_mapped_fan_out_has_a_task_for_each_instance(ran, airflow):
     assert ran["streamsets_job_template"].result("report") == 15000
 
 
+def test_overdue_jobs_are_stopped_and_old_ones_deleted(ran, sandbox):
+    done = ran["streamsets_clean_up"]
+    copies = set(done.result("copy_job"))
+    assert set(done.result("overdue")) == set(done.result("old")) == copies
+    assert {result["status"] for result in done.result("stop_overdue")} == {"INACTIVE"}
+    assert not copies & {job["id"] for job in sandbox.state()["jobs"]}
+
+
 def test_many_jobs_are_started_stopped_and_deleted(ran, sandbox):
     done = ran["streamsets_many_jobs"]
     copies = done.result("copy_job")

@@ -100,6 +100,7 @@ class ScriptedJobs:
         http.post(re.compile(f"^{re.escape(JR)}/job/[^/]+/duplicate$"), json=self._duplicate)
         http.get(f"{PS}/saql/pipelines/search", json=lambda r, _: self._page(r, self.versions[-1:]))
         http.get(f"{PS}/pipeline/{PIPELINE_ID}/log", json=lambda *_: self.versions)
+        http.get(re.compile(f"^{re.escape(PS)}/pipelineCommit/"), json=lambda *_: self.versions[-1])
         http.get(f"{PS}/pipeline/{PIPELINE_ID}/latest", json=lambda *_: self.versions[-1])
         http.post(f"{PS}/pipelines/latestCommit", json=lambda *_: self.versions[-1:])
         http.get(f"{PS}/pipeline/{PIPELINE_ID}/tags", json=[{"name": "released", "commitId": "commit-2:org"}])

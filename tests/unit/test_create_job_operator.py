@@ -380,6 +380,7 @@ def test_every_parameter_can_be_computed(http, context):
         "engine_labels": ["prod"],
         "job_tags": ["a/b"],
         "runtime_parameters": {"DAY": "1"},
+        "strict_parameters": True,
         "number_of_instances": 2,
         "failover": True,
         "failover_retries": 0,

@@ -11,6 +11,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubConfigurationError,
 )
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
+from airflow_provider_streamsets.hooks.settings import EXTRA_FIELDS, ConnectionSettings
 from tests.unit.conftest import TOKEN
 from tests.unit.scripted_hub import HUB
 
@@ -55,10 +56,49 @@ def test_a_connection_may_be_a_uri(monkeypatch):
         ({"host": "http://127.0.0.1", "port": 8000}, "http://127.0.0.1:8000"),
         ({"host": "http://127.0.0.1:8000"}, "http://127.0.0.1:8000"),
         ({"host": "https://sch.example.com/base", "port": 8443}, "https://sch.example.com:8443/base"),
+        ({"host": "::1"}, "https://[::1]"),
+        ({"host": "::1", "port": 18631, "schema": "http"}, "http://[::1]:18631"),
+        ({"host": "[::1]", "port": 18631, "schema": "http"}, "http://[::1]:18631"),
+        ({"host": "http://[::1]", "port": 18631}, "http://[::1]:18631"),
+        ({"host": "http://[::1]:18631", "port": 1}, "http://[::1]:18631"),
+        ({"host": "http://::1/base", "port": 18631}, "http://[::1]:18631/base"),
     ],
 )
 def test_the_host_may_be_given_with_and_without_scheme(monkeypatch, fields, address):
     assert _connect(monkeypatch, **fields).get_conn().base_url == address
+
+
+@pytest.mark.parametrize(
+    ("address", "base_url"),
+    [
+        ("[::1]:18631/http", "http://[::1]:18631"),
+        ("[2001:db8::7]", "https://[2001:db8::7]"),
+        ("http%3A%2F%2F%5B%3A%3A1%5D:18631", "http://[::1]:18631"),
+    ],
+)
+def test_ipv6_host_in_uri(monkeypatch, address, base_url):
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", f"streamsets://credential-id:{TOKEN}@{address}")
+    assert ControlHubHook("other").get_conn().base_url == base_url
+
+
+@pytest.mark.parametrize("empty", [None, "", " "])
+def test_empty_extra_fields_equal_missing_ones(monkeypatch, empty):
+    def fingerprint(extra):
+        connection = _connect(monkeypatch, extra=extra).get_connection("streamsets_default")
+        return ConnectionSettings.of(connection, connection.extra_dejson).fingerprint
+
+    assert fingerprint(dict.fromkeys(EXTRA_FIELDS, empty)) == fingerprint({})
+
+
+@pytest.mark.parametrize(("extra", "kind"), [([1, 2], "list"), ("[]", "list"), ('"text"', "str"), ("3", "int")])
+def test_extra_that_is_no_object_is_refused(monkeypatch, extra, kind):
+    hook = _connect(monkeypatch, extra=extra if isinstance(extra, str) else json.dumps(extra))
+    with pytest.raises(ControlHubConfigurationError, match=rf"'streamsets_default'.*extra.*JSON object.*got {kind}\."):
+        hook.get_conn()
+
+
+def test_null_extra_is_an_empty_one(monkeypatch):
+    assert _connect(monkeypatch, extra="null").get_conn().base_url == HUB
 
 
 def test_without_a_host_the_login_service_is_asked(monkeypatch):

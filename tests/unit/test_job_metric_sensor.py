@@ -454,6 +454,7 @@ def test_everything_that_the_wait_needs_travels_with_the_trigger(http, context, 
             "deadline": 5100.0,
             "metrics_wait": 75.0,
             "identity": ["run-4:org", (T0 + 400_000) / 1000],
+            "started_after": None,
         },
     )
 

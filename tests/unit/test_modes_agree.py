@@ -103,6 +103,8 @@ BLOCKED = "failed ControlHubJobStateError"
 
 TEN_MINUTES = {"execution_timeout": timedelta(seconds=600)}
 OTHER_RUNS = (0, begins)
+# The clock begins at 1000.
+AFTER_100 = {"started_after": "1970-01-01T00:18:20Z"}
 ENDED = (500, ends)
 A_AND_B_ACTIVE = (10, show("a", "b"))
 A_AND_B_END = (500, show(a=succeeded_run, b=succeeded_run))
@@ -111,6 +113,7 @@ INSTANCES_END = (500, show(instance_1=succeeded_run, instance_2=succeeded_run))
 TWO = {"runtime_parameters": [{"REGION": "north"}, {"REGION": "south"}]}
 
 RUN_CASES = {
+    "strict parameters": case(RUN, {"runtime_parameters": {"A": 1}, "strict_parameters": True}, ENDED),
     "succeeds": case(RUN, {}, ENDED),
     "fails": case(RUN, {}, (500, fails), ends=FAILED),
     "fails at its start": case(RUN, {}, (20, cannot_start), ends=FAILED),
@@ -353,6 +356,7 @@ STOP_MANY_CASES = {
 }
 
 TEMPLATE_CASES = {
+    "strict parameters": case(TEMPLATE, {**TWO, "strict_parameters": True}, INSTANCES_ACTIVE, INSTANCES_END),
     "succeed": case(TEMPLATE, TWO, INSTANCES_ACTIVE, INSTANCES_END),
     "one fails": case(
         TEMPLATE,
@@ -463,6 +467,18 @@ RUN_SENSOR_CASES = {
         RUN_SENSOR, {"wait_for": "active"}, OTHER_RUNS, (0, becomes_active(100)), (60, cannot_start), ends=FAILED
     ),
     "run_count": case(RUN_SENSOR, {"run_count": 2}, OTHER_RUNS, (100, ends), (200, begins), ENDED),
+    "started after": case(RUN_SENSOR, AFTER_100, OTHER_RUNS, (100, ends), (200, begins), ENDED),
+    "started after, first too early": case(
+        RUN_SENSOR, AFTER_100, OTHER_RUNS, (50, ends), (70, begins), (150, ends), (200, begins), ENDED
+    ),
+    "started after, restarted": case(
+        RUN_SENSOR, AFTER_100, OTHER_RUNS, (100, ends), (202, begins), (203, fails), (204, begins), ends=FAILED
+    ),
+    "started after, never": case(
+        RUN_SENSOR, {**AFTER_100, "timeout": 300}, OTHER_RUNS, (50, ends), ends=SENSOR_TIMEOUT
+    ),
+    "next run": case(RUN_SENSOR, {"next_run": True}, OTHER_RUNS, (100, ends), (200, begins), ENDED),
+    "next run, never": case(RUN_SENSOR, {"next_run": True, "timeout": 300}, OTHER_RUNS, ends=SENSOR_TIMEOUT),
     "run_count of an earlier run": case(RUN_SENSOR, {"run_count": 1}, OTHER_RUNS, (0, ends), (0, begins)),
     "never runs": case(RUN_SENSOR, {"timeout": 300}, ends=SENSOR_TIMEOUT),
     "first run": case(RUN_SENSOR, {}, (100, begins), ENDED),
@@ -534,6 +550,12 @@ METRIC_SENSOR_CASES = {
     "has ended": case(METRIC_SENSOR, ENOUGH, OTHER_RUNS, (0, has_counts(1000)), (0, ends)),
     "run_count": case(
         METRIC_SENSOR, {**ENOUGH, "run_count": 2}, OTHER_RUNS, (100, ends), (200, begins), (300, counts(1000))
+    ),
+    "started after": case(
+        METRIC_SENSOR, {**ENOUGH, **AFTER_100}, OTHER_RUNS, (100, ends), (200, begins), (300, counts(1000))
+    ),
+    "next run": case(
+        METRIC_SENSOR, {**ENOUGH, "next_run": True}, OTHER_RUNS, (100, ends), (200, begins), (300, counts(1000))
     ),
     "is upgraded": case(METRIC_SENSOR, ENOUGH, OTHER_RUNS, (300, is_upgraded), (400, counts(1000)), (900, ends)),
     "imported again": case(METRIC_SENSOR, ENOUGH, OTHER_RUNS, (300, is_imported_again), ends=LOST),

@@ -90,6 +90,15 @@ def test_history_reads_no_more_pages_than_limit_needs(http, context, task_log, l
     assert len([request for request in http.request_history if request.path.endswith("/runs")]) == pages
 
 
+@pytest.mark.parametrize("window", [{"ended_after": at(590)}, {"active_at": at(590)}])
+@pytest.mark.parametrize(("order", "pages"), [(-1, 1), (1, 3)])
+def test_history_reads_no_more_pages_than_times_need(http, context, window, order, pages):
+    hub = ScriptedHub(http, latest=succeeded(600))
+    hub.history = [succeeded(n) for n in range(1, 601)][::order]
+    assert operator(**window).execute(context)[-1]["run_count"] == 590
+    assert len([request for request in http.request_history if request.path.endswith("/runs")]) == pages
+
+
 @pytest.mark.parametrize(
     ("window", "expected"),
     [
@@ -99,9 +108,17 @@ def test_history_reads_no_more_pages_than_limit_needs(http, context, task_log, l
         ({"since": "2026-01-01T09:53:21Z", "until": "2026-01-01T09:55:01Z"}, [3]),
         ({"since": at(2), "until": at(4), "limit": 1}, [3]),
         ({"since": "2027-01-01"}, []),
+        ({"ended_after": "2026-01-01T09:54:20Z"}, [3, 2]),
+        ({"ended_after": "2026-01-01T09:54:21Z"}, [3]),
+        ({"ended_after": "2027-01-01"}, []),
+        ({"active_at": "2026-01-01T09:53:19Z"}, []),
+        ({"active_at": "2026-01-01T09:53:20Z"}, [2]),
+        ({"active_at": "2026-01-01T09:54:20Z"}, []),
+        ({"active_at": str(at(3))}, [3]),
+        ({"active_at": at(40)}, [4]),
     ],
 )
-def test_runs_are_chosen_by_when_they_were_started(hub, context, window, expected):
+def test_runs_are_chosen_by_when_they_were_started_active_or_ended(hub, context, window, expected):
     assert [run["run_count"] for run in operator(**window).execute(context)] == expected
 
 

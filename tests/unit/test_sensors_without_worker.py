@@ -5,6 +5,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import pendulum
 import pytest
 from airflow.providers.common.compat.sdk import (
     DAG,
@@ -26,6 +27,7 @@ from tests.unit.scripted_hub import (
     HUB,
     JOB_ID,
     JOB_NAME,
+    T0,
     ScriptedHub,
     counts_json,
     event_json,
@@ -134,6 +136,51 @@ def test_a_task_that_starts_in_the_triggerer_waits_for_the_run_that_a_worker_wou
 
 
 @starts_in_triggerer
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("which", [{"started_after": "{{ data_interval_end }}"}, {"next_run": True}])
+def test_run_to_come_is_awaited_in_the_triggerer(which, ends, xcoms, http, clock):
+    script = [succeeded(4), run_json(5), succeeded(5)]
+    ScriptedHub(http, latest=succeeded(4), script=script, counts=counts_json(5))
+    sensor = run_sensor(start_from_trigger=True, end_from_trigger=ends, **which)
+    rendered = dict.fromkeys(set(which) & {"started_after"}, str(pendulum.from_timestamp(T0 / 1000 + 450)))
+    trigger = starting(sensor, **rendered)
+    assert state(only_event(clock, trigger, TaskInstance())) == ("success" if ends else "resumed")
+    assert xcoms["run_count"] == 5
+
+
+@starts_in_triggerer
+def test_other_triggerer_waits_for_the_same_run_to_come(xcoms, http, clock):
+    pin = {"job_id": JOB_ID, "job_name": JOB_NAME, "run_count": 5, "try_number": 1}
+    after = str(pendulum.from_timestamp(T0 / 1000 + 550))
+    to_come = {"started_after": after}
+    for which, pinned, expected in [({"next_run": True}, {}, 5), (to_come, to_come, 6)]:
+        hub = ScriptedHub(http, latest=run_json(7))
+        hub.history = [run_json(7), succeeded(6), succeeded(5), succeeded(4)]
+        xcoms["streamsets_run"] = {**pin, **pinned}
+        trigger = starting(run_sensor(start_from_trigger=True, **which))
+        wait = RunWaitEvent.from_payload(only_event(clock, trigger, TaskInstance()).payload)
+        assert wait.run_count == expected
+        assert wait.report is not None
+
+
+def test_run_to_come_ends_a_deferred_task_in_the_triggerer(xcoms, http, clock, context):
+    ScriptedHub(http, latest=succeeded(4), script=[run_json(5), succeeded(5)], counts=counts_json(5))
+    after = pendulum.from_timestamp(T0 / 1000 + 450)
+    with pytest.raises(TaskDeferred) as deferred:
+        run_sensor(end_from_trigger=True, started_after=after).execute(context)
+    assert "run_count" not in context["ti"].xcoms
+    assert state(only_event(clock, deferred.value.trigger, TaskInstance())) == "success"
+    assert xcoms.get("run_count", 5) == 5
+
+
+@starts_in_triggerer
+def test_datetime_is_stored_for_the_triggerer(http, clock):
+    after = pendulum.from_timestamp(T0 / 1000)
+    trigger = starting(run_sensor(start_from_trigger=True, started_after=after))
+    assert pendulum.parse(trigger.started_after) == after
+
+
+@starts_in_triggerer
 def test_rendered_limit_for_red_is_kept_in_the_triggerer(xcoms, http, clock):
     ScriptedHub(http, latest=run_json(4, "ACTIVE", "RED", warnings=["JOBRUNNER_62 - lost"]))
     sensor = run_sensor(start_from_trigger=True, end_from_trigger=True, fail_on_red_after="{{ 60 }}")
@@ -232,6 +279,8 @@ def test_an_xcom_that_the_triggerer_can_pull_is_accepted():
         ({"job_name": None}, "exactly one of 'job_id', 'job_name'"),
         ({"run_count": "four"}, "'run_count'"),
         ({"accept_stopped": "maybe"}, "'accept_stopped'"),
+        ({"started_after": "soon"}, "'started_after' must be"),
+        ({"run_count": 4, "next_run": True}, "at most one of"),
     ],
 )
 def test_what_rendering_has_spoiled_fails_the_task_and_not_the_triggerer(clock, http, rendered, message):

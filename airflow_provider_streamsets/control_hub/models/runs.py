@@ -243,6 +243,12 @@ class JobRun(Model):
         """
         return not self.has_counts and self.is_established(now)
 
+    def was_active_at(self, time: pendulum.DateTime) -> bool:
+        """Return whether the run had been started by a time, and had not ended yet."""
+        if self.start_time is None or self.start_time > time:
+            return False
+        return not self.has_ended if self.finish_time is None else self.finish_time > time
+
     @property
     def is_success(self) -> bool:
         """True for an ended run that is ``INACTIVE`` and not ``RED``; it may still have been stopped."""

@@ -412,6 +412,26 @@ def test_what_is_no_archive_is_not_sent(http, client, content):
     assert http.call_count == 0
 
 
+@pytest.mark.parametrize("first", ["pipelineConfig", "pipelineRules", "libraryDefinitions"])
+def test_archive_of_pipelines_is_refused(http, client, first):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as written:
+        written.writestr("Orders.json", json.dumps({first: {}, "pipelineConfig": {"title": "Orders"}}, indent=2))
+    with pytest.raises(ControlHubConfigurationError, match=r"pipelines, such as 'Orders\.json', not jobs; nothing"):
+        client.archives.import_jobs(archive)
+    assert http.call_count == 0
+
+
+def test_archive_of_jobs_with_their_pipelines_is_imported(http, client):
+    archive = io.BytesIO()
+    entry = {"minimalJobJson": {}, "commitPipelineJson": {"pipelineDefinition": '{"pipelineConfig": {}}'}}
+    with zipfile.ZipFile(archive, "w") as written:
+        written.writestr("connections_metadata.json", "[]")
+        written.writestr("Orders.json", json.dumps(entry))
+    http.post(IMPORT, json=[])
+    assert client.archives.import_jobs(archive) == []
+
+
 @pytest.mark.parametrize("end", UNCLEAR_ENDS.values(), ids=UNCLEAR_ENDS)
 def test_an_import_is_not_repeated_after_an_unclear_end(http, client, end):
     http.post(IMPORT, **end)

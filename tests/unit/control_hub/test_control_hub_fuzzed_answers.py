@@ -114,6 +114,7 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "pipelines.latest": [lambda c: c.pipelines.latest(PIPELINE_ID)],
     "pipelines.latest_commits": [lambda c: c.pipelines.latest_commits([PIPELINE_ID])],
     "pipelines.commit": [lambda c: c.pipelines.commit(commit_id(3))],
+    "pipelines.unknown_parameters": [lambda c: c.pipelines.unknown_parameters(commit_id(3), ["A"])],
     "pipelines.tags": [lambda c: c.pipelines.tags(PIPELINE_ID)],
     "pipelines.version": [
         lambda c: c.pipelines.version(PIPELINE_ID),
@@ -143,6 +144,7 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "runs.history": [lambda c: c.runs.history(JOB_ID, 5, since=_TIME, until=_TIME.add(years=1))],
     "runs.get": [lambda c: c.runs.get(JOB_ID, 2)],
     "runs.pages_of_history": [lambda c: list(c.runs.pages_of_history(JOB_ID))],
+    "runs.first_since": [lambda c: c.runs.first_since(JOB_ID, JobRun.from_wire(run_json(3)), _TIME)],
     "runs.started_at": [lambda c: c.runs.started_at(JOB_ID, _TIME)],
     "runs.events": [lambda c: c.runs.events(run_id(2))],
     "metrics.all_runs": [lambda c: c.metrics.all_runs(JOB_ID)],
@@ -160,6 +162,7 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
 }
 # They ask Control Hub for nothing of their own.
 NO_REQUEST = {
+    "runs.has_started_since",
     "mark_accepted",
     "within",
     "close",

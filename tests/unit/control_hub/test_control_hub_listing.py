@@ -115,6 +115,32 @@ def test_all_names_that_no_job_has_are_told(http, client, missing):
         client.jobs.find_by_names(["Orders", *missing, "Customers"])
 
 
+def test_names_in_two_cases_in_two_searches_find_each_job_once(http, client):
+    names = ["Orders", *(f"{n} " + "x" * 200 for n in range(40)), "orders"]
+    SearchableJobs(http, *names)
+    assert [job.name for job in client.jobs.find_by_names(names)] == names
+    assert http.call_count > 1
+
+
+@pytest.mark.parametrize("search", [None, 'name=="*"'])
+@pytest.mark.parametrize(("color", "names"), [("GRAY", ["Ended", "Never"]), ("RED", ["Failed"])])
+def test_never_run_job_is_gray_with_and_without_search(http, client, search, color, names):
+    jobs = [
+        job_json("a:o", "Ended", currentJobStatus=run_json(1, "INACTIVE", "GRAY")),
+        job_json("b:o", "Never", currentJobStatus=None),
+        job_json("c:o", "Failed", currentJobStatus=run_json(1, "INACTIVE", "RED")),
+    ]
+
+    def listed(request, _):
+        asked = query(request).get("jobStatusColor")
+        found = [job for job in jobs if asked in {None, (job["currentJobStatus"] or {}).get("color")}]
+        return page_json(*found)
+
+    http.get(JOBS, json=listed)
+    http.get(SEARCH, json=page_json(*jobs))
+    assert [job.name for job in client.jobs.list(color=color, search=search)] == names
+
+
 def test_a_name_that_several_jobs_have_is_not_decided_here(http, client):
     SearchableJobs(http, "Orders", "Stock", "Stock")
     with pytest.raises(ControlHubAmbiguousNameError, match=r"'Stock': 2 jobs have it \(job-1:o, job-2:o\)"):

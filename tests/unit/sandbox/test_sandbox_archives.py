@@ -250,6 +250,16 @@ def test_without_flags_the_pipeline_and_failover_are_changed(hub):
     assert (after["labels"], after["numInstances"]) == (["prod"], 1)
 
 
+@pytest.mark.parametrize("name", ["connections_metadata.json", "jobs/connections_metadata.json"])
+@pytest.mark.parametrize("content", [b"[]", b"{}", b""])
+def test_metadata_of_connections_is_no_job(elsewhere, name, content):
+    buffer = io.BytesIO(packed(foreign()))
+    with zipfile.ZipFile(buffer, "a") as file:
+        file.writestr(name, content)
+    response = imported(elsewhere, buffer.getvalue())
+    assert [entry["minimalJobJson"]["id"] for entry in response.json()] == ["job:theirs"]
+
+
 def test_an_import_may_be_repeated(hub):
     archive = exported(hub, ORDERS, "Regional orders")
     bodies = [imported(hub, archive).json() for _ in range(2)]
