@@ -32,8 +32,8 @@ with DAG(
 ):
     copies = ControlHubDuplicateJobOperator(
         task_id="copy_job",
-        job_name="Clickstream to lake",
-        name="Old clickstream ",
+        job_name="Web logs to lake",
+        name="Old web logs ",
         number_of_copies=2,
     )
     start = ControlHubStartJobsOperator(
@@ -46,7 +46,7 @@ with DAG(
     # [START howto_stop_overdue_jobs]
     active = ControlHubListJobsOperator(
         task_id="list_active",
-        name_starts_with="Old clickstream ",
+        name_starts_with="Old web logs ",
         status="ACTIVE",
         result="summaries",
     )
@@ -68,7 +68,7 @@ with DAG(
     # [START howto_delete_old_jobs]
     ended = ControlHubListJobsOperator(
         task_id="list_ended",
-        name_starts_with="Old clickstream ",
+        name_starts_with="Old web logs ",
         status="INACTIVE",
         result="summaries",
     )
