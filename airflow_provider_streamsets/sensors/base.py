@@ -107,6 +107,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self.run_count = run_count
         self.started_after = started_after
         self.next_run = checked_run(run_count, started_after, next_run)["next_run"]
+        self._is_time_given = started_after is not None
         self.deferrable = checked_deferrable(deferrable)
         self.start_from_trigger = parameters.fixed_flag(start_from_trigger, "start_from_trigger")
         self.end_from_trigger = parameters.fixed_flag(end_from_trigger, "end_from_trigger")
@@ -358,6 +359,11 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self._wanted_run()
 
     def _wanted_run(self) -> dict[str, Any]:
+        if self._is_time_given and self.started_after is None:
+            raise ValueError(
+                "'started_after' must be a time, but its template has yielded None, as for a run without a data "
+                "interval. Without a time, the sensor would take the latest run."
+            )
         return checked_run(self.run_count, self.started_after, self.next_run, rendered=True)
 
     def poke(self, context: Context) -> PokeReturnValue:

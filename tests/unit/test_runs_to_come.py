@@ -9,7 +9,7 @@ from typing import Any
 import pendulum
 import pytest
 import requests_mock
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator
+from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout, BaseSensorOperator
 
 from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
 from airflow_provider_streamsets.sensors import base
@@ -236,6 +236,18 @@ def test_time_may_come_from_a_template(rendered, hub, clock, context):
     task = ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, started_after="{{ t }}", deferrable=False)
     task.render_template_fields({**context, "t": rendered})
     assert task.execute(context)["run_count"] == 2
+
+
+@MODES
+def test_time_that_is_none_is_not_the_latest_run(mode, hub, clock, context):
+    hub.start()
+    hub.end()
+    how = {"deferrable": True} if mode == "deferrable" else {"deferrable": False, "mode": mode}
+    with DAG("native", schedule=None, render_template_as_native_obj=True):
+        task = ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, started_after="{{ t }}", **how)
+    task.render_template_fields({"t": None})
+    with pytest.raises(ValueError, match="'started_after' must be a time, but its template has yielded None"):
+        task.execute(context)
 
 
 @MODES
