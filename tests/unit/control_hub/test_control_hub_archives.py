@@ -428,6 +428,8 @@ def test_archive_of_jobs_with_their_pipelines_is_imported(http, client):
     with zipfile.ZipFile(archive, "w") as written:
         written.writestr("connections_metadata.json", "[]")
         written.writestr("Orders.json", json.dumps(entry))
+        # Whether pipelines can be entries of their own is not known (contract, 18.20).
+        written.writestr("pipelines/Orders.json", '{"pipelineConfig": {}}')
     http.post(IMPORT, json=[])
     assert client.archives.import_jobs(archive) == []
 
