@@ -187,7 +187,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         self._check_use_of_expect(
             parameters.flag(self.wait_for_completion, "wait_for_completion"), parameters.flag(fail_fast, "fail_fast")
         )
-        self.check_effects(if_running=if_running)
+        self.check_effects(kwargs.get("default_args"), if_running=if_running)
 
     def _check_start(self, *, rendered: bool) -> None:
         parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=rendered)

@@ -270,7 +270,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         self._kept: dict[str, int] = {}
         self._earlier: dict[str, int] = {}
         self._check(rendered=False)
-        self.check_effects(on_failure=on_failure if on_failure == "stop_others" else None)
+        others = on_failure if on_failure == "stop_others" else None
+        self.check_effects(kwargs.get("default_args"), on_failure=others)
 
     def _check(self, *, rendered: bool) -> None:
         parameters.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)

@@ -161,10 +161,12 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self.on_run_end = on_run_end
         self.metrics_wait = metrics_wait
         self._check(rendered=False)
+        default_args = kwargs.get("default_args")
         if metric is None:
-            parameters.no_effect("'metric'", comparison=comparison if comparison in _COMPARISONS[1:] else None)
+            other = comparison if comparison in _COMPARISONS[1:] else None
+            parameters.no_effect("'metric'", self, default_args, comparison=other)
         else:
-            parameters.no_effect("'conditions'", join="any" if join == "any" else None)
+            parameters.no_effect("'conditions'", self, default_args, join="any" if join == "any" else None)
         self.start_in_triggerer_if_asked(
             f"{_SENSOR_TRIGGERS}.ControlHubJobMetricSensorTrigger",
             metric=metric,
