@@ -67,7 +67,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
     :param runtime_parameters: the job's values of the pipeline's parameters: a dict, or a text holding a JSON object
         (templated)
     :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
-        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
+        by default, that is a warning. If the parameters cannot be read, nothing is refused (templated)
     :param number_of_instances: pipeline instances, by default 1; -1 is one on every engine with the labels (templated)
     :param failover: restart a pipeline on another engine when its engine is lost (templated)
     :param failover_retries: failover retries over all engines; -1 is endless (templated)
@@ -252,7 +252,7 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
     :param runtime_parameters: the job's values of the pipeline's parameters, in place of the present ones: a dict, or a
         text holding a JSON object (templated)
     :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
-        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
+        by default, that is a warning. If the parameters cannot be read, nothing is refused (templated)
     :param number_of_instances: pipeline instances; -1 is one on every engine with the labels (templated)
     :param failover: restart a pipeline on another engine when its engine is lost (templated)
     :param failover_retries: failover retries over all engines; -1 is endless (templated)

@@ -147,7 +147,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     :param runtime_parameters: a list with an element for each instance: the values that replace the template's of the
         same names; or a text holding such a list (templated)
     :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
-        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
+        by default, that is a warning. If the parameters cannot be read, nothing is refused (templated)
     :param number_of_instances: start so many instances with the template's values, instead (templated)
     :param instance_name: instances are named ``<instance_name> - <suffix>``; default is the name of the template
         (templated)
