@@ -393,17 +393,24 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         return found
 
     def _note_found_run(self, context: Context) -> None:
-        """Push which run it is, as soon as one has been started after the time; keep it, or what number it can have."""
-        if not self._is_run_open:
-            return
+        """Push which run it is, as soon as one has been started after the time; keep what is known of it."""
         run_count, after = self._follower.run_count, self._follower.started_after
-        self._is_run_open = after is not None
-        if after is None:
+        identity = self._follower.identity.to_json()
+        was_open, self._is_run_open = self._is_run_open, self._is_run_open and after is not None
+        if was_open and after is None:
             self._push_run_count(context, run_count)
         store = task_state_store(context)
-        if self.reschedule and store is not None and (after is None or run_count != self._pinned["run_count"]):
-            self._pinned = {**self._pinned, "run_count": run_count, "started_after": after and after.isoformat()}
-            store.set(_PINNED_RUN, self._pinned)
+        if not self.reschedule or store is None:
+            return
+        pinned = dict(self._pinned)
+        if was_open:
+            pinned.update(run_count=run_count, started_after=after and after.isoformat())
+        # Without it, the next poke does not notice if the job is imported again.
+        if identity is not None and "identity" not in pinned and run_count == pinned["run_count"]:
+            pinned["identity"] = identity
+        if pinned != self._pinned:
+            self._pinned = pinned
+            store.set(_PINNED_RUN, pinned)
 
     @staticmethod
     def _push_run_count(context: Context, run_count: int) -> None:
