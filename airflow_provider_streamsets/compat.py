@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger as BaseEventTrigger
 
     HAS_SHARED_STREAMS: bool
-    """Whether watchers can share a poll that is told when their events are stored (Airflow 3.3)."""
+    """Whether watchers can share a poll that is notified when their events are stored (Airflow 3.3)."""
 else:
 
     def __getattr__(name: str) -> Any:

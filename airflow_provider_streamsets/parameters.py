@@ -101,13 +101,14 @@ def resource_id(value: Any, name: str, *, rendered: bool = False) -> Any:
     if value is None or _is_known_later(value, rendered):
         return value
     if not _ID.fullmatch(value.strip()):
-        kind = "pipeline" if "pipeline" in name else "job"
+        kind = {"pipeline_id": "pipeline", "template_id": "job template"}.get(name, "job")
         by_name = name.replace("_ids", "_names").replace("_id", "_name")
-        advice = (
-            "The organization is missing." if _UUID.fullmatch(value.strip()) else f"A name is given as '{by_name}'."
-        )
+        # No parameter takes the name of a template.
+        advice = "" if name == "template_id" else f" A name is given as '{by_name}'."
+        if _UUID.fullmatch(value.strip()):
+            advice = " The organization is missing."
         raise ValueError(
-            f"'{name}' must be the id of a {kind}, '<uuid>:<organization>', but is {shown(value)}. {advice}"
+            f"'{name}' must be the id of a {kind}, '<uuid>:<organization>', but is {shown(value)}.{advice}"
         )
     return value.strip()
 
@@ -124,21 +125,27 @@ def resource_ids(value: Any, name: str, *, rendered: bool = False) -> Any:
     return [resource_id(entry, name, rendered=rendered) for entry in entries]
 
 
-def explicit(default_args: Mapping[str, Any] | None, **values: Any) -> dict[str, Any]:
-    """Return those of a task's parameters that are not merely the ``default_args`` of its DAG."""
-    defaults = default_args or {}
-    return {name: value for name, value in values.items() if name not in defaults or defaults[name] != value}
-
-
-def no_effect(without: str, **values: object) -> None:
+def no_effect(without: str, task: object, default_args: Mapping[str, Any] | None, **values: object) -> None:
     """
-    Check that no parameter is given that has no effect together with others.
+    Check that a task is not given parameters that have no effect together with others.
+
+    What it merely has from the ``default_args`` of its DAG can be for other tasks, and what it has as one instance of a
+    mapped task can be for other instances, which are made only when they run: neither is refused.
 
     :param without: what these parameters need, for the message
-    :param values: the parameters; None and False stand for those that are not given
+    :param task: the task
+    :param default_args: what Airflow gives to its constructor as such
+    :param values: the parameters as they are given; None and False stand for those that are not
     :raises ValueError: if one is given
     """
-    given = [f"'{name}'" for name, value in values.items() if value is not None and value is not False]
+    if getattr(task, "_BaseOperator__from_mapped", False):
+        return
+    defaults = default_args or {}
+    given = [
+        f"'{name}'"
+        for name, value in values.items()
+        if value is not None and value is not False and not (name in defaults and defaults[name] == value)
+    ]
     if given:
         has, it = ("has", "it") if len(given) == 1 else ("have", "them")
         raise ValueError(f"{' and '.join(given)} {has} no effect without {without}; leave {it} out.")
@@ -311,7 +318,7 @@ def fixed_flag(value: Any, name: str) -> bool:
 
     :raises ValueError: if it is neither
     """
-    if _is_known_later(value, rendered=False):
+    if value is not None and _is_known_later(value, rendered=False):
         raise ValueError(f"'{name}' must be true or false, and cannot be a template, but is {shown(value)}.")
     return bool(flag(value, name))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -166,7 +166,7 @@ class UsesControlHub:
         Render a template as text, also in a DAG with ``render_template_as_native_obj=True``.
 
         There, Airflow evaluates text that looks like Python: the version "1.10" becomes 1.1. Only what a single
-        expression yields, such as a list, a dict or None, is kept as it is.
+        expression yields is kept as it is, if it is a list or the like, a dict, a timedelta or None.
         """
         from jinja2 import Undefined
         from jinja2.nativetypes import NativeEnvironment
@@ -177,8 +177,9 @@ class UsesControlHub:
         # Jinja evaluates no node that is a list.
         of_nodes = SimpleNamespace(root_render_func=lambda scope: [list(template.root_render_func(scope))], **parts)
         nodes = super()._render(of_nodes, context, dag)  # type: ignore[misc]
-        if len(nodes) == 1 and not isinstance(nodes[0], (str, int, float, date, Undefined)):
-            return nodes[0]
+        node = nodes[0] if len(nodes) == 1 else ""
+        if node is None or (isinstance(node, (Iterable, timedelta)) and not isinstance(node, (str, Undefined))):
+            return node
         return "".join(map(str, nodes))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -126,7 +125,7 @@ class Archives:
         archive.seek(0)
         if archive.read(4) not in _ZIP:
             raise ControlHubConfigurationError("What is to be imported is no zip archive; nothing was sent.")
-        pipeline = _entry_of_pipeline(archive)
+        pipeline = _pipeline_of_archive(archive)
         if pipeline is not None:
             raise ControlHubConfigurationError(
                 f"Cannot import jobs: the archive holds pipelines, such as '{pipeline}', not jobs; nothing was sent. "
@@ -172,18 +171,22 @@ def check_exportable(jobs: Iterable[Job]) -> None:
         )
 
 
-def _entry_of_pipeline(archive: BinaryIO) -> str | None:
-    """Return the name of an entry that is an exported pipeline; None if there is none, or it cannot be read."""
+def _pipeline_of_archive(archive: BinaryIO) -> str | None:
+    """
+    Return the name of an entry if all are exported pipelines; None if not, or if that cannot be read.
+
+    With other entries, it may be an archive of jobs, whose layout is not known (contract, 18.20).
+    """
     try:
         with zipfile.ZipFile(archive) as entries:
-            for info in entries.infolist():
+            files = [info for info in entries.infolist() if not info.is_dir()]
+            for info in files:
                 with entries.open(info) as entry:
-                    if _PIPELINE.match(entry.read(200)):
-                        return info.filename
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, UnicodeError):
-        # Whether it is an archive after all, Control Hub decides.
+                    if not _PIPELINE.match(entry.read(200)):
+                        return None
+    except Exception:  # noqa: BLE001 - of a broken archive, errors of many kinds; Control Hub decides what it is
         return None
-    return None
+    return files[0].filename if files else None
 
 
 def _is_complete(tail: bytes) -> bool:

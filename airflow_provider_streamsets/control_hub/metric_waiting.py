@@ -180,6 +180,11 @@ class MetricFollower(Follower[MetricFinding]):
         return self._run.started_after
 
     @property
+    def identity(self) -> RunIdentity:
+        """What tells the run from one of the same number after the job was imported again, as far as it is known."""
+        return self._run.identity
+
+    @property
     def has_ended(self) -> bool:
         """Whether the run is known to be over; only its metrics or events may still be missing."""
         return self._run.has_ended

@@ -169,7 +169,7 @@ class Pipelines:
 
         :param commit_id: id of the commit
         :param names: names of parameters
-        :returns: nothing as well if the definition of the pipeline does not tell its parameters
+        :returns: nothing either if the definition of the pipeline does not list its parameters
         :raises ControlHubNotFoundError: if there is no such version
         """
         read = Reader(self._read_commit(commit_id), "pipeline")
@@ -252,7 +252,7 @@ class Pipelines:
 
 
 def _parameters(definition: dict[str, Any]) -> list[str] | None:
-    """Return the names of the runtime parameters in a definition (contract, section 13); None if it does not tell."""
+    """Return the names of the runtime parameters in a definition (contract, 13); None if it does not list them."""
     for entry in Reader(definition, "pipeline definition").array("configuration"):
         configuration = Reader(entry, "configuration of the pipeline")
         if configuration.get("name") == "constants" and configuration.get("value") is not None:

@@ -164,6 +164,11 @@ class Follower(Generic[_Found_co]):
         return None
 
     @property
+    def identity(self) -> RunIdentity:
+        """What tells the run from one of the same number after the job was imported again, as far as it is known."""
+        return RunIdentity()
+
+    @property
     def has_ended(self) -> bool:
         """Whether the run is known to be over; only its metrics or events may still be missing."""
         raise NotImplementedError
@@ -356,6 +361,11 @@ class RunFollower(Follower[RunReport]):
         return self._started_after
 
     @property
+    def identity(self) -> RunIdentity:
+        """What tells the run from one of the same number after the job was imported again, as far as it is known."""
+        return self._identity
+
+    @property
     def what(self) -> str:
         """Which run is followed, for messages."""
         name = f"'{self._job_name}' ({self.job_id})" if self._job_name else self.job_id
@@ -420,6 +430,7 @@ class RunFollower(Follower[RunReport]):
                 self._reached, self._looks_without = status.run_count, 0
                 return False
             if status.run_count != self._run_count:
+                self._reached = status.run_count
                 return True
             self._found(status)
         self._reached = status.run_count if status.run_count < self._run_count else None
@@ -510,6 +521,11 @@ class RunFollower(Follower[RunReport]):
         if self._started_after is not None:
             name = f"'{self._job_name}' ({self.job_id})" if self._job_name else self.job_id
             seen = f" Its latest run is {self._reached} ({self._last_seen})." if self._reached else ""
+            if self._reached is not None and self._reached >= self._run_count:
+                return ControlHubRunTimeoutError(
+                    f"Which run of job {name} was the first one started at or after {self._started_after} could not be "
+                    f"found out{allowed}: the history of its runs could not be read.{seen}"
+                )
             return ControlHubRunTimeoutError(
                 f"No run of job {name} was started at or after {self._started_after}{allowed}.{seen}"
             )

@@ -144,7 +144,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         self._joined: dict[str, JobRun] = {}
         self._blocking: dict[str, JobRun] = {}
         self._check_start(rendered=False)
-        self.check_effects(if_running=if_running)
+        self.check_effects(kwargs.get("default_args"), if_running=if_running)
 
     def _check_start(self, *, rendered: bool) -> None:
         parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
@@ -608,8 +608,8 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         self._checked(rendered=False)
         if parameters.flag(stop_first, "stop_first") is False:
             limit = None if stop_timeout == _STOP_TIMEOUT else stop_timeout
-            given = parameters.explicit(kwargs.get("default_args"), stop_timeout=limit, force_after=force_after)
-            parameters.no_effect("stop_first=True", **given)
+            default_args = kwargs.get("default_args")
+            parameters.no_effect("stop_first=True", self, default_args, stop_timeout=limit, force_after=force_after)
 
     def _checked(self, *, rendered: bool) -> tuple[bool, bool, float, float | None, float]:
         return (

@@ -69,7 +69,8 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
         self._check_selection(rendered=False)
         if engine_ids is not None:
             other = executor_type if executor_type in _EXECUTOR_TYPES[1:] else None
-            parameters.no_effect("'engine_labels' or 'all_engines'", executor_type=other)
+            default_args = kwargs.get("default_args")
+            parameters.no_effect("'engine_labels' or 'all_engines'", self, default_args, executor_type=other)
 
     def _check_selection(self, *, rendered: bool) -> None:
         all_engines = parameters.flag(self.all_engines, "all_engines", rendered=rendered)

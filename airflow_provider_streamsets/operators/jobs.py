@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from itertools import islice
@@ -67,7 +67,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
     :param runtime_parameters: the job's values of the pipeline's parameters: a dict, or a text holding a JSON object
         (templated)
     :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
-        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
+        by default, that is a warning. If the parameters cannot be read, nothing is refused (templated)
     :param number_of_instances: pipeline instances, by default 1; -1 is one on every engine with the labels (templated)
     :param failover: restart a pipeline on another engine when its engine is lost (templated)
     :param failover_retries: failover retries over all engines; -1 is endless (templated)
@@ -252,7 +252,7 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
     :param runtime_parameters: the job's values of the pipeline's parameters, in place of the present ones: a dict, or a
         text holding a JSON object (templated)
     :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
-        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
+        by default, that is a warning. If the parameters cannot be read, nothing is refused (templated)
     :param number_of_instances: pipeline instances; -1 is one on every engine with the labels (templated)
     :param failover: restart a pipeline on another engine when its engine is lost (templated)
     :param failover_retries: failover retries over all engines; -1 is endless (templated)
@@ -303,7 +303,7 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         parameters.moment(unchanged_since, "unchanged_since")
         if new_name is None and not self.names_a_version and not self.names_a_setting:
             raise ValueError("Give a setting or a pipeline version that is to be changed; none is given.")
-        _check_use_of_template(self.job_name, template)
+        _check_use_of_template(self, template, kwargs.get("default_args"))
         self.template = template
         self.new_name = new_name
         self.unchanged_since = unchanged_since
@@ -462,7 +462,7 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
     ) -> None:
         super().__init__(**kwargs)
         parameters.flag(template, "template")
-        _check_use_of_template(self.job_name, template)
+        _check_use_of_template(self, template, kwargs.get("default_args"))
         parameters.whole_number(number_of_copies, "number_of_copies")
         parameters.text(name, "name")
         parameters.text(description, "description", empty=True)
@@ -653,9 +653,9 @@ def _summary(job: Job) -> dict[str, Any]:
     }
 
 
-def _check_use_of_template(job_name: str | None, template: Any) -> None:
-    if job_name is None and parameters.flag(template, "template") is True:
-        parameters.no_effect("'job_name'", template=template)
+def _check_use_of_template(task: ControlHubJobOperator, template: Any, default_args: Mapping[str, Any] | None) -> None:
+    if task.job_name is None and parameters.flag(template, "template") is True:
+        parameters.no_effect("'job_name'", task, default_args, template=template)
 
 
 def _iso(time: pendulum.DateTime | None) -> str | None:

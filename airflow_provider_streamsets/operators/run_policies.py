@@ -92,8 +92,8 @@ class StartsRuns(WaitsForRuns):
         self.stop_on_kill = parameters.fixed_flag(stop_on_kill, "stop_on_kill")
         self.force_stop_after = force_stop_after
         self.accept_stopped = accept_stopped
-        accept = parameters.flag(accept_stopped, "accept_stopped")
-        self._for_waits.update(parameters.explicit(kwargs.get("default_args"), accept_stopped=accept))
+        self._for_waits["accept_stopped"] = parameters.flag(accept_stopped, "accept_stopped") and accept_stopped
+        self._for_waits["fail_on_red_after"] = fail_on_red_after
         self._record: TaskRecord | None = None
         self._started: dict[str, int] = {}
         self._asked_to_stop: dict[str, int] = {}
@@ -107,24 +107,23 @@ class StartsRuns(WaitsForRuns):
         parameters.seconds(self.force_stop_after, "force_stop_after", rendered=rendered, zero=True)
         parameters.flag(self.accept_stopped, "accept_stopped", rendered=rendered)
         parameters.checked_wait(self.wait_for, self.fail_on_red_after, rendered=rendered)
-        if parameters.flag(self.wait_for_completion, "wait_for_completion", rendered=rendered) is not False:
-            return
-        if self.wait_for == "active":
+        wait = parameters.flag(self.wait_for_completion, "wait_for_completion", rendered=rendered)
+        if self.wait_for == "active" and wait is False:
             raise ValueError("wait_for='active' waits, so it does not go with wait_for_completion=False.")
-        if self.fail_on_red_after is not None:
-            raise ValueError("'fail_on_red_after' is about a wait, so it does not go with wait_for_completion=False.")
 
-    def check_effects(self, *, if_running: str = "fail", **others: Any) -> None:
+    def check_effects(self, default_args: Mapping[str, Any] | None, *, if_running: str = "fail", **others: Any) -> None:
         """
         Check what has no effect, as :meth:`WaitsForRuns.check_effects`.
 
+        :param default_args: the same
         :param if_running: what the task does about a run that is in the way; it can wait for the end of that
         """
         if if_running not in IF_RUNNING or if_running == "wait_then_start":
             self._for_waits.pop("deferrable", None)
-        super().check_effects(**others)
+        super().check_effects(default_args, **others)
         if self.wait_for == "active":
-            parameters.no_effect("wait_for='completion'", metrics_wait=self._for_waits.get("metrics_wait"))
+            metrics_wait = self._for_waits["metrics_wait"]
+            parameters.no_effect("wait_for='completion'", self, default_args, metrics_wait=metrics_wait)
 
     def begin(self) -> bool:
         """Note the time, and check the parameters, as :meth:`WaitsForRuns.begin`."""
@@ -627,14 +626,11 @@ class StopsManyRuns(WaitsForManyRuns):
         self.force = force
         self.force_after = force_after
         self._check_force(rendered=False)
-        self.check_effects(**parameters.explicit(kwargs.get("default_args"), timeout=self.timeout))
+        self.check_effects(kwargs.get("default_args"), timeout=self.timeout, force_after=force_after)
 
     def _check_force(self, *, rendered: bool) -> None:
         parameters.flag(self.force, "force", rendered=rendered)
         parameters.seconds(self.force_after, "force_after", rendered=rendered)
-        wait = parameters.flag(self.wait_for_completion, "wait_for_completion", rendered=rendered)
-        if self.force_after is not None and wait is False:
-            raise ValueError("'force_after' needs wait_for_completion=True: only a stop that is waited for is forced.")
 
     def begin(self) -> bool:
         """Note the time, and check the parameters, as :meth:`WaitsForRuns.begin`."""

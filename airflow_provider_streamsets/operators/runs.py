@@ -81,7 +81,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     :param runtime_parameters: values for this run that replace the job's stored ones of the same names: a dict, or a
         text holding a JSON object (templated)
     :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
-        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
+        by default, that is a warning. If the parameters cannot be read, nothing is refused (templated)
     :param reset_offsets: forget where the job stopped reading, so that this run reads from the start (templated)
     :param acknowledge_errors: if the job's run before ended in ``INACTIVE_ERROR``, acknowledge that error, which is
         logged, and start; otherwise such a job is refused (templated)
@@ -187,7 +187,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         self._check_use_of_expect(
             parameters.flag(self.wait_for_completion, "wait_for_completion"), parameters.flag(fail_fast, "fail_fast")
         )
-        self.check_effects(if_running=if_running)
+        self.check_effects(kwargs.get("default_args"), if_running=if_running)
 
     def _check_start(self, *, rendered: bool) -> None:
         parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=rendered)

@@ -147,7 +147,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     :param runtime_parameters: a list with an element for each instance: the values that replace the template's of the
         same names; or a text holding such a list (templated)
     :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
-        by default, that is a warning. Where Control Hub does not tell the parameters, nothing is refused (templated)
+        by default, that is a warning. If the parameters cannot be read, nothing is refused (templated)
     :param number_of_instances: start so many instances with the template's values, instead (templated)
     :param instance_name: instances are named ``<instance_name> - <suffix>``; default is the name of the template
         (templated)
@@ -270,7 +270,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         self._kept: dict[str, int] = {}
         self._earlier: dict[str, int] = {}
         self._check(rendered=False)
-        self.check_effects(on_failure=on_failure if on_failure == "stop_others" else None)
+        others = on_failure if on_failure == "stop_others" else None
+        self.check_effects(kwargs.get("default_args"), on_failure=others)
 
     def _check(self, *, rendered: bool) -> None:
         parameters.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -85,11 +85,10 @@ class WaitsForRuns(ControlHubOperator):
         self.timeout = timeout
         self.metrics_wait = metrics_wait
         self._check_wait(rendered=False)
-        self._for_waits = parameters.explicit(
-            kwargs.get("default_args"),
-            deferrable=deferrable is not None and self.deferrable,
-            metrics_wait=metrics_wait or None,
-        )
+        self._for_waits: dict[str, Any] = {
+            "deferrable": None if deferrable is None else self.deferrable and deferrable,
+            "metrics_wait": metrics_wait or None,
+        }
         self._began = time.monotonic()
         self._killed = False
 
@@ -99,15 +98,16 @@ class WaitsForRuns(ControlHubOperator):
         parameters.seconds(self.timeout, "timeout", rendered=rendered)
         parameters.seconds(self.metrics_wait, "metrics_wait", rendered=rendered, zero=True)
 
-    def check_effects(self, **others: Any) -> None:
+    def check_effects(self, default_args: Mapping[str, Any] | None, **others: Any) -> None:
         """
         Check at DAG parse that nothing is given for a wait if there is none. A `poll_interval` does no harm.
 
+        :param default_args: as that of :func:`~airflow_provider_streamsets.parameters.no_effect`
         :param others: further parameters that are for a wait only
         :raises ValueError: if something is given
         """
         if parameters.flag(self.wait_for_completion, "wait_for_completion") is False:
-            parameters.no_effect("wait_for_completion=True", **{**self._for_waits, **others})
+            parameters.no_effect("wait_for_completion=True", self, default_args, **{**self._for_waits, **others})
 
     def begin(self) -> bool:
         """

@@ -49,7 +49,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     Base of the sensors that look at one run of a job.
 
     **Which run.** With `run_count`, that run; with `started_after` or `next_run`, a later one than there may be yet.
-    Without any of them, the run that is the job's latest one when the sensor first looks, running or already ended; for
+    Without any of them, the run that is the job's latest one at the sensor's first poll, running or already ended; for
     a job that has never run, its first run. A restart of the job does not change which run it is. (Before Airflow 3.3
     there is no place to keep it between the pokes of ``mode="reschedule"``: there, each poke means the latest run.)
 
@@ -63,9 +63,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     :param run_count: number of the run (templated)
     :param started_after: instead of it: the first run that was started at this time or later, whether it has ended or
         is yet to come; a datetime, or a text such as ``{{ data_interval_end }}``, which without a time zone is in UTC.
-        Compared with the start times of Control Hub's own clock, to the millisecond: for a time that another clock
-        tells, as that of an event in Airflow, subtract what the clocks may differ. An upgrade of the active job starts
-        a run, too (templated)
+        Compared with start times of Control Hub's clock, to the millisecond: from a time of another clock, such as that
+        of an event in Airflow, subtract the possible skew. An upgrade of the active job starts a run, too (templated)
     :param next_run: instead of it: the run after the one that is the latest when the sensor first polls. A retry or a
         clear begins anew. Not with ``mode="reschedule"`` before Airflow 3.3
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
@@ -107,6 +106,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self.run_count = run_count
         self.started_after = started_after
         self.next_run = checked_run(run_count, started_after, next_run)["next_run"]
+        self._is_time_given = started_after is not None
         self.deferrable = checked_deferrable(deferrable)
         self.start_from_trigger = parameters.fixed_flag(start_from_trigger, "start_from_trigger")
         self.end_from_trigger = parameters.fixed_flag(end_from_trigger, "end_from_trigger")
@@ -358,6 +358,11 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self._wanted_run()
 
     def _wanted_run(self) -> dict[str, Any]:
+        if self._is_time_given and self.started_after is None:
+            raise ValueError(
+                "'started_after' must be a time, but its template has yielded None, as for a run without a data "
+                "interval. Without a time, the sensor would take the latest run."
+            )
         return checked_run(self.run_count, self.started_after, self.next_run, rendered=True)
 
     def poke(self, context: Context) -> PokeReturnValue:
@@ -388,17 +393,24 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         return found
 
     def _note_found_run(self, context: Context) -> None:
-        """Push which run it is, as soon as one has been started after the time; keep it, or what number it can have."""
-        if not self._is_run_open:
-            return
+        """Push which run it is, as soon as one has been started after the time; keep what is known of it."""
         run_count, after = self._follower.run_count, self._follower.started_after
-        self._is_run_open = after is not None
-        if after is None:
+        identity = self._follower.identity.to_json()
+        was_open, self._is_run_open = self._is_run_open, self._is_run_open and after is not None
+        if was_open and after is None:
             self._push_run_count(context, run_count)
         store = task_state_store(context)
-        if self.reschedule and store is not None and (after is None or run_count != self._pinned["run_count"]):
-            self._pinned = {**self._pinned, "run_count": run_count, "started_after": after and after.isoformat()}
-            store.set(_PINNED_RUN, self._pinned)
+        if not self.reschedule or store is None:
+            return
+        pinned = dict(self._pinned)
+        if was_open:
+            pinned.update(run_count=run_count, started_after=after and after.isoformat())
+        # Without it, the next poke does not notice if the job is imported again.
+        if identity is not None and "identity" not in pinned and run_count == pinned["run_count"]:
+            pinned["identity"] = identity
+        if pinned != self._pinned:
+            self._pinned = pinned
+            store.set(_PINNED_RUN, pinned)
 
     @staticmethod
     def _push_run_count(context: Context, run_count: int) -> None:

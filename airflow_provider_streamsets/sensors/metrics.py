@@ -69,7 +69,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     satisfied the conditions, this sensor succeeds.
 
     **Which run.** With `run_count`, that run; with `started_after` or `next_run`, a later one than there may be yet.
-    Without any of them, the run that is the job's latest one when the sensor first looks, running or already ended; for
+    Without any of them, the run that is the job's latest one at the sensor's first poll, running or already ended; for
     a job that has never run, its first run. A restart of the job ends the run that
     is waited for. (Before Airflow 3.3 there is no place to keep it between the pokes of ``mode="reschedule"``: there,
     each poke means the latest run.)
@@ -85,9 +85,8 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     :param run_count: number of the run (templated)
     :param started_after: instead of it: the first run that was started at this time or later, whether it has ended or
         is yet to come; a datetime, or a text such as ``{{ data_interval_end }}``, which without a time zone is in UTC.
-        Compared with the start times of Control Hub's own clock, to the millisecond: for a time that another clock
-        tells, as that of an event in Airflow, subtract what the clocks may differ. An upgrade of the active job starts
-        a run, too (templated)
+        Compared with start times of Control Hub's clock, to the millisecond: from a time of another clock, such as that
+        of an event in Airflow, subtract the possible skew. An upgrade of the active job starts a run, too (templated)
     :param next_run: instead of it: the run after the one that is the latest when the sensor first polls. A retry or a
         clear begins anew. Not with ``mode="reschedule"`` before Airflow 3.3
     :param metric: name of a metric, to be compared with `threshold` (templated)
@@ -161,10 +160,12 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self.on_run_end = on_run_end
         self.metrics_wait = metrics_wait
         self._check(rendered=False)
+        default_args = kwargs.get("default_args")
         if metric is None:
-            parameters.no_effect("'metric'", comparison=comparison if comparison in _COMPARISONS[1:] else None)
+            other = comparison if comparison in _COMPARISONS[1:] else None
+            parameters.no_effect("'metric'", self, default_args, comparison=other)
         else:
-            parameters.no_effect("'conditions'", join="any" if join == "any" else None)
+            parameters.no_effect("'conditions'", self, default_args, join="any" if join == "any" else None)
         self.start_in_triggerer_if_asked(
             f"{_SENSOR_TRIGGERS}.ControlHubJobMetricSensorTrigger",
             metric=metric,

@@ -29,10 +29,10 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`; this sensor only observes.
 
     **Which run.** With `run_count`, that run; with `started_after` or `next_run`, a later one than there may be yet.
-    Without any of them, the run that is the job's latest one when the sensor first looks, running or already ended; for
-    a job that has never run, its first run. A restart of the job does not change
-    which run is waited for. (Before Airflow 3.3 there is no place to keep it between the pokes of
-    ``mode="reschedule"``: there, each poke means the latest run.)
+    Without any of them, the run that is the job's latest one at the sensor's first poll, running or already ended; for
+    a job that has never run, its first run. A restart of the job does not change which run is waited for. (Before
+    Airflow 3.3 there is no place to keep it between the pokes of ``mode="reschedule"``: there, each poke means the
+    latest run.)
 
     Outcome, time-out, ``soft_fail`` and ``never_fail`` are the same in ``mode="poke"``, ``mode="reschedule"`` and
     deferrable. Of the limits, they concern `timeout`; ``execution_timeout`` fails the task, which can then be retried.
@@ -44,9 +44,8 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     :param run_count: number of the run (templated)
     :param started_after: instead of it: the first run that was started at this time or later, whether it has ended or
         is yet to come; a datetime, or a text such as ``{{ data_interval_end }}``, which without a time zone is in UTC.
-        Compared with the start times of Control Hub's own clock, to the millisecond: for a time that another clock
-        tells, as that of an event in Airflow, subtract what the clocks may differ. An upgrade of the active job starts
-        a run, too (templated)
+        Compared with start times of Control Hub's clock, to the millisecond: from a time of another clock, such as that
+        of an event in Airflow, subtract the possible skew. An upgrade of the active job starts a run, too (templated)
     :param next_run: instead of it: the run after the one that is the latest when the sensor first polls. A retry or a
         clear begins anew. Not with ``mode="reschedule"`` before Airflow 3.3
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's

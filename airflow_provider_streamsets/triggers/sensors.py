@@ -93,7 +93,10 @@ class SensorTrigger(ControlHubOneRunTrigger):
         is_open = self.started_after is not None
         event = await super().wait(feed, deadline)
         if is_open:
-            await push_xcoms(self.task_instance, run_count=self.run_count)
+            try:
+                await push_xcoms(self.task_instance, run_count=self.run_count)
+            except Exception as error:  # noqa: BLE001 - the task ends as it does all the same
+                self.log.warning("Could not push run_count to XCom: %s", error)
         return event
 
     def _deadline_of_task(self) -> float | None:

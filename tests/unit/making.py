@@ -43,15 +43,20 @@ def leaves() -> list[Any]:
     )
 
 
-def make(kind: Any, **arguments: Any) -> Any:
+def given(kind: Any, **arguments: Any) -> dict[str, Any]:
     """
-    Return a task with what it must have.
+    Return the arguments of a task: what it must have, and more.
 
     :param kind: the class
     :param arguments: what else, or instead, it is given
     """
     chosen = {"job_ids": [JOB_ID]} if "job_ids" in kind.template_fields else {"job_id": JOB_ID}
-    return kind(**{"task_id": "task", **_LEAST.get(kind.__name__, chosen), **arguments})
+    return {"task_id": "task", **_LEAST.get(kind.__name__, chosen), **arguments}
+
+
+def make(kind: Any, **arguments: Any) -> Any:
+    """Return a task with the arguments that :func:`given` returns."""
+    return kind(**given(kind, **arguments))
 
 
 def defaults_of(kind: Any) -> dict[str, Any]:

@@ -893,8 +893,3 @@ def test_when_one_of_many_fails_the_results_of_all_are_in_xcom(http, run, contex
     with pytest.raises(ControlHubRunFailedError, match="1 of 2 runs did not succeed"):
         run(ControlHubStartJobsOperator, **WAIT, deferrable=False, metrics_wait=0)
     assert [result["outcome"] for result in context["ti"].xcoms["results"]] == ["FAILED", "SUCCEEDED"]
-
-
-def test_a_forced_stop_needs_a_wait():
-    with pytest.raises(ValueError, match="'force_after' needs wait_for_completion=True"):
-        ControlHubStopJobsOperator(task_id="stop", **A_AND_B, force_after=60, wait_for_completion=False)

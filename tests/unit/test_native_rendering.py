@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
+import pendulum
 import pytest
 from airflow.exceptions import AirflowException
 from airflow.providers.common.compat.sdk import DAG
@@ -18,7 +21,9 @@ from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from tests.unit.making import leaves, make
 
 TEXTS = ["1.10", "2024", "20260101", "007", "1e3", "None", "True", "[1]", "{'a': 1}", "", " 1 ", "'quoted'"]
+ID = UUID(int=7)
 VALUES = {"version": "1.10", "number": 7, "ratio": 0.5, "nothing": None, "names": ["a", "2024"], "hour": timedelta(1)}
+VALUES |= {"id": ID, "decimal": Decimal("1.10"), "time": pendulum.datetime(2026, 1, 2), "lazy": (name for name in "ab")}
 
 
 def rendered(field: str, value: Any, *, native: bool = True, kind: Any = ControlHubListJobsOperator) -> Any:
@@ -55,6 +60,10 @@ def test_every_template_field_keeps_text_as_in_any_other_dag(kind):
         ("{{ params.ratio }}", "0.5"),
         ("{{ params.version }}{{ params.number }}", "1.107"),
         ("v{{ params.version }}", "v1.10"),
+        ("{{ params.id }}", str(ID)),
+        ("{{ params.decimal }}", "1.10"),
+        ("{{ params.time }}", "2026-01-02 00:00:00+00:00"),
+        ("{% if params.number %}{{ params.version }}{% endif %}", "1.10"),
     ],
 )
 def test_templates_of_text_and_numbers_yield_text(template, text):
@@ -63,7 +72,7 @@ def test_templates_of_text_and_numbers_yield_text(template, text):
         assert rendered("name", {"VERSION": [template]}, native=native) == {"VERSION": [text]}
 
 
-@pytest.mark.parametrize("name", ["names", "nothing", "hour"])
+@pytest.mark.parametrize("name", ["names", "nothing", "hour", "lazy"])
 def test_a_single_expression_yields_what_is_no_text(name):
     assert rendered("name", f"{{{{ params.{name} }}}}") == VALUES[name]
 

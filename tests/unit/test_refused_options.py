@@ -13,12 +13,16 @@ from airflow_provider_streamsets.operators.bulk import (
     ControlHubStopJobsOperator,
 )
 from airflow_provider_streamsets.operators.engines import ControlHubBalanceEnginesOperator
-from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator, ControlHubUpdateJobOperator
+from airflow_provider_streamsets.operators.jobs import (
+    ControlHubDuplicateJobOperator,
+    ControlHubListJobsOperator,
+    ControlHubUpdateJobOperator,
+)
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator, ControlHubStopJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
-from tests.unit.making import leaves, make
+from tests.unit.making import given, leaves, make
 from tests.unit.scripted_hub import JOB_ID
 
 UNWAITED = {"wait_for_completion": False}
@@ -32,38 +36,40 @@ def with_id(kind, field, value):
     return make(kind, **{field: [JOB_ID, value] if field == "job_ids" else value})
 
 
-@pytest.mark.parametrize(
-    ("kind", "arguments", "names"),
-    [
-        (ControlHubStartJobsOperator, {"deferrable": True}, "'deferrable'"),
-        (
-            ControlHubStartJobsOperator,
-            {"metrics_wait": 5, "accept_stopped": True},
-            "'metrics_wait' and 'accept_stopped'",
-        ),
-        (ControlHubRunJobOperator, {**UNWAITED, "deferrable": True}, "'deferrable'"),
-        (ControlHubRunJobOperator, {"wait_for_completion": "False", "metrics_wait": 5}, "'metrics_wait'"),
-        (ControlHubRunJobOperator, {"wait_for": "active", "metrics_wait": 5}, "'metrics_wait'"),
-        (ControlHubRunJobTemplateOperator, {**UNWAITED, "on_failure": "stop_others"}, "'on_failure'"),
-        (ControlHubStopJobOperator, {**UNWAITED, "timeout": 60}, "'timeout'"),
-        (ControlHubStopJobsOperator, {**UNWAITED, "deferrable": True}, "'deferrable'"),
-        (ControlHubDeleteJobsOperator, {"force_after": 60}, "'force_after'"),
-        (ControlHubDeleteJobsOperator, {"stop_timeout": 60, "force_after": 9}, "'stop_timeout' and 'force_after'"),
-        (ControlHubUpdateJobOperator, {"template": True}, "'template'"),
-        (ControlHubDuplicateJobOperator, {"template": "true"}, "'template'"),
-        (
-            ControlHubBalanceEnginesOperator,
-            {"all_engines": False, "engine_ids": ["a"], "executor_type": "TRANSFORMER"},
-            "'executor_type'",
-        ),
-        (ControlHubJobMetricSensor, {"join": "any"}, "'join'"),
-        (
-            ControlHubJobMetricSensor,
-            {"metric": None, "threshold": None, "conditions": ["output_count > 1"], "comparison": "<"},
-            "'comparison'",
-        ),
-    ],
-)
+WITHOUT_EFFECT = [
+    (ControlHubStartJobsOperator, {"deferrable": True}, "'deferrable'"),
+    (
+        ControlHubStartJobsOperator,
+        {"metrics_wait": 5, "accept_stopped": "true"},
+        "'metrics_wait' and 'accept_stopped'",
+    ),
+    (ControlHubRunJobOperator, {**UNWAITED, "deferrable": "true"}, "'deferrable'"),
+    (ControlHubRunJobOperator, {"wait_for_completion": "False", "metrics_wait": 5}, "'metrics_wait'"),
+    (ControlHubRunJobOperator, {"wait_for": "active", "metrics_wait": 5}, "'metrics_wait'"),
+    (ControlHubRunJobOperator, {**UNWAITED, "fail_on_red_after": 60}, "'fail_on_red_after'"),
+    (ControlHubRunJobTemplateOperator, {**UNWAITED, "on_failure": "stop_others"}, "'on_failure'"),
+    (ControlHubStopJobOperator, {**UNWAITED, "timeout": 60}, "'timeout'"),
+    (ControlHubStopJobsOperator, {**UNWAITED, "deferrable": True}, "'deferrable'"),
+    (ControlHubStopJobsOperator, {**UNWAITED, "force_after": 60}, "'force_after'"),
+    (ControlHubDeleteJobsOperator, {"force_after": 60}, "'force_after'"),
+    (ControlHubDeleteJobsOperator, {"stop_timeout": 60, "force_after": 9}, "'stop_timeout' and 'force_after'"),
+    (ControlHubUpdateJobOperator, {"template": True}, "'template'"),
+    (ControlHubDuplicateJobOperator, {"template": "true"}, "'template'"),
+    (
+        ControlHubBalanceEnginesOperator,
+        {"all_engines": False, "engine_ids": ["a"], "executor_type": "TRANSFORMER"},
+        "'executor_type'",
+    ),
+    (ControlHubJobMetricSensor, {"join": "any"}, "'join'"),
+    (
+        ControlHubJobMetricSensor,
+        {"metric": None, "threshold": None, "conditions": ["output_count > 1"], "comparison": "<"},
+        "'comparison'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "arguments", "names"), WITHOUT_EFFECT)
 def test_an_option_without_effect_is_refused(kind, arguments, names):
     with pytest.raises(ValueError, match=f"{names} (has|have) no effect without"):
         make(kind, **arguments)
@@ -92,6 +98,19 @@ def test_defaults_of_airflow_or_the_dag_need_have_no_effect(monkeypatch):
         assert make(ControlHubDeleteJobsOperator, task_id="delete").force_after == 5
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
     assert make(ControlHubStartJobsOperator).deferrable is True
+
+
+@pytest.mark.parametrize(("kind", "arguments", "names"), WITHOUT_EFFECT)
+def test_defaults_of_the_dag_and_mapped_tasks_are_not_refused(kind, arguments, names):
+    shared = {name: arguments[name] for name in names.replace("'", "").split(" and ")}
+    own = {name: value for name, value in arguments.items() if name not in shared}
+    with DAG("dag", schedule=None, default_args=shared):
+        make(kind, **own)
+    whole = {name: value for name, value in given(kind, **own).items() if value is not None}
+    task_id = whole.pop("task_id")
+    with DAG("mapped", schedule=None):
+        mapped = kind.partial(task_id=task_id, **shared).expand_kwargs([whole])
+    assert mapped.unmap(whole).task_id == "task"
 
 
 @pytest.mark.parametrize("kind", [ControlHubJobRunSensor, ControlHubJobMetricSensor])
@@ -124,7 +143,9 @@ def test_an_id_that_cannot_be_one_is_refused_at_parse(kind, field):
         "a:",
         "a:b c",
     ):
-        with pytest.raises(ValueError, match=f"'{field}' must be the id of a (job|pipeline), '<uuid>:<organization>'"):
+        with pytest.raises(
+            ValueError, match=f"'{field}' must be the id of a (job|pipeline|job template), '<uuid>:<organization>'"
+        ):
             with_id(kind, field, value)
     for value in ("{{ params.id }}", f" {JOB_ID} ", JOB_ID.partition(":")[0] + ":My.Org-1"):
         with_id(kind, field, value)
@@ -136,6 +157,15 @@ def test_an_id_that_cannot_be_one_is_refused_after_rendering(kind, field, contex
     task.render_template_fields({"params": {"id": "Orders"}})
     with pytest.raises(ValueError, match=f"'{field}' must be the id of a"):
         task.execute(context)
+
+
+def test_an_id_is_answered_with_the_parameter_for_names():
+    for kind, field, advice in (
+        (ControlHubRunJobOperator, "job_id", " A name is given as 'job_name'."),
+        (ControlHubListJobsOperator, "template_id", ""),
+    ):
+        with pytest.raises(ValueError, match=f"but is 'Orders'\\.{advice}$"):
+            make(kind, **{field: "Orders"})
 
 
 def test_an_id_without_organization_is_answered_with_what_is_missing():

@@ -9,15 +9,15 @@ from typing import Any
 import pendulum
 import pytest
 import requests_mock
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator
+from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout, BaseSensorOperator
 
-from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
+from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, ControlHubRunLostError
 from airflow_provider_streamsets.sensors import base
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from tests.unit.living_hub import SOMEBODY_ELSE, LivingHub
 from tests.unit.resuming import Clock, Legs, patched_clock
-from tests.unit.scripted_hub import JOB_ID
+from tests.unit.scripted_hub import HUB, JOB_ID
 
 pytestmark = pytest.mark.usefixtures("connection")
 MODES = pytest.mark.parametrize("mode", ["poke", "reschedule", "deferrable"])
@@ -154,6 +154,29 @@ def test_first_run_of_a_job_imported_again_is_awaited(mode, hub, clock, context)
 
 
 @MODES
+@pytest.mark.parametrize("which", ["started_after", "next_run"])
+def test_job_imported_again_since_the_run_was_found_is_noticed(mode, which, hub, clock, context, monkeypatch):
+    monkeypatch.setattr(base, "HAS_TASK_STATE_STORE", True)
+    hub.start()
+    hub.end()
+    hub.plan(100, hub.start)
+    hub.plan(250, lambda: hub.import_again(1))
+    with pytest.raises(ControlHubRunLostError, match=r"The outcome of run 2 .* deleted and imported again"):
+        wait(mode, clock, context, **{which: hub.time(1) if which == "started_after" else True})
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_timeout_names_the_history_that_could_not_be_read(mode, hub, http, clock, context):
+    hub.start()
+    hub.end()
+    hub.run_at(101, lasts=2)
+    hub.run_at(105)
+    http.get(f"{HUB}/jobrunner/rest/v1/saql/jobs/search/{JOB_ID}/runs", status_code=503)
+    with pytest.raises(AirflowSensorTimeout, match=r"history of its runs could not be read\. Its latest run is 3 \("):
+        wait(mode, clock, context, started_after=hub.time(1), timeout=300)
+
+
+@MODES
 @pytest.mark.parametrize(("has_run", "seen"), [(True, r" Its latest run is 1 \(INACTIVE/GRAY\)\."), (False, "")])
 def test_timeout_names_the_time_after_which_no_run_was_started(mode, has_run, seen, hub, clock, context):
     if has_run:
@@ -236,6 +259,18 @@ def test_time_may_come_from_a_template(rendered, hub, clock, context):
     task = ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, started_after="{{ t }}", deferrable=False)
     task.render_template_fields({**context, "t": rendered})
     assert task.execute(context)["run_count"] == 2
+
+
+@MODES
+def test_time_that_is_none_is_not_the_latest_run(mode, hub, clock, context):
+    hub.start()
+    hub.end()
+    how = {"deferrable": True} if mode == "deferrable" else {"deferrable": False, "mode": mode}
+    with DAG("native", schedule=None, render_template_as_native_obj=True):
+        task = ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, started_after="{{ t }}", **how)
+    task.render_template_fields({"t": None})
+    with pytest.raises(ValueError, match="'started_after' must be a time, but its template has yielded None"):
+        task.execute(context)
 
 
 @MODES

@@ -174,6 +174,22 @@ def test_run_to_come_ends_a_deferred_task_in_the_triggerer(xcoms, http, clock, c
 
 
 @starts_in_triggerer
+def test_run_count_that_cannot_be_pushed_does_not_fail_the_task(xcoms, http, clock, monkeypatch, context):
+    ScriptedHub(http, latest=succeeded(4), script=[run_json(5), succeeded(5)], counts=counts_json(5))
+    after = pendulum.from_timestamp(T0 / 1000 + 450)
+    with pytest.raises(TaskDeferred) as deferred:
+        run_sensor(end_from_trigger=True, started_after=after).execute(context)
+
+    def refuse(**_: Any) -> None:
+        raise RuntimeError("the API server is gone")
+
+    monkeypatch.setattr(xcoms, "set", refuse)
+    event = only_event(clock, deferred.value.trigger, TaskInstance())
+    assert state(event) == "success"
+    assert event.xcoms["run_count"] == 5
+
+
+@starts_in_triggerer
 def test_datetime_is_stored_for_the_triggerer(http, clock):
     after = pendulum.from_timestamp(T0 / 1000)
     trigger = starting(run_sensor(start_from_trigger=True, started_after=after))
