@@ -366,12 +366,15 @@ class RunFollower(Follower[RunReport]):
         return self._identity
 
     @property
+    def _job_label(self) -> str:
+        return f"'{self._job_name}' ({self.job_id})" if self._job_name else self.job_id
+
+    @property
     def what(self) -> str:
         """Which run is followed, for messages."""
-        name = f"'{self._job_name}' ({self.job_id})" if self._job_name else self.job_id
         if self._started_after is not None:
-            return f"the first run of job {name} started at or after {self._started_after}"
-        return f"run {self._run_count} of job {name}"
+            return f"the first run of job {self._job_label} started at or after {self._started_after}"
+        return f"run {self._run_count} of job {self._job_label}"
 
     @property
     def has_ended(self) -> bool:
@@ -519,15 +522,14 @@ class RunFollower(Follower[RunReport]):
                 f"stopped could not be found out{allowed}: its events could not be read."
             )
         if self._started_after is not None:
-            name = f"'{self._job_name}' ({self.job_id})" if self._job_name else self.job_id
             seen = f" Its latest run is {self._reached} ({self._last_seen})." if self._reached else ""
             if self._reached is not None and self._reached >= self._run_count:
                 return ControlHubRunTimeoutError(
-                    f"Which run of job {name} was the first one started at or after {self._started_after} could not be "
-                    f"found out{allowed}: the history of its runs could not be read.{seen}"
+                    f"Which run of job {self._job_label} was the first one started at or after {self._started_after} "
+                    f"could not be found out{allowed}: the history of its runs could not be read.{seen}"
                 )
             return ControlHubRunTimeoutError(
-                f"No run of job {name} was started at or after {self._started_after}{allowed}.{seen}"
+                f"No run of job {self._job_label} was started at or after {self._started_after}{allowed}.{seen}"
             )
         wanted = "become active" if self._until_active else "ended"
         seen = f" It was last seen {self.last_seen}." if self._last_seen else ""
