@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import itertools
 import time
@@ -30,6 +31,12 @@ _PAUSE_WHEN_KILLED = 3.0
 # Keeps the stops of killed triggers from being collected while they are under way.
 _stopping: set[asyncio.Task[None]] = set()
 _logs: dict[type, Any] = {}
+
+
+@functools.cache
+def _parameters_of(kind: type) -> Mapping[str, inspect.Parameter]:
+    # Thousands of triggers start together.
+    return inspect.signature(kind).parameters
 
 
 class Event(Protocol):
@@ -140,7 +147,7 @@ class ControlHubTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class and all arguments of its constructor."""
-        names = inspect.signature(type(self)).parameters
+        names = _parameters_of(type(self))
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -163,7 +170,7 @@ class ControlHubTrigger(BaseTrigger):
 
     def _check_flags(self) -> None:
         """Read the flags, which the templates of a task that starts in the triggerer render as text."""
-        for name, parameter in inspect.signature(type(self)).parameters.items():
+        for name, parameter in _parameters_of(type(self)).items():
             if isinstance(parameter.default, bool):
                 setattr(self, name, parameters.flag(getattr(self, name), name, rendered=True))
 
