@@ -106,6 +106,11 @@ async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any
     return connection, await asyncio.to_thread(lambda: connection.extra_dejson)
 
 
+def is_from_mapped(task: object) -> bool:
+    """Return whether a task is one instance of a mapped task, for which Airflow has no public name."""
+    return bool(getattr(task, "_BaseOperator__from_mapped", False))
+
+
 def task_state_store(context: Context) -> Any | None:
     """Return the task state store of Airflow 3.3 and later, None on older versions."""
     return context.get("task_state_store")

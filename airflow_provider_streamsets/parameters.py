@@ -17,6 +17,8 @@ from typing import Any
 
 import pendulum
 
+from airflow_provider_streamsets.compat import is_from_mapped
+
 WAIT_FOR = ("completion", "active")
 # Control Hub's whole numbers are those of Java.
 _LARGEST = 2**63 - 1
@@ -138,7 +140,7 @@ def no_effect(without: str, task: object, default_args: Mapping[str, Any] | None
     :param values: the parameters as they are given; None and False stand for those that are not
     :raises ValueError: if one is given
     """
-    if getattr(task, "_BaseOperator__from_mapped", False):
+    if is_from_mapped(task):
         return
     defaults = default_args or {}
     given = [
