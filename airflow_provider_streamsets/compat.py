@@ -51,7 +51,7 @@ RETRIES_FAILED_EVENTS = Version(airflow_version) >= Version("3.3.0")
 # Seconds for which a task must stay deferred before it may be resumed. Airflow notices up to five seconds later
 # ([workers] min_heartbeat_interval) that the process of the deferring leg has ended; if the task is queued again by
 # then, the scheduler takes that end for the task's and fails it (apache/airflow#71580, #72716, open in 3.3).
-SETTLING_TIME = 7.0
+MIN_DEFERRAL_SECONDS = 7.0
 
 
 try:
@@ -89,7 +89,7 @@ def is_deferral_timeout(error: BaseException) -> bool:
     return isinstance(error, TaskDeferralError) and "timeout" in str(error).lower()
 
 
-async def connection_with_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:
+async def get_connection_and_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:
     """
     Return a connection and its extra from a trigger, without blocking the event loop.
 
@@ -142,7 +142,7 @@ def first_reschedule(context: Context) -> datetime | None:
     return started
 
 
-class StoreInVariables:
+class VariableStateStore:
     """
     What takes the place of the task state store before Airflow 3.3: an Airflow variable for each task instance.
 
@@ -170,17 +170,17 @@ class StoreInVariables:
         Variable.delete(self._prefix + key)
 
 
-def store_for_next_try(context: Context) -> tuple[Any, bool]:
+def get_task_state_store(context: Context) -> tuple[Any, bool]:
     """
     Return where a try can leave values for the next one of the same task instance.
 
     :returns: the store, and whether what is in it can stay there when the task is done
     """
     store = task_state_store(context)
-    return (_StoreForLong(store), True) if store is not None else (StoreInVariables(context["ti"]), False)
+    return (_LongRetentionStore(store), True) if store is not None else (VariableStateStore(context["ti"]), False)
 
 
-class _StoreForLong:
+class _LongRetentionStore:
     """The task state store, but Airflow deletes nothing after 30 days: a run can take longer."""
 
     def __init__(self, store: Any) -> None:
@@ -192,7 +192,7 @@ class _StoreForLong:
         self._store.set(key, value, retention=_RETENTION)
 
 
-def is_tried_again(context: Context, error: BaseException) -> bool:
+def will_retry(context: Context, error: BaseException) -> bool:
     """Return whether Airflow is going to try the task again after an error, as far as that can be told."""
     ti = context["ti"]
     if ti.try_number > ti.max_tries:

@@ -47,8 +47,8 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "description": "How many jobs one request asks for, at the most, where it can ask for many. Empty: 250",
         "schema": {"type": ["string", "null"]},
     },
-    "credential_patience": {
-        "label": "Credential patience (seconds)",
+    "credential_grace_period": {
+        "label": "Credential grace period (seconds)",
         "description": (
             "For how long a credential that worked before is tried again when Control Hub refuses it, before tasks "
             "fail. Empty: 300"
@@ -76,7 +76,7 @@ PLACEHOLDERS = {
     "timeout": "10, 60",
     "job_link": "{hub}/sch/jobs/detail/{job_id}",
     "bulk_size": "250",
-    "credential_patience": "300",
+    "credential_grace_period": "300",
     "gateway_timeout": "120",
 }
 

@@ -26,7 +26,7 @@ _CHUNK = 1024 * 1024
 
 
 @contextmanager
-def reading(path: FilePath) -> Iterator[BinaryIO]:
+def open_local_copy(path: FilePath) -> Iterator[BinaryIO]:
     """
     Open a file for reading, as a local and seekable one.
 
@@ -49,7 +49,7 @@ def reading(path: FilePath) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def writing(path: FilePath, *, overwrite: bool = True) -> Iterator[BinaryIO]:
+def atomic_write(path: FilePath, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     """
     Open a file for writing, which takes its place when the block has ended well, and not before.
 
@@ -66,17 +66,17 @@ def writing(path: FilePath, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     """
     target = _resolved(path)
     if not _is_local(target):
-        place = _writing_remote(target, overwrite)
+        place = _atomic_write_remote(target, overwrite)
     elif _is_stream(target):
-        place = _writing_stream(target)
+        place = _write_stream(target)
     else:
-        place = _writing_local(target, overwrite)
+        place = _atomic_write_local(target, overwrite)
     with place as file:
         yield file
 
 
 @contextmanager
-def _writing_local(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
+def _atomic_write_local(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
     _check_absent(target, overwrite)
     # What a symbolic link leads to is replaced, and not the link.
     target = Path(os.path.realpath(target))
@@ -112,7 +112,7 @@ def _created(part: Path, target: Path) -> BinaryIO:
 
 
 @contextmanager
-def _writing_stream(target: Path) -> Iterator[BinaryIO]:
+def _write_stream(target: Path) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as local:
         yield cast("BinaryIO", local)
         local.seek(0)
@@ -158,7 +158,7 @@ def _naming(target: Path, hint: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def _writing_remote(target: ObjectStoragePath, overwrite: bool) -> Iterator[BinaryIO]:
+def _atomic_write_remote(target: ObjectStoragePath, overwrite: bool) -> Iterator[BinaryIO]:
     _check_absent(target, overwrite)
     # Such a name would be taken for a pattern when the file is moved.
     if any(character in target.path for character in "*?["):

@@ -60,7 +60,7 @@ with DAG(
     stop = ControlHubStopJobsOperator(
         task_id="stop_overdue",
         job_ids=overdue(active.output),
-        force_after=60,
+        force_stop_after=60,
         deferrable=True,
         poll_interval=5,
     )

@@ -48,10 +48,10 @@ with DAG("streamsets_run_again", schedule=None, catchup=False, tags=["streamsets
 
 with DAG("streamsets_balance", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
     # [START howto_synchronize]
-    synchronize = ControlHubSyncJobsOperator(task_id="synchronize", job_tag="fleet", skip_others=True)
+    synchronize = ControlHubSyncJobsOperator(task_id="synchronize", job_tag="fleet", skip_inactive=True)
     # [END howto_synchronize]
     # [START howto_balance]
-    balance_jobs = ControlHubBalanceJobsOperator(task_id="balance_jobs", job_tag="fleet", skip_others=True)
+    balance_jobs = ControlHubBalanceJobsOperator(task_id="balance_jobs", job_tag="fleet", skip_inactive=True)
     balance_engines = ControlHubBalanceEnginesOperator(task_id="balance_engines", engine_labels=["all"])
     # [END howto_balance]
     synchronize >> balance_jobs >> balance_engines

@@ -34,7 +34,7 @@ with DAG("streamsets_job_template", schedule=None, catchup=False, tags=["streams
         instance_name="Nightly region",
         suffix="PARAM_VALUE",
         suffix_parameter="REGION",
-        on_failure="stop_others",
+        if_instance_fails="stop_others",
         delete_after_completion=True,
         deferrable=True,
         poll_interval=5,

@@ -42,7 +42,7 @@ with DAG("streamsets_many_jobs", schedule=None, catchup=False, tags=["streamsets
     stop = ControlHubStopJobsOperator(
         task_id="stop_streams",
         job_ids=copies.output,
-        force_after=60,
+        force_stop_after=60,
         deferrable=True,
         poll_interval=5,
     )

@@ -18,7 +18,7 @@ with DAG("streamsets_metric_gate", schedule=None, catchup=False, tags=["streamse
         task_id="enough_clicks",
         job_id="{{ ti.xcom_pull('start_clickstream', key='job_id') }}",
         run_count="{{ ti.xcom_pull('start_clickstream', key='run_count') }}",
-        conditions=["output_count >= 10000", "error_ratio < 0.01"],
+        expect=["output_count >= 10000", "error_ratio < 0.01"],
         deferrable=True,
         poke_interval=5,
         timeout=600,

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
         RunEvent,
         RunMetrics,
     )
-    from airflow_provider_streamsets.control_hub.reports import RunReport
+    from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 
 __all__ = [
     "ControlHubAmbiguousNameError",
@@ -113,7 +113,7 @@ _MODULES = {
     "ExportedArchive": "archives",
     "ImportedJob": "archives",
     "Issue": "errors",
-    "RunReport": "reports",
+    "RunReport": "tracking.report",
 }
 
 

@@ -16,7 +16,7 @@ import requests
 from requests.utils import get_environ_proxies, select_proxy
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from airflow_provider_streamsets.control_hub.bodies import json_of
+from airflow_provider_streamsets.control_hub._json import parse_json
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
@@ -80,19 +80,19 @@ class AnswerClassifier:
         self.has_accepted = False
         """Whether Control Hub has accepted the credential before, so that the settings are known to be right."""
 
-    def error_of(self, answer: requests.Response, body: bytes | bytearray, what: str) -> ControlHubError:
+    def error_of(self, answer: requests.Response, body: bytes | bytearray, action: str) -> ControlHubError:
         """
         Return what an answer that is no success means.
 
         :param answer: the answer
         :param body: the beginning of its body
-        :param what: what was attempted, for the message
+        :param action: what was attempted, for the message
         """
         status = answer.status_code
         issues = self._issues_of(body)
         codes = {issue.code for issue in issues or () if issue.code}
         said = "; ".join(map(str, issues or ())) or self.without_token(answer.reason or "no message")[:300]
-        start = f"Cannot {what}: Control Hub answered {status}: {said}"
+        start = f"Cannot {action}: Control Hub answered {status}: {said}"
         details: dict[str, Any] = {"http_status": status, "issues": issues or ()}
         if _PROJECT_REFUSED in codes or (status == 403 and issues is not None):
             return ControlHubPermissionError(
@@ -101,15 +101,15 @@ class AnswerClassifier:
                 **details,
             )
         if 300 <= status < 400:
-            return self._redirect(answer, what, details)
+            return self._redirect(answer, action, details)
         if status == 407:
-            return self._proxy_wants_password(answer.url, what, details)
+            return self._proxy_wants_password(answer.url, action, details)
         if status == 401:
             return self._refused_credential(start, details, has_envelope=issues is not None)
         if status == 429:
             return ControlHubUnavailableError(f"{start}.", retry_after=_retry_after(answer), **details)
         if issues is None and status < 500:
-            return self._answer_of_gateway(answer, what, details)
+            return self._answer_of_gateway(answer, action, details)
         if status in _GATEWAY_STATUSES or (status >= 500 and not codes):
             return ControlHubUnavailableError(
                 f"{start}.", retry_after=_retry_after(answer), maybe_executed=True, **details
@@ -126,12 +126,12 @@ class AnswerClassifier:
             **details,
         )
 
-    def _answer_of_gateway(self, answer: requests.Response, what: str, details: dict[str, Any]) -> ControlHubError:
+    def _answer_of_gateway(self, answer: requests.Response, action: str, details: dict[str, Any]) -> ControlHubError:
         reason = self.without_token(answer.reason or "no reason")[:300]
         kind = self.without_token(answer.headers.get("Content-Type", "no content type"))[:100]
         hint = _HTTPS_HINT if answer.status_code == 400 and answer.url.startswith("http://") else ""
         return ControlHubUnavailableError(
-            f"Cannot {what}: {host_of(answer.url)} answered {answer.status_code} {reason} ({kind}) without Control "
+            f"Cannot {action}: {host_of(answer.url)} answered {answer.status_code} {reason} ({kind}) without Control "
             "Hub's error envelope. A proxy, gateway or firewall has answered, or the URL is not that of Control Hub."
             f"{hint}",
             retry_after=_retry_after(answer),
@@ -139,10 +139,10 @@ class AnswerClassifier:
             **details,
         )
 
-    def _redirect(self, answer: requests.Response, what: str, details: dict[str, Any]) -> ControlHubError:
+    def _redirect(self, answer: requests.Response, action: str, details: dict[str, Any]) -> ControlHubError:
         target = self.without_token(host_of(answer.headers.get("Location", ""))) or "an invalid address"
         return self.unusable(
-            f"Cannot {what}: {host_of(answer.url)} redirects to '{target}', which Control Hub's API does not do. "
+            f"Cannot {action}: {host_of(answer.url)} redirects to '{target}', which Control Hub's API does not do. "
             "Either the address is not that of Control Hub, or a login page or proxy in front of it must let API "
             "requests pass.",
             **details,
@@ -166,26 +166,26 @@ class AnswerClassifier:
             return ControlHubUnavailableError(message, **details)
         return ControlHubConfigurationError(message, **details)
 
-    def _proxy_wants_password(self, url: str, what: str, details: dict[str, Any]) -> ControlHubError:
+    def _proxy_wants_password(self, url: str, action: str, details: dict[str, Any]) -> ControlHubError:
         verb = "refuses the" if "@" in self._proxy_address(url) else "requires a"
         return self._wrong_setting(
-            f"Cannot {what}: {self._proxy_of(url)} {verb} user name and password in its address (407). Write "
+            f"Cannot {action}: {self._proxy_of(url)} {verb} user name and password in its address (407). Write "
             "http://user:password@host:port in 'proxies' of the connection or in the environment.",
             **details,
         )
 
-    def failure_of(self, error: Exception, url: str, what: str) -> ControlHubError:
+    def failure_of(self, error: Exception, url: str, action: str) -> ControlHubError:
         """
         Return what the failure to get an answer means.
 
         :param error: what `requests` has raised
         :param url: address that was asked
-        :param what: what was attempted, for the message
+        :param action: what was attempted, for the message
         """
         bad_store = self._unusable_ca_store() if url.startswith("https://") else None
         if bad_store is not None:
             return self._wrong_setting(
-                f"Cannot {what}: {bad_store}, is no CA file: it must hold certificates in PEM form and be readable. "
+                f"Cannot {action}: {bad_store}, is no CA file: it must hold certificates in PEM form and be readable. "
                 "Nothing was sent."
             )
         cause = _innermost(error)
@@ -196,29 +196,29 @@ class AnswerClassifier:
             variable = _ca_variable() if self._verify is True else None
             used = f" The CA file is that of the environment variable {variable}." if variable else ""
             return ControlHubUntrustedCertificateError(
-                f"Cannot {what}: the TLS certificate of {peer} is not trusted ({reason}).{used} If it is "
+                f"Cannot {action}: the TLS certificate of {peer} is not trusted ({reason}).{used} If it is "
                 "signed by an authority of your own, give the path of its CA file in 'verify' of the connection."
             )
         if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS:
             return self._wrong_setting(
-                f"Cannot {what}: {peer} does not answer in TLS. Does this port expect http instead of https?"
+                f"Cannot {action}: {peer} does not answer in TLS. Does this port expect http instead of https?"
             )
         if is_of_proxy:
-            return self._proxy_failure(cause, reason, url, what)
+            return self._proxy_failure(cause, reason, url, action)
         was_sent = not _was_never_sent(error)
         # What a server of https does with a request that is not encrypted.
         is_hang_up = was_sent and isinstance(cause, (ConnectionError, http.client.RemoteDisconnected))
         hint = _HTTPS_HINT if is_hang_up and not self.has_accepted and url.startswith("http://") else ""
         return ControlHubUnavailableError(
-            f"Cannot {what}: no answer from {host_of(url)} ({reason}).{hint}", maybe_executed=was_sent
+            f"Cannot {action}: no answer from {host_of(url)} ({reason}).{hint}", maybe_executed=was_sent
         )
 
-    def _proxy_failure(self, cause: BaseException, reason: str, url: str, what: str) -> ControlHubError:
+    def _proxy_failure(self, cause: BaseException, reason: str, url: str, action: str) -> ControlHubError:
         refused = _TUNNEL_REFUSED.search(str(cause))
         if refused and refused[1] == "407":
-            return self._proxy_wants_password(url, what, {"http_status": 407})
+            return self._proxy_wants_password(url, action, {"http_status": 407})
         return ControlHubUnavailableError(
-            f"Cannot {what}: {self._proxy_of(url)} cannot connect to {host_of(url)} ({reason}). The proxy is that "
+            f"Cannot {action}: {self._proxy_of(url)} cannot connect to {host_of(url)} ({reason}). The proxy is that "
             "of 'proxies' of the connection or of the environment.",
             # A lost connection to a proxy is reported like one that failed, even if the request had gone out.
             maybe_executed=not (refused or _was_never_sent(cause)),
@@ -244,7 +244,7 @@ class AnswerClassifier:
     def _issues_of(self, body: bytes | bytearray) -> tuple[Issue, ...] | None:
         """Return the issues of Control Hub's error envelope, None if the body is none."""
         try:
-            envelope = json_of(body)
+            envelope = parse_json(body)
         except (ValueError, RecursionError):
             return None
         entries = envelope.get("ISSUES") if isinstance(envelope, dict) else None

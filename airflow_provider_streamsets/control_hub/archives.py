@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
+from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubJobStateError,
@@ -16,9 +18,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import Job, Model
 from airflow_provider_streamsets.control_hub.services import Service
-from airflow_provider_streamsets.control_hub.transport import Repeat
-from airflow_provider_streamsets.control_hub.wire import Reader, as_list
-from airflow_provider_streamsets.control_hub.wording import shortened
+from airflow_provider_streamsets.control_hub.transport import Retry
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -70,7 +70,7 @@ class Archives:
         wanted = list(dict.fromkeys(job_ids))
         if not wanted:
             raise ControlHubConfigurationError("There is no job to export.")
-        what = f"export {len(wanted)} jobs" if len(wanted) > 1 else f"export job {wanted[0]}"
+        action = f"export {len(wanted)} jobs" if len(wanted) > 1 else f"export job {wanted[0]}"
 
         def write(chunks: Iterator[bytes]) -> ExportedArchive:
             target.seek(0)
@@ -88,11 +88,11 @@ class Archives:
                 tail = (tail + chunk)[-_LONGEST_END:]
             # An archive that a proxy has cut off lacks its directory, which is at the end.
             if head not in _ZIP or not _is_complete(tail):
-                raise ControlHubUnexpectedAnswerError(f"Cannot {what}: the answer is no complete zip archive.")
+                raise ControlHubUnexpectedAnswerError(f"Cannot {action}: the answer is no complete zip archive.")
             return ExportedArchive(size, digest.hexdigest())
 
-        archive: ExportedArchive = self._client.call(
-            "POST", Service.JOBRUNNER, "/v1/jobs/exportJobs", what=what, body=wanted, into=write
+        archive: ExportedArchive = self._client.request(
+            "POST", Service.JOBRUNNER, "/v1/jobs/exportJobs", action=action, body=wanted, stream_to=write
         )
         return archive
 
@@ -138,18 +138,18 @@ class Archives:
             "updateLabels": update_engine_labels,
             "updateMigrateOffsets": update_failover,
         }
-        answer = self._client.call(
+        answer = self._client.request(
             "POST",
             Service.JOBRUNNER,
             "/v1/jobs/importJobs",
-            what="import jobs",
+            action="import jobs",
             params={name: str(value).lower() for name, value in flags.items()},
             file=archive,
-            repeat=Repeat.NEVER,
+            retry=Retry.NEVER,
         )
         jobs = []
         for entry in as_list(answer, "imported jobs"):
-            job = Reader(Reader(entry, "imported job").get("minimalJobJson"), "imported job")
+            job = JsonReader(JsonReader(entry, "imported job").get("minimalJobJson"), "imported job")
             label = job.optional_text("pipelineCommitLabel")
             jobs.append(
                 ImportedJob(job.required_text("id"), job.text("name"), label.removeprefix("v") if label else None)
@@ -166,7 +166,7 @@ def check_exportable(jobs: Iterable[Job]) -> None:
     attached = [job.label for job in jobs if job.template_id is not None]
     if attached:
         raise ControlHubJobStateError(
-            f"Cannot export jobs that are attached to a job template: {shortened(attached)}. Export the "
+            f"Cannot export jobs that are attached to a job template: {join_truncated(attached)}. Export the "
             "template instead. Nothing was sent."
         )
 

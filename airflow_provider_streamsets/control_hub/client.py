@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, BinaryIO
 
-from airflow_provider_streamsets.control_hub.access import Access
 from airflow_provider_streamsets.control_hub.archives import Archives
 from airflow_provider_streamsets.control_hub.engines import Engines
 from airflow_provider_streamsets.control_hub.errors import (
@@ -26,14 +25,15 @@ from airflow_provider_streamsets.control_hub.offsets import Offsets
 from airflow_provider_streamsets.control_hub.pipelines import Pipelines
 from airflow_provider_streamsets.control_hub.runs import Runs
 from airflow_provider_streamsets.control_hub.services import Service
+from airflow_provider_streamsets.control_hub.session import Session
 from airflow_provider_streamsets.control_hub.templates import Templates
-from airflow_provider_streamsets.control_hub.transport import Repeat
+from airflow_provider_streamsets.control_hub.transport import Retry
 
 DEFAULT_TIMEOUT = (10.0, 60.0)
 # Usual gateways give up on a request after 60 seconds; some are set to more.
 DEFAULT_GATEWAY_TIMEOUT = 120.0
 
-OnRefused = Callable[["ControlHubClient", ControlHubAuthenticationError, int], "ControlHubClient | None"]
+OnUnauthorized = Callable[["ControlHubClient", ControlHubAuthenticationError, int], "ControlHubClient | None"]
 
 
 def _without_limit() -> float:
@@ -63,8 +63,8 @@ class ControlHubClient:
         start, or what else must not be done twice, is not sent again before
     :param sleep: waits between attempts and looks; ``time.sleep`` by default
     :param credential_name: what the credential is called at the beginning of a sentence
-    :param on_refused: called when a credential is refused that was accepted before, with this client, the error and how
-        often the request was refused before. Returns a client with a newer one, for :meth:`take_over`, or None if the
+    :param on_unauthorized: called when a credential is refused that was accepted before, with this client, the error and how
+        often the request was refused before. Returns a client with a newer one, for :meth:`adopt`, or None if the
         same one is to be tried again, after which the request is sent again; raises when the refusal is confirmed
     :raises ControlHubConfigurationError: if a setting cannot be right
     :raises ControlHubAuthenticationError: if credential id or token cannot be right
@@ -87,14 +87,14 @@ class ControlHubClient:
         gateway_timeout: float = DEFAULT_GATEWAY_TIMEOUT,
         sleep: Callable[[float], None] | None = None,
         credential_name: str = "The credential",
-        on_refused: OnRefused | None = None,
+        on_unauthorized: OnUnauthorized | None = None,
     ) -> None:
         if bulk_size < 1 or max_attempts < 1:
             raise ControlHubConfigurationError("'bulk_size' and 'max_attempts' must be at least 1.")
         self.bulk_size = bulk_size
         self.gateway_timeout = gateway_timeout
         self.sleep = sleep or time.sleep
-        self._access = Access(
+        self._session = Session(
             base_url,
             credential_id,
             token,
@@ -109,13 +109,13 @@ class ControlHubClient:
             credential_name=credential_name,
         )
         self._max_attempts = max_attempts
-        self._on_refused = on_refused
+        self._on_refused = on_unauthorized
         self._replacing = threading.Lock()
         self.time_left: Callable[[], float] = _without_limit
         """Returns the seconds until the deadline of the wait; set by :meth:`within`."""
 
     def __repr__(self) -> str:
-        return f"<ControlHubClient {self._access.known_address or 'hub not looked up yet'}>"
+        return f"<ControlHubClient {self._session.base_url_or_none or 'hub not looked up yet'}>"
 
     def __enter__(self) -> ControlHubClient:
         return self
@@ -125,9 +125,9 @@ class ControlHubClient:
 
     def close(self) -> None:
         """Close the HTTP session. The client opens a new one when it is used again."""
-        self._access.close()
+        self._session.close()
 
-    def with_limits(self, *, timeout: float | None = None, max_attempts: int = 1) -> ControlHubClient:
+    def with_options(self, *, timeout: float | None = None, max_attempts: int = 1) -> ControlHubClient:
         """
         Return a client of the same hub and credential that gives up sooner.
 
@@ -139,14 +139,14 @@ class ControlHubClient:
         :param max_attempts: how often a request that may be repeated is sent at the most
         """
         # Not by the constructor: what was found out about the hub and the credential holds here, too.
-        limited = ControlHubClient.__new__(ControlHubClient)
-        limited._access = self._access.limited(timeout, max_attempts)
-        limited._max_attempts = max_attempts
-        limited._on_refused = self._on_refused if timeout is None else None
-        limited._replacing = threading.Lock()
-        limited.bulk_size, limited.sleep, limited.time_left = self.bulk_size, self.sleep, self.time_left
-        limited.gateway_timeout = self.gateway_timeout
-        return limited
+        with_options = ControlHubClient.__new__(ControlHubClient)
+        with_options._session = self._session.with_options(timeout, max_attempts)
+        with_options._max_attempts = max_attempts
+        with_options._on_refused = self._on_refused if timeout is None else None
+        with_options._replacing = threading.Lock()
+        with_options.bulk_size, with_options.sleep, with_options.time_left = self.bulk_size, self.sleep, self.time_left
+        with_options.gateway_timeout = self.gateway_timeout
+        return with_options
 
     @contextlib.contextmanager
     def within(self, time_left: Callable[[], float]) -> Iterator[None]:
@@ -164,9 +164,9 @@ class ControlHubClient:
         finally:
             self.time_left = before
 
-    def is_like(self, other: ControlHubClient) -> bool:
+    def same_identity(self, other: ControlHubClient) -> bool:
         """Return whether another client asks the same Control Hub with the same credential."""
-        return self._access.is_like(other._access)
+        return self._session.same_identity(other._session)
 
     def is_of_same_organization(self, other: ControlHubClient) -> bool:
         """
@@ -174,7 +174,7 @@ class ControlHubClient:
 
         The tokens name the organizations. If neither does, clients of the same address are in the same organization.
         """
-        return self._access.is_of_same_organization(other._access)
+        return self._session.is_of_same_organization(other._session)
 
     def mark_accepted(self) -> None:
         """
@@ -183,30 +183,30 @@ class ControlHubClient:
         A refusal is then confirmed before it is believed, and an answer that only wrong settings could explain counts
         as an outage (:class:`~airflow_provider_streamsets.control_hub.answers.AnswerClassifier`).
         """
-        self._access.was_accepted = True
+        self._session.was_accepted = True
 
-    def take_over(self, other: ControlHubClient) -> None:
+    def adopt(self, other: ControlHubClient) -> None:
         """
         Go on with the hub, the credential and the settings of another client, which is not to be used any more.
 
         Requests under way end as they have begun. From any thread.
         """
-        before = self._access
-        access = other._access.limited(None, self._max_attempts)
-        access.was_accepted = before.was_accepted
-        self._access = access
+        before = self._session
+        session = other._session.with_options(None, self._max_attempts)
+        session.was_accepted = before.was_accepted
+        self._session = session
         self.bulk_size, self.gateway_timeout = other.bulk_size, other.gateway_timeout
         before.close()
 
     @property
     def organization(self) -> str:
         """Id of the organization that the token belongs to."""
-        return self._access.organization
+        return self._session.organization
 
     @property
     def known_organization(self) -> str | None:
         """Id of the organization that the token names; None if it names none."""
-        return self._access.known_organization
+        return self._session.known_organization
 
     @cached_property
     def jobs(self) -> Jobs:
@@ -257,69 +257,71 @@ class ControlHubClient:
 
         :raises ControlHubNotFoundError: if the login service does not know the organization
         """
-        return self._access.base_url
+        return self._session.base_url
 
     def job_url(self, job_id: str) -> str:
         """Return the address of a job's page in the web UI."""
-        return self._access.job_url(job_id)
+        return self._session.job_url(job_id)
 
     @property
-    def clock_ahead(self) -> float:
+    def clock_skew(self) -> float:
         """Seconds by which Control Hub's clock is ahead of this one's, as its last answer says; 0 before."""
-        return self._access.clock_ahead
+        return self._session.clock_skew
 
     @property
-    def is_clock_known(self) -> bool:
+    def is_clock_skew_known(self) -> bool:
         """Whether an answer has told the time of Control Hub."""
-        return self._access.is_clock_known
+        return self._session.is_clock_skew_known
 
     def current_user(self) -> CurrentUser:
         """Return whom the credential belongs to; the cheapest check of a credential (contract, section 1.5)."""
-        answer = self.call("GET", Service.SECURITY, "/v1/currentUser", what="read who is logged in", needs_body=True)
+        answer = self.request(
+            "GET", Service.SECURITY, "/v1/currentUser", action="read who is logged in", needs_body=True
+        )
         return CurrentUser.from_wire(answer)
 
-    def call(
+    def request(
         self,
         method: str,
         service: Service,
         path: str,
         *,
-        what: str,
+        action: str,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
         file: BinaryIO | None = None,
-        into: Callable[[Iterator[bytes]], Any] | None = None,
-        repeat: Repeat = Repeat.SAFE,
+        stream_to: Callable[[Iterator[bytes]], Any] | None = None,
+        retry: Retry = Retry.SAFE,
         needs_body: bool = False,
     ) -> Any:
         """
         Send one request to Control Hub and return the JSON of its answer; None for an empty one.
 
-        For the resources of this package. Everything public is a method of theirs; `body`, `file`, `into` and
+        For the resources of this package. Everything public is a method of theirs; `body`, `file`, `stream_to` and
         `needs_body` are those of :meth:`Transport.send`.
 
-        :param path: path below that of the service, ids in it quoted by :func:`in_path`
-        :param what: what is being tried, for messages
+        :param path: path below that of the service, ids in it quoted by :func:`quote_id`
+        :param action: what is being tried, for messages
         """
         for refusals in itertools.count():
-            access = self._access
+            session = self._session
             try:
-                return access.send(
+                return session.send(
                     method,
                     service,
                     path,
-                    what=what,
+                    action=action,
                     params=params,
                     body=body,
                     file=file,
-                    into=into,
-                    repeat=repeat,
+                    stream_to=stream_to,
+                    retry=retry,
                     needs_body=needs_body,
                     time_left=self.time_left,
                 )
             except ControlHubAuthenticationError as error:
                 # A refused request had no effect, whatever it was.
-                if self._on_refused is None or not access.was_accepted:
+                if self._on_refused is None or not session.was_accepted:
                     raise
                 if self.time_left() <= 0:
                     raise ControlHubUnavailableError(
@@ -328,6 +330,6 @@ class ControlHubClient:
                         issues=error.issues,
                     ) from None
                 with self._replacing:
-                    if self._access is access and (newer := self._on_refused(self, error, refusals)) is not None:
-                        self.take_over(newer)
+                    if self._session is session and (newer := self._on_refused(self, error, refusals)) is not None:
+                        self.adopt(newer)
         raise AssertionError("unreachable")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub._json import as_object
+from airflow_provider_streamsets.control_hub._messages import describe_ids
 from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError
 from airflow_provider_streamsets.control_hub.models import Engine
-from airflow_provider_streamsets.control_hub.paging import batches, pages
-from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.transport import Repeat
-from airflow_provider_streamsets.control_hub.wire import as_object
-from airflow_provider_streamsets.control_hub.wording import named
+from airflow_provider_streamsets.control_hub.paging import chunked, paginate
+from airflow_provider_streamsets.control_hub.services import Service, quote_id
+from airflow_provider_streamsets.control_hub.transport import Retry
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -30,8 +30,8 @@ class Engines:
         :param engine_id: id of the engine
         :raises ControlHubNotFoundError: if there is no such engine
         """
-        answer = self._client.call(
-            "GET", Service.JOBRUNNER, f"/v1/sdc/{in_path(engine_id)}", what=f"read engine {engine_id}"
+        answer = self._client.request(
+            "GET", Service.JOBRUNNER, f"/v1/sdc/{quote_id(engine_id)}", action=f"read engine {engine_id}"
         )
         # An unknown engine is an error or an empty answer (contract, section 14), and a gateway's can be empty, too.
         return Engine.from_wire(answer) if answer else self.get_all([engine_id])[engine_id]
@@ -45,12 +45,12 @@ class Engines:
         """
         wanted = list(dict.fromkeys(engine_ids))
         found: dict[str, Engine] = {}
-        for batch in batches(wanted, self._client.bulk_size):
-            answer = self._client.call(
+        for batch in chunked(wanted, self._client.bulk_size):
+            answer = self._client.request(
                 "POST",
                 Service.JOBRUNNER,
                 "/v1/sdcs",
-                what=f"read {named(batch, 'engine')}",
+                action=f"read {describe_ids(batch, 'engine')}",
                 body=batch,
                 needs_body=True,
             )
@@ -73,11 +73,11 @@ class Engines:
         """
 
         def read_page(offset: int, length: int) -> Any:
-            return self._client.call(
+            return self._client.request(
                 "GET",
                 Service.JOBRUNNER,
                 "/v1/sdcs",
-                what="list engines",
+                action="list engines",
                 params={
                     "executorType": executor_type,
                     "label": label,
@@ -90,7 +90,7 @@ class Engines:
                 needs_body=True,
             )
 
-        for entry in pages(read_page, "engines"):
+        for entry in paginate(read_page, "engines"):
             engine = Engine.from_wire(entry)
             if label is None or label in engine.labels:
                 yield engine
@@ -106,11 +106,11 @@ class Engines:
         """
         wanted = list(dict.fromkeys(engine_ids))
         if wanted:
-            self._client.call(
+            self._client.request(
                 "POST",
                 Service.JOBRUNNER,
                 "/v1/jobs/balanceSDCs",
-                what=f"balance {named(wanted, 'engine')}",
+                action=f"balance {describe_ids(wanted, 'engine')}",
                 body=wanted,
-                repeat=Repeat.NEVER,
+                retry=Retry.NEVER,
             )

@@ -194,7 +194,7 @@ class ControlHubRunLostError(ControlHubError):
     """The run that was waited for can no longer be found, so that its outcome is unknown."""
 
 
-def may_have_been_executed(error: ControlHubError) -> bool:
+def may_have_executed(error: ControlHubError) -> bool:
     """Return whether a request that ended like this can have had its effect."""
     if isinstance(error, ControlHubUnavailableError):
         return error.maybe_executed
@@ -204,12 +204,12 @@ def may_have_been_executed(error: ControlHubError) -> bool:
     return isinstance(error, ControlHubUnexpectedAnswerError) and (error.http_status or 200) < 300
 
 
-def is_fault(error: ControlHubError) -> bool:
+def is_server_error(error: ControlHubError) -> bool:
     """Return whether an answer that names codes may say more about Control Hub's health than about the request."""
     return (error.http_status or 0) >= 500
 
 
-def may_be_unknown_object(error: ControlHubError) -> bool:
+def may_be_unknown_id(error: ControlHubError) -> bool:
     """
     Return whether a read can have failed like this because there is no such object.
 
@@ -221,7 +221,7 @@ def may_be_unknown_object(error: ControlHubError) -> bool:
     return isinstance(error, ControlHubUnavailableError) and (400 <= status < 429 or status == 500)
 
 
-def ends_wait(error: ControlHubError) -> bool:
+def is_fatal(error: ControlHubError) -> bool:
     """Return whether an error while waiting makes further looks pointless. A failed look is not a failed run."""
     return isinstance(
         error,

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_list, as_object
+from airflow_provider_streamsets.control_hub._messages import describe_ids
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
     ControlHubAuthenticationError,
@@ -14,14 +16,12 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubNotFoundError,
     ControlHubPermissionError,
     ControlHubUnavailableError,
-    may_be_unknown_object,
+    may_be_unknown_id,
 )
 from airflow_provider_streamsets.control_hub.models import Job
-from airflow_provider_streamsets.control_hub.paging import batches, pages
+from airflow_provider_streamsets.control_hub.paging import chunked, paginate
 from airflow_provider_streamsets.control_hub.saql import equals, one_of
-from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.wire import Reader, as_list, as_object
-from airflow_provider_streamsets.control_hub.wording import named
+from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -47,18 +47,18 @@ class JobReading:
 
     def _read(self, job_id: str) -> dict[str, Any]:
         try:
-            answer = self._client.call(
-                "GET", Service.JOBRUNNER, f"/v1/job/{in_path(job_id)}", what=f"read job {job_id}"
+            answer = self._client.request(
+                "GET", Service.JOBRUNNER, f"/v1/job/{quote_id(job_id)}", action=f"read job {job_id}"
             )
         except ControlHubError as error:
-            if not may_be_unknown_object(error):
+            if not may_be_unknown_id(error):
                 raise
             return self._read_in_bulk(job_id, error)
         if answer is None or answer == {}:
             return self._read_in_bulk(job_id, None)
         raw = dict(as_object(answer, "job"))
         # Whether a deleted job can still be read is not known (contract, 18.24).
-        if Reader(raw, "job").flag("jobDeleted"):
+        if JsonReader(raw, "job").flag("jobDeleted"):
             raise ControlHubNotFoundError(f"Cannot read job {job_id}: it has been deleted.")
         return raw
 
@@ -121,7 +121,7 @@ class JobReading:
             raise ControlHubNotFoundError(f"Control Hub knows no job of these ids: {shown}. Nothing was done.")
         return found
 
-    def as_read(self, jobs: Iterable[Job | str]) -> dict[str, Job]:
+    def ensure_loaded(self, jobs: Iterable[Job | str]) -> dict[str, Job]:
         """
         Return jobs by id; those that are not given as just read are read, as by :meth:`get_all`.
 
@@ -135,14 +135,14 @@ class JobReading:
         """Return several jobs by id as they are on the wire; for the other resources of this package."""
         wanted = list(dict.fromkeys(job_ids))
         found: dict[str, dict[str, Any]] = {}
-        for batch in batches(wanted, self._client.bulk_size):
-            answer = self._client.call(
-                "POST", Service.JOBRUNNER, "/v1/jobs", what=f"read {named(batch)}", body=batch, needs_body=True
+        for batch in chunked(wanted, self._client.bulk_size):
+            answer = self._client.request(
+                "POST", Service.JOBRUNNER, "/v1/jobs", action=f"read {describe_ids(batch)}", body=batch, needs_body=True
             )
             for entry in as_list(answer, "the jobs asked for"):
                 if entry is not None:
                     raw = dict(as_object(entry, "job"))
-                    read = Reader(raw, "job")
+                    read = JsonReader(raw, "job")
                     if not read.flag("jobDeleted"):
                         found[read.required_text("id")] = raw
         return {job_id: found[job_id] for job_id in wanted if job_id in found}
@@ -235,13 +235,13 @@ class JobReading:
         params: dict[str, Any]
         if search is not None:
             path = "/v1/saql/jobs/search/templates" if templates else "/v1/saql/jobs/search"
-            what = f"search jobs by '{search}'"
+            action = f"search jobs by '{search}'"
             # The published definitions have one of the names, the SDK sends the other (contract, 19.10).
             organization = self._client.organization
             params = {"search": search, "orderBy": "created_on", "organization": organization, "orgId": organization}
         else:
             path = "/v1/jobs"
-            what = "list jobs" if text is None else f"list jobs by the name '{text}'"
+            action = "list jobs" if text is None else f"list jobs by the name '{text}'"
             params = {
                 "orderBy": "CREATE_TIME",
                 "order": "ASC",
@@ -257,11 +257,11 @@ class JobReading:
             }
 
         def read_page(offset: int, length: int) -> Any:
-            return self._client.call(
+            return self._client.request(
                 "GET",
                 Service.JOBRUNNER,
                 path,
-                what=what,
+                action=action,
                 params={**params, "offset": offset, "len": length},
                 needs_body=True,
             )
@@ -283,7 +283,7 @@ class JobReading:
                 and (template_id is None or job.template_id == template_id)
             )
 
-        for entry in pages(read_page, "jobs"):
+        for entry in paginate(read_page, "jobs"):
             job = Job.from_wire(entry)
             if matches(job):
                 yield job
@@ -298,11 +298,11 @@ class JobReading:
         :param tag: tag without organization
         :returns: the key; None if the answer does not hold it
         """
-        answer = self._client.call(
+        answer = self._client.request(
             "GET",
             Service.JOBRUNNER,
             "/v1/jobs",
-            what=f"look for changes among the jobs with the tag '{tag}'",
+            action=f"look for changes among the jobs with the tag '{tag}'",
             params={
                 "orderBy": "LAST_MODIFIED_ON",
                 "order": "DESC",
@@ -314,11 +314,11 @@ class JobReading:
         )
         if isinstance(answer, list):
             return None
-        wrapper = Reader(answer, "page of jobs")
+        wrapper = JsonReader(answer, "page of jobs")
         total, newest = wrapper.integer("totalCount"), wrapper.array("data")[:1]
         if not newest:
             return 0, "", 0
-        job = Reader(as_object(newest[0], "job"), "job")
+        job = JsonReader(as_object(newest[0], "job"), "job")
         return (total, job.text("id"), job.integer("lastModifiedOn")) if total > 0 else None
 
     def _instances(self, templates: bool, tag: str | None) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import pendulum
 
-from airflow_provider_streamsets.control_hub import starts
-from airflow_provider_streamsets.control_hub.creations import CreationIntent
+from airflow_provider_streamsets.control_hub import submission
+from airflow_provider_streamsets.control_hub._json import as_object
+from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
     ControlHubBulkError,
@@ -23,17 +24,15 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    may_have_been_executed,
+    may_have_executed,
 )
-from airflow_provider_streamsets.control_hub.job_copies import JobCopies
+from airflow_provider_streamsets.control_hub.job_duplication import JobDuplicator
 from airflow_provider_streamsets.control_hub.job_reading import JobReading
 from airflow_provider_streamsets.control_hub.models import Job, JobSettings, JobUpgrade, PipelineVersion
-from airflow_provider_streamsets.control_hub.paging import batches
-from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.transport import Repeat
-from airflow_provider_streamsets.control_hub.unclear import PATIENCE, find_out
-from airflow_provider_streamsets.control_hub.wire import as_object
-from airflow_provider_streamsets.control_hub.wording import named, shortened
+from airflow_provider_streamsets.control_hub.paging import chunked
+from airflow_provider_streamsets.control_hub.services import Service, quote_id
+from airflow_provider_streamsets.control_hub.submission import CONFIRM_TIMEOUT, CreateIntent, confirm_effect
+from airflow_provider_streamsets.control_hub.transport import Retry
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ IfExists = Literal["fail", "skip", "update"]
 IF_EXISTS: tuple[IfExists, ...] = ("fail", "skip", "update")
 
 # Seconds to wait for the upgrades of active jobs, whose pipelines Control Hub restarts.
-_UPGRADE_PATIENCE = 120.0
+_UPGRADE_MAX_WAIT = 120.0
 
 # What a new job gets where nothing else is asked for: the values of the official SDK (contract, section 6.1).
 _NEW_JOB = JobSettings(
@@ -50,7 +49,7 @@ _NEW_JOB = JobSettings(
     runtime_parameters={},
     number_of_instances=1,
     statistics_interval=60,
-    force_stop_timeout=120,
+    force_stop_after=120,
 )
 
 
@@ -64,7 +63,7 @@ class Jobs(JobReading):
         *,
         template: bool = False,
         if_exists: IfExists = "fail",
-        announce: Callable[[CreationIntent], None] | None = None,
+        on_submit: Callable[[CreateIntent], None] | None = None,
     ) -> Job:
         """
         Create a job, unless one of its name exists.
@@ -78,7 +77,7 @@ class Jobs(JobReading):
         :param template: create a job template, from which instances are started
         :param if_exists: what to do if there is a job (or template) of the name: ``fail``, ``skip`` (return it as it
             is) or ``update`` (give it these settings and this pipeline version)
-        :param announce: called before the create call with what it is to create, so that it can be written down; what
+        :param on_submit: called before the create call with what it is to create, so that it can be written down; what
             it raises ends the creation before anything is sent
         :returns: the job
         :raises ControlHubExistsError: if there is one and `if_exists` is ``fail``
@@ -103,13 +102,13 @@ class Jobs(JobReading):
             "jobTemplate": template,
         }
         del body["jobTags"]
-        user = self._client.current_user().user_id if announce is not None else None
-        intent = CreationIntent.of(settings.name, user, self._client.clock_ahead)
-        if announce is not None:
-            announce(intent)
+        user = self._client.current_user().user_id if on_submit is not None else None
+        intent = CreateIntent.of(settings.name, user, self._client.clock_skew)
+        if on_submit is not None:
+            on_submit(intent)
         return self._create(intent, body, template)
 
-    def created_by(self, intent: CreationIntent, *, template: bool = False, wait: bool = False) -> Job | None:
+    def created_by(self, intent: CreateIntent, *, template: bool = False, wait: bool = False) -> Job | None:
         """
         Return the job that a creation which was announced has made; None if there is none.
 
@@ -118,11 +117,11 @@ class Jobs(JobReading):
         :param wait: wait for the job until no gateway can deliver the call any more
         :raises ControlHubAmbiguousNameError: if there are several that it can have made
         """
-        found = find_out(
+        found = confirm_effect(
             self._client,
-            lambda: [job for job in self.list(name=intent.name, templates=template) if intent.explains(job)],
-            question=f"Whether an earlier call has created job '{intent.name}'",
-            patience=lambda: starts.delivery_time_left(self._client, intent.at) if wait else 0.0,
+            lambda: [job for job in self.list(name=intent.name, templates=template) if intent.matches(job)],
+            subject=f"Whether an earlier call has created job '{intent.name}'",
+            max_wait=lambda: submission.delivery_time_left(self._client, intent.at) if wait else 0.0,
         )
         if len(found) > 1:
             ids = ", ".join(job.job_id for job in found[:5])
@@ -151,25 +150,25 @@ class Jobs(JobReading):
         log.info("Job %s exists; changing it to what is asked for.", existing[0].label)
         return self.update(existing[0].job_id, settings, pipeline=pipeline)
 
-    def _create(self, intent: CreationIntent, body: dict[str, Any], template: bool) -> Job:
+    def _create(self, intent: CreateIntent, body: dict[str, Any], template: bool) -> Job:
         name = intent.name
         try:
-            answer = self._client.call(
-                "PUT", Service.JOBRUNNER, "/v1/jobs", what=f"create job '{name}'", body=body, repeat=Repeat.NEVER
+            answer = self._client.request(
+                "PUT", Service.JOBRUNNER, "/v1/jobs", action=f"create job '{name}'", body=body, retry=Retry.NEVER
             )
             return Job.from_wire(answer)
         except ControlHubError as unclear:
-            if not may_have_been_executed(unclear):
+            if not may_have_executed(unclear):
                 raise
             error = unclear
         log.warning("%s Looking whether the job was created all the same.", error)
-        created = find_out(
+        created = confirm_effect(
             self._client,
             # Whose the call was is known only where it was announced.
             lambda: [
-                job for job in self.list(name=name, templates=template) if intent.user is None or intent.explains(job)
+                job for job in self.list(name=name, templates=template) if intent.user is None or intent.matches(job)
             ],
-            question="Whether the job was created",
+            subject="Whether the job was created",
             error=error,
         )
         if created:
@@ -178,7 +177,7 @@ class Jobs(JobReading):
         if isinstance(error, ControlHubRejectedError):
             raise error
         raise ControlHubUnavailableError(
-            f"{error} No such job has appeared within {PATIENCE:g} s. Another try with if_exists='skip' takes it if it "
+            f"{error} No such job has appeared within {CONFIRM_TIMEOUT:g} s. Another try with if_exists='skip' takes it if it "
             "has by then.",
             http_status=error.http_status,
             maybe_executed=True,
@@ -223,11 +222,11 @@ class Jobs(JobReading):
                 f"{before.last_modified}, after it was looked at. Look again and decide anew."
             )
         check_editable(before)
-        answer = self._client.call(
+        answer = self._client.request(
             "POST",
             Service.JOBRUNNER,
-            f"/v1/job/{in_path(job_id)}",
-            what=f"update job {before.label}",
+            f"/v1/job/{quote_id(job_id)}",
+            action=f"update job {before.label}",
             body={**raw, **changes},
         )
         after = as_object(answer, "job") if answer else self._read(job_id)
@@ -249,18 +248,18 @@ class Jobs(JobReading):
         :raises ControlHubNotFoundError: if a job does not exist; nothing was upgraded
         :raises ControlHubBulkError: if a job was not upgraded although there is a newer version, or its upgrade failed
         """
-        before = self.as_read(jobs)
-        for batch in batches(list(before), self._client.bulk_size):
-            self._client.call(
-                "POST", Service.JOBRUNNER, "/v1/jobs/upgradeJobs", what=f"upgrade {named(batch)}", body=batch
+        before = self.ensure_loaded(jobs)
+        for batch in chunked(list(before), self._client.bulk_size):
+            self._client.request(
+                "POST", Service.JOBRUNNER, "/v1/jobs/upgradeJobs", action=f"upgrade {describe_ids(batch)}", body=batch
             )
         # What the answer holds for jobs that were up to date already is not known, so they are read again.
-        after = find_out(
+        after = confirm_effect(
             self._client,
             lambda: self.get_many(before),
-            question="Whether the jobs were upgraded",
-            is_enough=lambda read: not any(job.upgrade_status == "UPGRADING" for job in read.values()),
-            patience=_UPGRADE_PATIENCE,
+            subject="Whether the jobs were upgraded",
+            is_complete=lambda read: not any(job.upgrade_status == "UPGRADING" for job in read.values()),
+            max_wait=_UPGRADE_MAX_WAIT,
         )
         upgrades = [
             JobUpgrade(
@@ -303,7 +302,7 @@ class Jobs(JobReading):
                 )
         if problems:
             raise ControlHubBulkError(
-                f"{len(problems)} of {len(upgrades)} jobs were not upgraded: {shortened(problems, '; ')}.",
+                f"{len(problems)} of {len(upgrades)} jobs were not upgraded: {join_truncated(problems, '; ')}.",
                 done={upgrade.job_id: 0 for upgrade in upgrades if upgrade.upgraded},
             )
 
@@ -315,10 +314,10 @@ class Jobs(JobReading):
         name: str | None = None,
         description: str | None = None,
         key: str | None = None,
-        made_before: Sequence[str] = (),
-        announce: Callable[[list[str]], None] | None = None,
-        submitted: CreationIntent | None = None,
-        on_submit: Callable[[CreationIntent | None], None] | None = None,
+        existing_ids: Sequence[str] = (),
+        on_created: Callable[[list[str]], None] | None = None,
+        submitted: CreateIntent | None = None,
+        on_submit: Callable[[CreateIntent | None], None] | None = None,
     ) -> list[Job]:
         """
         Make copies of a job or job template, in three requests whatever their number.
@@ -333,23 +332,23 @@ class Jobs(JobReading):
         :param description: description of the copies; None is that of Control Hub
         :param key: names this duplication. With the same key, a second call takes over the copies that a first one
             has made but not renamed yet, instead of making more
-        :param made_before: ids of the copies that an earlier call has made: they are taken over if all of them exist
-        :param announce: called with the ids of the copies before they get their names, so that they can be written down
+        :param existing_ids: ids of the copies that an earlier call has made: they are taken over if all of them exist
+        :param on_created: called with the ids of the copies before they get their names, so that they can be written down
         :param submitted: a call with the same key whose effect is not known: its copies are waited for until no gateway
             can deliver it any more. If it is executed even later, its surplus copies are deleted, here or by the next
-            call with `submitted` or `made_before`
+            call with `submitted` or `existing_ids`
         :param on_submit: called before the call that makes copies, so that it can be written down, and with None if
             that call was refused; what it raises ends the duplication before anything is sent
         :returns: the copies, in the order of their numbers
         """
-        return JobCopies(self._client).make(
+        return JobDuplicator(self._client).make(
             self.get(job) if isinstance(job, str) else job,
             number_of_copies=number_of_copies,
             name=name,
             description=description,
             key=key,
-            made_before=made_before,
-            announce=announce,
+            existing_ids=existing_ids,
+            on_created=on_created,
             submitted=submitted,
             on_submit=on_submit,
         )
@@ -386,12 +385,16 @@ class Jobs(JobReading):
         return list(templates)
 
     def _delete(self, ids: list[str], action: str, kind: str) -> None:
-        for batch in batches(ids, self._client.bulk_size):
+        for batch in chunked(ids, self._client.bulk_size):
             left = batch
             while left:
                 try:
-                    self._client.call(
-                        "POST", Service.JOBRUNNER, f"/v1/jobs/{action}", what=f"delete {named(left, kind)}", body=left
+                    self._client.request(
+                        "POST",
+                        Service.JOBRUNNER,
+                        f"/v1/jobs/{action}",
+                        action=f"delete {describe_ids(left, kind)}",
+                        body=left,
                     )
                     break
                 except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
@@ -444,7 +447,7 @@ def _check_idle(jobs: Iterable[Job], action: str, *, active_too: bool = False, f
             error = run.error_message or "none stated"
             problems.append(f"{job.label} has an error that must be acknowledged first: {error}")
     if problems:
-        raise ControlHubJobStateError(f"Cannot {action} jobs. {shortened(problems, '; ')}. Nothing was sent.")
+        raise ControlHubJobStateError(f"Cannot {action} jobs. {join_truncated(problems, '; ')}. Nothing was sent.")
 
 
 def _check_published(pipeline: PipelineVersion) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_object
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubError,
     ControlHubMetricsUnavailableError,
     ControlHubNotFoundError,
     ControlHubPermissionError,
-    may_be_unknown_object,
+    may_be_unknown_id,
 )
 from airflow_provider_streamsets.control_hub.models import (
     EngineLiveMetrics,
@@ -23,8 +24,7 @@ from airflow_provider_streamsets.control_hub.models import (
     MetricRegistry,
     RunMetrics,
 )
-from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.wire import Reader, as_object
+from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -47,11 +47,11 @@ class Metrics:
         :param latest: the job's latest run if the caller just read it; saves a request
         :param run: another run of the job, which helps to tell to which run the newest entry belongs
         """
-        answer = self._client.call(
+        answer = self._client.request(
             "GET",
             Service.TIMESERIES,
-            f"/v1/metrics/job/{in_path(job_id)}/recordCountsForAllRuns",
-            what=f"read the record counts of job {job_id}",
+            f"/v1/metrics/job/{quote_id(job_id)}/recordCountsForAllRuns",
+            action=f"read the record counts of job {job_id}",
             needs_body=True,
         )
         entries = list(as_object(answer, "record counts").values())
@@ -130,16 +130,16 @@ class Metrics:
         :param engine_id: only the part of this engine
         """
         try:
-            answer = self._client.call(
+            answer = self._client.request(
                 "GET",
                 Service.JOBRUNNER,
-                f"/v1/metrics/job/{in_path(job_id)}",
-                what=f"read the counters of job {job_id}",
+                f"/v1/metrics/job/{quote_id(job_id)}",
+                action=f"read the counters of job {job_id}",
                 params={"runCount": run_count, "sdcId": engine_id},
             )
         except ControlHubError as error:
             # A refusal means that there are none (contract, section 12.2), whoever has answered.
-            is_refused = isinstance(error, ControlHubNotFoundError) or may_be_unknown_object(error)
+            is_refused = isinstance(error, ControlHubNotFoundError) or may_be_unknown_id(error)
             if not is_refused or isinstance(error, ControlHubPermissionError):
                 raise
             return None
@@ -183,21 +183,21 @@ class Metrics:
         engine_id = pipeline.engine_id
         separator = self._client.engines.get(engine_id).id_separator
         name = pipeline.name.replace(":", separator) if separator == "__" else pipeline.name
-        what = f"read the live metrics of engine {engine_id}"
+        action = f"read the live metrics of engine {engine_id}"
         # An engine that is not connected is told by no instance, by an empty answer or by an error (contract, 12.3).
-        connection = self._client.call("GET", Service.TUNNELING, f"/connection/{in_path(engine_id)}", what=what)
-        instance = Reader(connection or {}, "tunnel").optional_text("instanceId")
+        connection = self._client.request("GET", Service.TUNNELING, f"/connection/{quote_id(engine_id)}", action=action)
+        instance = JsonReader(connection or {}, "tunnel").optional_text("instanceId")
         if not instance:
-            raise ControlHubMetricsUnavailableError(f"Cannot {what}: it is not connected to Control Hub's tunnel.")
-        answer = self._client.call(
+            raise ControlHubMetricsUnavailableError(f"Cannot {action}: it is not connected to Control Hub's tunnel.")
+        answer = self._client.request(
             "GET",
             Service.TUNNELING,
-            f"/{in_path(engine_id)}/rest/v1/pipeline/{in_path(name)}/metrics",
-            what=what,
+            f"/{quote_id(engine_id)}/rest/v1/pipeline/{quote_id(name)}/metrics",
+            action=action,
             params={"onlyIfExists": "true", "TUNNELING_INSTANCE_ID": instance},
         )
         if not answer:
-            raise ControlHubMetricsUnavailableError(f"Cannot {what}: the pipeline is not active there.")
+            raise ControlHubMetricsUnavailableError(f"Cannot {action}: the pipeline is not active there.")
         return MetricRegistry.from_wire(answer)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_list, as_object, checked_depth
+from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError, ControlHubNotFoundError
 from airflow_provider_streamsets.control_hub.models import EngineOffset, Job, offset_document
-from airflow_provider_streamsets.control_hub.paging import batches
-from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.wire import Reader, as_list, as_object, handed_on
-from airflow_provider_streamsets.control_hub.wording import named, shortened
+from airflow_provider_streamsets.control_hub.paging import chunked
+from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -32,12 +32,12 @@ class Offsets:
         :param job_ids: ids of jobs that are not active
         """
         wanted = list(dict.fromkeys(job_ids))
-        for batch in batches(wanted, self._client.bulk_size):
-            self._client.call(
+        for batch in chunked(wanted, self._client.bulk_size):
+            self._client.request(
                 "POST",
                 Service.JOBRUNNER,
                 "/v1/jobs/resetOffset",
-                what=f"reset the offsets of {named(batch)}",
+                action=f"reset the offsets of {describe_ids(batch)}",
                 body=batch,
             )
 
@@ -47,11 +47,11 @@ class Offsets:
 
         :param job_id: id of the job
         """
-        answer = self._client.call(
+        answer = self._client.request(
             "GET",
             Service.JOBRUNNER,
-            f"/v1/job/{in_path(job_id)}/currentStatus",
-            what=f"read the offsets of job {job_id}",
+            f"/v1/job/{quote_id(job_id)}/currentStatus",
+            action=f"read the offsets of job {job_id}",
         )
         return _offsets(answer) if answer else []
 
@@ -64,7 +64,7 @@ class Offsets:
         :raises ControlHubNotFoundError: if Control Hub does not (or no longer) know the run
         """
         for entry in self._client.runs.pages_of_history(job_id):
-            if Reader(entry, "job status").integer("runCount") == run_count:
+            if JsonReader(entry, "job status").integer("runCount") == run_count:
                 return _offsets(entry)
         raise ControlHubNotFoundError(
             f"Cannot read the offsets of run {run_count} of job {job_id}: the job's history does not have the run."
@@ -78,13 +78,13 @@ class Offsets:
 
         :param job_id: id of the job
         """
-        answer = self._client.call(
+        answer = self._client.request(
             "GET",
             Service.JOBRUNNER,
-            f"/v1/job/{in_path(job_id)}/committedOffsets",
-            what=f"read the committed offsets of job {job_id}",
+            f"/v1/job/{quote_id(job_id)}/committedOffsets",
+            action=f"read the committed offsets of job {job_id}",
         )
-        return dict(as_object(handed_on(answer, "committed offsets"), "committed offsets")) if answer else None
+        return dict(as_object(checked_depth(answer, "committed offsets"), "committed offsets")) if answer else None
 
     def latest_committed(self, job_id: str) -> list[Any]:
         """
@@ -94,13 +94,13 @@ class Offsets:
 
         :param job_id: id of the job
         """
-        answer = self._client.call(
+        answer = self._client.request(
             "GET",
             Service.JOBRUNNER,
-            f"/v1/job/{in_path(job_id)}/latestCommittedOffsets",
-            what=f"read the latest committed offsets of job {job_id}",
+            f"/v1/job/{quote_id(job_id)}/latestCommittedOffsets",
+            action=f"read the latest committed offsets of job {job_id}",
         )
-        return as_list(handed_on(answer, "latest committed offsets"), "latest committed offsets")
+        return as_list(checked_depth(answer, "latest committed offsets"), "latest committed offsets")
 
     def upload(self, job_id: str, document: Mapping[str, Any]) -> Job:
         """
@@ -115,18 +115,18 @@ class Offsets:
         :raises ControlHubConfigurationError: if `document` is no offset document; nothing was sent
         """
         checked = offset_document(document)
-        answer = self._client.call(
+        answer = self._client.request(
             "POST",
             Service.JOBRUNNER,
-            f"/v1/job/{in_path(job_id)}/uploadOffsetAsJson",
-            what=f"upload an offset to job {job_id}",
+            f"/v1/job/{quote_id(job_id)}/uploadOffsetAsJson",
+            action=f"upload an offset to job {job_id}",
             body=checked,
         )
         return Job.from_wire(answer) if answer else self._client.jobs.get(job_id)
 
 
 def _offsets(status: object) -> list[EngineOffset]:
-    read = Reader(status, "job status")
+    read = JsonReader(status, "job status")
     offsets = (EngineOffset.from_wire(entry) for entry in read.array("pipelineOffsets") if entry is not None)
     return [offset for offset in offsets if offset is not None]
 
@@ -141,6 +141,6 @@ def check_offsets_changeable(jobs: Collection[Job]) -> None:
     problems += [f"{job.label} is {run.status}" for job in jobs if (run := job.current_run) and not run.has_ended]
     if problems:
         raise ControlHubJobStateError(
-            f"Offsets can be changed only of jobs that are not active: {shortened(problems, '; ')}. Stop them "
+            f"Offsets can be changed only of jobs that are not active: {join_truncated(problems, '; ')}. Stop them "
             "first. Nothing was sent."
         )

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from airflow_provider_streamsets.control_hub.wire import Reader, as_object, handed_on
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_object, checked_depth
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ _MAX_RESTARTS = 4
 _Item = TypeVar("_Item")
 
 
-def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "id") -> Iterator[dict[str, Any]]:
+def paginate(read_page: Callable[[int, int], Any], action: str, *, identity: str = "id") -> Iterator[dict[str, Any]]:
     """
     Yield the entries of all pages, asking for a page when it is needed.
 
@@ -27,7 +27,7 @@ def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "i
     the list, which may have moved others to pages that were read before, and the list is read again from its beginning.
 
     :param read_page: called with offset and length; returns a wrapper or a bare array
-    :param what: name of the entries, for messages
+    :param action: name of the entries, for messages
     :param identity: the field that tells two entries apart
     """
     offset = restarts = 0
@@ -40,9 +40,9 @@ def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "i
         if isinstance(answer, list):
             entries = answer
         else:
-            wrapper = Reader(answer, f"page of {what}")
+            wrapper = JsonReader(answer, f"page of {action}")
             entries, total = wrapper.array("data"), wrapper.integer("totalCount")
-        page = {_identity(as_object(entry, what), identity): entry for entry in entries}
+        page = {_identity(as_object(entry, action), identity): entry for entry in entries}
         yield from (entry for key, entry in page.items() if key not in given)
         given.update(page)
         if last is not None and last not in page:
@@ -52,7 +52,7 @@ def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "i
                 read.clear()
                 continue
             if restarts == _MAX_RESTARTS + 1:
-                log.warning("The list of %s kept changing while it was read; some may be missing.", what)
+                log.warning("The list of %s kept changing while it was read; some may be missing.", action)
         if page.keys() <= read or 0 < total <= offset + len(entries):
             return
         read.update(page)
@@ -64,10 +64,10 @@ def pages(read_page: Callable[[int, int], Any], what: str, *, identity: str = "i
 
 def _identity(entry: Mapping[str, Any], field: str) -> str:
     identifier = entry.get(field)
-    return identifier if isinstance(identifier, str) else repr(handed_on(entry, "an entry without an id"))
+    return identifier if isinstance(identifier, str) else repr(checked_depth(entry, "an entry without an id"))
 
 
-def batches(items: list[_Item], size: int) -> Iterator[list[_Item]]:
+def chunked(items: list[_Item], size: int) -> Iterator[list[_Item]]:
     """Yield `items` in lists of up to `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
+from airflow_provider_streamsets.control_hub._messages import describe_ids
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
     ControlHubConfigurationError,
@@ -14,11 +16,9 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.models import PipelineVersion
-from airflow_provider_streamsets.control_hub.paging import batches, pages
+from airflow_provider_streamsets.control_hub.paging import chunked, paginate
 from airflow_provider_streamsets.control_hub.saql import equals
-from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.wire import Reader, as_list
-from airflow_provider_streamsets.control_hub.wording import named
+from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -64,16 +64,16 @@ class Pipelines:
         )
 
         def read_page(offset: int, length: int) -> Any:
-            return self._client.call(
+            return self._client.request(
                 "GET",
                 Service.PIPELINES,
                 path,
-                what=f"find the pipeline named '{name}'",
+                action=f"find the pipeline named '{name}'",
                 params={**params, "offset": offset, "len": length},
                 needs_body=True,
             )
 
-        for entry in pages(read_page, "pipelines", identity="commitId"):
+        for entry in paginate(read_page, "pipelines", identity="commitId"):
             pipeline = PipelineVersion.from_wire(entry)
             # Searches compare without regard to case, and what a filter matches is not known (contract, 18.14).
             if pipeline.name == name:
@@ -85,15 +85,15 @@ class Pipelines:
 
         :param pipeline_id: id of the pipeline
         """
-        answer = self._client.call(
+        answer = self._client.request(
             "GET",
             Service.PIPELINES,
-            f"/v1/pipeline/{in_path(pipeline_id)}/log",
-            what=f"read the versions of pipeline {pipeline_id}",
+            f"/v1/pipeline/{quote_id(pipeline_id)}/log",
+            action=f"read the versions of pipeline {pipeline_id}",
             params={"offset": 0, "len": -1, "order": "DESC", "onlyPublished": "true", "withWrapper": "false"},
             needs_body=True,
         )
-        entries = answer if isinstance(answer, list) else Reader(answer, "versions of a pipeline").array("data")
+        entries = answer if isinstance(answer, list) else JsonReader(answer, "versions of a pipeline").array("data")
         versions = [PipelineVersion.from_wire(entry) for entry in entries]
         return sorted((v for v in versions if not v.is_draft), key=lambda version: version.order, reverse=True)
 
@@ -104,16 +104,16 @@ class Pipelines:
         :param pipeline_id: id of the pipeline
         :raises ControlHubNotFoundError: if there is none
         """
-        answer = self._client.call(
+        answer = self._client.request(
             "GET",
             Service.PIPELINES,
-            f"/v1/pipeline/{in_path(pipeline_id)}/latest",
-            what=f"read the newest version of pipeline {pipeline_id}",
+            f"/v1/pipeline/{quote_id(pipeline_id)}/latest",
+            action=f"read the newest version of pipeline {pipeline_id}",
             params={"onlyPublished": "true"},
             needs_body=True,
         )
         # An unknown or unpublished pipeline is answered with an object without commit (contract, section 13).
-        if not Reader(answer, "pipeline").optional_text("commitId"):
+        if not JsonReader(answer, "pipeline").optional_text("commitId"):
             raise ControlHubNotFoundError(
                 f"Cannot find a published version of pipeline {pipeline_id}: the pipeline does not exist, or none of "
                 "its versions is published."
@@ -127,17 +127,17 @@ class Pipelines:
         :param pipeline_ids: ids of pipelines; those that Control Hub does not know are missing in the answer
         """
         found: dict[str, PipelineVersion] = {}
-        for batch in batches(list(dict.fromkeys(pipeline_ids)), self._client.bulk_size):
-            answer = self._client.call(
+        for batch in chunked(list(dict.fromkeys(pipeline_ids)), self._client.bulk_size):
+            answer = self._client.request(
                 "POST",
                 Service.PIPELINES,
                 "/v1/pipelines/latestCommit",
-                what=f"read the newest versions of {named(batch, 'pipeline')}",
+                action=f"read the newest versions of {describe_ids(batch, 'pipeline')}",
                 body=batch,
                 needs_body=True,
             )
             for entry in as_list(answer, "latest commits"):
-                if entry is not None and Reader(entry, "pipeline").optional_text("commitId"):
+                if entry is not None and JsonReader(entry, "pipeline").optional_text("commitId"):
                     version = PipelineVersion.from_wire(entry)
                     found[version.pipeline_id] = version
         return found
@@ -152,11 +152,11 @@ class Pipelines:
         return PipelineVersion.from_wire(self._read_commit(commit_id))
 
     def _read_commit(self, commit_id: str) -> Any:
-        answer = self._client.call(
+        answer = self._client.request(
             "GET",
             Service.PIPELINES,
-            f"/v1/pipelineCommit/{in_path(commit_id)}",
-            what=f"read pipeline commit {commit_id}",
+            f"/v1/pipelineCommit/{quote_id(commit_id)}",
+            action=f"read pipeline commit {commit_id}",
             params={"includeLibraryDefinitions": "false"},
         )
         if not answer:
@@ -172,7 +172,7 @@ class Pipelines:
         :returns: nothing either if the definition of the pipeline does not list its parameters
         :raises ControlHubNotFoundError: if there is no such version
         """
-        read = Reader(self._read_commit(commit_id), "pipeline")
+        read = JsonReader(self._read_commit(commit_id), "pipeline")
         try:
             parameters = _parameters(read.json_object("pipelineDefinition"))
         except ControlHubUnexpectedAnswerError:
@@ -188,14 +188,14 @@ class Pipelines:
 
         :param pipeline_id: id of the pipeline
         """
-        answer = self._client.call(
+        answer = self._client.request(
             "GET",
             Service.PIPELINES,
-            f"/v1/pipeline/{in_path(pipeline_id)}/tags",
-            what=f"read the version tags of pipeline {pipeline_id}",
+            f"/v1/pipeline/{quote_id(pipeline_id)}/tags",
+            action=f"read the version tags of pipeline {pipeline_id}",
             needs_body=True,
         )
-        read = [Reader(entry, "pipeline tag") for entry in as_list(answer, "pipeline tags")]
+        read = [JsonReader(entry, "pipeline tag") for entry in as_list(answer, "pipeline tags")]
         return {tag.text("name"): tag.required_text("commitId") for tag in read}
 
     def version(
@@ -253,8 +253,10 @@ class Pipelines:
 
 def _parameters(definition: dict[str, Any]) -> list[str] | None:
     """Return the names of the runtime parameters in a definition (contract, 13); None if it does not list them."""
-    for entry in Reader(definition, "pipeline definition").array("configuration"):
-        configuration = Reader(entry, "configuration of the pipeline")
+    for entry in JsonReader(definition, "pipeline definition").array("configuration"):
+        configuration = JsonReader(entry, "configuration of the pipeline")
         if configuration.get("name") == "constants" and configuration.get("value") is not None:
-            return [Reader(parameter, "parameter").required_text("key") for parameter in configuration.array("value")]
+            return [
+                JsonReader(parameter, "parameter").required_text("key") for parameter in configuration.array("value")
+            ]
     return None

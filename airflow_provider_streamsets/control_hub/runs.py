@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pendulum
 
-from airflow_provider_streamsets.control_hub import starts
+from airflow_provider_streamsets.control_hub import submission
+from airflow_provider_streamsets.control_hub._json import as_list, as_object
+from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubJobStateError,
@@ -19,23 +21,21 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRejectedError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, run_or_none
-from airflow_provider_streamsets.control_hub.outcome import in_order
-from airflow_provider_streamsets.control_hub.paging import PAGE_LENGTH, batches, pages
-from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.starts import BulkStarter, JobStart, StartIntent, described
-from airflow_provider_streamsets.control_hub.transport import Repeat
-from airflow_provider_streamsets.control_hub.wire import as_list, as_object
-from airflow_provider_streamsets.control_hub.wording import named, shortened
+from airflow_provider_streamsets.control_hub.paging import PAGE_LENGTH, chunked, paginate
+from airflow_provider_streamsets.control_hub.services import Service, quote_id
+from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.submission import BulkStarter, JobStarter, StartIntent, described
+from airflow_provider_streamsets.control_hub.tracking.outcome import in_order
+from airflow_provider_streamsets.control_hub.transport import Retry
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
 
 log = logging.getLogger(__name__)
 
-_PAUSE_AFTER_REFUSED_STOP = 2.0
-_PAUSE_AFTER_ACKNOWLEDGEMENT = 3.0
+_DELAY_AFTER_REJECTED_STOP = 2.0
+_DELAY_AFTER_ACKNOWLEDGEMENT = 3.0
 _PATIENCE_AFTER_FORCED_STOP = 6.0
 
 
@@ -50,7 +50,7 @@ class Runs:
         job: Job | str,
         runtime_parameters: Mapping[str, Any] | None = None,
         *,
-        announce: Callable[[StartIntent], None] | None = None,
+        on_submit: Callable[[StartIntent], None] | None = None,
     ) -> JobRun:
         """
         Start a job and return its new run.
@@ -62,7 +62,7 @@ class Runs:
         :param job: the job as just read, or its id
         :param runtime_parameters: replace the job's stored values of the same names for this run. The complete set,
             stored values included, is sent, as Control Hub may replace or merge (contract, 18.7)
-        :param announce: called before each call with what it is to start, so that it can be written down; what it
+        :param on_submit: called before each call with what it is to start, so that it can be written down; what it
             raises ends the start before anything is sent
         :raises ControlHubJobStateError: if the job cannot be started in its state, so that nothing was sent, or if
             somebody else has started it meanwhile
@@ -72,13 +72,13 @@ class Runs:
         if isinstance(job, str):
             job = self._client.jobs.get(job)
         check_startable(job)
-        return JobStart(self._client, job, {**job.runtime_parameters, **(runtime_parameters or {})}, announce).make()
+        return JobStarter(self._client, job, {**job.runtime_parameters, **(runtime_parameters or {})}, on_submit).make()
 
     def of_start(self, intent: StartIntent) -> JobRun | None:
         """
         Return the run that has the number of a start that was announced, whoever has made it.
 
-        :param intent: the start; :meth:`StartIntent.explains` tells whether the run is its
+        :param intent: the start; :meth:`StartIntent.matches` tells whether the run is its
         :returns: None if there is no such run, or the history does not have it any more
         """
         current = self.current(intent.job_id)
@@ -105,19 +105,19 @@ class Runs:
         """
         self._act(job_id, "forceStop", "force-stop")
 
-    def stop_run(self, job_id: str, run_count: int, *, patience: float = 0.0, force: bool = False) -> bool:
+    def stop_run(self, job_id: str, run_count: int, *, max_wait: float = 0.0, force: bool = False) -> bool:
         """
         Stop one run and no other.
 
         :param job_id: id of the job
         :param run_count: number of the run
-        :param patience: seconds to try again while Control Hub refuses, as it does for a job that is ``ACTIVATING``
+        :param max_wait: seconds to try again while Control Hub refuses, as it does for a job that is ``ACTIVATING``
             (contract, section 10.3)
         :param force: force the stop
         :returns: whether the run was still going on and has been asked to stop
         :raises ControlHubRejectedError: if Control Hub refuses for longer than that
         """
-        left = patience
+        left = max_wait
         while True:
             current = self.current(job_id)
             if current is None or current.has_ended or not self._is_or_replaces(job_id, current, run_count):
@@ -127,9 +127,9 @@ class Runs:
             except ControlHubRejectedError as error:
                 if left <= 0:
                     raise
-                log.info("%s Trying again in %.0f s.", error, _PAUSE_AFTER_REFUSED_STOP)
-                self._client.sleep(_PAUSE_AFTER_REFUSED_STOP)
-                left -= _PAUSE_AFTER_REFUSED_STOP
+                log.info("%s Trying again in %.0f s.", error, _DELAY_AFTER_REJECTED_STOP)
+                self._client.sleep(_DELAY_AFTER_REJECTED_STOP)
+                left -= _DELAY_AFTER_REJECTED_STOP
             else:
                 return True
 
@@ -137,7 +137,7 @@ class Runs:
         self,
         jobs: Iterable[Job | str],
         *,
-        announce: Callable[[Mapping[str, StartIntent]], None] | None = None,
+        on_submit: Callable[[Mapping[str, StartIntent]], None] | None = None,
     ) -> dict[str, JobRun]:
         """
         Start jobs with their stored runtime parameters, in one request for many, and return their new runs.
@@ -148,7 +148,7 @@ class Runs:
         further one is sent, and new runs of its jobs are not taken for its own: others may have started them.
 
         :param jobs: the jobs as just read, or their ids
-        :param announce: called before each call with all starts that may have had an effect, by job id, so that they
+        :param on_submit: called before each call with all starts that may have had an effect, by job id, so that they
             can be written down, and after a refusal with those that remain; what it raises ends the start. Runs that
             others have started meanwhile are then not taken for those of this call
         :returns: the new run by job id
@@ -158,23 +158,23 @@ class Runs:
         :raises ControlHubUnavailableError: with ``maybe_executed`` set, it is not known whether any was started
         :raises ControlHubError: if none was started
         """
-        wanted = self._client.jobs.as_read(jobs)
+        wanted = self._client.jobs.ensure_loaded(jobs)
         check_all_startable(wanted.values())
-        return BulkStarter(self._client, wanted, announce).start()
+        return BulkStarter(self._client, wanted, on_submit).start()
 
-    def stop_many(self, runs: Mapping[str, int], *, patience: float = 0.0, force: bool = False) -> list[str]:
+    def stop_many(self, runs: Mapping[str, int], *, max_wait: float = 0.0, force: bool = False) -> list[str]:
         """
         Stop runs and no others, in two requests for many.
 
         :param runs: run count by job id
-        :param patience: seconds to try again while Control Hub refuses, as it does for jobs that are ``ACTIVATING``
+        :param max_wait: seconds to try again while Control Hub refuses, as it does for jobs that are ``ACTIVATING``
         :param force: force the stop
         :returns: ids of the jobs whose runs were still going on and have been asked to stop
         :raises ControlHubRejectedError: if Control Hub refuses for longer than that
         """
         action, verb = ("forceStopJobs", "force-stop") if force else ("stopJobs", "stop")
         asked: dict[str, None] = {}
-        left = patience
+        left = max_wait
         while True:
             # An accepted stop is not sent again while others have to wait for theirs.
             not_asked = {job_id: run_count for job_id, run_count in runs.items() if job_id not in asked}
@@ -185,7 +185,7 @@ class Runs:
             ready = [job_id for job_id in going_on if job_id not in late]
             try:
                 for job_ids in (ready, late) if left <= 0 else (ready,):
-                    for batch in batches(job_ids, self._client.bulk_size):
+                    for batch in chunked(job_ids, self._client.bulk_size):
                         self._act_on_many(batch, action, verb)
                         asked.update(dict.fromkeys(batch))
                 if left <= 0 or not late:
@@ -198,9 +198,9 @@ class Runs:
                     continue
                 if left <= 0 or isinstance(error, ControlHubPermissionError):
                     raise
-                log.info("%s Trying again in %.0f s.", error, _PAUSE_AFTER_REFUSED_STOP)
-            self._client.sleep(_PAUSE_AFTER_REFUSED_STOP)
-            left -= _PAUSE_AFTER_REFUSED_STOP
+                log.info("%s Trying again in %.0f s.", error, _DELAY_AFTER_REJECTED_STOP)
+            self._client.sleep(_DELAY_AFTER_REJECTED_STOP)
+            left -= _DELAY_AFTER_REJECTED_STOP
 
     def going_on(self, runs: Mapping[str, int]) -> dict[str, JobRun]:
         """
@@ -256,14 +256,14 @@ class Runs:
         successor = self.get_or_successor(run.job_id, run.run_count, latest, run_id=run.run_id)
         return run if successor is None else replace(successor, job_id=run.job_id)
 
-    def acknowledge(self, job_ids: Iterable[str], *, patience: float = 0.0) -> list[JobRun]:
+    def acknowledge(self, job_ids: Iterable[str], *, max_wait: float = 0.0) -> list[JobRun]:
         """
         Acknowledge the errors of jobs that ended in ``INACTIVE_ERROR``, so that they can be run again.
 
         Afterwards such a run can look like a success (contract, 18.8), so the runs are returned as they were before.
 
         :param job_ids: ids of jobs; those without an error to acknowledge are left alone
-        :param patience: seconds to wait until Control Hub has done it, at the most; 0 does not wait
+        :param max_wait: seconds to wait until Control Hub has done it, at the most; 0 does not wait
         :returns: the runs that were acknowledged, as they were
         :raises ControlHubUnexpectedAnswerError: if it has not in that time
         """
@@ -275,23 +275,23 @@ class Runs:
             # Sent again after an unclear end, it can meet errors that are acknowledged already.
             if any(run and run.status == "INACTIVE_ERROR" for run in self.statuses(failed).values()):
                 raise
-        unacknowledged, left = list(failed), patience
-        while unacknowledged and patience:
+        unacknowledged, left = list(failed), max_wait
+        while unacknowledged and max_wait:
             statuses = self.statuses(unacknowledged)
             unacknowledged = [
                 job_id for job_id in unacknowledged if (run := statuses[job_id]) and run.status == "INACTIVE_ERROR"
             ]
             if unacknowledged and left <= 0:
                 raise ControlHubUnexpectedAnswerError(
-                    f"Control Hub accepted the acknowledgement, but {patience:g} s later these jobs are still "
-                    f"INACTIVE_ERROR: {shortened(unacknowledged)}."
+                    f"Control Hub accepted the acknowledgement, but {max_wait:g} s later these jobs are still "
+                    f"INACTIVE_ERROR: {join_truncated(unacknowledged)}."
                 )
             if unacknowledged:
-                self._client.sleep(_PAUSE_AFTER_ACKNOWLEDGEMENT)
-                left -= _PAUSE_AFTER_ACKNOWLEDGEMENT
+                self._client.sleep(_DELAY_AFTER_ACKNOWLEDGEMENT)
+                left -= _DELAY_AFTER_ACKNOWLEDGEMENT
         return list(failed.values())
 
-    def acknowledge_forced(self, runs: Mapping[str, int], *, patience: float = 0.0) -> None:
+    def acknowledge_forced(self, runs: Mapping[str, int], *, max_wait: float = 0.0) -> None:
         """
         Acknowledge the errors that stops have caused, so that the jobs can be started again.
 
@@ -299,21 +299,21 @@ class Runs:
         failure to acknowledge that is logged.
 
         :param runs: the runs that were stopped like that, and no others: run count by job id
-        :param patience: seconds to wait for their ends, at the most
+        :param max_wait: seconds to wait for their ends, at the most
         """
         if not runs:
             return
-        left = patience
+        left = max_wait
         try:
             while (going_on := self.going_on(runs)) and left > 0:
-                self._client.sleep(min(_PAUSE_AFTER_ACKNOWLEDGEMENT, left))
-                left -= _PAUSE_AFTER_ACKNOWLEDGEMENT
+                self._client.sleep(min(_DELAY_AFTER_ACKNOWLEDGEMENT, left))
+                left -= _DELAY_AFTER_ACKNOWLEDGEMENT
             failed = [
                 job_id
                 for job_id, run in self.statuses(runs).items()
                 if run and run.status == "INACTIVE_ERROR" and self._is_or_replaces(job_id, run, runs[job_id])
             ]
-            for run in self.acknowledge(failed, patience=_PATIENCE_AFTER_FORCED_STOP):
+            for run in self.acknowledge(failed, max_wait=_PATIENCE_AFTER_FORCED_STOP):
                 log.warning(
                     "Job %s run %d: acknowledged the error that its stop has caused: %s",
                     run.job_id,
@@ -331,7 +331,7 @@ class Runs:
             log.warning(
                 "%s: still active after the forced stop. If it ends in INACTIVE_ERROR, acknowledge that before the "
                 "next start.",
-                named(list(going_on)),
+                describe_ids(list(going_on)),
             )
 
     def synchronize(self, job_ids: Iterable[str]) -> None:
@@ -350,21 +350,23 @@ class Runs:
 
         :param job_ids: ids of active jobs
         """
-        self._act_on_many(list(dict.fromkeys(job_ids)), "balanceJobs", "balance", Repeat.NEVER)
+        self._act_on_many(list(dict.fromkeys(job_ids)), "balanceJobs", "balance", Retry.NEVER)
 
-    def _act_on_many(self, job_ids: list[str], action: str, verb: str, repeat: Repeat = Repeat.SAFE) -> None:
-        for batch in batches(job_ids, self._client.bulk_size):
-            self._client.call(
+    def _act_on_many(self, job_ids: list[str], action: str, verb: str, retry: Retry = Retry.SAFE) -> None:
+        for batch in chunked(job_ids, self._client.bulk_size):
+            self._client.request(
                 "POST",
                 Service.JOBRUNNER,
                 f"/v1/jobs/{action}",
-                what=f"{verb} {named(batch)}",
+                action=f"{verb} {describe_ids(batch)}",
                 body=batch,
-                repeat=repeat,
+                retry=retry,
             )
 
     def _act(self, job_id: str, action: str, verb: str) -> None:
-        self._client.call("POST", Service.JOBRUNNER, f"/v1/job/{in_path(job_id)}/{action}", what=f"{verb} job {job_id}")
+        self._client.request(
+            "POST", Service.JOBRUNNER, f"/v1/job/{quote_id(job_id)}/{action}", action=f"{verb} job {job_id}"
+        )
 
     def current(self, job_id: str) -> JobRun | None:
         """
@@ -373,11 +375,11 @@ class Runs:
         :param job_id: id of the job
         :raises ControlHubNotFoundError: if there is no such job
         """
-        answer = self._client.call(
+        answer = self._client.request(
             "GET",
             Service.JOBRUNNER,
-            f"/v1/job/{in_path(job_id)}/currentStatus",
-            what=f"read the status of job {job_id}",
+            f"/v1/job/{quote_id(job_id)}/currentStatus",
+            action=f"read the status of job {job_id}",
         )
         # An empty answer can mean that the job has never run, that there is none, or that a gateway has answered.
         return run_or_none(answer) if answer else self._client.jobs.get(job_id).current_run
@@ -391,29 +393,29 @@ class Runs:
         """
         return {job_id: run_or_none(status) for job_id, status in self._raw_statuses(job_ids)}
 
-    def glances(self, job_ids: Iterable[str]) -> dict[str, Glance | ControlHubError | None]:
+    def snapshots(self, job_ids: Iterable[str]) -> dict[str, StatusSnapshot | ControlHubError | None]:
         """
-        Return the latest runs of many jobs, as :meth:`statuses`, but read no further than a :class:`Glance` does.
+        Return the latest runs of many jobs, as :meth:`statuses`, but read no further than a :class:`StatusSnapshot` does.
 
         :param job_ids: ids of jobs
         :returns: for every id asked for a glance at its run, None if it has never run or does not exist, or the error
             if what Control Hub says of it is no status
         """
-        found: dict[str, Glance | ControlHubError | None] = {}
+        found: dict[str, StatusSnapshot | ControlHubError | None] = {}
         for job_id, status in self._raw_statuses(job_ids):
             try:
-                found[job_id] = Glance.of(status)
+                found[job_id] = StatusSnapshot.of(status)
             except ControlHubUnexpectedAnswerError as error:
                 found[job_id] = error
         return found
 
     def _raw_statuses(self, job_ids: Iterable[str]) -> Iterator[tuple[str, Any]]:
-        for batch in batches(list(dict.fromkeys(job_ids)), self._client.bulk_size):
-            answer = self._client.call(
+        for batch in chunked(list(dict.fromkeys(job_ids)), self._client.bulk_size):
+            answer = self._client.request(
                 "POST",
                 Service.JOBRUNNER,
                 "/v1/jobs/status",
-                what=f"read the status of {named(batch)}",
+                action=f"read the status of {describe_ids(batch)}",
                 body=batch,
                 needs_body=True,
             )
@@ -510,16 +512,16 @@ class Runs:
         """Yield the runs of a job as they are on the wire; for the other resources of this package."""
 
         def read_page(offset: int, length: int) -> Any:
-            return self._client.call(
+            return self._client.request(
                 "GET",
                 Service.JOBRUNNER,
-                f"/v1/saql/jobs/search/{in_path(job_id)}/runs",
-                what=f"read the runs of job {job_id}",
+                f"/v1/saql/jobs/search/{quote_id(job_id)}/runs",
+                action=f"read the runs of job {job_id}",
                 params={"offset": offset, "len": length, "withWrapper": "true"},
                 needs_body=True,
             )
 
-        yield from pages(read_page, "runs")
+        yield from paginate(read_page, "runs")
 
     def first_since(self, job_id: str, latest: JobRun | None, since: pendulum.DateTime) -> JobRun | None:
         """
@@ -542,7 +544,7 @@ class Runs:
         :param since: the time
         """
         start = run.start_time
-        return (start or pendulum.from_timestamp(starts.wall_clock() + self._client.clock_ahead)) >= since
+        return (start or pendulum.from_timestamp(submission.wall_clock() + self._client.clock_skew)) >= since
 
     def started_at(self, job_id: str, start_time: pendulum.DateTime) -> JobRun | None:
         """
@@ -566,11 +568,11 @@ class Runs:
 
         :param run_id: :attr:`JobRun.run_id`, not the id of the job
         """
-        answer = self._client.call(
+        answer = self._client.request(
             "GET",
             Service.JOBRUNNER,
-            f"/v1/job/{in_path(run_id)}/jobStatusHistory",
-            what=f"read the events of run {run_id}",
+            f"/v1/job/{quote_id(run_id)}/jobStatusHistory",
+            action=f"read the events of run {run_id}",
             params={"offset": 0, "len": -1},
             needs_body=True,
         )
@@ -619,7 +621,7 @@ def check_all_startable(jobs: Iterable[Job]) -> None:
         raise ControlHubJobStateError(f"{' '.join(problems[:10])}{more} Nothing was started.")
 
 
-def obstacle_to_synchronizing(job: Job) -> str | None:
+def reason_not_synchronizable(job: Job) -> str | None:
     """Return why a job cannot be synchronized as it is now, as in "is INACTIVE"; None if it can."""
     if job.is_template:
         return "is a job template"
@@ -628,6 +630,6 @@ def obstacle_to_synchronizing(job: Job) -> str | None:
     return None if job.current_run.status == "ACTIVE" else f"is {job.current_run.status or 'in an unknown state'}"
 
 
-def obstacle_to_balancing(job: Job) -> str | None:
+def reason_not_balanceable(job: Job) -> str | None:
     """Return why a job cannot be balanced as it is now, as in "has failover not enabled"; None if it can."""
-    return obstacle_to_synchronizing(job) or (None if job.failover else "has failover not enabled")
+    return reason_not_synchronizable(job) or (None if job.failover else "has failover not enabled")

@@ -21,6 +21,6 @@ class Service(enum.Enum):
         return self in {Service.JOBRUNNER, Service.PIPELINES}
 
 
-def in_path(identifier: str) -> str:
+def quote_id(identifier: str) -> str:
     """Return an id as part of a path; the colon stays literal (contract, section 2)."""
     return quote(identifier, safe=":@")

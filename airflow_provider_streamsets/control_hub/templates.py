@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pendulum
 
-from airflow_provider_streamsets.control_hub import starts
+from airflow_provider_streamsets.control_hub import submission
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
+from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousStartError,
     ControlHubBulkError,
@@ -21,15 +23,13 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    may_have_been_executed,
+    may_have_executed,
 )
 from airflow_provider_streamsets.control_hub.models import Job
-from airflow_provider_streamsets.control_hub.paging import pages
-from airflow_provider_streamsets.control_hub.services import Service, in_path
-from airflow_provider_streamsets.control_hub.transport import Repeat
-from airflow_provider_streamsets.control_hub.unclear import find_out, search_time
-from airflow_provider_streamsets.control_hub.wire import Reader, as_list
-from airflow_provider_streamsets.control_hub.wording import shortened
+from airflow_provider_streamsets.control_hub.paging import paginate
+from airflow_provider_streamsets.control_hub.services import Service, quote_id
+from airflow_provider_streamsets.control_hub.submission import confirm_effect, search_time
+from airflow_provider_streamsets.control_hub.transport import Retry
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -65,7 +65,7 @@ class Templates:
         attach_to_template: bool = True,
         delete_after_completion: bool = False,
         inherit_permissions: bool = False,
-        announce: Callable[[TemplateStart], None] | None = None,
+        on_submit: Callable[[TemplateStartIntent], None] | None = None,
     ) -> list[Job]:
         """
         Create instances of a job template and start them, in one request.
@@ -85,7 +85,7 @@ class Templates:
         :param delete_after_completion: Control Hub deletes each instance when its run is over; what the run came to can
             then not be found out
         :param inherit_permissions: give the instances the permissions of the template
-        :param announce: called before the call with what it is to start, so that it can be written down; what it raises
+        :param on_submit: called before the call with what it is to start, so that it can be written down; what it raises
             ends the start before anything is sent
         :returns: the instances, in the order of `runtime_parameters`
         :raises ControlHubConfigurationError: if the parameters cannot be right; nothing was started
@@ -106,25 +106,25 @@ class Templates:
             "attachToTemplate": attach_to_template,
             "deleteAfterCompletion": delete_after_completion,
         }
-        intent = self._intent(template, values, who_is_known=announce is not None)
-        if announce is not None:
-            announce(intent)
-        what = f"start {len(runtime_parameters)} instances of job template {template.label}"
+        intent = self._intent(template, values, who_is_known=on_submit is not None)
+        if on_submit is not None:
+            on_submit(intent)
+        action = f"start {len(runtime_parameters)} instances of job template {template.label}"
         error: ControlHubError | None = None
         try:
-            answer = self._client.call(
+            answer = self._client.request(
                 "POST",
                 Service.JOBRUNNER,
-                f"/v1/job/{in_path(template.job_id)}/createAndStartJobInstances",
-                what=what,
+                f"/v1/job/{quote_id(template.job_id)}/createAndStartJobInstances",
+                action=action,
                 params={"inheritPermissions": str(inherit_permissions).lower()},
                 body=body,
-                repeat=Repeat.NEVER,
+                retry=Retry.NEVER,
             )
             entries = as_list(answer, "instances of a job template")
             ids = list(dict.fromkeys(_job_id(entry) for entry in entries))
         except ControlHubError as unclear:
-            if not may_have_been_executed(unclear):
+            if not may_have_executed(unclear):
                 raise
             error, ids = unclear, []
             log.warning("%s Checking whether the instances were started anyway.", error)
@@ -142,16 +142,16 @@ class Templates:
                 # They run, so that their ids are worth more than the rest.
                 log.warning("The instances of job template %s were started. %s", template.label, unread)
                 return [_unread(template.job_id, job_id) for job_id in ids]
-        return self._started_after_all(template, intent, error)
+        return self._find_submitted_run(template, intent, error)
 
-    def _intent(self, template: Job, values: Sequence[Mapping[str, Any]], *, who_is_known: bool) -> TemplateStart:
+    def _intent(self, template: Job, values: Sequence[Mapping[str, Any]], *, who_is_known: bool) -> TemplateStartIntent:
         before = max((start.number for start in self._starts(template.job_id, template.label)), default=0)
         user = self._client.current_user().user_id if who_is_known else None
-        at = starts.wall_clock() + self._client.clock_ahead
-        until = starts.latest_delivery(self._client, at)
-        return TemplateStart(template.job_id, before, user, at, tuple(map(parameters_digest, values)), until)
+        at = submission.wall_clock() + self._client.clock_skew
+        until = submission.latest_delivery(self._client, at)
+        return TemplateStartIntent(template.job_id, before, user, at, tuple(map(parameters_digest, values)), until)
 
-    def instances_of(self, intent: TemplateStart, *, wait: bool = False) -> list[Job]:
+    def instances_of(self, intent: TemplateStartIntent, *, wait: bool = False) -> list[Job]:
         """
         Return the instances that a requested start has made, in the order of its sets of parameters.
 
@@ -164,7 +164,7 @@ class Templates:
         :raises ControlHubAmbiguousStartError: if there are several
         """
         found = self._made(intent, intent.template_id)
-        left = starts.delivery_time_left(self._client, intent.at) if wait and intent.at is not None else 0.0
+        left = submission.delivery_time_left(self._client, intent.at) if wait and intent.at is not None else 0.0
         while not found and left > 0:
             self._client.sleep(_SEARCH_INTERVAL)
             left -= _SEARCH_INTERVAL
@@ -177,10 +177,10 @@ class Templates:
             )
         return found[0][1] if found else []
 
-    def _made(self, intent: TemplateStart, label: str) -> list[tuple[_Start, list[Job]]]:
+    def _made(self, intent: TemplateStartIntent, label: str) -> list[tuple[_Start, list[Job]]]:
         intent = intent if intent.user else replace(intent, user=self._client.current_user().user_id)
         starts_made = self._starts(intent.template_id, label)
-        made = [s for s in starts_made if intent.explains(s.number, s.user, s.time) and s.job_ids]
+        made = [s for s in starts_made if intent.matches(s.number, s.user, s.time) and s.job_ids]
         candidates = [(start, self._instances(intent.template_id, start.job_ids)) for start in made]
         return [
             (start, _in_order(instances, intent.parameters))
@@ -193,12 +193,14 @@ class Templates:
         # One that is deleted after completion may be gone already.
         return [found.get(job_id) or _unread(template_id, job_id) for job_id in ids]
 
-    def _started_after_all(self, template: Job, intent: TemplateStart, error: ControlHubError | None) -> list[Job]:
+    def _find_submitted_run(
+        self, template: Job, intent: TemplateStartIntent, error: ControlHubError | None
+    ) -> list[Job]:
         """Return the instances of a start whose answer did not name them."""
-        found = find_out(
+        found = confirm_effect(
             self._client,
             lambda: self._made(intent, template.label),
-            question="Whether instances were started",
+            subject="Whether instances were started",
             error=error,
         )
         if len(found) == 1:
@@ -219,21 +221,21 @@ class Templates:
 
     def _starts(self, template_id: str, label: str) -> list[_Start]:
         def read_page(offset: int, _: int) -> Any:
-            return self._client.call(
+            return self._client.request(
                 "GET",
                 Service.JOBRUNNER,
-                f"/v1/job/{in_path(template_id)}/runHistory",
-                what=f"read the starts of job template {label}",
+                f"/v1/job/{quote_id(template_id)}/runHistory",
+                action=f"read the starts of job template {label}",
                 params={"offset": offset, "len": _HISTORY_LENGTH, "withTotalCount": "true"},
                 needs_body=True,
             )
 
         # The direction of the list is not known, so the latest may be on any page.
-        return [_Start.from_wire(entry) for entry in pages(read_page, "starts of a template")]
+        return [_Start.from_wire(entry) for entry in paginate(read_page, "starts of a template")]
 
 
 @dataclass(frozen=True)
-class TemplateStart:
+class TemplateStartIntent:
     """
     A start of instances that is about to be requested.
 
@@ -252,13 +254,13 @@ class TemplateStart:
     parameters: tuple[str, ...] = ()
     until: float = math.inf
 
-    def explains(self, number: int, user: str | None, time: pendulum.DateTime | None) -> bool:
+    def matches(self, number: int, user: str | None, time: pendulum.DateTime | None) -> bool:
         """Return whether this can have been a start that has that number, user and time."""
         if number <= self.after or user not in (self.user, None):
             return False
         if time is None or self.at is None:
             return True
-        return self.at - starts.TOLERANCE <= time.timestamp() <= self.until
+        return self.at - submission.CLOCK_TOLERANCE <= time.timestamp() <= self.until
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ class _Start:
 
     @classmethod
     def from_wire(cls, value: object) -> _Start:
-        read = Reader(value, "start of a template")
+        read = JsonReader(value, "start of a template")
         return cls(
             read.integer("runCount"), read.optional_text("user"), read.time("time"), read.strings("jobInstanceIds")
         )
@@ -299,7 +301,7 @@ def parameters_digest(values: Mapping[str, Any]) -> str:
         wire = json.loads(json.dumps(dict(values)), parse_float=_number)
     except (TypeError, ValueError, RecursionError) as error:
         raise ControlHubConfigurationError(
-            f"Cannot send runtime parameters {shortened(sorted(map(str, values)))}: they cannot be written as JSON "
+            f"Cannot send runtime parameters {join_truncated(sorted(map(str, values)))}: they cannot be written as JSON "
             f"({error})."
         ) from None
     text = json.dumps(wire, sort_keys=True, ensure_ascii=False)
@@ -343,10 +345,10 @@ def _in_order(instances: Sequence[Job], digests: Sequence[str]) -> list[Job]:
 def _several(found: Sequence[tuple[_Start, Sequence[Job]]]) -> str:
     """Return that several starts can be the one that was requested, naming them."""
     named = [
-        f"start {start.number} ({shortened([job.job_id for job in instances], most=3)})"
+        f"start {start.number} ({join_truncated([job.job_id for job in instances], most=3)})"
         for start, instances in sorted(found, key=lambda one: one[0].number)
     ]
-    return f"{len(found)} starts with the same parameters have been made since: {shortened(named, '; ')}"
+    return f"{len(found)} starts with the same parameters have been made since: {join_truncated(named, '; ')}"
 
 
 def check_template_start(
@@ -360,40 +362,40 @@ def check_template_start(
 
     :raises ControlHubConfigurationError: if not
     """
-    what = f"Cannot start instances of job template {template.label}"
+    action = f"Cannot start instances of job template {template.label}"
     if not template.is_template:
-        raise ControlHubConfigurationError(f"{what}: it is a job, not a template. Start the job itself.")
+        raise ControlHubConfigurationError(f"{action}: it is a job, not a template. Start the job itself.")
     if not runtime_parameters:
-        raise ControlHubConfigurationError(f"{what}: no instance is asked for.")
+        raise ControlHubConfigurationError(f"{action}: no instance is asked for.")
     if suffix not in INSTANCE_SUFFIXES:
-        raise ControlHubConfigurationError(f"{what}: the suffix must be one of {', '.join(INSTANCE_SUFFIXES)}.")
+        raise ControlHubConfigurationError(f"{action}: the suffix must be one of {', '.join(INSTANCE_SUFFIXES)}.")
     if (suffix == "PARAM_VALUE") != (suffix_parameter is not None):
         raise ControlHubConfigurationError(
-            f"{what}: the parameter whose value is the suffix must be given with PARAM_VALUE, and only then."
+            f"{action}: the parameter whose value is the suffix must be given with PARAM_VALUE, and only then."
         )
     fixed = set(template.static_parameters)
     for number, values in enumerate(runtime_parameters, start=1):
         overridden = sorted(fixed & set(values))
         if overridden:
             raise ControlHubConfigurationError(
-                f"{what}: instance {number} gives a value to {', '.join(overridden)}, which the template does not let "
+                f"{action}: instance {number} gives a value to {', '.join(overridden)}, which the template does not let "
                 "its instances override."
             )
         if suffix_parameter is not None:
             own = {**template.runtime_parameters, **values}
             if suffix_parameter not in own:
                 raise ControlHubConfigurationError(
-                    f"{what}: the names of instances are to end in the value of parameter '{suffix_parameter}', but "
+                    f"{action}: the names of instances are to end in the value of parameter '{suffix_parameter}', but "
                     f"instance {number} of {len(runtime_parameters)} has only {', '.join(sorted(own)) or 'none'}."
                 )
             if own[suffix_parameter] is None or not str(own[suffix_parameter]).strip():
                 raise ControlHubConfigurationError(
-                    f"{what}: parameter '{suffix_parameter}' of instance {number} of {len(runtime_parameters)}, which "
+                    f"{action}: parameter '{suffix_parameter}' of instance {number} of {len(runtime_parameters)}, which "
                     "is to be the end of its name, is empty."
                 )
 
 
 def _job_id(entry: object) -> str:
     """Return the id of an instance from its status or from its job: which of the two comes depends on the call."""
-    read = Reader(entry, "instance of a job template")
+    read = JsonReader(entry, "instance of a job template")
     return read.optional_text("jobId") or read.required_text("id")

@@ -14,7 +14,7 @@ _SHAPE = (
 )
 
 
-def checked_secret(value: str | None, name: str) -> str:
+def validate_secret(value: str | None, name: str) -> str:
     """
     Return a credential id or token that can be sent in an HTTP header.
 

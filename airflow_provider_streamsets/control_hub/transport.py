@@ -19,9 +19,8 @@ import tenacity
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_streamsets import __version__
-from airflow_provider_streamsets.control_hub.addresses import moved_address
+from airflow_provider_streamsets.control_hub._json import LARGEST_ANSWER, LARGEST_ERROR, parse_json, read_limited
 from airflow_provider_streamsets.control_hub.answers import AnswerClassifier, host_of
-from airflow_provider_streamsets.control_hub.bodies import LARGEST_ANSWER, LARGEST_ERROR, first_bytes, json_of
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubNotFoundError,
@@ -32,6 +31,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUntrustedCertificateError,
 )
 from airflow_provider_streamsets.control_hub.time_limit import TimeLimitAdapter, total_time_limit
+from airflow_provider_streamsets.control_hub.urls import trusted_redirect
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ _WRONG_SETTINGS = (
 _DECISIONS = (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError)
 
 
-class Repeat(enum.Enum):
+class Retry(enum.Enum):
     """Whether a request may be sent again when its end is not known (contract, section 15)."""
 
     SAFE = "safe"
@@ -70,12 +70,12 @@ class Repeat(enum.Enum):
 class _Request:
     method: str
     url: str
-    what: str
+    action: str
     with_credential: bool
     params: Mapping[str, Any] | None
     data: str | None
     file: BinaryIO | None
-    into: Callable[[Iterator[bytes]], Any] | None
+    stream_to: Callable[[Iterator[bytes]], Any] | None
     needs_body: bool
     time_left: Callable[[], float] | None
 
@@ -127,7 +127,7 @@ class Transport:
         self._max_attempts = max_attempts
         self._sleep = sleep
         self._session = session or _new_session()
-        self.clock_ahead: float | None = None
+        self.clock_skew: float | None = None
         """Seconds by which the server's clock is ahead of this one's, as its last answer says; None if none has."""
         self.answers = AnswerClassifier(token, verify=verify, proxies=self._proxies, credential_name=credential_name)
         """Says what answers mean, and whether the credential was accepted before."""
@@ -144,31 +144,31 @@ class Transport:
         method: str,
         url: str,
         *,
-        what: str,
-        repeat: Repeat,
+        action: str,
+        retry: Retry,
         with_credential: bool = True,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
         file: BinaryIO | None = None,
-        into: Callable[[Iterator[bytes]], Any] | None = None,
+        stream_to: Callable[[Iterator[bytes]], Any] | None = None,
         needs_body: bool = False,
-        moved: Callable[[str], None] | None = None,
+        on_moved: Callable[[str], None] | None = None,
         time_left: Callable[[], float] | None = None,
     ) -> Any:
         """
         Send a request, again if that is allowed and helps, and return the JSON of the answer.
 
-        :param what: what is being tried, for messages: "read job X"
-        :param repeat: whether it may be sent again after an unclear end
+        :param action: what is being tried, for messages: "read job X"
+        :param retry: whether it may be sent again after an unclear end
         :param body: sent as JSON unless None; an empty object is sent as ``{}``
         :param file: sent as the part ``file`` of a form instead of a body; can be read from its beginning again
-        :param into: called with the chunks of the answer, which then need not be JSON and is not held in memory; called
+        :param stream_to: called with the chunks of the answer, which then need not be JSON and is not held in memory; called
             again from the first chunk when the request has to be repeated
         :param needs_body: Control Hub always answers this call with a value, so that an empty answer is an outage
-        :param moved: called with the new base address when the organization has moved (contract, section 1.8)
+        :param on_moved: called with the new base address when the organization has moved (contract, section 1.8)
         :param time_left: returns the seconds until the deadline of a wait, which shortens the time-outs and ends the
             attempts; not those of files, and of requests that may not be sent again
-        :returns: None for an empty body; what `into` returns, if given
+        :returns: None for an empty body; what `stream_to` returns, if given
         :raises ControlHubError: the subclass says what went wrong
         """
 
@@ -177,9 +177,9 @@ class Transport:
                 return False
             if isinstance(error, ControlHubUntrustedCertificateError):
                 return False
-            return repeat is Repeat.SAFE or not error.maybe_executed
+            return retry is Retry.SAFE or not error.maybe_executed
 
-        if repeat is not Repeat.SAFE:
+        if retry is not Retry.SAFE:
             time_left = None
 
         def is_last(state: tenacity.RetryCallState) -> bool:
@@ -193,49 +193,49 @@ class Transport:
             sleep=self._sleep,
             reraise=True,
         )
-        data = None if body is None else _as_json(body, what)
+        data = None if body is None else _as_json(body, action)
         request = _Request(
             method,
             url,
-            what,
+            action,
             with_credential,
             params,
             data,
             file,
-            into,
+            stream_to,
             needs_body,
             time_left,
         )
-        return retrying(self._send_once, request, moved)
+        return retrying(self._send_once, request, on_moved)
 
-    def _send_once(self, request: _Request, moved: Callable[[str], None] | None) -> Any:
-        what = request.what
+    def _send_once(self, request: _Request, on_moved: Callable[[str], None] | None) -> Any:
+        action = request.action
         for _ in range(_MOST_MOVES + 1):
-            with self._exchange(request) as answer:
+            with self._send(request) as answer:
                 if answer.status_code != 308:
                     return self._value_of(answer, request)
                 location = answer.headers.get("Location", "")
-            new_base = moved_address(request.url, location)
-            if new_base is None or moved is None:
+            new_base = trusted_redirect(request.url, location)
+            if new_base is None or on_moved is None:
                 raise ControlHubUnexpectedAnswerError(
-                    f"Cannot {what}: {host_of(request.url)} redirects to "
+                    f"Cannot {action}: {host_of(request.url)} redirects to "
                     f"'{self.answers.without_token(host_of(location))}', as the organization has moved. Refusing to "
                     "send the credential to a new host. If you trust that address, set it as the Control Hub URL of "
                     "the connection.",
                     http_status=308,
                 )
-            moved(new_base)
+            on_moved(new_base)
             request = replace(request, url=new_base + urlsplit(request.url).path)
         raise ControlHubUnexpectedAnswerError(
-            f"Cannot {what}: Control Hub moved the request {_MOST_MOVES} times and still did not answer it.",
+            f"Cannot {action}: Control Hub moved the request {_MOST_MOVES} times and still did not answer it.",
             http_status=308,
         )
 
-    def _exchange(self, request: _Request) -> requests.Response:
+    def _send(self, request: _Request) -> requests.Response:
         data, headers = request.payload()
         if request.with_credential:
             headers.update(self._credential_headers)
-        if request.into is not None:
+        if request.stream_to is not None:
             headers["Accept"] = "*/*"
         connect, read, total = self._time_limits_of(request)
         try:
@@ -257,18 +257,18 @@ class Transport:
         except _WRONG_SETTINGS:
             # Their texts can hold the password of a proxy.
             raise ControlHubConfigurationError(
-                f"Cannot {request.what}: the address {host_of(request.url)}, or that of the proxy for it, is invalid. "
+                f"Cannot {request.action}: the address {host_of(request.url)}, or that of the proxy for it, is invalid. "
                 "Nothing was sent."
             ) from None
         except (OSError, HTTPError) as error:
-            raise self.answers.failure_of(error, request.url, request.what) from None
+            raise self.answers.failure_of(error, request.url, request.action) from None
         self._note_time(answer)
         return answer
 
     def _time_limits_of(self, request: _Request) -> tuple[float, float, float | None]:
         """Return the seconds to connect, to wait for data, and for the request as a whole."""
         connect, read = self._timeout
-        if request.file is not None or request.into is not None:
+        if request.file is not None or request.stream_to is not None:
             # How long an archive takes depends on its size.
             return connect, read, None
         limit = math.inf
@@ -279,7 +279,7 @@ class Transport:
 
     def _note_time(self, answer: requests.Response) -> None:
         try:
-            self.clock_ahead = email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()
+            self.clock_skew = email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()
         except (KeyError, TypeError, ValueError, OverflowError):
             # Without a time, the clocks are taken for alike.
             return
@@ -288,22 +288,22 @@ class Transport:
         try:
             yield from answer.iter_content(_CHUNK)
         except (OSError, HTTPError) as error:
-            raise self.answers.failure_of(error, request.url, request.what) from None
+            raise self.answers.failure_of(error, request.url, request.action) from None
 
     def _value_of(self, answer: requests.Response, request: _Request) -> Any:
         if not answer.ok or answer.status_code >= 300:
-            body, _ = first_bytes(self._chunks_of(answer, request), LARGEST_ERROR)
-            error = self.answers.error_of(answer, body, request.what)
+            body, _ = read_limited(self._chunks_of(answer, request), LARGEST_ERROR)
+            error = self.answers.error_of(answer, body, request.action)
             if request.with_credential and isinstance(error, _DECISIONS):
                 self.answers.has_accepted = True
             raise error
-        if request.into is not None:
-            value = request.into(self._chunks_of(answer, request))
+        if request.stream_to is not None:
+            value = request.stream_to(self._chunks_of(answer, request))
         else:
-            value = self._json_of(answer, request)
+            value = self._parse_json(answer, request)
         if value is None and request.needs_body:
             raise ControlHubUnavailableError(
-                f"Cannot {request.what}: {host_of(answer.url)} answered {answer.status_code} with an empty body, which "
+                f"Cannot {request.action}: {host_of(answer.url)} answered {answer.status_code} with an empty body, which "
                 "Control Hub does not do here. A proxy or gateway may have answered.",
                 http_status=answer.status_code,
                 maybe_executed=True,
@@ -312,22 +312,22 @@ class Transport:
             self.answers.has_accepted = True
         return value
 
-    def _json_of(self, answer: requests.Response, request: _Request) -> Any:
-        body, is_whole = first_bytes(self._chunks_of(answer, request), LARGEST_ANSWER)
+    def _parse_json(self, answer: requests.Response, request: _Request) -> Any:
+        body, is_whole = read_limited(self._chunks_of(answer, request), LARGEST_ANSWER)
         if not is_whole:
             raise ControlHubUnexpectedAnswerError(
-                f"Cannot {request.what}: the answer of {host_of(answer.url)} has more than {LARGEST_ANSWER} bytes, "
+                f"Cannot {request.action}: the answer of {host_of(answer.url)} has more than {LARGEST_ANSWER} bytes, "
                 "which no answer of Control Hub has.",
                 http_status=answer.status_code,
             )
         if not body.strip():
             return None
         try:
-            return json_of(body)
+            return parse_json(body)
         except (ValueError, RecursionError):
             kind = self.answers.without_token(answer.headers.get("Content-Type", "of no stated type"))[:100]
             raise self.answers.unusable(
-                f"Cannot {request.what}: the answer of {host_of(answer.url)} is not JSON but {kind}. "
+                f"Cannot {request.action}: the answer of {host_of(answer.url)} is not JSON but {kind}. "
                 "Is the address that of Control Hub, and no proxy's or login page's?",
                 http_status=answer.status_code,
             ) from None
@@ -362,12 +362,12 @@ def _new_session() -> requests.Session:
     return session
 
 
-def _as_json(body: Any, what: str) -> str:
+def _as_json(body: Any, action: str) -> str:
     try:
         return json.dumps(body, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ControlHubConfigurationError(
-            f"Cannot {what}: what is to be sent cannot be written as JSON ({error}); nothing was sent."
+            f"Cannot {action}: what is to be sent cannot be written as JSON ({error}); nothing was sent."
         ) from None
 
 

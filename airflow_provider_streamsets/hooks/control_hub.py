@@ -11,7 +11,7 @@ from airflow_provider_streamsets.connection_form import CONNECTION_TYPE, HOOK_NA
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient
-    from airflow_provider_streamsets.hooks.settings import ConnectionSettings
+    from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 
 
 class ControlHubHook(BaseHook):
@@ -22,7 +22,7 @@ class ControlHubHook(BaseHook):
     organization of the token lives), its login the credential id and its password the token. Its extra can hold
     ``project_id``, ``login_url``, ``verify`` (true, false or the path of a CA file), ``timeout`` (seconds, or two
     numbers: to connect, and to wait for data), ``proxies``, ``job_link``, ``bulk_size`` (jobs in one request),
-    ``credential_patience`` (seconds for which a refused credential that worked before is tried again; default 300) and
+    ``credential_grace_period`` (seconds for which a refused credential that worked before is tried again; default 300) and
     ``gateway_timeout`` (seconds before a start whose answer was lost is sent again, at the least; default 120).
 
     .. code-block:: python
@@ -54,14 +54,16 @@ class ControlHubHook(BaseHook):
 
     @cached_property
     def _client(self) -> ControlHubClient:
-        from airflow_provider_streamsets.hooks.renewal import CredentialRenewal
+        from airflow_provider_streamsets.hooks.credential_refresh import BlockingCredentialRefresher
 
         settings = self._settings()
-        renewal = CredentialRenewal(self.control_hub_conn_id, self._settings, patience=settings.credential_patience)
-        return settings.client(on_refused=renewal)
+        renewal = BlockingCredentialRefresher(
+            self.control_hub_conn_id, self._settings, grace_period=settings.credential_grace_period
+        )
+        return settings.client(on_unauthorized=renewal)
 
     def _settings(self) -> ConnectionSettings:
-        from airflow_provider_streamsets.hooks.settings import ConnectionSettings
+        from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 
         connection = self.get_connection(self.control_hub_conn_id)
         return ConnectionSettings.of(connection, connection.extra_dejson)
@@ -71,7 +73,7 @@ class ControlHubHook(BaseHook):
         Return the client, the same one for each call.
 
         When Control Hub refuses a credential that it has accepted before, the client reads the connection again and
-        repeats the request, with back-off, for as long as ``credential_patience`` of the connection says.
+        repeats the request, with back-off, for as long as ``credential_grace_period`` of the connection says.
 
         :raises AirflowNotFoundException: if there is no such connection
         :raises ControlHubConfigurationError: if a field of the connection cannot be right

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 
 if TYPE_CHECKING:
@@ -18,21 +18,21 @@ class ControlHubActiveJobsOperator(ControlHubJobsOperator):
     """
     Base of the operators that do something with active jobs, in one request for many.
 
-    :param skip_others: leave out jobs that it cannot be done with as they are; otherwise such a job is an error, and it
+    :param skip_inactive: leave out jobs that it cannot be done with as they are; otherwise such a job is an error, and it
         is done with none of them (templated)
     """
 
-    template_fields: Sequence[str] = (*ControlHubJobsOperator.template_fields, "skip_others")
+    template_fields: Sequence[str] = (*ControlHubJobsOperator.template_fields, "skip_inactive")
 
     action: str
     """What is done with the jobs, for messages."""
 
-    def __init__(self, *, skip_others: bool | str = False, **kwargs: Any) -> None:
+    def __init__(self, *, skip_inactive: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        parameters.flag(skip_others, "skip_others")
-        self.skip_others = skip_others
+        params.boolean(skip_inactive, "skip_inactive")
+        self.skip_inactive = skip_inactive
 
-    def obstacle(self, job: Job) -> str | None:
+    def reason_not_applicable(self, job: Job) -> str | None:
         """Return why it cannot be done with a job as it is now; None if it can."""
         raise NotImplementedError
 
@@ -43,15 +43,15 @@ class ControlHubActiveJobsOperator(ControlHubJobsOperator):
     def execute(self, context: Context) -> list[str]:
         """Check all jobs, and do it."""
         from airflow_provider_streamsets.control_hub import ControlHubJobStateError
-        from airflow_provider_streamsets.control_hub.wording import shortened
+        from airflow_provider_streamsets.control_hub._messages import join_truncated
 
-        skip_others = parameters.flag(self.skip_others, "skip_others", rendered=True)
+        skip_inactive = params.boolean(self.skip_inactive, "skip_inactive", rendered=True)
         jobs = self.find_jobs(context)
-        obstacles = {job.job_id: f"{job.label} {why}" for job in jobs if (why := self.obstacle(job))}
-        if obstacles and not skip_others:
+        obstacles = {job.job_id: f"{job.label} {why}" for job in jobs if (why := self.reason_not_applicable(job))}
+        if obstacles and not skip_inactive:
             problems = list(obstacles.values())
             raise ControlHubJobStateError(
-                f"Cannot {self.action} jobs: {shortened(problems, '; ')}. Nothing was sent. With "
+                f"Cannot {self.action} jobs: {join_truncated(problems, '; ')}. Nothing was sent. With "
                 "skip_others=True, such jobs are left out."
             )
         for problem in obstacles.values():

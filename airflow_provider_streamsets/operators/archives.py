@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_streamsets import files, parameters
+from airflow_provider_streamsets import files, params
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator, ControlHubOperator
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
 
     def __init__(self, *, path: FilePath, overwrite: bool | str = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        parameters.path(path, "path")
-        parameters.flag(overwrite, "overwrite")
+        params.path(path, "path")
+        params.boolean(overwrite, "overwrite")
         self.path = path
         self.overwrite = overwrite
 
@@ -74,13 +74,13 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
         from airflow_provider_streamsets.control_hub import ControlHubNotFoundError
         from airflow_provider_streamsets.control_hub.archives import check_exportable
 
-        path = parameters.path(self.path, "path", rendered=True)
-        overwrite = parameters.flag(self.overwrite, "overwrite", rendered=True)
+        path = params.path(self.path, "path", rendered=True)
+        overwrite = params.boolean(self.overwrite, "overwrite", rendered=True)
         jobs = self.find_jobs(context)
         if not jobs:
             raise ControlHubNotFoundError("There is no job to export; nothing was written.")
         check_exportable(jobs)
-        with files.writing(path, overwrite=overwrite) as target:
+        with files.atomic_write(path, overwrite=overwrite) as target:
             archive = self.client.archives.export_jobs([job.job_id for job in jobs], target)
         self.log.info("Exported %d jobs to '%s' (%d bytes).", len(jobs), path, archive.size)
         context["ti"].xcom_push(key="path", value=str(path))
@@ -149,8 +149,8 @@ class ControlHubImportJobsOperator(ControlHubOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        parameters.path(path, "path")
-        parameters.sha256(sha256, "sha256")
+        params.path(path, "path")
+        params.sha256(sha256, "sha256")
         self.path = path
         self.sha256 = sha256
         self.update_pipeline = update_pipeline
@@ -164,10 +164,10 @@ class ControlHubImportJobsOperator(ControlHubOperator):
         """Import the jobs."""
         from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
 
-        path = parameters.path(self.path, "path", rendered=True)
-        sha256 = parameters.sha256(self.sha256, "sha256", rendered=True)
+        path = params.path(self.path, "path", rendered=True)
+        sha256 = params.sha256(self.sha256, "sha256", rendered=True)
         flags = self._checked_flags(rendered=True)
-        with files.reading(path) as archive:
+        with files.open_local_copy(path) as archive:
             if sha256 is not None and (found := files.sha256_of(archive)) != sha256:
                 raise ControlHubConfigurationError(
                     f"'{path}' is not the archive that is to be imported: its SHA-256 is {found}, and not {sha256}. "
@@ -183,4 +183,4 @@ class ControlHubImportJobsOperator(ControlHubOperator):
         ]
 
     def _checked_flags(self, *, rendered: bool) -> dict[str, Any]:
-        return {name: parameters.flag(getattr(self, name), name, rendered=rendered) for name in _FLAGS}
+        return {name: params.boolean(getattr(self, name), name, rendered=rendered) for name in _FLAGS}

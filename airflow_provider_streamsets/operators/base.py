@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
+from airflow_provider_streamsets.job_selector import ControlHubMixin, JobSelectorMixin, JobsSelectorMixin
 from airflow_provider_streamsets.links.job import ControlHubJobLink
-from airflow_provider_streamsets.selection import ChoosesManyJobs, ChoosesOneJob, UsesControlHub
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import Job
 
 
-class ControlHubOperator(UsesControlHub, BaseOperator):
+class ControlHubOperator(ControlHubMixin, BaseOperator):
     """
     Base of all operators of this provider.
 
@@ -60,7 +60,7 @@ class ControlHubOperator(UsesControlHub, BaseOperator):
         unsure = sorted(set(given) - set(known))
         if not unsure or commit_id is None:
             return
-        client = self.client if strict else self.client.with_limits(max_attempts=1)
+        client = self.client if strict else self.client.with_options(max_attempts=1)
         try:
             unknown = client.pipelines.unknown_parameters(commit_id, unsure)
         except ControlHubAuthenticationError:
@@ -79,7 +79,7 @@ class ControlHubOperator(UsesControlHub, BaseOperator):
         self.log.warning("%s Control Hub may ignore it; the pipeline then uses the values that are stored.", message)
 
 
-class ControlHubJobOperator(ChoosesOneJob, ControlHubOperator):
+class ControlHubJobOperator(JobSelectorMixin, ControlHubOperator):
     """
     Base of the operators for one job. Exactly one of `job_id` and `job_name` has to be given.
 
@@ -97,7 +97,7 @@ class ControlHubJobOperator(ChoosesOneJob, ControlHubOperator):
         self.check_selection()
 
 
-class ControlHubJobsOperator(ChoosesManyJobs, ControlHubOperator):
+class ControlHubJobsOperator(JobsSelectorMixin, ControlHubOperator):
     """
     Base of the operators for many jobs. Exactly one of the four ways to choose them has to be given.
 
@@ -134,7 +134,7 @@ class ControlHubJobsOperator(ChoosesManyJobs, ControlHubOperator):
         self.check_selection()
 
     def find_jobs(self, context: Context, *, missing_ok: bool = False) -> list[Job]:
-        """Return the chosen jobs, as :meth:`ChoosesManyJobs.find_jobs`; that there is none is worth a warning."""
+        """Return the chosen jobs, as :meth:`JobsSelectorMixin.find_jobs`; that there is none is worth a warning."""
         jobs = super().find_jobs(context, missing_ok=missing_ok)
         if not jobs:
             ways = ("job_ids", "job_names", "job_tag", "search")

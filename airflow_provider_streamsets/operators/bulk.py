@@ -9,36 +9,36 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
-from airflow_provider_streamsets.operators.earlier_runs import (
+from airflow_provider_streamsets import params
+from airflow_provider_streamsets.operators._resume import (
     ACKNOWLEDGE_HINT,
-    has_done_its_work,
+    find_own_runs,
+    is_complete,
     joined_runs,
-    own_runs,
     was_stopped_by_task,
     write_intents,
 )
-from airflow_provider_streamsets.operators.run_policies import (
+from airflow_provider_streamsets.operators._run_ownership import (
     IF_RUNNING,
     MAX_START_ATTEMPTS,
-    StartsManyRuns,
-    StopsManyRuns,
+    RunsOwnershipMixin,
+    RunsStopMixin,
 )
-from airflow_provider_streamsets.operators.settling import (
-    ACKNOWLEDGEMENT_PATIENCE,
+from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT
+from airflow_provider_streamsets.operators._stability import (
+    ACKNOWLEDGEMENT_MAX_WAIT,
     check_startable,
-    newer_after_refusal,
+    newer_after_rejection,
 )
-from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
+from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_provider_streamsets.control_hub import Job, JobRun
-    from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference
-    from airflow_provider_streamsets.control_hub.starts import StartIntent
-    from airflow_provider_streamsets.operators.task_records import TaskRecord
+    from airflow_provider_streamsets.control_hub.submission import StartIntent
+    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, RunRef
+    from airflow_provider_streamsets.operators._task_state import TaskState
 
 _STOP_TIMEOUT = 600
 _CHOSEN = ControlHubJobsOperator.template_fields
@@ -49,11 +49,11 @@ def _added_by(base: type[BaseOperator]) -> tuple[str, ...]:
     return tuple(name for name in base.template_fields if name not in _CHOSEN)
 
 
-class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
+class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
     """
     Start many jobs with their stored runtime parameters in one request.
 
-    Unlike the operators that *run*, this one does not wait for the runs unless `wait_for_completion` is set. All jobs
+    All jobs
     are checked before the first is started: if one of them cannot be started in its state, none is, unless `if_running`
     says otherwise. Jobs on their way into or out of a run are waited for, for up to five minutes. To give runtime
     parameters, use :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` with dynamic task
@@ -69,7 +69,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     .. code-block:: python
 
-        ControlHubStartJobsOperator(task_id="start_nightly", job_tag="nightly/orders", wait_for_completion=True)
+        ControlHubStartJobsOperator(task_id="start_nightly", job_tag="nightly/orders")
 
     :param job_ids: ids of the jobs: a list of texts, or a text holding a JSON list (templated)
     :param job_names: exact names of the jobs, instead (templated)
@@ -80,9 +80,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     :param if_running: what to do about jobs that run already, for another reason than an earlier try of this task:
         ``fail`` (default; none is started), ``join`` (wait for those runs as if they were the task's own, but never
         stop them), ``restart`` (stop them, then start) or ``wait_then_start`` (wait for their ends, then start all; on
-        the triggerer if the task is deferrable, and within `timeout`) (templated)
-    :param wait_for_completion: wait until all runs have ended, with one status request at each look for all of them;
-        otherwise return as soon as they are started. False by default, unless `wait_for` is given (templated)
+        the triggerer if the task is deferrable, and within `wait_timeout`) (templated)
+    :param wait_for_completion: wait until all runs have ended (default), with one status request per poll for all of
+        them; otherwise return as soon as they are started (templated)
     :param wait_for: wait for the ``completion`` (default) of the runs, or until they are ``active``: ``ACTIVE`` and
         ``GREEN``, with all pipelines that engines report running. They are then left running, and a run that has
         succeeded before it was seen active will do, too (templated)
@@ -94,8 +94,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
-    :param timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
-    :param on_timeout: what happens to the runs when `timeout` or Airflow's ``execution_timeout`` is over: ``stop`` or
+    :param wait_timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
+    :param on_timeout: what happens to the runs when `wait_timeout` or Airflow's ``execution_timeout`` is over: ``stop`` or
         ``leave`` (templated)
     :param on_error: what happens to them when the task fails for a reason of its own, such as a refused credential:
         ``stop`` or ``leave``. If another try of the task is to come, they go on in any case, and it waits for them
@@ -105,7 +105,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         offset may then be lost. 0 forces it at once; by default that is left to the force stop time-outs of the jobs
         (templated)
     :param accept_stopped: count runs that were stopped as successes (templated)
-    :param metrics_wait: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by
+    :param metrics_timeout: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by
         default the jobs' statistics interval and 15 seconds, 2 minutes at the most (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
@@ -115,28 +115,22 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     :raises ControlHubJobStateError: if one of the jobs cannot be started; none was started
     :raises ControlHubBulkError: if Control Hub has started only some of them; `on_error` decides about those
     :raises ControlHubRunFailedError: if runs did not succeed; the message names them
-    :raises ControlHubRunTimeoutError: if they took longer than `timeout`
+    :raises ControlHubRunTimeoutError: if they took longer than `wait_timeout`
 
     XCom keys besides ``return_value``: ``job_ids``, ``run_counts`` (by job id), ``streamsets_job_link`` (of the first);
     and when runs did not succeed, ``results`` (as returned otherwise).
     """
 
-    template_fields: Sequence[str] = (*_CHOSEN, *_added_by(StartsManyRuns), "acknowledge_errors", "if_running")
+    template_fields: Sequence[str] = (*_CHOSEN, *_added_by(RunsOwnershipMixin), "acknowledge_errors", "if_running")
 
     def __init__(
         self,
         *,
-        wait_for_completion: bool | str | None = None,
-        wait_for: Literal["completion", "active"] | str | None = None,
         acknowledge_errors: bool | str = False,
         if_running: Literal["fail", "join", "restart", "wait_then_start"] | str = "fail",
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            wait_for_completion=wait_for is not None if wait_for_completion is None else wait_for_completion,
-            wait_for="completion" if wait_for is None else wait_for,
-            **kwargs,
-        )
+        super().__init__(**kwargs)
         self.acknowledge_errors = acknowledge_errors
         self.if_running = if_running
         self._intents: Mapping[str, StartIntent] = {}
@@ -147,46 +141,46 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         self.check_effects(kwargs.get("default_args"), if_running=if_running)
 
     def _check_start(self, *, rendered: bool) -> None:
-        parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
-        parameters.choice(self.if_running, "if_running", IF_RUNNING, rendered=rendered)
+        params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
+        params.one_of(self.if_running, "if_running", IF_RUNNING, rendered=rendered)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Start the jobs, and wait for their runs; resume those that an earlier try has started."""
-        with self.answering_for_runs(context):
-            wait = self.begin()
+        with self.stop_runs_on_failure(context):
+            wait = self.prepare()
             self._check_start(rendered=True)
             return self._start_and_wait(context, wait)
 
     def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Resume when the runs have ended that were waited for before the start."""
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-        from airflow_provider_streamsets.control_hub.groups import RunReference
         from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         others = RunsWaitEvent.from_payload(event)
-        wait = self.begin()
+        wait = self.prepare()
         self._check_start(rendered=True)
         if others.deadline is not None:
-            self.go_on_until(others.deadline)
+            self.restore_deadline(others.deadline)
         others.raise_error()
         if others.reason is RunsWaitReason.TIMEOUT:
             names = self._names_of([job_id for job_id, _ in others.runs], 0.0)
             runs = [
-                RunReference(job_id, count, names.get(job_id, ""), RunIdentity.from_json(others.identities.get(job_id)))
+                RunRef(job_id, count, names.get(job_id, ""), RunIdentity.from_json(others.identities.get(job_id)))
                 for job_id, count in others.runs
             ]
             try:
                 self._wait_here_for_other_runs(runs, timeout=0.0, allowed=others.timeout)
             except (AirflowTaskTimeout, ControlHubRunTimeoutError):
-                self._act_on_own(context)
+                self._handle_own_runs(context)
                 raise
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
         from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRunTimeoutError
-        from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
         from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef, unfinished_result
 
         jobs = {job.job_id: job for job in self.find_jobs(context)}
         if not jobs:
@@ -197,46 +191,44 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         wait = wait and not self.are_left_running(context)
         if wait or self.if_running == "wait_then_start":
             self.warn_of_large_trigger(list(jobs), joins=self.if_running == "join")
-        self._resume_earlier_try(context, wait)
+        self._resume_previous_try(context, wait)
         if self.record(context).values:
             # What an earlier try has started may have ended since the jobs were read.
             jobs = self.client.jobs.get_all(jobs)
-        self._note_own(context)
+        self._record_own(context)
         try:
             self._start(context, {i: job for i, job in jobs.items() if i not in {**self._own, **self._joined}})
         except ControlHubRunTimeoutError:
-            self._act_on_own(context)
+            self._handle_own_runs(context)
             raise
-        self.end_if_killed("while it started the jobs")
+        self.raise_if_killed("while it started the jobs")
         found = {**self._own, **self._joined}
         runs = {job_id: found[job_id] for job_id in jobs if job_id in found}
         context["ti"].xcom_push(key="run_counts", value={job_id: run.run_count for job_id, run in runs.items()})
         names = {job_id: job.name for job_id, job in jobs.items()}
         if wait:
-            references = [
-                RunReference(i, run.run_count, names.get(i, ""), RunIdentity.of(run)) for i, run in runs.items()
-            ]
+            references = [RunRef(i, run.run_count, names.get(i, ""), RunIdentity.of(run)) for i, run in runs.items()]
             results: list[dict[str, Any]] = self.wait_for_runs(context, references, list(jobs.values()))
             return results
-        self.record(context).close()
+        self.record(context).complete()
         return [unfinished_result(job_id, names.get(job_id, ""), run) for job_id, run in runs.items()]
 
-    def _resume_earlier_try(self, context: Context, wait: bool) -> None:
+    def _resume_previous_try(self, context: Context, wait: bool) -> None:
         """Keep the runs that an earlier try has started, or joined, and that need no start any more."""
         record = self.record(context)
         written = record.values.get("intents")
         if not isinstance(written, Mapping):
             return
-        own, joined = own_runs(self.client, record), joined_runs(self.client, record)
+        own, joined = find_own_runs(self.client, record), joined_runs(self.client, record)
         self.log.info("An earlier try of this task has requested %d runs; there are %d.", len(written), len(own))
-        superseded = record.superseded
-        if superseded is not None:
+        abandon_reason = record.abandon_reason
+        if abandon_reason is not None:
             active = {job_id: run.run_count for job_id, run in own.items() if not run.has_ended}
-            self.log.info("Not resuming them (%s); stopping %d still active.", superseded, len(active))
+            self.log.info("Not resuming them (%s); stopping %d still active.", abandon_reason, len(active))
             if active:
                 self.stop_and_wait(active)
             own, joined = {job_id: run for job_id, run in own.items() if run.has_ended}, {}
-        if record.is_of_cleared_task:
+        if record.was_cleared:
             return
         self._own = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
         stopping = {i: run.run_count for i, run in own.items() if i not in self._own and not run.has_ended}
@@ -249,36 +241,36 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
             self.log.info("It has joined %d runs of other callers.", len(self._joined))
         self._blocking = {job_id: run for job_id, run in own.items() if run.status == "INACTIVE_ERROR"}
 
-    def _is_worth_keeping(self, run: JobRun, record: TaskRecord) -> bool:
+    def _is_worth_keeping(self, run: JobRun, record: TaskState) -> bool:
         if run.has_ended:
-            return has_done_its_work(self.client, run, record, accept_stopped=self.accepts_stopped)
+            return is_complete(self.client, run, record, accept_stopped=self.accepts_stopped)
         was_asked_to_stop = (record.values.get("stopped") or {}).get(run.job_id) == run.run_count
         return not was_asked_to_stop and not was_stopped_by_task(self.client, run, record)
 
     @property
-    def forgets_failed_runs(self) -> bool:
+    def restart_failed_runs(self) -> bool:
         """The next try keeps those that have succeeded."""
         return False
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the runs that this task has started, or is about to start."""
-        return {**super().runs_to_stop_on_kill(), **self._runs_of_unanswered_start()}
+        return {**super().runs_to_stop_on_kill(), **self._runs_of_unconfirmed_start()}
 
-    def _runs_of_unanswered_start(self) -> dict[str, int]:
+    def _runs_of_unconfirmed_start(self) -> dict[str, int]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
         pending = self._intents.keys() - self._started.keys()
         if not pending:
             return {}
         try:
-            statuses = self.hasty_client().runs.statuses(pending)
+            statuses = self.kill_client().runs.statuses(pending)
         except ControlHubError as error:
             self.log.warning("%s", error)
             return {}
         return {
             job_id: run.run_count
             for job_id, run in statuses.items()
-            if run is not None and not run.has_ended and self._intents[job_id].explains(run)
+            if run is not None and not run.has_ended and self._intents[job_id].matches(run)
         }
 
     def runs_of_record(self, context: Context) -> Mapping[str, int]:
@@ -286,27 +278,29 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         record = self.record(context)
         if not isinstance(record.values.get("intents"), Mapping):
             return {}
-        return {job_id: run.run_count for job_id, run in own_runs(self.client, record).items() if not run.has_ended}
+        return {
+            job_id: run.run_count for job_id, run in find_own_runs(self.client, record).items() if not run.has_ended
+        }
 
-    def _act_on_own(self, context: Context) -> None:
+    def _handle_own_runs(self, context: Context) -> None:
         """Act on the own runs when the time is over before the others could be started."""
         if self._started:
             self.act_on_timeout(context, self._started)
 
-    def _note_own(self, context: Context) -> None:
+    def _record_own(self, context: Context) -> None:
         # Those of an earlier leg or try that are not kept are over.
         self._started = {}
         if self._own:
-            self.note_started(context, {job_id: run.run_count for job_id, run in self._own.items()}, self._own)
+            self.record_started(context, {job_id: run.run_count for job_id, run in self._own.items()}, self._own)
 
     def _start(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Start jobs, and join, stop or wait for the runs of those that run already."""
         from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubRejectedError
 
-        acknowledges = parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True)
+        acknowledges = params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=True)
         attempts_left = MAX_START_ATTEMPTS
         while jobs:
-            jobs = self.settle(jobs.values(), lambda client, job_ids: client.jobs.get_many(job_ids))
+            jobs = self.wait_until_stable(jobs.values(), lambda client, job_ids: client.jobs.get_many(job_ids))
             running = {job_id: job for job_id, job in jobs.items() if job.current_run and not job.current_run.has_ended}
             if running and self.if_running != "fail":
                 jobs = self._without_running(jobs, running)
@@ -315,7 +309,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
                 jobs.update(self._acknowledge(jobs))
             self._fail_if_blocked(context, jobs)
             check_startable(jobs.values())
-            self.end_if_killed("before it had started the jobs")
+            self.raise_if_killed("before it had started the jobs")
             attempts_left -= 1
             try:
                 self._start_all(context, jobs)
@@ -324,7 +318,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
                 left = {job_id: job for job_id, job in jobs.items() if job_id not in self._own}
                 if not isinstance(refusal, ControlHubRejectedError) or not attempts_left:
                     raise
-                newer = newer_after_refusal(left, self.client.jobs.get_all, pause=self.pause)
+                newer = newer_after_rejection(left, self.client.jobs.get_all, pause=self.pause)
                 if not newer:
                     raise
                 jobs = {**left, **newer}
@@ -336,23 +330,23 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     def _start_all(self, context: Context, jobs: Mapping[str, Job]) -> None:
         from airflow_provider_streamsets.control_hub import ControlHubBulkError
 
-        def announce(intents: Mapping[str, StartIntent]) -> None:
+        def on_submit(intents: Mapping[str, StartIntent]) -> None:
             sent = {job_id: intent for job_id, intent in self._intents.items() if job_id in intents}
             if sent.items() == intents.items():
                 self._write_record(context, intents)
                 return
-            self.end_if_killed("while it started the jobs")
-            self._write_record(context, sent, announced=intents)
+            self.raise_if_killed("while it started the jobs")
+            self._write_record(context, sent, submitted=intents)
             if self._killed:
                 # They are not sent, so no later try may take the runs of other callers for them.
                 self._write_record(context, sent)
-                self.end_if_killed("while it started the jobs")
+                self.raise_if_killed("while it started the jobs")
             self._intents = intents
 
         try:
-            started = self.client.runs.start_many(jobs.values(), announce=announce)
+            started = self.client.runs.start_many(jobs.values(), on_submit=on_submit)
         except ControlHubBulkError as error:
-            self.note_started(context, {**self._started, **error.done}, self._own)
+            self.record_started(context, {**self._started, **error.done}, self._own)
             context["ti"].xcom_push(key="run_counts", value=dict(self._started))
             for job_id, run in self.client.runs.statuses(error.done).items():
                 count = error.done[job_id]
@@ -362,7 +356,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
                     self._own[job_id] = replace(own, job_id=job_id)
             raise
         self._own.update(started)
-        self._note_own(context)
+        self._record_own(context)
         for job_id, run in started.items():
             self.log.info("Started run %d of job %s.", run.run_count, jobs[job_id].label)
 
@@ -371,20 +365,20 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         context: Context,
         sent: Mapping[str, StartIntent],
         *,
-        announced: Mapping[str, StartIntent] | None = None,
+        submitted: Mapping[str, StartIntent] | None = None,
     ) -> None:
         """Write down what the task has started and joined, and is about to start."""
         self._intents = sent
-        intents = sent if announced is None else announced
+        intents = sent if submitted is None else submitted
         record = self.record(context)
         if intents or self._own or self._joined:
             write_intents(record, intents, self._own, self._joined, **self.left_running_note(context))
         elif record.values:
-            record.forget()
+            record.clear()
 
     def _without_running(self, jobs: Mapping[str, Job], running: Mapping[str, Job]) -> dict[str, Job]:
         """Return the jobs that can be started once the runs of others are joined, stopped or over."""
-        from airflow_provider_streamsets.control_hub.starts import described
+        from airflow_provider_streamsets.control_hub.submission import described
 
         runs = {job_id: job.current_run for job_id, job in running.items() if job.current_run}
         for job_id, run in runs.items():
@@ -402,27 +396,26 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
 
     def _wait_for_other_runs(self, jobs: Mapping[str, Job]) -> None:
         """Wait until runs of others have ended; does not return if that is waited for on the triggerer."""
-        from airflow_provider_streamsets.control_hub.groups import RunReference
         from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
 
         runs = [
-            RunReference(job.job_id, job.last_run_count, job.name, RunIdentity.of(job.current_run))
-            for job in jobs.values()
+            RunRef(job.job_id, job.last_run_count, job.name, RunIdentity.of(job.current_run)) for job in jobs.values()
         ]
         if self.deferrable:
             self.defer_before_start(runs)
-        self._wait_here_for_other_runs(runs, timeout=self._left_of_timeout, allowed=self._allowed)
+        self._wait_here_for_other_runs(runs, timeout=self._remaining_timeout, allowed=self._allowed)
 
     def _wait_here_for_other_runs(
-        self, runs: Sequence[RunReference], *, timeout: float | None, allowed: float | None
+        self, runs: Sequence[RunRef], *, timeout: float | None, allowed: float | None
     ) -> RunGroup:
         """Return runs when they have ended, which are waited for before this task starts its own."""
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-        from airflow_provider_streamsets.control_hub.groups import RunGroup, wait_for_group
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, wait_for_runs
 
-        group = RunGroup(self.polling_client(), runs, metrics_wait=0.0, log=self.log)
+        group = RunGroup(self.polling_client(), runs, metrics_timeout=0.0, log=self.log)
         try:
-            wait_for_group(
+            wait_for_runs(
                 group,
                 poll_interval=self._interval,
                 timeout=timeout,
@@ -436,10 +429,10 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Fail with the errors of runs of an earlier try that keep their jobs from being started again."""
         from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
-        from airflow_provider_streamsets.control_hub.groups import RunReference
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
 
         blocking = [
-            RunReference(job_id, run.run_count, jobs[job_id].name)
+            RunRef(job_id, run.run_count, jobs[job_id].name)
             for job_id, run in self._blocking.items()
             if job_id in jobs
             and (latest := jobs[job_id].current_run)
@@ -447,12 +440,12 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         ]
         if not blocking:
             return
-        group = self._wait_here_for_other_runs(blocking, timeout=self._left_of_timeout, allowed=self._allowed)
+        group = self._wait_here_for_other_runs(blocking, timeout=self._remaining_timeout, allowed=self._allowed)
         try:
             self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
         except ControlHubRunFailedError as error:
             # Unlike after a wait, others may go on.
-            self._answer_for_error(context, error)
+            self._handle_error(context, error)
             raise
 
     def _acknowledge(self, jobs: dict[str, Job]) -> Mapping[str, Job]:
@@ -460,18 +453,18 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, StartsManyRuns):
         failed = [j.job_id for j in jobs.values() if j.current_run and j.current_run.status == "INACTIVE_ERROR"]
         if not failed:
             return {}
-        for run in self.client.runs.acknowledge(failed, patience=ACKNOWLEDGEMENT_PATIENCE):
+        for run in self.client.runs.acknowledge(failed, max_wait=ACKNOWLEDGEMENT_MAX_WAIT):
             self.log.warning("Acknowledged the error of job %s: %s", jobs[run.job_id].label, run.error_message)
         return self.client.jobs.get_many(failed)
 
-    def deliver_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
+    def finish_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or fail naming those that did not succeed."""
         results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
         self.close_record(context)
         return results
 
 
-class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
+class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
     """
     Stop the runs of many jobs in one request, and wait until Control Hub has stopped them.
 
@@ -479,7 +472,7 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
 
     .. code-block:: python
 
-        ControlHubStopJobsOperator(task_id="stop_streams", job_tag="streaming", force_after=180)
+        ControlHubStopJobsOperator(task_id="stop_streams", job_tag="streaming", force_stop_after=180)
 
     :param job_ids: ids of the jobs: a list of texts, or a text holding a JSON list (templated)
     :param job_names: exact names of the jobs, instead (templated)
@@ -487,14 +480,14 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
     :param search: search of Control Hub that finds the jobs, instead (templated)
     :param force: force the stops at once: ends runs that hang in ``DEACTIVATING``, but their last offsets may be lost
         (templated)
-    :param force_after: seconds, or timedelta, after which the stops of runs that have not ended are forced; None never
+    :param force_stop_after: seconds, or timedelta, after which the stops of runs that have not ended are forced; None never
         forces them. Only with `wait_for_completion` (templated)
     :param wait_for_completion: wait until all runs have ended (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
-    :param timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
-    :param metrics_wait: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; 0 by
+    :param wait_timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
+    :param metrics_timeout: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; 0 by
         default (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
@@ -502,22 +495,22 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
         :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns; an empty list, and a
         warning in the log, if tag or search find no job
     :raises ControlHubRunFailedError: if runs ended with an error while they were stopped; the message names them
-    :raises ControlHubRunTimeoutError: if it took longer than `timeout`
+    :raises ControlHubRunTimeoutError: if it took longer than `wait_timeout`
 
     XCom keys besides ``return_value``: ``job_ids``, ``run_counts`` (by job id, of those that were running),
     ``streamsets_job_link`` (of the first job); and when runs did not succeed, ``results`` (as returned otherwise).
     """
 
-    template_fields: Sequence[str] = (*_CHOSEN, *_added_by(StopsManyRuns))
+    template_fields: Sequence[str] = (*_CHOSEN, *_added_by(RunsStopMixin))
 
-    def __init__(self, *, metrics_wait: float | timedelta | str | None = 0, **kwargs: Any) -> None:
-        super().__init__(metrics_wait=metrics_wait, **kwargs)
+    def __init__(self, *, metrics_timeout: float | timedelta | str | None = 0, **kwargs: Any) -> None:
+        super().__init__(metrics_timeout=metrics_timeout, **kwargs)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Stop the jobs and wait for the ends of their runs."""
-        wait = self.begin()
-        from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
+        wait = self.prepare()
         from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef, unfinished_result
 
         jobs = {job.job_id: job for job in self.find_jobs(context)}
         running = {
@@ -532,19 +525,18 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, StopsManyRuns):
             return []
         if wait:
             self.warn_of_large_trigger(list(running))
-        stopped = self.client.runs.stop_many(run_counts, patience=STOP_PATIENCE, force=self.forces)
+        stopped = self.client.runs.stop_many(run_counts, max_wait=STOP_MAX_WAIT, force=self.forces)
         self.log.info("Asked Control Hub to stop %d runs.", len(stopped))
-        self.note_asked({job_id: run_counts[job_id] for job_id in stopped}, wait=wait)
+        self.record_stop_requests({job_id: run_counts[job_id] for job_id in stopped}, wait=wait)
         if wait:
             runs = [
-                RunReference(job_id, run.run_count, jobs[job_id].name, RunIdentity.of(run))
-                for job_id, run in running.items()
+                RunRef(job_id, run.run_count, jobs[job_id].name, RunIdentity.of(run)) for job_id, run in running.items()
             ]
             results: list[dict[str, Any]] = self.wait_for_runs(context, runs, list(jobs.values()))
             return results
         return [unfinished_result(job_id, jobs[job_id].name, run) for job_id, run in running.items()]
 
-    def deliver_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
+    def finish_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
         """Return the results of the stopped runs, or fail naming those that ended with an error."""
         return self.results_or_failure(context, group, accept_stopped=True)
 
@@ -568,7 +560,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
     :param acknowledge_errors: acknowledge errors that would keep Control Hub from deleting a job (templated)
     :param stop_timeout: seconds, or timedelta, to wait for the ends of runs; the task then fails, and nothing is
         deleted (templated)
-    :param force_after: seconds, or timedelta, after which the stops of runs that have not ended are forced; None never
+    :param force_stop_after: seconds, or timedelta, after which the stops of runs that have not ended are forced; None never
         forces them (templated)
     :param poll_interval: seconds, or timedelta, between two looks at jobs that are being stopped (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
@@ -585,7 +577,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         "stop_first",
         "acknowledge_errors",
         "stop_timeout",
-        "force_after",
+        "force_stop_after",
         "poll_interval",
     )
 
@@ -595,7 +587,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         stop_first: bool | str = False,
         acknowledge_errors: bool | str = False,
         stop_timeout: float | timedelta | str = _STOP_TIMEOUT,
-        force_after: float | timedelta | str | None = None,
+        force_stop_after: float | timedelta | str | None = None,
         poll_interval: float | timedelta | str = 5,
         **kwargs: Any,
     ) -> None:
@@ -603,30 +595,32 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         self.stop_first = stop_first
         self.acknowledge_errors = acknowledge_errors
         self.stop_timeout = stop_timeout
-        self.force_after = force_after
+        self.force_stop_after = force_stop_after
         self.poll_interval = poll_interval
         self._checked(rendered=False)
-        if parameters.flag(stop_first, "stop_first") is False:
+        if params.boolean(stop_first, "stop_first") is False:
             limit = None if stop_timeout == _STOP_TIMEOUT else stop_timeout
             default_args = kwargs.get("default_args")
-            parameters.no_effect("stop_first=True", self, default_args, stop_timeout=limit, force_after=force_after)
+            params.no_effect(
+                "stop_first=True", self, default_args, stop_timeout=limit, force_stop_after=force_stop_after
+            )
 
     def _checked(self, *, rendered: bool) -> tuple[bool, bool, float, float | None, float]:
         return (
-            parameters.flag(self.stop_first, "stop_first", rendered=rendered),
-            parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=rendered),
-            parameters.seconds(self.stop_timeout, "stop_timeout", rendered=rendered),
-            parameters.seconds(self.force_after, "force_after", rendered=rendered),
-            parameters.seconds(self.poll_interval, "poll_interval", rendered=rendered),
+            params.boolean(self.stop_first, "stop_first", rendered=rendered),
+            params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=rendered),
+            params.seconds(self.stop_timeout, "stop_timeout", rendered=rendered),
+            params.seconds(self.force_stop_after, "force_stop_after", rendered=rendered),
+            params.seconds(self.poll_interval, "poll_interval", rendered=rendered),
         )
 
     def execute(self, context: Context) -> list[str]:
         """Delete the jobs."""
         from airflow_provider_streamsets.control_hub import ControlHubJobStateError
         from airflow_provider_streamsets.control_hub.jobs import check_deletable
-        from airflow_provider_streamsets.control_hub.waiting import stop_and_wait
+        from airflow_provider_streamsets.control_hub.tracking.run import stop_and_wait
 
-        stop_first, acknowledge_errors, timeout, force_after, poll_interval = self._checked(rendered=True)
+        stop_first, acknowledge_errors, timeout, force_stop_after, poll_interval = self._checked(rendered=True)
         # What a first try has deleted has no name any more.
         is_retry = context["ti"].try_number > 1
         jobs = {job.job_id: job for job in self.find_jobs(context, missing_ok=self.job_ids is not None or is_retry)}
@@ -643,9 +637,11 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         }
         if stop_first and running:
             self.log.info("Stopping %d jobs before they are deleted.", len(running))
-            stop_and_wait(self.client, running, timeout=timeout, force_after=force_after, poll_interval=poll_interval)
+            stop_and_wait(
+                self.client, running, timeout=timeout, force_stop_after=force_stop_after, poll_interval=poll_interval
+            )
         if acknowledge_errors and jobs:
-            for run in self.client.runs.acknowledge(jobs, patience=ACKNOWLEDGEMENT_PATIENCE):
+            for run in self.client.runs.acknowledge(jobs, max_wait=ACKNOWLEDGEMENT_MAX_WAIT):
                 self.log.warning("Acknowledged the error of job %s: %s", jobs[run.job_id].label, run.error_message)
         deleted = self.client.jobs.delete(jobs)
         for job_id in deleted:

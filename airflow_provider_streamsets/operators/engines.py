@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.operators.active_jobs import ControlHubActiveJobsOperator
 from airflow_provider_streamsets.operators.base import ControlHubOperator
 
@@ -70,16 +70,16 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
         if engine_ids is not None:
             other = executor_type if executor_type in _EXECUTOR_TYPES[1:] else None
             default_args = kwargs.get("default_args")
-            parameters.no_effect("'engine_labels' or 'all_engines'", self, default_args, executor_type=other)
+            params.no_effect("'engine_labels' or 'all_engines'", self, default_args, executor_type=other)
 
     def _check_selection(self, *, rendered: bool) -> None:
-        all_engines = parameters.flag(self.all_engines, "all_engines", rendered=rendered)
-        parameters.exactly_one(
+        all_engines = params.boolean(self.all_engines, "all_engines", rendered=rendered)
+        params.exactly_one(
             engine_ids=self.engine_ids, engine_labels=self.engine_labels, all_engines=all_engines or None
         )
-        parameters.texts(self.engine_ids, "engine_ids", rendered=rendered)
-        parameters.texts(self.engine_labels, "engine_labels", rendered=rendered)
-        parameters.choice(self.executor_type, "executor_type", _EXECUTOR_TYPES, rendered=rendered)
+        params.string_list(self.engine_ids, "engine_ids", rendered=rendered)
+        params.string_list(self.engine_labels, "engine_labels", rendered=rendered)
+        params.one_of(self.executor_type, "executor_type", _EXECUTOR_TYPES, rendered=rendered)
 
     def execute(self, context: Context) -> list[str]:
         """Find the engines and balance them."""
@@ -101,9 +101,11 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
 
     def _engines(self) -> list[Engine]:
         if self.engine_ids is not None:
-            engine_ids = parameters.texts(self.engine_ids, "engine_ids", rendered=True)
+            engine_ids = params.string_list(self.engine_ids, "engine_ids", rendered=True)
             return list(self.client.engines.get_all(engine_id.strip() for engine_id in engine_ids).values())
-        labels = {label.strip() for label in parameters.texts(self.engine_labels, "engine_labels", rendered=True) or ()}
+        labels = {
+            label.strip() for label in params.string_list(self.engine_labels, "engine_labels", rendered=True) or ()
+        }
         found = self.client.engines.list(label=min(labels, default=None), executor_type=self.executor_type)
         return [engine for engine in found if labels <= set(engine.labels)]
 
@@ -123,7 +125,7 @@ class ControlHubBalanceJobsOperator(ControlHubActiveJobsOperator):
     :param job_names: exact names of the jobs, instead (templated)
     :param job_tag: tag of the jobs, without organization, instead (templated)
     :param search: search of Control Hub that finds the jobs, instead (templated)
-    :param skip_others: leave out jobs that are not active or have failover not enabled; otherwise such a job is an
+    :param skip_inactive: leave out jobs that are not active or have failover not enabled; otherwise such a job is an
         error, and none is balanced (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
@@ -137,11 +139,11 @@ class ControlHubBalanceJobsOperator(ControlHubActiveJobsOperator):
 
     action = "balance"
 
-    def obstacle(self, job: Job) -> str | None:
+    def reason_not_applicable(self, job: Job) -> str | None:
         """Return why a job cannot be balanced as it is now; None if it can."""
-        from airflow_provider_streamsets.control_hub.runs import obstacle_to_balancing
+        from airflow_provider_streamsets.control_hub.runs import reason_not_balanceable
 
-        return obstacle_to_balancing(job)
+        return reason_not_balanceable(job)
 
     def act(self, job_ids: list[str]) -> None:
         """Balance these jobs."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.operators.base import ControlHubOperator
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
     :param failover_retries_per_engine: failover retries on each engine; -1 is endless (templated)
     :param needs_acknowledgement: whether an error must be acknowledged before the job can run again (templated)
     :param statistics_interval: seconds, or timedelta, between two saves of metrics (templated)
-    :param force_stop_timeout: seconds, or timedelta, that Control Hub waits for engines to confirm a stop (templated)
+    :param force_stop_after: seconds, or timedelta, that Control Hub waits for engines to confirm a stop (templated)
     :param static_parameters: names of parameters that instances of a job template may not override: a list of texts,
         or a text holding one (templated)
     :param time_series: keep metrics as time series (templated)
@@ -58,7 +58,7 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         "failover_retries_per_engine",
         "needs_acknowledgement",
         "statistics_interval",
-        "force_stop_timeout",
+        "force_stop_after",
         "static_parameters",
         "time_series",
     )
@@ -81,7 +81,7 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         failover_retries_per_engine: int | str | None = None,
         needs_acknowledgement: bool | str | None = None,
         statistics_interval: float | timedelta | str | None = None,
-        force_stop_timeout: float | timedelta | str | None = None,
+        force_stop_after: float | timedelta | str | None = None,
         static_parameters: Sequence[str] | str | None = None,
         time_series: bool | str | None = None,
         **kwargs: Any,
@@ -101,10 +101,10 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         self.failover_retries_per_engine = failover_retries_per_engine
         self.needs_acknowledgement = needs_acknowledgement
         self.statistics_interval = statistics_interval
-        self.force_stop_timeout = force_stop_timeout
+        self.force_stop_after = force_stop_after
         self.static_parameters = static_parameters
         self.time_series = time_series
-        parameters.flag(strict_parameters, "strict_parameters")
+        params.boolean(strict_parameters, "strict_parameters")
         self.wanted_version(rendered=False)
         self._checked_settings()
 
@@ -129,7 +129,7 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         :param commit_id: the pipeline version that it is to run
         :param known: names that this version is known to have
         """
-        strict = parameters.flag(self.strict_parameters, "strict_parameters", rendered=True)
+        strict = params.boolean(self.strict_parameters, "strict_parameters", rendered=True)
         self.check_parameter_names(job, commit_id, settings.runtime_parameters or (), known=known, strict=strict)
 
     @property
@@ -148,49 +148,49 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
 
         :raises ValueError: if that cannot be right
         """
-        parameters.at_most_one(
+        params.at_most_one(
             pipeline_version=self.pipeline_version,
             pipeline_commit_id=self.pipeline_commit_id,
             pipeline_tag=self.pipeline_tag,
         )
-        version = parameters.version(self.pipeline_version, "pipeline_version", rendered=rendered, latest=True)
+        version = params.version(self.pipeline_version, "pipeline_version", rendered=rendered, latest=True)
         return {
             "version": None if version == "latest" else version,
-            "commit_id": parameters.text(self.pipeline_commit_id, "pipeline_commit_id", rendered=rendered),
-            "tag": parameters.text(self.pipeline_tag, "pipeline_tag", rendered=rendered),
+            "commit_id": params.string(self.pipeline_commit_id, "pipeline_commit_id", rendered=rendered),
+            "tag": params.string(self.pipeline_tag, "pipeline_tag", rendered=rendered),
         }
 
     def _checked_settings(self, *, rendered: bool = False) -> dict[str, Any]:
         """Return the settings by the names that they have in :class:`JobSettings`, without that of the job itself."""
 
         def texts(name: str) -> Any:
-            return parameters.texts(getattr(self, name), name, rendered=rendered)
+            return params.string_list(getattr(self, name), name, rendered=rendered)
 
         def seconds(name: str) -> Any:
-            return parameters.seconds(getattr(self, name), name, rendered=rendered)
+            return params.seconds(getattr(self, name), name, rendered=rendered)
 
         def flag(name: str) -> Any:
             value = getattr(self, name)
-            return None if value is None else parameters.flag(value, name, rendered=rendered)
+            return None if value is None else params.boolean(value, name, rendered=rendered)
 
-        def number(name: str, least: int, special: int) -> Any:
-            return parameters.whole_number(getattr(self, name), name, rendered=rendered, least=least, special=special)
+        def number(name: str, minimum: int, also: int) -> Any:
+            return params.integer(getattr(self, name), name, rendered=rendered, minimum=minimum, also=also)
 
         given = self.runtime_parameters
         return {
-            "description": parameters.text(self.description, "description", rendered=rendered, empty=True),
+            "description": params.string(self.description, "description", rendered=rendered, empty=True),
             "engine_labels": texts("engine_labels"),
             "tags": texts("job_tags"),
             "runtime_parameters": None
             if given is None
-            else parameters.json_object(given, "runtime_parameters", rendered=rendered),
+            else params.json_object(given, "runtime_parameters", rendered=rendered),
             "number_of_instances": number("number_of_instances", 1, _ON_ALL_ENGINES),
             "failover": flag("failover"),
             "failover_retries": number("failover_retries", 0, _ENDLESS),
             "failover_retries_per_engine": number("failover_retries_per_engine", 0, _ENDLESS),
             "needs_acknowledgement": flag("needs_acknowledgement"),
             "statistics_interval": seconds("statistics_interval"),
-            "force_stop_timeout": seconds("force_stop_timeout"),
+            "force_stop_after": seconds("force_stop_after"),
             "static_parameters": texts("static_parameters"),
             "time_series": flag("time_series"),
         }

@@ -9,14 +9,14 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets import params
+from airflow_provider_streamsets.operators._task_state import TaskState
 from airflow_provider_streamsets.operators.base import (
     ControlHubJobOperator,
     ControlHubJobsOperator,
     ControlHubOperator,
 )
 from airflow_provider_streamsets.operators.job_settings import ControlHubJobSettingsOperator
-from airflow_provider_streamsets.operators.task_records import TaskRecord
 
 if TYPE_CHECKING:
     import pendulum
@@ -74,7 +74,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
     :param failover_retries_per_engine: failover retries on each engine; -1 is endless (templated)
     :param needs_acknowledgement: whether an error must be acknowledged before the job can run again (templated)
     :param statistics_interval: seconds, or timedelta, between two saves of metrics; by default 60 (templated)
-    :param force_stop_timeout: seconds, or timedelta, that Control Hub waits for engines to confirm a stop; by default
+    :param force_stop_after: seconds, or timedelta, that Control Hub waits for engines to confirm a stop; by default
         120 (templated)
     :param template: create a job template, from which instances are started (templated)
     :param static_parameters: names of parameters that instances of the job template may not override: a list of texts,
@@ -114,11 +114,11 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        parameters.text(job_name, "job_name")
-        parameters.exactly_one(pipeline_id=pipeline_id, pipeline_name=pipeline_name)
-        parameters.resource_id(pipeline_id, "pipeline_id")
-        parameters.flag(template, "template")
-        parameters.choice(if_exists, "if_exists", IF_EXISTS)
+        params.string(job_name, "job_name")
+        params.exactly_one(pipeline_id=pipeline_id, pipeline_name=pipeline_name)
+        params.resource_id(pipeline_id, "pipeline_id")
+        params.boolean(template, "template")
+        params.one_of(if_exists, "if_exists", IF_EXISTS)
         self.job_name = job_name
         self.pipeline_id = pipeline_id
         self.pipeline_name = pipeline_name
@@ -127,14 +127,14 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
 
     def execute(self, context: Context) -> str:
         """Create the job."""
-        parameters.exactly_one(pipeline_id=self.pipeline_id, pipeline_name=self.pipeline_name)
-        parameters.resource_id(self.pipeline_id, "pipeline_id", rendered=True)
-        template = parameters.flag(self.template, "template", rendered=True)
-        if_exists = parameters.choice(self.if_exists, "if_exists", IF_EXISTS, rendered=True)
-        settings = self.job_settings(parameters.text(self.job_name, "job_name", rendered=True))
+        params.exactly_one(pipeline_id=self.pipeline_id, pipeline_name=self.pipeline_name)
+        params.resource_id(self.pipeline_id, "pipeline_id", rendered=True)
+        template = params.boolean(self.template, "template", rendered=True)
+        if_exists = params.one_of(self.if_exists, "if_exists", IF_EXISTS, rendered=True)
+        settings = self.job_settings(params.string(self.job_name, "job_name", rendered=True))
         wanted_version = self.wanted_version()
 
-        record = TaskRecord(context)
+        record = TaskState(context)
         job = self._created_before(record, str(settings.name), template)
         # Taken as it is, whatever has become of the pipeline meanwhile.
         if job is None and if_exists == "skip":
@@ -151,27 +151,27 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         self.push_job(context, job.job_id)
         self.log.info("Job %s runs version %s of pipeline '%s'.", job.label, job.pipeline_version, job.pipeline_name)
         self.log.info("Job page: %s", self.client.job_url(job.job_id))
-        record.close()
+        record.complete()
         return job.job_id
 
-    def _created_before(self, record: TaskRecord, name: str, template: bool) -> Job | None:
+    def _created_before(self, record: TaskState, name: str, template: bool) -> Job | None:
         """Return the job that an earlier try of this task has created, None if there is none or it is not to count."""
         from airflow_provider_streamsets.control_hub import ControlHubAmbiguousNameError
-        from airflow_provider_streamsets.control_hub.creations import CreationIntent
+        from airflow_provider_streamsets.control_hub.submission import CreateIntent
 
         written = record.values.get("creation")
         if not isinstance(written, dict):
             return None
-        intent = CreationIntent(**written)
+        intent = CreateIntent(**written)
         if intent.name != name:
             return None
         try:
             job = self.client.jobs.created_by(intent, template=template, wait=True)
         except ControlHubAmbiguousNameError:
-            if record.superseded is None:
+            if record.abandon_reason is None:
                 raise
             return None
-        if record.superseded is not None:
+        if record.abandon_reason is not None:
             # It was only waited for: from now on there is one, or there will be none.
             return None
         if job is None:
@@ -181,10 +181,10 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         return job
 
     def _create(
-        self, record: TaskRecord, settings: JobSettings, pipeline: PipelineVersion, template: bool, if_exists: Any
+        self, record: TaskState, settings: JobSettings, pipeline: PipelineVersion, template: bool, if_exists: Any
     ) -> Job:
         from airflow_provider_streamsets.control_hub import ControlHubError
-        from airflow_provider_streamsets.control_hub.errors import may_have_been_executed
+        from airflow_provider_streamsets.control_hub.errors import may_have_executed
 
         try:
             return self.client.jobs.create(
@@ -192,11 +192,11 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
                 pipeline,
                 template=template,
                 if_exists=if_exists,
-                announce=lambda intent: record.write(creation=asdict(intent)),
+                on_submit=lambda intent: record.write(creation=asdict(intent)),
             )
         except ControlHubError as error:
-            if not may_have_been_executed(error):
-                record.forget()
+            if not may_have_executed(error):
+                record.clear()
             raise
 
     def _existing(self, name: str, template: bool) -> Job | None:
@@ -206,7 +206,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         job = found[0]
         self.log.info("Job %s exists; taking it as it is.", job.label)
         other_pipeline = job.pipeline_name != self.pipeline_name if self.pipeline_name is not None else False
-        number = parameters.version(self.pipeline_version, "pipeline_version", rendered=True, latest=True)
+        number = params.version(self.pipeline_version, "pipeline_version", rendered=True, latest=True)
         if other_pipeline or number not in (None, "latest", job.pipeline_version):
             self.log.warning(
                 "It runs version %s of pipeline '%s', which is not what is asked for.",
@@ -259,7 +259,7 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
     :param failover_retries_per_engine: failover retries on each engine; -1 is endless (templated)
     :param needs_acknowledgement: whether an error must be acknowledged before the job can run again (templated)
     :param statistics_interval: seconds, or timedelta, between two saves of metrics (templated)
-    :param force_stop_timeout: seconds, or timedelta, that Control Hub waits for engines to confirm a stop (templated)
+    :param force_stop_after: seconds, or timedelta, that Control Hub waits for engines to confirm a stop (templated)
     :param static_parameters: names of parameters that instances of the job template may not override: a list of texts,
         or a text holding one (templated)
     :param time_series: keep metrics as time series (templated)
@@ -298,9 +298,9 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        parameters.flag(template, "template")
-        parameters.text(new_name, "new_name")
-        parameters.moment(unchanged_since, "unchanged_since")
+        params.boolean(template, "template")
+        params.string(new_name, "new_name")
+        params.timestamp(unchanged_since, "unchanged_since")
         if new_name is None and not self.names_a_version and not self.names_a_setting:
             raise ValueError("Give a setting or a pipeline version that is to be changed; none is given.")
         _check_use_of_template(self, template, kwargs.get("default_args"))
@@ -310,10 +310,10 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Change the job."""
-        template = parameters.flag(self.template, "template", rendered=True)
-        settings = self.job_settings(parameters.text(self.new_name, "new_name", rendered=True))
+        template = params.boolean(self.template, "template", rendered=True)
+        settings = self.job_settings(params.string(self.new_name, "new_name", rendered=True))
         wanted_version = self.wanted_version()
-        unchanged_since = parameters.moment(self.unchanged_since, "unchanged_since", rendered=True)
+        unchanged_since = params.timestamp(self.unchanged_since, "unchanged_since", rendered=True)
 
         before = self.find_job(context, templates=template)
         pipeline = self._version_for(before, wanted_version) if self.names_a_version else None
@@ -461,11 +461,11 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        parameters.flag(template, "template")
+        params.boolean(template, "template")
         _check_use_of_template(self, template, kwargs.get("default_args"))
-        parameters.whole_number(number_of_copies, "number_of_copies")
-        parameters.text(name, "name")
-        parameters.text(description, "description", empty=True)
+        params.integer(number_of_copies, "number_of_copies")
+        params.string(name, "name")
+        params.string(description, "description", empty=True)
         self.template = template
         self.number_of_copies = number_of_copies
         self.name = name
@@ -473,16 +473,16 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Make the copies, or take over those of an earlier try."""
-        from airflow_provider_streamsets.control_hub.creations import CreationIntent
+        from airflow_provider_streamsets.control_hub.submission import CreateIntent
 
-        template = parameters.flag(self.template, "template", rendered=True)
-        number_of_copies = parameters.whole_number(self.number_of_copies, "number_of_copies", rendered=True)
-        name = parameters.text(self.name, "name", rendered=True)
-        description = parameters.text(self.description, "description", rendered=True, empty=True)
+        template = params.boolean(self.template, "template", rendered=True)
+        number_of_copies = params.integer(self.number_of_copies, "number_of_copies", rendered=True)
+        name = params.string(self.name, "name", rendered=True)
+        description = params.string(self.description, "description", rendered=True, empty=True)
 
         job = self.find_job(context, templates=template)
-        record = TaskRecord(context)
-        made = record.values.get("copies") if record.superseded is None else None
+        record = TaskState(context)
+        made = record.values.get("copies") if record.abandon_reason is None else None
         # Whoever has ordered this try: the call of the one before can still be executed.
         submitted = record.values.get("duplication")
         copies = self.client.jobs.duplicate(
@@ -491,12 +491,12 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
             name=name,
             description=description,
             key=_key_of_task(context),
-            made_before=made if isinstance(made, list) else (),
-            announce=lambda job_ids: record.write(copies=job_ids),
-            submitted=CreationIntent(**submitted) if isinstance(submitted, dict) else None,
-            on_submit=lambda intent: record.write(duplication=asdict(intent)) if intent else record.forget(),
+            existing_ids=made if isinstance(made, list) else (),
+            on_created=lambda job_ids: record.write(copies=job_ids),
+            submitted=CreateIntent(**submitted) if isinstance(submitted, dict) else None,
+            on_submit=lambda intent: record.write(duplication=asdict(intent)) if intent else record.clear(),
         )
-        record.close()
+        record.complete()
         for copy in copies:
             self.log.info("Copy of job %s: %s", job.label, copy.label)
         copy_ids = [copy.job_id for copy in copies]
@@ -590,14 +590,14 @@ class ControlHubListJobsOperator(ControlHubOperator):
         self.limit = limit
         self.result = result
         self._checked_conditions(rendered=False)
-        parameters.whole_number(limit, "limit")
-        parameters.choice(result, "result", RESULTS)
+        params.integer(limit, "limit")
+        params.one_of(result, "result", RESULTS)
 
     def execute(self, context: Context) -> list[str] | list[dict[str, Any]]:
         """List the jobs."""
         conditions = self._checked_conditions(rendered=True)
-        limit = parameters.whole_number(self.limit, "limit", rendered=True)
-        result = parameters.choice(self.result, "result", RESULTS, rendered=True)
+        limit = params.integer(self.limit, "limit", rendered=True)
+        result = params.one_of(self.result, "result", RESULTS, rendered=True)
 
         jobs = list(islice(self.client.jobs.list(**conditions), limit))
         self.log.info("Found %d jobs%s.", len(jobs), ", the limit" if len(jobs) == limit else "")
@@ -613,13 +613,13 @@ class ControlHubListJobsOperator(ControlHubOperator):
         """Return the conditions as :meth:`Jobs.list` takes them."""
 
         def text(name: str) -> Any:
-            return parameters.text(getattr(self, name), name, rendered=rendered)
+            return params.string(getattr(self, name), name, rendered=rendered)
 
         def word(name: str, choices: Sequence[str]) -> Any:
             value = getattr(self, name)
-            return None if value is None else parameters.choice(value, name, choices, rendered=rendered)
+            return None if value is None else params.one_of(value, name, choices, rendered=rendered)
 
-        parameters.at_most_one(name=self.name, name_starts_with=self.name_starts_with)
+        params.at_most_one(name=self.name, name_starts_with=self.name_starts_with)
         return {
             "name": text("name"),
             "name_starts_with": text("name_starts_with"),
@@ -628,10 +628,10 @@ class ControlHubListJobsOperator(ControlHubOperator):
             "tag": text("job_tag"),
             "engine_label": text("engine_label"),
             "executor_type": word("executor_type", EXECUTOR_TYPES),
-            "pipeline_version": parameters.version(self.pipeline_version, "pipeline_version", rendered=rendered),
+            "pipeline_version": params.version(self.pipeline_version, "pipeline_version", rendered=rendered),
             "search": text("search"),
-            "templates": parameters.flag(self.templates, "templates", rendered=rendered),
-            "template_id": parameters.resource_id(self.template_id, "template_id", rendered=rendered),
+            "templates": params.boolean(self.templates, "templates", rendered=rendered),
+            "template_id": params.resource_id(self.template_id, "template_id", rendered=rendered),
         }
 
 
@@ -654,8 +654,8 @@ def _summary(job: Job) -> dict[str, Any]:
 
 
 def _check_use_of_template(task: ControlHubJobOperator, template: Any, default_args: Mapping[str, Any] | None) -> None:
-    if task.job_name is None and parameters.flag(template, "template") is True:
-        parameters.no_effect("'job_name'", task, default_args, template=template)
+    if task.job_name is None and params.boolean(template, "template") is True:
+        params.no_effect("'job_name'", task, default_args, template=template)
 
 
 def _iso(time: pendulum.DateTime | None) -> str | None:

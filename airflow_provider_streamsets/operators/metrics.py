@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 
 if TYPE_CHECKING:
@@ -104,17 +104,17 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         self._check(rendered=False)
 
     def _check(self, *, rendered: bool) -> None:
-        parameters.choice(self.runs, "runs", _RUNS, rendered=rendered)
+        params.one_of(self.runs, "runs", _RUNS, rendered=rendered)
         if self.runs == "all":
             # A list has no keys; Airflow would fail the task for that.
             self.multiple_outputs = False
-        parameters.whole_number(self.limit, "limit", rendered=rendered)
-        parameters.whole_number(self.run_count, "run_count", rendered=rendered)
-        parameters.moment(self.start_time, "start_time", rendered=rendered)
-        parameters.texts(self.metrics, "metrics", rendered=rendered)
+        params.integer(self.limit, "limit", rendered=rendered)
+        params.integer(self.run_count, "run_count", rendered=rendered)
+        params.timestamp(self.start_time, "start_time", rendered=rendered)
+        params.string_list(self.metrics, "metrics", rendered=rendered)
         for name in ("counters", "realtime", "fail_if_missing"):
-            parameters.flag(getattr(self, name), name, rendered=rendered)
-        parameters.at_most_one(run_count=self.run_count, start_time=self.start_time)
+            params.boolean(getattr(self, name), name, rendered=rendered)
+        params.at_most_one(run_count=self.run_count, start_time=self.start_time)
         if self.runs == "all" and not (self.run_count is None and self.start_time is None):
             raise ValueError("'run_count' and 'start_time' choose one run, and are not for runs='all'.")
         if self.limit is not None and self.runs == "last":
@@ -126,7 +126,7 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         job = self.find_job(context)
         live = self._live(job) if self._is_on("realtime") else None
         if self.runs == "all":
-            limit = parameters.whole_number(self.limit, "limit", rendered=True)
+            limit = params.integer(self.limit, "limit", rendered=True)
             return self._of_all_runs(job, limit, live)
         run_count = self._chosen_run(job)
         if run_count is None:
@@ -149,10 +149,10 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         return [entry for entry in entries if entry is not None]
 
     def _chosen_run(self, job: Job) -> int | None:
-        run_count: int | None = parameters.whole_number(self.run_count, "run_count", rendered=True)
+        run_count: int | None = params.integer(self.run_count, "run_count", rendered=True)
         if run_count is not None:
             return run_count
-        start_time = parameters.moment(self.start_time, "start_time", rendered=True)
+        start_time = params.timestamp(self.start_time, "start_time", rendered=True)
         run = self.client.runs.started_at(job.job_id, start_time) if start_time else job.current_run
         return run.run_count if run else None
 
@@ -164,7 +164,7 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         if saved is None:
             self._is_missing(f"Control Hub has saved no record counts of run {run_count} of job {job.label}.")
         extras: dict[str, Any] = {}
-        names = parameters.texts(self.metrics, "metrics", rendered=True)
+        names = params.string_list(self.metrics, "metrics", rendered=True)
         if self._is_on("counters") or names:
             extras.update(self._registry_values(job, run_count, names))
         if self._is_on("realtime"):
@@ -210,7 +210,7 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         self.log.info(what)
 
     def _is_on(self, name: str) -> bool:
-        return bool(parameters.flag(getattr(self, name), name, rendered=True))
+        return bool(params.boolean(getattr(self, name), name, rendered=True))
 
 
 def _plain(number: float | None) -> float | int | None:
@@ -273,8 +273,8 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        parameters.whole_number(limit, "limit")
-        parameters.flag(include_events, "include_events")
+        params.integer(limit, "limit")
+        params.boolean(include_events, "include_events")
         self.limit = limit
         self.since = since
         self.until = until
@@ -284,15 +284,15 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         self._times(rendered=False)
 
     def _times(self, *, rendered: bool) -> dict[str, Any]:
-        return {name: parameters.moment(getattr(self, name), name, rendered=rendered) for name in _TIMES}
+        return {name: params.timestamp(getattr(self, name), name, rendered=rendered) for name in _TIMES}
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Read the runs."""
-        from airflow_provider_streamsets.control_hub.reports import run_record
+        from airflow_provider_streamsets.control_hub.tracking.report import run_record
 
-        limit = parameters.whole_number(self.limit, "limit", rendered=True)
+        limit = params.integer(self.limit, "limit", rendered=True)
         times = self._times(rendered=True)
-        include_events = parameters.flag(self.include_events, "include_events", rendered=True)
+        include_events = params.boolean(self.include_events, "include_events", rendered=True)
         job = self.find_job(context)
         # One more shows whether some are left out.
         runs = self.client.runs.history(job.job_id, None if limit is None else limit + 1, **times)

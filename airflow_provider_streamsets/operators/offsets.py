@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_streamsets import files, parameters
+from airflow_provider_streamsets import files, params
+from airflow_provider_streamsets.job_selector import get_job
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubJobsOperator
-from airflow_provider_streamsets.selection import one_job
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -94,14 +94,14 @@ class ControlHubGetOffsetsOperator(ControlHubJobOperator):
 
     def __init__(self, *, run_count: int | str | None = None, path: FilePath | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        parameters.whole_number(run_count, "run_count")
+        params.integer(run_count, "run_count")
         _optional_path(path, rendered=False)
         self.run_count = run_count
         self.path = path
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the offsets."""
-        run_count = parameters.whole_number(self.run_count, "run_count", rendered=True)
+        run_count = params.integer(self.run_count, "run_count", rendered=True)
         path = _optional_path(self.path, rendered=True)
         job = self.find_job(context)
         offsets = _offsets_of(self.client, job, run_count)
@@ -112,7 +112,7 @@ class ControlHubGetOffsetsOperator(ControlHubJobOperator):
             )
         if path is None:
             return offsets.to_dict()
-        with files.writing(path) as file:
+        with files.atomic_write(path) as file:
             file.write(json.dumps(offsets.to_dict(), indent=2).encode())
         self.log.info("Wrote the offsets of job %s on %d engines to '%s'.", job.label, len(engine_ids), path)
         return {"job_id": job.job_id, "run_count": offsets.run_count, "engine_ids": engine_ids, "path": str(path)}
@@ -191,16 +191,16 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
         self._check(rendered=False)
 
     def _check(self, *, rendered: bool) -> None:
-        parameters.exactly_one(
+        params.exactly_one(
             offset=self.offset, path=self.path, from_job_id=self.from_job_id, from_job_name=self.from_job_name
         )
         if self.from_run_count is not None and self.from_job_id is None and self.from_job_name is None:
             raise ValueError("'from_run_count' is for 'from_job_id' and 'from_job_name'.")
-        parameters.resource_id(self.from_job_id, "from_job_id", rendered=rendered)
-        parameters.json_object(self.offset, "offset", rendered=rendered)
+        params.resource_id(self.from_job_id, "from_job_id", rendered=rendered)
+        params.json_object(self.offset, "offset", rendered=rendered)
         _optional_path(self.path, rendered=rendered)
-        parameters.whole_number(self.from_run_count, "from_run_count", rendered=rendered)
-        parameters.text(self.engine_id, "engine_id", rendered=rendered)
+        params.integer(self.from_run_count, "from_run_count", rendered=rendered)
+        params.string(self.engine_id, "engine_id", rendered=rendered)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find and check the offset, and upload it."""
@@ -217,26 +217,26 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
     def _document(self) -> dict[str, Any]:
         from airflow_provider_streamsets.control_hub.models import document_to_upload
 
-        engine_id = parameters.text(self.engine_id, "engine_id", rendered=True)
+        engine_id = params.string(self.engine_id, "engine_id", rendered=True)
         if self.offset is not None:
-            return document_to_upload(parameters.json_object(self.offset, "offset", rendered=True), engine_id)
+            return document_to_upload(params.json_object(self.offset, "offset", rendered=True), engine_id)
         if self.path is not None:
             return document_to_upload(self._content(), engine_id)
         source = self._source()
-        run_count = parameters.whole_number(self.from_run_count, "from_run_count", rendered=True)
+        run_count = params.integer(self.from_run_count, "from_run_count", rendered=True)
         run = source.current_run
         if run is not None and not run.has_ended and run_count in (None, run.run_count):
             self.log.warning("Job %s is %s: its offset is still moving.", source.label, run.status)
         return document_to_upload(_offsets_of(self.client, source, run_count).to_dict(), engine_id)
 
     def _source(self) -> Job:
-        return one_job(self.client, self.from_job_id, self.from_job_name)
+        return get_job(self.client, self.from_job_id, self.from_job_name)
 
     def _content(self) -> Any:
         from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
 
         path = _optional_path(self.path, rendered=True)
-        with files.reading(path) as file:
+        with files.open_local_copy(path) as file:
             try:
                 return json.load(file)
             except ValueError as error:
@@ -253,4 +253,4 @@ def _offsets_of(client: ControlHubClient, job: Job, run_count: int | None) -> Jo
 
 
 def _optional_path(path: FilePath | None, *, rendered: bool) -> Any:
-    return None if path is None else parameters.path(path, "path", rendered=rendered)
+    return None if path is None else params.path(path, "path", rendered=rendered)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import Job
 
-_PATIENCE = 30.0
+_MAX_WAIT = 30.0
 
 
 class ControlHubAcknowledgeErrorsOperator(ControlHubJobsOperator):
@@ -49,7 +49,7 @@ class ControlHubAcknowledgeErrorsOperator(ControlHubJobsOperator):
             if job.current_run:
                 error = job.current_run.error_message or "none stated"
                 self.log.info("Run %d of job %s has the error: %s", job.current_run.run_count, job.label, error)
-        acknowledged = {run.job_id: run for run in self.client.runs.acknowledge(failed, patience=_PATIENCE)}
+        acknowledged = {run.job_id: run for run in self.client.runs.acknowledge(failed, max_wait=_MAX_WAIT)}
         self.log.info("Acknowledged the errors of %d of %d jobs.", len(acknowledged), len(jobs))
         return [
             {
@@ -78,7 +78,7 @@ class ControlHubSyncJobsOperator(ControlHubActiveJobsOperator):
     :param job_names: exact names of the jobs, instead (templated)
     :param job_tag: tag of the jobs, without organization, instead (templated)
     :param search: search of Control Hub that finds the jobs, instead (templated)
-    :param skip_others: leave out jobs that are not active; otherwise such a job is an error, and none is synchronized
+    :param skip_inactive: leave out jobs that are not active; otherwise such a job is an error, and none is synchronized
         (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
@@ -92,11 +92,11 @@ class ControlHubSyncJobsOperator(ControlHubActiveJobsOperator):
 
     action = "synchronize"
 
-    def obstacle(self, job: Job) -> str | None:
+    def reason_not_applicable(self, job: Job) -> str | None:
         """Return why a job cannot be synchronized as it is now; None if it can."""
-        from airflow_provider_streamsets.control_hub.runs import obstacle_to_synchronizing
+        from airflow_provider_streamsets.control_hub.runs import reason_not_synchronizable
 
-        return obstacle_to_synchronizing(job)
+        return reason_not_synchronizable(job)
 
     def act(self, job_ids: list[str]) -> None:
         """Synchronize these jobs."""

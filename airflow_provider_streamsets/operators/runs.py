@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.operators.base import ControlHubJobOperator
-from airflow_provider_streamsets.operators.outlets import tell_outlets
-from airflow_provider_streamsets.operators.run_policies import (
+from airflow_provider_streamsets import params
+from airflow_provider_streamsets.operators._asset_events import emit_asset_events
+from airflow_provider_streamsets.operators._run_ownership import (
     IF_RUNNING,
     MAX_START_ATTEMPTS,
-    StartsRuns,
-    StopsManyRuns,
+    RunOwnershipMixin,
+    RunsStopMixin,
 )
-from airflow_provider_streamsets.operators.settling import (
-    ACKNOWLEDGEMENT_PATIENCE,
+from airflow_provider_streamsets.operators._run_wait import ControlHubRunWaitingOperator
+from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT
+from airflow_provider_streamsets.operators._stability import (
+    ACKNOWLEDGEMENT_MAX_WAIT,
     check_startable,
-    newer_after_refusal,
+    newer_after_rejection,
 )
-from airflow_provider_streamsets.operators.waiting import ControlHubRunWaitingOperator
-from airflow_provider_streamsets.operators.waiting_many import STOP_PATIENCE
+from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
         Outcome,
         RunReport,
     )
-    from airflow_provider_streamsets.control_hub.conditions import MetricCondition
-    from airflow_provider_streamsets.control_hub.groups import RunGroup
-    from airflow_provider_streamsets.control_hub.starts import StartIntent
+    from airflow_provider_streamsets.control_hub.submission import StartIntent
+    from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
+    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
 
 # Within the 5 seconds of a killed task: looks for the run of a start call that has not been answered yet.
-_LOOKS_WHEN_KILLED = 4
-_PAUSE_WHEN_KILLED = 0.5
+_POLLS_WHEN_KILLED = 4
+_DELAY_WHEN_KILLED = 0.5
 
 
-class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
+class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
     """
     Start a Control Hub job, wait for that run, and return what it came to.
 
@@ -88,16 +88,16 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     :param if_running: what to do if the job is running already, for another reason than an earlier try of this task:
         ``fail`` (default), ``join`` (wait for that run as if it were the task's own, but never stop it), ``restart``
         (stop it, then start) or ``wait_then_start`` (wait for its end, then start; on the triggerer if the task is
-        deferrable, and within `timeout`). A job that is ``ACTIVATING`` or ``DEACTIVATING`` is waited for before
+        deferrable, and within `wait_timeout`). A job that is ``ACTIVATING`` or ``DEACTIVATING`` is waited for before
         (templated)
     :param expect: conditions on the final metrics of a run that succeeded, all of which must be satisfied: each a text
         such as ``"output_count >= 1000"``, or a dict of ``metric``, ``comparison`` and ``threshold``. Metrics are
         ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``, ``total_error_count``,
         ``error_ratio`` (total errors per record read), ``output_per_second`` (over the last minute), and the counters
         and meters of the pipeline and its stages by name, such as ``stage.Trash_01.inputRecords.counter``. If Control
-        Hub does not have the final value of a metric by the end of `metrics_wait`, the task fails as "unavailable"; a
+        Hub does not have the final value of a metric by the end of `metrics_timeout`, the task fails as "unavailable"; a
         retry then evaluates the same run and starts no other one (templated)
-    :param fail_fast: look at those of the conditions that are upper bounds (``<``, ``<=``) while the run goes on, too,
+    :param stop_on_violation: look at those of the conditions that are upper bounds (``<``, ``<=``) while the run goes on, too,
         and stop the run when one is broken. A ratio can be broken early and recover later (templated)
     :param wait_for_completion: wait until the run has ended; otherwise return as soon as it is started (templated)
     :param wait_for: wait for the ``completion`` (default) of the run, or until it is ``active``: ``ACTIVE`` and
@@ -111,7 +111,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the run; default 30 (templated)
-    :param timeout: seconds, or timedelta, after which the task fails; None waits as long as the run takes (templated)
+    :param wait_timeout: seconds, or timedelta, after which the task fails; None waits as long as the run takes (templated)
     :param on_timeout: what happens to the run then, or when Airflow's ``execution_timeout`` is over: ``stop`` (default)
         or ``leave``, for a later try to wait for (templated)
     :param on_error: what happens to the run when the task fails for a reason of its own, such as a refused credential:
@@ -123,7 +123,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         offset may then be lost. 0 forces it at once; by default that is left to the job's own force stop time-out.
         A task that is killed while a worker waits has no time for that: only 0 has an effect then (templated)
     :param accept_stopped: count a run that was stopped as a success (templated)
-    :param metrics_wait: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
+    :param metrics_timeout: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
         default the job's statistics interval and 15 seconds: 2 minutes at the most, unless there is `expect`. Give 0
         for a pipeline that writes no statistics (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
@@ -139,7 +139,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     :raises ControlHubExpectationError: if its final metrics do not satisfy `expect`; the message has the numbers
     :raises ControlHubMetricsUnavailableError: if it has succeeded, but the final metrics for `expect` are missing; a
         retry evaluates the same run again
-    :raises ControlHubRunTimeoutError: if it took longer than `timeout`
+    :raises ControlHubRunTimeoutError: if it took longer than `wait_timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
     XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
@@ -151,14 +151,14 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
     template_fields: Sequence[str] = (
         "job_id",
         "job_name",
-        *StartsRuns.template_fields,
+        *RunOwnershipMixin.template_fields,
         "runtime_parameters",
         "strict_parameters",
         "reset_offsets",
         "acknowledge_errors",
         "if_running",
         "expect",
-        "fail_fast",
+        "stop_on_violation",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"runtime_parameters": "json", "expect": "json"}
 
@@ -171,7 +171,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         acknowledge_errors: bool | str = False,
         if_running: Literal["fail", "join", "restart", "wait_then_start"] | str = "fail",
         expect: Sequence[str | Mapping[str, Any]] | str | None = None,
-        fail_fast: bool | str = False,
+        stop_on_violation: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -181,58 +181,59 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         self.acknowledge_errors = acknowledge_errors
         self.if_running = if_running
         self.expect = expect
-        self.fail_fast = fail_fast
+        self.stop_on_violation = stop_on_violation
         self._intent: StartIntent | None = None
         self._check_start(rendered=False)
         self._check_use_of_expect(
-            parameters.flag(self.wait_for_completion, "wait_for_completion"), parameters.flag(fail_fast, "fail_fast")
+            params.boolean(self.wait_for_completion, "wait_for_completion"),
+            params.boolean(stop_on_violation, "stop_on_violation"),
         )
         self.check_effects(kwargs.get("default_args"), if_running=if_running)
 
     def _check_start(self, *, rendered: bool) -> None:
-        parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=rendered)
-        parameters.flag(self.strict_parameters, "strict_parameters", rendered=rendered)
-        parameters.flag(self.reset_offsets, "reset_offsets", rendered=rendered)
-        parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
-        parameters.choice(self.if_running, "if_running", IF_RUNNING, rendered=rendered)
-        parameters.conditions(self.expect, "expect", rendered=rendered)
-        parameters.flag(self.fail_fast, "fail_fast", rendered=rendered)
+        params.json_object(self.runtime_parameters, "runtime_parameters", rendered=rendered)
+        params.boolean(self.strict_parameters, "strict_parameters", rendered=rendered)
+        params.boolean(self.reset_offsets, "reset_offsets", rendered=rendered)
+        params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
+        params.one_of(self.if_running, "if_running", IF_RUNNING, rendered=rendered)
+        params.conditions(self.expect, "expect", rendered=rendered)
+        params.boolean(self.stop_on_violation, "stop_on_violation", rendered=rendered)
 
-    def _check_use_of_expect(self, wait: bool | str, fail_fast: bool | str) -> None:
+    def _check_use_of_expect(self, wait: bool | str, stop_on_violation: bool | str) -> None:
         if self.expect is not None and wait is False:
             raise ValueError(
                 "'expect' needs wait_for_completion=True: only a run that is waited for has final metrics."
             )
-        if self.wait_for == "active" and (self.expect is not None or fail_fast is True):
+        if self.wait_for == "active" and (self.expect is not None or stop_on_violation is True):
             raise ValueError(
                 "'expect' and 'fail_fast' do not go with wait_for='active': a run that has just become active has no "
                 "final metrics."
             )
-        if self.expect is None and fail_fast is True:
+        if self.expect is None and stop_on_violation is True:
             raise ValueError("'fail_fast' needs conditions in 'expect'.")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the job and wait for its run, or go on with the run of an earlier try."""
-        with self.answering_for_runs(context):
+        with self.stop_runs_on_failure(context):
             wait = self._begin_run()
             job = self.find_job(context)
-            resumed = self._go_on_with_earlier_run(context, job, wait)
+            resumed = self._resume_previous_run(context, job, wait)
             return self._start_and_wait(context, job, wait) if resumed is None else resumed
 
     def execute_after_other_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on when the run has ended that was waited for before the start."""
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-        from airflow_provider_streamsets.control_hub.errors import ends_wait
+        from airflow_provider_streamsets.control_hub.errors import is_fatal
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         other = RunWaitEvent.from_payload(event)
         wait = self._begin_run()
         if other.deadline is not None:
-            self.go_on_until(other.deadline)
+            self.restore_deadline(other.deadline)
         if isinstance(other.error, ControlHubRunTimeoutError):
             raise self._waited_too_long(other.error)
         if other.error is not None:
-            if ends_wait(other.error):
+            if is_fatal(other.error):
                 raise other.error
             self.log.warning("%s", other.error)
         return self._start_and_wait(context, self.client.jobs.get(other.job_id), wait)
@@ -245,7 +246,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         ended = RunWaitEvent.from_payload(event)
         wait = self._begin_run()
         if ended.deadline is not None:
-            self.go_on_until(ended.deadline)
+            self.restore_deadline(ended.deadline)
         # There is nothing to stop, and the next try is to find this run again.
         self._started = {}
         try:
@@ -255,45 +256,51 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
                 raise AirflowTaskTimeout(str(error)) from error
             raise
         job = self.client.jobs.get(ended.job_id)
-        resumed = self._go_on_with_earlier_run(context, job, wait)
+        resumed = self._resume_previous_run(context, job, wait)
         return self._start_and_wait(context, job, wait) if resumed is None else resumed
 
     def _begin_run(self) -> bool:
-        wait = self.begin()
+        wait = self.prepare()
         self._check_start(rendered=True)
-        self._check_use_of_expect(wait, parameters.flag(self.fail_fast, "fail_fast", rendered=True))
+        self._check_use_of_expect(wait, params.boolean(self.stop_on_violation, "stop_on_violation", rendered=True))
         self._expectations()
         return wait
 
-    def _go_on_with_earlier_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any] | None:
+    def _resume_previous_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any] | None:
         """Return the result with, or after, the run of an earlier try; None if there is none to see to."""
         from airflow_provider_streamsets.control_hub import Outcome
-        from airflow_provider_streamsets.control_hub.groups import unfinished_result
-        from airflow_provider_streamsets.operators.earlier_runs import Course, count, decide, user_of, write_failed
+        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
+        from airflow_provider_streamsets.operators._resume import (
+            ResumeAction,
+            decide_resume,
+            emit_resume_stats,
+            user_of,
+            write_failed,
+        )
 
         record = self.record(context)
-        decision = decide(self.client, record, job)
+        decision = decide_resume(self.client, record, job)
         run = decision.run
-        if decision.why:
-            self.log.info("%s.", decision.why)
+        if decision.reason:
+            self.log.info("%s.", decision.reason)
         if self._ended_report is None:
-            count(self, "reconnect_attempt" if decision.why else "fresh_submit")
-        if run is None or decision.course is Course.START:
-            return self._start_anew(context, job, wait) if decision.why else None
-        if decision.course is Course.STOP_AND_START:
+            emit_resume_stats(self, "reconnect_attempt" if decision.reason else "fresh_submit")
+        if run is None or decision.course is ResumeAction.START:
+            return self._start_new_run(context, job, wait) if decision.reason else None
+        if decision.course is ResumeAction.STOP_AND_START:
             if decision.is_own and not run.has_ended:
                 self.stop_and_wait({run.job_id: run.run_count})
             self.acknowledge_red(context)
-            return self._start_anew(context, job, wait)
+            return self._start_new_run(context, job, wait)
         context["ti"].xcom_push(key="run_count", value=run.run_count)
         if not wait or self.are_left_running(context):
             self.log.info("Not starting again.")
-            return self._told(context, unfinished_result(job.job_id, job.name, run))
+            return self._finish_result(context, unfinished_result(job.job_id, job.name, run))
         if decision.is_own:
-            self.note_started(context, {run.job_id: run.run_count}, {run.job_id: run})
-        if decision.course is Course.JOIN:
+            self.record_started(context, {run.job_id: run.run_count}, {run.job_id: run})
+        if decision.course is ResumeAction.JOIN:
             self.log.info("Waiting for that run instead of starting another one.")
-            count(self, "reconnect_success")
+            emit_resume_stats(self, "reconnect_success")
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and decision.is_own)
         # It has ended: an error or a timeout leaves it to the next try, with nothing to stop.
         self._started = {}
@@ -303,52 +310,52 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         stopped_by_task = decision.is_own and is_stopped_by_user
         if report.outcome in self._accepted_outcomes() and not stopped_by_task:
             self.log.info("That run is what this task was to do; delivering what it came to.")
-            count(self, "already_succeeded")
-            return self.deliver(context, report)
-        self.log.warning(report.explanation())
+            emit_resume_stats(self, "already_succeeded")
+            return self.finish(context, report)
+        self.log.warning(report.details())
         self.log.info("That run did not succeed, so another one is started.")
-        count(self, "terminal_resubmit")
+        emit_resume_stats(self, "terminal_resubmit")
         if decision.is_own and run.status == "INACTIVE_ERROR":
             write_failed(record, run.job_id, run.run_count)
-        return self._start_anew(context, job, wait)
+        return self._start_new_run(context, job, wait)
 
-    def _start_anew(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
+    def _start_new_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
         """Start another run after that of an earlier try, which may have ended since the job was read."""
         return self._start_and_wait(context, self.client.jobs.get(job.job_id), wait)
 
     def _start_and_wait(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub.groups import unfinished_result
+        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
 
         run, is_own = self._start_or_join(context, job)
         context["ti"].xcom_push(key="run_count", value=run.run_count)
         self.log.info("Job page: %s", self.client.job_url(job.job_id))
         if wait:
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and is_own)
-        return self._told(context, unfinished_result(job.job_id, job.name, run))
+        return self._finish_result(context, unfinished_result(job.job_id, job.name, run))
 
     def _start_or_join(self, context: Context, job: Job) -> tuple[JobRun, bool]:
         """Return a run of the job, and whether this task has started it."""
         from airflow_provider_streamsets.control_hub import ControlHubRejectedError
 
-        reset_offsets = parameters.flag(self.reset_offsets, "reset_offsets", rendered=True)
+        reset_offsets = params.boolean(self.reset_offsets, "reset_offsets", rendered=True)
         self.check_parameter_names(
             job.label,
             job.pipeline_commit_id,
-            parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=True),
+            params.json_object(self.runtime_parameters, "runtime_parameters", rendered=True),
             known=job.runtime_parameters,
-            strict=parameters.flag(self.strict_parameters, "strict_parameters", rendered=True),
+            strict=params.boolean(self.strict_parameters, "strict_parameters", rendered=True),
         )
         attempts_left = MAX_START_ATTEMPTS
         while True:
-            job = self._settled(job)
+            job = self._wait_until_stable(job)
             other = job.current_run
             if other is not None and not other.has_ended and self.if_running != "fail":
                 if self.if_running == "join":
                     return self._join(context, job, other), False
                 # Others that wait for the same run may start the job first, as often as there are others.
-                job = self._freed(job, other)
+                job = self._resolve_conflict(job, other)
                 continue
-            if parameters.flag(self.acknowledge_errors, "acknowledge_errors", rendered=True):
+            if params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=True):
                 job = self._acknowledge(job)
             self._fail_if_blocked(context, job)
             check_startable([job])
@@ -359,7 +366,9 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
                     self.log.info("Reset the offsets of job %s.", job.label)
                 return self._start(context, job), True
             except ControlHubRejectedError as error:
-                newer = newer_after_refusal({job.job_id: job}, partial(self._read_again, self.client), pause=self.pause)
+                newer = newer_after_rejection(
+                    {job.job_id: job}, partial(self._read_again, self.client), pause=self.pause
+                )
                 if not newer or not attempts_left:
                     raise
                 job = newer[job.job_id]
@@ -367,21 +376,21 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
 
     def _fail_if_blocked(self, context: Context, job: Job) -> None:
         """Fail with the error of the run of an earlier try that keeps the job from being started again."""
-        from airflow_provider_streamsets.operators.earlier_runs import ACKNOWLEDGE_HINT, is_blocked_by_own_run
+        from airflow_provider_streamsets.operators._resume import ACKNOWLEDGE_HINT, is_blocked_by_own_run
 
         if job.current_run is not None and is_blocked_by_own_run(self.record(context), job):
             raise self._failure(context, self.report_of(job, job.current_run), ACKNOWLEDGE_HINT)
 
-    def _settled(self, job: Job) -> Job:
-        return self.settle([job], self._read_again)[job.job_id]
+    def _wait_until_stable(self, job: Job) -> Job:
+        return self.wait_until_stable([job], self._read_again)[job.job_id]
 
     @staticmethod
     def _read_again(client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
         return {job_id: client.jobs.get(job_id) for job_id in job_ids}
 
     def _join(self, context: Context, job: Job, other: JobRun) -> JobRun:
-        from airflow_provider_streamsets.control_hub.starts import StartIntent, described
-        from airflow_provider_streamsets.operators.earlier_runs import write_joined
+        from airflow_provider_streamsets.control_hub.submission import StartIntent, described
+        from airflow_provider_streamsets.operators._resume import write_joined
 
         self.log.warning(
             "Job %s is running already: %s. Waiting for that run, as if_running='join' says, with the parameters that "
@@ -396,9 +405,9 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         )
         return other
 
-    def _freed(self, job: Job, other: JobRun) -> Job:
+    def _resolve_conflict(self, job: Job, other: JobRun) -> Job:
         """Return the job when the run has ended that is in the way; does not return if that is waited for elsewhere."""
-        from airflow_provider_streamsets.control_hub.starts import described
+        from airflow_provider_streamsets.control_hub.submission import described
 
         if self.if_running == "restart":
             self.log.warning(
@@ -412,33 +421,33 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
 
     def _wait_for_other_run(self, job: Job, other: JobRun) -> None:
         from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubRunTimeoutError
-        from airflow_provider_streamsets.control_hub.errors import ends_wait
+        from airflow_provider_streamsets.control_hub.errors import is_fatal
         from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+        from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
 
         if self.deferrable:
-            self.defer_for(job, other, method_name="execute_after_other_run", metrics_wait=0.0)
-        follower = RunFollower(
+            self.defer_for(job, other, method_name="execute_after_other_run", metrics_timeout=0.0)
+        tracker = RunTracker(
             self.polling_client(),
             job.job_id,
             other.run_count,
             job_name=job.name,
             identity=RunIdentity.of(other),
-            metrics_wait=0.0,
+            metrics_timeout=0.0,
             log=self.log,
         )
         try:
             wait_for_run(
-                follower,
+                tracker,
                 poll_interval=self._interval,
-                timeout=self._left_of_timeout,
+                timeout=self._remaining_timeout,
                 allowed=self._allowed,
                 sleep=self.pause,
             )
         except ControlHubRunTimeoutError as error:
             raise self._waited_too_long(error) from error
         except ControlHubError as error:
-            if ends_wait(error):
+            if is_fatal(error):
                 raise
             self.log.warning("%s", error)
 
@@ -446,15 +455,15 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         """Acknowledge the error of a job that ended with one, and return the job as it then is."""
         if job.current_run is None or job.current_run.status != "INACTIVE_ERROR":
             return job
-        for run in self.client.runs.acknowledge([job.job_id], patience=ACKNOWLEDGEMENT_PATIENCE):
+        for run in self.client.runs.acknowledge([job.job_id], max_wait=ACKNOWLEDGEMENT_MAX_WAIT):
             self.log.warning("Acknowledged the error of run %d: %s", run.run_count, run.error_message)
         return self.client.jobs.get(job.job_id)
 
     def _expectations(self) -> tuple[MetricCondition, ...]:
-        from airflow_provider_streamsets.control_hub.conditions import conditions_of
+        from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
 
-        expect = parameters.conditions(self.expect, "expect", rendered=True)
-        return () if expect is None else conditions_of(expect)
+        expect = params.conditions(self.expect, "expect", rendered=True)
+        return () if expect is None else parse_conditions(expect)
 
     @property
     def needs_metrics(self) -> bool:
@@ -463,41 +472,41 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
 
     def upper_bounds(self) -> tuple[MetricCondition, ...]:
         """Return the conditions to look at while the run goes on."""
-        if not parameters.flag(self.fail_fast, "fail_fast", rendered=True):
+        if not params.boolean(self.stop_on_violation, "stop_on_violation", rendered=True):
             return ()
         return tuple(condition for condition in self._expectations() if condition.is_upper_bound)
 
-    def on_broken_bound(self, context: Context, job_id: str, run_count: int) -> None:
+    def on_condition_violated(self, context: Context, job_id: str, run_count: int) -> None:
         """Stop the run whose metrics have broken an upper bound."""
-        if self._answers_for(context, job_id, run_count):
-            self.give_up_runs(context, {job_id: run_count}, "its metrics do not satisfy what is expected of them")
+        if self._owns_run(context, job_id, run_count):
+            self.abandon_runs(context, {job_id: run_count}, "its metrics do not satisfy what is expected of them")
 
     def _start(self, context: Context, job: Job) -> JobRun:
         from airflow_provider_streamsets.control_hub import ControlHubError
-        from airflow_provider_streamsets.control_hub.errors import may_have_been_executed
-        from airflow_provider_streamsets.operators.earlier_runs import write_intent
+        from airflow_provider_streamsets.control_hub.errors import may_have_executed
+        from airflow_provider_streamsets.operators._resume import write_intent
 
-        runtime_parameters = parameters.json_object(self.runtime_parameters, "runtime_parameters", rendered=True)
+        runtime_parameters = params.json_object(self.runtime_parameters, "runtime_parameters", rendered=True)
         record = self.record(context)
 
-        def announce(intent: StartIntent) -> None:
+        def on_submit(intent: StartIntent) -> None:
             write_intent(record, intent)
             if self._killed and self._intent is None:
                 # Nothing was sent, so no later try may take the run of another caller for this start.
-                record.forget()
-            self.end_if_killed(f"before it had started job {job.label}")
+                record.clear()
+            self.raise_if_killed(f"before it had started job {job.label}")
             # What an earlier try has started is over.
             self._started, self._intent = {}, intent
 
         try:
-            run = self.client.runs.start(job, runtime_parameters, announce=announce)
+            run = self.client.runs.start(job, runtime_parameters, on_submit=on_submit)
         except ControlHubError as error:
-            if not may_have_been_executed(error):
+            if not may_have_executed(error):
                 self._intent = None
-                record.forget()
+                record.clear()
             raise
-        self.note_started(context, {job.job_id: run.run_count}, {job.job_id: run})
-        self.end_if_killed(f"while it started run {run.run_count} of job {job.label}")
+        self.record_started(context, {job.job_id: run.run_count}, {job.job_id: run})
+        self.raise_if_killed(f"while it started run {run.run_count} of job {job.label}")
         self.log.info(
             "Started run %d of job %s%s.",
             run.run_count,
@@ -512,7 +521,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         stopped = {Outcome.STOPPED} if self.accepts_stopped else set()
         return {Outcome.SUCCEEDED, *stopped, *({None} if self.waits_until_active else ())}
 
-    def deliver(self, context: Context, report: RunReport) -> dict[str, Any]:
+    def finish(self, context: Context, report: RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
         from airflow_provider_streamsets.control_hub import Outcome
 
@@ -521,25 +530,25 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
         if report.outcome not in self._accepted_outcomes():
             is_stopped = report.outcome is Outcome.STOPPED
             raise self._failure(context, report, "Set accept_stopped=True if that is fine." if is_stopped else "")
-        self.log.info(report.headline)
+        self.log.info(report.summary)
         if report.outcome is None:
-            return self._told(context, report.to_result())
+            return self._finish_result(context, report.to_result())
         if report.run.error_message:
             self.log.warning("The run succeeded, but Control Hub shows an error: %s", report.run.error_message)
         if not report.metrics_final:
             self.log.info("Control Hub has not saved the final metrics of the run yet.")
         self._check_expectations(report)
-        return self._told(context, report.to_result())
+        return self._finish_result(context, report.to_result())
 
     def _failure(self, context: Context, report: RunReport, hint: str) -> ControlHubRunFailedError:
         """Return the error of a run that did not succeed, having pushed its result to XCom."""
-        self.log.error(report.explanation())
+        self.log.error(report.details())
         self.push_failed_result(context, report.to_result())
         return report.failure(hint)
 
-    def _told(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
+    def _finish_result(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         """Return the result of the task, having put it on the events of its outlets, too."""
-        tell_outlets(self, context, result)
+        emit_asset_events(self, context, result)
         self.close_record(context)
         return result
 
@@ -549,81 +558,81 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, StartsRuns):
             ControlHubExpectationError,
             ControlHubMetricsUnavailableError,
         )
-        from airflow_provider_streamsets.control_hub.conditions import evaluate_ended_run
+        from airflow_provider_streamsets.control_hub.tracking.conditions import evaluate_ended_run
 
         expectations = self._expectations()
         if not expectations:
             return
         try:
-            judgement = evaluate_ended_run(self.client, report, expectations)
+            evaluation = evaluate_ended_run(self.client, report, expectations)
         except ControlHubMetricsUnavailableError:
             raise
         except ControlHubError as error:
             raise ControlHubMetricsUnavailableError(
-                f"{report.headline}, but whether its metrics are as expected is not known, as the metrics could not be "
+                f"{report.summary}, but whether its metrics are as expected is not known, as the metrics could not be "
                 f"read: {error}",
                 http_status=error.http_status,
                 issues=error.issues,
             ) from error
-        if not judgement.is_satisfied:
-            self.log.info(report.explanation())
-            self.log.error("The metrics are not as expected: %s.", judgement.text)
+        if not evaluation.is_satisfied:
+            self.log.info(report.details())
+            self.log.error("The metrics are not as expected: %s.", evaluation.text)
             raise ControlHubExpectationError(
-                f"{report.headline}, but its metrics are not as expected: {judgement.text}."
+                f"{report.summary}, but its metrics are not as expected: {evaluation.text}."
             )
-        self.log.info("Its metrics are as expected: %s.", judgement.text)
+        self.log.info("Its metrics are as expected: %s.", evaluation.text)
 
     def on_wait_timeout(self, context: Context, job_id: str, run_count: int) -> None:
         """Stop the run, unless it is to be left, or somebody else has started it."""
-        if self._answers_for(context, job_id, run_count):
+        if self._owns_run(context, job_id, run_count):
             self.act_on_timeout(context, {job_id: run_count})
 
-    def _answers_for(self, context: Context, job_id: str, run_count: int) -> bool:
+    def _owns_run(self, context: Context, job_id: str, run_count: int) -> bool:
         """Return whether this task has started a run, and has not joined it."""
         return (self._started or self._started_before(context)).get(job_id) == run_count
 
-    def ask_to_stop(
-        self, client: ControlHubClient, runs: Mapping[str, int], *, patience: float, force: bool
+    def request_stop(
+        self, client: ControlHubClient, runs: Mapping[str, int], *, max_wait: float, force: bool
     ) -> list[str]:
-        """Ask Control Hub to stop the run, as :meth:`StartsRuns.ask_to_stop`."""
+        """Ask Control Hub to stop the run, as :meth:`RunOwnershipMixin.request_stop`."""
         return [
             job_id
             for job_id, run_count in runs.items()
-            if client.runs.stop_run(job_id, run_count, patience=patience, force=force)
+            if client.runs.stop_run(job_id, run_count, max_wait=max_wait, force=force)
         ]
 
     def runs_of_record(self, context: Context) -> Mapping[str, int]:
         """Return the run that an earlier try has started, unless it has ended."""
-        from airflow_provider_streamsets.operators.earlier_runs import own_run
+        from airflow_provider_streamsets.operators._resume import find_own_run
 
-        run = own_run(self.client, self.record(context))
+        run = find_own_run(self.client, self.record(context))
         return {} if run is None or run.has_ended else {run.job_id: run.run_count}
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the run that this task has started, or is about to start, unless it has ended."""
-        if self._follower is not None and self._follower.has_ended:
+        if self._tracker is not None and self._tracker.has_ended:
             return {}
         if not self._started and self._intent is not None:
-            return self._run_of_unanswered_start(self._intent)
+            return self._run_of_unconfirmed_start(self._intent)
         return self._started
 
-    def _run_of_unanswered_start(self, intent: StartIntent) -> dict[str, int]:
+    def _run_of_unconfirmed_start(self, intent: StartIntent) -> dict[str, int]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
-        client = self.hasty_client()
-        for _ in range(_LOOKS_WHEN_KILLED):
+        client = self.kill_client()
+        for _ in range(_POLLS_WHEN_KILLED):
             try:
                 run = client.runs.current(intent.job_id)
             except ControlHubError as error:
                 self.log.warning("%s", error)
                 break
-            if run is not None and intent.explains(run):
+            if run is not None and intent.matches(run):
                 return {intent.job_id: run.run_count}
-            time.sleep(_PAUSE_WHEN_KILLED)
+            time.sleep(_DELAY_WHEN_KILLED)
         return {}
 
 
-class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
+class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
     """
     Stop a job's run, and wait until Control Hub has stopped it.
 
@@ -632,20 +641,20 @@ class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
 
     .. code-block:: python
 
-        ControlHubStopJobOperator(task_id="stop_clickstream", job_name="Clickstream to lake", force_after=180)
+        ControlHubStopJobOperator(task_id="stop_clickstream", job_name="Clickstream to lake", force_stop_after=180)
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
     :param force: force the stop at once: ends a run that hangs in ``DEACTIVATING``, but its last offset may be lost
         (templated)
-    :param force_after: seconds, or timedelta, after which the stop is forced if the run has not ended; None never
+    :param force_stop_after: seconds, or timedelta, after which the stop is forced if the run has not ended; None never
         forces it. Only with `wait_for_completion` (templated)
     :param wait_for_completion: wait until the run has ended (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the run; default 30 (templated)
-    :param timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
-    :param metrics_wait: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
+    :param wait_timeout: seconds, or timedelta, after which the task fails; None waits as long as it takes (templated)
+    :param metrics_timeout: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
         default the job's statistics interval and 15 seconds, 2 minutes at the most. Give 0 for a pipeline that writes
         no statistics (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
@@ -653,7 +662,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
     :returns: as :class:`ControlHubRunJobOperator`; of a job that was not running, ``outcome`` and ``metrics``
         are None, and ``run_count`` is 0 if it has never run
     :raises ControlHubRunFailedError: if the run ended with an error while it was stopped
-    :raises ControlHubRunTimeoutError: if it took longer than `timeout`
+    :raises ControlHubRunTimeoutError: if it took longer than `wait_timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
     XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
@@ -662,13 +671,13 @@ class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
     """
 
     result_is_dict = True
-    template_fields: Sequence[str] = ("job_id", "job_name", *StopsManyRuns.template_fields)
+    template_fields: Sequence[str] = ("job_id", "job_name", *RunsStopMixin.template_fields)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stop the job and wait for the end of its run."""
-        wait = self.begin()
-        from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
+        wait = self.prepare()
         from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef, unfinished_result
 
         job = self.find_job(context)
         run = job.current_run
@@ -677,14 +686,14 @@ class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
             self.log.info("Job %s has never run; nothing to stop.", job.label)
         elif run.has_ended:
             self.log.info("Job %s is not running (%s/%s); nothing to stop.", job.label, run.status, run.color)
-        elif self.client.runs.stop_run(job.job_id, run.run_count, patience=STOP_PATIENCE, force=self.forces):
+        elif self.client.runs.stop_run(job.job_id, run.run_count, max_wait=STOP_MAX_WAIT, force=self.forces):
             self.log.info("Asked Control Hub to stop run %d of job %s.", run.run_count, job.label)
-            self.note_asked({job.job_id: run.run_count}, wait=wait)
+            self.record_stop_requests({job.job_id: run.run_count}, wait=wait)
         else:
             self.log.info("Run %d of job %s has ended by itself meanwhile.", run.run_count, job.label)
         if run is None or run.has_ended or not wait:
             return unfinished_result(job.job_id, job.name, run)
-        reference = RunReference(job.job_id, run.run_count, job.name, RunIdentity.of(run))
+        reference = RunRef(job.job_id, run.run_count, job.name, RunIdentity.of(run))
         result: dict[str, Any] = self.wait_for_runs(context, [reference], [job])
         return result
 
@@ -692,7 +701,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, StopsManyRuns):
         """Push the result of the run to XCom."""
         self.push_failed_result(context, results[0])
 
-    def deliver_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
+    def finish_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
         """Return the result of the stopped run, or fail if it ended with an error."""
         (result,) = self.results_or_failure(context, group, accept_stopped=True)
         return result

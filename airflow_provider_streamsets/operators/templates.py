@@ -7,23 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.compat import is_tried_again
+from airflow_provider_streamsets import params
+from airflow_provider_streamsets.compat import will_retry
 from airflow_provider_streamsets.links.job import ControlHubJobLink
+from airflow_provider_streamsets.operators._resume import is_complete, was_stopped_by_task
+from airflow_provider_streamsets.operators._run_ownership import RunsOwnershipMixin
+from airflow_provider_streamsets.operators._runs_wait import id_like
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
-from airflow_provider_streamsets.operators.earlier_runs import has_done_its_work, was_stopped_by_task
-from airflow_provider_streamsets.operators.run_policies import StartsManyRuns
-from airflow_provider_streamsets.operators.waiting_many import id_like
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.control_hub import Job, JobRun
-    from airflow_provider_streamsets.control_hub.groups import RunGroup
-    from airflow_provider_streamsets.control_hub.templates import TemplateStart
-    from airflow_provider_streamsets.operators.task_records import TaskRecord
+    from airflow_provider_streamsets.control_hub.templates import TemplateStartIntent
+    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
+    from airflow_provider_streamsets.operators._task_state import TaskState
 
-_ON_FAILURE = ("stop_others", "wait_others")
+_IF_INSTANCE_FAILS = ("stop_others", "wait_others")
 _RETRY = ("failed", "all")
 _SUFFIXES = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
 
@@ -71,20 +71,20 @@ class _Instance:
         return f"'{self.name}' ({self.job_id})" if self.name else self.job_id
 
 
-def _start_json(start: TemplateStart) -> dict[str, Any]:
+def _start_json(start: TemplateStartIntent) -> dict[str, Any]:
     """Return a start without its parameters, which are those of the recorded instances, as a JSON value."""
     return {name: value for name, value in asdict(start).items() if name != "parameters"}
 
 
-def _recorded_start(record: TaskRecord) -> TemplateStart | None:
+def _recorded_start(record: TaskState) -> TemplateStartIntent | None:
     """Return the latest start that the task has requested, without its parameters; None if there is none."""
-    from airflow_provider_streamsets.control_hub.templates import TemplateStart
+    from airflow_provider_streamsets.control_hub.templates import TemplateStartIntent
 
     start = record.values.get("template_start")
-    return TemplateStart(**start) if isinstance(start, dict) else None
+    return TemplateStartIntent(**start) if isinstance(start, dict) else None
 
 
-def _recorded_instances(record: TaskRecord) -> list[_Instance]:
+def _recorded_instances(record: TaskState) -> list[_Instance]:
     """Return the instance for each set of parameters that is recorded, in their order."""
     return [_Instance(*entry) for entry in record.values.get("instances") or []]
 
@@ -110,7 +110,7 @@ def _assigned(earlier: Sequence[_Instance], kept: Mapping[str, _Instance], diges
     return [of_set[digest].pop(0) if of_set.get(digest) else _Instance(digest) for digest in digests]
 
 
-class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
+class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin):
     """
     Start instances of a job template, wait for all of their runs, and return what they came to.
 
@@ -136,7 +136,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             runtime_parameters=[{"REGION": "north"}, {"REGION": "south"}],
             suffix="PARAM_VALUE",
             suffix_parameter="REGION",
-            on_failure="stop_others",
+            if_instance_fails="stop_others",
         )
 
     For a number of instances that only an earlier task knows, `runtime_parameters` can be that task's output; for one
@@ -163,7 +163,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         looked into; without, and with ``wait_for="active"``, Control Hub itself deletes each when its run is over,
         whatever it came to. One that is gone before it was seen active fails the task (templated)
     :param inherit_permissions: give the instances the permissions of the template (templated)
-    :param on_failure: what happens to the other instances when one has failed: ``stop_others`` stops them at once,
+    :param if_instance_fails: what happens to the other instances when one has failed: ``stop_others`` stops them at once,
         ``wait_others`` lets them go on; the task fails when all have ended (templated)
     :param retry: what another try starts when instances did not succeed, or were stopped by this task: ``failed``
         (default) starts new ones for their sets of parameters and keeps the others, ``all`` starts all anew (templated)
@@ -179,8 +179,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
-    :param timeout: seconds, or timedelta, after which the task fails; None waits as long as they take (templated)
-    :param on_timeout: what happens to the runs when `timeout` or Airflow's ``execution_timeout`` is over: ``stop`` or
+    :param wait_timeout: seconds, or timedelta, after which the task fails; None waits as long as they take (templated)
+    :param on_timeout: what happens to the runs when `wait_timeout` or Airflow's ``execution_timeout`` is over: ``stop`` or
         ``leave`` (templated)
     :param on_error: what happens to them when the task fails for a reason of its own, such as a refused credential:
         ``stop`` or ``leave``. If another try of the task is to come, they go on in any case, and it waits for them
@@ -190,7 +190,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         offset may then be lost. 0 forces it at once; by default that is left to the force stop time-outs of the jobs
         (templated)
     :param accept_stopped: count runs that were stopped as successes (templated)
-    :param metrics_wait: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by
+    :param metrics_timeout: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by
         default the template's statistics interval and 15 seconds, 2 minutes at the most (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
@@ -204,7 +204,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     :raises ControlHubAmbiguousStartError: if the answer to the start was lost, and several starts with the same
         parameters, user and time can be that of the task; none is taken over or stopped
     :raises ControlHubRunFailedError: if runs did not succeed; the message names the instances
-    :raises ControlHubRunTimeoutError: if they took longer than `timeout`
+    :raises ControlHubRunTimeoutError: if they took longer than `wait_timeout`
     :raises ControlHubError: for everything else that Control Hub or the connection to it can do
 
     XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id`` (of the
@@ -216,7 +216,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     template_fields: Sequence[str] = (
         "job_id",
         "job_name",
-        *StartsManyRuns.template_fields,
+        *RunsOwnershipMixin.template_fields,
         "runtime_parameters",
         "strict_parameters",
         "number_of_instances",
@@ -228,7 +228,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         "attach_to_template",
         "delete_after_completion",
         "inherit_permissions",
-        "on_failure",
+        "if_instance_fails",
         "retry",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"runtime_parameters": "json"}
@@ -247,7 +247,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         attach_to_template: bool | str = True,
         delete_after_completion: bool | str = False,
         inherit_permissions: bool | str = False,
-        on_failure: Literal["stop_others", "wait_others"] | str = "wait_others",
+        if_instance_fails: Literal["stop_others", "wait_others"] | str = "wait_others",
         retry: Literal["failed", "all"] | str = "failed",
         **kwargs: Any,
     ) -> None:
@@ -263,80 +263,80 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         self.attach_to_template = attach_to_template
         self.delete_after_completion = delete_after_completion
         self.inherit_permissions = inherit_permissions
-        self.on_failure = on_failure
+        self.if_instance_fails = if_instance_fails
         self.retry = retry
         self._template: Job | None = None
-        self._intent: TemplateStart | None = None
+        self._intent: TemplateStartIntent | None = None
         self._kept: dict[str, int] = {}
         self._earlier: dict[str, int] = {}
         self._check(rendered=False)
-        others = on_failure if on_failure == "stop_others" else None
-        self.check_effects(kwargs.get("default_args"), on_failure=others)
+        others = if_instance_fails if if_instance_fails == "stop_others" else None
+        self.check_effects(kwargs.get("default_args"), if_instance_fails=others)
 
     def _check(self, *, rendered: bool) -> None:
-        parameters.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
-        parameters.json_objects(self.runtime_parameters, "runtime_parameters", rendered=rendered)
-        parameters.flag(self.strict_parameters, "strict_parameters", rendered=rendered)
-        parameters.whole_number(self.number_of_instances, "number_of_instances", rendered=rendered)
-        parameters.text(self.instance_name, "instance_name", rendered=rendered)
-        parameters.text(self.description, "description", rendered=rendered, empty=True)
-        parameters.text(self.suffix_parameter, "suffix_parameter", rendered=rendered)
-        parameters.choice(self.suffix, "suffix", _SUFFIXES, rendered=rendered)
-        parameters.texts(self.job_tags, "job_tags", rendered=rendered)
-        parameters.flag(self.attach_to_template, "attach_to_template", rendered=rendered)
-        parameters.flag(self.delete_after_completion, "delete_after_completion", rendered=rendered)
-        parameters.flag(self.inherit_permissions, "inherit_permissions", rendered=rendered)
-        parameters.choice(self.on_failure, "on_failure", _ON_FAILURE, rendered=rendered)
-        parameters.choice(self.retry, "retry", _RETRY, rendered=rendered)
+        params.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
+        params.json_objects(self.runtime_parameters, "runtime_parameters", rendered=rendered)
+        params.boolean(self.strict_parameters, "strict_parameters", rendered=rendered)
+        params.integer(self.number_of_instances, "number_of_instances", rendered=rendered)
+        params.string(self.instance_name, "instance_name", rendered=rendered)
+        params.string(self.description, "description", rendered=rendered, empty=True)
+        params.string(self.suffix_parameter, "suffix_parameter", rendered=rendered)
+        params.one_of(self.suffix, "suffix", _SUFFIXES, rendered=rendered)
+        params.string_list(self.job_tags, "job_tags", rendered=rendered)
+        params.boolean(self.attach_to_template, "attach_to_template", rendered=rendered)
+        params.boolean(self.delete_after_completion, "delete_after_completion", rendered=rendered)
+        params.boolean(self.inherit_permissions, "inherit_permissions", rendered=rendered)
+        params.one_of(self.if_instance_fails, "if_instance_fails", _IF_INSTANCE_FAILS, rendered=rendered)
+        params.one_of(self.retry, "retry", _RETRY, rendered=rendered)
         if self.suffix in _SUFFIXES and (self.suffix == "PARAM_VALUE") != (self.suffix_parameter is not None):
             raise ValueError("Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then.")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the instances and wait for their runs; resume those that an earlier try has started."""
-        with self.answering_for_runs(context):
-            wait = self.begin()
+        with self.stop_runs_on_failure(context):
+            wait = self.prepare()
             self._check(rendered=True)
             template = self._template = self.find_job(context, templates=True)
             delivered = self.record(context).values.get("result")
-            if isinstance(delivered, dict) and self.record(context).superseded is None:
+            if isinstance(delivered, dict) and self.record(context).abandon_reason is None:
                 self.log.info("An earlier try of this task has finished this; returning its result.")
                 return delivered
             wait = wait and not self.are_left_running(context)
             if wait:
                 digests = (hashlib.sha256(str(n).encode()).hexdigest() for n in range(len(self._values())))
                 self.warn_of_large_trigger([id_like(template.job_id, digest) for digest in digests])
-            instances = self._instances_of_earlier_try(context, template, wait)
+            instances = self._instances_of_previous_try(context, template, wait)
             if not all(instance.job_id for instance in instances):
                 self.check_parameter_names(
                     template.label,
                     template.pipeline_commit_id,
                     {name for values in self._values() for name in values},
                     known=template.runtime_parameters,
-                    strict=parameters.flag(self.strict_parameters, "strict_parameters", rendered=True),
+                    strict=params.boolean(self.strict_parameters, "strict_parameters", rendered=True),
                 )
             return self._wait_for_instances(context, template, self._start(context, template, instances, wait), wait)
 
     def _wait_for_instances(
         self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
     ) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub.groups import RunReference, unfinished_result
         from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef, unfinished_result
 
-        self.note_started(context, {instance.job_id: instance.run_count for instance in instances})
+        self.record_started(context, {instance.job_id: instance.run_count for instance in instances})
         self._kept, self._intent = {}, None
-        self.end_if_killed("while it started instances")
+        self.raise_if_killed("while it started instances")
         job_ids = [instance.job_id for instance in instances]
         context["ti"].xcom_push(key="job_ids", value=job_ids)
         if len(job_ids) == 1:
             ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
         context["ti"].xcom_push(key="run_counts", value=dict(self._started))
         if wait:
-            runs = [RunReference(i.job_id, i.run_count, i.name, RunIdentity.from_json(i.identity)) for i in instances]
+            runs = [RunRef(i.job_id, i.run_count, i.name, RunIdentity.from_json(i.identity)) for i in instances]
             result: dict[str, Any] = self.wait_for_runs(
-                context, runs, [template], until_failure=self.on_failure == "stop_others"
+                context, runs, [template], until_failure=self.if_instance_fails == "stop_others"
             )
             return result
-        self.record(context).close()
+        self.record(context).complete()
         return self._result(
             template.job_id,
             template.name,
@@ -344,21 +344,21 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         )
 
     def _values(self) -> list[Mapping[str, Any]]:
-        values = parameters.json_objects(self.runtime_parameters, "runtime_parameters", rendered=True)
+        values = params.json_objects(self.runtime_parameters, "runtime_parameters", rendered=True)
         if values is None:
-            values = [{}] * parameters.whole_number(self.number_of_instances, "number_of_instances", rendered=True)
+            values = [{}] * params.integer(self.number_of_instances, "number_of_instances", rendered=True)
         return list(values)
 
     @property
     def _retries_all(self) -> bool:
-        return bool(parameters.choice(self.retry, "retry", _RETRY, rendered=True) == "all")
+        return bool(params.one_of(self.retry, "retry", _RETRY, rendered=True) == "all")
 
     @property
-    def forgets_failed_runs(self) -> bool:
+    def restart_failed_runs(self) -> bool:
         """Whether the next try starts all instances anew, and not only those that did not succeed."""
         return self._retries_all
 
-    def _instances_of_earlier_try(self, context: Context, template: Job, wait: bool) -> list[_Instance]:
+    def _instances_of_previous_try(self, context: Context, template: Job, wait: bool) -> list[_Instance]:
         """Return for each set of parameters the instance of an earlier try that is kept, or one still to be started."""
         from airflow_provider_streamsets.control_hub import ControlHubAmbiguousStartError
         from airflow_provider_streamsets.control_hub.templates import complete_parameters, parameters_digest
@@ -366,23 +366,23 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         digests = [parameters_digest(values) for values in complete_parameters(template, self._values())]
         nothing_kept = [_Instance(digest) for digest in digests]
         record = self.record(context)
-        start, superseded = _recorded_start(record), record.superseded
+        start, abandon_reason = _recorded_start(record), record.abandon_reason
         if start is None:
             return nothing_kept
         self._earlier = {i.job_id: i.run_count for i in _recorded_instances(record) if i.job_id}
-        if start.template_id != template.job_id or record.is_of_cleared_task:
-            why = superseded or f"the task is now for job template {template.label}"
+        if start.template_id != template.job_id or record.was_cleared:
+            reason = abandon_reason or f"the task is now for job template {template.label}"
             runs = self.runs_of_record(context)
-            self.log.info("Not resuming instances of an earlier try (%s); stopping %d still active.", why, len(runs))
+            self.log.info("Not resuming instances of an earlier try (%s); stopping %d still active.", reason, len(runs))
             if runs:
                 # The stop is recorded, after which a later try could not tell any more that the task was cleared.
-                record.write(template_start=_start_json(start), started=runs, given_up=why)
-                self._stop_or_raise(runs, why)
+                record.write(template_start=_start_json(start), started=runs, given_up=reason)
+                self._stop_or_raise(runs, reason)
             return nothing_kept
         try:
-            earlier = self._with_unanswered(record)
+            earlier = self._with_unconfirmed(record)
         except ControlHubAmbiguousStartError as error:
-            if superseded is None:
+            if abandon_reason is None:
                 raise
             self.log.warning("%s", error)
             earlier = _recorded_instances(record)
@@ -396,14 +396,14 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         is_kept = {instance.job_id for instance in instances}
         runs = {job_id: n for job_id, n in self._active_runs(record, earlier).items() if job_id not in is_kept}
         if runs:
-            self._stop_or_raise(runs, superseded or "they are replaced")
+            self._stop_or_raise(runs, abandon_reason or "they are replaced")
         return instances
 
     def _worth_keeping(
-        self, record: TaskRecord, earlier: Sequence[_Instance], found: Mapping[str, _Instance], wait: bool
+        self, record: TaskState, earlier: Sequence[_Instance], found: Mapping[str, _Instance], wait: bool
     ) -> Mapping[str, _Instance]:
         """Return the instances of an earlier try that need not be started again, by job id."""
-        if not wait and record.superseded is None:
+        if not wait and record.abandon_reason is None:
             # Their outcomes do not matter.
             return {i.job_id: found.get(i.job_id, i) for i in earlier if i.job_id}
         worth = {job_id: instance for job_id, instance in found.items() if self._is_worth_keeping(instance, record)}
@@ -415,14 +415,14 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         return worth
 
     def _log_kept(self, earlier: Sequence[_Instance], instances: Sequence[_Instance]) -> None:
-        from airflow_provider_streamsets.control_hub.wording import shortened
+        from airflow_provider_streamsets.control_hub._messages import join_truncated
 
         kept = [instance for instance in instances if instance.job_id]
         self.log.info(
             "Keeping %d of the %d instances of the previous try, which have succeeded or are still active: %s.",
             len(kept),
             sum(bool(instance.job_id) for instance in earlier),
-            shortened([instance.label for instance in kept]) or "none",
+            join_truncated([instance.label for instance in kept]) or "none",
         )
         missing = [str(number) for number, instance in enumerate(instances, start=1) if not instance.job_id]
         if missing:
@@ -432,11 +432,11 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
                 "Starting new instances for %d of %d sets of parameters: number %s. Not kept: %s.",
                 len(missing),
                 len(instances),
-                shortened(missing),
-                shortened(replaced) or "none",
+                join_truncated(missing),
+                join_truncated(replaced) or "none",
             )
 
-    def _with_unanswered(self, record: TaskRecord) -> list[_Instance]:
+    def _with_unconfirmed(self, record: TaskState) -> list[_Instance]:
         """Return the recorded instances, and those of a start whose answer was lost with its process."""
         instances, start = _recorded_instances(record), _recorded_start(record)
         missing = tuple(instance.digest for instance in instances if not instance.job_id)
@@ -463,14 +463,14 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
         record = self.record(context)
         try:
-            instances = self._with_unanswered(record)
+            instances = self._with_unconfirmed(record)
         except (ControlHubAmbiguousStartError, ControlHubNotFoundError, ControlHubRejectedError) as error:
             # None of the candidates is to be stopped; or the template is gone, and its history with it.
             self.log.warning("%s", error)
             instances = _recorded_instances(record)
         return self._active_runs(record, instances)
 
-    def _active_runs(self, record: TaskRecord, instances: Sequence[_Instance]) -> dict[str, int]:
+    def _active_runs(self, record: TaskState, instances: Sequence[_Instance]) -> dict[str, int]:
         """Return those runs of instances, and of others that are recorded as started, that have not ended."""
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
@@ -483,10 +483,10 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             if job_id not in known or not RunIdentity.from_json(known[job_id].identity).contradicts(run, runs[job_id])
         }
 
-    def _stop_or_raise(self, runs: Mapping[str, int], why: str) -> None:
+    def _stop_or_raise(self, runs: Mapping[str, int], reason: str) -> None:
         from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
 
-        if not self.stop_started(runs, why):
+        if not self.stop_started(runs, reason):
             raise ControlHubUnavailableError(
                 "The instances that an earlier try has started could not be stopped, so no others are started."
             )
@@ -509,10 +509,10 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
                 return None
         return replace(instance, name=job.name, run=latest)
 
-    def _is_worth_keeping(self, instance: _Instance, record: TaskRecord) -> bool:
+    def _is_worth_keeping(self, instance: _Instance, record: TaskState) -> bool:
         """Return whether an instance is active or has succeeded, and was not stopped by this task."""
         from airflow_provider_streamsets.control_hub import Outcome
-        from airflow_provider_streamsets.control_hub.outcome import decide_outcome
+        from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
 
         run = instance.run
         if run is None:
@@ -520,8 +520,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         was_asked_to_stop = (record.values.get("stopped") or {}).get(instance.job_id) == instance.run_count
         if not run.has_ended:
             is_stopped = was_asked_to_stop or was_stopped_by_task(self.client, run, record)
-            return record.superseded is None and not is_stopped
-        if not has_done_its_work(self.client, run, record, accept_stopped=self.accepts_stopped):
+            return record.abandon_reason is None and not is_stopped
+        if not is_complete(self.client, run, record, accept_stopped=self.accepts_stopped):
             return False
         if not was_asked_to_stop:
             return True
@@ -531,17 +531,17 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the runs that this task has started or kept, or is about to start."""
-        runs = super().runs_to_stop_on_kill() or {**self._kept, **self._runs_of_unanswered_start()}
+        runs = super().runs_to_stop_on_kill() or {**self._kept, **self._runs_of_unconfirmed_start()}
         # Until it is known which of the earlier try's are resumed, a kill stops all of them.
         return runs or (self._earlier if self._killed else {})
 
-    def _runs_of_unanswered_start(self) -> dict[str, int]:
+    def _runs_of_unconfirmed_start(self) -> dict[str, int]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
         if self._intent is None:
             return {}
         try:
-            instances = self.hasty_client().templates.instances_of(self._intent)
+            instances = self.kill_client().templates.instances_of(self._intent)
         except ControlHubError as error:
             self.log.warning("%s", error)
             return {}
@@ -552,7 +552,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
     ) -> Sequence[_Instance]:
         """Start the instances that are missing, and return all."""
         from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubError
-        from airflow_provider_streamsets.control_hub.errors import may_have_been_executed
+        from airflow_provider_streamsets.control_hub.errors import may_have_executed
 
         record = self.record(context)
         self._kept = {instance.job_id: instance.run_count for instance in instances if instance.is_active}
@@ -568,19 +568,19 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             if any(instance.job_id for instance in instances):
                 record.add(withdrawn=True)
             else:
-                record.forget()
+                record.clear()
 
-        def announce(intent: TemplateStart) -> None:
+        def on_submit(intent: TemplateStartIntent) -> None:
             save(_start_json(intent))
             if self._killed:
                 withdraw()
-            self.end_if_killed("before it had started instances")
+            self.raise_if_killed("before it had started instances")
             self._intent = intent
 
-        self.end_if_killed("before it had started instances")
+        self.raise_if_killed("before it had started instances")
         values = [own for instance, own in zip(instances, self._values(), strict=True) if not instance.job_id]
         if not values:
-            if record.superseded is None:
+            if record.abandon_reason is None:
                 record.add(instances=[instance.to_json() for instance in instances])
             else:
                 save(record.values.get("template_start"))
@@ -589,25 +589,25 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             jobs = self.client.templates.start(
                 template,
                 values,
-                name=parameters.text(self.instance_name, "instance_name", rendered=True),
-                description=parameters.text(self.description, "description", rendered=True, empty=True),
-                suffix=parameters.choice(self.suffix, "suffix", _SUFFIXES, rendered=True),
-                suffix_parameter=parameters.text(self.suffix_parameter, "suffix_parameter", rendered=True),
-                tags=parameters.texts(self.job_tags, "job_tags", rendered=True),
-                attach_to_template=parameters.flag(self.attach_to_template, "attach_to_template", rendered=True),
+                name=params.string(self.instance_name, "instance_name", rendered=True),
+                description=params.string(self.description, "description", rendered=True, empty=True),
+                suffix=params.one_of(self.suffix, "suffix", _SUFFIXES, rendered=True),
+                suffix_parameter=params.string(self.suffix_parameter, "suffix_parameter", rendered=True),
+                tags=params.string_list(self.job_tags, "job_tags", rendered=True),
+                attach_to_template=params.boolean(self.attach_to_template, "attach_to_template", rendered=True),
                 # What the run of an instance that Control Hub deletes came to could not be found out.
                 delete_after_completion=self._deletes and (not wait or self.waits_until_active),
-                inherit_permissions=parameters.flag(self.inherit_permissions, "inherit_permissions", rendered=True),
-                announce=announce,
+                inherit_permissions=params.boolean(self.inherit_permissions, "inherit_permissions", rendered=True),
+                on_submit=on_submit,
             )
         except ControlHubBulkError as error:
-            self.note_started(context, {**self._kept, **error.done})
+            self.record_started(context, {**self._kept, **error.done})
             self._intent = None
             record.add(withdrawn=True)
             self.stop_started(error.done, "not all instances were started")
             raise
         except ControlHubError as error:
-            if self._intent is not None and not may_have_been_executed(error):
+            if self._intent is not None and not may_have_executed(error):
                 withdraw()
             raise
         for job in jobs:
@@ -619,7 +619,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
     @property
     def _deletes(self) -> bool:
-        return bool(parameters.flag(self.delete_after_completion, "delete_after_completion", rendered=True))
+        return bool(params.boolean(self.delete_after_completion, "delete_after_completion", rendered=True))
 
     def on_first_failure(self, group: RunGroup) -> bool:
         """Stop the other instances."""
@@ -629,7 +629,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
         group.stopped.update(unfinished)
         return self.stop_started(unfinished, "another instance has failed")
 
-    def deliver_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
+    def finish_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
         """Return the results of the instances, or fail naming those that did not succeed."""
         from airflow_provider_streamsets.control_hub import ControlHubError, Outcome
 
@@ -638,7 +638,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
             results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
         except ControlHubError as error:
             # Another try keeps them, and deletes them when all have succeeded.
-            if self._deletes and (self._retries_all or not is_tried_again(context, error)):
+            if self._deletes and (self._retries_all or not will_retry(context, error)):
                 self._delete(succeeded)
             raise
         result = self._result(*self._id_and_name_of_template(), results)
@@ -672,7 +672,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, StartsManyRuns):
 
     @staticmethod
     def _result(template_id: str, template_name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub.groups import summed_metrics
+        from airflow_provider_streamsets.control_hub.tracking.run_group import summed_metrics
 
         return {
             "template_id": template_id,

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import (
     CAN_START_FROM_TRIGGER,
     HAS_TASK_STATE_STORE,
@@ -25,10 +25,10 @@ from airflow_provider_streamsets.compat import (
     is_deferral_timeout,
     task_state_store,
 )
+from airflow_provider_streamsets.job_selector import JobSelectorMixin, checked_run, log_of_run, run_of_job
 from airflow_provider_streamsets.links.job import ControlHubJobLink
-from airflow_provider_streamsets.operators.waiting import DEFAULT_POLL_INTERVAL, backstop, checked_deferrable
-from airflow_provider_streamsets.selection import ChoosesOneJob, checked_run, log_of_run, run_of_job
-from airflow_provider_streamsets.sensors.stored_arguments import stored_for_triggerer
+from airflow_provider_streamsets.operators._run_wait import DEFAULT_POLL_INTERVAL, checked_deferrable, framework_timeout
+from airflow_provider_streamsets.sensors.trigger_kwargs import to_trigger_kwarg
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -44,7 +44,7 @@ _LOST = "__fail__"
 _FIRST_POLL_TIMEOUT = 10.0
 
 
-class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
+class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
     """
     Base of the sensors that look at one run of a job.
 
@@ -69,8 +69,9 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         clear begins anew. Not with ``mode="reschedule"`` before Airflow 3.3
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
-        Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
+    :param poke_interval: seconds, or timedelta, between two polls; default 30. With ``mode="reschedule"`` at least 10:
+        Airflow 3 can fail a task that is rescheduled before it has processed the end of the previous poke
+    :param poll_interval: alias of `poke_interval`, the operators' name for it; only one of them can be given
     :param start_from_trigger: start the task in the triggerer, without a worker (Airflow 3.3 and later; before, it
         starts on a worker, with a warning). Not for mapped tasks, which start on a worker
     :param end_from_trigger: end the task there, too
@@ -92,15 +93,20 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         started_after: datetime | str | None = None,
         next_run: bool = False,
         deferrable: bool | None = None,
-        poke_interval: timedelta | float = DEFAULT_POLL_INTERVAL,
+        poke_interval: timedelta | float | None = None,
+        poll_interval: timedelta | float | None = None,
         start_from_trigger: bool = False,
         end_from_trigger: bool = False,
         control_hub_conn_id: str = "streamsets_default",
         multiple_outputs: bool | None = None,
         **kwargs: Any,
     ) -> None:
+        interval: timedelta | float | None = params.alias(
+            ("poke_interval", "poll_interval"), (poke_interval, poll_interval), kwargs.get("default_args")
+        )
+        poke_interval = DEFAULT_POLL_INTERVAL if interval is None else interval
         super().__init__(poke_interval=poke_interval, multiple_outputs=self.checked_outputs(multiple_outputs), **kwargs)
-        parameters.seconds(poke_interval, "poke_interval")
+        params.seconds(poke_interval, "poke_interval")
         self.job_id = job_id
         self.job_name = job_name
         self.run_count = run_count
@@ -108,8 +114,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         self.next_run = checked_run(run_count, started_after, next_run)["next_run"]
         self._is_time_given = started_after is not None
         self.deferrable = checked_deferrable(deferrable)
-        self.start_from_trigger = parameters.fixed_flag(start_from_trigger, "start_from_trigger")
-        self.end_from_trigger = parameters.fixed_flag(end_from_trigger, "end_from_trigger")
+        self.start_from_trigger = params.fixed_boolean(start_from_trigger, "start_from_trigger")
+        self.end_from_trigger = params.fixed_boolean(end_from_trigger, "end_from_trigger")
         if self.start_from_trigger or self.end_from_trigger:
             self._check_use_of_triggerer(is_refused=deferrable is not None and not self.deferrable)
         if self._is_rescheduled and self.poke_interval < _LEAST_RESCHEDULE_INTERVAL:
@@ -125,7 +131,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             )
         self.control_hub_conn_id = control_hub_conn_id
         self.check_selection()
-        self._follower: Any = None
+        self._tracker: Any = None
         self._deadline = math.inf
         self._was_rescheduled = False
         self._may_be_decided = False
@@ -158,7 +164,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
                 f"{' and '.join(map(repr, given))}; leave out one or the other."
             )
 
-    def start_in_triggerer_if_asked(self, trigger: str, **arguments: Any) -> None:
+    def configure_start_trigger(self, trigger: str, **arguments: Any) -> None:
         """
         Have Airflow start the task in the triggerer, if `start_from_trigger` says so and this version of it can.
 
@@ -182,7 +188,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             return
         limit = min(self.timeout, self._execution_timeout)
         # Airflow takes the earlier one of this and of `execution_timeout`; the trigger takes its deadline from that.
-        reserve = min(backstop(0.0, self.poke_interval).total_seconds(), self._execution_timeout - limit)
+        reserve = min(framework_timeout(0.0, self.poke_interval).total_seconds(), self._execution_timeout - limit)
         values = {
             "control_hub_conn_id": self.control_hub_conn_id,
             "job_id": self.job_id,
@@ -201,7 +207,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
 
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=trigger,
-            trigger_kwargs={name: stored_for_triggerer(value, name) for name, value in values.items()},
+            trigger_kwargs={name: to_trigger_kwarg(value, name) for name, value in values.items()},
             next_method="execute_complete",
             timeout=timedelta(seconds=limit + reserve),
         )
@@ -217,43 +223,43 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             "multiple_outputs": self.multiple_outputs,
         }
 
-    def details_of(self, job: Job) -> dict[str, Any]:
+    def run_details(self, job: Job) -> dict[str, Any]:
         """Return what else than the run the wait needs to know of the job, as JSON values. It is kept with the run."""
         return {}
 
     @property
     def poll_client(self) -> ControlHubClient:
         """A client for polls: one that fails is repeated at the next, and must not outlast the timeout by minutes."""
-        return self.client.with_limits(max_attempts=1)
+        return self.client.with_options(max_attempts=1)
 
-    def follow(self, run: dict[str, Any], *, believe_after: int) -> Any:
+    def make_tracker(self, run: dict[str, Any], *, missing_threshold: int) -> Any:
         """
         Return what decides, look by look, when the wait is over.
 
-        :param run: what :func:`~airflow_provider_streamsets.selection.run_of_job` and :meth:`details_of` have returned
-        :param believe_after: how many looks in a row must say that the job or run is gone before it is believed
+        :param run: what :func:`~airflow_provider_streamsets.job_selector.run_of_job` and :meth:`run_details` have returned
+        :param missing_threshold: how many looks in a row must say that the job or run is gone before it is believed
         """
         raise NotImplementedError
 
-    def progress(self, follower: Any) -> dict[str, Any]:
+    def progress(self, tracker: Any) -> dict[str, Any]:
         """Return what the next poke has to know of what was seen, as JSON values. It is kept with the run."""
         return {}
 
-    def look(self, follower: Any) -> PokeReturnValue:
-        """Look at the run once, on a worker, with what :meth:`follow` has returned."""
+    def poll_once(self, tracker: Any) -> PokeReturnValue:
+        """Look at the run once, on a worker, with what :meth:`make_tracker` has returned."""
         raise NotImplementedError
 
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
         """
         Return the trigger that looks at the run on the triggerer.
 
-        :param run: what :func:`~airflow_provider_streamsets.selection.run_of_job` and :meth:`details_of` have returned
+        :param run: what :func:`~airflow_provider_streamsets.job_selector.run_of_job` and :meth:`run_details` have returned
         :param timeout: seconds that the wait is given
         :param deadline: when to give up, in epoch seconds
         """
         raise NotImplementedError
 
-    def deliver(self, context: Context, found: Any) -> Any:
+    def finish(self, context: Context, found: Any) -> Any:
         """Decide from what the last look has found whether the task succeeds, and return its result."""
         raise NotImplementedError
 
@@ -268,16 +274,16 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
                 with self.client.within(lambda: self.time_left):
                     run = self._pin(context)
             except ControlHubError as error:
-                self._skip_if_never_failing(error)
+                self._skip_if_never_fail(error)
                 raise
             found = self._poll_before_deferral(run)
             if found is not None:
-                return self.deliver(context, found)
+                return self.finish(context, found)
             limit, left = self._limit, max(self.time_left, 0.0)
             self.defer(
                 trigger=self.trigger(run, timeout=limit, deadline=time.time() + left),
                 method_name="execute_complete",
-                timeout=backstop(left, self.poke_interval),
+                timeout=framework_timeout(left, self.poke_interval),
             )
         try:
             found = super().execute(context)
@@ -289,7 +295,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             outcome = self._outcome_of_loop(error)
             raise outcome from None if outcome is error else error
         self._unpin(context)
-        return self.deliver(context, found)
+        return self.finish(context, found)
 
     def is_decided_by(self, latest: JobRun) -> bool:
         """
@@ -305,11 +311,11 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
 
         if not self._may_be_decided:
             return None
-        follower = self.follow(run, believe_after=3)
+        tracker = self.make_tracker(run, missing_threshold=3)
         until = time.monotonic() + min(_FIRST_POLL_TIMEOUT, self.time_left)
         try:
-            with follower.client.within(lambda: until - time.monotonic()):
-                return follower.look()
+            with tracker.client.within(lambda: until - time.monotonic()):
+                return tracker.poll()
         except ControlHubError as error:
             self.log.info("%s Polling again on the triggerer.", error)
             return None
@@ -342,11 +348,11 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         skip why.
         """
         if not isinstance(error, (AirflowSensorTimeout, AirflowSkipException)):
-            return self._unless_never_fail(error)
+            return self._raise_unless_never_fail(error)
         if error.__cause__ is not None:
-            return self._unless_never_fail(error.__cause__)
-        seen = error if self._follower is None else self._follower.timed_out(self._limit)
-        return self.unless_soft_fail(AirflowSensorTimeout(str(seen)))
+            return self._raise_unless_never_fail(error.__cause__)
+        seen = error if self._tracker is None else self._tracker.timed_out(self._limit)
+        return self.raise_unless_soft_fail(AirflowSensorTimeout(str(seen)))
 
     def check_rendered(self) -> None:
         """
@@ -368,34 +374,34 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the run once. A look that fails because Control Hub cannot be reached is not the end of the wait."""
         from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
-        from airflow_provider_streamsets.control_hub.errors import is_fault
+        from airflow_provider_streamsets.control_hub.errors import is_server_error
 
-        if self._follower is None:
+        if self._tracker is None:
             forgets = self.reschedule and task_state_store(context) is None
             if forgets and self._was_rescheduled:
                 self.client.mark_accepted()
-                self.client = self.client.with_limits(max_attempts=1)
+                self.client = self.client.with_options(max_attempts=1)
             try:
                 with self.client.within(lambda: self.time_left):
                     run = self._pin(context)
                 # A rescheduled poke has no memory of the one before.
-                self._follower = self.follow(run, believe_after=1 if self.reschedule else 3)
+                self._tracker = self.make_tracker(run, missing_threshold=1 if self.reschedule else 3)
             except ControlHubError as error:
                 # Where each poke finds the run anew, that can fail as any look.
-                if not forgets or not (isinstance(error, ControlHubUnavailableError) or is_fault(error)):
+                if not forgets or not (isinstance(error, ControlHubUnavailableError) or is_server_error(error)):
                     raise
                 self.log.warning("%s Waiting on.", error)
                 return PokeReturnValue(is_done=False)
-        with self._follower.client.within(lambda: self.time_left):
-            found = self.look(self._follower)
+        with self._tracker.client.within(lambda: self.time_left):
+            found = self.poll_once(self._tracker)
         self._note_found_run(context)
-        self._save_progress(context, self.progress(self._follower))
+        self._save_progress(context, self.progress(self._tracker))
         return found
 
     def _note_found_run(self, context: Context) -> None:
         """Push which run it is, as soon as one has been started after the time; keep what is known of it."""
-        run_count, after = self._follower.run_count, self._follower.started_after
-        identity = self._follower.identity.to_json()
+        run_count, after = self._tracker.run_count, self._tracker.started_after
+        identity = self._tracker.identity.to_json()
         was_open, self._is_run_open = self._is_run_open, self._is_run_open and after is not None
         if was_open and after is None:
             self._push_run_count(context, run_count)
@@ -419,8 +425,8 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
         """Return the seconds until the next poke; young runs are polled sooner, as on the triggerer."""
         interval: float = super()._get_next_poke_interval(*args, **kwargs)
-        is_fixed = self.reschedule or self.exponential_backoff or self._follower is None
-        return interval if is_fixed else float(self._follower.pause(interval))
+        is_fixed = self.reschedule or self.exponential_backoff or self._tracker is None
+        return interval if is_fixed else float(self._tracker.next_delay(interval))
 
     def _save_progress(self, context: Context, progress: dict[str, Any]) -> None:
         store = task_state_store(context)
@@ -475,7 +481,7 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
             self._may_be_decided = run["run_count"] < job.last_run_count
         return {
             **run,
-            **self.details_of(job),
+            **self.run_details(job),
             "link": self.client.job_url(job.job_id),
         }
 
@@ -492,15 +498,15 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         except ControlHubRunTimeoutError as error:
             raise self._timed_out(error) from error
         except ControlHubError as error:
-            self._skip_if_never_failing(error)
+            self._skip_if_never_fail(error)
             raise
         if self.started_after is not None and event is not None:
             self._push_run_count(context, event["run_count"])
-        return self.deliver(context, found)
+        return self.finish(context, found)
 
     def read_event(self, event: object) -> Any:
         """
-        Return what the trigger has found, as :meth:`deliver` takes it.
+        Return what the trigger has found, as :meth:`finish` takes it.
 
         :param event: the payload of the trigger's event
         :raises ControlHubError: what ended the wait instead
@@ -526,18 +532,18 @@ class ControlHubRunSensor(ChoosesOneJob, BaseSensorOperator):
         """Return the error of a deferred task whose time is over: Airflow skips for `timeout` only."""
         if self._execution_timeout < self.timeout:
             return AirflowTaskTimeout(str(error))
-        return self.unless_soft_fail(AirflowSensorTimeout(str(error)))
+        return self.raise_unless_soft_fail(AirflowSensorTimeout(str(error)))
 
-    def unless_soft_fail(self, error: BaseException) -> BaseException:
+    def raise_unless_soft_fail(self, error: BaseException) -> BaseException:
         """Return the error that the task is to end with: a failure, or a skip if that is asked for."""
         return self.skip(error) if self.soft_fail or self.never_fail else error
 
-    def _skip_if_never_failing(self, error: BaseException) -> None:
+    def _skip_if_never_fail(self, error: BaseException) -> None:
         # An error must not become its own cause, which has no end for those that look for the first one.
         if self.never_fail:
             raise self.skip(error) from error
 
-    def _unless_never_fail(self, error: BaseException) -> BaseException:
+    def _raise_unless_never_fail(self, error: BaseException) -> BaseException:
         return self.skip(error) if self.never_fail else error
 
     def skip(self, reason: object) -> AirflowSkipException:

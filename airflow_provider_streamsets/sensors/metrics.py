@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
-from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
+from airflow_provider_streamsets import params
+from airflow_provider_streamsets.metric_parameters import metrics_timeout_for, wanted_conditions
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
-from airflow_provider_streamsets.verdicts import Ending, verdict_on_metrics
+from airflow_provider_streamsets.sensors.result import FinalState, result_of_metrics
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_streamsets.control_hub import Job
-    from airflow_provider_streamsets.control_hub.conditions import MetricCondition
-    from airflow_provider_streamsets.control_hub.metric_waiting import MetricFinding, MetricFollower
+    from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
+    from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult, MetricTracker
 
 _COMPARISONS = (">=", ">", "<=", "<", "==", "!=")
 _JOINS = ("all", "any")
@@ -53,7 +53,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     of a run that is older than two minutes has no counts, the record counts are read, and then the counters. That
     metrics cannot be read for a while does not end the wait, a refused credential does.
 
-    **When the run ends first**, its final metrics are read, and waited for up to `metrics_wait` seconds (longer only if
+    **When the run ends first**, its final metrics are read, and waited for up to `metrics_timeout` seconds (longer only if
     Control Hub cannot be reached). If they are still missing then, the sensor fails as "unavailable", unless the ones
     that there are decide: a lower bound of a count that is satisfied, or an upper bound that is violated. What counts
     is said by `on_run_end`:
@@ -92,16 +92,17 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     :param metric: name of a metric, to be compared with `threshold` (templated)
     :param comparison: ``>=``, ``>``, ``<=``, ``<``, ``==`` or ``!=`` (templated)
     :param threshold: number with which the metric is compared (templated)
-    :param conditions: conditions instead of the one of `metric`, `comparison` and `threshold`: a list of texts such as
+    :param expect: conditions instead of the one of `metric`, `comparison` and `threshold`: a list of texts such as
         ``"output_count >= 1000"`` and dicts of these three fields (templated)
     :param join: whether ``all`` or ``any`` of the conditions must be satisfied at the same look (templated)
     :param on_run_end: what happens when the run ends before: ``fail``, ``evaluate`` or ``skip``, see above (templated)
-    :param metrics_wait: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
+    :param metrics_timeout: seconds, or timedelta, to wait for the run's final metrics after its end, at the most; by
         default the job's statistics interval and 15 seconds (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
-        Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
+    :param poke_interval: seconds, or timedelta, between two polls; default 30. With ``mode="reschedule"`` at least 10:
+        Airflow 3 can fail a task that is rescheduled before it has processed the end of the previous poke
+    :param poll_interval: alias of `poke_interval`, the operators' name for it; only one of them can be given
     :param start_from_trigger: start the task in the triggerer, without a worker. Needs Airflow 3.3; before, the task
         starts on a worker, with a warning at DAG parse, and so do mapped tasks and ``dag.test()``. In the triggerer,
         nothing is called before the wait, neither ``pre_execute`` nor ``on_execute_callback``. The templates are
@@ -132,12 +133,12 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         "metric",
         "comparison",
         "threshold",
-        "conditions",
+        "expect",
         "join",
         "on_run_end",
-        "metrics_wait",
+        "metrics_timeout",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"conditions": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {"expect": "json"}
 
     def __init__(
         self,
@@ -145,51 +146,51 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         metric: str | None = None,
         comparison: str = ">=",
         threshold: float | str | None = None,
-        conditions: Sequence[str | Mapping[str, Any]] | str | None = None,
+        expect: Sequence[str | Mapping[str, Any]] | str | None = None,
         join: Literal["all", "any"] | str = "all",
         on_run_end: Literal["fail", "evaluate", "skip"] | str = "fail",
-        metrics_wait: float | timedelta | str | None = None,
+        metrics_timeout: float | timedelta | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.metric = metric
         self.comparison = comparison
         self.threshold = threshold
-        self.conditions = conditions
+        self.expect = expect
         self.join = join
         self.on_run_end = on_run_end
-        self.metrics_wait = metrics_wait
+        self.metrics_timeout = metrics_timeout
         self._check(rendered=False)
         default_args = kwargs.get("default_args")
         if metric is None:
             other = comparison if comparison in _COMPARISONS[1:] else None
-            parameters.no_effect("'metric'", self, default_args, comparison=other)
+            params.no_effect("'metric'", self, default_args, comparison=other)
         else:
-            parameters.no_effect("'conditions'", self, default_args, join="any" if join == "any" else None)
-        self.start_in_triggerer_if_asked(
+            params.no_effect("'expect'", self, default_args, join="any" if join == "any" else None)
+        self.configure_start_trigger(
             f"{_SENSOR_TRIGGERS}.ControlHubJobMetricSensorTrigger",
             metric=metric,
             comparison=comparison,
             threshold=threshold,
-            conditions=conditions,
+            expect=expect,
             join=join,
             on_run_end=on_run_end,
-            metrics_wait=metrics_wait,
+            metrics_timeout=metrics_timeout,
         )
 
     def _check(self, *, rendered: bool) -> None:
-        parameters.exactly_one(metric=self.metric, conditions=self.conditions)
+        params.exactly_one(metric=self.metric, expect=self.expect)
         if self.metric is None and self.threshold is not None:
-            raise ValueError("'threshold' goes with 'metric'; in 'conditions', each has its own.")
+            raise ValueError("'threshold' goes with 'metric'; in 'expect', each has its own.")
         if self.metric is not None and self.threshold is None:
             raise ValueError("'metric' needs a 'threshold' to be compared with.")
-        parameters.metric(self.metric, "metric", rendered=rendered)
-        parameters.choice(self.comparison, "comparison", _COMPARISONS, rendered=rendered)
-        parameters.number(self.threshold, "threshold", rendered=rendered)
-        parameters.conditions(self.conditions, "conditions", rendered=rendered)
-        parameters.choice(self.join, "join", _JOINS, rendered=rendered)
-        parameters.choice(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=rendered)
-        parameters.seconds(self.metrics_wait, "metrics_wait", rendered=rendered, zero=True)
+        params.metric(self.metric, "metric", rendered=rendered)
+        params.one_of(self.comparison, "comparison", _COMPARISONS, rendered=rendered)
+        params.number(self.threshold, "threshold", rendered=rendered)
+        params.conditions(self.expect, "expect", rendered=rendered)
+        params.one_of(self.join, "join", _JOINS, rendered=rendered)
+        params.one_of(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=rendered)
+        params.seconds(self.metrics_timeout, "metrics_timeout", rendered=rendered, zero=True)
 
     def check_rendered(self) -> None:
         """Check what only the rendered parameters tell, the conditions themselves included."""
@@ -198,41 +199,41 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self._wanted()
 
     def _wanted(self) -> tuple[MetricCondition, ...]:
-        return wanted_conditions(self.metric, self.comparison, self.threshold, self.conditions)
+        return wanted_conditions(self.metric, self.comparison, self.threshold, self.expect)
 
-    def details_of(self, job: Job) -> dict[str, Any]:
+    def run_details(self, job: Job) -> dict[str, Any]:
         """Return how long to wait for the final metrics, which depends on how often the job saves them."""
-        return {"metrics_wait": metrics_wait_for(self.metrics_wait, job, is_needed=True)}
+        return {"metrics_timeout": metrics_timeout_for(self.metrics_timeout, job, is_needed=True)}
 
-    def follow(self, run: dict[str, Any], *, believe_after: int) -> MetricFollower:
+    def make_tracker(self, run: dict[str, Any], *, missing_threshold: int) -> MetricTracker:
         """Return what decides when the metrics are as wanted."""
-        from airflow_provider_streamsets.control_hub.metric_waiting import MetricFollower
         from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.control_hub.tracking.metric import MetricTracker
 
-        return MetricFollower(
+        return MetricTracker(
             self.poll_client,
             run["job_id"],
             run["run_count"],
             self._wanted(),
-            join=parameters.choice(self.join, "join", _JOINS, rendered=True),
-            on_run_end=parameters.choice(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=True),
+            join=params.one_of(self.join, "join", _JOINS, rendered=True),
+            on_run_end=params.one_of(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=True),
             job_name=run["job_name"],
             identity=RunIdentity.from_json(run.get("identity")),
-            started_after=parameters.moment(run.get("started_after"), "started_after", rendered=True),
-            metrics_wait=run["metrics_wait"],
-            believe_after=believe_after,
+            started_after=params.timestamp(run.get("started_after"), "started_after", rendered=True),
+            metrics_timeout=run["metrics_timeout"],
+            missing_threshold=missing_threshold,
             log=self.log,
         )
 
-    def look(self, follower: MetricFollower) -> PokeReturnValue:
+    def poll_once(self, tracker: MetricTracker) -> PokeReturnValue:
         """Look at the metrics once; at those of an ended run until they are final."""
-        found = follower.look(in_a_hurry=self.time_left <= 0)
-        left = min(follower.metrics_wait, self.time_left)
+        found = tracker.poll(skip_metrics_wait=self.time_left <= 0)
+        left = min(tracker.metrics_timeout, self.time_left)
         until = time.monotonic() + left
         # Between the pokes of a rescheduled sensor nothing remembers when the end of the run was seen.
-        while found is None and follower.has_ended and (left := until - time.monotonic()) > 0:
-            time.sleep(min(follower.pause(self.poke_interval), left))
-            found = follower.look(in_a_hurry=self.time_left <= 0)
+        while found is None and tracker.has_ended and (left := until - time.monotonic()) > 0:
+            time.sleep(min(tracker.next_delay(self.poke_interval), left))
+            found = tracker.poll(skip_metrics_wait=self.time_left <= 0)
         return PokeReturnValue(is_done=found is not None, xcom_value=found)
 
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
@@ -243,8 +244,8 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         arguments: dict[str, Any] = {
             "control_hub_conn_id": self.control_hub_conn_id,
             "conditions": [condition.to_dict() for condition in self._wanted()],
-            "join": parameters.choice(self.join, "join", _JOINS, rendered=True),
-            "on_run_end": parameters.choice(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=True),
+            "join": params.one_of(self.join, "join", _JOINS, rendered=True),
+            "on_run_end": params.one_of(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=True),
             "poll_interval": self.poke_interval,
             "timeout": timeout,
             "deadline": deadline,
@@ -254,20 +255,20 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
             return ControlHubJobMetricSensorTrigger(**arguments, **self.ending)
         return ControlHubJobMetricTrigger(**arguments)
 
-    def read_event(self, event: object) -> MetricFinding:
+    def read_event(self, event: object) -> MetricResult:
         """Return what the metrics have come to."""
         from airflow_provider_streamsets.triggers.events import MetricWaitEvent
 
-        return MetricWaitEvent.from_payload(event).finding_or_raise()
+        return MetricWaitEvent.from_payload(event).result_or_raise()
 
-    def deliver(self, context: Context, found: MetricFinding) -> dict[str, Any]:
+    def finish(self, context: Context, found: MetricResult) -> dict[str, Any]:
         """Return the metrics that satisfied the conditions, or fail or be skipped."""
         from airflow_provider_streamsets.control_hub import ControlHubExpectationError
 
-        verdict = verdict_on_metrics(found, on_run_end=self.on_run_end)
-        if verdict.ending is Ending.SUCCESS:
-            self.log.info(verdict.message)
-            return verdict.result
-        if verdict.ending is Ending.SKIPPED:
-            raise self.skip(verdict.message)
-        raise self.unless_soft_fail(ControlHubExpectationError(verdict.message))
+        sensor_result = result_of_metrics(found, on_run_end=self.on_run_end)
+        if sensor_result.ending is FinalState.SUCCESS:
+            self.log.info(sensor_result.message)
+            return sensor_result.result
+        if sensor_result.ending is FinalState.SKIPPED:
+            raise self.skip(sensor_result.message)
+        raise self.raise_unless_soft_fail(ControlHubExpectationError(sensor_result.message))

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
-from airflow_provider_streamsets.parameters import checked_wait, flag, moment
+from airflow_provider_streamsets.params import boolean, checked_wait, timestamp
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
-from airflow_provider_streamsets.verdicts import Ending, verdict_on_run
+from airflow_provider_streamsets.sensors.result import FinalState, result_of_run
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_streamsets.control_hub import JobRun, RunReport
-    from airflow_provider_streamsets.control_hub.waiting import RunFollower
+    from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 
 
 class ControlHubJobRunSensor(ControlHubRunSensor):
@@ -58,8 +58,9 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         engine refuses to start it; the task fails if it is for longer, which is noticed at the next poll. While
         deferred, a triggerer that is restarted counts anew. With ``mode="reschedule"`` needs Airflow 3.3: before, there
         is no place to keep since when, and it has no effect. None, the default, sets no limit (templated)
-    :param poke_interval: seconds, or timedelta, between two looks at the run. With ``mode="reschedule"`` not below 10:
-        Airflow 3 can fail a task that is rescheduled sooner than it has noticed the end of the poke before
+    :param poke_interval: seconds, or timedelta, between two polls; default 30. With ``mode="reschedule"`` at least 10:
+        Airflow 3 can fail a task that is rescheduled before it has processed the end of the previous poke
+    :param poll_interval: alias of `poke_interval`, the operators' name for it; only one of them can be given
     :param start_from_trigger: start the task in the triggerer, without a worker. Needs Airflow 3.3; before, the task
         starts on a worker, with a warning at DAG parse, and so do mapped tasks and ``dag.test()``. In the triggerer,
         nothing is called before the wait, neither ``pre_execute`` nor ``on_execute_callback``. The templates are
@@ -102,12 +103,12 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         self.accept_stopped = accept_stopped
         self.wait_for = wait_for
         self.fail_on_red_after = fail_on_red_after
-        flag(accept_stopped, "accept_stopped")
+        boolean(accept_stopped, "accept_stopped")
         checked_wait(wait_for, fail_on_red_after, rendered=False)
-        self.start_in_triggerer_if_asked(
+        self.configure_start_trigger(
             "airflow_provider_streamsets.triggers.sensors.ControlHubJobRunSensorTrigger",
             accept_stopped=accept_stopped,
-            metrics_wait=0.0,
+            metrics_timeout=0.0,
             wait_for=wait_for,
             fail_on_red_after=fail_on_red_after,
         )
@@ -116,30 +117,30 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         """Check what only the rendered parameters tell."""
         super().check_rendered()
         self._wait()
-        flag(self.accept_stopped, "accept_stopped", rendered=True)
+        boolean(self.accept_stopped, "accept_stopped", rendered=True)
 
     @property
     def _accepts_stopped(self) -> bool:
-        return bool(flag(self.accept_stopped, "accept_stopped", rendered=True))
+        return bool(boolean(self.accept_stopped, "accept_stopped", rendered=True))
 
     def _wait(self) -> dict[str, Any]:
         return checked_wait(self.wait_for, self.fail_on_red_after, rendered=True)
 
-    def follow(self, run: dict[str, Any], *, believe_after: int) -> RunFollower:
+    def make_tracker(self, run: dict[str, Any], *, missing_threshold: int) -> RunTracker:
         """Return what decides when the wait is over."""
         from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.waiting import RunFollower
+        from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 
         wait, red_since = self._wait(), run.get("red_since")
-        return RunFollower(
+        return RunTracker(
             self.poll_client,
             run["job_id"],
             run["run_count"],
             job_name=run["job_name"],
             identity=RunIdentity.from_json(run.get("identity")),
-            started_after=moment(run.get("started_after"), "started_after", rendered=True),
-            metrics_wait=0.0,
-            believe_after=believe_after,
+            started_after=timestamp(run.get("started_after"), "started_after", rendered=True),
+            metrics_timeout=0.0,
+            missing_threshold=missing_threshold,
             until_active=wait["wait_for"] == "active",
             fail_on_red_after=wait["fail_on_red_after"],
             red_for=None if red_since is None else max(time.time() - red_since, 0.0),
@@ -150,14 +151,14 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         """Return whether the run has ended, or is active if that is what is waited for."""
         return super().is_decided_by(latest) or (self.wait_for == "active" and latest.is_working)
 
-    def progress(self, follower: RunFollower) -> dict[str, Any]:
+    def progress(self, tracker: RunTracker) -> dict[str, Any]:
         """Return since when the run has been ``RED``, in epoch seconds."""
-        is_timed = self.fail_on_red_after is not None and follower.red_for is not None
-        return {"red_since": time.time() - (follower.red_for or 0.0)} if is_timed else {}
+        is_timed = self.fail_on_red_after is not None and tracker.red_for is not None
+        return {"red_since": time.time() - (tracker.red_for or 0.0)} if is_timed else {}
 
-    def look(self, follower: RunFollower) -> PokeReturnValue:
+    def poll_once(self, tracker: RunTracker) -> PokeReturnValue:
         """Look at the run once."""
-        report = follower.look(in_a_hurry=self.time_left <= 0)
+        report = tracker.poll(skip_metrics_wait=self.time_left <= 0)
         return PokeReturnValue(is_done=report is not None, xcom_value=report)
 
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
@@ -170,7 +171,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
             "poll_interval": self.poke_interval,
             "timeout": timeout,
             "deadline": deadline,
-            "metrics_wait": 0.0,
+            "metrics_timeout": 0.0,
             **self._wait(),
             **run,
         }
@@ -184,12 +185,12 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
 
         return RunWaitEvent.from_payload(event).report_or_raise()
 
-    def deliver(self, context: Context, found: RunReport) -> dict[str, Any]:
+    def finish(self, context: Context, found: RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
-        verdict = verdict_on_run(found, accept_stopped=self._accepts_stopped)
-        if verdict.ending is Ending.SUCCESS:
-            self.log.info(verdict.message)
-            return verdict.result
-        self.log.error(verdict.explanation)
-        self.push_failed_result(context, verdict.result)
-        raise self.unless_soft_fail(found.failure())
+        sensor_result = result_of_run(found, accept_stopped=self._accepts_stopped)
+        if sensor_result.ending is FinalState.SUCCESS:
+            self.log.info(sensor_result.message)
+            return sensor_result.result
+        self.log.error(sensor_result.details)
+        self.push_failed_result(context, sensor_result.result)
+        raise self.raise_unless_soft_fail(found.failure())

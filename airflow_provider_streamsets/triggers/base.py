@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.compat import SETTLING_TIME, is_still_deferred
-from airflow_provider_streamsets.triggers.connections import ConnectionRefresh, connection_settings
+from airflow_provider_streamsets import params
+from airflow_provider_streamsets.compat import MIN_DEFERRAL_SECONDS, is_still_deferred
+from airflow_provider_streamsets.polling.connections import ConnectionRefresh, connection_settings
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
-    from airflow_provider_streamsets.control_hub.waiting import Follower
-    from airflow_provider_streamsets.triggers.feed import StatusFeed
+    from airflow_provider_streamsets.control_hub.tracking.run import Tracker
+    from airflow_provider_streamsets.polling.poller import SharedStatusPoller
 
 _KILL_TIMEOUT = 10.0
 # Seconds within which the last look of a wait whose time is over must begin, as others look, too.
-_LAST_LOOK = 10.0
+_LAST_POLL = 10.0
 # Seconds to try again to stop what a killed task has started while Control Hub refuses.
-KILL_PATIENCE = 60.0
-_PAUSE_WHEN_KILLED = 3.0
+KILL_MAX_WAIT = 60.0
+_DELAY_WHEN_KILLED = 3.0
 # Keeps the stops of killed triggers from being collected while they are under way.
 _stopping: set[asyncio.Task[None]] = set()
 _logs: dict[type, Any] = {}
@@ -120,11 +120,11 @@ class ControlHubTrigger(BaseTrigger):
         """What is waited for, for messages; such as "run 4 of job ..."."""
         raise NotImplementedError
 
-    async def wait(self, feed: StatusFeed, deadline: Deadline) -> Event:
+    async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Event:
         """
         Wait.
 
-        :param feed: the statuses of the connection's jobs, and its client
+        :param poller: the statuses of the connection's jobs, and its client
         :param deadline: when to give up
         :returns: what was found
         :raises ControlHubError: what ended the wait instead; becomes :meth:`failure`
@@ -157,22 +157,22 @@ class ControlHubTrigger(BaseTrigger):
             self._check_flags()
             deadline = Deadline(self.deadline)
             settings = await connection_settings(self.control_hub_conn_id)
-            from airflow_provider_streamsets.triggers.feed import shared_feed
+            from airflow_provider_streamsets.polling.poller import shared_poller
 
-            with shared_feed(settings) as feed:
+            with shared_poller(settings) as poller:
                 if self.has_been_accepted:
-                    feed.client.mark_accepted()
-                event = await self.wait(feed, deadline)
+                    poller.client.mark_accepted()
+                event = await self.wait(poller, deadline)
         except Exception as error:  # noqa: BLE001 - becomes the event
             event = self._event_of_error(error)
-        await asyncio.sleep(max(began + self.settling_time - asyncio.get_running_loop().time(), 0.0))
+        await asyncio.sleep(max(began + self.min_deferral - asyncio.get_running_loop().time(), 0.0))
         yield await self.trigger_event(event)
 
     def _check_flags(self) -> None:
         """Read the flags, which the templates of a task that starts in the triggerer render as text."""
         for name, parameter in _parameters_of(type(self)).items():
             if isinstance(parameter.default, bool):
-                setattr(self, name, parameters.flag(getattr(self, name), name, rendered=True))
+                setattr(self, name, params.boolean(getattr(self, name), name, rendered=True))
 
     @property
     def has_been_accepted(self) -> bool:
@@ -180,9 +180,9 @@ class ControlHubTrigger(BaseTrigger):
         return True
 
     @property
-    def settling_time(self) -> float:
+    def min_deferral(self) -> float:
         """Seconds that have to pass before the task may be resumed."""
-        return SETTLING_TIME
+        return MIN_DEFERRAL_SECONDS
 
     async def trigger_event(self, event: Event) -> TriggerEvent:
         """
@@ -241,7 +241,7 @@ class ControlHubTrigger(BaseTrigger):
         """Stop, and try again for a while if Control Hub is in trouble: nobody comes after this trigger."""
         from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubError
 
-        left = KILL_PATIENCE
+        left = KILL_MAX_WAIT
         while True:
             try:
                 return await self._stop(force=force)
@@ -250,9 +250,9 @@ class ControlHubTrigger(BaseTrigger):
             except ControlHubError as error:
                 if left <= 0:
                     raise
-                self.log.warning("%s Trying again in %g s.", error, _PAUSE_WHEN_KILLED)
-            await asyncio.sleep(_PAUSE_WHEN_KILLED)
-            left -= _PAUSE_WHEN_KILLED
+                self.log.warning("%s Trying again in %g s.", error, _DELAY_WHEN_KILLED)
+            await asyncio.sleep(_DELAY_WHEN_KILLED)
+            left -= _DELAY_WHEN_KILLED
 
     async def _stop(self, *, force: bool) -> bool:
         from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError
@@ -263,7 +263,7 @@ class ControlHubTrigger(BaseTrigger):
 
         limits: dict[str, Any] = {"timeout": _KILL_TIMEOUT, "max_attempts": 2}
         settings = await connection_settings(self.control_hub_conn_id)
-        refresh = ConnectionRefresh(self.control_hub_conn_id, settings.credential_patience, **limits)
+        refresh = ConnectionRefresh(self.control_hub_conn_id, settings.credential_grace_period, **limits)
         client = settings.client(**limits)
         client.mark_accepted()
         for refusals in itertools.count():
@@ -275,7 +275,7 @@ class ControlHubTrigger(BaseTrigger):
         raise AssertionError("unreachable")
 
 
-class ControlHubOneRunTrigger(ControlHubTrigger):
+class ControlHubRunTriggerBase(ControlHubTrigger):
     """
     Base of the triggers that wait for something of one run.
 
@@ -288,7 +288,7 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
     :param poll_interval: seconds between two looks
     :param timeout: seconds that the wait was given, for the message
     :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
-    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
+    :param metrics_timeout: seconds to wait for the run's final metrics after its end, at the most
     :param stop_on_kill: stop the run when a person kills the deferred task (Airflow 3.3 and later)
     :param force_stop_after: seconds after which that stop is forced; None never forces it
     :param identity: id of the run and its start in epoch seconds, which tell it from a run of the same number after the
@@ -306,7 +306,7 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         poll_interval: float = 30.0,
         timeout: float | None = None,
         deadline: float | None = None,
-        metrics_wait: float = 30.0,
+        metrics_timeout: float = 30.0,
         stop_on_kill: bool = False,
         force_stop_after: float | None = None,
         identity: Sequence[str | float | None] | None = None,
@@ -323,7 +323,7 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         self.job_id = job_id
         self.job_name = job_name
         self.run_count = run_count
-        self.metrics_wait = metrics_wait
+        self.metrics_timeout = metrics_timeout
         self.identity = identity
         self.started_after = started_after
 
@@ -337,11 +337,11 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         """Job id and number of the run, as far as they are known before the task has started, for an event."""
         return self.job_id or "", self.run_count if isinstance(self.run_count, int) else 0
 
-    def follower(self, feed: StatusFeed) -> Follower[Any]:
+    def tracker(self, poller: SharedStatusPoller) -> Tracker[Any]:
         """
         Return what decides, look by look, when the wait is over; asked in a thread for what sends requests.
 
-        :param feed: the statuses, and the client
+        :param poller: the statuses, and the client
         """
         raise NotImplementedError
 
@@ -353,38 +353,38 @@ class ControlHubOneRunTrigger(ControlHubTrigger):
         """
         raise NotImplementedError
 
-    async def wait(self, feed: StatusFeed, deadline: Deadline) -> Any:
+    async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Any:
         """Show the statuses of the job to the follower until it has found what it waits for."""
-        follower = self.follower(feed)
+        tracker = self.tracker(poller)
         found: Any = None
         try:
-            with feed.subscribe({self.job_id: self.run_count}, self.poll_interval, follower.attention) as subscription:
-                while found is None and not follower.has_ended:
+            with poller.subscribe({self.job_id: self.run_count}, self.poll_interval, tracker.notify_on) as subscription:
+                while found is None and not tracker.has_ended:
                     # No status in a variable: each of thousands of waits would keep it until the next one comes.
-                    if self._show(follower, await subscription.next(deadline.left)):
-                        found = await feed.ask(follower.conclude, deadline.left)
+                    if self._deliver(tracker, await subscription.next(deadline.left)):
+                        found = await poller.run_query(tracker.resolve, deadline.left)
                     # A run that may be gone is to be seen at each look until that is sure.
-                    subscription.attention = follower.attention
+                    subscription.notify_on = tracker.notify_on
             while found is None:
-                if await deadline.sleep(follower.pause(self.poll_interval)):
+                if await deadline.sleep(tracker.next_delay(self.poll_interval)):
                     raise asyncio.TimeoutError
-                found = await feed.ask(follower.conclude, deadline.left)
+                found = await poller.run_query(tracker.resolve, deadline.left)
         except asyncio.TimeoutError:
-            found = await self._last_look(follower, feed)
+            found = await self._last_poll(tracker, poller)
         if found is None:
-            raise follower.timed_out(self.timeout)
-        self.run_count = found.replaced or follower.run_count
+            raise tracker.timed_out(self.timeout)
+        self.run_count = found.replaced or tracker.run_count
         return self.event(found)
 
-    def _show(self, follower: Follower[Any], news: Mapping[str, JobRun | ControlHubError | None]) -> bool:
+    def _deliver(self, tracker: Tracker[Any], updates: Mapping[str, JobRun | ControlHubError | None]) -> bool:
         """Show what a look has found to a follower, and return whether there is something to ask for."""
-        status = news[self.job_id]
+        status = updates[self.job_id]
         # A refusal that concerns this job alone says no more than that it shows no status.
-        return follower.observe(None if isinstance(status, Exception) else status)
+        return tracker.observe(None if isinstance(status, Exception) else status)
 
     @staticmethod
-    async def _last_look(follower: Follower[Any], feed: StatusFeed) -> Any:
+    async def _last_poll(tracker: Tracker[Any], poller: SharedStatusPoller) -> Any:
         """Look once more when the time is over, unless Control Hub is known not to answer."""
         with contextlib.suppress(asyncio.TimeoutError):
-            return await feed.ask(lambda: follower.look(in_a_hurry=True), _LAST_LOOK)
+            return await poller.run_query(lambda: tracker.poll(skip_metrics_wait=True), _LAST_POLL)
         return None

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_streamsets.control_hub import errors
-from airflow_provider_streamsets.control_hub.metric_waiting import MetricFinding
-from airflow_provider_streamsets.control_hub.reports import RunReport
+from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult
+from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 
 _MOST_ISSUES = 10
 
@@ -93,20 +93,20 @@ class MetricWaitEvent:
 
     :param job_id: id of the job
     :param run_count: number of the run
-    :param finding: what its metrics have come to, or None
+    :param metric_result: what its metrics have come to, or None
     :param error: why the wait ended without that
     """
 
     job_id: str
     run_count: int
-    finding: MetricFinding | None = None
+    metric_result: MetricResult | None = None
     error: errors.ControlHubError | None = None
 
     def to_payload(self) -> dict[str, Any]:
         """Return the event as JSON values."""
         payload: dict[str, Any] = {"job_id": self.job_id, "run_count": self.run_count}
-        if self.finding is not None:
-            payload["finding"] = self.finding.to_dict()
+        if self.metric_result is not None:
+            payload["metric_result"] = self.metric_result.to_dict()
         if self.error is not None:
             payload["error"] = _error_payload(self.error)
         return payload
@@ -121,12 +121,15 @@ class MetricWaitEvent:
         try:
             if not isinstance(payload, Mapping):
                 raise ValueError(f"it is {type(payload).__name__}")
-            finding = MetricFinding.from_dict(payload["finding"]) if "finding" in payload else None
+            metric_result = MetricResult.from_dict(payload["metric_result"]) if "metric_result" in payload else None
             error = _error(payload["error"]) if "error" in payload else None
-            event = cls(str(payload["job_id"]), int(payload["run_count"]), finding, error)
-            if (finding is None) == (error is None):
+            event = cls(str(payload["job_id"]), int(payload["run_count"]), metric_result, error)
+            if (metric_result is None) == (error is None):
                 raise ValueError("it must hold either a finding or an error")
-            if finding is not None and (finding.job_id, finding.replaced or finding.run_count) != (
+            if metric_result is not None and (
+                metric_result.job_id,
+                metric_result.replaced or metric_result.run_count,
+            ) != (
                 event.job_id,
                 event.run_count,
             ):
@@ -137,12 +140,12 @@ class MetricWaitEvent:
             ) from error
         return event
 
-    def finding_or_raise(self) -> MetricFinding:
+    def result_or_raise(self) -> MetricResult:
         """Return the finding, or raise why there is none."""
         if self.error is not None:
             raise self.error
-        assert self.finding is not None  # noqa: S101 # nosec B101 # from_payload has made sure
-        return self.finding
+        assert self.metric_result is not None  # noqa: S101 # nosec B101 # from_payload has made sure
+        return self.metric_result
 
 
 class RunsWaitReason(str, enum.Enum):
@@ -168,10 +171,10 @@ class RunsWaitEvent:
     :param runs: job id and run count of each run that was waited for
     :param reason: why the wait has ended
     :param until_failure: the next wait for the same runs is to end with the first failure
-    :param act_at: when the next wait is to end so that the task can act, in epoch seconds
+    :param force_at: when the next wait is to end so that the task can act, in epoch seconds
     :param timeout: seconds that the wait was given
     :param deadline: when to give up, in epoch seconds
-    :param metrics_wait: seconds to wait for the runs' final metrics, at the most
+    :param metrics_timeout: seconds to wait for the runs' final metrics, at the most
     :param error: why the wait has ended before the runs have
     :param identities: by job id, what tells the run from another one of the same number
     :param forced: ids of the jobs whose runs the task has forced to stop
@@ -183,10 +186,10 @@ class RunsWaitEvent:
     runs: tuple[tuple[str, int], ...]
     reason: RunsWaitReason = RunsWaitReason.ENDED
     until_failure: bool = False
-    act_at: float | None = None
+    force_at: float | None = None
     timeout: float | None = None
     deadline: float | None = None
-    metrics_wait: float = 0.0
+    metrics_timeout: float = 0.0
     error: errors.ControlHubError | None = None
     identities: Mapping[str, Any] = field(default_factory=dict)
     forced: tuple[str, ...] = ()
@@ -200,7 +203,7 @@ class RunsWaitEvent:
 
     def of_group(self, now: float) -> dict[str, Any]:
         """
-        Return what a :class:`~airflow_provider_streamsets.control_hub.groups.RunGroup` of the runs is to know.
+        Return what a :class:`~airflow_provider_streamsets.control_hub.tracking.run_group.RunGroup` of the runs is to know.
 
         :param now: epoch seconds
         """
@@ -213,10 +216,10 @@ class RunsWaitEvent:
             "runs": [list(run) for run in self.runs],
             "reason": self.reason.value,
             "until_failure": self.until_failure,
-            "act_at": self.act_at,
+            "force_at": self.force_at,
             "timeout": self.timeout,
             "deadline": self.deadline,
-            "metrics_wait": self.metrics_wait,
+            "metrics_timeout": self.metrics_timeout,
         }
         if self.identities:
             payload["identities"] = dict(self.identities)
@@ -243,13 +246,13 @@ class RunsWaitEvent:
             if not isinstance(payload, Mapping):
                 raise ValueError(f"it is {type(payload).__name__}")
             runs = tuple((str(job_id), int(run_count)) for job_id, run_count in payload["runs"])
-            times = {name: payload.get(name) for name in ("timeout", "deadline", "act_at")}
+            times = {name: payload.get(name) for name in ("timeout", "deadline", "force_at")}
             event = cls(
                 runs,
                 reason=RunsWaitReason(payload["reason"]),
                 until_failure=bool(payload.get("until_failure")),
                 **{name: None if value is None else float(value) for name, value in times.items()},
-                metrics_wait=float(payload.get("metrics_wait") or 0.0),
+                metrics_timeout=float(payload.get("metrics_timeout") or 0.0),
                 error=_error(payload["error"]) if "error" in payload else None,
                 identities=dict(payload.get("identities") or {}),
                 forced=tuple(map(str, payload.get("forced") or ())),

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.assets.jobs import job_uri
 from airflow_provider_streamsets.compat import HAS_SHARED_STREAMS, BaseEventTrigger, watched_asset
-from airflow_provider_streamsets.triggers.loading import load_watching
+from airflow_provider_streamsets.triggers.preload import preload_watch
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
 
-    from airflow_provider_streamsets.triggers.run_watch import RunWatch
-    from airflow_provider_streamsets.triggers.watch_group import Item, WatchGroup
+    from airflow_provider_streamsets.polling.run_watcher import RunWatcher
+    from airflow_provider_streamsets.polling.watcher_poll import PollItem, WatcherGroup
 
 OUTCOMES = ("SUCCEEDED", "FAILED", "STOPPED")
 _POLL_INTERVAL = 30.0
-_METRICS_WAIT = 30.0
+_METRICS_TIMEOUT = 30.0
 
 
 class ControlHubJobRunEventTrigger(BaseEventTrigger):
@@ -76,7 +76,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         watched from the next look on, at the latest five minutes later
     :param poll_interval: seconds, or timedelta, between two looks; default 30
     :param outcomes: which runs to report: a list of ``SUCCEEDED``, ``FAILED`` and ``STOPPED``; None is all of them
-    :param metrics_wait: seconds, or timedelta, to wait for a run's final metrics after its end, at the most; default 30
+    :param metrics_timeout: seconds, or timedelta, to wait for a run's final metrics after its end, at the most; default 30
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         job_tag: str | None = None,
         poll_interval: float | timedelta = _POLL_INTERVAL,
         outcomes: Collection[str] | None = None,
-        metrics_wait: float | timedelta = _METRICS_WAIT,
+        metrics_timeout: float | timedelta = _METRICS_TIMEOUT,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.control_hub_conn_id = control_hub_conn_id
@@ -96,7 +96,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         self.job_tag = job_tag
         self.poll_interval = poll_interval
         self.outcomes = outcomes
-        self.metrics_wait = metrics_wait
+        self.metrics_timeout = metrics_timeout
 
     def check(self) -> None:
         """
@@ -104,22 +104,22 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
         :raises ValueError: if one of them cannot be right
         """
-        parameters.text(self.control_hub_conn_id, "control_hub_conn_id", rendered=True)
-        parameters.exactly_one(job_id=self.job_id, job_name=self.job_name, job_tag=self.job_tag)
+        params.string(self.control_hub_conn_id, "control_hub_conn_id", rendered=True)
+        params.exactly_one(job_id=self.job_id, job_name=self.job_name, job_tag=self.job_tag)
         for name in ("job_id", "job_name", "job_tag"):
-            parameters.text(getattr(self, name), name, rendered=True)
+            params.string(getattr(self, name), name, rendered=True)
             if "{{" in str(getattr(self, name)):
                 raise ValueError(f"'{name}' cannot be a template: a watcher belongs to no DAG run.")
         if self.job_id is not None:
             job_uri(self.job_id)
-        parameters.seconds(self.poll_interval, "poll_interval", rendered=True)
-        parameters.seconds(self.metrics_wait, "metrics_wait", rendered=True, zero=True)
+        params.seconds(self.poll_interval, "poll_interval", rendered=True)
+        params.seconds(self.metrics_timeout, "metrics_timeout", rendered=True, zero=True)
         if self.outcomes is None:
             return
         if not isinstance(self.outcomes, (list, tuple, set, frozenset)) or not self.outcomes:
             raise ValueError(f"'outcomes' must be a list of {', '.join(OUTCOMES)}, but is {self.outcomes!r}.")
         for outcome in self.outcomes:
-            parameters.choice(outcome, "outcomes", OUTCOMES, rendered=True)
+            params.one_of(outcome, "outcomes", OUTCOMES, rendered=True)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """
@@ -136,7 +136,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
             "job_tag": self.job_tag,
             "poll_interval": self._interval,
             "outcomes": self._outcomes,
-            "metrics_wait": _seconds(self.metrics_wait, _METRICS_WAIT, zero=True),
+            "metrics_timeout": _seconds(self.metrics_timeout, _METRICS_TIMEOUT, zero=True),
         }
 
     @property
@@ -154,40 +154,40 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
         """Return the shared poll."""
-        from airflow_provider_streamsets.triggers.shared_watching import SharedWatching
+        from airflow_provider_streamsets.triggers.shared_stream import RunStreamProducer
 
-        return SharedWatching(kwargs["control_hub_conn_id"], kwargs["poll_interval"])
+        return RunStreamProducer(kwargs["control_hub_conn_id"], kwargs["poll_interval"])
 
-    async def filter_shared_stream(self, shared_stream: AsyncIterator[Item]) -> AsyncIterator[TriggerEvent]:
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[PollItem]) -> AsyncIterator[TriggerEvent]:
         """Yield events for the finished runs that the shared poll has found."""
-        await load_watching()
-        from airflow_provider_streamsets.triggers.watch_group import watch_group
+        await preload_watch()
+        from airflow_provider_streamsets.polling.watcher_poll import watcher_group
 
-        watch = self._watch(watch_group(self.control_hub_conn_id, self._interval))
+        watch = self._watch(watcher_group(self.control_hub_conn_id, self._interval))
         async for payload in watch.payloads(shared_stream):
             yield TriggerEvent(payload)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Do the same with a poll of its own, where Airflow has no shared streams."""
-        await load_watching()
-        from airflow_provider_streamsets.triggers.watch_group import WatchGroup
+        await preload_watch()
+        from airflow_provider_streamsets.polling.watcher_poll import WatcherGroup
 
-        group = WatchGroup(self.control_hub_conn_id, self._interval)
+        group = WatcherGroup(self.control_hub_conn_id, self._interval)
         watch = self._watch(group)
         async for payload in watch.payloads(_confirmed_by_the_next(group)):
             yield TriggerEvent(payload)
 
-    def _watch(self, group: WatchGroup) -> RunWatch:
-        from airflow_provider_streamsets.triggers.run_looks import Wanted
-        from airflow_provider_streamsets.triggers.run_watch import CursorStore, RunWatch, event_slots
+    def _watch(self, group: WatcherGroup) -> RunWatcher:
+        from airflow_provider_streamsets.polling.run_watcher import CursorStore, RunWatcher, event_slots
+        from airflow_provider_streamsets.polling.watcher_query import JobSelector
 
         store = getattr(self, "asset_state_store", None)
-        return RunWatch(
+        return RunWatcher(
             group,
-            Wanted(self.job_id, self.job_name, self.job_tag),
+            JobSelector(self.job_id, self.job_name, self.job_tag),
             CursorStore(store, self._cursor_key),
             outcomes=OUTCOMES if self._outcomes is None else self._outcomes,
-            metrics_wait=_seconds(self.metrics_wait, _METRICS_WAIT, zero=True),
+            metrics_timeout=_seconds(self.metrics_timeout, _METRICS_TIMEOUT, zero=True),
             slots=event_slots(watched_asset(store)),
         )
 
@@ -198,11 +198,11 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         return f"streamsets_runs_{hashlib.sha256(json.dumps(watched).encode()).hexdigest()[:32]}"
 
 
-async def _confirmed_by_the_next(group: WatchGroup) -> AsyncIterator[Item]:
+async def _confirmed_by_the_next(group: WatcherGroup) -> AsyncIterator[PollItem]:
     """Yield the items of a group, and take each for dealt with when the next one is asked for."""
     number = 0
     async for item in group.items():
-        group.resolved(number, clean=True)
+        group.acknowledge(number, clean=True)
         number = item.number
         yield item
 
@@ -210,6 +210,6 @@ async def _confirmed_by_the_next(group: WatchGroup) -> AsyncIterator[Item]:
 def _seconds(value: Any, default: float, *, zero: bool = False) -> float:
     """Return a duration in seconds, the default if a stored trigger has something else."""
     try:
-        return float(parameters.seconds(value, "seconds", rendered=True, zero=zero))
+        return float(params.seconds(value, "seconds", rendered=True, zero=zero))
     except (TypeError, ValueError):
         return default

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger
+from airflow_provider_streamsets import params
+from airflow_provider_streamsets.triggers.base import ControlHubRunTriggerBase
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubError
-    from airflow_provider_streamsets.control_hub.metric_waiting import MetricFinding, MetricFollower
+    from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult, MetricTracker
+    from airflow_provider_streamsets.polling.poller import SharedStatusPoller
     from airflow_provider_streamsets.triggers.events import MetricWaitEvent
-    from airflow_provider_streamsets.triggers.feed import StatusFeed
 
 
-class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
+class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
     """
     Wait on the triggerer until the metrics of one run satisfy conditions, or the run has ended.
 
@@ -30,12 +30,12 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
     :param conditions: the conditions: texts such as ``output_count >= 1000``, or dicts of their three fields
     :param join: whether ``all`` or ``any`` of them must be satisfied
     :param on_run_end: what counts when the run has ended before; see
-        :class:`~airflow_provider_streamsets.control_hub.metric_waiting.MetricFollower`
+        :class:`~airflow_provider_streamsets.control_hub.tracking.metric.MetricTracker`
     :param poll_interval: seconds between two looks
     :param timeout: seconds that the wait was given, for the message
     :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
-    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
-    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
+    :param metrics_timeout: seconds to wait for the run's final metrics after its end, at the most
+    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
     :param started_after: the same
     """
 
@@ -51,7 +51,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
         poll_interval: float = 30.0,
         timeout: float | None = None,
         deadline: float | None = None,
-        metrics_wait: float = 30.0,
+        metrics_timeout: float = 30.0,
         identity: Sequence[str | float | None] | None = None,
         started_after: str | None = None,
     ) -> None:
@@ -63,7 +63,7 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
             poll_interval=poll_interval,
             timeout=timeout,
             deadline=deadline,
-            metrics_wait=metrics_wait,
+            metrics_timeout=metrics_timeout,
             identity=identity,
             started_after=started_after,
         )
@@ -71,33 +71,33 @@ class ControlHubJobMetricTrigger(ControlHubOneRunTrigger):
         self.join = join
         self.on_run_end = on_run_end
 
-    def follower(self, feed: StatusFeed) -> MetricFollower:
+    def tracker(self, poller: SharedStatusPoller) -> MetricTracker:
         """Return what decides when the conditions are satisfied or the run has ended."""
-        from airflow_provider_streamsets.control_hub.conditions import conditions_of
-        from airflow_provider_streamsets.control_hub.metric_waiting import MetricFollower
         from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
+        from airflow_provider_streamsets.control_hub.tracking.metric import MetricTracker
 
-        return MetricFollower(
-            feed.client,
+        return MetricTracker(
+            poller.client,
             self.job_id,
             self.run_count,
-            conditions_of(self.conditions),
+            parse_conditions(self.conditions),
             join=self.join,
             on_run_end=self.on_run_end,
             job_name=self.job_name,
             identity=RunIdentity.from_json(self.identity),
-            started_after=parameters.moment(self.started_after, "started_after", rendered=True),
-            metrics_wait=self.metrics_wait,
-            now=feed.now,
+            started_after=params.timestamp(self.started_after, "started_after", rendered=True),
+            metrics_timeout=self.metrics_timeout,
+            now=poller.now,
             log=self.log,
-            outage=feed.outage,
+            outage=poller.outage,
         )
 
-    def event(self, found: MetricFinding) -> MetricWaitEvent:
+    def event(self, found: MetricResult) -> MetricWaitEvent:
         """Return the event with what the metrics have come to."""
         from airflow_provider_streamsets.triggers.events import MetricWaitEvent
 
-        return MetricWaitEvent(self.job_id, self.run_count, finding=found)
+        return MetricWaitEvent(self.job_id, self.run_count, metric_result=found)
 
     def failure(self, error: ControlHubError) -> MetricWaitEvent:
         """Return the event without a finding."""

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_streamsets import parameters
-from airflow_provider_streamsets.triggers.base import KILL_PATIENCE, ControlHubOneRunTrigger
+from airflow_provider_streamsets import params
+from airflow_provider_streamsets.triggers.base import KILL_MAX_WAIT, ControlHubRunTriggerBase
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, RunReport
-    from airflow_provider_streamsets.control_hub.waiting import RunFollower
+    from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+    from airflow_provider_streamsets.polling.poller import SharedStatusPoller
     from airflow_provider_streamsets.triggers.events import RunWaitEvent
-    from airflow_provider_streamsets.triggers.feed import StatusFeed
 
 
-class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
+class ControlHubJobRunTrigger(ControlHubRunTriggerBase):
     """
     Wait on the triggerer until one run of a job has ended, or is active.
 
     Yields one event, the payload of a :class:`~airflow_provider_streamsets.triggers.events.RunWaitEvent`, whatever
     happens. All triggers of one connection share their status requests. The other parameters are those of
-    :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`.
+    :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`.
 
     :param upper_bounds: conditions on the run's metrics, as texts; when one is broken, the wait ends with an error
         while the run goes on
@@ -39,7 +39,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
         poll_interval: float = 30.0,
         timeout: float | None = None,
         deadline: float | None = None,
-        metrics_wait: float = 30.0,
+        metrics_timeout: float = 30.0,
         stop_on_kill: bool = False,
         force_stop_after: float | None = None,
         upper_bounds: Sequence[str] | None = None,
@@ -56,7 +56,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
             poll_interval=poll_interval,
             timeout=timeout,
             deadline=deadline,
-            metrics_wait=metrics_wait,
+            metrics_timeout=metrics_timeout,
             stop_on_kill=stop_on_kill,
             force_stop_after=force_stop_after,
             identity=identity,
@@ -66,27 +66,27 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
         self.wait_for = wait_for
         self.fail_on_red_after = fail_on_red_after
 
-    def follower(self, feed: StatusFeed) -> RunFollower:
+    def tracker(self, poller: SharedStatusPoller) -> RunTracker:
         """Return what decides when the wait is over."""
-        from airflow_provider_streamsets.control_hub.conditions import BoundsCheck, conditions_of
         from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.waiting import RunFollower
+        from airflow_provider_streamsets.control_hub.tracking.conditions import ViolationCheck, parse_conditions
+        from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 
-        bounds = conditions_of(self.upper_bounds) if self.upper_bounds else ()
-        return RunFollower(
-            feed.client,
+        bounds = parse_conditions(self.upper_bounds) if self.upper_bounds else ()
+        return RunTracker(
+            poller.client,
             self.job_id,
             self.run_count,
             job_name=self.job_name,
             identity=RunIdentity.from_json(self.identity),
-            started_after=parameters.moment(self.started_after, "started_after", rendered=True),
-            metrics_wait=self.metrics_wait,
+            started_after=params.timestamp(self.started_after, "started_after", rendered=True),
+            metrics_timeout=self.metrics_timeout,
             until_active=self.wait_for == "active",
             fail_on_red_after=self.fail_on_red_after,
-            while_running=BoundsCheck(feed.client, self.job_id, self.run_count, bounds) if bounds else None,
-            now=feed.now,
+            while_running=ViolationCheck(poller.client, self.job_id, self.run_count, bounds) if bounds else None,
+            now=poller.now,
             log=self.log,
-            outage=feed.outage,
+            outage=poller.outage,
         )
 
     def event(self, found: RunReport) -> RunWaitEvent:
@@ -103,7 +103,7 @@ class ControlHubJobRunTrigger(ControlHubOneRunTrigger):
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """Stop the run, unless it is over or another one runs."""
-        is_asked = client.runs.stop_run(self.job_id, self.run_count, patience=KILL_PATIENCE, force=force)
+        is_asked = client.runs.stop_run(self.job_id, self.run_count, max_wait=KILL_MAX_WAIT, force=force)
         if is_asked and force:
-            client.runs.acknowledge_forced({self.job_id: self.run_count}, patience=KILL_PATIENCE)
+            client.runs.acknowledge_forced({self.job_id: self.run_count}, max_wait=KILL_MAX_WAIT)
         return is_asked

@@ -9,37 +9,37 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
-from airflow_provider_streamsets import parameters
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms, xcom_of_own_task
+from airflow_provider_streamsets.job_selector import check_job_selection, checked_run, get_job, log_of_run, run_of_job
 from airflow_provider_streamsets.links.job import ControlHubJobLink
-from airflow_provider_streamsets.metric_parameters import metrics_wait_for, wanted_conditions
-from airflow_provider_streamsets.selection import check_one_job, checked_run, log_of_run, one_job, run_of_job
-from airflow_provider_streamsets.triggers.base import ControlHubOneRunTrigger, Deadline
+from airflow_provider_streamsets.metric_parameters import metrics_timeout_for, wanted_conditions
+from airflow_provider_streamsets.sensors.result import (
+    FinalState,
+    SensorResult,
+    result_of_error,
+    result_of_metrics,
+    result_of_run,
+)
+from airflow_provider_streamsets.triggers.base import ControlHubRunTriggerBase, Deadline
 from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
-from airflow_provider_streamsets.verdicts import (
-    Ending,
-    Verdict,
-    verdict_on_error,
-    verdict_on_metrics,
-    verdict_on_run,
-)
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.polling.poller import SharedStatusPoller
     from airflow_provider_streamsets.triggers.events import MetricWaitEvent, RunWaitEvent
-    from airflow_provider_streamsets.triggers.feed import StatusFeed
 
 _PINNED_RUN = "streamsets_run"
 # By how a task ends: the event that ends it, and the XCom key of its result.
 _ENDS = {
-    Ending.SUCCESS: (TaskSuccessEvent, "return_value"),
-    Ending.FAILED: (TaskFailedEvent, "result"),
-    Ending.SKIPPED: (TaskSkippedEvent, "result"),
+    FinalState.SUCCESS: (TaskSuccessEvent, "return_value"),
+    FinalState.FAILED: (TaskFailedEvent, "result"),
+    FinalState.SKIPPED: (TaskSkippedEvent, "result"),
 }
 
 
-class SensorTrigger(ControlHubOneRunTrigger):
+class SensorTrigger(ControlHubRunTriggerBase):
     """
     Base of the triggers that do for a sensor what else its worker does.
 
@@ -66,7 +66,7 @@ class SensorTrigger(ControlHubOneRunTrigger):
         """
         return {}
 
-    def verdict(self, event: Any) -> Verdict:
+    def sensor_result(self, event: Any) -> SensorResult:
         """
         Judge how the wait has ended, if not with an error.
 
@@ -80,18 +80,18 @@ class SensorTrigger(ControlHubOneRunTrigger):
         return not self.starts
 
     @property
-    def settling_time(self) -> float:
+    def min_deferral(self) -> float:
         """A task that has not been on a worker before may be resumed at once."""
-        return 0.0 if self.starts else super().settling_time
+        return 0.0 if self.starts else super().min_deferral
 
-    async def wait(self, feed: StatusFeed, deadline: Deadline) -> Any:
+    async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Any:
         """Find the job and the run, if that was not done before, and wait."""
         if self.starts:
             self.deadline = self._deadline_of_task()
             deadline = Deadline(self.deadline)
-            await self._start(feed, deadline)
+            await self._start(poller, deadline)
         is_open = self.started_after is not None
-        event = await super().wait(feed, deadline)
+        event = await super().wait(poller, deadline)
         if is_open:
             try:
                 await push_xcoms(self.task_instance, run_count=self.run_count)
@@ -106,7 +106,7 @@ class SensorTrigger(ControlHubOneRunTrigger):
             return float(timeout_after.timestamp()) - self.reserve
         return None if self.timeout is None else time.time() + self.timeout
 
-    async def _start(self, feed: StatusFeed, deadline: Deadline) -> None:
+    async def _start(self, poller: SharedStatusPoller, deadline: Deadline) -> None:
         from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
 
         given: dict[str, Any] = {"job_id": self.job_id, "job_name": self.job_name}
@@ -123,16 +123,16 @@ class SensorTrigger(ControlHubOneRunTrigger):
         run = await xcom_of_own_task(self.task_instance, _PINNED_RUN)
         if isinstance(run, dict) and run.get("try_number") == try_number:
             # Another triggerer has worked with the connection.
-            feed.client.mark_accepted()
+            poller.client.mark_accepted()
         else:
             try:
-                check_one_job(**given, rendered=True)
+                check_job_selection(**given, rendered=True)
                 wanted = checked_run(**given_run, rendered=True)
-                job, run = await self._find_run(feed, deadline, wanted, **given)
+                job, run = await self._find_run(poller, deadline, wanted, **given)
                 run = {**run, **self.run_details(job)}
             except ValueError as error:
                 raise ControlHubConfigurationError(str(error)) from error
-            link = await feed.ask(lambda: feed.client.job_url(job.job_id))
+            link = await poller.run_query(lambda: poller.client.job_url(job.job_id))
             await push_xcoms(
                 self.task_instance,
                 job_id=job.job_id,
@@ -146,7 +146,7 @@ class SensorTrigger(ControlHubOneRunTrigger):
 
     async def _find_run(
         self,
-        feed: StatusFeed,
+        poller: SharedStatusPoller,
         deadline: Deadline,
         wanted: Mapping[str, Any],
         job_id: str | None,
@@ -155,19 +155,19 @@ class SensorTrigger(ControlHubOneRunTrigger):
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError, ControlHubUnavailableError
 
         def find() -> tuple[Job, dict[str, Any]]:
-            job = one_job(feed.client, job_id, job_name)
-            return job, run_of_job(feed.client, job, **wanted)
+            job = get_job(poller.client, job_id, job_name)
+            return job, run_of_job(poller.client, job, **wanted)
 
         while True:
             try:
-                found = await feed.ask(find, deadline.left)
+                found = await poller.run_query(find, deadline.left)
             except ControlHubUnavailableError as error:
-                feed.outage.failed(error)
+                poller.outage.failed(error)
             except asyncio.TimeoutError as error:
                 allowed = f" within {self.timeout:g} s" if self.timeout is not None else " in time"
                 raise ControlHubRunTimeoutError(f"Job '{job_id or job_name}' could not be read{allowed}.") from error
             else:
-                feed.outage.succeeded()
+                poller.outage.succeeded()
                 return found
 
     async def trigger_event(self, event: Any) -> TriggerEvent:
@@ -177,16 +177,16 @@ class SensorTrigger(ControlHubOneRunTrigger):
         # Where there is no task instance, as in a test of a DAG in one process, tasks do not end without a worker.
         if not self.ends or self.task_instance is None or isinstance(event.error, ControlHubRunTimeoutError):
             return await super().trigger_event(event)
-        verdict = self.verdict(event) if event.error is None else verdict_on_error(event.error)
-        ending = verdict.softened(soft_fail=self.soft_fail, never_fail=self.never_fail)
-        if ending is Ending.FAILED and not RETRIES_FAILED_EVENTS:
+        sensor_result = self.sensor_result(event) if event.error is None else result_of_error(event.error)
+        ending = sensor_result.apply_soft_fail(soft_fail=self.soft_fail, never_fail=self.never_fail)
+        if ending is FinalState.FAILED and not RETRIES_FAILED_EVENTS:
             return await super().trigger_event(event)
-        if verdict.explanation or ending is Ending.FAILED:
-            self.log.error("%s", verdict.explanation or verdict.message)
-        if ending is not Ending.FAILED:
-            self.log.info("%s%s", "Skipping the task: " if ending is Ending.SKIPPED else "", verdict.message)
+        if sensor_result.details or ending is FinalState.FAILED:
+            self.log.error("%s", sensor_result.details or sensor_result.message)
+        if ending is not FinalState.FAILED:
+            self.log.info("%s%s", "Skipping the task: " if ending is FinalState.SKIPPED else "", sensor_result.message)
         kind, key = _ENDS[ending]
-        return kind(xcoms=await self._push_result(key, verdict.result))
+        return kind(xcoms=await self._push_result(key, sensor_result.result))
 
     async def _push_result(self, key: str, result: dict[str, Any]) -> dict[str, Any] | None:
         """
@@ -219,7 +219,7 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
     :param poll_interval: seconds between two looks
     :param timeout: seconds that the wait was given, for the message
     :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
-    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most
+    :param metrics_timeout: seconds to wait for the run's final metrics after its end, at the most
     :param accept_stopped: count a run that was stopped as a success
     :param starts: start the task: find the job and the run, and the deadline
     :param ends: end the task
@@ -228,7 +228,7 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
     :param do_xcom_push: push the result to XCom when the task ends here
     :param multiple_outputs: push each key of the result, too
     :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
-    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
+    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
     :param wait_for: as that of :class:`~airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger`
     :param fail_on_red_after: the same
     :param started_after: when it starts the task: the first run that was started at this time or later
@@ -244,7 +244,7 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
         poll_interval: float = 30.0,
         timeout: float | None = None,
         deadline: float | None = None,
-        metrics_wait: float = 0.0,
+        metrics_timeout: float = 0.0,
         accept_stopped: bool = False,
         starts: bool = False,
         ends: bool = False,
@@ -267,7 +267,7 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
             poll_interval=poll_interval,
             timeout=timeout,
             deadline=deadline,
-            metrics_wait=metrics_wait,
+            metrics_timeout=metrics_timeout,
             identity=identity,
             wait_for=wait_for,
             fail_on_red_after=fail_on_red_after,
@@ -285,11 +285,11 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return what the run is waited for, and for how long it may be ``RED``."""
-        return parameters.checked_wait(self.wait_for, self.fail_on_red_after, rendered=True)
+        return params.checked_wait(self.wait_for, self.fail_on_red_after, rendered=True)
 
-    def verdict(self, event: RunWaitEvent) -> Verdict:
+    def sensor_result(self, event: RunWaitEvent) -> SensorResult:
         """Judge the run."""
-        return verdict_on_run(event.report_or_raise(), accept_stopped=self.accept_stopped)
+        return result_of_run(event.report_or_raise(), accept_stopped=self.accept_stopped)
 
 
 class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger):
@@ -303,11 +303,11 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
     :param conditions: the conditions: texts such as ``output_count >= 1000``, or dicts of their three fields
     :param join: whether ``all`` or ``any`` of them must be satisfied
     :param on_run_end: what counts when the run has ended before; see
-        :class:`~airflow_provider_streamsets.control_hub.metric_waiting.MetricFollower`
+        :class:`~airflow_provider_streamsets.control_hub.tracking.metric.MetricTracker`
     :param poll_interval: seconds between two looks
     :param timeout: seconds that the wait was given, for the message
     :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
-    :param metrics_wait: seconds to wait for the run's final metrics after its end, at the most; when it starts the
+    :param metrics_timeout: seconds to wait for the run's final metrics after its end, at the most; when it starts the
         task, None is the job's statistics interval and 15 seconds
     :param metric: when it starts the task: name of a metric, instead of `conditions`
     :param comparison: how it is compared
@@ -319,7 +319,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
     :param do_xcom_push: push the result to XCom when the task ends here
     :param multiple_outputs: push each key of the result, too
     :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
-    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubOneRunTrigger`
+    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
     :param started_after: when it starts the task: the first run that was started at this time or later
     :param next_run: when it starts the task: the run after the latest one
     """
@@ -336,7 +336,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
         poll_interval: float = 30.0,
         timeout: float | None = None,
         deadline: float | None = None,
-        metrics_wait: float | None = 30.0,
+        metrics_timeout: float | None = 30.0,
         metric: str | None = None,
         comparison: str = ">=",
         threshold: float | str | None = None,
@@ -362,7 +362,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
             poll_interval=poll_interval,
             timeout=timeout,
             deadline=deadline,
-            metrics_wait=metrics_wait,  # type: ignore[arg-type]
+            metrics_timeout=metrics_timeout,  # type: ignore[arg-type]
             identity=identity,
             started_after=started_after,
         )
@@ -383,11 +383,11 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
         wanted = wanted_conditions(self.metric, self.comparison, self.threshold, self.conditions)
         return {
             "conditions": [condition.to_dict() for condition in wanted],
-            "join": parameters.choice(self.join, "join", ("all", "any"), rendered=True),
-            "on_run_end": parameters.choice(self.on_run_end, "on_run_end", ("fail", "evaluate", "skip"), rendered=True),
-            "metrics_wait": metrics_wait_for(self.metrics_wait, job, is_needed=True),
+            "join": params.one_of(self.join, "join", ("all", "any"), rendered=True),
+            "on_run_end": params.one_of(self.on_run_end, "on_run_end", ("fail", "evaluate", "skip"), rendered=True),
+            "metrics_timeout": metrics_timeout_for(self.metrics_timeout, job, is_needed=True),
         }
 
-    def verdict(self, event: MetricWaitEvent) -> Verdict:
+    def sensor_result(self, event: MetricWaitEvent) -> SensorResult:
         """Judge the metrics."""
-        return verdict_on_metrics(event.finding_or_raise(), on_run_end=self.on_run_end)
+        return result_of_metrics(event.result_or_raise(), on_run_end=self.on_run_end)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, Job
-from airflow_provider_streamsets.control_hub.waiting import RunFollower, stop_and_wait, wait_for_run
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, stop_and_wait, wait_for_run
 from tests.benchmarks.job_operations import BATCH, STREAM, VERSIONED
 from tests.benchmarks.measuring import Operation
 from tests.benchmarks.stage import Stage
@@ -32,10 +32,10 @@ def document(position: int) -> dict[str, Any]:
     return {"version": 2, "offsets": {OFFSET: str(position)}}
 
 
-def until(look: Callable[[], _T], is_enough: Callable[[_T], bool]) -> _T:
+def until(look: Callable[[], _T], is_complete: Callable[[_T], bool]) -> _T:
     """Look at intervals, as the SDK does."""
     deadline = time.monotonic() + _PATIENCE
-    while not is_enough(seen := look()):
+    while not is_complete(seen := look()):
         assert time.monotonic() < deadline, f"waited in vain; last seen: {seen}"
         time.sleep(POLL_INTERVAL)
     return seen
@@ -402,8 +402,8 @@ class RunAndReport(RunAndWait):
 
     def with_client(self, client: ControlHubClient, given: Job) -> Any:
         job = client.jobs.find_by_name(given.name)
-        follower = RunFollower(client, job.job_id, client.runs.start(job).run_count)
-        report = wait_for_run(follower, poll_interval=POLL_INTERVAL, timeout=_PATIENCE)
+        tracker = RunTracker(client, job.job_id, client.runs.start(job).run_count)
+        report = wait_for_run(tracker, poll_interval=POLL_INTERVAL, timeout=_PATIENCE)
         return report.run.is_success, len(report.events), report.metrics and report.metrics.input_count
 
     def expected(self, stage: Stage, given: Job) -> Any:

@@ -20,7 +20,7 @@ from tests.chaos.tasks import DAG_ID
 from tests.chaos.verdict import FINAL, Violation, ambiguous, judge
 from tests.chaos.weather import fault_rules
 
-_PAUSE = 0.4
+_POLL_DELAY = 0.4
 # In the last seconds of a lull, nobody acts on a task: what is killed next could be what has to hear of it.
 _LEAD = 12.0
 # Seconds that tasks have to end when nothing is killed any more.
@@ -131,7 +131,7 @@ class _Performance:
                         self._killer.strike(blow)
                         people.forget()
             self._killer.bury()
-            time.sleep(_PAUSE)
+            time.sleep(_POLL_DELAY)
 
     def _break_requests(self, breaks: bool) -> None:
         if breaks != self._breaks:
@@ -156,7 +156,7 @@ class _Performance:
                 if all(task.state in FINAL for task in self._table.read().values()):
                     return
             self._killer.bury()
-            time.sleep(_PAUSE)
+            time.sleep(_POLL_DELAY)
 
     def _result(self, people: People, stormed: float, settled: float) -> Result:
         lost = lost_calls(self._killer.hits, self._killer.sandbox_kills, self._plan.size.gateway_timeout)

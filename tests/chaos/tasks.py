@@ -44,7 +44,7 @@ def _partial(case: Case) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "deferrable": case.deferrable,
         "poll_interval": 2,
-        "metrics_wait": 2,
+        "metrics_timeout": 2,
         "retries": RETRIES_OF_HOPELESS if case.kind is Kind.HOPELESS else RETRIES,
         "retry_delay": _TIME_TO_ACT if case.kind in BETWEEN_TRIES else 1,
         "priority_weight": 10 if case.kind in _URGENT else 1,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_streamsets.control_hub import ControlHubClient, starts
+from airflow_provider_streamsets.control_hub import ControlHubClient, submission
 from dev.local_sandbox import SandboxProcess
 
 
@@ -36,7 +36,7 @@ def one_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Starts are announced in the time of the sandbox, as where clocks are right."""
     if "sandbox_process" in request.fixturenames:
         process = request.getfixturevalue("sandbox_process")
-        monkeypatch.setattr(starts, "wall_clock", lambda: process.now() / 1000)
+        monkeypatch.setattr(submission, "wall_clock", lambda: process.now() / 1000)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUntrustedCertificateError,
     Outcome,
 )
-from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
 from dev.local_sandbox import SandboxProcess
 from tests.integration.conftest import client_of
 
@@ -34,8 +34,8 @@ def run_to_its_end(client, sandbox, name, timeout=300.0, **parameters):
         clock["now"] += seconds
         sandbox.advance(seconds)
 
-    follower = RunFollower(client, job.job_id, run.run_count, job_name=name, now=lambda: clock["now"])
-    return wait_for_run(follower, poll_interval=2, timeout=timeout, now=lambda: clock["now"], sleep=sleep)
+    tracker = RunTracker(client, job.job_id, run.run_count, job_name=name, now=lambda: clock["now"])
+    return wait_for_run(tracker, poll_interval=2, timeout=timeout, now=lambda: clock["now"], sleep=sleep)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_a_run_that_a_person_stops_is_told_from_one_that_finished(client, sandbo
     sandbox.advance(30)
     assert client.runs.stop_run(job.job_id, run.run_count) is True
     sandbox.advance(60)
-    follower = RunFollower(client, job.job_id, run.run_count, metrics_wait=0)
-    report = follower.look()
+    tracker = RunTracker(client, job.job_id, run.run_count, metrics_timeout=0)
+    report = tracker.poll()
     assert report is not None
     assert report.outcome is Outcome.STOPPED
     assert client.runs.stop_run(job.job_id, run.run_count) is False
@@ -267,11 +267,11 @@ def test_a_job_that_does_not_exist_any_more_ends_the_wait_whatever_control_hub_a
     client, sandbox, answer, missing
 ):
     sandbox.set_variants(unknown_job=answer, bulk_missing=missing)
-    follower = RunFollower(client, "deleted:org", 3)
+    tracker = RunTracker(client, "deleted:org", 3)
     for _ in range(2):
-        assert follower.look() is None
+        assert tracker.poll() is None
     with pytest.raises(ControlHubRunLostError, match="the job does not exist any more"):
-        follower.look()
+        tracker.poll()
 
 
 @pytest.mark.parametrize("refusal", ["refused", "accepted"])
@@ -279,7 +279,7 @@ def test_a_run_can_be_stopped_right_after_its_start(client, sandbox, refusal):
     sandbox.set_variants(stop_while_activating=refusal)
     job = client.jobs.find_by_name("Inventory snapshot")
     run = client.runs.start(job)
-    assert client.runs.stop_run(job.job_id, run.run_count, patience=60) is True
+    assert client.runs.stop_run(job.job_id, run.run_count, max_wait=60) is True
     assert client.runs.current(job.job_id).status in {"DEACTIVATING", "INACTIVE"}
 
 
@@ -315,8 +315,8 @@ def test_run_to_come_is_found_by_its_start(client, sandbox):
     again = run_to_its_end(client, sandbox, "Orders to warehouse")
     found = client.runs.first_since(job.job_id, again.run, after)
     assert found.run_count == first.run.run_count == again.run.run_count - 1
-    follower = RunFollower(client, job.job_id, latest.run_count + 1, started_after=after, metrics_wait=0.0)
-    assert follower.look().run.run_count == first.run.run_count
+    tracker = RunTracker(client, job.job_id, latest.run_count + 1, started_after=after, metrics_timeout=0.0)
+    assert tracker.poll().run.run_count == first.run.run_count
 
 
 def test_list_by_gray_holds_the_jobs_that_never_ran_with_and_without_search(client):

@@ -27,7 +27,7 @@ from airflow_provider_streamsets.control_hub import (
     JobSettings,
     Outcome,
 )
-from airflow_provider_streamsets.control_hub.waiting import RunFollower
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 from airflow_provider_streamsets.sandbox.variants import Variants
 from dev.local_sandbox import SandboxProcess
 from tests.integration.conftest import client_of
@@ -88,8 +88,8 @@ def run_to_its_end(client, sandbox, job):
 def outcomes(client, sandbox, runs):
     """Outcomes of runs, by job id, after all of them have ended."""
     sandbox.advance(30)
-    followers = {job_id: RunFollower(client, job_id, count, metrics_wait=0) for job_id, count in runs.items()}
-    return {job_id: follower.look().outcome for job_id, follower in followers.items()}
+    trackers = {job_id: RunTracker(client, job_id, count, metrics_timeout=0) for job_id, count in runs.items()}
+    return {job_id: tracker.poll().outcome for job_id, tracker in trackers.items()}
 
 
 class LossyHub:
@@ -215,8 +215,8 @@ def test_the_whole_life_of_jobs_is_the_same_whatever_is_not_known_about_control_
         client.runs.start_many([job.job_id, *ids])
     with pytest.raises(ControlHubJobStateError, match="stop it first"):
         client.jobs.delete(ids)
-    assert client.runs.stop_many(dict.fromkeys(ids, 1), patience=60) == []
-    assert sorted(client.runs.stop_many(dict.fromkeys(ids[:3], 2), patience=60)) == sorted(ids[:3])
+    assert client.runs.stop_many(dict.fromkeys(ids, 1), max_wait=60) == []
+    assert sorted(client.runs.stop_many(dict.fromkeys(ids[:3], 2), max_wait=60)) == sorted(ids[:3])
     sandbox.advance(30)
     assert client.runs.stop_many(dict.fromkeys(ids, 2)) == []
     assert client.jobs.delete([*ids, "nobody:org"]) == ids
@@ -282,7 +282,7 @@ def test_templates_and_errors_are_the_same_whatever_is_not_known_about_control_h
         client.runs.start_many(both)
     with pytest.raises(ControlHubJobStateError, match="must be acknowledged"):
         client.jobs.delete(both)
-    (error,) = client.runs.acknowledge(both, patience=30)
+    (error,) = client.runs.acknowledge(both, max_wait=30)
     assert (error.job_id, error.status, error.run_count) == (failing.job_id, "INACTIVE_ERROR", 1)
     assert client.runs.acknowledge(both) == []
     assert {run.run_count for run in client.runs.start_many(both).values()} == {2}
@@ -495,13 +495,13 @@ def test_the_outcome_of_an_instance_that_is_deleted_after_completion_is_lost(cli
     template = client.jobs.find_by_name("Regional orders", templates=True)
     (instance,) = client.templates.start(template, [{"RECORDS": 10}], delete_after_completion=True)
     assert instance.delete_after_completion
-    follower = RunFollower(client, instance.job_id, 1)
+    tracker = RunTracker(client, instance.job_id, 1)
 
     def look_until_the_end():
-        while follower.look() is None:
+        while tracker.poll() is None:
             client.sleep(10)
 
-    assert follower.look() is None
+    assert tracker.poll() is None
     with pytest.raises(ControlHubRunLostError, match="delete after completion"):
         look_until_the_end()
     assert client.jobs.delete([instance.job_id]) == []

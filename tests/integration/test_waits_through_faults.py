@@ -21,13 +21,13 @@ from airflow_provider_streamsets.control_hub import (
     Outcome,
     starts,
 )
-from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
+from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.sandbox.variants import Variants
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
-from airflow_provider_streamsets.triggers import connections
 from dev.local_sandbox import SandboxProcess
 from tests.integration.conftest import client_of
 from tests.integration.sandbox_tasks import SandboxClock, SandboxTask
@@ -69,7 +69,7 @@ def clock(sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch) -> SandboxCl
     monkeypatch.setattr("time.time", clock.time_of_day)
     monkeypatch.setattr("time.monotonic", clock.time)
     monkeypatch.setattr("time.sleep", clock.sleep)
-    monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
+    monkeypatch.setattr(connections, "get_connection_and_extra", connection_at_once)
     # What the header Date says of the sandbox is the time of this machine, not that of the sandbox.
     monkeypatch.setattr(starts, "wall_clock", lambda: sandbox.now() / 1000 - (real_time() - clock.time_of_day()))
     return clock
@@ -117,8 +117,8 @@ def test_client_wait_outlasts_faults(sandbox, clock, new_job, fault):
     with client_of(sandbox, sleep=clock.sleep) as client:
         run = client.runs.start(job)
         sandbox.set_faults({**FAULTS[fault], "path": "*", "times": 30})
-        follower = RunFollower(client, job.job_id, run.run_count, job_name=job.name, now=clock.time)
-        report = wait_for_run(follower, poll_interval=2, timeout=600, now=clock.time, sleep=clock.sleep)
+        tracker = RunTracker(client, job.job_id, run.run_count, job_name=job.name, now=clock.time)
+        report = wait_for_run(tracker, poll_interval=2, timeout=600, now=clock.time, sleep=clock.sleep)
     assert (report.outcome, report.metrics_final) == (Outcome.SUCCEEDED, True)
     assert report.metrics.input_count == 10_000
 
@@ -158,7 +158,7 @@ def test_single_401_repeats_the_request(sandbox, clock, task, new_job):
 @modes
 def test_refusal_is_confirmed_after_credential_patience(sandbox, clock, task, new_job, monkeypatch):
     connection = json.loads(sandbox.airflow_conn)
-    connection["extra"] = {**connection.get("extra", {}), "credential_patience": 60}
+    connection["extra"] = {**connection.get("extra", {}), "credential_grace_period": 60}
     monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
     job, began = new_job(records=1_000_000), clock.now
     task.ti.on_started = lambda: sandbox.set_faults({"fault": "unauthorized", "path": "*"})
@@ -305,7 +305,7 @@ def test_conditions_are_evaluated_without_counts_on_the_status(client, sandbox, 
     client.runs.stop(job.job_id)
     sandbox.advance(60)
     with pytest.raises(ControlHubExpectationError, match=r"error_ratio"):
-        run_job(task, job, expect=["error_ratio < 0.01"], fail_fast=True)
+        run_job(task, job, expect=["error_ratio < 0.01"], stop_on_violation=True)
     assert sandbox.job_state(job.name)["status"] in {"DEACTIVATING", "INACTIVE"}
 
 

@@ -5,14 +5,14 @@ import logging
 import pytest
 import requests
 
-from airflow_provider_streamsets.triggers.run_looks import RunLooks, Wanted
+from airflow_provider_streamsets.polling.watcher_query import JobSelector, WatcherQuery
 from dev.local_sandbox import SandboxProcess
 from tests.integration.conftest import client_of
 
 log = logging.getLogger(__name__)
 
 JOBS = 200
-TAGGED = Wanted(job_tag="many")
+TAGGED = JobSelector(job_tag="many")
 PARAMETERS = '{"TABLE": "orders", "CONDITION": "%s"}' % ("updated_at > current_date - 1 and " * 60)
 
 
@@ -52,13 +52,13 @@ def traffic(monkeypatch):
 
 
 def test_a_look_at_jobs_that_have_not_changed_brings_their_statuses_and_one_job(hub, traffic):
-    looks = RunLooks(client_of(hub), list_every=10)
-    first = looks.look({TAGGED})
+    looks = WatcherQuery(client_of(hub), list_every=10)
+    first = looks.poll({TAGGED})
     assert len(first.statuses[TAGGED]) == JOBS
     assert first.complete == {TAGGED}
     listed = list(traffic[-2:])
     traffic.clear()
-    second = looks.look({TAGGED})
+    second = looks.poll({TAGGED})
     assert second.statuses == first.statuses
     assert second.names == first.names
     assert second.complete == set()
@@ -69,6 +69,6 @@ def test_a_look_at_jobs_that_have_not_changed_brings_their_statuses_and_one_job(
     for name, tags, count in (("Quick check", ["many"], JOBS + 1), ("Copy 7", [], JOBS)):
         path = f"/jobrunner/rest/v1/job/{hub.job_id(name)}"
         assert hub.call("POST", path, {**hub.call("GET", path).json(), "rawJobTags": tags}).ok
-        look = looks.look({TAGGED})
+        look = looks.poll({TAGGED})
         assert look.complete == {TAGGED}
         assert (len(look.statuses[TAGGED]), hub.job_id(name) in look.statuses[TAGGED]) == (count, bool(tags))

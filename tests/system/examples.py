@@ -26,10 +26,10 @@ EXAMPLES = (
     "streamsets_weekly_full_reload",
 )
 # Seconds after which something will never come, on a machine that has much else to do.
-PATIENCE = 240.0
+CONFIRM_TIMEOUT = 240.0
 
 
-def ended(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float = PATIENCE) -> str:
+def ended(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float = CONFIRM_TIMEOUT) -> str:
     """Return the state in which a DAG run ends."""
 
     def state() -> str:
@@ -67,6 +67,6 @@ def run_examples(airflow: LocalAirflow) -> dict[str, Ran]:
     """Run all examples at the same time, as users may do, and return what became of each DAG."""
     started = {dag_id: airflow.trigger_dag(dag_id) for dag_id in EXAMPLES}
     return {
-        dag_id: Ran(airflow, dag_id, run_id, ended(airflow, dag_id, run_id, 2 * PATIENCE))
+        dag_id: Ran(airflow, dag_id, run_id, ended(airflow, dag_id, run_id, 2 * CONFIRM_TIMEOUT))
         for dag_id, run_id in started.items()
     }

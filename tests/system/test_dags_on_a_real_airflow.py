@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_streamsets.hooks.settings import EXTRA_FIELDS
+from airflow_provider_streamsets.hooks.connection import EXTRA_FIELDS
 from dev.local_airflow import LocalAirflow, wait_until
 from dev.local_sandbox import SandboxProcess
-from tests.system.examples import PATIENCE, ended
+from tests.system.examples import CONFIRM_TIMEOUT, ended
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -15,7 +15,7 @@ ACTIVE = {"ACTIVATING", "ACTIVE"}
 
 
 def reaches(
-    airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str, state: str, timeout: float = PATIENCE
+    airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str, state: str, timeout: float = CONFIRM_TIMEOUT
 ) -> None:
     wait_until(
         lambda: airflow.task_state(dag_id, run_id, task_id) == state, f"{dag_id}.{task_id} to be {state}", timeout
@@ -86,7 +86,7 @@ def test_a_triggerer_that_is_killed_and_replaced_neither_loses_nor_repeats_nor_s
     before = len(frozen.starts("Orders to warehouse"))
     run_id = airflow.trigger_dag("system_batch")
     reaches(airflow, "system_batch", run_id, "run", "deferred")
-    wait_until(lambda: job_status(frozen, "Orders to warehouse") in ACTIVE, "the job to be active", PATIENCE)
+    wait_until(lambda: job_status(frozen, "Orders to warehouse") in ACTIVE, "the job to be active", CONFIRM_TIMEOUT)
     airflow.kill_component("triggerer")
     # The run ends while no triggerer is there to see it.
     frozen.advance(600)
@@ -104,20 +104,24 @@ def test_a_triggerer_that_is_restarted_leaves_the_run_going(airflow, frozen):
     frozen.advance(60)
     airflow.restart_component("triggerer")
     looks = status_requests(frozen)
-    wait_until(lambda: status_requests(frozen) > looks + 1, "the new triggerer to look at the run", PATIENCE)
+    wait_until(lambda: status_requests(frozen) > looks + 1, "the new triggerer to look at the run", CONFIRM_TIMEOUT)
     assert job_status(frozen, "Clickstream to lake") == "ACTIVE"
     # A person then marks the task as failed: now the run is stopped.
     airflow.set_task_state("system_stream", run_id, "run", "failed")
-    wait_until(lambda: job_status(frozen, "Clickstream to lake") == "DEACTIVATING", "the run to be stopped", PATIENCE)
+    wait_until(
+        lambda: job_status(frozen, "Clickstream to lake") == "DEACTIVATING", "the run to be stopped", CONFIRM_TIMEOUT
+    )
     frozen.advance(600)
 
 
 def test_killing_a_task_on_the_worker_stops_its_run(airflow, frozen):
     run_id = airflow.trigger_dag("system_stream_sync")
-    wait_until(lambda: job_status(frozen, "Clickstream to lake") in ACTIVE, "the job to be active", PATIENCE)
+    wait_until(lambda: job_status(frozen, "Clickstream to lake") in ACTIVE, "the job to be active", CONFIRM_TIMEOUT)
     frozen.advance(60)
     airflow.set_task_state("system_stream_sync", run_id, "run", "failed")
-    wait_until(lambda: job_status(frozen, "Clickstream to lake") == "DEACTIVATING", "the run to be stopped", PATIENCE)
+    wait_until(
+        lambda: job_status(frozen, "Clickstream to lake") == "DEACTIVATING", "the run to be stopped", CONFIRM_TIMEOUT
+    )
     frozen.advance(600)
 
 
@@ -137,10 +141,12 @@ def test_killing_a_deferred_task_for_many_jobs_stops_them_all(airflow, frozen):
     frozen.advance(60)
     # Airflow tells only a trigger that runs already that its task was killed.
     looks = status_requests(frozen)
-    wait_until(lambda: status_requests(frozen) > looks, "the triggerer to look at the runs", PATIENCE)
+    wait_until(lambda: status_requests(frozen) > looks, "the triggerer to look at the runs", CONFIRM_TIMEOUT)
     airflow.set_task_state("system_many", run_id, "run", "failed")
     for name in ("Clickstream to lake", "Legacy feed"):
-        wait_until(lambda name=name: job_status(frozen, name) == "DEACTIVATING", f"{name} to be stopped", PATIENCE)
+        wait_until(
+            lambda name=name: job_status(frozen, name) == "DEACTIVATING", f"{name} to be stopped", CONFIRM_TIMEOUT
+        )
     frozen.advance(600)
 
 
@@ -148,7 +154,7 @@ def test_a_timeout_is_kept_while_the_task_is_deferred_and_stops_the_run(airflow,
     run_id = airflow.trigger_dag("system_timeout")
     assert ended(airflow, "system_timeout", run_id) == "failed"
     assert "has not ended within 5 s" in airflow.task_log("system_timeout", run_id, "run")
-    wait_until(lambda: job_status(hub, "Clickstream to lake") == "INACTIVE", "the run to be stopped", PATIENCE)
+    wait_until(lambda: job_status(hub, "Clickstream to lake") == "INACTIVE", "the run to be stopped", CONFIRM_TIMEOUT)
 
 
 def test_the_connection_form_shows_every_field_and_the_test_button_answers(airflow, hub):

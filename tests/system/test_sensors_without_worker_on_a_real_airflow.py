@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dev.local_airflow import LocalAirflow, wait_until
-from tests.system.examples import PATIENCE
+from tests.system.examples import CONFIRM_TIMEOUT
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -13,7 +13,7 @@ DAG_ID = "system_without_worker"
 
 
 def reaches(
-    airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = PATIENCE
+    airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = CONFIRM_TIMEOUT
 ) -> str:
     def state() -> str:
         current = airflow.task_state(dag_id, run_id, task_id)
@@ -28,7 +28,9 @@ def test_another_triggerer_goes_on_with_the_same_run_and_a_failed_run_fails_its_
     watched = hub.start_job(name)["runCount"]
     run_id = airflow.trigger_dag(DAG_ID, {"run": failing["runCount"]})
     reaches(airflow, DAG_ID, run_id, "stream", "deferred")
-    wait_until(lambda: airflow.xcom(DAG_ID, run_id, "stream", "run_count") == watched, "the run to be pinned", PATIENCE)
+    wait_until(
+        lambda: airflow.xcom(DAG_ID, run_id, "stream", "run_count") == watched, "the run to be pinned", CONFIRM_TIMEOUT
+    )
     assert "StreamSets job" in airflow.links(DAG_ID, run_id, "stream")
     airflow.kill_component("triggerer")
     hub.wait_for_status(name, "ACTIVE")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook, TaskDeferred
 
-from airflow_provider_streamsets.triggers import connections
+from airflow_provider_streamsets.polling import connections
 from tests.unit.scripted_hub import T0
 from tests.unit.virtual_time import VirtualLoop, run_on
 
@@ -57,8 +57,8 @@ def patched_clock(monkeypatch: pytest.MonkeyPatch, *, is_control_hubs: bool = Fa
     monkeypatch.setattr("time.time", clock.time)
     monkeypatch.setattr("time.monotonic", clock.time)
     monkeypatch.setattr("time.sleep", clock.sleep)
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", control_hubs_time)
-    monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", control_hubs_time)
+    monkeypatch.setattr(connections, "get_connection_and_extra", connection_at_once)
     return clock
 
 

@@ -12,10 +12,10 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubPermissionError,
     ControlHubRejectedError,
 )
-from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.models import JobRun
-from airflow_provider_streamsets.control_hub.waiting import Attention
-from airflow_provider_streamsets.triggers.feed import StatusFeed
+from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
+from airflow_provider_streamsets.polling.poller import SharedStatusPoller
 from tests.unit.scripted_hub import LONG_AGO, run_json
 from tests.unit.virtual_time import run_virtually
 
@@ -43,7 +43,7 @@ class ScriptedClient:
         self.forbidden: set[str] = set()
         self.closed = False
 
-    def glances(self, job_ids: list[str]) -> dict[str, Glance | ControlHubError | None]:
+    def snapshots(self, job_ids: list[str]) -> dict[str, StatusSnapshot | ControlHubError | None]:
         self.asked.append((_now(), list(job_ids)))
         if self.errors:
             raise self.errors.pop(0)
@@ -51,10 +51,10 @@ class ScriptedClient:
             raise ControlHubPermissionError("one of them may not be read", http_status=403)
         if self.refused & set(job_ids):
             raise ControlHubRejectedError("one of them is not right", http_status=400)
-        found: dict[str, Glance | ControlHubError | None] = {}
+        found: dict[str, StatusSnapshot | ControlHubError | None] = {}
         for job_id in job_ids:
             try:
-                found[job_id] = Glance.of(self.status(job_id))
+                found[job_id] = StatusSnapshot.of(self.status(job_id))
             except ControlHubError as error:
                 found[job_id] = error
         return found
@@ -82,19 +82,23 @@ def looks_alone(client: ScriptedClient, job_ids: Iterable[str], interval: float,
     """Return the times of so many looks of the only subscriber, on virtual time."""
 
     async def scene() -> list[float]:
-        return await looks_at(StatusFeed(client), job_ids, interval, looks)
+        return await looks_at(SharedStatusPoller(client), job_ids, interval, looks)
 
     return run_virtually(scene())
 
 
 async def looks_at(
-    feed: StatusFeed, job_ids: Iterable[str], interval: float, looks: int, attention: Attention = Attention.EVERY_LOOK
+    poller: SharedStatusPoller,
+    job_ids: Iterable[str],
+    interval: float,
+    looks: int,
+    notify_on: NotifyOn = NotifyOn.EVERY_POLL,
 ) -> list[float]:
     """Subscribe, return the times of so many looks since the subscription, and leave."""
     now = asyncio.get_running_loop().time
     began = now()
     wanted = list(job_ids)
-    with feed.subscribe(dict.fromkeys(wanted, 1), interval, attention) as subscription:
+    with poller.subscribe(dict.fromkeys(wanted, 1), interval, notify_on) as subscription:
         times = []
         for _ in range(looks):
             for job_id, status in (await subscription.next()).items():

@@ -651,11 +651,11 @@ def about_equal(one: Any, other: Any) -> bool:
     with contextlib.suppress(TypeError, ValueError):
         one, other = datetime.fromisoformat(one).timestamp(), datetime.fromisoformat(other).timestamp()
     if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other) <= TOLERANCE
+        return abs(one - other) <= CLOCK_TOLERANCE
     return bool(one == other)
 
 
-TOLERANCE = 90.0
+CLOCK_TOLERANCE = 90.0
 """Seconds of three polls, which must say that a job is gone."""
 
 

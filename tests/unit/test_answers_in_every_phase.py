@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("connection")
 
 IN_TRIGGERER = pytest.mark.skipif(not CAN_START_FROM_TRIGGER, reason="this Airflow starts no tasks in the triggerer")
 ALWAYS = 1e9
-PATIENCE = 300.0  # The default of `credential_patience`.
+CONFIRM_TIMEOUT = 300.0  # The default of `credential_grace_period`.
 RUN_TAKES = 1000.0
 
 
@@ -181,7 +181,9 @@ class Scene:
     def __init__(self, http: Any, monkeypatch: pytest.MonkeyPatch, context: Any) -> None:
         self.http, self.context, self._monkeypatch = http, context, monkeypatch
         self.clock = patched_clock(monkeypatch)
-        monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: self.clock.everywhere)
+        monkeypatch.setattr(
+            "airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: self.clock.everywhere
+        )
         self.first_poke: datetime.datetime | None = None
         if hasattr(base, "_orig_start_date"):
             # Airflow 2 asks its database when the first poke was, Airflow 3 the task instance.
@@ -214,7 +216,7 @@ class Scene:
         return self.weather
 
     def operator(self, *, deferrable: bool, expects: bool) -> Any:
-        expect = {"expect": ["output_count >= 9"], "metrics_wait": 120} if expects else {"metrics_wait": 10}
+        expect = {"expect": ["output_count >= 9"], "metrics_timeout": 120} if expects else {"metrics_timeout": 10}
 
         def task() -> ControlHubRunJobOperator:
             return ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=deferrable, **expect)
@@ -343,7 +345,7 @@ def test_decision_is_the_public_error_of_its_kind(scene, kind, phase, mode):
             MODES[mode](scene, expects=expects)
     assert weather.met
     if kind == "401 for good":
-        assert all(when >= weather.began + PATIENCE for when in weather.stops)
+        assert all(when >= weather.began + CONFIRM_TIMEOUT for when in weather.stops)
     else:
         assert weather.stops == []
     assert scene.hub.calls == (["start"] if mode in STARTING and phase not in {"find", "start"} else [])

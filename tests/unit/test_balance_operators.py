@@ -131,5 +131,5 @@ def test_another_job_is_an_error_before_anything_is_sent_unless_it_is_left_out(h
     with pytest.raises(ControlHubJobStateError, match=f"Cannot balance jobs: {why}.*skip_others=True"):
         balance_jobs().execute(context)
     assert hub.asked == []
-    assert balance_jobs(skip_others=True).execute(context) == ["a:org"]
+    assert balance_jobs(skip_inactive=True).execute(context) == ["a:org"]
     assert hub.asked == [("balanceJobs", ["a:org"])]

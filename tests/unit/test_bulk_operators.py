@@ -95,7 +95,7 @@ def test_started_jobs_can_be_waited_for(http, run, deferrable):
     hub = ScriptedRuns(http, a=[succeeded(3)], b=[None])
     hub.after_start = {"a": [activating(4), active(4), active(4), succeeded(4)], "b": [active(), succeeded()]}
     hub.saves("a", 4)
-    results = run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, metrics_wait=0)
+    results = run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, metrics_timeout=0)
     assert [(r["job_name"], r["run_count"], r["outcome"]) for r in results] == [
         ("a", 4, "SUCCEEDED"),
         ("b", 1, "SUCCEEDED"),
@@ -159,7 +159,9 @@ def test_runs_that_fail_fail_the_task_and_are_named(http, run, task_log, deferra
     hub.after_start = {"a": [active(), failed()], "b": [active(), active(), succeeded()], "c": [errored()]}
     ids = ["a:org", "b:org", "c:org"]
     with pytest.raises(ControlHubRunFailedError) as error:
-        run(ControlHubStartJobsOperator, job_ids=ids, wait_for_completion=True, deferrable=deferrable, metrics_wait=0)
+        run(
+            ControlHubStartJobsOperator, job_ids=ids, wait_for_completion=True, deferrable=deferrable, metrics_timeout=0
+        )
     assert str(error.value) == (
         "2 of 3 runs did not succeed: Run 1 of job 'a' (a:org) has failed (INACTIVE/RED): RUN_ERROR: JDBC_00; "
         "Run 1 of job 'c' (c:org) has failed (INACTIVE_ERROR/RED): RUN_ERROR: JDBC_00."
@@ -171,7 +173,7 @@ def test_runs_that_fail_fail_the_task_and_are_named(http, run, task_log, deferra
 
 @MODES
 def test_runs_that_a_person_stopped_are_no_successes_unless_that_is_accepted(http, run, deferrable):
-    arguments = {**WAIT, "deferrable": deferrable, "metrics_wait": 0}
+    arguments = {**WAIT, "deferrable": deferrable, "metrics_timeout": 0}
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
     hub.was_stopped_by("somebody@org", "b")
@@ -192,7 +194,7 @@ def test_a_timeout_fails_the_task_and_stops_what_has_not_ended(http, run, clock,
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [succeeded()], "b": [active()]}
     with pytest.raises(ControlHubRunTimeoutError) as error:
-        run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, timeout=100, on_timeout=on_timeout)
+        run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, wait_timeout=100, on_timeout=on_timeout)
     assert str(error.value) == (
         "1 of 2 runs have not ended within 100 s: run 1 of job 'b' (b:org) (last seen ACTIVE/GREEN)."
     )
@@ -204,7 +206,7 @@ def test_a_timeout_fails_the_task_and_stops_what_has_not_ended(http, run, clock,
 def test_a_run_that_ends_between_the_last_look_and_the_timeout_has_not_timed_out(http, run, deferrable):
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [active(), active(), succeeded()], "b": [succeeded()]}
-    results = run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, timeout=100, poll_interval=3600)
+    results = run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, wait_timeout=100, poll_interval=3600)
     assert [result["outcome"] for result in results] == ["SUCCEEDED", "SUCCEEDED"]
 
 
@@ -237,9 +239,9 @@ def test_deferred_it_carries_the_runs_and_absolute_deadlines_but_no_secret(http,
         "poll_interval": 7.0,
         "timeout": 600.0,
         "deadline": 1600.0,
-        "metrics_wait": 75.0,
+        "metrics_timeout": 75.0,
         "until_failure": False,
-        "act_at": None,
+        "force_at": None,
         "stop_on_kill": True,
         "force_stop_after": None,
         "identities": {"a:org": ["run-a-4:org", T0 / 1000 + 400], "b:org": ["run-b-1:org", T0 / 1000 + 100]},
@@ -266,7 +268,7 @@ def test_without_a_timeout_nothing_limits_the_deferral(http, context):
 def test_killing_the_task_stops_the_runs_that_have_not_ended_with_quick_requests(http, context, monkeypatch):
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [succeeded()], "b": [active()]}
-    task = start(wait_for_completion=True, metrics_wait=0)
+    task = start(wait_for_completion=True, metrics_timeout=0)
 
     def killed_while_waiting(_):
         task.on_kill()
@@ -373,14 +375,14 @@ def test_hanging_hub_does_not_keep_a_resumed_task_beyond_the_deadline(http, cont
     hub = ScriptedRuns(http, a=[active()], b=[failed()])
     hang(http, clock, f"{HUB}/jobrunner/rest/v1/jobs", f"{HUB}/jobrunner/rest/v1/jobs/status")
     event = resumed(reason=reason, deadline=clock.now + 30)
-    task = ControlHubStopJobsOperator(task_id="task", job_ids=["a:org", "b:org"], deferrable=True, force_after=20)
+    task = ControlHubStopJobsOperator(task_id="task", job_ids=["a:org", "b:org"], deferrable=True, force_stop_after=20)
     with pytest.raises(TaskDeferred) as deferred:
         task.execute_complete(context, event)
     assert clock.now - 1000 <= 30 + 10
     # What could not be done is still to be done.
     trigger = deferred.value.trigger
     assert (trigger.deadline, trigger.until_failure) == (1030.0, reason == "first_failure")
-    assert (trigger.act_at is not None) is (reason == "act")
+    assert (trigger.force_at is not None) is (reason == "act")
     assert hub.done == []
 
 
@@ -403,7 +405,7 @@ def test_hanging_hub_does_not_keep_a_start_of_settling_jobs_beyond_the_deadline(
             job_ids=["a:org", "b:org"],
             wait_for_completion=True,
             deferrable=deferrable,
-            timeout=120,
+            wait_timeout=120,
         )
     assert 120 <= clock.now - 1000 <= 130
     assert hub.done == []
@@ -481,7 +483,7 @@ def test_runs_that_are_not_waited_for_on_the_triggerer_can_be_as_many_as_you_lik
     jobs = {name: [succeeded(1)] for name in many(700)}
     hub = ScriptedRuns(http, **jobs)
     hub.after_start = {name: [succeeded(2)] for name in jobs}
-    arguments = {"wait_for_completion": True, "metrics_wait": 0, **arguments}
+    arguments = {"wait_for_completion": True, "metrics_timeout": 0, **arguments}
     results = run(ControlHubStartJobsOperator, job_ids=[f"{name}:org" for name in jobs], **arguments)
     assert len(results) == 700
 
@@ -543,7 +545,7 @@ def test_stops_that_take_too_long_are_forced_in_time(http, run, clock, deferrabl
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/forceStopJobs", json=force)
     hub.after_force = {"b": [deactivating(), succeeded()]}
     results = run(
-        ControlHubStopJobsOperator, **A_AND_B, force_after=90, poll_interval=poll_interval, deferrable=deferrable
+        ControlHubStopJobsOperator, **A_AND_B, force_stop_after=90, poll_interval=poll_interval, deferrable=deferrable
     )
     assert [result["outcome"] for result in results] == ["SUCCEEDED", "SUCCEEDED"]
     assert hub.asked("forceStopJobs") == [["b"]]
@@ -555,7 +557,7 @@ def test_stops_that_take_too_long_are_forced_in_time(http, run, clock, deferrabl
 def test_a_stop_that_ends_in_time_is_not_forced(http, run, deferrable):
     hub = ScriptedRuns(http, a=[active()], b=[succeeded()])
     hub.after_stop = {"a": [deactivating(), deactivating(), succeeded()]}
-    run(ControlHubStopJobsOperator, **A_AND_B, force_after=90, deferrable=deferrable, metrics_wait=300)
+    run(ControlHubStopJobsOperator, **A_AND_B, force_stop_after=90, deferrable=deferrable, metrics_timeout=300)
     assert hub.asked("forceStopJobs") == []
 
 
@@ -566,7 +568,7 @@ def test_a_stop_that_cannot_be_forced_during_an_outage_is_forced_after_it(http, 
     hub.after_force = {"a": [succeeded()]}
     forced = hub._recorded("forceStopJobs", hub._force)
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/forceStopJobs", [{"status_code": 503}] * 7 + [{"json": forced}])
-    results = run(ControlHubStopJobsOperator, **A_AND_B, force_after=90, deferrable=deferrable)
+    results = run(ControlHubStopJobsOperator, **A_AND_B, force_stop_after=90, deferrable=deferrable)
     assert [result["outcome"] for result in results] == ["SUCCEEDED"]
 
 
@@ -575,7 +577,7 @@ def test_a_stop_that_hangs_fails_the_task_in_the_end(http, run, clock, deferrabl
     hub = ScriptedRuns(http, a=[active()], b=[succeeded()])
     hub.after_stop = {"a": [deactivating()]}
     with pytest.raises(ControlHubRunTimeoutError, match=r"1 of 1 runs have not ended within 300 s: .*DEACTIVATING"):
-        run(ControlHubStopJobsOperator, **A_AND_B, force_after=90, timeout=300, deferrable=deferrable)
+        run(ControlHubStopJobsOperator, **A_AND_B, force_stop_after=90, wait_timeout=300, deferrable=deferrable)
     assert hub.asked("forceStopJobs") == [["a"]]
     assert clock.now - 1000 == pytest.approx(300, abs=1)
 
@@ -583,12 +585,15 @@ def test_a_stop_that_hangs_fails_the_task_in_the_end(http, run, clock, deferrabl
 def test_a_forced_stop_keeps_the_absolute_deadline_of_the_task(http, clock, context):
     hub = ScriptedRuns(http, a=[active()], b=[active()])
     hub.after_stop = {"a": [deactivating()], "b": [deactivating()]}
-    arguments = {**A_AND_B, "force_after": 90, "timeout": 300, "deferrable": True}
+    arguments = {**A_AND_B, "force_stop_after": 90, "timeout": 300, "deferrable": True}
     legs = Legs(clock, lambda: ControlHubStopJobsOperator(task_id="stop", **arguments), context)
     with pytest.raises(ControlHubRunTimeoutError):
         legs.run()
     stored = [trigger.serialize()[1] for trigger in legs.triggers]
-    assert [(arguments["deadline"], arguments["act_at"]) for arguments in stored] == [(1300.0, 1090.0), (1300.0, None)]
+    assert [(arguments["deadline"], arguments["force_at"]) for arguments in stored] == [
+        (1300.0, 1090.0),
+        (1300.0, None),
+    ]
     assert [event["reason"] for event in legs.events] == ["act", "timeout"]
     assert legs.timeouts[0] - legs.timeouts[1] == timedelta(seconds=90)
 
@@ -609,7 +614,7 @@ def test_killing_a_task_that_stops_jobs_stops_nothing_more(http, context):
     with pytest.raises(TaskDeferred) as deferred:
         ControlHubStopJobsOperator(task_id="stop", **A_AND_B, deferrable=True).execute(context)
     arguments = deferred.value.trigger.serialize()[1]
-    assert (arguments["stop_on_kill"], arguments["metrics_wait"]) == (False, 0.0)
+    assert (arguments["stop_on_kill"], arguments["metrics_timeout"]) == (False, 0.0)
 
 
 # Both ends alike
@@ -661,7 +666,7 @@ def test_deferred_or_not_the_end_is_the_same(http, clock, new_context, scene):
         hub.saves("b", outputCount=5)
         if prepare:
             prepare(hub)
-        arguments = {**WAIT, "timeout": 1000, "metrics_wait": 0, "deferrable": deferrable}
+        arguments = {**WAIT, "timeout": 1000, "metrics_timeout": 0, "deferrable": deferrable}
         try:
             result = Legs(clock, lambda: ControlHubStartJobsOperator(task_id="task", **arguments), context).run()
         except ControlHubError as error:
@@ -735,7 +740,7 @@ def test_a_stop_that_takes_too_long_is_forced(http, context, clock):
     hub = ScriptedRuns(http, a=[active()], b=[active()])
     hub.after_stop = {"a": [deactivating()], "b": [succeeded()]}
     hub.after_force = {"a": [succeeded()]}
-    delete(stop_first=True, force_after=60).execute(context)
+    delete(stop_first=True, force_stop_after=60).execute(context)
     assert hub.asked("forceStopJobs") == [["a"]]
     assert clock.now - 1000 == pytest.approx(65, abs=5)
 
@@ -804,7 +809,11 @@ def test_a_search_that_finds_nothing_deletes_nothing(http, context, task_log):
         (ControlHubStartJobsOperator, {"job_ids": [""]}, "'job_ids' must be a list of texts that are not empty"),
         (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "on_timeout": "kill"}, "'on_timeout' must be one of"),
         (ControlHubStopJobsOperator, {"job_ids": ["a:org"], "force": "maybe"}, "'force' must be true or false"),
-        (ControlHubStopJobsOperator, {"job_ids": ["a:org"], "force_after": 0}, "'force_after' must be a number"),
+        (
+            ControlHubStopJobsOperator,
+            {"job_ids": ["a:org"], "force_stop_after": 0},
+            "'force_stop_after' must be a number",
+        ),
         (ControlHubDeleteJobsOperator, {"job_ids": ["a:org"], "stop_first": 1}, "'stop_first' must be true or false"),
         (ControlHubDeleteJobsOperator, {"job_ids": ["a:org"], "stop_timeout": -1}, "'stop_timeout' must be a number"),
     ],
@@ -821,8 +830,8 @@ def test_bad_arguments_are_refused_when_the_dag_is_parsed(operator, arguments, s
         (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "on_timeout": "{{ 1 }}"}, "'on_timeout' must be one of"),
         (
             ControlHubStopJobsOperator,
-            {"job_ids": ["a:org"], "force_after": "{{ -1 }}"},
-            "'force_after' must be a number",
+            {"job_ids": ["a:org"], "force_stop_after": "{{ -1 }}"},
+            "'force_stop_after' must be a number",
         ),
         (ControlHubDeleteJobsOperator, {"job_ids": ["a:org"], "stop_first": "{{ 1 }}"}, "'stop_first' must be true"),
     ],
@@ -891,5 +900,5 @@ def test_when_one_of_many_fails_the_results_of_all_are_in_xcom(http, run, contex
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [active(), failed()], "b": [active(), succeeded()]}
     with pytest.raises(ControlHubRunFailedError, match="1 of 2 runs did not succeed"):
-        run(ControlHubStartJobsOperator, **WAIT, deferrable=False, metrics_wait=0)
+        run(ControlHubStartJobsOperator, **WAIT, deferrable=False, metrics_timeout=0)
     assert [result["outcome"] for result in context["ti"].xcoms["results"]] == ["FAILED", "SUCCEEDED"]

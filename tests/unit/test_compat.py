@@ -15,7 +15,7 @@ from tests.unit.conftest import TaskInstance
 def test_a_connection_and_its_extra_are_read_from_an_event_loop(monkeypatch):
     fields = {"conn_type": "streamsets", "login": "id", "password": "token.token.", "extra": {"verify": False}}
     monkeypatch.setenv("AIRFLOW_CONN_ASYNC", json.dumps(fields))
-    connection, extra = asyncio.run(compat.connection_with_extra("async"))
+    connection, extra = asyncio.run(compat.get_connection_and_extra("async"))
     assert (connection.login, connection.password, extra) == ("id", "token.token.", {"verify": False})
 
 
@@ -98,18 +98,18 @@ def test_before_airflow_3_3_values_for_the_next_try_are_kept_in_variables_of_the
     monkeypatch.setattr(compat, "Variable", Variables)
     first, other = TaskInstance(), TaskInstance()
     other.map_index = 3
-    store, may_stay = compat.store_for_next_try({"ti": first})
+    store, may_stay = compat.get_task_state_store({"ti": first})
     assert may_stay is False
     assert store.get("record") is None
     store.set("record", {"a": [1]})
-    assert compat.store_for_next_try({"ti": TaskInstance()})[0].get("record") == {"a": [1]}
-    assert compat.store_for_next_try({"ti": other})[0].get("record") is None
+    assert compat.get_task_state_store({"ti": TaskInstance()})[0].get("record") == {"a": [1]}
+    assert compat.get_task_state_store({"ti": other})[0].get("record") is None
     store.delete("record")
     assert Variables.values == {}
 
 
 def test_where_airflow_has_a_task_state_store_it_is_used_and_what_is_in_it_can_stay(context):
-    store, may_stay = compat.store_for_next_try(context)
+    store, may_stay = compat.get_task_state_store(context)
     assert may_stay is True
     store.set("record", {"a": 1})
     assert context["task_state_store"].values == {"record": {"a": 1}}
@@ -124,7 +124,7 @@ def test_what_is_kept_for_the_next_try_outlasts_long_runs(context, monkeypatch):
     monkeypatch.setattr(
         context["task_state_store"], "set", lambda key, value, *, retention: retentions.append(retention)
     )
-    compat.store_for_next_try(context)[0].set("record", 1)
+    compat.get_task_state_store(context)[0].set("record", 1)
     assert retentions[0] >= timedelta(days=3650)
 
 

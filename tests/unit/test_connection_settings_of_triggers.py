@@ -8,9 +8,9 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
-from airflow_provider_streamsets.hooks.settings import ConnectionSettings
-from airflow_provider_streamsets.triggers import connections
-from airflow_provider_streamsets.triggers.connections import connection_settings
+from airflow_provider_streamsets.hooks.connection import ConnectionSettings
+from airflow_provider_streamsets.polling import connections
+from airflow_provider_streamsets.polling.connections import connection_settings
 from tests.unit.virtual_time import run_virtually
 
 
@@ -34,7 +34,7 @@ class Backend:
 @pytest.fixture
 def backend(connection: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Backend:
     backend = Backend()
-    monkeypatch.setattr(connections, "connection_with_extra", backend.read)
+    monkeypatch.setattr(connections, "get_connection_and_extra", backend.read)
     return backend
 
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("connection")
 @pytest.fixture(autouse=True)
 def now(monkeypatch):
     """The time at which the scripted Control Hub creates jobs."""
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + 1000)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: T0 / 1000 + 1000)
 
 
 def operator(**arguments):
@@ -83,7 +83,7 @@ def test_every_setting_reaches_control_hub(http, context):
         failover_retries_per_engine=3,
         needs_acknowledgement=False,
         statistics_interval=timedelta(seconds=30),
-        force_stop_timeout=90,
+        force_stop_after=90,
         template=True,
         static_parameters=["DAY"],
         time_series=True,
@@ -209,7 +209,7 @@ def test_the_next_try_waits_for_a_late_call_by_the_clock_of_control_hub(http, co
     def now():
         return T0 / 1000 + 1000 + skew + passed[0] + sum(pauses)
 
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", now)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", now)
     monkeypatch.setattr("airflow_provider_streamsets.control_hub.transport.time.time", now)
     tell_time(monkeypatch, lambda: now() - skew)
     lost(hub, context, effect=False)
@@ -329,7 +329,7 @@ def test_a_pipeline_name_that_several_have_creates_nothing(http, context):
         ({"failover_retries_per_engine": "many"}, "'failover_retries_per_engine' must be a whole number"),
         ({"needs_acknowledgement": 1}, "'needs_acknowledgement' must be true or false"),
         ({"statistics_interval": 0}, "'statistics_interval' must be a number of seconds above 0"),
-        ({"force_stop_timeout": -1}, "'force_stop_timeout' must be a number of seconds above 0"),
+        ({"force_stop_after": -1}, "'force_stop_timeout' must be a number of seconds above 0"),
         ({"template": "perhaps"}, "'template' must be true or false"),
         ({"static_parameters": {"a": 1}}, "'static_parameters' must be a list of texts"),
         ({"time_series": "perhaps"}, "'time_series' must be true or false"),
@@ -387,7 +387,7 @@ def test_every_parameter_can_be_computed(http, context):
         "failover_retries_per_engine": -1,
         "needs_acknowledgement": True,
         "statistics_interval": 12.5,
-        "force_stop_timeout": 90,
+        "force_stop_after": 90,
         "static_parameters": ["DAY"],
         "time_series": False,
         "template": False,

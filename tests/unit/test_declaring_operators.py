@@ -88,7 +88,11 @@ def test_every_operator_can_be_mapped(operator, mapped):
         (ControlHubJobMetricsOperator, {"job_id": "{{ id }}", "run_count": "{{ n }}"}, {"run_count": "7"}),
         (ControlHubJobRunHistoryOperator, {"job_id": "{{ id }}", "limit": "{{ n }}"}, {"limit": "7"}),
         (ControlHubResetOffsetsOperator, {"job_ids": "{{ [id] }}"}, {"job_ids": "['a:org']"}),
-        (ControlHubSyncJobsOperator, {"job_ids": ["{{ id }}"], "skip_others": "{{ n > 1 }}"}, {"skip_others": "True"}),
+        (
+            ControlHubSyncJobsOperator,
+            {"job_ids": ["{{ id }}"], "skip_inactive": "{{ n > 1 }}"},
+            {"skip_inactive": "True"},
+        ),
         (ControlHubBalanceEnginesOperator, {"all_engines": "{{ n > 1 }}"}, {"all_engines": "True"}),
     ],
 )

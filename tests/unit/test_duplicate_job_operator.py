@@ -129,7 +129,9 @@ class LateCalls:
         self.end = LostError
         hub.http.post(f"{JR}/job/job:org/duplicate", text=self._lose)
         hub.http.get(re.compile(f"^{re.escape(JR)}/jobs[?]"), json=self._list)
-        monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: 1000.0 + sum(pauses))
+        monkeypatch.setattr(
+            "airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: 1000.0 + sum(pauses)
+        )
         self.due = None
         """When the first call is executed, in seconds of waiting."""
 

@@ -52,7 +52,7 @@ class Tries:
 
     def run(self, **arguments: Any) -> Any:
         """Run one try to its end; if its process is lost, nothing that it did afterwards counts."""
-        arguments = {"job_id": JOB_ID, "metrics_wait": 0, **arguments}
+        arguments = {"job_id": JOB_ID, "metrics_timeout": 0, **arguments}
         store = self.context["task_state_store"]
         kept: dict[str, Any] = {}
 
@@ -201,7 +201,7 @@ def test_deferrable_retry_that_finds_its_run_ended_waits_out_an_outage_on_the_tr
     tries.lost(deferrable=True)
     getattr(hub, ends)()
     http.post(STATUSES, exc=requests.exceptions.ConnectionError("gone"))
-    arguments = {"task_id": "run", "job_id": JOB_ID, "metrics_wait": 0, "deferrable": True}
+    arguments = {"task_id": "run", "job_id": JOB_ID, "metrics_timeout": 0, "deferrable": True}
     with pytest.raises(TaskDeferred):
         ControlHubRunJobOperator(**arguments).execute(context)
     assert clock.slept == []
@@ -1074,7 +1074,7 @@ def test_a_start_that_was_never_answered_is_looked_for_by_the_next_try(hub, cloc
 
 def test_a_kill_while_metrics_are_waited_for_leads_to_no_second_run(hub, clock, tries, monkeypatch):
     context = tries.context
-    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, metrics_wait=100)
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, metrics_timeout=100)
     hub.on_start = [lambda start: (start() and hub.end()) or hub.latest]
     monkeypatch.setattr("time.sleep", lambda seconds: task.on_kill())
     with pytest.raises(AirflowException, match="was killed while it waited"):
@@ -1101,7 +1101,9 @@ def test_a_kill_while_a_joined_run_is_waited_for_leads_to_no_run_of_ones_own(hub
 
 
 def test_a_run_that_a_kill_has_stopped_in_the_middle_of_a_look_is_no_outcome(hub, http, context):
-    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, accept_stopped=True, metrics_wait=0)
+    task = ControlHubRunJobOperator(
+        task_id="run", job_id=JOB_ID, deferrable=False, accept_stopped=True, metrics_timeout=0
+    )
 
     def killed_during_the_look(*_):
         task.on_kill()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers import base as trigger_module
-from airflow_provider_streamsets.triggers import connections
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 from tests.unit.scripted_hub import HUB, JOB_ID, ScriptedHub, run_json
 from tests.unit.virtual_time import run_virtually
@@ -30,7 +30,7 @@ def killed_trigger(monkeypatch, pauses):
     async def no(_: Any) -> bool:
         return False
 
-    monkeypatch.setattr(connections, "connection_with_extra", read)
+    monkeypatch.setattr(connections, "get_connection_and_extra", read)
     monkeypatch.setattr(trigger_module, "is_still_deferred", no)
     return ControlHubJobRunTrigger(job_id=JOB_ID, job_name="Orders", run_count=4, poll_interval=30, stop_on_kill=True)
 

@@ -53,7 +53,7 @@ def hub(http, clock):
 @pytest.fixture
 def run(clock, context):
     def run(kind, **arguments):
-        arguments = {"metrics_wait": 0, **arguments}
+        arguments = {"metrics_timeout": 0, **arguments}
         return Legs(clock, lambda: kind(task_id="task", **arguments), context).run()
 
     return run
@@ -96,7 +96,7 @@ def test_the_error_of_a_sensor_tells_the_same(http, context, clock, deferrable):
 @MODES
 def test_the_error_of_many_runs_holds_one_for_each_failure(http, context, run, monkeypatch, deferrable):
     hub = ScriptedRuns(http, a=[None], b=[None], c=[None])
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: 1_767_261_200.0)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: 1_767_261_200.0)
     hub.after_start = {"a": [failed()], "b": [failed(message="RUN_ERROR: S3_SPOOLDIR_01")], "c": [succeeded(1)]}
     arguments = {"job_ids": ["a:org", "b:org", "c:org"], "wait_for_completion": True, "deferrable": deferrable}
     with pytest.raises(ControlHubRunFailedError, match="2 of 3") as error:
@@ -221,7 +221,7 @@ def test_the_error_of_somebody_elses_run_is_a_wrong_state(hub, run):
 def test_the_error_of_a_forced_stop_is_acknowledged(hub, run, task_log, deferrable, after):
     hub.stops_at_once, hub.forced_end = False, ("INACTIVE_ERROR", "RED")
     with pytest.raises(ControlHubRunTimeoutError):
-        run(ControlHubRunJobOperator, job_id=JOB_ID, timeout=60, force_stop_after=after, deferrable=deferrable)
+        run(ControlHubRunJobOperator, job_id=JOB_ID, wait_timeout=60, force_stop_after=after, deferrable=deferrable)
     assert hub.calls == (["start", "forceStop"] if after == 0 else ["start", "stop", "forceStop"])
     assert hub.acknowledged == [1]
     assert "acknowledged the error that its stop has caused" in task_log()
@@ -238,7 +238,7 @@ def test_an_error_that_no_forced_stop_has_caused_is_not_acknowledged(hub, run):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hub, "_stop", lambda kind: (hub.calls.append(kind), hub.end("INACTIVE_ERROR", "RED"), {})[-1])
         with pytest.raises(ControlHubRunTimeoutError):
-            run(ControlHubRunJobOperator, job_id=JOB_ID, timeout=60, force_stop_after=30, deferrable=False)
+            run(ControlHubRunJobOperator, job_id=JOB_ID, wait_timeout=60, force_stop_after=30, deferrable=False)
     assert hub.calls == ["start", "stop"]
     assert hub.acknowledged == []
 
@@ -258,7 +258,7 @@ def test_an_error_that_cannot_be_acknowledged_is_a_warning(hub, http, run, task_
     hub.forced_end = ("INACTIVE_ERROR", "RED")
     http.post(f"{JR}/jobs/acknowledgeErrors", status_code=status)
     with pytest.raises(ControlHubRunTimeoutError):
-        run(ControlHubRunJobOperator, job_id=JOB_ID, timeout=60, force_stop_after=0, deferrable=False)
+        run(ControlHubRunJobOperator, job_id=JOB_ID, wait_timeout=60, force_stop_after=0, deferrable=False)
     assert "Could not acknowledge the errors that forced stops may have caused" in task_log()
 
 
@@ -305,7 +305,7 @@ def test_stop_operators_acknowledge_only_what_they_have_forced(http, run, deferr
     hub.after_stop = {"a": [errored()], "b": [deactivating()], "c": [succeeded(1)]}
     hub.after_force = {"b": [deactivating(), errored()]}
     hub.after_acknowledgement = {"b": [succeeded(1)]}
-    arguments = {"job_ids": ["a:org", "b:org", "c:org"], "force_after": 90, "deferrable": deferrable}
+    arguments = {"job_ids": ["a:org", "b:org", "c:org"], "force_stop_after": 90, "deferrable": deferrable}
     with pytest.raises(ControlHubRunFailedError):
         run(ControlHubStopJobsOperator, **arguments)
     assert hub.asked("forceStopJobs") == [["b"]]
@@ -348,7 +348,7 @@ def test_others_that_a_task_stops_after_a_failure_are_named_as_stopped_by_it(htt
         hub.scripts["instance-2:org"] = [hub._status("instance-2", succeeded(1))]
 
     http.post(f"{JR}/jobs/stopJobs", json=hub._recorded("stopJobs", stop))
-    arguments = {"job_id": "template:org", "number_of_instances": 2, "on_failure": "stop_others"}
+    arguments = {"job_id": "template:org", "number_of_instances": 2, "if_instance_fails": "stop_others"}
     with pytest.raises(ControlHubRunFailedError, match="Others that were stopped: 1"):
         run(ControlHubRunJobTemplateOperator, **arguments, deferrable=deferrable)
     assert "'Regional orders - 2' (instance-2:org) was stopped by this task" in task_log()
@@ -364,7 +364,7 @@ def test_conflicting_evidence_is_logged(hub, clock, context, run, task_log):
         return hub.latest
 
     hub.on_start = [finish_and_stop]
-    assert run(ControlHubRunJobOperator, job_id=JOB_ID, deferrable=False, metrics_wait=30)["outcome"] == "SUCCEEDED"
+    assert run(ControlHubRunJobOperator, job_id=JOB_ID, deferrable=False, metrics_timeout=30)["outcome"] == "SUCCEEDED"
     text = f"event messages: SUCCEEDED; a stop by user {SOMEBODY_ELSE}: STOPPED"
     assert text in task_log()
 

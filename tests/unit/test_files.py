@@ -44,24 +44,24 @@ def everything(tmp_path, store):
 
 
 def write(path, data=b"new", *, meanwhile=lambda: None, **options):
-    with files.writing(path, **options) as file:
+    with files.atomic_write(path, **options) as file:
         file.write(data)
         meanwhile()
 
 
 def test_what_is_written_can_be_read_and_nothing_else_is_left(path, tmp_path, store):
     write(path)
-    with files.reading(path) as file:
+    with files.open_local_copy(path) as file:
         assert file.read() == b"new"
     assert everything(tmp_path, store) == {"a file.zip": b"new"}
 
 
 def test_a_file_is_replaced_when_the_new_one_is_complete_and_not_before(path, tmp_path, store):
     write(path, b"old")
-    with files.writing(path) as file:
+    with files.atomic_write(path) as file:
         file.write(b"new")
         file.flush()
-        with files.reading(path) as before:
+        with files.open_local_copy(path) as before:
             assert before.read() == b"old"
     assert everything(tmp_path, store) == {"a file.zip": b"new"}
 
@@ -79,7 +79,7 @@ def test_after_a_failure_the_old_file_is_there_and_nothing_of_the_new_one(path, 
 
 
 def test_a_file_can_be_written_anew_before_it_takes_its_place(path, tmp_path, store):
-    with files.writing(path) as file:
+    with files.atomic_write(path) as file:
         file.write(b"a first attempt that was longer")
         file.seek(0)
         file.truncate()
@@ -101,13 +101,13 @@ def test_a_file_that_appears_meanwhile_is_not_touched_without_overwrite(path, tm
 
 
 def test_a_file_that_does_not_exist_cannot_be_read(path):
-    with pytest.raises(FileNotFoundError), files.reading(path):
+    with pytest.raises(FileNotFoundError), files.open_local_copy(path):
         pass
 
 
 def test_what_is_read_is_a_local_file_that_can_be_rewound(path):
     write(path, b"some content")
-    with files.reading(path) as file:
+    with files.open_local_copy(path) as file:
         assert file.read(4) == b"some"
         file.seek(0)
         assert file.read() == b"some content"
@@ -176,7 +176,7 @@ def pipe(tmp_path):
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_named_pipe_gets_the_content(pipe, link, overwrite):
     path, reader = pipe
-    with files.writing(link(path), overwrite=overwrite) as file:
+    with files.atomic_write(link(path), overwrite=overwrite) as file:
         file.write(b"a first attempt")
         file.seek(0)
         file.truncate()
@@ -234,7 +234,7 @@ def test_pipe_is_read_as_a_local_file_that_can_be_rewound():
     ours, output = os.pipe()
     os.write(output, b"some content")
     os.close(output)
-    with files.reading(f"/dev/fd/{ours}") as file:
+    with files.open_local_copy(f"/dev/fd/{ours}") as file:
         assert file.read(4) == b"some"
         file.seek(0)
         assert file.read() == b"some content"
@@ -299,7 +299,7 @@ def test_a_local_file_can_have_any_name(tmp_path, name):
 
 @pytest.mark.parametrize("value", [None, 7, b"bytes", ["a"]])
 def test_what_is_no_path_is_refused(value):
-    with pytest.raises(ValueError, match="A file must be named by"), files.reading(value):
+    with pytest.raises(ValueError, match="A file must be named by"), files.open_local_copy(value):
         pass
 
 
@@ -341,7 +341,7 @@ def test_what_cannot_be_removed_after_a_failed_upload_does_not_hide_why_it_faile
 def test_the_sha256_is_that_of_the_whole_file_wherever_it_was_read_to(tmp_path):
     content = os.urandom(3_000_000)
     (tmp_path / "archive.zip").write_bytes(content)
-    with files.reading(tmp_path / "archive.zip") as file:
+    with files.open_local_copy(tmp_path / "archive.zip") as file:
         file.read(10)
         assert files.sha256_of(file) == hashlib.sha256(content).hexdigest()
         assert file.read() == content
@@ -351,11 +351,11 @@ _WRITE_AND_MEASURE = """
 import resource, sys
 from airflow_provider_streamsets import files
 from tests.unit.memory_store import memory_store
-with files.writing(sys.argv[1]) as file:
+with files.atomic_write(sys.argv[1]) as file:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(200):
         file.write(b"x" * 1_000_000)
-with files.reading(sys.argv[1]) as file:
+with files.open_local_copy(sys.argv[1]) as file:
     files.sha256_of(file)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

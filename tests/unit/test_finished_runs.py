@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub.models import JobRun
-from airflow_provider_streamsets.triggers.finished_runs import FinishedRuns
+from airflow_provider_streamsets.polling.run_cursor import RunCursor
 
 JOB, OTHER = "orders:org", "invoices:org"
 NOW = 1_000_000.0
@@ -27,27 +27,27 @@ def run(count: int, ended: bool = True, finished: float = NOW, job_id: str = JOB
     )
 
 
-def begun(*runs: JobRun | None) -> FinishedRuns:
+def begun(*runs: JobRun | None) -> RunCursor:
     """One that has looked at the job once for each of the runs."""
-    finished = FinishedRuns()
+    finished = RunCursor()
     for number, latest in enumerate(runs):
         finished.observe({JOB: latest}, NOW + number * 30)
     return finished
 
 
-def report_all(runs: FinishedRuns, delivery: int = 1) -> list[tuple[str, int]]:
+def report_all(runs: RunCursor, delivery: int = 1) -> list[tuple[str, int]]:
     """Hand out all that is due, and confirm it."""
     reported = []
-    while (due := next(runs.due(), None)) is not None:
-        runs.hand_out(*due, delivery)
-        reported.append(due)
-    runs.confirm(delivery)
+    while (pending := next(runs.pending(), None)) is not None:
+        runs.deliver(*pending, delivery)
+        reported.append(pending)
+    runs.acknowledge(delivery)
     return reported
 
 
-def stored(runs: FinishedRuns) -> FinishedRuns:
+def stored(runs: RunCursor) -> RunCursor:
     """What continues after a restart."""
-    return FinishedRuns.resumed(json.loads(json.dumps(runs.cursor)))
+    return RunCursor.resumed(json.loads(json.dumps(runs.cursor)))
 
 
 def test_what_had_finished_before_the_first_look_is_not_reported():
@@ -56,7 +56,7 @@ def test_what_had_finished_before_the_first_look_is_not_reported():
 
 def test_a_run_that_was_going_on_at_the_first_look_is_reported_when_it_has_finished():
     runs = begun(run(7, ended=False))
-    assert list(runs.due()) == []
+    assert list(runs.pending()) == []
     runs.observe({JOB: run(7)}, NOW + 30)
     assert report_all(runs) == [(JOB, 7)]
     assert report_all(runs) == []
@@ -71,16 +71,16 @@ def test_of_a_run_that_goes_on_only_those_before_it_are_reported():
 
 
 def test_of_very_many_runs_only_a_few_are_due_at_a_time():
-    assert len(list(begun(run(3), run(900)).due())) == 25
+    assert len(list(begun(run(3), run(900)).pending())) == 25
 
 
 def test_the_runs_of_one_job_do_not_wait_for_those_of_another():
-    runs = FinishedRuns()
+    runs = RunCursor()
     runs.observe({JOB: run(1), OTHER: run(5)}, NOW)
     runs.observe({JOB: run(2), OTHER: run(6)}, NOW + 30)
-    assert list(runs.due()) == [(JOB, 2), (OTHER, 6)]
-    runs.hand_out(OTHER, 6, 1)
-    assert list(runs.due()) == [(JOB, 2)]
+    assert list(runs.pending()) == [(JOB, 2), (OTHER, 6)]
+    runs.deliver(OTHER, 6, 1)
+    assert list(runs.pending()) == [(JOB, 2)]
 
 
 def test_a_late_answer_that_shows_an_earlier_run_changes_nothing():
@@ -111,11 +111,11 @@ def test_a_job_that_could_not_be_read_is_as_it_was():
 
 def test_the_cursor_moves_only_when_a_delivery_has_arrived():
     runs = begun(run(3), run(5))
-    runs.hand_out(JOB, 4, 1)
-    runs.hand_out(JOB, 5, 2)
+    runs.deliver(JOB, 4, 1)
+    runs.deliver(JOB, 5, 2)
     assert runs.cursor["runs"] == {JOB: 3}
     assert runs.is_open(1)
-    runs.confirm(1)
+    runs.acknowledge(1)
     assert runs.cursor["runs"] == {JOB: 4}
     assert not runs.is_open(1)
     assert runs.is_open(2)
@@ -123,19 +123,19 @@ def test_the_cursor_moves_only_when_a_delivery_has_arrived():
 
 def test_the_cursor_does_not_jump_over_a_delivery_that_has_not_arrived():
     runs = begun(run(3), run(5))
-    runs.hand_out(JOB, 4, 1)
-    runs.hand_out(JOB, 5, 2)
-    runs.confirm(2)
+    runs.deliver(JOB, 4, 1)
+    runs.deliver(JOB, 5, 2)
+    runs.acknowledge(2)
     assert runs.cursor["runs"] == {JOB: 3}
-    runs.confirm(1)
+    runs.acknowledge(1)
     assert runs.cursor["runs"] == {JOB: 5}
 
 
 def test_after_a_restart_exactly_those_runs_are_due_that_had_not_arrived():
     runs = begun(run(3), run(5))
-    runs.hand_out(JOB, 4, 1)
-    runs.confirm(1)
-    runs.hand_out(JOB, 5, 2)
+    runs.deliver(JOB, 4, 1)
+    runs.acknowledge(1)
+    runs.deliver(JOB, 5, 2)
     again = stored(runs)
     again.observe({JOB: run(7)}, NOW + 900)
     assert report_all(again) == [(JOB, 5), (JOB, 6), (JOB, 7)]
@@ -149,22 +149,22 @@ def test_an_old_run_of_a_job_that_showed_none_for_a_moment_is_not_taken_for_a_ne
     assert report_all(begun(None, run(1, finished=NOW - 3600))) == []
     runs = begun(None, run(40, finished=NOW - 3600))
     assert runs.new_jobs == [JOB]
-    runs.settle(JOB, [run(count, finished=NOW - 3600) for count in range(1, 41)])
+    runs.seed_from_history(JOB, [run(count, finished=NOW - 3600) for count in range(1, 41)])
     assert report_all(runs) == []
     assert runs.new_jobs == []
 
 
 def test_of_a_job_that_is_tagged_later_only_the_runs_since_the_look_before_are_reported():
-    runs = FinishedRuns()
+    runs = RunCursor()
     runs.observe({OTHER: run(1)}, NOW, complete=True)
     runs.observe({OTHER: run(1), JOB: run(6, finished=NOW + 3590)}, NOW + 3600, complete=True)
-    assert list(runs.due()) == []
-    runs.settle(JOB, [run(6, finished=NOW + 3590), run(5, finished=NOW + 10), run(4, finished=NOW - 3600)])
+    assert list(runs.pending()) == []
+    runs.seed_from_history(JOB, [run(6, finished=NOW + 3590), run(5, finished=NOW + 10), run(4, finished=NOW - 3600)])
     assert report_all(runs) == [(JOB, 5), (JOB, 6)]
 
 
 def test_of_a_job_that_is_tagged_between_two_lists_the_runs_since_the_list_before_are_reported():
-    runs = FinishedRuns()
+    runs = RunCursor()
     runs.observe({OTHER: run(1)}, NOW, complete=True)
     for number in range(1, 100):
         runs.observe({OTHER: run(1)}, NOW + number * 30, partial=True)
@@ -174,7 +174,7 @@ def test_of_a_job_that_is_tagged_between_two_lists_the_runs_since_the_list_befor
 
 
 def test_a_first_look_that_is_no_list_is_a_beginning_all_the_same():
-    runs = FinishedRuns()
+    runs = RunCursor()
     runs.observe({JOB: run(3)}, NOW, partial=True)
     assert runs.cursor == {"looked": NOW, "runs": {JOB: 3}}
     runs.observe({JOB: run(4)}, NOW + 30, partial=True)
@@ -190,7 +190,7 @@ def test_a_job_that_is_not_among_those_of_a_partial_look_is_not_forgotten():
 
 def test_a_new_job_whose_history_is_gone_begins_with_its_latest_run():
     runs = begun(None, run(6))
-    runs.settle(JOB, [])
+    runs.seed_from_history(JOB, [])
     assert report_all(runs) == [(JOB, 6)]
 
 
@@ -201,7 +201,7 @@ def test_what_is_not_known_of_a_new_job_yet_is_found_out_after_a_restart():
     runs.observe({JOB: run(1), OTHER: run(3, finished=NOW + 20)}, later + 30)
     again = stored(runs)
     again.observe({JOB: run(1), OTHER: run(3, finished=NOW + 20)}, later + 3600)
-    again.settle(OTHER, [run(3, finished=NOW + 20), run(2, finished=NOW - 3600)])
+    again.seed_from_history(OTHER, [run(3, finished=NOW + 20), run(2, finished=NOW - 3600)])
     assert report_all(again) == [(OTHER, 3)]
 
 
@@ -215,7 +215,7 @@ def test_a_job_that_was_deleted_and_imported_again_counts_anew():
 def test_that_a_job_counts_anew_is_also_found_out_after_a_restart():
     runs = stored(begun(run(40)))
     for number in range(3):
-        assert list(runs.due()) == []
+        assert list(runs.pending()) == []
         runs.observe({JOB: run(1, finished=NOW + 20)}, NOW + 30 * (number + 1))
     assert report_all(runs) == [(JOB, 1)]
 
@@ -239,7 +239,7 @@ def test_a_job_that_is_listed_no_longer_is_forgotten_in_the_end():
 @pytest.mark.parametrize("cursor", [None, "x", 3, [], {}, {"looked": 1}, {"looked": "x", "runs": {}}, {"runs": {}}])
 def test_what_is_no_cursor_is_refused(cursor):
     with pytest.raises(ValueError, match="does not say which runs were reported"):
-        FinishedRuns.resumed(cursor)
+        RunCursor.resumed(cursor)
 
 
 STEPS = st.lists(
@@ -275,13 +275,13 @@ def test_whatever_happens_each_finished_run_is_reported_in_order_and_twice_only_
             look(latest - 1, True)
         elif step == "report":
             delivery += 1
-            while (due := next(runs.due(), None)) is not None:
-                runs.hand_out(*due, delivery)
-                reported.append(due[1])
-                not_arrived.append(due[1])
+            while (pending := next(runs.pending(), None)) is not None:
+                runs.deliver(*pending, delivery)
+                reported.append(pending[1])
+                not_arrived.append(pending[1])
         elif step == "arrive":
             for number in range(1, delivery + 1):
-                runs.confirm(number)
+                runs.acknowledge(number)
             not_arrived = []
         elif step == "restart":
             runs = stored(runs)

@@ -19,7 +19,7 @@ from tests.unit.scripted_hub import JOB_ID
 _WITHOUT_DEFAULT = {"deferrable", "failover", "multiple_outputs", "needs_acknowledgement", "time_series"}
 # What goes with a flag that is true.
 _WITH = {
-    "fail_fast": {"expect": ["error_count < 5"]},
+    "stop_on_violation": {"expect": ["error_count < 5"]},
     "template": {"job_id": None, "job_name": "name"},
 }
 
@@ -56,7 +56,7 @@ def given(kind: Any, name: str, value: Any) -> Any:
 
 def test_there_are_flags_of_every_sort():
     names = {name for _, name, _ in FLAGS}
-    assert {"accept_stopped", "deferrable", "stop_on_kill", "start_from_trigger", "failover", "skip_others"} <= names
+    assert {"accept_stopped", "deferrable", "stop_on_kill", "start_from_trigger", "failover", "skip_inactive"} <= names
     assert len(FLAGS) > 80
 
 

@@ -10,8 +10,8 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubClient,
     ControlHubConfigurationError,
 )
+from airflow_provider_streamsets.hooks.connection import EXTRA_FIELDS, ConnectionSettings
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
-from airflow_provider_streamsets.hooks.settings import EXTRA_FIELDS, ConnectionSettings
 from tests.unit.conftest import TOKEN
 from tests.unit.scripted_hub import HUB
 

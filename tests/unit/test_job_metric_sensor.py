@@ -25,8 +25,8 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubRunLostError,
     ControlHubUnexpectedAnswerError,
 )
+from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
-from airflow_provider_streamsets.triggers import connections
 from tests.unit.scripted_hub import (
     HUB,
     JOB_ID,
@@ -67,7 +67,7 @@ def connection_at_once(monkeypatch):
         connection = BaseHook.get_connection(conn_id)
         return connection, connection.extra_dejson
 
-    monkeypatch.setattr(connections, "connection_with_extra", read)
+    monkeypatch.setattr(connections, "get_connection_and_extra", read)
 
 
 def going_on(output: int, run_count: int = 4, **fields: Any) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def test_the_final_metrics_are_waited_for(mode, http, context):
     ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)])
     late = [{}, counts_json(4, outputCount=900, saved_after=30), counts_json(4, outputCount=1200)]
     http.get(COUNTS, [{"json": counts} for counts in late])
-    assert wait_in(mode, context, metrics_wait=60, **THOUSAND_OUT)["values"] == {"output_count": 1200}
+    assert wait_in(mode, context, metrics_timeout=60, **THOUSAND_OUT)["values"] == {"output_count": 1200}
 
 
 @MODES
@@ -266,13 +266,13 @@ def test_after_the_metrics_wait_metrics_that_are_not_final_are_unavailable(mode,
     counts = counts_json(4, outputCount=900, saved_after=30)
     ScriptedHub(http, latest=going_on(1), script=[going_on(1), succeeded(4)], counts=counts)
     with pytest.raises(ControlHubMetricsUnavailableError, match=r"output_count >= 1000 \(undecided: 900\)"):
-        wait_in(mode, context, metrics_wait=60, **THOUSAND_OUT, **kindness)
+        wait_in(mode, context, metrics_timeout=60, **THOUSAND_OUT, **kindness)
     assert sum(pauses) <= 60 + 2 * 30
 
 
 @MODES
 def test_after_the_metrics_wait_what_cannot_change_any_more_is_decided(mode, http, context):
-    arguments = {"on_run_end": "evaluate", "metrics_wait": 0}
+    arguments = {"on_run_end": "evaluate", "metrics_timeout": 0}
     counts = counts_json(4, outputCount=1200, saved_after=30)
     ScriptedHub(http, latest=succeeded(4), counts=counts)
     assert wait_in(mode, context, **arguments, **THOUSAND_OUT)["values"] == {"output_count": 1200}
@@ -288,7 +288,9 @@ def test_after_the_metrics_wait_what_cannot_change_any_more_is_decided(mode, htt
 def test_metrics_of_an_ended_run_that_were_never_saved_are_unavailable(mode, http, context):
     ScriptedHub(http, latest=succeeded(4))
     with pytest.raises(ControlHubMetricsUnavailableError, match=r"output_count != 5 \(undecided: no value\)"):
-        wait_in(mode, context, conditions="output_count != 5", on_run_end="evaluate", metrics_wait=0, poke_interval=10)
+        wait_in(
+            mode, context, conditions="output_count != 5", on_run_end="evaluate", metrics_timeout=0, poke_interval=10
+        )
 
 
 @MODES
@@ -296,7 +298,7 @@ def test_counters_of_an_ended_run_are_final(mode, http, context):
     ScriptedHub(http, latest=succeeded(4))
     counters = {"InputRecords": 1300, "OutputRecords": 1200, "ErrorRecords": 3}
     http.get(REGISTRY, json={"counters": {f"pipeline.batch{n}.counter": {"count": c} for n, c in counters.items()}})
-    result = wait_in(mode, context, metrics_wait=0, on_run_end="evaluate", conditions=["output_count == 1200"])
+    result = wait_in(mode, context, metrics_timeout=0, on_run_end="evaluate", conditions=["output_count == 1200"])
     assert result["values"] == {"output_count": 1200}
 
 
@@ -348,7 +350,7 @@ def test_metrics_that_cannot_be_read_for_a_while_do_not_end_the_wait(mode, http,
 def test_an_outage_when_the_run_has_ended_does_not_make_its_metrics_insufficient(mode, http, context):
     ScriptedHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)])
     http.get(COUNTS, [*[{"status_code": 503}] * 40, {"json": counts_json(4, outputCount=1200)}])
-    assert wait_in(mode, context, metrics_wait=20, **THOUSAND_OUT)["values"] == {"output_count": 1200}
+    assert wait_in(mode, context, metrics_timeout=20, **THOUSAND_OUT)["values"] == {"output_count": 1200}
 
 
 @MODES
@@ -357,7 +359,7 @@ def test_metrics_that_control_hub_refuses_to_tell_of_an_ended_run_are_none(mode,
     refusal = {"ISSUES": [{"code": "TIMESERIES_7", "message": "no statistics"}]}
     http.get(COUNTS, status_code=400, json=refusal)
     with pytest.raises(ControlHubMetricsUnavailableError, match=r"no value.*TIMESERIES_7"):
-        wait_in(mode, context, metrics_wait=0, **THOUSAND_OUT)
+        wait_in(mode, context, metrics_timeout=0, **THOUSAND_OUT)
 
 
 @MODES
@@ -386,7 +388,7 @@ def test_the_counts_of_a_newer_run_are_not_taken_for_those_of_the_watched_one(mo
     hub = ScriptedHub(http, latest=run_json(5), counts=counts_json(4, outputCount=5000, saved_after=101))
     hub.history = [run_json(5), succeeded(4)]
     with pytest.raises(ControlHubMetricsUnavailableError, match="no value"):
-        wait_in(mode, context, run_count=4, metrics_wait=0, **THOUSAND_OUT)
+        wait_in(mode, context, run_count=4, metrics_timeout=0, **THOUSAND_OUT)
 
 
 @MODES
@@ -452,21 +454,23 @@ def test_everything_that_the_wait_needs_travels_with_the_trigger(http, context, 
             "poll_interval": 7.0,
             "timeout": 100.0,
             "deadline": 5100.0,
-            "metrics_wait": 75.0,
+            "metrics_timeout": 75.0,
             "identity": ["run-4:org", (T0 + 400_000) / 1000],
             "started_after": None,
         },
     )
 
 
-@pytest.mark.parametrize(("metrics_wait", "expected"), [(None, 75.0), (0, 0.0), ("{{ 20 + 5 }}", 25.0)])
-def test_the_metrics_wait_is_given_or_follows_the_statistics_interval_of_the_job(metrics_wait, expected, http, context):
+@pytest.mark.parametrize(("metrics_timeout", "expected"), [(None, 75.0), (0, 0.0), ("{{ 20 + 5 }}", 25.0)])
+def test_the_metrics_wait_is_given_or_follows_the_statistics_interval_of_the_job(
+    metrics_timeout, expected, http, context
+):
     ScriptedHub(http, latest=run_json(4))
-    task = sensor(deferrable=True, metrics_wait=metrics_wait, **THOUSAND_OUT)
+    task = sensor(deferrable=True, metrics_timeout=metrics_timeout, **THOUSAND_OUT)
     task.render_template_fields(dict(context))
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context)
-    assert deferred.value.trigger.metrics_wait == expected
+    assert deferred.value.trigger.metrics_timeout == expected
 
 
 @pytest.mark.parametrize(
@@ -534,7 +538,7 @@ def test_what_makes_no_sense_once_it_is_rendered_is_refused_before_anything_is_s
         ({"conditions": [{"metric": "output_count"}]}, "'conditions' must hold conditions"),
         ({**THOUSAND_OUT, "join": "both"}, "'join' must be one of"),
         ({**THOUSAND_OUT, "on_run_end": "stop"}, "'on_run_end' must be one of"),
-        ({**THOUSAND_OUT, "metrics_wait": -1}, "'metrics_wait' must be"),
+        ({**THOUSAND_OUT, "metrics_timeout": -1}, "'metrics_wait' must be"),
         ({**THOUSAND_OUT, "job_name": "x"}, "given are job_id and job_name"),
     ],
 )
@@ -543,7 +547,9 @@ def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
         sensor(**arguments)
 
 
-@pytest.mark.parametrize("event", [None, {}, {"job_id": JOB_ID, "run_count": 4}, {"finding": {"satisfied": True}}])
+@pytest.mark.parametrize(
+    "event", [None, {}, {"job_id": JOB_ID, "run_count": 4}, {"metric_result": {"satisfied": True}}]
+)
 def test_an_event_that_is_not_complete_is_no_success(event, context):
     with pytest.raises(ControlHubUnexpectedAnswerError, match="what the metrics have come to is not known"):
         sensor(deferrable=True, **THOUSAND_OUT).execute_complete(context, event)
@@ -557,7 +563,7 @@ def test_final_metrics_are_not_waited_for_beyond_the_timeout(mode, http, context
     began = sum(pauses)
     condition = {"metric": "error_ratio", "comparison": "<", "threshold": 0.5, "on_run_end": "evaluate"}
     with pytest.raises(ControlHubMetricsUnavailableError):
-        wait_in(mode, context, **condition, metrics_wait=600, timeout=60)
+        wait_in(mode, context, **condition, metrics_timeout=600, timeout=60)
     if mode == "poke":
         assert sum(pauses) - began == 60
 

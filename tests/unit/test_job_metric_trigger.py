@@ -9,7 +9,7 @@ import requests
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets.control_hub import errors
-from airflow_provider_streamsets.triggers import connections
+from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers.events import MetricWaitEvent
 from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
 from tests.unit.conftest import TOKEN
@@ -32,7 +32,7 @@ def connection_at_once(monkeypatch):
         connection = BaseHook.get_connection(conn_id)
         return connection, connection.extra_dejson
 
-    monkeypatch.setattr(connections, "connection_with_extra", read)
+    monkeypatch.setattr(connections, "get_connection_and_extra", read)
 
 
 def going_on(output: int) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def only_event(trigger: ControlHubJobMetricTrigger) -> MetricWaitEvent:
 def test_what_the_status_tells_needs_no_other_request(http):
     hub = ScriptedHub(http, latest=going_on(10), script=[going_on(10), going_on(999), going_on(1500)])
     event = only_event(trigger())
-    assert event.finding is not None
-    assert (event.finding.satisfied, event.finding.values) == (True, {"output_count": 1500})
+    assert event.metric_result is not None
+    assert (event.metric_result.satisfied, event.metric_result.values) == (True, {"output_count": 1500})
     assert hub.looks == 3
     assert {request.path for request in http.request_history} == {"/jobrunner/rest/v1/jobs/status"}
 
@@ -67,8 +67,8 @@ def test_what_the_status_does_not_tell_is_read_at_each_look_in_a_thread(http):
     hub = ScriptedHub(http, latest=run_json(4, startTime=LONG_AGO))
     http.get(COUNTS, [{"json": {}}, *({"json": counts_json(4, stageErrorsCount=n)} for n in (2, 10))])
     event = only_event(trigger(conditions=TEN_STAGE_ERRORS))
-    assert event.finding is not None
-    assert event.finding.to_result()["values"] == {"stage_errors_count": 10}
+    assert event.metric_result is not None
+    assert event.metric_result.to_result()["values"] == {"stage_errors_count": 10}
     assert hub.looks == 3
     assert sum(request.url.startswith(COUNTS) for request in http.request_history) == 3
 
@@ -76,8 +76,8 @@ def test_what_the_status_does_not_tell_is_read_at_each_look_in_a_thread(http):
 def test_a_value_that_control_hub_has_not_saved_yet_satisfies_nothing(http):
     ScriptedHub(http, latest=run_json(4), script=[run_json(4), going_on(0)])
     event = only_event(trigger(conditions=["output_count < 5"]))
-    assert event.finding is not None
-    assert event.finding.values == {"output_count": 0}
+    assert event.metric_result is not None
+    assert event.metric_result.values == {"output_count": 0}
 
 
 def test_what_it_stores_is_enough_to_continue_in_another_triggerer(http):
@@ -86,7 +86,7 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer(http):
     assert path == "airflow_provider_streamsets.triggers.metrics.ControlHubJobMetricTrigger"
     again = ControlHubJobMetricTrigger(**json.loads(json.dumps(arguments)))
     assert again.serialize() == (path, arguments)
-    assert only_event(again).finding is not None
+    assert only_event(again).metric_result is not None
 
 
 def test_a_trigger_stored_by_another_version_can_still_be_made():
@@ -116,10 +116,14 @@ def test_nonsense_arguments_become_an_event_and_not_an_exception(nonsense, http)
 def test_the_end_of_the_run_is_judged_by_its_final_metrics(http):
     ScriptedHub(http, latest=going_on(10), script=[going_on(10), failed(4)], counts=counts_json(4, outputCount=900))
     event = only_event(trigger(on_run_end="evaluate"))
-    assert event.finding is not None
-    assert (event.finding.satisfied, event.finding.run_ended, event.finding.color) == (False, True, "RED")
-    assert "output_count >= 1000 (not satisfied: 900)" in event.finding.message
-    assert "JDBC_00" in event.finding.message
+    assert event.metric_result is not None
+    assert (event.metric_result.satisfied, event.metric_result.run_ended, event.metric_result.color) == (
+        False,
+        True,
+        "RED",
+    )
+    assert "output_count >= 1000 (not satisfied: 900)" in event.metric_result.message
+    assert "JDBC_00" in event.metric_result.message
 
 
 def test_an_outage_of_hours_does_not_end_the_wait(http):
@@ -130,9 +134,9 @@ def test_an_outage_of_hours_does_not_end_the_wait(http):
         {"text": "<html>"},
         {"status_code": 429},
     ]
-    http.post(STATUS, [*outage * 50, {"json": lambda *_: {JOB_ID: hub._look()}}])
+    http.post(STATUS, [*outage * 50, {"json": lambda *_: {JOB_ID: hub._poll()}}])
     http.get(COUNTS, [*outage * 50, {"json": counts_json(4, stageErrorsCount=10)}])
-    assert only_event(trigger(conditions=TEN_STAGE_ERRORS)).finding is not None
+    assert only_event(trigger(conditions=TEN_STAGE_ERRORS)).metric_result is not None
 
 
 @pytest.mark.parametrize("refusing", ["status", "counts"])
@@ -159,22 +163,22 @@ def test_the_deadline_ends_the_wait_with_the_last_values_however_long_the_interv
 def test_what_was_satisfied_before_the_deadline_but_after_the_last_look_is_a_success(http):
     ScriptedHub(http, latest=going_on(5), script=[going_on(5), going_on(1000)])
     event = only_event(trigger(poll_interval=3600, timeout=100, deadline=1100.0))
-    assert event.finding is not None
-    assert event.finding.satisfied
+    assert event.metric_result is not None
+    assert event.metric_result.satisfied
 
 
 def test_at_the_deadline_the_metrics_of_an_ended_run_decide_as_they_are(http):
     counts = counts_json(4, outputCount=1200, saved_after=30)
     ScriptedHub(http, latest=succeeded(4), counts=counts)
-    event = only_event(trigger(metrics_wait=3600, timeout=100, deadline=1100.0))
-    assert event.finding is not None
-    assert event.finding.satisfied
+    event = only_event(trigger(metrics_timeout=3600, timeout=100, deadline=1100.0))
+    assert event.metric_result is not None
+    assert event.metric_result.satisfied
 
 
 def test_metrics_of_an_ended_run_that_cannot_be_read_are_waited_for_until_the_deadline(http):
     ScriptedHub(http, latest=succeeded(4))
     http.get(COUNTS, status_code=503)
-    event = only_event(trigger(metrics_wait=10, timeout=1000, deadline=2000.0))
+    event = only_event(trigger(metrics_timeout=10, timeout=1000, deadline=2000.0))
     assert isinstance(event.error, errors.ControlHubRunTimeoutError)
     assert "could not be read within 1000 s" in str(event.error)
 
@@ -189,8 +193,12 @@ def test_a_restart_ends_the_wait_for_the_run_before(http):
     hub = ScriptedHub(http, latest=run_json(6), counts=counts_json(6, outputCount=1200))
     hub.history = [run_json(6), succeeded(5), failed(4)]
     event = only_event(trigger())
-    assert event.finding is not None
-    assert (event.finding.satisfied, event.finding.run_ended, event.finding.color) == (True, True, "RED")
+    assert event.metric_result is not None
+    assert (event.metric_result.satisfied, event.metric_result.run_ended, event.metric_result.color) == (
+        True,
+        True,
+        "RED",
+    )
 
 
 def test_what_is_satisfied_at_once_resumes_the_task_only_when_airflow_has_noticed_the_deferral(http):
@@ -233,7 +241,7 @@ def test_only_a_few_of_many_triggers_read_metrics_at_a_time(http):
         return await asyncio.gather(*map(all_events, triggers))
 
     loop = VirtualLoop(thread_takes=0.5)
-    assert all(events[0]["finding"]["satisfied"] for events in run_on(loop, scene()))
+    assert all(events[0]["metric_result"]["satisfied"] for events in run_on(loop, scene()))
     assert loop.most_in_threads == 8 + 1, "and the thread of the feed"
 
 
@@ -251,7 +259,7 @@ def test_a_kill_stops_nothing(http):
 
 
 def _payload(**changes: Any) -> dict[str, Any]:
-    finding = {
+    metric_result = {
         "job_id": JOB_ID,
         "job_name": "Orders",
         "run_count": 4,
@@ -262,7 +270,7 @@ def _payload(**changes: Any) -> dict[str, Any]:
         "run_ended": False,
         "message": "as wanted",
     }
-    return {"job_id": JOB_ID, "run_count": 4, "finding": {**finding, **changes}}
+    return {"job_id": JOB_ID, "run_count": 4, "metric_result": {**metric_result, **changes}}
 
 
 def test_an_event_of_another_version_with_more_in_it_can_be_read():
@@ -277,7 +285,7 @@ def test_an_event_of_another_version_with_more_in_it_can_be_read():
         "text",
         {},
         {"job_id": JOB_ID, "run_count": 4},
-        {"job_id": JOB_ID, "run_count": 4, "finding": None},
+        {"job_id": JOB_ID, "run_count": 4, "metric_result": None},
         {**_payload(), "error": {"type": "ControlHubError", "message": "x"}},
         {**_payload(), "run_count": 5},
         _payload(satisfied=None),

@@ -15,8 +15,8 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets.compat import HAS_SHARED_STREAMS
 from airflow_provider_streamsets.control_hub.models import JobRun
-from airflow_provider_streamsets.control_hub.reports import RunReport
-from airflow_provider_streamsets.triggers import connections
+from airflow_provider_streamsets.control_hub.tracking.report import RunReport
+from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers.job_events import ControlHubJobRunEventTrigger
 from tests.unit.conftest import TOKEN
 from tests.unit.scripted_hub import T0
@@ -40,7 +40,7 @@ def connection_at_once(monkeypatch):
         connection = BaseHook.get_connection(conn_id)
         return connection, connection.extra_dejson
 
-    monkeypatch.setattr(connections, "connection_with_extra", read)
+    monkeypatch.setattr(connections, "get_connection_and_extra", read)
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_final_metrics_are_waited_for_but_not_for_ever(hub):
     hub.counts = {}
 
     async def scene() -> list[dict[str, Any]]:
-        watcher = Alone(trigger(metrics_wait=60))
+        watcher = Alone(trigger(metrics_timeout=60))
         await asyncio.sleep(10)
         show(hub, "orders", succeeded(4))
         await asyncio.sleep(60)
@@ -238,7 +238,7 @@ def test_metrics_of_a_run_that_another_one_has_followed_are_not_waited_for(hub):
     hub.counts = {}
 
     async def scene() -> list[tuple[str, int]]:
-        watcher = Alone(trigger(metrics_wait=1000))
+        watcher = Alone(trigger(metrics_timeout=1000))
         await asyncio.sleep(10)
         show(hub, "orders", active(6), succeeded(5), succeeded(4))
         await asyncio.sleep(60)
@@ -398,7 +398,7 @@ def test_the_payload_of_one_run_has_its_facts_where_those_of_a_task_are(hub):
 
 def test_several_runs_of_one_job_are_in_one_event_the_oldest_first(hub):
     async def scene() -> list[list[int]]:
-        watcher = Alone(trigger(metrics_wait=0))
+        watcher = Alone(trigger(metrics_timeout=0))
         await asyncio.sleep(10)
         show(hub, "orders", *[succeeded(count) for count in range(12, 3, -1)])
         await asyncio.sleep(100)
@@ -409,7 +409,7 @@ def test_several_runs_of_one_job_are_in_one_event_the_oldest_first(hub):
 
 def test_two_events_of_an_asset_are_ten_seconds_apart_so_that_airflow_sees_the_second(hub):
     async def scene() -> Alone:
-        watcher = Alone(trigger(poll_interval=1, metrics_wait=0))
+        watcher = Alone(trigger(poll_interval=1, metrics_timeout=0))
         await asyncio.sleep(10)
         for count in range(4, 10):
             show(hub, "orders", *[succeeded(number) for number in range(count, 3, -1)])
@@ -427,7 +427,7 @@ def test_watchers_of_one_asset_do_not_have_events_at_the_same_time(hub):
     async def scene() -> list[float]:
         asset, other = AssetStore(), AssetStore()
         watchers = [
-            Alone(trigger(name, metrics_wait=0), store)
+            Alone(trigger(name, metrics_timeout=0), store)
             for name, store in (("orders", asset), ("invoices", asset), ("orders", other))
         ]
         await asyncio.sleep(10)
@@ -687,7 +687,7 @@ def test_an_outage_does_not_end_it_and_is_logged_once(hub, http, logged):
         await asyncio.sleep(7200)
         requested.append(outage.call_count)
         show(hub, "orders", succeeded(5), succeeded(4))
-        http.post(STATUS, json=hub._look)
+        http.post(STATUS, json=hub._poll)
         await asyncio.sleep(300)
         assert watcher.is_alive
         return watcher.runs
@@ -717,7 +717,7 @@ def test_a_refused_credential_is_told_once_and_tried_seldom(hub, http, logged):
         watcher = Alone(trigger())
         await asyncio.sleep(3500)
         refused = looks.call_count
-        http.post(STATUS, json=hub._look)
+        http.post(STATUS, json=hub._poll)
         await asyncio.sleep(301)
         show(hub, "orders", succeeded(4))
         await asyncio.sleep(100)
@@ -733,7 +733,7 @@ def test_a_new_token_is_noticed_soon_after_the_old_one_was_refused(hub, http, co
         http.post(STATUS, status_code=401)
         watcher = Alone(trigger())
         await asyncio.sleep(1000)
-        http.post(STATUS, json=hub._look)
+        http.post(STATUS, json=hub._poll)
         connection["login"] = "another-credential"
         monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
         await asyncio.sleep(31)
@@ -747,7 +747,7 @@ def test_a_new_token_is_noticed_soon_after_the_old_one_was_refused(hub, http, co
 def test_a_new_token_that_is_there_already_is_used_at_once(hub, http, connection, monkeypatch):
     def answer(request: Any, response: Any) -> Any:
         if request.headers["X-SS-App-Component-Id"] == "another-credential":
-            return hub._look(request, response)
+            return hub._poll(request, response)
         response.status_code = 401
         return {}
 
@@ -780,13 +780,13 @@ def test_an_edited_connection_is_picked_up_by_a_watcher_that_runs(hub, http, con
 
 @pytest.mark.parametrize("problem", ["no such connection", "a backend that fails", "a field that cannot be right"])
 def test_a_connection_that_cannot_be_used_yet_is_waited_for(hub, connection, monkeypatch, logged, problem):
-    read = connections.connection_with_extra
+    read = connections.get_connection_and_extra
 
     async def fail(conn_id: str) -> Any:
         raise OSError("the vault is sealed")
 
     if problem == "a backend that fails":
-        monkeypatch.setattr(connections, "connection_with_extra", fail)
+        monkeypatch.setattr(connections, "get_connection_and_extra", fail)
     elif problem == "no such connection":
         monkeypatch.delenv("AIRFLOW_CONN_STREAMSETS_DEFAULT")
     else:
@@ -795,7 +795,7 @@ def test_a_connection_that_cannot_be_used_yet_is_waited_for(hub, connection, mon
     async def scene() -> list[tuple[str, int]]:
         watcher = Alone(trigger())
         await asyncio.sleep(1500)
-        monkeypatch.setattr(connections, "connection_with_extra", read)
+        monkeypatch.setattr(connections, "get_connection_and_extra", read)
         monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
         await asyncio.sleep(400)
         show(hub, "orders", succeeded(4))
@@ -831,7 +831,7 @@ def test_two_hundred_runs_that_wait_for_details_do_not_press_a_control_hub_that_
         hub.tags[name] = ["many"]
 
     async def scene() -> tuple[int, int]:
-        watcher = Alone(trigger(None, job_tag="many", metrics_wait=0))
+        watcher = Alone(trigger(None, job_tag="many", metrics_timeout=0))
         await asyncio.sleep(10)
         for name in names:
             show(hub, name, succeeded(2))
@@ -879,9 +879,9 @@ def test_a_run_that_an_upgrade_has_replaced_is_reported_once_as_its_successor(hu
 
 
 def test_an_error_of_the_provider_itself_does_not_end_it(hub, monkeypatch, logged):
-    from airflow_provider_streamsets.triggers.run_looks import RunLooks
+    from airflow_provider_streamsets.polling.watcher_query import WatcherQuery
 
-    look = RunLooks.look
+    look = WatcherQuery.poll
     errors = [ZeroDivisionError("oops")] * 3
 
     def sometimes(self: Any, wanted: Any) -> Any:
@@ -892,7 +892,7 @@ def test_an_error_of_the_provider_itself_does_not_end_it(hub, monkeypatch, logge
     async def scene() -> list[tuple[str, int]]:
         watcher = Alone(trigger())
         await asyncio.sleep(1)
-        monkeypatch.setattr(RunLooks, "look", sometimes)
+        monkeypatch.setattr(WatcherQuery, "look", sometimes)
         show(hub, "orders", succeeded(4))
         await asyncio.sleep(600)
         return watcher.runs
@@ -1164,7 +1164,7 @@ def test_watchers_with_other_connections_or_intervals_do_not_share():
 
 def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
     made = ControlHubJobRunEventTrigger(
-        **ONE_JOB, poll_interval=timedelta(minutes=1), outcomes=("STOPPED", "FAILED"), metrics_wait=0
+        **ONE_JOB, poll_interval=timedelta(minutes=1), outcomes=("STOPPED", "FAILED"), metrics_timeout=0
     )
     path, arguments = made.serialize()
     assert path == "airflow_provider_streamsets.triggers.job_events.ControlHubJobRunEventTrigger"
@@ -1174,7 +1174,7 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
 
 
 def test_a_trigger_stored_by_another_version_can_still_be_made_and_asked_for_its_key():
-    made = ControlHubJobRunEventTrigger(poll_interval="often", outcomes=5, metrics_wait="long")
+    made = ControlHubJobRunEventTrigger(poll_interval="often", outcomes=5, metrics_timeout="long")
     made.trigger_id = 1
     assert made.serialize()[1]["poll_interval"] == 30
     hash(made.shared_stream_key())
@@ -1189,7 +1189,7 @@ def test_a_trigger_stored_by_another_version_can_still_be_made_and_asked_for_its
         ({"job_name": " "}, "'job_name' is empty"),
         ({"job_name": "{{ params.job }}"}, "'job_name' cannot be a template"),
         ({**ONE_JOB, "poll_interval": 0}, "'poll_interval' must be a number of seconds above 0"),
-        ({**ONE_JOB, "metrics_wait": -1}, "'metrics_wait' must be a number of seconds from 0"),
+        ({**ONE_JOB, "metrics_timeout": -1}, "'metrics_wait' must be a number of seconds from 0"),
         ({**ONE_JOB, "outcomes": "FAILED"}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),
         ({**ONE_JOB, "outcomes": 3}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),
         ({**ONE_JOB, "outcomes": []}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),

@@ -21,7 +21,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnavailableError,
 )
 from airflow_provider_streamsets.control_hub.models import JobRun
-from airflow_provider_streamsets.control_hub.reports import RunReport
+from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from airflow_provider_streamsets.triggers.events import RunWaitEvent
 from tests.unit.conftest import TaskInstance
@@ -269,7 +269,7 @@ def test_an_outage_after_the_first_look_does_not_end_the_wait(mode, http, contex
     hub = ScriptedHub(http, latest=run_json(4), script=[succeeded(4)])
     http.post(
         f"{HUB}/jobrunner/rest/v1/jobs/status",
-        [{"exc": requests.exceptions.ConnectionError("gone")}] * 11 + [{"json": lambda *_: {JOB_ID: hub._look()}}],
+        [{"exc": requests.exceptions.ConnectionError("gone")}] * 11 + [{"json": lambda *_: {JOB_ID: hub._poll()}}],
     )
     result = sensor().execute(context) if mode == "poke" else reschedule_until_done(context)
     assert result["outcome"] == "SUCCEEDED"

@@ -9,8 +9,8 @@ import requests
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets.control_hub import errors
+from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers import base as trigger_module
-from airflow_provider_streamsets.triggers import connections
 from airflow_provider_streamsets.triggers.events import RunWaitEvent
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 from tests.unit.conftest import TOKEN
@@ -40,7 +40,7 @@ def connection_at_once(monkeypatch):
         connection = BaseHook.get_connection(conn_id)
         return connection, connection.extra_dejson
 
-    monkeypatch.setattr(connections, "connection_with_extra", read)
+    monkeypatch.setattr(connections, "get_connection_and_extra", read)
 
 
 def trigger(**arguments: Any) -> ControlHubJobRunTrigger:
@@ -98,7 +98,7 @@ def test_a_failed_run_is_reported_with_its_error(http):
     event = only_event(trigger())
     assert event.report is not None
     assert event.report.outcome.value == "FAILED"
-    assert "RUN_ERROR: broken" in event.report.headline
+    assert "RUN_ERROR: broken" in event.report.summary
 
 
 def test_an_outage_of_hours_does_not_end_the_wait(http):
@@ -109,7 +109,7 @@ def test_an_outage_of_hours_does_not_end_the_wait(http):
         {"text": "<html>"},
         {"status_code": 429},
     ]
-    http.post(STATUS, [*outage * 100, {"json": lambda *_: {JOB_ID: hub._look()}}])
+    http.post(STATUS, [*outage * 100, {"json": lambda *_: {JOB_ID: hub._poll()}}])
     assert only_event(trigger()).report is not None
 
 
@@ -307,7 +307,7 @@ def test_a_run_that_is_already_over_resumes_the_task_only_when_airflow_has_notic
 
 def test_a_secrets_backend_that_fails_for_a_while_does_not_end_the_wait(http, monkeypatch):
     ScriptedHub(http, latest=run_json(4), script=[succeeded(4)], counts=counts_json(4))
-    read = connections.connection_with_extra
+    read = connections.get_connection_and_extra
     failures = [ConnectionError("vault is down")] * 3
 
     async def unreliable(conn_id: str) -> Any:
@@ -315,14 +315,14 @@ def test_a_secrets_backend_that_fails_for_a_while_does_not_end_the_wait(http, mo
             raise failures.pop()
         return await read(conn_id)
 
-    monkeypatch.setattr(connections, "connection_with_extra", unreliable)
+    monkeypatch.setattr(connections, "get_connection_and_extra", unreliable)
     assert only_event(trigger()).report is not None
 
 
 def test_errors_of_the_server_that_carry_codes_do_not_make_a_job_a_lost_one(http):
     hub = ScriptedHub(http, latest=run_json(4), script=[succeeded(4)], counts=counts_json(4))
     fault = {"status_code": 500, "json": {"ISSUES": [{"code": "JOBRUNNER_1", "message": "Internal error"}]}}
-    http.post(STATUS, [*[fault] * 8, {"json": lambda *_: {JOB_ID: hub._look()}}])
+    http.post(STATUS, [*[fault] * 8, {"json": lambda *_: {JOB_ID: hub._poll()}}])
     http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", [fault])
     assert only_event(trigger()).report is not None
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import errors
+from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers import base as trigger_module
-from airflow_provider_streamsets.triggers import connections
 from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
-from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
+from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
 from tests.unit.conftest import TOKEN
 from tests.unit.resuming import Clock, all_events, connection_at_once, only_event
 from tests.unit.scripted_hub import HUB, LONG_AGO, T0
@@ -43,7 +43,7 @@ def clock():
 
 @pytest.fixture(autouse=True)
 def virtual_connection(monkeypatch):
-    monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
+    monkeypatch.setattr(connections, "get_connection_and_extra", connection_at_once)
 
 
 def trigger(*names: str, run_count: int = 1, **arguments: Any) -> ControlHubJobRunsTrigger:
@@ -85,10 +85,10 @@ def test_it_waits_for_its_runs_and_not_for_the_ones_before(http, clock):
 @pytest.mark.parametrize("end", [failed, errored])
 def test_the_first_failure_ends_the_wait_while_others_go_on(http, clock, end):
     ScriptedRuns(http, a=[active()], b=[active(), active(), end()], c=[succeeded()])
-    event = wait(clock, "a", "b", "c", until_failure=True, deadline=9000.0, timeout=8000.0, act_at=8000.0)
+    event = wait(clock, "a", "b", "c", until_failure=True, deadline=9000.0, timeout=8000.0, force_at=8000.0)
     assert event.reason is RunsWaitReason.FIRST_FAILURE
     # What the next wait is to do.
-    assert (event.until_failure, event.act_at, event.deadline, event.timeout) == (False, 8000.0, 9000.0, 8000.0)
+    assert (event.until_failure, event.force_at, event.deadline, event.timeout) == (False, 8000.0, 9000.0, 8000.0)
     assert took(clock) < 40
 
 
@@ -114,7 +114,7 @@ def test_a_run_that_failed_and_was_restarted_by_a_person_is_a_failure(http, cloc
     assert wait(clock, "a", "b", until_failure=True).reason is RunsWaitReason.FIRST_FAILURE
 
 
-@pytest.mark.parametrize("limit", [{"deadline": 1250.0, "timeout": 250.0}, {"act_at": 1250.0}])
+@pytest.mark.parametrize("limit", [{"deadline": 1250.0, "timeout": 250.0}, {"force_at": 1250.0}])
 def test_slow_checks_of_missing_runs_keep_deadline(http, clock, limit):
     names = [f"job{n}" for n in range(12)]
     hub = ScriptedRuns(http, **{name: [active(), active(2)] for name in names})
@@ -166,31 +166,31 @@ def test_a_run_that_succeeded_and_was_restarted_has_ended(http, clock):
 @pytest.mark.parametrize("interval", [30, 3600])
 def test_the_time_to_act_ends_the_wait_whatever_the_interval(http, clock, interval):
     ScriptedRuns(http, a=[active()], b=[succeeded()])
-    event = wait(clock, "a", "b", poll_interval=interval, act_at=1100.0, until_failure=True, deadline=5000.0)
+    event = wait(clock, "a", "b", poll_interval=interval, force_at=1100.0, until_failure=True, deadline=5000.0)
     assert event.reason is RunsWaitReason.ACT
-    assert (event.act_at, event.until_failure, event.deadline) == (None, True, 5000.0)
+    assert (event.force_at, event.until_failure, event.deadline) == (None, True, 5000.0)
     assert took(clock) == pytest.approx(100, abs=1)
 
 
 def test_there_is_nothing_to_act_on_when_all_runs_have_ended_before(http, clock):
     ScriptedRuns(http, a=[succeeded()])
-    assert wait(clock, "a", act_at=1100.0, metrics_wait=300.0).reason is RunsWaitReason.ENDED
+    assert wait(clock, "a", force_at=1100.0, metrics_timeout=300.0).reason is RunsWaitReason.ENDED
 
 
 def test_the_time_to_act_comes_during_an_outage_too(http, clock):
     http.post(STATUSES, status_code=503)
-    assert wait(clock, "a", act_at=1100.0).reason is RunsWaitReason.ACT
+    assert wait(clock, "a", force_at=1100.0).reason is RunsWaitReason.ACT
 
 
 def test_a_failure_before_the_time_to_act_leaves_that_to_come(http, clock):
     ScriptedRuns(http, a=[active()], b=[active(), active(), failed()])
-    event = wait(clock, "a", "b", until_failure=True, act_at=1100.0)
-    assert (event.reason, event.act_at) == (RunsWaitReason.FIRST_FAILURE, 1100.0)
+    event = wait(clock, "a", "b", until_failure=True, force_at=1100.0)
+    assert (event.reason, event.force_at) == (RunsWaitReason.FIRST_FAILURE, 1100.0)
 
 
 def test_a_time_to_act_that_has_passed_while_no_triggerer_ran_ends_the_wait_at_once(http, clock):
     ScriptedRuns(http, a=[active()])
-    assert wait(clock, "a", act_at=1.0).reason is RunsWaitReason.ACT
+    assert wait(clock, "a", force_at=1.0).reason is RunsWaitReason.ACT
     assert took(clock) < 10
 
 
@@ -216,7 +216,7 @@ def test_the_deadline_is_absolute_so_a_restarted_triggerer_does_not_extend_it(ht
 
 def test_the_deadline_comes_before_the_time_to_act(http, clock):
     ScriptedRuns(http, a=[active()])
-    assert wait(clock, "a", deadline=1100.0, act_at=1100.0).reason is RunsWaitReason.TIMEOUT
+    assert wait(clock, "a", deadline=1100.0, force_at=1100.0).reason is RunsWaitReason.TIMEOUT
 
 
 def old(status: dict[str, Any]) -> dict[str, Any]:
@@ -231,31 +231,31 @@ def saved(seconds: float) -> dict[str, Any]:
 
 def test_final_metrics_are_waited_for_but_not_longer_than_it_takes_to_save_them(http, clock):
     hub = ScriptedRuns(http, a=[saved(30), saved(30), saved(30), saved(61)], b=[saved(61)])
-    assert wait(clock, "a", "b", metrics_wait=600.0).reason is RunsWaitReason.ENDED
+    assert wait(clock, "a", "b", metrics_timeout=600.0).reason is RunsWaitReason.ENDED
     assert hub.looks == [["a:org", "b:org"], ["a:org"], ["a:org"]]
     assert took(clock) == pytest.approx(60, abs=2)
 
 
 def test_metrics_that_do_not_come_are_waited_for_from_the_end_of_the_last_run_on(http, clock):
     ScriptedRuns(http, a=[*[old(active())] * 3, old(succeeded())], b=[old(succeeded())])
-    assert wait(clock, "a", "b", metrics_wait=75.0).reason is RunsWaitReason.ENDED
+    assert wait(clock, "a", "b", metrics_timeout=75.0).reason is RunsWaitReason.ENDED
     assert took(clock) == pytest.approx(60 + 75, abs=2)
 
 
 def test_metrics_are_not_waited_for_beyond_the_deadline(http, clock):
     ScriptedRuns(http, a=[succeeded()])
-    assert wait(clock, "a", metrics_wait=600.0, deadline=1050.0).reason is RunsWaitReason.ENDED
+    assert wait(clock, "a", metrics_timeout=600.0, deadline=1050.0).reason is RunsWaitReason.ENDED
     assert took(clock) == pytest.approx(50, abs=1)
 
 
 @pytest.mark.parametrize("then", [old(active(2)), None])
 def test_metrics_of_a_job_that_is_restarted_or_deleted_meanwhile_are_not_waited_for(http, clock, then):
     hub = ScriptedRuns(http, a=[old(active()), old(succeeded()), then], b=[old(succeeded())])
-    assert wait(clock, "a", "b", metrics_wait=40.0).reason is RunsWaitReason.ENDED
+    assert wait(clock, "a", "b", metrics_timeout=40.0).reason is RunsWaitReason.ENDED
     assert hub.looks == [["a:org", "b:org"], ["a:org", "b:org"]]
     hub = ScriptedRuns(http, a=[old(active()), old(succeeded()), then])
     began = clock.now
-    assert wait(clock, "a", metrics_wait=600.0).reason is RunsWaitReason.ENDED
+    assert wait(clock, "a", metrics_timeout=600.0).reason is RunsWaitReason.ENDED
     assert clock.now - began == pytest.approx(30, abs=1)
 
 
@@ -267,7 +267,7 @@ def test_without_metrics_to_wait_for_it_ends_as_soon_as_airflow_has_noticed_the_
 
 def test_metrics_of_a_run_that_fails_do_not_delay_the_news_of_its_failure(http, clock):
     ScriptedRuns(http, a=[failed()], b=[active()])
-    assert wait(clock, "a", "b", until_failure=True, metrics_wait=600.0).reason is RunsWaitReason.FIRST_FAILURE
+    assert wait(clock, "a", "b", until_failure=True, metrics_timeout=600.0).reason is RunsWaitReason.FIRST_FAILURE
     assert took(clock) < 10
 
 
@@ -312,7 +312,7 @@ def test_a_job_whose_run_does_not_show_yet_is_waited_for(http, clock):
 def test_an_outage_of_hours_does_not_end_the_wait(http, clock):
     hub = ScriptedRuns(http, a=[succeeded()], b=[succeeded()])
     outage = [{"exc": requests.exceptions.ConnectTimeout}, {"status_code": 503}, {"text": "<html>"}]
-    http.post(STATUSES, [*outage * 100, {"json": hub._look}])
+    http.post(STATUSES, [*outage * 100, {"json": hub._poll}])
     assert wait(clock, "a", "b").reason is RunsWaitReason.ENDED
     assert took(clock) > 3600
 
@@ -341,8 +341,8 @@ def test_an_unknown_connection_ends_the_wait_and_names_it(clock):
         {"runs": [["a:org", 1]], "poll_interval": "often"},
         {"runs": [["a:org", 1]], "poll_interval": 0},
         {"runs": [["a:org", 1]], "deadline": "tomorrow"},
-        {"runs": [["a:org", 1]], "act_at": "soon"},
-        {"runs": [["a:org", 1]], "metrics_wait": "long"},
+        {"runs": [["a:org", 1]], "force_at": "soon"},
+        {"runs": [["a:org", 1]], "metrics_timeout": "long"},
     ],
 )
 def test_nonsense_arguments_become_an_event_that_fails_the_task_and_not_an_exception(http, clock, arguments):
@@ -384,9 +384,9 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
         poll_interval=7.0,
         timeout=60.0,
         deadline=99.0,
-        metrics_wait=5.0,
+        metrics_timeout=5.0,
         until_failure=True,
-        act_at=50.0,
+        force_at=50.0,
         stop_on_kill=True,
         force_stop_after=90.0,
         identities={"a:org": ["run-a-1:org", 99.5]},
@@ -398,16 +398,16 @@ def test_what_it_stores_is_enough_to_continue_in_another_triggerer():
         red={"b:org": {}},
     )
     path, arguments = first.serialize()
-    assert path == "airflow_provider_streamsets.triggers.groups.ControlHubJobRunsTrigger"
+    assert path == "airflow_provider_streamsets.triggers.run_group.ControlHubJobRunsTrigger"
     assert arguments == {
         "control_hub_conn_id": "c",
         "runs": [["a:org", 1], ["b:org", 1]],
         "poll_interval": 7.0,
         "timeout": 60.0,
         "deadline": 99.0,
-        "metrics_wait": 5.0,
+        "metrics_timeout": 5.0,
         "until_failure": True,
-        "act_at": 50.0,
+        "force_at": 50.0,
         "stop_on_kill": True,
         "force_stop_after": 90.0,
         "identities": {"a:org": ["run-a-1:org", 99.5]},
@@ -502,16 +502,18 @@ ENDS = st.sampled_from([succeeded, failed, errored])
     st.one_of(st.none(), st.floats(1000, 1300)),
     st.one_of(st.none(), st.floats(1000, 1300)),
 )
-def test_whatever_happens_there_is_one_event_and_it_is_true(runs, outages, until_failure, act_at, deadline):
+def test_whatever_happens_there_is_one_event_and_it_is_true(runs, outages, until_failure, force_at, deadline):
     with requests_mock.Mocker() as http, pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
+        monkeypatch.setattr(connections, "get_connection_and_extra", connection_at_once)
         hub = ScriptedRuns(http)
         for n, (run_count, steps, end) in enumerate(runs):
             hub.add(f"job{n}", [None, *(step and step(run_count) for step in steps), end(run_count)])
         hub.failing_looks = list(outages)
         clock = Clock()
         waited_for = [[job_id(f"job{n}"), run_count] for n, (run_count, *_) in enumerate(runs)]
-        task = ControlHubJobRunsTrigger(runs=waited_for, until_failure=until_failure, act_at=act_at, deadline=deadline)
+        task = ControlHubJobRunsTrigger(
+            runs=waited_for, until_failure=until_failure, force_at=force_at, deadline=deadline
+        )
         event = RunsWaitEvent.from_payload(only_event(clock, task))
         assert event.error is None
         assert [list(run) for run in event.runs] == waited_for
@@ -528,6 +530,6 @@ def test_whatever_happens_there_is_one_event_and_it_is_true(runs, outages, until
             assert until_failure
             assert any(status["color"] == "RED" for status in over.values())
         else:
-            limit = act_at if event.reason is RunsWaitReason.ACT else deadline
+            limit = force_at if event.reason is RunsWaitReason.ACT else deadline
             assert limit is not None
             assert clock.now >= limit - 1e-6

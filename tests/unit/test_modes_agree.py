@@ -126,39 +126,39 @@ RUN_CASES = {
     "RED for a while": case(RUN, {"fail_on_red_after": 120}, (0, is_red(100, 180)), ENDED),
     "stays RED": case(RUN, {"fail_on_red_after": 120}, (0, is_red(100)), ends=FAILED),
     "stays RED, left": case(RUN, {"fail_on_red_after": 120, "on_error": "leave"}, (0, is_red(100)), ends=FAILED),
-    "stays RED, no limit": case(RUN, {"timeout": 400}, (0, is_red(100)), ends=TIMED_OUT),
+    "stays RED, no limit": case(RUN, {"wait_timeout": 400}, (0, is_red(100)), ends=TIMED_OUT),
     "unreachable for a while": case(RUN, {}, (200, is_unreachable(200)), ENDED),
     "unreachable at its end": case(RUN, {}, (450, is_unreachable(200)), ENDED),
     "credential refused": case(RUN, {}, (200, refuses_credential), ends=REFUSED),
     "credential refused, left": case(RUN, {"on_error": "leave"}, (200, refuses_credential), ends=REFUSED),
     "timeout": case(RUN, {"timeout": 300}, ends=TIMED_OUT),
-    "timeout, left": case(RUN, {"timeout": 300, "on_timeout": "leave"}, ends=TIMED_OUT),
-    "timeout while unreachable": case(RUN, {"timeout": 300}, (200, is_unreachable(110)), ends=TIMED_OUT),
-    "timeout, forced": case(RUN, {"timeout": 300, "force_stop_after": 30}, (0, hangs), ends=TIMED_OUT),
-    "timeout, forced at once": case(RUN, {"timeout": 300, "force_stop_after": 0}, (0, hangs), ends=TIMED_OUT),
+    "timeout, left": case(RUN, {"wait_timeout": 300, "on_timeout": "leave"}, ends=TIMED_OUT),
+    "timeout while unreachable": case(RUN, {"wait_timeout": 300}, (200, is_unreachable(110)), ends=TIMED_OUT),
+    "timeout, forced": case(RUN, {"wait_timeout": 300, "force_stop_after": 30}, (0, hangs), ends=TIMED_OUT),
+    "timeout, forced at once": case(RUN, {"wait_timeout": 300, "force_stop_after": 0}, (0, hangs), ends=TIMED_OUT),
     "execution_timeout": case(RUN, TEN_MINUTES, ends=TASK_TIMEOUT),
     "execution_timeout, left": case(RUN, {**TEN_MINUTES, "on_timeout": "leave"}, ends=TASK_TIMEOUT),
-    "timeout before execution_timeout": case(RUN, {**TEN_MINUTES, "timeout": 300}, ends=TIMED_OUT),
+    "timeout before execution_timeout": case(RUN, {**TEN_MINUTES, "wait_timeout": 300}, ends=TIMED_OUT),
     "expect satisfied": case(RUN, {"expect": ["output_count >= 9"]}, ENDED),
     "expect violated": case(RUN, {"expect": ["output_count >= 10"]}, ENDED, ends=UNEXPECTED),
     "expect unavailable": case(RUN, {"expect": ["output_count >= 9"]}, (0, has_no_counts), ENDED, ends=UNAVAILABLE),
-    "fail_fast": case(
-        RUN, {"expect": ["output_count < 100"], "fail_fast": True}, (300, counts(100)), ENDED, ends=UNEXPECTED
+    "stop_on_violation": case(
+        RUN, {"expect": ["output_count < 100"], "stop_on_violation": True}, (300, counts(100)), ENDED, ends=UNEXPECTED
     ),
     "fail_fast of a run that keeps to it": case(
-        RUN, {"expect": ["output_count < 100"], "fail_fast": True}, (300, counts(99)), ENDED
+        RUN, {"expect": ["output_count < 100"], "stop_on_violation": True}, (300, counts(99)), ENDED
     ),
     "metrics missing": case(RUN, {}, (0, has_no_counts), ENDED),
-    "metrics_wait of 0": case(RUN, {"metrics_wait": 0}, ENDED),
-    "metrics late": case(RUN, {"metrics_wait": 60}, (0, has_no_counts), ENDED, (530, has_counts(9))),
-    "metrics too late": case(RUN, {"metrics_wait": 20}, (0, has_no_counts), ENDED, (600, has_counts(9))),
+    "metrics_wait of 0": case(RUN, {"metrics_timeout": 0}, ENDED),
+    "metrics late": case(RUN, {"metrics_timeout": 60}, (0, has_no_counts), ENDED, (530, has_counts(9))),
+    "metrics too late": case(RUN, {"metrics_timeout": 20}, (0, has_no_counts), ENDED, (600, has_counts(9))),
     "wait for active": case(RUN, {"wait_for": "active"}, (0, becomes_active(100))),
     "wait for active, fails": case(
         RUN, {"wait_for": "active"}, (0, becomes_active(100)), (60, cannot_start), ends=FAILED
     ),
     "wait for active, succeeds before": case(RUN, {"wait_for": "active"}, (0, becomes_active(100)), (60, ends)),
     "wait for active, timeout": case(
-        RUN, {"wait_for": "active", "timeout": 200}, (0, becomes_active(1000)), ends=TIMED_OUT
+        RUN, {"wait_for": "active", "wait_timeout": 200}, (0, becomes_active(1000)), ends=TIMED_OUT
     ),
     "no wait": case(RUN, {"wait_for_completion": False}),
     "short polls": case(RUN, {"poll_interval": 5}, ENDED),
@@ -166,15 +166,15 @@ RUN_CASES = {
     "job runs": case(RUN, {}, OTHER_RUNS, ends=BLOCKED),
     "join": case(RUN, {"if_running": "join"}, OTHER_RUNS, ENDED),
     "join, fails": case(RUN, {"if_running": "join"}, OTHER_RUNS, (500, fails), ends=FAILED),
-    "join, timeout": case(RUN, {"if_running": "join", "timeout": 300}, OTHER_RUNS, ends=TIMED_OUT),
+    "join, timeout": case(RUN, {"if_running": "join", "wait_timeout": 300}, OTHER_RUNS, ends=TIMED_OUT),
     "restart": case(RUN, {"if_running": "restart"}, OTHER_RUNS, ENDED),
     "wait then start": case(RUN, {"if_running": "wait_then_start"}, OTHER_RUNS, (200, ends), ENDED),
     "wait then start, other fails": case(RUN, {"if_running": "wait_then_start"}, OTHER_RUNS, (200, fails), ENDED),
     "wait then start, timeout": case(
-        RUN, {"if_running": "wait_then_start", "timeout": 300}, OTHER_RUNS, ends=TIMED_OUT
+        RUN, {"if_running": "wait_then_start", "wait_timeout": 300}, OTHER_RUNS, ends=TIMED_OUT
     ),
     "wait then start, timeout of the own run": case(
-        RUN, {"if_running": "wait_then_start", "timeout": 300}, OTHER_RUNS, (200, ends), ends=TIMED_OUT
+        RUN, {"if_running": "wait_then_start", "wait_timeout": 300}, OTHER_RUNS, (200, ends), ends=TIMED_OUT
     ),
     "wait then start, execution_timeout": case(
         RUN, {"if_running": "wait_then_start", **TEN_MINUTES}, OTHER_RUNS, ends=TASK_TIMEOUT
@@ -182,11 +182,13 @@ RUN_CASES = {
     "error not acknowledged": case(RUN, {}, OTHER_RUNS, (0, ends_in_error), ends=BLOCKED),
     "error acknowledged": case(RUN, {"acknowledge_errors": True}, OTHER_RUNS, (0, ends_in_error), ENDED),
     "second try": case(RUN, {"retries": 1}, (500, fails), (1500, ends)),
-    "second try after the timeout": case(RUN, {"retries": 1, "timeout": 300}, (1200, ends)),
-    "second try joins": case(RUN, {"retries": 1, "timeout": 300, "on_timeout": "leave"}, (1200, ends)),
-    "second try finds the run ended": case(RUN, {"retries": 1, "timeout": 300, "on_timeout": "leave"}, (800, ends)),
+    "second try after the timeout": case(RUN, {"retries": 1, "wait_timeout": 300}, (1200, ends)),
+    "second try joins": case(RUN, {"retries": 1, "wait_timeout": 300, "on_timeout": "leave"}, (1200, ends)),
+    "second try finds the run ended": case(
+        RUN, {"retries": 1, "wait_timeout": 300, "on_timeout": "leave"}, (800, ends)
+    ),
     "second try finds the run failed": case(
-        RUN, {"retries": 1, "timeout": 300, "on_timeout": "leave"}, (800, fails), (1200, ends)
+        RUN, {"retries": 1, "wait_timeout": 300, "on_timeout": "leave"}, (800, fails), (1200, ends)
     ),
     "killed": case(RUN, {}, killed_at=300, ends="killed"),
     "killed, forced": case(RUN, {"force_stop_after": 0}, killed_at=300, ends="killed"),
@@ -200,18 +202,18 @@ RUN_CASES = {
 STOP_CASES = {
     "stops": case(STOP, {}, OTHER_RUNS),
     "forces": case(STOP, {"force": True}, OTHER_RUNS),
-    "forces later": case(STOP, {"force_after": 60}, OTHER_RUNS, (0, hangs)),
-    "hangs": case(STOP, {"timeout": 300}, OTHER_RUNS, (0, hangs), ends=TIMED_OUT),
+    "forces later": case(STOP, {"force_stop_after": 60}, OTHER_RUNS, (0, hangs)),
+    "hangs": case(STOP, {"wait_timeout": 300}, OTHER_RUNS, (0, hangs), ends=TIMED_OUT),
     "hangs until execution_timeout": case(STOP, TEN_MINUTES, OTHER_RUNS, (0, hangs), ends=TASK_TIMEOUT),
     "fails meanwhile": case(STOP, {}, OTHER_RUNS, (0, hangs), (100, fails), ends=FAILED),
     "ends meanwhile": case(STOP, {}, OTHER_RUNS, (0, hangs), (100, ends)),
     "has ended": case(STOP, {}, OTHER_RUNS, (0, ends)),
     "has never run": case(STOP),
     "no wait": case(STOP, {"wait_for_completion": False}, OTHER_RUNS),
-    "metrics missing": case(STOP, {"metrics_wait": 60}, OTHER_RUNS, (0, has_no_counts)),
+    "metrics missing": case(STOP, {"metrics_timeout": 60}, OTHER_RUNS, (0, has_no_counts)),
     "unreachable for a while": case(STOP, {}, OTHER_RUNS, (0, hangs), (50, is_unreachable(100)), (200, ends)),
     "short polls": case(STOP, {"poll_interval": 5}, OTHER_RUNS, (0, hangs), (100, ends)),
-    "second try": case(STOP, {"retries": 1, "timeout": 300}, OTHER_RUNS, (0, hangs), (1100, ends)),
+    "second try": case(STOP, {"retries": 1, "wait_timeout": 300}, OTHER_RUNS, (0, hangs), (1100, ends)),
     "no XCom": case(STOP, {"do_xcom_push": False}, OTHER_RUNS),
     "multiple outputs": case(STOP, {"multiple_outputs": True}, OTHER_RUNS),
 }
@@ -250,10 +252,12 @@ START_MANY_CASES = {
         START_MANY, {"on_error": "leave"}, A_AND_B_ACTIVE, (200, refuses_credential), ends=REFUSED
     ),
     "timeout": case(START_MANY, {"timeout": 300}, A_AND_B_ACTIVE, ends=TIMED_OUT),
-    "timeout of one": case(START_MANY, {"timeout": 300}, A_AND_B_ACTIVE, (200, show(a=succeeded_run)), ends=TIMED_OUT),
-    "timeout, left": case(START_MANY, {"timeout": 300, "on_timeout": "leave"}, A_AND_B_ACTIVE, ends=TIMED_OUT),
+    "timeout of one": case(
+        START_MANY, {"wait_timeout": 300}, A_AND_B_ACTIVE, (200, show(a=succeeded_run)), ends=TIMED_OUT
+    ),
+    "timeout, left": case(START_MANY, {"wait_timeout": 300, "on_timeout": "leave"}, A_AND_B_ACTIVE, ends=TIMED_OUT),
     "timeout, forced": case(
-        START_MANY, {"timeout": 300, "force_stop_after": 30}, A_AND_B_ACTIVE, (0, many_hang), ends=TIMED_OUT
+        START_MANY, {"wait_timeout": 300, "force_stop_after": 30}, A_AND_B_ACTIVE, (0, many_hang), ends=TIMED_OUT
     ),
     "execution_timeout": case(START_MANY, TEN_MINUTES, A_AND_B_ACTIVE, ends=TASK_TIMEOUT),
     "wait for active": case(START_MANY, {"wait_for": "active"}, (10, show("a")), (100, show("b"))),
@@ -261,16 +265,16 @@ START_MANY_CASES = {
         START_MANY, {"wait_for": "active"}, (10, show("a")), (100, show(b=cannot_activate)), ends=FAILED
     ),
     "wait for active, timeout": case(
-        START_MANY, {"wait_for": "active", "timeout": 200}, (10, show("a")), ends=TIMED_OUT
+        START_MANY, {"wait_for": "active", "wait_timeout": 200}, (10, show("a")), ends=TIMED_OUT
     ),
     "wait for completion": case(START_MANY, {"wait_for": "completion"}, A_AND_B_ACTIVE, A_AND_B_END),
     "no wait": case(START_MANY, {"wait_for_completion": False}),
-    "metrics_wait": case(START_MANY, {"metrics_wait": 60}, A_AND_B_ACTIVE, A_AND_B_END),
+    "metrics_timeout": case(START_MANY, {"metrics_timeout": 60}, A_AND_B_ACTIVE, A_AND_B_END),
     "short polls": case(START_MANY, {"poll_interval": 5}, A_AND_B_ACTIVE, A_AND_B_END),
     "one runs": case(START_MANY, {}, (0, show("a")), ends=BLOCKED),
     "join": case(START_MANY, {"if_running": "join"}, (0, show("a")), (10, show("b")), A_AND_B_END),
     "join, timeout": case(
-        START_MANY, {"if_running": "join", "timeout": 300}, (0, show("a")), (10, show("b")), ends=TIMED_OUT
+        START_MANY, {"if_running": "join", "wait_timeout": 300}, (0, show("a")), (10, show("b")), ends=TIMED_OUT
     ),
     "restart": case(START_MANY, {"if_running": "restart"}, (0, show("a")), (100, show("a", "b")), A_AND_B_END),
     "wait then start": case(
@@ -282,7 +286,7 @@ START_MANY_CASES = {
         A_AND_B_END,
     ),
     "wait then start, timeout": case(
-        START_MANY, {"if_running": "wait_then_start", "timeout": 300}, (0, show("a")), ends=TIMED_OUT
+        START_MANY, {"if_running": "wait_then_start", "wait_timeout": 300}, (0, show("a")), ends=TIMED_OUT
     ),
     "error not acknowledged": case(START_MANY, {}, (0, show(a=errored)), ends=BLOCKED),
     "error acknowledged": case(
@@ -327,8 +331,8 @@ STOP_MANY_CASES = {
     "one runs": case(STOP_MANY, {}, (0, show("a", b=succeeded_run))),
     "none runs": case(STOP_MANY),
     "force": case(STOP_MANY, {"force": True}, (0, show("a", "b"))),
-    "force later": case(STOP_MANY, {"force_after": 60}, (0, show("a", "b")), (0, many_hang)),
-    "hang": case(STOP_MANY, {"timeout": 300}, (0, show("a", "b")), (0, many_hang), ends=TIMED_OUT),
+    "force later": case(STOP_MANY, {"force_stop_after": 60}, (0, show("a", "b")), (0, many_hang)),
+    "hang": case(STOP_MANY, {"wait_timeout": 300}, (0, show("a", "b")), (0, many_hang), ends=TIMED_OUT),
     "hang until execution_timeout": case(
         STOP_MANY, TEN_MINUTES, (0, show("a", "b")), (0, many_hang), ends=TASK_TIMEOUT
     ),
@@ -336,7 +340,7 @@ STOP_MANY_CASES = {
         STOP_MANY, {}, (0, show("a", "b")), (0, many_hang), (100, show(a=failed_run, b=succeeded_run)), ends=FAILED
     ),
     "no wait": case(STOP_MANY, {"wait_for_completion": False}, (0, show("a", "b"))),
-    "metrics_wait": case(STOP_MANY, {"metrics_wait": 60}, (0, show("a", "b"))),
+    "metrics_timeout": case(STOP_MANY, {"metrics_timeout": 60}, (0, show("a", "b"))),
     "short polls": case(
         STOP_MANY,
         {"poll_interval": 5},
@@ -346,7 +350,7 @@ STOP_MANY_CASES = {
     ),
     "second try": case(
         STOP_MANY,
-        {"retries": 1, "timeout": 300},
+        {"retries": 1, "wait_timeout": 300},
         (0, show("a", "b")),
         (0, many_hang),
         (1100, show(a=succeeded_run, b=succeeded_run)),
@@ -368,7 +372,7 @@ TEMPLATE_CASES = {
     ),
     "one fails, others stopped": case(
         TEMPLATE,
-        {**TWO, "on_failure": "stop_others"},
+        {**TWO, "if_instance_fails": "stop_others"},
         INSTANCES_ACTIVE,
         (300, show(instance_1=failed_run)),
         ends=FAILED,
@@ -396,9 +400,11 @@ TEMPLATE_CASES = {
         TEMPLATE, {**TWO, "on_error": "leave"}, INSTANCES_ACTIVE, (200, refuses_credential), ends=REFUSED
     ),
     "timeout": case(TEMPLATE, {**TWO, "timeout": 300}, INSTANCES_ACTIVE, ends=TIMED_OUT),
-    "timeout, left": case(TEMPLATE, {**TWO, "timeout": 300, "on_timeout": "leave"}, INSTANCES_ACTIVE, ends=TIMED_OUT),
+    "timeout, left": case(
+        TEMPLATE, {**TWO, "wait_timeout": 300, "on_timeout": "leave"}, INSTANCES_ACTIVE, ends=TIMED_OUT
+    ),
     "timeout, forced": case(
-        TEMPLATE, {**TWO, "timeout": 300, "force_stop_after": 30}, INSTANCES_ACTIVE, (0, many_hang), ends=TIMED_OUT
+        TEMPLATE, {**TWO, "wait_timeout": 300, "force_stop_after": 30}, INSTANCES_ACTIVE, (0, many_hang), ends=TIMED_OUT
     ),
     "execution_timeout": case(TEMPLATE, {**TWO, **TEN_MINUTES}, INSTANCES_ACTIVE, ends=TASK_TIMEOUT),
     "wait for active": case(TEMPLATE, {**TWO, "wait_for": "active"}, INSTANCES_ACTIVE),
@@ -411,7 +417,7 @@ TEMPLATE_CASES = {
         (500, show(instance_1=failed_run, instance_2=succeeded_run)),
         ends=FAILED,
     ),
-    "metrics_wait": case(TEMPLATE, {**TWO, "metrics_wait": 60}, INSTANCES_ACTIVE, INSTANCES_END),
+    "metrics_timeout": case(TEMPLATE, {**TWO, "metrics_timeout": 60}, INSTANCES_ACTIVE, INSTANCES_END),
     "short polls": case(TEMPLATE, {**TWO, "poll_interval": 5}, INSTANCES_ACTIVE, INSTANCES_END),
     "second try": case(
         TEMPLATE,
@@ -544,7 +550,7 @@ METRIC_SENSOR_CASES = {
         METRIC_SENSOR, {**ENOUGH, "soft_fail": True}, OTHER_RUNS, (0, has_no_counts), ENDED, ends=UNAVAILABLE
     ),
     "metrics late": case(
-        METRIC_SENSOR, {**ENOUGH, "metrics_wait": 60}, OTHER_RUNS, (0, has_no_counts), ENDED, (530, has_counts(1000))
+        METRIC_SENSOR, {**ENOUGH, "metrics_timeout": 60}, OTHER_RUNS, (0, has_no_counts), ENDED, (530, has_counts(1000))
     ),
     "run fails": case(METRIC_SENSOR, ENOUGH, OTHER_RUNS, (0, has_counts(999)), (500, fails), ends=UNEXPECTED),
     "has ended": case(METRIC_SENSOR, ENOUGH, OTHER_RUNS, (0, has_counts(1000)), (0, ends)),

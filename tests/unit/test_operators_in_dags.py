@@ -188,9 +188,9 @@ def test_default_args_reach_every_parameter_wherever_it_is_declared(operator, ar
         "deferrable": True,
         "poll_interval": 7,
         "timeout": 60,
-        "metrics_wait": 5,
+        "metrics_timeout": 5,
         "stop_on_kill": False,
-        "force_after": 9,
+        "force_stop_after": 9,
         "on_timeout": "leave",
         "wait_for_completion": True,
         "retries": 3,
@@ -201,7 +201,7 @@ def test_default_args_reach_every_parameter_wherever_it_is_declared(operator, ar
         made = operator(task_id="task", **chosen, **arguments)
     known = [name for name in defaults if name in parameters_of(operator)]
     assert {name: getattr(made, name) for name in known} == {name: defaults[name] for name in known}
-    assert {"control_hub_conn_id", "poll_interval", "force_after"} & set(known)
+    assert {"control_hub_conn_id", "poll_interval", "force_stop_after"} & set(known)
 
 
 @pytest.mark.parametrize(("operator", "arguments"), {**ONE_JOB, **MANY_JOBS}.items())

@@ -8,7 +8,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_streamsets.assets.jobs import job_asset
 from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunFailedError
-from airflow_provider_streamsets.operators.outlets import tell_outlets
+from airflow_provider_streamsets.operators._asset_events import emit_asset_events
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from tests.unit.scripted_hub import JOB_ID, ScriptedHub, counts_json, event_json, failed, succeeded
 
@@ -76,7 +76,7 @@ def test_an_alias_gets_an_event_of_the_asset_of_the_job(hub, context, events):
 
 def test_an_id_of_another_form_does_not_fail_a_task_whose_run_has_succeeded(context, events, task_log):
     task = operator(outlets=[ALIAS])
-    tell_outlets(task, context, {"job_id": "orders"})
+    emit_asset_events(task, context, {"job_id": "orders"})
     assert "'orders' is not the id of a job" in task_log()
     assert len(events) == 0
 

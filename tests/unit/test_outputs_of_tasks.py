@@ -130,7 +130,7 @@ def runner(monkeypatch: pytest.MonkeyPatch, context: Any) -> Runner:
     return made
 
 
-def enough(http: Any) -> None:
+def stop_when(http: Any) -> None:
     """A run that goes on until it has written 100 records."""
     going_on = run_json(4, outputRecordCount=100, lastReportedMetricTime=1)
     ScriptedHub(http, latest=run_json(4), script=[run_json(4), going_on])
@@ -142,7 +142,7 @@ def done(http: Any) -> None:
 
 SUCCESSES: list[Any] = [
     pytest.param(ControlHubJobRunSensor, done, {}, id="run"),
-    pytest.param(ControlHubJobMetricSensor, enough, {"metric": "output_count", "threshold": 100}, id="metric"),
+    pytest.param(ControlHubJobMetricSensor, stop_when, {"metric": "output_count", "threshold": 100}, id="metric"),
 ]
 
 

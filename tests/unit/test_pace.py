@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
-from airflow_provider_streamsets.control_hub.waiting import pause_at_age
-from airflow_provider_streamsets.triggers.pace import Backoff, PollSchedule
+from airflow_provider_streamsets.control_hub.tracking.run import poll_delay
+from airflow_provider_streamsets.polling.schedule import Backoff, PollSchedule
 
 
 def schedule_of(*jobs: tuple[int, float], batch: int = 250) -> PollSchedule:
@@ -146,12 +146,12 @@ def test_intervals_can_change_while_a_thread_backs_off():
     interval=st.floats(0.1, 1e5),
 )
 def test_no_run_is_looked_at_more_seldom_than_is_asked_for_nor_all_the_time(age, interval):
-    assert min(interval, 2.0) <= pause_at_age(interval, age) <= interval
+    assert min(interval, 2.0) <= poll_delay(interval, age) <= interval
 
 
 def test_old_runs_are_looked_at_as_often_as_is_asked_for():
-    assert pause_at_age(30, 60) == 30
-    assert pause_at_age(30, 20) == 10
+    assert poll_delay(30, 60) == 30
+    assert poll_delay(30, 20) == 10
 
 
 class Clock:

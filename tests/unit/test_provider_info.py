@@ -115,5 +115,5 @@ def test_conditions_are_checked_at_dag_parse_without_the_http_client():
     parse = _PARSE.replace('"{{ c }}"', '["a.b > 1"]')
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", parse], capture_output=True, text=True, check=True)
     loaded = json.loads(done.stdout.strip().splitlines()[-1])
-    assert "airflow_provider_streamsets.control_hub.conditions" in loaded
+    assert "airflow_provider_streamsets.control_hub.tracking.conditions" in loaded
     assert not {name for name in loaded if name.partition(".")[0] in _HEAVY}

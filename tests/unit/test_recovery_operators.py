@@ -110,24 +110,24 @@ def test_a_job_that_is_not_active_is_an_error_before_anything_is_sent(http, cont
 
 def test_jobs_that_are_not_active_can_be_left_out(http, context, task_log):
     hub = ScriptedActions(http, job_in("a", "ACTIVE"), job_in("b", "INACTIVE"))
-    assert synchronize(skip_others="True").execute(context) == ["a:org"]
+    assert synchronize(skip_inactive="True").execute(context) == ["a:org"]
     assert hub.asked == [("syncJobs", ["a:org"])]
     assert "Leaving out a job: 'b' (b:org) is INACTIVE." in task_log()
 
 
 def test_nothing_is_sent_if_all_jobs_are_left_out(http, context):
     hub = ScriptedActions(http, job_in("a"), job_in("b", "INACTIVE"))
-    assert synchronize(skip_others=True).execute(context) == []
+    assert synchronize(skip_inactive=True).execute(context) == []
     assert hub.asked == []
 
 
 def test_a_job_that_does_not_exist_is_an_error(http, context):
     hub = ScriptedActions(http, job_in("a", "ACTIVE"))
     with pytest.raises(ControlHubNotFoundError, match="b:org"):
-        synchronize(skip_others=True).execute(context)
+        synchronize(skip_inactive=True).execute(context)
     assert hub.asked == []
 
 
 def test_a_wrong_type_is_refused_when_the_dag_is_parsed():
     with pytest.raises(ValueError, match="'skip_others' must be true or false"):
-        synchronize(skip_others="maybe")
+        synchronize(skip_inactive="maybe")

@@ -40,19 +40,23 @@ WITHOUT_EFFECT = [
     (ControlHubStartJobsOperator, {"deferrable": True}, "'deferrable'"),
     (
         ControlHubStartJobsOperator,
-        {"metrics_wait": 5, "accept_stopped": "true"},
+        {"metrics_timeout": 5, "accept_stopped": "true"},
         "'metrics_wait' and 'accept_stopped'",
     ),
     (ControlHubRunJobOperator, {**UNWAITED, "deferrable": "true"}, "'deferrable'"),
-    (ControlHubRunJobOperator, {"wait_for_completion": "False", "metrics_wait": 5}, "'metrics_wait'"),
-    (ControlHubRunJobOperator, {"wait_for": "active", "metrics_wait": 5}, "'metrics_wait'"),
+    (ControlHubRunJobOperator, {"wait_for_completion": "False", "metrics_timeout": 5}, "'metrics_wait'"),
+    (ControlHubRunJobOperator, {"wait_for": "active", "metrics_timeout": 5}, "'metrics_wait'"),
     (ControlHubRunJobOperator, {**UNWAITED, "fail_on_red_after": 60}, "'fail_on_red_after'"),
-    (ControlHubRunJobTemplateOperator, {**UNWAITED, "on_failure": "stop_others"}, "'on_failure'"),
+    (ControlHubRunJobTemplateOperator, {**UNWAITED, "if_instance_fails": "stop_others"}, "'if_instance_fails'"),
     (ControlHubStopJobOperator, {**UNWAITED, "timeout": 60}, "'timeout'"),
     (ControlHubStopJobsOperator, {**UNWAITED, "deferrable": True}, "'deferrable'"),
-    (ControlHubStopJobsOperator, {**UNWAITED, "force_after": 60}, "'force_after'"),
-    (ControlHubDeleteJobsOperator, {"force_after": 60}, "'force_after'"),
-    (ControlHubDeleteJobsOperator, {"stop_timeout": 60, "force_after": 9}, "'stop_timeout' and 'force_after'"),
+    (ControlHubStopJobsOperator, {**UNWAITED, "force_stop_after": 60}, "'force_stop_after'"),
+    (ControlHubDeleteJobsOperator, {"force_stop_after": 60}, "'force_stop_after'"),
+    (
+        ControlHubDeleteJobsOperator,
+        {"stop_timeout": 60, "force_stop_after": 9},
+        "'stop_timeout' and 'force_stop_after'",
+    ),
     (ControlHubUpdateJobOperator, {"template": True}, "'template'"),
     (ControlHubDuplicateJobOperator, {"template": "true"}, "'template'"),
     (
@@ -84,7 +88,7 @@ def test_an_option_without_effect_is_refused(kind, arguments, names):
         (ControlHubStartJobsOperator, {"deferrable": True, "wait_for": "active"}),
         (ControlHubRunJobOperator, {"deferrable": True, "wait_for_completion": "{{ params.wait }}"}),
         (ControlHubStopJobsOperator, UNWAITED),
-        (ControlHubDeleteJobsOperator, {"stop_first": "{{ params.x }}", "force_after": 60}),
+        (ControlHubDeleteJobsOperator, {"stop_first": "{{ params.x }}", "force_stop_after": 60}),
         (ControlHubUpdateJobOperator, {"template": "{{ params.x }}"}),
     ],
 )
@@ -93,9 +97,9 @@ def test_an_option_that_can_have_an_effect_is_taken(kind, arguments):
 
 
 def test_defaults_of_airflow_or_the_dag_need_have_no_effect(monkeypatch):
-    with DAG("dag", schedule=None, default_args={"deferrable": True, "force_after": 5, "metrics_wait": 5}):
+    with DAG("dag", schedule=None, default_args={"deferrable": True, "force_stop_after": 5, "metrics_timeout": 5}):
         assert make(ControlHubStartJobsOperator).deferrable is True
-        assert make(ControlHubDeleteJobsOperator, task_id="delete").force_after == 5
+        assert make(ControlHubDeleteJobsOperator, task_id="delete").force_stop_after == 5
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
     assert make(ControlHubStartJobsOperator).deferrable is True
 

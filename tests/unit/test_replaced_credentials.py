@@ -15,13 +15,13 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubClient,
     ControlHubRunTimeoutError,
 )
-from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference, wait_for_group
-from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
+from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, RunRef, wait_for_runs
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
-from airflow_provider_streamsets.triggers import connections
-from airflow_provider_streamsets.triggers.connections import connection_settings
+from airflow_provider_streamsets.polling import connections
+from airflow_provider_streamsets.polling.connections import connection_settings
+from airflow_provider_streamsets.polling.poller import SharedStatusPoller, shared_poller
 from airflow_provider_streamsets.triggers.events import RunWaitEvent
-from airflow_provider_streamsets.triggers.feed import StatusFeed, shared_feed
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 from tests.unit.conftest import TOKEN
 from tests.unit.scripted_hub import HUB, LONG_AGO, run_json
@@ -29,7 +29,7 @@ from tests.unit.virtual_time import VirtualLoop, run_on, run_virtually
 
 JOBS = f"{HUB}/jobrunner/rest/v1"
 OLD, NEW = TOKEN, "eyJhbGciOiJub25lIn0.eyJzIjoibmV3IiwibyI6Im9yZyJ9."
-PATIENCE = 300.0
+CONFIRM_TIMEOUT = 300.0
 """Seconds for which a refused credential is tried again by default."""
 RETRIES = 16
 """How often, at the most, in that time."""
@@ -52,7 +52,7 @@ class World:
         self.unreadable: Exception | None = None
         self._monkeypatch = monkeypatch
         self.connect(OLD)
-        monkeypatch.setattr(connections, "connection_with_extra", self._read)
+        monkeypatch.setattr(connections, "get_connection_and_extra", self._read)
         http.post(f"{JOBS}/jobs/status", json=self._checked(lambda ids: {job: self._run(job) for job in ids}))
         http.get(re.compile(f"{JOBS}/job/job-.*"), json=self._checked(lambda _: {"id": "job-0", "name": "Orders"}))
         http.get(f"{JOBS}/job/run-1:org/jobStatusHistory", json=self._checked(lambda _: []))
@@ -107,12 +107,12 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
     return lambda: caplog.text
 
 
-async def feed_of_connection() -> StatusFeed:
-    return shared_feed(await connection_settings("streamsets_default"))
+async def feed_of_connection() -> SharedStatusPoller:
+    return shared_poller(await connection_settings("streamsets_default"))
 
 
 def trigger(n: int, **arguments: Any) -> ControlHubJobRunTrigger:
-    return ControlHubJobRunTrigger(job_id=f"job-{n}", run_count=1, metrics_wait=0, **arguments)
+    return ControlHubJobRunTrigger(job_id=f"job-{n}", run_count=1, metrics_timeout=0, **arguments)
 
 
 async def event_of(trigger: ControlHubJobRunTrigger) -> RunWaitEvent:
@@ -187,7 +187,7 @@ def test_refusals_that_pass_end_no_wait(world, logged, lasts):
 
 def test_the_patience_is_that_of_the_connection(world):
     async def scene() -> None:
-        world.connect(OLD, extra={"credential_patience": 20})
+        world.connect(OLD, extra={"credential_grace_period": 20})
         tasks = await begun(10)
         world.accepted = set()
         revoked = now()
@@ -203,7 +203,7 @@ def test_a_token_that_is_revoked_for_good_fails_all_waits_with_one_clear_error(w
         world.accepted = set()
         revoked = now()
         events = await asyncio.gather(*tasks)
-        assert now() - revoked == pytest.approx(PATIENCE, abs=35)
+        assert now() - revoked == pytest.approx(CONFIRM_TIMEOUT, abs=35)
         assert len([when for when in world.times(OLD) if when > revoked]) == RETRIES
         return events
 
@@ -334,10 +334,10 @@ def test_a_new_credential_that_is_refused_too_is_followed_by_the_next_one(world)
 
 def test_a_question_whose_credential_was_refused_is_asked_again_with_the_new_one(world):
     async def scene() -> None:
-        with await feed_of_connection() as feed:
-            await feed.ask(lambda: feed.client.jobs.get("job-0"))
+        with await feed_of_connection() as poller:
+            await poller.run_query(lambda: poller.client.jobs.get("job-0"))
             world.accepted = {NEW}
-            asked = [asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0"))) for _ in range(50)]
+            asked = [asyncio.create_task(poller.run_query(lambda: poller.client.jobs.get("job-0"))) for _ in range(50)]
             await asyncio.sleep(20)
             assert len(world.times(OLD)) <= 1 + 8 * 5, "as many as are asked at a time"
             world.connect(NEW)
@@ -349,9 +349,11 @@ def test_a_question_whose_credential_was_refused_is_asked_again_with_the_new_one
 
 def test_a_question_that_waits_for_a_new_credential_keeps_its_time_limit(world):
     async def scene() -> None:
-        with await feed_of_connection() as feed:
+        with await feed_of_connection() as poller:
             world.accepted = set()
-            asked = [asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0"), 10)) for _ in range(9)]
+            asked = [
+                asyncio.create_task(poller.run_query(lambda: poller.client.jobs.get("job-0"), 10)) for _ in range(9)
+            ]
             began = now()
             await asyncio.wait(asked)
             assert {type(question.exception()) for question in asked} == {asyncio.TimeoutError}
@@ -362,12 +364,12 @@ def test_a_question_that_waits_for_a_new_credential_keeps_its_time_limit(world):
 
 def test_little_is_sent_once_a_question_was_refused(world):
     async def scene() -> None:
-        with await feed_of_connection() as feed, feed.subscribe({"job-1": 1}, 5):
+        with await feed_of_connection() as poller, poller.subscribe({"job-1": 1}, 5):
             await asyncio.sleep(300)
             world.accepted, before = {NEW}, len(world.asked)
-            first = asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0")))
+            first = asyncio.create_task(poller.run_query(lambda: poller.client.jobs.get("job-0")))
             await asyncio.sleep(30)
-            second = asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0")))
+            second = asyncio.create_task(poller.run_query(lambda: poller.client.jobs.get("job-0")))
             await asyncio.sleep(30)
             assert len(world.asked) - before < 15, "two questions, the look, and how often they are repeated"
             world.connect(NEW)
@@ -380,12 +382,12 @@ def test_a_refusal_that_is_told_after_the_replacement_is_that_of_the_old_credent
     loop = VirtualLoop(thread_takes=40)
 
     async def scene() -> None:
-        with await feed_of_connection() as feed:
+        with await feed_of_connection() as poller:
             world.accepted = {NEW}
             world.connect(NEW)
-            first = asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0")))
+            first = asyncio.create_task(poller.run_query(lambda: poller.client.jobs.get("job-0")))
             await asyncio.sleep(20)
-            late = asyncio.create_task(feed.ask(lambda: feed.client.jobs.get("job-0")))
+            late = asyncio.create_task(poller.run_query(lambda: poller.client.jobs.get("job-0")))
             assert {(await question).name for question in (first, late)} == {"Orders"}
 
     run_on(loop, scene())
@@ -394,11 +396,11 @@ def test_a_refusal_that_is_told_after_the_replacement_is_that_of_the_old_credent
 
 def test_what_begins_just_after_the_replacement_has_the_new_token_such_as_the_stop_of_a_killed_task(world):
     async def scene() -> None:
-        with await feed_of_connection() as feed:
+        with await feed_of_connection() as poller:
             world.accepted = {NEW}
             world.connect(NEW)
             assert (await connection_settings("streamsets_default")).token == OLD, "it was read just before"
-            await feed.ask(lambda: feed.client.jobs.get("job-0"))
+            await poller.run_query(lambda: poller.client.jobs.get("job-0"))
             assert (await connection_settings("streamsets_default")).token == NEW
 
     run_virtually(scene())
@@ -406,11 +408,11 @@ def test_what_begins_just_after_the_replacement_has_the_new_token_such_as_the_st
 
 def test_a_question_that_is_refused_for_good_fails_the_waits_of_the_feed_too(world):
     async def scene() -> None:
-        with await feed_of_connection() as feed, feed.subscribe({"job-1": 1}, 300) as subscription:
+        with await feed_of_connection() as poller, poller.subscribe({"job-1": 1}, 300) as subscription:
             await subscription.next()
             world.accepted = set()
             with pytest.raises(ControlHubAuthenticationError, match="has not changed"):
-                await feed.ask(lambda: feed.client.jobs.get("job-0"))
+                await poller.run_query(lambda: poller.client.jobs.get("job-0"))
             with pytest.raises(ControlHubAuthenticationError, match="has not changed"):
                 await subscription.next(1)
 
@@ -421,10 +423,10 @@ def test_a_question_refused_for_good_fails_alone_while_statuses_are_read(world, 
     async def scene() -> None:
         refusal = {"ISSUES": [{"code": "SSO_01", "message": "User not authenticated"}]}
         http.get(f"{JOBS}/job/job-0", status_code=401, json=refusal)
-        with await feed_of_connection() as feed, feed.subscribe({"job-1": 1}, 20) as subscription:
+        with await feed_of_connection() as poller, poller.subscribe({"job-1": 1}, 20) as subscription:
             await subscription.next()
             with pytest.raises(ControlHubAuthenticationError, match="has not changed"):
-                await feed.ask(lambda: feed.client.jobs.get("job-0"))
+                await poller.run_query(lambda: poller.client.jobs.get("job-0"))
             world.ended.add("job-1")
             assert (await subscription.next(60))["job-1"].status == "INACTIVE"
 
@@ -466,7 +468,7 @@ def test_a_wait_that_begins_after_an_edit_brings_the_new_token_along_for_all(wor
 def test_an_edit_of_more_than_the_credential_is_followed_when_that_is_refused(world, http):
     async def scene() -> None:
         await begun(10)
-        feed = await feed_of_connection()
+        poller = await feed_of_connection()
         world.accepted = {NEW}
         http.post("https://moved.example.com/jobrunner/rest/v1/jobs/status", json={"job-0": None})
         world.connect(NEW, host="https://moved.example.com")
@@ -474,7 +476,7 @@ def test_an_edit_of_more_than_the_credential_is_followed_when_that_is_refused(wo
         request = http.request_history[-1]
         assert (request.hostname, request.headers["X-SS-App-Auth-Token"]) == ("moved.example.com", NEW)
         assert not world.times(NEW), "the new token is for the new address only"
-        assert await feed_of_connection() is feed, "later waits share it"
+        assert await feed_of_connection() is poller, "later waits share it"
 
     run_virtually(scene())
 
@@ -554,12 +556,12 @@ def test_the_end_of_the_last_wait_ends_the_waiting_for_a_new_token(world):
 # On a worker
 
 
-def follower(client: ControlHubClient) -> RunFollower:
-    return RunFollower(client, "job-0", 1, metrics_wait=0)
+def tracker(client: ControlHubClient) -> RunTracker:
+    return RunTracker(client, "job-0", 1, metrics_timeout=0)
 
 
 def wait_on_a_worker(client: ControlHubClient) -> Any:
-    return wait_for_run(follower(client.with_limits()), poll_interval=30, timeout=None)
+    return wait_for_run(tracker(client.with_options()), poll_interval=30, timeout=None)
 
 
 @pytest.fixture
@@ -617,7 +619,7 @@ def test_a_worker_and_the_triggerer_say_the_same_of_a_token_that_is_revoked_for_
     clock.append((1300, world.accepted.clear))
     with pytest.raises(ControlHubAuthenticationError) as raised:
         wait_on_a_worker(client)
-    assert world.now() == pytest.approx(1300 + PATIENCE, abs=1)
+    assert world.now() == pytest.approx(1300 + CONFIRM_TIMEOUT, abs=1)
     world.accepted = {OLD}
     assert run_virtually(on_the_triggerer()) == str(raised.value)
 
@@ -627,14 +629,14 @@ def test_deadline_of_a_wait_on_a_worker_ends_retries_of_a_refused_token(world, c
     client = ControlHubHook().get_conn()
     client.jobs.get("job-0")
     clock.append((1010, world.accepted.clear))
-    waited: Any = RunGroup(client, [RunReference("job-0", 1), RunReference("job-1", 1)]) if many else follower(client)
-    wait = wait_for_group if many else wait_for_run
+    waited: Any = RunGroup(client, [RunRef("job-0", 1), RunRef("job-1", 1)]) if many else tracker(client)
+    wait = wait_for_runs if many else wait_for_run
     with pytest.raises(ControlHubRunTimeoutError, match="within 60 s"):
         wait(waited, poll_interval=10, timeout=60)
     assert world.now() == 1060
     with pytest.raises(ControlHubAuthenticationError):
         client.jobs.get("job-0")
-    assert world.now() == 1060 + PATIENCE
+    assert world.now() == 1060 + CONFIRM_TIMEOUT
 
 
 def test_a_worker_waits_for_a_new_token_once_and_not_again_at_the_next_request(world, clock):
@@ -688,7 +690,7 @@ def test_a_wait_on_a_worker_does_not_go_on_in_another_organization(world, clock,
     clock += [(1300, lambda: world.connect(FOREIGN, host=host))]
     with pytest.raises(ControlHubAuthenticationError, match=FOREIGN_REASON):
         wait_on_a_worker(client)
-    assert world.now() == pytest.approx(1300 + PATIENCE, abs=1)
+    assert world.now() == pytest.approx(1300 + CONFIRM_TIMEOUT, abs=1)
     assert not world.times(FOREIGN)
 
 
@@ -697,7 +699,7 @@ def test_a_request_in_a_hurry_does_not_wait_for_a_new_token(world, clock):
     client.jobs.get("job-0")
     world.accepted = set()
     with pytest.raises(ControlHubAuthenticationError):
-        client.with_limits(timeout=5).jobs.get("job-0")
+        client.with_options(timeout=5).jobs.get("job-0")
     assert world.now() == 1000
 
 

@@ -48,7 +48,7 @@ def run(clock, context):
     """Runs the job to its end, in however many legs that takes."""
 
     def run_job(deferrable=False, **arguments: Any) -> Any:
-        arguments = {"job_id": JOB_ID, "deferrable": deferrable, "metrics_wait": 0, **arguments}
+        arguments = {"job_id": JOB_ID, "deferrable": deferrable, "metrics_timeout": 0, **arguments}
         return Legs(clock, lambda: ControlHubRunJobOperator(task_id="run", **arguments), context).run()
 
     return run_job
@@ -181,7 +181,7 @@ def test_default_wait_for_final_metrics_follows_the_interval_of_the_job_where_th
         return counts_json(1) if clock.everywhere >= began + 600 else counts_json(1, saved_after=30, **zeros)
 
     http.get(COUNTS, json=counts)
-    result = run(deferrable, metrics_wait=None, **arguments)
+    result = run(deferrable, metrics_timeout=None, **arguments)
     assert result["metrics_final"] is ("expect" in arguments)
     assert clock.now - began == pytest.approx(min(waited, 600), abs=15)
 
@@ -191,7 +191,7 @@ def test_final_metrics_are_waited_for_before_they_are_judged(http, run, clock, d
     ScriptedHub(http, latest=None, script=[succeeded(1)])
     late = [{"json": counts_json(1, saved_after=30, outputCount=5)}] * 3 + [{"json": counts_json(1)}]
     http.get(COUNTS, late)
-    run(deferrable, expect=["output_count >= 90"], metrics_wait=60)
+    run(deferrable, expect=["output_count >= 90"], metrics_timeout=60)
     assert clock.now - 1000 == pytest.approx(15, abs=1)
 
 
@@ -253,8 +253,8 @@ def test_a_run_that_failed_fails_with_its_own_error_whatever_was_expected(http, 
         ({"expect": [{"metric": "oops", "comparison": "<", "threshold": "{{ most }}"}]}, "There is no metric 'oops'"),
         ({"expect": [{"metric": "{{ a }}", "comparison": "=<", "threshold": 1}]}, "'=<' is no comparison"),
         ({"expect": ["error_count < 1"], "wait_for_completion": False}, "'expect' needs wait_for_completion=True"),
-        ({"fail_fast": True}, "'fail_fast' needs conditions in 'expect'"),
-        ({"fail_fast": "perhaps"}, "'fail_fast' must be true or false"),
+        ({"stop_on_violation": True}, "'fail_fast' needs conditions in 'expect'"),
+        ({"stop_on_violation": "perhaps"}, "'fail_fast' must be true or false"),
         ({"acknowledge_errors": "perhaps"}, "'acknowledge_errors' must be true or false"),
     ],
 )
@@ -271,7 +271,7 @@ def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
         ({"expect": ["{{ 'outputs' }} > 5"]}, "There is no metric 'outputs'"),
         ({"expect": ["error_count < 1"], "wait_for_completion": "{{ 'no' }}"}, "'wait_for_completion' must be true"),
         ({"expect": ["error_count < 1"], "wait_for_completion": "{{ False }}"}, "'expect' needs wait_for_completion"),
-        ({"fail_fast": "{{ True }}"}, "'fail_fast' needs conditions in 'expect'"),
+        ({"stop_on_violation": "{{ True }}"}, "'fail_fast' needs conditions in 'expect'"),
     ],
 )
 def test_bad_rendered_values_are_refused_before_anything_is_sent(http, context, arguments, said):
@@ -286,7 +286,12 @@ def test_thresholds_can_be_computed(http, context):
     ScriptedHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1))
     expect = ["output_count >= {{ least }}", {"metric": "error_count", "comparison": "<", "threshold": "{{ most }}"}]
     task = ControlHubRunJobOperator(
-        task_id="run", job_id=JOB_ID, expect=expect, fail_fast="{{ least > 5 }}", deferrable=False, metrics_wait=0
+        task_id="run",
+        job_id=JOB_ID,
+        expect=expect,
+        stop_on_violation="{{ least > 5 }}",
+        deferrable=False,
+        metrics_timeout=0,
     )
     task.render_template_fields({"least": 90, "most": 8})
     assert task.execute(context)["metrics"]["output_count"] == 90
@@ -299,7 +304,7 @@ def test_thresholds_can_be_computed(http, context):
 def test_a_broken_upper_bound_stops_the_run_and_fails_the_task(http, run, clock, deferrable):
     hub = ScriptedHub(http, latest=None, script=[running(), running(10, 10), running(100, 80, 20), running(200, 150)])
     with pytest.raises(ControlHubExpectationError) as error:
-        run(deferrable, expect=["error_count <= 10", "output_count >= 1000"], fail_fast=True)
+        run(deferrable, expect=["error_count <= 10", "output_count >= 1000"], stop_on_violation=True)
     assert str(error.value) == (
         f"Run 1 of job {JOB_ID} goes on, but its metrics are not as expected: error_count <= 10 is broken: 20."
     )
@@ -318,7 +323,7 @@ def test_bounds_whose_metrics_do_not_answer_do_not_outlast_the_timeout(http, run
 
     http.get({"counts": COUNTS, "registry": REGISTRY}[hangs], text=hang)
     with pytest.raises(ControlHubRunTimeoutError, match="within 60 s"):
-        run(expect=["error_count <= 10"], fail_fast=True, timeout=60)
+        run(expect=["error_count <= 10"], stop_on_violation=True, timeout=60)
     assert clock.now - 1000 <= 65
 
 
@@ -327,7 +332,7 @@ def test_a_broken_bound_does_not_stop_a_newer_run(http, run, deferrable):
     hub = ScriptedHub(http, latest=None, script=[running(100, 80, 20)])
     http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/currentStatus", json=run_json(2))
     with pytest.raises(ControlHubExpectationError):
-        run(deferrable, expect=["error_count <= 10"], fail_fast=True)
+        run(deferrable, expect=["error_count <= 10"], stop_on_violation=True)
     assert hub.stops == []
 
 
@@ -335,7 +340,7 @@ def test_a_broken_bound_does_not_stop_a_newer_run(http, run, deferrable):
 def test_lower_bounds_are_not_looked_at_while_the_run_goes_on(http, run, deferrable):
     script = [running(10, 1), running(20, 2), succeeded(1)]
     ScriptedHub(http, latest=None, script=script, counts=counts_json(1))
-    assert run(deferrable, expect=["output_count >= 90"], fail_fast=True)["outcome"] == "SUCCEEDED"
+    assert run(deferrable, expect=["output_count >= 90"], stop_on_violation=True)["outcome"] == "SUCCEEDED"
 
 
 @MODES
@@ -352,7 +357,7 @@ def test_a_bound_that_the_status_does_not_tell_is_looked_up(http, run, deferrabl
     counts = [{"json": {}}, {"json": {"0": {"inputCount": 100, "errorCount": 1, "stageErrorsCount": 1}}}]
     http.get(COUNTS, [*counts, {"json": {"0": {"inputCount": 100, "errorCount": 1, "stageErrorsCount": 9}}}])
     with pytest.raises(ControlHubExpectationError, match=r"error_ratio <= 0\.05 is broken: 0\.1\."):
-        run(deferrable, expect=["error_ratio <= 0.05"], fail_fast=True)
+        run(deferrable, expect=["error_ratio <= 0.05"], stop_on_violation=True)
     assert hub.stops == ["stop"]
 
 
@@ -367,7 +372,7 @@ def test_a_bound_is_looked_up_where_the_status_lacks_counts_for_long(http, run, 
         counters = {f"pipeline_batch{name}_counter": 20 for name in ("InputRecords", "OutputRecords", "ErrorRecords")}
         http.get(REGISTRY, json=registry(**counters))
     with pytest.raises(ControlHubExpectationError, match=r"error_count <= 10 is broken: 20\."):
-        run(deferrable, expect=["error_count <= 10"], fail_fast=True)
+        run(deferrable, expect=["error_count <= 10"], stop_on_violation=True)
     assert hub.stops == ["stop"]
 
 
@@ -383,7 +388,7 @@ def test_metrics_that_cannot_be_read_meanwhile_end_no_run(http, run, deferrable)
         return text
 
     http.get(COUNTS, text=counts)
-    assert run(deferrable, expect=["error_ratio <= 0.5"], fail_fast=True)["outcome"] == "SUCCEEDED"
+    assert run(deferrable, expect=["error_ratio <= 0.5"], stop_on_violation=True)["outcome"] == "SUCCEEDED"
 
 
 @MODES
@@ -392,14 +397,16 @@ def test_a_stop_that_fails_after_a_broken_bound_hides_it_not(http, run, task_log
     refusal = {"ISSUES": [{"code": "JOBRUNNER_7", "message": "not allowed"}]}
     http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/stop", status_code=403, json=refusal)
     with pytest.raises(ControlHubExpectationError, match="error_count <= 10 is broken: 20"):
-        run(deferrable, expect=["error_count <= 10"], fail_fast=True)
+        run(deferrable, expect=["error_count <= 10"], stop_on_violation=True)
     assert "could not be stopped and may go on" in task_log()
 
 
 def test_only_the_upper_bounds_travel_with_the_trigger_and_as_texts(http, context):
     ScriptedHub(http, latest=None)
     expect = ["output_count >= 1000", "error_ratio<0.01", {"metric": "a.b", "comparison": "<=", "threshold": "1e-7"}]
-    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, expect=expect, fail_fast=True, deferrable=True)
+    task = ControlHubRunJobOperator(
+        task_id="run", job_id=JOB_ID, expect=expect, stop_on_violation=True, deferrable=True
+    )
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context)
     assert deferred.value.trigger.serialize()[1]["upper_bounds"] == ["error_ratio < 0.01", "a.b <= 1e-07"]
@@ -461,9 +468,9 @@ def test_without_an_error_there_is_nothing_to_acknowledge(http, run):
 SCENES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "as expected": ([running(), succeeded(1)], {"expect": ["output_count >= 90"]}),
     "not as expected": ([running(), succeeded(1)], {"expect": ["output_count > 90"]}),
-    "broken bound": ([running(), running(10, 9, 5)], {"expect": ["error_count < 5"], "fail_fast": True}),
+    "broken bound": ([running(), running(10, 9, 5)], {"expect": ["error_count < 5"], "stop_on_violation": True}),
     "failed": ([failed(1)], {"expect": ["output_count >= 90"]}),
-    "never ends": ([running(10)], {"expect": ["output_count >= 90"], "fail_fast": True, "timeout": 100}),
+    "never ends": ([running(10)], {"expect": ["output_count >= 90"], "stop_on_violation": True, "timeout": 100}),
     "no counter": ([succeeded(1)], {"expect": ["stage.x.counter > 1"]}),
 }
 

@@ -203,7 +203,7 @@ def test_an_outage_in_the_middle_does_not_fail_the_task(http, context, pauses):
         f"{HUB}/jobrunner/rest/v1/jobs/status",
         [{"exc": requests.exceptions.ConnectionError("gone")}] * 12
         + [{"status_code": 503}] * 8
-        + [{"json": lambda *_: {JOB_ID: hub._look()}}],
+        + [{"json": lambda *_: {JOB_ID: hub._poll()}}],
     )
     assert operator().execute(context)["outcome"] == "SUCCEEDED"
 
@@ -218,7 +218,7 @@ def test_a_refused_credential_in_the_middle_is_given_time_to_be_replaced(http, c
 
 def test_metrics_that_are_not_final_are_waited_for_briefly_and_marked(http, context, pauses):
     ScriptedHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1, saved_after=30))
-    result = operator(metrics_wait=12).execute(context)
+    result = operator(metrics_timeout=12).execute(context)
     assert result["outcome"] == "SUCCEEDED"
     assert result["metrics"]["output_count"] == 90
     assert result["metrics_final"] is False
@@ -228,7 +228,7 @@ def test_metrics_that_are_not_final_are_waited_for_briefly_and_marked(http, cont
 def test_success_does_not_depend_on_metrics(http, context, pauses):
     ScriptedHub(http, latest=None, script=[succeeded(1)])
     http.get(f"{HUB}/timeseries/rest/v1/metrics/job/{JOB_ID}/recordCountsForAllRuns", status_code=404)
-    result = operator(metrics_wait=0).execute(context)
+    result = operator(metrics_timeout=0).execute(context)
     assert (result["outcome"], result["metrics"], result["metrics_final"]) == ("SUCCEEDED", None, False)
 
 
@@ -321,7 +321,7 @@ def test_deferred_it_carries_the_run_and_absolute_deadlines_but_no_secret(http, 
         "poll_interval": 7.0,
         "timeout": 100.0,
         "deadline": pytest.approx(5100.0, abs=1),
-        "metrics_wait": 75.0,
+        "metrics_timeout": 75.0,
         "stop_on_kill": True,
         "force_stop_after": None,
         "upper_bounds": [],
@@ -382,7 +382,7 @@ def test_a_name_that_several_jobs_have_starts_none_of_them(http, context):
         ({"poll_interval": -1}, "'poll_interval' must be"),
         ({"poll_interval": 0}, "'poll_interval' must be"),
         ({"timeout": -1}, "'timeout' must be"),
-        ({"metrics_wait": -1}, "'metrics_wait' must be a number of seconds from 0"),
+        ({"metrics_timeout": -1}, "'metrics_wait' must be a number of seconds from 0"),
         ({"on_timeout": "kill"}, "'on_timeout' must be one of 'stop', 'leave', but is 'kill'"),
         ({"reset_offsets": "maybe"}, "'reset_offsets' must be true or false"),
     ],
@@ -414,7 +414,7 @@ def test_every_parameter_that_can_be_computed_is_rendered():
         "control_hub_conn_id",
         "reset_offsets",
         "acknowledge_errors",
-        "fail_fast",
+        "stop_on_violation",
         "strict_parameters",
         "if_running",
         "on_timeout",
@@ -426,7 +426,7 @@ def test_every_parameter_that_can_be_computed_is_rendered():
         "fail_on_red_after",
         "poll_interval",
         "timeout",
-        "metrics_wait",
+        "metrics_timeout",
     )
     task = operator(**dict.fromkeys(names, "{{ x }}"), runtime_parameters={"a": "{{ x }}"}, expect=["{{ x }}"])
     task.render_template_fields({"x": "1"})

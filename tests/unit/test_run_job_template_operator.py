@@ -47,7 +47,7 @@ def operator(**arguments: Any) -> ControlHubRunJobTemplateOperator:
         arguments.setdefault("runtime_parameters", NORTH_AND_SOUTH)
     if "job_name" not in arguments:
         arguments.setdefault("job_id", TEMPLATE_ID)
-    return ControlHubRunJobTemplateOperator(task_id="run", **{"deferrable": False, "metrics_wait": 0, **arguments})
+    return ControlHubRunJobTemplateOperator(task_id="run", **{"deferrable": False, "metrics_timeout": 0, **arguments})
 
 
 @pytest.fixture
@@ -224,7 +224,9 @@ def test_when_one_has_failed_the_others_can_be_stopped_at_once(http, run, clock,
     )
     # The metrics of the failed instance, which never come, do not delay the stop.
     with pytest.raises(ControlHubRunFailedError) as error:
-        run(deferrable, number_of_instances=4, on_failure="stop_others", metrics_wait=300, accept_stopped=True)
+        run(
+            deferrable, number_of_instances=4, if_instance_fails="stop_others", metrics_timeout=300, accept_stopped=True
+        )
     assert str(error.value) == (
         "1 of 4 runs did not succeed: Run 1 of job 'Regional orders - 1' (instance-1:org) has failed (INACTIVE/RED): "
         "RUN_ERROR: JDBC_00."
@@ -242,7 +244,7 @@ def test_those_that_were_stopped_because_of_a_failure_are_not_what_failed(http, 
     hub.was_stopped_by(ME, "instance-2")
     said = r"^1 of 2 runs .*'Regional orders - 1'.* Others that were stopped: 1\.$"
     with pytest.raises(ControlHubRunFailedError, match=said):
-        run(deferrable, on_failure="stop_others")
+        run(deferrable, if_instance_fails="stop_others")
 
 
 @MODES
@@ -250,7 +252,7 @@ def test_a_second_failure_stops_nothing_more(http, run, deferrable):
     hub = hub_with(http, [failed()], [active()])
     hub.after_stop = {"instance-2": [active(), failed()]}
     with pytest.raises(ControlHubRunFailedError, match="2 of 2 runs did not succeed"):
-        run(deferrable, on_failure="stop_others")
+        run(deferrable, if_instance_fails="stop_others")
     assert len(hub.asked("stopJobs")) == 1
 
 
@@ -261,7 +263,7 @@ def test_others_that_cannot_be_stopped_during_an_outage_are_stopped_after_it(htt
     stop = hub._recorded("stopJobs", hub._stop)
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/stopJobs", [{"status_code": 503}] * 7 + [{"json": stop}])
     with pytest.raises(ControlHubRunFailedError):
-        run(deferrable, on_failure="stop_others")
+        run(deferrable, if_instance_fails="stop_others")
     assert hub.asked("stopJobs") == [["instance-2"]]
 
 
@@ -270,7 +272,7 @@ def test_others_that_may_not_be_stopped_are_waited_for(http, run, task_log, defe
     hub = hub_with(http, [failed()], [active(), active(), active(), active(), succeeded()])
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/stopJobs", status_code=403)
     with pytest.raises(ControlHubRunFailedError, match="1 of 2 runs did not succeed"):
-        run(deferrable, on_failure="stop_others")
+        run(deferrable, if_instance_fails="stop_others")
     assert "run 1 of job instance-2:org could not be stopped and may go on" in task_log()
     assert hub.latest["instance-2:org"]["status"] == "INACTIVE"
 
@@ -361,7 +363,7 @@ def test_the_execution_timeout_is_kept_while_deferred_and_stops_the_instances(ht
 
 def test_after_a_first_failure_the_deadline_is_still_the_same(http, clock, context):
     hub = hub_with(http, [active(), active(), failed()], [active()])
-    arguments = {"deferrable": True, "on_failure": "stop_others", "timeout": 300}
+    arguments = {"deferrable": True, "if_instance_fails": "stop_others", "timeout": 300}
     legs = Legs(clock, lambda: operator(**arguments), context)
     with pytest.raises(ControlHubRunTimeoutError):
         legs.run()
@@ -493,7 +495,7 @@ def test_parameters_can_come_as_texts(http, context):
         "attach_to_template": "{{ False }}",
         "job_tags": "{{ ['a', 'b'] }}",
         "poll_interval": "{{ 7 }}",
-        "on_failure": "{{ 'stop_others' }}",
+        "if_instance_fails": "{{ 'stop_others' }}",
     }
     task = operator(**arguments)
     task.render_template_fields({"regions": NORTH_AND_SOUTH, "suffix": "PARAM_VALUE", "parameter": "REGION"})
@@ -537,7 +539,7 @@ def test_executing_changes_no_template_field(http, context):
         ({"suffix_parameter": "REGION"}, "Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then"),
         ({"job_tags": "a"}, "'job_tags' must be a list of texts"),
         ({"job_tags": [""]}, "'job_tags' must be a list of texts that are not empty"),
-        ({"on_failure": "ignore"}, "'on_failure' must be one of 'stop_others', 'wait_others'"),
+        ({"if_instance_fails": "ignore"}, "'if_instance_fails' must be one of 'stop_others', 'wait_others'"),
         ({"on_timeout": "ignore"}, "'on_timeout' must be one of 'stop', 'leave'"),
         ({"delete_after_completion": "yes"}, "'delete_after_completion' must be true or false"),
         ({"job_id": None}, "given are none of them"),
@@ -554,7 +556,7 @@ def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
         ({"runtime_parameters": "{{ [] }}"}, "'runtime_parameters' must be a list of JSON objects that is not empty"),
         ({"number_of_instances": "{{ 'many' }}"}, "'number_of_instances' must be a whole number"),
         ({"suffix": "{{ 'PARAM_VALUE' }}"}, "Give 'suffix_parameter' with suffix='PARAM_VALUE'"),
-        ({"on_failure": "{{ 'x' }}"}, "'on_failure' must be one of"),
+        ({"if_instance_fails": "{{ 'x' }}"}, "'if_instance_fails' must be one of"),
         ({"runtime_parameters": [{"a": float("nan")}]}, "must hold JSON values only"),
     ],
 )
@@ -580,7 +582,7 @@ def test_values_that_the_template_does_not_let_its_instances_override_are_refuse
 SCENES: dict[str, tuple[list[list[Any]], dict[str, Any]]] = {
     "success": ([[active(), succeeded()], [succeeded()]], {}),
     "failure": ([[active(), failed()], [succeeded()]], {}),
-    "stopped others": ([[active(), failed()], [active()]], {"on_failure": "stop_others"}),
+    "stopped others": ([[active(), failed()], [active()]], {"if_instance_fails": "stop_others"}),
     "never ends": ([[active()], [succeeded()]], {"timeout": 200}),
     "deleted": ([[active(), succeeded()], [active(), succeeded()]], {"delete_after_completion": True}),
 }

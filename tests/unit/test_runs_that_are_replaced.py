@@ -11,7 +11,7 @@ from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Co
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator, ControlHubStopJobOperator
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
-from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
+from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 from tests.unit.living_hub import SOMEBODY_ELSE, LivingHub
 from tests.unit.resuming import Legs, only_event, patched_clock
@@ -50,7 +50,7 @@ def later(hub, http, clock):
 
 
 def run_job(clock, context, **arguments):
-    arguments = {"job_id": JOB_ID, "metrics_wait": 0, **arguments}
+    arguments = {"job_id": JOB_ID, "metrics_timeout": 0, **arguments}
     return Legs(clock, lambda: ControlHubRunJobOperator(task_id="run", **arguments), context).run()
 
 
@@ -156,7 +156,7 @@ def test_many_runs_are_followed_as_one(hub, http, clock, context, later, deferra
         hub.lasts = 300
 
     later(60, upgrade)
-    arguments = {"job_ids": [JOB_ID], "wait_for_completion": True, "metrics_wait": 0, "deferrable": deferrable}
+    arguments = {"job_ids": [JOB_ID], "wait_for_completion": True, "metrics_timeout": 0, "deferrable": deferrable}
     results = Legs(clock, lambda: ControlHubStartJobsOperator(task_id="run", **arguments), context).run()
     assert [(result["run_count"], result["outcome"]) for result in results] == [(2, "SUCCEEDED")]
     assert clock.now > 1300
@@ -167,7 +167,7 @@ def test_a_stop_reaches_the_replacement(hub, http, clock, context, deferrable):
     job = f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}"
     hub.start()
     http.get(job, json=lambda *_: (hub._job(), len(hub.runs) == 1 and hub.upgrade())[0])
-    arguments = {"job_id": JOB_ID, "metrics_wait": 0, "deferrable": deferrable}
+    arguments = {"job_id": JOB_ID, "metrics_timeout": 0, "deferrable": deferrable}
     result = Legs(clock, lambda: ControlHubStopJobOperator(task_id="stop", **arguments), context).run()
     assert (result["run_count"], result["outcome"]) == (2, "STOPPED")
 
@@ -216,7 +216,7 @@ def test_a_job_that_is_imported_again_and_never_run_is_recognised(hub, http, clo
 def test_many_runs_of_which_one_is_of_a_job_that_is_imported_again_end(hub, http, clock, context, later, deferrable):
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/startJobs", json=lambda *_: hub.start() and {})
     later(60, lambda: hub.import_again(1))
-    arguments = {"job_ids": [JOB_ID], "wait_for_completion": True, "metrics_wait": 0, "deferrable": deferrable}
+    arguments = {"job_ids": [JOB_ID], "wait_for_completion": True, "metrics_timeout": 0, "deferrable": deferrable}
     with pytest.raises(ControlHubRunLostError, match="imported again"):
         Legs(clock, lambda: ControlHubStartJobsOperator(task_id="run", **arguments), context).run()
     assert hub.calls == []

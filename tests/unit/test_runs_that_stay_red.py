@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensor
 
 from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, ControlHubRunTimeoutError
 from airflow_provider_streamsets.control_hub.models import JobRun
-from airflow_provider_streamsets.control_hub.reports import RunReport
+from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
@@ -50,7 +50,7 @@ def run(clock, context):
     context["ti"].max_tries = 3
 
     def run_try(kind=ControlHubRunJobOperator, **arguments):
-        arguments = {"metrics_wait": 0, "poll_interval": 10, **arguments}
+        arguments = {"metrics_timeout": 0, "poll_interval": 10, **arguments}
         if kind is ControlHubRunJobOperator:
             arguments["job_id"] = JOB_ID
         try:
@@ -194,7 +194,7 @@ def test_red_instance_fails_the_others_with_stop_others(http, run, context, defe
             ControlHubRunJobTemplateOperator,
             job_id=TEMPLATE_ID,
             runtime_parameters=NORTH_AND_SOUTH,
-            on_failure="stop_others",
+            if_instance_fails="stop_others",
             deferrable=deferrable,
             fail_on_red_after=60,
         )
@@ -324,7 +324,11 @@ def test_timeout_of_many_runs_names_the_reason(http, run, deferrable):
     hub.after_start = {"a": [red()]}
     with pytest.raises(ControlHubRunTimeoutError, match=r"last seen ACTIVE/RED: VALIDATION_0071 .*engine engine-1"):
         run(
-            ControlHubStartJobsOperator, job_ids=["a:org"], wait_for_completion=True, timeout=100, deferrable=deferrable
+            ControlHubStartJobsOperator,
+            job_ids=["a:org"],
+            wait_for_completion=True,
+            wait_timeout=100,
+            deferrable=deferrable,
         )
 
 
@@ -421,5 +425,5 @@ def test_report_of_red_run_comes_back_from_an_event():
     )
     payload = json.loads(json.dumps(event.to_payload()))
     again = RunsWaitEvent.from_payload(payload)
-    assert again.red["a:org"].headline == report.headline
+    assert again.red["a:org"].summary == report.summary
     assert again.of_group(9.0)["red_for"] == {"b:org": 4.0}

@@ -47,7 +47,7 @@ def run(clock, context):
 
     def run_try(operator, **arguments: Any) -> Any:
         try:
-            arguments = {"metrics_wait": 0, **arguments}
+            arguments = {"metrics_timeout": 0, **arguments}
             return Legs(clock, lambda: operator(task_id="task", **arguments), context).run()
         finally:
             context["ti"].try_number += 1
@@ -155,14 +155,14 @@ def test_when_a_person_clears_the_task_its_runs_are_stopped_and_new_ones_started
 def cleared_while_deferred(http, context, operator, **arguments):
     """Run a try that a person clears while it is deferred."""
     with pytest.raises(TaskDeferred):
-        operator(task_id="task", metrics_wait=0, deferrable=True, **arguments).execute(context)
+        operator(task_id="task", metrics_timeout=0, deferrable=True, **arguments).execute(context)
     context["ti"].max_tries += context["ti"].try_number
     context["ti"].try_number += 1
 
 
 def killed_on_worker(context, monkeypatch, operator, **arguments):
     """Run a try that is killed while it waits on a worker; a clear of a running task does not show otherwise."""
-    task = operator(task_id="task", metrics_wait=0, deferrable=False, **arguments)
+    task = operator(task_id="task", metrics_timeout=0, deferrable=False, **arguments)
     with monkeypatch.context() as patched:
         patched.setattr("time.sleep", lambda seconds: task.on_kill())
         with pytest.raises(AirflowException, match="was killed while it waited"):
@@ -250,10 +250,10 @@ def test_after_a_time_out_the_next_try_starts_new_runs(http, run, deferrable):
     hub.after_stop = {"a": [succeeded()], "b": [succeeded()]}
     hub.was_stopped_by(ME, "a", "b")
     with pytest.raises(ControlHubRunTimeoutError):
-        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable, timeout=100)
+        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable, wait_timeout=100)
     assert hub.asked("stopJobs") == [["a", "b"]]
     hub.after_start = {"a": [active(2), succeeded(2)], "b": [active(2), succeeded(2)]}
-    results = run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable, timeout=100)
+    results = run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable, wait_timeout=100)
     assert [r["run_count"] for r in results] == [2, 2]
 
 
@@ -314,7 +314,7 @@ def test_a_kill_between_two_calls_that_start_jobs_starts_no_more_and_stops_the_f
     connection["extra"] = {"bulk_size": 1}
     monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + 200)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: T0 / 1000 + 200)
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [active()]}
     task = ControlHubStartJobsOperator(task_id="task", **A_AND_B, deferrable=False)
@@ -334,7 +334,7 @@ def test_a_kill_between_two_calls_that_start_jobs_starts_no_more_and_stops_the_f
 
 @pytest.mark.parametrize("skew", [-3600, 3600])
 def test_jobs_whose_start_was_accepted_need_no_clock_that_is_right(http, run, monkeypatch, skew):
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + skew)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: T0 / 1000 + skew)
     ScriptedRuns(http, a=[None], b=[None])
     assert [r["run_count"] for r in run(ControlHubStartJobsOperator, job_ids=["a:org", "b:org"])] == [1, 1]
 
@@ -393,7 +393,7 @@ def test_joined_runs_are_never_stopped(http, run, clock, deferrable):
     hub = ScriptedRuns(http, a=[active()], b=[None])
     hub.after_start = {"b": [active()]}
     with pytest.raises(ControlHubRunTimeoutError):
-        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable, if_running="join", timeout=100)
+        run(ControlHubStartJobsOperator, **A_AND_B, deferrable=deferrable, if_running="join", wait_timeout=100)
     assert hub.asked("stopJobs") == [["b"]]
 
 

@@ -504,7 +504,7 @@ def test_a_sensor_of_metrics_starts_and_ends_in_the_triggerer(xcoms, http, clock
     if expected == "success":
         assert (event.xcoms or xcoms)["return_value"]["values"]["output_count"] == 100
     if rendered.get("metric") != "no_metric":
-        assert xcoms["streamsets_run"]["metrics_wait"] == 75.0
+        assert xcoms["streamsets_run"]["metrics_timeout"] == 75.0
 
 
 def test_a_deferred_sensor_of_metrics_ends_in_the_triggerer(xcoms, http, clock, context):

@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubRunTimeoutError,
     Job,
 )
-from airflow_provider_streamsets.operators.settling import settled
+from airflow_provider_streamsets.operators._stability import wait_until_stable
 from tests.unit.conftest import TOKEN
 from tests.unit.scripted_hub import HUB, run_json
 from tests.unit.scripted_runs import JR
@@ -43,7 +43,9 @@ def reading(*looks):
 
 def test_jobs_on_their_way_are_looked_at_together_until_they_are_settled(client, pauses):
     read, asked = reading([job("a", "INACTIVE"), job("b", "DEACTIVATING")], [job("b", "INACTIVE")])
-    found = settled(client, [job("a", "DEACTIVATING"), job("b", "ACTIVATING")], read, pause=time.sleep, log=LOG)
+    found = wait_until_stable(
+        client, [job("a", "DEACTIVATING"), job("b", "ACTIVATING")], read, pause=time.sleep, log=LOG
+    )
     assert {name: found[name].current_run.status for name in found} == {"a:org": "INACTIVE", "b:org": "INACTIVE"}
     assert asked == [["a:org", "b:org"], ["b:org"]]
     assert pauses == [3.0, 3.0]
@@ -51,7 +53,7 @@ def test_jobs_on_their_way_are_looked_at_together_until_they_are_settled(client,
 
 def test_settled_jobs_are_not_looked_at_again(client, pauses):
     read, asked = reading([])
-    settled(client, [job("a", "INACTIVE"), job("b", "ACTIVE")], read, pause=time.sleep, log=LOG)
+    wait_until_stable(client, [job("a", "INACTIVE"), job("b", "ACTIVE")], read, pause=time.sleep, log=LOG)
     assert (asked, pauses) == ([], [])
 
 
@@ -59,7 +61,7 @@ def test_settled_jobs_are_not_looked_at_again(client, pauses):
 def test_a_job_that_does_not_settle_is_given_up_after_five_minutes(client, pauses, limit):
     read, _ = reading([job("a", "DEACTIVATING")])
     with client.within(lambda: limit - sum(pauses)):
-        found = settled(client, [job("a", "DEACTIVATING")], read, pause=time.sleep, log=LOG)
+        found = wait_until_stable(client, [job("a", "DEACTIVATING")], read, pause=time.sleep, log=LOG)
     assert found["a:org"].current_run.status == "DEACTIVATING"
     assert sum(pauses) == 300
 
@@ -68,7 +70,7 @@ def test_a_job_that_does_not_settle_is_given_up_after_five_minutes(client, pause
 def test_a_job_that_does_not_settle_in_the_time_of_the_task_is_a_timeout(client, pauses, limit):
     read, _ = reading([job("a", "DEACTIVATING")])
     with client.within(lambda: limit - sum(pauses)), pytest.raises(ControlHubRunTimeoutError, match=r"'a' \(a:org\)"):
-        settled(client, [job("a", "DEACTIVATING")], read, pause=time.sleep, log=LOG)
+        wait_until_stable(client, [job("a", "DEACTIVATING")], read, pause=time.sleep, log=LOG)
     assert sum(pauses) == limit
 
 
@@ -81,7 +83,7 @@ def test_hanging_hub_does_not_keep_the_task_beyond_its_deadline(http, client, pa
     http.post(f"{JR}/jobs", json=hang)
     is_over = pytest.raises(ControlHubRunTimeoutError) if limit < 300 else contextlib.nullcontext()
     with client.within(lambda: limit - sum(pauses)), is_over:
-        settled(
+        wait_until_stable(
             client,
             [job("a", "DEACTIVATING")],
             lambda client, job_ids: client.jobs.get_many(job_ids),
@@ -93,7 +95,7 @@ def test_hanging_hub_does_not_keep_the_task_beyond_its_deadline(http, client, pa
 
 def test_outage_of_one_read_is_waited_out(http, client, pauses):
     http.post(f"{JR}/jobs", [{"status_code": 503}, {"json": [{"id": "a:org", "name": "a"}]}])
-    found = settled(
+    found = wait_until_stable(
         client,
         [job("a", "DEACTIVATING")],
         lambda client, job_ids: client.jobs.get_many(job_ids),
@@ -109,4 +111,4 @@ def test_job_that_is_gone_ends_the_wait(client, pauses):
         raise ControlHubNotFoundError("there is no such job")
 
     with pytest.raises(ControlHubNotFoundError):
-        settled(client, [job("a", "DEACTIVATING")], gone, pause=time.sleep, log=LOG)
+        wait_until_stable(client, [job("a", "DEACTIVATING")], gone, pause=time.sleep, log=LOG)

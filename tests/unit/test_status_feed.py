@@ -18,11 +18,11 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.models import JobRun
-from airflow_provider_streamsets.control_hub.waiting import Attention
-from airflow_provider_streamsets.hooks.settings import ConnectionSettings
-from airflow_provider_streamsets.triggers import feed as feeds
-from airflow_provider_streamsets.triggers.credential import SharedCredential
-from airflow_provider_streamsets.triggers.feed import StatusFeed, shared_feed
+from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
+from airflow_provider_streamsets.hooks.connection import ConnectionSettings
+from airflow_provider_streamsets.polling import poller as pollers
+from airflow_provider_streamsets.polling.credential import SharedCredential
+from airflow_provider_streamsets.polling.poller import SharedStatusPoller, shared_poller
 from tests.unit.conftest import TOKEN
 from tests.unit.scripted_statuses import ScriptedClient, long_running, looks_alone, looks_at
 from tests.unit.virtual_time import VirtualLoop, run_on, run_virtually
@@ -39,8 +39,8 @@ def test_all_subscribers_share_one_request_for_each_interval():
     client = ScriptedClient()
 
     async def scene() -> None:
-        feed = StatusFeed(client)
-        await asyncio.gather(*(looks_at(feed, [f"job-{n}"], 30, 4) for n in range(100)))
+        poller = SharedStatusPoller(client)
+        await asyncio.gather(*(looks_at(poller, [f"job-{n}"], 30, 4) for n in range(100)))
 
     run_virtually(scene())
     assert len(client.asked) == 4
@@ -51,8 +51,8 @@ def test_two_waits_for_one_job_ask_for_it_once():
     client = ScriptedClient()
 
     async def scene() -> None:
-        feed = StatusFeed(client)
-        await asyncio.gather(looks_at(feed, ["job"], 30, 2), looks_at(feed, ["job"], 30, 2))
+        poller = SharedStatusPoller(client)
+        await asyncio.gather(looks_at(poller, ["job"], 30, 2), looks_at(poller, ["job"], 30, 2))
 
     run_virtually(scene())
     assert [job_ids for _, job_ids in client.asked] == [["job"], ["job"]]
@@ -63,8 +63,8 @@ def test_so_many_runs_take_as_many_requests_for_each_interval_as_are_needed_and_
     client = ScriptedClient(bulk_size=bulk_size)
 
     async def scene() -> None:
-        feed = StatusFeed(client)
-        with feed.subscribe({f"job-{n}": 1 for n in range(runs)}, 30):
+        poller = SharedStatusPoller(client)
+        with poller.subscribe({f"job-{n}": 1 for n in range(runs)}, 30):
             await asyncio.sleep(330)
 
     run_virtually(scene())
@@ -77,7 +77,7 @@ def test_requests_are_spread_over_the_interval():
     client = ScriptedClient()
 
     async def scene() -> None:
-        with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(1000)}, 30):
+        with SharedStatusPoller(client).subscribe({f"job-{n}": 1 for n in range(1000)}, 30):
             await asyncio.sleep(300)
 
     run_virtually(scene())
@@ -90,10 +90,10 @@ def test_each_of_many_runs_is_looked_at_about_once_in_its_interval():
     client = ScriptedClient(bulk_size=20)
 
     async def scene() -> None:
-        feed = StatusFeed(client)
+        poller = SharedStatusPoller(client)
         with (
-            feed.subscribe({f"quick-{n}": 1 for n in range(30)}, 10),
-            feed.subscribe({f"slow-{n}": 1 for n in range(100)}, 60),
+            poller.subscribe({f"quick-{n}": 1 for n in range(30)}, 10),
+            poller.subscribe({f"slow-{n}": 1 for n in range(100)}, 60),
         ):
             await asyncio.sleep(600)
 
@@ -108,13 +108,13 @@ def test_each_of_many_runs_is_looked_at_about_once_in_its_interval():
 def test_subscribers_that_come_at_different_times_share_their_requests():
     client = ScriptedClient()
 
-    async def late(feed: StatusFeed, job_id: str, delay: float) -> None:
+    async def late(poller: SharedStatusPoller, job_id: str, delay: float) -> None:
         await asyncio.sleep(delay)
-        await looks_at(feed, [job_id], 30, 10)
+        await looks_at(poller, [job_id], 30, 10)
 
     async def scene() -> None:
-        feed = StatusFeed(client)
-        await asyncio.gather(*(late(feed, f"job-{n}", n * 2.0) for n in range(15)))
+        poller = SharedStatusPoller(client)
+        await asyncio.gather(*(late(poller, f"job-{n}", n * 2.0) for n in range(15)))
 
     run_virtually(scene())
     shared = [job_ids for when, job_ids in client.asked if 1060 < when < 1200]
@@ -126,10 +126,10 @@ def test_who_comes_into_a_busy_feed_is_not_kept_waiting_for_its_turn():
     client = ScriptedClient(bulk_size=10)
 
     async def scene() -> list[float]:
-        feed = StatusFeed(client)
-        with feed.subscribe({f"job-{n}": 1 for n in range(100)}, 300):
+        poller = SharedStatusPoller(client)
+        with poller.subscribe({f"job-{n}": 1 for n in range(100)}, 300):
             await asyncio.sleep(1000.5)
-            return await looks_at(feed, ["new"], 300, 1)
+            return await looks_at(poller, ["new"], 300, 1)
 
     (first,) = run_virtually(scene())
     assert first <= 1.2
@@ -140,7 +140,7 @@ def test_a_run_that_has_just_been_started_is_looked_at_sooner():
     client = ScriptedClient(lambda job_id: long_running(job_id, startTime=1000 * 1000))
 
     async def scene() -> None:
-        with StatusFeed(client).subscribe({"job": 1}, 30):
+        with SharedStatusPoller(client).subscribe({"job": 1}, 30):
             await asyncio.sleep(600)
 
     run_on(loop, scene())
@@ -160,7 +160,7 @@ def test_a_run_that_does_not_show_yet_is_looked_at_sooner_however_old_the_run_be
     client = ScriptedClient(lambda job_id: long_running(job_id, 3, status="INACTIVE"))
 
     async def scene() -> None:
-        with StatusFeed(client).subscribe({"job": 4}, 30):
+        with SharedStatusPoller(client).subscribe({"job": 4}, 30):
             await asyncio.sleep(20)
 
     run_virtually(scene())
@@ -171,7 +171,7 @@ def test_young_runs_do_not_make_the_feed_ask_more_than_once_a_second():
     client = ScriptedClient(lambda job_id: long_running(job_id, startTime=0, status="ACTIVATING"), bulk_size=10)
 
     async def scene() -> None:
-        with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(50)}, 600):
+        with SharedStatusPoller(client).subscribe({f"job-{n}": 1 for n in range(50)}, 600):
             await asyncio.sleep(60)
 
     run_virtually(scene())
@@ -195,15 +195,15 @@ class LimitedClient(ScriptedClient):
         self.error = error
         self.refused_at: list[float] = []
 
-    def glances(self, job_ids: list[str]) -> Any:
+    def snapshots(self, job_ids: list[str]) -> Any:
         if len(job_ids) > self.most:
             self.refused_at.append(asyncio.get_running_loop().time())
             raise self.error
-        return super().glances(job_ids)
+        return super().snapshots(job_ids)
 
 
 async def poll_many(client: ScriptedClient, jobs: int, seconds: float) -> None:
-    with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(jobs)}, 30):
+    with SharedStatusPoller(client).subscribe({f"job-{n}": 1 for n in range(jobs)}, 30):
         await asyncio.sleep(seconds)
 
 
@@ -276,8 +276,8 @@ def test_refused_size_is_remembered_for_the_next_waits_over_a_connection(monkeyp
 
     async def scene() -> None:
         for _ in range(2):
-            feed = shared_feed(settings())
-            with feed.subscribe({f"job-{n}": 1 for n in range(500)}, 30):
+            poller = shared_poller(settings())
+            with poller.subscribe({f"job-{n}": 1 for n in range(500)}, 30):
                 await asyncio.sleep(300)
 
     run_virtually(scene())
@@ -300,7 +300,7 @@ def test_a_status_that_has_not_changed_is_told_once():
     client = ScriptedClient()
 
     async def scene() -> None:
-        with StatusFeed(client).subscribe({"job": 1}, 10) as subscription:
+        with SharedStatusPoller(client).subscribe({"job": 1}, 10) as subscription:
             await subscription.next()
             with pytest.raises(asyncio.TimeoutError):
                 await subscription.next(95)
@@ -325,7 +325,7 @@ def test_a_change_is_told(change):
     client = ScriptedClient(lambda job_id: long_running(job_id, **changes))
 
     async def scene() -> JobRun | Exception | None:
-        with StatusFeed(client).subscribe({"job": 1}, 10) as subscription:
+        with SharedStatusPoller(client).subscribe({"job": 1}, 10) as subscription:
             await subscription.next()
             changes.update(change)
             return (await subscription.next(11))["job"]
@@ -334,22 +334,22 @@ def test_a_change_is_told(change):
 
 
 @pytest.mark.parametrize(
-    ("attention", "fields", "told"),
+    ("notify_on", "fields", "told"),
     [
-        (Attention.LIVE_COUNTS, {}, True),
-        (Attention.LIVE_COUNTS, {"lastReportedMetricTime": 1}, False),
-        (Attention.LIVE_COUNTS, {"inputRecordCount": 1}, False),
-        (Attention.LIVE_COUNTS, {"startTime": 950_000}, False),
-        (Attention.LIVE_COUNTS, {"status": "DEACTIVATING"}, False),
-        (Attention.COUNTS, {}, False),
-        (Attention.CHANGES, {}, False),
+        (NotifyOn.LIVE_COUNTS, {}, True),
+        (NotifyOn.LIVE_COUNTS, {"lastReportedMetricTime": 1}, False),
+        (NotifyOn.LIVE_COUNTS, {"inputRecordCount": 1}, False),
+        (NotifyOn.LIVE_COUNTS, {"startTime": 950_000}, False),
+        (NotifyOn.LIVE_COUNTS, {"status": "DEACTIVATING"}, False),
+        (NotifyOn.COUNTS, {}, False),
+        (NotifyOn.CHANGES, {}, False),
     ],
 )
-def test_status_that_lacks_counts_is_told_each_time_to_those_who_want_live_counts_only(attention, fields, told):
+def test_status_that_lacks_counts_is_told_each_time_to_those_who_want_live_counts_only(notify_on, fields, told):
     client = ScriptedClient(lambda job_id: long_running(job_id, **fields))
 
     async def scene() -> list[float]:
-        return await looks_at(StatusFeed(client), ["job"], 10, 3, attention)
+        return await looks_at(SharedStatusPoller(client), ["job"], 10, 3, notify_on)
 
     if told:
         assert len(run_virtually(scene())) == 3
@@ -363,10 +363,10 @@ def test_new_counts_are_told_to_those_who_want_them_only():
     client = ScriptedClient(lambda job_id: long_running(job_id, inputRecordCount=next(counts)))
 
     async def scene() -> list[float]:
-        feed = StatusFeed(client)
-        with feed.subscribe({"job": 1}, 10) as subscription:
+        poller = SharedStatusPoller(client)
+        with poller.subscribe({"job": 1}, 10) as subscription:
             await subscription.next()
-            times = await looks_at(feed, ["job"], 10, 3, Attention.COUNTS)
+            times = await looks_at(poller, ["job"], 10, 3, NotifyOn.COUNTS)
             with pytest.raises(asyncio.TimeoutError):
                 await subscription.next(1)
             return times
@@ -387,7 +387,7 @@ def test_new_counts_are_told_to_those_who_want_them_only():
 )
 def test_what_may_be_the_end_of_the_run_is_told_at_each_look(status):
     async def scene() -> None:
-        with StatusFeed(ScriptedClient(lambda _: status)).subscribe({"job": 4}, 10) as subscription:
+        with SharedStatusPoller(ScriptedClient(lambda _: status)).subscribe({"job": 4}, 10) as subscription:
             for _ in range(3):
                 await subscription.next(11)
 
@@ -398,8 +398,8 @@ def test_an_end_is_told_to_the_waits_for_that_run_whatever_run_others_wait_for()
     client = ScriptedClient(lambda job_id: long_running(job_id, 4, status="INACTIVE"))
 
     async def scene() -> None:
-        feed = StatusFeed(client)
-        with feed.subscribe({"job": 4}, 10) as fourth, feed.subscribe({"job": 5}, 10) as fifth:
+        poller = SharedStatusPoller(client)
+        with poller.subscribe({"job": 4}, 10) as fourth, poller.subscribe({"job": 5}, 10) as fifth:
             for _ in range(3):
                 await fourth.next(11)
             await fifth.next(1)
@@ -414,7 +414,7 @@ def test_a_subscriber_that_was_busy_gets_the_newest_status_once():
     client = ScriptedClient(lambda job_id: long_running(job_id, status=next(statuses)))
 
     async def scene() -> str:
-        with StatusFeed(client).subscribe({"job": 1}, 10) as subscription:
+        with SharedStatusPoller(client).subscribe({"job": 1}, 10) as subscription:
             await asyncio.sleep(95)
             assert len(client.asked) == 10
             status = (await subscription.next())["job"]
@@ -431,22 +431,22 @@ def test_a_subscription_to_many_jobs_is_told_of_each_what_a_look_has_found():
     client.forbidden = {"b"}
 
     async def scene() -> dict[str, Any]:
-        with StatusFeed(client).subscribe({"a": 1, "b": 1, "c": 1}, 30) as subscription:
+        with SharedStatusPoller(client).subscribe({"a": 1, "b": 1, "c": 1}, 30) as subscription:
             return await subscription.next()
 
-    news = run_virtually(scene())
-    assert set(news) == {"a", "b", "c"}
-    assert isinstance(news["b"], ControlHubPermissionError)
-    assert news["a"].job_id == "a"
+    updates = run_virtually(scene())
+    assert set(updates) == {"a", "b", "c"}
+    assert isinstance(updates["b"], ControlHubPermissionError)
+    assert updates["a"].job_id == "a"
 
 
 def test_jobs_that_a_subscriber_has_seen_enough_of_are_asked_for_no_more():
     client = ScriptedClient()
 
     async def scene() -> None:
-        with StatusFeed(client).subscribe({"a": 1, "b": 1}, 30) as subscription:
+        with SharedStatusPoller(client).subscribe({"a": 1, "b": 1}, 30) as subscription:
             await subscription.next()
-            subscription.drop(["b", "unknown"])
+            subscription.unsubscribe(["b", "unknown"])
             await asyncio.sleep(31)
 
     run_virtually(scene())
@@ -460,9 +460,9 @@ def test_a_subscriber_that_leaves_during_a_request_disturbs_nobody():
     client = ScriptedClient()
 
     async def scene() -> list[float]:
-        feed = StatusFeed(client)
-        leaver = asyncio.create_task(looks_at(feed, ["leaver"], 30, 5))
-        stayer = asyncio.create_task(looks_at(feed, ["stayer"], 30, 5))
+        poller = SharedStatusPoller(client)
+        leaver = asyncio.create_task(looks_at(poller, ["leaver"], 30, 5))
+        stayer = asyncio.create_task(looks_at(poller, ["stayer"], 30, 5))
         await asyncio.sleep(1)
         leaver.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -477,10 +477,10 @@ def test_a_subscriber_that_joins_during_a_request_is_told_of_what_comes_after():
     client = ScriptedClient()
 
     async def scene() -> list[float]:
-        feed = StatusFeed(client)
-        with feed.subscribe({"first": 1}, 30):
+        poller = SharedStatusPoller(client)
+        with poller.subscribe({"first": 1}, 30):
             await asyncio.sleep(1)
-            return await looks_at(feed, ["second"], 30, 1)
+            return await looks_at(poller, ["second"], 30, 1)
 
     (first,) = run_on(VirtualLoop(thread_takes=3), scene())
     assert first == pytest.approx(2.1 + 3, abs=0.2)
@@ -490,11 +490,11 @@ def test_a_job_that_is_left_and_waited_for_again_during_a_request_is_looked_at_a
     client = ScriptedClient()
 
     async def scene() -> list[float]:
-        feed = StatusFeed(client)
-        with feed.subscribe({"other": 1}, 30):
-            with feed.subscribe({"job": 1}, 30):
+        poller = SharedStatusPoller(client)
+        with poller.subscribe({"other": 1}, 30):
+            with poller.subscribe({"job": 1}, 30):
                 await asyncio.sleep(1)
-            return await looks_at(feed, ["job"], 30, 2)
+            return await looks_at(poller, ["job"], 30, 2)
 
     assert len(run_on(VirtualLoop(thread_takes=3), scene())) == 2
 
@@ -504,7 +504,7 @@ def test_requests_are_sent_one_after_the_other_however_slow_they_are():
     client = ScriptedClient(bulk_size=10)
 
     async def scene() -> None:
-        with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(100)}, 10):
+        with SharedStatusPoller(client).subscribe({f"job-{n}": 1 for n in range(100)}, 10):
             await asyncio.sleep(400)
 
     run_on(loop, scene())
@@ -514,10 +514,10 @@ def test_requests_are_sent_one_after_the_other_however_slow_they_are():
 
 def test_a_cancelled_wait_stays_cancelled_even_when_its_status_arrives_at_that_moment():
     async def scene() -> bool:
-        with StatusFeed(ScriptedClient()).subscribe({"job": 1}, 10) as subscription:
+        with SharedStatusPoller(ScriptedClient()).subscribe({"job": 1}, 10) as subscription:
             waiting = asyncio.create_task(subscription.next(100))
             await asyncio.sleep(0)
-            subscription.tell("job", None)
+            subscription.notify("job", None)
             waiting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await waiting
@@ -529,9 +529,9 @@ def test_a_cancelled_wait_stays_cancelled_even_when_its_status_arrives_at_that_m
 @pytest.mark.parametrize("interval", ["often", 0, -1, float("nan"), float("inf"), None])
 def test_an_interval_that_is_none_fails_its_own_wait_and_not_the_feed(interval):
     async def scene() -> list[Any]:
-        feed = StatusFeed(ScriptedClient())
+        poller = SharedStatusPoller(ScriptedClient())
         return await asyncio.gather(
-            looks_at(feed, ["right"], 30, 2), looks_at(feed, ["wrong"], interval, 1), return_exceptions=True
+            looks_at(poller, ["right"], 30, 2), looks_at(poller, ["wrong"], interval, 1), return_exceptions=True
         )
 
     right, wrong = run_virtually(scene())
@@ -545,7 +545,7 @@ def test_an_interval_that_is_none_fails_its_own_wait_and_not_the_feed(interval):
 def test_a_failed_look_reaches_no_subscriber_and_an_outage_is_logged_once(caplog):
     client = ScriptedClient()
     client.errors = [no_answer() for _ in range(20)]
-    with caplog.at_level(logging.INFO, feeds.__name__):
+    with caplog.at_level(logging.INFO, pollers.__name__):
         looks_alone(client, ["job"], 30, 1)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
@@ -557,19 +557,19 @@ def test_an_outage_slows_the_whole_feed_down_and_is_noticed_to_have_ended_soon(r
 
     async def scene() -> None:
         now = asyncio.get_running_loop().time
-        with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(runs)}, interval) as subscription:
+        with SharedStatusPoller(client).subscribe({f"job-{n}": 1 for n in range(runs)}, interval) as subscription:
             while len(await subscription.next()) < 1 or len(client.asked) < runs / 250:
                 pass
             asked, began = len(client.asked), now()
-            glances = client.glances
+            snapshots = client.snapshots
 
             def fails(job_ids: list[str]) -> Any:
-                glances(job_ids)
+                snapshots(job_ids)
                 if now() < began + outage:
                     raise no_answer()
                 return {}
 
-            client.glances = fails  # type: ignore[method-assign]
+            client.snapshots = fails  # type: ignore[method-assign]
             await asyncio.sleep(outage)
             assert 3 <= len(client.asked) - asked <= max(20, 20 * interval / 300 + 8)
             during = len(client.asked)
@@ -583,7 +583,7 @@ def test_many_feeds_do_not_come_back_at_the_same_moment():
     async def second_look() -> float:
         client = ScriptedClient()
         client.errors = [no_answer()]
-        await looks_at(StatusFeed(client), ["job"], 30, 1)
+        await looks_at(SharedStatusPoller(client), ["job"], 30, 1)
         return client.asked[1][0]
 
     async def scene() -> list[float]:
@@ -598,7 +598,7 @@ def test_the_pause_that_control_hub_asks_for_is_kept(runs):
     client.errors = [no_answer(http_status=429, retry_after=120)]
 
     async def scene() -> None:
-        with StatusFeed(client).subscribe({f"job-{n}": 1 for n in range(runs)}, 30):
+        with SharedStatusPoller(client).subscribe({f"job-{n}": 1 for n in range(runs)}, 30):
             await asyncio.sleep(200)
 
     run_virtually(scene())
@@ -616,8 +616,8 @@ def test_a_refused_credential_ends_every_wait_at_once_those_of_other_requests_to
     client = ScriptedClient(bulk_size=2)
 
     async def scene() -> list[Any]:
-        feed = StatusFeed(client)
-        waits = [asyncio.create_task(looks_at(feed, [f"job-{n}"], 30, 50)) for n in range(5)]
+        poller = SharedStatusPoller(client)
+        waits = [asyncio.create_task(looks_at(poller, [f"job-{n}"], 30, 50)) for n in range(5)]
         await asyncio.sleep(100)
         client.errors = [ControlHubAuthenticationError("refused")]
         await asyncio.sleep(31)
@@ -632,9 +632,9 @@ def test_one_id_that_control_hub_refuses_does_not_blind_the_others():
     client.refused = {"bad"}
 
     async def scene() -> tuple[Any, ...]:
-        feed = StatusFeed(client)
-        with feed.subscribe({"bad": 1}, 30) as bad:
-            good = await looks_at(feed, [f"good-{n}" for n in range(100)], 30, 1)
+        poller = SharedStatusPoller(client)
+        with poller.subscribe({"bad": 1}, 30) as bad:
+            good = await looks_at(poller, [f"good-{n}" for n in range(100)], 30, 1)
             return (await bad.next())["bad"], good
 
     status, good = run_virtually(scene())
@@ -647,9 +647,9 @@ def test_a_job_that_may_not_be_read_ends_its_own_wait_only():
     client.forbidden = {"secret"}
 
     async def scene() -> list[Any]:
-        feed = StatusFeed(client)
+        poller = SharedStatusPoller(client)
         return await asyncio.gather(
-            looks_at(feed, ["mine"], 30, 2), looks_at(feed, ["secret"], 30, 2), return_exceptions=True
+            looks_at(poller, ["mine"], 30, 2), looks_at(poller, ["secret"], 30, 2), return_exceptions=True
         )
 
     mine, secret = run_virtually(scene())
@@ -662,9 +662,9 @@ def test_a_status_that_is_none_hides_nothing_else_and_is_logged_once(nonsense, c
     client = ScriptedClient(lambda job_id: nonsense if job_id == "odd" else long_running(job_id))
 
     async def scene() -> None:
-        feed = StatusFeed(client)
-        with feed.subscribe({"odd": 1}, 30) as odd:
-            assert len(await looks_at(feed, ["good"], 30, 10)) == 10
+        poller = SharedStatusPoller(client)
+        with poller.subscribe({"odd": 1}, 30) as odd:
+            assert len(await looks_at(poller, ["good"], 30, 10)) == 10
             with pytest.raises(asyncio.TimeoutError):
                 await odd.next(1)
 
@@ -677,9 +677,9 @@ def test_a_subscriber_that_does_not_listen_disturbs_nobody():
     client = ScriptedClient()
 
     async def scene() -> int:
-        feed = StatusFeed(client)
-        with feed.subscribe({"deaf": 1}, 30, Attention.EVERY_LOOK):
-            return len(await looks_at(feed, ["job"], 30, 20))
+        poller = SharedStatusPoller(client)
+        with poller.subscribe({"deaf": 1}, 30, NotifyOn.EVERY_POLL):
+            return len(await looks_at(poller, ["job"], 30, 20))
 
     assert run_virtually(scene()) == 20
 
@@ -687,14 +687,14 @@ def test_a_subscriber_that_does_not_listen_disturbs_nobody():
 def test_an_exception_in_one_subscriber_is_its_own():
     client = ScriptedClient()
 
-    async def failing(feed: StatusFeed) -> None:
-        with feed.subscribe({"job": 1}, 30) as subscription:
+    async def failing(poller: SharedStatusPoller) -> None:
+        with poller.subscribe({"job": 1}, 30) as subscription:
             await subscription.next()
             raise RuntimeError("in the subscriber")
 
     async def scene() -> list[Any]:
-        feed = StatusFeed(client)
-        return await asyncio.gather(failing(feed), looks_at(feed, ["job"], 30, 3), return_exceptions=True)
+        poller = SharedStatusPoller(client)
+        return await asyncio.gather(failing(poller), looks_at(poller, ["job"], 30, 3), return_exceptions=True)
 
     failed, times = run_virtually(scene())
     assert isinstance(failed, RuntimeError)
@@ -706,7 +706,7 @@ def test_a_machine_that_was_suspended_looks_once_and_not_for_each_look_it_has_mi
     client = ScriptedClient()
 
     async def scene() -> None:
-        with StatusFeed(client).subscribe({"job": 1}, 30):
+        with SharedStatusPoller(client).subscribe({"job": 1}, 30):
             await asyncio.sleep(100)
             asked = len(client.asked)
             loop.jump(3600)
@@ -723,8 +723,8 @@ def test_only_a_few_questions_are_asked_at_a_time():
     loop = VirtualLoop(thread_takes=1)
 
     async def scene() -> list[int]:
-        feed = StatusFeed(ScriptedClient())
-        return await asyncio.gather(*(feed.ask(lambda n=n: n) for n in range(50)))
+        poller = SharedStatusPoller(ScriptedClient())
+        return await asyncio.gather(*(poller.run_query(lambda n=n: n) for n in range(50)))
 
     assert run_on(loop, scene()) == list(range(50))
     assert loop.most_in_threads == 8
@@ -735,9 +735,9 @@ def test_a_question_that_cannot_begin_in_time_is_not_asked():
     asked: list[int] = []
 
     async def scene() -> list[Any]:
-        feed = StatusFeed(ScriptedClient())
+        poller = SharedStatusPoller(ScriptedClient())
         return await asyncio.gather(
-            *(feed.ask(lambda n=n: asked.append(n), 5) for n in range(9)), return_exceptions=True
+            *(poller.run_query(lambda n=n: asked.append(n), 5) for n in range(9)), return_exceptions=True
         )
 
     results = run_on(loop, scene())
@@ -749,24 +749,24 @@ def test_a_cancelled_question_makes_room_for_others():
     loop = VirtualLoop(thread_takes=10)
 
     async def scene() -> int:
-        feed = StatusFeed(ScriptedClient())
-        questions = [asyncio.create_task(feed.ask(lambda: 0)) for _ in range(20)]
+        poller = SharedStatusPoller(ScriptedClient())
+        questions = [asyncio.create_task(poller.run_query(lambda: 0)) for _ in range(20)]
         await asyncio.sleep(1)
         for question in questions:
             question.cancel()
         await asyncio.wait(questions)
-        return await feed.ask(lambda: 7)
+        return await poller.run_query(lambda: 7)
 
     assert run_on(loop, scene()) == 7
 
 
 def test_shorter_delay_of_another_question_does_not_count():
-    async def renew(*_: Any) -> None:
+    async def refresh(*_: Any) -> None:
         await asyncio.sleep(1)
 
     async def scene() -> list[int]:
-        credential, error = SharedCredential(ScriptedClient(), renew), ControlHubAuthenticationError("Refused.")
-        return await asyncio.gather(*(credential.renewed(error, 0, refusals) for refusals in (2, 0, 5)))
+        credential, error = SharedCredential(ScriptedClient(), refresh), ControlHubAuthenticationError("Refused.")
+        return await asyncio.gather(*(credential.wait_refreshed(error, 0, refusals) for refusals in (2, 0, 5)))
 
     assert run_virtually(scene()) == [3, 1, 5]
 
@@ -776,18 +776,18 @@ def test_questions_that_fail_slow_the_feed_down_are_logged_once_and_wait_themsel
 
     async def scene() -> None:
         now = asyncio.get_running_loop().time
-        feed = StatusFeed(client)
-        with feed.subscribe({f"job-{n}": 1 for n in range(2500)}, 30):
+        poller = SharedStatusPoller(client)
+        with poller.subscribe({f"job-{n}": 1 for n in range(2500)}, 30):
             await asyncio.sleep(60)
             asked, began = len(client.asked), now()
             for _ in range(100):
-                feed.outage.failed(no_answer(retry_after=20))
-            await feed.ask(lambda: None)
+                poller.outage.failed(no_answer(retry_after=20))
+            await poller.run_query(lambda: None)
             assert now() - began >= 20
-            feed.outage.succeeded()
+            poller.outage.succeeded()
             assert len(client.asked) - asked <= 1
 
-    with caplog.at_level(logging.INFO, feeds.__name__):
+    with caplog.at_level(logging.INFO, pollers.__name__):
         run_virtually(scene())
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
@@ -828,22 +828,22 @@ def test_a_connection_has_one_feed_as_long_as_only_its_credential_is_replaced():
     of_another_organization = "eyJhbGciOiJub25lIn0.eyJzIjoic2VjcmV0IiwibyI6Im90aGVyIn0."
 
     async def scene() -> None:
-        assert shared_feed(settings()) is shared_feed(settings())
-        assert shared_feed(settings()) is shared_feed(settings(credential_id="other", token=TOKEN + "x"))
+        assert shared_poller(settings()) is shared_poller(settings())
+        assert shared_poller(settings()) is shared_poller(settings(credential_id="other", token=TOKEN + "x"))
         for change in (
             {"base_url": "https://other.example.com"},
             {"conn_id": "other"},
             {"project_id": "other"},
             {"token": of_another_organization},
         ):
-            assert shared_feed(settings()) is not shared_feed(settings(**change))
+            assert shared_poller(settings()) is not shared_poller(settings(**change))
 
     run_virtually(scene())
 
 
 def test_two_connections_ask_apart_and_an_outage_of_one_does_not_slow_the_other_down(clients):
     async def scene() -> list[list[float]]:
-        one, other = shared_feed(settings()), shared_feed(settings(base_url="https://other.example.com"))
+        one, other = shared_poller(settings()), shared_poller(settings(base_url="https://other.example.com"))
         clients[0].errors = [no_answer(retry_after=300) for _ in range(3)]
         return await asyncio.gather(looks_at(one, ["job"], 30, 1), looks_at(other, ["job"], 30, 10))
 
@@ -859,11 +859,11 @@ def test_the_fingerprint_of_a_connection_does_not_contain_its_token():
 
 def test_a_feed_ends_with_its_last_subscriber_and_a_new_one_begins_anew(clients):
     async def scene() -> None:
-        first = shared_feed(settings())
+        first = shared_poller(settings())
         await asyncio.gather(looks_at(first, ["a"], 30, 1), looks_at(first, ["b"], 30, 3))
         assert clients[0].closed
-        assert shared_feed(settings()) is not first
-        await looks_at(shared_feed(settings()), ["c"], 30, 1)
+        assert shared_poller(settings()) is not first
+        await looks_at(shared_poller(settings()), ["c"], 30, 1)
         leftovers = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
         await asyncio.gather(*leftovers, return_exceptions=True)
 
@@ -873,8 +873,8 @@ def test_a_feed_ends_with_its_last_subscriber_and_a_new_one_begins_anew(clients)
 
 
 def test_two_event_loops_do_not_share_a_feed():
-    async def scene() -> StatusFeed:
-        return shared_feed(settings())
+    async def scene() -> SharedStatusPoller:
+        return shared_poller(settings())
 
     assert run_virtually(scene()) is not run_virtually(scene())
 
@@ -884,10 +884,10 @@ def test_threads_end_with_the_feed(clients):
 
     async def scene() -> None:
         for _ in range(5):
-            feed = shared_feed(settings())
-            await looks_at(feed, ["job"], 30, 1)
+            poller = shared_poller(settings())
+            await looks_at(poller, ["job"], 30, 1)
             with contextlib.suppress(RuntimeError):
-                await feed.ask(lambda: None)
+                await poller.run_query(lambda: None)
 
     asyncio.run(scene())
     for thread in threading.enumerate():
@@ -902,17 +902,17 @@ def test_a_slow_request_does_not_block_the_event_loop(clients):
     released = threading.Event()
 
     async def scene() -> bool:
-        feed = shared_feed(settings())
+        poller = shared_poller(settings())
         answered: list[bool] = []
-        glances = clients[0].glances
+        snapshots = clients[0].snapshots
 
         def slow(job_ids: list[str]) -> Any:
             answered.append(released.wait(30))
             return dict.fromkeys(job_ids)
 
-        clients[0].glances = slow  # type: ignore[method-assign]
-        assert glances
-        with feed.subscribe({"job": 1}, 30) as subscription:
+        clients[0].snapshots = slow  # type: ignore[method-assign]
+        assert snapshots
+        with poller.subscribe({"job": 1}, 30) as subscription:
             while not answered and not released.is_set():
                 for _ in range(100):
                     await asyncio.sleep(0.001)
@@ -928,13 +928,13 @@ def test_a_forked_process_has_a_feed_of_its_own(clients):
     reading, writing = os.pipe()
 
     async def in_the_child() -> bytes:
-        feed = shared_feed(settings())
-        times = await looks_at(feed, ["job"], 30, 1)
+        poller = shared_poller(settings())
+        times = await looks_at(poller, ["job"], 30, 1)
         return b"looked" if len(times) == 1 else b"did not look"
 
     async def scene() -> int:
-        feed = shared_feed(settings())
-        with feed.subscribe({"job": 1}, 30) as subscription:
+        poller = shared_poller(settings())
+        with poller.subscribe({"job": 1}, 30) as subscription:
             await subscription.next(30)
             return os.fork()
 
@@ -971,10 +971,10 @@ def test_a_time_that_is_hardly_ahead_is_not_waited_for_in_vain():
     client = ScriptedClient(bulk_size=50)
 
     async def scene() -> None:
-        feed = StatusFeed(client)
+        poller = SharedStatusPoller(client)
         subscriptions = []
         for n in range(300):
-            subscriptions.append(feed.subscribe({f"job-{n}": 1}, 30))
+            subscriptions.append(poller.subscribe({f"job-{n}": 1}, 30))
             await asyncio.sleep(0.1)
         await asyncio.sleep(120)
         for subscription in subscriptions:

@@ -20,8 +20,8 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.models import JobRun
-from airflow_provider_streamsets.hooks.settings import ConnectionSettings
-from airflow_provider_streamsets.triggers import connections
+from airflow_provider_streamsets.hooks.connection import ConnectionSettings
+from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers.events import RunWaitEvent
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 from tests.unit.scripted_statuses import ScriptedClient, long_running
@@ -61,10 +61,10 @@ class Server(ScriptedClient):
         self.jobs = self
         self.metrics = self
 
-    def glances(self, job_ids: list[str]) -> Any:
+    def snapshots(self, job_ids: list[str]) -> Any:
         if self.failures:
             raise self.failures.pop()()
-        return super().glances(job_ids)
+        return super().snapshots(job_ids)
 
     def _life(self, job_id: str) -> Life:
         return self.lives[int(job_id.partition(":")[0])]
@@ -154,7 +154,7 @@ def test_every_wait_ends_once_and_with_its_own_run(lives, waits, failures, reque
             poll_interval=wait.interval,
             timeout=_END_OF_SCENE,
             deadline=1000.0 + _END_OF_SCENE,
-            metrics_wait=0.0,
+            metrics_timeout=0.0,
         )
 
         async def events() -> list[RunWaitEvent]:
@@ -171,7 +171,7 @@ def test_every_wait_ends_once_and_with_its_own_run(lives, waits, failures, reque
     async def scene() -> list[list[RunWaitEvent] | None]:
         return await asyncio.gather(*map(wait_for, waits))
 
-    settings = mock.Mock(spec=ConnectionSettings, fingerprint="one", conn_id="one", credential_patience=300.0)
+    settings = mock.Mock(spec=ConnectionSettings, fingerprint="one", conn_id="one", credential_grace_period=300.0)
     settings.client = lambda **_: server
     read = mock.AsyncMock(return_value=settings)
     with (

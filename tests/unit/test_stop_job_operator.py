@@ -83,7 +83,7 @@ def test_deferred_it_waits_for_the_run_it_stopped_and_a_kill_stops_nothing_more(
     with pytest.raises(TaskDeferred) as deferred:
         operator(deferrable=True).execute(context)
     path, arguments = deferred.value.trigger.serialize()
-    assert path == "airflow_provider_streamsets.triggers.groups.ControlHubJobRunsTrigger"
+    assert path == "airflow_provider_streamsets.triggers.run_group.ControlHubJobRunsTrigger"
     assert (arguments["runs"], arguments["stop_on_kill"]) == ([[JOB_ID, 4]], False)
 
 
@@ -94,7 +94,7 @@ def test_a_stop_that_takes_too_long_can_be_forced(http, context, monkeypatch, de
     hub.after_stop = {"a": [deactivating(4)]}
     hub.after_force = {"a": [deactivating(4), succeeded(4)]}
     hub.saves("a", 4)
-    arguments = {"job_id": "a:org", "force_after": 90, "deferrable": deferrable}
+    arguments = {"job_id": "a:org", "force_stop_after": 90, "deferrable": deferrable}
     result = Legs(clock, lambda: ControlHubStopJobOperator(task_id="stop", **arguments), context).run()
     assert (result["job_name"], result["run_count"], result["outcome"]) == ("a", 4, "SUCCEEDED")
     assert hub.done == [("stop", ["a"]), ("forceStopJobs", ["a"])]
@@ -137,7 +137,7 @@ def test_a_job_that_may_not_be_read_any_more_is_refused(http, context, monkeypat
     ("arguments", "said"),
     [
         ({"force": "perhaps"}, "'force' must be true or false"),
-        ({"force_after": 0}, "'force_after' must be a number of seconds above 0"),
+        ({"force_stop_after": 0}, "'force_stop_after' must be a number of seconds above 0"),
         ({"job_name": "b"}, "given are job_id and job_name"),
     ],
 )
@@ -147,15 +147,15 @@ def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
 
 
 def test_every_parameter_that_can_be_computed_is_rendered():
-    names = ("force", "force_after", "wait_for_completion", "poll_interval", "timeout", "metrics_wait")
+    names = ("force", "force_stop_after", "wait_for_completion", "poll_interval", "timeout", "metrics_timeout")
     task = operator(**dict.fromkeys(names, "{{ x }}"))
     task.render_template_fields({"x": "1"})
     assert {name: getattr(task, name) for name in names} == dict.fromkeys(names, "1")
 
 
 def test_bad_rendered_values_are_refused_before_anything_is_sent(http, context):
-    task = operator(force_after="{{ 'soon' }}")
+    task = operator(force_stop_after="{{ 'soon' }}")
     task.render_template_fields(dict(context))
-    with pytest.raises(ValueError, match="'force_after' must be a number"):
+    with pytest.raises(ValueError, match="'force_stop_after' must be a number"):
         task.execute(context)
     assert not http.request_history

@@ -74,7 +74,7 @@ def run(clock, context):
 def operator(**arguments: Any) -> ControlHubRunJobTemplateOperator:
     if "number_of_instances" not in arguments:
         arguments.setdefault("runtime_parameters", A_B_C)
-    arguments = {"job_id": TEMPLATE_ID, "metrics_wait": 0, "deferrable": False, **arguments}
+    arguments = {"job_id": TEMPLATE_ID, "metrics_timeout": 0, "deferrable": False, **arguments}
     return ControlHubRunJobTemplateOperator(task_id="task", **arguments)
 
 
@@ -188,7 +188,7 @@ def test_instances_stopped_by_the_task_are_started_again(hub, run, deferrable, e
     hub.after_stop = {"instance-2": [succeeded()]}
     if evidence == "a user":
         hub.was_stopped_by(ME, "instance-2")
-    arguments = {"on_failure": "stop_others", "accept_stopped": True, "deferrable": deferrable}
+    arguments = {"if_instance_fails": "stop_others", "accept_stopped": True, "deferrable": deferrable}
     with pytest.raises(ControlHubRunFailedError):
         run(**arguments)
     assert hub.asked("stopJobs") == [["instance-2"]]
@@ -201,8 +201,8 @@ def test_instance_that_finished_before_its_stop_is_kept(hub, run):
     message = "Data Collector 'x' reported pipeline in status 'FINISHED'"
     hub.events["run-instance-2-1:org"] = [{"user": None, "time": T0, "message": message, "status": "DEACTIVATING"}]
     with pytest.raises(ControlHubRunFailedError):
-        run(on_failure="stop_others")
-    assert ids(run(on_failure="stop_others")) == ["instance-4", "instance-2", "instance-3"]
+        run(if_instance_fails="stop_others")
+    assert ids(run(if_instance_fails="stop_others")) == ["instance-4", "instance-2", "instance-3"]
 
 
 @pytest.mark.parametrize("accept_stopped", [True, False])

@@ -22,12 +22,12 @@ from airflow_provider_streamsets.control_hub import (
     Outcome,
 )
 from airflow_provider_streamsets.control_hub.models import JobRun, RunIdentity
-from airflow_provider_streamsets.control_hub.reports import RunReport
+from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
-from airflow_provider_streamsets.triggers import connections
+from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers.events import RunsWaitEvent
-from airflow_provider_streamsets.triggers.groups import ControlHubJobRunsTrigger
 from airflow_provider_streamsets.triggers.packing import pack, unpack
+from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
 from tests.unit.conftest import TOKEN
 from tests.unit.resuming import Clock, Legs, connection_at_once, only_event, patched_clock
 from tests.unit.scripted_hub import HUB
@@ -44,7 +44,7 @@ def clock():
 
 @pytest.fixture(autouse=True)
 def virtual_connection(monkeypatch):
-    monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
+    monkeypatch.setattr(connections, "get_connection_and_extra", connection_at_once)
 
 
 def ids(count: int, seed: str, organization: str = "bab21f86-3d1c-11ee-be56-0242ac120002") -> list[str]:
@@ -63,8 +63,8 @@ def worst(count: int) -> dict[str, Any]:
         "runs": [[job_id, chance.randrange(1, 1000)] for job_id in job_ids],
         "timeout": 86_400.0,
         "deadline": NOW,
-        "act_at": NOW,
-        "metrics_wait": 75.0,
+        "force_at": NOW,
+        "metrics_timeout": 75.0,
         "identities": {job_id: [run_id, times[job_id]] for job_id, run_id in zip(job_ids, run_ids, strict=True)},
         "forced": [job_id for job_id in job_ids if chance.random() < 0.5],
         "active": [job_id for job_id in job_ids if chance.random() < 0.5],
@@ -91,7 +91,7 @@ def test_a_thousand_runs_fit_into_one_row_of_mysql():
 def test_packed_trigger_is_the_same_after_it_was_stored():
     arguments = worst(300)
     kept = stored(arguments)
-    assert set(kept) >= {"packed", "deadline", "act_at"}
+    assert set(kept) >= {"packed", "deadline", "force_at"}
     assert "runs" not in kept
     trigger = ControlHubJobRunsTrigger(**kept)
     # Also before it is unpacked, as when it is moved.
@@ -134,7 +134,7 @@ def test_packed_trigger_that_cannot_read_its_connection_names_its_runs(clock, mo
     async def gone(conn_id):
         raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
 
-    monkeypatch.setattr(connections, "connection_with_extra", gone)
+    monkeypatch.setattr(connections, "get_connection_and_extra", gone)
     runs = [[job_id, 1] for job_id in ids(600, "jobs", "org")]
     arguments = stored({"runs": runs})
     assert arguments["packed"]
@@ -208,7 +208,7 @@ def test_task_with_many_red_runs_defers_again_with_few_reports_and_names_all(htt
     hub = ScriptedRuns(http, **{name: [None] for name in [*names, "green"]})
     hub.after_start = {name: [active(color="RED", errorMessage="RUN_ERROR: " + "x" * 2000)] for name in names}
     hub.after_start["green"] = [*[active()] * 10, succeeded()]
-    arguments = {"job_ids": list(hub.latest), "wait_for_completion": True, "metrics_wait": 0, "on_error": "leave"}
+    arguments = {"job_ids": list(hub.latest), "wait_for_completion": True, "metrics_timeout": 0, "on_error": "leave"}
     legs = Legs(
         clock,
         lambda: ControlHubStartJobsOperator(task_id="task", deferrable=True, fail_on_red_after=60, **arguments),

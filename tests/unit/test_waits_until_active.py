@@ -163,7 +163,7 @@ def test_deferred_task_hands_its_policies_to_the_trigger(hub, context):
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context)
     arguments = deferred.value.trigger.serialize()[1]
-    wanted = {"wait_for": "active", "fail_on_red_after": 90.0, "stop_on_kill": True, "metrics_wait": 0.0}
+    wanted = {"wait_for": "active", "fail_on_red_after": 90.0, "stop_on_kill": True, "metrics_timeout": 0.0}
     assert arguments.items() >= wanted.items()
 
 
@@ -300,7 +300,7 @@ def test_red_instance_that_is_not_active_yet_fails_the_others(http, run, context
             ControlHubRunJobTemplateOperator,
             job_id=TEMPLATE_ID,
             runtime_parameters=NORTH_AND_SOUTH,
-            on_failure="stop_others",
+            if_instance_fails="stop_others",
             wait_for="active",
             fail_on_red_after=60,
             deferrable=deferrable,
@@ -319,7 +319,7 @@ def test_timeout_of_many_names_those_that_are_not_active(http, run, deferrable):
             ControlHubStartJobsOperator,
             job_ids=["a:org", "b:org"],
             wait_for="active",
-            timeout=100,
+            wait_timeout=100,
             deferrable=deferrable,
         )
     # The next try would start both anew.
@@ -409,7 +409,7 @@ def test_sensor_times_out_when_the_run_does_not_become_active(hub, sensor, mode)
         (ControlHubRunJobOperator, {"wait_for_completion": False}, "does not go with wait_for_completion=False"),
         (ControlHubStartJobsOperator, {"wait_for_completion": False}, "does not go with wait_for_completion=False"),
         (ControlHubRunJobOperator, {"expect": "output_count > 1"}, "do not go with wait_for='active'"),
-        (ControlHubRunJobOperator, {"fail_fast": True}, "do not go with wait_for='active'"),
+        (ControlHubRunJobOperator, {"stop_on_violation": True}, "do not go with wait_for='active'"),
         (ControlHubJobRunSensor, {"wait_for": "ready"}, "'wait_for' must be one of"),
     ],
 )

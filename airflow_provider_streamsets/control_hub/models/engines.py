@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub._json import JsonReader
 from airflow_provider_streamsets.control_hub.models.base import Model
-from airflow_provider_streamsets.control_hub.wire import Reader
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Engine(Model):
     @classmethod
     def from_wire(cls, value: object) -> Engine:
         """Read an ``SDCJson``."""
-        read = Reader(value, "engine")
+        read = JsonReader(value, "engine")
         return cls(
             engine_id=read.required_text("id"),
             url=read.text("httpUrl"),

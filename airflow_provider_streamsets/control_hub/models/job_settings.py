@@ -27,7 +27,7 @@ class JobSettings(Model):
     :param failover_retries_per_engine: failover retries on each engine; -1 is endless
     :param needs_acknowledgement: whether an error must be acknowledged before the job can run again
     :param statistics_interval: seconds between two saves of metrics
-    :param force_stop_timeout: seconds that Control Hub waits for engines to confirm a stop
+    :param force_stop_after: seconds that Control Hub waits for engines to confirm a stop
     :param static_parameters: names of parameters that instances of this template may not override
     :param time_series: keep metrics as time series
     """
@@ -43,7 +43,7 @@ class JobSettings(Model):
     failover_retries_per_engine: int | None = None
     needs_acknowledgement: bool | None = None
     statistics_interval: float | None = None
-    force_stop_timeout: float | None = None
+    force_stop_after: float | None = None
     static_parameters: Sequence[str] | None = None
     time_series: bool | None = None
 
@@ -95,7 +95,7 @@ _WRITERS: dict[str, Callable[[Any], Any]] = {
     "static_parameters": list,
     "runtime_parameters": lambda value: json.dumps(dict(value)),
     "statistics_interval": _millis,
-    "force_stop_timeout": _millis,
+    "force_stop_after": _millis,
 }
 
 
@@ -154,7 +154,7 @@ _CHECKS: dict[str, tuple[str, Callable[[object], bool], str]] = {
     ),
     "needs_acknowledgement": ("needsManualAck", _is_flag, "true or false"),
     "statistics_interval": ("statsRefreshInterval", _is_seconds, "a number of seconds above 0"),
-    "force_stop_timeout": ("forceStopTimeout", _is_seconds, "a number of seconds above 0"),
+    "force_stop_after": ("forceStopTimeout", _is_seconds, "a number of seconds above 0"),
     "static_parameters": ("staticParameters", _is_list_of_names, "a list of texts"),
     "time_series": ("timeSeries", _is_flag, "true or false"),
 }

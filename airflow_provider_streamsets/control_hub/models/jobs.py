@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub._json import JsonReader
 from airflow_provider_streamsets.control_hub.models.base import Model
 from airflow_provider_streamsets.control_hub.models.runs import JobRun, run_or_none
-from airflow_provider_streamsets.control_hub.wire import Reader
 
 _T = TypeVar("_T")
 
@@ -44,7 +44,7 @@ class Job(Model):
     needs_acknowledgement: bool | None = None
     statistics_interval: float = 60.0
     """Seconds between two saves of the job's metrics."""
-    force_stop_timeout: float = 120.0
+    force_stop_after: float = 120.0
     """Seconds that Control Hub waits for an engine to confirm a stop."""
     time_series: bool = False
     is_template: bool = False
@@ -57,7 +57,7 @@ class Job(Model):
     @classmethod
     def from_wire(cls, value: object) -> Job:
         """Read a ``JobJson``."""
-        read = Reader(value, "job")
+        read = JsonReader(value, "job")
         label = read.optional_text("pipelineCommitLabel")
 
         def unless_null(field: str, value: _T) -> _T | None:
@@ -88,7 +88,7 @@ class Job(Model):
             failover_retries_per_engine=unless_null("maxRetriesForFailedJob", read.integer("maxRetriesForFailedJob")),
             needs_acknowledgement=unless_null("needsManualAck", read.flag("needsManualAck")),
             statistics_interval=read.seconds("statsRefreshInterval", 60.0),
-            force_stop_timeout=read.seconds("forceStopTimeout", 120.0),
+            force_stop_after=read.seconds("forceStopTimeout", 120.0),
             time_series=read.flag("timeSeries"),
             is_template=read.flag("jobTemplate"),
             template_id=read.optional_text("templateJobId"),
@@ -109,12 +109,12 @@ class Job(Model):
 
 
 def _upgrade_status(value: object) -> str | None:
-    return None if value is None else Reader(value, "upgrade status").optional_text("status")
+    return None if value is None else JsonReader(value, "upgrade status").optional_text("status")
 
 
 def _tags(entries: list[Any]) -> tuple[str, ...]:
     """Return tags from their ids: a tag may hold colons itself, the organization behind the last one does not."""
-    return tuple(Reader(entry, "job tag").required_text("id").rpartition(":")[0] for entry in entries)
+    return tuple(JsonReader(entry, "job tag").required_text("id").rpartition(":")[0] for entry in entries)
 
 
 @dataclass(frozen=True)

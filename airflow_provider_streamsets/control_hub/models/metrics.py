@@ -8,9 +8,9 @@ from typing import Any
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_object, checked_depth
 from airflow_provider_streamsets.control_hub.models.base import Model
 from airflow_provider_streamsets.control_hub.models.runs import JobRun
-from airflow_provider_streamsets.control_hub.wire import Reader, as_object, handed_on
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RunMetrics(Model):
 
         :param run_count: the run that the entry belongs to; the newest entry does not say so itself
         """
-        read = Reader(value, "record counts")
+        read = JsonReader(value, "record counts")
         errors, stage_errors = read.integer("errorCount"), read.integer("stageErrorsCount")
         return cls(
             run_count=run_count,
@@ -125,7 +125,7 @@ class MetricRegistry(Model):
     @classmethod
     def from_wire(cls, value: object) -> MetricRegistry:
         """Read a ``MetricRegistryJson``."""
-        read = Reader(value, "metric registry")
+        read = JsonReader(value, "metric registry")
         return cls(**{kind: _object_or_empty(read, kind) for kind in ("counters", "meters", "gauges")})
 
     def record_count(self, what: str) -> int | None:
@@ -178,16 +178,16 @@ class EngineLiveMetrics(Model):
     def from_registry(cls, engine_id: str, registry: MetricRegistry) -> EngineLiveMetrics:
         """Read the summary of a registry."""
         gauge = registry.gauges.get("RuntimeStatsGauge.gauge")
-        value = Reader(gauge, "runtime gauge").get("value") if gauge is not None else None
-        batches = Reader(value if value is not None else {}, "runtime gauge")
+        value = JsonReader(gauge, "runtime gauge").get("value") if gauge is not None else None
+        chunked = JsonReader(value if value is not None else {}, "runtime gauge")
 
         def count(name: str) -> int:
             return round(registry.value(f"pipeline.{name}.meter") or 0)
 
         return cls(
             engine_id=engine_id,
-            batch_count=batches.integer("batchCount"),
-            idle_batch_count=batches.integer("idleBatchCount"),
+            batch_count=chunked.integer("batchCount"),
+            idle_batch_count=chunked.integer("idleBatchCount"),
             input_count=count("batchInputRecords"),
             output_count=count("batchOutputRecords"),
             error_count=count("batchErrorRecords"),
@@ -235,12 +235,12 @@ class LiveMetrics(Model):
         return {**{name: getattr(self, name) for name in sums}, **super().to_dict()}
 
 
-def _object_or_empty(read: Reader, key: str) -> Mapping[str, Any]:
+def _object_or_empty(read: JsonReader, key: str) -> Mapping[str, Any]:
     value = read.get(key)
     what = f"'{key}' of the metric registry"
-    return {} if value is None else as_object(handed_on(value, what), what)
+    return {} if value is None else as_object(checked_depth(value, what), what)
 
 
 def _optional_number(value: object, key: str, name: str) -> float | None:
-    read = Reader(value, f"metric '{name}'")
+    read = JsonReader(value, f"metric '{name}'")
     return None if read.get(key) is None else read.number(key)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_streamsets.control_hub._json import JsonReader
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
 from airflow_provider_streamsets.control_hub.models.base import Model
-from airflow_provider_streamsets.control_hub.wire import Reader
 
 _VERSION = 2
 
@@ -24,7 +24,7 @@ class EngineOffset(Model):
     @classmethod
     def from_wire(cls, value: object) -> EngineOffset | None:
         """Read one entry of ``pipelineOffsets``; None if it holds no offset."""
-        read = Reader(value, "pipeline offset")
+        read = JsonReader(value, "pipeline offset")
         document = read.json_object("offset")
         return cls(read.text("sdcId"), document) if document else None
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub._json import JsonReader
 from airflow_provider_streamsets.control_hub.models.base import Model
-from airflow_provider_streamsets.control_hub.wire import Reader
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PipelineVersion(Model):
     @classmethod
     def from_wire(cls, value: object) -> PipelineVersion:
         """Read a ``PipelineJson``."""
-        read = Reader(value, "pipeline")
+        read = JsonReader(value, "pipeline")
         rules = read.get("currentRules")
         version = read.text("version")
         return cls(
@@ -38,7 +38,7 @@ class PipelineVersion(Model):
             version=version,
             # Both mark a version that is not published (contract, sections 6.1 and 13).
             is_draft=read.flag("draft") or "draft" in version.lower(),
-            rules_id=None if rules is None else Reader(rules, "rules of the pipeline").optional_text("id"),
+            rules_id=None if rules is None else JsonReader(rules, "rules of the pipeline").optional_text("id"),
             executor_type=read.optional_text("executorType"),
             message=read.text("commitMessage"),
             committer=read.optional_text("committer"),

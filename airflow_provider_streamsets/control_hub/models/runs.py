@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pendulum
 
+from airflow_provider_streamsets.control_hub._json import JsonReader
+from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.models.base import Model
-from airflow_provider_streamsets.control_hub.wire import Reader
-from airflow_provider_streamsets.control_hub.wording import shortened
 
 ENDED_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
 # Seconds within which a run starts that an upgrade puts in the place of another one: no person is as quick.
@@ -52,7 +52,7 @@ class EnginePipeline(Model):
     @classmethod
     def from_wire(cls, value: object) -> EnginePipeline:
         """Read one entry of ``pipelineStatus``."""
-        read = Reader(value, "pipeline status")
+        read = JsonReader(value, "pipeline status")
         return cls(
             engine_id=read.text("sdcId"),
             status=read.text("status", "UNKNOWN"),
@@ -74,7 +74,7 @@ class EngineCommand(Model):
     @classmethod
     def from_wire(cls, value: object) -> EngineCommand:
         """Read one entry of ``ackTrackers``."""
-        read = Reader(value, "engine command")
+        read = JsonReader(value, "engine command")
         return cls(
             engine_id=read.text("sdcId"),
             command=read.text("eventType"),
@@ -119,7 +119,7 @@ class JobRun(Model):
     @classmethod
     def from_wire(cls, value: object) -> JobRun:
         """Read a ``JobStatusJson``."""
-        read = Reader(value, "job status")
+        read = JsonReader(value, "job status")
         label = read.optional_text("pipelineCommitLabel")
         return cls(
             run_id=read.text("id"),
@@ -208,7 +208,9 @@ class JobRun(Model):
                 said.setdefault(text, {}).update({engine_id: None} if engine_id else {})
         if not said and self.is_red and not self.engine_ids:
             return "no engine has taken the job; is there one with all of its labels?"
-        return shortened([_with_engines(text, list(engines)) for text, engines in said.items()], "; ", _MOST_PROBLEMS)
+        return join_truncated(
+            [_with_engines(text, list(engines)) for text, engines in said.items()], "; ", _MOST_PROBLEMS
+        )
 
     def _complaints(self) -> Iterator[tuple[str, str]]:
         """Yield what is said to be wrong, and the engine that it is about, if any."""
@@ -265,7 +267,7 @@ class JobRun(Model):
 def _with_engines(text: str, engine_ids: list[str]) -> str:
     if not engine_ids:
         return text
-    return f"{text} (engine{'s' if len(engine_ids) > 1 else ''} {shortened(engine_ids, most=_MOST_ENGINES)})"
+    return f"{text} (engine{'s' if len(engine_ids) > 1 else ''} {join_truncated(engine_ids, most=_MOST_ENGINES)})"
 
 
 def is_established(started: float | None, now: float) -> bool:
@@ -277,7 +279,7 @@ def _upgraded_run_id(value: object, run_id: str) -> str | None:
     """Return which run an upgrade has replaced with this one; later runs can show the same upgrade."""
     if not isinstance(value, dict):
         return None
-    read = Reader(value, "upgrade status")
+    read = JsonReader(value, "upgrade status")
     return read.optional_text("previousJobStatusId") if read.text("currentJobStatusId", run_id) == run_id else None
 
 
@@ -355,7 +357,7 @@ class RunEvent(Model):
     @classmethod
     def from_wire(cls, value: object) -> RunEvent:
         """Read a ``JobStatusHistoryJson``."""
-        read = Reader(value, "run event")
+        read = JsonReader(value, "run event")
         return cls(
             time=read.time("time"),
             status=read.text("status"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_provider_streamsets.control_hub._json import JsonReader
 from airflow_provider_streamsets.control_hub.models.base import Model
-from airflow_provider_streamsets.control_hub.wire import Reader
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class CurrentUser(Model):
     @classmethod
     def from_wire(cls, value: object) -> CurrentUser:
         """Read an ``SSOPrincipalJson``."""
-        read = Reader(value, "current user")
+        read = JsonReader(value, "current user")
         return cls(
             user_id=read.text("principalId"),
             name=read.text("principalName"),

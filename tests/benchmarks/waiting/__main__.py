@@ -32,7 +32,7 @@ _SHORTEST_INTERVAL = 5.0
 _MOST_REQUESTS_PER_SECOND = 333
 # Up to so many waits leave the machine time enough to measure several things at a time.
 _FEW_RUNS = 1_000
-_AT_A_TIME = 3
+_CONCURRENT_READS = 3
 # Of what is not a terminal, so that no row of the table wraps.
 _WIDTH = 150
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     few = [runs for runs in options.runs if runs <= _FEW_RUNS]
     many = [runs for runs in options.runs if runs > _FEW_RUNS]
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+    with ThreadPoolExecutor(_CONCURRENT_READS) as pool:
         found = list(pool.map(measured, *zip(*product(few, options.only), strict=True))) if few else []
     found += [measured(runs, part) for runs, part in product(many, options.only)]
     figures = [figure for each in found for figure in each]

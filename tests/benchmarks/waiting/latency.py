@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from statistics import median
 
-from airflow_provider_streamsets.compat import SETTLING_TIME
+from airflow_provider_streamsets.compat import MIN_DEFERRAL_SECONDS
 from tests.benchmarks.measuring import BenchmarkError
 from tests.benchmarks.waiting.contenders import Contender
 from tests.benchmarks.waiting.ends import some_of, without_outcome
@@ -44,7 +44,7 @@ def measure_latency(stage: WaitingStage, interval: float) -> Iterator[Figure]:
         for waiter in waiters.values():
             waiter.wait_until_started()
         # A wait is looked after differently in its beginning.
-        time.sleep(max(SETTLING_TIME + 1.0, interval))
+        time.sleep(max(MIN_DEFERRAL_SECONDS + 1.0, interval))
         for group in _groups(ending):
             stage.end(group)
             time.sleep(interval / _MOMENTS)

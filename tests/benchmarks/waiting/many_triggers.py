@@ -48,7 +48,7 @@ def _arguments(orders: Orders, run: WaitedRun) -> dict[str, Any]:
             "job_name": run.job_name,
             "run_count": run.run_count,
             "poll_interval": orders.interval,
-            "metrics_wait": 0.0,
+            "metrics_timeout": 0.0,
         }
     if orders.contender is Contender.LOOPS:
         return {

@@ -31,7 +31,7 @@ with DAG("system_failing", **ARGUMENTS):
         )
 
 with DAG("system_timeout", **ARGUMENTS):
-    ControlHubRunJobOperator(task_id="run", job_name="Clickstream to lake", deferrable=True, timeout=5)
+    ControlHubRunJobOperator(task_id="run", job_name="Clickstream to lake", deferrable=True, wait_timeout=5)
 
 with DAG("system_sensors", **ARGUMENTS):
     start = ControlHubRunJobOperator(task_id="start", job_name="Quick check", wait_for_completion=False)
@@ -63,8 +63,8 @@ with DAG("system_template", **ARGUMENTS):
         task_id="run",
         job_name="Orders template",
         runtime_parameters=[{"FAILS_AFTER": "5000"}, {"RECORDS": "100000000"}, {"RECORDS": "100000000"}],
-        on_failure="stop_others",
-        metrics_wait=0,
+        if_instance_fails="stop_others",
+        metrics_timeout=0,
         deferrable=True,
     )
 
@@ -73,7 +73,7 @@ with DAG("system_many", **ARGUMENTS):
         task_id="run",
         job_names=["Clickstream to lake", "Legacy feed"],
         wait_for_completion=True,
-        metrics_wait=0,
+        metrics_timeout=0,
         deferrable=True,
     )
 

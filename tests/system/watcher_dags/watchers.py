@@ -22,7 +22,7 @@ assets = [
         name=name,
         uri=f"x-test://{name}",
         watchers=[
-            AssetWatcher(name=name, trigger=ControlHubJobRunEventTrigger(poll_interval=1, metrics_wait=5, **jobs))
+            AssetWatcher(name=name, trigger=ControlHubJobRunEventTrigger(poll_interval=1, metrics_timeout=5, **jobs))
         ],
     )
     for name, jobs in WATCHED.items()

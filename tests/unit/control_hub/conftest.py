@@ -35,6 +35,6 @@ def client(make_client: Callable[..., ControlHubClient]) -> ControlHubClient:
 
 
 @pytest.fixture
-def hasty_client(make_client: Callable[..., ControlHubClient]) -> ControlHubClient:
+def kill_client(make_client: Callable[..., ControlHubClient]) -> ControlHubClient:
     """Sends each request once."""
     return make_client(max_attempts=1)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
-from airflow_provider_streamsets.control_hub.addresses import base_address, moved_address
+from airflow_provider_streamsets.control_hub.urls import normalize_base_url, trusted_redirect
 
 NA01 = "https://na01.hub.example.com/jobrunner/rest/v1/job/j:o"
 
@@ -26,7 +26,7 @@ NA01 = "https://na01.hub.example.com/jobrunner/rest/v1/job/j:o"
     ],
 )
 def test_an_address_may_be_written_in_several_ways(written, address):
-    assert base_address(written, "Control Hub") == address
+    assert normalize_base_url(written, "Control Hub") == address
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_an_address_may_be_written_in_several_ways(written, address):
 )
 def test_what_is_no_address_is_refused_with_an_example_of_one(written):
     with pytest.raises(ControlHubConfigurationError, match=r"is no address for the Control Hub.*https://na01"):
-        base_address(written, "Control Hub")
+        normalize_base_url(written, "Control Hub")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_is_no_address_is_refused_with_an_example_of_one(written):
 )
 def test_an_address_with_more_than_host_and_path_is_refused_without_showing_the_password(written):
     with pytest.raises(ControlHubConfigurationError) as caught:
-        base_address(written, "login service")
+        normalize_base_url(written, "login service")
     assert "login service" in str(caught.value)
     assert "pa55" not in str(caught.value)
 
@@ -90,12 +90,12 @@ def test_an_address_with_more_than_host_and_path_is_refused_without_showing_the_
 )
 def test_address_below_the_root_names_the_root(written, address, what):
     with pytest.raises(ControlHubConfigurationError, match=rf"{what}, .*: use {re.escape(address)} instead\.$"):
-        base_address(written, "Control Hub")
+        normalize_base_url(written, "Control Hub")
 
 
 @pytest.mark.parametrize("path", ["/schule", "/sch-proxy", "/gateway/sch", "/rest", "/jobrunner", "/hub/security"])
 def test_other_paths_are_kept(path):
-    assert base_address(f"https://example.com{path}", "Control Hub") == f"https://example.com{path}"
+    assert normalize_base_url(f"https://example.com{path}", "Control Hub") == f"https://example.com{path}"
 
 
 def test_pattern_of_job_pages_may_name_the_web_ui(make_client):
@@ -107,11 +107,11 @@ def test_pattern_of_job_pages_may_name_the_web_ui(make_client):
 @given(st.text(max_size=50) | st.from_regex(r"https?://[\w.:@\[\]%/?#\\-]{0,30}", fullmatch=True))
 def test_any_text_is_an_address_or_refused(text):
     try:
-        address = base_address(text, "Control Hub")
+        address = normalize_base_url(text, "Control Hub")
     except ControlHubConfigurationError:
         return
     assert address.startswith(("http://", "https://"))
-    assert base_address(address, "Control Hub") == address
+    assert normalize_base_url(address, "Control Hub") == address
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_any_text_is_an_address_or_refused(text):
     ],
 )
 def test_a_move_within_the_same_host_or_to_a_sibling_is_trusted(old, location, new):
-    assert moved_address(old, location) == new
+    assert trusted_redirect(old, location) == new
 
 
 @pytest.mark.parametrize(
@@ -161,11 +161,11 @@ def test_a_move_within_the_same_host_or_to_a_sibling_is_trusted(old, location, n
     ],
 )
 def test_no_other_address_is_trusted_with_the_credential(old, location):
-    assert moved_address(old, location) is None
+    assert trusted_redirect(old, location) is None
 
 
 @settings(deadline=None)
 @given(st.text(max_size=60) | st.from_regex(r"https?://[\w.:@\[\]%/?#\\-]{0,40}", fullmatch=True))
 def test_any_location_gives_a_trusted_address_or_none(location):
-    new = moved_address(NA01, location)
+    new = trusted_redirect(NA01, location)
     assert new is None or new.lower().startswith("https://")

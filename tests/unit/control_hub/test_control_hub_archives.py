@@ -27,7 +27,7 @@ from airflow_provider_streamsets.control_hub import (
     Job,
 )
 from airflow_provider_streamsets.control_hub.archives import check_exportable
-from airflow_provider_streamsets.control_hub.errors import may_have_been_executed
+from airflow_provider_streamsets.control_hub.errors import may_have_executed
 from tests.unit.control_hub.wire_examples import (
     FAILURES,
     HUB,
@@ -458,7 +458,7 @@ def test_an_import_is_not_repeated_after_an_unclear_end(http, client, end):
     http.post(IMPORT, **end)
     with pytest.raises(ControlHubError, match="Cannot import jobs") as caught:
         client.archives.import_jobs(io.BytesIO(ARCHIVE))
-    assert may_have_been_executed(caught.value)
+    assert may_have_executed(caught.value)
     assert http.call_count == 1
 
 
@@ -529,7 +529,7 @@ def test_an_import_that_is_refused_with_500_and_a_code_may_have_been_executed_in
     http.post(IMPORT, status_code=500, json=issues_json(("JOBRUNNER_9", "failed half-way")))
     with pytest.raises(ControlHubRejectedError, match="JOBRUNNER_9") as caught:
         client.archives.import_jobs(io.BytesIO(ARCHIVE))
-    assert may_have_been_executed(caught.value)
+    assert may_have_executed(caught.value)
     assert http.call_count == 1
 
 

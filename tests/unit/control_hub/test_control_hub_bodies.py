@@ -22,7 +22,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnexpectedAnswerError,
     transport,
 )
-from airflow_provider_streamsets.control_hub.bodies import LARGEST_ANSWER, LARGEST_ERROR
+from airflow_provider_streamsets.control_hub._json import LARGEST_ANSWER, LARGEST_ERROR
 from tests.unit.control_hub.wire_examples import CURRENT, JOB, JOB_ID, finished_events, issues_json, run_id, run_json
 
 MB = 1024 * 1024

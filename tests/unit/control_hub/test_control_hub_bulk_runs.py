@@ -16,7 +16,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnexpectedAnswerError,
     Job,
 )
-from airflow_provider_streamsets.control_hub.runs import obstacle_to_balancing, obstacle_to_synchronizing
+from airflow_provider_streamsets.control_hub.runs import reason_not_balanceable, reason_not_synchronizable
 from tests.unit.control_hub.wire_examples import (
     FORBIDDEN,
     JOBS,
@@ -216,14 +216,14 @@ def test_refused_bulk_start_withdraws_its_intents(http, make_client):
     hub.answers = [(True, {}), (False, REFUSAL)]
     announced = []
     with pytest.raises(ControlHubBulkError):
-        make_client(bulk_size=1).runs.start_many(["a:o", "b:o", "c:o"], announce=announced.append)
+        make_client(bulk_size=1).runs.start_many(["a:o", "b:o", "c:o"], on_submit=announced.append)
     assert [sorted(intents) for intents in announced] == [["a:o"], ["a:o", "b:o"], ["a:o"]]
 
 
 @pytest.mark.parametrize("delivered", [True, False], ids=["delivered", "not delivered"])
 def test_lost_answer_concerns_its_batch_only(http, make_client, clock, monkeypatch, delivered):
     monkeypatch.setattr(
-        "airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + clock.time - 1000
+        "airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: T0 / 1000 + clock.time - 1000
     )
     hub = Hub(http, a=None, b=None, c=None)
     hub.answers = [(True, {}), (delivered, {"exc": READ_TIMEOUT})]
@@ -248,9 +248,9 @@ def test_each_batch_has_its_own_request_time(http, make_client, monkeypatch):
     Hub(http, a=None, b=None)
     http.get(f"{SEC}/currentUser", json={"principalId": run_json(1)["user"]})
     times = iter([1000.0, 2000.0])
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: next(times, 2000.0))
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: next(times, 2000.0))
     announced = {}
-    make_client(bulk_size=1).runs.start_many(["a:o", "b:o"], announce=announced.update)
+    make_client(bulk_size=1).runs.start_many(["a:o", "b:o"], on_submit=announced.update)
     assert (announced["a:o"].at, announced["b:o"].at) == (1000.0, 2000.0)
 
 
@@ -331,10 +331,10 @@ def test_a_start_of_many_whose_effect_cannot_be_found_out_is_told_so(http, clien
     assert len(posts_to(http, START)) == 1
 
 
-def test_a_look_that_fails_once_is_no_reason_to_give_up(http, hasty_client):
+def test_a_look_that_fails_once_is_no_reason_to_give_up(http, kill_client):
     Hub(http, a=None)
     http.post(STATUSES, [{"status_code": 503}, {"json": {"a:o": run_json(1)}}])
-    assert hasty_client.runs.start_many(["a:o"])["a:o"].run_count == 1
+    assert kill_client.runs.start_many(["a:o"])["a:o"].run_count == 1
 
 
 def test_of_a_start_whose_effect_is_known_for_some_those_are_told(http, make_client):
@@ -394,10 +394,10 @@ def test_stops_are_sent_in_batches_and_again_after_an_unclear_end(http, make_cli
     assert posts_to(http, STOP) == [["a:o", "b:o"], ["a:o", "b:o"], ["c:o"], ["c:o"]]
 
 
-@pytest.mark.parametrize("patience", [0.0, 60.0])
+@pytest.mark.parametrize("max_wait", [0.0, 60.0])
 @pytest.mark.parametrize("status", [404, 403])
 @pytest.mark.parametrize("end", [succeeded(3), run_json(4, "ACTIVATING"), None], ids=["ended", "restarted", "gone"])
-def test_a_run_that_ends_while_it_is_being_stopped_does_not_keep_the_others(http, client, patience, status, end):
+def test_a_run_that_ends_while_it_is_being_stopped_does_not_keep_the_others(http, client, max_wait, status, end):
     hub = Hub(http, a=run_json(3), b=run_json(3))
     stop_all = hub._bulk(hub._stop)
 
@@ -411,7 +411,7 @@ def test_a_run_that_ends_while_it_is_being_stopped_does_not_keep_the_others(http
         return REFUSAL["json"]
 
     http.post(STOP, json=stop)
-    assert "b:o" in client.runs.stop_many({"a:o": 3, "b:o": 3}, patience=patience)
+    assert "b:o" in client.runs.stop_many({"a:o": 3, "b:o": 3}, max_wait=max_wait)
     assert hub.latest["b:o"]["status"] == "DEACTIVATING"
     assert posts_to(http, STOP) == [["a:o", "b:o"], ["b:o"]]
 
@@ -436,7 +436,7 @@ def test_runs_that_cannot_be_stopped_yet_are_stopped_later_with_patience(http, c
             hub.latest["b:o"] = run_json(3, "ACTIVE")
 
     client.sleep = activate_after_a_while
-    assert client.runs.stop_many({"a:o": 3, "b:o": 3}, patience=60.0) == ["a:o", "b:o"]
+    assert client.runs.stop_many({"a:o": 3, "b:o": 3}, max_wait=60.0) == ["a:o", "b:o"]
     # The one that can be stopped does not wait for the other.
     assert posts_to(http, STOP)[0] == ["a:o"]
     assert hub.latest["b:o"]["status"] == "DEACTIVATING"
@@ -453,7 +453,7 @@ def test_activating_run_does_not_repeat_stops_of_others(http, client, clock):
             hub.latest["c:o"] = run_json(3, "ACTIVE")
 
     client.sleep = activate_after_half_a_minute
-    assert client.runs.stop_many({"a:o": 3, "b:o": 3, "c:o": 3}, patience=60.0) == ["a:o", "b:o", "c:o"]
+    assert client.runs.stop_many({"a:o": 3, "b:o": 3, "c:o": 3}, max_wait=60.0) == ["a:o", "b:o", "c:o"]
     assert posts_to(http, STOP) == [["a:o", "b:o"], ["c:o"]]
     assert posts_to(http, STATUSES) == [["a:o", "b:o", "c:o"], *[["c:o"]] * 15]
 
@@ -461,7 +461,7 @@ def test_activating_run_does_not_repeat_stops_of_others(http, client, clock):
 def test_refused_batch_does_not_repeat_accepted_batch(http, make_client, clock):
     hub = Hub(http, a=run_json(3), b=run_json(3))
     hub.answers = [(True, {}), (False, REFUSAL), (True, {})]
-    assert make_client(bulk_size=1).runs.stop_many({"a:o": 3, "b:o": 3}, patience=60.0) == ["a:o", "b:o"]
+    assert make_client(bulk_size=1).runs.stop_many({"a:o": 3, "b:o": 3}, max_wait=60.0) == ["a:o", "b:o"]
     assert posts_to(http, STOP) == [["a:o"], ["b:o"], ["b:o"]]
     assert sum(clock.slept) == 2
 
@@ -470,7 +470,7 @@ def test_a_stop_that_stays_refused_is_told_when_the_patience_is_over(http, clien
     hub = Hub(http, a=run_json(3))
     hub.refused = {"a:o"}
     with pytest.raises(ControlHubRejectedError, match="JOBRUNNER_7"):
-        client.runs.stop_many({"a:o": 3}, patience=10.0)
+        client.runs.stop_many({"a:o": 3}, max_wait=10.0)
     assert 10.0 <= sum(clock.slept) < 20.0
 
 
@@ -511,7 +511,7 @@ def test_an_acknowledgement_can_be_waited_for(http, client, clock):
     error, done = run_json(3, "INACTIVE_ERROR", "RED", jobId="a:o"), succeeded(3, jobId="a:o")
     http.post(ACKNOWLEDGE, content=b"")
     http.post(STATUSES, [{"json": {"a:o": run}} for run in (error, error, error, done)])
-    (run,) = client.runs.acknowledge(["a:o"], patience=60.0)
+    (run,) = client.runs.acknowledge(["a:o"], max_wait=60.0)
     assert run.status == "INACTIVE_ERROR"
     assert len(clock.slept) == 2
     assert len(posts_to(http, ACKNOWLEDGE)) == 1
@@ -521,7 +521,7 @@ def test_an_acknowledgement_is_not_waited_for_for_ever(http, client, clock):
     http.post(ACKNOWLEDGE, content=b"")
     http.post(STATUSES, json={"a:o": run_json(3, "INACTIVE_ERROR", "RED", jobId="a:o")})
     with pytest.raises(ControlHubUnexpectedAnswerError, match="10 s later these jobs are still INACTIVE_ERROR: a:o"):
-        client.runs.acknowledge(["a:o"], patience=10.0)
+        client.runs.acknowledge(["a:o"], max_wait=10.0)
     assert 10.0 <= sum(clock.slept) < 20.0
 
 
@@ -578,4 +578,4 @@ def test_a_balancing_of_jobs_that_never_arrived_is_repeated(http, client, end):
 )
 def test_what_keeps_a_job_from_being_synchronized_or_balanced_is_told(fields, synchronizing, balancing):
     job = Job.from_wire(job_json(**fields))
-    assert (obstacle_to_synchronizing(job), obstacle_to_balancing(job)) == (synchronizing, balancing)
+    assert (reason_not_synchronizable(job), reason_not_balanceable(job)) == (synchronizing, balancing)

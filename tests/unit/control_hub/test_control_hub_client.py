@@ -82,7 +82,7 @@ def test_the_hub_is_looked_up_once_and_only_when_it_is_needed(http, make_client)
     assert http.call_count == 0
     client.runs.current(JOB_ID)
     client.runs.current(JOB_ID)
-    client.with_limits(timeout=1).runs.current(JOB_ID)
+    client.with_options(timeout=1).runs.current(JOB_ID)
     assert [r.url for r in http.request_history] == [LOOKUP, CURRENT, CURRENT, CURRENT]
 
 
@@ -271,7 +271,7 @@ def test_a_client_with_limits_is_the_same_but_for_them(http, make_client, clock,
         job_link="{hub}/job/{job_id}",
         bulk_size=1,
     )
-    limited = client.with_limits(timeout=2)
+    limited = client.with_options(timeout=2)
     http.post(STATUSES, [{"json": {}}, {"json": {}}, {"status_code": 503}])
     limited.runs.statuses(["a:o", "b:o"])
     assert [r.json() for r in http.request_history] == [["a:o"], ["b:o"]]
@@ -291,7 +291,7 @@ def test_a_client_with_limits_is_the_same_but_for_them(http, make_client, clock,
 def test_a_client_with_limits_may_be_allowed_more_attempts(http, client, clock):
     http.get(CURRENT, status_code=503)
     with pytest.raises(ControlHubUnavailableError):
-        client.with_limits(timeout=1, max_attempts=2).runs.current(JOB_ID)
+        client.with_options(timeout=1, max_attempts=2).runs.current(JOB_ID)
     assert http.call_count == 2
     assert len(clock.slept) == 1
 
@@ -299,7 +299,7 @@ def test_a_client_with_limits_may_be_allowed_more_attempts(http, client, clock):
 def test_a_client_with_limits_leaves_the_first_one_as_it_was(http, make_client):
     http.get(CURRENT, json=run_json())
     client = make_client(timeout=(3, 7))
-    client.with_limits(timeout=1).close()
+    client.with_options(timeout=1).close()
     client.runs.current(JOB_ID)
     assert http.last_request.timeout == (3.0, 7.0)
 
@@ -377,7 +377,7 @@ def test_a_netrc_file_adds_nothing_to_the_requests(http, make_client, monkeypatc
 def test_answer_of_the_login_service_accepts_no_credential(http, make_client):
     refused = []
     http.get(LOOKUP, status_code=404, json=issues_json(("X_1", "No")))
-    client = make_client(None, login_url=LOGIN, on_refused=lambda *arguments: refused.append(arguments))
+    client = make_client(None, login_url=LOGIN, on_unauthorized=lambda *arguments: refused.append(arguments))
     with pytest.raises(ControlHubNotFoundError):
         client.current_user()
     http.get(LOOKUP, json=_landing())

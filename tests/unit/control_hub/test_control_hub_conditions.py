@@ -16,13 +16,13 @@ from airflow_provider_streamsets.control_hub import (
     JobRun,
     RunMetrics,
 )
-from airflow_provider_streamsets.control_hub.conditions import (
-    BoundsCheck,
+from airflow_provider_streamsets.control_hub.tracking.conditions import (
     MetricCondition,
     MetricValues,
-    broken_bounds,
-    conditions_of,
-    judge,
+    ViolationCheck,
+    evaluate,
+    parse_conditions,
+    violated_conditions,
 )
 from tests.unit.control_hub.wire_examples import (
     COUNTS,
@@ -158,13 +158,13 @@ def test_a_short_name_that_is_no_metric_is_told_with_those_that_are(metric):
     ],
 )
 def test_one_condition_is_a_list_of_one(values):
-    assert conditions_of(values) == conditions_of([values]) == conditions_of((values,)) == (condition(values),)
+    assert parse_conditions(values) == parse_conditions([values]) == parse_conditions((values,)) == (condition(values),)
 
 
 @pytest.mark.parametrize("values", [None, [], (), 5, {}, iter(["output_count >= 1"]), ["output_count >= 1", None]])
 def test_no_conditions_are_none(values):
     with pytest.raises(ControlHubConfigurationError, match="A condition on metrics is a text"):
-        conditions_of(values)
+        parse_conditions(values)
 
 
 _NAMES = st.sampled_from(METRICS) | st.from_regex(r"[A-Za-z][\w:-]{0,20}\.[\w. :-]{0,20}\w", fullmatch=True)
@@ -226,7 +226,7 @@ def test_a_value_satisfies_a_condition_or_not(text, yes, no):
 @pytest.mark.parametrize("comparison", COMPARISONS)
 def test_only_a_lower_bound_of_a_count_stays_satisfied(metric, comparison):
     grows = metric not in {"error_ratio", "output_per_second"} and not metric.endswith("_rate")
-    assert condition(f"{metric} {comparison} 5").stays_satisfied is (comparison in {">=", ">"} and grows)
+    assert condition(f"{metric} {comparison} 5").is_monotonic is (comparison in {">=", ">"} and grows)
     assert condition(f"{metric} {comparison} 5").is_upper_bound is (comparison in {"<=", "<"})
 
 
@@ -352,18 +352,18 @@ def test_a_run_without_a_registry_has_no_values_of_it_and_is_asked_once(http, cl
 
 
 @pytest.mark.parametrize(("url", "metric"), [(REGISTRY, COUNTER), (COUNTS, "input_count")])
-def test_metrics_that_cannot_be_asked_for_are_an_error(http, hasty_client, url, metric):
+def test_metrics_that_cannot_be_asked_for_are_an_error(http, kill_client, url, metric):
     http.get(url, status_code=503)
     with pytest.raises(ControlHubError, match="503"):
-        values_of(hasty_client).get(metric)
+        values_of(kill_client).get(metric)
 
 
-CONDITIONS = conditions_of(["output_count >= 50", "error_ratio < 0.05", "stage_errors_count == 3"])
+CONDITIONS = parse_conditions(["output_count >= 50", "error_ratio < 0.05", "stage_errors_count == 3"])
 
 
 def test_all_conditions_must_be_satisfied_or_any(client):
     values = values_of(client, metrics=COUNTED)
-    every, some = judge(CONDITIONS, "all", values), judge(CONDITIONS, "any", values)
+    every, some = evaluate(CONDITIONS, "all", values), evaluate(CONDITIONS, "any", values)
     assert (every.is_satisfied, some.is_satisfied) == (False, True)
     assert every.values == some.values == {"output_count": 90, "error_ratio": 0.1, "stage_errors_count": 3}
     assert (
@@ -374,46 +374,48 @@ def test_all_conditions_must_be_satisfied_or_any(client):
             "stage_errors_count == 3 (satisfied: 3)"
         )
     )
-    assert judge(CONDITIONS[::2], "all", values).is_satisfied is True
-    assert judge(CONDITIONS[1:2], "any", values).is_satisfied is False
+    assert evaluate(CONDITIONS[::2], "all", values).is_satisfied is True
+    assert evaluate(CONDITIONS[1:2], "any", values).is_satisfied is False
 
 
 def test_a_metric_without_a_value_satisfies_nothing(http, client):
     http.get(COUNTS, json={})
-    judgement = judge(conditions_of(["output_count < 5", "error_count != 1"]), "any", values_of(client))
-    assert judgement.is_satisfied is False
-    assert judgement.text == "output_count < 5 (not satisfied: no value), error_count != 1 (not satisfied: no value)"
+    evaluation = evaluate(parse_conditions(["output_count < 5", "error_count != 1"]), "any", values_of(client))
+    assert evaluation.is_satisfied is False
+    assert evaluation.text == "output_count < 5 (not satisfied: no value), error_count != 1 (not satisfied: no value)"
 
 
 def test_conditions_can_be_left_out_of_account(client):
     values = values_of(client, metrics=COUNTED)
-    judgement = judge(CONDITIONS[:1], "any", values, counts=lambda each: not each.stays_satisfied)
-    assert judgement.is_satisfied is False
-    assert "not satisfied: 90" in judgement.text
+    evaluation = evaluate(CONDITIONS[:1], "any", values, counts=lambda each: not each.is_monotonic)
+    assert evaluation.is_satisfied is False
+    assert "not satisfied: 90" in evaluation.text
 
 
 def test_upper_bounds_are_broken_or_not(client):
     values = values_of(client, metrics=COUNTED)
-    conditions = conditions_of(["input_count <= 100", "error_ratio < 0.1", "error_count < 7.5", "output_count <= 89"])
-    broken = broken_bounds(conditions, values)
+    conditions = parse_conditions(
+        ["input_count <= 100", "error_ratio < 0.1", "error_count < 7.5", "output_count <= 89"]
+    )
+    broken = violated_conditions(conditions, values)
     assert broken.is_satisfied is False
     assert broken.text == "error_ratio < 0.1 is broken: 0.1, output_count <= 89 is broken: 90"
-    assert broken_bounds(conditions[:1], values) is None
+    assert violated_conditions(conditions[:1], values) is None
 
 
 def test_conditions_that_are_no_upper_bounds_are_not_even_asked_for(http, client):
-    conditions = conditions_of([f"{COUNTER} >= 5", "output_count > 1000", "output_count == 5", "output_count != 90"])
-    assert broken_bounds(conditions, values_of(client)) is None
+    conditions = parse_conditions([f"{COUNTER} >= 5", "output_count > 1000", "output_count == 5", "output_count != 90"])
+    assert violated_conditions(conditions, values_of(client)) is None
     assert http.call_count == 0
 
 
 def test_a_metric_that_there_is_not_yet_breaks_nothing(client):
     values = values_of(client, status=YOUNG)
-    assert broken_bounds(conditions_of(["error_count < 1", "input_count < 0"]), values) is None
+    assert violated_conditions(parse_conditions(["error_count < 1", "input_count < 0"]), values) is None
 
 
 def test_a_bound_that_is_broken_ends_the_look_at_a_run_that_goes_on(http, client):
-    check = BoundsCheck(client, JOB_ID, 4, conditions_of(["error_count <= 12", "output_count >= 5"]))
+    check = ViolationCheck(client, JOB_ID, 4, parse_conditions(["error_count <= 12", "output_count >= 5"]))
     check(JobRun.from_wire(run_json(4, **{**SAVED, "errorRecordCount": 12})))
     with pytest.raises(ControlHubExpectationError, match=rf"Run 4 of job {JOB_ID} goes on, .*12 is broken: 13\."):
         check(RUNNING)
@@ -427,4 +429,4 @@ def test_an_upper_bound_is_broken_when_it_is_not_satisfied(client, conditions):
     values = values_of(client, metrics=COUNTED)
     bounds = [c for c in conditions if c.is_upper_bound]
     expected = any(not c.is_satisfied_by(values.get(c.metric)) for c in bounds)
-    assert (broken_bounds(conditions, values) is not None) is expected
+    assert (violated_conditions(conditions, values) is not None) is expected

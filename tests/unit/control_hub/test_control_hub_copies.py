@@ -311,7 +311,7 @@ class Notes(list):
 
     @property
     def kept(self):
-        return {"made_before": list(self), "announce": self.write}
+        return {"existing_ids": list(self), "on_created": self.write}
 
     def write(self, job_ids):
         self[:] = job_ids

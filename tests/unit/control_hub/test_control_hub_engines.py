@@ -66,11 +66,11 @@ def test_an_unknown_engine_is_not_found_whichever_way_control_hub_says_so(http, 
         client.engines.get("engine-1")
 
 
-def test_an_empty_answer_for_an_engine_is_not_believed_alone(http, hasty_client):
+def test_an_empty_answer_for_an_engine_is_not_believed_alone(http, kill_client):
     http.get(ENGINE, content=b"")
     http.post(f"{JR}/sdcs", **GATEWAY_PAGE)
     with pytest.raises(ControlHubUnavailableError, match="without Control Hub's error envelope"):
-        hasty_client.engines.get("engine-1")
+        kill_client.engines.get("engine-1")
 
 
 def test_the_example_engine_is_read(http, client):
@@ -170,10 +170,10 @@ def test_a_balancing_that_is_refused_is_told(http, client):
 
 
 @pytest.mark.parametrize("status", [401, 403, 400, 503])
-def test_a_request_that_fails_is_not_taken_for_an_engine_that_is_not_there(http, hasty_client, status):
+def test_a_request_that_fails_is_not_taken_for_an_engine_that_is_not_there(http, kill_client, status):
     http.get(ENGINE, status_code=status)
     http.get(ENGINES, status_code=status)
-    for ask in (lambda: hasty_client.engines.get("engine-1"), lambda: list(hasty_client.engines.list())):
+    for ask in (lambda: kill_client.engines.get("engine-1"), lambda: list(kill_client.engines.list())):
         with pytest.raises(ControlHubError, match=r"Cannot (read|list) engine") as caught:
             ask()
         assert not isinstance(caught.value, ControlHubNotFoundError)

@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub import (
     JobSettings,
     PipelineVersion,
 )
-from airflow_provider_streamsets.control_hub.glances import Glance
+from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
 from tests.unit.control_hub.wire_examples import (
     CURRENT,
     HISTORY,
@@ -38,7 +38,7 @@ DEEP = '{"a":' * 450 + "1" + "}" * 450
 
 @pytest.mark.parametrize("status", [["INACTIVE"], {"INACTIVE": 1}, 5, True, None])
 def test_a_glance_at_a_status_that_is_no_text_shows_no_end(status):
-    glance = Glance.of({**succeeded(2), "status": status})
+    glance = StatusSnapshot.of({**succeeded(2), "status": status})
     assert glance is not None
     assert glance.has_ended is False
 
@@ -46,9 +46,9 @@ def test_a_glance_at_a_status_that_is_no_text_shows_no_end(status):
 @pytest.mark.parametrize("field", ["warnings", "pipelineStatus"])
 @pytest.mark.parametrize("value", [5, True, 1.5, "text", {"a": [1]}, [[1]], [5], [{"sdcId": []}]])
 def test_a_glance_can_be_had_whatever_stands_for_a_list_and_reading_it_says_what_is_wrong(field, value):
-    glance = Glance.of({**run_json(2), field: value})
+    glance = StatusSnapshot.of({**run_json(2), field: value})
     assert glance is not None
-    assert isinstance(glance.digest_with_counts, int)
+    assert isinstance(glance.change_key_with_counts, int)
     with pytest.raises(ControlHubUnexpectedAnswerError):
         glance.read()
 
@@ -57,8 +57,8 @@ def test_a_glance_can_be_had_whatever_stands_for_a_list_and_reading_it_says_what
 @pytest.mark.parametrize("value", [10**400, 2**63, -(10**400)])
 def test_a_number_of_more_than_64_bits_is_no_status(http, client, field, value):
     http.post(STATUSES, json={JOB_ID: {**run_json(2), field: value}})
-    found = client.runs.glances([JOB_ID])[JOB_ID]
-    if isinstance(found, Glance):
+    found = client.runs.snapshots([JOB_ID])[JOB_ID]
+    if isinstance(found, StatusSnapshot):
         with pytest.raises(ControlHubUnexpectedAnswerError, match=r"64 bits|milliseconds"):
             found.read()
     else:

@@ -25,11 +25,10 @@ from airflow_provider_streamsets.control_hub import (
     JobSettings,
     PipelineVersion,
 )
-from airflow_provider_streamsets.control_hub.creations import CreationIntent
-from airflow_provider_streamsets.control_hub.glances import Glance
 from airflow_provider_streamsets.control_hub.models import JobRun, Model
-from airflow_provider_streamsets.control_hub.starts import StartIntent
-from airflow_provider_streamsets.control_hub.templates import TemplateStart
+from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.submission import CreateIntent, StartIntent
+from airflow_provider_streamsets.control_hub.templates import TemplateStartIntent
 from tests.unit.control_hub.declared_types import is_of
 from tests.unit.control_hub.spoilt_answers import ANSWERS, RIGHT, Answer, each_change, spoil
 from tests.unit.control_hub.wire_examples import (
@@ -74,14 +73,14 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "jobs.get_many": [lambda c: c.jobs.get_many([JOB_ID, _OTHER])],
     "jobs.get_all": [lambda c: c.jobs.get_all([JOB_ID])],
     "jobs.read_many": [lambda c: c.jobs.read_many([JOB_ID, _OTHER])],
-    "jobs.created_by": [lambda c: c.jobs.created_by(CreationIntent(JOB_NAME, ME, (T0 - HOUR) / 1000))],
-    "jobs.as_read": [lambda c: c.jobs.as_read([_JOB, JOB_ID, _OTHER])],
+    "jobs.created_by": [lambda c: c.jobs.created_by(CreateIntent(JOB_NAME, ME, (T0 - HOUR) / 1000))],
+    "jobs.ensure_loaded": [lambda c: c.jobs.ensure_loaded([_JOB, JOB_ID, _OTHER])],
     "jobs.find_by_name": [lambda c: c.jobs.find_by_name(JOB_NAME)],
     "jobs.find_by_names": [lambda c: c.jobs.find_by_names([JOB_NAME, "Other"], missing_ok=True)],
     "jobs.change_key": [lambda c: c.jobs.change_key(tag="nightly")],
     "jobs.list": [lambda c: list(c.jobs.list()), lambda c: list(c.jobs.list(search="tag==x", status="INACTIVE"))],
     "jobs.create": [
-        lambda c: c.jobs.create(JobSettings(name="New"), _PIPELINE, announce=str),
+        lambda c: c.jobs.create(JobSettings(name="New"), _PIPELINE, on_submit=str),
         lambda c: c.jobs.create(JobSettings(name=JOB_NAME), _PIPELINE, if_exists="update"),
     ],
     "jobs.update": [lambda c: c.jobs.update(JOB_ID, JobSettings(runtime_parameters={"A": 1}), pipeline=_PIPELINE)],
@@ -91,8 +90,8 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
             JOB_ID,
             number_of_copies=2,
             key="k",
-            made_before=["copy:org"],
-            submitted=CreationIntent(f"{JOB_NAME} copy:k:", None, time.time()),
+            existing_ids=["copy:org"],
+            submitted=CreateIntent(f"{JOB_NAME} copy:k:", None, time.time()),
             on_submit=str,
         ),
         lambda c: c.jobs.duplicate(_JOB, number_of_copies=2, name=JOB_NAME[:-1]),
@@ -101,11 +100,11 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "jobs.delete_templates": [lambda c: c.jobs.delete_templates([TEMPLATE_ID])],
     "templates.start": [
         lambda c: c.templates.start(_TEMPLATE, [{"A": 1}]),
-        lambda c: c.templates.start(_TEMPLATE, [{}], announce=str),
+        lambda c: c.templates.start(_TEMPLATE, [{}], on_submit=str),
     ],
     "templates.instances_of": [
-        lambda c: c.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, None)),
-        lambda c: c.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, None, T0 / 1000), wait=True),
+        lambda c: c.templates.instances_of(TemplateStartIntent(TEMPLATE_ID, 0, None)),
+        lambda c: c.templates.instances_of(TemplateStartIntent(TEMPLATE_ID, 0, None, T0 / 1000), wait=True),
     ],
     "archives.export_jobs": [lambda c: c.archives.export_jobs([JOB_ID], io.BytesIO())],
     "archives.import_jobs": [lambda c: c.archives.import_jobs(io.BytesIO(b"PK\x03\x04"))],
@@ -124,23 +123,23 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "engines.get_all": [lambda c: c.engines.get_all(["engine-1"])],
     "engines.list": [lambda c: list(c.engines.list(label="prod"))],
     "engines.balance": [lambda c: c.engines.balance(["engine-1"])],
-    "runs.start": [lambda c: c.runs.start(JOB_ID, {"A": 1}), lambda c: c.runs.start(JOB_ID, announce=str)],
+    "runs.start": [lambda c: c.runs.start(JOB_ID, {"A": 1}), lambda c: c.runs.start(JOB_ID, on_submit=str)],
     "runs.start_many": [lambda c: c.runs.start_many([JOB_ID, _JOB])],
     "runs.of_start": [lambda c: c.runs.of_start(StartIntent(JOB_ID, 1, None, T0 / 1000))],
     "runs.stop": [lambda c: c.runs.stop(JOB_ID)],
     "runs.force_stop": [lambda c: c.runs.force_stop(JOB_ID)],
-    "runs.stop_run": [lambda c: c.runs.stop_run(JOB_ID, 2, patience=5)],
-    "runs.stop_many": [lambda c: c.runs.stop_many({JOB_ID: 2, _OTHER: 3}, patience=5)],
+    "runs.stop_run": [lambda c: c.runs.stop_run(JOB_ID, 2, max_wait=5)],
+    "runs.stop_many": [lambda c: c.runs.stop_many({JOB_ID: 2, _OTHER: 3}, max_wait=5)],
     "runs.going_on": [lambda c: c.runs.going_on({JOB_ID: 2, _OTHER: 3})],
     "runs.get_or_successor": [lambda c: c.runs.get_or_successor(JOB_ID, 2, JobRun.from_wire(run_json(3)))],
     "runs.successor_of": [lambda c: c.runs.successor_of(JobRun.from_wire(run_json(2)))],
-    "runs.acknowledge_forced": [lambda c: c.runs.acknowledge_forced({JOB_ID: 2}, patience=5)],
-    "runs.acknowledge": [lambda c: c.runs.acknowledge([JOB_ID], patience=9)],
+    "runs.acknowledge_forced": [lambda c: c.runs.acknowledge_forced({JOB_ID: 2}, max_wait=5)],
+    "runs.acknowledge": [lambda c: c.runs.acknowledge([JOB_ID], max_wait=9)],
     "runs.synchronize": [lambda c: c.runs.synchronize([JOB_ID])],
     "runs.balance": [lambda c: c.runs.balance([JOB_ID])],
     "runs.current": [lambda c: c.runs.current(JOB_ID)],
     "runs.statuses": [lambda c: c.runs.statuses([JOB_ID, _OTHER])],
-    "runs.glances": [lambda c: c.runs.glances([JOB_ID, _OTHER])],
+    "runs.snapshots": [lambda c: c.runs.snapshots([JOB_ID, _OTHER])],
     "runs.history": [lambda c: c.runs.history(JOB_ID, 5, since=_TIME, until=_TIME.add(years=1))],
     "runs.get": [lambda c: c.runs.get(JOB_ID, 2)],
     "runs.pages_of_history": [lambda c: list(c.runs.pages_of_history(JOB_ID))],
@@ -166,10 +165,10 @@ NO_REQUEST = {
     "mark_accepted",
     "within",
     "close",
-    "with_limits",
-    "call",
-    "is_like",
-    "take_over",
+    "with_options",
+    "request",
+    "same_identity",
+    "adopt",
     "is_of_same_organization",
 }
 
@@ -244,7 +243,7 @@ def test_any_answers_give_what_is_declared_or_an_error_of_the_family(http, name,
 READERS: dict[str, Any] = {
     "current_user": {"principalId": ME, "organizationId": "org", "roles": ["a"]},
     "jobs.get": job_json(currentJobStatus=succeeded(2)),
-    "runs.glances": {JOB_ID: run_json(3, pipelineStatus=[pipeline_status_json()], warnings=["slow"])},
+    "runs.snapshots": {JOB_ID: run_json(3, pipelineStatus=[pipeline_status_json()], warnings=["slow"])},
     "runs.statuses": {JOB_ID: run_json(3, ackTrackers=[{"sdcId": "e", "message": "m"}])},
     "runs.events": finished_events(2)[:1],
     "metrics.all_runs": {"0": counts_json(), "1": counts_json(1)},
@@ -270,5 +269,7 @@ def _check(
         str(error).encode()
         return
     assert is_of(value, typing.get_type_hints(_methods()[name])["return"])
-    if not isinstance(value, dict) or not any(isinstance(entry, (Glance, Exception)) for entry in value.values()):
+    if not isinstance(value, dict) or not any(
+        isinstance(entry, (StatusSnapshot, Exception)) for entry in value.values()
+    ):
         json.dumps(_plain(value), ensure_ascii=False, default=dataclasses.asdict).encode()

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError
-from airflow_provider_streamsets.control_hub.conditions import conditions_of
-from airflow_provider_streamsets.control_hub.groups import RunGroup, RunReference, wait_for_group
-from airflow_provider_streamsets.control_hub.metric_waiting import MetricFinding, MetricFollower
 from airflow_provider_streamsets.control_hub.models import JobRun, Outcome
-from airflow_provider_streamsets.control_hub.reports import RunReport
-from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
+from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult, MetricTracker
+from airflow_provider_streamsets.control_hub.tracking.report import RunReport
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
+from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, RunRef, wait_for_runs
 from tests.unit.conftest import StateStore, TaskInstance
 from tests.unit.control_hub.spoilt_answers import ANSWERS, RIGHT, UNUSABLE, Answer, spoil
 from tests.unit.control_hub.wire_examples import (
@@ -46,29 +46,29 @@ def _client(clock: VirtualClock) -> ControlHubClient:
 
 def _follow(clock: VirtualClock) -> RunReport:
     with _client(clock) as client:
-        follower = RunFollower(client, JOB_ID, RUN_COUNT, now=clock.now)
-        return wait_for_run(follower, poll_interval=60, timeout=1200, now=clock.now, sleep=clock.sleep)
+        tracker = RunTracker(client, JOB_ID, RUN_COUNT, now=clock.now)
+        return wait_for_run(tracker, poll_interval=60, timeout=1200, now=clock.now, sleep=clock.sleep)
 
 
 def _follow_group(clock: VirtualClock) -> RunReport:
     with _client(clock) as client:
-        group = RunGroup(client, [RunReference(JOB_ID, RUN_COUNT)], now=clock.now)
-        wait_for_group(group, poll_interval=60, timeout=1200, now=clock.now, sleep=clock.sleep)
+        group = RunGroup(client, [RunRef(JOB_ID, RUN_COUNT)], now=clock.now)
+        wait_for_runs(group, poll_interval=60, timeout=1200, now=clock.now, sleep=clock.sleep)
         if group.unknown:
             raise group.unknown[JOB_ID]
         return group.reports[JOB_ID]
 
 
-def _follow_metrics(clock: VirtualClock) -> MetricFinding:
+def _follow_metrics(clock: VirtualClock) -> MetricResult:
     with _client(clock) as client:
-        conditions = conditions_of(["output_count > 5", "stage.Trash_01.inputRecords.counter > 1"])
-        follower = MetricFollower(client, JOB_ID, RUN_COUNT, conditions, join="any", now=clock.now)
+        conditions = parse_conditions(["output_count > 5", "stage.Trash_01.inputRecords.counter > 1"])
+        tracker = MetricTracker(client, JOB_ID, RUN_COUNT, conditions, join="any", now=clock.now)
         while clock.now() < 2200:
-            finding = follower.look()
-            if finding is not None:
-                return finding
-            clock.sleep(follower.pause(60))
-        raise follower.timed_out(1200)
+            metric_result = tracker.poll()
+            if metric_result is not None:
+                return metric_result
+            clock.sleep(tracker.next_delay(60))
+        raise tracker.timed_out(1200)
 
 
 WAITS: dict[str, Callable[[VirtualClock], RunReport]] = {"one run": _follow, "a group": _follow_group}
@@ -172,7 +172,7 @@ def test_a_run_succeeds_only_if_control_hub_has_said_so_of_that_run(http, how, a
     assert report.run.has_ended
     assert report.outcome is not Outcome.SUCCEEDED or told.success
     assert RunReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
-    report.explanation().encode()
+    report.details().encode()
 
 
 @pytest.mark.parametrize("how", WAITS)
@@ -201,11 +201,11 @@ def test_what_is_no_answer_is_waited_out(http, how, answers):
 def test_a_wait_for_metrics_finds_something_or_ends_with_an_error_of_the_family(http, answers, last):
     spoil(http, [*answers, last])
     try:
-        finding = _follow_metrics(VirtualClock())
+        metric_result = _follow_metrics(VirtualClock())
     except ControlHubError:
         return
-    assert MetricFinding.from_dict(json.loads(json.dumps(finding.to_dict()))) == finding
-    assert not finding.satisfied or any(value is not None for value in finding.values.values())
+    assert MetricResult.from_dict(json.loads(json.dumps(metric_result.to_dict()))) == metric_result
+    assert not metric_result.satisfied or any(value is not None for value in metric_result.values.values())
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -223,16 +223,16 @@ def test_the_status_of_another_job_is_told_and_waited_out(http, caplog):
 
 def test_metrics_of_a_run_of_another_job_are_not_judged(clock):
     with _client(clock) as client:
-        follower = MetricFollower(client, JOB_ID, RUN_COUNT, conditions_of(["output_count > 5"]), now=clock.now)
+        tracker = MetricTracker(client, JOB_ID, RUN_COUNT, parse_conditions(["output_count > 5"]), now=clock.now)
         status = run_json(RUN_COUNT, jobId="another:org", outputRecordCount=100, lastReportedMetricTime=1)
-        assert follower.observe(JobRun.from_wire(status)) is False
+        assert tracker.observe(JobRun.from_wire(status)) is False
 
 
 def _run_job() -> dict[str, Any]:
     from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 
     operator = ControlHubRunJobOperator(
-        task_id="run", job_id=JOB_ID, poll_interval=60, timeout=900, retries=0, deferrable=False
+        task_id="run", job_id=JOB_ID, poll_interval=60, wait_timeout=900, retries=0, deferrable=False
     )
     return operator.execute({"ti": TaskInstance(), "task_state_store": StateStore()})
 

@@ -20,14 +20,14 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubRunTimeoutError,
     Outcome,
 )
-from airflow_provider_streamsets.control_hub.groups import (
+from airflow_provider_streamsets.control_hub.models import JobRun
+from airflow_provider_streamsets.control_hub.tracking.run_group import (
     RunGroup,
-    RunReference,
+    RunRef,
     summed_metrics,
     unfinished_result,
-    wait_for_group,
+    wait_for_runs,
 )
-from airflow_provider_streamsets.control_hub.models import JobRun
 from tests.unit.control_hub.wire_examples import CREDENTIAL_ID, TOKEN, VirtualClock
 from tests.unit.scripted_hub import COUNTERS, HUB, T0
 from tests.unit.scripted_runs import (
@@ -53,9 +53,9 @@ def client(make_client):
 def group_of(client, clock):
     """Makes groups of the first runs of jobs."""
 
-    def make(*names, run_count=1, metrics_wait=0.0, log=None):
-        runs = [RunReference(job_id(name), run_count, name) for name in names]
-        return RunGroup(client, runs, metrics_wait=metrics_wait, now=clock.now, log=log)
+    def make(*names, run_count=1, metrics_timeout=0.0, log=None):
+        runs = [RunRef(job_id(name), run_count, name) for name in names]
+        return RunGroup(client, runs, metrics_timeout=metrics_timeout, now=clock.now, log=log)
 
     return make
 
@@ -63,7 +63,7 @@ def group_of(client, clock):
 @pytest.fixture
 def wait(clock):
     def wait_for(group, poll_interval=30, timeout=None, **arguments):
-        wait_for_group(
+        wait_for_runs(
             group, poll_interval=poll_interval, timeout=timeout, now=clock.now, sleep=clock.sleep, **arguments
         )
         return group
@@ -90,7 +90,7 @@ def test_all_runs_are_looked_at_with_one_request(http, group_of, wait, clock):
 def test_more_jobs_than_fit_into_one_request_are_asked_for_in_batches(http, make_client, clock, wait):
     hub = ScriptedRuns(http, **{f"job{n}": [succeeded()] for n in range(5)})
     client = make_client(HUB, max_attempts=1, bulk_size=2)
-    group = RunGroup(client, [RunReference(job_id(f"job{n}"), 1) for n in range(5)], metrics_wait=0, now=clock.now)
+    group = RunGroup(client, [RunRef(job_id(f"job{n}"), 1) for n in range(5)], metrics_timeout=0, now=clock.now)
     assert len(outcomes(wait(group))) == 5
     assert [len(look) for look in hub.looks] == [2, 2, 1]
 
@@ -104,7 +104,7 @@ def test_only_runs_that_have_not_ended_are_looked_at_again(http, group_of, wait)
 def test_details_are_read_once_and_only_of_runs_that_have_ended(http, group_of, wait):
     ScriptedRuns(http, quick=[succeeded()], slow=[active(), active(), active(), succeeded()])
     group = group_of("quick", "slow")
-    group.look()
+    group.poll()
     assert [r.path for r in requests_for(http, "jobStatusHistory")] == [
         "/jobrunner/rest/v1/job/run-quick-1:org/jobstatushistory"
     ]
@@ -199,7 +199,7 @@ def test_an_outage_while_the_details_of_one_run_are_read_is_waited_out(http, gro
 def test_final_metrics_are_waited_for_run_by_run(http, group_of, wait, clock):
     hub = ScriptedRuns(http, early=[succeeded()], late=[succeeded()])
     hub.saves("early")
-    group = group_of("early", "late", metrics_wait=60)
+    group = group_of("early", "late", metrics_timeout=60)
     wait(group, poll_interval=20)
     assert group.reports["early:org"].metrics_final
     assert (group.reports["late:org"].metrics, group.reports["late:org"].metrics_final) == (None, False)
@@ -286,7 +286,7 @@ def test_hanging_time_series_keeps_deadline(http, group_of, wait, clock):
     ScriptedRuns(http, **{name: [succeeded()] for name in names})
     http.get(re.compile("/timeseries/"), json=Hanging(clock))
     with contextlib.suppress(ControlHubRunTimeoutError):
-        wait(group_of(*names, metrics_wait=30), timeout=120)
+        wait(group_of(*names, metrics_timeout=30), timeout=120)
     assert clock.time - 1000 <= 120 + 60 + 10
 
 
@@ -366,16 +366,16 @@ def test_runs_without_answer_do_not_keep_others(http, group_of):
     ScriptedRuns(http, **{name: [succeeded()] for name in bad + good})
     http.get(re.compile("/job/run-bad.*/jobStatusHistory"), status_code=503)
     group = group_of(*bad, *good)
-    group.look()
+    group.poll()
     assert len(requests_for(http, "jobStatusHistory")) == 8
-    group.look()
+    group.poll()
     assert list(group.reports) == [job_id(name) for name in good]
 
 
 def test_a_failure_is_known_before_its_metrics_are(http, group_of):
     ScriptedRuns(http, broken=[failed()], going=[active()])
-    group = group_of("broken", "going", metrics_wait=60)
-    group.look()
+    group = group_of("broken", "going", metrics_timeout=60)
+    group.poll()
     assert group.reports == {}
     assert list(group.failures) == ["broken:org"]
     assert "has failed (INACTIVE/RED): RUN_ERROR: JDBC_00" in group.failures["broken:org"]
@@ -384,10 +384,10 @@ def test_a_failure_is_known_before_its_metrics_are(http, group_of):
 
 def test_a_look_in_a_hurry_takes_the_metrics_that_there_are(http, group_of):
     ScriptedRuns(http, a=[succeeded()])
-    group = group_of("a", metrics_wait=60)
-    group.look()
+    group = group_of("a", metrics_timeout=60)
+    group.poll()
     assert not group.is_done
-    group.look(in_a_hurry=True)
+    group.poll(skip_metrics_wait=True)
     assert group.is_done
 
 
@@ -436,14 +436,14 @@ def test_a_time_out_of_zero_still_looks_once(http, group_of, wait, clock):
 
 def test_who_waits_can_have_enough(http, group_of, wait):
     hub = ScriptedRuns(http, a=[active()])
-    group = wait(group_of("a"), enough=lambda group: len(hub.looks) == 3)
+    group = wait(group_of("a"), stop_when=lambda group: len(hub.looks) == 3)
     assert not group.is_done
 
 
 def test_there_can_be_a_look_before_the_interval_is_over(http, group_of, wait, clock):
     ScriptedRuns(http, a=[active(), active(), active(), succeeded()])
     soon = iter([7.0, float("inf")])
-    wait(group_of("a"), poll_interval=300, look_within=lambda: next(soon))
+    wait(group_of("a"), poll_interval=300, max_delay=lambda: next(soon))
     assert clock.slept == [7.0, 300]
 
 
@@ -460,7 +460,7 @@ def test_results_come_in_the_order_of_the_runs_and_have_the_same_keys(http, grou
     hub.saves("b")
     group = group_of("e", "d", "c", "b", "a")
     for _ in range(3):
-        group.look()
+        group.poll()
     results = list(group.results())
     assert [result["job_name"] for result in results] == ["e", "d", "c", "b", "a"]
     assert [result["outcome"] for result in results] == ["FAILED", None, None, "SUCCEEDED", None]
@@ -533,9 +533,9 @@ def test_whatever_the_order_of_statuses_every_run_gets_exactly_one_outcome_of_it
         hub.failing_looks = list(outages)
         clock = VirtualClock()
         with ControlHubClient(HUB, CREDENTIAL_ID, TOKEN, sleep=clock.sleep, max_attempts=1) as client:
-            references = [RunReference(job_id(f"job{n}"), run_count) for n, (run_count, *_) in enumerate(runs)]
-            group = RunGroup(client, references, metrics_wait=0, now=clock.now)
-            wait_for_group(group, poll_interval=30, timeout=None, now=clock.now, sleep=clock.sleep)
+            references = [RunRef(job_id(f"job{n}"), run_count) for n, (run_count, *_) in enumerate(runs)]
+            group = RunGroup(client, references, metrics_timeout=0, now=clock.now)
+            wait_for_runs(group, poll_interval=30, timeout=None, now=clock.now, sleep=clock.sleep)
         assert group.unknown == {}
         for n, (run_count, _, end, _) in enumerate(runs):
             report = group.reports[job_id(f"job{n}")]

@@ -95,7 +95,7 @@ SETTINGS = {
     "failover_retries_per_engine": (-1, {"maxRetriesForFailedJob": -1}),
     "needs_acknowledgement": (True, {"needsManualAck": True}),
     "statistics_interval": (1.5, {"statsRefreshInterval": 1500}),
-    "force_stop_timeout": (30, {"forceStopTimeout": 30000}),
+    "force_stop_after": (30, {"forceStopTimeout": 30000}),
     "static_parameters": (["REGION"], {"staticParameters": ["REGION"]}),
     "time_series": (True, {"timeSeries": True}),
 }
@@ -398,7 +398,7 @@ def test_a_draft_is_not_given_to_a_job(http, client):
         {"settings": JobSettings()},
         {"settings": JobSettings(name=JOB_NAME, engine_labels=("prod",), tags=["nightly/orders"], failover=True)},
         {"settings": JobSettings(runtime_parameters={"SIZE": "1000", "DIRECTORY": "/data/in"})},
-        {"settings": JobSettings(statistics_interval=60, force_stop_timeout=120.0, number_of_instances=1)},
+        {"settings": JobSettings(statistics_interval=60, force_stop_after=120.0, number_of_instances=1)},
         {"pipeline": PipelineVersion.from_wire(pipeline_json(2))},
     ],
 )
@@ -552,8 +552,8 @@ def test_an_unknown_or_deleted_job_is_not_updated(http, client, answer):
         {"statistics_interval": -1},
         {"statistics_interval": float("inf")},
         {"statistics_interval": float("nan")},
-        {"force_stop_timeout": True},
-        {"force_stop_timeout": "120"},
+        {"force_stop_after": True},
+        {"force_stop_after": "120"},
         {"static_parameters": "A"},
         {"time_series": "true"},
     ],

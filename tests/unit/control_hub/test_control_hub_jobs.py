@@ -87,11 +87,11 @@ def test_a_job_that_a_bulk_read_has_is_there(http, client, answer):
 
 @pytest.mark.parametrize("bulk", [GATEWAY_PAGE, {"content": b""}, {"status_code": 503}], ids=["page", "empty", "503"])
 @pytest.mark.parametrize("answer", UNCLEAR_ABSENCE.values(), ids=UNCLEAR_ABSENCE)
-def test_absence_is_not_believed_when_nothing_confirms_it(http, hasty_client, answer, bulk):
+def test_absence_is_not_believed_when_nothing_confirms_it(http, kill_client, answer, bulk):
     http.get(JOB, **answer)
     http.post(JOBS, **bulk)
     with pytest.raises(ControlHubError, match=f"Cannot read job {JOB_ID}") as caught:
-        hasty_client.jobs.get(JOB_ID)
+        kill_client.jobs.get(JOB_ID)
     assert not isinstance(caught.value, ControlHubNotFoundError)
 
 
@@ -242,14 +242,14 @@ def test_an_empty_list_is_empty_in_all_its_forms(http, client, answer):
 
 
 @pytest.mark.parametrize("answer", [{"content": b""}, {"json": None}])
-def test_an_empty_answer_is_no_empty_list(http, hasty_client, answer):
+def test_an_empty_answer_is_no_empty_list(http, kill_client, answer):
     http.get(JOBS, **answer)
     http.post(JOBS, **answer)
     http.post(STATUSES, **answer)
     for read in (
-        lambda: list(hasty_client.jobs.list()),
-        lambda: hasty_client.jobs.get_many([JOB_ID]),
-        lambda: hasty_client.runs.statuses([JOB_ID]),
+        lambda: list(kill_client.jobs.list()),
+        lambda: kill_client.jobs.get_many([JOB_ID]),
+        lambda: kill_client.runs.statuses([JOB_ID]),
     ):
         with pytest.raises(ControlHubUnavailableError, match="answered 200 with an empty body"):
             read()
@@ -392,16 +392,16 @@ def test_a_name_that_several_jobs_have_is_not_decided_here(http, client, count, 
 
 
 @pytest.mark.parametrize("status", [401, 403, 400, 503])
-def test_a_search_that_fails_is_not_taken_for_a_job_that_is_not_there(http, hasty_client, status):
+def test_a_search_that_fails_is_not_taken_for_a_job_that_is_not_there(http, kill_client, status):
     http.get(JOBS, status_code=status)
     with pytest.raises(ControlHubError, match="list jobs by the name") as caught:
-        hasty_client.jobs.find_by_name(JOB_NAME)
+        kill_client.jobs.find_by_name(JOB_NAME)
     assert not isinstance(caught.value, ControlHubNotFoundError)
 
 
 @pytest.mark.parametrize("status", [401, 503])
-def test_refused_job_is_unclear_while_bulk_read_fails(http, hasty_client, status):
+def test_refused_job_is_unclear_while_bulk_read_fails(http, kill_client, status):
     http.get(JOB, status_code=403, json=issues_json(("X_1", "No")))
     http.post(JOBS, status_code=status)
     with pytest.raises(ControlHubAuthenticationError if status == 401 else ControlHubUnavailableError):
-        hasty_client.jobs.get(JOB_ID)
+        kill_client.jobs.get(JOB_ID)

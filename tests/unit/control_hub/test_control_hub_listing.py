@@ -154,10 +154,10 @@ def test_a_template_of_the_name_does_not_count(http, client):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 503])
-def test_a_search_that_fails_is_not_taken_for_jobs_that_are_not_there(http, hasty_client, status):
+def test_a_search_that_fails_is_not_taken_for_jobs_that_are_not_there(http, kill_client, status):
     http.get(SEARCH, status_code=status)
     with pytest.raises(ControlHubError, match="search jobs by") as caught:
-        hasty_client.jobs.find_by_names(["a", "b"])
+        kill_client.jobs.find_by_names(["a", "b"])
     assert not isinstance(caught.value, ControlHubNotFoundError)
 
 
@@ -292,9 +292,9 @@ def test_many_jobs_are_read_and_none_may_be_missing(http, client):
 def test_only_jobs_that_are_given_by_id_are_read(http, client):
     http.post(JOBS, json=lambda request, _: [job_json(job_id) for job_id in request.json()])
     given_job = Job.from_wire(job_json("b:o", "As given"))
-    jobs = client.jobs.as_read(["a:o", given_job, "c:o"])
+    jobs = client.jobs.ensure_loaded(["a:o", given_job, "c:o"])
     assert list(jobs) == ["a:o", "b:o", "c:o"]
     assert jobs["b:o"] is given_job
     assert http.last_request.json() == ["a:o", "c:o"]
-    assert client.jobs.as_read([given_job]) == {"b:o": given_job}
+    assert client.jobs.ensure_loaded([given_job]) == {"b:o": given_job}
     assert http.call_count == 1

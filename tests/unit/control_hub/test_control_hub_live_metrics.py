@@ -73,9 +73,9 @@ def test_the_registry_of_a_run_and_an_engine_is_asked_for(http, client):
         {"status_code": 500, "json": issues_json(("JOBRUNNER_9", "no metrics"))},
     ],
 )
-def test_a_run_has_no_registry_whichever_way_control_hub_says_so(http, hasty_client, answer):
+def test_a_run_has_no_registry_whichever_way_control_hub_says_so(http, kill_client, answer):
     http.get(REGISTRY, **answer)
-    assert hasty_client.metrics.registry(JOB_ID) is None
+    assert kill_client.metrics.registry(JOB_ID) is None
     assert http.call_count == 1
 
 
@@ -93,10 +93,10 @@ def test_a_run_has_no_registry_whichever_way_control_hub_says_so(http, hasty_cli
         ({"json": {"counters": []}}, ControlHubUnexpectedAnswerError),
     ],
 )
-def test_a_failure_is_not_taken_for_a_run_without_a_registry(http, hasty_client, answer, error):
+def test_a_failure_is_not_taken_for_a_run_without_a_registry(http, kill_client, answer, error):
     http.get(REGISTRY, **answer)
     with pytest.raises(error):
-        hasty_client.metrics.registry(JOB_ID)
+        kill_client.metrics.registry(JOB_ID)
 
 
 @pytest.mark.parametrize(
@@ -250,12 +250,12 @@ NO_METRICS = [{"status_code": 204}, {"content": b""}, {"json": None}, {"json": {
         (f"{JR}/sdc/engine-2", {"content": b""}),
     ],
 )
-def test_an_engine_that_does_not_answer_does_not_keep_the_other_from_being_told(http, hasty_client, url, answer):
+def test_an_engine_that_does_not_answer_does_not_keep_the_other_from_being_told(http, kill_client, url, answer):
     connect(http, "engine-1", registry_json(100))
     connect(http, "engine-2", registry_json(1000))
     http.get(url, **answer)
     http.post(f"{JR}/sdcs", json={})
-    live = hasty_client.metrics.realtime(Job.from_wire(TWO))
+    live = kill_client.metrics.realtime(Job.from_wire(TWO))
     assert [engine.engine_id for engine in live.engines] == ["engine-1"]
     assert live.input_count == 100
     assert list(live.engines_without) == ["engine-2"]

@@ -13,8 +13,8 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubPermissionError,
     ControlHubUnavailableError,
 )
-from airflow_provider_streamsets.control_hub.glances import Glance
-from airflow_provider_streamsets.control_hub.looks import StatusLooks
+from airflow_provider_streamsets.control_hub.bulk_status import BulkStatusReader
+from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
 from tests.unit.control_hub.wire_examples import HUB
 from tests.unit.scripted_hub import run_json
 
@@ -48,43 +48,43 @@ JOBS = [f"job-{n}:org" for n in range(200)]
 
 
 def test_jobs_are_looked_at_in_one_request(client: ControlHubClient, hub: Hub):
-    answers = StatusLooks(client).at(JOBS)
+    answers = BulkStatusReader(client).fetch(JOBS)
     assert hub.asked == [JOBS]
-    assert all(isinstance(answer, Glance) and answer.run_count == 4 for answer in answers.values())
+    assert all(isinstance(answer, StatusSnapshot) and answer.run_count == 4 for answer in answers.values())
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, type(None)), (400, type(None)), (403, ControlHubPermissionError)])
 def test_one_that_spoils_the_answer_is_found_by_halving_and_asked_for_apart_from_then_on(client, hub, status, kind):
     hub.bad = {"job-77:org": status}
-    looks = StatusLooks(client)
-    answers = looks.at(JOBS)
+    looks = BulkStatusReader(client)
+    answers = looks.fetch(JOBS)
     assert list(answers.keys() ^ set(JOBS)) == []
-    assert [job_id for job_id, answer in answers.items() if not isinstance(answer, Glance)] == ["job-77:org"]
+    assert [job_id for job_id, answer in answers.items() if not isinstance(answer, StatusSnapshot)] == ["job-77:org"]
     assert isinstance(answers["job-77:org"], kind)
     assert len(hub.asked) < 20
     hub.asked.clear()
-    assert looks.at(JOBS).keys() == answers.keys()
+    assert looks.fetch(JOBS).keys() == answers.keys()
     assert sorted(map(len, hub.asked)) == [1, 199]
 
 
 def test_one_that_has_recovered_is_asked_for_with_the_others_again(client, hub):
     hub.bad = {"job-5:org": 404}
-    looks = StatusLooks(client)
-    looks.at(JOBS)
+    looks = BulkStatusReader(client)
+    looks.fetch(JOBS)
     hub.bad = {}
-    looks.at(JOBS)
+    looks.fetch(JOBS)
     hub.asked.clear()
-    looks.at(JOBS)
+    looks.fetch(JOBS)
     assert hub.asked == [JOBS]
 
 
 def test_many_that_spoil_the_answer_do_not_cost_requests_without_end(client, hub):
     hub.bad = dict.fromkeys(JOBS, 404)
-    looks = StatusLooks(client)
+    looks = BulkStatusReader(client)
     found: dict[str, Any] = {}
     for _ in range(10):
         hub.asked.clear()
-        found.update(looks.at([job_id for job_id in JOBS if job_id not in found]))
+        found.update(looks.fetch([job_id for job_id in JOBS if job_id not in found]))
         assert len(hub.asked) <= 100
     assert found == dict.fromkeys(JOBS)
 
@@ -92,23 +92,23 @@ def test_many_that_spoil_the_answer_do_not_cost_requests_without_end(client, hub
 def test_a_server_that_is_ill_is_an_outage_of_one_and_of_many(client, hub):
     hub.bad = dict.fromkeys(JOBS, 500)
     with pytest.raises(ControlHubError):
-        StatusLooks(client).at(JOBS[:1])
+        BulkStatusReader(client).fetch(JOBS[:1])
     with pytest.raises(ControlHubError):
-        StatusLooks(client).at(JOBS)
+        BulkStatusReader(client).fetch(JOBS)
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, ControlHubAuthenticationError), (503, ControlHubUnavailableError)])
 def test_what_concerns_all_is_raised(client, http, status, error):
     http.post(STATUS, status_code=status)
     with pytest.raises(error):
-        StatusLooks(client.with_limits()).at(JOBS)
+        BulkStatusReader(client.with_options()).fetch(JOBS)
 
 
 def test_whole_runs_can_be_read_and_those_that_cannot_are_missing_and_logged_once(client, http, caplog):
     http.post(STATUS, json={"a": run_json(4), "b": {"runCount": 1, "startTime": 5, "status": 7}, "c": "nothing"})
-    looks = StatusLooks(client)
+    looks = BulkStatusReader(client)
     for _ in range(3):
-        runs = looks.read(["a", "b", "c", "d"])
+        runs = looks.fetch_runs(["a", "b", "c", "d"])
         assert set(runs) == {"a", "d"}
         assert runs["d"] is None
     assert len(caplog.records) == 2
@@ -120,24 +120,24 @@ def test_whole_runs_can_be_read_and_those_that_cannot_are_missing_and_logged_onc
     ids=str,
 )
 def test_a_glance_at_a_job_that_never_ran_is_none(value):
-    assert Glance.of(value) is None
+    assert StatusSnapshot.of(value) is None
 
 
 def test_a_glance_tells_changes_and_nothing_else():
     status = run_json(4, pipelineStatus=[{"sdcId": "e", "status": "RUNNING", "lastReportedTime": 1}])
     later = {**status, "pipelineStatus": [{"sdcId": "e", "status": "RUNNING", "lastReportedTime": 2}]}
     counted = {**status, "inputRecordCount": 5}
-    glances = [Glance.of(value) for value in (status, later, counted)]
-    assert all(glance is not None for glance in glances)
-    one, two, three = (glance for glance in glances if glance is not None)
+    snapshots = [StatusSnapshot.of(value) for value in (status, later, counted)]
+    assert all(glance is not None for glance in snapshots)
+    one, two, three = (glance for glance in snapshots if glance is not None)
     assert one.digest == two.digest == three.digest
-    assert one.digest_with_counts == two.digest_with_counts != three.digest_with_counts
+    assert one.change_key_with_counts == two.change_key_with_counts != three.change_key_with_counts
     assert one.started == status["startTime"] / 1000
 
 
 def test_digest_changes_with_what_engines_refuse_and_not_with_what_they_do():
     def digest(*trackers):
-        return Glance.of(run_json(4, ackTrackers=list(trackers))).digest
+        return StatusSnapshot.of(run_json(4, ackTrackers=list(trackers))).digest
 
     done, refused = {"sdcId": "e", "ackStatus": "SUCCESS"}, {"sdcId": "e", "ackStatus": "ERROR", "message": "no lib"}
     assert digest() == digest(done) == digest(done, {**done, "ackStatus": "PENDING"})
@@ -165,9 +165,9 @@ FIELDS = [
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values) | json_values)
 def test_whatever_control_hub_sends_a_glance_is_one_or_an_error_of_the_family(value):
     try:
-        glance = Glance.of(value)
+        glance = StatusSnapshot.of(value)
         if glance is not None:
-            assert isinstance(glance.digest_with_counts, int)
+            assert isinstance(glance.change_key_with_counts, int)
             glance.read()
     except ControlHubError:
         pass

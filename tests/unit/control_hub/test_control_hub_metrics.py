@@ -210,10 +210,10 @@ def test_the_example_counts_are_read(http, client):
     ]
 
 
-def test_a_metrics_service_that_fails_is_an_error_for_who_asks_it(http, hasty_client):
+def test_a_metrics_service_that_fails_is_an_error_for_who_asks_it(http, kill_client):
     http.get(COUNTS, status_code=500)
     with pytest.raises(ControlHubError, match="read the record counts"):
-        hasty_client.metrics.all_runs(JOB_ID)
+        kill_client.metrics.all_runs(JOB_ID)
 
 
 def test_the_counts_of_the_latest_run_are_read_with_its_number(http, client):

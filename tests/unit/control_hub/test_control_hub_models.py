@@ -295,7 +295,7 @@ def test_a_run_that_goes_on_has_no_duration():
 
 def test_the_intervals_of_a_job_are_in_seconds():
     job = Job.from_wire(job_json(statsRefreshInterval=1500, forceStopTimeout=None))
-    assert (job.statistics_interval, job.force_stop_timeout) == (1.5, 120.0)
+    assert (job.statistics_interval, job.force_stop_after) == (1.5, 120.0)
 
 
 def test_what_engines_report_is_read():

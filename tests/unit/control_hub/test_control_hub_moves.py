@@ -66,7 +66,7 @@ def test_a_move_is_remembered_by_the_client_and_those_made_from_it(http, client)
     http.get(_there(CURRENT), json=run_json())
     client.runs.current(JOB_ID)
     client.runs.current(JOB_ID)
-    client.with_limits(timeout=1).runs.current(JOB_ID)
+    client.with_options(timeout=1).runs.current(JOB_ID)
     assert [r.hostname for r in http.request_history] == ["na01.hub.example.com"] + ["eu01.hub.example.com"] * 3
     assert client.base_url == SIBLING
     assert client.job_url(JOB_ID) == f"{SIBLING}/sch/jobs/detail/{JOB_ID}"

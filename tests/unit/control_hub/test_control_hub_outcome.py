@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_streamsets.control_hub import Outcome, RunReport
 from airflow_provider_streamsets.control_hub.models import JobRun, RunEvent
-from airflow_provider_streamsets.control_hub.outcome import decide_outcome
+from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
 from tests.unit.control_hub.wire_examples import failed, run_json, succeeded
 
 STARTER, OTHER = "starter@org", "other@org"
@@ -191,5 +191,5 @@ def test_a_report_names_who_has_stopped_the_run(events, by_task, text):
         events=[RunEvent.from_wire(entry) for entry in events],
     )
     report = RunReport.from_dict({**report.to_dict(), "stopped_by_task": by_task})
-    assert text in report.headline
-    assert report.explanation().count("by user") == (OTHER in text) * 2
+    assert text in report.summary
+    assert report.details().count("by user") == (OTHER in text) * 2

@@ -327,11 +327,11 @@ def test_the_example_pipelines_are_read(http, client):
 )
 @pytest.mark.parametrize("status", [401, 403, 400, 503])
 def test_a_request_that_fails_is_not_taken_for_a_pipeline_that_is_not_there(
-    http, hasty_client, url, ask, message, status
+    http, kill_client, url, ask, message, status
 ):
     http.get(url, status_code=status)
     with pytest.raises(ControlHubError, match=message) as caught:
-        ask(hasty_client)
+        ask(kill_client)
     assert not isinstance(caught.value, ControlHubNotFoundError)
 
 

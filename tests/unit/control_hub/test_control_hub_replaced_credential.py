@@ -58,7 +58,7 @@ def client(make_client, server, renewals) -> ControlHubClient:
         renewals.append(refused)
         return make_client(OTHER_HUB, token=NEW, bulk_size=7)
 
-    client = make_client(token=OLD, on_refused=newer)
+    client = make_client(token=OLD, on_unauthorized=newer)
     client.jobs.get(JOB_ID)
     server.accepted = {NEW}
     server.sent.clear()
@@ -95,7 +95,7 @@ def test_threads_that_are_refused_together_have_it_replaced_once(make_client, se
         assert all_refused.wait(30)
         return make_client(OTHER_HUB, token=NEW)
 
-    client = make_client(token=OLD, on_refused=newer)
+    client = make_client(token=OLD, on_unauthorized=newer)
     client.jobs.get(JOB_ID)
     server.accepted = {NEW}
     server.sent.clear()
@@ -111,7 +111,7 @@ def test_threads_that_are_refused_together_have_it_replaced_once(make_client, se
 
 
 def test_a_client_with_limits_keeps_them_with_the_newer_credential(client, server, http):
-    limited = client.with_limits(max_attempts=1)
+    limited = client.with_options(max_attempts=1)
     assert limited.jobs.get(JOB_ID).name == "Orders"
     outage = http.get(f"{OTHER_HUB}{JOB}{JOB_ID}", status_code=503)
     with pytest.raises(ControlHubUnavailableError):
@@ -127,7 +127,7 @@ def test_the_same_credential_is_tried_again_as_often_as_the_callback_says(make_c
         if count == 2:
             server.accepted = {OLD}
 
-    client = make_client(token=OLD, on_refused=accepted_at_last)
+    client = make_client(token=OLD, on_unauthorized=accepted_at_last)
     client.jobs.get(JOB_ID)
     server.accepted = set()
     assert client.jobs.get(JOB_ID).name == "Orders"
@@ -137,20 +137,20 @@ def test_the_same_credential_is_tried_again_as_often_as_the_callback_says(make_c
 
 def test_a_client_of_a_process_that_follows_another_can_be_told_that_the_credential_was_accepted(make_client, server):
     server.accepted = {NEW}
-    client = make_client(token=OLD, on_refused=lambda *_: make_client(OTHER_HUB, token=NEW))
+    client = make_client(token=OLD, on_unauthorized=lambda *_: make_client(OTHER_HUB, token=NEW))
     client.mark_accepted()
     assert client.jobs.get(JOB_ID).name == "Orders"
 
 
 def test_a_client_in_a_hurry_has_nothing_replaced(client, renewals):
     with pytest.raises(ControlHubAuthenticationError):
-        client.with_limits(timeout=5).jobs.get(JOB_ID)
+        client.with_options(timeout=5).jobs.get(JOB_ID)
     assert not renewals
 
 
 def test_a_credential_that_was_never_accepted_is_an_error_at_once(make_client, server):
     asked: list[Any] = []
-    client = make_client(token=NEW, on_refused=lambda *refused: asked.append(refused))
+    client = make_client(token=NEW, on_unauthorized=lambda *refused: asked.append(refused))
     with pytest.raises(ControlHubAuthenticationError):
         client.jobs.get(JOB_ID)
     assert not asked
@@ -160,7 +160,7 @@ def test_what_ends_the_replacement_ends_the_request(make_client, server):
     def refuse(refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int) -> ControlHubClient:
         raise ControlHubAuthenticationError("there is no newer one")
 
-    client = make_client(token=OLD, on_refused=refuse)
+    client = make_client(token=OLD, on_unauthorized=refuse)
     client.jobs.get(JOB_ID)
     server.accepted = set()
     with pytest.raises(ControlHubAuthenticationError, match="there is no newer one"):
@@ -211,5 +211,5 @@ def test_clients_are_alike_if_a_refusal_of_one_is_one_of_the_other(
     make_client: Callable[..., ControlHubClient], change: dict[str, Any], alike: bool
 ):
     client = make_client(token=OLD)
-    assert client.is_like(make_client(**{"token": OLD, **change})) is alike
-    assert client.with_limits(timeout=3).is_like(client)
+    assert client.same_identity(make_client(**{"token": OLD, **change})) is alike
+    assert client.with_options(timeout=3).same_identity(client)

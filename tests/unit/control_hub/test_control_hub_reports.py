@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import EnginePipeline, Outcome, RunMetrics, RunReport
 from airflow_provider_streamsets.control_hub.models import EngineCommand, JobRun, RunEvent
-from airflow_provider_streamsets.control_hub.outcome import decide_outcome
-from airflow_provider_streamsets.control_hub.reports import run_summary
+from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
+from airflow_provider_streamsets.control_hub.tracking.report import run_summary
 from tests.unit.control_hub.wire_examples import (
     JOB_ID,
     JOB_NAME,
@@ -146,7 +146,7 @@ def test_an_explanation_tells_all_that_is_known():
             {"sdcId": "engine-2", "ackStatus": "ERROR", "eventType": "START_PIPELINE", "message": "no memory"}
         ],
     )
-    text = _report(body, STOPPED_EVENTS).explanation()
+    text = _report(body, STOPPED_EVENTS).details()
     for part in [
         f"Run 1 of job '{JOB_NAME}' ({JOB_ID}) has failed (INACTIVE/RED): RUN_ERROR: JDBC_00 - Cannot connect",
         "Status: INACTIVE, color: RED",
@@ -164,7 +164,7 @@ def test_an_explanation_tells_all_that_is_known():
 def test_an_explanation_of_little_says_what_is_not_known():
     run = JobRun(run_id="", job_id="", run_count=1, status="ACTIVATION_ERROR", color="")
     report = RunReport.build(job_id=JOB_ID, job_name="", run=run, events=[])
-    text = report.explanation()
+    text = report.details()
     assert f"Run 1 of job {JOB_ID} has failed" in text
     assert "Started: unknown by unknown, finished: unknown" in text
     assert "do engines with all of its labels run?" in text
@@ -175,7 +175,7 @@ def test_counts_that_are_not_final_are_told_as_such():
     run = JobRun.from_wire(succeeded())
     metrics = RunMetrics.from_wire(counts_json(), 1)
     for final in (True, False):
-        text = RunReport(JOB_ID, "", run, Outcome.SUCCEEDED, metrics=metrics, metrics_final=final).explanation()
+        text = RunReport(JOB_ID, "", run, Outcome.SUCCEEDED, metrics=metrics, metrics_final=final).details()
         assert "Records: 100 in, 90 out, 7 error records, 3 stage errors" in text
         assert ("(not final)" in text) is not final
     assert "Engines: engine-1" in text
@@ -226,7 +226,7 @@ def _reports(draw):
 def test_a_report_comes_back_from_json_as_it_was(report):
     value = json.loads(json.dumps(report.to_dict()))
     assert RunReport.from_dict(value) == report
-    assert RunReport.from_dict(value).explanation() == report.explanation()
+    assert RunReport.from_dict(value).details() == report.details()
     json.dumps(report.to_result())
 
 

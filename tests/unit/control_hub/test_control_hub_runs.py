@@ -65,12 +65,12 @@ def test_a_job_that_has_never_run_has_no_latest_run(http, client, answer):
 
 
 @pytest.mark.parametrize("job", [{"content": b""}, GATEWAY_PAGE], ids=["empty", "page"])
-def test_an_empty_status_alone_does_not_mean_that_a_job_has_never_run(http, hasty_client, job):
+def test_an_empty_status_alone_does_not_mean_that_a_job_has_never_run(http, kill_client, job):
     http.get(CURRENT, content=b"")
     http.get(JOB, **job)
     http.post(JOBS, **job)
     with pytest.raises(ControlHubUnavailableError, match=f"Cannot read job {JOB_ID}"):
-        hasty_client.runs.current(JOB_ID)
+        kill_client.runs.current(JOB_ID)
 
 
 def test_an_empty_status_of_an_unknown_job_is_not_found(http, client):
@@ -269,7 +269,7 @@ def test_a_stop_that_is_refused_is_told_unless_there_is_patience(http, client, c
 def test_a_stop_that_is_refused_for_a_while_is_repeated_with_patience(http, client, clock):
     http.get(CURRENT, json=run_json(4, "ACTIVATING"))
     http.post(f"{JOB}/stop", [REFUSED_STOP, REFUSED_STOP, {"json": None}])
-    assert client.runs.stop_run(JOB_ID, 4, patience=60.0) is True
+    assert client.runs.stop_run(JOB_ID, 4, max_wait=60.0) is True
     assert 0 < sum(clock.slept) < 60.0
 
 
@@ -277,7 +277,7 @@ def test_a_stop_that_stays_refused_is_told_when_the_patience_is_over(http, clien
     http.get(CURRENT, json=run_json(4, "ACTIVATING"))
     http.post(f"{JOB}/stop", **REFUSED_STOP)
     with pytest.raises(ControlHubRejectedError, match="JOBRUNNER_5"):
-        client.runs.stop_run(JOB_ID, 4, patience=10.0)
+        client.runs.stop_run(JOB_ID, 4, max_wait=10.0)
     assert 10.0 <= sum(clock.slept) < 20.0
 
 
@@ -285,7 +285,7 @@ def test_a_stop_that_stays_refused_is_told_when_the_patience_is_over(http, clien
 def test_a_run_that_is_over_while_its_stop_is_refused_is_not_stopped(http, client, then):
     http.get(CURRENT, [{"json": run_json(4, "ACTIVATING")}, {"json": then}])
     http.post(f"{JOB}/stop", **REFUSED_STOP)
-    assert client.runs.stop_run(JOB_ID, 4, patience=60.0) is False
+    assert client.runs.stop_run(JOB_ID, 4, max_wait=60.0) is False
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
 
 

@@ -20,7 +20,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.models import Job
-from airflow_provider_streamsets.control_hub.starts import delivery_time_left
+from airflow_provider_streamsets.control_hub.submission import delivery_time_left
 from tests.unit.control_hub.wire_examples import (
     CURRENT,
     FAILURES,
@@ -59,7 +59,7 @@ def failed(run_count):
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch):
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: T0 / 1000)
 
 
 @pytest.fixture(name="http")
@@ -431,22 +431,22 @@ def test_each_start_is_announced_before_it_is_sent(http, client):
     http.get(CURRENT, json=succeeded(3))
     announced = []
 
-    def announce(intent):
+    def on_submit(intent):
         posts = [r for r in http.request_history if r.method == "POST"]
         announced.append((intent.job_id, intent.run_count, intent.user, intent.at, len(posts)))
 
-    client.runs.start(JOB_ID, announce=announce)
+    client.runs.start(JOB_ID, on_submit=on_submit)
     assert announced == [(JOB_ID, 4, ME, T0 / 1000, 0), (JOB_ID, 4, ME, T0 / 1000, 1)]
 
 
 def test_a_start_that_cannot_be_announced_is_not_sent(http, client):
     http.get(JOB, json=job_json())
 
-    def announce(intent):
+    def on_submit(intent):
         raise RuntimeError("no place to write")
 
     with pytest.raises(RuntimeError):
-        client.runs.start(JOB_ID, announce=announce)
+        client.runs.start(JOB_ID, on_submit=on_submit)
     assert all(r.method == "GET" for r in http.request_history)
 
 
@@ -466,7 +466,7 @@ def test_a_number_that_no_run_has_is_not_believed(http, client):
 
 @pytest.mark.parametrize("skew", [-3600, 3600])
 def test_an_accepted_start_needs_no_clock_that_is_right(http, client, monkeypatch, skew):
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000 + skew)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: T0 / 1000 + skew)
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     http.post(START, content=b"")
     http.get(CURRENT, json=run_json(4))
@@ -476,7 +476,7 @@ def test_an_accepted_start_needs_no_clock_that_is_right(http, client, monkeypatc
 @pytest.mark.parametrize("skew", [-3600, 3600])
 def test_a_start_is_announced_in_the_time_of_control_hub(http, client, monkeypatch, skew):
     now = T0 / 1000 + skew
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: now)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: now)
     monkeypatch.setattr("airflow_provider_streamsets.control_hub.transport.time.time", lambda: now)
     date = {"Date": email.utils.formatdate(T0 / 1000, usegmt=True)}
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)), headers=date)
@@ -484,14 +484,14 @@ def test_a_start_is_announced_in_the_time_of_control_hub(http, client, monkeypat
     http.post(START, exc=READ_TIMEOUT)
     http.get(CURRENT, json=run_json(4), headers=date)
     announced = []
-    assert client.runs.start(JOB_ID, announce=announced.append).run_count == 4
+    assert client.runs.start(JOB_ID, on_submit=announced.append).run_count == 4
     assert announced[0].at == T0 / 1000
     assert delivery_time_left(client, announced[0].at) == client.gateway_timeout
-    assert delivery_time_left(client.with_limits(), announced[0].at) == client.gateway_timeout
+    assert delivery_time_left(client.with_options(), announced[0].at) == client.gateway_timeout
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Thu, 01 Jan 99999 00:00:00 GMT"])
 def test_a_time_that_is_none_is_not_believed(http, client, date):
     http.get(JOB, json=job_json(), headers={"Date": date})
     client.jobs.get(JOB_ID)
-    assert client.clock_ahead == 0
+    assert client.clock_skew == 0

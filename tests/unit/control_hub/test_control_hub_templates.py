@@ -18,7 +18,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnavailableError,
     Job,
 )
-from airflow_provider_streamsets.control_hub.templates import INSTANCE_SUFFIXES, TemplateStart, parameters_digest
+from airflow_provider_streamsets.control_hub.templates import INSTANCE_SUFFIXES, TemplateStartIntent, parameters_digest
 from tests.unit.control_hub.wire_examples import (
     JOBS,
     JR,
@@ -63,7 +63,7 @@ def template_start_json(number, job_ids, **fields):
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch):
-    monkeypatch.setattr("airflow_provider_streamsets.control_hub.starts.wall_clock", lambda: T0 / 1000)
+    monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: T0 / 1000)
 
 
 class StartingHub:
@@ -520,8 +520,11 @@ def test_a_start_with_the_same_parameters_at_another_time_is_somebody_elses(http
     later = template_start_json(1, hub.starts[0], time=T0 + 400_000)
     http.get(HISTORY, json=[later])
     digests = (parameters_digest(TEMPLATE.runtime_parameters),)
-    assert client.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000, digests, T0 / 1000 + 300)) == []
-    assert len(client.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, ME, parameters=digests))) == 1
+    assert (
+        client.templates.instances_of(TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, digests, T0 / 1000 + 300))
+        == []
+    )
+    assert len(client.templates.instances_of(TemplateStartIntent(TEMPLATE_ID, 0, ME, parameters=digests))) == 1
 
 
 @pytest.mark.parametrize("value", [{1, 2}, T0**0.5 * 1j], ids=["set", "complex"])
@@ -537,7 +540,7 @@ def test_values_that_are_no_json_are_rejected_before_the_start(http, client, val
 @pytest.mark.parametrize(("age", "polls"), [(0, 41), (110, 5), (500, 1)])
 def test_requested_start_is_polled_until_no_gateway_can_deliver_it(http, client, clock, age, polls):
     StartingHub(http)
-    intent = TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000 - age, (parameters_digest({}),))
+    intent = TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000 - age, (parameters_digest({}),))
     assert client.templates.instances_of(intent, wait=True) == []
     assert len(paths(http)) == polls
 
@@ -547,7 +550,7 @@ def test_requested_start_that_comes_late_is_found(http, client, clock):
     hub.start({"REGION": "apac"})
     late = template_start_json(1, hub.starts[0])
     http.get(HISTORY, [{"json": []}, {"json": []}, {"json": [late]}])
-    intent = TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest({"REGION": "apac"}),))
+    intent = TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest({"REGION": "apac"}),))
     assert [instance.job_id for instance in client.templates.instances_of(intent, wait=True)] == hub.starts[0]
     assert clock.slept == [3.0, 3.0]
 
@@ -560,7 +563,7 @@ def test_start_is_recognized_by_the_instances_that_are_not_deleted_yet(http, cli
     for number in gone:
         del hub.jobs[ids[number]]
     digests = tuple(parameters_digest({"REGION": region}) for region in ("emea", "apac"))
-    instances = client.templates.instances_of(TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000, digests))
+    instances = client.templates.instances_of(TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, digests))
     # Nothing tells a start of which all are deleted from that of another caller.
     assert [instance.job_id for instance in instances] == ids[::-1] * found
 
@@ -569,7 +572,7 @@ def test_several_candidates_are_named(http, client):
     hub = StartingHub(http)
     for _ in range(2):
         hub.start(dict(TEMPLATE.runtime_parameters), dict(TEMPLATE.runtime_parameters))
-    intent = TemplateStart(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest(TEMPLATE.runtime_parameters),) * 2)
+    intent = TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest(TEMPLATE.runtime_parameters),) * 2)
     named = r"start 1 \(new-0-0:o, new-0-1:o\); start 2 \(new-1-0:o, new-1-1:o\)\. Stop those"
     with pytest.raises(ControlHubAmbiguousStartError, match=named):
         client.templates.instances_of(intent)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubClient
-from airflow_provider_streamsets.control_hub.tokens import checked_secret, organization_of
+from airflow_provider_streamsets.control_hub.tokens import organization_of, validate_secret
 from tests.unit.control_hub.wire_examples import ORGANIZATION, SECRET, TOKEN, token_of
 
 
@@ -90,7 +90,7 @@ def test_a_token_of_another_shape_will_do_where_the_hub_is_given():
 
 
 def test_white_space_around_a_secret_is_removed():
-    assert checked_secret(f" \t{TOKEN}\r\n", "token") == TOKEN
+    assert validate_secret(f" \t{TOKEN}\r\n", "token") == TOKEN
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n"])

@@ -190,10 +190,10 @@ def test_several_issues_are_all_told(http, client):
         b"[" * 100_000,
     ],
 )
-def test_a_refusal_without_an_envelope_decides_nothing(http, hasty_client, body):
+def test_a_refusal_without_an_envelope_decides_nothing(http, kill_client, body):
     http.get(CURRENT, status_code=400, content=body, reason="Bad Request")
     with pytest.raises(ControlHubUnavailableError, match=r"answered 400 Bad Request .*A proxy, gateway or") as caught:
-        hasty_client.runs.current(JOB_ID)
+        kill_client.runs.current(JOB_ID)
     assert caught.value.codes == ()
     assert caught.value.http_status == 400
 
@@ -261,12 +261,12 @@ def test_an_empty_body_behind_any_success_is_no_object(http, client, status, con
     location=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"])) | st.just("https://[::1"),
     retry_after=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"])),
 )
-def test_any_answer_gives_a_value_or_an_error_of_the_family(http, hasty_client, status, content, location, retry_after):
+def test_any_answer_gives_a_value_or_an_error_of_the_family(http, kill_client, status, content, location, retry_after):
     headers = {"Location": location, "Retry-After": retry_after}
     http.get(JOB, json=job_json())
     http.get(CURRENT, status_code=status, content=content, headers=headers)
     with contextlib.suppress(ControlHubError):
-        hasty_client.runs.current(JOB_ID)
+        kill_client.runs.current(JOB_ID)
 
 
 def _shown(error: BaseException) -> str:

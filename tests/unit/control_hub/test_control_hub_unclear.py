@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub import (
     JobSettings,
     PipelineVersion,
 )
-from airflow_provider_streamsets.control_hub.unclear import find_out
+from airflow_provider_streamsets.control_hub.submission import confirm_effect
 from tests.unit.control_hub.wire_examples import (
     JOBS,
     JR,
@@ -45,23 +45,25 @@ NOT_READ = [{"status_code": 503}, {"status_code": 401}, {"exc": READ_TIMEOUT}, {
 
 
 def test_an_effect_that_shows_at_once_is_not_waited_for(client, clock):
-    assert find_out(client, lambda: ["found"], question="Whether it was done") == ["found"]
+    assert confirm_effect(client, lambda: ["found"], subject="Whether it was done") == ["found"]
     assert clock.slept == []
 
 
 def test_an_effect_is_looked_for_every_3_seconds_for_a_minute(client, clock):
     looks = []
-    assert find_out(client, lambda: looks.append(clock.now()) or [], question="Whether it was done") == []
+    assert confirm_effect(client, lambda: looks.append(clock.now()) or [], subject="Whether it was done") == []
     assert [look - looks[0] for look in looks] == [3.0 * n for n in range(21)]
 
 
 def test_an_effect_that_shows_at_the_last_look_counts(client, clock):
     start = clock.now()
-    assert find_out(client, lambda: clock.now() - start >= 60, question="Whether it was done") is True
+    assert confirm_effect(client, lambda: clock.now() - start >= 60, subject="Whether it was done") is True
 
 
 def test_a_part_of_an_effect_is_told_when_the_rest_never_shows(client, clock):
-    found = find_out(client, lambda: [1], question="Whether it was done", is_enough=lambda f: len(f) == 2, patience=9.0)
+    found = confirm_effect(
+        client, lambda: [1], subject="Whether it was done", is_complete=lambda f: len(f) == 2, max_wait=9.0
+    )
     assert found == [1]
     assert clock.slept == [3.0] * 3
 
@@ -78,7 +80,7 @@ def test_a_look_that_fails_leaves_it_unknown_what_was_done(client, error, begins
         raise ControlHubNotFoundError("Cannot look.", http_status=404)
 
     with pytest.raises(ControlHubUnavailableError, match="Cannot look") as caught:
-        find_out(client, look, question="Whether it was done", error=error)
+        confirm_effect(client, look, subject="Whether it was done", error=error)
     assert str(caught.value).startswith(begins)
     assert (caught.value.maybe_executed, caught.value.http_status) == (True, status)
 
@@ -93,15 +95,15 @@ def test_patience_is_computed_when_a_look_was_answered(client, clock, failing):
             raise ControlHubUnavailableError("Cannot look.")
         return []
 
-    def patience():
+    def max_wait():
         return 12.0 if len(looks) <= failing else 6.0
 
     if failing == 5:
         with pytest.raises(ControlHubUnavailableError):
-            find_out(client, look, question="Whether it was done", patience=patience)
+            confirm_effect(client, look, subject="Whether it was done", max_wait=max_wait)
         assert clock.slept == [3.0] * 4
     else:
-        assert find_out(client, look, question="Whether it was done", patience=patience) == []
+        assert confirm_effect(client, look, subject="Whether it was done", max_wait=max_wait) == []
         assert clock.slept == [3.0] * (failing + 2)
 
 

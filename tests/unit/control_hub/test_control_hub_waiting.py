@@ -19,8 +19,8 @@ from airflow_provider_streamsets.control_hub import (
     Outcome,
 )
 from airflow_provider_streamsets.control_hub.models import RunEvent
-from airflow_provider_streamsets.control_hub.reports import RunReport
-from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_for_run
+from airflow_provider_streamsets.control_hub.tracking.report import RunReport
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
 from tests.unit.control_hub.wire_examples import (
     COUNTS,
     FORBIDDEN,
@@ -99,10 +99,10 @@ def hub(http):
 
 
 @pytest.fixture
-def wait(hasty_client, clock):
-    def wait(*, timeout=None, poll_interval=10.0, client=hasty_client, **settings):
-        follower = RunFollower(client, JOB_ID, RUN, job_name=JOB_NAME, now=clock.now, **settings)
-        return wait_for_run(follower, poll_interval=poll_interval, timeout=timeout, now=clock.now, sleep=clock.sleep)
+def wait(kill_client, clock):
+    def wait(*, timeout=None, poll_interval=10.0, client=kill_client, **settings):
+        tracker = RunTracker(client, JOB_ID, RUN, job_name=JOB_NAME, now=clock.now, **settings)
+        return wait_for_run(tracker, poll_interval=poll_interval, timeout=timeout, now=clock.now, sleep=clock.sleep)
 
     return wait
 
@@ -180,9 +180,9 @@ def test_failure_without_a_message_has_that_of_the_engines(hub, wait):
         status(failed(RUN, errorMessage=None, pipelineStatus=[], ackTrackers=[])),
     )
     report = wait()
-    assert report.headline.endswith("has failed (INACTIVE/RED): no such lib (engine e1)")
+    assert report.summary.endswith("has failed (INACTIVE/RED): no such lib (engine e1)")
     assert report.to_result()["error_message"] == "no such lib (engine e1)"
-    assert "Error: no such lib (engine e1)" in report.explanation()
+    assert "Error: no such lib (engine e1)" in report.details()
 
 
 def test_polls_that_fail_are_no_evidence_that_a_run_is_still_red(hub, wait, clock):
@@ -259,7 +259,7 @@ def test_changes_are_logged_and_nothing_else(hub, wait, caplog):
             status(succeeded(RUN)),
         )
         wait()
-    lines = [record.getMessage() for record in caplog.records if "waiting" in record.name]
+    lines = [record.getMessage() for record in caplog.records if "tracking" in record.name]
     assert all(line.startswith(f"Run {RUN}") for line in lines)
     assert [line.rpartition(": ")[2] for line in lines] == [
         "ACTIVE/GREEN",
@@ -428,7 +428,7 @@ def test_the_last_look_is_at_the_deadline_and_still_finds_an_end(hub, wait, cloc
 def test_the_last_look_does_not_wait_for_metrics(http, hub, wait, clock):
     hub.shows(status(run_json(RUN)), status(succeeded(RUN)))
     http.get(COUNTS, json={})
-    report = wait(timeout=10.0, metrics_wait=30.0)
+    report = wait(timeout=10.0, metrics_timeout=30.0)
     assert (report.outcome, report.metrics, report.metrics_final) == (Outcome.SUCCEEDED, None, False)
     assert clock.slept == [10.0]
 
@@ -489,7 +489,7 @@ def test_events_are_waited_for_through_an_outage_as_they_decide_the_outcome(http
 def test_events_that_stay_unreadable_do_not_keep_an_ended_run_waiting_for_ever(http, hub, wait, clock, answer, end):
     hub.shows(status(end))
     http.get(events_url(RUN), **answer)
-    report = wait(metrics_wait=30.0)
+    report = wait(metrics_timeout=30.0)
     assert report.outcome is (Outcome.SUCCEEDED if end["color"] == "GRAY" else Outcome.FAILED)
     assert sum(clock.slept) == 30.0
 
@@ -497,7 +497,7 @@ def test_events_that_stay_unreadable_do_not_keep_an_ended_run_waiting_for_ever(h
 def test_unreadable_events_do_not_keep_a_failed_run_waiting_for_ever(http, hub, wait, clock):
     hub.shows(status(failed(RUN)))
     http.get(events_url(RUN), **OUTAGE)
-    assert wait(metrics_wait=30.0).outcome is Outcome.FAILED
+    assert wait(metrics_timeout=30.0).outcome is Outcome.FAILED
     assert sum(clock.slept) == 30.0
 
 
@@ -527,9 +527,9 @@ def test_the_end_is_when_the_pipeline_finished_not_when_the_job_became_inactive(
 def test_the_end_is_that_of_the_run_where_there_are_no_events(http, hub, wait):
     hub.shows(status(succeeded(RUN)))
     http.get(events_url(RUN), json=[])
-    assert wait(metrics_wait=0).metrics_final is True
+    assert wait(metrics_timeout=0).metrics_final is True
     http.get(COUNTS, json={"0": counts_json(saved=START + 58_500), "1": counts_json(RUN - 1)})
-    assert wait(metrics_wait=0).metrics_final is False
+    assert wait(metrics_timeout=0).metrics_final is False
 
 
 def test_final_metrics_are_waited_for_briefly(http, hub, wait, clock):
@@ -545,7 +545,7 @@ def test_final_metrics_are_waited_for_briefly(http, hub, wait, clock):
 def test_metrics_that_are_not_final_in_time_are_given_as_such(http, hub, wait, clock):
     hub.shows(status(succeeded(RUN)))
     http.get(COUNTS, json={"0": counts_json(saved=START + 30_000, inputCount=50), "1": counts_json(RUN - 1)})
-    report = wait(metrics_wait=12.0)
+    report = wait(metrics_timeout=12.0)
     assert (report.outcome, report.metrics.input_count, report.metrics_final) == (Outcome.SUCCEEDED, 50, False)
     assert clock.slept == [5.0, 5.0, 5.0]
 
@@ -553,7 +553,7 @@ def test_metrics_that_are_not_final_in_time_are_given_as_such(http, hub, wait, c
 def test_a_poll_interval_below_the_pause_between_looks_for_metrics_is_kept(http, hub, wait, clock):
     hub.shows(status(succeeded(RUN)))
     http.get(COUNTS, json={})
-    wait(poll_interval=2.0, metrics_wait=3.0)
+    wait(poll_interval=2.0, metrics_timeout=3.0)
     assert clock.slept == [2.0, 2.0]
 
 
@@ -574,7 +574,7 @@ def test_a_poll_interval_below_the_pause_between_looks_for_metrics_is_kept(http,
 def test_the_outcome_does_not_depend_on_metrics(http, hub, wait, clock, answer, end):
     hub.shows(status(end))
     http.get(COUNTS, **answer)
-    report = wait(metrics_wait=20.0)
+    report = wait(metrics_timeout=20.0)
     assert report.outcome is (Outcome.SUCCEEDED if end["color"] == "GRAY" else Outcome.FAILED)
     assert (report.metrics, report.metrics_final) == (None, False)
     assert sum(clock.slept) == 20.0
@@ -585,14 +585,14 @@ def test_credential_refused_for_metrics_does_not_fail_a_run_that_has_ended(http,
     hub.shows(status(succeeded(RUN)))
     http.get(COUNTS, json={})
     http.get(refused, status_code=401)
-    report = wait(metrics_wait=20.0)
+    report = wait(metrics_timeout=20.0)
     assert (report.outcome, report.metrics) == (Outcome.SUCCEEDED, None)
 
 
 def test_no_wait_for_metrics_means_one_request_for_each_source(http, hub, wait, clock):
     hub.shows(status(succeeded(RUN)))
     http.get(COUNTS, json={})
-    assert wait(metrics_wait=0.0).metrics is None
+    assert wait(metrics_timeout=0.0).metrics is None
     assert clock.slept == []
     assert len([path for path in paths(http) if "/metrics/" in path]) == 2
 
@@ -607,10 +607,10 @@ COUNTERS = {
 def test_without_record_counts_those_on_the_status_are_final_by_their_time(http, hub, wait, clock):
     hub.shows(status(succeeded(RUN, **SAVED, lastReportedMetricTime=START + MINUTE + 1)))
     http.get(COUNTS, json={"1": counts_json(RUN - 1)})
-    report = wait(metrics_wait=20.0)
+    report = wait(metrics_timeout=20.0)
     assert (report.metrics.input_count, report.metrics.stage_errors_count) == (9, None)
     assert (report.metrics_final, clock.slept) == (True, [])
-    assert "9 in, 8 out, 1 error records, unknown stage errors" in report.explanation()
+    assert "9 in, 8 out, 1 error records, unknown stage errors" in report.details()
     assert RunReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
 
@@ -620,7 +620,7 @@ def test_when_the_wait_is_over_the_counters_of_the_run_are_read(http, hub, wait,
     hub.shows(status(succeeded(RUN, **saved)))
     http.get(COUNTS, **counts)
     http.get(REGISTRY, json={"counters": COUNTERS})
-    report = wait(metrics_wait=20.0)
+    report = wait(metrics_timeout=20.0)
     assert (report.metrics.input_count, report.metrics.total_error_count, report.metrics_final) == (19, 3, True)
     assert sum(clock.slept) == 20.0
     registry = [request for request in http.request_history if request.path.startswith("/jobrunner/rest/v1/metrics")]
@@ -632,44 +632,44 @@ def test_an_activation_error_before_a_recovery_is_not_the_end(http, hub, wait):
     recovery = [event_json(RUN, 5, "ACTIVATION_ERROR"), event_json(RUN, 10, "ACTIVE")]
     http.get(events_url(RUN), json=[*recovery, event_json(RUN, 60, "INACTIVE")])
     http.get(COUNTS, json={"0": counts_json(saved=START + 30_000), "1": counts_json(RUN - 1)})
-    assert wait(metrics_wait=0).metrics_final is False
+    assert wait(metrics_timeout=0).metrics_final is False
     http.get(COUNTS, json=final_counts())
-    assert wait(metrics_wait=0).metrics_final is True
+    assert wait(metrics_timeout=0).metrics_final is True
 
 
 def test_metrics_of_the_run_before_are_not_taken_for_those_of_this_one(http, hub, wait):
     hub.shows(status(succeeded(RUN)))
     http.get(COUNTS, json=final_counts(RUN - 1))
-    assert wait(metrics_wait=0.0).metrics is None
+    assert wait(metrics_timeout=0.0).metrics is None
 
 
 def test_a_follower_sends_nothing_while_it_observes(http, hub, client, clock):
-    follower = RunFollower(client, JOB_ID, RUN, now=clock.now)
-    assert follower.observe(JobRun.from_wire(succeeded(RUN - 1))) is False
-    assert follower.observe(JobRun.from_wire(run_json(RUN))) is False
-    assert follower.pause(30.0) == 30.0
-    assert not follower.has_ended
-    assert follower.observe(JobRun.from_wire(succeeded(RUN))) is True
+    tracker = RunTracker(client, JOB_ID, RUN, now=clock.now)
+    assert tracker.observe(JobRun.from_wire(succeeded(RUN - 1))) is False
+    assert tracker.observe(JobRun.from_wire(run_json(RUN))) is False
+    assert tracker.next_delay(30.0) == 30.0
+    assert not tracker.has_ended
+    assert tracker.observe(JobRun.from_wire(succeeded(RUN))) is True
     assert http.call_count == 0
-    assert follower.conclude().outcome is Outcome.SUCCEEDED
-    assert follower.has_ended
-    assert follower.pause(30.0) == 5.0
+    assert tracker.resolve().outcome is Outcome.SUCCEEDED
+    assert tracker.has_ended
+    assert tracker.next_delay(30.0) == 5.0
 
 
 def test_a_run_that_has_ended_stays_ended_whatever_is_observed_later(http, hub, client, clock):
     http.get(COUNTS, [{"json": {}}, {"json": final_counts(RUN + 1)}])
-    follower = RunFollower(client, JOB_ID, RUN, now=clock.now)
-    assert follower.observe(JobRun.from_wire(failed(RUN)))
-    assert follower.conclude() is None
-    assert follower.observe(JobRun.from_wire(run_json(RUN + 1)))
+    tracker = RunTracker(client, JOB_ID, RUN, now=clock.now)
+    assert tracker.observe(JobRun.from_wire(failed(RUN)))
+    assert tracker.resolve() is None
+    assert tracker.observe(JobRun.from_wire(run_json(RUN + 1)))
     clock.sleep(60)
-    report = follower.conclude()
+    report = tracker.resolve()
     assert (report.run.run_count, report.outcome) == (RUN, Outcome.FAILED)
     assert report.metrics.run_count == RUN
 
 
 def test_a_time_out_without_a_number_is_told_too(client):
-    assert str(RunFollower(client, JOB_ID, 1).timed_out(None)) == f"Run 1 of job {JOB_ID} has not ended in time."
+    assert str(RunTracker(client, JOB_ID, 1).timed_out(None)) == f"Run 1 of job {JOB_ID} has not ended in time."
 
 
 _COLORS = st.sampled_from(["GRAY", "GREEN", "RED", ""])
@@ -711,11 +711,11 @@ class _AnyHub:
 @given(statuses=st.lists(_STATUSES, max_size=15), data=st.data())
 def test_whatever_is_seen_no_other_run_is_reported_and_no_unknown_status_as_a_success(statuses, data):
     clock = VirtualClock()
-    follower = RunFollower(_AnyHub(data), JOB_ID, RUN, now=clock.now, log=logging.getLogger("quiet"))
+    tracker = RunTracker(_AnyHub(data), JOB_ID, RUN, now=clock.now, log=logging.getLogger("quiet"))
     for seen in statuses:
         clock.sleep(10.0)
         try:
-            report = follower.conclude() if follower.observe(seen) else None
+            report = tracker.resolve() if tracker.observe(seen) else None
         except ControlHubError:
             continue
         if report is not None:

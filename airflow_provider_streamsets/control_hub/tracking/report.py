@@ -1,0 +1,450 @@
+"""What is known about a run that has ended: its outcome, and what a person needs to understand it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import pendulum
+
+from airflow_provider_streamsets.control_hub.errors import ControlHubRunFailedError
+from airflow_provider_streamsets.control_hub.models import (
+    EngineCommand,
+    EnginePipeline,
+    JobRun,
+    Outcome,
+    RunEvent,
+    RunMetrics,
+)
+from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
+
+# Reports travel in trigger events, which are stored in Airflow's database: they are kept small.
+_MOST_EVENTS = 20
+_MOST_ENTRIES = 20
+_LONGEST_ERROR = 4000
+_LONGEST_TEXT = 500
+_SHORT_TEXT = 300
+# Codes of engines, such as JDBC_34 and CONTAINER_0166. Those of Control Hub itself say nothing about a pipeline.
+_ENGINE_CODE = re.compile(r"\b(?!JOBRUNNER_)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_\d{2,5}\b")
+# Instances of stages are named after their kind, such as JDBCQueryConsumer_01.
+_STAGE = re.compile(r"\b(?=[A-Za-z0-9]*[a-z])[A-Z][A-Za-z0-9]*_\d{2,}\b")
+
+
+def were_saved_after_end(saved: pendulum.DateTime | None, run: JobRun, events: Iterable[RunEvent]) -> bool:
+    """
+    Return whether record counts were saved after the pipelines had finished.
+
+    They have when the run leaves its active states for the last time, which the first event in another status after
+    that tells: a run can recover from an ``ACTIVATION_ERROR``. That a save after that is the last one is an assumption.
+
+    :param saved: when they were saved
+    :param run: the run, ended
+    :param events: its events
+    """
+    times = [(event.time, event.status in {"ACTIVATING", "ACTIVE"}) for event in events if event.time]
+    last_active = max((time for time, is_active in times if is_active), default=None)
+    ends = [time for time, is_active in times if not is_active and (last_active is None or time >= last_active)]
+    finished = min(ends, default=run.finish_time)
+    return saved is not None and finished is not None and saved >= finished
+
+
+def _cut(text: str | None, length: int) -> str | None:
+    return text if text is None or len(text) <= length else text[: length - 3] + "..."
+
+
+def _small(run: JobRun) -> JobRun:
+    """Return a run cut to a size that a database row may have."""
+    return replace(
+        run,
+        error_message=_cut(run.error_message, _LONGEST_ERROR),
+        warnings=tuple(_cut(text, _LONGEST_TEXT) or "" for text in run.warnings[:_MOST_ENTRIES]),
+        engine_ids=run.engine_ids[:_MOST_ENTRIES],
+        engine_pipelines=tuple(
+            replace(pipeline, message=_cut(pipeline.message, _LONGEST_TEXT))
+            for pipeline in run.engine_pipelines[:_MOST_ENTRIES]
+        ),
+        engine_commands=tuple(
+            replace(command, message=_cut(command.message, _LONGEST_TEXT))
+            for command in [c for c in run.engine_commands if c.has_failed][:_MOST_ENTRIES]
+        ),
+    )
+
+
+def _last(events: tuple[RunEvent, ...]) -> tuple[RunEvent, ...]:
+    return tuple(replace(event, message=_cut(event.message, _LONGEST_TEXT) or "") for event in events[-_MOST_EVENTS:])
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """
+    A run that is waited for no more, with its outcome, last events, engines and metrics.
+
+    :param job_id: id of the job
+    :param job_name: its name, empty if nobody asked
+    :param run: the run
+    :param outcome: what it came to; None if it was waited for only until it was active
+    :param events: its last events, oldest first
+    :param metrics: its record counts; None if Control Hub has saved none
+    :param metrics_final: whether the record counts are those after the pipeline's end
+    :param stopped_by: id of the user who asked for a stop, if the events name one
+    :param stopped_by_task: whether the task that holds this report has stopped the run
+    :param conflict: which evidence said what, if it did not agree on the outcome
+    :param replaced: number of the run that was waited for, if an upgrade of the job has replaced it with this one
+    :param red_for: for how many seconds the run was seen RED when it was abandoned, which counts as a failure
+        although it has not ended; None for others
+    """
+
+    job_id: str
+    job_name: str
+    run: JobRun
+    outcome: Outcome | None
+    events: tuple[RunEvent, ...] = ()
+    metrics: RunMetrics | None = None
+    metrics_final: bool = False
+    stopped_by: str | None = None
+    stopped_by_task: bool = False
+    conflict: str = ""
+    replaced: int | None = None
+    red_for: float | None = None
+
+    @classmethod
+    def build(cls, *, job_id: str, job_name: str, run: JobRun, events: Iterable[RunEvent]) -> RunReport:
+        """
+        Judge a run and keep what is worth telling about it, cut to a size that a database row may have.
+
+        :param run: the run, ended, with the engine pipelines that were seen last
+        :param events: all its events
+        """
+        events = tuple(events)
+        decision = decide_outcome(run, events)
+        return cls(
+            job_id=job_id,
+            job_name=job_name,
+            run=_small(run),
+            outcome=decision.outcome,
+            events=_last(events),
+            stopped_by=decision.stopped_by,
+            conflict=decision.conflict,
+        )
+
+    @classmethod
+    def of_active(cls, *, job_id: str, job_name: str, run: JobRun) -> RunReport:
+        """Return the report of a run that had only to become active, and has."""
+        return cls(job_id, job_name, _small(run), None)
+
+    @classmethod
+    def of_red(cls, *, job_id: str, job_name: str, run: JobRun, red_for: float) -> RunReport:
+        """
+        Return the report of a run that is abandoned because it has been RED for too long.
+
+        :param red_for: for how many seconds
+        """
+        return cls(job_id, job_name, _small(run), Outcome.FAILED, red_for=red_for)
+
+    def shortened(self) -> RunReport:
+        """Return the report with the first text of each kind, and without events: several are stored in one row."""
+        run = self.run
+        first_texts = replace(
+            run,
+            error_message=_cut(run.error_message, _SHORT_TEXT),
+            warnings=tuple(_cut(text, _SHORT_TEXT) or "" for text in run.warnings[:1]),
+            engine_ids=run.engine_ids[:1],
+            engine_pipelines=tuple(
+                replace(one, message=_cut(one.message, _SHORT_TEXT)) for one in run.engine_pipelines[:1]
+            ),
+            engine_commands=tuple(
+                replace(one, message=_cut(one.message, _SHORT_TEXT)) for one in run.engine_commands[:1]
+            ),
+        )
+        return replace(self, run=first_texts, events=())
+
+    def is_covered_by(self, metrics: RunMetrics) -> bool:
+        """Return whether record counts are final for this run."""
+        return were_saved_after_end(metrics.last_updated, self.run, self.events)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values, complete enough for :meth:`from_dict`."""
+        return {
+            "job_id": self.job_id,
+            "job_name": self.job_name,
+            "run": self.run.to_dict(),
+            "outcome": self.outcome.value if self.outcome else None,
+            "events": [event.to_dict() for event in self.events],
+            "metrics": self.metrics.to_dict() if self.metrics else None,
+            "metrics_final": self.metrics_final,
+            "stopped_by": self.stopped_by,
+            "stopped_by_task": self.stopped_by_task,
+            "conflict": self.conflict,
+            "replaced": self.replaced,
+            "red_for": self.red_for,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> RunReport:
+        """
+        Rebuild a report from :meth:`to_dict`, also from that of a version with other fields.
+
+        :raises ValueError: if `value` is no complete report
+        """
+        try:
+            run = dict(value["run"])
+            metrics = value.get("metrics")
+            outcome, replaced, red_for = value["outcome"], value.get("replaced"), value.get("red_for")
+            report = cls(
+                job_id=str(value["job_id"]),
+                job_name=str(value.get("job_name") or ""),
+                run=_rebuilt(
+                    JobRun,
+                    {
+                        **run,
+                        "warnings": tuple(run.get("warnings", ())),
+                        "engine_ids": tuple(run.get("engine_ids", ())),
+                        "engine_pipelines": _all_rebuilt(EnginePipeline, run.get("engine_pipelines", ())),
+                        "engine_commands": _all_rebuilt(EngineCommand, run.get("engine_commands", ())),
+                    },
+                ),
+                outcome=None if outcome is None else Outcome(outcome),
+                events=_all_rebuilt(RunEvent, value.get("events", ())),
+                metrics=_rebuilt(RunMetrics, metrics) if metrics is not None else None,
+                metrics_final=bool(value.get("metrics_final")),
+                stopped_by=str(value.get("stopped_by") or "") or None,
+                stopped_by_task=bool(value.get("stopped_by_task")),
+                conflict=str(value.get("conflict") or ""),
+                replaced=None if replaced is None else int(replaced),
+                red_for=None if red_for is None else float(red_for),
+            )
+            is_consistent = report._is_consistent
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"This is no report of a run ({type(error).__name__}: {error}).") from error
+        if not is_consistent:
+            raise ValueError(
+                f"This report contradicts itself: outcome {report.outcome and report.outcome.value} of a run that is "
+                f"{report.run.status}/{report.run.color}."
+            )
+        return report
+
+    @property
+    def _is_consistent(self) -> bool:
+        run = self.run
+        if self.red_for is not None:
+            return self.outcome is Outcome.FAILED and not run.has_ended
+        if self.outcome is None:
+            return run.is_working or run.is_success
+        return run.has_ended and (self.outcome is Outcome.FAILED or run.is_success)
+
+    @property
+    def reason(self) -> str | None:
+        """
+        Why the run has failed, as far as anybody says; of other runs, the error that Control Hub shows all the same.
+
+        Control Hub's own message can be empty where warnings and engines name the reason (contract, 19.13).
+        """
+        problem = self.run.problem if self.outcome is Outcome.FAILED else ""
+        return self.run.error_message or problem or None
+
+    def to_result(self) -> dict[str, Any]:
+        """
+        Return what tasks push to XCom.
+
+        Keys: ``job_id``, ``job_name``, ``run_count``, ``status``, ``color``, ``outcome``, ``error_message``,
+        ``start_time``, ``finish_time`` (ISO 8601), ``duration`` (seconds), ``metrics`` (``run_count``,
+        ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``, ``total_error_count``; None if
+        Control Hub has saved none, and the last two where only the run's status has counts) and ``metrics_final``.
+        """
+        return {
+            **run_summary(self.job_id, self.job_name, self.run),
+            "outcome": self.outcome.value if self.outcome else None,
+            "error_message": self.reason,
+            "metrics": self.metrics.counts() if self.metrics else None,
+            "metrics_final": self.metrics_final,
+        }
+
+    @property
+    def summary(self) -> str:
+        """One line: which run, how it ended or why it is waited for no more, with which error."""
+        run = self.run
+        name = f"'{self.job_name}' ({self.job_id})" if self.job_name else self.job_id
+        error = f": {self.reason}" if self.reason else ""
+        return f"Run {run.run_count} of job {name} {self._how} ({run.status}/{run.color}){error}"
+
+    @property
+    def _how(self) -> str:
+        if self.red_for is not None:
+            return f"does not work: RED for {self.red_for:.0f} s"
+        if self.outcome is None:
+            return "has ended before it was seen active" if self.run.has_ended else "is active"
+        return {
+            Outcome.SUCCEEDED: "has succeeded",
+            Outcome.FAILED: "has failed",
+            Outcome.STOPPED: f"was stopped{self._by_whom}",
+        }[self.outcome]
+
+    @property
+    def _by_whom(self) -> str:
+        if self.stopped_by_task:
+            return " by this task"
+        if self.stopped_by is None:
+            return ""
+        if self.stopped_by == self.run.user:
+            return f" by {self.stopped_by}, with the credential that started it (perhaps another task)"
+        return f" by user {self.stopped_by}"
+
+    def failure(self, hint: str = "") -> ControlHubRunFailedError:
+        """
+        Return the error of a task that the run has failed.
+
+        :param hint: what to do about it, as a sentence
+        """
+        texts = [
+            text
+            for text in (
+                self.run.error_message,
+                *(pipeline.message for pipeline in self.run.engine_pipelines),
+                *(command.message for command in self.run.engine_commands if command.has_failed),
+            )
+            if text
+        ]
+        stages = [match[0] for text in texts if (match := _STAGE.search(text))]
+        result = self.to_result()
+        return ControlHubRunFailedError(
+            f"{self.summary}.{hint and ' '}{hint}",
+            job_id=self.job_id,
+            job_name=self.job_name,
+            run_count=self.run.run_count,
+            outcome=self.outcome.value if self.outcome else None,
+            error_codes=dict.fromkeys(code for text in texts for code in _ENGINE_CODE.findall(text)),
+            stage=next(iter(stages), None),
+            metrics=result["metrics"],
+            result=result,
+        )
+
+    def details(self) -> str:
+        """Return all that is known about the run as lines for a task log."""
+        return "\n".join([self.summary, *(f"  {line}" for line in self._lines())])
+
+    def _lines(self) -> Iterator[str]:
+        run = self.run
+        yield f"Status: {run.status}, color: {run.color}"
+        yield (
+            f"Started: {_clock(run.start_time)} by {run.user or 'unknown'}, finished: {_clock(run.finish_time)}"
+            + (f", duration: {run.duration:.1f} s" if run.duration is not None else "")
+        )
+        yield f"Error: {self.reason or 'none stated'}"
+        if self.stopped_by or self.stopped_by_task:
+            yield f"Stopped{self._by_whom}"
+        if self.conflict:
+            yield f"Conflicting evidence of the outcome: {self.conflict}"
+        if self.metrics:
+            counts = self.metrics
+            yield (
+                f"Records: {counts.input_count} in, {counts.output_count} out, {counts.error_count} error records, "
+                f"{'unknown' if counts.stage_errors_count is None else counts.stage_errors_count} stage errors"
+                + ("" if self.metrics_final else " (not final)")
+            )
+        else:
+            yield "Records: Control Hub has saved no counts of this run"
+        if run.engine_pipelines:
+            yield "Engines, as last seen:"
+            for pipeline in run.engine_pipelines:
+                yield f"  {pipeline.engine_id}: {pipeline.status}" + (
+                    f", {pipeline.message}" if pipeline.message else ""
+                )
+        elif run.engine_ids:
+            yield f"Engines: {', '.join(run.engine_ids)}"
+        else:
+            yield "Engines: none took the job; do engines with all of its labels run?"
+        for command in run.engine_commands:
+            yield f"Command {command.command} to engine {command.engine_id}: {command.result}" + (
+                f", {command.message}" if command.message else ""
+            )
+        if run.warnings:
+            yield "Warnings:"
+            yield from (f"  {warning}" for warning in run.warnings)
+        if self.events:
+            yield f"Last {len(self.events)} events:"
+            for event in self.events:
+                yield f"  {_clock(event.time)} {event.status}: {event.message}" + (
+                    f" (by {event.user})" if event.user else ""
+                )
+        else:
+            yield "Events: Control Hub has none of this run"
+
+
+def run_summary(job_id: str, job_name: str, run: JobRun | None) -> dict[str, Any]:
+    """
+    Return the part of a task's result that is known of every run, ended or not.
+
+    :param run: None for a job that has never run
+    """
+    return {
+        "job_id": job_id,
+        "job_name": job_name,
+        "run_count": run.run_count if run else 0,
+        "status": run.status if run else None,
+        "color": run.color if run else None,
+        "outcome": None,
+        "error_message": run.error_message if run else None,
+        "start_time": run.start_time.to_iso8601_string() if run and run.start_time else None,
+        "finish_time": run.finish_time.to_iso8601_string() if run and run.finish_time else None,
+        "duration": run.duration if run else None,
+    }
+
+
+def run_record(job_name: str, run: JobRun, events: Iterable[RunEvent] | None = None) -> dict[str, Any]:
+    """
+    Return what is told of a run in a list of runs.
+
+    ``outcome`` is None for a run that has not ended, and without events for one that has ended well, as only they
+    tell whether it was stopped.
+
+    :param job_name: name of the job
+    :param run: the run
+    :param events: its events, oldest first; None if nobody asked
+    """
+    events = None if events is None else tuple(events)
+    outcome = decide_outcome(run, events or ()).outcome if run.has_ended else None
+    has_counts = run.metrics_saved is not None
+    record = {
+        **run_summary(run.job_id, job_name, run),
+        "outcome": None if outcome is None or (events is None and outcome is not Outcome.FAILED) else outcome.value,
+        "error_message": _cut(run.error_message, _LONGEST_TEXT),
+        "user": run.user,
+        "pipeline_version": run.pipeline_version,
+        "engine_ids": list(run.engine_ids),
+        "input_count": run.input_record_count if has_counts else None,
+        "output_count": run.output_record_count if has_counts else None,
+        "error_count": run.error_record_count if has_counts else None,
+    }
+    return record if events is None else {**record, "events": [event.to_dict() for event in _last(events)]}
+
+
+def _clock(time: pendulum.DateTime | None) -> str:
+    return time.format("YYYY-MM-DD HH:mm:ss z") if time else "unknown"
+
+
+_M = TypeVar("_M", JobRun, EnginePipeline, EngineCommand, RunEvent, RunMetrics)
+_TIMES = frozenset({"start_time", "finish_time", "metrics_saved", "last_reported", "last_updated", "time"})
+
+
+def _rebuilt(model: type[_M], value: Mapping[str, Any]) -> _M:
+    """Return a model from its own `to_dict`; fields that it does not know are left out."""
+    known = {field.name for field in fields(model)}
+    arguments: dict[str, Any] = {
+        name: _time(entry) if name in _TIMES else entry for name, entry in value.items() if name in known
+    }
+    return model(**arguments)
+
+
+def _all_rebuilt(model: type[_M], values: Iterable[Mapping[str, Any]]) -> tuple[_M, ...]:
+    return tuple(_rebuilt(model, value) for value in values)
+
+
+def _time(text: str | None) -> pendulum.DateTime | None:
+    if text is None:
+        return None
+    parsed = pendulum.parse(text)
+    if not isinstance(parsed, pendulum.DateTime):
+        raise ValueError(f"this is no time: {text!r}")
+    return parsed

@@ -1,0 +1,260 @@
+"""From the fields of an Airflow connection to the settings of a :class:`ControlHubClient`."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_streamsets.control_hub.client import ControlHubClient
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
+    ControlHubConfigurationError,
+)
+from airflow_provider_streamsets.control_hub.tokens import organization_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+EXTRA_FIELDS = (
+    "project_id",
+    "login_url",
+    "verify",
+    "timeout",
+    "proxies",
+    "job_link",
+    "bulk_size",
+    "credential_grace_period",
+    "gateway_timeout",
+)
+DEFAULT_CREDENTIAL_GRACE_PERIOD = 300.0
+
+_Default = TypeVar("_Default", float, None)
+
+
+@dataclass(frozen=True, repr=False)
+class ConnectionSettings:
+    """
+    What a connection of type ``streamsets`` says.
+
+    :param conn_id: id of the connection, for messages
+    :param base_url: from host, port and schema; None looks the hub up through the login service
+    :param credential_id: from the login
+    :param token: from the password
+    """
+
+    conn_id: str
+    base_url: str | None
+    credential_id: str
+    token: str
+    project_id: str | None
+    login_url: str | None
+    verify: bool | str
+    timeout: float | tuple[float, float] | None
+    proxies: Mapping[str, str] | None
+    job_link: str | None
+    bulk_size: int | None = None
+    credential_grace_period: float = DEFAULT_CREDENTIAL_GRACE_PERIOD
+    """Seconds for which a refused credential that was accepted before is tried again until the refusal is believed."""
+    gateway_timeout: float | None = None
+
+    @classmethod
+    def of(cls, connection: Connection, extra: Any) -> ConnectionSettings:
+        """
+        Read a connection.
+
+        :param connection: the connection
+        :param extra: its extra, parsed; read by the caller, since on an event loop that is done asynchronously
+        :raises ControlHubConfigurationError: if a field cannot be right; the message names connection and field
+        """
+        conn_id = connection.conn_id or ""
+        try:
+            extra = _filled_fields(extra)
+            return cls(
+                conn_id=conn_id,
+                base_url=_base_url(connection),
+                credential_id=connection.login or "",
+                token=connection.password or "",
+                project_id=_text(extra, "project_id"),
+                login_url=_text(extra, "login_url"),
+                verify=_verify(extra.get("verify")),
+                timeout=_timeout(extra.get("timeout")),
+                proxies=_proxies(extra.get("proxies")),
+                job_link=_text(extra, "job_link"),
+                bulk_size=_bulk_size(extra.get("bulk_size")),
+                credential_grace_period=_seconds(extra, "credential_grace_period", DEFAULT_CREDENTIAL_GRACE_PERIOD),
+                gateway_timeout=_seconds(extra, "gateway_timeout", None),
+            )
+        except ControlHubConfigurationError as error:
+            raise ControlHubConfigurationError(f"Connection '{conn_id}': {error}") from None
+
+    @property
+    def fingerprint(self) -> str:
+        """A value that changes with any field; the token cannot be computed from it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def place(self) -> str:
+        """A value that stays the same when another credential of the same organization takes the place of this one."""
+        try:
+            organization = organization_of(self.token)
+        except ControlHubAuthenticationError:
+            organization = ""
+        return replace(self, credential_id="", token=organization).fingerprint
+
+    def client(self, **options: Any) -> ControlHubClient:
+        """
+        Return a new client.
+
+        :param options: further parameters of :class:`ControlHubClient`; they win over those of the connection
+        :raises ControlHubConfigurationError: if a setting cannot be right
+        :raises ControlHubAuthenticationError: if login or password are missing or malformed
+        """
+        settings: dict[str, Any] = {
+            "project_id": self.project_id,
+            "verify": self.verify,
+            "proxies": self.proxies,
+            "login_url": self.login_url,
+            "job_link": self.job_link,
+            "credential_name": f"The credential of connection '{self.conn_id}'",
+        }
+        if self.timeout is not None:
+            settings["timeout"] = self.timeout
+        if self.bulk_size is not None:
+            settings["bulk_size"] = self.bulk_size
+        if self.gateway_timeout is not None:
+            settings["gateway_timeout"] = self.gateway_timeout
+        try:
+            return ControlHubClient(self.base_url, self.credential_id, self.token, **{**settings, **options})
+        except ControlHubAuthenticationError as error:
+            raise ControlHubAuthenticationError(
+                f"Connection '{self.conn_id}': {error} The login of the connection is the credential id, its password "
+                "the token."
+            ) from None
+        except ControlHubConfigurationError as error:
+            raise ControlHubConfigurationError(f"Connection '{self.conn_id}': {error}") from None
+
+
+def _filled_fields(extra: Any) -> dict[str, Any]:
+    """Return the fields of an extra without the empty ones, which Airflow's UI stores as null."""
+    if not isinstance(extra, (Mapping, type(None))):
+        raise ControlHubConfigurationError(
+            f'The extra must be a JSON object of fields, such as {{"bulk_size": 50}}, got {type(extra).__name__}.'
+        )
+    return {
+        name: value
+        for name, value in (extra or {}).items()
+        if value is not None and not (isinstance(value, str) and not value.strip())
+    }
+
+
+def _base_url(connection: Connection) -> str | None:
+    """Return the address from a host with or without scheme, as it comes from a form, a URI or JSON."""
+    host = (connection.host or "").strip()
+    if not host:
+        return None
+    if "://" in host:
+        scheme, _, rest = host.partition("://")
+    else:
+        scheme, rest = connection.schema or "https", host
+    name, slash, path = rest.partition("/")
+    if _is_ipv6(name):
+        # A URI with brackets comes without them.
+        name = f"[{name}]"
+    if connection.port and ":" not in name.rpartition("]")[2]:
+        name = f"{name}:{connection.port}"
+    return f"{scheme}://{name}{slash}{path}"
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(extra: Mapping[str, Any], name: str) -> str | None:
+    value = extra.get(name)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.strip()
+    raise ControlHubConfigurationError(f"'{name}' must be a text, but is {type(value).__name__}.")
+
+
+def _verify(value: Any) -> bool | str:
+    if value is None:
+        return True
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        word = value.strip()
+        if word.lower() in {"true", "false"}:
+            return word.lower() == "true"
+        return word
+    raise ControlHubConfigurationError("'verify' must be true, false or the path of a CA file.")
+
+
+def _timeout(value: Any) -> float | tuple[float, float] | None:
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    try:
+        seconds = [float(part) for part in parts if not isinstance(part, bool)]
+    except (TypeError, ValueError):
+        seconds = []
+    if len(seconds) == 1 and len(parts) == 1:
+        return seconds[0]
+    if len(seconds) == 2:
+        return seconds[0], seconds[1]
+    raise ControlHubConfigurationError(
+        "'timeout' must be a number of seconds, or two such as '10, 60': to connect, and to wait for data."
+    )
+
+
+def _bulk_size(value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        size = int(str(value))
+    except ValueError:
+        size = 0
+    if size < 1 or isinstance(value, bool):
+        raise ControlHubConfigurationError("'bulk_size' must be a whole number above 0: jobs in one request for many.")
+    return size
+
+
+def _seconds(extra: Mapping[str, Any], name: str, default: _Default) -> float | _Default:
+    value = extra.get(name)
+    if value is None:
+        return default
+    try:
+        seconds = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ControlHubConfigurationError(f"'{name}' must be a number of seconds, 0 or more.")
+    return seconds
+
+
+def _proxies(value: Any) -> Mapping[str, str] | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        if not text.startswith("{"):
+            return {"http": text, "https": text}
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+    if isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
+        return value
+    raise ControlHubConfigurationError(
+        "'proxies' must be the address of a proxy, or a JSON object of such by scheme, for example "
+        '{"https": "http://proxy.example.com:3128"}.'
+    )

@@ -1,0 +1,418 @@
+"""The one way in which operators wait for a run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, conf
+
+from airflow_provider_streamsets import params
+from airflow_provider_streamsets.metric_parameters import metrics_timeout_for
+from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun, RunReport
+    from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
+    from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+
+DEFAULT_POLL_INTERVAL = 30.0
+_BACKSTOP = 300.0
+_LONGEST_SLEEP = 1.0
+
+
+def checked_deferrable(deferrable: Any) -> bool:
+    """
+    Return whether a task is deferrable.
+
+    :param deferrable: what the task was given; None stands for Airflow's ``[operators] default_deferrable``
+    :raises ValueError: if it is neither true nor false
+    """
+    if deferrable is None:
+        return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+    return params.fixed_boolean(deferrable, "deferrable")
+
+
+def framework_timeout(limit: float, poll_interval: float) -> timedelta:
+    """Return Airflow's own time-out for a deferral: it must lose against the trigger's deadline, which tells more."""
+    return timedelta(seconds=limit + 2 * poll_interval + _BACKSTOP)
+
+
+class RunWaitMixin(ControlHubOperator):
+    """
+    Base of the operators that wait for one run or many: how long, how often, and where.
+
+    :param wait_for_completion: wait until the run has ended (templated)
+    :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
+        ``[operators] default_deferrable``
+    :param poll_interval: seconds, or timedelta, between two looks at the run; default 30 (templated)
+    :param wait_timeout: seconds, or timedelta, after which to give up; None waits as long as the run takes. Like Airflow's
+        ``execution_timeout``, which this operator also keeps while it is deferred, it counts from the start of the
+        task (templated)
+    :param metrics_timeout: seconds, or timedelta, to wait for the run's final metrics after its end, at the most. Control
+        Hub saves them with a delay of up to the job's statistics interval; by default that and 15 seconds are waited:
+        2 minutes at the most, unless the task has conditions on them, without which its success never depends on them
+        (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        *ControlHubOperator.template_fields,
+        "wait_for_completion",
+        "poll_interval",
+        "wait_timeout",
+        "metrics_timeout",
+    )
+
+    def __init__(
+        self,
+        *,
+        wait_for_completion: bool | str = True,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta | str = DEFAULT_POLL_INTERVAL,
+        wait_timeout: float | timedelta | str | None = None,
+        metrics_timeout: float | timedelta | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = checked_deferrable(deferrable)
+        self.poll_interval = poll_interval
+        self.wait_timeout = wait_timeout
+        self.metrics_timeout = metrics_timeout
+        self._check_wait(rendered=False)
+        self._for_waits: dict[str, Any] = {
+            "deferrable": None if deferrable is None else self.deferrable and deferrable,
+            "metrics_timeout": metrics_timeout or None,
+        }
+        self._began = time.monotonic()
+        self._killed = False
+
+    def _check_wait(self, *, rendered: bool) -> None:
+        params.boolean(self.wait_for_completion, "wait_for_completion", rendered=rendered)
+        params.seconds(self.poll_interval, "poll_interval", rendered=rendered)
+        params.seconds(self.wait_timeout, "wait_timeout", rendered=rendered)
+        params.seconds(self.metrics_timeout, "metrics_timeout", rendered=rendered, zero=True)
+
+    def check_effects(self, default_args: Mapping[str, Any] | None, **others: Any) -> None:
+        """
+        Check at DAG parse that nothing is given for a wait if there is none. A `poll_interval` does no harm.
+
+        :param default_args: as that of :func:`~airflow_provider_streamsets.params.no_effect`
+        :param others: further parameters that are for a wait only
+        :raises ValueError: if something is given
+        """
+        if params.boolean(self.wait_for_completion, "wait_for_completion") is False:
+            params.no_effect("wait_for_completion=True", self, default_args, **{**self._for_waits, **others})
+
+    def prepare(self) -> bool:
+        """
+        Note the time from which `wait_timeout` counts, and check what rendering has made of the parameters of the wait.
+
+        :returns: whether to wait for completion
+        :raises ValueError: if one of them cannot be right; nothing has been done yet
+        """
+        self._began = time.monotonic()
+        self._check_wait(rendered=True)
+        return bool(params.boolean(self.wait_for_completion, "wait_for_completion", rendered=True))
+
+    def raise_if_killed(self, when: str) -> None:
+        """
+        End the task if it has been killed.
+
+        Airflow's handler of a kill returns, and the task goes on where it was: do not start or leave runs then.
+
+        :param when: for the message, such as "before ..."
+        """
+        if self._killed:
+            raise AirflowException(f"The task was killed {when}.")
+
+    def pause(self, seconds: float) -> None:
+        """
+        Sleep, unless the task is killed meanwhile.
+
+        Sleep goes on after the handler of the kill, so it is divided: a task that ends by itself, in the 5 seconds that
+        Airflow allows, can still write down why.
+        """
+        while seconds > 0:
+            piece = min(seconds, _LONGEST_SLEEP)
+            time.sleep(piece)
+            seconds -= piece
+            if self._killed:
+                raise AirflowException("The task was killed while it waited.")
+
+    def on_kill(self) -> None:
+        """Note that the task is killed."""
+        self._killed = True
+
+    @property
+    def _interval(self) -> float:
+        return float(params.seconds(self.poll_interval, "poll_interval", rendered=True))
+
+    @property
+    def _allowed(self) -> float | None:
+        timeout: float | None = params.seconds(self.wait_timeout, "wait_timeout", rendered=True)
+        return timeout
+
+    @property
+    def _remaining_timeout(self) -> float | None:
+        """Seconds that are left of `wait_timeout`; None if there is none."""
+        return None if self._allowed is None else self._remaining_of(self._allowed)
+
+    def _remaining_of(self, limit: float) -> float:
+        return max(limit - (time.monotonic() - self._began), 0.0)
+
+    def force_stop_seconds(self) -> float | None:
+        """Return the seconds after which stops are forced that the task asks for when it is killed."""
+        return None
+
+    def fail_on_red_seconds(self) -> float | None:
+        """Return for how many seconds a run may be ``RED``; None sets no limit."""
+        return None
+
+    @property
+    def waits_until_active(self) -> bool:
+        """Whether runs are waited for until they are active, and not for their ends."""
+        return False
+
+    def restore_deadline(self, deadline: float) -> None:
+        """
+        Let the time count from where it did before the task was deferred.
+
+        :param deadline: when the smallest limit is reached, in epoch seconds
+        """
+        limits = self._limits()
+        if limits:
+            self._began = time.monotonic() - (min(limits) - max(deadline - time.time(), 0.0))
+
+    def _limits(self) -> list[float]:
+        """Return the seconds that the task is given; the smallest counts."""
+        execution_timeout = self.execution_timeout.total_seconds() if self.execution_timeout else None
+        return [limit for limit in (self._allowed, execution_timeout) if limit is not None]
+
+    @property
+    def time_left(self) -> float:
+        """Seconds that the task has left; infinite if nothing limits it."""
+        return min(map(self._remaining_of, self._limits()), default=math.inf)
+
+    def polling_client(self, time_left: Callable[[], float] | None = None) -> ControlHubClient:
+        """
+        Return a client that sends each request once, within the time that there is: a poll that fails is repeated.
+
+        :param time_left: returns the seconds until the deadline; by default that of the task
+        """
+        client = self.client.with_options(max_attempts=1)
+        client.time_left = time_left or (lambda: self.time_left)
+        return client
+
+    @property
+    def needs_metrics(self) -> bool:
+        """Whether the success of the task depends on the final metrics of its run."""
+        return False
+
+    def _metrics_timeout_for(self, *jobs: Job) -> float:
+        if self.waits_until_active:
+            return 0.0
+        return metrics_timeout_for(self.metrics_timeout, *jobs, is_needed=self.needs_metrics)
+
+    def _is_execution_timeout(self) -> bool:
+        """Return whether it is ``execution_timeout`` that a wait on the triggerer has exceeded, and not `wait_timeout`."""
+        limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
+        return limit is not None and (self._allowed is None or limit < self._allowed)
+
+    def _waited_too_long(self, error: object) -> BaseException:
+        """Return the error of a task that has used its time to wait for runs of others."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+
+        text = f"{error} The task has waited for that before starting its own; nothing was started."
+        return AirflowTaskTimeout(text) if self._is_execution_timeout() else ControlHubRunTimeoutError(text)
+
+
+class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
+    """
+    Base of the operators that wait for one run.
+
+    Deferrable or not, a wait follows the same rules and ends in :meth:`finish`. The parameters are those of
+    :class:`~airflow_provider_streamsets.operators.base.ControlHubJobOperator` and :class:`RunWaitMixin`.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "job_name", *RunWaitMixin.template_fields)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._tracker: RunTracker | None = None
+        self._ended_report: RunReport | None = None
+
+    def finish(self, context: Context, report: RunReport) -> dict[str, Any]:
+        """Decide from the report of the run whether the task succeeds, and return its result."""
+        raise NotImplementedError
+
+    def on_wait_timeout(self, context: Context, job_id: str, run_count: int) -> None:
+        """Act on a wait that has taken too long, before the task fails."""
+
+    def upper_bounds(self) -> tuple[MetricCondition, ...]:
+        """Return the conditions on the run's metrics that must not be broken while it goes on."""
+        return ()
+
+    def on_condition_violated(self, context: Context, job_id: str, run_count: int) -> None:
+        """Act on a run that has broken an upper bound, before the task fails."""
+
+    def wait_for_run(self, context: Context, job: Job, run: JobRun, *, stop_on_kill: bool) -> dict[str, Any]:
+        """
+        Wait for a run, here or on the triggerer, and return the task's result.
+
+        :param job: the run's job
+        :param run: the run
+        :param stop_on_kill: whether a trigger that is killed stops the run
+        """
+        if self.deferrable:
+            self.defer_for(
+                job,
+                run,
+                stop_on_kill=stop_on_kill,
+                upper_bounds=[str(b) for b in self.upper_bounds()],
+                until_active=self.waits_until_active,
+                fail_on_red_after=self.fail_on_red_seconds(),
+            )
+        return self._wait_here(context, job, run)
+
+    def report_of(self, job: Job, run: JobRun) -> RunReport:
+        """
+        Return the report of a run that has ended, within the time that the task has.
+
+        A deferrable task that does not get it at the first poll waits on the triggerer, and decides anew afterwards.
+        """
+        from airflow_provider_streamsets.control_hub.tracking.run import wait_for_run
+
+        known = self._ended_report
+        if known is not None and (known.job_id, known.run.run_count) == (job.job_id, run.run_count):
+            return known
+        self._tracker = tracker = self._new_tracker(job, run)
+        if self.deferrable:
+            report = tracker.poll()
+            if report is None:
+                self.defer_for(job, run, method_name="execute_after_ended_run")
+            return report
+        return wait_for_run(
+            tracker,
+            poll_interval=self._interval,
+            timeout=self._remaining_timeout,
+            allowed=self._allowed,
+            sleep=self.pause,
+        )
+
+    def _new_tracker(self, job: Job, run: JobRun) -> RunTracker:
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.control_hub.tracking.conditions import ViolationCheck
+        from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+
+        bounds = self.upper_bounds()
+        client = self.polling_client()
+        return RunTracker(
+            client,
+            job.job_id,
+            run.run_count,
+            job_name=job.name,
+            identity=RunIdentity.of(run),
+            metrics_timeout=self._metrics_timeout_for(job),
+            until_active=self.waits_until_active,
+            fail_on_red_after=self.fail_on_red_seconds(),
+            while_running=ViolationCheck(client, job.job_id, run.run_count, bounds) if bounds else None,
+            log=self.log,
+        )
+
+    def _wait_here(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
+        from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.tracking.run import wait_for_run
+
+        self._tracker = self._new_tracker(job, run)
+        try:
+            report = wait_for_run(
+                self._tracker,
+                poll_interval=self._interval,
+                timeout=self._remaining_timeout,
+                allowed=self._allowed,
+                sleep=self.pause,
+            )
+        except ControlHubRunTimeoutError:
+            self.on_wait_timeout(context, job.job_id, run.run_count)
+            raise
+        except ControlHubExpectationError:
+            self.on_condition_violated(context, job.job_id, run.run_count)
+            raise
+        # What the kill has stopped is no outcome.
+        self.raise_if_killed("while it waited")
+        return self.finish(context, report)
+
+    def defer_for(
+        self,
+        job: Job,
+        run: JobRun,
+        *,
+        method_name: str = "execute_complete",
+        metrics_timeout: float | None = None,
+        stop_on_kill: bool = False,
+        upper_bounds: Sequence[str] = (),
+        until_active: bool = False,
+        fail_on_red_after: float | None = None,
+    ) -> NoReturn:
+        """
+        Wait for a run on the triggerer.
+
+        :param job: the run's job
+        :param run: the run
+        :param method_name: the method that goes on afterwards
+        :param metrics_timeout: seconds to wait for its final metrics; by default as `metrics_timeout` of the operator
+        :param stop_on_kill: whether a trigger that is killed stops the run
+        :param upper_bounds: conditions that must not be broken meanwhile
+        :param until_active: wait until the run is active, and not for its end
+        :param fail_on_red_after: for how many seconds it may be ``RED``; None sets no limit
+        """
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+
+        self.raise_if_killed("before it was deferred")
+        poll_interval, limits = self._interval, self._limits()
+        left = self.time_left if limits else None
+        self.defer(
+            trigger=ControlHubJobRunTrigger(
+                control_hub_conn_id=self.control_hub_conn_id,
+                job_id=job.job_id,
+                job_name=job.name,
+                run_count=run.run_count,
+                poll_interval=poll_interval,
+                timeout=min(limits, default=None),
+                deadline=None if left is None else time.time() + left,
+                metrics_timeout=self._metrics_timeout_for(job) if metrics_timeout is None else metrics_timeout,
+                stop_on_kill=stop_on_kill,
+                force_stop_after=self.force_stop_seconds(),
+                upper_bounds=list(upper_bounds),
+                identity=RunIdentity.of(run).to_json(),
+                wait_for="active" if until_active else "completion",
+                fail_on_red_after=fail_on_red_after,
+            ),
+            method_name=method_name,
+            timeout=None if left is None else framework_timeout(left, poll_interval),
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Resume after the trigger has fired: with the report of the ended run, or with what went wrong."""
+        from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunTimeoutError
+        from airflow_provider_streamsets.triggers.events import RunWaitEvent
+
+        wait = RunWaitEvent.from_payload(event)
+        try:
+            report = wait.report_or_raise()
+        except ControlHubRunTimeoutError as error:
+            self.on_wait_timeout(context, wait.job_id, wait.run_count)
+            if self._is_execution_timeout():
+                raise AirflowTaskTimeout(str(error)) from error
+            raise
+        except ControlHubExpectationError:
+            self.on_condition_violated(context, wait.job_id, wait.run_count)
+            raise
+        return self.finish(context, report)

@@ -1,0 +1,496 @@
+"""The one way in which operators wait for many runs."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+from airflow_provider_streamsets.compat import MAX_TRIGGER_SIZE, trigger_size
+from airflow_provider_streamsets.operators._run_wait import RunWaitMixin, framework_timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_streamsets.control_hub import Job, RunReport
+    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, RunRef
+    from airflow_provider_streamsets.triggers.events import RunsWaitEvent
+    from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
+
+# What a resumed task still has to read is there, so it need not look slowly, and has this time even at the deadline.
+_RESUMED_INTERVAL = 5.0
+_RESUMED_MAX_WAIT = 60.0
+# Seconds for which the names of the jobs are read when the task is resumed.
+_NAMES_MAX_WAIT = 60.0
+# Seconds to try again while Control Hub refuses to stop a job that is being started.
+STOP_MAX_WAIT = 60.0
+_MOST_EXPLANATIONS = 10
+_MOST_NAMED = 20
+# Of so many abandoned runs, a trigger hands on what was wrong with them; of the others, only that they were RED.
+_MOST_RED_REPORTS = 5
+# Bytes that such a report has when it is compressed, at the most.
+_RED_REPORT_SIZE = 1400
+# Milliseconds over which runs may have been started that are waited for together.
+_SPREAD_OF_STARTS = 86_400_000
+
+
+class RunsWaitMixin(RunWaitMixin):
+    """
+    Base of the operators that wait for many runs: one status request at each look for all of them.
+
+    Deferrable or not, a wait follows the same rules and ends in :meth:`finish_all`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._group: RunGroup | None = None
+        self._watched: dict[str, int] = {}
+        self._forced: dict[str, int] = {}
+        self._red: set[str] = set()
+
+    @property
+    def joined_runs(self) -> Collection[str]:
+        """Ids of the jobs whose runs others have started, so that they are never stopped."""
+        return ()
+
+    @property
+    def stops_runs_on_kill(self) -> bool:
+        """Whether the runs are to be stopped when the task is killed."""
+        return False
+
+    def finish_all(self, context: Context, group: RunGroup) -> Any:
+        """Decide from the reports of the ended runs whether the task succeeds, and return its result."""
+        raise NotImplementedError
+
+    def stopped_runs(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that this task has stopped: run count by job id."""
+        return {}
+
+    def push_results(self, context: Context, results: list[dict[str, Any]]) -> None:
+        """Push the results of runs to XCom, one of which has failed the task."""
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="results", value=results)
+
+    def on_first_failure(self, group: RunGroup) -> bool:
+        """
+        Act on the first run that has failed while others go on.
+
+        :returns: whether that is done; otherwise this is called again after the next look
+        """
+        return True
+
+    def on_red_runs(self, runs: dict[str, int]) -> bool:
+        """
+        Act on runs that were abandoned because they were ``RED`` for too long, while others are waited for.
+
+        :param runs: run count by job id
+        :returns: whether that is done; otherwise this is called again after the next poll
+        """
+        return True
+
+    def _act_on_red(self, group: RunGroup) -> None:
+        runs = {job_id: report.run.run_count for job_id, report in group.red.items() if job_id not in self._red}
+        if runs and self.on_red_runs(runs):
+            self._red.update(runs)
+
+    @property
+    def force_after(self) -> float | None:
+        """Seconds from the start of the task after which :meth:`force_unfinished` is called; None is never."""
+        return None
+
+    def force_unfinished(self, unfinished: dict[str, int]) -> bool:
+        """
+        Act on the runs that have not ended after :attr:`force_after`.
+
+        :param unfinished: run count by job id
+        :returns: whether that is done; otherwise this is called again after the next look
+        """
+        return True
+
+    def results_or_failure(
+        self, context: Context, group: RunGroup, *, accept_stopped: bool, hint: str = ""
+    ) -> list[dict[str, Any]]:
+        """
+        Return the results of the runs, or fail naming those that did not succeed.
+
+        If one of them has failed, the results of all are pushed to XCom, see :meth:`push_results`.
+
+        :param group: the runs, all over
+        :param accept_stopped: count runs that were stopped as successes
+        :param hint: what to do about a failure, as a sentence
+        :raises ControlHubRunFailedError: if runs did not succeed
+        :raises ControlHubError: if there is one run only, and its outcome cannot be found out
+        """
+        from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Outcome
+        from airflow_provider_streamsets.control_hub._messages import join_truncated
+
+        if len(group.runs) == 1:
+            for error in group.unknown.values():
+                raise error
+        failed = [report for report in group.reports.values() if report.outcome is Outcome.FAILED]
+        stopped = [report for report in group.reports.values() if report.outcome is Outcome.STOPPED]
+        for report in failed[:_MOST_EXPLANATIONS]:
+            self.log.error(report.details())
+        reasons = [report.summary for report in failed]
+        reasons += [str(error).removesuffix(".") for error in group.unknown.values()]
+        if stopped and not accept_stopped:
+            if reasons:
+                # They may have been stopped because of the failure, which is what is worth naming.
+                hint = f"Others that were stopped: {len(stopped)}."
+            else:
+                reasons, failed = [report.summary for report in stopped], stopped
+                hint = "Set accept_stopped=True if that is fine."
+        if not reasons:
+            return list(group.results())
+        results = list(group.results())
+        self.push_results(context, results)
+        if len(group.runs) == 1:
+            raise failed[0].failure(hint)
+        failures = [report.failure() for report in failed]
+        raise ControlHubRunFailedError(
+            f"{len(reasons)} of {len(group.runs)} runs did not succeed: "
+            f"{join_truncated(reasons, '; ', most=_MOST_NAMED)}.{hint and ' '}{hint}",
+            outcome=next((failure.outcome for failure in failures), None),
+            error_codes=dict.fromkeys(code for failure in failures for code in failure.error_codes),
+            stage=next((failure.stage for failure in failures if failure.stage), None),
+            result=results,
+            failures=failures,
+        )
+
+    def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
+        """
+        Act on a wait that has taken too long, before the task fails.
+
+        :param unfinished: run count by job id of the runs that have not ended
+        """
+
+    def wait_for_runs(
+        self, context: Context, runs: Sequence[RunRef], jobs: Sequence[Job], *, until_failure: bool = False
+    ) -> Any:
+        """
+        Wait for runs, here or on the triggerer, and return the task's result.
+
+        :param runs: the runs
+        :param jobs: their jobs
+        :param until_failure: call :meth:`on_first_failure` when the first of them has failed
+        """
+        self._watched = {run.job_id: run.run_count for run in runs}
+        metrics_timeout = self._metrics_timeout_for(*jobs)
+        if self.deferrable and runs:
+            limits = self._limits()
+            self._defer_for(
+                runs,
+                timeout=min(limits, default=None),
+                deadline=time.time() + self._remaining_of(min(limits)) if limits else None,
+                metrics_timeout=metrics_timeout,
+                until_failure=until_failure,
+                force_at=None if self.force_after is None else time.time() + self._remaining_of(self.force_after),
+            )
+        return self._wait_for_all(
+            context,
+            runs,
+            poll_interval=self._interval,
+            timeout=self._remaining_timeout,
+            allowed=self._allowed,
+            metrics_timeout=metrics_timeout,
+            until_failure=until_failure,
+            force_after=self.force_after,
+        )
+
+    def warn_of_large_trigger(self, job_ids: Sequence[str], *, joins: bool = False) -> None:
+        """
+        Warn, before anything is done, if MySQL could not store the trigger that waits for so many runs.
+
+        Which database Airflow has is not known to a task. What is not known yet, such as the ids of the runs, is taken
+        to be as long as it can be.
+
+        :param job_ids: ids of the jobs, or texts that are as long
+        :param joins: whether runs may be joined
+        """
+        if not self.deferrable:
+            return
+        size, constant = self._largest_trigger_size(job_ids, joins), self._largest_trigger_size((), joins)
+        if size > MAX_TRIGGER_SIZE:
+            self.log.warning(
+                "The trigger that waits for %d runs may need %d bytes. If Airflow's database is MySQL, which stores up "
+                "to %d, the task fails after the start: set deferrable=False, or divide the jobs among several tasks "
+                "of up to %d each. With other databases, nothing needs doing.",
+                len(job_ids),
+                size,
+                MAX_TRIGGER_SIZE,
+                (MAX_TRIGGER_SIZE - constant) * len(job_ids) // (size - constant),
+            )
+
+    def _largest_trigger_size(self, job_ids: Sequence[str], joins: bool) -> int:
+        """Return the bytes for the trigger of the first deferral, or of a later one that has more to remember."""
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
+
+        now, is_forced = round(time.time(), 3), not (self.force_after is None and self.force_stop_seconds() is None)
+        may_be_red = self.fail_on_red_seconds() is not None
+        digests = {job_id: hashlib.sha256(job_id.encode()).hexdigest() for job_id in job_ids}
+        # Of some runs only: what is the same of all takes hardly any space.
+        some = [job_id for job_id, digest in digests.items() if int(digest, 16) % 2]
+        times = {job_id: now + int(digest, 16) % _SPREAD_OF_STARTS / 1000 for job_id, digest in digests.items()}
+        runs = [
+            RunRef(job_id, int(digest, 16) % 10_000, identity=RunIdentity(id_like(job_id, digest), times[job_id]))
+            for job_id, digest in digests.items()
+        ]
+        trigger = self._trigger(
+            runs,
+            timeout=now,
+            deadline=now,
+            metrics_timeout=now,
+            force_at=now,
+            active=some if self.waits_until_active else (),
+            red_since=times if may_be_red else None,
+            red={i: hashlib.shake_256(i.encode()).hexdigest(_RED_REPORT_SIZE) for i in job_ids[:_MOST_RED_REPORTS]}
+            if may_be_red
+            else None,
+            forced=some if is_forced else (),
+            joined=some if joins else (),
+        )
+        return trigger_size(trigger.serialize()[1])
+
+    def _wait_for_all(
+        self,
+        context: Context,
+        runs: Sequence[RunRef],
+        *,
+        poll_interval: float,
+        timeout: float | None,
+        allowed: float | None,
+        metrics_timeout: float,
+        until_failure: bool = False,
+        force_after: float | None = None,
+        is_execution_timeout: bool = False,
+        resumed: RunsWaitEvent | None = None,
+    ) -> Any:
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, wait_for_runs
+
+        group = self._group = RunGroup(
+            self.polling_client(),
+            runs,
+            metrics_timeout=metrics_timeout,
+            log=self.log,
+            until_active=self.waits_until_active,
+            fail_on_red_after=self.fail_on_red_seconds(),
+            **(resumed.of_group(time.time()) if resumed else {}),
+        )
+        group.stopped.update(dict(self.stopped_runs(context).items() & self._watched.items()))
+        is_told, act_after = not until_failure, math.inf if force_after is None else force_after
+
+        def act(group: RunGroup) -> bool:
+            nonlocal is_told, act_after
+            self._act_on_red(group)
+            if not is_told and group.failures and group.unfinished:
+                is_told = self.on_first_failure(group)
+            if not self._remaining_of(act_after) and group.unfinished and self.force_unfinished(group.unfinished):
+                act_after = math.inf
+            return False
+
+        try:
+            wait_for_runs(
+                group,
+                poll_interval=poll_interval,
+                timeout=timeout,
+                allowed=allowed,
+                stop_when=act,
+                max_delay=lambda: self._remaining_of(act_after) or math.inf,
+                sleep=self.pause,
+            )
+        except ControlHubRunTimeoutError as error:
+            if group.unfinished:
+                self.on_runs_timeout(context, group.unfinished)
+            if is_execution_timeout:
+                raise AirflowTaskTimeout(str(error)) from error
+            raise
+        # What the kill has stopped is no outcome.
+        self.raise_if_killed("while it waited")
+        return self.finish_all(context, group)
+
+    def _defer_for(
+        self,
+        runs: Sequence[RunRef],
+        *,
+        timeout: float | None,
+        deadline: float | None,
+        metrics_timeout: float,
+        until_failure: bool = False,
+        force_at: float | None = None,
+        active: Sequence[str] = (),
+        group: RunGroup | None = None,
+        before_start: bool = False,
+    ) -> NoReturn:
+        self.raise_if_killed("before it was deferred")
+        red = group.red if group else {}
+        # What could not be done about them is still to be done: the trigger ends the wait for that again.
+        still_red = {job_id: report.red_for or 0.0 for job_id, report in red.items() if job_id not in self._red}
+        red_for = {**group.red_for, **still_red} if group else {}
+        self.defer(
+            trigger=self._trigger(
+                runs,
+                timeout=timeout,
+                deadline=deadline,
+                metrics_timeout=metrics_timeout,
+                until_failure=until_failure,
+                force_at=force_at,
+                active=active,
+                red_since={job_id: time.time() - seconds for job_id, seconds in red_for.items()} or None,
+                red=_short_reports({i: report for i, report in red.items() if i not in still_red}) or None,
+                forced=list(self._forced),
+                joined=[run.job_id for run in runs if run.job_id in self.joined_runs],
+                before_start=before_start,
+            ),
+            method_name="execute_after_other_runs" if before_start else "execute_complete",
+            timeout=None if deadline is None else framework_timeout(max(deadline - time.time(), 0.0), self._interval),
+        )
+
+    def _trigger(
+        self,
+        runs: Sequence[RunRef],
+        *,
+        active: Sequence[str],
+        forced: Sequence[str],
+        joined: Sequence[str],
+        before_start: bool = False,
+        **arguments: Any,
+    ) -> ControlHubJobRunsTrigger:
+        from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
+
+        return ControlHubJobRunsTrigger(
+            control_hub_conn_id=self.control_hub_conn_id,
+            runs=[[run.job_id, run.run_count] for run in runs],
+            poll_interval=self._interval,
+            identities={run.job_id: json for run in runs if (json := run.identity.to_json())},
+            forced=list(forced),
+            joined=list(joined),
+            stop_on_kill=self.stops_runs_on_kill and not before_start,
+            wait_for="active" if self.waits_until_active and not before_start else "completion",
+            fail_on_red_after=None if before_start else self.fail_on_red_seconds(),
+            active=list(active) or None,
+            force_stop_after=self.force_stop_seconds(),
+            **arguments,
+        )
+
+    def defer_before_start(self, runs: Sequence[RunRef]) -> NoReturn:
+        """
+        Wait on the triggerer until runs of others have ended, and resume in ``execute_after_other_runs``.
+
+        :param runs: the runs
+        """
+        limits = self._limits()
+        self._defer_for(
+            runs,
+            timeout=min(limits, default=None),
+            deadline=time.time() + self._remaining_of(min(limits)) if limits else None,
+            metrics_timeout=0.0,
+            before_start=True,
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """Resume after the trigger has fired: when all runs have ended, or something has happened before."""
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
+        from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
+
+        self.prepare()
+        wait = RunsWaitEvent.from_payload(event)
+        self._watched = dict(wait.runs)
+        wait.raise_error()
+        names = self._names_of(list(self._watched), min(max(wait.time_left(), 0.0), _NAMES_MAX_WAIT))
+        self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}
+        runs = [
+            RunRef(job_id, count, names.get(job_id, ""), RunIdentity.from_json(wait.identities.get(job_id)))
+            for job_id, count in wait.runs
+        ]
+        self._red = set(wait.red)
+        if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.ACT, RunsWaitReason.RED}:
+            self._act_and_defer_again(wait, runs)
+        left = None if wait.deadline is None else max(wait.deadline - time.time(), _RESUMED_MAX_WAIT)
+        return self._wait_for_all(
+            context,
+            runs,
+            poll_interval=_RESUMED_INTERVAL,
+            timeout=0.0 if wait.reason is RunsWaitReason.TIMEOUT else left,
+            allowed=wait.timeout,
+            # The trigger has waited for the metrics already.
+            metrics_timeout=0.0,
+            is_execution_timeout=self._is_execution_timeout(),
+            resumed=wait,
+        )
+
+    def _act_and_defer_again(self, wait: RunsWaitEvent, runs: Sequence[RunRef]) -> NoReturn:
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
+        from airflow_provider_streamsets.triggers.events import RunsWaitReason
+
+        group = RunGroup(
+            self.polling_client(wait.time_left),
+            runs,
+            metrics_timeout=0.0,
+            log=self.log,
+            until_active=self.waits_until_active,
+            fail_on_red_after=self.fail_on_red_seconds(),
+            **wait.of_group(time.time()),
+        )
+        group.poll(skip_metrics_wait=True)
+        self._act_on_red(group)
+        # Each is done once; the other one may still be to come.
+        until_failure, force_at = wait.until_failure, wait.force_at
+        if group.poll_failed:
+            # Nothing can be done about the runs now. The trigger looks again, and keeps the deadline.
+            until_failure = until_failure or wait.reason is RunsWaitReason.FIRST_FAILURE
+            force_at = time.time() + self._interval if wait.reason is RunsWaitReason.ACT else force_at
+        elif group.unfinished:
+            if wait.reason is RunsWaitReason.FIRST_FAILURE or (until_failure and group.failures):
+                until_failure = not self.on_first_failure(group)
+            elif wait.reason is RunsWaitReason.ACT and not self.force_unfinished(group.unfinished):
+                force_at = time.time() + self._interval
+        self._defer_for(
+            runs,
+            timeout=wait.timeout,
+            deadline=wait.deadline,
+            metrics_timeout=wait.metrics_timeout,
+            until_failure=until_failure,
+            force_at=force_at,
+            active=sorted({*wait.active, *(report.job_id for report in group.reports.values() if not report.outcome)}),
+            group=group,
+        )
+
+    def _names_of(self, job_ids: list[str], max_wait: float) -> dict[str, str]:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
+        until = time.monotonic() + max_wait
+        try:
+            # Unlike a poll, this is not repeated later.
+            with self.client.within(lambda: until - time.monotonic()):
+                return {job_id: job.name for job_id, job in self.client.jobs.get_many(job_ids).items()}
+        except ControlHubError as error:
+            self.log.warning("The names of the jobs could not be read: %s", error)
+            return {}
+
+
+def id_like(example: str, digest: str) -> str:
+    """
+    Return an id as Control Hub makes them, of the organization of another one.
+
+    :param example: the other one
+    :param digest: at least 32 random hexadecimal digits
+    """
+    return f"{uuid.UUID(digest[:32])}:{example.partition(':')[2]}"
+
+
+def _short_reports(red: Mapping[str, RunReport]) -> dict[str, dict[str, Any] | float | None]:
+    """Return the reports of abandoned runs as a trigger hands them on, short as its row is."""
+    kept = dict(itertools.islice(red.items(), _MOST_RED_REPORTS))
+    return {
+        job_id: report.shortened().to_dict() if job_id in kept else report.red_for for job_id, report in red.items()
+    }

@@ -1,0 +1,179 @@
+"""The connections of triggers: read without blocking the event loop, and once for many triggers that begin together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from airflow_provider_streamsets.compat import get_connection_and_extra
+from airflow_provider_streamsets.triggers.preload import preload_wait
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubClient
+    from airflow_provider_streamsets.hooks.connection import ConnectionSettings
+
+log = logging.getLogger(__name__)
+
+# Seconds for which what was read is taken for what the connection says: each reading costs the triggerer a request.
+_FRESH = 10.0
+_READ_RETRY_DELAYS = (2, 5, 15, 30, 60, 60, 60)
+
+
+class _Reading:
+    """One reading of a connection, for which any number of triggers can wait at little cost."""
+
+    def __init__(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> None:
+        self._has_ended = asyncio.Event()
+        # A task of its own, so that the end of the trigger that came first does not end the reading of the others.
+        self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._run(read))
+        # Nobody may be left to retrieve its error.
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _run(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> ConnectionSettings:
+        try:
+            return await read()
+        finally:
+            self._has_ended.set()
+
+    async def settings(self) -> ConnectionSettings:
+        await self._has_ended.wait()
+        return await self._task
+
+
+class _ConnectionCache:
+    """What connections said, and when; or that they are being asked."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, ConnectionSettings]] = {}
+        self._running: dict[str, _Reading] = {}
+
+    async def of(self, conn_id: str) -> ConnectionSettings:
+        known = self._known.get(conn_id)
+        if known is not None and asyncio.get_running_loop().time() - known[0] < _FRESH:
+            return known[1]
+        reading = self._running.get(conn_id)
+        if reading is None:
+            reading = self._running[conn_id] = _Reading(lambda: self._read(conn_id))
+        return await reading.settings()
+
+    async def _read(self, conn_id: str) -> ConnectionSettings:
+        now = asyncio.get_running_loop().time
+        started = now()
+        try:
+            await preload_wait()
+            settings = await _read_when_possible(conn_id)
+        finally:
+            # Not left to those who wait: they may all have been cancelled.
+            del self._running[conn_id]
+        known = self._known.get(conn_id)
+        if known is not None and known[0] > started:
+            # Read since, for a new credential.
+            return known[1]
+        self._known[conn_id] = (now(), settings)
+        return settings
+
+    async def fresh(self, conn_id: str) -> ConnectionSettings:
+        settings = await _read(conn_id)
+        self._known[conn_id] = (asyncio.get_running_loop().time(), settings)
+        return settings
+
+
+_cache: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _ConnectionCache] = weakref.WeakKeyDictionary()
+
+
+async def connection_settings(conn_id: str) -> ConnectionSettings:
+    """
+    Return what a connection says, as it was at most ten seconds ago; when it does, the client has been imported.
+
+    If it cannot be read for a reason that may pass, such as a secrets backend's, it is read again for some minutes.
+
+    :param conn_id: id of the Airflow connection
+    :raises AirflowNotFoundException: if there is no such connection
+    :raises ControlHubConfigurationError: if a field of it cannot be right
+    """
+    return await _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache()).of(conn_id)
+
+
+class ConnectionRefresh:
+    """
+    Reads a connection again, with back-off, while its credential is refused.
+
+    :param conn_id: id of the Airflow connection
+    :param grace_period: seconds for which refused requests are repeated
+    :param options: further parameters of the clients
+    """
+
+    def __init__(self, conn_id: str, grace_period: float, **options: Any) -> None:
+        self._conn_id = conn_id
+        self._grace_period = grace_period
+        self._options = options
+        self._reason = ""
+
+    async def next_client(
+        self, refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int
+    ) -> tuple[ConnectionSettings, ControlHubClient] | None:
+        """
+        Wait, and return what the connection says by then and a client with that.
+
+        :param refused: the client whose credential was refused
+        :param error: the refusal
+        :param refusals: how often the request was refused before
+        :returns: None if it says nothing new, so that the same credential is to be tried again
+        :raises ControlHubAuthenticationError: if the refusal is confirmed, or the connection is gone
+        """
+        from airflow_provider_streamsets.hooks.credential_refresh import (
+            confirmed_refusal,
+            log_first_refusal,
+            refreshed_client,
+            retry_delay,
+        )
+
+        delay = retry_delay(refusals, self._grace_period)
+        if delay is None:
+            raise confirmed_refusal(error, self._reason)
+        await asyncio.sleep(delay)
+        readings = _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache())
+        try:
+            settings = await readings.fresh(self._conn_id)
+        except Exception as failure:  # noqa: BLE001 - judged by `refreshed_client`
+            reason = refreshed_client(self._conn_id, refused, error, failure)
+        else:
+            reason = refreshed_client(self._conn_id, refused, error, settings, **self._options)
+        if not isinstance(reason, str):
+            return settings, reason
+        self._reason = reason
+        if not refusals:
+            log_first_refusal(error, reason, self._grace_period)
+        return None
+
+
+async def _read_when_possible(conn_id: str) -> ConnectionSettings:
+    from airflow_provider_streamsets.control_hub import ControlHubError
+
+    for delay in _READ_RETRY_DELAYS:
+        try:
+            return await _read(conn_id)
+        except (ControlHubError, AirflowNotFoundException):
+            raise
+        except Exception as error:  # noqa: BLE001 - a secrets backend can raise anything
+            log.warning(
+                "Connection '%s' could not be read (%s: %s); trying again in %s s.",
+                conn_id,
+                type(error).__name__,
+                error,
+                delay,
+            )
+            await asyncio.sleep(delay)
+    return await _read(conn_id)
+
+
+async def _read(conn_id: str) -> ConnectionSettings:
+    from airflow_provider_streamsets.hooks.connection import ConnectionSettings
+
+    return ConnectionSettings.of(*await get_connection_and_extra(conn_id))

@@ -1,0 +1,244 @@
+"""Which finished runs of jobs are still to be reported: each once, and those of a job in their order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.models import JobRun
+
+# Seconds after which a job that is not listed any more is forgotten. A list that is read in pages while jobs are
+# created and deleted can miss a job once, so a job is not forgotten at once.
+_FORGET_AFTER = 3600.0
+# Looks in a row that must show a run before the one reported last, until it is believed that the job counts anew, as it
+# does after it was deleted and imported again. One such look can be late. If the one reported last was seen, the times
+# at which they were started tell.
+_POLLS_OF_EARLIER_RUN = 3
+# Runs of one job that are made ready to be reported at the same time.
+_CONCURRENT_READS = 25
+
+
+@dataclass
+class _Job:
+    """
+    How far the runs of a job are reported.
+
+    :param reported: all runs up to this one are reported, or are not to be
+    :param ended: all runs up to this one have ended
+    :param latest: the latest run, as last seen
+    """
+
+    reported: int
+    ended: int
+    latest: JobRun | None = None
+    earlier_polls: int = 0
+    earlier_since: float | None = None
+
+    def see(self, run: JobRun) -> None:
+        # An answer can be late, and show an earlier run.
+        if self.latest is None or run.run_count >= self.latest.run_count:
+            self.latest = run
+        self.ended = max(self.ended, run.run_count if run.has_ended else run.run_count - 1)
+
+
+@dataclass
+class _NewJob:
+    """A job of which it is not known yet how many of its runs finished before it was watched."""
+
+    latest: JobRun
+    since: float
+
+
+class RunCursor:
+    """
+    Decides, from one look at some jobs after the other, which of their finished runs are to be reported.
+
+    What had finished at the first look is not reported. A job that shows up later, as one that is created or gets the
+    tag that is watched, is reported from the runs on that finished after the look before. Sends nothing, and waits
+    for nothing.
+
+    Reporting has two steps, so that what is stored never runs ahead of what was really reported: a run is handed out
+    (:meth:`deliver`) with the number of the delivery that it is part of, and only when that delivery is known to have
+    arrived (:meth:`acknowledge`), the :attr:`cursor` moves.
+
+    :param tolerance: seconds by which the clocks of Control Hub and this machine may differ
+    """
+
+    def __init__(self, tolerance: float = 300.0) -> None:
+        self._tolerance = tolerance
+        self._looked: float | None = None
+        self._jobs: dict[str, _Job] = {}
+        self._new: dict[str, _NewJob] = {}
+        self._lagging: dict[str, None] = {}
+        self._absent: dict[str, float] = {}
+        self._confirmed: dict[str, int] = {}
+        self._handed_out: deque[tuple[int, str, int]] = deque()
+        self._arrived: set[int] = set()
+
+    @classmethod
+    def resumed(cls, cursor: object, tolerance: float = 300.0) -> RunCursor:
+        """
+        Continue where an earlier one has stopped.
+
+        :param cursor: its :attr:`cursor`
+        :raises ValueError: if it is none
+        """
+        runs = cls(tolerance)
+        try:
+            if not isinstance(cursor, Mapping):
+                raise TypeError(f"it is {type(cursor).__name__}")
+            runs._looked = float(cursor["looked"])
+            runs._confirmed = {str(job_id): int(count) for job_id, count in cursor["runs"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"This does not say which runs were reported: {error!r}.") from error
+        runs._jobs = {job_id: _Job(count, count) for job_id, count in runs._confirmed.items()}
+        return runs
+
+    @property
+    def cursor(self) -> dict[str, Any]:
+        """How far the runs are known to be reported, as JSON values, for :meth:`resumed`."""
+        looked = self._looked
+        if looked is not None:
+            # What is not known yet of a new job is to be found out again after a restart.
+            looked = min([looked, *(new.since + self._tolerance for new in self._new.values())])
+        return {"looked": looked, "runs": dict(self._confirmed)}
+
+    def observe(
+        self, statuses: Mapping[str, JobRun | None], now: float, *, complete: bool = False, partial: bool = False
+    ) -> None:
+        """
+        Take note of the latest runs of jobs.
+
+        :param statuses: latest run by job id, None for a job that shows none; those that could not be read are missing
+        :param now: time of the look, in epoch seconds
+        :param complete: these are all jobs that there are
+        :param partial: jobs that have shown up since the last complete look are not among them
+        """
+        since = self._looked
+        if since is None or not partial:
+            self._looked = now
+        for job_id, run in statuses.items():
+            self._absent.pop(job_id, None)
+            if run is None:
+                continue
+            job = self._jobs.get(job_id)
+            if job is not None and not self._was_recreated(job, run, since):
+                job.see(run)
+                self._note(job_id, job)
+            elif job is not None:
+                self._drop(job_id)
+                self._observe_new_job(job_id, run, job.earlier_since)
+            elif job_id in self._new:
+                self._new[job_id].latest = run
+            else:
+                self._observe_new_job(job_id, run, since)
+        if complete:
+            self._forget_absent(statuses, now)
+
+    def _observe_new_job(self, job_id: str, run: JobRun, since: float | None) -> None:
+        if since is None:
+            self._begin(job_id, run, run.run_count if run.has_ended else run.run_count - 1)
+        elif run.run_count == 1:
+            self._begin(job_id, run, int(_ended_before(run, since - self._tolerance)))
+        else:
+            self._new[job_id] = _NewJob(run, since - self._tolerance)
+
+    def _begin(self, job_id: str, run: JobRun, reported: int) -> None:
+        job = self._jobs[job_id] = _Job(reported, reported)
+        self._confirmed[job_id] = reported
+        job.see(run)
+        self._note(job_id, job)
+
+    def _note(self, job_id: str, job: _Job) -> None:
+        if job.reported < job.ended:
+            self._lagging[job_id] = None
+        else:
+            self._lagging.pop(job_id, None)
+
+    def _was_recreated(self, job: _Job, run: JobRun, since: float | None) -> bool:
+        if run.run_count >= job.reported:
+            job.earlier_polls = 0
+            return False
+        if not job.earlier_polls:
+            job.earlier_since = since
+        job.earlier_polls += 1
+        latest = job.latest
+        if latest is not None and latest.run_count >= job.reported and latest.start_time and run.start_time:
+            return run.start_time > latest.start_time
+        return job.earlier_polls >= _POLLS_OF_EARLIER_RUN
+
+    def _drop(self, job_id: str) -> None:
+        for known in (self._jobs, self._confirmed, self._lagging, self._absent):
+            known.pop(job_id, None)
+        self._handed_out = deque(entry for entry in self._handed_out if entry[1] != job_id)
+
+    def _forget_absent(self, statuses: Mapping[str, JobRun | None], now: float) -> None:
+        for job_id in [job_id for job_id in self._new if job_id not in statuses]:
+            del self._new[job_id]
+        for job_id in [job_id for job_id in self._jobs if job_id not in statuses]:
+            absent_since = self._absent.setdefault(job_id, now)
+            if now - absent_since > _FORGET_AFTER and job_id not in self._lagging:
+                self._drop(job_id)
+
+    @property
+    def new_jobs(self) -> list[str]:
+        """Ids of the jobs whose histories :meth:`seed_from_history` needs."""
+        return list(self._new)
+
+    def seed_from_history(self, job_id: str, history: Sequence[JobRun]) -> None:
+        """
+        Find out from the history of a new job which of its runs are to be reported.
+
+        :param job_id: id of one of the :attr:`new_jobs`
+        :param history: its runs, as far as Control Hub has them
+        """
+        new = self._new.pop(job_id, None)
+        if new is None:
+            return
+        before = [run.run_count for run in history if _ended_before(run, new.since)]
+        oldest = min((run.run_count for run in history), default=new.latest.run_count)
+        self._begin(job_id, new.latest, max(before, default=oldest - 1))
+
+    def pending(self) -> Iterator[tuple[str, int]]:
+        """Yield job ids and run counts of those runs that are to be reported next, the oldest of a job first."""
+        for job_id in list(self._lagging):
+            job = self._jobs[job_id]
+            for run_count in range(job.reported + 1, min(job.ended, job.reported + _CONCURRENT_READS) + 1):
+                yield job_id, run_count
+
+    def latest(self, job_id: str) -> JobRun | None:
+        """Return the latest run of a job, as last seen."""
+        job = self._jobs.get(job_id)
+        return job.latest if job is not None else None
+
+    def deliver(self, job_id: str, run_count: int, delivery: int) -> None:
+        """
+        Note that a run was reported, or is not to be.
+
+        :param job_id: id of the job
+        :param run_count: number of the run, the next one of the job
+        :param delivery: number of the delivery that it is part of
+        """
+        job = self._jobs[job_id]
+        job.reported = run_count
+        self._note(job_id, job)
+        self._handed_out.append((delivery, job_id, run_count))
+
+    def is_open(self, delivery: int) -> bool:
+        """Return whether runs were handed out with a delivery that has not been confirmed."""
+        return any(number == delivery for number, _, _ in self._handed_out)
+
+    def acknowledge(self, delivery: int) -> None:
+        """Note that a delivery has arrived for good. The cursor moves when all before it have arrived, too."""
+        self._arrived.add(delivery)
+        while self._handed_out and self._handed_out[0][0] in self._arrived:
+            _, job_id, run_count = self._handed_out.popleft()
+            self._confirmed[job_id] = run_count
+        self._arrived &= {number for number, _, _ in self._handed_out}
+
+
+def _ended_before(run: JobRun, moment: float) -> bool:
+    return run.has_ended and run.finish_time is not None and run.finish_time.timestamp() < moment

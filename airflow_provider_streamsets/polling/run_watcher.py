@@ -1,0 +1,365 @@
+"""One watch: what an asset is told about the finished runs of its jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import time
+import weakref
+from collections.abc import AsyncIterator, Collection, Hashable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_streamsets.assets.jobs import event_payload
+from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubNotFoundError
+from airflow_provider_streamsets.polling.report_loader import load_report
+from airflow_provider_streamsets.polling.run_cursor import RunCursor
+from airflow_provider_streamsets.polling.watcher_poll import PollItem, RunToRead, WatcherGroup, spawn
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.models import JobRun
+    from airflow_provider_streamsets.control_hub.tracking.report import RunReport
+    from airflow_provider_streamsets.polling.watcher_query import JobSelector, PollResult
+
+log = logging.getLogger(__name__)
+
+# Seconds between two saves of the cursor when no run has finished.
+_SAVING_INTERVAL = 300.0
+_TOLERANCE = 300.0
+# Seconds between two events of an asset. Until Airflow's scheduler has made DAG runs of an event, each further event of
+# the asset is left for the DAG run after that, which only yet another event starts. The scheduler takes a few seconds.
+_EVENT_SPACING = 10.0
+# Seconds that a run whose report is ready waits for those that are being read, so that they are in one event.
+_BATCHING_DELAY = 5.0
+# Bytes of the reports in one event. Airflow logs it whole, and hands it to each task of the DAG run. A report has up to
+# 5 kB, and one is in the payload twice.
+_LARGEST_EVENT = 100_000
+# Keeps saves from being collected while they are under way.
+_saving: set[asyncio.Task[None]] = set()
+
+
+class CursorStore:
+    """
+    Where a watch keeps its cursor: the asset state store of Airflow 3.3 and later, as far as there is one.
+
+    :param store: the store of the watched asset, or None
+    :param key: key of the cursor
+    """
+
+    def __init__(self, store: Any | None, key: str) -> None:
+        self._store = store
+        self._key = key
+
+    async def load(self) -> Any:
+        """Return what was saved; None if there is nothing, or no store."""
+        if self._store is None:
+            return None
+        try:
+            return await self._store.aget(self._key)
+        except ValueError:
+            # Equal watchers on several assets share one trigger, and Airflow then has no store for it.
+            log.warning(
+                "Several assets have the same watcher (%s), so that Airflow keeps no state for it: runs that finish "
+                "while no triggerer runs will not be reported. Give their watchers different arguments.",
+                self._key,
+            )
+            self._store = None
+            return None
+
+    async def save(self, cursor: dict[str, Any]) -> None:
+        """Save a cursor."""
+        if self._store is not None:
+            await self._store.aset(self._key, cursor)
+
+
+class EventSlots:
+    """The times at which one asset may have events."""
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+
+    def take(self, now: float) -> float:
+        """
+        Return the next free time, which then is not free any more.
+
+        :param now: time of the event loop
+        """
+        slot = max(now, self._next)
+        self._next = slot + _EVENT_SPACING
+        return slot
+
+
+_slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakValueDictionary[Hashable, EventSlots]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def event_slots(asset: Hashable | None) -> EventSlots:
+    """
+    Return the slots that all watches of an asset share on this event loop.
+
+    :param asset: what identifies it; None if that is not known
+    """
+    slots = EventSlots()
+    if asset is None:
+        return slots
+    return _slots.setdefault(asyncio.get_running_loop(), weakref.WeakValueDictionary()).setdefault(asset, slots)
+
+
+class _Ready(NamedTuple):
+    """
+    A finished run that can be dealt with.
+
+    :param report: None if it is not to be reported
+    """
+
+    job_id: str
+    run_count: int
+    report: RunReport | None
+
+
+class RunWatcher:
+    """
+    Reports the finished runs of some jobs, each once, those of a job in their order.
+
+    :param group: looks at the jobs, together with the other watches of the connection
+    :param selector: the jobs
+    :param store: keeps how far the runs are reported
+    :param outcomes: outcomes of the runs to report
+    :param metrics_timeout: seconds to wait for the final metrics of a run, at the most
+    :param slots: when the asset may have events
+    """
+
+    def __init__(
+        self,
+        group: WatcherGroup,
+        selector: JobSelector,
+        store: CursorStore,
+        *,
+        outcomes: Collection[str],
+        metrics_timeout: float,
+        slots: EventSlots,
+    ) -> None:
+        self._group = group
+        self._wanted = selector
+        self._store = store
+        self._outcomes = frozenset(outcomes)
+        self._metrics_timeout = metrics_timeout
+        self._slots = slots
+        self._slot: float | None = None
+        self._gathered_by: float | None = None
+        self._runs: RunCursor | None = None
+        self._names: dict[str, str] = {}
+        self._reports: dict[tuple[str, int], asyncio.Task[RunReport | None]] = {}
+        self._histories: dict[str, asyncio.Task[list[JobRun]]] = {}
+        self._unacknowledged: dict[int, int] = {}
+        self._logged_errors: dict[str, str] = {}
+        self._is_saving = self._is_unsaved = False
+        self._saved = 0.0
+
+    @property
+    def selector(self) -> JobSelector:
+        """The jobs."""
+        return self._wanted
+
+    async def payloads(self, items: AsyncIterator[PollItem]) -> AsyncIterator[dict[str, Any]]:
+        """
+        Yield the payload of an event for all finished runs that are to be reported at a time.
+
+        :param items: of the group
+        """
+        self._group.join(self)
+        try:
+            async for item in items:
+                self._acknowledge_pending(item.number)
+                runs = await self._take_in(item)
+                while runs is not None and (ready := self._next_event(runs)):
+                    if reports := [run.report for run in ready if run.report is not None]:
+                        for report in reports:
+                            log.info("%s.", report.summary)
+                        yield event_payload([report.to_result() for report in reports])
+                    # Only now it is sure that Airflow has taken what was yielded.
+                    for job_id, run_count, _ in ready:
+                        runs.deliver(job_id, run_count, item.number)
+                        del self._reports[job_id, run_count]
+                    self._read_reports(runs)
+                self._save()
+        finally:
+            self._group.leave(self)
+
+    async def _take_in(self, item: PollItem) -> RunCursor | None:
+        try:
+            if self._runs is None:
+                self._runs = await self._begin()
+            if item.result is not None:
+                self._observe(item.result, self._runs)
+            self._read_histories(self._runs)
+            self._read_reports(self._runs)
+            self._logged_errors.pop("item", None)
+        except Exception as error:
+            if self._is_new_error("item", error):
+                log.exception("What is known about %s could not be dealt with; trying again later.", self._wanted)
+        return self._runs
+
+    async def _begin(self) -> RunCursor:
+        cursor = await self._store.load()
+        if cursor is None:
+            log.info("Watching %s from now on: runs that have finished before are not reported.", self._wanted)
+            return RunCursor(self._tolerance)
+        try:
+            return RunCursor.resumed(cursor, self._tolerance)
+        except ValueError as error:
+            log.error("%s Watching %s anew: runs that have finished before are not reported.", error, self._wanted)
+            return RunCursor(self._tolerance)
+
+    @property
+    def _tolerance(self) -> float:
+        return max(_TOLERANCE, 4 * self._group.interval)
+
+    def _observe(self, result: PollResult, runs: RunCursor) -> None:
+        error = result.errors.get(self._wanted)
+        if error is not None and self._is_new_error("result", error):
+            log.warning("%s Nothing is known about %s until that is mended.", error, self._wanted)
+        statuses = result.statuses.get(self._wanted)
+        if statuses is None:
+            return
+        self._logged_errors.pop("result", None)
+        self._names = result.names
+        known = runs.cursor["runs"].keys()
+        complete = self._wanted in result.complete
+        partial = self._wanted.job_tag is not None and not complete
+        runs.observe(statuses, time.time(), complete=complete, partial=partial)
+        self._is_unsaved |= runs.cursor["runs"].keys() != known
+        # A job that counts anew will have other runs of the same numbers.
+        pending = set(runs.pending())
+        self._reports = {run: task for run, task in self._reports.items() if run in pending}
+
+    def _is_new_error(self, what: str, error: Exception) -> bool:
+        """Return whether an error is another one than the last time that something went wrong with `what`."""
+        text = f"{type(error).__name__}: {error}"
+        is_news = self._logged_errors.get(what) != text
+        self._logged_errors[what] = text
+        return is_news
+
+    def _read_histories(self, runs: RunCursor) -> None:
+        """Read the histories of jobs that have shown up since the watch began, and take in those that were read."""
+        for job_id in runs.new_jobs:
+            task = self._histories.get(job_id)
+            if task is None or task.cancelled():
+                task = self._histories[job_id] = spawn(self._history(job_id))
+                task.add_done_callback(lambda _: self._group.request_item())
+            elif task.done():
+                del self._histories[job_id]
+                runs.seed_from_history(job_id, task.result())
+                self._is_unsaved = True
+
+    async def _history(self, job_id: str) -> list[JobRun]:
+        while True:
+            try:
+                return await self._group.run_query(lambda client: client.runs.history(job_id))
+            except ControlHubNotFoundError:
+                return []
+            except ControlHubError as error:
+                if self._is_new_error("history", error):
+                    log.warning("%s Trying again every %g s.", error, self._group.interval)
+            await asyncio.sleep(self._group.interval)
+
+    def _read_reports(self, runs: RunCursor) -> None:
+        for pending in runs.pending():
+            task, latest = self._reports.get(pending), runs.latest(pending[0])
+            if latest is not None and (task is None or task.cancelled()):
+                # A run that another one has followed has had its time to save metrics.
+                metrics_timeout = self._metrics_timeout if pending[1] == latest.run_count else 0.0
+                run = RunToRead(*pending, latest.start_time, metrics_timeout)
+                self._reports[pending] = load_report(self._group, run, latest, self._names.get(pending[0], ""))
+
+    def _next_event(self, runs: RunCursor) -> list[_Ready]:
+        """Return the runs to deal with now, in one event if any of them is reported; none if they are to wait."""
+        ready, is_reading = self._ready(runs)
+        if not any(run.report for run in ready):
+            self._slot = self._gathered_by = None
+            return ready
+        now = asyncio.get_running_loop().time()
+        if self._gathered_by is None:
+            self._gathered_by = now + _BATCHING_DELAY
+        if self._slot is None and not (is_reading and now < self._gathered_by):
+            self._slot = self._slots.take(now)
+        pending = self._gathered_by if self._slot is None else self._slot
+        if now < pending:
+            self._group.request_item(pending - now)
+            return []
+        self._slot = self._gathered_by = None
+        return ready
+
+    def _ready(self, runs: RunCursor) -> tuple[list[_Ready], bool]:
+        """Return runs for one event, those of a job in their order, and whether reports for it are being read."""
+        ready: list[_Ready] = []
+        size, waits = 0, ""
+        for job_id, run_count in runs.pending():
+            task = self._reports.get((job_id, run_count))
+            if job_id == waits or task is None or not task.done() or task.cancelled():
+                waits = job_id
+                continue
+            report = task.result()
+            if report is None or not report.outcome or report.outcome.value not in self._outcomes:
+                ready.append(_Ready(job_id, run_count, None))
+                continue
+            more = len(json.dumps(report.to_result()))
+            if size and size + more > _LARGEST_EVENT:
+                return ready, False
+            size += more
+            ready.append(_Ready(job_id, run_count, report))
+        return ready, bool(waits)
+
+    def acknowledge(self, number: int, last: int, *, clean: bool) -> None:
+        """
+        Move the cursor when all that was made of an item is stored.
+
+        If something of it has failed, it may have been that of another watch. It was not this one's if this one is
+        still handed items that are newer than the failure.
+
+        :param number: number of the item
+        :param last: number of the newest item
+        :param clean: nothing of it has failed, for no watch
+        """
+        if self._runs is None or not self._runs.is_open(number):
+            return
+        if clean:
+            self._runs.acknowledge(number)
+            self._is_unsaved = True
+            self._save()
+        else:
+            self._unacknowledged[number] = last
+            self._group.request_item()
+
+    def _acknowledge_pending(self, number: int) -> None:
+        for doubtful in [doubtful for doubtful, last in self._unacknowledged.items() if last < number]:
+            del self._unacknowledged[doubtful]
+            if self._runs is not None:
+                self._runs.acknowledge(doubtful)
+                self._is_unsaved = True
+
+    def _save(self) -> None:
+        """Save the cursor beside the watch if there is something new in it."""
+        is_due = self._is_unsaved or time.time() - self._saved > _SAVING_INTERVAL
+        if self._runs is not None and self._runs.cursor["looked"] is not None and is_due and not self._is_saving:
+            self._is_saving = True
+            task = spawn(self._save_all(self._runs))
+            _saving.add(task)
+            task.add_done_callback(_saving.discard)
+
+    async def _save_all(self, runs: RunCursor) -> None:
+        try:
+            self._is_unsaved = True
+            while self._is_unsaved:
+                self._is_unsaved = False
+                await self._store.save(runs.cursor)
+            self._saved = time.time()
+            self._logged_errors.pop("cursor", None)
+        except Exception as error:  # noqa: BLE001 - the store can raise anything
+            self._is_unsaved = True
+            if self._is_new_error("cursor", error):
+                log.warning("Which runs of %s were reported could not be saved: %s", self._wanted, error)
+        finally:
+            self._is_saving = False
