@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 project = "airflow-provider-streamsets"
 author = "The authors of airflow-provider-streamsets"
-copyright = author  # noqa: A001 - the name is Sphinx's
+copyright = author
 release = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "airflow_provider_streamsets/__init__.py").read_text("utf-8"), re.MULTILINE
 )[1]
@@ -20,8 +20,9 @@ html_theme = "furo"
 html_title = f"{project} {release}"
 # Docstrings have names of parameters in single backticks.
 default_role = "code"
+maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
 
-myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 autoapi_dirs = [str(ROOT / "airflow_provider_streamsets")]
@@ -33,8 +34,8 @@ autoapi_python_class_content = "class"
 # A class that Airflow 2 lacks is defined in a branch, which the parser does not resolve.
 suppress_warnings = ["autoapi.python_import_resolution"]
 
-# References to the package's own names must resolve; those to Airflow and the standard library are not looked up.
+# References to documented classes must resolve; those to Airflow, the standard library and undocumented types need not.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!airflow_provider_streamsets\.).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!airflow_provider_streamsets\.(assets|hooks|operators|sensors|triggers)\.).*")]
 
 copybutton_prompt_text = "$ "
