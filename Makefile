@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 VENV_2 := .venv-airflow-2
+VENV_DOCS := .venv-docs
 UV_VERSION := 0.13.9
 UV := $(VENV)/bin/uv
 BIN := $(VENV)/bin
@@ -32,6 +33,11 @@ $(VENV_2)/.installed: $(UV) requirements/airflow-2.11.txt setup.cfg
 	$(UV) pip install --quiet --python $(VENV_2)/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(VENV_DOCS)/.installed: $(UV) requirements/docs.txt
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(VENV_DOCS)
+	$(UV) pip install --quiet --python $(VENV_DOCS)/bin/python -r requirements/docs.txt
+	@touch $@
+
 .PHONY: venv
 venv: $(VENV)/.installed  ## Set up .venv with Airflow 3.3 and the development tools
 
@@ -41,6 +47,8 @@ requirements: $(UV)  ## Compile the pinned requirement files anew
 		requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
 	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
 		--exclude-newer 2026-04-15 requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
+	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
+		requirements/docs.in -o requirements/docs.txt
 
 .PHONY: lint
 lint: venv  ## Check style, types and known weaknesses
@@ -116,10 +124,16 @@ demo: venv  ## Watch an Airflow DAG run a StreamSets job, on this machine alone
 demo-ui: venv  ## The same, left running to look around
 	$(BIN)/python -m dev.demo --ui
 
+# Sphinx checks the links of the pages, lychee those of the other files and of the result. Neither needs a network.
+.PHONY: docs
+docs: $(VENV_DOCS)/.installed  ## Build the documentation into docs/_build/html and check all internal links
+	$(VENV_DOCS)/bin/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going -b html docs docs/_build/html
+	$(VENV_DOCS)/bin/lychee --config docs/lychee.toml *.md 'docs/**/*.md' 'docs/_build/html/**/*.html'
+
 .PHONY: build
 build: venv  ## Build the distribution into dist/
 	$(UV) build --quiet --python $(BIN)/python --no-build-isolation
 
 .PHONY: clean
 clean:  ## Remove everything that was made
-	rm -rf $(VENV) $(VENV_2) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(VENV_2) $(VENV_DOCS) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -1,4 +1,4 @@
-"""The code that users read: blocks of the README and of docstrings, and the example DAGs."""
+"""The code that users read: blocks of README, documentation and docstrings, and the example DAGs."""
 
 from __future__ import annotations
 
@@ -9,30 +9,43 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [README, *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
 EXAMPLES = ROOT / "example_dags"
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _DOCSTRING_BLOCK = re.compile(r"^( *)\.\. code-block:: python\n\n((?:\1 +.*\n|\n)+)", re.MULTILINE)
 
 
-def readme_blocks(*languages: str) -> list[str]:
-    """Return the code blocks of the README in some languages, in their order."""
-    return [code for language, code in _BLOCK.findall(README.read_text("utf-8")) if language in languages]
+def page_blocks(*languages: str) -> list[tuple[str, str]]:
+    """Return the code blocks of README and documentation in some languages, each with its page, in their order."""
+    return [
+        (str(page.relative_to(ROOT)), code)
+        for page in PAGES
+        for language, code in _BLOCK.findall(page.read_text("utf-8"))
+        if language in languages
+    ]
 
 
-def write_readme_dags(folder: Path) -> list[Path]:
-    """Write each Python block of the README to a file of its own, as it stands, and return the files."""
+def is_test(code: str) -> bool:
+    """Return whether a Python block is a file of tests instead of a DAG file."""
+    return "\ndef test_" in code
+
+
+def write_dags(folder: Path) -> list[Path]:
+    """Write each Python block that is a DAG file to a file of its own, as it stands, and return the files."""
     files = []
-    for number, code in enumerate(readme_blocks("python"), 1):
-        files.append(folder / f"readme_{number}.py")
-        files[-1].write_text(code, "utf-8")
+    for number, (_, code) in enumerate(page_blocks("python"), 1):
+        if not is_test(code):
+            files.append(folder / f"block_{number}.py")
+            files[-1].write_text(code, "utf-8")
     return files
 
 
 def documented_code() -> Iterator[tuple[str, str]]:
     """Yield all Python code that users read, each with where it stands."""
-    for number, code in enumerate(readme_blocks("python"), 1):
-        yield f"README.md, Python block {number}", code
+    for number, (page, code) in enumerate(page_blocks("python"), 1):
+        yield f"{page}, Python block {number}", code
     for file in sorted(EXAMPLES.glob("*.py")):
         yield file.name, file.read_text("utf-8")
     for file in sorted((ROOT / "airflow_provider_streamsets").rglob("*.py")):

@@ -1,13 +1,16 @@
-"""What the README, docstrings and examples show works as it stands, however a DAG run is triggered."""
+"""What README, documentation, docstrings and examples show works as it stands, however a DAG run is triggered."""
 
 from __future__ import annotations
 
 import ast
 import configparser
+import importlib
 import importlib.util
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections import defaultdict
 from datetime import datetime, timezone
 from types import SimpleNamespace
@@ -23,6 +26,8 @@ from airflow.sdk.api.datamodels._generated import DagRun, TIRunContext
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+from airflow_provider_streamsets.control_hub import errors
+from airflow_provider_streamsets.get_provider_info import get_provider_info
 from airflow_provider_streamsets.operators.archives import ControlHubExportJobsOperator
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator, ControlHubListJobsOperator
 from airflow_provider_streamsets.operators.metrics import ControlHubJobMetricsOperator, ControlHubJobRunHistoryOperator
@@ -31,7 +36,7 @@ from airflow_provider_streamsets.sandbox.fault_file import parse_faults
 from airflow_provider_streamsets.sandbox.seed_file import load_seed
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
-from tests.documentation import EXAMPLES, README, ROOT, documented_code, readme_blocks, write_readme_dags
+from tests.documentation import DOCS, EXAMPLES, PAGES, README, ROOT, documented_code, page_blocks, write_dags
 
 NOW = datetime(2026, 11, 23, 2, tzinfo=timezone.utc)
 # They leave the jobs that they name as they are.
@@ -104,8 +109,8 @@ def test_template_renders_however_the_run_is_triggered(template, run_type, logic
     assert dag.get_template_env().from_string(template).render(context)
 
 
-def test_every_python_block_of_the_readme_is_a_dag_file(tmp_path):
-    files = write_readme_dags(tmp_path)
+def test_python_blocks_are_dag_files(tmp_path):
+    files = write_dags(tmp_path)
     bag = DagBag(tmp_path)
     assert bag.import_errors == {}
     assert len(bag.dags) == len(files)
@@ -152,40 +157,86 @@ def test_examples_that_run_at_the_same_time_share_no_job_that_one_of_them_change
     assert {job_name: touching[job_name] for job_name in changing if len(touching[job_name]) > 1} == {}
 
 
-def test_every_make_target_of_the_readme_exists():
+def text_of_pages():
+    return "\n".join(page.read_text("utf-8") for page in PAGES)
+
+
+def first_cells(page, heading):
+    """Return the names in code style in the first column of the table below a heading."""
+    section = (DOCS / page).read_text("utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]*) \|", section, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z0-9_-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    named = set(re.findall(r"(?:`|\$ )make ([a-z0-9-]+)", README.read_text("utf-8")))
-    assert {"demo", "test", "chaos"} <= named <= targets
+    named = set(re.findall(r"(?:`|\$ )make ([a-z0-9-]+)", text_of_pages()))
+    assert {"demo", "test", "chaos", "docs"} <= named <= targets
 
 
-def test_every_command_of_the_readme_exists():
+def test_commands_exist():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     scripts = {line.partition("=")[0].strip() for line in setup["options.entry_points"]["console_scripts"].split("\n")}
-    for line in "".join(readme_blocks("console")).splitlines():
-        command, *arguments = shlex.split(line.removeprefix("$ "), comments=True)
-        assert command in {"make", "pip", *scripts}, line
-        for extra in re.findall(r"\.\[(\w+)\]", " ".join(arguments)):
-            assert setup["options.extras_require"][extra]
-    for module in re.findall(r"`python -m ([\w.]+)", README.read_text("utf-8")):
+    for _, block in page_blocks("console"):
+        for line in block.splitlines():
+            command, *arguments = shlex.split(line.removeprefix("$ "), comments=True)
+            assert command in {"airflow", "make", "pip", *scripts}, line
+            for extra in re.findall(r"\.\[(\w+)\]", " ".join(arguments)):
+                assert setup["options.extras_require"][extra]
+    for module in re.findall(r"`python -m ([\w.]+)", text_of_pages()):
         assert importlib.util.find_spec(module), module
 
 
-def test_the_connections_of_the_readme_are_connections():
-    lines = "".join(readme_blocks("bash")).splitlines()
-    as_json, as_uri = (shlex.split(line)[1].partition("=")[2] for line in lines)
-    connection = Connection.from_json(as_json)
-    assert (connection.conn_type, connection.login, connection.password) == (
-        "streamsets",
-        "<credential id>",
-        "<token>",
-    )
-    connection = Connection(uri=as_uri)
-    assert (connection.conn_type, connection.extra_dejson) == ("streamsets", {"project_id": "<project>"})
+def test_connections_are_connections():
+    lines = "".join(block for _, block in page_blocks("bash")).splitlines()
+    documented = [shlex.split(line)[1].partition("=")[2] for line in lines]
+    short, as_json = (Connection.from_json(text) for text in documented[:2])
+    for connection in (short, as_json):
+        assert (connection.conn_type, connection.login, connection.password) == (
+            "streamsets",
+            "<credential id>",
+            "<token>",
+        )
+    for connection in (as_json, Connection(uri=documented[2])):
+        assert (connection.conn_type, connection.extra_dejson) == ("streamsets", {"project_id": "<project>"})
 
 
-def test_the_results_and_fault_rules_of_the_readme_are_what_they_say():
-    (result,) = readme_blocks("json")
+def test_results_and_fault_rules_are_valid():
+    ((_, result),) = page_blocks("json")
     assert json.loads(result)["outcome"] == "SUCCEEDED"
-    (rules,) = readme_blocks("yaml")
+    ((_, rules),) = page_blocks("yaml")
     assert parse_faults(yaml.safe_load(rules))
+
+
+def test_connection_fields_are_documented():
+    (form,) = get_provider_info()["connection-types"]
+    section = (DOCS / "reference/connection.md").read_text("utf-8")
+    documented = re.findall(r"^\| ([^|]*) \| `(\w+)` \|", section, re.MULTILINE)
+    assert {name: label for label, name in documented} == {
+        name: field["label"].removesuffix(" (seconds)") for name, field in form["conn-fields"].items()
+    }
+
+
+def test_errors_are_documented():
+    classes = {name for name in vars(errors) if re.fullmatch(r"ControlHub\w+Error", name)}
+    table = (DOCS / "reference/errors.md").read_text("utf-8").partition("## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == classes
+
+
+def test_sandbox_options_are_documented():
+    command = [sys.executable, "-m", "airflow_provider_streamsets.sandbox", "--help"]
+    usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    options = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", usage, re.MULTILINE)) - {"--help", "--version"}
+    assert first_cells("reference/sandbox.md", "Options") == options
+
+
+@pytest.mark.parametrize("kind", ["operators", "sensors"])
+def test_classes_are_documented(kind):
+    (entry,) = get_provider_info()[kind]
+    for module in map(importlib.import_module, entry["python-modules"]):
+        for name, value in vars(module).items():
+            if re.fullmatch(r"ControlHub\w+(Operator|Sensor)", name) and value.__module__ == module.__name__:
+                assert f"`{name}`" in README.read_text("utf-8")
+                reference = (DOCS / f"reference/{kind}.rst").read_text("utf-8")
+                assert f".. autoapiclass:: {module.__name__}.{name}\n" in reference

@@ -1,4 +1,4 @@
-"""The DAGs of the README, as they stand, in the one process of ``dag.test()`` and ``airflow dags test``."""
+"""The DAGs and tests of README and documentation, as they stand, in the one process of ``dag.test()``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dev.local_sandbox import SandboxProcess
-from tests.documentation import ROOT, write_readme_dags
+from tests.documentation import ROOT, is_test, page_blocks, write_dags
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -35,15 +35,18 @@ def hub() -> Iterator[SandboxProcess]:
 
 @pytest.fixture(scope="module")
 def run(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Runs a program of the environment with the README's DAGs, and returns what it printed."""
+    """Runs a program of the environment with the documented DAGs, and returns what it printed."""
     home = tmp_path_factory.mktemp("airflow")
     (home / "dags").mkdir()
-    write_readme_dags(home / "dags")
+    write_dags(home / "dags")
+    ((_, tests),) = ((page, code) for page, code in page_blocks("python") if is_test(code))
+    (home / "test_orders.py").write_text(tests, "utf-8")
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW_CONN_STREAMSETS_DEFAULT": hub.airflow_conn,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
     }
 
@@ -58,7 +61,7 @@ def run(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Callab
     return run
 
 
-def test_every_dag_of_the_readme_runs_with_and_without_a_logical_date(run, hub):
+def test_documented_dags_run_with_and_without_logical_date(run, hub):
     output = run("python", "-c", _TEST, "dags")
     ended = [tuple(line.split()[1:]) for line in output.splitlines() if line.startswith("ended: ")]
     dags = {"orders", "good_orders", "snapshot", "after_orders"}
@@ -71,3 +74,7 @@ def test_every_dag_of_the_readme_runs_with_and_without_a_logical_date(run, hub):
     assert "has succeeded (INACTIVE/GRAY)" in output
     assert hub.token not in output
     assert [start["run_count"] for start in hub.starts("Orders to warehouse")] == [4, 5, 6]
+
+
+def test_documented_tests_pass(run):
+    assert "2 passed" in run("python", "-m", "pytest", "-p", "no:cacheprovider", "test_orders.py")
