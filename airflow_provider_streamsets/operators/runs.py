@@ -206,11 +206,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             )
         if self.wait_for == "active" and (self.expect is not None or stop_on_violation is True):
             raise ValueError(
-                "'expect' and 'fail_fast' do not go with wait_for='active': a run that has just become active has no "
+                "'expect' and 'stop_on_violation' do not go with wait_for='active': a run that has just become active has no "
                 "final metrics."
             )
         if self.expect is None and stop_on_violation is True:
-            raise ValueError("'fail_fast' needs conditions in 'expect'.")
+            raise ValueError("'stop_on_violation' needs conditions in 'expect'.")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the job and wait for its run, or go on with the run of an earlier try."""

@@ -243,7 +243,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
 
         arguments: dict[str, Any] = {
             "control_hub_conn_id": self.control_hub_conn_id,
-            "conditions": [condition.to_dict() for condition in self._wanted()],
+            "expect": [condition.to_dict() for condition in self._wanted()],
             "join": params.one_of(self.join, "join", _JOINS, rendered=True),
             "on_run_end": params.one_of(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=True),
             "poll_interval": self.poke_interval,

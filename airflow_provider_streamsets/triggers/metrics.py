@@ -27,7 +27,7 @@ class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
     :param job_id: id of the job
     :param job_name: its name, for messages
     :param run_count: number of the run
-    :param conditions: the conditions: texts such as ``output_count >= 1000``, or dicts of their three fields
+    :param expect: the conditions: texts such as ``output_count >= 1000``, or dicts of their three fields
     :param join: whether ``all`` or ``any`` of them must be satisfied
     :param on_run_end: what counts when the run has ended before; see
         :class:`~airflow_provider_streamsets.control_hub.tracking.metric.MetricTracker`
@@ -45,7 +45,7 @@ class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
         job_id: str = "",
         job_name: str = "",
         run_count: int = 0,
-        conditions: Sequence[str | dict[str, Any]] = (),
+        expect: Sequence[str | dict[str, Any]] = (),
         join: Literal["all", "any"] = "all",
         on_run_end: Literal["fail", "evaluate", "skip"] = "fail",
         poll_interval: float = 30.0,
@@ -67,7 +67,7 @@ class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
             identity=identity,
             started_after=started_after,
         )
-        self.conditions = conditions
+        self.expect = expect
         self.join = join
         self.on_run_end = on_run_end
 
@@ -81,7 +81,7 @@ class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
             poller.client,
             self.job_id,
             self.run_count,
-            parse_conditions(self.conditions),
+            parse_conditions(self.expect),
             join=self.join,
             on_run_end=self.on_run_end,
             job_name=self.job_name,

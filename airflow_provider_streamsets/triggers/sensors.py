@@ -300,7 +300,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
     :param job_id: id of the job
     :param job_name: its name, for messages; when it starts the task, it can be given instead of the id
     :param run_count: number of the run; when it starts the task, None is the latest run
-    :param conditions: the conditions: texts such as ``output_count >= 1000``, or dicts of their three fields
+    :param expect: the conditions: texts such as ``output_count >= 1000``, or dicts of their three fields
     :param join: whether ``all`` or ``any`` of them must be satisfied
     :param on_run_end: what counts when the run has ended before; see
         :class:`~airflow_provider_streamsets.control_hub.tracking.metric.MetricTracker`
@@ -309,7 +309,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
     :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
     :param metrics_timeout: seconds to wait for the run's final metrics after its end, at the most; when it starts the
         task, None is the job's statistics interval and 15 seconds
-    :param metric: when it starts the task: name of a metric, instead of `conditions`
+    :param metric: when it starts the task: name of a metric, instead of `expect`
     :param comparison: how it is compared
     :param threshold: number with which it is compared
     :param starts: start the task: find the job and the run, and the deadline
@@ -330,7 +330,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
         job_id: str = "",
         job_name: str = "",
         run_count: int = 0,
-        conditions: Sequence[str | Mapping[str, Any]] | str | None = None,
+        expect: Sequence[str | Mapping[str, Any]] | str | None = None,
         join: Literal["all", "any"] = "all",
         on_run_end: Literal["fail", "evaluate", "skip"] = "fail",
         poll_interval: float = 30.0,
@@ -356,7 +356,7 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
             job_id=job_id,
             job_name=job_name,
             run_count=run_count,
-            conditions=conditions,  # type: ignore[arg-type]
+            expect=expect,  # type: ignore[arg-type]
             join=join,
             on_run_end=on_run_end,
             poll_interval=poll_interval,
@@ -380,9 +380,9 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return the conditions, and how long to wait for the final metrics."""
-        wanted = wanted_conditions(self.metric, self.comparison, self.threshold, self.conditions)
+        wanted = wanted_conditions(self.metric, self.comparison, self.threshold, self.expect)
         return {
-            "conditions": [condition.to_dict() for condition in wanted],
+            "expect": [condition.to_dict() for condition in wanted],
             "join": params.one_of(self.join, "join", ("all", "any"), rendered=True),
             "on_run_end": params.one_of(self.on_run_end, "on_run_end", ("fail", "evaluate", "skip"), rendered=True),
             "metrics_timeout": metrics_timeout_for(self.metrics_timeout, job, is_needed=True),

@@ -97,7 +97,7 @@ class ScriptedHub:
         http.post(f"{jr}/job/{JOB_ID}/stop", json=lambda r, _: self.stops.append("stop") or {})
         http.post(f"{jr}/job/{JOB_ID}/forceStop", json=lambda r, _: self.stops.append("force") or {})
         http.post(f"{jr}/jobs/resetOffset", json=lambda r, _: self.resets.append(r.json()) or {})
-        http.post(f"{jr}/jobs/status", json=lambda r, _: {JOB_ID: self._look()})
+        http.post(f"{jr}/jobs/status", json=lambda r, _: {JOB_ID: self._poll()})
         http.get(f"{jr}/job/{JOB_ID}/currentStatus", json=lambda *_: self.latest)
         http.get(re.compile(f"{jr}/job/run-.*/jobStatusHistory"), json=lambda *_: self.events)
         http.get(f"{jr}/saql/jobs/search/{JOB_ID}/runs", json=self._runs)
@@ -123,7 +123,7 @@ class ScriptedHub:
         self.latest = run_json((self.latest["runCount"] if self.latest else 0) + 1, "ACTIVATING")
         return self.latest
 
-    def _look(self) -> dict[str, Any] | None:
+    def _poll(self) -> dict[str, Any] | None:
         self.looks += 1
         if self.script:
             self.latest = self.script.pop(0)

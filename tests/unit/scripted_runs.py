@@ -98,7 +98,7 @@ class ScriptedRuns:
         http.get(re.compile(f"{one}/jobStatusHistory"), json=lambda r, _: self.events.get(self._id_in(r), []))
         http.post(f"{JR}/jobs", json=self._many)
         http.get(re.compile(f"^{re.escape(JR)}/jobs[?]"), json=self._list)
-        http.post(f"{JR}/jobs/status", json=self._look)
+        http.post(f"{JR}/jobs/status", json=self._poll)
         for action, effect in (
             ("startJobs", self._start),
             ("stopJobs", self._stop),
@@ -200,7 +200,7 @@ class ScriptedRuns:
         data = found if request.qs["offset"] == ["0"] else []
         return {"totalCount": len(found), "offset": 0, "len": 250, "data": data}
 
-    def _look(self, request: Any, answer: Any) -> Any:
+    def _poll(self, request: Any, answer: Any) -> Any:
         wanted = request.json()
         self.on_look()
         if self.failing_looks:

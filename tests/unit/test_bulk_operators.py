@@ -63,7 +63,7 @@ def run(clock, context):
 
 
 def start(**arguments: Any) -> ControlHubStartJobsOperator:
-    arguments = {"job_ids": ["a:org", "b:org"], "deferrable": False, **arguments}
+    arguments = {"job_ids": ["a:org", "b:org"], "deferrable": False, "wait_for_completion": False, **arguments}
     return ControlHubStartJobsOperator(task_id="start", **arguments)
 
 
@@ -213,7 +213,7 @@ def test_a_run_that_ends_between_the_last_look_and_the_timeout_has_not_timed_out
 def test_the_execution_timeout_is_kept_while_deferred_and_stops_the_runs(http, run):
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [active()], "b": [active()]}
-    limits = {"execution_timeout": timedelta(seconds=50), "timeout": 500}
+    limits = {"execution_timeout": timedelta(seconds=50), "wait_timeout": 500}
     with pytest.raises(AirflowTaskTimeout, match="2 of 2 runs have not ended within 50 s"):
         run(ControlHubStartJobsOperator, **WAIT, **limits, deferrable=True, stop_on_kill=False)
     assert hub.asked("stopJobs") == [["a", "b"]]
@@ -230,7 +230,7 @@ def test_the_execution_timeout_leaves_the_runs_where_a_timeout_does(http, run):
 
 def test_deferred_it_carries_the_runs_and_absolute_deadlines_but_no_secret(http, context):
     ScriptedRuns(http, a=[succeeded(3)], b=[None])
-    task = start(wait_for_completion=True, deferrable=True, poll_interval=7, timeout=600)
+    task = start(wait_for_completion=True, deferrable=True, poll_interval=7, wait_timeout=600)
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context)
     assert deferred.value.trigger.serialize()[1] == {
@@ -464,7 +464,7 @@ def warned(operator: Any, http: Any, context: Any, task_log: Any, jobs: dict[str
     "arguments", [{}, {"wait_for": "active", "fail_on_red_after": 60}, {"force_stop_after": 60}], ids=str
 )
 def test_more_runs_than_mysql_can_store_are_warned_of_before_the_start(http, context, task_log, arguments):
-    arguments = {"wait_for_completion": True, "timeout": 3600, **arguments}
+    arguments = {"wait_for_completion": True, "wait_timeout": 3600, **arguments}
     started = {name: [succeeded(3)] for name in many(2000)}
     most = warned(ControlHubStartJobsOperator, http, context, task_log, started, **arguments)
     assert 700 < most < 2000
@@ -585,7 +585,7 @@ def test_a_stop_that_hangs_fails_the_task_in_the_end(http, run, clock, deferrabl
 def test_a_forced_stop_keeps_the_absolute_deadline_of_the_task(http, clock, context):
     hub = ScriptedRuns(http, a=[active()], b=[active()])
     hub.after_stop = {"a": [deactivating()], "b": [deactivating()]}
-    arguments = {**A_AND_B, "force_stop_after": 90, "timeout": 300, "deferrable": True}
+    arguments = {**A_AND_B, "force_stop_after": 90, "wait_timeout": 300, "deferrable": True}
     legs = Legs(clock, lambda: ControlHubStopJobsOperator(task_id="stop", **arguments), context)
     with pytest.raises(ControlHubRunTimeoutError):
         legs.run()
@@ -666,7 +666,7 @@ def test_deferred_or_not_the_end_is_the_same(http, clock, new_context, scene):
         hub.saves("b", outputCount=5)
         if prepare:
             prepare(hub)
-        arguments = {**WAIT, "timeout": 1000, "metrics_timeout": 0, "deferrable": deferrable}
+        arguments = {**WAIT, "wait_timeout": 1000, "metrics_timeout": 0, "deferrable": deferrable}
         try:
             result = Legs(clock, lambda: ControlHubStartJobsOperator(task_id="task", **arguments), context).run()
         except ControlHubError as error:

@@ -172,10 +172,10 @@ def test_after_a_failed_run_a_retry_starts_another_one(hub, tries, deferrable):
 @pytest.mark.parametrize(
     ("deferrable", "limits", "error"),
     [
-        (False, {"timeout": 600}, ControlHubRunTimeoutError),
-        (True, {"timeout": 600}, ControlHubRunTimeoutError),
+        (False, {"wait_timeout": 600}, ControlHubRunTimeoutError),
+        (True, {"wait_timeout": 600}, ControlHubRunTimeoutError),
         # On a worker, Airflow itself keeps it.
-        (True, {"timeout": 900, "execution_timeout": timedelta(seconds=600)}, AirflowTaskTimeout),
+        (True, {"wait_timeout": 900, "execution_timeout": timedelta(seconds=600)}, AirflowTaskTimeout),
     ],
 )
 def test_retry_that_finds_its_run_ended_keeps_the_timeout(hub, http, clock, tries, deferrable, limits, error):
@@ -447,7 +447,7 @@ def test_join_waits_for_the_run_of_somebody_else_and_delivers_it(hub, tries, def
 def test_a_run_that_was_joined_is_never_stopped(hub, tries, deferrable):
     hub.start(SOMEBODY_ELSE)
     with pytest.raises(ControlHubRunTimeoutError):
-        tries.run(deferrable=deferrable, if_running="join", timeout=100)
+        tries.run(deferrable=deferrable, if_running="join", wait_timeout=100)
     assert hub.calls == []
 
 
@@ -503,13 +503,13 @@ def test_wait_then_start_waits_for_the_end_of_the_other_run_first(hub, tries, de
 @pytest.mark.parametrize(
     ("limits", "error"),
     [
-        ({"timeout": 100}, ControlHubRunTimeoutError),
-        ({"timeout": 300, "execution_timeout": timedelta(seconds=100)}, AirflowTaskTimeout),
+        ({"wait_timeout": 100}, ControlHubRunTimeoutError),
+        ({"wait_timeout": 300, "execution_timeout": timedelta(seconds=100)}, AirflowTaskTimeout),
     ],
 )
 def test_wait_then_start_keeps_the_time_that_the_task_has(hub, clock, tries, deferrable, limits, error):
     if error is AirflowTaskTimeout and not deferrable:
-        limits = {"timeout": 100}
+        limits = {"wait_timeout": 100}
         error = ControlHubRunTimeoutError
     hub.start(SOMEBODY_ELSE)
     with pytest.raises(error, match="nothing was started"):
@@ -529,7 +529,7 @@ def test_the_time_for_the_own_run_is_what_the_wait_for_the_other_has_left(hub, c
 
     hub.on_start = [never_ends]
     with pytest.raises(ControlHubRunTimeoutError):
-        tries.run(deferrable=deferrable, if_running="wait_then_start", timeout=600)
+        tries.run(deferrable=deferrable, if_running="wait_then_start", wait_timeout=600)
     assert hub.calls == ["start", "stop"]
     assert clock.now - 1000 == pytest.approx(600, abs=15)
 
@@ -772,18 +772,18 @@ def test_the_last_try_leaves_no_run_behind_unless_that_is_asked_for(
 @MODES
 def test_a_time_out_stops_the_run_and_the_next_try_starts_another(hub, tries, deferrable):
     with pytest.raises(ControlHubRunTimeoutError):
-        tries.run(deferrable=deferrable, timeout=100)
+        tries.run(deferrable=deferrable, wait_timeout=100)
     assert hub.calls == ["start", "stop"]
     hub.lasts = 50
-    assert tries.run(deferrable=deferrable, timeout=100, accept_stopped=True)["run_count"] == 2
+    assert tries.run(deferrable=deferrable, wait_timeout=100, accept_stopped=True)["run_count"] == 2
 
 
 @MODES
 def test_a_run_that_is_left_at_the_time_out_is_joined_by_the_next_try(hub, tries, deferrable):
     with pytest.raises(ControlHubRunTimeoutError):
-        tries.run(deferrable=deferrable, timeout=100, on_timeout="leave")
+        tries.run(deferrable=deferrable, wait_timeout=100, on_timeout="leave")
     hub.lasts = 150
-    assert tries.run(deferrable=deferrable, timeout=100)["run_count"] == 1
+    assert tries.run(deferrable=deferrable, wait_timeout=100)["run_count"] == 1
     assert hub.calls == ["start"]
 
 
@@ -819,7 +819,7 @@ def test_the_execution_timeout_acts_on_the_run_as_the_timeout_does(hub, clock, c
 def test_a_time_out_forces_the_stop_of_a_run_that_hangs(hub, tries, deferrable):
     hub.stops_at_once = False
     with pytest.raises(ControlHubRunTimeoutError):
-        tries.run(deferrable=deferrable, timeout=100, force_stop_after=30)
+        tries.run(deferrable=deferrable, wait_timeout=100, force_stop_after=30)
     assert hub.calls == ["start", "stop", "forceStop"]
 
 
@@ -992,7 +992,7 @@ def test_task_that_leaves_its_run_gets_a_new_one_when_cleared_after_its_end(hub,
     else:
         # It fails although its run goes on, which is left.
         with pytest.raises(ControlHubRunTimeoutError):
-            tries.run(**arguments, timeout=10, on_timeout="leave")
+            tries.run(**arguments, wait_timeout=10, on_timeout="leave")
     assert hub.calls == ["start"]
     tries.clear()
     assert tries.run(**arguments)["run_count"] == 2
@@ -1057,7 +1057,7 @@ def test_a_run_of_somebody_else_that_came_before_the_own_one_is_not_taken_for_it
 
     hub.on_start = [after_somebody_else]
     with pytest.raises(ControlHubRunTimeoutError):
-        tries.run(deferrable=False, timeout=100, on_timeout="leave")
+        tries.run(deferrable=False, wait_timeout=100, on_timeout="leave")
     assert tries.run(deferrable=False)["run_count"] == 2
     assert hub.calls == ["start"]
 

@@ -215,7 +215,7 @@ def test_conditions_are_joined_by_all_or_any_also_when_the_run_has_ended(mode, j
     counts = counts_json(4, outputCount=1200)
     ScriptedHub(http, latest=young, script=[young, succeeded(4)], counts=counts)
     conditions = ["output_count >= 1000", {"metric": "error_count", "comparison": "<", "threshold": 100}]
-    arguments = {"conditions": conditions, "join": join}
+    arguments = {"expect": conditions, "join": join}
     if satisfied:
         assert wait_in(mode, context, **arguments)["values"] == {"output_count": 1200, "error_count": 7}
     else:
@@ -231,7 +231,7 @@ def test_all_conditions_must_be_satisfied_at_the_same_look(mode, http, context):
         going_on(1200, errorRecordCount=10),
     ]
     ScriptedHub(http, latest=run_json(4), script=script)
-    result = wait_in(mode, context, conditions=["output_count > 1000", "error_count > 9"])
+    result = wait_in(mode, context, expect=["output_count > 1000", "error_count > 9"])
     assert result["values"] == {"output_count": 1200, "error_count": 10}
 
 
@@ -248,7 +248,7 @@ def test_counters_of_stages_and_rates_are_metrics_too(mode, http, context):
             {"json": {"counters": {name: {"count": 20}}, "meters": meters}},
         ],
     )
-    result = wait_in(mode, context, conditions=[f"{name} >= 20", f"{rate} > 7"])
+    result = wait_in(mode, context, expect=[f"{name} >= 20", f"{rate} > 7"])
     assert result["values"] == {name: 20, rate: 7.5}
 
 
@@ -278,19 +278,17 @@ def test_after_the_metrics_wait_what_cannot_change_any_more_is_decided(mode, htt
     assert wait_in(mode, context, **arguments, **THOUSAND_OUT)["values"] == {"output_count": 1200}
     ScriptedHub(http, latest=succeeded(4), counts=counts)
     with pytest.raises(ControlHubExpectationError, match=r"not saved the final ones.*output_count < 1000 \(not satisf"):
-        wait_in(mode, context, **arguments, conditions=["output_count < 1000"])
+        wait_in(mode, context, **arguments, expect=["output_count < 1000"])
     any_of = ["output_count >= 1000", "error_count < 5"]
     ScriptedHub(http, latest=succeeded(4), counts=counts)
-    assert wait_in(mode, context, **arguments, conditions=any_of, join="any")["satisfied"]
+    assert wait_in(mode, context, **arguments, expect=any_of, join="any")["satisfied"]
 
 
 @MODES
 def test_metrics_of_an_ended_run_that_were_never_saved_are_unavailable(mode, http, context):
     ScriptedHub(http, latest=succeeded(4))
     with pytest.raises(ControlHubMetricsUnavailableError, match=r"output_count != 5 \(undecided: no value\)"):
-        wait_in(
-            mode, context, conditions="output_count != 5", on_run_end="evaluate", metrics_timeout=0, poke_interval=10
-        )
+        wait_in(mode, context, expect="output_count != 5", on_run_end="evaluate", metrics_timeout=0, poke_interval=10)
 
 
 @MODES
@@ -298,7 +296,7 @@ def test_counters_of_an_ended_run_are_final(mode, http, context):
     ScriptedHub(http, latest=succeeded(4))
     counters = {"InputRecords": 1300, "OutputRecords": 1200, "ErrorRecords": 3}
     http.get(REGISTRY, json={"counters": {f"pipeline.batch{n}.counter": {"count": c} for n, c in counters.items()}})
-    result = wait_in(mode, context, metrics_timeout=0, on_run_end="evaluate", conditions=["output_count == 1200"])
+    result = wait_in(mode, context, metrics_timeout=0, on_run_end="evaluate", expect=["output_count == 1200"])
     assert result["values"] == {"output_count": 1200}
 
 
@@ -430,7 +428,7 @@ def test_everything_that_the_wait_needs_travels_with_the_trigger(http, context, 
     conditions = ["output_count >= 1234567.5", {"metric": "error_ratio", "comparison": "<", "threshold": "0.01"}]
     task = sensor(
         deferrable=True,
-        conditions=conditions,
+        expect=conditions,
         join="any",
         on_run_end="skip",
         timeout=100,
@@ -445,7 +443,7 @@ def test_everything_that_the_wait_needs_travels_with_the_trigger(http, context, 
             "job_id": JOB_ID,
             "job_name": JOB_NAME,
             "run_count": 4,
-            "conditions": [
+            "expect": [
                 {"metric": "output_count", "comparison": ">=", "threshold": 1234567.5},
                 {"metric": "error_ratio", "comparison": "<", "threshold": 0.01},
             ],
@@ -477,10 +475,10 @@ def test_the_metrics_wait_is_given_or_follows_the_statistics_interval_of_the_job
     "arguments",
     [
         {"metric": "{{ 'output' }}_count", "comparison": "{{ '>' }}=", "threshold": "{{ 500 * 2 }}"},
-        {"conditions": ["output_count >= {{ 500 * 2 }}"]},
-        {"conditions": [{"metric": "output_count", "comparison": ">=", "threshold": "{{ 500 * 2 }}"}]},
-        {"conditions": "{{ ['output_count >= 1000'] }}"},
-        {"conditions": "{{ 'output_count >= 1000' }}"},
+        {"expect": ["output_count >= {{ 500 * 2 }}"]},
+        {"expect": [{"metric": "output_count", "comparison": ">=", "threshold": "{{ 500 * 2 }}"}]},
+        {"expect": "{{ ['output_count >= 1000'] }}"},
+        {"expect": "{{ 'output_count >= 1000' }}"},
     ],
 )
 def test_conditions_may_come_from_templates(arguments, http, context):
@@ -494,8 +492,8 @@ def test_conditions_may_come_from_templates(arguments, http, context):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"conditions": ["{{ 'output_count' }}"]}, "'conditions' must hold conditions"),
-        ({"conditions": ["outptu_count > {{ 5 }}"]}, "There is no metric 'outptu_count'"),
+        ({"expect": ["{{ 'output_count' }}"]}, "'expect' must hold conditions"),
+        ({"expect": ["outptu_count > {{ 5 }}"]}, "There is no metric 'outptu_count'"),
         ({"metric": "{{ 'outptu_count' }}", "threshold": 5}, "There is no metric 'outptu_count'"),
         ({"metric": "output_count", "threshold": "{{ 'many' }}"}, "'threshold' must be a number"),
         ({"metric": "output_count", "threshold": 1, "on_run_end": "{{ 'stop' }}"}, "'on_run_end' must be one of"),
@@ -520,25 +518,25 @@ def test_what_makes_no_sense_once_it_is_rendered_is_refused_before_anything_is_s
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({}, "exactly one of 'metric', 'conditions'"),
-        ({"metric": "output_count", "threshold": 1, "conditions": ["a.b > 1"]}, "given are metric and conditions"),
+        ({}, "exactly one of 'metric', 'expect'"),
+        ({"metric": "output_count", "threshold": 1, "expect": ["a.b > 1"]}, "given are metric and expect"),
         ({"metric": "output_count"}, "'metric' needs a 'threshold'"),
         ({"metric": " ", "threshold": 1}, "'metric' is empty"),
         ({"metric": 5, "threshold": 1}, "'metric' must be a text"),
-        ({"conditions": ["a.b > 1"], "threshold": 1}, "'threshold' goes with 'metric'"),
+        ({"expect": ["a.b > 1"], "threshold": 1}, "'threshold' goes with 'metric'"),
         ({"metric": "output_count", "threshold": "many"}, "'threshold' must be a number"),
         ({"metric": "output_count", "threshold": float("nan")}, "'threshold' must be a number"),
         ({"metric": "output_count", "threshold": True}, "'threshold' must be a number"),
         ({"metric": "output_count", "threshold": 1, "comparison": "=>"}, "'comparison' must be one of"),
         ({"metric": "outptu_count", "threshold": 5}, "'metric' must be .*'outptu_count'. Did you mean 'output_count'"),
         ({"metric": "output_count > 5", "threshold": "{{ 5 }}"}, "'metric' must be the name of a metric"),
-        ({"conditions": ["output_count > 5 or error_count > 5"]}, "give each comparison as an entry of its own"),
-        ({"conditions": []}, "'conditions' must be a list of conditions"),
-        ({"conditions": ["output_count"]}, "'conditions' must hold conditions"),
-        ({"conditions": [{"metric": "output_count"}]}, "'conditions' must hold conditions"),
+        ({"expect": ["output_count > 5 or error_count > 5"]}, "give each comparison as an entry of its own"),
+        ({"expect": []}, "'expect' must be a list of conditions"),
+        ({"expect": ["output_count"]}, "'expect' must hold conditions"),
+        ({"expect": [{"metric": "output_count"}]}, "'expect' must hold conditions"),
         ({**THOUSAND_OUT, "join": "both"}, "'join' must be one of"),
         ({**THOUSAND_OUT, "on_run_end": "stop"}, "'on_run_end' must be one of"),
-        ({**THOUSAND_OUT, "metrics_timeout": -1}, "'metrics_wait' must be"),
+        ({**THOUSAND_OUT, "metrics_timeout": -1}, "'metrics_timeout' must be"),
         ({**THOUSAND_OUT, "job_name": "x"}, "given are job_id and job_name"),
     ],
 )

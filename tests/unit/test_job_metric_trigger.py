@@ -40,7 +40,7 @@ def going_on(output: int) -> dict[str, Any]:
 
 
 def trigger(**arguments: Any) -> ControlHubJobMetricTrigger:
-    defaults = {"job_id": JOB_ID, "job_name": "Orders", "run_count": 4, "conditions": THOUSAND_OUT}
+    defaults = {"job_id": JOB_ID, "job_name": "Orders", "run_count": 4, "expect": THOUSAND_OUT}
     return ControlHubJobMetricTrigger(**{**defaults, **arguments})
 
 
@@ -66,7 +66,7 @@ def test_what_the_status_tells_needs_no_other_request(http):
 def test_what_the_status_does_not_tell_is_read_at_each_look_in_a_thread(http):
     hub = ScriptedHub(http, latest=run_json(4, startTime=LONG_AGO))
     http.get(COUNTS, [{"json": {}}, *({"json": counts_json(4, stageErrorsCount=n)} for n in (2, 10))])
-    event = only_event(trigger(conditions=TEN_STAGE_ERRORS))
+    event = only_event(trigger(expect=TEN_STAGE_ERRORS))
     assert event.metric_result is not None
     assert event.metric_result.to_result()["values"] == {"stage_errors_count": 10}
     assert hub.looks == 3
@@ -75,7 +75,7 @@ def test_what_the_status_does_not_tell_is_read_at_each_look_in_a_thread(http):
 
 def test_a_value_that_control_hub_has_not_saved_yet_satisfies_nothing(http):
     ScriptedHub(http, latest=run_json(4), script=[run_json(4), going_on(0)])
-    event = only_event(trigger(conditions=["output_count < 5"]))
+    event = only_event(trigger(expect=["output_count < 5"]))
     assert event.metric_result is not None
     assert event.metric_result.values == {"output_count": 0}
 
@@ -96,10 +96,10 @@ def test_a_trigger_stored_by_another_version_can_still_be_made():
 @pytest.mark.parametrize(
     "nonsense",
     [
-        {"conditions": ()},
-        {"conditions": None},
-        {"conditions": [{"metric": []}]},
-        {"conditions": ["nothing > 5"]},
+        {"expect": ()},
+        {"expect": None},
+        {"expect": [{"metric": []}]},
+        {"expect": ["nothing > 5"]},
         {"poll_interval": "often"},
         {"deadline": "soon"},
         {"control_hub_conn_id": "nowhere"},
@@ -136,7 +136,7 @@ def test_an_outage_of_hours_does_not_end_the_wait(http):
     ]
     http.post(STATUS, [*outage * 50, {"json": lambda *_: {JOB_ID: hub._poll()}}])
     http.get(COUNTS, [*outage * 50, {"json": counts_json(4, stageErrorsCount=10)}])
-    assert only_event(trigger(conditions=TEN_STAGE_ERRORS)).metric_result is not None
+    assert only_event(trigger(expect=TEN_STAGE_ERRORS)).metric_result is not None
 
 
 @pytest.mark.parametrize("refusing", ["status", "counts"])
@@ -147,7 +147,7 @@ def test_a_refused_credential_ends_the_wait_and_says_so(refusing, http):
         http.post(STATUS, **refusal)
     else:
         http.get(COUNTS, **refusal)
-    event = only_event(trigger(conditions=TEN_STAGE_ERRORS))
+    event = only_event(trigger(expect=TEN_STAGE_ERRORS))
     assert isinstance(event.error, errors.ControlHubAuthenticationError)
     assert "SSO_01" in str(event.error)
 
@@ -237,7 +237,7 @@ def test_only_a_few_of_many_triggers_read_metrics_at_a_time(http):
         http.get(url, json=counts_json(4, stageErrorsCount=10))
 
     async def scene() -> list[list[Any]]:
-        triggers = [trigger(job_id=f"{n}:org", conditions=TEN_STAGE_ERRORS) for n in range(50)]
+        triggers = [trigger(job_id=f"{n}:org", expect=TEN_STAGE_ERRORS) for n in range(50)]
         return await asyncio.gather(*map(all_events, triggers))
 
     loop = VirtualLoop(thread_takes=0.5)

@@ -892,7 +892,7 @@ def test_an_error_of_the_provider_itself_does_not_end_it(hub, monkeypatch, logge
     async def scene() -> list[tuple[str, int]]:
         watcher = Alone(trigger())
         await asyncio.sleep(1)
-        monkeypatch.setattr(WatcherQuery, "look", sometimes)
+        monkeypatch.setattr(WatcherQuery, "poll", sometimes)
         show(hub, "orders", succeeded(4))
         await asyncio.sleep(600)
         return watcher.runs
@@ -1189,7 +1189,7 @@ def test_a_trigger_stored_by_another_version_can_still_be_made_and_asked_for_its
         ({"job_name": " "}, "'job_name' is empty"),
         ({"job_name": "{{ params.job }}"}, "'job_name' cannot be a template"),
         ({**ONE_JOB, "poll_interval": 0}, "'poll_interval' must be a number of seconds above 0"),
-        ({**ONE_JOB, "metrics_timeout": -1}, "'metrics_wait' must be a number of seconds from 0"),
+        ({**ONE_JOB, "metrics_timeout": -1}, "'metrics_timeout' must be a number of seconds from 0"),
         ({**ONE_JOB, "outcomes": "FAILED"}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),
         ({**ONE_JOB, "outcomes": 3}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),
         ({**ONE_JOB, "outcomes": []}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),

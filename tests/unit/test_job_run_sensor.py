@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 import requests
 from airflow.providers.common.compat.sdk import (
+    DAG,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
@@ -375,3 +376,19 @@ def test_poke_mode_polls_young_runs_sooner(age, most, http, context, monkeypatch
     assert sensor(poke_interval=60).execute(context)["outcome"] == "SUCCEEDED"
     assert clock.now - began <= most
     assert len(clock.slept) == 1
+
+
+def test_poll_interval_is_an_alias_of_poke_interval():
+    assert ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, poll_interval=45).poke_interval == 45
+    assert ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID).poke_interval == 30
+
+
+def test_poll_interval_beside_poke_interval_is_refused():
+    with pytest.raises(ValueError, match="'poll_interval' is an alias of 'poke_interval'"):
+        ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, poke_interval=20, poll_interval=45)
+
+
+@pytest.mark.parametrize(("own", "expected"), [({}, 20), ({"poll_interval": 45}, 45), ({"poke_interval": 50}, 50)])
+def test_own_interval_precedes_default_args(own, expected):
+    with DAG("dag", schedule=None, default_args={"poke_interval": 20, "poll_interval": 10}):
+        assert ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, **own).poke_interval == expected

@@ -131,7 +131,7 @@ RUN_CASES = {
     "unreachable at its end": case(RUN, {}, (450, is_unreachable(200)), ENDED),
     "credential refused": case(RUN, {}, (200, refuses_credential), ends=REFUSED),
     "credential refused, left": case(RUN, {"on_error": "leave"}, (200, refuses_credential), ends=REFUSED),
-    "timeout": case(RUN, {"timeout": 300}, ends=TIMED_OUT),
+    "timeout": case(RUN, {"wait_timeout": 300}, ends=TIMED_OUT),
     "timeout, left": case(RUN, {"wait_timeout": 300, "on_timeout": "leave"}, ends=TIMED_OUT),
     "timeout while unreachable": case(RUN, {"wait_timeout": 300}, (200, is_unreachable(110)), ends=TIMED_OUT),
     "timeout, forced": case(RUN, {"wait_timeout": 300, "force_stop_after": 30}, (0, hangs), ends=TIMED_OUT),
@@ -251,7 +251,7 @@ START_MANY_CASES = {
     "credential refused, left": case(
         START_MANY, {"on_error": "leave"}, A_AND_B_ACTIVE, (200, refuses_credential), ends=REFUSED
     ),
-    "timeout": case(START_MANY, {"timeout": 300}, A_AND_B_ACTIVE, ends=TIMED_OUT),
+    "timeout": case(START_MANY, {"wait_timeout": 300}, A_AND_B_ACTIVE, ends=TIMED_OUT),
     "timeout of one": case(
         START_MANY, {"wait_timeout": 300}, A_AND_B_ACTIVE, (200, show(a=succeeded_run)), ends=TIMED_OUT
     ),
@@ -399,7 +399,7 @@ TEMPLATE_CASES = {
     "credential refused, left": case(
         TEMPLATE, {**TWO, "on_error": "leave"}, INSTANCES_ACTIVE, (200, refuses_credential), ends=REFUSED
     ),
-    "timeout": case(TEMPLATE, {**TWO, "timeout": 300}, INSTANCES_ACTIVE, ends=TIMED_OUT),
+    "timeout": case(TEMPLATE, {**TWO, "wait_timeout": 300}, INSTANCES_ACTIVE, ends=TIMED_OUT),
     "timeout, left": case(
         TEMPLATE, {**TWO, "wait_timeout": 300, "on_timeout": "leave"}, INSTANCES_ACTIVE, ends=TIMED_OUT
     ),
@@ -510,6 +510,7 @@ RUN_SENSOR_CASES = {
         RUN_SENSOR, {**TEN_MINUTES, "timeout": 500}, OTHER_RUNS, ends=SENSOR_TIMEOUT
     ),
     "short polls": case(RUN_SENSOR, {"poke_interval": 10}, OTHER_RUNS, ENDED),
+    "short polls, by the operators' name": case(RUN_SENSOR, {"poll_interval": 10}, OTHER_RUNS, ENDED),
     "exponential": case(RUN_SENSOR, {"exponential_backoff": True, "max_wait": 40}, OTHER_RUNS, ENDED),
     "no XCom": case(RUN_SENSOR, {"do_xcom_push": False}, OTHER_RUNS, ENDED),
     "no XCom, fails": case(RUN_SENSOR, {"do_xcom_push": False}, OTHER_RUNS, (500, fails), ends=FAILED),
@@ -517,13 +518,13 @@ RUN_SENSOR_CASES = {
 }
 
 ENOUGH = {"metric": "output_count", "threshold": 1000}
-MANY_ERRORS = {"conditions": ["output_count >= 1000", "error_count >= 5"]}
+MANY_ERRORS = {"expect": ["output_count >= 1000", "error_count >= 5"]}
 METRIC_SENSOR_CASES = {
     "satisfied": case(METRIC_SENSOR, ENOUGH, OTHER_RUNS, (100, counts(999)), (300, counts(1000)), (900, ends)),
     "comparison": case(
         METRIC_SENSOR, {**ENOUGH, "comparison": "<"}, OTHER_RUNS, (0, counts(1000)), (300, counts(999)), (900, ends)
     ),
-    "conditions": case(METRIC_SENSOR, MANY_ERRORS, OTHER_RUNS, (100, counts(1000, 4)), (300, counts(1000, 5))),
+    "expect": case(METRIC_SENSOR, MANY_ERRORS, OTHER_RUNS, (100, counts(1000, 4)), (300, counts(1000, 5))),
     "any condition": case(METRIC_SENSOR, {**MANY_ERRORS, "join": "any"}, OTHER_RUNS, (100, counts(1, 5))),
     "counter": case(
         METRIC_SENSOR, {"metric": "stage.Trash.inputRecords.counter", "threshold": 5}, OTHER_RUNS, (100, has_counter(5))
@@ -573,6 +574,9 @@ METRIC_SENSOR_CASES = {
     "timeout, soft": case(METRIC_SENSOR, {**ENOUGH, "timeout": 300, "soft_fail": True}, OTHER_RUNS, ends="skipped"),
     "execution_timeout": case(METRIC_SENSOR, {**ENOUGH, **TEN_MINUTES}, OTHER_RUNS, ends=TASK_TIMEOUT),
     "short polls": case(METRIC_SENSOR, {**ENOUGH, "poke_interval": 10}, OTHER_RUNS, (300, counts(1000))),
+    "short polls, by the operators' name": case(
+        METRIC_SENSOR, {**ENOUGH, "poll_interval": 10}, OTHER_RUNS, (300, counts(1000))
+    ),
     "exponential": case(
         METRIC_SENSOR, {**ENOUGH, "exponential_backoff": True, "max_wait": 40}, OTHER_RUNS, (300, counts(1000))
     ),

@@ -106,8 +106,10 @@ def test_mapped_tasks_keep_text(context):
 
 def test_what_was_rendered_natively_passes_the_checks():
     with DAG("dag", schedule=None, render_template_as_native_obj=True):
-        start = ControlHubStartJobsOperator(task_id="start", job_names=["2024"])
-        listed = ControlHubStartJobsOperator(task_id="listed", job_names="{{ params.names }}")
+        start = ControlHubStartJobsOperator(task_id="start", job_names=["2024"], wait_for_completion=False)
+        listed = ControlHubStartJobsOperator(
+            task_id="listed", job_names="{{ params.names }}", wait_for_completion=False
+        )
         history = ControlHubJobRunHistoryOperator(task_id="history", job_name="1.10", since="20260101")
     for task in (start, listed, history):
         task.render_template_fields({"params": VALUES})

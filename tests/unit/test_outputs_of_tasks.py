@@ -151,7 +151,7 @@ SUCCESSES: list[Any] = [
 
 @pytest.mark.parametrize("kind", leaves())
 def test_result_that_is_a_dict_is_declared_so(kind):
-    method = kind.deliver if issubclass(kind, BaseSensorOperator) else kind.execute
+    method = kind.finish if issubclass(kind, BaseSensorOperator) else kind.execute
     assert kind.result_is_dict == inspect.get_annotations(method)["return"].startswith("dict")
 
 

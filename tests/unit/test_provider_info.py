@@ -88,7 +88,7 @@ import airflow_provider_streamsets.sensors.runs
 airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator(task_id="a", job_id="x:org")
 airflow_provider_streamsets.operators.runs.ControlHubStopJobOperator(task_id="b", job_id="x:org")
 airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor(task_id="c", job_id="x:org")
-airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor(task_id="d", job_id="x:org", conditions="{{ c }}")
+airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor(task_id="d", job_id="x:org", expect="{{ c }}")
 engines.ControlHubBalanceEnginesOperator(task_id="e", engine_labels=["x"])
 engines.ControlHubBalanceJobsOperator(task_id="f", job_tag="x")
 metrics.ControlHubJobMetricsOperator(task_id="g", job_id="x:org", start_time="2026-01-31")

@@ -37,18 +37,18 @@ def with_id(kind, field, value):
 
 
 WITHOUT_EFFECT = [
-    (ControlHubStartJobsOperator, {"deferrable": True}, "'deferrable'"),
+    (ControlHubStartJobsOperator, {**UNWAITED, "deferrable": True}, "'deferrable'"),
     (
         ControlHubStartJobsOperator,
-        {"metrics_timeout": 5, "accept_stopped": "true"},
-        "'metrics_wait' and 'accept_stopped'",
+        {**UNWAITED, "metrics_timeout": 5, "accept_stopped": "true"},
+        "'metrics_timeout' and 'accept_stopped'",
     ),
     (ControlHubRunJobOperator, {**UNWAITED, "deferrable": "true"}, "'deferrable'"),
-    (ControlHubRunJobOperator, {"wait_for_completion": "False", "metrics_timeout": 5}, "'metrics_wait'"),
-    (ControlHubRunJobOperator, {"wait_for": "active", "metrics_timeout": 5}, "'metrics_wait'"),
+    (ControlHubRunJobOperator, {"wait_for_completion": "False", "metrics_timeout": 5}, "'metrics_timeout'"),
+    (ControlHubRunJobOperator, {"wait_for": "active", "metrics_timeout": 5}, "'metrics_timeout'"),
     (ControlHubRunJobOperator, {**UNWAITED, "fail_on_red_after": 60}, "'fail_on_red_after'"),
     (ControlHubRunJobTemplateOperator, {**UNWAITED, "if_instance_fails": "stop_others"}, "'if_instance_fails'"),
-    (ControlHubStopJobOperator, {**UNWAITED, "timeout": 60}, "'timeout'"),
+    (ControlHubStopJobOperator, {**UNWAITED, "wait_timeout": 60}, "'wait_timeout'"),
     (ControlHubStopJobsOperator, {**UNWAITED, "deferrable": True}, "'deferrable'"),
     (ControlHubStopJobsOperator, {**UNWAITED, "force_stop_after": 60}, "'force_stop_after'"),
     (ControlHubDeleteJobsOperator, {"force_stop_after": 60}, "'force_stop_after'"),
@@ -67,7 +67,7 @@ WITHOUT_EFFECT = [
     (ControlHubJobMetricSensor, {"join": "any"}, "'join'"),
     (
         ControlHubJobMetricSensor,
-        {"metric": None, "threshold": None, "conditions": ["output_count > 1"], "comparison": "<"},
+        {"metric": None, "threshold": None, "expect": ["output_count > 1"], "comparison": "<"},
         "'comparison'",
     ),
 ]
@@ -131,9 +131,12 @@ def test_a_sensor_is_not_rescheduled_sooner_than_airflow_can_bear(kind):
     "condition", ["rows > 5", "error_ratio < 1%", {"metric": "rows", "comparison": ">", "threshold": 5}]
 )
 def test_a_condition_that_can_never_hold_is_refused(condition):
-    for kind, name in ((ControlHubRunJobOperator, "expect"), (ControlHubJobMetricSensor, "conditions")):
-        with pytest.raises(ValueError, match=f"'{name}' must hold conditions .*(Give one of|such as 0.01 for 1%)"):
-            make(kind, **{"metric": None, "threshold": None} if name == "conditions" else {}, **{name: [condition]})
+    for kind, others in (
+        (ControlHubRunJobOperator, {}),
+        (ControlHubJobMetricSensor, {"metric": None, "threshold": None}),
+    ):
+        with pytest.raises(ValueError, match="'expect' must hold conditions .*(Give one of|such as 0.01 for 1%)"):
+            make(kind, **others, expect=[condition])
 
 
 @pytest.mark.parametrize(("kind", "field"), IDS)

@@ -253,8 +253,8 @@ def test_a_run_that_failed_fails_with_its_own_error_whatever_was_expected(http, 
         ({"expect": [{"metric": "oops", "comparison": "<", "threshold": "{{ most }}"}]}, "There is no metric 'oops'"),
         ({"expect": [{"metric": "{{ a }}", "comparison": "=<", "threshold": 1}]}, "'=<' is no comparison"),
         ({"expect": ["error_count < 1"], "wait_for_completion": False}, "'expect' needs wait_for_completion=True"),
-        ({"stop_on_violation": True}, "'fail_fast' needs conditions in 'expect'"),
-        ({"stop_on_violation": "perhaps"}, "'fail_fast' must be true or false"),
+        ({"stop_on_violation": True}, "'stop_on_violation' needs conditions in 'expect'"),
+        ({"stop_on_violation": "perhaps"}, "'stop_on_violation' must be true or false"),
         ({"acknowledge_errors": "perhaps"}, "'acknowledge_errors' must be true or false"),
     ],
 )
@@ -271,7 +271,7 @@ def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
         ({"expect": ["{{ 'outputs' }} > 5"]}, "There is no metric 'outputs'"),
         ({"expect": ["error_count < 1"], "wait_for_completion": "{{ 'no' }}"}, "'wait_for_completion' must be true"),
         ({"expect": ["error_count < 1"], "wait_for_completion": "{{ False }}"}, "'expect' needs wait_for_completion"),
-        ({"stop_on_violation": "{{ True }}"}, "'fail_fast' needs conditions in 'expect'"),
+        ({"stop_on_violation": "{{ True }}"}, "'stop_on_violation' needs conditions in 'expect'"),
     ],
 )
 def test_bad_rendered_values_are_refused_before_anything_is_sent(http, context, arguments, said):
@@ -323,7 +323,7 @@ def test_bounds_whose_metrics_do_not_answer_do_not_outlast_the_timeout(http, run
 
     http.get({"counts": COUNTS, "registry": REGISTRY}[hangs], text=hang)
     with pytest.raises(ControlHubRunTimeoutError, match="within 60 s"):
-        run(expect=["error_count <= 10"], stop_on_violation=True, timeout=60)
+        run(expect=["error_count <= 10"], stop_on_violation=True, wait_timeout=60)
     assert clock.now - 1000 <= 65
 
 
@@ -470,7 +470,7 @@ SCENES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "not as expected": ([running(), succeeded(1)], {"expect": ["output_count > 90"]}),
     "broken bound": ([running(), running(10, 9, 5)], {"expect": ["error_count < 5"], "stop_on_violation": True}),
     "failed": ([failed(1)], {"expect": ["output_count >= 90"]}),
-    "never ends": ([running(10)], {"expect": ["output_count >= 90"], "stop_on_violation": True, "timeout": 100}),
+    "never ends": ([running(10)], {"expect": ["output_count >= 90"], "stop_on_violation": True, "wait_timeout": 100}),
     "no counter": ([succeeded(1)], {"expect": ["stage.x.counter > 1"]}),
 }
 

@@ -235,7 +235,7 @@ def test_success_does_not_depend_on_metrics(http, context, pauses):
 def test_a_timeout_fails_the_task_and_stops_the_run(http, context, pauses):
     hub = ScriptedHub(http, latest=None, script=[run_json(1)])
     with pytest.raises(ControlHubRunTimeoutError, match=r"Run 1 of job 'Orders' .* has not ended within 100 s"):
-        operator(timeout=100, poll_interval=30).execute(context)
+        operator(wait_timeout=100, poll_interval=30).execute(context)
     assert hub.stops == ["stop"]
     assert sum(pauses) == 100
 
@@ -243,7 +243,7 @@ def test_a_timeout_fails_the_task_and_stops_the_run(http, context, pauses):
 def test_a_timeout_can_leave_the_run(http, context, pauses):
     hub = ScriptedHub(http, latest=None, script=[run_json(1)])
     with pytest.raises(ControlHubRunTimeoutError):
-        operator(timeout=100, on_timeout="leave").execute(context)
+        operator(wait_timeout=100, on_timeout="leave").execute(context)
     assert hub.stops == []
 
 
@@ -251,13 +251,13 @@ def test_a_timeout_does_not_stop_a_newer_run(http, context, pauses):
     hub = ScriptedHub(http, latest=None, script=[run_json(1)])
     http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/currentStatus", json=run_json(2))
     with pytest.raises(ControlHubRunTimeoutError):
-        operator(timeout=100).execute(context)
+        operator(wait_timeout=100).execute(context)
     assert hub.stops == []
 
 
 def test_a_run_that_ends_between_the_last_look_and_the_timeout_has_not_timed_out(http, context, pauses):
     ScriptedHub(http, latest=None, script=[run_json(1), succeeded(1)], counts=counts_json(1))
-    assert operator(timeout=10, poll_interval=60).execute(context)["outcome"] == "SUCCEEDED"
+    assert operator(wait_timeout=10, poll_interval=60).execute(context)["outcome"] == "SUCCEEDED"
 
 
 def test_a_job_that_is_restarted_is_judged_from_its_history(http, context, pauses):
@@ -309,7 +309,7 @@ def test_a_stop_that_fails_while_the_task_is_killed_is_only_logged(http, context
 def test_deferred_it_carries_the_run_and_absolute_deadlines_but_no_secret(http, context, monkeypatch):
     monkeypatch.setattr("time.time", lambda: 5000.0)
     ScriptedHub(http, latest=succeeded(3))
-    task = operator(deferrable=True, poll_interval=7, timeout=600, execution_timeout=timedelta(seconds=100))
+    task = operator(deferrable=True, poll_interval=7, wait_timeout=600, execution_timeout=timedelta(seconds=100))
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context)
     _, arguments = deferred.value.trigger.serialize()
@@ -381,8 +381,8 @@ def test_a_name_that_several_jobs_have_starts_none_of_them(http, context):
         ({"runtime_parameters": [1]}, "'runtime_parameters' must be a JSON object"),
         ({"poll_interval": -1}, "'poll_interval' must be"),
         ({"poll_interval": 0}, "'poll_interval' must be"),
-        ({"timeout": -1}, "'timeout' must be"),
-        ({"metrics_timeout": -1}, "'metrics_wait' must be a number of seconds from 0"),
+        ({"wait_timeout": -1}, "'wait_timeout' must be"),
+        ({"metrics_timeout": -1}, "'metrics_timeout' must be a number of seconds from 0"),
         ({"on_timeout": "kill"}, "'on_timeout' must be one of 'stop', 'leave', but is 'kill'"),
         ({"reset_offsets": "maybe"}, "'reset_offsets' must be true or false"),
     ],
@@ -425,7 +425,7 @@ def test_every_parameter_that_can_be_computed_is_rendered():
         "wait_for",
         "fail_on_red_after",
         "poll_interval",
-        "timeout",
+        "wait_timeout",
         "metrics_timeout",
     )
     task = operator(**dict.fromkeys(names, "{{ x }}"), runtime_parameters={"a": "{{ x }}"}, expect=["{{ x }}"])

@@ -344,7 +344,7 @@ def test_instances_that_cannot_be_deleted_do_not_fail_the_task(http, run, task_l
 def test_a_timeout_fails_the_task_and_stops_what_has_not_ended(http, run, clock, deferrable, on_timeout, stopped):
     hub = hub_with(http, [succeeded()], [active()])
     with pytest.raises(ControlHubRunTimeoutError) as error:
-        run(deferrable, timeout=100, on_timeout=on_timeout, delete_after_completion=True)
+        run(deferrable, wait_timeout=100, on_timeout=on_timeout, delete_after_completion=True)
     assert str(error.value) == (
         "1 of 2 runs have not ended within 100 s: run 1 of job 'Regional orders - 2' (instance-2:org) "
         "(last seen ACTIVE/GREEN)."
@@ -363,7 +363,7 @@ def test_the_execution_timeout_is_kept_while_deferred_and_stops_the_instances(ht
 
 def test_after_a_first_failure_the_deadline_is_still_the_same(http, clock, context):
     hub = hub_with(http, [active(), active(), failed()], [active()])
-    arguments = {"deferrable": True, "if_instance_fails": "stop_others", "timeout": 300}
+    arguments = {"deferrable": True, "if_instance_fails": "stop_others", "wait_timeout": 300}
     legs = Legs(clock, lambda: operator(**arguments), context)
     with pytest.raises(ControlHubRunTimeoutError):
         legs.run()
@@ -583,7 +583,7 @@ SCENES: dict[str, tuple[list[list[Any]], dict[str, Any]]] = {
     "success": ([[active(), succeeded()], [succeeded()]], {}),
     "failure": ([[active(), failed()], [succeeded()]], {}),
     "stopped others": ([[active(), failed()], [active()]], {"if_instance_fails": "stop_others"}),
-    "never ends": ([[active()], [succeeded()]], {"timeout": 200}),
+    "never ends": ([[active()], [succeeded()]], {"wait_timeout": 200}),
     "deleted": ([[active(), succeeded()], [active(), succeeded()]], {"delete_after_completion": True}),
 }
 

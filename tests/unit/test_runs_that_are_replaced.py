@@ -142,7 +142,7 @@ def test_a_later_try_resumes_the_replacement(hub, clock, context, deferrable):
 def test_a_timeout_stops_the_replacement(hub, clock, context, later, deferrable):
     later(50, hub.upgrade)
     with pytest.raises(Exception, match=r"Run 2 .* has not ended within 100 s"):
-        run_job(clock, context, deferrable=deferrable, timeout=100)
+        run_job(clock, context, deferrable=deferrable, wait_timeout=100)
     assert hub.calls == ["start", "stop"]
     assert hub.latest["status"] == "INACTIVE"
 

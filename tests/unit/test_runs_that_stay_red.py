@@ -145,7 +145,7 @@ def test_red_that_passes_in_time_is_no_failure(hub, run, deferrable):
 def test_red_is_waited_for_by_default_and_the_timeout_names_the_reason(hub, run, task_log, deferrable):
     hub.is_red()
     with pytest.raises(ControlHubRunTimeoutError, match="last seen ACTIVE/RED: VALIDATION_0071"):
-        run(deferrable=deferrable, timeout=600)
+        run(deferrable=deferrable, wait_timeout=600)
     assert hub.calls == ["start", "stop"]
     assert f"Control Hub reports a problem, which may pass: {REASON}" in task_log()
 

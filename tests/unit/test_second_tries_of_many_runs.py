@@ -317,7 +317,7 @@ def test_a_kill_between_two_calls_that_start_jobs_starts_no_more_and_stops_the_f
     monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: T0 / 1000 + 200)
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [active()]}
-    task = ControlHubStartJobsOperator(task_id="task", **A_AND_B, deferrable=False)
+    task = ControlHubStartJobsOperator(task_id="task", **A_AND_B, deferrable=False, wait_for_completion=False)
     started = hub._recorded("startJobs", hub._start)
 
     def killed_after(request, answer):
@@ -439,7 +439,7 @@ def test_retry_after_success_does_not_replace_joined_run_that_has_failed(http, r
 @MODES
 def test_wait_for_other_runs_counts_towards_timeout(http, run, clock, deferrable):
     hub = ScriptedRuns(http, a=[active()], b=[None])
-    arguments = {**A_AND_B, "deferrable": deferrable, "if_running": "wait_then_start", "timeout": 200}
+    arguments = {**A_AND_B, "deferrable": deferrable, "if_running": "wait_then_start", "wait_timeout": 200}
     began = clock.now
     with pytest.raises(ControlHubRunTimeoutError, match="before starting its own; nothing was started"):
         run(ControlHubStartJobsOperator, **arguments)
@@ -525,7 +525,7 @@ def test_run_of_another_caller_after_ones_own_is_not_claimed(http, run, connecti
 def test_kill_before_the_call_is_sent_claims_nothing(http, run, context, clock):
     """Another task with the same credential starts the job while this one writes down that it is about to."""
     hub = ScriptedRuns(http, a=[None])
-    task = ControlHubStartJobsOperator(task_id="task", job_ids=["a:org"])
+    task = ControlHubStartJobsOperator(task_id="task", job_ids=["a:org"], wait_for_completion=False)
     store = context["task_state_store"]
     set_value = store.set
 
@@ -551,7 +551,7 @@ def test_time_that_is_over_before_the_start_concerns_kept_runs(http, run, lost, 
     hub = ScriptedRuns(http, a=[None], b=[None])
     hub.after_start = {"a": [active()]}
     hub.refuses_to_start = {"b"}
-    arguments = {**A_AND_B, "deferrable": deferrable, "if_running": "wait_then_start", "timeout": 300}
+    arguments = {**A_AND_B, "deferrable": deferrable, "if_running": "wait_then_start", "wait_timeout": 300}
     arguments["on_timeout"] = on_timeout
     lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
     restore(http, hub)

@@ -476,10 +476,10 @@ def metric_sensor(**arguments: Any) -> ControlHubJobMetricSensor:
     [
         ({"metric": "output_count", "threshold": "{{ params.t }}"}, "success"),
         (
-            {"conditions": ["output_count >= 100", {"metric": "input_count", "comparison": "<", "threshold": 5}]},
+            {"expect": ["output_count >= 100", {"metric": "input_count", "comparison": "<", "threshold": 5}]},
             "failed",
         ),
-        ({"conditions": "{{ params.c }}", "join": "any"}, "success"),
+        ({"expect": "{{ params.c }}", "join": "any"}, "success"),
         ({"metric": "output_count", "threshold": 1000, "on_run_end": "skip"}, "skipped"),
         ({"metric": "output_count", "threshold": 1000, "soft_fail": True}, "skipped"),
         ({"metric": "{{ params.m }}", "threshold": 1}, "failed"),
@@ -494,8 +494,8 @@ def test_a_sensor_of_metrics_starts_and_ends_in_the_triggerer(xcoms, http, clock
     ScriptedHub(http, latest=run_json(4), script=[run_json(4), done], counts=counts_json(4, outputCount=100))
     sensor = metric_sensor(start_from_trigger=True, end_from_trigger=True, **arguments)
     rendered = {"threshold": "100"} if "{{" in str(arguments.get("threshold")) else {}
-    if "{{" in str(arguments.get("conditions")):
-        rendered = {"conditions": '["output_count >= 100", "input_count < 5"]'}
+    if "{{" in str(arguments.get("expect")):
+        rendered = {"expect": '["output_count >= 100", "input_count < 5"]'}
     if "{{" in str(arguments.get("metric")):
         rendered = {"metric": "no_metric"}
     ti = TaskInstance()

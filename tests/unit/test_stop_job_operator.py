@@ -74,7 +74,7 @@ def test_a_run_that_ends_with_an_error_while_it_is_stopped_fails_the_task(http, 
 def test_a_stop_that_takes_too_long_fails_the_task(http, context, pauses):
     hub = ScriptedHub(http, latest=run_json(4, "DEACTIVATING"))
     with pytest.raises(ControlHubRunTimeoutError, match="last seen DEACTIVATING"):
-        operator(timeout=60).execute(context)
+        operator(wait_timeout=60).execute(context)
     assert hub.stops == ["stop"]
 
 
@@ -147,7 +147,7 @@ def test_bad_arguments_are_refused_when_the_dag_is_parsed(arguments, said):
 
 
 def test_every_parameter_that_can_be_computed_is_rendered():
-    names = ("force", "force_stop_after", "wait_for_completion", "poll_interval", "timeout", "metrics_timeout")
+    names = ("force", "force_stop_after", "wait_for_completion", "poll_interval", "wait_timeout", "metrics_timeout")
     task = operator(**dict.fromkeys(names, "{{ x }}"))
     task.render_template_fields({"x": "1"})
     assert {name: getattr(task, name) for name in names} == dict.fromkeys(names, "1")

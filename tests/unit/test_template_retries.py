@@ -233,8 +233,8 @@ def test_retry_after_a_timeout_keeps_succeeded_instances(hub, run, deferrable):
     hub.instance_scripts = [[succeeded()], [active()], [succeeded()]]
     hub.after_stop = {"instance-2": [succeeded()]}
     with pytest.raises(ControlHubRunTimeoutError):
-        run(timeout=100, deferrable=deferrable)
-    assert ids(run(timeout=100, deferrable=deferrable)) == ["instance-1", "instance-4", "instance-3"]
+        run(wait_timeout=100, deferrable=deferrable)
+    assert ids(run(wait_timeout=100, deferrable=deferrable)) == ["instance-1", "instance-4", "instance-3"]
 
 
 def test_execution_timeout_on_a_worker_marks_what_it_stops(hub, context, run, monkeypatch, clock):
@@ -359,7 +359,7 @@ def test_timeout_does_not_stop_the_run_of_a_person(http, hub, run, deferrable):
     end(hub, instance_1=active(), instance_3=active())
     restarted_by_somebody(hub, "instance-2", succeeded())
     with pytest.raises(ControlHubRunTimeoutError):
-        run(timeout=100, deferrable=deferrable)
+        run(wait_timeout=100, deferrable=deferrable)
     assert hub.asked("stopJobs") == [["instance-1", "instance-3"]]
 
 
