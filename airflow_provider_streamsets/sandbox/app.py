@@ -7,25 +7,16 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_streamsets import __version__
-from airflow_provider_streamsets.sandbox import pages
-from airflow_provider_streamsets.sandbox.callers import HEADER, acting_for
-from airflow_provider_streamsets.sandbox.clock import Clock
-from airflow_provider_streamsets.sandbox.credentials import Credential, issue
-from airflow_provider_streamsets.sandbox.faults import Faults
-from airflow_provider_streamsets.sandbox.http import Hub, answer, hub_of, issues, nothing, unauthorized
-from airflow_provider_streamsets.sandbox.injection import Injection
-from airflow_provider_streamsets.sandbox.journal import Journal, beginning, replay
-from airflow_provider_streamsets.sandbox.problems import ProblemError, UnknownJobError, not_served
-from airflow_provider_streamsets.sandbox.routes import (
+from airflow_provider_streamsets.sandbox.api.auth import Admission
+from airflow_provider_streamsets.sandbox.api.context import Hub, hub_of
+from airflow_provider_streamsets.sandbox.api.responses import answer, issues, nothing
+from airflow_provider_streamsets.sandbox.api.routes import (
     access,
     admin,
     engines,
-    fault_rules,
     job_actions,
     job_archives,
     job_deletion,
@@ -33,25 +24,32 @@ from airflow_provider_streamsets.sandbox.routes import (
     job_lists,
     job_offsets,
     job_runs,
-    job_searches,
-    job_statuses,
+    job_search,
+    job_status,
     job_templates,
     jobs,
     pipelines,
     timeseries,
     tunneling,
 )
-from airflow_provider_streamsets.sandbox.seed import Seed
-from airflow_provider_streamsets.sandbox.seed_file import load_seed
-from airflow_provider_streamsets.sandbox.state_file import StateFile
-from airflow_provider_streamsets.sandbox.variants import Variants
-from airflow_provider_streamsets.sandbox.world import World
+from airflow_provider_streamsets.sandbox.backend.clock import Clock
+from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.backend.credentials import Credential, issue
+from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError, UnknownJobError, not_served
+from airflow_provider_streamsets.sandbox.backend.variants import Variants
+from airflow_provider_streamsets.sandbox.faults.middleware import Injection
+from airflow_provider_streamsets.sandbox.faults.rules import Faults
+from airflow_provider_streamsets.sandbox.persistence.journal import Journal, beginning, replay
+from airflow_provider_streamsets.sandbox.persistence.state_file import StateFile
+from airflow_provider_streamsets.sandbox.seed.loader import load_seed
+from airflow_provider_streamsets.sandbox.seed.models import Seed
+from airflow_provider_streamsets.sandbox.ui import pages
 
 SERVED = (
     access,
     job_lists,
-    job_searches,
-    job_statuses,
+    job_search,
+    job_status,
     # Before jobs: the first route that matches answers, and /v1/job/logMessages looks like /v1/job/{job_id}.
     job_runs,
     jobs,
@@ -67,11 +65,8 @@ SERVED = (
     timeseries,
     tunneling,
     admin,
-    fault_rules,
     pages,
 )
-OPEN_PATHS = ("/login/", "/sch/")
-OPEN_PAGES = ("/", "/healthz", "/favicon.ico", "/sandbox/openapi.json")
 
 
 def create_app(
@@ -120,42 +115,6 @@ def create_app(
         replay(app, state, world, app.state.hub.credential)
     app.state.hub.faults = faults or Faults()
     return app
-
-
-class Admission:
-    """
-    Lets through what carries the right credential, or needs none, and notes it.
-
-    Not one of FastAPI's own ``middleware("http")``, which takes longer than most answers do.
-
-    :param app: where it leads to
-    :param hub: whose credential it is
-    """
-
-    def __init__(self, app: ASGIApp, hub: Hub) -> None:
-        self._app = app
-        self._hub = hub
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        path = scope["path"]
-        if path not in OPEN_PAGES and not path.startswith(OPEN_PATHS):
-            if not path.startswith("/sandbox/"):
-                query = scope["query_string"].decode("latin-1")
-                self._hub.requests.add(scope["method"], path, query, self._hub.world.clock.now())
-            if not self._admits(Headers(scope=scope)):
-                await unauthorized()(scope, receive, send)
-                return
-        with acting_for(Headers(scope=scope).get(HEADER)):
-            await self._app(scope, receive, send)
-
-    def _admits(self, headers: Headers) -> bool:
-        return bool(headers.get("X-Requested-By")) and self._hub.credential.accepts(
-            headers.get("X-SS-App-Component-Id", ""), headers.get("X-SS-App-Auth-Token", "")
-        )
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:

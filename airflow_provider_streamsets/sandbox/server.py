@@ -16,16 +16,15 @@ import click
 import uvicorn
 
 from airflow_provider_streamsets import __version__
-from airflow_provider_streamsets.sandbox import credentials
 from airflow_provider_streamsets.sandbox.app import create_app
-from airflow_provider_streamsets.sandbox.connections import Protocol
-from airflow_provider_streamsets.sandbox.credentials import Credential
-from airflow_provider_streamsets.sandbox.fault_file import load_faults
-from airflow_provider_streamsets.sandbox.faults import FAULTS
-from airflow_provider_streamsets.sandbox.seed_file import load_seed
-from airflow_provider_streamsets.sandbox.seed_place import SeedError
-from airflow_provider_streamsets.sandbox.state_file import StateError, StateFile
-from airflow_provider_streamsets.sandbox.variants import VariantError, Variants
+from airflow_provider_streamsets.sandbox.backend import credentials
+from airflow_provider_streamsets.sandbox.backend.credentials import Credential
+from airflow_provider_streamsets.sandbox.backend.variants import VariantError, Variants
+from airflow_provider_streamsets.sandbox.faults.disconnect import Protocol
+from airflow_provider_streamsets.sandbox.faults.rules import FAULTS, load_faults
+from airflow_provider_streamsets.sandbox.persistence.state_file import StateError, StateFile
+from airflow_provider_streamsets.sandbox.seed.document import SeedError
+from airflow_provider_streamsets.sandbox.seed.loader import load_seed
 
 
 class Server(uvicorn.Server):

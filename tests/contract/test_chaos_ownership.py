@@ -10,7 +10,7 @@ import pytest
 import requests
 import structlog
 
-from airflow_provider_streamsets.sandbox.callers import HEADER
+from airflow_provider_streamsets.sandbox.backend.caller import HEADER
 from tests.chaos.callers import Caller, send_callers
 from tests.chaos.collecting import lost_calls
 from tests.chaos.history import CaseHistory, End, LostCall, Run, Stop, TaskEnd

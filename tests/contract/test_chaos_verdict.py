@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from airflow_provider_streamsets.sandbox.fault_file import parse_faults
-from airflow_provider_streamsets.sandbox.seed_file import load_seed
+from airflow_provider_streamsets.sandbox.faults.rules import parse_faults
+from airflow_provider_streamsets.sandbox.seed.loader import load_seed
 from tests.chaos.history import CaseHistory, Delivery, End, Stop, TaskEnd
 from tests.chaos.performance import Result
 from tests.chaos.plan import LONG, LULL, RIVALS, SHORT, STORM, Kind, Size, Target, is_lull, make_plan

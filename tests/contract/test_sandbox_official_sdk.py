@@ -7,7 +7,7 @@ import time
 import pytest
 import requests
 
-from airflow_provider_streamsets.sandbox.credentials import issue
+from airflow_provider_streamsets.sandbox.backend.credentials import issue
 
 sdk = pytest.importorskip("streamsets.sdk", reason="the official StreamSets SDK is not installed")
 

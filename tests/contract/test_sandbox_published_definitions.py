@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from airflow_provider_streamsets.sandbox.app import create_app
-from airflow_provider_streamsets.sandbox.clock import Clock
+from airflow_provider_streamsets.sandbox.backend.clock import Clock
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 SWAGGER, PAYLOADS = SHARED / "swagger", SHARED / "payloads"

@@ -23,9 +23,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from airflow_provider_streamsets.sandbox.faults import Faults
-from airflow_provider_streamsets.sandbox.openapi import MAY_BE_EMPTY
-from airflow_provider_streamsets.sandbox.wire.ids import engine_pipeline_id
+from airflow_provider_streamsets.sandbox.faults.rules import Faults
+from airflow_provider_streamsets.sandbox.openapi.spec import MAY_BE_EMPTY
+from airflow_provider_streamsets.sandbox.serializers.statuses import engine_pipeline_id
 from tests.unit.sandbox_hub import JR, OFFSET, Hub
 
 EXAMPLES = 8

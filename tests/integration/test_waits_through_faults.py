@@ -25,7 +25,7 @@ from airflow_provider_streamsets.control_hub.waiting import RunFollower, wait_fo
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
-from airflow_provider_streamsets.sandbox.variants import Variants
+from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.triggers import connections
 from dev.local_sandbox import SandboxProcess

@@ -7,9 +7,9 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from airflow_provider_streamsets.sandbox.app import create_app
-from airflow_provider_streamsets.sandbox.clock import Clock
-from airflow_provider_streamsets.sandbox.seed import Seed
-from airflow_provider_streamsets.sandbox.seed_file import load_seed
+from airflow_provider_streamsets.sandbox.backend.clock import Clock
+from airflow_provider_streamsets.sandbox.seed.loader import load_seed
+from airflow_provider_streamsets.sandbox.seed.models import Seed
 
 SEED = load_seed()
 T0 = 1_767_261_000_000

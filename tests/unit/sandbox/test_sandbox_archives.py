@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_streamsets.sandbox.archives import LARGEST_ENTRY
-from airflow_provider_streamsets.sandbox.seed_behaviour import read_behaviour, write_behaviour
-from airflow_provider_streamsets.sandbox.seed_place import Place
+from airflow_provider_streamsets.sandbox.backend.archive import LARGEST_ENTRY
+from airflow_provider_streamsets.sandbox.seed.behaviour import read_behaviour, write_behaviour
+from airflow_provider_streamsets.sandbox.seed.document import Place
 from tests.unit.sandbox_hub import JR, SEED, Hub
 
 ORDERS = "Orders to warehouse"

@@ -8,10 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from airflow_provider_streamsets.sandbox.app import create_app
-from airflow_provider_streamsets.sandbox.callers import HEADER
-from airflow_provider_streamsets.sandbox.clock import Clock
-from airflow_provider_streamsets.sandbox.credentials import issue
-from airflow_provider_streamsets.sandbox.state_file import StateFile
+from airflow_provider_streamsets.sandbox.backend.caller import HEADER
+from airflow_provider_streamsets.sandbox.backend.clock import Clock
+from airflow_provider_streamsets.sandbox.backend.credentials import issue
+from airflow_provider_streamsets.sandbox.persistence.state_file import StateFile
 from tests.unit.sandbox_hub import JR, SEED, T0, Hub
 
 STARTS, STOPS, FAULTS = "/sandbox/v1/starts", "/sandbox/v1/stops", "/sandbox/v1/faults"

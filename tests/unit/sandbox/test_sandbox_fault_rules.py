@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_streamsets.sandbox.fault_file import parse_faults
-from airflow_provider_streamsets.sandbox.faults import Faults
-from airflow_provider_streamsets.sandbox.seed_place import SeedError
+from airflow_provider_streamsets.sandbox.faults.rules import Faults, parse_faults
+from airflow_provider_streamsets.sandbox.seed.document import SeedError
 from tests.unit.sandbox_hub import JR, T0, Hub
 
 FAULTS = "/sandbox/v1/faults"

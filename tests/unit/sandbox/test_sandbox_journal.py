@@ -14,12 +14,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from airflow_provider_streamsets.sandbox.app import create_app
-from airflow_provider_streamsets.sandbox.clock import Clock
-from airflow_provider_streamsets.sandbox.credentials import Credential, issue
-from airflow_provider_streamsets.sandbox.journal import READING_POSTS
-from airflow_provider_streamsets.sandbox.seed_file import parse_seed
-from airflow_provider_streamsets.sandbox.state_file import StateError, StateFile
-from airflow_provider_streamsets.sandbox.variants import Variants
+from airflow_provider_streamsets.sandbox.backend.clock import Clock
+from airflow_provider_streamsets.sandbox.backend.credentials import Credential, issue
+from airflow_provider_streamsets.sandbox.backend.variants import Variants
+from airflow_provider_streamsets.sandbox.persistence.journal import READING_POSTS
+from airflow_provider_streamsets.sandbox.persistence.state_file import StateError, StateFile
+from airflow_provider_streamsets.sandbox.seed.loader import parse_seed
 from tests.unit.sandbox_hub import JR, OFFSET, SEED, T0
 
 ADMIN = "/sandbox/v1"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_streamsets.sandbox.behaviours import Behaviour, tuned
-from airflow_provider_streamsets.sandbox.lifecycle import Lifecycle
-from airflow_provider_streamsets.sandbox.runs import ENDED, Ask, Run
-from airflow_provider_streamsets.sandbox.variants import Variants
+from airflow_provider_streamsets.sandbox.backend.run_state import Lifecycle
+from airflow_provider_streamsets.sandbox.backend.runs import ENDED, Ask, Run
+from airflow_provider_streamsets.sandbox.backend.variants import Variants
+from airflow_provider_streamsets.sandbox.seed.behaviour import Behaviour, tuned
 
 T0 = 1_767_261_000_000
 BATCH = Behaviour(records=10_000, rate=1000, error_share=0.01)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_streamsets.sandbox.runs import Counts
+from airflow_provider_streamsets.sandbox.backend.runs import Counts
 from tests.unit.sandbox_hub import JR, SEED, T0, Hub
 
 TS = "/timeseries/rest/v1"

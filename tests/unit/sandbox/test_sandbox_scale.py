@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from airflow_provider_streamsets.sandbox.seed_file import parse_seed
+from airflow_provider_streamsets.sandbox.seed.loader import parse_seed
 from tests.unit.sandbox_hub import JR, Hub
 
 JOBS = 10_000

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_streamsets.sandbox.problems import ProblemError
-from airflow_provider_streamsets.sandbox.saql import parse, sort_key
+from airflow_provider_streamsets.sandbox.api.saql import parse, sort_key
+from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError
 from tests.unit.sandbox_hub import JR, T0, Hub
 
 SEARCH = f"{JR}/saql/jobs/search"

@@ -8,8 +8,8 @@ import json
 import pytest
 import yaml
 
-from airflow_provider_streamsets.sandbox.seed_file import DEFAULT_SEED, load_seed, parse_seed
-from airflow_provider_streamsets.sandbox.seed_place import SeedError, parse_duration
+from airflow_provider_streamsets.sandbox.seed.document import SeedError, parse_duration
+from airflow_provider_streamsets.sandbox.seed.loader import DEFAULT_SEED, load_seed, parse_seed
 
 MINIMAL = {
     "organization": {"name": "Org", "user": {"name": "Me", "email": "me@example.com"}},

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_streamsets.sandbox.balancing import balance_job
-from airflow_provider_streamsets.sandbox.clock import Clock
-from airflow_provider_streamsets.sandbox.problems import ProblemError, WrongStateError
-from airflow_provider_streamsets.sandbox.seed_file import load_seed
-from airflow_provider_streamsets.sandbox.variants import VariantError, Variants
-from airflow_provider_streamsets.sandbox.wire.statuses import current_status_body
-from airflow_provider_streamsets.sandbox.world import World
+from airflow_provider_streamsets.sandbox.backend.balancing import balance_job
+from airflow_provider_streamsets.sandbox.backend.clock import Clock
+from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError, WrongStateError
+from airflow_provider_streamsets.sandbox.backend.variants import VariantError, Variants
+from airflow_provider_streamsets.sandbox.seed.loader import load_seed
+from airflow_provider_streamsets.sandbox.serializers.statuses import current_status_body
 
 T0 = 1_767_261_000_000
 SEED = load_seed()
