@@ -1,4 +1,4 @@
-"""The body of a request as ASGI middleware reads it and hands it on."""
+"""Reading and replaying request bodies in ASGI middleware."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from starlette.types import Message, Receive
 
 
 async def read_body(receive: Receive) -> bytes | None:
-    """Return the whole body of a request, None if the client went away before it had sent it."""
-    pieces = []
+    """Read the complete body of a request; return None if the client disconnected first."""
+    chunks = []
     while (message := await receive())["type"] == "http.request":
-        pieces.append(message.get("body", b""))
+        chunks.append(message.get("body", b""))
         if not message.get("more_body", False):
-            return b"".join(pieces)
+            return b"".join(chunks)
     return None
 
 
-def whole(body: bytes, after: Receive) -> Receive:
+def replay_body(body: bytes, receive_next: Receive) -> Receive:
     """
-    Return what an application receives a body from that has been read already.
+    Return a receive channel that delivers a body that has already been read.
 
     :param body: the body.
-    :param after: what was received from, and is again once the application has the body.
+    :param receive_next: the original channel, used after the body has been delivered.
     """
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
-        return messages.pop() if messages else await after()
+        return messages.pop() if messages else await receive_next()
 
     return receive

@@ -8,51 +8,51 @@ from typing import Any, cast
 
 from fastapi import Request
 
-from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.credentials import Credential
-from airflow_provider_streamsets.sandbox.faults.rules import Faults
+from airflow_provider_streamsets.sandbox.faults.rules import FaultRules
 
-REQUESTS_KEPT = 5000
+MAX_REQUESTS = 5000
 
 
 @dataclass
 class RequestLog:
-    """The calls that were answered: the latest of them, and how many there were of each."""
+    """The latest API requests, and the number of requests per method and path."""
 
-    kept: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=REQUESTS_KEPT))
+    entries: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_REQUESTS))
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, method: str, path: str, query: str, time: int) -> None:
-        """Note a call."""
-        self.kept.append({"method": method, "path": path, "query": query, "time": time})
+        """Record a request."""
+        self.entries.append({"method": method, "path": path, "query": query, "time": time})
         self.counts[f"{method} {path}"] += 1
 
     def clear(self) -> None:
-        """Forget all calls."""
-        self.kept.clear()
+        """Remove all requests."""
+        self.entries.clear()
         self.counts.clear()
 
 
 @dataclass
-class Hub:
-    """What an application serves."""
+class AppContext:
+    """The state of an application."""
 
-    world: World
+    backend: ControlHubBackend
     credential: Credential
     requests: RequestLog = field(default_factory=RequestLog)
-    faults: Faults = field(default_factory=Faults)
+    faults: FaultRules = field(default_factory=FaultRules)
 
 
-def hub_of(request: Request) -> Hub:
-    """Return the hub that a request is for."""
-    return cast("Hub", request.app.state.hub)
+def get_context(request: Request) -> AppContext:
+    """Return the state of the application that serves a request."""
+    return cast("AppContext", request.app.state.context)
 
 
-def world_of(request: Request) -> World:
-    """Return the world that a request is about."""
-    return hub_of(request).world
+def get_backend(request: Request) -> ControlHubBackend:
+    """Return the backend of the application that serves a request."""
+    return get_context(request).backend
 
 
 def base_url(request: Request) -> str:
-    """Return the URL under which the client reached the sandbox."""
+    """Return the base URL that the client used."""
     return str(request.base_url).rstrip("/")

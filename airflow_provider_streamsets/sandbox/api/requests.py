@@ -1,4 +1,4 @@
-"""Reading requests."""
+"""Parsing and validating requests."""
 
 from __future__ import annotations
 
@@ -14,88 +14,88 @@ from airflow_provider_streamsets.sandbox.backend.payload import parse_json
 
 
 class Query:
-    """The query of a request. An empty value is an unset one; unknown parameters are nobody's concern."""
+    """The query parameters of a request. An empty value counts as unset; unknown parameters are ignored."""
 
     def __init__(self, request: Request) -> None:
         self._values = request.query_params
 
-    def text(self, name: str) -> str | None:
-        """Return a value, None if unset."""
+    def string(self, name: str) -> str | None:
+        """Return a string, or None if it is unset."""
         return self._values.get(name) or None
 
-    def flag(self, name: str) -> bool | None:
+    def boolean(self, name: str) -> bool | None:
         """
-        Return a boolean in any case, None if unset.
+        Return a boolean, case-insensitively, or None if it is unset.
 
-        :raises ProblemError: if it is none.
+        :raises ApiError: if it is not a boolean.
         """
-        value = self.text(name)
+        value = self.string(name)
         if value is None:
             return None
         if value.lower() not in ("true", "false"):
-            raise bad_request(f"{name} must be true or false, not '{value}'")
+            raise bad_request(f"'{name}' must be true or false, got '{value}'.")
         return value.lower() == "true"
 
-    def number(self, name: str, default: int) -> int:
+    def integer(self, name: str, default: int) -> int:
         """
-        Return a whole number.
+        Return an integer.
 
-        :raises ProblemError: if it is none.
+        :raises ApiError: if it is not an integer.
         """
-        value = self.text(name)
+        value = self.string(name)
         if value is None:
             return default
         try:
             return int(value)
         except ValueError:
-            raise bad_request(f"{name} must be a whole number, not '{value}'") from None
+            raise bad_request(f"'{name}' must be an integer, got '{value}'.") from None
 
     def bounds(self, length: int) -> tuple[int, int]:
         """
         Return the offset and the length of a page.
 
-        :param length: the length if it is unset.
-        :raises ProblemError: if there is no such page.
+        :param length: default of the length.
+        :raises ApiError: if one of them is out of range.
         """
-        offset, length = self.number("offset", 0), self.number("len", length)
+        offset, length = self.integer("offset", 0), self.integer("len", length)
         if offset < 0 or length < -1:
-            raise bad_request("offset must be at least 0, len at least -1")
+            raise bad_request("'offset' must be at least 0 and 'len' at least -1.")
         return offset, length
 
     def choice(self, name: str, choices: Sequence[str]) -> str | None:
         """
-        Return one of some values, None if unset.
+        Return one of the allowed values, or None if it is unset.
 
-        :raises ProblemError: if it is another.
+        :raises ApiError: if it is another value.
         """
-        value = self.text(name)
+        value = self.string(name)
         if value is not None and value not in choices:
-            raise bad_request(f"{name} must be one of {', '.join(choices)}, not '{value}'")
+            raise bad_request(f"'{name}' must be one of {', '.join(choices)}, got '{value}'.")
         return value
 
 
-def search_order(query: Query, default: str, known: Container[str]) -> tuple[str, bool]:
+def read_sort_order(query: Query, default: str, properties: Container[str]) -> tuple[str, bool]:
     """
-    Return the property that orders a SAQL search, and whether it does so downwards.
+    Return the sort property of a SAQL search, and whether the order is descending.
 
-    :param query: ``orderBy``.
-    :param default: the property if that is unset.
-    :param known: the properties there are.
-    :raises ProblemError: if it is another.
+    :param query: the query with ``orderBy``.
+    :param default: the property if ``orderBy`` is unset.
+    :param properties: the known properties.
+    :raises ApiError: if the property is unknown.
     """
-    # A plus sign in a query is a blank once it is decoded.
-    text = (query.text("orderBy") or default).strip()
+    # A plus sign in a query is decoded to a space.
+    text = (query.string("orderBy") or default).strip()
     name = text.rstrip("+-")
-    if name not in known:
-        raise bad_request(f"the sandbox cannot order by '{name}'")
+    if name not in properties:
+        raise bad_request(f"'orderBy' must be one of the searchable properties, got '{name}'.")
     return name, text.endswith("-")
 
 
 async def read_json(request: Request) -> Any:
     """
-    Return the body of a request, None if it has none.
+    Parse the body of a request; return None if it is empty.
 
-    :raises ProblemError: if it is no JSON.
+    :raises ApiError: if it is not valid JSON.
     """
     content = await request.body()
     if not content.strip():
@@ -103,31 +103,32 @@ async def read_json(request: Request) -> Any:
     try:
         return parse_json(content)
     except ValueError:
-        raise bad_request("the body is not valid JSON") from None
+        raise bad_request("The body is not valid JSON.") from None
 
 
-async def read_ids(request: Request, what: str = "job") -> list[str]:
+async def read_ids(request: Request, kind: str = "job") -> list[str]:
     """
-    Return the ids that the body of a bulk call lists.
+    Parse the list of ids in the body of a bulk call.
 
-    :raises ProblemError: if it is not a list of text.
+    :param kind: kind of object, for the error message.
+    :raises ApiError: if it is not a list of strings.
     """
     ids = await read_json(request)
     if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
-        raise bad_request(f"the body must be a JSON array of {what} ids")
+        raise bad_request(f"The body must be a JSON array of {kind} ids.")
     return ids
 
 
 async def read_file(request: Request) -> IO[bytes]:
     """
-    Return the part ``file`` of a form, be it a file or text.
+    Return the part ``file`` of a form, which may be a file or a text field.
 
-    :raises ProblemError: if it brings none.
+    :raises ApiError: if the part is missing.
     """
     try:
         part = (await request.form()).get("file")
     except HTTPException as error:
-        raise bad_request(f"the body is no form: {error.detail}") from None
+        raise bad_request(f"The body is not a valid form: {error.detail}") from None
     if part is None:
-        raise bad_request("the part 'file' is missing")
+        raise bad_request("The form has no part 'file'.")
     return io.BytesIO(part.encode()) if isinstance(part, str) else part.file

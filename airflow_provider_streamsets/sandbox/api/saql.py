@@ -1,7 +1,7 @@
 """
-The search language: comparisons of properties, joined by ``and`` and ``or``.
+The search language SAQL: comparisons of properties, joined by ``and`` and ``or``.
 
-Anything that is not understood is refused by name rather than guessed at.
+Unknown syntax is rejected with an error message.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError, bad_request
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
 
 
 @dataclass(frozen=True)
-class Kind:
+class PropertyType:
     """
-    A kind of property.
+    A type of property.
 
-    :param name: what a value of it is called.
-    :param read: makes a value of text, or raises ``ValueError``.
-    :param ordered: whether one value can be less than another.
+    :param name: name of the type in error messages.
+    :param read: parses a value, or raises ``ValueError``.
+    :param ordered: whether values can be compared with ``<`` and ``>``.
     """
 
     name: str
@@ -30,44 +30,44 @@ class Kind:
     ordered: bool = True
 
 
-def _flag(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError(text)
     return text.lower() == "true"
 
 
 def _time(text: str) -> int:
-    """Return epoch milliseconds, of such or of a date or time in ISO format, in UTC unless it says otherwise."""
+    """Parse epoch milliseconds, or a date or time in ISO format, which is in UTC unless it has an offset."""
     if text.isdecimal():
         return int(text)
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+    parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return round((parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)).timestamp() * 1000)
 
 
-KINDS = {
-    "text": Kind("text", str.lower),
-    "number": Kind("number", float),
-    "time": Kind("time", _time),
-    "flag": Kind("true or false", _flag, ordered=False),
+PROPERTY_TYPES = {
+    "string": PropertyType("string", str.lower),
+    "number": PropertyType("number", float),
+    "time": PropertyType("time", _time),
+    "boolean": PropertyType("boolean", _boolean, ordered=False),
 }
 
 
 class Value:
     """
-    A value in a search; an asterisk at either end stands for anything.
+    A value in a search; an asterisk at either end matches any text.
 
-    :param kind: the kind of property that it is compared with.
+    :param kind: the type of the property.
     :param text: the value as written.
-    :raises ValueError: if it is none of that kind.
+    :raises ValueError: if it is not a value of that type.
     """
 
-    def __init__(self, kind: Kind, text: str) -> None:
+    def __init__(self, kind: PropertyType, text: str) -> None:
         self.text = text
         self.is_pattern = text.startswith("*") or text.endswith("*")
         self.exact = None if self.is_pattern else kind.read(text)
 
     def equals(self, actual: Any) -> bool:
-        """Return whether a property has this value, whatever the case of its letters."""
+        """Return whether a property equals this value, case-insensitively."""
         if not self.is_pattern:
             return bool(_comparable(actual) == self.exact)
         found, core = str(actual).lower(), self.text.strip("*").lower()
@@ -76,7 +76,7 @@ class Value:
         return core in found if self.text.startswith("*") else found.startswith(core)
 
     def compare(self, actual: Any) -> int:
-        """Return whether a property is less than this value (-1), equal (0) or greater (1)."""
+        """Return -1, 0 or 1 if a property is less than, equal to or greater than this value."""
         found = _comparable(actual)
         return int(found > self.exact) - int(found < self.exact)
 
@@ -88,7 +88,7 @@ def _comparable(actual: Any) -> Any:
 Properties = Mapping[str, Any]
 Condition = Callable[[Properties], bool]
 
-DEEPEST = 50
+MAX_DEPTH = 50
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -109,29 +109,29 @@ _ORDERINGS: dict[str, Callable[[int], bool]] = {
 }  # fmt: skip
 
 
-def parse(text: str, known: Mapping[str, str]) -> Condition:
+def parse(text: str, properties: Mapping[str, str]) -> Condition:
     """
-    Return the condition that a search expresses.
+    Parse a search.
 
     :param text: the search.
-    :param known: the properties that can be searched for, and the kind of each.
-    :raises ProblemError: for what is not understood.
+    :param properties: the searchable properties and their types.
+    :raises ApiError: if the search is invalid.
     """
-    return _Parser(text, known).whole()
+    return _Parser(text, properties).parse()
 
 
 class _Parser:
-    def __init__(self, text: str, known: Mapping[str, str]) -> None:
+    def __init__(self, text: str, properties: Mapping[str, str]) -> None:
         self._text = text
-        self._known = known
+        self._properties = properties
         self._tokens = self._split(text)
         self._next = 0
         self._depth = 0
 
-    def whole(self) -> Condition:
-        condition = self._alternatives()
+    def parse(self) -> Condition:
+        condition = self._disjunction()
         if self._next < len(self._tokens):
-            raise self._refused(f"unexpected '{self._tokens[self._next][1]}'")
+            raise self._error(f"unexpected '{self._tokens[self._next][1]}'")
         return condition
 
     def _split(self, text: str) -> list[tuple[str, str]]:
@@ -140,7 +140,7 @@ class _Parser:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if not match or match.lastgroup is None:
-                raise self._refused(f"unexpected '{text[position:].strip()[:10]}'")
+                raise self._error(f"unexpected '{text[position:].strip()[:10]}'")
             value = match[match.lastgroup]
             if match.lastgroup == "quoted":
                 value = re.sub(r"\\(.)", r"\1", value[1:-1])
@@ -148,94 +148,94 @@ class _Parser:
             position = match.end()
         return tokens
 
-    def _refused(self, why: str) -> ProblemError:
-        return bad_request(f"the sandbox does not understand the search '{self._text}': {why}")
+    def _error(self, reason: str) -> ApiError:
+        return bad_request(f"Invalid search '{self._text}': {reason}.")
 
-    def _take(self, *expected: str) -> tuple[str, str]:
+    def _expect(self, *expected: str) -> tuple[str, str]:
         if self._next >= len(self._tokens):
-            raise self._refused("it ends too early")
+            raise self._error("unexpected end")
         kind, value = self._tokens[self._next]
         if expected and kind not in expected and (kind, value) not in [("mark", mark) for mark in expected]:
-            raise self._refused(f"unexpected '{value}'")
+            raise self._error(f"unexpected '{value}'")
         self._next += 1
         return kind, value
 
-    def _skip(self, mark: str, word: str) -> bool:
+    def _accept(self, mark: str, word: str) -> bool:
         kind, value = self._tokens[self._next] if self._next < len(self._tokens) else ("", "")
         if (kind, value) == ("mark", mark) or (kind, value.lower()) == ("word", word):
             self._next += 1
             return True
         return False
 
-    def _alternatives(self) -> Condition:
+    def _disjunction(self) -> Condition:
         parts = [self._conjunction()]
-        while self._skip(",", "or"):
+        while self._accept(",", "or"):
             parts.append(self._conjunction())
         return lambda properties: any(part(properties) for part in parts)
 
     def _conjunction(self) -> Condition:
-        parts = [self._single()]
-        while self._skip(";", "and"):
-            parts.append(self._single())
+        parts = [self._comparison()]
+        while self._accept(";", "and"):
+            parts.append(self._comparison())
         return lambda properties: all(part(properties) for part in parts)
 
-    def _single(self) -> Condition:
-        if self._skip("(", "("):
+    def _comparison(self) -> Condition:
+        if self._accept("(", "("):
             self._depth += 1
-            if self._depth > DEEPEST:
-                raise self._refused("too many parentheses within parentheses")
-            inner = self._alternatives()
-            self._take(")")
+            if self._depth > MAX_DEPTH:
+                raise self._error("parentheses are nested too deeply")
+            inner = self._disjunction()
+            self._expect(")")
             self._depth -= 1
             return inner
-        _, name = self._take("word")
-        if name not in self._known:
-            raise self._refused(f"there is no property '{name}' here; there are {', '.join(sorted(self._known))}")
-        kind = KINDS[self._known[name]]
-        operator = self._take("operator")[1].lower()
+        _, name = self._expect("word")
+        if name not in self._properties:
+            raise self._error(f"unknown property '{name}', must be one of {', '.join(sorted(self._properties))}")
+        kind = PROPERTY_TYPES[self._properties[name]]
+        operator = self._expect("operator")[1].lower()
         if operator in ("==", "!="):
             return self._equality(name, [self._value(kind)], operator == "==")
         if operator in ("=in=", "=out="):
-            self._take("(")
+            self._expect("(")
             values = [self._value(kind)]
-            while self._skip(",", ","):
+            while self._accept(",", ","):
                 values.append(self._value(kind))
-            self._take(")")
+            self._expect(")")
             return self._equality(name, values, operator == "=in=")
         if operator == "=null=":
-            wanted = self._value(KINDS["flag"])
-            return lambda properties: wanted.equals(not _all_of(properties[name]))
+            expected = self._value(PROPERTY_TYPES["boolean"])
+            return lambda properties: expected.equals(not _all_of(properties[name]))
         if operator in _ORDERINGS and kind.ordered:
             return self._ordering(name, self._value(kind), _ORDERINGS[operator])
-        raise self._refused(f"operator '{operator}' is not for property '{name}'")
+        raise self._error(f"operator '{operator}' is not supported for property '{name}'")
 
-    def _value(self, kind: Kind) -> Value:
-        _, text = self._take("word", "quoted")
+    def _value(self, kind: PropertyType) -> Value:
+        _, text = self._expect("word", "quoted")
         try:
             return Value(kind, text)
         except (ValueError, OverflowError):
-            raise self._refused(f"'{text}' is no {kind.name}") from None
+            raise self._error(f"'{text}' is not a valid {kind.name}") from None
 
     @staticmethod
-    def _equality(name: str, values: list[Value], wanted: bool) -> Condition:
+    def _equality(name: str, values: list[Value], expected: bool) -> Condition:
         def condition(properties: Properties) -> bool:
-            return wanted is any(value.equals(actual) for actual in _all_of(properties[name]) for value in values)
+            return expected is any(value.equals(actual) for actual in _all_of(properties[name]) for value in values)
 
         return condition
 
     def _ordering(self, name: str, value: Value, holds: Callable[[int], bool]) -> Condition:
         if value.is_pattern:
-            raise self._refused(f"'{value.text}' cannot be compared: it is a pattern")
+            raise self._error(f"the pattern '{value.text}' cannot be compared")
         return lambda properties: any(holds(value.compare(actual)) for actual in _all_of(properties[name]))
 
 
 def _all_of(actual: Any) -> tuple[Any, ...]:
-    """Return all values of a property: one, several, or none."""
+    """Return all values of a property."""
     if isinstance(actual, (list, tuple)):
         return tuple(actual)
     return () if actual is None else (actual,)
 
 
 def sort_key(actual: Any) -> tuple[Any, ...]:
-    """Return what orders by a property; no value comes first."""
+    """Return the sort key of a property; a missing value sorts first."""
     return tuple((item, "") if isinstance(item, (int, float)) else (0, str(item).lower()) for item in _all_of(actual))

@@ -1,4 +1,4 @@
-"""Archives of jobs: a ZIP file with one JSON file per job."""
+"""Reading and writing job archives, ZIP files with one JSON file per job."""
 
 from __future__ import annotations
 
@@ -13,82 +13,82 @@ from typing import IO, Any
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.payload import parse_json
 
-LARGEST_ENTRY = 64 * 1024 * 1024
-# Exports of real organizations carry it beside the jobs (contract, 19.14).
-_CONNECTIONS = "connections_metadata.json"
+MAX_ENTRY_BYTES = 64 * 1024 * 1024
+# Contained in the exports of real organizations (contract, 19.14).
+_CONNECTIONS_FILE = "connections_metadata.json"
 
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, UnicodeError, OverflowError,
 )  # fmt: skip
 
 
-class _Pieces(io.RawIOBase):
-    """A file that keeps what is written to it until somebody takes it."""
+class _ChunkBuffer(io.RawIOBase):
+    """A write-only file whose content can be drained."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        self._pieces.append(bytes(data))
+        self._chunks.append(bytes(data))
         return len(data)
 
-    def take(self) -> bytes:
-        taken = b"".join(self._pieces)
-        self._pieces.clear()
-        return taken
+    def drain(self) -> bytes:
+        content = b"".join(self._chunks)
+        self._chunks.clear()
+        return content
 
 
-def written(entries: Iterable[dict[str, Any]]) -> Iterator[bytes]:
-    """Return an archive piece by piece; no more than one entry of it is held at a time."""
-    pieces = _Pieces()
-    with zipfile.ZipFile(pieces, "w", zipfile.ZIP_DEFLATED) as archive:
+def write_archive(entries: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """Yield an archive in chunks, with one entry in memory at a time."""
+    buffer = _ChunkBuffer()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for entry in entries:
             archive.writestr(entry_name(entry), json.dumps(entry, indent=2))
-            yield pieces.take()
-    yield pieces.take()
+            yield buffer.drain()
+    yield buffer.drain()
 
 
 def entry_name(entry: dict[str, Any]) -> str:
-    """Return the name of a job's file, for people; nothing reads it."""
+    """Return a readable file name for a job; readers ignore it."""
     job = entry["minimalJobJson"]
-    name, key = (_safe(text) for text in (job["name"], job["id"].partition(":")[0]))
+    name, key = (_safe_name(text) for text in (job["name"], job["id"].partition(":")[0]))
     return f"{name[:80]}-{key}.json"
 
 
-def _safe(text: str) -> str:
+def _safe_name(text: str) -> str:
     return re.sub(r"[^\w -]", "_", text, flags=re.ASCII)
 
 
-def read(file: IO[bytes]) -> list[Any]:
+def read_archive(file: IO[bytes]) -> list[Any]:
     """
-    Return the entries of an archive; the names of those of jobs mean nothing.
+    Return the entries of an archive, whatever their file names.
 
     :param file: the archive.
-    :raises ProblemError: if it is none, or an entry is not JSON.
+    :raises ApiError: if the archive is invalid or an entry is not valid JSON.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             return [
                 _read_entry(archive, info)
                 for info in archive.infolist()
-                if not info.is_dir() and info.filename.rpartition("/")[2] != _CONNECTIONS
+                if not info.is_dir() and info.filename.rpartition("/")[2] != _CONNECTIONS_FILE
             ]
     except _UNREADABLE:
-        raise bad_request("the file is no ZIP archive, or a broken one") from None
+        raise bad_request("The file is not a valid ZIP archive.") from None
 
 
 def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
     try:
         with archive.open(info) as file:
-            content = file.read(LARGEST_ENTRY + 1)
-        if len(content) > LARGEST_ENTRY:
-            raise bad_request(f"entry '{info.filename}' of the archive is larger than {LARGEST_ENTRY} bytes")
+            content = file.read(MAX_ENTRY_BYTES + 1)
+        if len(content) > MAX_ENTRY_BYTES:
+            raise bad_request(f"Archive entry '{info.filename}' is larger than {MAX_ENTRY_BYTES} bytes.")
     except (*_UNREADABLE, ValueError) as error:
-        raise bad_request(f"entry '{info.filename}' of the archive cannot be read: {error}") from None
+        raise bad_request(f"Cannot read archive entry '{info.filename}': {error}") from None
     try:
         return parse_json(content)
     except ValueError:
-        raise bad_request(f"entry '{info.filename}' of the archive is not valid JSON") from None
+        raise bad_request(f"Archive entry '{info.filename}' is not valid JSON.") from None

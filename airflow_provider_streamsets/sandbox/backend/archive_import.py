@@ -1,4 +1,4 @@
-"""Importing jobs, and the pipeline versions that they run, from the entries of an archive."""
+"""Import of jobs and their pipeline versions from the entries of an archive."""
 
 from __future__ import annotations
 
@@ -6,112 +6,117 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.editing import check_update
-from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError, bad_request
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
 from airflow_provider_streamsets.sandbox.backend.jobs import Job
-from airflow_provider_streamsets.sandbox.backend.payload import Fields, find_commit, parse_json, read_settings
+from airflow_provider_streamsets.sandbox.backend.payload import Payload, find_commit, parse_json, read_settings
 from airflow_provider_streamsets.sandbox.seed.behaviour import SANDBOX_METADATA_KEY, Behaviour, read_behaviour
-from airflow_provider_streamsets.sandbox.seed.document import Place, SeedError
+from airflow_provider_streamsets.sandbox.seed.document import DocumentNode, SeedError
 from airflow_provider_streamsets.sandbox.seed.models import JobSeed, PipelineSeed, VersionSeed
 
-FOREIGN = Behaviour(records=1000, rate=500.0)
-"""What a pipeline does that comes from elsewhere and does not say how it behaves in a sandbox."""
+DEFAULT_IMPORT_BEHAVIOUR = Behaviour(records=1000, rate=500.0)
+"""The behaviour of an imported pipeline without sandbox metadata."""
 
 
 @dataclass(frozen=True)
 class PipelineImport:
     """
-    A pipeline with the one version that an entry holds.
+    A pipeline with the version of an archive entry.
 
-    :param number: the version's number where it comes from, None if it does not say.
+    :param number: the version number of the entry, or None if it has none.
     """
 
     pipeline: PipelineSeed
     number: int | None
 
-    def put(self, world: World) -> tuple[PipelineSeed, VersionSeed]:
+    def apply(self, backend: ControlHubBackend) -> tuple[PipelineSeed, VersionSeed]:
         """
-        Return the same pipeline version of this world, which has it from now on.
+        Add the version unless it exists, and return its pipeline and the version.
 
-        A version is known by its commit. One that is new keeps its number unless another version has it.
+        Versions are identified by their commit. A new version keeps its number unless another version has it.
         """
         (version,) = self.pipeline.versions
-        found = find_commit(world.pipelines, version.commit_id)
-        if found is not None:
-            return found
-        known = world.pipelines.get(self.pipeline.id)
-        taken = {int(other.version) for other in known.versions} if known else set()
+        existing_version = find_commit(backend.pipelines, version.commit_id)
+        if existing_version is not None:
+            return existing_version
+        existing = backend.pipelines.get(self.pipeline.id)
+        used_numbers = {int(other.version) for other in existing.versions} if existing else set()
         number = self.number
-        if number is None or number in taken:
-            number = max(taken, default=0) + 1
-        version = replace(version, version=str(number), committed_ago=world.born - world.clock.now())
-        versions = (*known.versions, version) if known else (version,)
+        if number is None or number in used_numbers:
+            number = max(used_numbers, default=0) + 1
+        version = replace(version, version=str(number), committed_ago=backend.created_at - backend.clock.now())
+        versions = (*existing.versions, version) if existing else (version,)
         pipeline = replace(
-            known or self.pipeline, versions=tuple(sorted(versions, key=lambda other: int(other.version)))
+            existing or self.pipeline, versions=tuple(sorted(versions, key=lambda other: int(other.version)))
         )
-        world.put_pipeline(pipeline)
+        backend.save_pipeline(pipeline)
         return pipeline, version
 
 
-def read_pipeline(job: Fields, commit: Fields) -> PipelineImport:
+def read_pipeline(job: Payload, commit: Payload) -> PipelineImport:
     """
-    Return the pipeline version of an entry.
+    Parse the pipeline version of an entry.
 
     :param job: the entry's ``MinimalJobJson``.
     :param commit: the entry's ``CommitPipelineJson``.
-    :raises ProblemError: if one of them is none.
+    :raises ApiError: if one of them is invalid.
     """
-    text = commit.given_text("pipelineDefinition")
-    definition = Fields(_parsed(text), "pipelineDefinition")
+    text = commit.required_string("pipelineDefinition")
+    definition = Payload(_parse_definition(text), "pipelineDefinition")
     metadata = definition.value("metadata")
-    known = Fields({} if metadata is None else metadata, "metadata of pipelineDefinition")
-    number = re.fullmatch(r"v([1-9]\d{0,8})", job.text("pipelineCommitLabel") or "")
-    pipeline_id = job.given_text("pipelineId")
+    metadata_fields = Payload({} if metadata is None else metadata, "metadata of pipelineDefinition")
+    number = re.fullmatch(r"v([1-9]\d{0,8})", job.string("pipelineCommitLabel") or "")
+    pipeline_id = job.required_string("pipelineId")
     return PipelineImport(
         pipeline=PipelineSeed(
             id=pipeline_id,
-            rules_id=job.text("rulesId") or pipeline_id,
-            name=commit.text("name") or job.given_text("pipelineName"),
-            description=definition.text("description") or "",
-            labels=known.texts("labels") or (),
+            rules_id=job.string("rulesId") or pipeline_id,
+            name=commit.string("name") or job.required_string("pipelineName"),
+            description=definition.string("description") or "",
+            labels=metadata_fields.strings("labels") or (),
             versions=(
                 VersionSeed(
                     version="",
-                    commit_id=job.given_text("pipelineCommitId"),
-                    message=commit.text("commitMessage") or "",
+                    commit_id=job.required_string("pipelineCommitId"),
+                    message=commit.string("commitMessage") or "",
                     committed_ago=0,
                     constants=_constants(definition),
                     definition=text,
-                    rules=commit.text("rulesDefinition"),
+                    rules=commit.string("rulesDefinition"),
                 ),
             ),
-            **_manner(known),
+            **_behaviour_values(metadata_fields),
         ),
         number=int(number[1]) if number else None,
     )
 
 
-def _manner(metadata: Fields) -> dict[str, Any]:
-    """Return what the pipeline does, as values of :class:`~.seed.PipelineSeed`."""
+def _behaviour_values(metadata: Payload) -> dict[str, Any]:
+    """Return the values of :class:`~airflow_provider_streamsets.sandbox.seed.models.PipelineSeed` for the behaviour."""
     document = metadata.value(SANDBOX_METADATA_KEY)
     if document is None:
-        return {"origin": "Directory", "destination": "JDBCProducer", "offset": "{position}", "behaviour": FOREIGN}
-    place = Place(document, f"{SANDBOX_METADATA_KEY} in the metadata of pipelineDefinition")
-    try:
-        place.only("origin", "destination", "offset", "behaviour")
         return {
-            "origin": place.text("origin"),
-            "destination": place.text("destination"),
-            "offset": place.text("offset"),
-            "behaviour": read_behaviour(place.at("behaviour")),
+            "origin": "Directory",
+            "destination": "JDBCProducer",
+            "offset": "{position}",
+            "behaviour": DEFAULT_IMPORT_BEHAVIOUR,
+        }
+    node = DocumentNode(document, f"{SANDBOX_METADATA_KEY} in the metadata of pipelineDefinition")
+    try:
+        node.check_keys("origin", "destination", "offset", "behaviour")
+        return {
+            "origin": node.string("origin"),
+            "destination": node.string("destination"),
+            "offset": node.string("offset"),
+            "behaviour": read_behaviour(node.child("behaviour")),
         }
     except SeedError as error:
         raise bad_request(str(error)) from None
 
 
-def _constants(definition: Fields) -> dict[str, str]:
-    """Return the pipeline's parameters; other pipelines than ours may keep anything in their configuration."""
+def _constants(definition: Payload) -> dict[str, str]:
+    """Return the parameters of the pipeline; foreign pipelines may have any configuration."""
     configuration = definition.value("configuration")
     for entry in configuration if isinstance(configuration, list) else []:
         if isinstance(entry, dict) and entry.get("name") == "constants" and isinstance(entry.get("value"), list):
@@ -123,16 +128,16 @@ def _constants(definition: Fields) -> dict[str, str]:
     return {}
 
 
-def _parsed(text: str) -> Any:
+def _parse_definition(text: str) -> Any:
     try:
         return parse_json(text)
     except ValueError:
-        raise bad_request("pipelineDefinition is not text that holds JSON") from None
+        raise bad_request("'pipelineDefinition' must be a string of JSON.") from None
 
 
 @dataclass(frozen=True)
-class Overwrite:
-    """What an import changes about a job that exists already; its tags, it always changes."""
+class OverwriteOptions:
+    """The values of existing jobs that an import overwrites, besides the tags."""
 
     pipeline: bool = True
     instances: bool = False
@@ -143,7 +148,7 @@ class Overwrite:
 
 @dataclass(frozen=True)
 class JobImport:
-    """An entry of an archive, checked, with the settings it gives as values of :class:`~.seed.JobSeed`."""
+    """A valid entry of an archive; ``settings`` are values of ``JobSeed``."""
 
     id: str
     name: str
@@ -153,33 +158,35 @@ class JobImport:
     pipeline: PipelineImport
 
 
-def import_jobs(world: World, entries: list[Any], overwrite: Overwrite) -> list[Job]:
+def import_jobs(backend: ControlHubBackend, entries: list[Any], overwrite: OverwriteOptions) -> list[Job]:
     """
-    Create or update the jobs that an archive holds: all of them, or none.
+    Create or update the jobs of an archive, all of them or none.
 
-    :param world: the world.
+    :param backend: the simulated Control Hub.
     :param entries: the entries.
-    :param overwrite: what to change about jobs that exist.
+    :param overwrite: the values to overwrite in existing jobs.
     :return: the jobs.
-    :raises ProblemError: if an entry is none, or a job cannot be changed.
+    :raises ApiError: if an entry is invalid or a job cannot be changed.
     """
-    imports = [_read(entry, f"entry {number}") for number, entry in enumerate(entries, start=1)]
+    imports = [_parse_entry(entry, f"entry {number}") for number, entry in enumerate(entries, start=1)]
     if len({item.id for item in imports}) < len(imports):
-        raise bad_request("a job is in the archive twice")
+        raise bad_request("The archive contains a job twice.")
     for item in imports:
-        known = world.jobs.get(item.id)
-        if known is not None:
-            check_update(world, known)
-            if known.seed.is_template is not item.is_template:
-                raise ProblemError(400, "JOBRUNNER_39", f"Of '{item.name}' one is a job, the other a job template")
-    return [_import(world, item, overwrite) for item in imports]
+        existing = backend.jobs.get(item.id)
+        if existing is not None:
+            check_update(backend, existing)
+            if existing.seed.is_template is not item.is_template:
+                raise ApiError(
+                    400, "JOBRUNNER_39", f"'{item.name}' cannot be changed from a job to a job template or back"
+                )
+    return [_import(backend, item, overwrite) for item in imports]
 
 
-def _import(world: World, item: JobImport, overwrite: Overwrite) -> Job:
-    known = world.jobs.get(item.id)
-    if known is None:
-        pipeline, version = item.pipeline.put(world)
-        return world.add_job(
+def _import(backend: ControlHubBackend, item: JobImport, overwrite: OverwriteOptions) -> Job:
+    existing = backend.jobs.get(item.id)
+    if existing is None:
+        pipeline, version = item.pipeline.apply(backend)
+        return backend.add_job(
             JobSeed(
                 id=item.id,
                 name=item.name,
@@ -190,28 +197,28 @@ def _import(world: World, item: JobImport, overwrite: Overwrite) -> Job:
                 **item.settings,
             )
         )
-    chosen = {
+    overwritten = {
         "tags": True,
         "instances": overwrite.instances,
         "parameters": overwrite.parameters,
         "labels": overwrite.labels,
         "failover": overwrite.failover,
     }
-    changes = {name: value for name, value in item.settings.items() if chosen.get(name)}
+    changes = {name: value for name, value in item.settings.items() if overwritten.get(name)}
     if overwrite.pipeline:
-        changes["pipeline"], changes["version"] = item.pipeline.put(world)
-    world.change_job(known, **changes)
-    return known
+        changes["pipeline"], changes["version"] = item.pipeline.apply(backend)
+    backend.change_job(existing, **changes)
+    return existing
 
 
-def _read(entry: Any, where: str) -> JobImport:
-    envelope = Fields(entry, where)
-    job = Fields(envelope.value("minimalJobJson"), f"minimalJobJson of {where}")
+def _parse_entry(entry: Any, where: str) -> JobImport:
+    envelope = Payload(entry, where)
+    job = Payload(envelope.value("minimalJobJson"), f"minimalJobJson of {where}")
     return JobImport(
-        id=job.given_text("id"),
-        name=job.given_text("name"),
-        description=job.text("description"),
-        is_template=job.flag("jobTemplate") or False,
+        id=job.required_string("id"),
+        name=job.required_string("name"),
+        description=job.string("description"),
+        is_template=job.boolean("jobTemplate") or False,
         settings={"tags": (), **read_settings(job)},
-        pipeline=read_pipeline(job, Fields(envelope.value("commitPipelineJson"), f"commitPipelineJson of {where}")),
+        pipeline=read_pipeline(job, Payload(envelope.value("commitPipelineJson"), f"commitPipelineJson of {where}")),
     )

@@ -1,8 +1,8 @@
 """
-Who sends a request, as tests tell the sandbox in a header that Control Hub does not know.
+The caller of a request, which tests can name in a header of the sandbox.
 
-The caller is kept in the sandbox's own logs, and shown in no answer of Control Hub: clients with the same credential
-look the same there.
+The caller appears in the sandbox's own logs only. Responses of Control Hub cannot distinguish clients with the same
+credential.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-HEADER = "X-Sandbox-Caller"
-"""Any text; it is neither parsed nor checked."""
+CALLER_HEADER = "X-Sandbox-Caller"
+"""Name of the header; its value may be any text."""
 
 _caller: ContextVar[str | None] = ContextVar("caller", default=None)
 
 
 def current_caller() -> str | None:
-    """Return the caller of the request that is being processed, None if it names none."""
+    """Return the caller of the current request, or None if the request names no caller."""
     return _caller.get()
 
 
 @contextmanager
-def acting_for(caller: str | None) -> Iterator[None]:
+def caller_context(caller: str | None) -> Iterator[None]:
     """
-    Process something for a caller.
+    Set the caller for the duration of the context.
 
-    :param caller: the caller, None if it is not known.
+    :param caller: the caller, or None if it is unknown.
     """
     token = _caller.set(caller)
     try:

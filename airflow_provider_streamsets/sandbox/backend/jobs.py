@@ -1,4 +1,4 @@
-"""Which jobs there are, and which there were."""
+"""Jobs, and the store that holds them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_streamsets.sandbox.seed.models import JobSeed
 
 @dataclass(frozen=True)
 class Permission:
-    """What a user or a group may do with a job."""
+    """The actions on a job that a user or a group is permitted."""
 
     subject_id: str
     subject_type: str
@@ -21,7 +21,7 @@ class Permission:
 
 @dataclass(frozen=True)
 class TemplateRun:
-    """One start of instances of a job template; ``configuration`` is the body that asked for it."""
+    """One start of instances of a job template; ``configuration`` is the body of the request."""
 
     id: str
     user: str
@@ -36,7 +36,7 @@ class Job:
     """
     A job with its runs, the newest last.
 
-    :param seed: what the job is; replaced as a whole when the job is changed.
+    :param seed: the definition of the job; replaced when the job is changed.
     """
 
     seed: JobSeed
@@ -53,7 +53,7 @@ class Job:
     runs: list[Run] = field(default_factory=list)
     latest_metrics_purged_on: int = 0
     offset_changes: list[tuple[int, dict[str, Any] | None]] = field(default_factory=list)
-    """Resets (None) and uploads (the document), each with its time."""
+    """Offset changes with their times: None for a reset, the document for an upload."""
 
     @property
     def id(self) -> str:
@@ -67,17 +67,17 @@ class Job:
 
     @property
     def latest(self) -> Run | None:
-        """The run that began last."""
+        """The latest run."""
         return self.runs[-1] if self.runs else None
 
 
 def new_job(seed: JobSeed, now: int, user: str) -> Job:
     """
-    Return a job that is ready to run.
+    Create a job.
 
-    :param seed: what it is; what it does not say about its creation happened now, by the user.
-    :param now: the time.
-    :param user: the user.
+    :param seed: the definition of the job.
+    :param now: default of the creation time.
+    :param user: default of the creator.
     """
     creator = seed.creator or user
     created_on = now - seed.created_ago if seed.created_on is None else seed.created_on
@@ -91,58 +91,58 @@ def new_job(seed: JobSeed, now: int, user: str) -> Job:
     )
 
 
-class JobBook:
+class JobStore:
     """
-    The jobs by id. Jobs to be deleted after their run are gone once it has ended and somebody sweeps.
+    Jobs and deleted jobs by id.
 
-    :param now: tells the time.
-    :param finished_at: tells when a job's run ended, 0 if it did not or there is none.
-    :param user: who deletes such jobs.
+    :param now: returns the current time.
+    :param finished_at: returns when the run of a job ended, or 0 if there is no ended run.
+    :param user: recorded as the user who deletes jobs after completion.
     """
 
     def __init__(self, now: Callable[[], int], finished_at: Callable[[Job], int], user: str) -> None:
         self._now = now
         self._finished_at = finished_at
         self._user = user
-        # Replaced, never changed in place, so that whoever goes through the jobs may look one up meanwhile.
-        self._living: dict[str, Job] = {}
-        # Those of the living that go after their run; that a job does is settled when it is added.
-        self._passing: dict[str, Job] = {}
-        self._removed: dict[str, Job] = {}
+        # Replaced instead of modified, so that callers can look up jobs while they iterate.
+        self._jobs: dict[str, Job] = {}
+        # The jobs to delete after completion.
+        self._expiring: dict[str, Job] = {}
+        self._deleted: dict[str, Job] = {}
 
     @property
-    def living(self) -> dict[str, Job]:
-        """The jobs that are not deleted."""
-        return self._living
+    def jobs(self) -> dict[str, Job]:
+        """The jobs, without the deleted ones."""
+        return self._jobs
 
     @property
-    def removed(self) -> dict[str, Job]:
+    def deleted(self) -> dict[str, Job]:
         """The deleted jobs."""
-        return self._removed
+        return self._deleted
 
     def add(self, job: Job) -> None:
-        """Add a job; one of the same id is replaced."""
-        self._living = {**self._living, job.id: job}
-        self._passing.pop(job.id, None)
+        """Add a job, or replace the one with the same id."""
+        self._jobs = {**self._jobs, job.id: job}
+        self._expiring.pop(job.id, None)
         if job.seed.delete_after_completion:
-            self._passing[job.id] = job
-        self._removed = {key: other for key, other in self._removed.items() if key != job.id}
+            self._expiring[job.id] = job
+        self._deleted = {key: other for key, other in self._deleted.items() if key != job.id}
 
-    def remove(self, job: Job, by: str) -> None:
+    def delete(self, job: Job, user: str) -> None:
         """Delete a job."""
-        self._move(job, by, self._now())
+        self._delete(job, user, self._now())
 
-    def sweep(self) -> None:
-        """Delete the jobs that go after their run and whose run has ended."""
+    def delete_completed(self) -> None:
+        """Delete the jobs that are to be deleted after completion and whose run has ended."""
         now = self._now()
-        ends = [(self._finished_at(job), job) for job in self._passing.values()]
-        # In order of time, as if somebody had looked all the while.
+        ends = [(self._finished_at(job), job) for job in self._expiring.values()]
+        # In the order of their times, as if each had been deleted on time.
         for ended, job in sorted(ends, key=lambda end: end[0]):
             if 0 < ended <= now:
-                self._move(job, self._user, ended)
+                self._delete(job, self._user, ended)
 
-    def _move(self, job: Job, by: str, at: int) -> None:
-        job.destroyer, job.deleted_on = by, at
-        self._passing.pop(job.id, None)
-        self._living = {key: other for key, other in self._living.items() if other is not job}
-        self._removed = {**self._removed, job.id: job}
+    def _delete(self, job: Job, user: str, at: int) -> None:
+        job.destroyer, job.deleted_on = user, at
+        self._expiring.pop(job.id, None)
+        self._jobs = {key: other for key, other in self._jobs.items() if other is not job}
+        self._deleted = {**self._deleted, job.id: job}

@@ -1,4 +1,4 @@
-"""Runs: what was asked of them, and what there is to see."""
+"""Runs, the user actions on them, and the values of their states."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from airflow_provider_streamsets.sandbox.seed.behaviour import Behaviour
 
 NEVER = 1 << 62
-REPORTED = "reported pipeline in status"
-"""What the run events that an engine raises say."""
+ENGINE_REPORT = "reported pipeline in status"
+"""Text in the run events that an engine reports."""
 BATCH_SIZE = 1000
-ENDED = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
+FINAL_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
 
 
 @dataclass(frozen=True)
-class Ask:
-    """Something that a person asked for."""
+class UserAction:
+    """An action that a user requested."""
 
     at: int
     user: str
@@ -26,10 +26,10 @@ class Ask:
 @dataclass(frozen=True)
 class Phase:
     """
-    What a run is from one moment to the next.
+    The state of a run during an interval.
 
-    ``message`` is the run event that begins it, if any; ``refusal`` is why the engine does not run the pipeline, where
-    only the engine says so.
+    ``message`` is the run event at the start of the interval, if any. ``engine_error`` is the reason why the pipeline
+    does not run, if only the engine reports it.
     """
 
     at: int
@@ -38,14 +38,14 @@ class Phase:
     pipeline: str | None = None
     error: str | None = None
     lost_since: int | None = None
-    refusal: str | None = None
+    engine_error: str | None = None
     message: str | None = None
     user: str | None = None
 
 
 @dataclass(frozen=True)
 class Event:
-    """One line of the run's history."""
+    """An event in the history of a run."""
 
     at: int
     status: str
@@ -54,17 +54,17 @@ class Event:
 
     @property
     def is_from_engine(self) -> bool:
-        """Whether an engine raised it, and not the hub."""
-        return REPORTED in self.message
+        """Whether an engine reported the event, not Control Hub."""
+        return ENGINE_REPORT in self.message
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command that the hub sent to the engine, and when and how the engine answered."""
+    """A command that Control Hub sent to the engine, with the engine's acknowledgement."""
 
     at: int
     kind: str
-    answered: int
+    acknowledged_at: int
     result: str = "SUCCESS"
     message: str | None = None
 
@@ -72,18 +72,18 @@ class Command:
 @dataclass(frozen=True)
 class Move:
     """
-    A pipeline instance that the hub moved to another engine while it ran.
+    The move of a running pipeline instance to another engine.
 
-    :param at: when it left.
-    :param settled: when it was running again.
-    :param instance: which of the run's instances.
-    :param engine_id: where it runs since.
-    :param engine_url: the same engine.
-    :param text: the run event.
+    :param at: when the instance left its engine.
+    :param resumed_at: when it was running again.
+    :param instance: index of the instance.
+    :param engine_id: id of the new engine.
+    :param engine_url: URL of the new engine.
+    :param text: message of the run event.
     """
 
     at: int
-    settled: int
+    resumed_at: int
     instance: int
     engine_id: str
     engine_url: str
@@ -92,7 +92,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Counts:
-    """Records at a moment; ``at`` is that moment."""
+    """Record counts at the time ``at``."""
 
     at: int
     input: int
@@ -101,16 +101,16 @@ class Counts:
 
     @property
     def output(self) -> int:
-        """Records written."""
+        """Number of records written."""
         return self.input - self.error
 
     @property
     def batches(self) -> int:
-        """Batches that the records came in."""
+        """Number of batches."""
         return -(-self.input // BATCH_SIZE)
 
     def share(self, instance: int, instances: int) -> Counts:
-        """Return the part of one of several instances; the parts of all add up to the whole."""
+        """Return the counts of one of several instances; the counts of all instances add up to the total."""
 
         def part(count: int) -> int:
             return (count + instances - 1 - instance) // instances
@@ -121,14 +121,13 @@ class Counts:
 @dataclass
 class Run:
     """
-    One start of a job and what was asked of it since.
+    One start of a job and the later user actions on it.
 
-    :param version: the pipeline version that it runs, and ``commit_id`` its commit; the job may have another by now.
-    :param offset_text: how an offset is written, with ``{position}`` in it.
-    :param scale: time scale; every duration of the behaviour, and every interval and time-out of the job, takes
-        that many times less wall time.
-    :param engine_ids: the engines that the pipeline was started on, one instance each; each reads the whole.
-    :param engine_urls: the same engines.
+    :param version: the pipeline version of the run, with its commit ``commit_id``; that of the job may have changed.
+    :param offset_text: template of an offset, with the placeholder ``{position}``.
+    :param scale: time scale, the factor by which durations, intervals and timeouts are shortened.
+    :param engine_ids: ids of the engines at the start, one per instance; each instance reads all records.
+    :param engine_urls: URLs of these engines.
     """
 
     id: str
@@ -148,24 +147,24 @@ class Run:
     force_stop_timeout: int
     needs_ack: bool
     offset_base: int = 0
-    stops: list[Ask] = field(default_factory=list)
-    force_stops: list[Ask] = field(default_factory=list)
-    acks: list[Ask] = field(default_factory=list)
-    remarks: list[Ask] = field(default_factory=list)
-    error_info_resets: list[Ask] = field(default_factory=list)
+    stops: list[UserAction] = field(default_factory=list)
+    force_stops: list[UserAction] = field(default_factory=list)
+    acks: list[UserAction] = field(default_factory=list)
+    notes: list[UserAction] = field(default_factory=list)
+    error_info_resets: list[UserAction] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
-    superseded: Ask | None = None
-    """The upgrade that replaced it by a successor while it was active."""
+    superseded: UserAction | None = None
+    """The upgrade that replaced the active run with a successor."""
     predecessor_id: str | None = None
-    """The run that it replaces since an upgrade."""
+    """Id of the run that this run replaced in an upgrade."""
 
-    def lasting(self, seconds: float) -> int:
-        """Return how many milliseconds of wall time something of that duration takes."""
+    def scaled_ms(self, seconds: float) -> int:
+        """Convert a duration in seconds to scaled milliseconds."""
         return round(seconds * 1000 / self.scale)
 
     @property
     def instances(self) -> int:
-        """On how many engines the pipeline runs."""
+        """Number of pipeline instances."""
         return len(self.engine_ids)
 
     def engine_ids_at(self, time: int) -> tuple[str, ...]:
@@ -185,5 +184,5 @@ class Run:
         return tuple(urls)
 
     def moving_at(self, time: int) -> frozenset[int]:
-        """Return the instances that have left one engine and do not run on the next yet."""
-        return frozenset(move.instance for move in self.moves if move.at <= time < move.settled)
+        """Return the instances that have left one engine and do not run on the next one yet."""
+        return frozenset(move.instance for move in self.moves if move.at <= time < move.resumed_at)

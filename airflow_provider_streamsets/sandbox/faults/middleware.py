@@ -1,4 +1,4 @@
-"""Letting requests go wrong on purpose, as the network and what stands in front of Control Hub do now and then."""
+"""Fault injection: errors of the network and of gateways in front of Control Hub."""
 
 from __future__ import annotations
 
@@ -12,50 +12,57 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from airflow_provider_streamsets.sandbox.api.context import Hub
-from airflow_provider_streamsets.sandbox.api.responses import answer, issues, nothing, unauthorized
-from airflow_provider_streamsets.sandbox.asgi import read_body, whole
-from airflow_provider_streamsets.sandbox.backend.caller import HEADER
-from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError
+from airflow_provider_streamsets.sandbox.api.context import AppContext
+from airflow_provider_streamsets.sandbox.api.responses import (
+    empty_response,
+    error_response,
+    json_response,
+    unauthorized_response,
+)
+from airflow_provider_streamsets.sandbox.asgi import read_body, replay_body
+from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.faults import disconnect
 from airflow_provider_streamsets.sandbox.faults.rules import FaultRule
 
-DRIPS = 20
+DRIP_CHUNKS = 20
 GATEWAY_MESSAGE = "no Route matched with those values"
 
 log = logging.getLogger(__name__)
 
 
-class Injection:
+class FaultMiddleware:
     """
-    Hits requests with the faults of a hub's rules; the sandbox's own calls never.
+    Applies the fault rules to requests, except to the sandbox's own admin routes.
 
-    :param app: where it leads to.
-    :param hub: whose rules.
+    :param app: the wrapped application.
+    :param context: holds the rules.
     """
 
-    def __init__(self, app: ASGIApp, hub: Hub) -> None:
+    def __init__(self, app: ASGIApp, context: AppContext) -> None:
         self._app = app
-        self._hub = hub
+        self._context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or let it go wrong."""
+        """Pass a request on, or inject a fault."""
         rule = None
         if scope["type"] == "http" and not scope["path"].startswith("/sandbox/"):
-            caller = Headers(scope=scope).get(HEADER)
-            rule = self._hub.faults.hit(scope["method"], scope["path"], caller, self._hub.world.clock.now())
+            caller = Headers(scope=scope).get(CALLER_HEADER)
+            rule = self._context.faults.select(
+                scope["method"], scope["path"], caller, self._context.backend.clock.now()
+            )
         if rule is None:
             await self._app(scope, receive, send)
             return
-        log.info("%s hits %s %s", rule.fault, scope["method"], scope["path"])
-        # A server in trouble still has got the request: what becomes of it must not depend on the client's patience.
+        log.info("%s %s: injecting fault '%s'.", scope["method"], scope["path"], rule.fault)
+        # Read the complete request first: its processing must not depend on how long the client waits.
         body = await read_body(receive)
         if body is not None:
-            await _INJECTED[rule.fault](rule, _Call(self._app, scope, body, receive, send))
+            await _HANDLERS[rule.fault](rule, _FaultedRequest(self._app, scope, body, receive, send))
 
 
-class _Call:
-    """A request that is hit, and what can be done with it."""
+class _FaultedRequest:
+    """A request to which a fault applies."""
 
     def __init__(self, app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         self._app = app
@@ -67,128 +74,128 @@ class _Call:
         self.body = b""
 
     async def process(self) -> None:
-        """Let the request have its effect, and keep the answer."""
-        pieces: list[bytes] = []
+        """Process the request and store the response."""
+        chunks: list[bytes] = []
 
-        async def keep(message: Message) -> None:
+        async def store(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.start = message
             else:
-                pieces.append(message.get("body", b""))
+                chunks.append(message.get("body", b""))
 
-        await self._app(self._scope, whole(self._request, self._receive), keep)
-        self.body = b"".join(pieces)
-        # An answer that came in pieces of its own goes out in others now.
+        await self._app(self._scope, replay_body(self._request, self._receive), store)
+        self.body = b"".join(chunks)
+        # The length of a streamed response is known now.
         headers = MutableHeaders(raw=list(self.start["headers"]))
         headers["Content-Length"] = str(len(self.body))
         self.start = {**self.start, "headers": headers.raw}
 
-    async def answer(self, body: bytes, *, more: bool = False) -> None:
-        """Send a part of the answer's body."""
+    async def send_body(self, body: bytes, *, more: bool = False) -> None:
+        """Send a part of the response body."""
         await self.send({"type": "http.response.body", "body": body, "more_body": more})
 
-    async def answer_instead(self, response: Response) -> None:
-        """Send another answer."""
+    async def respond(self, response: Response) -> None:
+        """Send another response."""
         await response(self._scope, self._receive, self.send)
 
-    async def end(self, how: Callable[[Scope, Receive], Awaitable[None]]) -> None:
+    async def disconnect(self, close: Callable[[Scope, Receive], Awaitable[None]]) -> None:
         """End the connection."""
-        await how(self._scope, self._receive)
+        await close(self._scope, self._receive)
 
 
-async def _delay(rule: FaultRule, call: _Call) -> None:
+async def _delay(rule: FaultRule, request: _FaultedRequest) -> None:
     if rule.processed:
-        await call.process()
+        await request.process()
         await asyncio.sleep(rule.seconds)
     else:
         await asyncio.sleep(rule.seconds)
-        await call.process()
-    await call.send(call.start)
-    await call.answer(call.body)
+        await request.process()
+    await request.send(request.start)
+    await request.send_body(request.body)
 
 
-async def _too_many_requests(rule: FaultRule, call: _Call) -> None:
-    response = issues(ProblemError(429, "SANDBOX_429", "Too many requests"))
+async def _too_many_requests(rule: FaultRule, request: _FaultedRequest) -> None:
+    response = error_response(ApiError(429, "SANDBOX_429", "Too many requests"))
     response.headers["Retry-After"] = str(rule.retry_after)
-    await call.answer_instead(response)
+    await request.respond(response)
 
 
-async def _server_error(rule: FaultRule, call: _Call) -> None:
-    """Answer an error: 500 is Control Hub's own, in its envelope; the others are a gateway's, as a page."""
+async def _server_error(rule: FaultRule, request: _FaultedRequest) -> None:
+    """Respond with an error: 500 in the envelope of Control Hub, the others as the HTML page of a gateway."""
     if rule.processed:
-        await call.process()
+        await request.process()
     if rule.status == 500:
-        await call.answer_instead(issues(ProblemError(500, "SANDBOX_500", "Internal Server Error")))
+        await request.respond(error_response(ApiError(500, "SANDBOX_500", "Internal Server Error")))
     else:
-        await call.answer_instead(_page(rule.status, rule.status))
+        await request.respond(_error_page(rule.status, rule.status))
 
 
-async def _gateway(rule: FaultRule, call: _Call) -> None:
-    """Answer as something in front of Control Hub does: an ingress without a route, a firewall, a proxy."""
+async def _gateway(rule: FaultRule, request: _FaultedRequest) -> None:
+    """Respond like an ingress without a route, a firewall or a proxy in front of Control Hub."""
     if rule.processed:
-        await call.process()
+        await request.process()
     if rule.body == "html":
-        await call.answer_instead(_page(rule.status, rule.status))
+        await request.respond(_error_page(rule.status, rule.status))
     else:
-        await call.answer_instead(answer({"message": GATEWAY_MESSAGE}, rule.status))
+        await request.respond(json_response({"message": GATEWAY_MESSAGE}, rule.status))
 
 
-async def _unauthorized(rule: FaultRule, call: _Call) -> None:
-    """Refuse a good credential, as Control Hub does while its security service fails."""
-    await call.answer_instead(unauthorized())
+async def _unauthorized(rule: FaultRule, request: _FaultedRequest) -> None:
+    """Reject a valid credential, as Control Hub does while its security service fails."""
+    await request.respond(unauthorized_response())
 
 
-async def _reset_before(rule: FaultRule, call: _Call) -> None:
-    await call.end(disconnect.reset)
+async def _reset_before(rule: FaultRule, request: _FaultedRequest) -> None:
+    await request.disconnect(disconnect.reset)
 
 
-async def _reset_after(rule: FaultRule, call: _Call) -> None:
-    await call.process()
-    await call.end(disconnect.reset)
+async def _reset_after(rule: FaultRule, request: _FaultedRequest) -> None:
+    await request.process()
+    await request.disconnect(disconnect.reset)
 
 
-async def _truncated(rule: FaultRule, call: _Call) -> None:
-    """Send half of the answer; of one without a body, nothing."""
-    await call.process()
-    if call.body:
-        await call.send(call.start)
-        await call.answer(call.body[: len(call.body) // 2], more=True)
-    await call.end(disconnect.close)
+async def _truncated(rule: FaultRule, request: _FaultedRequest) -> None:
+    """Send half of the response, or nothing of a response without a body."""
+    await request.process()
+    if request.body:
+        await request.send(request.start)
+        await request.send_body(request.body[: len(request.body) // 2], more=True)
+    await request.disconnect(disconnect.close)
 
 
-async def _html(rule: FaultRule, call: _Call) -> None:
-    await call.answer_instead(_page(200, 503))
+async def _html(rule: FaultRule, request: _FaultedRequest) -> None:
+    await request.respond(_error_page(200, 503))
 
 
-async def _empty(rule: FaultRule, call: _Call) -> None:
-    await call.answer_instead(nothing())
+async def _empty(rule: FaultRule, request: _FaultedRequest) -> None:
+    await request.respond(empty_response())
 
 
-async def _late(rule: FaultRule, call: _Call) -> None:
-    """Answer that the time is out, and deliver the request afterwards."""
-    await call.answer_instead(_page(504, 504))
-    # Cancelled when the server ends: the request is delivered then, so that its effect is not lost.
+async def _late(rule: FaultRule, request: _FaultedRequest) -> None:
+    """Respond with a gateway timeout and process the request afterwards."""
+    await request.respond(_error_page(504, 504))
+    # Cancelled when the server shuts down: the request is processed then, so that its effect is not lost.
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.sleep(rule.seconds)
-    await call.process()
+    await request.process()
 
 
-async def _drip(rule: FaultRule, call: _Call) -> None:
-    await call.process()
-    await call.send(call.start)
-    size = -(-len(call.body) // DRIPS) or 1
-    drips = [call.body[at : at + size] for at in range(0, len(call.body), size)]
-    for drip in drips:
-        await asyncio.sleep(rule.seconds / len(drips))
-        await call.answer(drip, more=True)
-    await call.answer(b"")
+async def _drip(rule: FaultRule, request: _FaultedRequest) -> None:
+    await request.process()
+    await request.send(request.start)
+    size = -(-len(request.body) // DRIP_CHUNKS) or 1
+    chunks = [request.body[at : at + size] for at in range(0, len(request.body), size)]
+    for chunk in chunks:
+        await asyncio.sleep(rule.seconds / len(chunks))
+        await request.send_body(chunk, more=True)
+    await request.send_body(b"")
 
 
-async def _tls_close(rule: FaultRule, call: _Call) -> None:
-    await call.end(disconnect.drop)
+async def _tls_close(rule: FaultRule, request: _FaultedRequest) -> None:
+    await request.disconnect(disconnect.drop)
 
 
-_INJECTED: dict[str, Callable[[FaultRule, _Call], Awaitable[None]]] = {
+_HANDLERS: dict[str, Callable[[FaultRule, _FaultedRequest], Awaitable[None]]] = {
     "delay": _delay,
     "too_many_requests": _too_many_requests,
     "server_error": _server_error,
@@ -205,7 +212,7 @@ _INJECTED: dict[str, Callable[[FaultRule, _Call], Awaitable[None]]] = {
 }
 
 
-def _page(status: int, shown: int) -> Response:
-    title = f"{shown} {HTTPStatus(shown).phrase}"
+def _error_page(status: int, title_status: int) -> Response:
+    title = f"{title_status} {HTTPStatus(title_status).phrase}"
     page = f"<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>\n"
     return HTMLResponse(page, status)

@@ -1,4 +1,4 @@
-"""Which requests go wrong, and how."""
+"""Rules for fault injection."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_streamsets.sandbox.seed.document import Place, read_document
+from airflow_provider_streamsets.sandbox.seed.document import DocumentNode, read_document
 
-FAULTS: dict[str, tuple[str, ...]] = {
+FAULT_OPTIONS: dict[str, tuple[str, ...]] = {
     "delay": ("seconds", "processed"),
     "too_many_requests": ("retry_after",),
     "server_error": ("status", "processed"),
@@ -28,35 +28,35 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "drip": ("seconds",),
     "tls_close": (),
 }
-"""What can go wrong, and what can be said about each; how, see :mod:`~.injection`."""
+"""The faults and their options; see :mod:`~airflow_provider_streamsets.sandbox.faults.middleware`."""
 
-STATUSES: dict[str, tuple[int, ...]] = {
+FAULT_STATUSES: dict[str, tuple[int, ...]] = {
     "server_error": (500, 502, 503, 504),
     "gateway": (404, 400, 403, 405, 407, 410, 413, 502, 503, 504),
 }
-"""The statuses that a fault can have, the default first."""
+"""The possible HTTP statuses of a fault, the default first."""
 
-BODIES = ("html", "json")
+GATEWAY_BODIES = ("html", "json")
 
-HITS_KEPT = 5000
+MAX_HITS = 5000
 
 
 @dataclass(frozen=True)
 class FaultRule:
     """
-    A fault, and the requests that it may hit.
+    A fault, and the requests to which it applies.
 
-    :param fault: one of :data:`FAULTS`.
-    :param path: pattern of the path, in which ``*`` stands for anything.
+    :param fault: one of :data:`FAULT_OPTIONS`.
+    :param path: pattern of the path; ``*`` matches any text.
     :param method: HTTP method, ``*`` for any.
-    :param probability: which share of the requests that match is hit.
-    :param after: so many that match are let through first.
-    :param times: at most so many are hit, None for no limit.
-    :param seconds: how long a delay takes, or an answer that drips; how much later a late request is delivered.
-    :param retry_after: seconds that too many requests are told to wait.
-    :param status: of a server error, or of a gateway's answer.
-    :param body: the form of a gateway's answer, one of :data:`BODIES`.
-    :param processed: whether the request has its effect, where the fault could come before or after that.
+    :param probability: fraction of the matching requests that fail.
+    :param after: number of matching requests that succeed first.
+    :param times: maximum number of requests that fail, None for no limit.
+    :param seconds: length of a delay or of a slow response; delay until a late request is processed.
+    :param retry_after: value of the header ``Retry-After``, in seconds.
+    :param status: HTTP status of a server error or a gateway error.
+    :param body: format of a gateway error, one of :data:`GATEWAY_BODIES`.
+    :param processed: whether the request is processed before it fails.
     """
 
     fault: str
@@ -72,12 +72,12 @@ class FaultRule:
     processed: bool = False
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether a request is one of those that may be hit."""
+        """Return whether the rule applies to a request."""
         return self.method in ("*", method) and fnmatchcase(path, self.path)
 
-    def document(self) -> dict[str, Any]:
-        """Return the rule as it is written down."""
-        others = {option for options in FAULTS.values() for option in options} - set(FAULTS[self.fault])
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rule in the format of a fault file."""
+        others = {option for options in FAULT_OPTIONS.values() for option in options} - set(FAULT_OPTIONS[self.fault])
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in others}
 
 
@@ -88,50 +88,50 @@ class _Tally:
     hit: int = 0
 
 
-class Faults:
+class FaultRules:
     """
-    The rules, and how often each has matched and hit.
+    Rules for fault injection, with counts of matches and hits.
 
-    Whether a rule hits the n-th request that matches it follows from the seed, the place of the rule and n alone. Of
-    several rules that would hit a request the first one does.
+    Whether the n-th matching request fails depends only on the seed, the index of the rule and n. If several rules
+    select a request, the first one applies.
 
     :param rules: the rules.
-    :param seed: another one hits other requests.
+    :param seed: seed of the pseudo-random selection.
     """
 
     def __init__(self, rules: Sequence[FaultRule] = (), seed: int = 0) -> None:
         self._seed = seed
         self._tallies = [_Tally(rule) for rule in rules]
-        self._hits: deque[dict[str, Any]] = deque(maxlen=HITS_KEPT)
+        self._hits: deque[dict[str, Any]] = deque(maxlen=MAX_HITS)
 
-    def hit(self, method: str, path: str, caller: str | None = None, time: int = 0) -> FaultRule | None:
+    def select(self, method: str, path: str, caller: str | None = None, time: int = 0) -> FaultRule | None:
         """
-        Return the rule that a request is hit by, None if by none.
+        Return the rule that applies to a request, or None, and count the request.
 
-        :param method: its method.
-        :param path: its path.
-        :param caller: the caller that it names.
-        :param time: when it came, in epoch milliseconds.
+        :param method: HTTP method.
+        :param path: path of the request.
+        :param caller: the caller, if the request names one.
+        :param time: time of the request in epoch milliseconds.
         """
-        chosen = None
+        selected = None
         for number, tally in enumerate(self._tallies):
             if not tally.rule.matches(method, path):
                 continue
             tally.matched += 1
-            if chosen is None and self._would_hit(number, tally):
+            if selected is None and self._is_selected(number, tally):
                 tally.hit += 1
-                chosen = tally.rule
-        if chosen is not None:
-            hit = {"time": time, "method": method, "path": path, "fault": chosen.fault, "caller": caller}
+                selected = tally.rule
+        if selected is not None:
+            hit = {"time": time, "method": method, "path": path, "fault": selected.fault, "caller": caller}
             self._hits.append(hit)
-        return chosen
+        return selected
 
-    def document(self) -> dict[str, Any]:
-        """Return the rules with how many requests matched each and how many it has hit, and the latest hits."""
-        rules = [{**tally.rule.document(), "matched": tally.matched, "hit": tally.hit} for tally in self._tallies]
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rules with their numbers of matches and hits, and the latest hits."""
+        rules = [{**tally.rule.to_dict(), "matched": tally.matched, "hit": tally.hit} for tally in self._tallies]
         return {"seed": self._seed, "rules": rules, "hits": list(self._hits)}
 
-    def _would_hit(self, number: int, tally: _Tally) -> bool:
+    def _is_selected(self, number: int, tally: _Tally) -> bool:
         rule = tally.rule
         if tally.matched <= rule.after or (rule.times is not None and tally.hit >= rule.times):
             return False
@@ -139,52 +139,52 @@ class Faults:
         return int.from_bytes(digest[:8], "big") < rule.probability * 2**64
 
 
-def load_faults(path: Path) -> Faults:
+def load_faults(path: Path) -> FaultRules:
     """
-    Read a file of fault rules.
+    Load a fault file.
 
     :param path: a YAML or JSON file.
-    :raises SeedError: if it cannot be read or is wrong.
+    :raises SeedError: if the file cannot be read or is invalid.
     """
     return parse_faults(read_document(path), source=path.name)
 
 
-def parse_faults(document: Any, source: str = "faults") -> Faults:
+def parse_faults(document: Any, source: str = "faults") -> FaultRules:
     """
-    Check a document of fault rules.
+    Parse a document with fault rules.
 
-    :param document: what the file holds.
-    :param source: the name that error messages begin with.
-    :raises SeedError: naming the first place that is wrong.
+    :param document: the content of the file.
+    :param source: name of the file in error messages.
+    :raises SeedError: with the path of the first invalid value.
     """
-    top = Place(document, f"{source}: ")
-    top.only("seed", "rules")
-    rules = [_rule(place) for place in top.at("rules").items()]
-    return Faults(rules, top.whole("seed") if top.has("seed") else 0)
+    root = DocumentNode(document, f"{source}: ")
+    root.check_keys("seed", "rules")
+    rules = [_rule(node) for node in root.child("rules").items()]
+    return FaultRules(rules, root.integer("seed") if root.has("seed") else 0)
 
 
-def _rule(place: Place) -> FaultRule:
-    fault = place.text("fault")
-    if fault not in FAULTS:
-        raise place.at("fault").wrong(f"must be one of {', '.join(FAULTS)}, not '{fault}'")
-    place.only("fault", "method", "path", "probability", "after", "times", *FAULTS[fault])
-    path = place.text("path")
+def _rule(node: DocumentNode) -> FaultRule:
+    fault = node.string("fault")
+    if fault not in FAULT_OPTIONS:
+        raise node.child("fault").error(f"must be one of {', '.join(FAULT_OPTIONS)}, got '{fault}'.")
+    node.check_keys("fault", "method", "path", "probability", "after", "times", *FAULT_OPTIONS[fault])
+    path = node.string("path")
     if path[0] not in "/*":
-        raise place.at("path").wrong(f"must begin with / or *, not '{path}'")
-    values: dict[str, Any] = {"fault": fault, "path": path, "method": place.text("method", "*").upper()}
-    if place.has("probability"):
-        values["probability"] = place.number("probability", most=1)
-    if place.has("seconds"):
-        values["seconds"] = place.number("seconds", most=3600)
+        raise node.child("path").error(f"must start with / or *, got '{path}'.")
+    values: dict[str, Any] = {"fault": fault, "path": path, "method": node.string("method", "*").upper()}
+    if node.has("probability"):
+        values["probability"] = node.number("probability", maximum=1)
+    if node.has("seconds"):
+        values["seconds"] = node.number("seconds", maximum=3600)
     for count in ("after", "times", "retry_after"):
-        if place.has(count):
-            values[count] = place.whole(count)
-    if fault in STATUSES:
-        values["status"] = place.whole("status") if place.has("status") else STATUSES[fault][0]
-        if values["status"] not in STATUSES[fault]:
-            raise place.at("status").wrong(f"must be one of {', '.join(map(str, STATUSES[fault]))}")
-    values["body"] = place.text("body", BODIES[0])
-    if values["body"] not in BODIES:
-        raise place.at("body").wrong(f"must be one of {', '.join(BODIES)}")
-    values["processed"] = place.flag("processed", False)
+        if node.has(count):
+            values[count] = node.integer(count)
+    if fault in FAULT_STATUSES:
+        values["status"] = node.integer("status") if node.has("status") else FAULT_STATUSES[fault][0]
+        if values["status"] not in FAULT_STATUSES[fault]:
+            raise node.child("status").error(f"must be one of {', '.join(map(str, FAULT_STATUSES[fault]))}.")
+    values["body"] = node.string("body", GATEWAY_BODIES[0])
+    if values["body"] not in GATEWAY_BODIES:
+        raise node.child("body").error(f"must be one of {', '.join(GATEWAY_BODIES)}.")
+    values["processed"] = node.boolean("processed", False)
     return FaultRule(**values)

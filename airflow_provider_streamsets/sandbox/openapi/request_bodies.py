@@ -1,27 +1,27 @@
 """
-What the bodies of requests may hold.
+Schemas of request bodies.
 
-Of an object that the API defines, they name what the sandbox reads; everything else it reads over.
+They contain the fields that the sandbox reads; it ignores all others.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_streamsets.sandbox.backend.payload import LARGEST
+from airflow_provider_streamsets.sandbox.backend.payload import MAX_INT32
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
-from airflow_provider_streamsets.sandbox.faults.rules import BODIES, FAULTS, STATUSES
-from airflow_provider_streamsets.sandbox.openapi.spec import Json, many, named, nullable
+from airflow_provider_streamsets.sandbox.faults.rules import FAULT_OPTIONS, FAULT_STATUSES, GATEWAY_BODIES
+from airflow_provider_streamsets.sandbox.openapi.spec import Json, array_of, nullable, schema_ref
 
-_GIVEN: Json = {"type": "string", "pattern": r"\S"}
-_TEXT: Json = {"type": ["string", "null"]}
-_TEXTS: Json = {"type": ["array", "null"], "items": {"type": "string", "minLength": 1}}
-_FLAG: Json = {"type": ["boolean", "null"]}
+_REQUIRED_STRING: Json = {"type": "string", "pattern": r"\S"}
+_STRING: Json = {"type": ["string", "null"]}
+_STRINGS: Json = {"type": ["array", "null"], "items": {"type": "string", "minLength": 1}}
+_BOOLEAN: Json = {"type": ["boolean", "null"]}
 _UNSET: Json = {"enum": [False, None]}
 
 
-def _number(least: int, largest: int = LARGEST) -> Json:
-    return {"type": ["integer", "null"], "minimum": least, "maximum": largest}
+def _integer(minimum: int, maximum: int = MAX_INT32) -> Json:
+    return {"type": ["integer", "null"], "minimum": minimum, "maximum": maximum}
 
 
 def _object(required: dict[str, Any], **optional: Any) -> Json:
@@ -29,41 +29,45 @@ def _object(required: dict[str, Any], **optional: Any) -> Json:
 
 
 _SETTINGS: dict[str, Json] = {
-    "labels": _TEXTS,
-    "rawJobTags": _TEXTS,
-    "staticParameters": _TEXTS,
-    "runtimeParameters": nullable(named("JsonObject")),
-    "numInstances": {**_number(-1), "not": {"const": 0}},
-    "maxRetriesForFailedJob": _number(-1),
-    "globalMaxRetries": _number(-1),
-    "statsRefreshInterval": _number(1),
-    "forceStopTimeout": _number(0),
-    "needsManualAck": _FLAG,
-    "migrateOffsets": _FLAG,
-    "timeSeries": _FLAG,
+    "labels": _STRINGS,
+    "rawJobTags": _STRINGS,
+    "staticParameters": _STRINGS,
+    "runtimeParameters": nullable(schema_ref("JsonObject")),
+    "numInstances": {**_integer(-1), "not": {"const": 0}},
+    "maxRetriesForFailedJob": _integer(-1),
+    "globalMaxRetries": _integer(-1),
+    "statsRefreshInterval": _integer(1),
+    "forceStopTimeout": _integer(0),
+    "needsManualAck": _BOOLEAN,
+    "migrateOffsets": _BOOLEAN,
+    "timeSeries": _BOOLEAN,
     "draftRun": _UNSET,
     "edge": _UNSET,
     "executorType": {"enum": ["COLLECTOR", None]},
 }
 _PIPELINE = {
-    "pipelineId": nullable(named("PipelineId")),
-    "pipelineCommitLabel": nullable(named("VersionLabel")),
-    "rulesId": nullable(named("RulesId")),
+    "pipelineId": nullable(schema_ref("PipelineId")),
+    "pipelineCommitLabel": nullable(schema_ref("VersionLabel")),
+    "rulesId": nullable(schema_ref("RulesId")),
 }
-_COMMIT_ID = named("CommitId")
+_COMMIT_ID = schema_ref("CommitId")
 
 NEW_JOB = _object(
-    {"name": _GIVEN, "pipelineCommitId": _COMMIT_ID}, description=_TEXT, jobTemplate=_FLAG, **_PIPELINE, **_SETTINGS
+    {"name": _REQUIRED_STRING, "pipelineCommitId": _COMMIT_ID},
+    description=_STRING,
+    jobTemplate=_BOOLEAN,
+    **_PIPELINE,
+    **_SETTINGS,
 )
 JOB = _object(
-    {"name": _GIVEN},
-    id=nullable(named("JobId")),
-    description=_TEXT,
+    {"name": _REQUIRED_STRING},
+    id=nullable(schema_ref("JobId")),
+    description=_STRING,
     pipelineCommitId=nullable(_COMMIT_ID),
     **_PIPELINE,
     **_SETTINGS,
 )
-JOB_WITH_ID = {"allOf": [JOB, _object({"id": named("JobId")})]}
+JOB_WITH_ID = {"allOf": [JOB, _object({"id": schema_ref("JobId")})]}
 CLOCK_CHANGE: Json = {
     "oneOf": [
         _object({"set": {"type": "integer"}}),
@@ -74,20 +78,20 @@ CLOCK_CHANGE: Json = {
 _COUNT: Json = {"type": ["integer", "null"], "minimum": 0}
 _FAULT_OPTIONS: dict[str, Json] = {
     "seconds": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
-    "processed": _FLAG,
+    "processed": _BOOLEAN,
     "retry_after": _COUNT,
-    "body": {"enum": [*BODIES, None]},
+    "body": {"enum": [*GATEWAY_BODIES, None]},
 }
 
 
 def _fault_option(fault: str, name: str) -> Json:
-    return {"enum": [*STATUSES[fault], None]} if name == "status" else _FAULT_OPTIONS[name]
+    return {"enum": [*FAULT_STATUSES[fault], None]} if name == "status" else _FAULT_OPTIONS[name]
 
 
 FAULT_RULES: Json = {
     **_object(
         {
-            "rules": many(
+            "rules": array_of(
                 {
                     "anyOf": [
                         {
@@ -101,7 +105,7 @@ FAULT_RULES: Json = {
                             ),
                             "additionalProperties": False,
                         }
-                        for fault, options in FAULTS.items()
+                        for fault, options in FAULT_OPTIONS.items()
                     ]
                 }
             )
@@ -120,11 +124,11 @@ VARIANT_CHANGES: Json = {
     },
     "additionalProperties": False,
 }
-DUPLICATION = _object({"namePrefix": _GIVEN}, description=_TEXT, numberOfCopies=_number(1, 1000))
+DUPLICATION = _object({"namePrefix": _REQUIRED_STRING}, description=_STRING, numberOfCopies=_integer(1, 1000))
 TEMPLATE_START = _object(
     {},
     namePostfixType={"enum": ["COUNTER", "TIME_STAMP", "PARAM_VALUE", "", None]},
-    paramName=_TEXT,
+    paramName=_STRING,
     runtimeParametersList={
         "type": ["array", "null"],
         "minItems": 1,
@@ -133,21 +137,21 @@ TEMPLATE_START = _object(
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
         },
     },
-    name=_TEXT,
-    description=_TEXT,
-    rawJobTags=_TEXTS,
-    attachToTemplate=_FLAG,
-    deleteAfterCompletion=_FLAG,
+    name=_STRING,
+    description=_STRING,
+    rawJobTags=_STRINGS,
+    attachToTemplate=_BOOLEAN,
+    deleteAfterCompletion=_BOOLEAN,
 )
 RUNTIME_PARAMETERS: Json = {"type": ["object", "null"]}
 OFFSET = _object(
-    {"version": {"const": 2}, "offsets": {"type": "object", "additionalProperties": _TEXT}},
+    {"version": {"const": 2}, "offsets": {"type": "object", "additionalProperties": _STRING}},
 )
 ACL = _object(
     {
-        "permissions": many(
+        "permissions": array_of(
             _object(
-                {"subjectId": _GIVEN, "subjectType": {"enum": ["USER", "GROUP"]}},
+                {"subjectId": _REQUIRED_STRING, "subjectType": {"enum": ["USER", "GROUP"]}},
                 actions={"type": ["array", "null"], "items": {"enum": ["READ", "WRITE", "EXECUTE"]}},
             )
         )
@@ -156,19 +160,24 @@ ACL = _object(
 ARCHIVE_ENTRY = _object(
     {
         "minimalJobJson": _object(
-            {"id": _GIVEN, "name": _GIVEN, "pipelineId": _GIVEN, "pipelineCommitId": _GIVEN},
-            description=_TEXT,
-            jobTemplate=_FLAG,
-            pipelineName=_TEXT,
-            pipelineCommitLabel=_TEXT,
-            rulesId=_TEXT,
+            {
+                "id": _REQUIRED_STRING,
+                "name": _REQUIRED_STRING,
+                "pipelineId": _REQUIRED_STRING,
+                "pipelineCommitId": _REQUIRED_STRING,
+            },
+            description=_STRING,
+            jobTemplate=_BOOLEAN,
+            pipelineName=_STRING,
+            pipelineCommitLabel=_STRING,
+            rulesId=_STRING,
             **_SETTINGS,
         ),
         "commitPipelineJson": _object(
-            {"pipelineDefinition": named("PipelineDefinition")},
-            name=_TEXT,
-            commitMessage=_TEXT,
-            rulesDefinition=_TEXT,
+            {"pipelineDefinition": schema_ref("PipelineDefinition")},
+            name=_STRING,
+            commitMessage=_STRING,
+            rulesDefinition=_STRING,
         ),
     }
 )

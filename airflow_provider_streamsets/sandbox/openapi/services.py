@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_streamsets.sandbox.serializers.schemas import FIELDS
 
-_SIMPLE: dict[str, dict[str, Any]] = {
+_TYPES: dict[str, dict[str, Any]] = {
     "string": {"type": "string"},
     "boolean": {"type": "boolean"},
     "object": {"type": "object"},
@@ -17,7 +17,7 @@ _SIMPLE: dict[str, dict[str, Any]] = {
 }
 
 
-_OF_SERVICE = {
+_SERVICE_SCHEMAS = {
     "jobrunner": (
         "JobJson", "NewJobJson", "DuplicateJobJson", "JobTemplateCreationInfoJson", "JobTagJson", "JobTag",
         "JobTemplateRunHistoryJson", "UpgradeStatusJson",
@@ -35,17 +35,17 @@ SERVICES = (
     "connection", "jobrunner", "pipelinestore", "provisioning", "security", "sequencing", "topology", "scheduler",
     "notification", "sla",
 )  # fmt: skip
-"""The services that publish an OpenAPI document, in the order in which the SDK asks for them."""
+"""The services that publish an OpenAPI document, in the order in which the SDK requests them."""
 
 
-def swagger_document(service: str, paths: dict[str, list[str]]) -> dict[str, Any]:
+def service_swagger_document(service: str, paths: dict[str, list[str]]) -> dict[str, Any]:
     """
-    Return the document of a service in the older form, Swagger 2.0.
+    Return the Swagger 2.0 document of a service.
 
-    :param service: such as ``jobrunner``.
-    :param paths: the paths it serves, with their methods in lower case.
+    :param service: the service, such as ``jobrunner``.
+    :param paths: the paths of the service, with their methods in lower case.
     """
-    document = openapi_document(service, paths)
+    document = service_openapi_document(service, paths)
     schemas = json.dumps(document["components"]["schemas"]).replace("#/components/schemas/", "#/definitions/")
     return {
         "swagger": "2.0",
@@ -56,12 +56,12 @@ def swagger_document(service: str, paths: dict[str, list[str]]) -> dict[str, Any
     }
 
 
-def openapi_document(service: str, paths: dict[str, list[str]]) -> dict[str, Any]:
+def service_openapi_document(service: str, paths: dict[str, list[str]]) -> dict[str, Any]:
     """
     Return the OpenAPI document of a service.
 
-    :param service: such as ``jobrunner``.
-    :param paths: the paths it serves, with their methods in lower case.
+    :param service: the service, such as ``jobrunner``.
+    :param paths: the paths of the service, with their methods in lower case.
     """
     return {
         "openapi": "3.0.1",
@@ -71,7 +71,7 @@ def openapi_document(service: str, paths: dict[str, list[str]]) -> dict[str, Any
             path: {method: {"responses": {"default": {"description": "see the schemas"}}} for method in methods}
             for path, methods in sorted(paths.items())
         },
-        "components": {"schemas": {name: _schema(name) for name in _OF_SERVICE.get(service, ())}},
+        "components": {"schemas": {name: _schema(name) for name in _SERVICE_SCHEMAS.get(service, ())}},
     }
 
 
@@ -80,10 +80,10 @@ def _schema(name: str) -> dict[str, Any]:
 
 
 def field_schema(text: str) -> dict[str, Any]:
-    """Return the schema of a type as :data:`FIELDS` writes it."""
+    """Return the schema of a type as written in ``FIELDS``."""
     if text.endswith("[]"):
         return {"type": "array", "items": field_schema(text[:-2])}
-    return _SIMPLE.get(text) or {"$ref": f"#/components/schemas/{text}"}
+    return _TYPES.get(text) or {"$ref": f"#/components/schemas/{text}"}
 
 
 Json = dict[str, Any]

@@ -1,4 +1,4 @@
-"""The words in which routes say what they take and what they answer; the OpenAPI document is made of them."""
+"""Functions that describe routes; the OpenAPI document is generated from the descriptions."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from fastapi.responses import Response
 Json = dict[str, Any]
 
 MAY_BE_EMPTY = "x-may-be-empty"
-"""Marks an answer that has no body where there is no object: OpenAPI has no word for that."""
+"""Marks a response that has no body if the object does not exist, which OpenAPI cannot express."""
 
 STRING: Json = {"type": "string"}
 STRINGS: Json = {"type": "array", "items": STRING}
 OBJECT: Json = {"type": "object"}
 NULL: Json = {"type": "null"}
-WHOLE: Json = {"type": "integer", "format": "int64"}
+INTEGER: Json = {"type": "integer", "format": "int64"}
 BINARY: Json = {"type": "string", "format": "binary"}
 
 
-def described(
+def route_spec(
     success: Json | None = None,
     *,
     query: Iterable[Json] = (),
     body: Json | None = None,
-    refused: Iterable[int] = (),
+    errors: Iterable[int] = (),
     may_be_empty: bool = False,
     media: str = "application/json",
-    is_open: bool = False,
-    silent: Iterable[int] = (),
+    is_public: bool = False,
+    no_content: Iterable[int] = (),
 ) -> Json:
     """
-    Return those arguments of a route that describe it.
+    Return the arguments of a route decorator that describe the route.
 
-    :param success: the schema of its answer; None: it has no body.
-    :param query: its query parameters.
-    :param body: its request body.
-    :param refused: the statuses of its refusals, without the one for a wrong credential.
-    :param may_be_empty: whether an answer without a body says that there is no object.
-    :param media: the media type of its answer.
-    :param is_open: whether it needs no credential.
-    :param silent: the statuses of successes that have no body.
+    :param success: schema of the response; None for a response without a body.
+    :param query: the query parameters.
+    :param body: the request body.
+    :param errors: HTTP statuses of the errors, except 401.
+    :param may_be_empty: whether the response has no body if the object does not exist.
+    :param media: media type of the response.
+    :param is_public: whether the route needs no credential.
+    :param no_content: HTTP statuses of successful responses without a body.
     """
-    refusal = {"content": {"application/json": {"schema": named("Issues")}}}
-    responses: dict[int | str, Json] = dict.fromkeys(refused, refusal)
-    responses.update({status: {} for status in silent})
+    error = {"content": {"application/json": {"schema": schema_ref("Issues")}}}
+    responses: dict[int | str, Json] = dict.fromkeys(errors, error)
+    responses.update({status: {} for status in no_content})
     extra: Json = {"parameters": list(query)}
     if body is not None:
         extra["requestBody"] = body
-    if is_open:
+    if is_public:
         extra["security"] = []
     arguments: Json = {"responses": responses, "openapi_extra": extra}
     if success is None or media != "application/json":
@@ -61,93 +61,85 @@ def described(
     return arguments
 
 
-# -- schemas
-
-
-def named(name: str) -> Json:
-    """Return the schema of an object of the API."""
+def schema_ref(name: str) -> Json:
+    """Return a reference to the schema of an API object."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def nullable(schema: Json) -> Json:
-    """Return the schema of a value or null."""
+    """Return a schema that also allows null."""
     return {"anyOf": [schema, NULL]}
 
 
-def many(items: Json) -> Json:
+def array_of(items: Json) -> Json:
     """Return the schema of a list."""
     return {"type": "array", "items": items}
 
 
-def keyed(values: Json) -> Json:
-    """Return the schema of an object with ids as keys."""
+def map_of(values: Json) -> Json:
+    """Return the schema of a mapping."""
     return {"type": "object", "additionalProperties": values}
 
 
-def record(**fields: Json) -> Json:
-    """Return the schema of an object that has these fields, all of them."""
+def object_of(**fields: Json) -> Json:
+    """Return the schema of an object with required fields."""
     return {"type": "object", "properties": fields, "required": list(fields)}
 
 
-def wrapped(data: Json) -> Json:
+def wrapper_of(data: Json) -> Json:
     """Return the schema of a ``PaginationWrapperJson``."""
-    return record(totalCount=WHOLE, offset=WHOLE, len=WHOLE, data=data)
+    return object_of(totalCount=INTEGER, offset=INTEGER, len=INTEGER, data=data)
 
 
 def page_of(items: Json) -> Json:
-    """Return the schema of a list that comes in a wrapper if the query says so."""
-    return {"anyOf": [many(items), wrapped(many(items))]}
+    """Return the schema of a list that may be wrapped in a ``PaginationWrapperJson``."""
+    return {"anyOf": [array_of(items), wrapper_of(array_of(items))]}
 
 
-COUNT = record(count=WHOLE)
-
-# -- parameters
+COUNT = object_of(count=INTEGER)
 
 
 def _parameter(name: str, schema: Json, *, required: bool = False) -> Json:
     parameter = {"name": name, "in": "query", "required": required, "schema": schema}
-    # An empty value is an unset one.
+    # An empty value counts as unset.
     return parameter if required else {**parameter, "allowEmptyValue": True}
 
 
-def text(name: str, *, required: bool = False, of: Json = STRING) -> Json:
-    """Return a query parameter that is text, or an id."""
-    return _parameter(name, of, required=required)
+def string_param(name: str, *, required: bool = False, schema: Json = STRING) -> Json:
+    """Return a string query parameter."""
+    return _parameter(name, schema, required=required)
 
 
-def flag(name: str) -> Json:
-    """Return a query parameter that is true or false."""
+def boolean_param(name: str) -> Json:
+    """Return a boolean query parameter."""
     return _parameter(name, {"type": "boolean"})
 
 
-def whole(name: str, least: int | None = None) -> Json:
-    """Return a query parameter that is a whole number."""
-    return _parameter(name, {"type": "integer"} if least is None else {"type": "integer", "minimum": least})
+def integer_param(name: str, minimum: int | None = None) -> Json:
+    """Return an integer query parameter."""
+    return _parameter(name, {"type": "integer"} if minimum is None else {"type": "integer", "minimum": minimum})
 
 
-def choice(name: str, choices: Sequence[str]) -> Json:
-    """Return a query parameter that is one of some texts."""
+def enum_param(name: str, choices: Sequence[str]) -> Json:
+    """Return a query parameter with a fixed set of values."""
     return _parameter(name, {"type": "string", "enum": list(choices)})
 
 
-PAGE = (whole("offset", 0), whole("len", -1))
-WRAPPED_PAGE = (*PAGE, flag("withWrapper"))
-ORDER = choice("order", ("ASC", "DESC"))
-SEARCH = (text("organization"), text("orgId"), text("search"), text("orderBy"), *PAGE)
-
-
-# -- bodies
+PAGE = (integer_param("offset", 0), integer_param("len", -1))
+WRAPPED_PAGE = (*PAGE, boolean_param("withWrapper"))
+ORDER = enum_param("order", ("ASC", "DESC"))
+SEARCH = (string_param("organization"), string_param("orgId"), string_param("search"), string_param("orderBy"), *PAGE)
 
 
 def json_body(schema: Json, *, required: bool = True) -> Json:
-    """Return a request body of JSON."""
+    """Return a JSON request body."""
     return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
-def ids(of: str) -> Json:
-    """Return the request body of a bulk call."""
-    return json_body(many(named(of)))
+def id_list_body(schema: str) -> Json:
+    """Return a request body with a list of ids."""
+    return json_body(array_of(schema_ref(schema)))
 
 
-FILE = {"required": True, "content": {"multipart/form-data": {"schema": record(file=BINARY)}}}
+FILE = {"required": True, "content": {"multipart/form-data": {"schema": object_of(file=BINARY)}}}
 """The request body of an upload."""

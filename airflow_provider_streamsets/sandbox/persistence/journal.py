@@ -1,8 +1,7 @@
 """
-Keeping the state of a sandbox in a file: the requests that may change something, done again at the next start.
+Persistence by a journal of all requests that may change the state, which are replayed at the next start.
 
-Nothing in the sandbox happens by itself: what there is follows from what was asked, and when. So the same requests,
-each at its own time, make the same world again.
+The state of the sandbox is a function of the requests and their times, so a replay at the same times restores it.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from airflow_provider_streamsets.sandbox.api.responses import issues
-from airflow_provider_streamsets.sandbox.asgi import read_body, whole
-from airflow_provider_streamsets.sandbox.backend.caller import HEADER
+from airflow_provider_streamsets.sandbox.api.responses import error_response
+from airflow_provider_streamsets.sandbox.asgi import read_body, replay_body
+from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
-from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.credentials import Credential
-from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
-from airflow_provider_streamsets.sandbox.persistence.state_file import Beginning, Entry, StateError, StateFile
+from airflow_provider_streamsets.sandbox.persistence.state_file import RequestRecord, StateError, StateFile, StateHeader
 from airflow_provider_streamsets.sandbox.seed.models import Seed
 
-READING_POSTS = frozenset(
+READ_ONLY_POSTS = frozenset(
     {
         "/jobrunner/rest/v1/sdcs",
         "/jobrunner/rest/v1/jobs",
@@ -42,156 +41,158 @@ READING_POSTS = frozenset(
         "/timeseries/rest/v1/metrics/query",
     }
 )
-"""Calls that only read although they are posts; one that is missing here makes the file longer, and nothing else."""
+"""Read-only calls with method POST. A missing path only makes the file longer."""
 
 FAULTS_PATH = "/sandbox/v1/faults"
 
 log = logging.getLogger(__name__)
 
 
-def beginning(
+def initial_settings(
     state: StateFile | None, seed: Seed, clock: Clock, variants: Variants | None, time_scale: float | None
-) -> Beginning:
+) -> StateHeader:
     """
-    Return what a sandbox begins with: what the state file says, or else what was asked for.
+    Return the initial settings of a sandbox, from the state file if it has them.
 
-    The latter is written down in the file.
+    Otherwise the given settings are written to the file.
 
-    :param state: the file, if there is one.
-    :param seed: the sandbox's seed.
-    :param clock: its clock.
-    :param variants: what was asked for, None for the defaults.
-    :param time_scale: likewise.
-    :raises StateError: if something else was asked for than the file says.
+    :param state: the state file, if any.
+    :param seed: the seed of the sandbox.
+    :param clock: the clock of the sandbox.
+    :param variants: the variants, None for those of the file or the defaults.
+    :param time_scale: the time scale, None for that of the file or 1.
+    :raises StateError: if the settings differ from those of the file.
     """
     fingerprint = hashlib.sha256(repr(seed).encode()).hexdigest()
-    known = state.beginning if state else None
-    if state is None or known is None:
-        with clock.held() as now:
-            chosen = (variants or Variants()).as_dict()
-            new = Beginning(now, secrets.token_hex(16), fingerprint, time_scale or 1.0, chosen)
+    stored = state.header if state else None
+    if state is None or stored is None:
+        with clock.hold() as now:
+            values = (variants or Variants()).as_dict()
+            header = StateHeader(now, secrets.token_hex(16), fingerprint, time_scale or 1.0, values)
         if state is not None:
-            state.begin(new)
-        return new
-    if known.seed != fingerprint:
-        raise StateError("the state is that of a sandbox with another seed")
-    if time_scale not in (None, known.time_scale):
-        raise StateError(f"the state is that of a sandbox with time scale {known.time_scale:g}, not {time_scale:g}")
-    if variants is not None and variants.as_dict() != known.variants:
-        raise StateError("the state is that of a sandbox that began with other variants")
-    return known
+            state.write_header(header)
+        return header
+    if stored.seed != fingerprint:
+        raise StateError("The state file belongs to a sandbox with another seed.")
+    if time_scale not in (None, stored.time_scale):
+        raise StateError(
+            f"The state file belongs to a sandbox with time scale {stored.time_scale:g}, not {time_scale:g}."
+        )
+    if variants is not None and variants.as_dict() != stored.variants:
+        raise StateError("The state file belongs to a sandbox that was started with other variants.")
+    return stored
 
 
-class Journal:
+class JournalMiddleware:
     """
-    Writes requests down before they are processed, one after the other.
+    Writes requests to the state file before they are processed, one at a time.
 
-    :param app: where it leads to.
-    :param state: the file.
-    :param world: what the requests change.
+    :param app: the wrapped application.
+    :param state: the state file.
+    :param backend: the simulated Control Hub.
     """
 
-    def __init__(self, app: ASGIApp, state: StateFile, world: World) -> None:
+    def __init__(self, app: ASGIApp, state: StateFile, backend: ControlHubBackend) -> None:
         self._app = app
         self._state = state
-        self._world = world
-        self._one_at_a_time = asyncio.Lock()
+        self._backend = backend
+        self._lock = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, and see to it that its effect lasts longer than this process."""
-        if scope["type"] != "http" or _REPLAYED in scope or not _may_change(scope["method"], scope["path"]):
+        """Record a request and pass it on."""
+        if scope["type"] != "http" or _REPLAY_KEY in scope or not _may_change(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         body = await read_body(receive)
         if body is None:
             return
-        answer: list[Message] = []
+        response: list[Message] = []
 
-        async def keep(message: Message) -> None:
-            answer.append(message)
+        async def store(message: Message) -> None:
+            response.append(message)
 
-        async with self._one_at_a_time:
-            with self._world.clock.held() as now:
+        async with self._lock:
+            with self._backend.clock.hold() as now:
                 try:
-                    self._state.append(_entry(scope, body, now))
+                    self._state.append(_to_record(scope, body, now))
                 except OSError as error:
-                    log.error("the state file cannot be written: %s", error)
-                    refusal = issues(ProblemError(500, "SANDBOX_500", "the state file cannot be written"))
-                    await refusal(scope, receive, keep)
+                    log.error("Cannot write the state file, so the request is rejected: %s", error)
+                    rejection = error_response(ApiError(500, "SANDBOX_500", "The state file cannot be written."))
+                    await rejection(scope, receive, store)
                 else:
-                    self._world.catch_up()
-                    await self._app(scope, whole(body, receive), keep)
-        for message in answer:
+                    self._backend.run_due()
+                    await self._app(scope, replay_body(body, receive), store)
+        for message in response:
             await send(message)
 
 
-_REPLAYED = "airflow_provider_streamsets.sandbox.replayed"
+_REPLAY_KEY = "airflow_provider_streamsets.sandbox.replayed"
 
 
-def replay(app: FastAPI, state: StateFile, world: World, credential: Credential) -> None:
+def replay(app: FastAPI, state: StateFile, backend: ControlHubBackend, credential: Credential) -> None:
     """
-    Do again what the state file says.
+    Replay the requests of the state file.
 
-    :param app: the application, newly begun.
-    :param state: the file.
-    :param world: what the application serves.
-    :param credential: what the application accepts.
+    :param app: the application, in its initial state.
+    :param state: the state file.
+    :param backend: the simulated Control Hub.
+    :param credential: the credential that the application accepts.
     """
 
-    async def do() -> None:
-        for entry in state.entries:
-            with world.clock.held(entry.time), contextlib.suppress(Exception):
-                # What failed then in the middle fails here at the same place.
-                world.catch_up()
-                await app(_scope(entry, credential), whole(entry.body, _nobody), _ignore)
-        state.entries.clear()
+    async def replay_all() -> None:
+        for record in state.records:
+            with backend.clock.hold(record.time), contextlib.suppress(Exception):
+                # A request that failed halfway fails at the same point again.
+                backend.run_due()
+                await app(_to_scope(record, credential), replay_body(record.body, _receive_disconnect), _discard)
+        state.records.clear()
 
-    asyncio.run(do())
+    asyncio.run(replay_all())
 
 
 def _may_change(method: str, path: str) -> bool:
-    # Faults are what happens to requests on their way, and no part of the state.
+    # Fault rules are not part of the state.
     if path == FAULTS_PATH:
         return False
-    return method in ("PUT", "DELETE") or (method == "POST" and path not in READING_POSTS)
+    return method in ("PUT", "DELETE") or (method == "POST" and path not in READ_ONLY_POSTS)
 
 
-def _entry(scope: Scope, body: bytes, now: int) -> Entry:
+def _to_record(scope: Scope, body: bytes, now: int) -> RequestRecord:
     headers, query = Headers(scope=scope), scope["query_string"].decode("latin-1")
-    content_type, caller = headers.get("content-type", ""), headers.get(HEADER)
-    return Entry(now, scope["method"], scope["path"], query, content_type, body, caller)
+    content_type, caller = headers.get("content-type", ""), headers.get(CALLER_HEADER)
+    return RequestRecord(now, scope["method"], scope["path"], query, content_type, body, caller)
 
 
-def _scope(entry: Entry, credential: Credential) -> dict[str, Any]:
+def _to_scope(record: RequestRecord, credential: Credential) -> dict[str, Any]:
     headers = {
         "Host": "sandbox",
-        "Content-Type": entry.content_type,
+        "Content-Type": record.content_type,
         "X-Requested-By": "journal",
         "X-SS-App-Component-Id": credential.id,
         "X-SS-App-Auth-Token": credential.token,
-        HEADER: entry.caller,
+        CALLER_HEADER: record.caller,
     }
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
-        "method": entry.method,
+        "method": record.method,
         "scheme": "http",
-        "path": entry.path,
-        "raw_path": quote(entry.path).encode(),
-        "query_string": entry.query.encode("latin-1"),
+        "path": record.path,
+        "raw_path": quote(record.path).encode(),
+        "query_string": record.query.encode("latin-1"),
         "root_path": "",
         "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items() if value],
         "server": ("sandbox", 80),
         "client": None,
-        _REPLAYED: True,
+        _REPLAY_KEY: True,
     }
 
 
-async def _nobody() -> Message:
-    """Whoever sent this request has gone."""
+async def _receive_disconnect() -> Message:
+    """Report that the client has disconnected."""
     return {"type": "http.disconnect"}
 
 
-async def _ignore(message: Message) -> None:
-    """Nobody waits for this answer any more."""
+async def _discard(message: Message) -> None:
+    """Discard a part of the response."""

@@ -1,8 +1,8 @@
 """
-The file that a sandbox's state survives in.
+The state file.
 
-One JSON document per line: first what the sandbox began with, then every request that may have changed something.
-It is readable by its owner alone, and holds no credential.
+It contains one JSON document per line: a header with the initial settings of the sandbox, then every request that may
+have changed the state. Only its owner can read it, and it contains no credential.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class StateError(ValueError):
 
 
 @dataclass(frozen=True)
-class Beginning:
+class StateHeader:
     """
-    What a sandbox begins with.
+    The initial settings of a sandbox.
 
-    :param born: when, in epoch milliseconds.
-    :param key: what the ids of new jobs are made from.
-    :param seed: fingerprint of its seed.
-    :param time_scale: its time scale.
-    :param variants: the variants, before anybody changes them.
+    :param created_at: creation time of the sandbox in epoch milliseconds.
+    :param key: key from which the ids of new jobs are derived.
+    :param seed: fingerprint of the seed.
+    :param time_scale: the time scale.
+    :param variants: the initial variants.
     """
 
-    born: int
+    created_at: int
     key: str
     seed: str
     time_scale: float
@@ -48,8 +48,8 @@ class Beginning:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A request, with the time at which it came in epoch milliseconds."""
+class RequestRecord:
+    """A request, with its time in epoch milliseconds."""
 
     time: int
     method: str
@@ -59,8 +59,8 @@ class Entry:
     body: bytes
     caller: str | None = None
 
-    def document(self) -> dict[str, Any]:
-        """Return it as it is written down."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document of the request."""
         document = {**dataclasses.asdict(self), "body": None}
         try:
             document["body"] = self.body.decode()
@@ -69,8 +69,8 @@ class Entry:
         return document
 
     @classmethod
-    def read(cls, document: dict[str, Any]) -> Entry:
-        """Return the request that was written down."""
+    def from_dict(cls, document: dict[str, Any]) -> RequestRecord:
+        """Parse the JSON document of a request."""
         values = dict(document)
         encoded, text = values.pop("body64", None), values.pop("body")
         return cls(body=base64.b64decode(encoded) if encoded is not None else text.encode(), **values)
@@ -78,89 +78,95 @@ class Entry:
 
 class StateFile:
     """
-    The file, held by one sandbox at a time until it ends or closes it.
+    A state file, locked by one sandbox at a time until it exits or closes the file.
 
-    A line is in the file, as far as any process can tell, once :meth:`append` returns. It is not forced to the disk:
-    the state survives the end of the sandbox however that comes, but not a power failure.
+    A line is visible to all processes when :meth:`append` returns, but it is not synced to disk: the state survives
+    any termination of the sandbox, but not a power failure.
 
-    :param path: where it is; it need not exist.
-    :raises StateError: if it is none, or cannot be read, or another sandbox has it.
+    :param path: path of the file, which need not exist.
+    :raises StateError: if the file is not a valid state file, cannot be read or is used by another sandbox.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.beginning: Beginning | None = None
-        self.entries: list[Entry] = []
+        self.header: StateHeader | None = None
+        self.records: list[RequestRecord] = []
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
-            raise StateError(f"{path}: cannot be opened: {error.strerror}") from None
+            raise StateError(f"{path}: cannot be opened: {error.strerror}.") from None
         try:
-            self._hold()
+            self._lock()
             self._length = self._read()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Let others have the file."""
+        """Close and unlock the file."""
         os.close(self._file)
 
-    def begin(self, beginning: Beginning) -> None:
+    def write_header(self, header: StateHeader) -> None:
         """
-        Write down what a new sandbox begins with.
+        Write the header of a new file.
 
-        :raises OSError: if that is not possible.
+        :raises OSError: if it cannot be written.
         """
-        self._write({"format": FORMAT, "sandbox": __version__, **dataclasses.asdict(beginning)})
-        self.beginning = beginning
+        self._write({"format": FORMAT, "sandbox": __version__, **dataclasses.asdict(header)})
+        self.header = header
 
-    def append(self, entry: Entry) -> None:
+    def append(self, record: RequestRecord) -> None:
         """
-        Write down a request.
+        Append a request.
 
-        :raises OSError: if that is not possible; the file is as before.
+        :raises OSError: if it cannot be written; the file is unchanged then.
         """
-        self._write(entry.document())
+        self._write(record.to_dict())
 
-    def _hold(self) -> None:
+    def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise StateError(f"{self._path}: another sandbox is using it") from None
+            raise StateError(f"{self._path}: is in use by another sandbox.") from None
         os.fchmod(self._file, 0o600)
 
     def _read(self) -> int:
-        """Return the length of the whole lines."""
+        """Read the file, remove an incomplete last line and return the remaining length."""
         with open(self._file, "rb", closefd=False) as file:
             content = file.read()
-        *lines, torn = content.split(b"\n")
-        if not lines and torn and not f'{{"format": "{FORMAT}"'.encode().startswith(torn[:20]):
-            raise StateError(f"{self._path}: is no state file of a sandbox")
+        *lines, incomplete = content.split(b"\n")
+        if not lines and incomplete and not f'{{"format": "{FORMAT}"'.encode().startswith(incomplete[:20]):
+            raise StateError(f"{self._path}: is not a state file of a sandbox.")
         if lines:
-            self.beginning = self._read_beginning(lines[0])
+            self.header = self._read_header(lines[0])
         for number, line in enumerate(lines[1:], start=2):
             try:
-                self.entries.append(Entry.read(json.loads(line)))
+                self.records.append(RequestRecord.from_dict(json.loads(line)))
             except (ValueError, TypeError, KeyError, AttributeError):
-                raise StateError(f"{self._path}: line {number} is no request") from None
-        if torn:
-            log.warning("%s: line %d is torn and was dropped: nobody got an answer to it", self._path, len(lines) + 1)
-            os.ftruncate(self._file, len(content) - len(torn))
-        return len(content) - len(torn)
+                raise StateError(f"{self._path}: line {number} is not a valid request.") from None
+        if incomplete:
+            log.warning(
+                "%s: Removed the incomplete line %d. Its request was never answered, so nothing needs to be done.",
+                self._path,
+                len(lines) + 1,
+            )
+            os.ftruncate(self._file, len(content) - len(incomplete))
+        return len(content) - len(incomplete)
 
-    def _read_beginning(self, line: bytes) -> Beginning:
+    def _read_header(self, line: bytes) -> StateHeader:
         try:
             document = json.loads(line)
             if document.pop("format") != FORMAT:
                 raise ValueError
             written_by = document.pop("sandbox")
-            beginning = Beginning(**document) if written_by == __version__ else None
+            header = StateHeader(**document) if written_by == __version__ else None
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise StateError(f"{self._path}: is no state file of a sandbox") from None
-        if beginning is None:
-            raise StateError(f"{self._path}: is the state of a sandbox of version {written_by}, this is {__version__}")
-        return beginning
+            raise StateError(f"{self._path}: is not a state file of a sandbox.") from None
+        if header is None:
+            raise StateError(
+                f"{self._path}: was written by version {written_by} of the sandbox, this is version {__version__}."
+            )
+        return header
 
     def _write(self, document: dict[str, Any]) -> None:
         line = json.dumps(document).encode() + b"\n"

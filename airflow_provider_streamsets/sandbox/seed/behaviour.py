@@ -1,4 +1,4 @@
-"""How a pipeline behaves when it is run, without regard to any one run."""
+"""The behaviour of a pipeline, independent of a particular run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_streamsets.sandbox.seed.document import Place
+from airflow_provider_streamsets.sandbox.seed.document import DocumentNode
 
 SANDBOX_METADATA_KEY = "sandbox"
 """Key in the metadata of a pipeline definition that holds the behaviour of the pipeline in a sandbox."""
@@ -16,46 +16,46 @@ VALIDATION_ERROR = "CONTAINER_0800 - Can't start pipeline due to validation erro
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What a pipeline does. Durations are in seconds at time scale 1."""
+    """The behaviour of a pipeline. Durations are in seconds at time scale 1."""
 
     records: int | None = None
-    """Records until it finishes by itself; None: it streams until it is stopped."""
+    """Number of records until it finishes; None for a streaming pipeline, which runs until it is stopped."""
     rate: float = 1000.0
     """Records per second."""
     error_share: float = 0.0
-    """Share of the records that become error records."""
+    """Fraction of the records that become error records."""
     stage_error_share: float = 0.0
-    """Stage errors per record."""
+    """Number of stage errors per record."""
     activation: float = 1.0
-    """How long the engine takes to start it."""
+    """Time until the engine has started the pipeline."""
     deactivation: float = 1.0
-    """How long the job takes to become inactive after the pipeline's end."""
+    """Time from the end of the pipeline until the job is inactive."""
     stop_takes: float | None = None
-    """How long the engine takes to stop it; None: no longer than the deactivation."""
+    """Time until the engine has stopped the pipeline; None for a part of the deactivation."""
     start_error: str | None = None
-    """It fails at start, with this message."""
+    """Error message if the pipeline fails at start."""
     fails_after: int | None = None
-    """It fails after so many records, with :attr:`error`."""
+    """Number of records after which it fails with :attr:`error`."""
     error: str = "JDBC_00 - Cannot connect to specified database"
     engine_lost_after: float | None = None
-    """The engine stops responding so long after the pipeline was started."""
+    """Time from the start of the pipeline until the engine stops responding."""
     engine_lost_for: float | None = None
-    """The engine is back after so long; None: never."""
+    """Time until the engine responds again; None for never."""
     saves_metrics: bool = True
 
     @property
     def ends_after(self) -> int | None:
-        """Records until it ends by itself, well or not."""
+        """Number of records until the pipeline finishes or fails; None if it does neither."""
         ends = [count for count in (self.records, self.fails_after) if count is not None]
         return min(ends, default=None)
 
     @property
     def fails_while_running(self) -> bool:
-        """Whether its own end is a failure."""
+        """Whether the pipeline ends with a failure unless it is stopped."""
         return self.fails_after is not None and (self.records is None or self.fails_after <= self.records)
 
 
-TUNABLE = {
+RUNTIME_PARAMETER_FIELDS = {
     "RECORDS": "records",
     "RATE": "rate",
     "ERROR_SHARE": "error_share",
@@ -63,9 +63,9 @@ TUNABLE = {
     "FAILS_AFTER": "fails_after",
     "ACTIVATION": "activation",
 }
-"""Runtime parameters that change the behaviour of a pipeline which declares them, and what they change."""
+"""Runtime parameters that override the behaviour of a pipeline that declares them, and the fields they override."""
 
-LIMITS: dict[str, tuple[float, float]] = {
+FIELD_LIMITS: dict[str, tuple[float, float]] = {
     "records": (0, 1e12),
     "rate": (1e-3, 1e9),
     "error_share": (0, 1),
@@ -73,19 +73,19 @@ LIMITS: dict[str, tuple[float, float]] = {
     "fails_after": (0, 1e12),
     "activation": (0, 1e6),
 }
-"""The least and the greatest value that makes sense of each, such that all times and counts stay ones."""
+"""Minimum and maximum of each field, which keep all times and counts in a valid range."""
 
 
-def tuned(behaviour: Behaviour, parameters: dict[str, str]) -> Behaviour:
+def apply_parameters(behaviour: Behaviour, parameters: dict[str, str]) -> Behaviour:
     """
-    Return the behaviour as a run's parameters make it.
+    Apply the runtime parameters of a run to a behaviour.
 
-    A value that makes no sense is no refusal: as on a real engine, the pipeline fails its validation.
+    With an invalid value, the pipeline fails its validation at the start, as on a real engine.
 
-    :param behaviour: the pipeline's behaviour.
-    :param parameters: the run's parameters, those of :data:`TUNABLE` among others.
+    :param behaviour: the behaviour of the pipeline.
+    :param parameters: the runtime parameters; those not in :data:`RUNTIME_PARAMETER_FIELDS` are ignored.
     """
-    for name, field in TUNABLE.items():
+    for name, field in RUNTIME_PARAMETER_FIELDS.items():
         text = parameters.get(name, "")
         if text == "":
             continue
@@ -93,61 +93,61 @@ def tuned(behaviour: Behaviour, parameters: dict[str, str]) -> Behaviour:
             value = float(text)
         except ValueError:
             value = -1.0
-        whole = field in ("records", "fails_after")
-        least, most = LIMITS[field]
-        valid = least <= value <= most and (not whole or value.is_integer())
+        is_count = field in ("records", "fails_after")
+        minimum, maximum = FIELD_LIMITS[field]
+        valid = minimum <= value <= maximum and (not is_count or value.is_integer())
         if not valid:
             return dataclasses.replace(
                 behaviour, start_error=f"{VALIDATION_ERROR}: parameter {name} cannot be '{text}'"
             )
-        change: dict[str, Any] = {field: int(value) if whole else value}
+        change: dict[str, Any] = {field: int(value) if is_count else value}
         behaviour = dataclasses.replace(behaviour, **change)
     return behaviour
 
 
-def read_behaviour(place: Place) -> Behaviour:
+def read_behaviour(node: DocumentNode) -> Behaviour:
     """
-    Return the behaviour that a document describes.
+    Parse a behaviour.
 
-    :raises SeedError: if it describes none.
+    :raises SeedError: if it is invalid.
     """
-    place.only(
+    node.check_keys(
         "kind", "records", "rate", "error_share", "stage_error_share", "activation", "deactivation", "stop_takes",
         "fails_at_start", "fails_after", "error", "engine_lost", "saves_metrics",
     )  # fmt: skip
-    kind = place.text("kind")
+    kind = node.string("kind")
     if kind not in ("batch", "streaming"):
-        raise place.at("kind").wrong(f"must be batch or streaming, not '{kind}'")
-    if kind == "streaming" and place.has("records"):
-        raise place.wrong("is streaming, so it has no number of records")
-    values: dict[str, Any] = {"records": place.whole("records") if kind == "batch" else None}
-    if place.has("rate"):
-        values["rate"] = place.number("rate", above=0)
+        raise node.child("kind").error(f"must be batch or streaming, got '{kind}'.")
+    if kind == "streaming" and node.has("records"):
+        raise node.error("must not have 'records' with kind streaming.")
+    values: dict[str, Any] = {"records": node.integer("records") if kind == "batch" else None}
+    if node.has("rate"):
+        values["rate"] = node.number("rate", above=0)
     for share in ("error_share", "stage_error_share"):
-        if place.has(share):
-            values[share] = place.number(share, most=1)
+        if node.has(share):
+            values[share] = node.number(share, maximum=1)
     for seconds in ("activation", "deactivation", "stop_takes"):
-        if place.has(seconds):
-            values[seconds] = place.duration(seconds) / 1000
-    if place.has("fails_at_start"):
-        message = place.at("fails_at_start").value
-        values["start_error"] = VALIDATION_ERROR if message is True else place.text("fails_at_start")
-    if place.has("fails_after"):
-        values["fails_after"] = place.whole("fails_after")
-    if place.has("error"):
-        values["error"] = place.text("error")
-    if place.has("engine_lost"):
-        lost = place.at("engine_lost")
-        lost.only("after", "for")
+        if node.has(seconds):
+            values[seconds] = node.duration(seconds) / 1000
+    if node.has("fails_at_start"):
+        message = node.child("fails_at_start").value
+        values["start_error"] = VALIDATION_ERROR if message is True else node.string("fails_at_start")
+    if node.has("fails_after"):
+        values["fails_after"] = node.integer("fails_after")
+    if node.has("error"):
+        values["error"] = node.string("error")
+    if node.has("engine_lost"):
+        lost = node.child("engine_lost")
+        lost.check_keys("after", "for")
         values["engine_lost_after"] = lost.duration("after") / 1000
-        forever = lost.text("for") == "ever"
-        values["engine_lost_for"] = None if forever else lost.duration("for") / 1000
-    values["saves_metrics"] = place.flag("saves_metrics", True)
+        is_permanent = lost.string("for") == "ever"
+        values["engine_lost_for"] = None if is_permanent else lost.duration("for") / 1000
+    values["saves_metrics"] = node.boolean("saves_metrics", True)
     return Behaviour(**values)
 
 
 def write_behaviour(behaviour: Behaviour) -> dict[str, Any]:
-    """Return the document that :func:`read_behaviour` makes the same behaviour of."""
+    """Serialize a behaviour in the format of :func:`read_behaviour`."""
     document: dict[str, Any] = {
         "kind": "streaming" if behaviour.records is None else "batch",
         "records": behaviour.records,
@@ -163,10 +163,10 @@ def write_behaviour(behaviour: Behaviour) -> dict[str, Any]:
         "saves_metrics": behaviour.saves_metrics,
     }
     if behaviour.engine_lost_after is not None:
-        lasts = behaviour.engine_lost_for
+        duration = behaviour.engine_lost_for
         document["engine_lost"] = {
             "after": _duration(behaviour.engine_lost_after),
-            "for": "ever" if lasts is None else _duration(lasts),
+            "for": "ever" if duration is None else _duration(duration),
         }
     return {key: value for key, value in document.items() if value is not None}
 

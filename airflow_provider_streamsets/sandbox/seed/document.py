@@ -1,4 +1,4 @@
-"""A value in the document of a seed or of faults, checked as it is read."""
+"""Reading and validating YAML and JSON documents."""
 
 from __future__ import annotations
 
@@ -13,155 +13,155 @@ _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class SeedError(ValueError):
-    """A file, of a seed or of faults, that cannot be used; the message names the place in it."""
+    """An invalid seed or fault file; the message contains the path of the invalid value."""
 
 
-class Place:
-    """A value in the document that knows where it is, for error messages."""
+class DocumentNode:
+    """A value in a document, with its path for error messages."""
 
     def __init__(self, value: Any, path: str) -> None:
         self.value = value
         self.path = path
 
-    def wrong(self, what: str) -> SeedError:
-        """Return the error that says what is wrong here."""
-        return SeedError(f"{self.path} {what}" if not self.path.endswith(": ") else f"{self.path}{what}")
+    def error(self, problem: str) -> SeedError:
+        """Return the error for an invalid value."""
+        return SeedError(f"{self.path} {problem}" if not self.path.endswith(": ") else f"{self.path}{problem}")
 
-    def only(self, *known: str) -> None:
+    def check_keys(self, *known: str) -> None:
         """
-        Check that a mapping has no other keys.
+        Check that a mapping has only known keys.
 
-        :raises SeedError: if it has.
+        :raises SeedError: if it has others.
         """
         for key in self.mapping():
             if key not in known:
-                raise self.wrong(f"has the unknown key '{key}'; known are: {', '.join(known)}")
+                raise self.error(f"has the unknown key '{key}'. Known keys: {', '.join(known)}.")
 
     def mapping(self) -> dict[str, Any]:
         """
         Return the value as a mapping.
 
-        :raises SeedError: if it is none.
+        :raises SeedError: if it is not a mapping.
         """
         if not isinstance(self.value, dict):
-            raise self.wrong("must be a mapping")
+            raise self.error("must be a mapping.")
         return self.value
 
     def has(self, key: str) -> bool:
-        """Return whether a mapping has a value of that key."""
+        """Return whether a mapping has a value for a key."""
         return self.mapping().get(key) is not None
 
-    def at(self, key: str) -> Place:
+    def child(self, key: str) -> DocumentNode:
         """
-        Return the place of a key.
+        Return the value of a key.
 
-        :raises SeedError: if the mapping lacks it.
+        :raises SeedError: if it is missing.
         """
         mapping = self.mapping()
         if mapping.get(key) is None:
-            raise self.wrong(f"lacks '{key}'")
+            raise self.error(f"has no '{key}'.")
         dot = "" if self.path.endswith(": ") else "."
-        return Place(mapping[key], f"{self.path}{dot}{key}")
+        return DocumentNode(mapping[key], f"{self.path}{dot}{key}")
 
-    def items(self) -> list[Place]:
+    def items(self) -> list[DocumentNode]:
         """
-        Return the places of a list.
+        Return the items of a list.
 
-        :raises SeedError: if it is none.
+        :raises SeedError: if it is not a list.
         """
         if not isinstance(self.value, list):
-            raise self.wrong("must be a list")
-        return [Place(value, f"{self.path}[{index}]") for index, value in enumerate(self.value)]
+            raise self.error("must be a list.")
+        return [DocumentNode(value, f"{self.path}[{index}]") for index, value in enumerate(self.value)]
 
-    def text(self, key: str, default: str | None = None) -> str:
+    def string(self, key: str, default: str | None = None) -> str:
         """
-        Return a text.
+        Return a string.
 
-        :raises SeedError: if it is none, or empty or missing without a default.
+        :raises SeedError: if it is not a scalar, or if it is empty or missing and there is no default.
         """
         if default is not None and not self.has(key):
             return default
-        place = self.at(key)
-        if isinstance(place.value, bool) or not isinstance(place.value, (str, int, float)):
-            raise place.wrong("must be text")
-        if str(place.value) == "" and default is None:
-            raise place.wrong("must not be empty")
-        return str(place.value)
+        node = self.child(key)
+        if isinstance(node.value, bool) or not isinstance(node.value, (str, int, float)):
+            raise node.error("must be a string.")
+        if str(node.value) == "" and default is None:
+            raise node.error("must not be empty.")
+        return str(node.value)
 
-    def texts(self, key: str) -> tuple[str, ...]:
+    def strings(self, key: str) -> tuple[str, ...]:
         """
-        Return a list of texts, empty if there is none.
+        Return a list of strings, empty if it is missing.
 
-        :raises SeedError: if it is something else.
+        :raises SeedError: if it is not a list of non-empty strings.
         """
         if not self.has(key):
             return ()
-        items = self.at(key).items()
+        items = self.child(key).items()
         for item in items:
             if not isinstance(item.value, str) or not item.value:
-                raise item.wrong("must be text")
+                raise item.error("must be a non-empty string.")
         return tuple(item.value for item in items)
 
-    def flag(self, key: str, default: bool) -> bool:
+    def boolean(self, key: str, default: bool) -> bool:
         """
         Return a boolean.
 
-        :raises SeedError: if it is none.
+        :raises SeedError: if it is not a boolean.
         """
         if not self.has(key):
             return default
-        place = self.at(key)
-        if not isinstance(place.value, bool):
-            raise place.wrong("must be true or false")
-        return place.value
+        node = self.child(key)
+        if not isinstance(node.value, bool):
+            raise node.error("must be true or false.")
+        return node.value
 
-    def number(self, key: str, *, above: float | None = None, most: float | None = None) -> float:
+    def number(self, key: str, *, above: float | None = None, maximum: float | None = None) -> float:
         """
-        Return a number that is not negative.
+        Return a non-negative number.
 
-        :raises SeedError: if it is none, or beyond its limits.
+        :raises SeedError: if it is not a number or out of range.
         """
-        place = self.at(key)
-        value = place.value
+        node = self.child(key)
+        value = node.value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise place.wrong("must be a number")
+            raise node.error("must be a number.")
         if value < 0 or (above is not None and value <= above):
-            raise place.wrong(f"must be a number greater than {above if above is not None else 'or equal to 0'}")
-        if most is not None and value > most:
-            raise place.wrong(f"must not be greater than {most}")
+            raise node.error(f"must be a number greater than {above if above is not None else 'or equal to 0'}.")
+        if maximum is not None and value > maximum:
+            raise node.error(f"must not be greater than {maximum}.")
         return float(value)
 
-    def whole(self, key: str, *, least: int = 0) -> int:
+    def integer(self, key: str, *, minimum: int = 0) -> int:
         """
-        Return a whole number.
+        Return an integer.
 
-        :raises SeedError: if it is none, or less than the least.
+        :raises SeedError: if it is not an integer or less than the minimum.
         """
-        place = self.at(key)
-        if isinstance(place.value, bool) or not isinstance(place.value, int) or place.value < least:
-            raise place.wrong(f"must be a whole number, at least {least}")
-        return place.value
+        node = self.child(key)
+        if isinstance(node.value, bool) or not isinstance(node.value, int) or node.value < minimum:
+            raise node.error(f"must be an integer of at least {minimum}.")
+        return node.value
 
     def duration(self, key: str, default: str | None = None) -> int:
         """
-        Return the milliseconds of a duration.
+        Return a duration in milliseconds.
 
-        :raises SeedError: if it is none, or missing without a default.
+        :raises SeedError: if it is not a duration, or missing and there is no default.
         """
         if default is not None and not self.has(key):
             return parse_duration(default)
-        place = self.at(key)
+        node = self.child(key)
         try:
-            return parse_duration(str(place.value))
+            return parse_duration(str(node.value))
         except ValueError:
-            raise place.wrong(f"must be a duration such as 15s, 90m, 26h, 3d, not '{place.value}'") from None
+            raise node.error(f"must be a duration such as 15s, 90m, 26h or 3d, got '{node.value}'.") from None
 
 
 def parse_duration(text: str) -> int:
     """
-    Return the milliseconds of a duration such as ``15s``, ``90m``, ``26h``, ``3d``.
+    Parse a duration such as ``15s``, ``90m``, ``26h`` or ``3d`` and return milliseconds.
 
-    :raises ValueError: if it is none.
+    :raises ValueError: if it is not a duration.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text.strip())
     if not match:
@@ -171,14 +171,14 @@ def parse_duration(text: str) -> int:
 
 def read_document(path: Path) -> Any:
     """
-    Return what a YAML or JSON file holds.
+    Read a YAML or JSON file.
 
-    :raises SeedError: if it cannot be read.
+    :raises SeedError: if it cannot be read or parsed.
     """
     try:
         text = path.read_text(encoding="utf-8")
         return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except OSError as error:
-        raise SeedError(f"{path}: cannot be read: {error.strerror}") from error
+        raise SeedError(f"{path}: cannot be read: {error.strerror}.") from error
     except (ValueError, yaml.YAMLError) as error:
-        raise SeedError(f"{path}: is no valid {path.suffix.lstrip('.') or 'YAML'}: {error}") from error
+        raise SeedError(f"{path}: is not valid {path.suffix.lstrip('.') or 'YAML'}: {error}") from error

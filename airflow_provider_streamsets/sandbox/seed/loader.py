@@ -1,4 +1,4 @@
-"""Reading a seed from a YAML or JSON file, with ids given."""
+"""Loading a seed from a YAML or JSON file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_streamsets.sandbox.seed.behaviour import read_behaviour
-from airflow_provider_streamsets.sandbox.seed.document import Place, read_document
+from airflow_provider_streamsets.sandbox.seed.document import DocumentNode, read_document
 from airflow_provider_streamsets.sandbox.seed.models import (
     EngineSeed,
     JobSeed,
@@ -24,10 +24,10 @@ DEFAULT_SEED = Path(__file__).with_name("seed.yaml")
 
 def load_seed(path: Path | None = None) -> Seed:
     """
-    Read a seed file.
+    Load a seed file.
 
     :param path: a YAML or JSON file; the one shipped with the package if None.
-    :raises SeedError: if it cannot be read or is wrong.
+    :raises SeedError: if the file cannot be read or is invalid.
     """
     path = path or DEFAULT_SEED
     return parse_seed(read_document(path), source=path.name)
@@ -35,186 +35,190 @@ def load_seed(path: Path | None = None) -> Seed:
 
 def parse_seed(document: Any, source: str = "seed") -> Seed:
     """
-    Check a seed document.
+    Parse a seed document.
 
-    :param document: what the file holds.
-    :param source: the name that error messages begin with.
-    :raises SeedError: naming the first place that is wrong.
+    :param document: the content of the file.
+    :param source: name of the file in error messages.
+    :raises SeedError: with the path of the first invalid value.
     """
-    top = Place(document, f"{source}: ")
-    top.only("organization", "engines", "pipelines", "jobs")
-    organization = _organization(top.at("organization"))
-    engines = tuple(_engine(place) for place in top.at("engines").items())
-    _unique([engine.name for engine in engines], top.at("engines"))
-    pipelines = tuple(_pipeline(place, organization.id) for place in top.at("pipelines").items())
-    keys = [place.text("key", place.text("name")) for place in top.at("pipelines").items()]
-    _unique(keys, top.at("pipelines"))
-    by_key = dict(zip(keys, pipelines, strict=True))
+    root = DocumentNode(document, f"{source}: ")
+    root.check_keys("organization", "engines", "pipelines", "jobs")
+    organization = _organization(root.child("organization"))
+    engines = tuple(_engine(node) for node in root.child("engines").items())
+    _check_unique([engine.name for engine in engines], root.child("engines"))
+    pipelines = tuple(_pipeline(node, organization.id) for node in root.child("pipelines").items())
+    keys = [node.string("key", node.string("name")) for node in root.child("pipelines").items()]
+    _check_unique(keys, root.child("pipelines"))
+    pipelines_by_key = dict(zip(keys, pipelines, strict=True))
     jobs: list[JobSeed] = []
-    for place in top.at("jobs").items():
-        jobs.append(_job(place, organization.id, by_key, jobs))
+    for node in root.child("jobs").items():
+        jobs.append(_job(node, organization.id, pipelines_by_key, jobs))
     if len({job.id for job in jobs}) < len(jobs):
-        raise top.at("jobs").wrong("two jobs of the same name must differ in 'key'")
+        raise root.child("jobs").error("must have a different 'key' for each job with the same name.")
     return Seed(organization, engines, pipelines, tuple(jobs))
 
 
-def _unique(names: list[str], place: Place) -> None:
+def _check_unique(names: list[str], node: DocumentNode) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise place.wrong(f"has the name '{name}' twice")
+            raise node.error(f"contains the name '{name}' twice.")
 
 
-def _organization(place: Place) -> OrganizationSeed:
-    place.only("name", "user")
-    user = place.at("user")
-    user.only("name", "email")
-    name = place.text("name")
+def _organization(node: DocumentNode) -> OrganizationSeed:
+    node.check_keys("name", "user")
+    user = node.child("user")
+    user.check_keys("name", "email")
+    name = node.string("name")
     organization_id = make_id("organization", name)
-    email = user.text("email")
+    email = user.string("email")
     return OrganizationSeed(
         id=organization_id,
         name=name,
         user_id=f"{make_id('user', email)}@{organization_id}",
-        user_name=user.text("name"),
+        user_name=user.string("name"),
         user_email=email,
     )
 
 
-def _engine(place: Place) -> EngineSeed:
-    place.only("name", "url", "version", "labels", "reported_labels", "started")
-    labels = place.texts("labels")
+def _engine(node: DocumentNode) -> EngineSeed:
+    node.check_keys("name", "url", "version", "labels", "reported_labels", "started")
+    labels = node.strings("labels")
     return EngineSeed(
-        id=make_id("engine", place.text("name")),
-        name=place.text("name"),
-        url=place.text("url"),
-        version=place.text("version", "5.10.0"),
+        id=make_id("engine", node.string("name")),
+        name=node.string("name"),
+        url=node.string("url"),
+        version=node.string("version", "5.10.0"),
         labels=labels,
-        reported_labels=place.texts("reported_labels") or labels,
-        started_ago=place.duration("started", "5d"),
+        reported_labels=node.strings("reported_labels") or labels,
+        started_ago=node.duration("started", "5d"),
     )
 
 
-def _constants(place: Place, key: str) -> dict[str, Any]:
-    if not place.has(key):
+def _constants(node: DocumentNode, key: str) -> dict[str, Any]:
+    if not node.has(key):
         return {}
-    values = place.at(key).mapping()
+    values = node.child(key).mapping()
     for name, value in values.items():
         if not isinstance(name, str) or isinstance(value, (dict, list)):
-            raise place.at(key).wrong(f"must be a flat mapping of names to values, '{name}' is not")
+            raise node.child(key).error(f"must map names to scalars, but '{name}' does not.")
     return dict(values)
 
 
-def _pipeline(place: Place, organization: str) -> PipelineSeed:
-    place.only("name", "key", "description", "labels", "origin", "destination", "offset", "versions", "behaviour")
-    key = place.text("key", place.text("name"))
+def _pipeline(node: DocumentNode, organization: str) -> PipelineSeed:
+    node.check_keys("name", "key", "description", "labels", "origin", "destination", "offset", "versions", "behaviour")
+    key = node.string("key", node.string("name"))
     versions = []
-    for number, version in enumerate(place.at("versions").items(), start=1):
-        version.only("message", "committed", "constants", "tags")
+    for number, version in enumerate(node.child("versions").items(), start=1):
+        version.check_keys("message", "committed", "constants", "tags")
         commit = make_id("commit", key, str(number))
         versions.append(
             VersionSeed(
                 version=str(number),
                 commit_id=f"{commit}:{organization}",
-                message=version.text("message"),
+                message=version.string("message"),
                 committed_ago=version.duration("committed"),
                 constants={item: str(value) for item, value in _constants(version, "constants").items()},
-                tags=tuple(_tag(tag, commit, organization) for tag in version.at("tags").items())
+                tags=tuple(_tag(tag, commit, organization) for tag in version.child("tags").items())
                 if version.has("tags")
                 else (),
             )
         )
     if not versions:
-        raise place.at("versions").wrong("must not be empty")
+        raise node.child("versions").error("must not be empty.")
     return PipelineSeed(
         id=f"{make_id('pipeline', key)}:{organization}",
         rules_id=f"{make_id('rules', key)}:{organization}",
-        name=place.text("name"),
-        description=place.text("description", ""),
-        labels=place.texts("labels"),
-        origin=place.text("origin", "Directory"),
-        destination=place.text("destination", "JDBCProducer"),
-        offset=place.text("offset", "{position}"),
+        name=node.string("name"),
+        description=node.string("description", ""),
+        labels=node.strings("labels"),
+        origin=node.string("origin", "Directory"),
+        destination=node.string("destination", "JDBCProducer"),
+        offset=node.string("offset", "{position}"),
         versions=tuple(versions),
-        behaviour=read_behaviour(place.at("behaviour")),
+        behaviour=read_behaviour(node.child("behaviour")),
     )
 
 
-def _tag(place: Place, commit: str, organization: str) -> TagSeed:
-    place.only("name", "message")
-    name = place.text("name")
-    return TagSeed(f"{make_id('tag', commit, name)}:{organization}", name, place.text("message", ""))
+def _tag(node: DocumentNode, commit: str, organization: str) -> TagSeed:
+    node.check_keys("name", "message")
+    name = node.string("name")
+    return TagSeed(f"{make_id('tag', commit, name)}:{organization}", name, node.string("message", ""))
 
 
-def _version(place: Place, key: str, pipeline: PipelineSeed) -> VersionSeed:
-    if not place.has(key):
+def _version(node: DocumentNode, key: str, pipeline: PipelineSeed) -> VersionSeed:
+    if not node.has(key):
         return pipeline.versions[-1]
-    number = place.whole(key, least=1)
+    number = node.integer(key, minimum=1)
     if number > len(pipeline.versions):
-        raise place.at(key).wrong(f"must be a version of '{pipeline.name}', which has {len(pipeline.versions)}")
+        raise node.child(key).error(f"must be one of the {len(pipeline.versions)} versions of '{pipeline.name}'.")
     return pipeline.versions[number - 1]
 
 
-def _job(place: Place, organization: str, pipelines: dict[str, PipelineSeed], before: list[JobSeed]) -> JobSeed:
-    place.only(
+def _job(node: DocumentNode, organization: str, pipelines: dict[str, PipelineSeed], previous: list[JobSeed]) -> JobSeed:
+    node.check_keys(
         "name", "key", "description", "pipeline", "version", "labels", "tags", "parameters", "instances", "template",
         "from_template", "static_parameters", "needs_ack", "failover", "time_series", "stats_interval",
         "force_stop_timeout", "created", "past",
     )  # fmt: skip
-    name = place.text("name")
-    pipeline = pipelines.get(place.text("pipeline"))
+    name = node.string("name")
+    pipeline = pipelines.get(node.string("pipeline"))
     if pipeline is None:
-        raise place.at("pipeline").wrong(f"names no pipeline of this file: '{place.text('pipeline')}'")
-    is_template = place.flag("template", False)
+        raise node.child("pipeline").error(
+            f"must be the key or name of a pipeline in this file, got '{node.string('pipeline')}'."
+        )
+    is_template = node.boolean("template", False)
     template_id = None
-    if place.has("from_template"):
-        wanted = place.text("from_template")
-        template_id = next((job.id for job in before if job.is_template and job.name == wanted), None)
+    if node.has("from_template"):
+        template_name = node.string("from_template")
+        template_id = next((job.id for job in previous if job.is_template and job.name == template_name), None)
         if template_id is None:
-            raise place.at("from_template").wrong(f"names no template further up in this file: '{wanted}'")
-    if is_template and place.has("past"):
-        raise place.at("past").wrong("is for jobs: a template never runs")
+            raise node.child("from_template").error(
+                f"must be the name of an earlier template in this file, got '{template_name}'."
+            )
+    if is_template and node.has("past"):
+        raise node.child("past").error("is not allowed for templates, which have no runs.")
     instances = 1
-    if place.has("instances"):
-        instances = -1 if place.at("instances").value == -1 else place.whole("instances", least=1)
-    past = tuple(_past_run(item, pipeline) for item in place.at("past").items()) if place.has("past") else ()
+    if node.has("instances"):
+        instances = -1 if node.child("instances").value == -1 else node.integer("instances", minimum=1)
+    past = tuple(_past_run(item, pipeline) for item in node.child("past").items()) if node.has("past") else ()
     ages = [run.started_ago for run in past]
     if ages != sorted(ages, reverse=True):
-        raise place.at("past").wrong("must be in order of time, the oldest run first")
+        raise node.child("past").error("must be in chronological order, oldest run first.")
     return JobSeed(
-        id=f"{make_id('job', place.text('key', name))}:{organization}",
+        id=f"{make_id('job', node.string('key', name))}:{organization}",
         name=name,
-        description=place.text("description", "") or None,
+        description=node.string("description", "") or None,
         pipeline=pipeline,
-        version=_version(place, "version", pipeline),
-        labels=place.texts("labels") or ("all",),
-        tags=place.texts("tags"),
-        parameters=_constants(place, "parameters"),
+        version=_version(node, "version", pipeline),
+        labels=node.strings("labels") or ("all",),
+        tags=node.strings("tags"),
+        parameters=_constants(node, "parameters"),
         instances=instances,
         is_template=is_template,
         template_id=template_id,
-        static_parameters=place.texts("static_parameters"),
-        needs_ack=place.flag("needs_ack", False) if place.has("needs_ack") else None,
-        failover=place.flag("failover", False),
-        time_series=place.flag("time_series", False),
-        stats_interval=max(1, place.duration("stats_interval", "5s")),
-        force_stop_timeout=place.duration("force_stop_timeout", "120s"),
-        created_ago=place.duration("created", "30d"),
+        static_parameters=node.strings("static_parameters"),
+        needs_ack=node.boolean("needs_ack", False) if node.has("needs_ack") else None,
+        failover=node.boolean("failover", False),
+        time_series=node.boolean("time_series", False),
+        stats_interval=max(1, node.duration("stats_interval", "5s")),
+        force_stop_timeout=node.duration("force_stop_timeout", "120s"),
+        created_ago=node.duration("created", "30d"),
         past=past,
     )
 
 
-def _past_run(place: Place, pipeline: PipelineSeed) -> PastRunSeed:
-    place.only("started", "version", "stopped", "acknowledged", "behaviour")
-    started = place.duration("started")
-    later: dict[str, int | None] = {}
+def _past_run(node: DocumentNode, pipeline: PipelineSeed) -> PastRunSeed:
+    node.check_keys("started", "version", "stopped", "acknowledged", "behaviour")
+    started = node.duration("started")
+    actions: dict[str, int | None] = {}
     for key in ("stopped", "acknowledged"):
-        later[key] = place.duration(key) if place.has(key) else None
-        if (later[key] or 0) > started:
-            raise place.at(key).wrong("must not lie before the start")
+        actions[key] = node.duration(key) if node.has(key) else None
+        if (actions[key] or 0) > started:
+            raise node.child(key).error("must not be earlier than the start of the run.")
     return PastRunSeed(
         started_ago=started,
-        version=_version(place, "version", pipeline).version,
-        stopped_ago=later["stopped"],
-        acknowledged_ago=later["acknowledged"],
-        behaviour=read_behaviour(place.at("behaviour")) if place.has("behaviour") else None,
+        version=_version(node, "version", pipeline).version,
+        stopped_ago=actions["stopped"],
+        acknowledged_ago=actions["acknowledged"],
+        behaviour=read_behaviour(node.child("behaviour")) if node.has("behaviour") else None,
     )

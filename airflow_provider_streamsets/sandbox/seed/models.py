@@ -1,7 +1,7 @@
 """
-What the sandbox holds when it starts.
+The initial data of the sandbox.
 
-Ids follow from names, so that they are the same in every process.
+Ids are derived from names, so that they are the same in every process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NAMESPACE = uuid.UUID("6f1c3f0e-5a0b-5d1e-9c55-2b7f0c1d9e4a")
 
 @dataclass(frozen=True)
 class OrganizationSeed:
-    """The organization, and the user whose credential the sandbox gives out."""
+    """The organization, and the user of the credential."""
 
     id: str
     name: str
@@ -41,7 +41,7 @@ class EngineSeed:
 
 @dataclass(frozen=True)
 class TagSeed:
-    """A tag of a pipeline version, given when the version was committed."""
+    """A tag of a pipeline version, created with the commit of the version."""
 
     id: str
     name: str
@@ -50,7 +50,7 @@ class TagSeed:
 
 @dataclass(frozen=True)
 class VersionSeed:
-    """One published version of a pipeline."""
+    """A published version of a pipeline."""
 
     version: str
     commit_id: str
@@ -58,14 +58,14 @@ class VersionSeed:
     committed_ago: int
     constants: dict[str, str]
     definition: str | None = None
-    """The pipeline definition that it was imported with; None: one is made of what is known here."""
+    """The imported pipeline definition; None for a generated one."""
     rules: str | None = None
     tags: tuple[TagSeed, ...] = ()
 
 
 @dataclass(frozen=True)
 class PipelineSeed:
-    """A pipeline with its versions, oldest first, and how it behaves when it is run."""
+    """A pipeline with its versions, oldest first, and its behaviour."""
 
     id: str
     rules_id: str
@@ -81,7 +81,7 @@ class PipelineSeed:
 
 @dataclass(frozen=True)
 class PastRunSeed:
-    """A run that began before the sandbox did."""
+    """A run that started before the sandbox."""
 
     started_ago: int
     version: str
@@ -107,7 +107,7 @@ class JobSeed:
     template_id: str | None = None
     static_parameters: tuple[str, ...] = ()
     needs_ack: bool | None = None
-    """None: as the variant ``needs_ack_default`` says when it is added."""
+    """None for the value of the variant ``needs_ack_default`` at the time the job is added."""
     failover: bool = False
     max_retries: int = -1
     global_max_retries: int = -1
@@ -118,7 +118,7 @@ class JobSeed:
     archived: bool = False
     creator: str | None = None
     created_on: int | None = None
-    """When it was created; None: :attr:`created_ago` before it is added."""
+    """Creation time; None for :attr:`created_ago` milliseconds before the job is added."""
     created_ago: int = 0
     modified_by: str | None = None
     modified_on: int | None = None
@@ -127,7 +127,7 @@ class JobSeed:
 
 @dataclass(frozen=True)
 class Seed:
-    """Everything that the sandbox holds when it starts."""
+    """The initial data of the sandbox."""
 
     organization: OrganizationSeed
     engines: tuple[EngineSeed, ...]
@@ -136,5 +136,5 @@ class Seed:
 
 
 def make_id(*names: str) -> str:
-    """Return the id that belongs to something with these names."""
+    """Derive an id from names."""
     return str(uuid.uuid5(_NAMESPACE, "/".join(names)))

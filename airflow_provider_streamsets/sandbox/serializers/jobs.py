@@ -1,17 +1,17 @@
-"""Jobs, their tags and who may do what with them."""
+"""Jobs, their tags and permissions, template starts and archive entries."""
 
 from __future__ import annotations
 
 import json
 
-from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.jobs import Job, TemplateRun
 from airflow_provider_streamsets.sandbox.serializers.pipelines import pipeline_body
 from airflow_provider_streamsets.sandbox.serializers.schemas import FIELDS, Json, complete
 from airflow_provider_streamsets.sandbox.serializers.statuses import current_status_body
 
 
-def job_body(world: World, job: Job, now: int) -> Json:
+def job_body(backend: ControlHubBackend, job: Job, now: int) -> Json:
     """Return a ``JobJson``."""
     seed = job.seed
     return complete(
@@ -20,7 +20,7 @@ def job_body(world: World, job: Job, now: int) -> Json:
             "id": job.id,
             "name": seed.name,
             "description": seed.description,
-            "organization": world.organization,
+            "organization": backend.organization,
             "creator": job.creator,
             "createTime": job.created_on,
             "lastModifiedBy": job.modified_by,
@@ -34,7 +34,7 @@ def job_body(world: World, job: Job, now: int) -> Json:
             "rulesId": seed.pipeline.rules_id,
             "pipelineCommitLabel": f"v{seed.version.version}",
             "labels": list(seed.labels),
-            "currentJobStatus": current_status_body(world, job, now),
+            "currentJobStatus": current_status_body(backend, job, now),
             "numInstances": seed.instances,
             "migrateOffsets": seed.failover,
             "statsRefreshInterval": seed.stats_interval,
@@ -46,7 +46,7 @@ def job_body(world: World, job: Job, now: int) -> Json:
             "jobTemplate": seed.is_template,
             "templateJobId": seed.template_id,
             "rawJobTags": list(seed.tags),
-            "jobTags": [job_tag_body(world, tag) for tag in seed.tags],
+            "jobTags": [job_tag_body(backend, tag) for tag in seed.tags],
             "executorType": "COLLECTOR",
             "globalMaxRetries": seed.global_max_retries,
             "needsManualAck": seed.needs_ack,
@@ -59,21 +59,21 @@ def job_body(world: World, job: Job, now: int) -> Json:
     )
 
 
-def job_tag_body(world: World, tag: str) -> Json:
+def job_tag_body(backend: ControlHubBackend, tag: str) -> Json:
     """Return a ``JobTagJson``."""
     parent, _, last = tag.rpartition("/")
     return complete(
         "JobTagJson",
         {
-            "id": f"{tag}:{world.organization}",
+            "id": f"{tag}:{backend.organization}",
             "tag": last,
-            "parentId": f"{parent}:{world.organization}" if parent else None,
-            "organization": world.organization,
+            "parentId": f"{parent}:{backend.organization}" if parent else None,
+            "organization": backend.organization,
         },
     )
 
 
-def acl_body(world: World, job: Job) -> Json:
+def acl_body(backend: ControlHubBackend, job: Job) -> Json:
     """Return the ``AclJson`` of a job."""
     changed = {
         "lastModifiedBy": job.permitted_by or job.creator,
@@ -96,7 +96,7 @@ def acl_body(world: World, job: Job) -> Json:
         "AclJson",
         {
             "resourceId": job.id,
-            "organization": world.organization,
+            "organization": backend.organization,
             "resourceOwner": job.creator,
             "resourceCreatedTime": job.created_on,
             "resourceType": "JOB",
@@ -122,11 +122,11 @@ def template_run_body(template: Job, run: TemplateRun) -> Json:
     )
 
 
-def archive_entry_body(world: World, job: Job, now: int) -> Json:
-    """Return a ``JobEnvelopeWithConnectionsMetadataJson``: the job and the pipeline version that it runs."""
+def archive_entry_body(backend: ControlHubBackend, job: Job, now: int) -> Json:
+    """Return a ``JobEnvelopeWithConnectionsMetadataJson``: a job and its pipeline version."""
     seed = job.seed
-    body = job_body(world, job, now)
-    pipeline = pipeline_body(world, seed.pipeline, seed.version, definitions=True)
+    body = job_body(backend, job, now)
+    pipeline = pipeline_body(backend, seed.pipeline, seed.version, definitions=True)
     return complete(
         "JobEnvelopeWithConnectionsMetadataJson",
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.seed.behaviour import SANDBOX_METADATA_KEY, write_behaviour
 from airflow_provider_streamsets.sandbox.seed.models import PipelineSeed, VersionSeed, make_id
 from airflow_provider_streamsets.sandbox.serializers.schemas import Json, complete
@@ -12,24 +12,26 @@ from airflow_provider_streamsets.sandbox.serializers.schemas import Json, comple
 _LIBRARY: Json = {"stages": [], "pipeline": [{"configDefinitions": []}], "services": []}
 
 
-def pipeline_body(world: World, pipeline: PipelineSeed, version: VersionSeed, *, definitions: bool) -> Json:
+def pipeline_body(
+    backend: ControlHubBackend, pipeline: PipelineSeed, version: VersionSeed, *, definitions: bool
+) -> Json:
     """
     Return a ``PipelineJson``.
 
-    :param world: the world.
+    :param backend: the simulated Control Hub.
     :param pipeline: the pipeline.
     :param version: the version.
-    :param definitions: whether to include what makes it long.
+    :param definitions: whether to include the definitions of pipeline, rules and libraries.
     """
-    committed = world.born - version.committed_ago
-    engine = world.seed.engines[0]
+    committed = backend.created_at - version.committed_ago
+    engine = backend.seed.engines[0]
     rules = complete(
         "RulesJson",
         {
             "id": pipeline.rules_id,
             "commitId": version.commit_id,
             "name": pipeline.name,
-            "rulesCommitter": world.user,
+            "rulesCommitter": backend.user,
             "message": version.message,
             "rulesTime": committed,
             "rulesDefinition": _rules_definition(pipeline, version) if definitions else None,
@@ -39,13 +41,13 @@ def pipeline_body(world: World, pipeline: PipelineSeed, version: VersionSeed, *,
         "PipelineJson",
         {
             "commitId": version.commit_id,
-            "organization": world.organization,
+            "organization": backend.organization,
             "pipelineId": pipeline.id,
             "name": pipeline.name,
             "description": pipeline.description,
             "parentVersion": str(int(version.version) - 1),
             "version": version.version,
-            "committer": world.user,
+            "committer": backend.user,
             "commitMessage": version.message,
             "commitTime": committed,
             "pipelineDefinition": _pipeline_definition(pipeline, version) if definitions else None,
@@ -54,14 +56,14 @@ def pipeline_body(world: World, pipeline: PipelineSeed, version: VersionSeed, *,
             "pipelineLabels": [
                 complete(
                     "PipelineLabelJson",
-                    {"id": f"{label}:{world.organization}", "label": label, "organization": world.organization},
+                    {"id": f"{label}:{backend.organization}", "label": label, "organization": backend.organization},
                 )
                 for label in pipeline.labels
             ],
             "system": False,
             "sdcVersion": engine.version,
             "sdcId": engine.id,
-            "lastModifiedBy": world.user,
+            "lastModifiedBy": backend.user,
             "lastModifiedOn": committed,
             "draft": False,
             "executionMode": "STANDALONE",
@@ -73,8 +75,8 @@ def pipeline_body(world: World, pipeline: PipelineSeed, version: VersionSeed, *,
     )
 
 
-def tag_bodies(world: World, pipeline: PipelineSeed) -> list[Json]:
-    """Return the ``TagJson`` of all tags that versions of a pipeline have."""
+def tag_bodies(backend: ControlHubBackend, pipeline: PipelineSeed) -> list[Json]:
+    """Return the ``TagJson`` of all tags of the versions of a pipeline."""
     return [
         complete(
             "TagJson",
@@ -83,8 +85,8 @@ def tag_bodies(world: World, pipeline: PipelineSeed) -> list[Json]:
                 "commitId": version.commit_id,
                 "name": tag.name,
                 "message": tag.message,
-                "tagger": world.user,
-                "tagTime": world.born - version.committed_ago,
+                "tagger": backend.user,
+                "tagTime": backend.created_at - version.committed_ago,
             },
         )
         for version in pipeline.versions
@@ -111,13 +113,13 @@ def _pipeline_definition(pipeline: PipelineSeed, version: VersionSeed) -> str:
         "stages": [],
         "errorStage": None,
         "fragments": [],
-        "metadata": {"labels": list(pipeline.labels), SANDBOX_METADATA_KEY: sandbox_document(pipeline)},
+        "metadata": {"labels": list(pipeline.labels), SANDBOX_METADATA_KEY: sandbox_metadata(pipeline)},
     }
     return json.dumps(definition)
 
 
-def sandbox_document(pipeline: PipelineSeed) -> Json:
-    """Return what another sandbox has to know to let the pipeline behave there as it does here."""
+def sandbox_metadata(pipeline: PipelineSeed) -> Json:
+    """Return the metadata from which another sandbox restores the behaviour of the pipeline."""
     return {
         "origin": pipeline.origin,
         "destination": pipeline.destination,

@@ -1,8 +1,8 @@
-"""Users and the roles that they can have."""
+"""Users and their roles."""
 
 from __future__ import annotations
 
-from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.serializers.schemas import Json, complete
 
 ROLES = (
@@ -15,9 +15,9 @@ ROLES = (
 )
 
 
-def principal_body(world: World) -> Json:
-    """Return the ``SSOPrincipalJson`` of the credential's user."""
-    organization = world.seed.organization
+def principal_body(backend: ControlHubBackend) -> Json:
+    """Return the ``SSOPrincipalJson`` of the user of the credential."""
+    organization = backend.seed.organization
     return complete(
         "SSOPrincipalJson",
         {

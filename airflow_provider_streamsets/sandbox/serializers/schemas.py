@@ -1,4 +1,4 @@
-"""The field lists of the API's objects: every body is made of them, and the OpenAPI documents show them."""
+"""The fields of the API objects, used for response bodies and OpenAPI documents."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ _FIELDS: dict[str, str] = {
 FIELDS: dict[str, dict[str, str]] = {
     name: dict(entry.split(":") for entry in text.split()) for name, text in _FIELDS.items()
 }
-"""Names and types of the fields of every object, in the order in which they are sent."""
+"""Names and types of the fields of each object, in their order on the wire."""
 
 
 _NULLS: dict[str, dict[str, Any]] = {name: dict.fromkeys(fields) for name, fields in FIELDS.items()}
@@ -141,14 +141,14 @@ _NULLS: dict[str, dict[str, Any]] = {name: dict.fromkeys(fields) for name, field
 
 def complete(name: str, values: dict[str, Any]) -> dict[str, Any]:
     """
-    Return an object with all its fields, those not given null.
+    Return an object with all its fields; missing ones are null.
 
-    :param name: the object's definition.
-    :param values: its values.
-    :raises KeyError: for a field that the definition does not have.
+    :param name: name of the schema.
+    :param values: the values of fields.
+    :raises KeyError: if the schema does not have a field.
     """
     nulls = _NULLS[name]
-    whole = {**nulls, **values}
-    if len(whole) > len(nulls):
-        raise KeyError(f"{name} has no {', '.join(sorted(values.keys() - nulls.keys()))}")
-    return whole
+    result = {**nulls, **values}
+    if len(result) > len(nulls):
+        raise KeyError(f"{name} has no field {', '.join(sorted(values.keys() - nulls.keys()))}")
+    return result

@@ -1,12 +1,12 @@
-"""The status of a job: that of one of its runs, or of none."""
+"""Statuses of jobs and runs."""
 
 from __future__ import annotations
 
 import json
 
-from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.jobs import Job
-from airflow_provider_streamsets.sandbox.backend.runs import ENDED, Run
+from airflow_provider_streamsets.sandbox.backend.runs import FINAL_STATUSES, Run
 from airflow_provider_streamsets.sandbox.seed.models import make_id
 from airflow_provider_streamsets.sandbox.serializers.schemas import Json, complete
 
@@ -14,26 +14,26 @@ ID_SEPARATOR = "__"
 
 
 def engine_pipeline_id(job: Job) -> str:
-    """Return the id that a job's pipeline has on its engine."""
+    """Return the id of a job's pipeline on its engine."""
     title = "".join(character for character in job.seed.pipeline.name if character.isalnum())[:9]
     return f"{title}{ID_SEPARATOR}{job.id.replace(':', ID_SEPARATOR)}"
 
 
-def current_status_body(world: World, job: Job, now: int) -> Json | None:
-    """Return the ``JobStatusJson`` of a job's latest run, None if it never ran."""
+def current_status_body(backend: ControlHubBackend, job: Job, now: int) -> Json | None:
+    """Return the ``JobStatusJson`` of the latest run of a job, or None if it never ran."""
     if job.latest is not None:
-        return status_body(world, job, job.latest, now)
-    # An uploaded offset gives a job that never ran a status, one without a run.
+        return status_body(backend, job, job.latest, now)
+    # A job that never ran has a status if an offset was uploaded.
     uploaded = any(document is not None for _, document in job.offset_changes)
-    return unstarted_status_body(world, job, now) if uploaded else None
+    return unstarted_status_body(backend, job, now) if uploaded else None
 
 
-def unstarted_status_body(world: World, job: Job, now: int) -> Json:
+def unstarted_status_body(backend: ControlHubBackend, job: Job, now: int) -> Json:
     """Return a ``JobStatusJson`` without a run."""
     return complete(
         "JobStatusJson",
         {
-            "id": f"{make_id('run', job.id, '0')}:{world.organization}",
+            "id": f"{make_id('run', job.id, '0')}:{backend.organization}",
             "jobId": job.id,
             "pipelineCommitId": job.seed.version.commit_id,
             "runCount": 0,
@@ -45,7 +45,7 @@ def unstarted_status_body(world: World, job: Job, now: int) -> Json:
             "errorInfos": [],
             "warnings": [],
             "ackTrackers": [],
-            "pipelineOffsets": _offset_bodies(job, "", world.offset(job, now)),
+            "pipelineOffsets": _offset_bodies(job, "", backend.offset(job, now)),
             "pipelineStatus": [],
             "pipelineCommitLabel": f"v{job.seed.version.version}",
             "edge": False,
@@ -59,15 +59,15 @@ def unstarted_status_body(world: World, job: Job, now: int) -> Json:
     )
 
 
-def status_body(world: World, job: Job, run: Run, now: int) -> Json:
+def status_body(backend: ControlHubBackend, job: Job, run: Run, now: int) -> Json:
     """Return the ``JobStatusJson`` of a run."""
-    life = world.lifecycle(run)
-    phase = life.at(now)
-    ended = phase.status in ENDED
-    saved = life.saved(now) if world.variants.counts_on_status == "saved" else None
-    offset = world.run_offset(job, run, now)
+    run_state = backend.run_state(run)
+    phase = run_state.phase_at(now)
+    ended = phase.status in FINAL_STATUSES
+    saved = run_state.saved(now) if backend.variants.counts_on_status == "saved" else None
+    offset = backend.run_offset(job, run, now)
     if run is job.latest and ended:
-        offset = world.offset(job, now)
+        offset = backend.offset(job, now)
     keeps_commands = phase.status in ("INACTIVE_ERROR", "ACTIVATION_ERROR") or not ended
     return complete(
         "JobStatusJson",
@@ -78,17 +78,17 @@ def status_body(world: World, job: Job, run: Run, now: int) -> Json:
             "runCount": run.run_count,
             "user": run.user,
             "startTime": run.started,
-            "finishTime": life.finished_at(now),
+            "finishTime": run_state.finished_at(now),
             "errorMessage": phase.error,
             "color": phase.color,
             "sdcIds": list(run.engine_ids_at(now)),
             "status": phase.status,
-            "errorInfos": _error_infos(run, life.pipeline_ended, now) if phase.error else [],
-            "warnings": _warnings(run, now) if life.is_lost(now) else [],
-            "ackTrackers": _ack_trackers(world, run, now) if keeps_commands else [],
+            "errorInfos": _error_infos(run, run_state.pipeline_ended, now) if phase.error else [],
+            "warnings": _warnings(run, now) if run_state.is_lost(now) else [],
+            "ackTrackers": _ack_trackers(backend, run, now) if keeps_commands else [],
             "pipelineOffsets": _offset_bodies(job, run.engine_ids_at(now)[0], offset),
-            "pipelineStatus": pipeline_status_bodies(world, job, run, now),
-            "upgradeStatus": _upgrade_status(world, run),
+            "pipelineStatus": pipeline_status_bodies(backend, job, run, now),
+            "upgradeStatus": _upgrade_status(backend, run),
             "pipelineCommitLabel": f"v{run.version}",
             "edge": False,
             "inputRecordCount": saved.input if saved else 0,
@@ -101,13 +101,13 @@ def status_body(world: World, job: Job, run: Run, now: int) -> Json:
     )
 
 
-def pipeline_status_bodies(world: World, job: Job, run: Run, now: int) -> list[Json]:
-    """Return what each engine reports about a run, nothing once the job is inactive."""
-    phase = world.lifecycle(run).at(now)
+def pipeline_status_bodies(backend: ControlHubBackend, job: Job, run: Run, now: int) -> list[Json]:
+    """Return the pipeline statuses that the engines of a run report; empty once the job is inactive."""
+    phase = backend.run_state(run).phase_at(now)
     if phase.pipeline is None:
         return []
-    seen = "RUNNING" if phase.lost_since and phase.pipeline == "STOPPING" else phase.pipeline
-    moving = run.moving_at(now) if seen == "RUNNING" else frozenset()
+    reported = "RUNNING" if phase.lost_since and phase.pipeline == "STOPPING" else phase.pipeline
+    moving = run.moving_at(now) if reported == "RUNNING" else frozenset()
     return [
         complete(
             "PipelineStatusJson",
@@ -117,10 +117,10 @@ def pipeline_status_bodies(world: World, job: Job, run: Run, now: int) -> list[J
                 "title": job.seed.pipeline.name,
                 "jobId": job.id,
                 "localPipeline": False,
-                "status": "STARTING" if instance in moving else seen,
+                "status": "STARTING" if instance in moving else reported,
                 "lastReportedTime": phase.lost_since or now,
                 "worker": [],
-                "message": phase.error or phase.refusal,
+                "message": phase.error or phase.engine_error,
                 "clusterMode": False,
             },
         )
@@ -128,13 +128,13 @@ def pipeline_status_bodies(world: World, job: Job, run: Run, now: int) -> list[J
     ]
 
 
-def _upgrade_status(world: World, run: Run) -> Json | None:
+def _upgrade_status(backend: ControlHubBackend, run: Run) -> Json | None:
     if run.predecessor_id is None:
         return None
     return complete(
         "UpgradeStatusJson",
         {
-            "id": f"{make_id('upgrade', run.id)}:{world.organization}",
+            "id": f"{make_id('upgrade', run.id)}:{backend.organization}",
             "user": run.user,
             "startTime": run.started,
             "finishTime": run.started,
@@ -158,7 +158,7 @@ def _offset_bodies(job: Job, engine_id: str, document: Json | None) -> list[Json
 
 
 def _error_infos(run: Run, at: int, now: int) -> list[Json]:
-    if at > now or any(ask.at <= now for ask in run.error_info_resets):
+    if at > now or any(reset.at <= now for reset in run.error_info_resets):
         return []
     return [
         complete("ErrorInfoJson", {"lastErrorTimestamp": at, "globalErrorCount": 1, "sdcId": engine_id})
@@ -174,19 +174,19 @@ def _warnings(run: Run, now: int) -> list[str]:
     ]
 
 
-def _ack_trackers(world: World, run: Run, now: int) -> list[Json]:
+def _ack_trackers(backend: ControlHubBackend, run: Run, now: int) -> list[Json]:
     return [
         complete(
             "AckTrackerJson",
             {
                 "sdcId": engine_id,
                 "createTime": command.at,
-                "ackStatus": command.result if command.answered <= now else "PENDING",
-                "message": command.message if command.answered <= now else None,
+                "ackStatus": command.result if command.acknowledged_at <= now else "PENDING",
+                "message": command.message if command.acknowledged_at <= now else None,
                 "eventType": command.kind,
             },
         )
-        for command in world.lifecycle(run).commands
+        for command in backend.run_state(run).commands
         if command.at <= now
         for engine_id in run.engine_ids_at(command.at)
     ]

@@ -1,4 +1,4 @@
-"""Time series of what the runs of a job counted."""
+"""Time series of record counts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.jobs import Job
-from airflow_provider_streamsets.sandbox.backend.rates import MINUTE, Measure
+from airflow_provider_streamsets.sandbox.backend.rates import MINUTE, MetricsSample
 from airflow_provider_streamsets.sandbox.backend.runs import Counts
 from airflow_provider_streamsets.sandbox.serializers.schemas import Json
 
@@ -20,33 +20,33 @@ _UNITS = {"M": 60_000, "H": 3_600_000, "D": 86_400_000}
 
 @dataclass(frozen=True)
 class Window:
-    """A span of time in epoch milliseconds, both ends included, and how many points at most to give of it."""
+    """A period in epoch milliseconds, both ends included, and the maximum number of points."""
 
     begin: int
     end: int
-    most: int
+    limit: int
 
 
-def read_window(condition: str | None, now: int, begin: int, end: int, most: int) -> Window:
+def read_window(condition: str | None, now: int, begin: int, end: int, limit: int) -> Window:
     """
-    Return the window that a query asks for.
+    Return the time window of a query.
 
-    :param condition: such as ``LAST_5M``, its default, or ``CUSTOM_TIME_RANGE``.
-    :param now: the time.
-    :param begin: begin of a custom range, 0 if it has none.
-    :param end: end of a custom range, 0 if it has none.
-    :param most: how many points.
-    :raises ProblemError: if it makes no sense.
+    :param condition: a condition such as ``LAST_5M``, the default, or ``CUSTOM_TIME_RANGE``.
+    :param now: the current time.
+    :param begin: start of a custom range, 0 if unset.
+    :param end: end of a custom range, 0 if unset.
+    :param limit: maximum number of points.
+    :raises ApiError: if a value is invalid.
     """
-    if most < 1:
-        raise bad_request(f"limit must be at least 1, not {most}")
+    if limit < 1:
+        raise bad_request(f"'limit' must be at least 1, got {limit}.")
     condition = condition or ("CUSTOM_TIME_RANGE" if begin or end else "LAST_5M")
     if condition == "CUSTOM_TIME_RANGE":
-        return Window(begin, min(end or now, now), most)
+        return Window(begin, min(end or now, now), limit)
     last = re.fullmatch(r"LAST_([1-9]\d{0,3})([MHD])", condition)
     if not last:
-        raise bad_request(f"timeFilterCondition must be like LAST_5M, LAST_6H, LAST_7D, not '{condition}'")
-    return Window(now - int(last[1]) * _UNITS[last[2]], now, most)
+        raise bad_request(f"'timeFilterCondition' must be like LAST_5M, LAST_6H or LAST_7D, got '{condition}'.")
+    return Window(now - int(last[1]) * _UNITS[last[2]], now, limit)
 
 
 BATCH_SECONDS = 0.05
@@ -56,7 +56,7 @@ Count = Callable[[Counts], int]
 
 @dataclass(frozen=True)
 class Measurement:
-    """Something that is counted, and the name that its series has."""
+    """A measurement: the name of its series, and the count that it reports."""
 
     series: str
     count: Count
@@ -76,15 +76,15 @@ RECORDS = (
     "PIPELINE_BATCH_OUTPUT_RECORDS_METER",
     "PIPELINE_BATCH_ERROR_RECORDS_METER",
 )
-COLUMNS: dict[str, Callable[[Measure, Count], float]] = {
-    "count": lambda measure, count: count(measure.counts),
-    "m1_rate": lambda measure, count: measure.rate(count, MINUTE),
-    "mean": lambda measure, count: BATCH_SECONDS,
+COLUMNS: dict[str, Callable[[MetricsSample, Count], float]] = {
+    "count": lambda sample, count: count(sample.counts),
+    "m1_rate": lambda sample, count: sample.rate(count, MINUTE),
+    "mean": lambda sample, count: BATCH_SECONDS,
 }
 
 
 def series_body(
-    world: World,
+    backend: ControlHubBackend,
     job: Job,
     measurement: Measurement,
     columns: Sequence[str],
@@ -93,42 +93,44 @@ def series_body(
     version: str | None = None,
 ) -> Json:
     """
-    Return the answer to one query: one series, or none if nothing was saved.
+    Return the result of a query: one series, or none if no metrics are saved.
 
-    :param world: the world.
-    :param job: the job; it has time series only if it says so.
-    :param measurement: what to count.
+    :param backend: the simulated Control Hub.
+    :param job: the job; it has series only if time series are enabled.
+    :param measurement: the measurement.
     :param columns: names of :data:`COLUMNS`.
-    :param window: when.
-    :param engine_id: only from this engine.
-    :param version: only of this pipeline version.
+    :param window: the time window.
+    :param engine_id: restrict the series to this engine.
+    :param version: restrict the series to this pipeline version.
     """
     values: list[list[Any]] = []
     if job.seed.time_series:
-        measures = list(_measures(world, job, window, engine_id, version))[-window.most :]
+        samples = list(_samples(backend, job, window, engine_id, version))[-window.limit :]
         values = [
-            [_time(measure.at), *(float(COLUMNS[column](measure, measurement.count)) for column in columns)]
-            for measure in measures
+            [_format_time(sample.at), *(float(COLUMNS[column](sample, measurement.count)) for column in columns)]
+            for sample in samples
         ]
     series = [{"name": measurement.series, "columns": ["time", *columns], "values": values, "tags": None}]
     return {"series": series if values else [], "error": None}
 
 
-def _measures(world: World, job: Job, window: Window, engine_id: str | None, version: str | None) -> Iterator[Measure]:
+def _samples(
+    backend: ControlHubBackend, job: Job, window: Window, engine_id: str | None, version: str | None
+) -> Iterator[MetricsSample]:
     for run in job.runs:
         if version and version != run.version:
             continue
-        life = world.lifecycle(run)
-        for at in life.saves(window.begin, min(window.end, world.clock.now()), window.most):
+        run_state = backend.run_state(run)
+        for at in run_state.saves(window.begin, min(window.end, backend.clock.now()), window.limit):
             engine_ids = run.engine_ids_at(at)
             if not engine_id:
-                yield Measure(life, at)
+                yield MetricsSample(run_state, at)
             elif engine_id in engine_ids:
-                yield Measure(life, at, engine_ids.index(engine_id))
+                yield MetricsSample(run_state, at, engine_ids.index(engine_id))
 
 
-def _time(at: int) -> str:
-    """Return a time as the time series service writes it, without zeros at the end."""
+def _format_time(at: int) -> str:
+    """Format a time like the time series service, without trailing zeros."""
     seconds, milliseconds = divmod(at, 1000)
-    whole = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
-    return whole + f".{milliseconds:03}".rstrip("0.") + "Z"
+    text = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    return text + f".{milliseconds:03}".rstrip("0.") + "Z"

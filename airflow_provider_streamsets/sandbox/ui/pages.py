@@ -1,4 +1,4 @@
-"""Pages for people: what there is, and one job."""
+"""The overview page and the job page."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from airflow_provider_streamsets import __version__
-from airflow_provider_streamsets.sandbox.api.context import world_of
-from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.api.context import get_backend
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.jobs import Job
 from airflow_provider_streamsets.sandbox.serializers.engines import engine_body
 from airflow_provider_streamsets.sandbox.serializers.events import event_bodies
@@ -55,12 +55,12 @@ _environment = Environment(
 _environment.filters.update(time=_time, duration=_duration, number=_number)
 
 
-def _page(template: str, world: World, now: int, status: int = 200, **values: Any) -> Response:
+def _page(template: str, backend: ControlHubBackend, now: int, status: int = 200, **values: Any) -> Response:
     html = _environment.get_template(template).render(
-        organization=world.seed.organization.name,
+        organization=backend.seed.organization.name,
         now=now,
-        time_scale=world.time_scale,
-        frozen=world.clock.frozen,
+        time_scale=backend.time_scale,
+        frozen=backend.clock.frozen,
         refresh=REFRESH_SECONDS,
         version=__version__,
         **values,
@@ -71,32 +71,32 @@ def _page(template: str, world: World, now: int, status: int = 200, **values: An
 @router.get("/")
 async def show_overview(request: Request) -> Response:
     """Show engines and jobs."""
-    world = world_of(request)
-    now = world.clock.now()
-    jobs = [job_body(world, job, now) for job in world.jobs.values()]
-    engines = [engine_body(world, engine, now) for engine in world.engines.values()]
-    return _page("overview.html", world, now, jobs=jobs, engines=engines)
+    backend = get_backend(request)
+    now = backend.clock.now()
+    jobs = [job_body(backend, job, now) for job in backend.jobs.values()]
+    engines = [engine_body(backend, engine, now) for engine in backend.engines.values()]
+    return _page("overview.html", backend, now, jobs=jobs, engines=engines)
 
 
 @router.get("/sch/jobs/detail/{job_id}")
 async def show_job(request: Request, job_id: str) -> Response:
-    """Show one job: where links from Airflow lead."""
-    world = world_of(request)
-    now = world.clock.now()
-    job = world.jobs.get(job_id)
+    """Show a job; the target of links from Airflow."""
+    backend = get_backend(request)
+    now = backend.clock.now()
+    job = backend.jobs.get(job_id)
     if job is None:
-        return _page("unknown.html", world, now, 404, job_id=job_id)
-    return _page("job.html", world, now, **_job_values(world, job, now))
+        return _page("unknown.html", backend, now, 404, job_id=job_id)
+    return _page("job.html", backend, now, **_job_values(backend, job, now))
 
 
-def _job_values(world: World, job: Job, now: int) -> dict[str, Any]:
-    runs = [status_body(world, job, run, now) for run in reversed(job.runs)]
-    events = event_bodies(world, job.latest, now) if job.latest else []
-    names = {engine.id: engine.url for engine in world.engines.values()}
+def _job_values(backend: ControlHubBackend, job: Job, now: int) -> dict[str, Any]:
+    runs = [status_body(backend, job, run, now) for run in reversed(job.runs)]
+    events = event_bodies(backend, job.latest, now) if job.latest else []
+    names = {engine.id: engine.url for engine in backend.engines.values()}
     latest = job.latest.run_count if job.latest else 0
-    counts = record_counts_body(world, job, now).values()
+    counts = record_counts_body(backend, job, now).values()
     return {
-        "job": job_body(world, job, now),
+        "job": job_body(backend, job, now),
         "parameters": json.dumps(job.parameters, indent=2),
         "run_parameters": json.dumps(job.latest.parameters, indent=2) if job.latest else "",
         "runs": runs,

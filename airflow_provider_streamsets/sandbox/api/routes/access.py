@@ -1,4 +1,4 @@
-"""Security, the login service, and the small calls with which clients find their way."""
+"""Login service, security, and general endpoints that clients use to connect."""
 
 from __future__ import annotations
 
@@ -9,54 +9,66 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from airflow_provider_streamsets.sandbox.api.context import base_url, world_of
-from airflow_provider_streamsets.sandbox.api.responses import answer
-from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError, not_served
-from airflow_provider_streamsets.sandbox.openapi.document import document
-from airflow_provider_streamsets.sandbox.openapi.services import SERVICES, openapi_document, swagger_document
-from airflow_provider_streamsets.sandbox.openapi.spec import OBJECT, STRING, STRINGS, described, many, named, record
+from airflow_provider_streamsets.sandbox.api.context import base_url, get_backend
+from airflow_provider_streamsets.sandbox.api.responses import json_response
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, unsupported_endpoint
+from airflow_provider_streamsets.sandbox.openapi.document import openapi_document
+from airflow_provider_streamsets.sandbox.openapi.services import (
+    SERVICES,
+    service_openapi_document,
+    service_swagger_document,
+)
+from airflow_provider_streamsets.sandbox.openapi.spec import (
+    OBJECT,
+    STRING,
+    STRINGS,
+    array_of,
+    object_of,
+    route_spec,
+    schema_ref,
+)
 from airflow_provider_streamsets.sandbox.serializers.principals import ROLES, principal_body
 from airflow_provider_streamsets.sandbox.serializers.schemas import complete
 
 router = APIRouter()
 
-LANDING = "/security/public-rest/v1/aster/landing"
+LANDING_PATH = "/security/public-rest/v1/aster/landing"
 ENGINE_VERSION = "5.10.0"
 
 
 @router.get(
     "/login/api/security/public/v3/orgs/{organization}/info",
-    **described(record(data=record(landingUrl=STRING)), refused=(404,), is_open=True),
+    **route_spec(object_of(data=object_of(landingUrl=STRING)), errors=(404,), is_public=True),
 )
-async def find_hub(request: Request, organization: str) -> Response:
-    """Say where an organization's hub is: here."""
-    if organization != world_of(request).organization:
-        raise ProblemError(404, "LOGIN_01", f"Organization '{organization}' does not exist")
-    return answer({"data": {"landingUrl": base_url(request) + LANDING}})
+async def read_landing_url(request: Request, organization: str) -> Response:
+    """Return the landing URL of an organization."""
+    if organization != get_backend(request).organization:
+        raise ApiError(404, "LOGIN_01", f"Organization '{organization}' does not exist")
+    return json_response({"data": {"landingUrl": base_url(request) + LANDING_PATH}})
 
 
-@router.get("/healthz", **described(record(status=STRING), is_open=True))
+@router.get("/healthz", **route_spec(object_of(status=STRING), is_public=True))
 async def check_health() -> Response:
-    """Say that the server answers."""
-    return answer({"status": "ok"})
+    """Report that the server is running."""
+    return json_response({"status": "ok"})
 
 
-@router.get("/security/rest/v1/currentUser", **described(named("SSOPrincipalJson")))
+@router.get("/security/rest/v1/currentUser", **route_spec(schema_ref("SSOPrincipalJson")))
 async def read_current_user(request: Request) -> Response:
-    """Return the user that the credential belongs to."""
-    return answer(principal_body(world_of(request)))
+    """Return the user of the credential."""
+    return json_response(principal_body(get_backend(request)))
 
 
-@router.get("/security/rest/v1/currentUser/availableAddOns", **described(record(enabled=STRINGS)))
+@router.get("/security/rest/v1/currentUser/availableAddOns", **route_spec(object_of(enabled=STRINGS)))
 async def read_add_ons() -> Response:
-    """Return the add-ons of the organization: there are none."""
-    return answer({"enabled": []})
+    """Return the add-ons of the organization, an empty list."""
+    return json_response({"enabled": []})
 
 
-@router.get("/security/rest/v1/roles", **described(many(named("RoleJson"))))
+@router.get("/security/rest/v1/roles", **route_spec(array_of(schema_ref("RoleJson"))))
 async def list_roles() -> Response:
     """List the roles that users can have."""
-    return answer(
+    return json_response(
         [
             complete("RoleJson", {"id": role, "label": role.replace(":", " ").title(), "requiredRoles": []})
             for role in ROLES
@@ -64,55 +76,55 @@ async def list_roles() -> Response:
     )
 
 
-@router.get("/security/rest/v1/projects", **described(many(named("ProjectJson"))))
+@router.get("/security/rest/v1/projects", **route_spec(array_of(schema_ref("ProjectJson"))))
 async def list_projects() -> Response:
-    """List the projects: there are none."""
-    return answer([])
+    """List the projects, an empty list."""
+    return json_response([])
 
 
-@router.get("/rest/v1/server/info", **described(record(version=STRING)))
+@router.get("/rest/v1/server/info", **route_spec(object_of(version=STRING)))
 async def read_server_info() -> Response:
-    """Return the server's version."""
-    return answer({"version": ENGINE_VERSION})
+    """Return the version of the server."""
+    return json_response({"version": ENGINE_VERSION})
 
 
-@router.get("/assets/i18n/en.json", **described(OBJECT))
-async def read_texts() -> Response:
-    """Return the texts of the web user interface: there are none."""
-    return answer({})
+@router.get("/assets/i18n/en.json", **route_spec(OBJECT))
+async def read_translations() -> Response:
+    """Return the texts of the web user interface, an empty object."""
+    return json_response({})
 
 
 @router.get(
     "/sequencing/rest/v1/sequencing/job/{job_id}/sequence",
-    **described(many(record(sequenceId=STRING, sequenceName=STRING)), refused=(404,)),
+    **route_spec(array_of(object_of(sequenceId=STRING, sequenceName=STRING)), errors=(404,)),
 )
 async def read_sequence(request: Request, job_id: str) -> Response:
-    """Return the sequences that a job is part of: there are none."""
-    world_of(request).job(job_id)
-    return answer([])
+    """Return the sequences that contain a job, an empty list."""
+    get_backend(request).job(job_id)
+    return json_response([])
 
 
-@router.get("/{service}/rest/openapi.json", **described(OBJECT, refused=(404,)))
+@router.get("/{service}/rest/openapi.json", **route_spec(OBJECT, errors=(404,)))
 async def read_openapi(request: Request, service: str) -> Response:
     """Return the OpenAPI document of a service."""
-    return answer(openapi_document(service, _served_paths(request, service)))
+    return json_response(service_openapi_document(service, _served_paths(request, service)))
 
 
-@router.get("/{service}/rest/swagger.json", **described(OBJECT, refused=(404,)))
+@router.get("/{service}/rest/swagger.json", **route_spec(OBJECT, errors=(404,)))
 async def read_swagger(request: Request, service: str) -> Response:
-    """Return the Swagger document of a service, which SDKs before 7 read."""
-    return answer(swagger_document(service, _served_paths(request, service)))
+    """Return the Swagger document of a service, which SDKs before version 7 read."""
+    return json_response(service_swagger_document(service, _served_paths(request, service)))
 
 
-@router.get("/sandbox/openapi.json", **described(OBJECT, is_open=True))
-async def read_own_openapi(request: Request) -> Response:
-    """Return the OpenAPI document of all that is served here."""
-    return answer(document(request.app.routes))
+@router.get("/sandbox/openapi.json", **route_spec(OBJECT, is_public=True))
+async def read_sandbox_openapi(request: Request) -> Response:
+    """Return the OpenAPI document of the sandbox."""
+    return json_response(openapi_document(request.app.routes))
 
 
 def _served_paths(request: Request, service: str) -> dict[str, list[str]]:
     if service not in SERVICES:
-        raise not_served(request.method, request.url.path)
+        raise unsupported_endpoint(request.method, request.url.path)
     prefix = f"/{service}/rest"
     paths: dict[str, list[str]] = defaultdict(list)
     routes: list[Any] = request.app.state.api_routes

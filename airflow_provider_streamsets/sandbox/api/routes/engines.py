@@ -8,24 +8,24 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.api.context import world_of
+from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import Query, read_ids
-from airflow_provider_streamsets.sandbox.api.responses import answer, nothing, page
-from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError
+from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response, page_response
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.openapi.spec import (
     COUNT,
     ORDER,
     STRINGS,
     WRAPPED_PAGE,
-    choice,
-    described,
-    flag,
-    ids,
-    keyed,
-    many,
-    named,
+    array_of,
+    boolean_param,
+    enum_param,
+    id_list_body,
+    map_of,
     page_of,
-    text,
+    route_spec,
+    schema_ref,
+    string_param,
 )
 from airflow_provider_streamsets.sandbox.seed.models import EngineSeed
 from airflow_provider_streamsets.sandbox.serializers.engines import engine_body, pipelines_on
@@ -42,91 +42,98 @@ _ORDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "MEMORY_USED_PERCENTAGE": lambda body: body["memoryUsedPercentage"],
 }
 _FILTERS = (
-    choice("executorType", ENGINE_TYPES), flag("edge"), text("label"), text("version"), choice("orderBy", [*_ORDERS]),
-    ORDER, *WRAPPED_PAGE,
-)  # fmt: skip
+    enum_param("executorType", ENGINE_TYPES),
+    boolean_param("edge"),
+    string_param("label"),
+    string_param("version"),
+    enum_param("orderBy", [*_ORDERS]),
+    ORDER,
+    *WRAPPED_PAGE,
+)
 
 
-def _engine(request: Request, engine_id: str) -> EngineSeed:
+def _get_engine(request: Request, engine_id: str) -> EngineSeed:
     try:
-        return world_of(request).engines[engine_id]
+        return get_backend(request).engines[engine_id]
     except KeyError:
-        raise ProblemError(404, "JOBRUNNER_04", f"Engine '{engine_id}' does not exist") from None
+        raise ApiError(404, "JOBRUNNER_04", f"Engine '{engine_id}' does not exist") from None
 
 
-@router.get("/v1/sdcs", **described(page_of(named("SDCJson")), query=_FILTERS, refused=(400,)))
+@router.get("/v1/sdcs", **route_spec(page_of(schema_ref("SDCJson")), query=_FILTERS, errors=(400,)))
 async def list_engines(request: Request) -> Response:
     """List engines."""
-    world, query = world_of(request), Query(request)
-    now = world.clock.now()
-    engines = list(world.engines.values())
-    kind, edge = query.choice("executorType", ENGINE_TYPES), query.flag("edge")
+    backend, query = get_backend(request), Query(request)
+    now = backend.clock.now()
+    engines = list(backend.engines.values())
+    kind, edge = query.choice("executorType", ENGINE_TYPES), query.boolean("edge")
     if edge or kind not in (None, "COLLECTOR"):
         engines = []
-    label, version = query.text("label"), query.text("version")
+    label, version = query.string("label"), query.string("version")
     engines = [
         engine
         for engine in engines
         if (label is None or label in engine.labels) and (version is None or version == engine.version)
     ]
-    bodies = [engine_body(world, engine, now) for engine in engines]
+    bodies = [engine_body(backend, engine, now) for engine in engines]
     bodies.sort(
         key=_ORDERS[query.choice("orderBy", tuple(_ORDERS)) or "LAST_REPORTED_TIME"],
         reverse=query.choice("order", ("ASC", "DESC")) == "DESC",
     )
-    return page(query, bodies, lambda body: body)
+    return page_response(query, bodies, lambda body: body)
 
 
-@router.post("/v1/sdcs", **described(keyed(named("SDCJson")), body=ids("EngineId"), refused=(400,)))
+@router.post("/v1/sdcs", **route_spec(map_of(schema_ref("SDCJson")), body=id_list_body("EngineId"), errors=(400,)))
 async def read_engines(request: Request) -> Response:
-    """Return the engines with some ids."""
-    world = world_of(request)
-    now = world.clock.now()
+    """Return the engines with the given ids."""
+    backend = get_backend(request)
+    now = backend.clock.now()
     ids = await read_ids(request, "engine")
-    return answer({key: engine_body(world, world.engines[key], now) for key in ids if key in world.engines})
+    return json_response(
+        {key: engine_body(backend, backend.engines[key], now) for key in ids if key in backend.engines}
+    )
 
 
-@router.get("/v1/sdcs/labels", **described(STRINGS))
+@router.get("/v1/sdcs/labels", **route_spec(STRINGS))
 async def list_engine_labels(request: Request) -> Response:
-    """List the labels that engines have."""
-    return answer(sorted({label for engine in world_of(request).engines.values() for label in engine.labels}))
+    """List the labels of all engines."""
+    return json_response(sorted({label for engine in get_backend(request).engines.values() for label in engine.labels}))
 
 
-@router.get("/v1/sdcs/versions", **described(STRINGS))
+@router.get("/v1/sdcs/versions", **route_spec(STRINGS))
 async def list_engine_versions(request: Request) -> Response:
-    """List the versions that engines have."""
-    return answer(sorted({engine.version for engine in world_of(request).engines.values()}))
+    """List the versions of all engines."""
+    return json_response(sorted({engine.version for engine in get_backend(request).engines.values()}))
 
 
-@router.get("/v1/sdcs/count", **described(COUNT))
+@router.get("/v1/sdcs/count", **route_spec(COUNT))
 async def count_engines(request: Request) -> Response:
     """Count the engines."""
-    return answer({"count": len(world_of(request).engines)})
+    return json_response({"count": len(get_backend(request).engines)})
 
 
-@router.get("/v1/sdc/{engine_id}", **described(named("SDCJson"), may_be_empty=True))
-async def read_engine(request: Request, engine_id: str) -> Response:
+@router.get("/v1/sdc/{engine_id}", **route_spec(schema_ref("SDCJson"), may_be_empty=True))
+async def read_get_engine(request: Request, engine_id: str) -> Response:
     """Return an engine."""
-    world = world_of(request)
-    if engine_id not in world.engines and world.variants.engine_unknown == "empty":
-        return nothing()
-    return answer(engine_body(world, _engine(request, engine_id), world.clock.now()))
+    backend = get_backend(request)
+    if engine_id not in backend.engines and backend.variants.engine_unknown == "empty":
+        return empty_response()
+    return json_response(engine_body(backend, _get_engine(request, engine_id), backend.clock.now()))
 
 
-@router.get("/v1/sdc/{engine_id}/labels", **described(STRINGS, refused=(404,)))
+@router.get("/v1/sdc/{engine_id}/labels", **route_spec(STRINGS, errors=(404,)))
 async def read_engine_labels(request: Request, engine_id: str) -> Response:
-    """Return the labels that an engine has in the hub."""
-    return answer(list(_engine(request, engine_id).labels))
+    """Return the labels of an engine in Control Hub."""
+    return json_response(list(_get_engine(request, engine_id).labels))
 
 
-@router.get("/v1/sdc/{engine_id}/reportedLabels", **described(STRINGS, refused=(404,)))
+@router.get("/v1/sdc/{engine_id}/reportedLabels", **route_spec(STRINGS, errors=(404,)))
 async def read_reported_labels(request: Request, engine_id: str) -> Response:
-    """Return the labels that an engine reported itself."""
-    return answer(list(_engine(request, engine_id).reported_labels))
+    """Return the labels that an engine reported."""
+    return json_response(list(_get_engine(request, engine_id).reported_labels))
 
 
-@router.get("/v1/sdc/{engine_id}/pipelines", **described(many(named("PipelineStatusJson")), refused=(404,)))
+@router.get("/v1/sdc/{engine_id}/pipelines", **route_spec(array_of(schema_ref("PipelineStatusJson")), errors=(404,)))
 async def read_engine_pipelines(request: Request, engine_id: str) -> Response:
     """Return the pipelines that run on an engine."""
-    world = world_of(request)
-    return answer(pipelines_on(world, _engine(request, engine_id), world.clock.now()))
+    backend = get_backend(request)
+    return json_response(pipelines_on(backend, _get_engine(request, engine_id), backend.clock.now()))

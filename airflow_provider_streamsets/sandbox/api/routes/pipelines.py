@@ -1,4 +1,4 @@
-"""Pipeline Repository: reading pipelines and their versions."""
+"""Pipeline Repository: pipelines and their versions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.api import saql
-from airflow_provider_streamsets.sandbox.api.context import world_of
+from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import Query, read_ids
-from airflow_provider_streamsets.sandbox.api.responses import answer, page, search_page
-from airflow_provider_streamsets.sandbox.backend.control_hub import World
-from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError
+from airflow_provider_streamsets.sandbox.api.responses import json_response, page_response, search_response
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.backend.payload import find_commit
 from airflow_provider_streamsets.sandbox.openapi.spec import (
     COUNT,
@@ -21,14 +21,14 @@ from airflow_provider_streamsets.sandbox.openapi.spec import (
     PAGE,
     SEARCH,
     WRAPPED_PAGE,
-    described,
-    flag,
-    ids,
-    many,
-    named,
+    array_of,
+    boolean_param,
+    id_list_body,
     page_of,
-    text,
-    wrapped,
+    route_spec,
+    schema_ref,
+    string_param,
+    wrapper_of,
 )
 from airflow_provider_streamsets.sandbox.seed.models import PipelineSeed
 from airflow_provider_streamsets.sandbox.serializers.pipelines import pipeline_body, tag_bodies
@@ -36,25 +36,34 @@ from airflow_provider_streamsets.sandbox.serializers.schemas import complete
 
 router = APIRouter(prefix="/pipelinestore/rest")
 
-_PIPELINE = named("PipelineJson")
-_FILTERS = (flag("draft"), text("filterText"), text("pipelineLabelId"), text("orderBy"), ORDER, *PAGE)
+_PIPELINE = schema_ref("PipelineJson")
+_FILTERS = (
+    boolean_param("draft"),
+    string_param("filterText"),
+    string_param("pipelineLabelId"),
+    string_param("orderBy"),
+    ORDER,
+    *PAGE,
+)
 
 
-def _latest(world: World, pipeline: PipelineSeed, *, definitions: bool = False) -> dict[str, Any]:
-    return pipeline_body(world, pipeline, pipeline.versions[-1], definitions=definitions)
+def _latest(backend: ControlHubBackend, pipeline: PipelineSeed, *, definitions: bool = False) -> dict[str, Any]:
+    return pipeline_body(backend, pipeline, pipeline.versions[-1], definitions=definitions)
 
 
-@router.get("/v1/pipelines", **described(wrapped(many(_PIPELINE)), query=_FILTERS, refused=(400,)))
+@router.get("/v1/pipelines", **route_spec(wrapper_of(array_of(_PIPELINE)), query=_FILTERS, errors=(400,)))
 async def list_pipelines(request: Request) -> Response:
     """List the latest version of each pipeline."""
-    world, query = world_of(request), Query(request)
-    pipelines = [] if query.flag("draft") else list(world.pipelines.values())
-    text, label = query.text("filterText"), query.text("pipelineLabelId")
+    backend, query = get_backend(request), Query(request)
+    pipelines = [] if query.boolean("draft") else list(backend.pipelines.values())
+    text, label = query.string("filterText"), query.string("pipelineLabelId")
     if text:
         pipelines = [pipeline for pipeline in pipelines if text.lower() in pipeline.name.lower()]
     if label:
         pipelines = [
-            pipeline for pipeline in pipelines if label in {f"{own}:{world.organization}" for own in pipeline.labels}
+            pipeline
+            for pipeline in pipelines
+            if label in {f"{name}:{backend.organization}" for name in pipeline.labels}
         ]
     keys: dict[str, Callable[[PipelineSeed], Any]] = {
         "NAME": lambda pipeline: pipeline.name,
@@ -62,22 +71,22 @@ async def list_pipelines(request: Request) -> Response:
         "COMMIT_TIME": lambda pipeline: -pipeline.versions[-1].committed_ago,
         "LAST_MODIFIED_ON": lambda pipeline: -pipeline.versions[-1].committed_ago,
     }
-    # Other orders exist; by name will do for them.
-    key = keys.get(query.text("orderBy") or "NAME", keys["NAME"])
+    # Control Hub has other sort orders, which fall back to the name here.
+    key = keys.get(query.string("orderBy") or "NAME", keys["NAME"])
     pipelines.sort(key=key, reverse=query.choice("order", ("ASC", "DESC")) == "DESC")
-    return page(query, pipelines, lambda pipeline: _latest(world, pipeline), wrapped=True)
+    return page_response(query, pipelines, lambda pipeline: _latest(backend, pipeline), wrapped=True)
 
 
 _PROPERTIES = {
-    "name": "text", "id": "text", "version": "number", "latest_version": "number", "label": "text", "draft": "flag",
-    "engine_type": "text", "commit_message": "text", "description": "text",
+    "name": "string", "id": "string", "version": "number", "latest_version": "number", "label": "string",
+    "draft": "boolean",    "engine_type": "string", "commit_message": "string", "description": "string",
 }  # fmt: skip
 
 
-@router.get("/v1/saql/pipelines/search", **described(wrapped(many(_PIPELINE)), query=SEARCH, refused=(400,)))
+@router.get("/v1/saql/pipelines/search", **route_spec(wrapper_of(array_of(_PIPELINE)), query=SEARCH, errors=(400,)))
 async def search_pipelines(request: Request) -> Response:
     """Search for pipelines."""
-    world, query = world_of(request), Query(request)
+    backend, query = get_backend(request), Query(request)
 
     def properties(pipeline: PipelineSeed) -> dict[str, Any]:
         return {
@@ -92,76 +101,78 @@ async def search_pipelines(request: Request) -> Response:
             "description": pipeline.description,
         }
 
-    pipelines = list(world.pipelines.values())
-    search = query.text("search")
+    pipelines = list(backend.pipelines.values())
+    search = query.string("search")
     if search:
         matches = saql.parse(search, _PROPERTIES)
         pipelines = [pipeline for pipeline in pipelines if matches(properties(pipeline))]
-    pipelines.sort(key=lambda pipeline: pipeline.name, reverse=(query.text("orderBy") or "").endswith("-"))
-    return search_page(request, pipelines, lambda pipeline: _latest(world, pipeline))
+    pipelines.sort(key=lambda pipeline: pipeline.name, reverse=(query.string("orderBy") or "").endswith("-"))
+    return search_response(request, pipelines, lambda pipeline: _latest(backend, pipeline))
 
 
-@router.get("/v1/pipelines/count", **described(COUNT))
+@router.get("/v1/pipelines/count", **route_spec(COUNT))
 async def count_pipelines(request: Request) -> Response:
     """Count the pipelines."""
-    return answer({"count": len(world_of(request).pipelines)})
+    return json_response({"count": len(get_backend(request).pipelines)})
 
 
-@router.post("/v1/pipelines/latestCommit", **described(many(_PIPELINE), body=ids("PipelineId"), refused=(400,)))
+@router.post(
+    "/v1/pipelines/latestCommit", **route_spec(array_of(_PIPELINE), body=id_list_body("PipelineId"), errors=(400,))
+)
 async def read_latest_commits(request: Request) -> Response:
-    """Return the latest version of some pipelines."""
-    world = world_of(request)
+    """Return the latest versions of the given pipelines."""
+    backend = get_backend(request)
     ids = await read_ids(request, "pipeline")
-    return answer([_latest(world, world.pipelines[key]) for key in ids if key in world.pipelines])
+    return json_response([_latest(backend, backend.pipelines[key]) for key in ids if key in backend.pipelines])
 
 
-@router.get("/v1/pipeline/{pipeline_id}/latest", **described(_PIPELINE))
+@router.get("/v1/pipeline/{pipeline_id}/latest", **route_spec(_PIPELINE))
 async def read_latest(request: Request, pipeline_id: str) -> Response:
-    """Return the latest version of a pipeline; of an unknown one, an object without a commit."""
-    world = world_of(request)
-    pipeline = world.pipelines.get(pipeline_id)
-    return answer(_latest(world, pipeline, definitions=True) if pipeline else complete("PipelineJson", {}))
+    """Return the latest version of a pipeline, or an object without a commit if it does not exist."""
+    backend = get_backend(request)
+    pipeline = backend.pipelines.get(pipeline_id)
+    return json_response(_latest(backend, pipeline, definitions=True) if pipeline else complete("PipelineJson", {}))
 
 
 @router.get(
-    "/v1/pipeline/{pipeline_id}/log", **described(page_of(_PIPELINE), query=(ORDER, *WRAPPED_PAGE), refused=(400, 404))
+    "/v1/pipeline/{pipeline_id}/log", **route_spec(page_of(_PIPELINE), query=(ORDER, *WRAPPED_PAGE), errors=(400, 404))
 )
 async def read_log(request: Request, pipeline_id: str) -> Response:
-    """Return all versions of a pipeline, the oldest first."""
-    world, query = world_of(request), Query(request)
-    pipeline = _pipeline(world, pipeline_id)
+    """Return all versions of a pipeline, oldest first."""
+    backend, query = get_backend(request), Query(request)
+    pipeline = _get_pipeline(backend, pipeline_id)
     versions = list(pipeline.versions)
     if query.choice("order", ("ASC", "DESC")) == "DESC":
         versions.reverse()
-    return page(query, versions, lambda version: pipeline_body(world, pipeline, version, definitions=False))
+    return page_response(query, versions, lambda version: pipeline_body(backend, pipeline, version, definitions=False))
 
 
-@router.get("/v1/pipeline/{pipeline_id}/tags", **described(many(named("TagJson")), refused=(404,)))
+@router.get("/v1/pipeline/{pipeline_id}/tags", **route_spec(array_of(schema_ref("TagJson")), errors=(404,)))
 async def read_tags(request: Request, pipeline_id: str) -> Response:
-    """Return the tags of a pipeline's versions."""
-    world = world_of(request)
-    return answer(tag_bodies(world, _pipeline(world, pipeline_id)))
+    """Return the tags of the versions of a pipeline."""
+    backend = get_backend(request)
+    return json_response(tag_bodies(backend, _get_pipeline(backend, pipeline_id)))
 
 
 @router.get(
     "/v1/pipelineCommit/{commit_id}",
-    **described(_PIPELINE, query=(flag("includeLibraryDefinitions"),), refused=(400, 404)),
+    **route_spec(_PIPELINE, query=(boolean_param("includeLibraryDefinitions"),), errors=(400, 404)),
 )
 async def read_commit(request: Request, commit_id: str) -> Response:
-    """Return a version of a pipeline with its definitions."""
-    world = world_of(request)
-    libraries = Query(request).flag("includeLibraryDefinitions")
-    found = find_commit(world.pipelines, commit_id)
+    """Return a pipeline version with its definitions."""
+    backend = get_backend(request)
+    libraries = Query(request).boolean("includeLibraryDefinitions")
+    found = find_commit(backend.pipelines, commit_id)
     if found is None:
-        raise ProblemError(404, "PIPELINE_STORE_02", f"Pipeline commit '{commit_id}' does not exist")
-    body = pipeline_body(world, *found, definitions=True)
+        raise ApiError(404, "PIPELINE_STORE_02", f"Pipeline commit '{commit_id}' does not exist")
+    body = pipeline_body(backend, *found, definitions=True)
     if libraries is False:
         body["libraryDefinitions"] = None
-    return answer(body)
+    return json_response(body)
 
 
-def _pipeline(world: World, pipeline_id: str) -> PipelineSeed:
+def _get_pipeline(backend: ControlHubBackend, pipeline_id: str) -> PipelineSeed:
     try:
-        return world.pipelines[pipeline_id]
+        return backend.pipelines[pipeline_id]
     except KeyError:
-        raise ProblemError(404, "PIPELINE_STORE_01", f"Pipeline '{pipeline_id}' does not exist") from None
+        raise ApiError(404, "PIPELINE_STORE_01", f"Pipeline '{pipeline_id}' does not exist") from None

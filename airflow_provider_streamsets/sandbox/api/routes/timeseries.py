@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.api.context import world_of
+from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import Query, read_ids, read_json
-from airflow_provider_streamsets.sandbox.api.responses import answer, nothing
-from airflow_provider_streamsets.sandbox.backend.control_hub import World
+from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.openapi.spec import (
     NULL,
@@ -18,15 +18,15 @@ from airflow_provider_streamsets.sandbox.openapi.spec import (
     STRING,
     STRINGS,
     Json,
-    described,
-    ids,
+    array_of,
+    id_list_body,
+    integer_param,
     json_body,
-    keyed,
-    many,
-    named,
-    record,
-    text,
-    whole,
+    map_of,
+    object_of,
+    route_spec,
+    schema_ref,
+    string_param,
 )
 from airflow_provider_streamsets.sandbox.serializers.metrics import empty_metrics_body, latest_metrics_body
 from airflow_provider_streamsets.sandbox.serializers.record_counts import record_counts_body
@@ -41,102 +41,114 @@ from airflow_provider_streamsets.sandbox.serializers.time_series import (
 
 router = APIRouter(prefix="/timeseries/rest")
 
-_ENGINE = (text("sdcId", of=named("EngineId")),)
-_WINDOW = (text("timeFilterCondition"), whole("startTime"), whole("endTime"), whole("limit", 1))
-_SERIES = record(
-    series=many(record(name=STRING, columns=STRINGS, values=many({"type": "array"}), tags=NULL)), error=NULL
+_ENGINE = (string_param("sdcId", schema=schema_ref("EngineId")),)
+_WINDOW = (
+    string_param("timeFilterCondition"),
+    integer_param("startTime"),
+    integer_param("endTime"),
+    integer_param("limit", 1),
 )
-_QUERY: Json = record(
+_SERIES = object_of(
+    series=array_of(object_of(name=STRING, columns=STRINGS, values=array_of({"type": "array"}), tags=NULL)), error=NULL
+)
+_QUERY: Json = object_of(
     measurement={"enum": [*MEASUREMENTS]},
     columns={"type": "array", "minItems": 1, "items": {"enum": [*COLUMNS]}},
-    jobId=named("JobId"),
+    jobId=schema_ref("JobId"),
 )
 
 
 @router.get(
-    "/v1/metrics/job/{job_id}/recordCountsForAllRuns", **described(keyed(OBJECT), query=_ENGINE, refused=(404,))
+    "/v1/metrics/job/{job_id}/recordCountsForAllRuns", **route_spec(map_of(OBJECT), query=_ENGINE, errors=(404,))
 )
 async def read_record_counts(request: Request, job_id: str) -> Response:
-    """Return the record counts of all runs of a job."""
-    world = world_of(request)
-    return answer(record_counts_body(world, world.job(job_id), world.clock.now(), Query(request).text("sdcId")))
+    """Return the object_of counts of all runs of a job."""
+    backend = get_backend(request)
+    return json_response(
+        record_counts_body(backend, backend.job(job_id), backend.clock.now(), Query(request).string("sdcId"))
+    )
 
 
 @router.get(
-    "/v1/metrics/job/{job_id}/latestMetrics", **described(named("MetricRegistryJson"), query=_ENGINE, refused=(404,))
+    "/v1/metrics/job/{job_id}/latestMetrics",
+    **route_spec(schema_ref("MetricRegistryJson"), query=_ENGINE, errors=(404,)),
 )
 async def read_latest_metrics(request: Request, job_id: str) -> Response:
-    """Return the saved metrics of a job's latest run."""
-    world = world_of(request)
-    # They outlive the job until they are purged.
-    job = world.removed_jobs.get(job_id) or world.job(job_id)
-    body = latest_metrics_body(world, job, world.clock.now(), Query(request).text("sdcId"))
-    return answer(body or empty_metrics_body())
+    """Return the saved metrics of the latest run of a job."""
+    backend = get_backend(request)
+    # Metrics of deleted jobs are kept until they are purged.
+    job = backend.deleted_jobs.get(job_id) or backend.job(job_id)
+    body = latest_metrics_body(backend, job, backend.clock.now(), Query(request).string("sdcId"))
+    return json_response(body or empty_metrics_body())
 
 
-@router.post("/v1/metrics/purgeLatestMetricsOfDeletedJobs", **described(body=ids("JobId"), refused=(400,)))
+@router.post("/v1/metrics/purgeLatestMetricsOfDeletedJobs", **route_spec(body=id_list_body("JobId"), errors=(400,)))
 async def purge_latest_metrics(request: Request) -> Response:
-    """Forget the saved metrics of the latest run of some jobs, deleted or not; unknown ids are ignored."""
-    world = world_of(request)
+    """Purge the saved metrics of the latest runs of jobs, deleted or not; unknown ids are ignored."""
+    backend = get_backend(request)
     for job_id in await read_ids(request):
-        job = world.removed_jobs.get(job_id) or world.jobs.get(job_id)
+        job = backend.deleted_jobs.get(job_id) or backend.jobs.get(job_id)
         if job is not None:
-            job.latest_metrics_purged_on = world.clock.now()
-    return nothing()
+            job.latest_metrics_purged_on = backend.clock.now()
+    return empty_response()
 
 
 @router.get(
-    "/v1/metrics/job/{job_id}/recordCount", **described(many(_SERIES), query=(*_ENGINE, *_WINDOW), refused=(400, 404))
+    "/v1/metrics/job/{job_id}/recordCount",
+    **route_spec(array_of(_SERIES), query=(*_ENGINE, *_WINDOW), errors=(400, 404)),
 )
 async def read_record_count_series(request: Request, job_id: str) -> Response:
-    """Return how many records there were over time."""
-    return _records_over_time(request, job_id, "count")
+    """Return the number of records over time."""
+    return _record_series(request, job_id, "count")
 
 
 @router.get(
     "/v1/metrics/job/{job_id}/recordThroughput",
-    **described(many(_SERIES), query=(*_ENGINE, *_WINDOW), refused=(400, 404)),
+    **route_spec(array_of(_SERIES), query=(*_ENGINE, *_WINDOW), errors=(400, 404)),
 )
 async def read_record_throughput_series(request: Request, job_id: str) -> Response:
-    """Return how many records a second there were over time."""
-    return _records_over_time(request, job_id, "m1_rate")
+    """Return the number of records per second over time."""
+    return _record_series(request, job_id, "m1_rate")
 
 
 @router.post(
-    "/v1/metrics/query", **described(many(_SERIES), query=_WINDOW, body=json_body(many(_QUERY)), refused=(400, 404))
+    "/v1/metrics/query",
+    **route_spec(array_of(_SERIES), query=_WINDOW, body=json_body(array_of(_QUERY)), errors=(400, 404)),
 )
 async def query_series(request: Request) -> Response:
-    """Answer queries for time series, one after the other."""
-    world, window = world_of(request), _window(request)
+    """Return one result per time series query."""
+    backend, window = get_backend(request), _window(request)
     queries = await read_json(request)
     if not isinstance(queries, list) or not all(isinstance(query, dict) for query in queries):
-        raise bad_request("the body must be a JSON array of queries")
-    return answer([_answered(world, query, window) for query in queries])
+        raise bad_request("The body must be a JSON array of queries.")
+    return json_response([_query_result(backend, query, window) for query in queries])
 
 
-def _answered(world: World, query: dict[str, Any], window: Window) -> dict[str, Any]:
+def _query_result(backend: ControlHubBackend, query: dict[str, Any], window: Window) -> dict[str, Any]:
     columns, measurement = query.get("columns"), query.get("measurement")
     if not isinstance(measurement, str) or measurement not in MEASUREMENTS:
-        raise bad_request(f"measurement must be one of {', '.join(MEASUREMENTS)}, not {measurement}")
+        raise bad_request(f"'measurement' must be one of {', '.join(MEASUREMENTS)}, got {measurement}.")
     if not isinstance(columns, list) or not columns or not all(column in [*COLUMNS] for column in columns):
-        raise bad_request(f"columns must be a list of {', '.join(COLUMNS)}, not {columns}")
-    job = world.job(str(query.get("jobId")))
+        raise bad_request(f"'columns' must be a list of {', '.join(COLUMNS)}, got {columns}.")
+    job = backend.job(str(query.get("jobId")))
     engine_id, version = query.get("sdcId"), query.get("pipelineVersion")
-    return series_body(world, job, MEASUREMENTS[measurement], columns, window, engine_id, version)
+    return series_body(backend, job, MEASUREMENTS[measurement], columns, window, engine_id, version)
 
 
-def _records_over_time(request: Request, job_id: str, column: str) -> Response:
-    world, window, engine_id = world_of(request), _window(request), Query(request).text("sdcId")
-    job = world.job(job_id)
-    return answer([series_body(world, job, MEASUREMENTS[name], [column], window, engine_id) for name in RECORDS])
+def _record_series(request: Request, job_id: str, column: str) -> Response:
+    backend, window, engine_id = get_backend(request), _window(request), Query(request).string("sdcId")
+    job = backend.job(job_id)
+    return json_response(
+        [series_body(backend, job, MEASUREMENTS[name], [column], window, engine_id) for name in RECORDS]
+    )
 
 
 def _window(request: Request) -> Window:
     query = Query(request)
     return read_window(
-        query.text("timeFilterCondition"),
-        world_of(request).clock.now(),
-        query.number("startTime", 0),
-        query.number("endTime", 0),
-        query.number("limit", 1000),
+        query.string("timeFilterCondition"),
+        get_backend(request).clock.now(),
+        query.integer("startTime", 0),
+        query.integer("endTime", 0),
+        query.integer("limit", 1000),
     )

@@ -1,24 +1,24 @@
-"""Tunneling: what an engine itself says about a running pipeline."""
+"""Tunneling: live metrics and logs of an engine."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.api.context import world_of
+from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import Query
-from airflow_provider_streamsets.sandbox.api.responses import answer, nothing
-from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError
+from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.backend.jobs import Job
 from airflow_provider_streamsets.sandbox.openapi.spec import (
     OBJECT,
     STRING,
-    described,
-    many,
-    named,
+    array_of,
     nullable,
-    record,
-    text,
+    object_of,
+    route_spec,
+    schema_ref,
+    string_param,
 )
 from airflow_provider_streamsets.sandbox.seed.models import make_id
 from airflow_provider_streamsets.sandbox.serializers.events import log_message_bodies
@@ -27,39 +27,39 @@ from airflow_provider_streamsets.sandbox.serializers.statuses import engine_pipe
 
 router = APIRouter(prefix="/tunneling/rest")
 
-_INSTANCE = text("TUNNELING_INSTANCE_ID", required=True, of=named("InstanceId"))
+_INSTANCE = string_param("TUNNELING_INSTANCE_ID", required=True, schema=schema_ref("InstanceId"))
 
 
-def _connected(request: Request, engine_id: str) -> bool:
-    world = world_of(request)
-    engine = world.engines.get(engine_id)
-    return engine is not None and world.responding(engine, world.clock.now())[0]
+def _is_connected(request: Request, engine_id: str) -> bool:
+    backend = get_backend(request)
+    engine = backend.engines.get(engine_id)
+    return engine is not None and backend.engine_health(engine, backend.clock.now())[0]
 
 
-@router.get("/connection/{engine_id}", **described(record(instanceId=nullable(STRING)), may_be_empty=True))
+@router.get("/connection/{engine_id}", **route_spec(object_of(instanceId=nullable(STRING)), may_be_empty=True))
 async def read_connection(request: Request, engine_id: str) -> Response:
-    """Return the instance id of an engine's tunnel."""
-    if _connected(request, engine_id):
-        return answer({"instanceId": make_id("tunnel", engine_id)})
-    disconnected = world_of(request).variants.tunnel_disconnected
+    """Return the instance id of the tunnel to an engine."""
+    if _is_connected(request, engine_id):
+        return json_response({"instanceId": make_id("tunnel", engine_id)})
+    disconnected = get_backend(request).variants.tunnel_disconnected
     if disconnected == "no_instance":
-        return answer({"instanceId": None})
+        return json_response({"instanceId": None})
     if disconnected == "error":
-        raise ProblemError(500, "TUNNELING_01", f"Engine '{engine_id}' is not connected")
-    return nothing()
+        raise ApiError(500, "TUNNELING_01", f"Engine '{engine_id}' is not connected")
+    return empty_response()
 
 
-def _job_on(request: Request, engine_id: str, pipeline_id: str) -> Job | None:
-    world = world_of(request)
-    now = world.clock.now()
-    if not _connected(request, engine_id):
-        raise ProblemError(500, "TUNNELING_01", f"Engine '{engine_id}' is not connected")
-    if Query(request).text("TUNNELING_INSTANCE_ID") != make_id("tunnel", engine_id):
-        raise ProblemError(400, "TUNNELING_02", "TUNNELING_INSTANCE_ID is missing or is not this engine's")
+def _find_job(request: Request, engine_id: str, pipeline_id: str) -> Job | None:
+    backend = get_backend(request)
+    now = backend.clock.now()
+    if not _is_connected(request, engine_id):
+        raise ApiError(500, "TUNNELING_01", f"Engine '{engine_id}' is not connected")
+    if Query(request).string("TUNNELING_INSTANCE_ID") != make_id("tunnel", engine_id):
+        raise ApiError(400, "TUNNELING_02", "TUNNELING_INSTANCE_ID is missing or does not belong to this engine")
     return next(
         (
             job
-            for job in world.jobs.values()
+            for job in backend.jobs.values()
             if engine_pipeline_id(job) == pipeline_id and job.latest and engine_id in job.latest.engine_ids_at(now)
         ),
         None,
@@ -68,33 +68,37 @@ def _job_on(request: Request, engine_id: str, pipeline_id: str) -> Job | None:
 
 @router.get(
     "/{engine_id}/rest/v1/pipeline/{engine_pipeline_id}/metrics",
-    **described(nullable(named("MetricRegistryJson")), query=(_INSTANCE,), refused=(400, 500), silent=(204,)),
+    **route_spec(nullable(schema_ref("MetricRegistryJson")), query=(_INSTANCE,), errors=(400, 500), no_content=(204,)),
 )
 async def read_live_metrics(request: Request, engine_id: str, engine_pipeline_id: str) -> Response:
-    """Return the metrics of a running pipeline as its engine has them."""
-    world = world_of(request)
-    job = _job_on(request, engine_id, engine_pipeline_id)
+    """Return the live metrics of a running pipeline."""
+    backend = get_backend(request)
+    job = _find_job(request, engine_id, engine_pipeline_id)
     if job is None or job.latest is None:
-        return answer(None)
-    now = world.clock.now()
+        return json_response(None)
+    now = backend.clock.now()
     instance = job.latest.engine_ids_at(now).index(engine_id)
-    running = world.lifecycle(job.latest).at(now).pipeline in ("RUNNING", "STOPPING")
+    running = backend.run_state(job.latest).phase_at(now).pipeline in ("RUNNING", "STOPPING")
     if not running or instance in job.latest.moving_at(now):
-        return nothing(204)
-    return answer(metrics_body(world, job, job.latest, now, engine_id, live=True))
+        return empty_response(204)
+    return json_response(metrics_body(backend, job, job.latest, now, engine_id, live=True))
 
 
 @router.get(
     "/{engine_id}/rest/v1/system/logs",
-    **described(many(OBJECT), query=(_INSTANCE, text("pipeline", of=named("EnginePipelineId"))), refused=(400, 500)),
+    **route_spec(
+        array_of(OBJECT),
+        query=(_INSTANCE, string_param("pipeline", schema=schema_ref("EnginePipelineId"))),
+        errors=(400, 500),
+    ),
 )
 async def read_engine_log(request: Request, engine_id: str) -> Response:
     """Return the log lines of a pipeline on its engine."""
-    world = world_of(request)
-    job = _job_on(request, engine_id, Query(request).text("pipeline") or "")
+    backend = get_backend(request)
+    job = _find_job(request, engine_id, Query(request).string("pipeline") or "")
     if job is None or job.latest is None:
-        return answer([])
-    return answer(
+        return json_response([])
+    return json_response(
         [
             {
                 "timestamp": message["logTimestamp"],
@@ -103,6 +107,6 @@ async def read_engine_log(request: Request, engine_id: str) -> Response:
                 "category": "ProductionPipelineRunner",
                 "message": message["logMessage"],
             }
-            for message in log_message_bodies(world, job, job.latest, world.clock.now())
+            for message in log_message_bodies(backend, job, job.latest, backend.clock.now())
         ]
     )

@@ -1,4 +1,4 @@
-"""The search language, over the jobs, runs and pipelines of the seed."""
+"""The search language SAQL."""
 
 from __future__ import annotations
 
@@ -7,21 +7,15 @@ from typing import Any
 import pytest
 
 from airflow_provider_streamsets.sandbox.api.saql import parse, sort_key
-from airflow_provider_streamsets.sandbox.backend.exceptions import ProblemError
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from tests.unit.sandbox_hub import JR, T0, Hub
 
 SEARCH = f"{JR}/saql/jobs/search"
 ORDERS = "Orders to warehouse"
 HOUR = 3_600_000
 
-KINDS = {"name": "text", "tag": "text", "size": "number", "made": "time", "open": "flag", "note": "text"}
-THING = {"name": "Orders to Warehouse", "tag": ["a/b", "C"], "size": 10, "made": T0, "open": True, "note": None}
-
-
-@pytest.fixture(scope="module")
-def still() -> Hub:
-    """A hub that is only read."""
-    return Hub()
+TYPES = {"name": "string", "tag": "string", "size": "number", "made": "time", "open": "boolean", "note": "string"}
+PROPERTIES = {"name": "Orders to Warehouse", "tag": ["a/b", "C"], "size": 10, "made": T0, "open": True, "note": None}
 
 
 @pytest.mark.parametrize(
@@ -41,8 +35,8 @@ def still() -> Hub:
         " size == 10 ",
     ],
 )  # fmt: skip
-def test_a_search_that_holds(search):
-    assert parse(search, KINDS)(THING)
+def test_search_matches(search):
+    assert parse(search, TYPES)(PROPERTIES)
 
 
 @pytest.mark.parametrize(
@@ -55,8 +49,8 @@ def test_a_search_that_holds(search):
         "name==x and (name==y or size==10)", "name==x;name==y,size==9",
     ],
 )  # fmt: skip
-def test_a_search_that_does_not_hold(search):
-    assert not parse(search, KINDS)(THING)
+def test_search_does_not_match(search):
+    assert not parse(search, TYPES)(PROPERTIES)
 
 
 @pytest.mark.parametrize(
@@ -70,18 +64,18 @@ def test_a_search_that_does_not_hold(search):
         "(" * 60 + "size==10" + ")" * 60, "(" * 5000,
     ],
 )  # fmt: skip
-def test_a_search_that_cannot_be_read_is_refused_with_its_text(search):
-    with pytest.raises(ProblemError) as refused:
-        parse(search, KINDS)
-    assert refused.value.status == 400
-    assert search in refused.value.message
+def test_invalid_search_raises_error_with_text(search):
+    with pytest.raises(ApiError) as caught:
+        parse(search, TYPES)
+    assert caught.value.status == 400
+    assert search in caught.value.message
 
 
-def test_a_long_search_is_no_deep_one():
-    assert parse(" or ".join(["name==x"] * 2000 + ["size==10"]), KINDS)(THING)
+def test_long_search_is_accepted():
+    assert parse(" or ".join(["name==x"] * 2000 + ["size==10"]), TYPES)(PROPERTIES)
 
 
-def test_no_value_orders_before_any():
+def test_missing_value_sorts_first():
     assert sorted([3, None, 20, 1], key=sort_key) == [None, 1, 3, 20]
     assert sorted(["b", None, "A", "a2"], key=sort_key) == [None, "A", "a2", "b"]
 
@@ -106,41 +100,43 @@ def found(hub: Hub, search: str, path: str = SEARCH, **query: Any) -> list[str]:
         (f"created_on>{T0}", []),
     ],
 )
-def test_jobs_are_found_by_what_they_are(still, search, names):
-    assert found(still, search) == names
+def test_jobs_are_found_by_properties(shared_hub, search, names):
+    assert found(shared_hub, search) == names
 
 
-def test_a_job_is_found_by_its_id_and_its_creator(still):
-    assert found(still, f'id=="{still.id("Quick check")}"') == ["Quick check"]
-    everything = found(still, f'created_by=="{still.world.user}" and modified_by=="{still.world.user}"')
-    assert len(everything) == len(found(still, "")) > 15
+def test_jobs_are_found_by_id_and_creator(shared_hub):
+    assert found(shared_hub, f'id=="{shared_hub.id("Quick check")}"') == ["Quick check"]
+    all_names = found(
+        shared_hub, f'created_by=="{shared_hub.backend.user}" and modified_by=="{shared_hub.backend.user}"'
+    )
+    assert len(all_names) == len(found(shared_hub, "")) > 15
 
 
-def test_templates_and_draft_runs_are_searched_apart(still):
-    assert found(still, "", f"{SEARCH}/templates") == ["Regional orders"]
-    assert found(still, "archived==true", f"{SEARCH}/templates") == []
-    assert found(still, "archived==false and tag==regional", f"{SEARCH}/templates") == ["Regional orders"]
-    assert found(still, "name==x*", f"{SEARCH}/draftRuns") == []
+def test_templates_and_draft_runs_have_own_searches(shared_hub):
+    assert found(shared_hub, "", f"{SEARCH}/templates") == ["Regional orders"]
+    assert found(shared_hub, "archived==true", f"{SEARCH}/templates") == []
+    assert found(shared_hub, "archived==false and tag==regional", f"{SEARCH}/templates") == ["Regional orders"]
+    assert found(shared_hub, "name==x*", f"{SEARCH}/draftRuns") == []
 
 
-def test_the_direction_of_an_order_is_its_last_character(still):
-    names = found(still, "")
-    assert found(still, "", orderBy="name+") == found(still, "", orderBy="name ") == names
-    assert found(still, "", orderBy="name-") == names[::-1]
+def test_sort_direction_is_suffix_of_order_by(shared_hub):
+    names = found(shared_hub, "")
+    assert found(shared_hub, "", orderBy="name+") == found(shared_hub, "", orderBy="name ") == names
+    assert found(shared_hub, "", orderBy="name-") == names[::-1]
     assert names == sorted(names, key=str.lower)
 
 
 @pytest.mark.parametrize("path", ["", "/templates", "/draftRuns", "/{job}/runs"])
 @pytest.mark.parametrize("query", [{"search": "name=="}, {"search": "nothing==1"}, {"orderBy": "size"}])
-def test_what_cannot_be_read_is_a_400_wherever_one_searches(still, path, query):
-    response = still.http.get(SEARCH + path.format(job=still.id(ORDERS)), params=query)
+def test_invalid_search_request_returns_400(shared_hub, path, query):
+    response = shared_hub.http.get(SEARCH + path.format(job=shared_hub.id(ORDERS)), params=query)
     assert response.status_code == 400
     assert next(iter(query.values())) in response.json()["ISSUES"][0]["message"]
 
 
-def test_runs_are_searched_and_ordered(still):
+def test_runs_are_searched_and_sorted(shared_hub):
     def runs(**query: Any) -> list[int]:
-        body = still.get(f"{SEARCH}/{still.id(ORDERS)}/runs", len=-1, **query)
+        body = shared_hub.get(f"{SEARCH}/{shared_hub.id(ORDERS)}/runs", len=-1, **query)
         return [run["runCount"] for run in body["data"]]
 
     assert runs(search="color==RED") == [2]
@@ -153,7 +149,7 @@ def test_runs_are_searched_and_ordered(still):
     assert runs(orderBy="input_record_count") == [2, 1, 3]
 
 
-def test_pipelines_are_searched(still):
+def test_pipelines_are_searched(shared_hub):
     path = "/pipelinestore/rest/v1/saql/pipelines/search"
-    assert found(still, "label==lake and version<2", path) == ["Truck positions"]
-    assert found(still, "draft==true", path) == []
+    assert found(shared_hub, "label==lake and version<2", path) == ["Truck positions"]
+    assert found(shared_hub, "draft==true", path) == []

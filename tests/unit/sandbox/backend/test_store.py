@@ -1,4 +1,4 @@
-"""Ten thousand jobs, the server of whoever measures how many runs can be waited for."""
+"""Performance with ten thousand jobs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ DOCUMENT = {
 }
 
 
-def test_ten_thousand_jobs_are_seeded_and_started_in_seconds_and_their_statuses_read_at_once():
+def test_ten_thousand_jobs_start_within_seconds():
     began = time.process_time()
     hub = Hub(seed=parse_seed(DOCUMENT))
-    ids = list(hub.world.jobs)
+    ids = list(hub.backend.jobs)
     for first in range(0, JOBS, 250):
         assert hub.http.post(f"{JR}/jobs/startJobs", json=ids[first : first + 250]).status_code == 200
     started = time.process_time()
     statuses = hub.http.post(f"{JR}/jobs/status", json=ids[:250]).json()
-    looked = time.process_time()
+    polled = time.process_time()
     assert {status["status"] for status in statuses.values()} == {"ACTIVATING"}
     assert list(statuses) == ids[:250]
-    # Many times what it takes, and far less than if each call went through all jobs for each id.
+    # Generous limits, which a call that iterates over all jobs for each id would still exceed.
     assert started - began < 15
-    assert looked - started < 0.25
+    assert polled - started < 0.25

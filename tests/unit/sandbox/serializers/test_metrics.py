@@ -1,4 +1,4 @@
-"""Registries of metrics agree with the record counts, and with each other."""
+"""Metrics of runs in all their forms."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ from tests.unit.sandbox_hub import JR, SEED, T0, Hub
 
 TS = "/timeseries/rest/v1"
 ORDERS, LOGS = "Orders to warehouse", "Web logs to lake"
-
-
-@pytest.fixture
-def hub() -> Hub:
-    return Hub()
 
 
 def saved(hub: Hub, name: str, **query: Any) -> Any:
@@ -34,7 +29,7 @@ def counts(registry: Any) -> dict[str, int]:
     return {name.removesuffix(".counter"): value["count"] for name, value in registry["counters"].items()}
 
 
-def test_the_registry_agrees_with_the_record_counts_of_its_run(hub):
+def test_registry_matches_record_counts(hub):
     hub.do(ORDERS, "start")
     hub.clock.advance(60)
     by_run = {entry.get("runCount", 4): entry for entry in hub.counts(ORDERS).values()}
@@ -54,20 +49,20 @@ def test_the_registry_agrees_with_the_record_counts_of_its_run(hub):
 
 
 @pytest.mark.parametrize("run_count", ["", "0", None])
-def test_no_run_count_means_the_latest_run(hub, run_count):
+def test_missing_run_count_selects_latest_run(hub, run_count):
     query = {} if run_count is None else {"runCount": run_count}
     assert saved(hub, ORDERS, **query) == saved(hub, ORDERS, runCount=3)
     assert saved(hub, ORDERS, runCount=3) == hub.get(f"{TS}/metrics/job/{hub.id(ORDERS)}/latestMetrics")
 
 
-def test_where_nothing_was_saved_there_are_no_metrics_in_either_form(hub):
+def test_variant_no_metrics(hub):
     for name, query in (("Quick check", {}), (ORDERS, {"runCount": 9}), (ORDERS, {"sdcId": "none"})):
         assert hub.http.get(f"{JR}/metrics/job/{hub.id(name)}", params=query).status_code == 404
         assert saved(Hub(no_metrics="empty"), name, **query)["counters"] == {}
     assert hub.get(f"{TS}/metrics/job/{hub.id('Quick check')}/latestMetrics")["counters"] == {}
 
 
-def test_registry_is_final_when_the_run_has_ended_although_the_record_counts_lag():
+def test_registry_is_final_before_record_counts():
     hub = Hub(metrics_lag=60)
     hub.do("Quick check", "start")
     hub.clock.advance(1)
@@ -78,13 +73,13 @@ def test_registry_is_final_when_the_run_has_ended_although_the_record_counts_lag
     assert (hub.status("Quick check")["inputRecordCount"], hub.counts("Quick check")) == (0, {})
 
 
-def test_registry_of_an_ended_run_is_empty_where_the_pipeline_writes_no_statistics(hub):
+def test_run_that_failed_at_start_has_no_metrics(hub):
     hub.do("Invoices import", "start")
     hub.clock.advance(60)
     assert hub.http.get(f"{JR}/metrics/job/{hub.id('Invoices import')}").status_code == 404
 
 
-def test_purge_removes_the_latest_metrics_until_more_are_saved(hub):
+def test_purge_removes_latest_metrics_until_next_save(hub):
     purge, latest = f"{TS}/metrics/purgeLatestMetricsOfDeletedJobs", f"{TS}/metrics/job/{hub.id(LOGS)}/latestMetrics"
     orders = f"{TS}/metrics/job/{hub.id(ORDERS)}/latestMetrics"
     response = hub.http.post(purge, json=[hub.id(LOGS), "no:no"])
@@ -97,7 +92,7 @@ def test_purge_removes_the_latest_metrics_until_more_are_saved(hub):
     assert hub.http.post(purge, json={}).status_code == 400
 
 
-def test_latest_metrics_of_a_deleted_job_are_there_until_they_are_purged(hub):
+def test_metrics_of_deleted_job_remain_until_purge(hub):
     latest, job_id = f"{TS}/metrics/job/{hub.id(ORDERS)}/latestMetrics", hub.id(ORDERS)
     hub.http.delete(f"/jobrunner/rest/v2/job/{job_id}")
     assert hub.get(latest)["counters"] != {}
@@ -105,7 +100,7 @@ def test_latest_metrics_of_a_deleted_job_are_there_until_they_are_purged(hub):
     assert hub.get(latest)["counters"] == {}
 
 
-def test_status_never_shows_counts_where_the_variant_says_so():
+def test_variant_counts_on_status():
     def counted(hub: Hub) -> list[int]:
         status = hub.status(LOGS)
         return [status[name] for name in ("inputRecordCount", "outputRecordCount", "lastReportedMetricTime")]
@@ -114,8 +109,8 @@ def test_status_never_shows_counts_where_the_variant_says_so():
     hub = Hub(counts_on_status="never")
     assert counted(hub) == [0, 0, 0]
     query = {"columns": ["count"], "jobId": hub.id(LOGS), "measurement": "PIPELINE_BATCH_INPUT_RECORDS_METER"}
-    (answer,) = hub.http.post(f"{TS}/metrics/query", json=[query]).json()
-    assert answer["series"][0]["values"][-1][1] > 0
+    (result,) = hub.http.post(f"{TS}/metrics/query", json=[query]).json()
+    assert result["series"][0]["values"][-1][1] > 0
     assert hub.counts(LOGS)["0"]["inputCount"] > 0
     assert counts(saved(hub, LOGS))["pipeline.batchInputRecords"] > 0
 
@@ -124,7 +119,7 @@ def run_counts(hub: Hub, name: str) -> dict[str, int | None]:
     return {key: entry.get("runCount") for key, entry in hub.counts(name).items()}
 
 
-def test_record_counts_have_no_key_0_where_the_variant_says_so():
+def test_variant_counts_key_0():
     assert run_counts(Hub(counts_key_0="latest"), ORDERS) == {"0": None, "1": 2, "2": 1}
     hub = Hub(counts_key_0="missing")
     assert run_counts(hub, ORDERS) == {"1": 3, "2": 2, "3": 1}
@@ -142,7 +137,7 @@ def test_record_counts_have_no_key_0_where_the_variant_says_so():
         ({"counts_of_earlier": "gap", "counts_key_0": "missing"}, {"1": 5, "3": 3, "4": 2, "5": 1}),
     ],
 )
-def test_variants_of_an_earlier_run_that_saved_nothing(variants, keys):
+def test_variant_counts_of_earlier(variants, keys):
     hub = Hub(**variants)
     # Run 4 fails the validation of its pipeline.
     for parameters in ({"RATE": "none"}, {"RATE": "40000"}):
@@ -151,18 +146,18 @@ def test_variants_of_an_earlier_run_that_saved_nothing(variants, keys):
     assert run_counts(hub, ORDERS) == keys
 
 
-def test_rates_tell_the_last_minute_from_the_whole_run(hub):
+def test_mean_rate_includes_loss_of_engine(hub):
     meter = live(hub, LOGS).json()["meters"]["pipeline.batchInputRecords.meter"]
     assert meter["m1_rate"] == pytest.approx(220)
     assert meter["mean_rate"] == pytest.approx(220)
     hub.do("Sensors archive", "start")
-    # It reads 2000 a second, but for the five seconds of ten that its engine is lost.
+    # It reads 2000 records per second, except during the five of ten seconds in which its engine is lost.
     hub.clock.advance(11)
     meter = live(hub, "Sensors archive").json()["meters"]["pipeline.batchInputRecords.meter"]
     assert (meter["count"], meter["mean_rate"]) == (10_000, pytest.approx(1000))
 
 
-def test_the_live_gauge_is_complete(hub):
+def test_live_gauge_is_complete(hub):
     gauge = live(hub, "Truck positions north").json()["gauges"]["RuntimeStatsGauge.gauge"]["value"]
     assert gauge == {
         "batchCount": 432,
@@ -178,14 +173,14 @@ def test_the_live_gauge_is_complete(hub):
     assert saved(hub, "Truck positions north")["gauges"] == {}
 
 
-def test_a_pipeline_between_two_engines_has_no_live_metrics(hub):
+def test_moving_pipeline_has_no_live_metrics(hub):
     hub.do("Truck positions north", "balance")
     assert live(hub, "Truck positions north").status_code == 204
     hub.clock.advance(1)
     assert live(hub, "Truck positions north").json()["meters"]
 
 
-def test_the_instances_of_a_job_have_their_own_metrics_which_add_up():
+def test_metrics_of_instances_add_up_to_total():
     jobs = tuple(replace(job, instances=-1) for job in SEED.jobs)
     hub = Hub(replace(SEED, jobs=jobs))
     hub.do("Clickstream to lake", "start")
@@ -195,21 +190,21 @@ def test_the_instances_of_a_job_have_their_own_metrics_which_add_up():
     parts = [counts(live(hub, "Quick check", index).json())[name] for index in (0, 1)]
     assert parts[0] > 0
     hub.clock.advance(10)
-    whole = counts(saved(hub, "Quick check"))
+    total = counts(saved(hub, "Quick check"))
     engines = hub.status("Quick check")["sdcIds"]
     parts = [counts(saved(hub, "Quick check", sdcId=engine))[name] for engine in engines]
-    assert sum(parts) == whole[name] == 200
+    assert sum(parts) == total[name] == 200
 
 
 @pytest.mark.parametrize("instances", [1, 2, 3, 7])
-def test_shares_add_up_to_the_whole(instances):
-    whole = Counts(at=T0, input=100, error=5, stage_errors=1)
-    shares = [whole.share(instance, instances) for instance in range(instances)]
+def test_shares_add_up_to_total(instances):
+    total = Counts(at=T0, input=100, error=5, stage_errors=1)
+    shares = [total.share(instance, instances) for instance in range(instances)]
     for field in ("input", "output", "error", "stage_errors"):
-        assert sum(getattr(share, field) for share in shares) == getattr(whole, field)
+        assert sum(getattr(share, field) for share in shares) == getattr(total, field)
 
 
-def test_a_run_shown_without_counts_shows_zeros():
+def test_run_without_saved_counts_has_zeros():
     hub = Hub(counts_of_latest="zeros")
     hub.do("Quick check", "start")
     hub.clock.advance(2)

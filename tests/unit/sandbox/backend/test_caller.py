@@ -1,4 +1,4 @@
-"""The caller that a request names in a header: kept with starts, stops and hits, and shown nowhere else."""
+"""Recording of the caller with starts, stops and fault hits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from airflow_provider_streamsets.sandbox.app import create_app
-from airflow_provider_streamsets.sandbox.backend.caller import HEADER
+from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
-from airflow_provider_streamsets.sandbox.backend.credentials import issue
+from airflow_provider_streamsets.sandbox.backend.credentials import issue_credential
 from airflow_provider_streamsets.sandbox.persistence.state_file import StateFile
 from tests.unit.sandbox_hub import JR, SEED, T0, Hub
 
@@ -19,13 +19,8 @@ JOBS = ("Quick check", "Orders to warehouse")
 LONG = JOBS[1]
 
 
-@pytest.fixture
-def hub() -> Hub:
-    return Hub()
-
-
 def post(hub: Hub, path: str, body: Any = None, caller: str | None = None) -> None:
-    response = hub.http.post(path, json=body, headers={HEADER: caller} if caller else None)
+    response = hub.http.post(path, json=body, headers={CALLER_HEADER: caller} if caller else None)
     assert response.status_code == 200, response.text
 
 
@@ -33,32 +28,32 @@ def callers(hub: Hub, log: str = STARTS) -> list[tuple[str, str | None]]:
     return [(entry["job_name"], entry["caller"]) for entry in hub.get(log)]
 
 
-def test_single_and_bulk_starts_keep_their_caller(hub):
+def test_starts_record_caller(hub):
     post(hub, f"{JR}/job/{hub.id(JOBS[0])}/start", {}, caller="first")
     post(hub, f"{JR}/jobs/startJobs", [hub.id(JOBS[1])], caller="second")
     assert callers(hub) == [(JOBS[0], "first"), (JOBS[1], "second")]
     assert [start["caller"] for start in hub.get("/sandbox/v1/state")["starts"]] == ["first", "second"]
 
 
-def test_start_without_the_header_has_no_caller(hub):
+def test_start_without_header_has_no_caller(hub):
     post(hub, f"{JR}/job/{hub.id(JOBS[0])}/start", {}, caller="first")
     post(hub, f"{JR}/job/{hub.id(JOBS[1])}/start", {})
     assert callers(hub) == [(JOBS[0], "first"), (JOBS[1], None)]
 
 
 @pytest.mark.parametrize("call", ["createAndStartJobInstances", "createAndStartJobInstancesAsync"])
-def test_instances_keep_the_caller_of_their_template_start(hub, call):
+def test_instances_record_caller_of_template_start(hub, call):
     body = {"runtimeParametersList": [{"REGION": "a"}, {"REGION": "b"}]}
     post(hub, f"{JR}/job/{hub.id('Regional orders')}/{call}", body, caller="fan-out")
     hub.clock.advance(5)
-    # Those that start later do so while another caller is served.
-    hub.http.get(STARTS, headers={HEADER: "somebody else"})
+    # Deferred starts run during a request of another caller.
+    hub.http.get(STARTS, headers={CALLER_HEADER: "other"})
     assert {caller for _, caller in callers(hub)} == {"fan-out"}
     assert len(callers(hub)) == 2
 
 
 @pytest.mark.parametrize("call", ["stop", "forceStop", "stopJobs", "forceStopJobs"])
-def test_stops_keep_their_caller(hub, call):
+def test_stops_record_caller(hub, call):
     job_id = hub.id(LONG)
     post(hub, f"{JR}/job/{job_id}/start", {}, caller="starter")
     hub.clock.advance(2)
@@ -75,56 +70,56 @@ def test_stop_without_effect_is_not_logged():
     assert hub.get(STOPS) == []
 
 
-def test_caller_is_in_no_answer_of_control_hub(hub):
+def test_responses_never_contain_caller(hub):
     job_id, template = hub.id(LONG), hub.id("Regional orders")
-    post(hub, f"{JR}/job/{job_id}/start", {}, caller="who-it-was")
+    post(hub, f"{JR}/job/{job_id}/start", {}, caller="test-caller")
     body = {"runtimeParametersList": [{"REGION": "a"}]}
-    post(hub, f"{JR}/job/{template}/createAndStartJobInstances", body, caller="who-it-was")
+    post(hub, f"{JR}/job/{template}/createAndStartJobInstances", body, caller="test-caller")
     hub.clock.advance(2)
-    post(hub, f"{JR}/job/{job_id}/stop", caller="who-it-was")
+    post(hub, f"{JR}/job/{job_id}/stop", caller="test-caller")
     hub.clock.advance(60)
     events = f"{hub.status(LONG)['id']}/jobStatusHistory"
     for path in (f"{job_id}/currentStatus", f"{job_id}/history", job_id, events):
-        answer = hub.http.get(f"{JR}/job/{path}", headers={HEADER: "who-it-was"})
-        assert answer.status_code == 200
-        assert "who-it-was" not in answer.text + str(answer.headers)
+        response = hub.http.get(f"{JR}/job/{path}", headers={CALLER_HEADER: "test-caller"})
+        assert response.status_code == 200
+        assert "test-caller" not in response.text + str(response.headers)
     for path in (f"{JR}/jobs", f"{JR}/job/{template}/runHistory", "/sandbox/v1/requests"):
-        assert "who-it-was" not in hub.http.get(path).text
+        assert "test-caller" not in hub.http.get(path).text
 
 
-def test_hits_name_the_caller_and_the_fault(hub):
+def test_hits_record_caller_and_fault(hub):
     rule = {"path": "*/start", "method": "POST", "fault": "server_error", "status": 503, "processed": True}
     assert hub.http.put(FAULTS, json={"rules": [rule]}).status_code == 200
     path = f"{JR}/job/{hub.id(JOBS[0])}/start"
-    hub.http.post(path, json={}, headers={HEADER: "unlucky"})
+    hub.http.post(path, json={}, headers={CALLER_HEADER: "caller"})
     hub.http.get(f"{JR}/jobs")
     (hit,) = hub.get(FAULTS)["hits"]
-    assert hit == {"time": T0, "method": "POST", "path": path, "fault": "server_error", "caller": "unlucky"}
+    assert hit == {"time": T0, "method": "POST", "path": path, "fault": "server_error", "caller": "caller"}
     assert hub.http.delete(FAULTS).json()["hits"] == []
 
 
-def test_callers_survive_in_the_state_file(tmp_path):
-    credential, path = issue(SEED.organization.id), tmp_path / "hub.state"
+def test_restart_restores_callers(tmp_path):
+    credential, path = issue_credential(SEED.organization.id), tmp_path / "hub.state"
     headers = {
         "X-SS-App-Component-Id": credential.id,
         "X-SS-App-Auth-Token": credential.token,
         "X-Requested-By": "tests",
     }
 
-    def begin(state: StateFile) -> TestClient:
+    def open_app(state: StateFile) -> TestClient:
         app = create_app(seed=SEED, clock=Clock(frozen_at=T0), credential=credential, state=state)
         return TestClient(app, headers=headers)
 
     state = StateFile(path)
-    http = begin(state)
+    http = open_app(state)
     (job_id,) = (job["id"] for job in http.get("/sandbox/v1/state").json()["jobs"] if job["name"] == LONG)
-    assert http.post(f"{JR}/job/{job_id}/start", json={}, headers={HEADER: "starter"}).status_code == 200
+    assert http.post(f"{JR}/job/{job_id}/start", json={}, headers={CALLER_HEADER: "starter"}).status_code == 200
     http.post("/sandbox/v1/clock", json={"advance": 2})
-    assert http.post(f"{JR}/job/{job_id}/forceStop", headers={HEADER: "stopper"}).status_code == 200
+    assert http.post(f"{JR}/job/{job_id}/forceStop", headers={CALLER_HEADER: "stopper"}).status_code == 200
     before = http.get(STARTS).json(), http.get(STOPS).json()
     state.close()
     state = StateFile(path)
-    again = begin(state)
-    assert (again.get(STARTS).json(), again.get(STOPS).json()) == before
+    restarted = open_app(state)
+    assert (restarted.get(STARTS).json(), restarted.get(STOPS).json()) == before
     assert [entry["caller"] for log in before for entry in log] == ["starter", "stopper"]
     state.close()

@@ -1,4 +1,4 @@
-"""Pipelines move from more to less loaded engines, and every answer about them follows."""
+"""Balancing of pipelines across engines."""
 
 from __future__ import annotations
 
@@ -12,20 +12,15 @@ from tests.unit.sandbox_hub import JR, SEED, Hub
 NORTH, SOUTH, LOGS = "Truck positions north", "Truck positions south", "Web logs to lake"
 
 
-@pytest.fixture
-def hub() -> Hub:
-    return Hub()
-
-
-def engine_named(name: str) -> str:
+def engine_id(name: str) -> str:
     return next(engine.id for engine in SEED.engines if engine.name == name)
 
 
-PROD, DEV = engine_named("sdc-prod"), engine_named("sdc-dev")
+PROD, DEV = engine_id("sdc-prod"), engine_id("sdc-dev")
 
 
 def loads(hub: Hub) -> dict[str, int]:
-    """Return how many pipelines each engine says it runs, checked against those that it lists."""
+    """Return the number of pipelines of each engine, checked against the list of its pipelines."""
     counts = {}
     for engine in (PROD, DEV):
         counts[engine] = hub.get(f"{JR}/sdc/{engine}")["pipelinesCount"]
@@ -38,7 +33,7 @@ def messages(hub: Hub, name: str) -> list[tuple[str | None, str, str]]:
     return [(event["user"], event["status"], event["message"]) for event in events]
 
 
-def test_an_engine_gives_away_what_makes_the_load_even(hub):
+def test_balancing_moves_pipeline_to_idle_engine(hub):
     assert loads(hub) == {PROD: 3, DEV: 0}
     before = hub.status(NORTH)
     assert hub.http.post(f"{JR}/jobs/balanceSDCs", json=[PROD]).status_code == 200
@@ -54,11 +49,11 @@ def test_an_engine_gives_away_what_makes_the_load_even(hub):
     assert [hub.status(name)["sdcIds"] for name in (SOUTH, LOGS)] == [[PROD], [PROD]]
 
 
-def test_the_move_is_told_by_the_run_events(hub):
+def test_run_events_report_move(hub):
     hub.do(NORTH, "balance")
-    told = messages(hub, NORTH)
-    assert (hub.world.user, "ACTIVE", "Job balanced") in told
-    (move,) = [message for user, _, message in told if user is None and "moved" in message]
+    events = messages(hub, NORTH)
+    assert (hub.backend.user, "ACTIVE", "Job balanced") in events
+    (move,) = [message for user, _, message in events if user is None and "moved" in message]
     assert "from Data Collector 'http://sdc-prod." in move
     assert "to Data Collector 'http://sdc-dev." in move
     hub.clock.advance(5)
@@ -69,7 +64,7 @@ def test_the_move_is_told_by_the_run_events(hub):
 
 
 @pytest.mark.parametrize("path", ["job/{north}/balance", "jobs/balanceJobs", "jobs/balanceSDCs"])
-def test_where_the_load_is_even_nothing_moves(hub, path):
+def test_even_load_moves_nothing(hub, path):
     bodies: dict[str, Any] = {"jobs/balanceJobs": [hub.id(NORTH), hub.id(SOUTH)], "jobs/balanceSDCs": [PROD, DEV]}
     for _ in range(3):
         assert hub.http.post(f"{JR}/{path.format(north=hub.id(NORTH))}", json=bodies.get(path)).status_code == 200
@@ -78,34 +73,34 @@ def test_where_the_load_is_even_nothing_moves(hub, path):
     assert sum("moved" in message for _, _, message in messages(hub, NORTH) + messages(hub, SOUTH)) == 1
 
 
-def test_a_job_without_failover_stays(hub):
+def test_job_without_failover_is_not_moved(hub):
     assert hub.do(LOGS, "balance").status_code == 200
     assert loads(hub) == {PROD: 3, DEV: 0}
     assert "Job balanced" not in [message for _, _, message in messages(hub, LOGS)]
-    refused = Hub(balance_without_failover="refused").do(LOGS, "balance")
-    assert (refused.status_code, refused.json()["ISSUES"][0]["code"]) == (400, "JOBRUNNER_25")
+    rejected = Hub(balance_without_failover="refused").do(LOGS, "balance")
+    assert (rejected.status_code, rejected.json()["ISSUES"][0]["code"]) == (400, "JOBRUNNER_25")
 
 
-def test_an_inactive_job_and_an_unknown_engine_are_refused(hub):
+def test_inactive_job_or_unknown_engine_is_rejected(hub):
     assert hub.do("Sensors archive", "balance").status_code == 400
     assert hub.http.post(f"{JR}/jobs/balanceJobs", json=[hub.id(NORTH), "no:no"]).status_code == 404
     assert hub.http.post(f"{JR}/jobs/balanceSDCs", json=["none"]).status_code == 404
     assert loads(hub) == {PROD: 3, DEV: 0}
 
 
-def test_only_what_runs_on_the_engines_asked_for_moves(hub):
+def test_other_engines_are_not_balanced(hub):
     assert hub.http.post(f"{JR}/jobs/balanceSDCs", json=[DEV]).status_code == 200
     assert loads(hub) == {PROD: 3, DEV: 0}
 
 
-def test_an_instance_never_joins_another_of_its_own_job():
+def test_instances_of_job_never_share_engine():
     jobs = tuple(replace(job, instances=2) if job.name == NORTH else job for job in SEED.jobs)
     hub = Hub(replace(SEED, jobs=jobs))
     hub.do(NORTH, "balance")
     assert hub.status(NORTH)["sdcIds"] == [PROD, DEV]
 
 
-def test_a_pipeline_whose_engine_is_lost_stays_with_it():
+def test_pipeline_of_lost_engine_is_not_moved():
     engines = tuple(replace(engine, labels=("field",)) for engine in SEED.engines)
     jobs = tuple(replace(job, past=()) for job in SEED.jobs)
     hub = Hub(replace(SEED, engines=engines, jobs=jobs))
@@ -117,7 +112,7 @@ def test_a_pipeline_whose_engine_is_lost_stays_with_it():
     assert hub.status("Legacy feed")["sdcIds"] == before
 
 
-def test_the_offset_goes_with_the_pipeline_and_records_are_counted_on(hub):
+def test_offset_and_counts_follow_moved_pipeline(hub):
     hub.do(NORTH, "balance")
     hub.clock.advance(10)
     assert hub.counts(NORTH)["0"]["sdcId"] == DEV

@@ -1,4 +1,4 @@
-"""Starting instances of job templates."""
+"""Starts of job template instances."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ from tests.unit.sandbox_hub import JR, T0, Hub
 TEMPLATE = "Regional orders"
 
 
-@pytest.fixture
-def hub() -> Hub:
-    return Hub()
-
-
 def start(hub: Hub, *parameters: dict[str, Any], call: str = "createAndStartJobInstances", **body: Any) -> Any:
     return hub.do(TEMPLATE, call, {"runtimeParametersList": list(parameters) or [{}], **body})
 
@@ -27,7 +22,7 @@ def started(hub: Hub, *parameters: dict[str, Any], **body: Any) -> list[dict[str
     return [hub.get(f"{JR}/job/{status['jobId']}") for status in response.json()]
 
 
-def test_every_element_becomes_an_instance_that_runs_and_can_run_again(hub):
+def test_template_start_creates_instance_per_parameter_set(hub):
     statuses = start(hub, {"REGION": "emea"}, {"REGION": "apac", "RECORDS": 50}).json()
     assert [(status["status"], status["runCount"]) for status in statuses] == [("ACTIVATING", 1)] * 2
     jobs = [hub.get(f"{JR}/job/{status['jobId']}") for status in statuses]
@@ -42,14 +37,14 @@ def test_every_element_becomes_an_instance_that_runs_and_can_run_again(hub):
     assert hub.do(jobs[1]["name"], "start").json()["runCount"] == 2
 
 
-def test_the_counter_continues_or_starts_again(hub):
+def test_variant_counter(hub):
     assert [job["name"] for job in started(hub, {}, {})] == [f"{TEMPLATE} - 2", f"{TEMPLATE} - 3"]
     assert [job["name"] for job in started(hub)] == [f"{TEMPLATE} - 4"]
-    again = Hub(counter="restart")
-    assert [job["name"] for job in started(again, {}, {})] == [f"{TEMPLATE} - 1", f"{TEMPLATE} - 2"]
+    restarting = Hub(counter="restart")
+    assert [job["name"] for job in started(restarting, {}, {})] == [f"{TEMPLATE} - 1", f"{TEMPLATE} - 2"]
 
 
-def test_names_end_in_the_day_or_in_a_parameter(hub):
+def test_instance_names_end_with_date_or_parameter(hub):
     assert [job["name"] for job in started(hub, {}, {}, namePostfixType="TIME_STAMP")] == [
         f"{TEMPLATE} - 2026-01-01"
     ] * 2
@@ -60,13 +55,13 @@ def test_names_end_in_the_day_or_in_a_parameter(hub):
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (None, "body is missing"),
         ([], "JSON object"),
-        ({"namePostfixType": "PARAM_VALUE"}, "paramName is missing"),
+        ({"namePostfixType": "PARAM_VALUE"}, "'paramName' is required"),
         ({"namePostfixType": "PARAM_VALUE", "paramName": "NONE"}, "'NONE'"),
-        ({"namePostfixType": "MOON"}, "namePostfixType"),
+        ({"namePostfixType": "OTHER"}, "namePostfixType"),
         ({"runtimeParametersList": []}, "runtimeParametersList"),
         ({"runtimeParametersList": {"REGION": "x"}}, "runtimeParametersList"),
         ({"runtimeParametersList": [{"REGION": ["x"]}]}, "REGION"),
@@ -74,35 +69,35 @@ def test_names_end_in_the_day_or_in_a_parameter(hub):
     ],
 )
 @pytest.mark.parametrize("call", ["createAndStartJobInstances", "createAndStartJobInstancesAsync"])
-def test_a_senseless_start_is_refused_and_creates_nothing(hub, call, body, said):
-    before = len(hub.world.jobs)
+def test_invalid_template_start_creates_nothing(hub, call, body, message):
+    before = len(hub.backend.jobs)
     response = hub.do(TEMPLATE, call, body)
     assert response.status_code == 400
-    assert said in response.json()["ISSUES"][0]["message"]
-    assert len(hub.world.jobs) == before
-    assert hub.world.starts == []
+    assert message in response.json()["ISSUES"][0]["message"]
+    assert len(hub.backend.jobs) == before
+    assert hub.backend.starts == []
 
 
-def test_only_a_template_has_instances(hub):
+def test_job_cannot_start_instances(hub):
     assert hub.do("Quick check", "createAndStartJobInstances", {}).status_code == 400
     assert hub.http.get(f"{JR}/job/{hub.id('Quick check')}/runHistory").status_code == 400
 
 
-def test_no_instance_is_created_that_no_engine_could_run(hub):
-    hub.world.engines.clear()
-    before = len(hub.world.jobs)
+def test_no_instances_without_matching_engine(hub):
+    hub.backend.engines.clear()
+    before = len(hub.backend.jobs)
     assert start(hub).status_code == 400
-    assert len(hub.world.jobs) == before
+    assert len(hub.backend.jobs) == before
 
 
-def test_static_parameters_stay_as_they_are(hub):
+def test_static_parameters_cannot_be_changed(hub):
     template = hub.get(f"{JR}/job/{hub.id(TEMPLATE)}")
     hub.http.post(f"{JR}/job/{template['id']}", json={**template, "staticParameters": ["REGION"]})
     assert start(hub, {"REGION": "apac"}).status_code == 400
     assert start(hub, {"REGION": "emea", "RECORDS": "1"}).status_code == 200
 
 
-def test_an_instance_that_is_not_attached_is_a_job_like_any_other(hub):
+def test_detached_instance_can_be_updated(hub):
     (job,) = started(hub, {}, attachToTemplate=False)
     assert job["templateJobId"] is None
     assert hub.names(templateJobId=hub.id(TEMPLATE)) == [f"{TEMPLATE} - 1"]
@@ -113,7 +108,7 @@ def test_an_instance_that_is_not_attached_is_a_job_like_any_other(hub):
     assert hub.http.post(f"{JR}/job/{attached['id']}", json=attached).status_code == 400
 
 
-def test_async_instances_start_a_moment_later(hub):
+def test_async_instances_start_after_delay(hub):
     jobs = start(hub, {}, {}, call="createAndStartJobInstancesAsync").json()
     assert [job["currentJobStatus"] for job in jobs] == [None, None]
     hub.clock.advance(0.4)
@@ -122,10 +117,10 @@ def test_async_instances_start_a_moment_later(hub):
     hub.clock.advance(10)
     status = hub.get(f"{JR}/job/{jobs[0]['id']}/currentStatus")
     assert (status["startTime"], status["status"], status["runCount"]) == (T0 + 500, "INACTIVE", 1)
-    assert [entry.job_id for entry in hub.world.starts] == [jobs[0]["id"]]
+    assert [entry.job_id for entry in hub.backend.starts] == [jobs[0]["id"]]
 
 
-def test_an_async_instance_that_was_started_by_hand_starts_once(hub):
+def test_async_instance_started_by_client_starts_once(hub):
     (job,) = start(hub, call="createAndStartJobInstancesAsync").json()
     assert hub.do(job["name"], "start").status_code == 200
     hub.clock.advance(60)
@@ -133,7 +128,7 @@ def test_an_async_instance_that_was_started_by_hand_starts_once(hub):
 
 
 @pytest.mark.parametrize("call", ["createAndStartJobInstances", "createAndStartJobInstancesAsync"])
-def test_an_instance_is_deleted_as_soon_as_its_run_has_ended(hub, call):
+def test_instance_is_deleted_after_completion(hub, call):
     (entry,) = start(hub, {"RECORDS": "100"}, call=call, deleteAfterCompletion=True).json()
     job_id = entry.get("jobId") or entry["id"]
     hub.clock.advance(1)
@@ -147,15 +142,15 @@ def test_an_instance_is_deleted_as_soon_as_its_run_has_ended(hub, call):
     assert removed["deleteTime"] == removed["currentJobStatus"]["finishTime"] > 0
 
 
-def test_an_instance_with_an_error_stays_until_that_is_acknowledged(hub):
-    (job,) = started(hub, {"RECORDS": "nonsense"}, deleteAfterCompletion=True)
+def test_failed_instance_is_deleted_after_acknowledgement(hub):
+    (job,) = started(hub, {"RECORDS": "many"}, deleteAfterCompletion=True)
     hub.clock.advance(30)
     assert hub.status(job["name"])["status"] == "INACTIVE_ERROR"
     hub.http.post(f"{JR}/job/{job['id']}/acknowledgeError")
     assert hub.get(f"{JR}/job/{job['id']}") is None
 
 
-def test_a_deleted_instance_may_stay_readable():
+def test_variant_deleted_instances():
     hub = Hub(deleted_instances="readable")
     (job,) = started(hub, {"RECORDS": "100"}, deleteAfterCompletion=True)
     hub.clock.advance(30)
@@ -166,7 +161,7 @@ def test_a_deleted_instance_may_stay_readable():
     assert hub.http.get(f"{JR}/job/{hub.id(TEMPLATE)}").status_code == 200
 
 
-def test_permissions_are_inherited_if_asked_for(hub):
+def test_permissions_are_inherited_on_request(hub):
     path = f"{JR}/job/{hub.id(TEMPLATE)}"
     group = {"subjectId": "all@org", "subjectType": "GROUP", "actions": ["READ"]}
     hub.http.post(f"{path}/acl", json={"permissions": [group]})
@@ -176,10 +171,10 @@ def test_permissions_are_inherited_if_asked_for(hub):
             f"{path}/createAndStartJobInstances", json={}, params={"inheritPermissions": inherit}
         ).json()
         subjects.append(hub.get(f"{JR}/job/{status['jobId']}/acl")["permissions"][0]["subjectId"])
-    assert subjects == [hub.world.user, "all@org"]
+    assert subjects == [hub.backend.user, "all@org"]
 
 
-def test_the_history_of_a_template_names_its_instances(hub):
+def test_template_history_lists_instances(hub):
     first, second = started(hub, {"REGION": "x"}), started(hub, {}, {})
     history = hub.get(f"{JR}/job/{hub.id(TEMPLATE)}/runHistory")
     assert history["totalCount"] == 2
