@@ -1,4 +1,4 @@
-"""The sandbox in a process of its own, as a user starts it, for the demo and for tests over real HTTP."""
+"""A sandbox in a separate process, for the demo and for tests over HTTP."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ START_TIMEOUT = 30.0
 
 class SandboxProcess:
     """
-    A running sandbox; ``start`` it, or use it as a context manager.
+    A sandbox process. Call :meth:`start`, or use it as a context manager.
 
-    :param arguments: further arguments of the command, such as ``"--time-scale", "10"``.
-    :param port: 0 takes a free one, and the same one again after a :meth:`restart`.
+    :param arguments: further arguments of the command, such as ``"--log-level", "info"``.
+    :param port: port to listen on; 0 for a free one, which is kept by :meth:`restart`.
+    :param time_scale: passed as ``--time-scale``.
+    :param seed: passed as ``--seed``.
+    :param state: passed as ``--state``.
+    :param faults: passed as ``--faults``.
     :param variants: passed as ``--variant NAME=VALUE``.
-    :param state: a file for its state, so that it goes on from there when it is started again.
-    :param faults: a file of rules that say which requests go wrong.
-    :param credential_id: with ``token``, those of an earlier process, so that clients of it stay valid.
-    :param env: added to the environment.
-    :param verify: for TLS, what this object's own calls trust; paths of certificate and key go into ``arguments``.
+    :param credential_id: with ``token``, the credential of an earlier process, so that its clients stay valid.
+    :param token: see ``credential_id``.
+    :param env: additional environment variables.
+    :param verify: certificate that the methods of this class trust; pass the server's own in ``arguments``.
     """
 
     def __init__(
@@ -68,25 +71,25 @@ class SandboxProcess:
         self.url = self.login_url = self.credential_id = self.token = self.airflow_conn = ""
 
     def start(self) -> SandboxProcess:
-        """Start it and wait until it answers."""
+        """Start the process and wait until the sandbox is ready."""
         if self._errors:
             self._errors.close()
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
-        self._process = subprocess.Popen(  # nosec B603 # no shell, and arguments of our own
+        self._process = subprocess.Popen(  # nosec B603 # no shell, and only trusted arguments
             [sys.executable, "-m", "airflow_provider_streamsets.sandbox", "--port", str(self._port), *self._arguments],
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
             env=self._env,
         )
-        reach = json.loads(self._first_line())
-        self.url, self.login_url = reach["url"], reach["login_url"]
-        self.credential_id, self.token = reach["credential_id"], reach["token"]
-        self.airflow_conn = reach["airflow_conn"]
+        info = json.loads(self._read_first_line())
+        self.url, self.login_url = info["url"], info["login_url"]
+        self.credential_id, self.token = info["credential_id"], info["token"]
+        self.airflow_conn = info["airflow_conn"]
         return self
 
     def restart(self) -> SandboxProcess:
-        """Kill it unless it has ended, and start it again where its clients expect it, with the same credential."""
+        """Kill the process if it is running and start it again with the same port and credential."""
         self.kill()
         self._port = self.port
         self._keep_credential(self.credential_id, self.token)
@@ -96,14 +99,14 @@ class SandboxProcess:
         self._env["STREAMSETS_SANDBOX_CREDENTIAL_ID"] = credential_id
         self._env["STREAMSETS_SANDBOX_TOKEN"] = token
 
-    def _first_line(self) -> str:
+    def _read_first_line(self) -> str:
         assert self._process is not None
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], START_TIMEOUT)
         line = self._process.stdout.readline() if ready else ""
         if not line:
             self.kill()
-            raise RuntimeError(f"the sandbox did not start:\n{self.errors}")
+            raise RuntimeError(f"The sandbox did not start:\n{self.errors}")
         return line
 
     @property
@@ -117,28 +120,28 @@ class SandboxProcess:
 
     @property
     def errors(self) -> str:
-        """What it has written to standard error."""
+        """The output on standard error."""
         if self._errors is None:
             return ""
         self._errors.seek(0)
         return self._errors.read()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end, and return its exit code."""
-        return self._end(number)
+        """Send a signal to the process and return its exit code."""
+        return self._terminate(number)
 
     def kill(self) -> int:
-        """End it at once."""
-        return self._end(signal.SIGKILL)
+        """Kill the process and return its exit code."""
+        return self._terminate(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Make it hang: connections are accepted, nothing is answered."""
+        """Suspend the process: connections are accepted, but requests are not answered."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    def _end(self, number: int) -> int:
+    def _terminate(self, number: int) -> int:
         process = self._process
         assert process is not None
         if process.poll() is None:
@@ -171,7 +174,7 @@ class SandboxProcess:
         }
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> requests.Response:
-        """Call any path with the right credential."""
+        """Send a request with the credential."""
         return requests.request(
             method,
             self.url + path,
@@ -188,14 +191,14 @@ class SandboxProcess:
         return response.json()
 
     def state(self) -> dict[str, Any]:
-        """Return clock, variants, jobs and starts."""
+        """Return the clock, the variants, the jobs and the log of starts."""
         return self._admin("GET", "state")
 
     def now(self) -> int:
         return int(self.state()["now"])
 
     def job_id(self, name: str) -> str:
-        """Return the id of the only job of that name."""
+        """Return the id of the only job with a name."""
         (job_id,) = (job["id"] for job in self.state()["jobs"] if job["name"] == name)
         return str(job_id)
 
@@ -204,7 +207,7 @@ class SandboxProcess:
         return job
 
     def starts(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Return the log of starts, of one job or of all."""
+        """Return the log of starts of one job or of all jobs."""
         return [start for start in self._admin("GET", "starts") if name in (None, start["job_name"])]
 
     def stops(self) -> list[dict[str, Any]]:
@@ -227,19 +230,19 @@ class SandboxProcess:
         self._admin("POST", "variants", variants)
 
     def set_faults(self, *rules: dict[str, Any], seed: int = 0) -> None:
-        """Let requests go wrong from now on, as these rules say and no others."""
+        """Replace the fault rules."""
         self._admin("PUT", "faults", {"seed": seed, "rules": list(rules)})
 
     def faults(self) -> list[dict[str, Any]]:
-        """Return the rules, with how many requests ``matched`` each, and how many it has ``hit``."""
+        """Return the fault rules with their numbers of matching (``matched``) and faulted (``hit``) requests."""
         return self._admin("GET", "faults")["rules"]
 
     def fault_hits(self) -> list[dict[str, Any]]:
-        """Return the latest requests that were hit: ``time``, ``method``, ``path``, ``fault`` and ``caller``."""
+        """Return the latest faulted requests: ``time``, ``method``, ``path``, ``fault`` and ``caller``."""
         return list(self._admin("GET", "faults")["hits"])
 
     def requests(self) -> dict[str, Any]:
-        """Return the calls so far: ``total``, ``counts`` by method and path, ``requests``."""
+        """Return the request log: ``total``, ``counts`` by method and path, ``requests``."""
         return self._admin("GET", "requests")
 
     def forget_requests(self) -> None:
@@ -252,9 +255,9 @@ class SandboxProcess:
         return response.json()
 
     def wait_for_status(self, name: str, *statuses: str, timeout: float = 60.0) -> dict[str, Any]:
-        """Poll until a job has one of some statuses."""
+        """Poll until a job has one of the given statuses."""
         deadline = time.monotonic() + timeout
         while (job := self.job_state(name))["status"] not in statuses:
-            assert time.monotonic() < deadline, f"{name} is still {job['status']}, not {statuses}"
+            assert time.monotonic() < deadline, f"'{name}' is {job['status']} after {timeout} s, expected {statuses}"
             time.sleep(0.05)
         return job

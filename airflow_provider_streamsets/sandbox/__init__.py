@@ -1,7 +1,7 @@
 """
-A local Control Hub over HTTP, for trying the provider out and for testing it.
+A local Control Hub that serves the REST API, for trial use, tests and continuous integration.
 
-It shares no code with the rest of the package, so that neither can hide a mistake of the other.
+Shares no code with the rest of the package, so that neither side can hide an error of the other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_streamsets.sandbox``."""
+"""Run the sandbox with ``python -m airflow_provider_streamsets.sandbox``."""
 
 from __future__ import annotations
 

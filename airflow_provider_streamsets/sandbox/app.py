@@ -1,4 +1,4 @@
-"""The application: routes, credentials, errors."""
+"""The ASGI application."""
 
 from __future__ import annotations
 
@@ -7,25 +7,16 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_streamsets import __version__
-from airflow_provider_streamsets.sandbox import pages
-from airflow_provider_streamsets.sandbox.callers import HEADER, acting_for
-from airflow_provider_streamsets.sandbox.clock import Clock
-from airflow_provider_streamsets.sandbox.credentials import Credential, issue
-from airflow_provider_streamsets.sandbox.faults import Faults
-from airflow_provider_streamsets.sandbox.http import Hub, answer, hub_of, issues, nothing, unauthorized
-from airflow_provider_streamsets.sandbox.injection import Injection
-from airflow_provider_streamsets.sandbox.journal import Journal, beginning, replay
-from airflow_provider_streamsets.sandbox.problems import ProblemError, UnknownJobError, not_served
-from airflow_provider_streamsets.sandbox.routes import (
+from airflow_provider_streamsets.sandbox.api.auth import AuthMiddleware
+from airflow_provider_streamsets.sandbox.api.context import AppContext, get_context
+from airflow_provider_streamsets.sandbox.api.responses import empty_response, error_response, json_response
+from airflow_provider_streamsets.sandbox.api.routes import (
     access,
     admin,
     engines,
-    fault_rules,
     job_actions,
     job_archives,
     job_deletion,
@@ -33,45 +24,49 @@ from airflow_provider_streamsets.sandbox.routes import (
     job_lists,
     job_offsets,
     job_runs,
-    job_searches,
-    job_statuses,
+    job_search,
+    job_status,
     job_templates,
     jobs,
     pipelines,
     timeseries,
     tunneling,
 )
-from airflow_provider_streamsets.sandbox.seed import Seed
-from airflow_provider_streamsets.sandbox.seed_file import load_seed
-from airflow_provider_streamsets.sandbox.state_file import StateFile
-from airflow_provider_streamsets.sandbox.variants import Variants
-from airflow_provider_streamsets.sandbox.world import World
+from airflow_provider_streamsets.sandbox.backend.clock import Clock
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
+from airflow_provider_streamsets.sandbox.backend.credentials import Credential, issue_credential
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, UnknownJobError, unsupported_endpoint
+from airflow_provider_streamsets.sandbox.backend.variants import Variants
+from airflow_provider_streamsets.sandbox.faults.middleware import FaultMiddleware
+from airflow_provider_streamsets.sandbox.faults.rules import FaultRules
+from airflow_provider_streamsets.sandbox.persistence.journal import JournalMiddleware, initial_settings, replay
+from airflow_provider_streamsets.sandbox.persistence.state_file import StateFile
+from airflow_provider_streamsets.sandbox.seed.loader import load_seed
+from airflow_provider_streamsets.sandbox.seed.models import Seed
+from airflow_provider_streamsets.sandbox.ui import pages
 
-SERVED = (
-    access,
-    job_lists,
-    job_searches,
-    job_statuses,
-    # Before jobs: the first route that matches answers, and /v1/job/logMessages looks like /v1/job/{job_id}.
-    job_runs,
-    jobs,
-    job_actions,
-    job_offsets,
-    job_templates,
-    job_archives,
-    job_deletion,
-    # After all that post to /v1/job/<word>.
-    job_editing,
-    engines,
-    pipelines,
-    timeseries,
-    tunneling,
-    admin,
-    fault_rules,
-    pages,
+ROUTERS = (
+    access.router,
+    job_lists.router,
+    job_search.router,
+    job_status.router,
+    # Before jobs: the first matching route wins, and /v1/job/logMessages also matches /v1/job/{job_id}.
+    job_runs.router,
+    jobs.router,
+    job_actions.router,
+    job_offsets.router,
+    job_templates.router,
+    job_archives.router,
+    job_deletion.router,
+    # Last among the routes for POST /v1/job/<word>.
+    job_editing.router,
+    engines.router,
+    pipelines.router,
+    timeseries.router,
+    tunneling.router,
+    admin.router,
+    pages.router,
 )
-OPEN_PATHS = ("/login/", "/sch/")
-OPEN_PAGES = ("/", "/healthz", "/favicon.ico", "/sandbox/openapi.json")
 
 
 def create_app(
@@ -82,110 +77,78 @@ def create_app(
     time_scale: float | None = None,
     credential: Credential | None = None,
     state: StateFile | None = None,
-    faults: Faults | None = None,
+    faults: FaultRules | None = None,
 ) -> FastAPI:
     """
-    Return a local Control Hub as an ASGI application.
+    Create a local Control Hub as an ASGI application.
 
-    :param seed: what it holds; the seed shipped with the package if None.
-    :param clock: its time; the wall clock if None.
-    :param variants: how it behaves where the real behaviour is not known.
-    :param time_scale: runs take that many times less time; 1 if None.
-    :param credential: the credential it accepts; a new one if None, to be found at ``app.state.hub.credential``.
-    :param state: a file for its state: an application with the same seed goes on from there. With it, this must
-        not be called from within an event loop.
-    :param faults: what goes wrong.
-    :raises StateError: if the file is of a sandbox that began otherwise.
+    :param seed: initial data; the seed shipped with the package if None.
+    :param clock: source of the current time; the wall clock if None.
+    :param variants: behaviour where the behaviour of Control Hub is unknown; the defaults if None.
+    :param time_scale: factor by which durations are shortened; 1 if None.
+    :param credential: the accepted credential; if None, a new one, available as ``app.state.context.credential``.
+    :param state: file that persists the state. Earlier requests are replayed from it, so this must not be called
+        inside an event loop.
+    :param faults: rules for fault injection; no faults if None.
+    :raises StateError: if the state file belongs to a sandbox with another seed, time scale or variants.
     """
     seed, clock = seed or load_seed(), clock or Clock()
     if variants is not None and not isinstance(variants, Variants):
         variants = Variants().changed(dict(variants))
-    begun = beginning(state, seed, clock, variants, time_scale)
-    with clock.held(begun.born):
-        world = World(seed, clock, Variants().changed(begun.variants), begun.time_scale, begun.key)
+    settings = initial_settings(state, seed, clock, variants, time_scale)
+    with clock.hold(settings.created_at):
+        backend = ControlHubBackend(
+            seed, clock, Variants().changed(settings.variants), settings.time_scale, settings.key
+        )
     app = FastAPI(title="Control Hub sandbox", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.hub = Hub(world, credential or issue(seed.organization.id))
+    app.state.context = AppContext(backend, credential or issue_credential(seed.organization.id))
     app.state.api_routes = []
-    for module in SERVED:
-        app.include_router(module.router)
-        app.state.api_routes += module.router.routes
-    app.add_exception_handler(ProblemError, _answer_problem)
-    app.add_exception_handler(HTTPException, _answer_unserved)
-    app.add_exception_handler(Exception, _answer_failure)
+    for router in ROUTERS:
+        app.include_router(router)
+        app.state.api_routes += router.routes
+    app.add_exception_handler(ApiError, _handle_api_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(Exception, _handle_unexpected_error)
     if state is not None:
-        app.add_middleware(Journal, state=state, world=world)
-    app.add_middleware(Admission, hub=app.state.hub)
-    app.add_middleware(Injection, hub=app.state.hub)
+        app.add_middleware(JournalMiddleware, state=state, backend=backend)
+    app.add_middleware(AuthMiddleware, context=app.state.context)
+    app.add_middleware(FaultMiddleware, context=app.state.context)
     if state is not None:
-        replay(app, state, world, app.state.hub.credential)
-    app.state.hub.faults = faults or Faults()
+        replay(app, state, backend, app.state.context.credential)
+    app.state.context.faults = faults or FaultRules()
     return app
 
 
-class Admission:
-    """
-    Lets through what carries the right credential, or needs none, and notes it.
-
-    Not one of FastAPI's own ``middleware("http")``, which takes longer than most answers do.
-
-    :param app: where it leads to
-    :param hub: whose credential it is
-    """
-
-    def __init__(self, app: ASGIApp, hub: Hub) -> None:
-        self._app = app
-        self._hub = hub
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        path = scope["path"]
-        if path not in OPEN_PAGES and not path.startswith(OPEN_PATHS):
-            if not path.startswith("/sandbox/"):
-                query = scope["query_string"].decode("latin-1")
-                self._hub.requests.add(scope["method"], path, query, self._hub.world.clock.now())
-            if not self._admits(Headers(scope=scope)):
-                await unauthorized()(scope, receive, send)
-                return
-        with acting_for(Headers(scope=scope).get(HEADER)):
-            await self._app(scope, receive, send)
-
-    def _admits(self, headers: Headers) -> bool:
-        return bool(headers.get("X-Requested-By")) and self._hub.credential.accepts(
-            headers.get("X-SS-App-Component-Id", ""), headers.get("X-SS-App-Auth-Token", "")
-        )
-
-
-async def _answer_problem(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ProblemError):
+async def _handle_api_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
         raise error
     if isinstance(error, UnknownJobError):
-        variant = hub_of(request).world.variants.unknown_job
+        variant = get_context(request).backend.variants.unknown_job
         if variant == "empty":
-            # Of a bulk action, an empty answer would say that it was done.
-            in_address = error.job_id in (*request.path_params.values(), *request.query_params.values())
-            return nothing() if in_address else issues(error)
+            # An empty response to a bulk action would mean success.
+            is_in_url = error.job_id in (*request.path_params.values(), *request.query_params.values())
+            return empty_response() if is_in_url else error_response(error)
         if variant == "foreign_code":
             error.code = "RESTAPI_02"
         elif variant == "403":
-            error = ProblemError(403, "JOBRUNNER_05", f"No permission to access job '{error.job_id}'")
+            error = ApiError(403, "JOBRUNNER_05", f"No permission to access job '{error.job_id}'")
         else:
             error.status = int(variant)
-    return issues(error)
+    return error_response(error)
 
 
-async def _answer_failure(request: Request, error: Exception) -> Response:
-    # The server logs the error itself; the client is told nothing of what the sandbox is made of.
-    response = issues(ProblemError(500, "SANDBOX_500", f"the sandbox failed at {request.method} {request.url.path}"))
-    # The server hangs up after an error; a client that is not told sends its next request into a dead connection.
+async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
+    # The server logs the error. The response does not expose internals.
+    response = error_response(
+        ApiError(500, "SANDBOX_500", f"Internal error of the sandbox in {request.method} {request.url.path}")
+    )
+    # The server closes the connection after an error. Without the header, the client would reuse it.
     response.headers["Connection"] = "close"
     return response
 
 
-async def _answer_unserved(request: Request, error: Exception) -> Response:
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status in (404, 405):
-        return issues(not_served(request.method, request.url.path))
-    return answer({"ISSUES": [{"message": str(getattr(error, "detail", error))}]}, status)
+        return error_response(unsupported_endpoint(request.method, request.url.path))
+    return json_response({"ISSUES": [{"message": str(getattr(error, "detail", error))}]}, status)

@@ -1,18 +1,20 @@
-"""The command ``streamsets-sandbox``."""
+"""Entry point of the command ``streamsets-sandbox``."""
 
 from __future__ import annotations
 
 import sys
 
-NEEDED = frozenset({"click", "fastapi", "jinja2", "multipart", "python_multipart", "starlette", "uvicorn", "yaml"})
+REQUIRED_MODULES = frozenset(
+    {"click", "fastapi", "jinja2", "multipart", "python_multipart", "starlette", "uvicorn", "yaml"}
+)
 
 
 def main() -> None:
-    """Run the command, or say what is missing for it."""
+    """Run the command, or exit with the command that installs a missing requirement."""
     try:
         from airflow_provider_streamsets.sandbox.server import command
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in NEEDED:
+        if (error.name or "").partition(".")[0] not in REQUIRED_MODULES:
             raise
         sys.exit(
             f"The sandbox needs {error.name}, which is not installed: "

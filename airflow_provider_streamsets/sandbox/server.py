@@ -1,4 +1,4 @@
-"""Running the application as a server, and saying how to reach it."""
+"""The command ``streamsets-sandbox`` and the server that it runs."""
 
 from __future__ import annotations
 
@@ -16,93 +16,100 @@ import click
 import uvicorn
 
 from airflow_provider_streamsets import __version__
-from airflow_provider_streamsets.sandbox import credentials
 from airflow_provider_streamsets.sandbox.app import create_app
-from airflow_provider_streamsets.sandbox.connections import Protocol
-from airflow_provider_streamsets.sandbox.credentials import Credential
-from airflow_provider_streamsets.sandbox.fault_file import load_faults
-from airflow_provider_streamsets.sandbox.faults import FAULTS
-from airflow_provider_streamsets.sandbox.seed_file import load_seed
-from airflow_provider_streamsets.sandbox.seed_place import SeedError
-from airflow_provider_streamsets.sandbox.state_file import StateError, StateFile
-from airflow_provider_streamsets.sandbox.variants import VariantError, Variants
+from airflow_provider_streamsets.sandbox.backend import credentials
+from airflow_provider_streamsets.sandbox.backend.credentials import Credential
+from airflow_provider_streamsets.sandbox.backend.variants import VariantError, Variants
+from airflow_provider_streamsets.sandbox.faults.disconnect import ConnectionProtocol
+from airflow_provider_streamsets.sandbox.faults.rules import FAULT_OPTIONS, load_faults
+from airflow_provider_streamsets.sandbox.persistence.state_file import StateError, StateFile
+from airflow_provider_streamsets.sandbox.seed.document import SeedError
+from airflow_provider_streamsets.sandbox.seed.loader import load_seed
 
 
 class Server(uvicorn.Server):
-    """A server that says when it answers, and ends with success when it is told to end."""
+    """A server that reports when it is ready and exits with status 0 on SIGINT and SIGTERM."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
+        """Start the server and report that it is ready."""
         await super().startup(sockets)
         if self.started:
-            self._ready()
+            self._on_ready()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take the signals as a wish to end, not as something to die of afterwards."""
+        """Shut down on the signals without raising them again afterwards."""
         signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in signals}
+        previous = {number: signal.signal(number, self.handle_exit) for number in signals}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=18631, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--port",
+    default=18631,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 selects a free port.",
+)
 @click.option(
     "--time-scale",
     show_default="1.0",
     type=click.FloatRange(min=0, min_open=True),
-    help="Runs take that many times less time.",
+    help="Factor by which the durations of runs are shortened.",
 )
 @click.option(
     "--seed",
     "seed_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="YAML or JSON file with engines, pipelines and jobs, instead of the one shipped.",
+    help="YAML or JSON file with engines, pipelines and jobs; replaces the seed shipped with the package.",
 )
 @click.option(
     "--state",
     "state_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Keep all state in this file, and go on from it at the next start, with the same seed.",
+    help="Persist the state in this file and resume from it at the next start with the same seed.",
 )
 @click.option(
     "--faults",
     "fault_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"YAML or JSON file with rules that say which requests go wrong, and how: {', '.join(FAULTS)}.",
+    help=f"YAML or JSON file with rules for fault injection. Faults: {', '.join(FAULT_OPTIONS)}.",
 )
 @click.option(
     "--variant",
     "variants",
     multiple=True,
     metavar="NAME=VALUE",
-    help="How to behave where Control Hub's behaviour is not known; --list-variants shows which. Repeatable.",
+    help="Select a behaviour where that of Control Hub is unknown; see --list-variants. Repeatable.",
 )
-@click.option("--list-variants", is_flag=True, help="Show the variants, the default first, and exit.")
-@click.option("--json", "as_json", is_flag=True, help="Say how to reach it in one line of JSON.")
-@click.option("--credential-id", envvar="STREAMSETS_SANDBOX_CREDENTIAL_ID", help="Accept this credential id.")
+@click.option("--list-variants", is_flag=True, help="List the variants, the default value first, and exit.")
+@click.option("--json", "as_json", is_flag=True, help="Print the connection details as one line of JSON.")
+@click.option(
+    "--credential-id", envvar="STREAMSETS_SANDBOX_CREDENTIAL_ID", help="Credential ID to accept; a new one by default."
+)
 @click.option(
     "--token",
     envvar="STREAMSETS_SANDBOX_TOKEN",
-    help="Accept this token, from an earlier start, instead of a new one.",
+    help="Token to accept, printed by an earlier start; a new one by default.",
 )
-@click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False), help="Serve https with this certificate.")
-@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="The certificate's key.")
+@click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False), help="Certificate file; serves HTTPS.")
+@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="Private key file of the certificate.")
 @click.option(
     "--log-level",
     default="warning",
     show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="On standard error; info logs every request.",
+    help="Log level on standard error; info includes every request.",
 )
 @click.version_option(__version__, prog_name="streamsets-sandbox")
 def command(
@@ -123,87 +130,86 @@ def command(
     log_level: str,
 ) -> None:
     """
-    Run a local Control Hub, to try the StreamSets provider with and to test against.
+    Run a local Control Hub for trial use and tests of the StreamSets provider.
 
-    All state is in memory and gone when it ends, unless --state names a file for it. Started again with that file, the
-    sandbox goes on as if nothing had happened, even if it was killed. For its clients to go on too, give it the same
-    --port and credential.
+    The state is kept in memory unless --state names a file. When restarted with that file, the sandbox resumes from
+    the last request, even after it was killed. Clients stay connected if --port and the credential are also the same.
     """
     if list_variants:
         for name, choices in Variants.choices().items():
-            click.echo(f"{name:26} {' | '.join(choices) or f'a number, {getattr(Variants(), name)}'}")
+            click.echo(f"{name:26} {' | '.join(choices) or f'number, {getattr(Variants(), name)}'}")
         return
     if bool(tls_cert) != bool(tls_key):
-        raise click.UsageError("--tls-cert and --tls-key belong together")
-    logging.config.dictConfig(_logging(log_level))
+        raise click.UsageError("--tls-cert and --tls-key must be used together.")
+    logging.config.dictConfig(_logging_config(log_level))
     try:
         seed = load_seed(seed_file)
-        chosen = Variants().changed(dict(_pair(text) for text in variants)) if variants else None
-        credential = _credential(seed.organization.id, credential_id, token)
+        selected = Variants().changed(dict(_parse_variant(text) for text in variants)) if variants else None
+        credential = _select_credential(seed.organization.id, credential_id, token)
         faults = load_faults(fault_file) if fault_file else None
         state = StateFile(state_file) if state_file else None
         app = create_app(
-            seed=seed, variants=chosen, time_scale=time_scale, credential=credential, state=state, faults=faults
+            seed=seed, variants=selected, time_scale=time_scale, credential=credential, state=state, faults=faults
         )
     except (SeedError, VariantError, StateError) as error:
         raise click.ClickException(str(error)) from None
-    listener = _bound(host, port)
+    listener = _bind(host, port)
     url = _url("https" if tls_cert else "http", host, listener.getsockname()[1])
     config = uvicorn.Config(
         app,
         log_level=log_level,
         log_config=None,
-        http=Protocol,
+        http=ConnectionProtocol,
         access_log=log_level in ("debug", "info"),
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
         timeout_graceful_shutdown=1,
         lifespan="off",
     )
-    reach = _reach(url, credential)
-    server = Server(config, lambda: _announce(reach, as_json=as_json))
+    info = _connection_info(url, credential)
+    server = Server(config, lambda: _print_connection_info(info, as_json=as_json))
     asyncio.run(server.serve(sockets=[listener]))
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _parse_variant(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise VariantError(f"a variant is given as NAME=VALUE, not {text!r}")
+        raise VariantError(f"--variant must have the form NAME=VALUE, got {text!r}.")
     return name.strip(), value.strip()
 
 
-def _credential(organization: str, credential_id: str | None, token: str | None) -> Credential:
+def _select_credential(organization: str, credential_id: str | None, token: str | None) -> Credential:
     if token is None:
-        return credentials.issue(organization, credential_id)
+        return credentials.issue_credential(organization, credential_id)
     if credential_id is None:
-        raise click.UsageError("--token needs --credential-id")
+        raise click.UsageError("--token requires --credential-id.")
     try:
-        own = credentials.organization_of(token)
+        token_organization = credentials.parse_organization_id(token)
     except ValueError as error:
         raise click.ClickException(f"--token: {error}") from None
-    if own != organization:
-        raise click.ClickException("--token: the token belongs to another organization than the seed")
+    if token_organization != organization:
+        raise click.ClickException("--token: the token belongs to another organization than the seed.")
     return Credential(credential_id, token)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        raise click.ClickException(f"Cannot listen on {host}:{port}: {error.strerror or error}.") from None
     return listener
 
 
 def _url(scheme: str, host: str, port: int) -> str:
-    everywhere = "0.0.0.0"  # noqa: S104 # nosec B104 # is not listened on, but replaced by what can be called
-    shown = {everywhere: "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"{scheme}://{shown}:{port}"
+    any_address = "0.0.0.0"  # noqa: S104 # nosec B104 # not listened on, but replaced by a usable address
+    reachable = {any_address: "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"{scheme}://{reachable}:{port}"
 
 
-def _reach(url: str, credential: Credential) -> dict[str, str]:
+def _connection_info(url: str, credential: Credential) -> dict[str, str]:
     connection = {
         "conn_type": "streamsets",
         "host": url,
@@ -219,22 +225,22 @@ def _reach(url: str, credential: Credential) -> dict[str, str]:
     }
 
 
-def _announce(reach: dict[str, str], *, as_json: bool) -> None:
+def _print_connection_info(info: dict[str, str], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(reach))
+        click.echo(json.dumps(info))
         return
     click.echo(
-        f"A local Control Hub answers at {reach['url']} (stop it with Ctrl-C).\n\n"
-        f"  Login service   {reach['login_url']}\n"
-        f"  Credential ID   {reach['credential_id']}\n"
-        f"  Token           {reach['token']}\n\n"
+        f"Control Hub sandbox listening at {info['url']} (press Ctrl-C to stop).\n\n"
+        f"  Login URL       {info['login_url']}\n"
+        f"  Credential ID   {info['credential_id']}\n"
+        f"  Token           {info['token']}\n\n"
         "For Airflow:\n\n"
-        f"  export AIRFLOW_CONN_STREAMSETS_DEFAULT='{reach['airflow_conn']}'\n"
+        f"  export AIRFLOW_CONN_STREAMSETS_DEFAULT='{info['airflow_conn']}'\n"
     )
 
 
-def _logging(level: str) -> dict[str, Any]:
-    """Return a configuration that keeps standard output for the announcement."""
+def _logging_config(level: str) -> dict[str, Any]:
+    """Configure logging to standard error; standard output is reserved for the connection details."""
     handlers = {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}}
     return {
         "version": 1,

@@ -8,7 +8,7 @@ from typing import Any
 import requests
 import structlog
 
-from airflow_provider_streamsets.sandbox.callers import HEADER
+from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER
 
 _FIELDS = ("dag_id", "run_id", "task_id", "map_index", "try_number")
 
@@ -67,7 +67,7 @@ def send_callers() -> None:
     def send_for_caller(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> Any:
         bound = structlog.contextvars.get_contextvars()
         if all(bound.get(field) is not None for field in _FIELDS):
-            request.headers[HEADER] = "/".join(str(bound[field]) for field in _FIELDS)
+            request.headers[CALLER_HEADER] = "/".join(str(bound[field]) for field in _FIELDS)
         return send(session, request, **options)
 
     requests.Session.send = send_for_caller  # type: ignore[method-assign, assignment]

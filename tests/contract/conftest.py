@@ -1,4 +1,4 @@
-"""Sandboxes in processes of their own, with the official StreamSets SDK logged in to them."""
+"""Fixtures for sandbox processes with the official StreamSets SDK as a client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from dev.local_sandbox import SandboxProcess
 
-# Twice as fast as life: the SDK polls every second and must see pipelines RUNNING.
+# Only twice as fast: the SDK polls every second and must see pipelines RUNNING.
 TIME_SCALE = 2
 
 
@@ -20,25 +20,25 @@ def _log_in(sandbox: SandboxProcess) -> Any:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    """The sandbox that the tests of a module share."""
+    """A sandbox shared by the tests of a module."""
     with SandboxProcess(time_scale=TIME_SCALE) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def hub(sandbox: SandboxProcess) -> Any:
-    """The SDK's view of the shared sandbox."""
+    """An SDK client of the shared sandbox."""
     return _log_in(sandbox)
 
 
 @pytest.fixture
 def other_sandbox() -> Iterator[SandboxProcess]:
-    """A sandbox for one test alone, as it comes from its seed."""
+    """A sandbox for one test, in its initial state."""
     with SandboxProcess(time_scale=TIME_SCALE) as process:
         yield process
 
 
 @pytest.fixture
 def other_hub(other_sandbox: SandboxProcess) -> Any:
-    """The SDK's view of the sandbox for one test alone."""
+    """An SDK client of the sandbox for one test."""
     return _log_in(other_sandbox)

@@ -10,7 +10,7 @@ import pytest
 import requests
 import structlog
 
-from airflow_provider_streamsets.sandbox.callers import HEADER
+from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER
 from tests.chaos.callers import Caller, send_callers
 from tests.chaos.collecting import lost_calls
 from tests.chaos.history import CaseHistory, End, LostCall, Run, Stop, TaskEnd
@@ -260,5 +260,5 @@ def test_requests_carry_the_task_instance_of_the_log(sent):
     with structlog.contextvars.bound_contextvars(**bound, map_index=-1):
         session.send(requests.Request("GET", "http://hub").prepare())
     session.send(requests.Request("GET", "http://hub").prepare())
-    callers = [Caller.parse(request.headers.get(HEADER)) for request in sent]
+    callers = [Caller.parse(request.headers.get(CALLER_HEADER)) for request in sent]
     assert callers == [Caller("chaos", "manual__1+00:00", "run", -1, 2), None]

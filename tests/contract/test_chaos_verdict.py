@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from airflow_provider_streamsets.sandbox.fault_file import parse_faults
-from airflow_provider_streamsets.sandbox.seed_file import load_seed
+from airflow_provider_streamsets.sandbox.faults.rules import parse_faults
+from airflow_provider_streamsets.sandbox.seed.loader import load_seed
 from tests.chaos.history import CaseHistory, Delivery, End, Stop, TaskEnd
 from tests.chaos.performance import Result
 from tests.chaos.plan import LONG, LULL, RIVALS, SHORT, STORM, Kind, Size, Target, is_lull, make_plan
@@ -271,7 +271,7 @@ def test_the_sandbox_takes_the_jobs_and_the_faults_of_a_plan(tmp_path):
     plan = make_plan(5, LONG)
     jobs = load_seed(write_seed(tmp_path / "seed.json", plan)).jobs
     assert {job.name for job in jobs} == {name for case in plan.cases for name in case.job_names}
-    assert len(parse_faults({"seed": 5, "rules": fault_rules(LONG.late)}).document()["rules"]) == len(
+    assert len(parse_faults({"seed": 5, "rules": fault_rules(LONG.late)}).to_dict()["rules"]) == len(
         fault_rules(LONG.late)
     )
 

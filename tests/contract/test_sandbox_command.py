@@ -29,7 +29,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_answers_as_soon_as_it_has_said_so_and_ends_cleanly_when_told(number):
+def test_server_starts_and_stops_cleanly(number):
     with SandboxProcess(time_scale=50, variants={"unknown_job": "400"}) as sandbox:
         session = requests.Session()
         assert session.get(f"{sandbox.url}/healthz", timeout=5).json() == {"status": "ok"}
@@ -49,7 +49,7 @@ def test_it_answers_as_soon_as_it_has_said_so_and_ends_cleanly_when_told(number)
         assert sandbox.errors == ""
 
 
-def test_it_never_logs_the_token():
+def test_token_is_never_logged():
     with SandboxProcess("--log-level", "debug") as sandbox:
         assert sandbox.call("GET", "/jobrunner/rest/v1/jobs/count").ok
         sandbox.stop()
@@ -58,7 +58,7 @@ def test_it_never_logs_the_token():
         assert sandbox.token[-40:] not in sandbox.errors
 
 
-def test_a_credential_survives_a_restart_if_it_is_given():
+def test_given_credential_stays_valid():
     with SandboxProcess() as first:
         known = {"credential_id": first.credential_id, "token": first.token}
     with SandboxProcess(port=first.port, **known) as second:
@@ -68,7 +68,7 @@ def test_a_credential_survives_a_restart_if_it_is_given():
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A self-signed certificate for 127.0.0.1, and its key."""
+    """A self-signed certificate for 127.0.0.1 and its key."""
     x509 = pytest.importorskip("cryptography.x509")
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -95,7 +95,7 @@ def certificate(tmp_path):
     return tuple(str(path) for path in paths)
 
 
-def test_it_serves_https_with_a_given_certificate(certificate):
+def test_https_with_given_certificate(certificate):
     cert, key = certificate
     with SandboxProcess("--tls-cert", cert, "--tls-key", key, verify=cert) as sandbox:
         assert sandbox.url.startswith("https://127.0.0.1:")
@@ -104,40 +104,40 @@ def test_it_serves_https_with_a_given_certificate(certificate):
             requests.get(f"{sandbox.url}/healthz", timeout=5)
 
 
-def test_a_port_in_use_is_one_clear_line():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        done = command("--port", str(port))
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+def test_port_in_use_prints_one_line():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        result = command("--port", str(port))
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert f"Cannot listen on 127.0.0.1:{port}" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--seed", "/no/such/file.yaml"], "cannot be read"),
         (
             ["--variant", "unknown_job=418"],
-            "variant unknown_job can be empty or 404 or 400 or 403 or 500 or foreign_code",
+            "Variant 'unknown_job' must be empty or 404 or 400 or 403 or 500 or foreign_code",
         ),
-        (["--variant", "nope=1"], "there is no variant 'nope'"),
+        (["--variant", "nope=1"], "Unknown variant 'nope'"),
         (["--time-scale", "0"], "--time-scale"),
-        (["--token", "x", "--credential-id", "y"], "not in the form of a Control Hub token"),
-        (["--token", "x"], "--token needs --credential-id"),
-        (["--tls-cert", __file__], "belong together"),
+        (["--token", "x", "--credential-id", "y"], "not have the format of a Control Hub token"),
+        (["--token", "x"], "--token requires --credential-id"),
+        (["--tls-cert", __file__], "must be used together"),
     ],
 )
-def test_bad_arguments_are_refused_clearly(arguments, said):
-    done = command(*arguments)
-    assert done.returncode != 0
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_invalid_arguments_print_clear_error(arguments, message):
+    result = command(*arguments)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_help_version_and_variants_are_told():
+def test_help_version_and_variants():
     text = command("--help").stdout
     assert "--time-scale" in text
     assert "unauthorized" in text
@@ -145,17 +145,17 @@ def test_help_version_and_variants_are_told():
     assert "unknown_job" in command("--list-variants").stdout
 
 
-def test_what_is_missing_is_named_with_the_remedy():
+def test_missing_requirement_prints_install_command():
     script = (
         "import sys; sys.modules['fastapi'] = None\nfrom airflow_provider_streamsets.sandbox.cli import main\nmain()"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 1
-    assert "airflow-provider-streamsets[sandbox]" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 1
+    assert "airflow-provider-streamsets[sandbox]" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_the_sandbox_imports_nothing_of_the_layers_above_and_nothing_of_airflow():
+def test_sandbox_imports_neither_package_nor_airflow():
     script = (
         "import sys, airflow_provider_streamsets.sandbox.server\n"
         "loaded = [name for name in sys.modules if name == 'airflow' or name.startswith('airflow.')]\n"
@@ -163,5 +163,5 @@ def test_the_sandbox_imports_nothing_of_the_layers_above_and_nothing_of_airflow(
         "           and not name.startswith('airflow_provider_streamsets.sandbox')]\n"
         "print(loaded)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Requests that go wrong on purpose, as a client sees them over real HTTP."""
+"""Injected faults as seen by an HTTP client."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def sandbox(shared):
         shared.wait_for_status(JOB, "INACTIVE")
 
 
-def hit(sandbox, fault, **options):
-    """Let the next start of a job be hit."""
+def inject(sandbox, fault, **options):
+    """Inject a fault into the next start and return the number of starts so far."""
     sandbox.set_faults({"method": "POST", "path": f"{JR}/job/*/start", "fault": fault, **options})
     return len(sandbox.starts(JOB))
 
@@ -50,39 +50,39 @@ def wait_for_start(sandbox, count):
     assert len(sandbox.starts(JOB)) == count
 
 
-def reason(error):
-    """Return the error at the bottom of what ``requests`` raises."""
+def root_cause(error):
+    """Return the root cause of an exception of ``requests``."""
     while error.args and isinstance(error.args[-1], BaseException):
         error = error.args[-1]
     return error
 
 
 @pytest.mark.parametrize(("fault", "effect"), [("reset_before", 0), ("reset_after", 1)])
-def test_a_reset_is_one_and_comes_before_or_after_the_effect(sandbox, fault, effect):
-    before = hit(sandbox, fault)
+def test_reset_before_or_after_processing(sandbox, fault, effect):
+    before = inject(sandbox, fault)
     with pytest.raises(requests.ConnectionError) as caught:
         start(sandbox)
-    assert isinstance(reason(caught.value), ConnectionResetError)
+    assert isinstance(root_cause(caught.value), ConnectionResetError)
     assert len(sandbox.starts(JOB)) == before + effect
     assert [rule["hit"] for rule in sandbox.faults()] == [1]
-    assert f"{fault} hits POST {JR}/job/" in sandbox.errors
+    assert f"injecting fault '{fault}'" in sandbox.errors
     assert "Traceback" not in sandbox.errors
 
 
-def test_a_connection_that_is_closed_ends_without_an_answer_and_without_an_effect(sandbox):
-    before = hit(sandbox, "tls_close")
+def test_closed_connection_has_no_effect(sandbox):
+    before = inject(sandbox, "tls_close")
     with pytest.raises(requests.ConnectionError) as caught:
         start(sandbox)
     assert "without response" in str(caught.value)
     assert len(sandbox.starts(JOB)) == before
 
 
-def test_a_truncated_answer_breaks_off_in_its_body_after_the_effect(sandbox):
-    before = hit(sandbox, "truncated")
+def test_truncated_response_ends_in_body(sandbox):
+    before = inject(sandbox, "truncated")
     with pytest.raises(requests.exceptions.ChunkedEncodingError) as caught:
         start(sandbox)
     broken = next(arg for arg in caught.value.args if isinstance(arg, ProtocolError))
-    short = reason(broken)
+    short = root_cause(broken)
     assert isinstance(short, IncompleteRead)
     assert len(short.partial) > 0 if isinstance(short.partial, bytes) else short.partial > 0
     assert len(sandbox.starts(JOB)) == before + 1
@@ -92,8 +92,8 @@ def test_a_truncated_answer_breaks_off_in_its_body_after_the_effect(sandbox):
     assert "Traceback" not in sandbox.errors
 
 
-def test_too_many_requests_says_when_to_come_again(sandbox):
-    before = hit(sandbox, "too_many_requests", retry_after=7)
+def test_too_many_requests_has_retry_after(sandbox):
+    before = inject(sandbox, "too_many_requests", retry_after=7)
     response = start(sandbox)
     assert (response.status_code, response.headers["Retry-After"]) == (429, "7")
     assert len(sandbox.starts(JOB)) == before
@@ -101,16 +101,16 @@ def test_too_many_requests_says_when_to_come_again(sandbox):
 
 @pytest.mark.parametrize("processed", [False, True])
 @pytest.mark.parametrize(("status", "kind"), [(500, "application/json"), (503, "text/html")])
-def test_a_server_error_comes_with_or_without_the_effect(sandbox, status, kind, processed):
-    before = hit(sandbox, "server_error", status=status, processed=processed)
+def test_server_error_with_or_without_effect(sandbox, status, kind, processed):
+    before = inject(sandbox, "server_error", status=status, processed=processed)
     response = start(sandbox)
     assert response.status_code == status
     assert response.headers["Content-Type"].startswith(kind)
     assert len(sandbox.starts(JOB)) == before + processed
 
 
-def test_a_page_comes_instead_of_json(sandbox):
-    before = hit(sandbox, "html")
+def test_html_instead_of_json(sandbox):
+    before = inject(sandbox, "html")
     response = start(sandbox)
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/html")
@@ -120,8 +120,8 @@ def test_a_page_comes_instead_of_json(sandbox):
 
 
 @pytest.mark.parametrize("fault", ["delay", "drip"])
-def test_an_answer_that_takes_its_time_is_whole(sandbox, fault):
-    before = hit(sandbox, fault, seconds=0.4)
+def test_slow_response_is_complete(sandbox, fault):
+    before = inject(sandbox, fault, seconds=0.4)
     began = time.monotonic()
     response = start(sandbox)
     assert time.monotonic() - began >= 0.4
@@ -130,8 +130,8 @@ def test_an_answer_that_takes_its_time_is_whole(sandbox, fault):
 
 
 @pytest.mark.parametrize("processed", [False, True])
-def test_a_client_that_does_not_wait_out_a_delay_has_started_the_job_all_the_same(sandbox, processed):
-    before = hit(sandbox, "delay", seconds=1.0, processed=processed)
+def test_start_takes_effect_after_client_timeout(sandbox, processed):
+    before = inject(sandbox, "delay", seconds=1.0, processed=processed)
     job_id = sandbox.job_id(JOB)
     with pytest.raises(requests.ReadTimeout):
         requests.post(f"{sandbox.url}{JR}/job/{job_id}/start", headers=sandbox.headers, timeout=0.3)
@@ -141,25 +141,25 @@ def test_a_client_that_does_not_wait_out_a_delay_has_started_the_job_all_the_sam
 
 
 @pytest.mark.parametrize(("body", "kind"), [("html", "text/html"), ("json", "application/json")])
-def test_gateway_answers_instead_of_control_hub(sandbox, body, kind):
-    before = hit(sandbox, "gateway", status=403, body=body)
+def test_gateway_error_has_no_effect(sandbox, body, kind):
+    before = inject(sandbox, "gateway", status=403, body=body)
     response = start(sandbox)
     assert (response.status_code, len(sandbox.starts(JOB))) == (403, before)
     assert response.headers["Content-Type"].startswith(kind)
     assert "ISSUES" not in response.text
 
 
-def test_late_start_takes_effect_after_the_client_has_gone(sandbox):
-    before = hit(sandbox, "late", seconds=0.5)
+def test_late_start_takes_effect_afterwards(sandbox):
+    before = inject(sandbox, "late", seconds=0.5)
     response = start(sandbox)
     assert (response.status_code, len(sandbox.starts(JOB))) == (504, before)
     wait_for_start(sandbox, before + 1)
     assert "Traceback" not in sandbox.errors
 
 
-def test_late_start_is_not_lost_when_the_sandbox_ends(tmp_path):
+def test_late_start_survives_shutdown(tmp_path):
     with SandboxProcess(state=tmp_path / "hub.state") as sandbox:
-        hit(sandbox, "late", seconds=3600)
+        inject(sandbox, "late", seconds=3600)
         assert start(sandbox).status_code == 504
         assert sandbox.stop() == 0
         assert "Traceback" not in sandbox.errors
@@ -169,7 +169,7 @@ def test_late_start_is_not_lost_when_the_sandbox_ends(tmp_path):
         assert sandbox.starts(JOB) == [started]
 
 
-def test_an_answer_that_drips_arrives_a_few_bytes_at_a_time(sandbox):
+def test_drip_sends_response_in_chunks(sandbox):
     sandbox.set_faults({"path": f"{JR}/jobs", "fault": "drip", "seconds": 0.4})
     times = []
     with requests.get(f"{sandbox.url}{JR}/jobs", headers=sandbox.headers, stream=True, timeout=10) as response:
@@ -179,7 +179,7 @@ def test_an_answer_that_drips_arrives_a_few_bytes_at_a_time(sandbox):
     assert times[-1] - times[0] > 0.2
 
 
-def test_the_same_seed_gives_the_same_hits_in_every_process(sandbox, tmp_path):
+def test_same_seed_gives_same_hits(sandbox, tmp_path):
     rules = tmp_path / "faults.yaml"
     rules.write_text(
         f"seed: 7\nrules:\n  - path: '{JR}/*'\n    fault: server_error\n    status: 503\n    probability: 0.5\n"
@@ -200,7 +200,7 @@ def test_the_same_seed_gives_the_same_hits_in_every_process(sandbox, tmp_path):
         assert (rule["matched"], rule["hit"]) == (24, first.count(503))
 
 
-def test_tls_ends_without_its_notice(tmp_path):
+def test_tls_connection_ends_without_close_notify(tmp_path):
     pytest.importorskip("cryptography")
     cert, key = _certificate(tmp_path)
     with SandboxProcess("--tls-cert", cert, "--tls-key", key, verify=cert) as sandbox:
@@ -211,7 +211,7 @@ def test_tls_ends_without_its_notice(tmp_path):
             sandbox.call("GET", "/security/rest/v1/currentUser")
         with pytest.raises(requests.ConnectionError) as caught:
             sandbox.call("GET", f"{JR}/jobs/count")
-        assert isinstance(reason(caught.value), ConnectionResetError)
+        assert isinstance(root_cause(caught.value), ConnectionResetError)
         context = ssl.create_default_context(cafile=cert)
         with (
             socket.create_connection(("127.0.0.1", sandbox.port), timeout=5) as plain,
@@ -224,7 +224,7 @@ def test_tls_ends_without_its_notice(tmp_path):
 
 
 def _certificate(path):
-    """Write a self-signed certificate for 127.0.0.1, and its key."""
+    """Write a self-signed certificate for 127.0.0.1 and its key."""
     import ipaddress
     from datetime import datetime, timedelta, timezone
 
@@ -255,25 +255,25 @@ def _certificate(path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("rules: [{path: /x, fault: explode}]", "faults.yaml: rules[0].fault must be one of delay"),
         ("rules: 3", "faults.yaml: rules must be a list"),
-        ("rules: [", "is no valid yaml"),
+        ("rules: [", "is not valid yaml"),
         (None, "cannot be read"),
     ],
 )
-def test_a_file_of_faults_that_is_wrong_is_refused_with_the_place(tmp_path, text, said):
+def test_invalid_fault_file_prints_path(tmp_path, text, message):
     path = tmp_path / "faults.yaml"
     if text is not None:
         path.write_text(text)
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "airflow_provider_streamsets.sandbox", "--port", "0", "--faults", str(path)],
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,4 +1,4 @@
-"""The official StreamSets SDK, as an independent client, against the sandbox in a process of its own."""
+"""The official StreamSets SDK as an independent client of the sandbox."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import pytest
 import requests
 
-from airflow_provider_streamsets.sandbox.credentials import issue
+from airflow_provider_streamsets.sandbox.backend.credentials import issue_credential
 
 sdk = pytest.importorskip("streamsets.sdk", reason="the official StreamSets SDK is not installed")
 
@@ -15,29 +15,29 @@ sdk = pytest.importorskip("streamsets.sdk", reason="the official StreamSets SDK 
 def wait_until(condition, timeout=20.0):
     deadline = time.monotonic() + timeout
     while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timeout"
         time.sleep(0.1)
     return value
 
 
-def test_the_sdk_logs_in_and_finds_the_hub_through_the_login_service(sandbox, hub):
+def test_login_through_login_service(sandbox, hub):
     assert hub.server_url == sandbox.url
     assert hub.organization == sandbox.state()["organization"]
     assert hub.version
 
 
-def test_the_sdk_reads_the_openapi_documents_without_a_complaint(sandbox, recwarn):
+def test_openapi_documents_are_read_without_warning(sandbox, recwarn):
     sdk.ControlHub(credential_id=sandbox.credential_id, token=sandbox.token, aster_url=sandbox.login_url)
     assert not [warning for warning in recwarn if "failed to initialize" in str(warning.message)]
 
 
-def test_a_wrong_token_is_refused(sandbox):
-    other = issue(sandbox.state()["organization"])
+def test_wrong_token_raises_error(sandbox):
+    other = issue_credential(sandbox.state()["organization"])
     with pytest.raises(requests.exceptions.HTTPError, match="SSO_01"):
         sdk.ControlHub(credential_id=sandbox.credential_id, token=other.token, aster_url=sandbox.login_url)
 
 
-def test_jobs_are_found_by_name_id_status_tag_and_search(hub):
+def test_jobs_are_found_by_properties(hub):
     job = hub.jobs.get(job_name="Orders to warehouse")
     assert hub.jobs.get(id=job.id).job_name == "Orders to warehouse"
     assert [found.job_name for found in hub.jobs.get_all(job_status="INACTIVE_ERROR")] == ["Ledger export"]
@@ -52,10 +52,10 @@ def test_jobs_are_found_by_name_id_status_tag_and_search(hub):
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"), [("empty", "Expecting value"), ("404", "not found"), ("403", "not found")]
+    ("variant", "message"), [("empty", "Expecting value"), ("404", "not found"), ("403", "not found")]
 )
-def test_an_unknown_job_is_an_error(sandbox, hub, answer, message):
-    sandbox.set_variants(unknown_job=answer)
+def test_unknown_job_raises_error(sandbox, hub, variant, message):
+    sandbox.set_variants(unknown_job=variant)
     try:
         with pytest.raises(Exception, match=message):
             hub.jobs.get(id="no-such-job:no-such-org")
@@ -63,7 +63,7 @@ def test_an_unknown_job_is_an_error(sandbox, hub, answer, message):
         sandbox.set_variants(unknown_job="empty")
 
 
-def test_a_stream_is_started_watched_and_stopped(sandbox, hub):
+def test_stream_is_started_and_stopped(sandbox, hub):
     job = hub.jobs.get(job_name="Clickstream to lake")
     before = job.history[0].run_count
     hub.start_job(job)
@@ -81,14 +81,14 @@ def test_a_stream_is_started_watched_and_stopped(sandbox, hub):
     assert job.history[0].finish_time >= job.history[0].start_time
 
 
-def test_a_hanging_stop_is_forced(hub):
+def test_hanging_stop_is_forced(hub):
     job = hub.jobs.get(job_name="Stubborn stream")
     hub.start_job(job)
     hub.stop_job(job, force=True)
     assert job.status == "INACTIVE"
 
 
-def test_a_batch_job_finishes_and_leaves_history_events_metrics_and_an_offset(hub):
+def test_batch_job_leaves_history_metrics_and_offset(hub):
     job = hub.jobs.get(job_name="Orders to warehouse")
     hub.start_job(job)
     hub.wait_for_job_status(job, "INACTIVE", timeout_sec=30)
@@ -113,7 +113,7 @@ def test_a_batch_job_finishes_and_leaves_history_events_metrics_and_an_offset(hu
     assert reset.status.offsets is None
 
 
-def test_a_failing_run_shows_its_error(hub):
+def test_failed_run_has_error_message(hub):
     job = hub.jobs.get(job_name="Customers nightly")
     hub.start_job(job, wait=False)
     hub.wait_for_job_status(job, "INACTIVE", timeout_sec=30)
@@ -122,13 +122,13 @@ def test_a_failing_run_shows_its_error(hub):
     assert "RUN_ERROR" in job.status.error_message
 
 
-def test_a_failing_start_raises_in_the_sdk(hub):
+def test_failed_start_raises_error(hub):
     job = hub.jobs.get(job_name="Invoices import")
     with pytest.raises(sdk.exceptions.StartError):
         hub.start_job(job, timeout_sec=10)
 
 
-def test_an_error_is_acknowledged(hub):
+def test_error_is_acknowledged(hub):
     job = hub.jobs.get(job_name="Ledger export")
     assert job.status == "INACTIVE_ERROR"
     hub.acknowledge_job_error(job)
@@ -136,7 +136,7 @@ def test_an_error_is_acknowledged(hub):
     assert job.status == "INACTIVE"
 
 
-def test_pipelines_and_their_versions_are_read(hub):
+def test_pipeline_versions_are_read(hub):
     pipeline = hub.pipelines.get(name="Orders to warehouse")
     assert [commit.version for commit in pipeline.commits] == ["1", "2", "3"]
     job = hub.jobs.get(job_name="Orders to warehouse")

@@ -1,4 +1,4 @@
-"""What the sandbox answers, held against the published API definitions and the example payloads."""
+"""Responses of the sandbox compared with the published API definitions and the example payloads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from airflow_provider_streamsets.sandbox.app import create_app
-from airflow_provider_streamsets.sandbox.clock import Clock
+from airflow_provider_streamsets.sandbox.backend.clock import Clock
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 SWAGGER, PAYLOADS = SHARED / "swagger", SHARED / "payloads"
@@ -49,7 +49,7 @@ def wrapper(items: dict[str, Any]) -> dict[str, Any]:
     return {"allOf": [ref("PaginationWrapperJson"), {"properties": {"data": array(items)}, "required": ["data"]}]}
 
 
-# Where the published response type is wrong or says nothing, the type that the contract gives.
+# Response types of the contract where the published ones are wrong or missing.
 CORRECTED: dict[tuple[str, str], dict[str, Any]] = {
     ("get", "/v1/job/{jobStatusId}/jobStatusHistory"): array(ref("JobStatusHistoryJson")),
     ("get", "/v1/jobs/status"): keyed(ref("JobStatusJson")),
@@ -80,16 +80,16 @@ CORRECTED: dict[tuple[str, str], dict[str, Any]] = {
     ("get", "/v1/currentUser/availableAddOns"): {"type": "object", "required": ["enabled"]},
 }
 
-# Fields that real bodies have and the definitions do not.
+# Fields of real bodies that the definitions lack.
 UNPUBLISHED_FIELDS = {"JobJson": {"jobSequence": {"type": "boolean"}}}
 
-# Calls that clients make and the definitions do not list.
+# Calls of clients that the definitions lack.
 UNPUBLISHED_PATHS = {"/v1/{jobId}/validateAccess"}
 
 
 @cache
 def definitions_of(prefix: str) -> dict[str, Any]:
-    """Return a Swagger document, made strict: no other fields, but any of them may be null."""
+    """Return a strict Swagger document, in which other fields are forbidden and any field may be null."""
     document = json.loads((SWAGGER / FILES[prefix]).read_text(encoding="utf-8"))
     for name, definition in document["definitions"].items():
         properties = {**definition.get("properties", {}), **UNPUBLISHED_FIELDS.get(name, {})}
@@ -104,8 +104,8 @@ def definitions_of(prefix: str) -> dict[str, Any]:
     return document
 
 
-class Checked:
-    """A client that validates every answer."""
+class ValidatingClient:
+    """A client that validates every response."""
 
     def __init__(self, client: TestClient) -> None:
         self.client = client
@@ -152,7 +152,7 @@ def published_path(document: dict[str, Any], method: str, path: str) -> str:
         for template, methods in document["paths"].items()
         if method in methods and re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path)
     ]
-    # The most literal one, as a router would choose; run ids and job ids have the same form.
+    # The most specific one, as in a router; run ids and job ids have the same format.
     return min(candidates, key=lambda template: template.count("{"))
 
 
@@ -164,13 +164,13 @@ def clock():
 @pytest.fixture
 def client(clock):
     app = create_app(clock=clock)
-    credential = app.state.hub.credential
+    credential = app.state.context.credential
     headers = {
         "X-SS-App-Component-Id": credential.id,
         "X-SS-App-Auth-Token": credential.token,
         "X-Requested-By": "tests",
     }
-    # Entered, it keeps one event loop for all calls.
+    # As a context manager, the client keeps one event loop for all calls.
     with TestClient(app, headers=headers) as client:
         yield client
 
@@ -179,9 +179,9 @@ JR, PS, SEC = FILES
 
 
 @needs_swagger
-def test_every_answer_is_valid_at_every_stage_of_every_kind_of_run(client, clock):
-    checked = Checked(client)
-    jobs = checked.get(f"{JR}/v1/jobs")
+def test_responses_are_valid_during_all_kinds_of_runs(client, clock):
+    validated = ValidatingClient(client)
+    jobs = validated.get(f"{JR}/v1/jobs")
     by_name = {job["name"]: job for job in jobs}
     ids = [job["id"] for job in jobs]
     startable = [
@@ -191,177 +191,177 @@ def test_every_answer_is_valid_at_every_stage_of_every_kind_of_run(client, clock
     ]
     stream = by_name["Clickstream to lake"]["id"]
     for job_id in startable:
-        checked.post(f"{JR}/v1/job/{job_id}/start", {"RECORDS": "5000"})
+        validated.post(f"{JR}/v1/job/{job_id}/start", {"RECORDS": "5000"})
     for seconds in (0, 0.5, 0.6, 3, 10, 60):
         clock.advance(seconds)
-        checked.post(f"{JR}/v1/jobs", ids)
-        checked.post(f"{JR}/v1/jobs/status", ids)
-        checked.get(f"{JR}/v1/jobs/status")
-        checked.get(f"{JR}/v1/sdcs")
+        validated.post(f"{JR}/v1/jobs", ids)
+        validated.post(f"{JR}/v1/jobs/status", ids)
+        validated.get(f"{JR}/v1/jobs/status")
+        validated.get(f"{JR}/v1/sdcs")
         for job_id in startable:
-            job = checked.get(f"{JR}/v1/job/{job_id}")
-            status = checked.get(f"{JR}/v1/job/{job_id}/currentStatus")
+            job = validated.get(f"{JR}/v1/job/{job_id}")
+            status = validated.get(f"{JR}/v1/job/{job_id}/currentStatus")
             assert status == job["currentJobStatus"]
-            checked.get(f"{JR}/v1/job/{job_id}/history")
-            checked.get(f"{JR}/v1/job/{job_id}/committedOffsets")
-            checked.get(f"{JR}/v1/job/{job_id}/latestCommittedOffsets")
-            checked.get(f"{JR}/v1/job/{status['id']}/jobStatusHistory")
-            checked.get(f"{JR}/v1/saql/jobs/search/{job_id}/runs", len=-1)
-            checked.get(f"{JR}/v1/job/logMessages", jobId=job_id)
+            validated.get(f"{JR}/v1/job/{job_id}/history")
+            validated.get(f"{JR}/v1/job/{job_id}/committedOffsets")
+            validated.get(f"{JR}/v1/job/{job_id}/latestCommittedOffsets")
+            validated.get(f"{JR}/v1/job/{status['id']}/jobStatusHistory")
+            validated.get(f"{JR}/v1/saql/jobs/search/{job_id}/runs", len=-1)
+            validated.get(f"{JR}/v1/job/logMessages", jobId=job_id)
         if seconds == 10:
             for action in ("sync", "balance", "resetErrorInfo", "stop"):
-                checked.post(f"{JR}/v1/job/{stream}/{action}")
-            checked.post(f"{JR}/v1/job/{by_name['Stubborn stream']['id']}/forceStop")
+                validated.post(f"{JR}/v1/job/{stream}/{action}")
+            validated.post(f"{JR}/v1/job/{by_name['Stubborn stream']['id']}/forceStop")
     payments = by_name["Payments reconciliation"]["id"]
-    assert checked.get(f"{JR}/v1/job/{payments}/currentStatus")["status"] == "INACTIVE_ERROR"
-    assert checked.post(f"{JR}/v1/job/{payments}/acknowledgeError")["status"] == "INACTIVE"
-    checked.get(f"{JR}/v1/metrics/job/{stream}")
+    assert validated.get(f"{JR}/v1/job/{payments}/currentStatus")["status"] == "INACTIVE_ERROR"
+    assert validated.post(f"{JR}/v1/job/{payments}/acknowledgeError")["status"] == "INACTIVE"
+    validated.get(f"{JR}/v1/metrics/job/{stream}")
     document = {"version": 2, "offsets": {"a": None, "b": "1"}}
-    checked.post(f"{JR}/v1/job/{stream}/uploadOffsetAsJson", document)
+    validated.post(f"{JR}/v1/job/{stream}/uploadOffsetAsJson", document)
 
 
 @needs_swagger
-def test_every_list_is_valid(client):
-    checked = Checked(client)
+def test_lists_are_valid(client):
+    validated = ValidatingClient(client)
     for wrapped in ("True", "False"):
-        checked.get(f"{JR}/v1/jobs", withWrapper=wrapped, len=3)
-        checked.get(f"{JR}/v1/jobs/byStatus", withWrapper=wrapped)
-        checked.get(f"{JR}/v1/sdcs", withWrapper=wrapped, executorType="COLLECTOR")
-    job = checked.get(f"{JR}/v1/jobs", jobSearchText="Orders to warehouse", jobSearchOperation="EQUALS")[0]
-    engines = [engine["id"] for engine in checked.get(f"{JR}/v1/sdcs")]
+        validated.get(f"{JR}/v1/jobs", withWrapper=wrapped, len=3)
+        validated.get(f"{JR}/v1/jobs/byStatus", withWrapper=wrapped)
+        validated.get(f"{JR}/v1/sdcs", withWrapper=wrapped, executorType="COLLECTOR")
+    job = validated.get(f"{JR}/v1/jobs", jobSearchText="Orders to warehouse", jobSearchOperation="EQUALS")[0]
+    engines = [engine["id"] for engine in validated.get(f"{JR}/v1/sdcs")]
     for path in ("jobs/count", "jobs/tags", "jobs/labels", "metrics/jobCountByStatus", "metrics/problematicJobs",
                  "saql/jobs/search", "saql/jobs/search/templates", "sdcs/labels", "sdcs/versions", "sdcs/count",
                  f"job/{job['id']}/labels", f"job/{job['id']}/acl"):  # fmt: skip
-        checked.get(f"{JR}/v1/{path}", len=-1)
-    checked.get(f"{JR}/v1/jobs/forPipelineCommit", pipelineCommitId=job["pipelineCommitId"])
-    checked.post(f"{JR}/v1/job/jobTagsBulk", [job["id"]])
-    checked.post(f"{JR}/v1/sdcs", engines)
+        validated.get(f"{JR}/v1/{path}", len=-1)
+    validated.get(f"{JR}/v1/jobs/forPipelineCommit", pipelineCommitId=job["pipelineCommitId"])
+    validated.post(f"{JR}/v1/job/jobTagsBulk", [job["id"]])
+    validated.post(f"{JR}/v1/sdcs", engines)
     for path in ("", "/labels", "/reportedLabels", "/pipelines"):
-        checked.get(f"{JR}/v1/sdc/{engines[0]}{path}")
+        validated.get(f"{JR}/v1/sdc/{engines[0]}{path}")
     for path in ("pipelines", "pipelines/count", "saql/pipelines/search", f"pipelineCommit/{job['pipelineCommitId']}"):
-        checked.get(f"{PS}/v1/{path}", len=-1)
+        validated.get(f"{PS}/v1/{path}", len=-1)
     for path in ("latest", "log", "tags"):
-        checked.get(f"{PS}/v1/pipeline/{job['pipelineId']}/{path}")
-    checked.post(f"{PS}/v1/pipelines/latestCommit", [job["pipelineId"]])
+        validated.get(f"{PS}/v1/pipeline/{job['pipelineId']}/{path}")
+    validated.post(f"{PS}/v1/pipelines/latestCommit", [job["pipelineId"]])
     for path in ("currentUser", "roles", "projects", "currentUser/availableAddOns"):
-        checked.get(f"{SEC}/v1/{path}")
+        validated.get(f"{SEC}/v1/{path}")
 
 
 @needs_swagger
-def test_successor_of_an_upgraded_run_is_valid(client, clock):
-    checked = Checked(client)
+def test_successor_of_upgraded_run_is_valid(client, clock):
+    validated = ValidatingClient(client)
     client.post("/sandbox/v1/variants", json={"upgrade_active": "successor", "forced_stop_end": "inactive_error"})
-    logs = checked.get(f"{JR}/v1/jobs", jobSearchText="Web logs to lake")[0]
-    first = checked.get(f"{PS}/v1/pipeline/{logs['pipelineId']}/log")[0]
-    job = checked.put(f"{JR}/v1/jobs", {"name": "Old logs", "pipelineCommitId": first["commitId"]})
-    checked.post(f"{JR}/v1/job/{job['id']}/start")
+    logs = validated.get(f"{JR}/v1/jobs", jobSearchText="Web logs to lake")[0]
+    first = validated.get(f"{PS}/v1/pipeline/{logs['pipelineId']}/log")[0]
+    job = validated.put(f"{JR}/v1/jobs", {"name": "Old logs", "pipelineCommitId": first["commitId"]})
+    validated.post(f"{JR}/v1/job/{job['id']}/start")
     clock.advance(5)
-    (upgraded,) = checked.post(f"{JR}/v1/job/{job['id']}/upgrade")
-    successor, old = checked.get(f"{JR}/v1/job/{job['id']}/history")
+    (upgraded,) = validated.post(f"{JR}/v1/job/{job['id']}/upgrade")
+    successor, old = validated.get(f"{JR}/v1/job/{job['id']}/history")
     assert upgraded["currentJobStatus"] == successor
     assert successor["upgradeStatus"]["previousJobStatusId"] == old["id"]
-    checked.get(f"{JR}/v1/job/{old['id']}/jobStatusHistory")
+    validated.get(f"{JR}/v1/job/{old['id']}/jobStatusHistory")
     clock.advance(5)
-    checked.post(f"{JR}/v1/job/{job['id']}/forceStop")
+    validated.post(f"{JR}/v1/job/{job['id']}/forceStop")
     clock.advance(0.3)
-    assert checked.get(f"{JR}/v1/job/{job['id']}/currentStatus")["status"] == "INACTIVE_ERROR"
+    assert validated.get(f"{JR}/v1/job/{job['id']}/currentStatus")["status"] == "INACTIVE_ERROR"
 
 
 @needs_swagger
-def test_what_creates_changes_and_deletes_jobs_answers_validly(client, clock):
-    checked = Checked(client)
+def test_responses_to_job_changes_are_valid(client, clock):
+    validated = ValidatingClient(client)
     client.post("/sandbox/v1/variants", json={"bulk_body": "list", "duplicate_body": "list"})
-    orders = checked.get(f"{JR}/v1/jobs", jobSearchText="Orders to warehouse")[0]
-    first = checked.get(f"{PS}/v1/pipeline/{orders['pipelineId']}/log")[0]
+    orders = validated.get(f"{JR}/v1/jobs", jobSearchText="Orders to warehouse")[0]
+    first = validated.get(f"{PS}/v1/pipeline/{orders['pipelineId']}/log")[0]
     new = {"name": "New", "pipelineCommitId": first["commitId"], "pipelineCommitLabel": "v1", "rawJobTags": ["a/b"]}
-    job = checked.put(f"{JR}/v1/jobs", new)
-    many = checked.put(f"{JR}/v1/jobs/createJobs", [new, new])
-    checked.post(f"{JR}/v1/job/{job['id']}", {**job, "description": "changed"})
-    assert len(checked.post(f"{JR}/v1/jobs/updateJobs", many)) == 2
-    checked.post(f"{JR}/v1/job/{job['id']}/upgrade")
-    checked.post(f"{JR}/v1/jobs/upgradeJobs", [entry["id"] for entry in many])
-    copies = checked.post(f"{JR}/v1/job/{job['id']}/duplicate", {"namePrefix": "Copy", "numberOfCopies": 3})
-    checked.post(f"{JR}/v1/job/{job['id']}/acl", checked.get(f"{JR}/v1/job/{job['id']}/acl"))
-    assert checked.delete(f"{JR}/v2/job/{job['id']}")["jobDeleted"]
-    checked.delete(f"{JR}/v1/job/{copies[0]['id']}")
-    assert len(checked.post(f"{JR}/v1/jobs/deleteJobs", [entry["id"] for entry in copies[1:]])) == 2
-    assert len(checked.get(f"{JR}/v1/jobs", removed="True")) == 4
+    job = validated.put(f"{JR}/v1/jobs", new)
+    many = validated.put(f"{JR}/v1/jobs/createJobs", [new, new])
+    validated.post(f"{JR}/v1/job/{job['id']}", {**job, "description": "changed"})
+    assert len(validated.post(f"{JR}/v1/jobs/updateJobs", many)) == 2
+    validated.post(f"{JR}/v1/job/{job['id']}/upgrade")
+    validated.post(f"{JR}/v1/jobs/upgradeJobs", [entry["id"] for entry in many])
+    copies = validated.post(f"{JR}/v1/job/{job['id']}/duplicate", {"namePrefix": "Copy", "numberOfCopies": 3})
+    validated.post(f"{JR}/v1/job/{job['id']}/acl", validated.get(f"{JR}/v1/job/{job['id']}/acl"))
+    assert validated.delete(f"{JR}/v2/job/{job['id']}")["jobDeleted"]
+    validated.delete(f"{JR}/v1/job/{copies[0]['id']}")
+    assert len(validated.post(f"{JR}/v1/jobs/deleteJobs", [entry["id"] for entry in copies[1:]])) == 2
+    assert len(validated.get(f"{JR}/v1/jobs", removed="True")) == 4
 
 
 @needs_swagger
-def test_template_starts_answer_validly(client, clock):
-    checked = Checked(client)
+def test_responses_to_template_starts_are_valid(client, clock):
+    validated = ValidatingClient(client)
     client.post("/sandbox/v1/variants", json={"bulk_body": "list"})
-    (template,) = checked.get(f"{JR}/v1/jobs", jobTemplate="True", jobSearchText="Regional orders")
+    (template,) = validated.get(f"{JR}/v1/jobs", jobTemplate="True", jobSearchText="Regional orders")
     body = {"runtimeParametersList": [{"REGION": "x"}, {"REGION": "y"}]}
     path = f"{JR}/v1/job/{template['id']}"
-    assert len(checked.post(f"{path}/createAndStartJobInstances", body)) == 2
-    later = checked.post(f"{path}/createAndStartJobInstancesAsync", body)
+    assert len(validated.post(f"{path}/createAndStartJobInstances", body)) == 2
+    deferred = validated.post(f"{path}/createAndStartJobInstancesAsync", body)
     clock.advance(60)
-    checked.post(f"{JR}/v1/jobs", [job["id"] for job in later])
-    assert checked.get(f"{path}/runHistory")["totalCount"] == 2
-    checked.post(f"{JR}/v1/jobs/archiveJobTemplates", [template["id"]])
-    assert checked.post(f"{JR}/v1/jobs/deleteJobTemplates", [template["id"]])
+    validated.post(f"{JR}/v1/jobs", [job["id"] for job in deferred])
+    assert validated.get(f"{path}/runHistory")["totalCount"] == 2
+    validated.post(f"{JR}/v1/jobs/archiveJobTemplates", [template["id"]])
+    assert validated.post(f"{JR}/v1/jobs/deleteJobTemplates", [template["id"]])
 
 
 @needs_swagger
-def test_every_kind_of_metrics_is_valid(client, clock):
-    checked = Checked(client)
-    ids = {job["name"]: job["id"] for job in checked.get(f"{JR}/v1/jobs")}
+def test_metrics_are_valid(client, clock):
+    validated = ValidatingClient(client)
+    ids = {job["name"]: job["id"] for job in validated.get(f"{JR}/v1/jobs")}
     for name in ("Orders to warehouse", "Truck positions north"):
         for run_count in ("", 0, 1):
-            checked.get(f"{JR}/v1/metrics/job/{ids[name]}", runCount=run_count)
+            validated.get(f"{JR}/v1/metrics/job/{ids[name]}", runCount=run_count)
 
 
 @needs_swagger
-def test_balancing_is_valid(client, clock):
-    checked = Checked(client)
-    job = next(job for job in checked.get(f"{JR}/v1/jobs") if job["name"] == "Truck positions north")
+def test_responses_to_balancing_are_valid(client, clock):
+    validated = ValidatingClient(client)
+    job = next(job for job in validated.get(f"{JR}/v1/jobs") if job["name"] == "Truck positions north")
     before = job["currentJobStatus"]["sdcIds"]
-    moved = checked.post(f"{JR}/v1/job/{job['id']}/balance")
+    moved = validated.post(f"{JR}/v1/job/{job['id']}/balance")
     assert moved["sdcIds"] != before
-    checked.post(f"{JR}/v1/jobs/balanceJobs", [job["id"]])
-    checked.post(f"{JR}/v1/jobs/balanceSDCs", before)
-    checked.get(f"{JR}/v1/job/{moved['id']}/jobStatusHistory")
-    for engine in checked.get(f"{JR}/v1/sdcs"):
-        checked.get(f"{JR}/v1/sdc/{engine['id']}/pipelines")
+    validated.post(f"{JR}/v1/jobs/balanceJobs", [job["id"]])
+    validated.post(f"{JR}/v1/jobs/balanceSDCs", before)
+    validated.get(f"{JR}/v1/job/{moved['id']}/jobStatusHistory")
+    for engine in validated.get(f"{JR}/v1/sdcs"):
+        validated.get(f"{JR}/v1/sdc/{engine['id']}/pipelines")
 
 
 @needs_swagger
-def test_archives_and_what_is_imported_from_them_are_valid(client):
-    checked = Checked(client)
+def test_archives_and_import_responses_are_valid(client):
+    validated = ValidatingClient(client)
     archive = client.post(f"{JR}/v1/jobs/exportAllJobs").content
     flags = dict.fromkeys(("updateNumInstances", "updateRuntimeParameters", "updateLabels"), "True")
-    for job_id in (job["id"] for job in checked.get(f"{JR}/v1/jobs", jobStatus="ACTIVE")):
-        checked.post(f"{JR}/v1/job/{job_id}/forceStop")
-    client.app.state.hub.world.clock.advance(60)
-    waiting = [job["id"] for job in checked.get(f"{JR}/v1/jobs", jobStatus="INACTIVE_ERROR")]
-    checked.post(f"{JR}/v1/jobs/acknowledgeErrors", waiting)
-    entries = checked.post_file(f"{JR}/v1/jobs/importJobs", archive, **flags)
-    assert checked.post(f"{JR}/v1/jobs/importJobsFromJson", entries, forceImport="False")
+    for job_id in (job["id"] for job in validated.get(f"{JR}/v1/jobs", jobStatus="ACTIVE")):
+        validated.post(f"{JR}/v1/job/{job_id}/forceStop")
+    client.app.state.context.backend.clock.advance(60)
+    unacknowledged = [job["id"] for job in validated.get(f"{JR}/v1/jobs", jobStatus="INACTIVE_ERROR")]
+    validated.post(f"{JR}/v1/jobs/acknowledgeErrors", unacknowledged)
+    entries = validated.post_file(f"{JR}/v1/jobs/importJobs", archive, **flags)
+    assert validated.post(f"{JR}/v1/jobs/importJobsFromJson", entries, forceImport="False")
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
-        held = [json.loads(file.read(name)) for name in file.namelist()]
-    assert len(held) == len(entries)
+        archived = [json.loads(file.read(name)) for name in file.namelist()]
+    assert len(archived) == len(entries)
     validator = jsonschema.Draft4Validator(
         {**array(ref("JobEnvelopeWithConnectionsMetadataJson")), "definitions": definitions_of(JR)["definitions"]}
     )
-    validator.validate(held)
+    validator.validate(archived)
 
 
 @needs_payloads
-def test_the_example_of_an_import_is_one_that_can_be_imported(client, clock):
+def test_example_payload_can_be_imported(client, clock):
     entries = payload("import-response")
     body = client.post(f"{JR}/v1/jobs/importJobsFromJson", json=entries).json()
     imported, example = body[0]["minimalJobJson"], entries[0]["minimalJobJson"]
-    own = {"organization", "creator", "createTime", "lastModifiedBy", "lastModifiedOn"}
-    assert {field: imported[field] for field in example.keys() - own} == {
-        field: example[field] for field in example.keys() - own
+    ignored = {"organization", "creator", "createTime", "lastModifiedBy", "lastModifiedOn"}
+    assert {field: imported[field] for field in example.keys() - ignored} == {
+        field: example[field] for field in example.keys() - ignored
     }
     assert client.post(f"{JR}/v1/job/{imported['id']}/start").status_code == 200
 
 
 @needs_swagger
-def test_no_path_is_served_that_is_not_published(client):
+def test_all_routes_are_published(client):
     served = 0
     for route in client.app.state.api_routes:
         for prefix in FILES:
@@ -376,16 +376,16 @@ def test_no_path_is_served_that_is_not_published(client):
 
 
 @needs_swagger
-def test_the_field_lists_are_those_of_the_published_definitions(client):
-    own = client.get("/jobrunner/rest/openapi.json").json()["components"]["schemas"]
+def test_field_lists_match_published_definitions(client):
+    schemas = client.get("/jobrunner/rest/openapi.json").json()["components"]["schemas"]
     for name in ("JobJson", "NewJobJson", "DuplicateJobJson", "JobTemplateCreationInfoJson", "PermissionJson",
                  "JobStatusJson", "SDCJson"):  # fmt: skip
         published = definitions_of(JR)["definitions"][name]["properties"]
-        assert set(own[name]["properties"]) == set(published), name
+        assert set(schemas[name]["properties"]) == set(published), name
 
 
 def fields(value: Any, path: str = "") -> set[str]:
-    """Return the paths of all fields; items of lists and values of maps with ids as keys count as one."""
+    """Return the paths of all fields; list items and values of maps keyed by id share a path."""
     found: set[str] = set()
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -403,7 +403,7 @@ def payload(name: str) -> Any:
 
 @pytest.fixture
 def bodies(client, clock):
-    """Answers for each of the example payloads, made by the same situations."""
+    """Responses that correspond to the example payloads."""
     ids = {job["name"]: job["id"] for job in client.get(f"{JR}/v1/jobs").json()}
 
     def get(path: str, **query: Any) -> Any:
@@ -459,12 +459,12 @@ def bodies(client, clock):
     return found
 
 
-# Lists that are empty in an example and not in ours, or the other way round, say nothing about the fields.
+# Lists that may be empty on one side only.
 OPTIONAL = re.compile(r"(errorInfos|ackTrackers|pipelineOffsets|pipelineStatus|pipelineLabels|jobTags)\[\]")
 
 
 @needs_payloads
-def test_the_fields_of_our_answers_are_those_of_the_example_payloads(bodies):
+def test_response_fields_match_example_payloads(bodies):
     examples = {path.stem for path in PAYLOADS.glob("*.json")}
     assert set(bodies) == examples
     for name in sorted(examples):
@@ -473,7 +473,7 @@ def test_the_fields_of_our_answers_are_those_of_the_example_payloads(bodies):
 
 
 @needs_payloads
-def test_the_states_of_our_jobs_are_those_of_the_example_payloads(bodies):
+def test_job_states_match_example_payloads(bodies):
     for name in (
         "job-active-green",
         "job-active-red",
@@ -481,11 +481,11 @@ def test_the_states_of_our_jobs_are_those_of_the_example_payloads(bodies):
         "job-inactive-red",
         "job-inactive-error",
     ):
-        own, example = bodies[name]["currentJobStatus"], payload(name)["currentJobStatus"]
+        status, example = bodies[name]["currentJobStatus"], payload(name)["currentJobStatus"]
         for field in ("status", "color"):
-            assert own[field] == example[field], name
+            assert status[field] == example[field], name
         for field in ("errorMessage", "finishTime", "warnings", "pipelineStatus", "ackTrackers"):
-            assert bool(own[field]) == bool(example[field]), (name, field)
-        assert [text[:13] for text in own["warnings"]] == [text[:13] for text in example["warnings"]]
+            assert bool(status[field]) == bool(example[field]), (name, field)
+        assert [text[:13] for text in status["warnings"]] == [text[:13] for text in example["warnings"]]
     events = bodies["run-events"]
     assert events != sorted(events, key=lambda event: event["time"])

@@ -1,4 +1,4 @@
-"""Every example of the StreamSets SDK guide's chapters "Job Instances" and "Job Templates", run by the official SDK."""
+"""The examples of the chapters "Job Instances" and "Job Templates" of the StreamSets SDK guide."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dev.local_sandbox import SandboxProcess
 
 OFFSET = "$com.streamsets.datacollector.pollsource.offset$"
 
-# An unknown job has an empty answer, which the SDK fails to read.
+# The response for an unknown job is empty, which the SDK cannot parse.
 UNKNOWN = "Expecting value"
 
-# What the seed says of the pipelines that jobs are created for here.
+# Properties of the seed's pipelines that the tests use.
 BATCH, BATCH_RECORDS = "Quick check", 100
 STREAM, STREAM_RATE = "Truck positions", 40
 VERSIONED, VERSIONS = "Orders to warehouse", ["1", "2", "3"]
@@ -29,7 +29,7 @@ def unique(name: str) -> str:
 
 
 def add_job(hub: Any, pipeline: str = BATCH, *, version: str | None = None, **settings: Any) -> Any:
-    """Create a job that no other test has."""
+    """Create a job with a unique name."""
     pipeline = hub.pipelines.get(name=pipeline)
     commit = pipeline.commits.get(version=version) if version else None
     job = hub.get_job_builder().build(unique("Guide"), pipeline=pipeline, pipeline_commit=commit, **settings)
@@ -46,14 +46,14 @@ def add_template(hub: Any, **parameters: Any) -> Any:
     return template
 
 
-def run_to_the_end(sandbox: SandboxProcess, hub: Any, job: Any, ends_in: str = "INACTIVE") -> None:
+def run_to_end(sandbox: SandboxProcess, hub: Any, job: Any, ends_in: str = "INACTIVE") -> None:
     hub.start_job(job, wait=False)
     sandbox.advance(60)
     hub.wait_for_job_status(job, ends_in, timeout_sec=10)
 
 
 def position(offset: Any) -> str | None:
-    """Return where the only offset of a list says that the next run continues."""
+    """Return the position in a list of one offset."""
     (entry,) = offset
     return json.loads(entry.offset)["offsets"][OFFSET]
 
@@ -62,10 +62,7 @@ def ids(jobs: Any) -> set[str]:
     return {job.id for job in jobs}
 
 
-# Creating
-
-
-def test_a_job_is_created_for_a_pipeline_and_can_run(sandbox, hub):
+def test_created_job_runs(sandbox, hub):
     pipeline = hub.pipelines.get(name=VERSIONED)
     job = hub.get_job_builder().build(unique("New"), pipeline=pipeline)
     hub.add_job(job)
@@ -76,12 +73,12 @@ def test_a_job_is_created_for_a_pipeline_and_can_run(sandbox, hub):
     assert (found.pipeline_id, found.commit_label) == (pipeline.id, f"v{VERSIONS[-1]}")
     assert found.created_by == found.last_modified_by
     assert found in hub.jobs
-    run_to_the_end(sandbox, hub, found)
+    run_to_end(sandbox, hub, found)
     assert found.history[0].run_count == 1
     assert found.metrics[0].input_count == 60_000
 
 
-def test_a_job_is_created_with_a_particular_pipeline_version_and_runs_it(sandbox, hub):
+def test_job_is_created_with_pipeline_version(sandbox, hub):
     pipeline = hub.pipelines.get(name=VERSIONED)
     commit = pipeline.commits.get(version="1")
     job = hub.get_job_builder().build(unique("First version"), pipeline=pipeline, pipeline_commit=commit)
@@ -89,11 +86,11 @@ def test_a_job_is_created_with_a_particular_pipeline_version_and_runs_it(sandbox
     found = hub.jobs.get(id=job.id)
     assert (found.commit_id, found.commit_label) == (commit.commit_id, "v1")
     assert found.commit.version == "1"
-    run_to_the_end(sandbox, hub, found)
+    run_to_end(sandbox, hub, found)
     assert found.status.pipeline_commit_label == "v1"
 
 
-def test_the_settings_of_a_new_job_are_kept(hub):
+def test_settings_of_new_job_are_stored(hub):
     job = hub.get_job_builder().build(
         unique("Settings"), pipeline=hub.pipelines.get(name=BATCH), runtime_parameters={"RECORDS": "7"}, tags=["a/b"]
     )
@@ -114,10 +111,7 @@ def test_the_settings_of_a_new_job_are_kept(hub):
     assert [tag.tag for tag in found.tags] == ["a/b"]
 
 
-# Retrieving
-
-
-def test_all_jobs_are_retrieved_one_by_one_and_by_index(hub):
+def test_all_jobs_are_retrieved(hub):
     add_job(hub)
     jobs = list(hub.jobs)
     assert len(hub.jobs) == len(jobs) == len(ids(jobs))
@@ -128,9 +122,9 @@ def test_all_jobs_are_retrieved_one_by_one_and_by_index(hub):
 
 
 def test_jobs_are_retrieved_by_status(sandbox, hub):
-    # Control Hub counts a job that never ran among the inactive ones.
+    # Jobs that never ran count as inactive.
     never_run, ended, active = add_job(hub), add_job(hub), add_job(hub, STREAM)
-    run_to_the_end(sandbox, hub, ended)
+    run_to_end(sandbox, hub, ended)
     hub.start_job(active)
     found = hub.jobs.get_all(job_status="INACTIVE")
     assert not any(job.job_template for job in found)
@@ -150,7 +144,7 @@ def test_jobs_are_retrieved_by_tag(hub):
     assert ids(hub.jobs.get_all(job_tag=tag)) == {tagged.id}
 
 
-def test_jobs_with_the_same_tag_as_another_are_retrieved(hub):
+def test_jobs_with_same_tag_are_retrieved(hub):
     tag = f"nightly/{uuid4().hex[:8]}"
     first, second = add_job(hub, tags=[tag, "other"]), add_job(hub, tags=[tag])
     own = hub.jobs.get(job_name=first.job_name).tags.get(tag=tag)
@@ -159,7 +153,7 @@ def test_jobs_with_the_same_tag_as_another_are_retrieved(hub):
     assert ids(hub.jobs.get_all(job_tag=own.tag)) == {first.id, second.id}
 
 
-def test_a_job_is_retrieved_by_id(hub):
+def test_job_is_retrieved_by_id(hub):
     job = add_job(hub)
     assert hub.jobs.get(id=job.id).job_name == job.job_name
     assert hub.jobs.get(job_id=job.id) == hub.jobs.get(id=job.id)
@@ -172,7 +166,7 @@ def test_jobs_are_retrieved_by_name(hub):
     job = add_job(hub)
     assert hub.jobs.get(job_name=job.job_name).id == job.id
     assert ids(hub.jobs.get_all(search=f'name=="{job.job_name}"')) == {job.id}
-    assert not hub.jobs.contains(job_name=unique("Nobody"))
+    assert not hub.jobs.contains(job_name=unique("Unknown"))
 
 
 def test_jobs_are_retrieved_by_engine_type(hub):
@@ -180,19 +174,16 @@ def test_jobs_are_retrieved_by_engine_type(hub):
     assert hub.jobs.get_all(executor_type="TRANSFORMER") == []
 
 
-def test_jobs_are_retrieved_by_pipeline_commit_label(hub):
+def test_jobs_are_retrieved_by_commit_label(hub):
     old, new = add_job(hub, VERSIONED, version="1"), add_job(hub, VERSIONED)
     found = ids(hub.jobs.get_all(pipeline_commit_label="v1"))
     assert old.id in found
     assert new.id not in found
 
 
-# Other pipeline versions
-
-
-def test_all_jobs_of_a_first_version_are_upgraded_to_the_newest(other_sandbox, other_hub):
+def test_jobs_of_first_version_are_upgraded(other_sandbox, other_hub):
     hub = other_hub
-    # No action is allowed on a job whose error waits for an acknowledgement.
+    # Jobs with an unacknowledged error cannot be upgraded.
     hub.acknowledge_job_error(*hub.jobs.get_all(job_status="INACTIVE_ERROR"))
     old = [add_job(hub, VERSIONED, version="1"), add_job(hub, "Regional orders", version="1")]
     jobs = hub.jobs.get_all(pipeline_commit_label="v1")
@@ -202,11 +193,11 @@ def test_all_jobs_of_a_first_version_are_upgraded_to_the_newest(other_sandbox, o
     for job in upgraded:
         assert job.commit.version == job.pipeline.commits[-1].version
     assert [upgraded.get(id=job.id).commit_label for job in old] == ["v3", "v2"]
-    run_to_the_end(other_sandbox, hub, upgraded.get(id=old[0].id))
+    run_to_end(other_sandbox, hub, upgraded.get(id=old[0].id))
     assert hub.jobs.get(id=old[0].id).status.pipeline_commit_label == "v3"
 
 
-def test_an_active_job_goes_on_with_the_newest_version_after_an_upgrade(hub):
+def test_active_job_is_upgraded(hub):
     job = add_job(hub, "Clickstream to lake", version="1")
     hub.start_job(job)
     hub.upgrade_job(job)
@@ -215,36 +206,33 @@ def test_an_active_job_goes_on_with_the_newest_version_after_an_upgrade(hub):
     hub.stop_job(job)
 
 
-def test_a_job_is_updated_with_another_version_of_its_pipeline(sandbox, hub):
+def test_job_is_updated_with_other_version(sandbox, hub):
     name = add_job(hub, VERSIONED, version="2").job_name
     job = hub.jobs.get(job_name=name, pipeline_commit_label="v2")
     job.commit = hub.pipelines.get(name=VERSIONED).commits.get(version="1")
-    answer = hub.update_job(job)
-    assert answer.id == job.id
+    result = hub.update_job(job)
+    assert result.id == job.id
     found = hub.jobs.get(id=job.id)
     assert (found.commit_label, found.commit.version) == ("v1", "1")
     assert found.last_modified_on >= found.created_on
-    run_to_the_end(sandbox, hub, found)
+    run_to_end(sandbox, hub, found)
     assert found.status.pipeline_commit_label == "v1"
 
 
-def test_a_job_is_updated_with_another_pipeline(sandbox, hub):
+def test_job_is_updated_with_other_pipeline(sandbox, hub):
     job, pipeline = add_job(hub, VERSIONED), hub.pipelines.get(name=BATCH)
     job.commit = pipeline.commits.get(version="1")
     hub.update_job(job)
     found = hub.jobs.get(id=job.id)
     assert found.pipeline.name == BATCH
     assert (found.pipeline_id, found.pipeline_name) == (pipeline.id, BATCH)
-    run_to_the_end(sandbox, hub, found)
+    run_to_end(sandbox, hub, found)
     assert found.metrics[0].input_count == BATCH_RECORDS
 
 
-# Duplicating
-
-
-def test_a_job_is_duplicated_in_two_copies(sandbox, hub):
+def test_job_is_duplicated_twice(sandbox, hub):
     job = add_job(hub, VERSIONED, version="2", runtime_parameters={"RECORDS": "500"}, tags=["copied"])
-    run_to_the_end(sandbox, hub, job)
+    run_to_end(sandbox, hub, job)
     copies = hub.duplicate_job(job, number_of_copies=2)
     assert [copy.job_name for copy in copies] == [f"{job.job_name} copy1", f"{job.job_name} copy2"]
     assert len(ids([*copies, job])) == 3
@@ -255,18 +243,18 @@ def test_a_job_is_duplicated_in_two_copies(sandbox, hub):
         assert (found.pipeline_id, found.commit_id) == (job.pipeline_id, job.commit_id)
         assert found.runtime_parameters["RECORDS"] == "500"
         assert found.data_collector_labels == job.data_collector_labels
-    run_to_the_end(sandbox, hub, copies[0])
+    run_to_end(sandbox, hub, copies[0])
     assert copies[0].metrics[0].input_count == 500
     assert hub.jobs.get(id=copies[1].id).status is None
 
 
-def test_one_copy_of_a_job_has_no_number(hub):
+def test_single_copy_has_no_number(hub):
     job = add_job(hub)
     (copy,) = hub.duplicate_job(job)
     assert hub.jobs.get(id=copy.id).job_name == f"{job.job_name} copy"
 
 
-def test_copies_of_a_job_get_the_name_and_description_asked_for(hub):
+def test_copies_have_given_name_and_description(hub):
     name = unique("Twin")
     copies = hub.duplicate_job(add_job(hub), name=name, description="A twin", number_of_copies=3)
     found = hub.jobs.get_all(description="A twin")
@@ -274,12 +262,9 @@ def test_copies_of_a_job_get_the_name_and_description_asked_for(hub):
     assert {copy.job_name for copy in found} == {f"{name}1", f"{name}2", f"{name}3"}
 
 
-# Importing and exporting
-
-
-def test_a_job_is_exported_to_a_file_and_imported_in_another_hub(sandbox, hub, other_sandbox, other_hub, tmp_path):
+def test_job_is_exported_and_imported_elsewhere(sandbox, hub, other_sandbox, other_hub, tmp_path):
     job = add_job(hub, runtime_parameters={"RECORDS": "40"}, tags=["moved"])
-    run_to_the_end(sandbox, hub, job)
+    run_to_end(sandbox, hub, job)
     path = tmp_path / "jobs.zip"
     path.write_bytes(hub.export_jobs([job]))
     assert not other_hub.jobs.contains(id=job.id)
@@ -290,12 +275,12 @@ def test_a_job_is_exported_to_a_file_and_imported_in_another_hub(sandbox, hub, o
     assert found.status is None
     assert (found.pipeline.name, found.commit_label) == (BATCH, job.commit_label)
     assert [tag.tag for tag in found.tags] == ["moved"]
-    run_to_the_end(other_sandbox, other_hub, found)
+    run_to_end(other_sandbox, other_hub, found)
     assert found.history[0].run_count == 1
     assert found.metrics[0].input_count == 40
 
 
-def test_a_deleted_job_comes_back_by_an_import(hub):
+def test_import_restores_deleted_job(hub):
     job = add_job(hub)
     archive = hub.export_jobs([job])
     hub.delete_job(job)
@@ -303,7 +288,7 @@ def test_a_deleted_job_comes_back_by_an_import(hub):
     assert hub.jobs.get(id=job.id).job_name == imported.job_name == job.job_name
 
 
-def test_an_import_over_an_existing_job_restores_what_is_asked_for(hub):
+def test_import_restores_selected_values_of_job(hub):
     job = add_job(hub, VERSIONED, version="1", runtime_parameters={"RECORDS": "1"})
     archive = hub.export_jobs([job])
     (job,) = hub.upgrade_job(job)
@@ -320,9 +305,9 @@ def test_an_import_over_an_existing_job_restores_what_is_asked_for(hub):
     assert found.runtime_parameters["RECORDS"] == "1"
 
 
-def test_all_jobs_are_exported_to_an_archive_that_restores_them(other_hub, tmp_path):
+def test_archive_restores_all_jobs(other_hub, tmp_path):
     hub = other_hub
-    # Instances that are attached to a template are the only jobs that cannot be exported.
+    # Instances attached to a template cannot be exported.
     hub.delete_job(*(job for job in hub.jobs if job.template_job_id is not None))
     before = ids(hub.jobs)
     path = tmp_path / "jobs.zip"
@@ -339,10 +324,7 @@ def test_all_jobs_are_exported_to_an_archive_that_restores_them(other_hub, tmp_p
     assert ids(imported) == ids(hub.jobs) == before
 
 
-# Offsets
-
-
-def test_the_origins_of_all_jobs_are_reset(other_sandbox, other_hub):
+def test_origins_of_all_jobs_are_reset(other_sandbox, other_hub):
     hub = other_hub
     hub.stop_job(*hub.jobs.get_all(job_status="ACTIVE"))
     assert [job for job in hub.jobs if job.status and job.status.offsets]
@@ -350,14 +332,14 @@ def test_the_origins_of_all_jobs_are_reset(other_sandbox, other_hub):
     assert ids(reset) == ids(hub.jobs)
     assert not [job for job in [*reset, *hub.jobs] if job.status and job.status.offsets]
     job = hub.jobs.get(job_name="Regional orders - 1")
-    run_to_the_end(other_sandbox, hub, job)
+    run_to_end(other_sandbox, hub, job)
     assert position(job.status.offsets) == "regional.csv::10000"
 
 
-def test_the_current_offsets_of_a_job_are_retrieved(sandbox, hub):
+def test_current_offset_is_retrieved(sandbox, hub):
     job = add_job(hub)
     assert job.current_status is None
-    run_to_the_end(sandbox, hub, job)
+    run_to_end(sandbox, hub, job)
     (offset,) = job.current_status.offsets
     assert offset.pipeline_id == job.id
     assert hub.engines.get(id=offset.sdc_id).engine_type == "COLLECTOR"
@@ -365,67 +347,64 @@ def test_the_current_offsets_of_a_job_are_retrieved(sandbox, hub):
     assert job.committed_offsets.offsets == {OFFSET: "100"}
 
 
-def test_the_offsets_of_a_particular_run_are_retrieved(sandbox, hub):
+def test_offsets_of_runs_are_retrieved(sandbox, hub):
     job = add_job(hub)
-    run_to_the_end(sandbox, hub, job)
-    run_to_the_end(sandbox, hub, job)
+    run_to_end(sandbox, hub, job)
+    run_to_end(sandbox, hub, job)
     assert [position(run.offsets) for run in job.history] == ["200", "100"]
 
 
-def test_a_job_starts_where_an_uploaded_offset_file_says(sandbox, hub, tmp_path):
+def test_job_continues_from_uploaded_file(sandbox, hub, tmp_path):
     first, second = add_job(hub), add_job(hub)
-    run_to_the_end(sandbox, hub, first)
+    run_to_end(sandbox, hub, first)
     path = tmp_path / "offset.json"
     path.write_text(first.status.offsets[0].offset)
     with path.open() as offset_file:
-        answer = hub.upload_offset(second, offset_file=offset_file)
-    assert answer.id == second.id
-    assert position(answer.current_status.offsets) == "100"
-    run_to_the_end(sandbox, hub, second)
+        result = hub.upload_offset(second, offset_file=offset_file)
+    assert result.id == second.id
+    assert position(result.current_status.offsets) == "100"
+    run_to_end(sandbox, hub, second)
     assert second.status.run_count == 1
     assert position(second.status.offsets) == "200"
 
 
-def test_a_job_starts_where_an_uploaded_offset_document_says(sandbox, hub):
+def test_job_continues_from_uploaded_document(sandbox, hub):
     job = add_job(hub)
-    run_to_the_end(sandbox, hub, job)
-    answer = hub.upload_offset(job, offset_json={"version": 2, "offsets": {OFFSET: "5000"}})
-    assert position(answer.current_status.offsets) == "5000"
-    run_to_the_end(sandbox, hub, job)
+    run_to_end(sandbox, hub, job)
+    result = hub.upload_offset(job, offset_json={"version": 2, "offsets": {OFFSET: "5000"}})
+    assert position(result.current_status.offsets) == "5000"
+    run_to_end(sandbox, hub, job)
     assert position(job.status.offsets) == "5100"
 
 
-def test_a_job_starts_from_the_beginning_after_an_upload_without_a_position(sandbox, hub):
+def test_null_offset_restarts_from_first_record(sandbox, hub):
     job = add_job(hub)
-    run_to_the_end(sandbox, hub, job)
-    answer = hub.upload_offset(job, offset_json={"version": 2, "offsets": {OFFSET: None}})
-    assert position(answer.current_status.offsets) is None
-    run_to_the_end(sandbox, hub, job)
+    run_to_end(sandbox, hub, job)
+    result = hub.upload_offset(job, offset_json={"version": 2, "offsets": {OFFSET: None}})
+    assert position(result.current_status.offsets) is None
+    run_to_end(sandbox, hub, job)
     assert position(job.status.offsets) == "100"
 
 
-def test_an_uploaded_offset_of_a_job_that_never_ran_is_reset(hub):
+def test_uploaded_offset_without_run_is_reset(hub):
     job = hub.upload_offset(add_job(hub), offset_json={"version": 2, "offsets": {OFFSET: "5000"}})
     assert len(job.current_status.offsets) == 1
     (reset,) = hub.reset_origin(job)
     assert reset.current_status.offsets is None
 
 
-# Runs, their events and their metrics
-
-
-def test_the_status_history_of_a_job_has_every_run(sandbox, hub):
+def test_job_history_has_all_runs(sandbox, hub):
     job = add_job(hub)
     assert list(job.job_history) == []
-    run_to_the_end(sandbox, hub, job)
-    run_to_the_end(sandbox, hub, job)
+    run_to_end(sandbox, hub, job)
+    run_to_end(sandbox, hub, job)
     assert [(run.run_count, run.status) for run in job.job_history] == [(2, "INACTIVE"), (1, "INACTIVE")]
     assert [run.run_count for run in job.history] == [2, 1]
     newest, oldest = job.job_history
     assert oldest.start_time < oldest.finish_time < newest.start_time < newest.finish_time
 
 
-def test_a_run_is_found_in_the_history_by_its_start_time(hub):
+def test_run_is_found_by_start_time(hub):
     job = hub.jobs.get(job_name="Orders to warehouse")
     failed = job.history.get(color="RED")
     found = job.history.get(start_time=failed.start_time)
@@ -433,19 +412,19 @@ def test_a_run_is_found_in_the_history_by_its_start_time(hub):
     assert job.job_history.get(start_time=failed.start_time).id == found.id
 
 
-def test_the_events_of_a_run_say_what_happened_and_who_asked(hub):
+def test_run_events_have_statuses_and_users(hub):
     job = add_job(hub, STREAM)
     hub.start_job(job)
     hub.stop_job(job)
     events = sorted(job.job_history[0].run_history, key=lambda event: event.time)
     statuses = list(dict.fromkeys(event.status for event in events))
     assert statuses == ["ACTIVATING", "ACTIVE", "DEACTIVATING", "INACTIVE"]
-    asked = [event.status for event in events if event.user == job.created_by]
-    assert asked == ["ACTIVATING", "DEACTIVATING"]
+    by_user = [event.status for event in events if event.user == job.created_by]
+    assert by_user == ["ACTIVATING", "DEACTIVATING"]
     assert all(event.user is None for event in events if event.status in ("ACTIVE", "INACTIVE"))
 
 
-def test_the_metrics_of_all_runs_are_retrieved_the_newest_first(hub):
+def test_metrics_of_runs_are_listed_newest_first(hub):
     job = hub.jobs.get(job_name="Orders to warehouse")
     assert [(run.run_count, run.input_count, run.output_count, run.total_error_count) for run in job.metrics] == [
         (3, 60_000, 59_700, 300),
@@ -454,7 +433,7 @@ def test_the_metrics_of_all_runs_are_retrieved_the_newest_first(hub):
     ]
 
 
-def test_the_metrics_of_the_run_that_began_at_a_time_are_retrieved(hub):
+def test_metrics_of_run_are_found_by_start_time(hub):
     job = hub.jobs.get(job_name="Orders to warehouse")
     start_time = min(run.start_time for run in job.history)
     run_count = job.history.get(start_time=start_time).run_count
@@ -464,8 +443,8 @@ def test_the_metrics_of_the_run_that_began_at_a_time_are_retrieved(hub):
     assert (metrics.error_count, metrics.stage_errors_count) == (300, 0)
 
 
-def test_time_series_count_the_records_of_a_job(hub):
-    # Only the guide's older editions have this; the SDK still does.
+def test_time_series_of_record_counts(hub):
+    # Documented in older editions of the guide only, but still supported by the SDK.
     job = hub.jobs.get(job_name="Web logs to lake")
     counts = job.time_series_metrics("Record Count Time Series")
     for records in (counts.input_records, counts.output_records, counts.error_records):
@@ -478,7 +457,7 @@ def test_time_series_count_the_records_of_a_job(hub):
     assert min(hour.time_series) < min(counts.input_records.time_series)
 
 
-def test_time_series_tell_the_throughput_of_records_and_batches(hub):
+def test_time_series_of_throughput(hub):
     job = hub.jobs.get(job_name="Web logs to lake")
     records = job.time_series_metrics("Record Throughput Time Series").input_records
     assert all(value == pytest.approx(220) for value in records.time_series.values())
@@ -490,7 +469,7 @@ def test_time_series_tell_the_throughput_of_records_and_batches(hub):
         assert all(value > 0 for value in getattr(job.time_series_metrics(metric_type), name).time_series.values())
 
 
-def test_the_realtime_summary_of_a_job_counts_batches_and_records(sandbox, hub):
+def test_realtime_summary_counts_batches_and_records(sandbox, hub):
     job = add_job(hub, STREAM, runtime_parameters={"RATE": "1500"})
     hub.start_job(job)
     job.refresh()
@@ -503,7 +482,7 @@ def test_the_realtime_summary_of_a_job_counts_batches_and_records(sandbox, hub):
         after = job.realtime_summary
     finally:
         sandbox.unfreeze()
-    # Ten seconds at twice the speed of life.
+    # Ten seconds at time scale 2.
     assert after.input_record_count - before.input_record_count == 10 * 2 * 1500
     assert after.output_record_count == after.input_record_count
     assert after.data_batch_count > before.data_batch_count > 0
@@ -511,10 +490,7 @@ def test_the_realtime_summary_of_a_job_counts_batches_and_records(sandbox, hub):
     hub.stop_job(job)
 
 
-# Engines
-
-
-def test_balancing_the_engines_moves_a_pipeline_to_the_idle_one(other_sandbox, other_hub):
+def test_balancing_engines_uses_idle_engine(other_sandbox, other_hub):
     hub = other_hub
     before = [hub.jobs.get(job_name=f"Truck positions {region}") for region in ("north", "south")]
     assert len({job.pipeline_status[0].sdc_id for job in before}) == 1
@@ -530,7 +506,7 @@ def test_balancing_the_engines_moves_a_pipeline_to_the_idle_one(other_sandbox, o
         assert job.realtime_summary.input_record_count > 0
 
 
-def test_balancing_one_job_moves_it_to_an_idle_engine(other_sandbox, other_hub):
+def test_balancing_job_moves_it_to_idle_engine(other_sandbox, other_hub):
     hub = other_hub
     job = hub.jobs.get(job_name="Truck positions south")
     (before,) = job.data_collectors
@@ -542,10 +518,7 @@ def test_balancing_one_job_moves_it_to_an_idle_engine(other_sandbox, other_hub):
     assert job.status == "ACTIVE"
 
 
-# Starting, stopping, deleting, tagging, acknowledging
-
-
-def test_several_jobs_are_started_and_stopped_at_once(hub):
+def test_several_jobs_are_started_and_stopped(hub):
     jobs = [add_job(hub, STREAM), add_job(hub, STREAM)]
     hub.start_job(*jobs)
     for job in jobs:
@@ -556,7 +529,7 @@ def test_several_jobs_are_started_and_stopped_at_once(hub):
     assert [job.status.color for job in jobs] == ["GRAY", "GRAY"]
 
 
-def test_a_job_is_deleted(hub):
+def test_job_is_deleted(hub):
     job = add_job(hub)
     before = len(hub.jobs)
     hub.delete_job(job)
@@ -566,13 +539,13 @@ def test_a_job_is_deleted(hub):
         hub.jobs.get(id=job.id)
 
 
-def test_several_jobs_are_deleted_at_once(hub):
+def test_several_jobs_are_deleted(hub):
     jobs = [add_job(hub), add_job(hub)]
     hub.delete_job(*jobs)
     assert not ids(jobs) & ids(hub.jobs)
 
 
-def test_tags_are_added_to_a_job_and_removed(hub):
+def test_tags_are_added_and_removed(hub):
     job, tag = add_job(hub, tags=["kept"]), f"added/{uuid4().hex[:8]}:with-colon"
     job.add_tag(tag)
     hub.update_job(job)
@@ -585,23 +558,20 @@ def test_tags_are_added_to_a_job_and_removed(hub):
     assert hub.jobs.get_all(job_tag=tag) == []
 
 
-def test_the_error_of_a_job_is_acknowledged_so_that_it_can_start_again(sandbox, hub):
+def test_job_restarts_after_acknowledgement(sandbox, hub):
     job = hub.get_job_builder().build(unique("Acknowledged"), pipeline=hub.pipelines.get(name="Ledger export"))
     job.require_job_error_acknowledgement = True
     hub.add_job(job)
-    run_to_the_end(sandbox, hub, job, "INACTIVE_ERROR")
+    run_to_end(sandbox, hub, job, "INACTIVE_ERROR")
     assert "RUN_ERROR" in job.status.error_message
     hub.acknowledge_job_error(job)
     job.refresh()
     assert job.status == "INACTIVE"
-    run_to_the_end(sandbox, hub, job, "INACTIVE_ERROR")
+    run_to_end(sandbox, hub, job, "INACTIVE_ERROR")
     assert job.status.run_count == 2
 
 
-# Templates
-
-
-def test_a_job_template_is_created(hub):
+def test_job_template_is_created(hub):
     template = add_template(hub, REGION="north")
     found = hub.jobs.get(job_name=template.job_name, job_template=True)
     assert found.id == template.id
@@ -611,7 +581,7 @@ def test_a_job_template_is_created(hub):
     assert ids(hub.jobs.get_all(search=f'name=="{template.job_name}"', job_template=True)) == {template.id}
 
 
-def test_a_template_starts_an_instance_per_set_of_parameters_named_by_one_of_them(hub):
+def test_template_starts_instance_per_parameter_set(hub):
     template = add_template(hub, REGION="north", RATE="10")
     parameters = [{"REGION": "east", "RATE": "20"}, {"REGION": "west", "RATE": "30"}]
     jobs = hub.start_job_template(
@@ -626,7 +596,7 @@ def test_a_template_starts_an_instance_per_set_of_parameters_named_by_one_of_the
     hub.stop_job(*jobs)
 
 
-def test_a_template_starts_several_instances_with_its_own_parameters(hub):
+def test_template_starts_instances_with_own_parameters(hub):
     template = add_template(hub, REGION="north", RATE="10")
     jobs = hub.start_job_template(template, number_of_instances=3)
     assert [job.job_name for job in jobs] == [f"{template.job_name} - {number}" for number in (1, 2, 3)]
@@ -637,7 +607,7 @@ def test_a_template_starts_several_instances_with_its_own_parameters(hub):
     hub.stop_job(*jobs)
 
 
-def test_a_template_starts_instances_in_the_background(hub):
+def test_template_starts_instances_asynchronously(hub):
     template = add_template(hub, REGION="north")
     jobs = hub.start_job_template(template, number_of_instances=2, asynchronous=True, wait=False)
     assert len(ids(jobs)) == 2
@@ -647,11 +617,11 @@ def test_a_template_starts_instances_in_the_background(hub):
     hub.stop_job(*jobs)
 
 
-def test_deleting_a_template_deletes_its_instances(hub):
+def test_deleting_template_deletes_instances(hub):
     template = add_template(hub, REGION="north")
     (job,) = hub.start_job_template(template)
     hub.stop_job(job)
     hub.delete_job(template)
-    for gone in (template, job):
+    for deleted in (template, job):
         with pytest.raises(ValueError, match=UNKNOWN):
-            hub.jobs.get(id=gone.id)
+            hub.jobs.get(id=deleted.id)

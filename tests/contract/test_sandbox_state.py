@@ -1,4 +1,4 @@
-"""A sandbox that is killed and started again with its state file, over real HTTP."""
+"""A sandbox process that is killed and restarted with its state file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sandbox(tmp_path):
         yield process
 
 
-def test_a_start_that_was_answered_is_there_after_a_kill_at_once_and_goes_on(sandbox):
+def test_start_survives_kill(sandbox):
     streaming = sandbox.start_job("Clickstream to lake")
     started = sandbox.start_job("Orders to warehouse", {"DAY": "2026-11-23"})
     sandbox.kill()
@@ -41,7 +41,7 @@ def test_a_start_that_was_answered_is_there_after_a_kill_at_once_and_goes_on(san
     assert sandbox.errors == ""
 
 
-def test_the_clock_the_variants_and_created_jobs_survive(sandbox):
+def test_clock_variants_and_jobs_survive_restart(sandbox):
     sandbox.set_variants(unknown_job="400")
     sandbox.freeze()
     sandbox.advance(86_400)
@@ -56,13 +56,13 @@ def test_the_clock_the_variants_and_created_jobs_survive(sandbox):
     sandbox.wait_for_status("Copy", "INACTIVE")
 
 
-def test_whatever_is_answered_while_the_sandbox_is_killed_again_and_again_is_there_once(sandbox):
+def test_repeated_kills_lose_no_acknowledged_start(sandbox):
     sandbox.set_variants(start_parameters_kept="stored")
     template = sandbox.job_id("Regional orders")
-    answered: list[str] = []
-    refused: list[int] = []
+    acknowledged: list[str] = []
+    rejected: list[int] = []
 
-    def ask(worker: int) -> None:
+    def start_instances(worker: int) -> None:
         for number in range(25):
             name = f"w{worker}-{number}"
             body = {"name": name, "namePostfixType": "COUNTER", "runtimeParametersList": [{"REGION": name}]}
@@ -71,42 +71,42 @@ def test_whatever_is_answered_while_the_sandbox_is_killed_again_and_again_is_the
             except requests.RequestException:
                 continue
             if response.ok:
-                answered.append(f"{name} - 1")
+                acknowledged.append(f"{name} - 1")
             else:
-                refused.append(response.status_code)
+                rejected.append(response.status_code)
 
-    workers = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
+    workers = [threading.Thread(target=start_instances, args=(number,)) for number in range(2)]
     for worker in workers:
         worker.start()
     kills = 0
     while any(worker.is_alive() for worker in workers):
         workers[0].join(timeout=0.05)
-        if kills < 3 and len(answered) >= 5 * (kills + 1):
+        if kills < 3 and len(acknowledged) >= 5 * (kills + 1):
             sandbox.restart()
             kills += 1
     for worker in workers:
         worker.join()
     sandbox.restart()
     found = Counter(start["job_name"] for start in sandbox.starts())
-    assert refused == []
-    assert len(answered) >= 5
-    assert set(answered) <= set(found)
+    assert rejected == []
+    assert len(acknowledged) >= 5
+    assert set(acknowledged) <= set(found)
     assert set(found.values()) == {1}
     jobs = Counter(job["name"] for job in sandbox.state()["jobs"] if job["name"].startswith("w"))
     assert jobs == found
 
 
-def test_a_line_that_a_kill_tore_is_dropped_with_a_warning(sandbox, tmp_path):
+def test_incomplete_line_is_removed_with_warning(sandbox, tmp_path):
     sandbox.start_job("Quick check")
     sandbox.kill()
     with (tmp_path / "hub.state").open("ab") as file:
         file.write(b'{"time": 1767261000000, "method": "PO')
     sandbox.restart()
-    assert "line 3 is torn and was dropped" in sandbox.errors
+    assert "Removed the incomplete line 3" in sandbox.errors
     assert len(sandbox.starts()) == 1
 
 
-def test_the_file_holds_no_token(sandbox, tmp_path):
+def test_state_file_has_no_token(sandbox, tmp_path):
     sandbox.start_job("Quick check")
     content = (tmp_path / "hub.state").read_text()
     assert "/start" in content
@@ -114,19 +114,19 @@ def test_the_file_holds_no_token(sandbox, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "arguments", "said"),
+    ("content", "arguments", "message"),
     [
-        ("something else\n", [], "is no state file of a sandbox"),
-        (None, [], "another sandbox is using it"),
+        ("something else\n", [], "is not a state file of a sandbox"),
+        (None, [], "in use by another sandbox"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_one_clear_line(sandbox, tmp_path, content, arguments, said):
+def test_unusable_state_file_prints_one_line(sandbox, tmp_path, content, arguments, message):
     path = tmp_path / "hub.state"
     if content is not None:
         path = tmp_path / "other"
         path.write_text(content)
     command = [sys.executable, "-m", "airflow_provider_streamsets.sandbox", "--port", "0", "--state", str(path)]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert said in done.stderr
+    result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert message in result.stderr

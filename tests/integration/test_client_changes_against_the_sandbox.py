@@ -28,7 +28,7 @@ from airflow_provider_streamsets.control_hub import (
     Outcome,
 )
 from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-from airflow_provider_streamsets.sandbox.variants import Variants
+from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from dev.local_sandbox import SandboxProcess
 from tests.integration.conftest import client_of
 

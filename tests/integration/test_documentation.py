@@ -32,8 +32,8 @@ from airflow_provider_streamsets.operators.archives import ControlHubExportJobsO
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator, ControlHubListJobsOperator
 from airflow_provider_streamsets.operators.metrics import ControlHubJobMetricsOperator, ControlHubJobRunHistoryOperator
 from airflow_provider_streamsets.operators.offsets import ControlHubGetOffsetsOperator
-from airflow_provider_streamsets.sandbox.fault_file import parse_faults
-from airflow_provider_streamsets.sandbox.seed_file import load_seed
+from airflow_provider_streamsets.sandbox.faults.rules import parse_faults
+from airflow_provider_streamsets.sandbox.seed.loader import load_seed
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from tests.documentation import DOCS, EXAMPLES, PAGES, README, ROOT, documented_code, page_blocks, write_dags

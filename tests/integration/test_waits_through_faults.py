@@ -26,7 +26,7 @@ from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOpe
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
 from airflow_provider_streamsets.polling import connections
-from airflow_provider_streamsets.sandbox.variants import Variants
+from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from dev.local_sandbox import SandboxProcess
 from tests.integration.conftest import client_of

@@ -1,4 +1,4 @@
-"""A sandbox in this process, over a clock that stands still until it is told, and what tests do with it."""
+"""An in-process sandbox with a frozen clock."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from airflow_provider_streamsets.sandbox.app import create_app
-from airflow_provider_streamsets.sandbox.clock import Clock
-from airflow_provider_streamsets.sandbox.seed import Seed
-from airflow_provider_streamsets.sandbox.seed_file import load_seed
+from airflow_provider_streamsets.sandbox.backend.clock import Clock
+from airflow_provider_streamsets.sandbox.seed.loader import load_seed
+from airflow_provider_streamsets.sandbox.seed.models import Seed
 
 SEED = load_seed()
 T0 = 1_767_261_000_000
@@ -18,22 +18,22 @@ OFFSET = "$com.streamsets.datacollector.pollsource.offset$"
 
 
 class Hub:
-    """An application and what tests do with it."""
+    """A sandbox application with shortcuts for tests."""
 
     def __init__(self, seed: Seed = SEED, **variants: Any) -> None:
         self.clock = Clock(frozen_at=T0)
         self.app = create_app(seed=seed, clock=self.clock, variants=variants)
-        credential = self.app.state.hub.credential
+        credential = self.app.state.context.credential
         self.headers = {
             "X-SS-App-Component-Id": credential.id,
             "X-SS-App-Auth-Token": credential.token,
             "X-Requested-By": "tests",
         }
         self.http = TestClient(self.app, headers=self.headers, raise_server_exceptions=True)
-        self.world = self.app.state.hub.world
+        self.backend = self.app.state.context.backend
 
     def id(self, name: str) -> str:
-        return next(job.id for job in self.world.jobs.values() if job.seed.name == name)
+        return next(job.id for job in self.backend.jobs.values() if job.seed.name == name)
 
     def get(self, path: str, **query: Any) -> Any:
         response = self.http.get(path, params=query)

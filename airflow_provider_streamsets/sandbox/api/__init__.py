@@ -1,0 +1,3 @@
+"""The HTTP API of the sandbox."""
+
+from __future__ import annotations

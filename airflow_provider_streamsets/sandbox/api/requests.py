@@ -1,0 +1,134 @@
+"""Parsing and validating requests."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Container, Sequence
+from typing import IO, Any
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
+from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
+from airflow_provider_streamsets.sandbox.backend.payload import parse_json
+
+
+class Query:
+    """The query parameters of a request. An empty value counts as unset; unknown parameters are ignored."""
+
+    def __init__(self, request: Request) -> None:
+        self._values = request.query_params
+
+    def string(self, name: str) -> str | None:
+        """Return a string, or None if it is unset."""
+        return self._values.get(name) or None
+
+    def boolean(self, name: str) -> bool | None:
+        """
+        Return a boolean, case-insensitively, or None if it is unset.
+
+        :raises ApiError: if it is not a boolean.
+        """
+        value = self.string(name)
+        if value is None:
+            return None
+        if value.lower() not in ("true", "false"):
+            raise bad_request(f"'{name}' must be true or false, got '{value}'.")
+        return value.lower() == "true"
+
+    def integer(self, name: str, default: int) -> int:
+        """
+        Return an integer.
+
+        :raises ApiError: if it is not an integer.
+        """
+        value = self.string(name)
+        if value is None:
+            return default
+        try:
+            return int(value)
+        except ValueError:
+            raise bad_request(f"'{name}' must be an integer, got '{value}'.") from None
+
+    def bounds(self, length: int) -> tuple[int, int]:
+        """
+        Return the offset and the length of a page.
+
+        :param length: default of the length.
+        :raises ApiError: if one of them is out of range.
+        """
+        offset, length = self.integer("offset", 0), self.integer("len", length)
+        if offset < 0 or length < -1:
+            raise bad_request("'offset' must be at least 0 and 'len' at least -1.")
+        return offset, length
+
+    def choice(self, name: str, choices: Sequence[str]) -> str | None:
+        """
+        Return one of the allowed values, or None if it is unset.
+
+        :raises ApiError: if it is another value.
+        """
+        value = self.string(name)
+        if value is not None and value not in choices:
+            raise bad_request(f"'{name}' must be one of {', '.join(choices)}, got '{value}'.")
+        return value
+
+
+def read_sort_order(query: Query, default: str, properties: Container[str]) -> tuple[str, bool]:
+    """
+    Return the sort property of a SAQL search, and whether the order is descending.
+
+    :param query: the query with ``orderBy``.
+    :param default: the property if ``orderBy`` is unset.
+    :param properties: the known properties.
+    :raises ApiError: if the property is unknown.
+    """
+    # A plus sign in a query is decoded to a space.
+    text = (query.string("orderBy") or default).strip()
+    name = text.rstrip("+-")
+    if name not in properties:
+        raise bad_request(f"'orderBy' must be one of the searchable properties, got '{name}'.")
+    return name, text.endswith("-")
+
+
+async def read_json(request: Request) -> Any:
+    """
+    Parse the body of a request; return None if it is empty.
+
+    :raises ApiError: if it is not valid JSON.
+    """
+    content = await request.body()
+    if not content.strip():
+        return None
+    try:
+        return parse_json(content)
+    except ValueError:
+        raise bad_request("The body is not valid JSON.") from None
+
+
+async def read_ids(request: Request, kind: str = "job") -> list[str]:
+    """
+    Parse the list of ids in the body of a bulk call.
+
+    :param kind: kind of object, for the error message.
+    :raises ApiError: if it is not a list of strings.
+    """
+    ids = await read_json(request)
+    if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
+        raise bad_request(f"The body must be a JSON array of {kind} ids.")
+    return ids
+
+
+async def read_file(request: Request) -> IO[bytes]:
+    """
+    Return the part ``file`` of a form, which may be a file or a text field.
+
+    :raises ApiError: if the part is missing.
+    """
+    try:
+        part = (await request.form()).get("file")
+    except HTTPException as error:
+        raise bad_request(f"The body is not a valid form: {error.detail}") from None
+    if part is None:
+        raise bad_request("The form has no part 'file'.")
+    return io.BytesIO(part.encode()) if isinstance(part, str) else part.file

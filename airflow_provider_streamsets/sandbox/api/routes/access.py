@@ -1,0 +1,136 @@
+"""Login service, security, and general endpoints that clients use to connect."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+
+from airflow_provider_streamsets.sandbox.api.context import base_url, get_backend
+from airflow_provider_streamsets.sandbox.api.responses import json_response
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, unsupported_endpoint
+from airflow_provider_streamsets.sandbox.openapi.document import openapi_document
+from airflow_provider_streamsets.sandbox.openapi.services import (
+    SERVICES,
+    service_openapi_document,
+    service_swagger_document,
+)
+from airflow_provider_streamsets.sandbox.openapi.spec import (
+    OBJECT,
+    STRING,
+    STRINGS,
+    array_of,
+    object_of,
+    route_spec,
+    schema_ref,
+)
+from airflow_provider_streamsets.sandbox.serializers.principals import ROLES, principal_body
+from airflow_provider_streamsets.sandbox.serializers.schemas import complete
+
+router = APIRouter()
+
+LANDING_PATH = "/security/public-rest/v1/aster/landing"
+ENGINE_VERSION = "5.10.0"
+
+
+@router.get(
+    "/login/api/security/public/v3/orgs/{organization}/info",
+    **route_spec(object_of(data=object_of(landingUrl=STRING)), errors=(404,), is_public=True),
+)
+async def read_landing_url(request: Request, organization: str) -> Response:
+    """Return the landing URL of an organization."""
+    if organization != get_backend(request).organization:
+        raise ApiError(404, "LOGIN_01", f"Organization '{organization}' does not exist")
+    return json_response({"data": {"landingUrl": base_url(request) + LANDING_PATH}})
+
+
+@router.get("/healthz", **route_spec(object_of(status=STRING), is_public=True))
+async def check_health() -> Response:
+    """Report that the server is running."""
+    return json_response({"status": "ok"})
+
+
+@router.get("/security/rest/v1/currentUser", **route_spec(schema_ref("SSOPrincipalJson")))
+async def read_current_user(request: Request) -> Response:
+    """Return the user of the credential."""
+    return json_response(principal_body(get_backend(request)))
+
+
+@router.get("/security/rest/v1/currentUser/availableAddOns", **route_spec(object_of(enabled=STRINGS)))
+async def read_add_ons() -> Response:
+    """Return the add-ons of the organization, an empty list."""
+    return json_response({"enabled": []})
+
+
+@router.get("/security/rest/v1/roles", **route_spec(array_of(schema_ref("RoleJson"))))
+async def list_roles() -> Response:
+    """List the roles that users can have."""
+    return json_response(
+        [
+            complete("RoleJson", {"id": role, "label": role.replace(":", " ").title(), "requiredRoles": []})
+            for role in ROLES
+        ]
+    )
+
+
+@router.get("/security/rest/v1/projects", **route_spec(array_of(schema_ref("ProjectJson"))))
+async def list_projects() -> Response:
+    """List the projects, an empty list."""
+    return json_response([])
+
+
+@router.get("/rest/v1/server/info", **route_spec(object_of(version=STRING)))
+async def read_server_info() -> Response:
+    """Return the version of the server."""
+    return json_response({"version": ENGINE_VERSION})
+
+
+@router.get("/assets/i18n/en.json", **route_spec(OBJECT))
+async def read_translations() -> Response:
+    """Return the texts of the web user interface, an empty object."""
+    return json_response({})
+
+
+@router.get(
+    "/sequencing/rest/v1/sequencing/job/{job_id}/sequence",
+    **route_spec(array_of(object_of(sequenceId=STRING, sequenceName=STRING)), errors=(404,)),
+)
+async def read_sequence(request: Request, job_id: str) -> Response:
+    """Return the sequences that contain a job, an empty list."""
+    get_backend(request).job(job_id)
+    return json_response([])
+
+
+@router.get("/{service}/rest/openapi.json", **route_spec(OBJECT, errors=(404,)))
+async def read_openapi(request: Request, service: str) -> Response:
+    """Return the OpenAPI document of a service."""
+    return json_response(service_openapi_document(service, _served_paths(request, service)))
+
+
+@router.get("/{service}/rest/swagger.json", **route_spec(OBJECT, errors=(404,)))
+async def read_swagger(request: Request, service: str) -> Response:
+    """Return the Swagger document of a service, which SDKs before version 7 read."""
+    return json_response(service_swagger_document(service, _served_paths(request, service)))
+
+
+@router.get("/sandbox/openapi.json", **route_spec(OBJECT, is_public=True))
+async def read_sandbox_openapi(request: Request) -> Response:
+    """Return the OpenAPI document of the sandbox."""
+    return json_response(openapi_document(request.app.routes))
+
+
+def _served_paths(request: Request, service: str) -> dict[str, list[str]]:
+    if service not in SERVICES:
+        raise unsupported_endpoint(request.method, request.url.path)
+    prefix = f"/{service}/rest"
+    paths: dict[str, list[str]] = defaultdict(list)
+    routes: list[Any] = request.app.state.api_routes
+    for route in routes:
+        if isinstance(route, APIRoute) and route.path.startswith(f"{prefix}/v"):
+            path = route.path[len(prefix) :].replace("{job_id}", "{jobId}").replace("{run_id}", "{jobStatusId}")
+            path = path.replace("{template_id}", "{templateJobId}")
+            paths[path] += sorted(method.lower() for method in route.methods)
+    return dict(paths)

@@ -1,0 +1,139 @@
+"""Job Runner: engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from airflow_provider_streamsets.sandbox.api.context import get_backend
+from airflow_provider_streamsets.sandbox.api.requests import Query, read_ids
+from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response, page_response
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
+from airflow_provider_streamsets.sandbox.openapi.spec import (
+    COUNT,
+    ORDER,
+    STRINGS,
+    WRAPPED_PAGE,
+    array_of,
+    boolean_param,
+    enum_param,
+    id_list_body,
+    map_of,
+    page_of,
+    route_spec,
+    schema_ref,
+    string_param,
+)
+from airflow_provider_streamsets.sandbox.seed.models import EngineSeed
+from airflow_provider_streamsets.sandbox.serializers.engines import engine_body, pipelines_on
+
+router = APIRouter(prefix="/jobrunner/rest")
+
+ENGINE_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
+_ORDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "LAST_REPORTED_TIME": lambda body: body["lastReportedTime"],
+    "HTTP_URL": lambda body: body["httpUrl"],
+    "CPU_LOAD": lambda body: body["cpuLoad"],
+    "USED_MEMORY": lambda body: body["usedMemory"],
+    "PIPELINES_COUNT": lambda body: body["pipelinesCount"],
+    "MEMORY_USED_PERCENTAGE": lambda body: body["memoryUsedPercentage"],
+}
+_FILTERS = (
+    enum_param("executorType", ENGINE_TYPES),
+    boolean_param("edge"),
+    string_param("label"),
+    string_param("version"),
+    enum_param("orderBy", [*_ORDERS]),
+    ORDER,
+    *WRAPPED_PAGE,
+)
+
+
+def _get_engine(request: Request, engine_id: str) -> EngineSeed:
+    try:
+        return get_backend(request).engines[engine_id]
+    except KeyError:
+        raise ApiError(404, "JOBRUNNER_04", f"Engine '{engine_id}' does not exist") from None
+
+
+@router.get("/v1/sdcs", **route_spec(page_of(schema_ref("SDCJson")), query=_FILTERS, errors=(400,)))
+async def list_engines(request: Request) -> Response:
+    """List engines."""
+    backend, query = get_backend(request), Query(request)
+    now = backend.clock.now()
+    engines = list(backend.engines.values())
+    kind, edge = query.choice("executorType", ENGINE_TYPES), query.boolean("edge")
+    if edge or kind not in (None, "COLLECTOR"):
+        engines = []
+    label, version = query.string("label"), query.string("version")
+    engines = [
+        engine
+        for engine in engines
+        if (label is None or label in engine.labels) and (version is None or version == engine.version)
+    ]
+    bodies = [engine_body(backend, engine, now) for engine in engines]
+    bodies.sort(
+        key=_ORDERS[query.choice("orderBy", tuple(_ORDERS)) or "LAST_REPORTED_TIME"],
+        reverse=query.choice("order", ("ASC", "DESC")) == "DESC",
+    )
+    return page_response(query, bodies, lambda body: body)
+
+
+@router.post("/v1/sdcs", **route_spec(map_of(schema_ref("SDCJson")), body=id_list_body("EngineId"), errors=(400,)))
+async def read_engines(request: Request) -> Response:
+    """Return the engines with the given ids."""
+    backend = get_backend(request)
+    now = backend.clock.now()
+    ids = await read_ids(request, "engine")
+    return json_response(
+        {key: engine_body(backend, backend.engines[key], now) for key in ids if key in backend.engines}
+    )
+
+
+@router.get("/v1/sdcs/labels", **route_spec(STRINGS))
+async def list_engine_labels(request: Request) -> Response:
+    """List the labels of all engines."""
+    return json_response(sorted({label for engine in get_backend(request).engines.values() for label in engine.labels}))
+
+
+@router.get("/v1/sdcs/versions", **route_spec(STRINGS))
+async def list_engine_versions(request: Request) -> Response:
+    """List the versions of all engines."""
+    return json_response(sorted({engine.version for engine in get_backend(request).engines.values()}))
+
+
+@router.get("/v1/sdcs/count", **route_spec(COUNT))
+async def count_engines(request: Request) -> Response:
+    """Count the engines."""
+    return json_response({"count": len(get_backend(request).engines)})
+
+
+@router.get("/v1/sdc/{engine_id}", **route_spec(schema_ref("SDCJson"), may_be_empty=True))
+async def read_get_engine(request: Request, engine_id: str) -> Response:
+    """Return an engine."""
+    backend = get_backend(request)
+    if engine_id not in backend.engines and backend.variants.engine_unknown == "empty":
+        return empty_response()
+    return json_response(engine_body(backend, _get_engine(request, engine_id), backend.clock.now()))
+
+
+@router.get("/v1/sdc/{engine_id}/labels", **route_spec(STRINGS, errors=(404,)))
+async def read_engine_labels(request: Request, engine_id: str) -> Response:
+    """Return the labels of an engine in Control Hub."""
+    return json_response(list(_get_engine(request, engine_id).labels))
+
+
+@router.get("/v1/sdc/{engine_id}/reportedLabels", **route_spec(STRINGS, errors=(404,)))
+async def read_reported_labels(request: Request, engine_id: str) -> Response:
+    """Return the labels that an engine reported."""
+    return json_response(list(_get_engine(request, engine_id).reported_labels))
+
+
+@router.get("/v1/sdc/{engine_id}/pipelines", **route_spec(array_of(schema_ref("PipelineStatusJson")), errors=(404,)))
+async def read_engine_pipelines(request: Request, engine_id: str) -> Response:
+    """Return the pipelines that run on an engine."""
+    backend = get_backend(request)
+    return json_response(pipelines_on(backend, _get_engine(request, engine_id), backend.clock.now()))

@@ -1,0 +1,154 @@
+"""Time Series: saved metrics of jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from airflow_provider_streamsets.sandbox.api.context import get_backend
+from airflow_provider_streamsets.sandbox.api.requests import Query, read_ids, read_json
+from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
+from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
+from airflow_provider_streamsets.sandbox.openapi.spec import (
+    NULL,
+    OBJECT,
+    STRING,
+    STRINGS,
+    Json,
+    array_of,
+    id_list_body,
+    integer_param,
+    json_body,
+    map_of,
+    object_of,
+    route_spec,
+    schema_ref,
+    string_param,
+)
+from airflow_provider_streamsets.sandbox.serializers.metrics import empty_metrics_body, latest_metrics_body
+from airflow_provider_streamsets.sandbox.serializers.record_counts import record_counts_body
+from airflow_provider_streamsets.sandbox.serializers.time_series import (
+    COLUMNS,
+    MEASUREMENTS,
+    RECORDS,
+    Window,
+    read_window,
+    series_body,
+)
+
+router = APIRouter(prefix="/timeseries/rest")
+
+_ENGINE = (string_param("sdcId", schema=schema_ref("EngineId")),)
+_WINDOW = (
+    string_param("timeFilterCondition"),
+    integer_param("startTime"),
+    integer_param("endTime"),
+    integer_param("limit", 1),
+)
+_SERIES = object_of(
+    series=array_of(object_of(name=STRING, columns=STRINGS, values=array_of({"type": "array"}), tags=NULL)), error=NULL
+)
+_QUERY: Json = object_of(
+    measurement={"enum": [*MEASUREMENTS]},
+    columns={"type": "array", "minItems": 1, "items": {"enum": [*COLUMNS]}},
+    jobId=schema_ref("JobId"),
+)
+
+
+@router.get(
+    "/v1/metrics/job/{job_id}/recordCountsForAllRuns", **route_spec(map_of(OBJECT), query=_ENGINE, errors=(404,))
+)
+async def read_record_counts(request: Request, job_id: str) -> Response:
+    """Return the object_of counts of all runs of a job."""
+    backend = get_backend(request)
+    return json_response(
+        record_counts_body(backend, backend.job(job_id), backend.clock.now(), Query(request).string("sdcId"))
+    )
+
+
+@router.get(
+    "/v1/metrics/job/{job_id}/latestMetrics",
+    **route_spec(schema_ref("MetricRegistryJson"), query=_ENGINE, errors=(404,)),
+)
+async def read_latest_metrics(request: Request, job_id: str) -> Response:
+    """Return the saved metrics of the latest run of a job."""
+    backend = get_backend(request)
+    # Metrics of deleted jobs are kept until they are purged.
+    job = backend.deleted_jobs.get(job_id) or backend.job(job_id)
+    body = latest_metrics_body(backend, job, backend.clock.now(), Query(request).string("sdcId"))
+    return json_response(body or empty_metrics_body())
+
+
+@router.post("/v1/metrics/purgeLatestMetricsOfDeletedJobs", **route_spec(body=id_list_body("JobId"), errors=(400,)))
+async def purge_latest_metrics(request: Request) -> Response:
+    """Purge the saved metrics of the latest runs of jobs, deleted or not; unknown ids are ignored."""
+    backend = get_backend(request)
+    for job_id in await read_ids(request):
+        job = backend.deleted_jobs.get(job_id) or backend.jobs.get(job_id)
+        if job is not None:
+            job.latest_metrics_purged_on = backend.clock.now()
+    return empty_response()
+
+
+@router.get(
+    "/v1/metrics/job/{job_id}/recordCount",
+    **route_spec(array_of(_SERIES), query=(*_ENGINE, *_WINDOW), errors=(400, 404)),
+)
+async def read_record_count_series(request: Request, job_id: str) -> Response:
+    """Return the number of records over time."""
+    return _record_series(request, job_id, "count")
+
+
+@router.get(
+    "/v1/metrics/job/{job_id}/recordThroughput",
+    **route_spec(array_of(_SERIES), query=(*_ENGINE, *_WINDOW), errors=(400, 404)),
+)
+async def read_record_throughput_series(request: Request, job_id: str) -> Response:
+    """Return the number of records per second over time."""
+    return _record_series(request, job_id, "m1_rate")
+
+
+@router.post(
+    "/v1/metrics/query",
+    **route_spec(array_of(_SERIES), query=_WINDOW, body=json_body(array_of(_QUERY)), errors=(400, 404)),
+)
+async def query_series(request: Request) -> Response:
+    """Return one result per time series query."""
+    backend, window = get_backend(request), _window(request)
+    queries = await read_json(request)
+    if not isinstance(queries, list) or not all(isinstance(query, dict) for query in queries):
+        raise bad_request("The body must be a JSON array of queries.")
+    return json_response([_query_result(backend, query, window) for query in queries])
+
+
+def _query_result(backend: ControlHubBackend, query: dict[str, Any], window: Window) -> dict[str, Any]:
+    columns, measurement = query.get("columns"), query.get("measurement")
+    if not isinstance(measurement, str) or measurement not in MEASUREMENTS:
+        raise bad_request(f"'measurement' must be one of {', '.join(MEASUREMENTS)}, got {measurement}.")
+    if not isinstance(columns, list) or not columns or not all(column in [*COLUMNS] for column in columns):
+        raise bad_request(f"'columns' must be a list of {', '.join(COLUMNS)}, got {columns}.")
+    job = backend.job(str(query.get("jobId")))
+    engine_id, version = query.get("sdcId"), query.get("pipelineVersion")
+    return series_body(backend, job, MEASUREMENTS[measurement], columns, window, engine_id, version)
+
+
+def _record_series(request: Request, job_id: str, column: str) -> Response:
+    backend, window, engine_id = get_backend(request), _window(request), Query(request).string("sdcId")
+    job = backend.job(job_id)
+    return json_response(
+        [series_body(backend, job, MEASUREMENTS[name], [column], window, engine_id) for name in RECORDS]
+    )
+
+
+def _window(request: Request) -> Window:
+    query = Query(request)
+    return read_window(
+        query.string("timeFilterCondition"),
+        get_backend(request).clock.now(),
+        query.integer("startTime", 0),
+        query.integer("endTime", 0),
+        query.integer("limit", 1000),
+    )

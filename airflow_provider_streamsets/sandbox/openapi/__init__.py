@@ -1,0 +1,3 @@
+"""OpenAPI descriptions of the sandbox's API."""
+
+from __future__ import annotations

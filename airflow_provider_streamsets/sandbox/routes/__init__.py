@@ -1,3 +1,0 @@
-"""The HTTP routes, by service."""
-
-from __future__ import annotations

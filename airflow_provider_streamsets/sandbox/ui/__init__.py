@@ -1,0 +1,3 @@
+"""HTML pages of the sandbox."""
+
+from __future__ import annotations
