@@ -1,4 +1,4 @@
-"""What people do in ``make chaos`` is done again when it is refused, and never ends the run."""
+"""Rejected user actions of ``make chaos`` are retried and do not abort the run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 import requests
 
 from dev.local_airflow import LocalAirflowError
-from tests.chaos import people as module
-from tests.chaos.people import ACTED_ON, People
+from tests.chaos import user_actions as module
 from tests.chaos.plan import BETWEEN_TRIES, RETRIES, Case, Kind
 from tests.chaos.task_table import TaskRow
+from tests.chaos.user_actions import ACTED_ON, UserActions
 
-REFUSED = requests.Response()
-REFUSED.status_code = 500
+REJECTED = requests.Response()
+REJECTED.status_code = 500
 ERRORS = {
     "a 500 of Airflow": LocalAirflowError("POST /dags/chaos/clearTaskInstances answered 500: deadlock detected"),
     "a time-out": requests.ReadTimeout(),
@@ -23,7 +23,7 @@ ERRORS = {
 
 
 class Hub:
-    """Airflow and the sandbox, which refuse what is in the list of errors, and then do what they are asked."""
+    """Stub for Airflow and the sandbox that raises the given errors before it accepts actions."""
 
     def __init__(self, errors):
         self.errors = list(errors)
@@ -40,7 +40,7 @@ class Hub:
             error = self.errors.pop(0)
             if not isinstance(error, LocalAirflowError):
                 raise error
-            return REFUSED
+            return REJECTED
         self.done.append(path)
         return SimpleNamespace(raise_for_status=lambda: None)
 
@@ -53,23 +53,23 @@ class Hub:
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=list(ERRORS))
 @pytest.mark.parametrize("kind", ACTED_ON)
-def test_refused_action_is_repeated_and_counted(kind, error, monkeypatch):
+def test_rejected_action_is_retried_and_counted(kind, error, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     case = Case(1, kind, deferrable=True, map_index=0, records=1)
     hub = Hub([error, error])
-    people = People(hub, "run", [case])
+    user_actions = UserActions(hub, "run", [case])
     state = {Kind.CLEARED_DONE: "success"}.get(kind, "up_for_retry" if kind in BETWEEN_TRIES else "deferred")
-    tasks = {case.place: TaskRow(state, 1, RETRIES, None, True, True)}
+    tasks = {case.task_key: TaskRow(state, 1, RETRIES, None, True, True)}
     for _ in range(3):
-        people.see(tasks)
+        user_actions.record_waiting(tasks)
         now[0] += 10
-        people.act_between_tries(tasks)
-        people.act(tasks, is_calm=True)
+        user_actions.act_between_tries(tasks)
+        user_actions.act_during_tries(tasks, is_fault_free=True)
     assert len(hub.done) == 1
-    assert people.refused == {kind: 2}
-    done = {case.place: TaskRow("failed", 1, RETRIES + 1, None, True, True)}
-    people.act_between_tries(done)
-    people.act(done, is_calm=True)
-    assert people.open == set()
+    assert user_actions.rejected == {kind: 2}
+    done = {case.task_key: TaskRow("failed", 1, RETRIES + 1, None, True, True)}
+    user_actions.act_between_tries(done)
+    user_actions.act_during_tries(done, is_fault_free=True)
+    assert user_actions.pending == set()
     assert len(hub.done) == 1

@@ -1,4 +1,4 @@
-"""Gathering what has happened, case by case."""
+"""Collect the history of each case from the sandbox and Airflow."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ from typing import Any
 
 from dev.local_sandbox import SandboxProcess
 from tests.chaos.callers import Caller
-from tests.chaos.history import SLOW, CaseHistory, End, LostCall, Run, Stop, TaskEnd
+from tests.chaos.faults import is_start
+from tests.chaos.history import SLOW, CaseHistory, LostCall, Run, RunState, Stop, TaskOutcome
 from tests.chaos.plan import INSTANCES, Case, Plan
-from tests.chaos.task_table import Place, TaskTable, deliveries_of
-from tests.chaos.weather import is_start
+from tests.chaos.task_table import TaskKey, TaskTable, parse_results
 
 _HISTORY = "/jobrunner/rest/v1/job/{}/history"
-_ENDED_BADLY = ("INACTIVE_ERROR", "ACTIVATION_ERROR")
-# Such a request is answered before it can have an effect, and the answer says so.
-_REFUSED = ("too_many_requests", "unauthorized")
-# Seconds for which a slow call is under way, at the most.
-_SLOWEST = 3.0
+_ERROR_STATUSES = ("INACTIVE_ERROR", "ACTIVATION_ERROR")
+# These faults reject the request before it takes effect, and the response says so.
+_REJECTED = ("too_many_requests", "unauthorized")
+# Maximum duration of a slow call, in seconds.
+_MAX_SLOW_CALL_SECONDS = 3.0
 
 
 def collect(
     sandbox: SandboxProcess,
     table: TaskTable,
     plan: Plan,
-    acted: Mapping[Place, float],
+    acted_at: Mapping[TaskKey, float],
     lost: Sequence[LostCall],
 ) -> list[CaseHistory]:
     """
     Return the history of each case.
 
-    :param acted: when a person has acted on a task
-    :param lost: the start calls whose answers may not have reached their tasks
+    :param acted_at: times of user actions, by task
+    :param lost: start calls whose responses may not have reached their tasks
     """
     tasks, results, pushed = table.read(), table.results(), table.pushed()
     runs = _runs(sandbox)
     histories = []
     for case in plan.cases:
-        row = tasks.get(case.place)
-        deliveries = deliveries_of(results.get(case.place))
-        end = TaskEnd("", 0) if row is None else TaskEnd(row.state, row.tries, deliveries, pushed.get(case.place, ()))
-        of_case = [placed for run, values in runs if (placed := _of_case(run, values, case)) is not None]
-        lost_by_case = [call for call in lost if call.caller.place == case.place]
-        histories.append(CaseHistory(case, end, of_case, acted.get(case.place), lost_by_case))
+        row = tasks.get(case.task_key)
+        reported, other = parse_results(results.get(case.task_key)), pushed.get(case.task_key, ())
+        outcome = TaskOutcome("", 0) if row is None else TaskOutcome(row.state, row.tries, reported, other)
+        case_runs = [matched for run, values in runs if (matched := _match_case(run, values, case)) is not None]
+        lost_by_case = [call for call in lost if call.caller.task_key == case.task_key]
+        histories.append(CaseHistory(case, outcome, case_runs, acted_at.get(case.task_key), lost_by_case))
     return histories
 
 
-def _of_case(run: Run, values: Mapping[str, Any], case: Case) -> Run | None:
-    """Return a run if it is one of a case's jobs, or of an instance of its template; None if it is not."""
+def _match_case(run: Run, values: Mapping[str, Any], case: Case) -> Run | None:
+    """Return the run if it belongs to a job or template instance of the case, otherwise None."""
     if case.kind not in INSTANCES:
         return run if run.job_name in case.job_names else None
     if not run.job_name.startswith(f"{case.name} - "):
@@ -56,12 +56,12 @@ def _of_case(run: Run, values: Mapping[str, Any], case: Case) -> Run | None:
 
 
 def _runs(sandbox: SandboxProcess) -> list[tuple[Run, Mapping[str, Any]]]:
-    """Return the starts in the sandbox's log, in the order of time, each with the latest parameters of its job."""
+    """Return the runs in the sandbox's start log in chronological order, each with the current job parameters."""
     starts, parameters = sandbox.starts(), {job["id"]: job["parameters"] for job in sandbox.state()["jobs"]}
     stops: dict[tuple[str, int], list[Stop]] = {}
     for stop in sandbox.stops():
-        asked = Stop(stop["time"] / 1000, Caller.parse(stop["caller"]))
-        stops.setdefault((stop["job_id"], stop["run_count"]), []).append(asked)
+        request = Stop(stop["time"] / 1000, Caller.parse(stop["caller"]))
+        stops.setdefault((stop["job_id"], stop["run_count"]), []).append(request)
     bodies = {
         (job_id, body["runCount"]): body
         for job_id in {start["job_id"] for start in starts}
@@ -77,19 +77,19 @@ def _runs(sandbox: SandboxProcess) -> list[tuple[Run, Mapping[str, Any]]]:
 
 def _run(start: Mapping[str, Any], body: Mapping[str, Any], stops: Iterable[Stop]) -> Run:
     stops = tuple(stops)
-    if body["status"] in _ENDED_BADLY or (body["status"] == "INACTIVE" and body["color"] == "RED"):
-        end = End.FAILED
+    if body["status"] in _ERROR_STATUSES or (body["status"] == "INACTIVE" and body["color"] == "RED"):
+        state = RunState.FAILED
     elif body["status"] != "INACTIVE":
-        end = End.GOES_ON
+        state = RunState.ACTIVE
     else:
-        end = End.STOPPED if stops else End.SUCCEEDED
+        state = RunState.STOPPED if stops else RunState.SUCCEEDED
     finished = body["finishTime"]
     return Run(
         job_id=start["job_id"],
         job_name=start["job_name"],
         run_count=start["run_count"],
         started=start["time"] / 1000,
-        end=end,
+        state=state,
         ended=finished / 1000 if finished else None,
         caller=Caller.parse(start["caller"]),
         stops=stops,
@@ -100,18 +100,18 @@ def lost_calls(
     hits: Iterable[Mapping[str, Any]], sandbox_kills: Iterable[float], gateway_timeout: float
 ) -> list[LostCall]:
     """
-    Return the start calls whose answers may not have reached their tasks.
+    Return the start calls whose responses may not have reached their tasks.
 
-    :param hits: the requests that faults have hit, as the sandbox's log has them
-    :param sandbox_kills: when the sandbox was killed, in epoch seconds: it has answered no call that was under way then
-    :param gateway_timeout: seconds after which a call has no effect any more
+    :param hits: entries of the sandbox's fault log
+    :param sandbox_kills: times at which the sandbox was killed, in epoch seconds; calls in progress got no response
+    :param gateway_timeout: seconds after which a call can no longer take effect
     """
     calls = []
     for hit in hits:
         caller, fault, at = Caller.parse(hit["caller"]), hit["fault"], hit["time"] / 1000
-        if caller is None or fault in _REFUSED or not is_start(hit["path"]):
+        if caller is None or fault in _REJECTED or not is_start(hit["path"]):
             continue
-        if fault in SLOW and any(at <= kill <= at + _SLOWEST for kill in sandbox_kills):
+        if fault in SLOW and any(at <= kill <= at + _MAX_SLOW_CALL_SECONDS for kill in sandbox_kills):
             fault = f"{fault} until the sandbox was killed"
         calls.append(LostCall(caller, hit["path"], fault, at, at + gateway_timeout))
     return calls

@@ -1,4 +1,4 @@
-"""Where it happens: the sandbox with its state in a file, a database, and Airflow, each in processes of its own."""
+"""The environment: a sandbox with a state file, a database, and Airflow, each in its own processes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from sqlalchemy.pool import NullPool
 from dev.local_airflow import LocalAirflow
 from dev.local_postgres import LocalPostgres, LocalPostgresError
 from dev.local_sandbox import SandboxProcess
+from tests.chaos.faults import write_faults, write_seed
 from tests.chaos.plan import Plan
 from tests.chaos.tasks import DAGS, TASKS_VARIABLE, write_tasks
-from tests.chaos.weather import write_faults, write_seed
 
 _CONNECTION = "streamsets_default"
 _ROOT = Path(__file__).resolve().parent.parent.parent
-_PATIENCE = 180.0
-# Seconds after which the database ends a transaction in which nothing happens.
-_ABANDONED = 15
+_TIMEOUT = 180.0
+# Seconds after which the database terminates an idle transaction.
+_IDLE_TRANSACTION_TIMEOUT = 15
 _SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "20",
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "24",
     "AIRFLOW__LOGGING__JSON_LOGS": "True",
-    # What is lost is noticed within seconds instead of minutes.
+    # Detect lost processes within seconds instead of minutes.
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
@@ -56,13 +56,13 @@ if "scheduler" in sys.argv:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Environment:
     """
-    Everything that runs.
+    The running services.
 
     :param sandbox: the sandbox
     :param airflow: Airflow
-    :param database: its database
+    :param database: URL of Airflow's database
     """
 
     sandbox: SandboxProcess
@@ -71,14 +71,14 @@ class Stage:
 
 
 @contextmanager
-def stage(folder: Path, plan: Plan) -> Iterator[Stage]:
+def run_environment(folder: Path, plan: Plan) -> Iterator[Environment]:
     """
-    Start everything, and stop it at the end.
+    Start all services, and stop them at the end.
 
-    Airflow's database is PostgreSQL where it is installed; with SQLite, tasks that work at the same time wait for one
-    another.
+    Airflow uses PostgreSQL if it is installed. With SQLite, concurrent tasks block one another.
 
-    :param folder: for all files
+    :param folder: folder for all files
+    :param plan: the plan, which determines jobs, faults and tasks
     """
     with ExitStack() as exits:
         sandbox = exits.enter_context(
@@ -95,16 +95,16 @@ def stage(folder: Path, plan: Plan) -> Iterator[Stage]:
         database = _database(exits, home)
         environment = {
             **_SETTINGS,
-            # Airflow's processes work in its home.
+            # Airflow's processes run with its home as the working directory.
             "PYTHONPATH": str(_ROOT),
             TASKS_VARIABLE: str(write_tasks(folder / "tasks.json", plan)),
         }
         airflow = exits.enter_context(LocalAirflow(home, DAGS, environment, database=database))
-        airflow.start(_PATIENCE)
+        airflow.start(_TIMEOUT)
         connection = json.loads(sandbox.airflow_conn)
         extra = json.dumps({**connection.pop("extra", {}), "gateway_timeout": plan.size.gateway_timeout})
         airflow.api("POST", "/connections", {"connection_id": _CONNECTION, **connection, "extra": extra})
-        yield Stage(sandbox, airflow, database)
+        yield Environment(sandbox, airflow, database)
 
 
 def _database(exits: ExitStack, home: Path) -> str:
@@ -112,9 +112,10 @@ def _database(exits: ExitStack, home: Path) -> str:
         database = exits.enter_context(LocalPostgres()).url
     except LocalPostgresError:
         return f"sqlite:///{home / 'airflow.db'}"
-    # The workers of Airflow's LocalExecutor are forked with the scheduler's connection to the database. When the
-    # scheduler alone is killed, they keep it open, and with it the locks of a transaction that nobody will ever end.
+    # Workers of Airflow's LocalExecutor inherit the scheduler's database connection when they are forked. If only the
+    # scheduler is killed, they keep the connection open, and with it the locks of a transaction that never ends.
     engine = create_engine(database, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f"ALTER DATABASE airflow SET idle_in_transaction_session_timeout = '{_ABANDONED}s'"))
+        timeout = f"'{_IDLE_TRANSACTION_TIMEOUT}s'"
+        connection.execute(text(f"ALTER DATABASE airflow SET idle_in_transaction_session_timeout = {timeout}"))
     return database

@@ -1,4 +1,4 @@
-"""Which requests to the sandbox go wrong, and the jobs that it holds."""
+"""Fault rules and seed of the sandbox."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _CURRENT = "/jobrunner/rest/v1/job/*/currentStatus"
 
 
 def is_start(path: str) -> bool:
-    """Return whether a path is that of a call that starts jobs or instances."""
+    """Return whether a path starts jobs or template instances."""
     return any(fnmatchcase(path, pattern) for pattern in (_START, _START_MANY, _START_INSTANCES))
 
 
 def fault_rules(late: float) -> list[dict[str, Any]]:
     """
-    Return the rules of the faults.
+    Return the fault rules.
 
-    Stops are let alone, but not what is read before.
+    Stop calls are exempt, but not the reads before them.
 
-    :param late: how many seconds late some start calls are delivered
+    :param late: delay of late start calls, in seconds
     """
     on_start: list[dict[str, Any]] = [
         {"fault": "late", "seconds": late, "probability": 0.08},
@@ -37,7 +37,7 @@ def fault_rules(late: float) -> list[dict[str, Any]]:
         {"fault": "server_error", "status": 502, "probability": 0.05},
         {"fault": "truncated", "probability": 0.05},
         {"fault": "html", "probability": 0.05},
-        # Time for a kill in the middle of a start call.
+        # Leaves time for a kill during the start call.
         {"fault": "delay", "seconds": 1.5, "processed": True, "probability": 0.12},
         {"fault": "delay", "seconds": 1.5, "probability": 0.12},
     ]
@@ -56,7 +56,7 @@ def fault_rules(late: float) -> list[dict[str, Any]]:
         {"fault": "tls_close", "probability": 0.02},
     ]
     rules = [{"method": "POST", "path": path, **rule} for path in (_START, _START_INSTANCES) for rule in on_start]
-    # Tasks that start the same jobs are to meet one another's runs, and refusals that reach them.
+    # Concurrent bulk starts must collide, and the resulting rejections must reach the tasks.
     rules += [
         {"method": "POST", "path": _START_MANY, **rule, "probability": rule["probability"] * factor}
         for rule in on_start
@@ -69,13 +69,13 @@ def fault_rules(late: float) -> list[dict[str, Any]]:
 
 
 def write_faults(file: Path, plan: Plan) -> Path:
-    """Write the rules for the sandbox, which takes them up again when it is started again."""
+    """Write the fault file of the sandbox, which is reloaded after a restart."""
     file.write_text(json.dumps({"seed": plan.seed, "rules": fault_rules(plan.size.late)}), "utf-8")
     return file
 
 
 def write_seed(file: Path, plan: Plan) -> Path:
-    """Write the jobs of all cases for the sandbox."""
+    """Write the sandbox seed with the jobs of all cases."""
     constants = {"RECORDS": "", "FAILS_AFTER": ""}
     jobs = {name: case for case in plan.cases for name in case.job_names}
     seed = {
@@ -100,7 +100,7 @@ def write_seed(file: Path, plan: Plan) -> Path:
                 "pipeline": "Batch",
                 "stats_interval": "1s",
                 "template": case.kind in INSTANCES,
-                # Tasks retry jobs that fail on purpose.
+                # Tasks retry jobs that fail deliberately.
                 "needs_ack": False,
                 "parameters": {"RECORDS": str(case.records), "FAILS_AFTER": ""},
             }
