@@ -16,7 +16,7 @@ from tests.chaos.user_actions import ACTED_ON, UserActions
 REJECTED = requests.Response()
 REJECTED.status_code = 500
 ERRORS = {
-    "a 500 of Airflow": LocalAirflowError("POST /dags/chaos/clearTaskInstances answered 500: deadlock detected"),
+    "a 500 of Airflow": LocalAirflowError("POST /dags/chaos/clearTaskInstances returned 500: deadlock detected"),
     "a time-out": requests.ReadTimeout(),
     "a lost connection": requests.ConnectionError(),
 }
