@@ -1,4 +1,4 @@
-"""What operations are measured on: fresh jobs in a sandbox, made by requests that are not counted."""
+"""The environment of the measured operations: a sandbox with new jobs, created by requests that are not counted."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from uuid import uuid4
 from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobSettings
 from dev.local_sandbox import SandboxProcess
 
-# Long enough, in the time of the sandbox, for whatever its pipelines do.
-_AGES = 600.0
+# Sandbox seconds that suffice for every pipeline to finish.
+_LONG_TIME = 600.0
 
 
 def unique(name: str) -> str:
     return f"{name} {uuid4().hex[:8]}"
 
 
-class Stage:
+class Environment:
     """
-    A sandbox in which nothing runs, and to which jobs can be added.
+    A sandbox without active jobs, to which jobs can be added.
 
-    :param sandbox: its jobs are stopped
+    :param sandbox: the sandbox, whose jobs are stopped
     """
 
     def __init__(self, sandbox: SandboxProcess) -> None:
         self.sandbox = sandbox
         self.client = ControlHubClient(sandbox.url, sandbox.credential_id, sandbox.token)
-        # Record counts are there at the end of a run, so that nobody has to wait for them.
+        # Make record counts available at the end of a run without delay.
         sandbox.set_variants(metrics_lag=0)
-        self._of_seed = {job["id"] for job in sandbox.state()["jobs"]}
+        self._seed_job_ids = {job["id"] for job in sandbox.state()["jobs"]}
         self._stop_all()
 
     def add_job(self, pipeline: str, **options: Any) -> Job:
@@ -42,51 +42,51 @@ class Stage:
         """
         Create jobs that share a tag.
 
-        :param settings: those of :class:`JobSettings`
+        :param settings: fields of :class:`JobSettings`
         """
         found = self.client.pipelines.find_by_name(pipeline)
-        runs = self.client.pipelines.version(found.pipeline_id, version=version)
+        pipeline_version = self.client.pipelines.version(found.pipeline_id, version=version)
         tag = f"bench/{uuid4().hex}"
         return [
             self.client.jobs.create(
-                JobSettings(name=unique("Bench"), **{"tags": [tag], **settings}), runs, template=template
+                JobSettings(name=unique("Bench"), **{"tags": [tag], **settings}), pipeline_version, template=template
             )
             for _ in range(count)
         ]
 
     def start(self, jobs: Iterable[Job], *, seconds: float = 10.0) -> None:
-        """Start jobs, and let some time of the sandbox pass."""
+        """Start jobs and advance the sandbox's clock."""
         self.client.runs.start_many(job.job_id for job in jobs)
         self.sandbox.advance(seconds)
 
-    def run_to_the_end(self, jobs: Iterable[Job], *, times: int = 1) -> None:
-        """Run batch jobs."""
+    def run_to_completion(self, jobs: Iterable[Job], *, times: int = 1) -> None:
+        """Run batch jobs to completion."""
         for _ in range(times):
-            self.start(jobs, seconds=_AGES)
+            self.start(jobs, seconds=_LONG_TIME)
 
     def raw_jobs(self) -> list[dict[str, Any]]:
-        """Return all jobs, but no templates, as they are on the wire."""
-        answer = self.sandbox.call("GET", "/jobrunner/rest/v1/jobs", jobTemplate="false", len=-1)
-        jobs: list[dict[str, Any]] = answer.json()
+        """Return all jobs except templates in wire format."""
+        response = self.sandbox.call("GET", "/jobrunner/rest/v1/jobs", jobTemplate="false", len=-1)
+        jobs: list[dict[str, Any]] = response.json()
         return jobs
 
-    def now(self, jobs: Iterable[Job]) -> list[Job]:
-        """Return jobs as they are now; those that do not exist are missing."""
+    def reload(self, jobs: Iterable[Job]) -> list[Job]:
+        """Return the current state of jobs, omitting deleted ones."""
         return list(self.client.jobs.get_many(job.job_id for job in jobs).values())
 
-    def clear(self) -> None:
-        """Delete all jobs that were added."""
+    def delete_added_jobs(self) -> None:
+        """Delete all added jobs."""
         self._stop_all()
-        added = [job for job in self.sandbox.state()["jobs"] if job["id"] not in self._of_seed]
+        added = [job for job in self.sandbox.state()["jobs"] if job["id"] not in self._seed_job_ids]
         self.client.jobs.delete_templates(job["id"] for job in added if job["template"])
-        left = [job["id"] for job in self.sandbox.state()["jobs"] if job["id"] not in self._of_seed]
-        self.client.runs.acknowledge(left)
-        self.client.jobs.delete(left)
+        remaining = [job["id"] for job in self.sandbox.state()["jobs"] if job["id"] not in self._seed_job_ids]
+        self.client.runs.acknowledge(remaining)
+        self.client.jobs.delete(remaining)
 
     def _stop_all(self) -> None:
-        # What is being started cannot be stopped.
-        self.sandbox.advance(_AGES)
+        # A run that is being started cannot be stopped.
+        self.sandbox.advance(_LONG_TIME)
         running = {job["id"]: job["run_count"] for job in self.sandbox.state()["jobs"] if job["running"]}
         if running:
             self.client.runs.stop_many(running, force=True)
-            self.sandbox.advance(_AGES)
+            self.sandbox.advance(_LONG_TIME)

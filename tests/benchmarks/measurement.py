@@ -1,4 +1,4 @@
-"""One operation, done with the official SDK or with this provider's client: its requests, its time, its effect."""
+"""Measure requests, duration and effect of an operation with the official SDK and with this provider's client."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from streamsets import sdk
 
 from airflow_provider_streamsets.control_hub import ControlHubClient
 from dev.local_sandbox import SandboxProcess
-from tests.benchmarks.stage import Stage
+from tests.benchmarks.environment import Environment
 
-_PATIENCE_WITH_THREADS = 30.0
+_THREAD_TIMEOUT = 30.0
 
 
 class BenchmarkError(Exception):
-    """What was measured is not what was meant to be measured."""
+    """The measurement is invalid."""
 
 
 @dataclass(frozen=True)
@@ -43,62 +43,63 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class PollPattern:
     """
-    Which requests of an operation are looks while it waits.
+    Identifies the polling requests of an operation.
 
-    :param after: pattern of the call that is waited for
-    :param looks: pattern of the looks, of which only those after that call count
+    :param after: pattern of the call whose effect is awaited
+    :param poll: pattern of the polls; only matches after that call count
     """
 
     after: str
-    looks: str
+    poll: str
 
-    def polls(self, calls: list[Call]) -> list[Call]:
-        acted = next((n for n, call in enumerate(calls) if re.search(self.after, str(call))), len(calls))
-        return [call for call in calls[acted + 1 :] if re.search(self.looks, str(call))]
+    def select(self, calls: list[Call]) -> list[Call]:
+        """Return the polls among the calls."""
+        first = next((n for n, call in enumerate(calls) if re.search(self.after, str(call))), len(calls))
+        return [call for call in calls[first + 1 :] if re.search(self.poll, str(call))]
 
 
 @dataclass(frozen=True)
 class Operation(ABC):
     """
-    What is measured: one thing, done in two ways, each as a task would do it that is given names, tags or documents.
+    An operation implemented with both clients, as a task would do it from names, tags or documents.
 
-    What is done with the SDK follows its guide.
+    The SDK implementation follows the SDK's guide.
 
-    :param name: what is done
-    :param goal: which share of the SDK's requests it may need at the most, polls apart
-    :param waiting: which of its requests are polls
+    :param name: description of the operation
+    :param goal: maximum ratio of the provider's requests to the SDK's requests, excluding polls
+    :param poll_pattern: identifies the polls among its requests
     """
 
     name: str
     goal: float = field(default=1.0, kw_only=True)
-    waiting: Waiting | None = field(default=None, kw_only=True)
+    poll_pattern: PollPattern | None = field(default=None, kw_only=True)
 
     @abstractmethod
-    def prepare(self, stage: Stage) -> Any:
-        """Make what it works on; the result is `given` to the other methods."""
+    def prepare(self, environment: Environment) -> Any:
+        """Create the objects that the operation uses; the other methods receive them as `prepared`."""
 
     @abstractmethod
-    def with_sdk(self, hub: Any, given: Any) -> Any:
-        """Do it with the official SDK."""
+    def with_sdk(self, hub: Any, prepared: Any) -> Any:
+        """Run the operation with the official SDK."""
 
     @abstractmethod
-    def with_client(self, client: ControlHubClient, given: Any) -> Any:
-        """Do the same with this provider's client, and return the same."""
+    def with_client(self, client: ControlHubClient, prepared: Any) -> Any:
+        """Run the operation with this provider's client; return the same value as :meth:`with_sdk`."""
 
     @abstractmethod
-    def effect(self, stage: Stage, given: Any, answer: Any) -> Any:
-        """Return what it has done, from what it returned or from the sandbox."""
+    def effect(self, environment: Environment, prepared: Any, returned: Any) -> Any:
+        """Return the observed effect, from the returned value or the sandbox."""
 
     @abstractmethod
-    def expected(self, stage: Stage, given: Any) -> Any:
-        """Return what the effect must be."""
+    def expected(self, environment: Environment, prepared: Any) -> Any:
+        """Return the expected effect."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one contender needed for one operation."""
+    """Requests and duration of one operation with one client."""
 
     calls: tuple[Call, ...]
     polls: int
@@ -106,13 +107,13 @@ class Measurement:
 
     @property
     def requests(self) -> int:
-        """The number of requests without polls."""
+        """Number of requests excluding polls."""
         return len(self.calls) - self.polls
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What both contenders needed for one operation."""
+    """Measurements of one operation with both clients."""
 
     operation: Operation
     sdk: Measurement
@@ -131,79 +132,83 @@ class Comparison:
         return self.provider.requests <= self.operation.goal * self.sdk.requests
 
 
-Contender = Callable[[SandboxProcess, Operation, Any], Any]
+Runner = Callable[[SandboxProcess, Operation, Any], Any]
 
 
-def with_official_sdk(sandbox: SandboxProcess, operation: Operation, given: Any) -> Any:
-    """Do an operation with a new login of the SDK."""
+def with_official_sdk(sandbox: SandboxProcess, operation: Operation, prepared: Any) -> Any:
+    """Run an operation with the SDK, including the login."""
     hub = sdk.ControlHub(credential_id=sandbox.credential_id, token=sandbox.token, aster_url=sandbox.login_url)
-    return operation.with_sdk(hub, given)
+    return operation.with_sdk(hub, prepared)
 
 
-def with_provider_client(sandbox: SandboxProcess, operation: Operation, given: Any) -> Any:
-    """Do an operation with a new client, which has to find its hub, too."""
+def with_provider_client(sandbox: SandboxProcess, operation: Operation, prepared: Any) -> Any:
+    """Run an operation with a new client, including the lookup of Control Hub's URL."""
     with ControlHubClient(None, sandbox.credential_id, sandbox.token, login_url=sandbox.login_url) as client:
-        return operation.with_client(client, given)
+        return operation.with_client(client, prepared)
 
 
-def compare(operation: Operation, stage: Stage) -> Comparison:
-    """Measure an operation with both contenders, each on jobs that nobody has used."""
+def compare(operation: Operation, environment: Environment) -> Comparison:
+    """Measure an operation with both clients, each on new jobs."""
     return Comparison(
-        operation, measure(operation, with_official_sdk, stage), measure(operation, with_provider_client, stage)
+        operation,
+        measure(operation, with_official_sdk, environment),
+        measure(operation, with_provider_client, environment),
     )
 
 
-def measure(operation: Operation, contender: Contender, stage: Stage) -> Measurement:
+def measure(operation: Operation, runner: Runner, environment: Environment) -> Measurement:
     """
-    Measure an operation with one contender.
+    Measure an operation with one client.
 
-    Requests are noted where both contenders send them, as the sandbox does not list calls of its login service. It
-    must have served all the others.
+    Requests are recorded on the client side, because the sandbox does not list calls to its login service. The number
+    of all other requests is checked against the sandbox.
 
-    :raises BenchmarkError: if the operation has not had its effect, or the sandbox has served other requests
+    :raises BenchmarkError: if the effect is wrong, or the sandbox served a different number of requests
     """
-    sandbox = stage.sandbox
+    sandbox = environment.sandbox
     try:
-        given = operation.prepare(stage)
+        prepared = operation.prepare(environment)
         sandbox.forget_requests()
-        with _noted_calls() as calls, _threads_ended():
+        with _recorded_calls() as calls, _joined_threads():
             began = time.perf_counter()
-            answer = contender(sandbox, operation, given)
+            returned = runner(sandbox, operation, prepared)
             seconds = time.perf_counter() - began
         served, sent = sandbox.requests()["total"], sum(not call.is_login_lookup for call in calls)
         if served != sent:
-            raise BenchmarkError(f"{operation.name}: {sent} requests were sent, but {served} were served.")
-        effect, expected = operation.effect(stage, given, answer), operation.expected(stage, given)
+            raise BenchmarkError(f"{operation.name}: {sent} requests sent, but {served} served.")
+        effect, expected = operation.effect(environment, prepared, returned), operation.expected(environment, prepared)
         if effect != expected:
             raise BenchmarkError(
-                f"{operation.name}, {contender.__name__}: the effect should be {expected!r}, but is {effect!r}."
+                f"{operation.name}, {runner.__name__}: expected the effect {expected!r}, got {effect!r}."
             )
     finally:
-        stage.clear()
-    polls = operation.waiting.polls(calls) if operation.waiting else []
+        environment.delete_added_jobs()
+    polls = operation.poll_pattern.select(calls) if operation.poll_pattern else []
     return Measurement(tuple(calls), len(polls), seconds)
 
 
 @contextmanager
-def _noted_calls() -> Iterator[list[Call]]:
-    """Give the list of the requests that this process sends meanwhile."""
+def _recorded_calls() -> Iterator[list[Call]]:
+    """Record the requests that this process sends within the context."""
     calls: list[Call] = []
     send = requests.Session.send
 
-    def noting(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+    def recording_send(
+        session: requests.Session, request: requests.PreparedRequest, **options: Any
+    ) -> requests.Response:
         calls.append(Call(request.method or "", unquote(urlsplit(request.url or "").path)))
         return send(session, request, **options)
 
-    with mock.patch.object(requests.Session, "send", noting):
+    with mock.patch.object(requests.Session, "send", recording_send):
         yield calls
 
 
 @contextmanager
-def _threads_ended() -> Iterator[None]:
-    """Wait at the end for threads that were started meanwhile: the SDK lists engines in one."""
+def _joined_threads() -> Iterator[None]:
+    """Join threads started within the context, because the SDK lists engines in a thread."""
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
-        thread.join(_PATIENCE_WITH_THREADS)
+        thread.join(_THREAD_TIMEOUT)
         if thread.is_alive():
-            raise BenchmarkError(f"The thread {thread.name} does not end.")
+            raise BenchmarkError(f"Thread {thread.name} did not end within {_THREAD_TIMEOUT:g} s.")

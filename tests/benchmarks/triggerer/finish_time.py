@@ -1,4 +1,4 @@
-"""When runs have to end for the delays to be neither lucky nor unlucky."""
+"""Choose a finish time that does not bias the measured delays."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from statistics import mean
 _CANDIDATES = 200
 
 
-def fair_moment(looks: Sequence[float], interval: float, earliest: float) -> float:
+def unbiased_finish_time(polls: Sequence[float], interval: float, earliest: float) -> float:
     """
-    Return a moment after which a look comes in half an interval, on average over the looks.
+    Return a time from which the next poll is half an interval away, on average over all polls.
 
-    A few looks share the interval, each of which sees some of the jobs. What ends just before one of them is noticed
-    sooner than what ends just after it, so that chance would decide whether the median is within its goal.
+    Each interval contains several polls, each of which covers some of the jobs. The delay depends on the time between
+    the end of a run and the next poll, so a random finish time would decide whether the median meets its goal.
 
-    :param looks: when there were looks lately; each is repeated once in an interval
-    :param interval: seconds
-    :param earliest: the first moment that is possible
+    :param polls: times of the latest polls, each of which repeats once per interval
+    :param interval: poll interval in seconds
+    :param earliest: earliest possible finish time
     """
     candidates = [earliest + interval * number / _CANDIDATES for number in range(_CANDIDATES)]
-    return min(candidates, key=lambda moment: abs(mean((look - moment) % interval for look in looks) - interval / 2))
+    return min(candidates, key=lambda time: abs(mean((poll - time) % interval for poll in polls) - interval / 2))

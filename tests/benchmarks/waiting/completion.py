@@ -1,20 +1,20 @@
-"""Ends of runs, and what the waits for them have told."""
+"""Select the runs to finish, and check that their ends were reported."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tests.benchmarks.waiting.orders import Event, WaitedRun
+from tests.benchmarks.waiting.protocol import Event, WaitedRun
 
-_MOST = 500
-
-
-def some_of(runs: Sequence[WaitedRun]) -> list[WaitedRun]:
-    """Return the runs that are to end: 500, all over the list, or all if there are no more."""
-    step = max(1, len(runs) // _MOST)
-    return list(runs[::step][:_MOST])
+_MAX_COUNT = 500
 
 
-def without_outcome(runs: Sequence[WaitedRun], events: Mapping[str, Event]) -> list[WaitedRun]:
-    """Return those of the runs that have ended of which no event tells the outcome."""
+def select_finishing(runs: Sequence[WaitedRun]) -> list[WaitedRun]:
+    """Return up to 500 runs, spread evenly over the list."""
+    step = max(1, len(runs) // _MAX_COUNT)
+    return list(runs[::step][:_MAX_COUNT])
+
+
+def find_missing(runs: Sequence[WaitedRun], events: Mapping[str, Event]) -> list[WaitedRun]:
+    """Return the finished runs without an event that contains the outcome."""
     return [run for run in runs if run.job_id not in events or events[run.job_id].outcome is None]

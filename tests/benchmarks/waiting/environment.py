@@ -1,4 +1,4 @@
-"""A sandbox with runs to wait for."""
+"""The environment: a sandbox with active runs."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from typing import Any
 import requests
 
 from dev.local_sandbox import SandboxProcess
-from tests.benchmarks.measuring import BenchmarkError
-from tests.benchmarks.waiting.contenders import Contender, contenders_for
-from tests.benchmarks.waiting.orders import Orders, WaitedRun
+from tests.benchmarks.measurement import BenchmarkError
+from tests.benchmarks.waiting.protocol import WaitedRun, WaitRequest
+from tests.benchmarks.waiting.strategies import Strategy, strategies_for
 from tests.benchmarks.waiting.waiter_process import WaiterProcess
 
 _JR = "/jobrunner/rest/v1"
-_IDS_AT_A_TIME = 250
-_PATIENCE = 60.0
-# As long ago that nobody has a reason to look at them more often than asked.
+_CHUNK_SIZE = 250
+_TIMEOUT = 60.0
+# Long enough ago that the runs are polled at the regular interval.
 _STARTED = "1h"
 
 
-class WaitingStage:
+class WaitingEnvironment:
     """
-    A sandbox with jobs that have run for long, and run until they are stopped.
+    A sandbox with long-running jobs that run until they are stopped.
 
-    :param sandbox: it holds nothing else
-    :param alone: nothing but the provider's triggers is to wait
+    :param sandbox: a sandbox without other jobs
+    :param provider_only: measure only the provider's triggers
     """
 
-    def __init__(self, sandbox: SandboxProcess, *, alone: bool = False) -> None:
+    def __init__(self, sandbox: SandboxProcess, *, provider_only: bool = False) -> None:
         self.sandbox = sandbox
         self.runs = tuple(WaitedRun(job["id"], job["name"], job["run_count"]) for job in sandbox.state()["jobs"])
-        self.contenders = [Contender.PROVIDER] if alone else contenders_for(len(self.runs))
+        self.strategies = [Strategy.PROVIDER] if provider_only else strategies_for(len(self.runs))
 
     def waiter(
         self,
-        contender: Contender,
+        strategy: Strategy,
         interval: float,
         ramp: float,
         *,
@@ -49,18 +49,18 @@ class WaitingStage:
         bulk_size: int | None = None,
     ) -> WaiterProcess:
         """
-        Return a process that waits, not started yet.
+        Return a waiter process that has not been started.
 
-        :param contender: the way of waiting
-        :param interval: seconds between two looks at a run
-        :param ramp: seconds over which the waits begin
-        :param runs: how many of the runs are waited for; all by default
-        :param url: where Control Hub is to be found, if not at the sandbox's own address
-        :param bulk_size: jobs per request of the provider's triggers, if not the default
+        :param strategy: wait strategy
+        :param interval: poll interval in seconds
+        :param ramp: seconds over which the waits are started
+        :param runs: number of runs to wait for; all by default
+        :param url: URL of Control Hub; by default, that of the sandbox
+        :param bulk_size: jobs per request of the provider's triggers; None for the default
         """
         return WaiterProcess(
-            Orders(
-                contender,
+            WaitRequest(
+                strategy,
                 self.runs[:runs],
                 interval,
                 ramp,
@@ -73,58 +73,58 @@ class WaitingStage:
         )
 
     def requests_served(self) -> int:
-        """Return how many requests the sandbox has served since it was told to forget them."""
-        return int(self._ask("GET", "/sandbox/v1/requests").json()["total"])
+        """Return the number of requests served since the last reset."""
+        return int(self._request("GET", "/sandbox/v1/requests").json()["total"])
 
-    def forget_requests(self) -> None:
-        """Begin to count anew."""
-        self._ask("DELETE", "/sandbox/v1/requests")
+    def reset_requests(self) -> None:
+        """Reset the request count."""
+        self._request("DELETE", "/sandbox/v1/requests")
 
-    def end(self, runs: Sequence[WaitedRun]) -> None:
-        """Let runs end, all in the same moment, however long the sandbox takes to be told."""
+    def finish_runs(self, runs: Sequence[WaitedRun]) -> None:
+        """Finish runs at the same sandbox time, however long the stop requests take."""
         began = time.monotonic()
         self.sandbox.freeze()
-        for ids in _portions(runs):
-            self._ask("POST", f"{_JR}/jobs/stopJobs", ids)
+        for ids in _chunked_ids(runs):
+            self._request("POST", f"{_JR}/jobs/stopJobs", ids)
         self.sandbox.unfreeze()
-        # Not to the time of this machine, whose clock can have been set back.
+        # Do not set the wall-clock time, which may have moved backwards.
         self.sandbox.advance(time.monotonic() - began)
 
     def finish_times(self, runs: Sequence[WaitedRun]) -> dict[str, float]:
-        """Return when runs have ended, in epoch seconds by the sandbox's clock, by job id."""
+        """Return the end times of runs by job id, in epoch seconds of the sandbox's clock."""
         statuses: dict[str, Any] = {}
-        for ids in _portions(runs):
-            statuses.update(self._ask("POST", f"{_JR}/jobs/status", ids).json())
+        for ids in _chunked_ids(runs):
+            statuses.update(self._request("POST", f"{_JR}/jobs/status", ids).json())
         return {job_id: status["finishTime"] / 1000 for job_id, status in statuses.items()}
 
-    def _ask(self, method: str, path: str, ids: list[str] | None = None) -> requests.Response:
-        # A sandbox that thousands ask has many requests to answer before this one.
+    def _request(self, method: str, path: str, ids: list[str] | None = None) -> requests.Response:
+        # Under load, the sandbox serves many queued requests before this one.
         response = requests.request(
-            method, self.sandbox.url + path, headers=self.sandbox.headers, json=ids, timeout=_PATIENCE
+            method, self.sandbox.url + path, headers=self.sandbox.headers, json=ids, timeout=_TIMEOUT
         )
         if not response.ok:
-            raise BenchmarkError(f"{method} {path} was refused: {response.text}")
+            raise BenchmarkError(f"{method} {path} returned {response.status_code}: {response.text}")
         return response
 
 
-def _portions(runs: Sequence[WaitedRun]) -> Iterator[list[str]]:
-    for first in range(0, len(runs), _IDS_AT_A_TIME):
-        yield [run.job_id for run in runs[first : first + _IDS_AT_A_TIME]]
+def _chunked_ids(runs: Sequence[WaitedRun]) -> Iterator[list[str]]:
+    for first in range(0, len(runs), _CHUNK_SIZE):
+        yield [run.job_id for run in runs[first : first + _CHUNK_SIZE]]
 
 
 @contextmanager
-def waiting_stage(runs: int, *, alone: bool = False) -> Iterator[WaitingStage]:
+def waiting_environment(runs: int, *, provider_only: bool = False) -> Iterator[WaitingEnvironment]:
     """
-    Give a sandbox with runs, and end it afterwards.
+    Run a sandbox with active runs.
 
-    :param runs: how many
-    :param alone: nothing but the provider's triggers is to wait
+    :param runs: number of runs
+    :param provider_only: measure only the provider's triggers
     """
     with tempfile.TemporaryDirectory(prefix="bench-waiting-") as folder:
         seed = Path(folder) / "seed.json"
         seed.write_text(json.dumps(_seed(runs)), encoding="utf-8")
         with SandboxProcess(seed=seed, variants={"metrics_lag": 0}) as sandbox:
-            yield WaitingStage(sandbox, alone=alone)
+            yield WaitingEnvironment(sandbox, provider_only=provider_only)
 
 
 def _seed(runs: int) -> dict[str, Any]:

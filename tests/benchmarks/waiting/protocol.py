@@ -1,4 +1,4 @@
-"""What a process that waits is told on its standard input, and what it tells on its standard output: lines of JSON."""
+"""The protocol of the waiter process: JSON lines on standard input and output."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.benchmarks.waiting.contenders import Contender
+from tests.benchmarks.waiting.strategies import Strategy
 
 MARK = "mark"
-"""The line that asks for a :class:`Mark`."""
+"""The line that requests a :class:`Mark`."""
 
 
 @dataclass(frozen=True)
 class WaitedRun:
-    """A run that is waited for."""
+    """An awaited run."""
 
     job_id: str
     job_name: str
@@ -22,21 +22,22 @@ class WaitedRun:
 
 
 @dataclass(frozen=True)
-class Orders:
+class WaitRequest:
     """
-    What to wait for, and how.
+    A request to wait for runs.
 
-    :param contender: the way of waiting
+    :param strategy: wait strategy
     :param runs: the runs
-    :param interval: seconds between two looks at a run
-    :param ramp: seconds over which the waits begin
-    :param url: address of Control Hub
-    :param credential_id: with ``token``, who asks
-    :param login_url: address of the login service, for the SDK
-    :param bulk_size: jobs per request of the provider's triggers; its default if None
+    :param interval: poll interval in seconds
+    :param ramp: seconds over which the waits are started
+    :param url: URL of Control Hub
+    :param credential_id: id of the credential
+    :param token: token of the credential
+    :param login_url: URL of the login service, for the SDK
+    :param bulk_size: jobs per request of the provider's triggers; None for the default
     """
 
-    contender: Contender
+    strategy: Strategy
     runs: tuple[WaitedRun, ...]
     interval: float
     ramp: float
@@ -47,25 +48,25 @@ class Orders:
     bulk_size: int | None = None
 
     def to_line(self) -> str:
-        """Return the orders as they are sent."""
+        """Serialize the request."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def of_line(cls, line: str) -> Orders:
-        """Read orders as they arrive."""
+    def from_line(cls, line: str) -> WaitRequest:
+        """Parse a request."""
         values: dict[str, Any] = json.loads(line)
         runs = tuple(WaitedRun(**run) for run in values.pop("runs"))
-        return cls(contender=Contender(values.pop("contender")), runs=runs, **values)
+        return cls(strategy=Strategy(values.pop("strategy")), runs=runs, **values)
 
 
 @dataclass(frozen=True)
 class Mark:
     """
-    What the process has needed until now.
+    Resource usage of the process.
 
-    :param cpu: seconds of processor time, its own and the system's for it
-    :param memory: bytes that are resident
-    :param longest_block: seconds for which the event loop was blocked at the longest since the mark before
+    :param cpu: CPU seconds, user and system
+    :param memory: resident memory in bytes
+    :param longest_block: longest blocking of the event loop since the previous mark, in seconds
     """
 
     cpu: float
@@ -76,9 +77,9 @@ class Mark:
 @dataclass(frozen=True)
 class Start:
     """
-    The waits have begun.
+    All waits have started.
 
-    :param memory: bytes that were resident before the first did
+    :param memory: resident memory before the first wait, in bytes
     """
 
     memory: int
@@ -89,10 +90,10 @@ class Event:
     """
     The end of a wait.
 
-    :param job_id: id of the job whose run was waited for
-    :param at: when it was told, in epoch seconds
-    :param outcome: what the run came to; None if the wait has ended with an error
-    :param error: that error
+    :param job_id: id of the job
+    :param at: time of the event, in epoch seconds
+    :param outcome: outcome of the run; None if the wait failed
+    :param error: error message of a failed wait
     """
 
     job_id: str

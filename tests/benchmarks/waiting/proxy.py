@@ -1,4 +1,4 @@
-"""A way to the sandbox that can be shut, and counts who comes meanwhile."""
+"""A TCP proxy for the sandbox that can reject connections and counts the rejections."""
 
 from __future__ import annotations
 
@@ -15,71 +15,71 @@ from typing import Any
 _CHUNK = 1 << 16
 _UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 
 
-class Passage(enum.Enum):
-    """What becomes of a connection."""
+class ProxyMode(enum.Enum):
+    """How the proxy handles connections."""
 
     OPEN = "open"
-    """It is led to the sandbox."""
+    """Relay to the sandbox."""
     UNAVAILABLE = "unavailable"
-    """Its first request is answered with status 503, and it is closed."""
+    """Respond to the first request with status 503 and close the connection."""
     RESET = "reset"
-    """It is reset at once."""
+    """Reset the connection immediately."""
 
 
-class Gate:
+class FaultProxy:
     """
-    A relay of TCP connections on a port of its own, in a thread; a context manager.
+    A TCP proxy on its own port, in a background thread; a context manager.
 
-    :param port: where the sandbox listens
+    :param port: port of the sandbox
     """
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._passage = Passage.OPEN
+        self._mode = ProxyMode.OPEN
         self._relays: set[asyncio.Task[Any]] = set()
-        self.turned_away = 0
-        """How many connections were not led to the sandbox; each of them carries one request at the most."""
+        self.rejected = 0
+        """Number of rejected connections, each of which carries at most one request."""
 
-    def __enter__(self) -> Gate:
+    def __enter__(self) -> FaultProxy:
         self._thread.start()
-        self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self._server = self._run(asyncio.start_server(self._serve, "127.0.0.1", 0))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._do(self._close())
+        self._run(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     @property
     def url(self) -> str:
-        """Where the sandbox is to be found through the gate."""
+        """URL of the proxy."""
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
-    def turn(self, passage: Passage) -> None:
-        """Let this become of all further connections; those that are there are reset unless it is open."""
-        self._do(self._turn(passage))
+    def set_mode(self, mode: ProxyMode) -> None:
+        """Set the mode for new connections; existing ones are reset unless the mode is `OPEN`."""
+        self._run(self._set_mode(mode))
 
-    def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE)
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_TIMEOUT)
 
-    async def _turn(self, passage: Passage) -> None:
-        self._passage = passage
-        if passage is not Passage.OPEN:
-            await self._end_relays()
+    async def _set_mode(self, mode: ProxyMode) -> None:
+        self._mode = mode
+        if mode is not ProxyMode.OPEN:
+            await self._cancel_relays()
 
     async def _close(self) -> None:
         self._server.close()
-        await self._end_relays()
+        await self._cancel_relays()
 
-    async def _end_relays(self) -> None:
+    async def _cancel_relays(self) -> None:
         relays = list(self._relays)
         for relay in relays:
             relay.cancel()
@@ -89,14 +89,14 @@ class Gate:
         task = asyncio.current_task()
         assert task is not None
         self._relays.add(task)
-        # A client that goes is no concern of the gate.
+        # Ignore clients that disconnect.
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            if self._passage is Passage.OPEN:
+            if self._mode is ProxyMode.OPEN:
                 await self._relay(reader, writer)
             else:
-                self.turned_away += 1
-                if self._passage is Passage.UNAVAILABLE:
-                    await self._refuse(reader, writer)
+                self.rejected += 1
+                if self._mode is ProxyMode.UNAVAILABLE:
+                    await self._respond_unavailable(reader, writer)
                 else:
                     _reset(writer)
         self._relays.discard(task)
@@ -114,7 +114,7 @@ class Gate:
             to_sandbox.close()
 
     @staticmethod
-    async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _respond_unavailable(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         length = next(
             (

@@ -1,38 +1,38 @@
-"""The ways of waiting that are compared."""
+"""The compared wait strategies."""
 
 from __future__ import annotations
 
 import enum
 
 
-class Contender(str, enum.Enum):
-    """One way of waiting for many runs in one process."""
+class Strategy(str, enum.Enum):
+    """A strategy for waiting for many runs in one process."""
 
     PROVIDER = "provider"
-    """This provider's trigger, once for each run."""
+    """One of this provider's triggers for each run."""
     LOOPS = "loops"
-    """A trigger for each run with a poll loop and an asynchronous HTTP session of its own."""
+    """One trigger for each run, with its own poll loop and asynchronous HTTP session."""
     THREADS = "threads"
-    """The official SDK's wait in a thread for each run."""
+    """The official SDK's wait in one thread for each run."""
     EMPTY = "empty"
-    """A trigger for each run that does nothing: what waiting costs in Airflow anyway."""
+    """One idle trigger for each run, as a baseline for Airflow's own cost."""
 
     @property
     def heading(self) -> str:
-        """The contender as a column of a table."""
+        """Table heading of the strategy."""
         return {
-            Contender.PROVIDER: "provider",
-            Contender.LOOPS: "a loop for\neach trigger",
-            Contender.THREADS: "the SDK's wait\nin threads",
-            Contender.EMPTY: "empty triggers",
+            Strategy.PROVIDER: "provider",
+            Strategy.LOOPS: "one loop per\ntrigger",
+            Strategy.THREADS: "SDK wait\nin threads",
+            Strategy.EMPTY: "empty triggers",
         }[self]
 
 
-MOST_THREADS = 100
-"""More threads than these nobody would give to waiting."""
+MAX_THREADS = 100
+"""Maximum number of threads; more would be unrealistic."""
 
 
-def contenders_for(runs: int) -> list[Contender]:
-    """Return the ways in which so many runs can be waited for."""
-    contenders = [Contender.PROVIDER, Contender.LOOPS]
-    return [*contenders, Contender.THREADS] if runs <= MOST_THREADS else contenders
+def strategies_for(runs: int) -> list[Strategy]:
+    """Return the strategies that support a number of runs."""
+    strategies = [Strategy.PROVIDER, Strategy.LOOPS]
+    return [*strategies, Strategy.THREADS] if runs <= MAX_THREADS else strategies

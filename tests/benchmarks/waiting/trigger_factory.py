@@ -1,4 +1,4 @@
-"""The triggers that wait as ordered."""
+"""Create the triggers of a strategy."""
 
 from __future__ import annotations
 
@@ -13,56 +13,56 @@ from airflow.triggers.base import BaseTrigger
 from airflow_provider_streamsets.control_hub import ControlHubError
 from airflow_provider_streamsets.triggers.events import RunWaitEvent
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
-from tests.benchmarks.waiting.contenders import Contender
-from tests.benchmarks.waiting.orders import Event, Orders, WaitedRun
+from tests.benchmarks.waiting.protocol import Event, WaitedRun, WaitRequest
+from tests.benchmarks.waiting.strategies import Strategy
 from tests.benchmarks.waiting.triggers import EmptyTrigger, PollingTrigger
 
 _CONNECTION = "control_hub_bench"
-_KINDS: dict[Contender, type[BaseTrigger]] = {
-    Contender.PROVIDER: ControlHubJobRunTrigger,
-    Contender.LOOPS: PollingTrigger,
-    Contender.EMPTY: EmptyTrigger,
+_TRIGGERS: dict[Strategy, type[BaseTrigger]] = {
+    Strategy.PROVIDER: ControlHubJobRunTrigger,
+    Strategy.LOOPS: PollingTrigger,
+    Strategy.EMPTY: EmptyTrigger,
 }
 
 
-def triggers_for(orders: Orders) -> Iterator[BaseTrigger]:
-    """Make the triggers, one after the other; each with arguments of its own, read from JSON as in Airflow."""
+def create_triggers(request: WaitRequest) -> Iterator[BaseTrigger]:
+    """Yield the triggers; each gets its own arguments, parsed from JSON as in Airflow."""
     connection = {
         "conn_type": "streamsets",
-        "host": orders.url,
-        "login": orders.credential_id,
-        "password": orders.token,
-        "extra": {} if orders.bulk_size is None else {"bulk_size": orders.bulk_size},
+        "host": request.url,
+        "login": request.credential_id,
+        "password": request.token,
+        "extra": {} if request.bulk_size is None else {"bulk_size": request.bulk_size},
     }
     os.environ[f"AIRFLOW_CONN_{_CONNECTION.upper()}"] = json.dumps(connection)
-    kind = _KINDS[orders.contender]
-    for run in orders.runs:
-        yield kind(**json.loads(json.dumps(_arguments(orders, run))))
+    trigger = _TRIGGERS[request.strategy]
+    for run in request.runs:
+        yield trigger(**json.loads(json.dumps(_arguments(request, run))))
 
 
-def _arguments(orders: Orders, run: WaitedRun) -> dict[str, Any]:
-    if orders.contender is Contender.PROVIDER:
+def _arguments(request: WaitRequest, run: WaitedRun) -> dict[str, Any]:
+    if request.strategy is Strategy.PROVIDER:
         return {
             "control_hub_conn_id": _CONNECTION,
             "job_id": run.job_id,
             "job_name": run.job_name,
             "run_count": run.run_count,
-            "poll_interval": orders.interval,
+            "poll_interval": request.interval,
             "metrics_wait": 0.0,
         }
-    if orders.contender is Contender.LOOPS:
+    if request.strategy is Strategy.LOOPS:
         return {
-            "url": orders.url,
-            "credential_id": orders.credential_id,
-            "token": orders.token,
+            "url": request.url,
+            "credential_id": request.credential_id,
+            "token": request.token,
             "job_id": run.job_id,
-            "poll_interval": orders.interval,
+            "poll_interval": request.interval,
         }
     return {}
 
 
-def event_of(payload: dict[str, Any]) -> Event:
-    """Return what a trigger has told, as it is reported."""
+def parse_event(payload: dict[str, Any]) -> Event:
+    """Convert the payload of a trigger event to an event of the protocol."""
     now = time.time()
     if "status" in payload:
         return Event(payload["job_id"], now, payload["status"])
