@@ -7,15 +7,15 @@ import pytest
 from airflow_provider_streamsets.hooks.settings import EXTRA_FIELDS
 from dev.local_airflow import LocalAirflow, wait_until
 from dev.local_sandbox import SandboxProcess
-from tests.system.examples import PATIENCE, ended
+from tests.system.examples import TIMEOUT, wait_for_end
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 ACTIVE = {"ACTIVATING", "ACTIVE"}
 
 
-def reaches(
-    airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str, state: str, timeout: float = PATIENCE
+def wait_for_state(
+    airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str, state: str, timeout: float = TIMEOUT
 ) -> None:
     wait_until(
         lambda: airflow.task_state(dag_id, run_id, task_id) == state, f"{dag_id}.{task_id} to be {state}", timeout
@@ -33,29 +33,29 @@ def status_requests(sandbox: SandboxProcess) -> int:
 
 @pytest.fixture
 def frozen(hub: SandboxProcess) -> Iterator[SandboxProcess]:
-    """A sandbox whose time passes only when the test says so."""
+    """A sandbox with a frozen clock."""
     hub.freeze()
     yield hub
     hub.unfreeze()
 
 
-def test_id_run_and_link_are_there_while_the_task_is_deferred(airflow, frozen):
+def test_deferred_task_has_xcoms_and_link(airflow, frozen):
     run_id = airflow.trigger_dag("system_batch")
-    reaches(airflow, "system_batch", run_id, "run", "deferred")
+    wait_for_state(airflow, "system_batch", run_id, "run", "deferred")
     job_id = frozen.job_id("Orders to warehouse")
     link = f"{frozen.url}/sch/jobs/detail/{job_id}"
     assert airflow.xcom("system_batch", run_id, "run", "job_id") == job_id
     assert airflow.xcom("system_batch", run_id, "run", "run_count") == 4
     assert airflow.links("system_batch", run_id, "run") == {"StreamSets job": link}
     frozen.advance(600)
-    assert ended(airflow, "system_batch", run_id) == "success"
+    assert wait_for_end(airflow, "system_batch", run_id) == "success"
     result = airflow.xcom("system_batch", run_id, "run")
     assert (result["job_name"], result["run_count"], result["outcome"]) == ("Orders to warehouse", 4, "SUCCEEDED")
 
 
-def test_the_sensor_ends_alike_in_all_its_modes(airflow):
+def test_sensor_modes_return_same_result(airflow):
     run_id = airflow.trigger_dag("system_sensors")
-    assert ended(airflow, "system_sensors", run_id) == "success"
+    assert wait_for_end(airflow, "system_sensors", run_id) == "success"
     results = [airflow.xcom("system_sensors", run_id, mode) for mode in ("poke", "reschedule", "deferrable")]
     for result in results:
         del result["metrics"], result["metrics_final"]
@@ -63,14 +63,14 @@ def test_the_sensor_ends_alike_in_all_its_modes(airflow):
     assert results[0]["outcome"] == "SUCCEEDED"
 
 
-def test_a_mapped_operator_runs_a_job_for_each_of_its_values(airflow):
+def test_mapped_operator_succeeds(airflow):
     run_id = airflow.trigger_dag("system_mapped")
-    assert ended(airflow, "system_mapped", run_id) == "success"
+    assert wait_for_end(airflow, "system_mapped", run_id) == "success"
 
 
-def test_a_failed_run_is_explained_in_the_task_log_and_keeps_its_link(airflow, hub):
+def test_failed_run_is_explained_in_task_log(airflow, hub):
     run_id = airflow.trigger_dag("system_failing")
-    assert ended(airflow, "system_failing", run_id) == "failed"
+    assert wait_for_end(airflow, "system_failing", run_id) == "failed"
     for task_id, job, pipeline_status in (
         ("deferred", "Customers nightly", "RUN_ERROR"),
         ("sync", "Invoices import", "START_ERROR"),
@@ -82,48 +82,48 @@ def test_a_failed_run_is_explained_in_the_task_log_and_keeps_its_link(airflow, h
         assert hub.token not in log
 
 
-def test_a_triggerer_that_is_killed_and_replaced_neither_loses_nor_repeats_nor_stops_a_run(airflow, frozen):
+def test_replaced_triggerer_finishes_run_once(airflow, frozen):
     before = len(frozen.starts("Orders to warehouse"))
     run_id = airflow.trigger_dag("system_batch")
-    reaches(airflow, "system_batch", run_id, "run", "deferred")
-    wait_until(lambda: job_status(frozen, "Orders to warehouse") in ACTIVE, "the job to be active", PATIENCE)
+    wait_for_state(airflow, "system_batch", run_id, "run", "deferred")
+    wait_until(lambda: job_status(frozen, "Orders to warehouse") in ACTIVE, "the job to be active", TIMEOUT)
     airflow.kill_component("triggerer")
-    # The run ends while no triggerer is there to see it.
+    # The run ends while no triggerer is running.
     frozen.advance(600)
     assert job_status(frozen, "Orders to warehouse") == "INACTIVE"
     assert airflow.task_state("system_batch", run_id, "run") == "deferred"
     airflow.start_component("triggerer")
-    assert ended(airflow, "system_batch", run_id) == "success"
+    assert wait_for_end(airflow, "system_batch", run_id) == "success"
     assert airflow.xcom("system_batch", run_id, "run")["outcome"] == "SUCCEEDED"
     assert len(frozen.starts("Orders to warehouse")) == before + 1
 
 
-def test_a_triggerer_that_is_restarted_leaves_the_run_going(airflow, frozen):
+def test_restarted_triggerer_does_not_stop_run(airflow, frozen):
     run_id = airflow.trigger_dag("system_stream")
-    reaches(airflow, "system_stream", run_id, "run", "deferred")
+    wait_for_state(airflow, "system_stream", run_id, "run", "deferred")
     frozen.advance(60)
     airflow.restart_component("triggerer")
-    looks = status_requests(frozen)
-    wait_until(lambda: status_requests(frozen) > looks + 1, "the new triggerer to look at the run", PATIENCE)
+    polls = status_requests(frozen)
+    wait_until(lambda: status_requests(frozen) > polls + 1, "the new triggerer to poll the run", TIMEOUT)
     assert job_status(frozen, "Clickstream to lake") == "ACTIVE"
-    # A person then marks the task as failed: now the run is stopped.
+    # Marking the task failed stops the run.
     airflow.set_task_state("system_stream", run_id, "run", "failed")
-    wait_until(lambda: job_status(frozen, "Clickstream to lake") == "DEACTIVATING", "the run to be stopped", PATIENCE)
+    wait_until(lambda: job_status(frozen, "Clickstream to lake") == "DEACTIVATING", "the run to be stopped", TIMEOUT)
     frozen.advance(600)
 
 
-def test_killing_a_task_on_the_worker_stops_its_run(airflow, frozen):
+def test_killed_worker_task_stops_its_run(airflow, frozen):
     run_id = airflow.trigger_dag("system_stream_sync")
-    wait_until(lambda: job_status(frozen, "Clickstream to lake") in ACTIVE, "the job to be active", PATIENCE)
+    wait_until(lambda: job_status(frozen, "Clickstream to lake") in ACTIVE, "the job to be active", TIMEOUT)
     frozen.advance(60)
     airflow.set_task_state("system_stream_sync", run_id, "run", "failed")
-    wait_until(lambda: job_status(frozen, "Clickstream to lake") == "DEACTIVATING", "the run to be stopped", PATIENCE)
+    wait_until(lambda: job_status(frozen, "Clickstream to lake") == "DEACTIVATING", "the run to be stopped", TIMEOUT)
     frozen.advance(600)
 
 
-def test_the_first_failed_instance_of_a_template_stops_the_others(airflow, hub):
+def test_failed_template_instance_stops_others(airflow, hub):
     run_id = airflow.trigger_dag("system_template")
-    assert ended(airflow, "system_template", run_id) == "failed"
+    assert wait_for_end(airflow, "system_template", run_id) == "failed"
     log = airflow.task_log("system_template", run_id, "run")
     assert "Run 1 of job 'Orders template - 1'" in log
     assert "1 of 3 runs did not succeed" in log
@@ -131,32 +131,32 @@ def test_the_first_failed_instance_of_a_template_stops_the_others(airflow, hub):
     assert {job_status(hub, f"Orders template - {number}") for number in (1, 2, 3)} == {"INACTIVE"}
 
 
-def test_killing_a_deferred_task_for_many_jobs_stops_them_all(airflow, frozen):
+def test_killed_deferred_task_stops_all_jobs(airflow, frozen):
     run_id = airflow.trigger_dag("system_many")
-    reaches(airflow, "system_many", run_id, "run", "deferred")
+    wait_for_state(airflow, "system_many", run_id, "run", "deferred")
     frozen.advance(60)
-    # Airflow tells only a trigger that runs already that its task was killed.
-    looks = status_requests(frozen)
-    wait_until(lambda: status_requests(frozen) > looks, "the triggerer to look at the runs", PATIENCE)
+    # Airflow only notifies running triggers of a killed task.
+    polls = status_requests(frozen)
+    wait_until(lambda: status_requests(frozen) > polls, "the triggerer to poll the runs", TIMEOUT)
     airflow.set_task_state("system_many", run_id, "run", "failed")
     for name in ("Clickstream to lake", "Legacy feed"):
-        wait_until(lambda name=name: job_status(frozen, name) == "DEACTIVATING", f"{name} to be stopped", PATIENCE)
+        wait_until(lambda name=name: job_status(frozen, name) == "DEACTIVATING", f"{name} to be stopped", TIMEOUT)
     frozen.advance(600)
 
 
-def test_a_timeout_is_kept_while_the_task_is_deferred_and_stops_the_run(airflow, hub):
+def test_timeout_of_deferred_task_stops_run(airflow, hub):
     run_id = airflow.trigger_dag("system_timeout")
-    assert ended(airflow, "system_timeout", run_id) == "failed"
+    assert wait_for_end(airflow, "system_timeout", run_id) == "failed"
     assert "has not ended within 5 s" in airflow.task_log("system_timeout", run_id, "run")
-    wait_until(lambda: job_status(hub, "Clickstream to lake") == "INACTIVE", "the run to be stopped", PATIENCE)
+    wait_until(lambda: job_status(hub, "Clickstream to lake") == "INACTIVE", "the run to be stopped", TIMEOUT)
 
 
-def test_the_connection_form_shows_every_field_and_the_test_button_answers(airflow, hub):
+def test_connection_form_and_connection_test(airflow, hub):
     (form,) = (entry for entry in airflow.hook_forms() if entry["connection_type"] == "streamsets")
     assert set(form["extra_fields"]) == set(EXTRA_FIELDS)
     assert form["standard_fields"]["password"]["title"] == "Token"
     connection = {
-        "connection_id": "tried",
+        "connection_id": "tested",
         "conn_type": "streamsets",
         "host": hub.url,
         "login": hub.credential_id,

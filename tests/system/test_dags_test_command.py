@@ -1,4 +1,4 @@
-"""The DAGs of the README, as they stand, in the one process of ``dag.test()`` and ``airflow dags test``."""
+"""The README's DAGs run unchanged with ``dag.test()``, in a single process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def hub() -> Iterator[SandboxProcess]:
 
 @pytest.fixture(scope="module")
 def run(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Runs a program of the environment with the README's DAGs, and returns what it printed."""
+    """Runs a program of the environment with the README's DAGs and returns its output."""
     home = tmp_path_factory.mktemp("airflow")
     (home / "dags").mkdir()
     write_readme_dags(home / "dags")
@@ -58,7 +58,7 @@ def run(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Callab
     return run
 
 
-def test_every_dag_of_the_readme_runs_with_and_without_a_logical_date(run, hub):
+def test_readme_dags_run_with_and_without_logical_date(run, hub):
     output = run("python", "-c", _TEST, "dags")
     ended = [tuple(line.split()[1:]) for line in output.splitlines() if line.startswith("ended: ")]
     dags = {"orders", "good_orders", "snapshot", "after_orders"}
