@@ -1,4 +1,4 @@
-"""Schedule a DAG on finished runs of Control Hub jobs, whether Airflow or somebody else started them."""
+"""Schedule a DAG on finished runs of Control Hub jobs, whether Airflow started them or not."""
 
 from __future__ import annotations
 

@@ -14,8 +14,9 @@ from sqlalchemy.pool import NullPool
 from dev.local_airflow import LocalAirflow
 from dev.local_postgres import LocalPostgres, LocalPostgresError
 from dev.local_sandbox import SandboxProcess
-from tests.chaos.faults import write_faults, write_seed
+from tests.chaos.faults import write_faults
 from tests.chaos.plan import Plan
+from tests.chaos.seed import write_seed
 from tests.chaos.tasks import DAGS, TASKS_VARIABLE, write_tasks
 
 _CONNECTION = "streamsets_default"

@@ -1,4 +1,4 @@
-"""Fault rules and seed of the sandbox."""
+"""Fault rules of the sandbox."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.plan import INSTANCES, RATE, Plan
+from tests.chaos.plan import Plan
 
 _START = "/jobrunner/rest/v1/job/*/start"
 _START_MANY = "/jobrunner/rest/v1/jobs/startJobs"
@@ -71,41 +71,4 @@ def fault_rules(late: float) -> list[dict[str, Any]]:
 def write_faults(file: Path, plan: Plan) -> Path:
     """Write the fault file of the sandbox, which is reloaded after a restart."""
     file.write_text(json.dumps({"seed": plan.seed, "rules": fault_rules(plan.size.late)}), "utf-8")
-    return file
-
-
-def write_seed(file: Path, plan: Plan) -> Path:
-    """Write the sandbox seed with the jobs of all cases."""
-    constants = {"RECORDS": "", "FAILS_AFTER": ""}
-    jobs = {name: case for case in plan.cases for name in case.job_names}
-    seed = {
-        "organization": {"name": "Chaos", "user": {"name": "Airflow", "email": "airflow@example.com"}},
-        "engines": [{"name": "sdc", "url": "http://sdc.example.com:18630", "labels": ["all"]}],
-        "pipelines": [
-            {
-                "name": "Batch",
-                "versions": [{"message": "First version", "committed": "1d", "constants": constants}],
-                "behaviour": {
-                    "kind": "batch",
-                    "records": 40,
-                    "rate": RATE,
-                    "activation": "500ms",
-                    "deactivation": "500ms",
-                },
-            }
-        ],
-        "jobs": [
-            {
-                "name": name,
-                "pipeline": "Batch",
-                "stats_interval": "1s",
-                "template": case.kind in INSTANCES,
-                # Tasks retry jobs that fail deliberately.
-                "needs_ack": False,
-                "parameters": {"RECORDS": str(case.records), "FAILS_AFTER": ""},
-            }
-            for name, case in jobs.items()
-        ],
-    }
-    file.write_text(json.dumps(seed), "utf-8")
     return file

@@ -11,11 +11,12 @@ from rich.console import Console
 from airflow_provider_streamsets.sandbox.fault_file import parse_faults
 from airflow_provider_streamsets.sandbox.seed_file import load_seed
 from tests.chaos.evaluation import Guarantee, find_violations
-from tests.chaos.faults import fault_rules, write_seed
+from tests.chaos.faults import fault_rules
 from tests.chaos.history import CaseHistory, RunResult, RunState, Stop, TaskOutcome
 from tests.chaos.plan import KILL_PHASE, LONG, PAUSE, RIVALS, SHORT, Kind, Size, Target, is_pause, make_plan
 from tests.chaos.report import describe_violations, result_table
 from tests.chaos.runner import Result
+from tests.chaos.seed import write_seed
 from tests.chaos.task_table import parse_results
 from tests.contract.chaos_histories import NOON, OWN, history, run, stopped_at, success
 

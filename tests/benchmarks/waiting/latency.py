@@ -21,7 +21,7 @@ _WORST_TOLERANCE = 2.0
 _GROUP_COUNT = 5
 _MAX_WAITS_FOR_COMPARISON = 1_000
 # Intervals, plus seconds for a slow machine, after which an event counts as lost.
-_TIMEOUT = 3
+_TIMEOUT_INTERVALS = 3
 _TIMEOUT_MARGIN = 10.0
 
 
@@ -53,7 +53,7 @@ def measure_latency(environment: WaitingEnvironment, interval: float) -> Iterato
         finished = environment.finish_times(finishing)
         latencies = {}
         for strategy, waiter in waiters.items():
-            events = waiter.wait_for_events(len(finishing), _TIMEOUT * interval + _TIMEOUT_MARGIN)
+            events = waiter.wait_for_events(len(finishing), _TIMEOUT_INTERVALS * interval + _TIMEOUT_MARGIN)
             if lost := find_missing(finishing, events):
                 raise BenchmarkError(f"{strategy.value}: {len(lost)} of {len(finishing)} ends were not reported.")
             latencies[strategy] = [events[run.job_id].at - finished[run.job_id] for run in finishing]
