@@ -42,9 +42,9 @@ _SETTINGS = {
 _LOCAL_SETTINGS = """
 import sys
 
-from tests.chaos.callers import send_callers
+from tests.chaos.callers import send_caller_header
 
-send_callers()
+send_caller_header()
 if "scheduler" in sys.argv:
     import airflow.sdk.execution_time.task_runner
     import airflow_provider_streamsets.hooks.control_hub

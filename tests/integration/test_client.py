@@ -23,7 +23,7 @@ from dev.local_sandbox import SandboxProcess
 from tests.integration.conftest import client_of
 
 
-def run_to_its_end(client, sandbox, name, timeout=300.0, **parameters):
+def run_to_completion(client, sandbox, name, timeout=300.0, **parameters):
     """Start a job by name and wait for the run's end on the sandbox's clock."""
     job = client.jobs.find_by_name(name)
     run = client.runs.start(job, parameters)
@@ -49,8 +49,8 @@ def run_to_its_end(client, sandbox, name, timeout=300.0, **parameters):
         ("Invoices import", Outcome.FAILED, "INACTIVE/RED", "START_ERROR"),
     ],
 )
-def test_every_kind_of_run_is_judged_as_it_ended(client, sandbox, name, outcome, status, error):
-    report = run_to_its_end(client, sandbox, name)
+def test_report_has_outcome_status_and_error(client, sandbox, name, outcome, status, error):
+    report = run_to_completion(client, sandbox, name)
     assert report.outcome is outcome
     assert f"{report.run.status}/{report.run.color}" == status
     assert report.events
@@ -61,8 +61,8 @@ def test_every_kind_of_run_is_judged_as_it_ended(client, sandbox, name, outcome,
         assert report.run.error_message is None
 
 
-def test_the_metrics_of_a_run_are_final_and_add_up(client, sandbox):
-    report = run_to_its_end(client, sandbox, "Orders to warehouse")
+def test_run_metrics_are_final_and_consistent(client, sandbox):
+    report = run_to_completion(client, sandbox, "Orders to warehouse")
     assert report.metrics_final
     assert report.metrics is not None
     assert (report.metrics.input_count, report.metrics.output_count, report.metrics.error_count) == (60000, 59700, 300)
@@ -72,7 +72,7 @@ def test_the_metrics_of_a_run_are_final_and_add_up(client, sandbox):
     assert [metrics.run_count for metrics in runs] == list(range(report.run.run_count, 0, -1))
 
 
-def test_a_run_that_a_person_stops_is_told_from_one_that_finished(client, sandbox):
+def test_run_stopped_by_user_has_outcome_stopped(client, sandbox):
     job = client.jobs.find_by_name("Clickstream to lake")
     run = client.runs.start(job)
     sandbox.advance(30)
@@ -85,13 +85,13 @@ def test_a_run_that_a_person_stops_is_told_from_one_that_finished(client, sandbo
     assert client.runs.stop_run(job.job_id, run.run_count) is False
 
 
-def test_an_engine_that_never_comes_back_is_waited_for_until_the_timeout(client, sandbox):
+def test_wait_for_lost_engine_times_out(client, sandbox):
     with pytest.raises(ControlHubError, match=r"has not ended within 120 s\. It was last seen ACTIVE/RED"):
-        run_to_its_end(client, sandbox, "Legacy feed", timeout=120)
+        run_to_completion(client, sandbox, "Legacy feed", timeout=120)
 
 
-def test_a_failure_that_must_be_acknowledged_blocks_the_next_start_with_a_clear_error(client, sandbox):
-    report = run_to_its_end(client, sandbox, "Payments reconciliation")
+def test_unacknowledged_failure_blocks_start(client, sandbox):
+    report = run_to_completion(client, sandbox, "Payments reconciliation")
     assert report.run.status == "INACTIVE_ERROR"
     starts = len(sandbox.starts())
     with pytest.raises(ControlHubJobStateError, match="must be acknowledged in Control Hub first"):
@@ -99,8 +99,8 @@ def test_a_failure_that_must_be_acknowledged_blocks_the_next_start_with_a_clear_
     assert len(sandbox.starts()) == starts
 
 
-def test_history_and_events_are_in_order(client, sandbox):
-    report = run_to_its_end(client, sandbox, "Quick check")
+def test_history_and_events_are_ordered(client, sandbox):
+    report = run_to_completion(client, sandbox, "Quick check")
     history = client.runs.history(report.job_id)
     assert [run.run_count for run in history] == sorted((run.run_count for run in history), reverse=True)
     assert client.runs.history(report.job_id, limit=1) == history[:1]
@@ -110,7 +110,7 @@ def test_history_and_events_are_in_order(client, sandbox):
     assert (events[0].user is not None, events[-1].user) == (True, None)
 
 
-def test_jobs_are_read_and_listed_in_every_way(client):
+def test_jobs_are_read_and_listed(client):
     every = {job.name for job in client.jobs.list()}
     assert "Orders to warehouse" in every
     assert "Regional orders" not in every
@@ -124,7 +124,7 @@ def test_jobs_are_read_and_listed_in_every_way(client):
     assert list(client.jobs.get_many([one.job_id, "nobody:org"])) == [one.job_id]
 
 
-def test_the_statuses_of_many_jobs_take_one_request(client, sandbox):
+def test_bulk_status_takes_one_request(client, sandbox):
     jobs = list(client.jobs.list())
     sandbox.forget_requests()
     statuses = client.runs.statuses([job.job_id for job in jobs])
@@ -134,13 +134,13 @@ def test_the_statuses_of_many_jobs_take_one_request(client, sandbox):
     }
 
 
-def test_the_hub_is_found_through_the_login_service(sandbox):
+def test_login_service_resolves_hub(sandbox):
     with client_of(sandbox, base_url=None, login_url=sandbox.login_url) as client:
         assert client.base_url == sandbox.url
         assert client.current_user().organization_id == sandbox.state()["organization"]
 
 
-def test_a_wrong_token_is_refused_and_not_repeated(sandbox):
+def test_invalid_token_is_not_retried(sandbox):
     wrong = sandbox.token[:-10] + "AAAAAAAAA."
     sandbox.forget_requests()
     with (
@@ -153,7 +153,7 @@ def test_a_wrong_token_is_refused_and_not_repeated(sandbox):
     assert sandbox.requests()["total"] == 1
 
 
-def test_a_host_that_does_not_answer_is_named():
+def test_unreachable_host_is_named():
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
@@ -162,7 +162,7 @@ def test_a_host_that_does_not_answer_is_named():
             client.current_user()
 
 
-def test_an_untrusted_certificate_is_refused_unless_its_authority_is_given(tmp_path):
+def test_untrusted_certificate_needs_ca_file(tmp_path):
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     ca, cert, key = tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -181,7 +181,7 @@ def test_an_untrusted_certificate_is_refused_unless_its_authority_is_given(tmp_p
 
 
 @pytest.mark.parametrize("is_tls", [False, True], ids=["http", "https"])
-def test_dripping_answer_ends_in_time_but_archive_may_drip(tmp_path, monkeypatch, is_tls):
+def test_slow_response_times_out_except_archive(tmp_path, monkeypatch, is_tls):
     arguments, verify = (), True
     if is_tls:
         authority = trustme.CA()
@@ -242,13 +242,13 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda pair: "{}={}".format(*pair))
-def test_what_is_not_known_about_control_hub_makes_no_difference(client, sandbox, variant):
+def test_runs_work_under_each_variant(client, sandbox, variant):
     sandbox.set_variants(**dict([variant]))
-    good = run_to_its_end(client, sandbox, "Orders to warehouse")
+    good = run_to_completion(client, sandbox, "Orders to warehouse")
     assert (good.outcome, good.metrics_final) == (Outcome.SUCCEEDED, True)
     assert good.metrics is not None
     assert good.metrics.output_count == 59700
-    bad = run_to_its_end(client, sandbox, "Invoices import")
+    bad = run_to_completion(client, sandbox, "Invoices import")
     assert bad.outcome is Outcome.FAILED
     assert [run.run_count for run in client.runs.history(good.job_id)] == list(range(good.run.run_count, 0, -1))
     assert client.runs.history(good.job_id)[0].run_count == client.runs.current(good.job_id).run_count
@@ -263,9 +263,7 @@ def test_what_is_not_known_about_control_hub_makes_no_difference(client, sandbox
 
 @pytest.mark.parametrize("answer", ["empty", "404", "400", "403", "500", "foreign_code"])
 @pytest.mark.parametrize("missing", ["omit", "null"])
-def test_a_job_that_does_not_exist_any_more_ends_the_wait_whatever_control_hub_answers(
-    client, sandbox, answer, missing
-):
+def test_deleted_job_ends_wait(client, sandbox, answer, missing):
     sandbox.set_variants(unknown_job=answer, bulk_missing=missing)
     follower = RunFollower(client, "deleted:org", 3)
     for _ in range(2):
@@ -275,7 +273,7 @@ def test_a_job_that_does_not_exist_any_more_ends_the_wait_whatever_control_hub_a
 
 
 @pytest.mark.parametrize("refusal", ["refused", "accepted"])
-def test_a_run_can_be_stopped_right_after_its_start(client, sandbox, refusal):
+def test_run_can_be_stopped_immediately_after_start(client, sandbox, refusal):
     sandbox.set_variants(stop_while_activating=refusal)
     job = client.jobs.find_by_name("Inventory snapshot")
     run = client.runs.start(job)
@@ -283,21 +281,21 @@ def test_a_run_can_be_stopped_right_after_its_start(client, sandbox, refusal):
     assert client.runs.current(job.job_id).status in {"DEACTIVATING", "INACTIVE"}
 
 
-def test_runtime_parameters_arrive(client, sandbox):
-    report = run_to_its_end(client, sandbox, "Orders to warehouse", RECORDS=5000, ERROR_SHARE=0)
+def test_runtime_parameters_are_passed(client, sandbox):
+    report = run_to_completion(client, sandbox, "Orders to warehouse", RECORDS=5000, ERROR_SHARE=0)
     assert report.metrics is not None
     assert (report.metrics.input_count, report.metrics.total_error_count) == (5000, 0)
 
 
 def test_offsets_are_reset(client, sandbox):
-    report = run_to_its_end(client, sandbox, "Quick check")
+    report = run_to_completion(client, sandbox, "Quick check")
     path = f"/jobrunner/rest/v1/job/{report.job_id}/committedOffsets"
     assert sandbox.call("GET", path).content
     client.offsets.reset([report.job_id])
     assert not sandbox.call("GET", path).content
 
 
-def test_misspelt_parameters_are_found_in_the_definition_of_the_pipeline(client):
+def test_unknown_parameters_are_detected(client):
     template = client.jobs.find_by_name("Regional orders", templates=True)
     names = ["REGION", "RECORDS", "RECORD", "LANGUAGE"]
     assert client.pipelines.unknown_parameters(template.pipeline_commit_id, names) == {
@@ -306,20 +304,20 @@ def test_misspelt_parameters_are_found_in_the_definition_of_the_pipeline(client)
     }
 
 
-def test_run_to_come_is_found_by_its_start(client, sandbox):
+def test_future_run_is_found_by_start_time(client, sandbox):
     job = client.jobs.find_by_name("Orders to warehouse")
     latest = job.current_run
     after = latest.finish_time
     assert client.runs.first_since(job.job_id, latest, after) is None
-    first = run_to_its_end(client, sandbox, "Orders to warehouse")
-    again = run_to_its_end(client, sandbox, "Orders to warehouse")
+    first = run_to_completion(client, sandbox, "Orders to warehouse")
+    again = run_to_completion(client, sandbox, "Orders to warehouse")
     found = client.runs.first_since(job.job_id, again.run, after)
     assert found.run_count == first.run.run_count == again.run.run_count - 1
     follower = RunFollower(client, job.job_id, latest.run_count + 1, started_after=after, metrics_wait=0.0)
     assert follower.look().run.run_count == first.run.run_count
 
 
-def test_list_by_gray_holds_the_jobs_that_never_ran_with_and_without_search(client):
+def test_gray_list_includes_jobs_that_never_ran(client):
     listed = [job.job_id for job in client.jobs.list(color="GRAY")]
     assert listed == [job.job_id for job in client.jobs.list(color="GRAY", search='name=="*"')]
     assert client.jobs.find_by_name("Inventory snapshot").job_id in listed

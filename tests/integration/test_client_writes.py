@@ -1,4 +1,4 @@
-"""What the client changes in Control Hub, over real HTTP, whatever Control Hub does where that is not known."""
+"""Write operations of the client against the sandbox over HTTP, under each variant of unknown behaviour."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def sandbox_process() -> Iterator[SandboxProcess]:
-    """A sandbox of its own, as these tests leave it changed."""
+    """A separate sandbox, because these tests modify it."""
     with SandboxProcess() as process:
         process.freeze()
         yield process
@@ -46,7 +46,7 @@ def sandbox_process() -> Iterator[SandboxProcess]:
 
 @pytest.fixture
 def name():
-    """A name that no job has."""
+    """An unused job name."""
     return f"Job {next(numbers)} of 'a' \"test\""
 
 
@@ -59,7 +59,7 @@ def pipeline(client, **version):
 
 
 def settings(name, records=1000, **more):
-    """A job of which a run takes a second, with metrics and without errors."""
+    """Settings of a job whose run takes one second, with metrics and without errors."""
     return JobSettings(
         **{
             "name": name,
@@ -75,7 +75,7 @@ def create(client, name, **more):
     return client.jobs.create(settings(name, **more), pipeline(client))
 
 
-def run_to_its_end(client, sandbox, job):
+def run_to_completion(client, sandbox, job):
     """Start a job and return the run after its end."""
     run = client.runs.start(job if isinstance(job, str) else job.job_id)
     sandbox.advance(30)
@@ -86,7 +86,7 @@ def run_to_its_end(client, sandbox, job):
 
 
 def outcomes(client, sandbox, runs):
-    """Outcomes of runs, by job id, after all of them have ended."""
+    """Wait for the end of all runs and return their outcomes by job id."""
     sandbox.advance(30)
     followers = {job_id: RunFollower(client, job_id, count, metrics_wait=0) for job_id, count in runs.items()}
     return {job_id: follower.look().outcome for job_id, follower in followers.items()}
@@ -94,10 +94,10 @@ def outcomes(client, sandbox, runs):
 
 class LossyHub:
     """
-    Stands before a sandbox and passes requests on, but loses answers.
+    A proxy for a sandbox that loses responses.
 
-    :param sandbox: where requests go to
-    :param lose: what the paths end in whose first answer is lost after the request has been executed
+    :param sandbox: the sandbox
+    :param lose: path suffixes; the first response to each is lost after the request has been executed
     """
 
     def __init__(self, sandbox: SandboxProcess, *lose: str) -> None:
@@ -158,10 +158,10 @@ under_every_variant = pytest.mark.parametrize("variants", VARIANTS.values(), ids
 
 
 @under_every_variant
-def test_the_whole_life_of_jobs_is_the_same_whatever_is_not_known_about_control_hub(client, sandbox, name, variants):
+def test_job_lifecycle_under_each_variant(client, sandbox, name, variants):
     sandbox.set_variants(**variants)
 
-    # Created once, then changed, upgraded and copied.
+    # Create once, then update, upgrade and duplicate.
     job = client.jobs.create(settings(name, tags=["nightly/orders"]), pipeline(client, tag="released"))
     assert (job.pipeline_version, job.tags, job.engine_labels) == ("2", ("nightly/orders",), ("prod",))
     assert client.jobs.find_by_name(name) == client.jobs.get(job.job_id)
@@ -184,27 +184,27 @@ def test_the_whole_life_of_jobs_is_the_same_whatever_is_not_known_about_control_
     assert [job.label for job in found.values()] == [copy.label for copy in copies]
     assert {(copy.pipeline_version, copy.tags, copy.last_run_count) for copy in copies} == {("3", ("a", "b/c"), 0)}
 
-    # Run from where an offset says, and again from the start.
+    # Run from an offset, and again from the start.
     client.offsets.upload(job.job_id, offset_at(500))
     assert client.offsets.current(job.job_id)[0].document == offset_at(500)
     assert client.runs.current(job.job_id) is None
-    first = run_to_its_end(client, sandbox, job)
+    first = run_to_completion(client, sandbox, job)
     assert (first.run_count, first.is_success) == (1, True)
     assert client.offsets.current(job.job_id)[0].document == offset_at(1500)
     assert client.offsets.committed(job.job_id) == offset_at(1500)
-    run_to_its_end(client, sandbox, job)
+    run_to_completion(client, sandbox, job)
     assert client.offsets.current(job.job_id)[0].document == offset_at(2500)
     assert client.offsets.of_run(job.job_id, 1)[0].document == offset_at(1500)
     client.offsets.reset([job.job_id])
     assert client.offsets.current(job.job_id) == []
-    run_to_its_end(client, sandbox, job)
+    run_to_completion(client, sandbox, job)
     assert client.offsets.current(job.job_id)[0].document == offset_at(1000)
     registry = client.metrics.registry(job.job_id, 2)
     assert registry.value("stage.JDBCProducer_01.inputRecords.counter") == 1000
     assert client.metrics.registry(job.job_id, 99) is None
     assert client.metrics.of_run(job.job_id, 2).input_count == 1000
 
-    # Many at once: started, stopped, deleted.
+    # Start, stop and delete in bulk.
     ids = [copy.job_id for copy in copies]
     started = client.runs.start_many(ids)
     assert {job_id: run.run_count for job_id, run in started.items()} == dict.fromkeys(ids, 1)
@@ -223,7 +223,7 @@ def test_the_whole_life_of_jobs_is_the_same_whatever_is_not_known_about_control_
     assert client.jobs.delete(ids) == []
     assert client.jobs.get_many(ids) == {}
 
-    # Exported, deleted, imported under its id.
+    # Export, delete, and import with the same id.
     archive = io.BytesIO()
     assert client.archives.export_jobs([job.job_id], archive).size == len(archive.getvalue())
     assert client.jobs.delete([job.job_id]) == [job.job_id]
@@ -237,15 +237,15 @@ def test_the_whole_life_of_jobs_is_the_same_whatever_is_not_known_about_control_
         job.tags,
         job.engine_labels,
     )
-    assert run_to_its_end(client, sandbox, again).is_success
+    assert run_to_completion(client, sandbox, again).is_success
     client.jobs.delete([job.job_id])
 
 
 @under_every_variant
-def test_templates_and_errors_are_the_same_whatever_is_not_known_about_control_hub(client, sandbox, name, variants):
+def test_templates_and_errors_under_each_variant(client, sandbox, name, variants):
     sandbox.set_variants(**variants)
 
-    # Instances of a template, named in all three ways.
+    # Template instances with all three naming schemes.
     template = client.jobs.create(settings(name, static_parameters=["RATE"]), pipeline(client), template=True)
     assert client.jobs.find_by_name(name, templates=True).job_id == template.job_id
     day = pendulum.from_timestamp(sandbox.now() / 1000).format("YYYY-MM-DD")
@@ -275,8 +275,8 @@ def test_templates_and_errors_are_the_same_whatever_is_not_known_about_control_h
     # An error that must be acknowledged.
     failing = create(client, name, needs_acknowledgement=True, runtime_parameters={"FAILS_AFTER": 500, "RATE": 1000})
     healthy = create(client, f"{name} too")
-    assert run_to_its_end(client, sandbox, failing).status == "INACTIVE_ERROR"
-    run_to_its_end(client, sandbox, healthy)
+    assert run_to_completion(client, sandbox, failing).status == "INACTIVE_ERROR"
+    run_to_completion(client, sandbox, healthy)
     both = [failing.job_id, healthy.job_id]
     with pytest.raises(ControlHubJobStateError, match="must be acknowledged"):
         client.runs.start_many(both)
@@ -292,7 +292,7 @@ def test_templates_and_errors_are_the_same_whatever_is_not_known_about_control_h
     assert client.jobs.delete(both) == both
 
 
-def test_each_operation_takes_as_many_requests_as_it_says(client, sandbox, name):
+def test_number_of_requests_per_operation(client, sandbox, name):
     job = client.jobs.create(settings(name), pipeline(client, version=1))
     many = client.jobs.duplicate(job.job_id, number_of_copies=40, name=name)
     ids = [copy.job_id for copy in many]
@@ -307,7 +307,7 @@ def test_each_operation_takes_as_many_requests_as_it_says(client, sandbox, name)
     assert requests_of(lambda: client.jobs.duplicate(job, number_of_copies=40, name="Other ")) == 3
     assert requests_of(lambda: client.jobs.find_by_names(["Orders to warehouse", "Quick check", "Legacy feed"])) == 1
     assert requests_of(lambda: client.jobs.upgrade(ids)) == 3
-    # Nothing changes now, and whether there is anything newer takes one more.
+    # No upgrade is needed; the check for a newer version takes one more request.
     assert requests_of(lambda: client.jobs.upgrade(ids)) == 4
     assert requests_of(lambda: client.jobs.update(job.job_id, JobSettings(description="x"))) == 2
     assert requests_of(lambda: client.jobs.update(job.job_id, JobSettings(description="x"))) == 1
@@ -324,7 +324,7 @@ def test_each_operation_takes_as_many_requests_as_it_says(client, sandbox, name)
 
 
 @pytest.mark.parametrize("duplicate_body", ["empty", "list"])
-def test_a_lost_answer_makes_nothing_happen_twice(sandbox, name, duplicate_body):
+def test_lost_response_repeats_nothing(sandbox, name, duplicate_body):
     sandbox.set_variants(duplicate_body=duplicate_body)
     once = ("duplicate", "startJobs", "start", "createAndStartJobInstances")
     with (
@@ -354,20 +354,20 @@ def test_a_lost_answer_makes_nothing_happen_twice(sandbox, name, duplicate_body)
 
 @pytest.mark.parametrize("unknown_job", ["empty", "404", "400", "403", "500", "foreign_code"])
 @pytest.mark.parametrize("partial", ["all_or_nothing", "partial"])
-def test_deletions_and_acknowledgements_whose_answers_are_lost_are_done(sandbox, name, unknown_job, partial):
+def test_lost_delete_and_acknowledge_responses_are_tolerated(sandbox, name, unknown_job, partial):
     sandbox.set_variants(unknown_job=unknown_job, bulk_partial=partial, acknowledge_elsewhere="refused")
     endings = ("/deleteJobs", "/deleteJobTemplates", "/acknowledgeErrors")
     with LossyHub(sandbox, *endings) as hub, client_of(sandbox, base_url=hub.url) as client:
         template = client.jobs.create(settings(name), pipeline(client), template=True)
         job = create(client, name, needs_acknowledgement=True, runtime_parameters={"FAILS_AFTER": 5, "RATE": 1000})
-        run_to_its_end(client, sandbox, job)
+        run_to_completion(client, sandbox, job)
         assert [run.run_count for run in client.runs.acknowledge([job.job_id])] == [1]
         assert client.jobs.delete([job.job_id]) == [job.job_id]
         assert client.jobs.delete_templates([template.job_id]) == [template.job_id]
         assert client.jobs.get_many([job.job_id, template.job_id]) == {}
 
 
-def test_an_import_whose_answer_is_lost_is_told_and_not_repeated(client, sandbox, name):
+def test_import_with_lost_response_is_not_repeated(client, sandbox, name):
     job = create(client, name)
     archive = io.BytesIO()
     client.archives.export_jobs([job.job_id], archive)
@@ -381,7 +381,7 @@ def test_an_import_whose_answer_is_lost_is_told_and_not_repeated(client, sandbox
     assert caught.value.maybe_executed is True
     assert len(hub.seen) == 1
     assert client.jobs.get(job.job_id).name == name
-    # So that a second try has the same result, whatever the first one has done.
+    # A retry has the same result, whether or not the first try took effect.
     (again,) = client.archives.import_jobs(archive)
     assert again.job_id == job.job_id
     assert [found.job_id for found in client.jobs.list(name=name)] == [job.job_id]
@@ -390,7 +390,7 @@ def test_an_import_whose_answer_is_lost_is_told_and_not_repeated(client, sandbox
 
 @pytest.mark.parametrize("partial", ["all_or_nothing", "partial"])
 @pytest.mark.parametrize("lag", ["none", "previous"])
-def test_runs_of_refused_bulk_start_are_left_alone(client, sandbox, name, partial, lag):
+def test_runs_of_refused_bulk_start_are_not_stopped(client, sandbox, name, partial, lag):
     sandbox.set_variants(bulk_partial=partial, start_status_lag=lag)
     labels = (["prod"], ["nowhere"], ["prod"])
     ids = [create(client, f"{name} {n}", engine_labels=label).job_id for n, label in enumerate(labels)]
@@ -402,7 +402,7 @@ def test_runs_of_refused_bulk_start_are_left_alone(client, sandbox, name, partia
     client.jobs.delete(ids)
 
 
-def test_a_change_of_somebody_else_is_not_overwritten(client, name):
+def test_concurrent_change_is_not_overwritten(client, name):
     job = create(client, name)
     looked_at = client.jobs.get(job.job_id)
     client.jobs.update(job.job_id, JobSettings(description="Somebody else's"))
@@ -412,7 +412,7 @@ def test_a_change_of_somebody_else_is_not_overwritten(client, name):
     client.jobs.delete([job.job_id])
 
 
-def test_an_active_job_is_neither_changed_nor_deleted_but_can_be_upgraded(client, sandbox, name):
+def test_active_job_can_only_be_upgraded(client, sandbox, name):
     job = client.jobs.create(settings(name, records=60000), pipeline(client, version=2))
     client.runs.start(job)
     sandbox.advance(3)
@@ -427,7 +427,7 @@ def test_an_active_job_is_neither_changed_nor_deleted_but_can_be_upgraded(client
     client.jobs.delete([job.job_id])
 
 
-def test_one_of_several_jobs_or_pipelines_of_a_name_is_not_chosen(client):
+def test_ambiguous_name_is_rejected(client):
     with pytest.raises(ControlHubAmbiguousNameError):
         client.pipelines.find_by_name("Stock levels")
     with pytest.raises(ControlHubAmbiguousNameError):
@@ -439,7 +439,7 @@ def test_one_of_several_jobs_or_pipelines_of_a_name_is_not_chosen(client):
 
 
 @pytest.mark.parametrize("flags", [{}, {"update_runtime_parameters": True, "update_engine_labels": True}])
-def test_jobs_move_to_another_control_hub_and_run_there(client, sandbox, name, flags):
+def test_exported_jobs_run_in_other_control_hub(client, sandbox, name, flags):
     job = create(client, name, tags=["moved"])
     template = client.jobs.create(settings(f"{name} T"), pipeline(client), template=True)
     archive = io.BytesIO()
@@ -451,9 +451,9 @@ def test_jobs_move_to_another_control_hub_and_run_there(client, sandbox, name, f
         arrived = there.jobs.get(job.job_id)
         assert (arrived.name, arrived.tags, arrived.last_run_count) == (name, ("moved",), 0)
         assert there.jobs.get(template.job_id).is_template
-        assert run_to_its_end(there, other, arrived).is_success
+        assert run_to_completion(there, other, arrived).is_success
         assert there.metrics.of_run(job.job_id, 1).input_count == 1000
-        # A second import overwrites what it is told to, and no job is there twice.
+        # A second import overwrites the selected fields and creates no duplicates.
         there.jobs.update(job.job_id, settings(name, records=7, tags=["changed"], engine_labels=["dev"]))
         assert len(there.archives.import_jobs(archive, **flags)) == 2
         after = there.jobs.find_by_name(name)
@@ -464,7 +464,7 @@ def test_jobs_move_to_another_control_hub_and_run_there(client, sandbox, name, f
     client.jobs.delete_templates([template.job_id])
 
 
-def test_an_archive_of_very_many_jobs_is_streamed(client, sandbox, name):
+def test_large_archive_is_streamed(client, sandbox, name):
     job = create(client, name)
     ids = [copy.job_id for copy in client.jobs.duplicate(job.job_id, number_of_copies=400, name=name)]
 
@@ -483,31 +483,31 @@ def test_an_archive_of_very_many_jobs_is_streamed(client, sandbox, name):
     assert len(client.jobs.delete([job.job_id, *ids])) == 401
 
 
-def test_an_instance_of_a_template_is_not_exported(client):
+def test_template_instance_is_not_exported(client):
     with pytest.raises(ControlHubRejectedError, match="attached to a job template"):
         client.archives.export_jobs([client.jobs.find_by_name("Regional orders - 1").job_id], io.BytesIO())
 
 
 @pytest.mark.parametrize("deleted", ["gone", "readable"])
 @pytest.mark.parametrize("unknown_job", ["empty", "404", "400", "403", "500", "foreign_code"])
-def test_the_outcome_of_an_instance_that_is_deleted_after_completion_is_lost(client, sandbox, deleted, unknown_job):
+def test_instance_deleted_after_completion_loses_run(client, sandbox, deleted, unknown_job):
     sandbox.set_variants(deleted_instances=deleted, unknown_job=unknown_job)
     template = client.jobs.find_by_name("Regional orders", templates=True)
     (instance,) = client.templates.start(template, [{"RECORDS": 10}], delete_after_completion=True)
     assert instance.delete_after_completion
     follower = RunFollower(client, instance.job_id, 1)
 
-    def look_until_the_end():
+    def poll_until_end():
         while follower.look() is None:
             client.sleep(10)
 
     assert follower.look() is None
     with pytest.raises(ControlHubRunLostError, match="delete after completion"):
-        look_until_the_end()
+        poll_until_end()
     assert client.jobs.delete([instance.job_id]) == []
 
 
-def test_balancing_moves_a_pipeline_to_an_engine_with_less_to_do(client, sandbox):
+def test_balancing_moves_pipeline_to_idle_engine(client, sandbox):
     with SandboxProcess() as own, client_of(own) as fresh:
         own.freeze()
         north, south = fresh.jobs.find_by_names(["Truck positions north", "Truck positions south"])
@@ -517,7 +517,7 @@ def test_balancing_moves_a_pipeline_to_an_engine_with_less_to_do(client, sandbox
         runs = fresh.runs.statuses([north.job_id, south.job_id])
         assert len({run.engine_ids for run in runs.values()}) == 2
         assert {run.run_count for run in runs.values()} == {1}
-        # Even now, so nothing moves.
+        # The load is balanced, so nothing moves.
         fresh.runs.balance([north.job_id, south.job_id])
         fresh.engines.balance([engine.engine_id for engine in fresh.engines.list(label="all")])
         own.advance(60)
@@ -527,7 +527,7 @@ def test_balancing_moves_a_pipeline_to_an_engine_with_less_to_do(client, sandbox
 
 
 @pytest.mark.parametrize("balance", ["no_effect", "refused"])
-def test_a_job_without_failover_is_not_balanced(client, sandbox, balance):
+def test_job_without_failover_is_not_balanced(client, sandbox, balance):
     sandbox.set_variants(balance_without_failover=balance)
     job = client.jobs.find_by_name("Web logs to lake")
     engine_ids = job.current_run.engine_ids
@@ -541,7 +541,7 @@ def test_a_job_without_failover_is_not_balanced(client, sandbox, balance):
     assert client.runs.current(job.job_id).engine_ids == engine_ids
 
 
-def test_an_inactive_job_is_neither_balanced_nor_synchronized(client):
+def test_inactive_job_is_neither_balanced_nor_synchronized(client):
     job = client.jobs.find_by_name("Stubborn stream")
     for act in (client.runs.balance, client.runs.synchronize):
         with pytest.raises(ControlHubRejectedError, match="JOBRUNNER"):
@@ -563,7 +563,7 @@ def test_engines_are_read_and_listed(client, sandbox, unknown):
         client.engines.get_all([*engines, "nobody"])
 
 
-def test_live_metrics_are_summed_up_over_the_engines_of_a_job(client, sandbox, name):
+def test_live_metrics_are_summed_over_engines(client, sandbox, name):
     job = create(client, name, records=60000, engine_labels=["all"], number_of_instances=-1)
     with pytest.raises(ControlHubMetricsUnavailableError, match="never run"):
         client.metrics.realtime(job.job_id)
@@ -583,7 +583,7 @@ def test_live_metrics_are_summed_up_over_the_engines_of_a_job(client, sandbox, n
 
 
 @pytest.mark.parametrize("tunnel", ["empty", "no_instance", "error"])
-def test_an_engine_that_is_lost_has_no_live_metrics(client, sandbox, tunnel):
+def test_lost_engine_has_no_live_metrics(client, sandbox, tunnel):
     sandbox.set_variants(tunnel_disconnected=tunnel)
     job = client.jobs.find_by_name("Legacy feed")
     run = client.runs.start(job)
@@ -598,7 +598,7 @@ def test_an_engine_that_is_lost_has_no_live_metrics(client, sandbox, tunnel):
     client.runs.acknowledge([job.job_id])
 
 
-def test_a_run_is_found_by_the_time_of_its_start(client, sandbox):
+def test_run_is_found_by_start_time(client, sandbox):
     job = client.jobs.find_by_name("Orders to warehouse")
     history = client.runs.history(job.job_id)
     for run in history:
@@ -606,7 +606,7 @@ def test_a_run_is_found_by_the_time_of_its_start(client, sandbox):
     assert client.runs.started_at(job.job_id, history[-1].start_time.subtract(seconds=1)) is None
 
 
-def test_the_tests_of_this_file_wait_on_the_clock_of_the_sandbox_only(client, sandbox):
+def test_sleep_advances_only_sandbox_clock(client, sandbox):
     began = time.monotonic()
     client.sleep(3600)
     assert time.monotonic() - began < 5

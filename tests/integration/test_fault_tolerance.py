@@ -1,4 +1,4 @@
-"""Waits for runs while something in front of Control Hub answers, and under the variants of its behaviour."""
+"""Waits for runs under injected faults and under variants of Control Hub's behaviour."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ modes = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "def
 
 @pytest.fixture(scope="module")
 def sandbox_process() -> Iterator[SandboxProcess]:
-    """A sandbox of its own, as these tests leave it changed."""
+    """A separate sandbox, because these tests modify it."""
     with SandboxProcess() as process:
         process.freeze()
         yield process
@@ -70,7 +70,7 @@ def clock(sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch) -> SandboxCl
     monkeypatch.setattr("time.monotonic", clock.time)
     monkeypatch.setattr("time.sleep", clock.sleep)
     monkeypatch.setattr(connections, "connection_with_extra", connection_at_once)
-    # What the header Date says of the sandbox is the time of this machine, not that of the sandbox.
+    # The sandbox's Date header contains the time of this machine, not that of the sandbox.
     monkeypatch.setattr(starts, "wall_clock", lambda: sandbox.now() / 1000 - (real_time() - clock.time_of_day()))
     return clock
 
@@ -92,7 +92,7 @@ def task(new_task: Callable[[], SandboxTask]) -> SandboxTask:
 
 @pytest.fixture
 def new_job(client):
-    """Creates jobs with names of their own; a run reads 1000 records a second."""
+    """Creates jobs with unique names; a run reads 1000 records per second."""
 
     def create(records=10_000, *, pipeline="Orders to warehouse", version=None, parameters=None, **more):
         found = client.pipelines.version(client.pipelines.find_by_name(pipeline).pipeline_id, version=version)
@@ -127,7 +127,7 @@ def test_client_wait_outlasts_faults(sandbox, clock, new_job, fault):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_task_wait_outlasts_faults(sandbox, task, new_job, fault):
     job = new_job()
-    # From the first poll until long after the end of the run.
+    # Lasts from the first poll until long after the end of the run.
     task.ti.on_started = lambda: sandbox.set_faults({**FAULTS[fault], "path": "*", "times": 8})
     result = run_job(task, job)
     assert (result["outcome"], result["metrics"]["input_count"]) == ("SUCCEEDED", 10_000)
@@ -137,7 +137,7 @@ def test_task_wait_outlasts_faults(sandbox, task, new_job, fault):
 
 @modes
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults_at_the_end_of_a_run_hide_no_stop(sandbox, clock, task, new_job, fault):
+def test_faults_at_run_end_do_not_hide_stop(sandbox, clock, task, new_job, fault):
     job = new_job(records=1_000_000)
     task.ti.on_started = lambda: sandbox.set_faults({**FAULTS[fault], "path": "*/saql/*", "times": 3})
     clock.after(10, lambda: sandbox.call("POST", f"/jobrunner/rest/v1/job/{job.job_id}/stop"))
@@ -147,7 +147,7 @@ def test_faults_at_the_end_of_a_run_hide_no_stop(sandbox, clock, task, new_job, 
 
 
 @modes
-def test_single_401_repeats_the_request(sandbox, clock, task, new_job):
+def test_single_401_is_retried(sandbox, clock, task, new_job):
     job, began = new_job(), clock.now
     task.ti.on_started = lambda: sandbox.set_faults({"fault": "unauthorized", "path": STATUSES, "times": 1})
     assert run_job(task, job)["outcome"] == "SUCCEEDED"
@@ -165,13 +165,13 @@ def test_refusal_is_confirmed_after_credential_patience(sandbox, clock, task, ne
     with pytest.raises(ControlHubAuthenticationError, match="has not changed") as caught:
         run_job(task, job)
     assert (caught.value.http_status, caught.value.codes) == (401, ("SSO_01",))
-    # Deferred, the triggerer waits that long, and the worker again when it wants to stop the run.
+    # In deferrable mode, both the triggerer and, before it stops the run, the worker wait this long.
     assert 60 <= clock.now - began < 90
     assert sandbox.job_state(job.name)["status"] == "ACTIVE"
 
 
 @modes
-def test_late_start_is_found_and_not_repeated(sandbox, clock, task, new_job):
+def test_late_start_is_not_repeated(sandbox, clock, task, new_job):
     job = new_job()
     sandbox.set_faults({"fault": "late", "path": "*/start", "seconds": 0.2, "times": 1})
 
@@ -187,10 +187,10 @@ def test_late_start_is_found_and_not_repeated(sandbox, clock, task, new_job):
 
 
 class LostError(BaseException):
-    """The process is gone."""
+    """Simulates the loss of the process."""
 
 
-def test_late_duplicate_of_a_lost_worker_is_found_and_not_repeated(client, sandbox, clock, new_job):
+def test_late_duplicate_of_lost_worker_is_not_repeated(client, sandbox, clock, new_job):
     job = new_job()
     sandbox.set_faults({"fault": "late", "path": "*/duplicate", "seconds": 0.2, "times": 1})
     context = {"ti": TaskInstance(), "task_state_store": StateStore()}
@@ -222,7 +222,7 @@ def test_late_duplicate_of_a_lost_worker_is_found_and_not_repeated(client, sandb
 
 @modes
 @pytest.mark.parametrize("unknown_job", UNKNOWN_JOB)
-def test_job_deleted_during_a_wait_loses_the_run(client, sandbox, clock, task, new_job, unknown_job):
+def test_job_deleted_during_wait_loses_run(client, sandbox, clock, task, new_job, unknown_job):
     sandbox.set_variants(unknown_job=unknown_job)
     job = new_job(records=1_000_000)
 
@@ -249,13 +249,13 @@ def test_unknown_job_is_not_found(sandbox, task, unknown_job):
 
 
 @modes
-def test_starter_on_all_events_is_no_stop(sandbox, task, new_job):
+def test_starter_on_all_events_is_not_a_stop(sandbox, task, new_job):
     sandbox.set_variants(event_users="starter_on_all")
     assert run_job(task, new_job())["outcome"] == "SUCCEEDED"
 
 
 @modes
-def test_stop_is_told_from_success_despite_late_engine_clock(sandbox, clock, task, new_job):
+def test_stop_differs_from_success_despite_late_engine_clock(sandbox, clock, task, new_job):
     sandbox.set_variants(engine_clock_behind=3)
     assert run_job(task, new_job())["outcome"] == "SUCCEEDED"
     job = new_job(records=1_000_000)
@@ -268,7 +268,7 @@ def test_stop_is_told_from_success_despite_late_engine_clock(sandbox, clock, tas
 
 
 @modes
-def test_error_of_a_forced_stop_does_not_block_the_next_start(client, sandbox, task, new_job):
+def test_forced_stop_error_does_not_block_next_start(client, sandbox, task, new_job):
     sandbox.set_variants(forced_stop_end="inactive_error")
     job = new_job(pipeline="Stubborn stream", parameters={}, engine_labels=["dev"])
     with pytest.raises(ControlHubRunTimeoutError):
@@ -281,7 +281,7 @@ def test_error_of_a_forced_stop_does_not_block_the_next_start(client, sandbox, t
 
 
 @modes
-def test_wait_follows_the_successor_of_an_upgraded_run(client, sandbox, clock, task, new_job):
+def test_wait_follows_successor_of_upgraded_run(client, sandbox, clock, task, new_job):
     sandbox.set_variants(upgrade_active="successor")
     job = new_job(records=30_000, version=2)
     clock.after(10, lambda: client.jobs.upgrade([job.job_id]))
@@ -293,7 +293,7 @@ def test_wait_follows_the_successor_of_an_upgraded_run(client, sandbox, clock, t
 
 @modes
 @pytest.mark.parametrize("time_series", [True, False], ids=["time series", "counters"])
-def test_conditions_are_evaluated_without_counts_on_the_status(client, sandbox, task, new_job, time_series):
+def test_conditions_are_evaluated_without_status_counts(client, sandbox, task, new_job, time_series):
     sandbox.set_variants(counts_on_status="never")
     job = new_job(records=1_000_000, parameters={"ERROR_SHARE": 0.5}, time_series=time_series)
     client.runs.start(job)
@@ -310,7 +310,7 @@ def test_conditions_are_evaluated_without_counts_on_the_status(client, sandbox, 
 
 
 @modes
-def test_counts_of_the_newest_run_are_found_despite_gaps(sandbox, new_task, new_job):
+def test_newest_run_counts_are_found_despite_gaps(sandbox, new_task, new_job):
     sandbox.set_variants(counts_of_earlier="gap", counts_key_0="missing")
     job = new_job()
     for run_count in (1, 2, 3):
@@ -321,7 +321,7 @@ def test_counts_of_the_newest_run_are_found_despite_gaps(sandbox, new_task, new_
 
 @modes
 @pytest.mark.parametrize("needs_ack", ["true", "false"])
-def test_unacknowledged_error_fails_the_next_try(sandbox, task, new_job, needs_ack):
+def test_unacknowledged_error_fails_next_try(sandbox, task, new_job, needs_ack):
     sandbox.set_variants(needs_ack_default=needs_ack)
     job = new_job(parameters={"FAILS_AFTER": 5000})
     task.ti.max_tries = 2
@@ -343,7 +343,7 @@ def test_unacknowledged_error_fails_the_next_try(sandbox, task, new_job, needs_a
 
 @modes
 @pytest.mark.parametrize("fault", [None, "reset_after"])
-def test_retry_of_a_fan_out_starts_only_what_failed(task, client, sandbox, fault):
+def test_fan_out_retry_starts_only_failed_instances(task, client, sandbox, fault):
     pipeline = client.pipelines.version(client.pipelines.find_by_name("Orders to warehouse").pipeline_id)
     given = {"RECORDS": 5000, "RATE": 1000, "ERROR_SHARE": 0, "FAILS_AFTER": "", "NUMBER": 0}
     settings = {"engine_labels": ["prod"], "runtime_parameters": given, "statistics_interval": 1}

@@ -20,7 +20,7 @@ SHOWN = {
     "behaviours": {"streamsets"},
 }
 
-# All commands in one process: each start of Airflow takes seconds.
+# Run all commands in one process, because each start of Airflow takes seconds.
 _COMMANDS = """
 import contextlib, io, json, sys
 from airflow.cli import cli_parser
@@ -36,7 +36,7 @@ print("RESULT" + json.dumps(shown))
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, list[dict[str, Any]]]:
-    """What each ``airflow providers`` command prints."""
+    """Output rows of each ``airflow providers`` command."""
     done = subprocess.run(
         [sys.executable, "-c", _COMMANDS, *SHOWN], env=dict(os.environ), capture_output=True, text=True, check=True
     )
@@ -45,6 +45,6 @@ def rows() -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("command", SHOWN)
-def test_every_providers_command_of_airflow_shows_the_provider(rows, command):
+def test_providers_command_lists_provider(rows, command):
     values = {value for row in rows[command] for value in row.values() if isinstance(value, str)}
     assert SHOWN[command] <= values

@@ -1,4 +1,4 @@
-"""A server that redirects elsewhere, over real sockets: the other host hears nothing."""
+"""Redirects to another host are not followed."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ CALLS = {
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_another_host_hears_nothing_of_a_request_that_is_redirected_to_it(
-    hub, elsewhere, sandbox_process: SandboxProcess, status, call
-):
+def test_redirect_to_other_host_is_not_followed(hub, elsewhere, sandbox_process: SandboxProcess, status, call):
     hub.status, hub.location = status, elsewhere.url
     with (
         ControlHubClient(hub.url, sandbox_process.credential_id, sandbox_process.token) as client,
@@ -89,9 +87,7 @@ def test_another_host_hears_nothing_of_a_request_that_is_redirected_to_it(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_login_service_that_redirects_is_not_followed_and_was_sent_no_credential(
-    hub, elsewhere, sandbox_process: SandboxProcess, status
-):
+def test_login_redirect_is_not_followed(hub, elsewhere, sandbox_process: SandboxProcess, status):
     hub.status, hub.location = status, elsewhere.url
     with (
         ControlHubClient(

@@ -1,4 +1,4 @@
-"""Runs that an engine refuses to start: ACTIVE/RED until they are stopped, with the reason only in what it says."""
+"""Runs that an engine refuses to start: ACTIVE/RED until stopped, with the reason only in the engine's message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperat
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
-from tests.integration.test_waits_through_faults import (
+from tests.integration.test_fault_tolerance import (
     clock,
     connection,
     modes,
@@ -39,7 +39,7 @@ def status_of(sandbox, job):
 
 
 @modes
-def test_refused_run_shows_its_reason_only_where_the_engine_speaks(sandbox, task, refused_job, deferrable):
+def test_refusal_reason_appears_only_in_engine_message(sandbox, task, refused_job, deferrable):
     with pytest.raises(ControlHubRunTimeoutError, match=rf"last seen ACTIVE/RED: .*{REFUSAL} \(engine "):
         run_job(task, refused_job, timeout=60, on_timeout="leave")
     status = status_of(sandbox, refused_job)
@@ -54,7 +54,7 @@ def test_refused_run_shows_its_reason_only_where_the_engine_speaks(sandbox, task
 
 
 @modes
-def test_refused_run_fails_is_stopped_and_gives_way_to_the_next_try(sandbox, task, refused_job, deferrable):
+def test_refused_run_is_stopped_and_retried(sandbox, task, refused_job, deferrable):
     task.ti.max_tries = 1
     with pytest.raises(ControlHubRunFailedError, match=rf"RED for .*{REFUSAL}") as caught:
         run_job(task, refused_job, fail_on_red_after=30)
@@ -67,9 +67,9 @@ def test_refused_run_fails_is_stopped_and_gives_way_to_the_next_try(sandbox, tas
 
 @modes
 @pytest.mark.parametrize("wait_for", ["completion", "active"])
-def test_refused_run_among_many_fails_and_is_stopped_alone(sandbox, task, new_job, refused_job, wait_for, deferrable):
+def test_only_refused_run_is_stopped(sandbox, task, new_job, refused_job, wait_for, deferrable):
     other = new_job(records=100_000)
-    # The last try would stop the active one, too.
+    # The last try would also stop the active run.
     task.ti.max_tries = 1
     with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 runs did not succeed: .* RED for "):
         task.run(
@@ -88,7 +88,7 @@ def test_refused_run_among_many_fails_and_is_stopped_alone(sandbox, task, new_jo
 
 
 @modes
-def test_task_succeeds_when_its_run_is_active_and_leaves_it(sandbox, task, new_job, deferrable):
+def test_wait_for_active_leaves_run_active(sandbox, task, new_job, deferrable):
     job = new_job(records=100_000)
     result = run_job(task, job, wait_for="active")
     assert (result["status"], result["color"], result["outcome"]) == ("ACTIVE", "GREEN", None)
@@ -98,14 +98,14 @@ def test_task_succeeds_when_its_run_is_active_and_leaves_it(sandbox, task, new_j
 
 
 @modes
-def test_run_that_ends_before_it_is_seen_active_is_enough(sandbox, task, new_job, deferrable):
+def test_run_finished_before_active_poll_succeeds(sandbox, task, new_job, deferrable):
     job = new_job(records=10, pipeline="Quick check", engine_labels=["all"])
     result = task.run(ControlHubRunJobOperator, job_id=job.job_id, poll_interval=60, wait_for="active")
     assert (result["outcome"], result["status"] in {"ACTIVE", "INACTIVE"}) == (None, True)
 
 
 @modes
-def test_instances_are_left_running_once_they_are_active(sandbox, client, task, deferrable):
+def test_active_instances_keep_running(sandbox, client, task, deferrable):
     template = client.jobs.find_by_name("Regional orders", templates=True)
     result = task.run(
         ControlHubRunJobTemplateOperator,
@@ -120,7 +120,7 @@ def test_instances_are_left_running_once_they_are_active(sandbox, client, task, 
 
 
 @modes
-def test_sensor_fails_on_a_refused_run(sandbox, client, task, refused_job, deferrable):
+def test_sensor_fails_on_refused_run(sandbox, client, task, refused_job, deferrable):
     client.runs.start(refused_job)
     with pytest.raises(ControlHubRunFailedError, match=REFUSAL):
         task.run(ControlHubJobRunSensor, job_id=refused_job.job_id, poke_interval=5, fail_on_red_after=30)

@@ -1,4 +1,4 @@
-"""Connections to a Control Hub whose certificate nobody knows: refused, unless the connection says otherwise."""
+"""TLS verification of Airflow connections to a Control Hub with an untrusted certificate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JOB = "Orders to warehouse"
 
 @dataclass
 class TlsHub:
-    """A sandbox that serves https."""
+    """A sandbox that serves HTTPS."""
 
     sandbox: SandboxProcess
     ca_file: str
@@ -44,7 +44,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsHub]:
 
 @pytest.fixture
 def connect(hub: TlsHub, monkeypatch: pytest.MonkeyPatch):
-    """Sets the Airflow connection, with an id of its own each time, as triggers keep what a connection said."""
+    """Sets an Airflow connection; each needs its own id, because triggers cache connections."""
 
     def connected(conn_id: str, **extra: object) -> str:
         fields = {"conn_type": "streamsets", "host": hub.sandbox.url, "login": hub.sandbox.credential_id}
@@ -56,13 +56,13 @@ def connect(hub: TlsHub, monkeypatch: pytest.MonkeyPatch):
 
 
 def requests_of(hub: TlsHub) -> int:
-    """How many requests have got through, those of this question left out."""
+    """Return the number of API requests received by the sandbox."""
     counts = hub.sandbox.requests()["counts"]
     return sum(count for path, count in counts.items() if "/sandbox/" not in path)
 
 
 def waited_for(conn_id: str, job_id: str, run_count: int, seconds: float) -> dict:
-    """What a trigger tells of a run, seconds after which it gives up."""
+    """Wait for a run with a trigger and return the payload of its event."""
 
     async def first_event() -> dict:
         trigger = ControlHubJobRunTrigger(
@@ -75,13 +75,13 @@ def waited_for(conn_id: str, job_id: str, run_count: int, seconds: float) -> dic
         )
         async for event in trigger.run():
             return event.payload
-        raise AssertionError("the trigger has ended without an event")
+        raise AssertionError("the trigger ended without an event")
 
     return asyncio.run(first_event())
 
 
 @pytest.mark.parametrize("extra", [{}, {"verify": True}, {"verify": "true"}], ids=str)
-def test_a_certificate_that_nobody_knows_is_refused_by_default(hub, connect, extra):
+def test_untrusted_certificate_is_refused(hub, connect, extra):
     before = requests_of(hub)
     worked, said = ControlHubHook(connect("refused", **extra)).test_connection()
     assert worked is False
@@ -90,25 +90,25 @@ def test_a_certificate_that_nobody_knows_is_refused_by_default(hub, connect, ext
     assert requests_of(hub) == before
 
 
-def test_the_ca_file_of_another_authority_does_not_help(hub, connect):
+def test_ca_file_of_other_authority_is_refused(hub, connect):
     worked, said = ControlHubHook(connect("other", verify=hub.other_ca_file)).test_connection()
     assert worked is False
     assert "is not trusted" in said
 
 
-def test_the_ca_file_of_its_authority_makes_it_trusted(hub, connect):
+def test_ca_file_is_trusted(hub, connect):
     worked, said = ControlHubHook(connect("trusted", verify=hub.ca_file)).test_connection()
     assert worked is True, said
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 @pytest.mark.parametrize("verify", [False, "false"], ids=repr)
-def test_verification_can_be_turned_off(hub, connect, verify):
+def test_verification_can_be_disabled(hub, connect, verify):
     worked, said = ControlHubHook(connect("off", verify=verify)).test_connection()
     assert worked is True, said
 
 
-def test_a_client_that_does_not_verify_says_so(hub, connect):
+def test_disabled_verification_is_logged(hub, connect):
     with (
         pytest.warns(Warning, match="Unverified HTTPS request"),
         ControlHubHook(connect("said", verify=False)).get_conn() as client,
@@ -116,7 +116,7 @@ def test_a_client_that_does_not_verify_says_so(hub, connect):
         client.current_user()
 
 
-def test_a_trigger_refuses_the_certificate_and_waits_on_until_its_deadline(hub, connect, caplog):
+def test_trigger_waits_with_untrusted_certificate_until_deadline(hub, connect, caplog):
     before = requests_of(hub)
     event = waited_for(connect("trigger_refused"), hub.sandbox.job_id(JOB), 1, seconds=2)
     assert "report" not in event
@@ -127,7 +127,7 @@ def test_a_trigger_refuses_the_certificate_and_waits_on_until_its_deadline(hub, 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 @pytest.mark.parametrize("how", ["ca file", "off"])
-def test_a_trigger_waits_over_tls_as_the_connection_says(hub, connect, how):
+def test_trigger_waits_over_tls(hub, connect, how):
     conn_id = connect(f"trigger_{how.replace(' ', '_')}", verify=hub.ca_file if how == "ca file" else False)
     job_id = hub.sandbox.job_id(JOB)
     hub.sandbox.wait_for_status(JOB, "INACTIVE", timeout=30)

@@ -18,7 +18,7 @@ PARAMETERS = '{"TABLE": "orders", "CONDITION": "%s"}' % ("updated_at > current_d
 
 @pytest.fixture
 def hub():
-    """A Control Hub of its own, with many jobs that have a tag and parameters as they are in use."""
+    """A separate Control Hub with many tagged jobs that have realistic parameters."""
     with SandboxProcess() as process:
         process.freeze()
         orders = process.job_id("Orders to warehouse")
@@ -38,7 +38,7 @@ def hub():
 
 @pytest.fixture
 def traffic(monkeypatch):
-    """The bytes of each answer."""
+    """Size of each response in bytes."""
     sizes: list[int] = []
     send = requests.Session.send
 
@@ -51,7 +51,7 @@ def traffic(monkeypatch):
     return sizes
 
 
-def test_a_look_at_jobs_that_have_not_changed_brings_their_statuses_and_one_job(hub, traffic):
+def test_poll_of_unchanged_jobs_is_small(hub, traffic):
     looks = RunLooks(client_of(hub), list_every=10)
     first = looks.look({TAGGED})
     assert len(first.statuses[TAGGED]) == JOBS
@@ -65,7 +65,7 @@ def test_a_look_at_jobs_that_have_not_changed_brings_their_statuses_and_one_job(
     log.info("Listed: %s bytes. Else: %s.", listed, traffic)
     assert len(traffic) == 2
     assert sum(traffic) < sum(listed) / 2
-    # A job that gets the tag, and one that loses it, are noticed at the next look.
+    # The next poll detects jobs that gained or lost the tag.
     for name, tags, count in (("Quick check", ["many"], JOBS + 1), ("Copy 7", [], JOBS)):
         path = f"/jobrunner/rest/v1/job/{hub.job_id(name)}"
         assert hub.call("POST", path, {**hub.call("GET", path).json(), "rawJobTags": tags}).ok
