@@ -1,4 +1,4 @@
-# The first target a newcomer needs is `make demo`. Everything is installed into .venv from the package index.
+# Start with `make demo`. All dependencies are installed into .venv from the package index.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,13 +7,13 @@ VENV_DOCS := .venv-docs
 UV_VERSION := 0.13.9
 UV := $(VENV)/bin/uv
 BIN := $(VENV)/bin
-# Airflow is imported by each of hundreds of processes: seconds of each, where its byte code is not kept.
+# Without cached byte code, each of hundreds of processes would spend seconds importing Airflow.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help:  ## Say what there is to make
+help:  ## Show all targets
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV):
@@ -39,10 +39,10 @@ $(VENV_DOCS)/.installed: $(UV) requirements/docs.txt
 	@touch $@
 
 .PHONY: venv
-venv: $(VENV)/.installed  ## Set up .venv with Airflow 3.3 and the development tools
+venv: $(VENV)/.installed  ## Create .venv with Airflow 3.3 and the development tools
 
 .PHONY: requirements
-requirements: $(UV)  ## Compile the pinned requirement files anew
+requirements: $(UV)  ## Recompile the pinned requirement files
 	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
 		requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
 	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
@@ -51,14 +51,14 @@ requirements: $(UV)  ## Compile the pinned requirement files anew
 		requirements/docs.in -o requirements/docs.txt
 
 .PHONY: lint
-lint: venv  ## Check style, types and known weaknesses
+lint: venv  ## Check style, types and security
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive airflow_provider_streamsets dev
 
 .PHONY: audit
-audit: venv  ## Ask a vulnerability service, which must be reachable, about everything that is installed
+audit: venv  ## Audit all dependencies for known vulnerabilities (needs network access)
 	$(BIN)/python -m dev.audit
 
 .PHONY: format
@@ -69,59 +69,59 @@ format: venv  ## Format the code
 .PHONY: test
 test: test-fast test-airflow-2 test-system  ## Run all tests
 
-# The slow files, which have few tests, come first, so that both workers end at the same time.
+# Slow files with few tests run first, so that both workers finish at the same time.
 .PHONY: test-fast
-test-fast: venv  ## Run the tests that need no running Airflow
+test-fast: venv  ## Run all tests that do not need a running Airflow
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/contract tests/integration tests/unit
 
-# Without the properties of what Airflow has no part in.
+# Excludes tests of code that does not depend on Airflow.
 .PHONY: test-airflow-2
-test-airflow-2: $(VENV_2)/.installed  ## Run the unit tests on the oldest Airflow that is supported
+test-airflow-2: $(VENV_2)/.installed  ## Run the unit tests on the oldest supported Airflow
 	$(VENV_2)/bin/python -m pytest -n 2 --dist loadfile -W ignore tests/unit --ignore tests/unit/sandbox \
 		--ignore-glob '*/test_control_hub_fuzz*' -m 'not hypothesis'
 
 .PHONY: test-system
-test-system: venv  ## Run the DAGs on a real Airflow
+test-system: venv  ## Run the system tests on a real Airflow
 	$(BIN)/python -m pytest -n 2 tests/system
 
 .PHONY: coverage
-coverage: venv  ## Measure what the unit, contract and integration tests reach
+coverage: venv  ## Measure the coverage of the unit, contract and integration tests
 	$(BIN)/python -m pytest --cov --cov-report=term tests/unit tests/contract tests/integration
 
 .PHONY: bench
-bench: venv  ## Compare requests and seconds of each operation with the official SDK's
+bench: venv  ## Compare requests and duration of each operation with the official SDK
 	$(BIN)/python -m tests.benchmarks.requests_per_operation
 
 .PHONY: bench-waiting
-bench-waiting: venv  ## Measure what it costs to wait for up to ten thousand runs
+bench-waiting: venv  ## Measure the cost of waiting for up to 10,000 runs
 	$(BIN)/python -m tests.benchmarks.waiting
 
 .PHONY: bench-triggerer
-bench-triggerer: venv  ## Measure 1,000 deferred tasks on a real triggerer, with Airflow on PostgreSQL
+bench-triggerer: venv  ## Measure 1,000 deferred tasks on a real triggerer with PostgreSQL
 	$(BIN)/python -m tests.benchmarks.triggerer
 
 .PHONY: bench-imports
-bench-imports: venv  ## Measure what importing all operators and sensors costs a DAG file
+bench-imports: venv  ## Measure the import cost of all operators and sensors
 	$(BIN)/python -m tests.benchmarks.import_cost
 
 .PHONY: chaos
-chaos: venv  ## Kill processes and break requests for minutes, and show that each run was started exactly once
+chaos: venv  ## Verify exactly-once starts under process kills and request faults (up to 20 minutes)
 	$(BIN)/python -m tests.chaos
 
 .PHONY: chaos-short
-chaos-short: venv  ## The same with 42 runs, as the system tests do it
+chaos-short: venv  ## Run a short chaos test with 42 runs, as in the system tests
 	$(BIN)/python -m tests.chaos --short
 
 .PHONY: sandbox
-sandbox: venv  ## Start the local Control Hub alone
+sandbox: venv  ## Start the local Control Hub
 	$(BIN)/streamsets-sandbox
 
 .PHONY: demo
-demo: venv  ## Watch an Airflow DAG run a StreamSets job, on this machine alone
+demo: venv  ## Run a StreamSets job in an Airflow DAG, entirely on this machine
 	$(BIN)/python -m dev.demo
 
 .PHONY: demo-ui
-demo-ui: venv  ## The same, left running to look around
+demo-ui: venv  ## Start the demo environment and keep it running
 	$(BIN)/python -m dev.demo --ui
 
 # Sphinx checks the links of the pages, lychee those of the other files and of the result. Neither needs a network.
@@ -135,5 +135,5 @@ build: venv  ## Build the distribution into dist/
 	$(UV) build --quiet --python $(BIN)/python --no-build-isolation
 
 .PHONY: clean
-clean:  ## Remove everything that was made
+clean:  ## Remove all generated files
 	rm -rf $(VENV) $(VENV_2) $(VENV_DOCS) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

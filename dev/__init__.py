@@ -1,1 +1,1 @@
-"""Tools for developing the provider; not part of the distribution."""
+"""Development tools; not part of the distribution."""

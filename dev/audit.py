@@ -1,9 +1,9 @@
-"""Ask a vulnerability service about what the project and its users install: ``make audit``."""
+"""Audit the dependencies of the project and its users for known vulnerabilities: ``make audit``."""
 
 from __future__ import annotations
 
 import json
-import subprocess  # nosec B404 # runs programs of this project and its tools
+import subprocess  # nosec B404 # runs only programs of this project
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,92 +13,93 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 _BIN = Path(sys.executable).parent
 SERVICES = ("pypi", "osv")
-# Known to be vulnerable since 2018. A service that finds nothing in it has not been reached, whatever it says.
+# Known to be vulnerable since 2018. If a service reports nothing for it, the service was not reached.
 KNOWN = "requests==2.19.0"
 
 Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 
 class AuditError(Exception):
-    """The audit could not be made."""
+    """The audit failed."""
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # nosec B603 # no shell, and arguments of our own
+    return subprocess.run(  # nosec B603 # no shell, trusted arguments
         [str(_BIN / command[0]), *command[1:]], capture_output=True, text=True, check=False, timeout=600, cwd=ROOT
     )
 
 
-def ask(service: str, requirements: Path, run: Run = _run) -> list[dict[str, Any]] | None:
+def query_service(service: str, requirements: Path, run: Run = _run) -> list[dict[str, Any]] | None:
     """
-    Return what a service says of pinned requirements, None if it cannot be asked.
+    Return a service's report on pinned requirements, or None if the query fails.
 
-    :param service: name of a service, as ``pip-audit`` knows it
-    :param requirements: file of pinned requirements
-    :param run: runs a command
-    :returns: for each package ``name`` and either ``version`` and ``vulns``, or ``skip_reason``
+    :param service: service name for ``pip-audit``
+    :param requirements: file with pinned requirements
+    :param run: function that runs a command
+    :returns: for each package, ``name`` and either ``version`` and ``vulns``, or ``skip_reason``
     """
-    how = ("--no-deps", "--disable-pip", "--format", "json", "--progress-spinner", "off", "--timeout", "15")
-    done = run(["pip-audit", "--vulnerability-service", service, "--requirement", str(requirements), *how])
+    options = ("--no-deps", "--disable-pip", "--format", "json", "--progress-spinner", "off", "--timeout", "15")
+    done = run(["pip-audit", "--vulnerability-service", service, "--requirement", str(requirements), *options])
     try:
-        answer: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
+        report: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError, TypeError):
         return None
-    return answer
+    return report
 
 
 def reachable_service(folder: Path, run: Run = _run) -> str:
     """
-    Return a service that finds what is known to be vulnerable.
+    Return a service that detects a known vulnerable package.
 
-    :param folder: for a temporary file
-    :raises AuditError: if none does
+    :param folder: folder for a temporary file
+    :param run: function that runs a command
+    :raises AuditError: if no service does
     """
     probe = folder / "known.txt"
     probe.write_text(f"{KNOWN}\n", encoding="utf-8")
     for service in SERVICES:
-        if any(entry.get("vulns") for entry in ask(service, probe, run) or ()):
+        if any(entry.get("vulns") for entry in query_service(service, probe, run) or ()):
             return service
     raise AuditError(
-        f"No vulnerability service can be reached from here ({' and '.join(SERVICES)} find nothing in {KNOWN}), so "
+        f"No vulnerability service can be reached ({' and '.join(SERVICES)} report nothing for {KNOWN}); "
         "nothing was audited."
     )
 
 
-def problems_of(service: str, requirements: Path, run: Run = _run) -> list[str]:
+def find_vulnerabilities(service: str, requirements: Path, run: Run = _run) -> list[str]:
     """
-    Return what is wrong with pinned requirements, a line each.
+    Return the vulnerabilities of pinned requirements, one line each.
 
-    :raises AuditError: if the service cannot be asked about all of them
+    :raises AuditError: if the service did not check all packages
     """
-    answer = ask(service, requirements, run)
-    skipped = [entry["name"] for entry in answer or () if "skip_reason" in entry]
-    if answer is None or skipped:
-        raise AuditError(f"{service} could not be asked about {', '.join(skipped) or requirements.name}.")
+    report = query_service(service, requirements, run)
+    skipped = [entry["name"] for entry in report or () if "skip_reason" in entry]
+    if report is None or skipped:
+        raise AuditError(f"{service} did not check {', '.join(skipped) or requirements.name}.")
     return [
         f"{entry['name']} {entry['version']}: {found['id']}, fixed in {', '.join(found['fix_versions']) or 'none'}"
-        for entry in answer
+        for entry in report
         for found in entry["vulns"]
     ]
 
 
 def audit(run: Run = _run) -> int:
-    """Audit the requirement files, and what the newest versions are that the package asks for; return an exit code."""
+    """Audit the requirement files and the package's newest dependencies, and return the exit code."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
             service = reachable_service(folder, run)
             package = folder / "the package itself"
-            made = run(["uv", "pip", "compile", "--quiet", "setup.cfg", "--extra", "sandbox", "-o", str(package)])
-            if made.returncode:
-                raise AuditError(f"What the package requires could not be found out: {made.stderr.strip()[:500]}")
+            compiled = run(["uv", "pip", "compile", "--quiet", "setup.cfg", "--extra", "sandbox", "-o", str(package)])
+            if compiled.returncode:
+                raise AuditError(f"Could not resolve the package's dependencies: {compiled.stderr.strip()[:500]}")
             files = [*sorted((ROOT / "requirements").glob("*.txt")), package]
-            found = {file.name: problems_of(service, file, run) for file in files}
+            found = {file.name: find_vulnerabilities(service, file, run) for file in files}
         except AuditError as error:
             print(error, file=sys.stderr)
             return 2
-    for file, problems in found.items():
-        print(f"{file}: {len(problems)} known vulnerabilities", *problems, sep="\n  ")
+    for file, vulnerabilities in found.items():
+        print(f"{file}: {len(vulnerabilities)} known vulnerabilities", *vulnerabilities, sep="\n  ")
     return 1 if any(found.values()) else 0
 
 

@@ -1,7 +1,7 @@
 """
-``make demo`` and ``make demo-ui``: a StreamSets job as an Airflow task, on this machine alone.
+``make demo`` and ``make demo-ui``: run a StreamSets job as an Airflow task, entirely on this machine.
 
-Starts the sandbox and a real Airflow, triggers ``example_dags/run_job.py`` and shows what happens until its end.
+Starts the sandbox and a real Airflow, triggers ``example_dags/run_job.py`` and shows its progress and result.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ JOB_NAME = "Orders to warehouse"
 CONNECTION_ID = "streamsets_default"
 EXAMPLES = Path(__file__).resolve().parent.parent / "example_dags"
 
-_PATIENCE = 120.0
+_TIMEOUT = 120.0
 
 console = Console(highlight=False)
 
 
 def demo(home: Path) -> int:
-    """Run the example DAG to its end and return an exit code: 0 if the task delivered the run's result."""
+    """Run the example DAG and return the exit code, which is 0 if the task returned the run's result."""
     began = time.monotonic()
     with SandboxProcess() as sandbox:
-        console.print(f"A local Control Hub is at [link={sandbox.url}]{sandbox.url}[/link]")
+        console.print(f"Local Control Hub: [link={sandbox.url}]{sandbox.url}[/link]")
         connection = {f"AIRFLOW_CONN_{CONNECTION_ID.upper()}": sandbox.airflow_conn}
         with LocalAirflow(home, EXAMPLES, connection) as airflow:
-            console.print(f"Starting Airflow (scheduler, triggerer, dag processor, api server) in {home} ...")
+            console.print(f"Starting Airflow (scheduler, triggerer, DAG processor, API server) in {home} ...")
             airflow.start()
-            console.print(f"Airflow is up after {time.monotonic() - began:.0f} s.\n")
+            console.print(f"Airflow is ready after {time.monotonic() - began:.0f} s.\n")
             run_id = airflow.trigger_dag(DAG_ID)
-            console.print(f"Triggered the DAG [bold]{DAG_ID}[/bold]: its task {TASK_ID} runs the job '{JOB_NAME}'.\n")
+            console.print(f"Triggered DAG [bold]{DAG_ID}[/bold]; its task {TASK_ID} runs job '{JOB_NAME}'.\n")
             state = show_timeline(airflow, sandbox, run_id)
             ok = show_result(airflow, run_id, state)
-    console.print(f"\nEverything that was started is stopped. The demo took {time.monotonic() - began:.0f} s.")
+    console.print(f"\nAll services are stopped. The demo took {time.monotonic() - began:.0f} s.")
     return 0 if ok else 1
 
 
 def show_timeline(airflow: LocalAirflow, sandbox: SandboxProcess, run_id: str) -> str:
-    """Print a line whenever Airflow's or Control Hub's view changes, until the DAG run has ended; return its state."""
+    """Print a line for each state change in Airflow or Control Hub; return the DAG run's final state."""
     client = ControlHubClient(sandbox.url, sandbox.credential_id, sandbox.token)
     job = client.jobs.find_by_name(JOB_NAME)
     began = time.monotonic()
@@ -62,7 +62,7 @@ def show_timeline(airflow: LocalAirflow, sandbox: SandboxProcess, run_id: str) -
     )
     last = ""
     state = ""
-    while time.monotonic() - began < _PATIENCE:
+    while time.monotonic() - began < _TIMEOUT:
         state = airflow.dag_run_state(DAG_ID, run_id)
         line = f"{airflow.task_state(DAG_ID, run_id, TASK_ID) or 'none':<12} {_job_line(client, job)}"
         if line != last:
@@ -71,7 +71,7 @@ def show_timeline(airflow: LocalAirflow, sandbox: SandboxProcess, run_id: str) -
         if state in {"success", "failed"}:
             return state
         time.sleep(0.5)
-    raise LocalAirflowError(f"The DAG run is still {state} after {_PATIENCE:g} s; its files are in {airflow.home}")
+    raise LocalAirflowError(f"The DAG run is still {state} after {_TIMEOUT:g} s; see the logs in {airflow.home}")
 
 
 def _job_line(client: ControlHubClient, job: Job) -> str:
@@ -84,7 +84,7 @@ def _job_line(client: ControlHubClient, job: Job) -> str:
 
 
 def show_result(airflow: LocalAirflow, run_id: str, state: str) -> bool:
-    """Print the run's result and the task's XComs as Airflow's REST API gives them; return whether all is well."""
+    """Print the run's result and the task's XComs from Airflow's REST API; return whether both are as expected."""
     table = Table("XCom key", "value", title=f"What {TASK_ID} pushed to XCom")
     for key in airflow.xcom_keys(DAG_ID, run_id, TASK_ID):
         if key != "return_value":
@@ -94,27 +94,27 @@ def show_result(airflow: LocalAirflow, run_id: str, state: str) -> bool:
     result: Any = airflow.xcom(DAG_ID, run_id, TASK_ID)
     console.print("The run's result, the task's return value:")
     console.print(JSON(pretty(result)))
-    delivered = isinstance(result, dict) and result.get("outcome") == "SUCCEEDED" and bool(result.get("metrics"))
-    if state != "success" or not delivered:
-        console.print(f"[red]The DAG run is {state}. The task's log:")
+    complete = isinstance(result, dict) and result.get("outcome") == "SUCCEEDED" and bool(result.get("metrics"))
+    if state != "success" or not complete:
+        console.print(f"[red]The DAG run is in state {state}. Task log:")
         console.print(airflow.task_log(DAG_ID, run_id, TASK_ID), markup=False)
         return False
     console.print(
-        f"[green]Run {result['run_count']} of '{result['job_name']}' has succeeded: "
+        f"[green]Run {result['run_count']} of '{result['job_name']}' succeeded: "
         f"{result['metrics']['output_count']} records out in {result['duration']:.0f} s."
     )
     return True
 
 
 def demo_ui(home: Path, port: int) -> int:
-    """Leave the sandbox and Airflow running, with connection and examples in place, until Ctrl-C."""
+    """Keep the sandbox and Airflow running with connection and examples, until Ctrl-C."""
     with SandboxProcess() as sandbox, LocalAirflow(home, EXAMPLES, port=port) as airflow:
         console.print(f"Starting Airflow in {home} ...")
         airflow.start()
         airflow.run_command("connections", "add", CONNECTION_ID, "--conn-json", sandbox.airflow_conn)
-        console.print(f"\nAirflow:   {airflow.url}   (no password is asked: everybody on this machine is admin)")
+        console.print(f"\nAirflow:   {airflow.url}   (no login required; every local user is admin)")
         console.print(f"Sandbox:   {sandbox.url}")
-        console.print(f"Try:       {airflow.url}/dags/{DAG_ID} and its button 'Trigger'")
+        console.print(f"Try:       {airflow.url}/dags/{DAG_ID}, button 'Trigger'")
         console.print(f"Form:      {airflow.url}/connections, connection '{CONNECTION_ID}'")
         console.print("\nCtrl-C stops everything.")
         signal.pause()
@@ -122,9 +122,9 @@ def demo_ui(home: Path, port: int) -> int:
 
 
 def main() -> int:
-    """Run the demo that the command line asks for."""
+    """Run the demo selected on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ui", action="store_true", help="leave everything running, for looking around")
+    parser.add_argument("--ui", action="store_true", help="keep all services running for exploration")
     parser.add_argument("--port", type=int, default=8080, help="port of Airflow's user interface with --ui")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -139,7 +139,7 @@ def main() -> int:
         console.print("\nStopped.")
         code = 0 if arguments.ui else 130
     if code == 1:
-        console.print(f"Logs and database of the Airflow that was started are kept in {home}")
+        console.print(f"Airflow's logs and database are kept in {home}")
     else:
         shutil.rmtree(home, ignore_errors=True)
     return code

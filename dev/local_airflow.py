@@ -1,4 +1,4 @@
-"""A real Airflow on this machine: scheduler, triggerer, dag processor and api server, each in a process of its own."""
+"""A local Airflow: scheduler, triggerer, DAG processor and API server, each in its own process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import socket
-import subprocess  # nosec B404 # runs programs of this project and its tools
+import subprocess  # nosec B404 # runs only programs of this project
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,27 +19,29 @@ import requests
 
 COMPONENTS = ("api-server", "scheduler", "triggerer", "dag-processor")
 _BIN = Path(sys.executable).parent
-_REPEATS = 5
+_RETRIES = 5
 
 
 class LocalAirflowError(Exception):
-    """Airflow did not do what was expected of it; the message names its log files."""
+    """An Airflow command, component or API call failed; the message names the log files."""
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nothing listens on."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout: float, interval: float = 0.5) -> Any:
+def wait_until(condition: Callable[[], Any], description: str, timeout: float, interval: float = 0.5) -> Any:
     """
-    Return the first true value of `condition`; one that times out has none yet.
+    Poll until `condition` returns a true value, and return it; request time-outs are ignored.
 
-    :param what: what is waited for, for the message
-    :param timeout: seconds after which to give up
-    :raises LocalAirflowError: if it does not come true in time
+    :param condition: the condition
+    :param description: description of the condition for the error message
+    :param timeout: timeout in seconds
+    :param interval: poll interval in seconds
+    :raises LocalAirflowError: on a timeout
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -48,19 +50,19 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float, interval
             if value:
                 return value
         if time.monotonic() > deadline:
-            raise LocalAirflowError(f"After {timeout:g} s, still waiting for: {what}")
+            raise LocalAirflowError(f"Timed out after {timeout:g} s waiting for {description}")
         time.sleep(interval)
 
 
 class LocalAirflow:
     """
-    Airflow with the LocalExecutor in a home of its own.
+    Airflow with the LocalExecutor in its own home.
 
-    :param home: folder for everything it writes; made if missing
+    :param home: Airflow's home; created if missing
     :param dags: folder of the DAG files
     :param environment: further environment variables, such as ``AIRFLOW_CONN_...``
-    :param port: port of the api server; a free one by default
-    :param database: SQLAlchemy URL of an empty database, such as that of :mod:`dev.local_postgres`; by default, SQLite
+    :param port: port of the API server; by default a free port
+    :param database: SQLAlchemy URL of an empty database, such as that of :mod:`dev.local_postgres`; by default SQLite
         in the home
     """
 
@@ -98,7 +100,7 @@ class LocalAirflow:
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-            # The triggers of a killed triggerer are taken over after this time instead of half a minute.
+            # Reassign the triggers of a killed triggerer after 8 instead of 30 seconds.
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{home / 'airflow.db'}",
@@ -113,20 +115,20 @@ class LocalAirflow:
 
     def start(self, timeout: float = 300) -> None:
         """
-        Make the database, start all components, and return when all of them are healthy.
+        Create the database, start all components, and wait until they are healthy.
 
-        :param timeout: seconds that may take
+        :param timeout: timeout in seconds
         """
         self.home.mkdir(parents=True, exist_ok=True)
         self.run_command("db", "migrate")
         for component in COMPONENTS:
             self.start_component(component)
-        wait_until(self._is_healthy, f"Airflow to become healthy. {self._where_logs_are}", timeout)
+        wait_until(self._is_healthy, f"Airflow to become healthy. {self._log_locations}", timeout)
         self._log_in()
 
     def run_command(self, *arguments: str) -> str:
-        """Run an ``airflow`` command to its end and return what it printed."""
-        done = subprocess.run(  # nosec B603 # no shell, and arguments of our own
+        """Run an ``airflow`` command and return its output."""
+        done = subprocess.run(  # nosec B603 # no shell, trusted arguments
             [str(_BIN / "airflow"), *arguments],
             env=self.environment,
             cwd=self.home,
@@ -153,32 +155,32 @@ class LocalAirflow:
             )
 
     def kill_component(self, component: str) -> None:
-        """Kill a component and its children at once, as the loss of its machine would."""
-        _end([self._processes.pop(component)], patience=0)
+        """Kill a component and its children without warning, like the loss of its machine."""
+        _terminate([self._processes.pop(component)], timeout=0)
 
     def restart_component(self, component: str) -> None:
-        """Ask a component to end, as for a new release, and start it again."""
-        _end([self._processes.pop(component)], patience=20)
+        """Shut down a component gracefully, as for a new release, and restart it."""
+        _terminate([self._processes.pop(component)], timeout=20)
         self.start_component(component)
 
     def pid(self, component: str) -> int:
-        """Return the process id of a component that runs."""
+        """Return the process id of a running component."""
         return int(self._processes[component].pid)
 
     def stop(self) -> None:
-        """Stop everything that was started, by force where asking does not help."""
-        _end(list(self._processes.values()), patience=5)
+        """Stop all components, by force if necessary."""
+        _terminate(list(self._processes.values()), timeout=5)
         self._processes.clear()
         self._session.close()
 
     @property
-    def _where_logs_are(self) -> str:
-        return f"Its logs are in {self.home}: " + ", ".join(f"{component}.log" for component in COMPONENTS)
+    def _log_locations(self) -> str:
+        return f"Logs are in {self.home}: " + ", ".join(f"{component}.log" for component in COMPONENTS)
 
     def _is_healthy(self) -> bool:
         for component, process in self._processes.items():
             if process.poll() is not None:
-                raise LocalAirflowError(f"The {component} has ended. {self._where_logs_are}")
+                raise LocalAirflowError(f"The {component} has exited. {self._log_locations}")
         try:
             health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
         except (requests.RequestException, ValueError):
@@ -187,74 +189,77 @@ class LocalAirflow:
         return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
 
     def _log_in(self) -> None:
-        answer = self._session.get(f"{self.url}/auth/token", timeout=10)
-        answer.raise_for_status()
-        self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        response = self._session.get(f"{self.url}/auth/token", timeout=10)
+        response.raise_for_status()
+        self._session.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
 
     def api(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         """
-        Call Airflow's REST API and return the JSON of its answer.
+        Call Airflow's REST API and return the parsed response.
 
+        :param method: HTTP method
         :param path: path below ``/api/v2``
-        :raises LocalAirflowError: if Airflow answers with an error
+        :param body: JSON body
+        :param params: query parameters
+        :raises LocalAirflowError: on an error response
         """
-        answer = self._request(method, path, body, params, repeats=0 if method == "POST" else _REPEATS)
-        if not answer.ok:
-            raise LocalAirflowError(f"{method} {path} answered {answer.status_code}: {answer.text[:500]}")
-        return answer.json() if answer.content else None
+        response = self._request(method, path, body, params, retries=0 if method == "POST" else _RETRIES)
+        if not response.ok:
+            raise LocalAirflowError(f"{method} {path} returned {response.status_code}: {response.text[:500]}")
+        return response.json() if response.content else None
 
     def _request(
-        self, method: str, path: str, body: Any, params: Mapping[str, Any], *, repeats: int
+        self, method: str, path: str, body: Any, params: Mapping[str, Any], *, retries: int
     ) -> requests.Response:
-        """Send a request, and send it again while a busy database fails it, if it has the same effect however often."""
-        answer = self._session.request(method, f"{self.url}/api/v2{path}", json=body, params=params, timeout=30)
-        if answer.status_code < 500 or not repeats:
-            return answer
+        """Send a request, and retry server errors, which a busy database can cause; only for idempotent requests."""
+        response = self._session.request(method, f"{self.url}/api/v2{path}", json=body, params=params, timeout=30)
+        if response.status_code < 500 or not retries:
+            return response
         time.sleep(1)
-        return self._request(method, path, body, params, repeats=repeats - 1)
+        return self._request(method, path, body, params, retries=retries - 1)
 
     def knows_dag(self, dag_id: str) -> bool:
-        """Return whether the dag processor has parsed a DAG; raise if it cannot be imported."""
+        """Return whether the DAG processor has parsed a DAG; raise on import errors."""
         errors = self.api("GET", "/importErrors")["import_errors"]
         if errors:
             raise LocalAirflowError("\n".join(f"{e['filename']}: {e['stack_trace']}" for e in errors))
         return any(dag["dag_id"] == dag_id for dag in self.api("GET", "/dags", limit=100)["dags"])
 
     def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a DAG run without a logical date and return its id, waiting first for the DAG to be parsed."""
-        wait_until(lambda: self.knows_dag(dag_id), f"DAG {dag_id} to be parsed. {self._where_logs_are}", 180)
+        """Wait until the DAG is parsed, start a run without a logical date, and return its id."""
+        wait_until(lambda: self.knows_dag(dag_id), f"DAG {dag_id} to be parsed. {self._log_locations}", 180)
         path, run_id = f"/dags/{dag_id}/dagRuns", f"manual__{time.time_ns()}"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
-        answer = self._request("POST", path, body, {}, repeats=_REPEATS)
-        # There is one of that id already if a request that failed has had its effect.
-        if not answer.ok and answer.status_code != 409:
-            raise LocalAirflowError(f"POST {path} answered {answer.status_code}: {answer.text[:500]}")
+        response = self._request("POST", path, body, {}, retries=_RETRIES)
+        # A conflict means that an earlier attempt took effect despite its error.
+        if not response.ok and response.status_code != 409:
+            raise LocalAirflowError(f"POST {path} returned {response.status_code}: {response.text[:500]}")
         return run_id
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
-        """Return a task instance as the REST API gives it."""
+        """Return a task instance from the REST API."""
         return dict(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"))
 
     def task_state(self, dag_id: str, run_id: str, task_id: str) -> str:
-        """Return the state of a task, empty before it has one."""
+        """Return the state of a task, or an empty string if it has none."""
         return str(self.task_instance(dag_id, run_id, task_id)["state"] or "")
 
     def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
-        """Mark a task as a person does in the user interface."""
+        """Set the state of a task, as a user does in the user interface."""
         self.api("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": state})
 
     def hook_forms(self) -> list[dict[str, Any]]:
-        """Return the connection forms as the user interface gets them."""
-        answer = self._session.get(f"{self.url}/ui/connections/hook_meta", timeout=30)
-        answer.raise_for_status()
-        return list(answer.json())
+        """Return the connection forms that the user interface receives."""
+        response = self._session.get(f"{self.url}/ui/connections/hook_meta", timeout=30)
+        response.raise_for_status()
+        return list(response.json())
 
     def dag_run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a DAG run."""
         return str(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
-        """Return the value of an XCom, None if there is none."""
+        """Return the value of an XCom, or None if it does not exist."""
         entries = self.xcom_keys(dag_id, run_id, task_id)
         if key not in entries:
             return None
@@ -267,11 +272,11 @@ class LocalAirflow:
         return [entry["key"] for entry in self.api("GET", path)["xcom_entries"]]
 
     def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str]:
-        """Return the extra links of a task as the user interface gets them."""
+        """Return the extra links of a task that the user interface receives."""
         return dict(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links")["extra_links"])
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
-        """Return the log of a try as lines of text."""
+        """Return the log of a try as text."""
         content = self.api(
             "GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}", full_content=True
         )["content"]
@@ -285,21 +290,21 @@ def _log_line(line: Any) -> str:
     return "\n".join([str(line.get("event", line)), *errors])
 
 
-def _end(processes: list[psutil.Popen], patience: float) -> None:
-    """End processes and their children: politely for `patience` seconds, then by force."""
+def _terminate(processes: list[psutil.Popen], timeout: float) -> None:
+    """Terminate processes and their children; kill them after `timeout` seconds."""
     family: list[psutil.Process] = []
     for process in processes:
         try:
             family += [process, *process.children(recursive=True)]
         except psutil.NoSuchProcess:
             continue
-    if patience:
+    if timeout:
         for process in processes:
             try:
                 process.terminate()
             except psutil.NoSuchProcess:
                 continue
-        _, family = psutil.wait_procs(family, timeout=patience)
+        _, family = psutil.wait_procs(family, timeout=timeout)
     for member in family:
         try:
             member.kill()
@@ -309,5 +314,5 @@ def _end(processes: list[psutil.Popen], patience: float) -> None:
 
 
 def pretty(value: Any) -> str:
-    """Return JSON for people."""
+    """Return readable JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)

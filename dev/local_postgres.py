@@ -1,24 +1,24 @@
 """
-A PostgreSQL server on this machine, from Debian's package, for an Airflow that SQLite would slow down.
+A local PostgreSQL server from Debian's package, for Airflow workloads that are too slow with SQLite.
 
-What is started: one server with an empty database, in a new temporary folder, as the package's user ``postgres`` where
-this process is root, whom PostgreSQL refuses. It listens on a unix socket in that folder only, which nobody else may
-enter, and so needs neither a port nor a password. The server of the machine, if there is one, is left alone.
+Starts one server with an empty database in a new temporary folder. Because PostgreSQL refuses to run as root, a root
+process starts it as the package's user ``postgres``. The server listens only on a Unix socket in that folder, which is
+private, so it needs neither a port nor a password. An existing PostgreSQL server of the machine is not affected.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess  # nosec B404 # runs programs of this project and its tools
+import subprocess  # nosec B404 # runs only programs of this project
 import tempfile
 from pathlib import Path
 
-# Where Debian and Ubuntu put the programs of each version, which are not on the path.
+# Debian and Ubuntu install the programs of each version here, outside the PATH.
 INSTALLATIONS = Path("/usr/lib/postgresql")
 _ACCOUNT = "postgres"
 _DATABASE = "airflow"
-# What is stored need not survive a power cut.
+# Durability is not needed.
 _OPTIONS = {
     "listen_addresses": "",
     "max_connections": "200",
@@ -29,15 +29,15 @@ _OPTIONS = {
 
 
 class LocalPostgresError(Exception):
-    """PostgreSQL is missing, or has refused to do something; the message says what it printed."""
+    """PostgreSQL is not installed, or one of its programs failed; the message contains the output."""
 
 
 class LocalPostgres:
     """
-    A running PostgreSQL server; ``start`` it, or use it as a context manager.
+    A PostgreSQL server; call ``start`` or use it as a context manager.
 
-    :param installations: folder with a folder for each installed version, of which the newest is taken
-    :raises LocalPostgresError: if there is none
+    :param installations: folder with a subfolder for each installed version, of which the newest is used
+    :raises LocalPostgresError: if PostgreSQL is not installed
     """
 
     def __init__(self, installations: Path = INSTALLATIONS) -> None:
@@ -46,18 +46,18 @@ class LocalPostgres:
 
     @property
     def url(self) -> str:
-        """Where the database is, as SQLAlchemy and Airflow take it."""
+        """SQLAlchemy URL of the database."""
         return f"postgresql+psycopg2://{_ACCOUNT}@/{_DATABASE}?host={self.folder}"
 
     @property
     def folder(self) -> Path:
-        """The folder of socket, data and log, as long as the server runs."""
+        """Folder with socket, data and log of the running server."""
         if self._folder is None:
             raise LocalPostgresError("The server is not running.")
         return self._folder
 
     def start(self) -> LocalPostgres:
-        """Make the folder and the database, and return when the server takes connections."""
+        """Create folder and database, and wait until the server accepts connections."""
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         try:
             if os.geteuid() == 0:
@@ -73,7 +73,7 @@ class LocalPostgres:
         return self
 
     def stop(self) -> None:
-        """Stop the server, and delete its folder."""
+        """Stop the server and delete its folder."""
         if self._folder is None:
             return
         try:
@@ -99,9 +99,9 @@ class LocalPostgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         as_root = os.geteuid() == 0
-        # Not a pipe: the server would hold it open.
+        # The server would keep a pipe open.
         with tempfile.TemporaryFile() as output:
-            done = subprocess.run(  # nosec B603 # no shell, and arguments of our own
+            done = subprocess.run(  # nosec B603 # no shell, trusted arguments
                 [str(self._programs / program), *arguments],
                 env={**os.environ, "PGDATA": str(self._data), "LC_ALL": "C"},
                 cwd=self.folder,
@@ -111,20 +111,20 @@ class LocalPostgres:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # In a session of its own, the server does not get the interrupt that is meant for this process.
+                # A separate session protects the server from interrupts sent to this process.
                 start_new_session=True,
                 check=False,
             )
             if done.returncode:
                 output.seek(0)
                 log = self._log.read_text(errors="replace") if self._log.exists() else ""
-                raise LocalPostgresError(f"'{program}' has failed:\n{output.read().decode(errors='replace')}{log}")
+                raise LocalPostgresError(f"'{program}' failed:\n{output.read().decode(errors='replace')}{log}")
 
 
 def _newest_programs(installations: Path) -> Path:
     found = [path.parent for path in installations.glob("*/bin/initdb") if (path.parent / "postgres").exists()]
     if not found:
         raise LocalPostgresError(
-            f"There is no PostgreSQL in {installations}. Install Debian's package: apt-get install postgresql"
+            f"PostgreSQL not found in {installations}. Install Debian's package: apt-get install postgresql"
         )
     return max(found, key=lambda programs: float(programs.parent.name))

@@ -1,4 +1,4 @@
-"""Schedule a DAG on the runs of Control Hub jobs: on those that Airflow starts, and on those that anybody starts."""
+"""Schedule a DAG on finished runs of Control Hub jobs, whether Airflow started them or not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.triggers.job_events import ControlHubJobRunEventTrigger
 
 # [START howto_watch_job]
-# The id of the job "Inventory snapshot", from the address of its page.
+# The id of the job "Inventory snapshot", from the URL of its page.
 INVENTORY_JOB = "9de4c9f3-c9ce-5906-bbce-073c00880aac:bab21f86-74cd-5019-8714-cad83794eb01"
 
-# Has an event when runs have succeeded, whoever has started them: a person, a schedule of Control Hub, or Airflow.
+# Updated by every successful run, whether started by a user, by Control Hub's scheduler, or by Airflow.
 inventory = job_asset(
     INVENTORY_JOB,
     name="inventory",
@@ -29,7 +29,7 @@ inventory = job_asset(
 # [END howto_watch_job]
 
 # [START howto_outlets]
-# Has an event for each run that the task below has started and waited for.
+# Updated by the task below after each of its runs.
 checked_stock = Asset(name="checked_stock", uri="s3://warehouse/checked_stock")
 
 with DAG("streamsets_check_stock", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
@@ -47,7 +47,7 @@ with DAG(
 
     @task
     def report(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
-        """Use the facts about the runs. A DAG run can have several events, and an event several runs."""
+        """Process the runs. A DAG run can have several events, and an event can contain several runs."""
         found = [event for events in triggering_asset_events.values() for event in events]
         runs = [run for event in found for run in event.extra["payload"]["runs"]]
         for run in runs:

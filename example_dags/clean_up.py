@@ -1,8 +1,8 @@
 """
-Stop jobs whose runs take too long, and delete jobs that have ended long ago.
+Stop jobs whose runs take too long, and delete jobs that finished long ago.
 
-So that this can be run as often as one likes, it makes the jobs itself, and allows them no time. Elsewhere, leave out
-the first two tasks, choose jobs by ``job_tag`` or ``template_id``, and set the parameters.
+To be repeatable, the DAG creates its own jobs, and its default limits are zero. In production, omit the first two
+tasks, select jobs by ``job_tag`` or ``template_id``, and set the parameters.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ with DAG(
     schedule=None,
     catchup=False,
     params={
-        "run_hours": Param(0, type="number", description="Hours that a run may take"),
-        "kept_days": Param(0, type="number", description="Days for which a job is kept after the end of its run"),
+        "run_hours": Param(0, type="number", description="Maximum duration of a run in hours"),
+        "kept_days": Param(0, type="number", description="Days to keep a job after the end of its run"),
     },
     tags=["streamsets"],
     doc_md=__doc__,
@@ -53,7 +53,7 @@ with DAG(
 
     @task
     def overdue(jobs: list[dict[str, Any]], params: dict[str, Any]) -> list[str]:
-        """Return the ids of the jobs whose runs were started too long ago."""
+        """Return the ids of jobs whose runs exceed the maximum duration."""
         latest = pendulum.now("UTC").subtract(seconds=int(params["run_hours"] * 3600))
         return [job["job_id"] for job in jobs if job["start_time"] and pendulum.parse(job["start_time"]) < latest]
 
@@ -75,7 +75,7 @@ with DAG(
 
     @task
     def old(jobs: list[dict[str, Any]], params: dict[str, Any]) -> list[str]:
-        """Return the ids of the jobs whose runs have ended long enough ago; a job that never ran has no such time."""
+        """Return the ids of jobs whose runs finished before the retention limit; jobs that never ran are kept."""
         latest = pendulum.now("UTC").subtract(seconds=int(params["kept_days"] * 86400))
         return [job["job_id"] for job in jobs if job["finish_time"] and pendulum.parse(job["finish_time"]) < latest]
 

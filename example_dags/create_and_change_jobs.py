@@ -1,4 +1,4 @@
-"""Create a job, change it, bring it to the newest version of its pipeline, copy it, and list what there is."""
+"""Create a job, update it, upgrade it to the newest version of its pipeline, duplicate it, and list the jobs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-Make jobs usable again: acknowledge errors and run again what failed; bring jobs in line with their engines.
+Recover jobs: acknowledge errors and rerun failed jobs; synchronize jobs with their engines and balance them.
 
-A job that ended in INACTIVE_ERROR cannot be started before its error is acknowledged. Afterwards, Control Hub can show
-the failed run like a success: what it said before is in the task log and in XCom.
+A job in INACTIVE_ERROR cannot be started until its error is acknowledged. Afterwards, Control Hub may show the failed
+run as successful; the original error remains in the task log and in XCom.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ with DAG("streamsets_run_again", schedule=None, catchup=False, tags=["streamsets
     run_again = ControlHubRunJobOperator(
         task_id="run_again",
         job_name="Ledger export",
-        # What made it fail is repaired: the sandbox's job fails after so many records, of which it has less.
+        # Removes the cause of the failure: the sandbox's job fails after this many records, but has fewer.
         runtime_parameters={"FAILS_AFTER": 1_000_000},
         deferrable=True,
         poll_interval=5,
     )
 
     @task
-    def tell(errors: list[dict[str, Any]]) -> None:
-        """Use the result: the errors as they were."""
+    def report_errors(errors: list[dict[str, Any]]) -> None:
+        """Process the result: the original errors."""
         for error in errors:
             logging.getLogger(__name__).warning(
-                "Run %s of %s had failed: %s", error["run_count"], error["job_name"], error["error_message"]
+                "Run %s of %s failed: %s", error["run_count"], error["job_name"], error["error_message"]
             )
 
     acknowledge >> run_again
-    tell(acknowledge.output)
+    report_errors(acknowledge.output)
 
 with DAG("streamsets_balance", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
     # [START howto_synchronize]

@@ -1,4 +1,4 @@
-"""Back up jobs as an archive, and bring them back: into the same Control Hub here, elsewhere by another connection."""
+"""Export jobs to an archive and import them again: here into the same Control Hub, or through another connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow.sdk import DAG
 
 from airflow_provider_streamsets.operators.archives import ControlHubExportJobsOperator, ControlHubImportJobsOperator
 
-# A URL such as s3://aws_default@backups/... does as well.
+# A URL such as s3://aws_default@backups/... also works.
 ARCHIVE = os.path.join(tempfile.gettempdir(), "streamsets-returns-jobs.zip")
 
 with DAG("streamsets_export_import", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):

@@ -1,9 +1,9 @@
 """
-Load every region with one job template: a fan-out whose width only an earlier task knows.
+Load every region with one job template: a fan-out whose width is determined at run time.
 
-``regions`` makes the list of parameter sets. ``load_regions`` starts an instance of the template for each of them in
-one request, and waits for all of them in one task. ``load_region`` does the same as a mapped task, with one task
-instance for each region: more to look at and to retry on its own, but also more for Airflow to schedule.
+``regions`` returns the list of parameter sets. ``load_regions`` starts one template instance for each set in a single
+request and waits for all of them in one task. ``load_region`` does the same as a mapped task with one task instance for
+each region. Mapped instances have their own logs and retries, but Airflow has more tasks to schedule.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ with DAG("streamsets_job_template", schedule=None, catchup=False, tags=["streams
 
     @task
     def regions() -> list[dict[str, str]]:
-        """Return the runtime parameters of each instance; in earnest, this would ask a database."""
+        """Return the runtime parameters of each instance; in production, query a database, for example."""
         return [{"REGION": region, "RECORDS": "5000"} for region in ("north", "east", "south")]
 
     parameter_sets = regions()
@@ -54,13 +54,15 @@ with DAG("streamsets_job_template", schedule=None, catchup=False, tags=["streams
     # [END howto_run_job_template_mapped]
 
     @task
-    def report(together: dict[str, Any], apart: list[dict[str, Any]]) -> int:
-        """Use the results: those of each instance, and the sums."""
-        for run in together["instances"]:
+    def report(combined: dict[str, Any], mapped: list[dict[str, Any]]) -> int:
+        """Process the results of each instance and the totals."""
+        for run in combined["instances"]:
             log.info("%s: %s, %s", run["job_name"], run["outcome"], run["metrics"])
-        total: int = together["metrics"]["output_count"]
-        log.info("%d records, and %d apart", total, sum(run["metrics"]["output_count"] for run in apart))
+        total: int = combined["metrics"]["output_count"]
+        log.info(
+            "%d records in one task, %d in mapped tasks", total, sum(run["metrics"]["output_count"] for run in mapped)
+        )
         return total
 
-    # A list is what the results of a mapped task become when they are passed on.
+    # The output of a mapped task is passed as a list.
     report(load_regions.output, load_region.output)

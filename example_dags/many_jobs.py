@@ -1,8 +1,8 @@
 """
-Start, stop and delete many jobs at once: each with one request, whatever the number of jobs.
+Start, stop and delete many jobs at once, with one request for each operation, regardless of the number of jobs.
 
-So that this can be run as often as one likes, the jobs are copies that it makes itself and deletes in the end, also
-when something went wrong in between. Elsewhere, ``job_tag``, ``job_names`` or ``search`` choose jobs that exist.
+To be repeatable, the DAG duplicates a job and deletes the copies at the end, even after a failure. In production,
+select existing jobs with ``job_tag``, ``job_names`` or ``search``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ with DAG("streamsets_many_jobs", schedule=None, catchup=False, tags=["streamsets
     start = ControlHubStartJobsOperator(
         task_id="start_streams",
         job_ids=copies.output,
-        # Streams have no end to wait for. One that an engine refuses to start stays RED and says why.
+        # Streaming jobs do not end by themselves. If an engine rejects one, it stays RED and reports the reason.
         wait_for="active",
         fail_on_red_after=120,
         deferrable=True,
@@ -55,5 +55,5 @@ with DAG("streamsets_many_jobs", schedule=None, catchup=False, tags=["streamsets
         acknowledge_errors=True,
     )
     # [END howto_delete_jobs]
-    # A teardown runs in any case, and does not hide that a task before it has failed.
+    # A teardown task always runs and does not mask earlier failures.
     start >> let_them_run >> stop >> delete.as_teardown(setups=copies)

@@ -1,4 +1,4 @@
-"""Wait until a streaming job has written enough records, and only then start the job that needs them."""
+"""Wait until a streaming job has written enough records, then start the job that needs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs have done: the metrics of a run, the runs before it, and live metrics of a job that never ends."""
+"""Read the metrics of a run, the run history, and the live metrics of a streaming job."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ with DAG("streamsets_metrics_and_history", schedule=None, catchup=False, tags=["
 
     @task
     def report(run: dict[str, Any], runs: list[dict[str, Any]], metrics: list[dict[str, Any]]) -> None:
-        """Use the results: each is one dict, or a list of them, newest run first."""
+        """Process the results: each is a dict, or a list of dicts with the newest run first."""
         log = logging.getLogger(__name__)
-        log.info("Run %s has written %s records in %s", run["run_count"], run["output_count"], run["metrics"])
+        log.info("Run %s: %s records out, %s", run["run_count"], run["output_count"], run["metrics"])
         written = {entry["run_count"]: entry["output_count"] for entry in metrics}
         for entry in runs:
             log.info(

@@ -1,11 +1,11 @@
 """
-A nightly batch with a data-quality gate: what is published has been loaded in full and with few errors.
+A nightly batch with a data-quality gate: data is published only after a complete load with few errors.
 
-The load fails when too little has arrived or too much of it was wrong, and it is stopped as soon as that can be known.
-So ``publish`` never sees a half-loaded table. An error that the run of the night before has left, and which would keep
-the job from being started, is logged and acknowledged.
+The load fails if there are too few records or too many errors, and it is stopped as soon as this is certain. So
+``publish`` never processes a partially loaded table. If the previous run left an unacknowledged error, which would
+prevent the start, the error is logged and acknowledged.
 
-If the run of the night before is still going on, or somebody has started the job by hand, that run is waited for first.
+If the previous run is still active, or a user has started the job, the task waits for that run first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 
 log = logging.getLogger(__name__)
 
-# In earnest, the schedule would be "0 2 * * *".
+# In production, use a schedule such as "0 2 * * *".
 with DAG("streamsets_nightly_batch", schedule=None, catchup=False, tags=["streamsets"], doc_md=__doc__):
     # [START howto_run_job_expect]
     load_orders = ControlHubRunJobOperator(
@@ -44,15 +44,15 @@ with DAG("streamsets_nightly_batch", schedule=None, catchup=False, tags=["stream
 
     @task
     def publish(run: dict[str, Any]) -> int:
-        """Let others use what was loaded; runs only if it has passed the gate."""
+        """Publish the loaded data; runs only if the load has passed the gate."""
         loaded: int = run["metrics"]["output_count"]
         log.info("Publishing %d orders of run %d.", loaded, run["run_count"])
         return loaded
 
     @task(trigger_rule="one_failed")
     def hold_back() -> None:
-        """Tell somebody that yesterday's orders are still what is published; runs only if the gate was shut."""
-        log.warning("The orders of tonight are not published; the log of 'load_orders' has the numbers.")
+        """Report that yesterday's orders remain published; runs only if the load has not passed the gate."""
+        log.warning("Tonight's orders are not published; see the log of 'load_orders' for the metrics.")
 
     publish(load_orders.output)
     load_orders >> hold_back()

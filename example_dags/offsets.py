@@ -1,11 +1,11 @@
 """
-Where jobs continue reading from: a weekly full reload, and a job that takes over where another one has stopped.
+Manage offsets: a weekly full reload, and a job that continues from the offset of another job.
 
-The first DAG forgets every week how far a job has read, so that the next run reads everything again. Should that run
-fail, the offset that the job had before is put back, and the runs until the next week continue from there.
+The first DAG resets the offset of a job every week, so that the next run reads all data again. If that run fails, the
+DAG restores the previous offset, and the following runs continue from there.
 
-The second one copies a job together with its offset, for example to try a new version of it without reading again what
-has been read already, and deletes the copy afterwards.
+The second DAG duplicates a job with its offset, for example to test a new version without reading all data again, and
+deletes the copy afterwards.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ with DAG("streamsets_weekly_full_reload", schedule="@weekly", catchup=False, tag
 
     @task
     def use_reloaded_records() -> None:
-        """Stands for what comes next; as it does not run when the reload has failed, the DAG run fails then, too."""
+        """Placeholder for downstream tasks; it does not run if the reload fails, so the DAG run fails."""
 
     keep_offset >> reset_offsets >> reload >> [put_offset_back, use_reloaded_records()]
     # [END howto_full_reload]

@@ -1,8 +1,8 @@
 """
 Promote a job with its pipeline version from one Control Hub to another, and run it there.
 
-The connection ``streamsets_default`` is where jobs are developed, ``streamsets_production`` where they are to run. The
-archive between them can be in an object store: any path that Airflow's ``ObjectStoragePath`` knows will do.
+The connection ``streamsets_default`` is the development environment, ``streamsets_production`` the production
+environment. The archive can be in an object store: any path supported by Airflow's ``ObjectStoragePath`` works.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PRODUCTION = "streamsets_production"
 with DAG(
     "streamsets_promote_pipeline",
     schedule=None,
-    params={"archive": Param("/tmp/streamsets-promotion.zip", type="string")},  # noqa: S108 - both tasks know it
+    params={"archive": Param("/tmp/streamsets-promotion.zip", type="string")},  # noqa: S108 - shared by both tasks
     doc_md=__doc__,
     tags=["streamsets"],
 ):
@@ -28,7 +28,7 @@ with DAG(
         path="{{ params.archive }}",
     )
 
-    # What is edited in production stays: only the pipeline version is taken from the archive.
+    # Keep settings that were edited in production; take only the pipeline version from the archive.
     import_job = ControlHubImportJobsOperator(
         task_id="import_job",
         path="{{ params.archive }}",
@@ -38,7 +38,7 @@ with DAG(
         control_hub_conn_id=PRODUCTION,
     )
 
-    # Nothing to do if the archive held the newest version that production knows of the pipeline.
+    # Has no effect if the archive contains the newest pipeline version in production.
     upgrade_job = ControlHubUpgradeJobsOperator(
         task_id="upgrade_job",
         job_ids="{{ ti.xcom_pull(task_ids='import_job', key='job_ids') }}",

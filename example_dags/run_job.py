@@ -1,7 +1,7 @@
 """
-Run a Control Hub job: start it, wait for that run without holding a worker, and use its metrics.
+Run a Control Hub job: start it, wait for the run without occupying a worker, and use its metrics.
 
-A worker or triggerer that is lost costs nothing: the next try joins the run that goes on.
+If a worker or triggerer is lost, the next try resumes the active run.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ with DAG("streamsets_run_job", schedule=None, catchup=False, tags=["streamsets"]
 
     @task
     def report(outcome: str, duration: float, metrics: dict[str, Any] | None) -> int | None:
-        """Use the result: outcome, duration and record counts of the run."""
+        """Process the result: outcome, duration and record counts of the run."""
         written = (metrics or {}).get("output_count")
         logging.getLogger(__name__).info("%s after %.1f s, %s records out", outcome, duration, written)
         return written
 
-    # The result as a whole is `load_orders.output`; each of its keys is an XCom of its own, too.
+    # `load_orders.output` is the complete result; each of its keys is also a separate XCom.
     report(load_orders.output["outcome"], load_orders.output["duration"], load_orders.output["metrics"])

@@ -1,4 +1,4 @@
-"""Run a streaming job for a while: start it, let it run, and stop it."""
+"""Run a streaming job for a limited time: start it, wait, and stop it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wait for a run that something else starts: another task, or the scheduler of Control Hub."""
+"""Wait for a run started by another task or by Control Hub's scheduler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wait for a run without any worker: the sensor starts, waits and ends in the triggerer (Airflow 3.3 and later)."""
+"""Wait for a run without a worker: the sensor runs entirely in the triggerer (Airflow 3.3 and later)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ with DAG("streamsets_wait_without_worker", schedule=None, catchup=False, tags=["
 
     @task
     def report(run_count: int, outcome: str) -> str:
-        """Say how the run has ended."""
+        """Return the outcome of the run as text."""
         return f"run {run_count}: {outcome}"
 
     report(wait_for_snapshot.output["run_count"], wait_for_snapshot.output["outcome"])

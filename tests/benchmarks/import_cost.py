@@ -1,8 +1,9 @@
 """
-``make bench-imports``: what importing all operators and sensors costs a DAG file, over Airflow's own modules.
+``make bench-imports``: measures the import cost of all operators and sensors beyond Airflow's own modules.
 
-Each figure is the median of several new processes, with byte code as an installation has it, and without. CPU time,
-as wall time tells more about what else the machine does. The exit code is 1 if the former is above the limit.
+Each figure is the median over several new processes, with cached byte code as in an installation, and without. It
+measures CPU time, because wall time depends on other load. The exit code is 1 if the cost with byte code exceeds the
+limit.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ print(1000 * (time.process_time() - began))
 
 
 def measure(modules: list[str], *, compiled: bool) -> float:
-    """Return the median of the milliseconds of CPU that importing modules takes."""
+    """Return the median CPU time of importing modules, in milliseconds."""
     command = [sys.executable, "-W", "ignore", "-c", _MEASURE, json.dumps(modules)]
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPATH": str(_ROOT), "AIRFLOW_HOME": folder, "PYTHONPYCACHEPREFIX": folder}
         environment["PYTHONDONTWRITEBYTECODE"] = "" if compiled else "1"
         if not compiled:
-            # Airflow's own byte code does not count.
+            # Keep Airflow's own byte code.
             del environment["PYTHONPYCACHEPREFIX"]
         runs = [
             float(
@@ -49,19 +50,19 @@ def measure(modules: list[str], *, compiled: bool) -> float:
             )
             for _ in range(_RUNS + compiled)
         ]
-    # The first one writes the byte code.
+    # The first run writes the byte code.
     return statistics.median(runs[compiled:])
 
 
 def main() -> int:
-    """Print the figures, and return the exit code."""
+    """Print the figures and return the exit code."""
     folder = _ROOT / "airflow_provider_streamsets"
     files = sorted(file for package in ("operators", "sensors") for file in (folder / package).glob("[a-z]*.py"))
     modules = [".".join(file.relative_to(_ROOT).with_suffix("").parts) for file in files]
     console = Console(highlight=False)
     cost = measure(modules, compiled=True)
     console.print(f"All {len(modules)} modules: {cost:.0f} ms of CPU (limit {LIMIT:g} ms)")
-    console.print(f"The same without byte code: {measure(modules, compiled=False):.0f} ms")
+    console.print(f"Without byte code: {measure(modules, compiled=False):.0f} ms")
     return 1 if cost > LIMIT else 0
 
 

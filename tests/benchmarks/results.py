@@ -1,4 +1,4 @@
-"""What was measured, as a table and as JSON."""
+"""Report measurements as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from rich.table import Table
 
 from airflow_provider_streamsets import __version__
-from tests.benchmarks.measuring import Comparison, Measurement
+from tests.benchmarks.measurement import Comparison, Measurement
 
 
 def table(comparisons: Sequence[Comparison]) -> Table:
-    """Return a row for each operation, and one for all of them."""
+    """Return a table with a row for each operation and a total."""
     result = Table(
-        title="HTTP requests and seconds for each operation",
-        caption="SDK: the official StreamSets SDK. Both log in anew for each operation. Requests are counted without "
-        "polls, the looks while waiting; the goal is about their ratio.",
+        title="HTTP requests and seconds per operation",
+        caption="SDK: the official StreamSets SDK. Each operation includes a new login. Requests exclude polls; the "
+        "goal applies to their ratio.",
     )
     result.add_column("Operation")
     for heading in ("Requests\nSDK", "\nprovider", "\nratio"):
@@ -41,7 +41,7 @@ def _row(comparison: Comparison) -> list[str]:
         operation.name,
         *_ratio(sdk.requests, provider.requests, "d"),
         f"<= {operation.goal:.2f} {mark}",
-        *([str(sdk.polls), str(provider.polls)] if operation.waiting else ["", ""]),
+        *([str(sdk.polls), str(provider.polls)] if operation.poll_pattern else ["", ""]),
         *_ratio(sdk.seconds, provider.seconds, ".3f"),
     ]
 
@@ -50,7 +50,7 @@ def _sum(comparisons: Sequence[Comparison]) -> list[str]:
     sdk, provider = [c.sdk for c in comparisons], [c.provider for c in comparisons]
     met = sum(comparison.goal_is_met for comparison in comparisons)
     return [
-        "all",
+        "total",
         *_ratio(sum(m.requests for m in sdk), sum(m.requests for m in provider), "d"),
         f"{met} of {len(comparisons)} met",
         str(sum(m.polls for m in sdk)),
@@ -64,7 +64,7 @@ def _ratio(sdk: float, provider: float, form: str) -> list[str]:
 
 
 def document(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Return everything that was measured, for programs."""
+    """Return all measurements in JSON form."""
     return {
         "versions": {
             "airflow-provider-streamsets": __version__,

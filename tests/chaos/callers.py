@@ -1,4 +1,4 @@
-"""Who sends a request to the sandbox: every process of Airflow names the task instance that it works for."""
+"""Identify the task instance behind each request to the sandbox."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _FIELDS = ("dag_id", "run_id", "task_id", "map_index", "try_number")
 @dataclass(frozen=True)
 class Caller:
     """
-    A try of a task instance, which has sent a request or for which it was sent.
+    The try of a task instance that sent a request, or on whose behalf a trigger sent it.
 
-    The task instance without the try owns what the request has started.
+    The task instance, regardless of the try, owns the runs started by the request.
 
-    :param dag_id: its DAG
-    :param run_id: its DAG run
-    :param task_id: its task
-    :param map_index: its map index
-    :param try_number: the number of the try
+    :param dag_id: DAG id
+    :param run_id: DAG run id
+    :param task_id: task id
+    :param map_index: map index
+    :param try_number: try number
     """
 
     dag_id: str
@@ -35,39 +35,39 @@ class Caller:
 
     @classmethod
     def parse(cls, text: str | None) -> Caller | None:
-        """Return the caller that a header names, None for a request without that header: it was sent by hand."""
+        """Parse the header; return None without a header, for requests sent by a user."""
         if text is None:
             return None
         dag_id, run_id, task_id, map_index, try_number = text.split("/")
         return cls(dag_id, run_id, task_id, int(map_index), int(try_number))
 
     @property
-    def place(self) -> tuple[str, int]:
-        """Task id and map index, which tell the task instances of one DAG run apart."""
+    def task_key(self) -> tuple[str, int]:
+        """Task id and map index, which identify a task instance within the DAG run."""
         return self.task_id, self.map_index
 
     def __str__(self) -> str:
         return f"{self.task_id}[{self.map_index}] try {self.try_number}"
 
 
-def shown(caller: Caller | None) -> str:
-    """Return a caller for messages."""
-    return "a person" if caller is None else str(caller)
+def describe_caller(caller: Caller | None) -> str:
+    """Return a caller as message text."""
+    return "a user" if caller is None else str(caller)
 
 
-def send_callers() -> None:
+def send_caller_header() -> None:
     """
-    Let all requests of this process carry the caller from now on.
+    Add the caller header to all requests of this process.
 
-    Airflow binds the task instance to the context of its log lines, in the process of a task as well as around a
-    trigger on the triggerer, where it is inherited by threads and by what stops the run of a killed task.
+    Airflow binds the task instance to the logging context, both in the task process and around each trigger on the
+    triggerer. Threads inherit it, as does the code that stops the run of a killed task.
     """
     send = requests.Session.send
 
-    def send_for_caller(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> Any:
+    def send_with_header(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> Any:
         bound = structlog.contextvars.get_contextvars()
         if all(bound.get(field) is not None for field in _FIELDS):
             request.headers[CALLER_HEADER] = "/".join(str(bound[field]) for field in _FIELDS)
         return send(session, request, **options)
 
-    requests.Session.send = send_for_caller  # type: ignore[method-assign, assignment]
+    requests.Session.send = send_with_header  # type: ignore[method-assign, assignment]

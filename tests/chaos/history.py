@@ -1,4 +1,4 @@
-"""What has happened: the runs in the sandbox, the tasks in Airflow, and what a person has done."""
+"""Recorded history: runs in the sandbox, tasks in Airflow, and user actions."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.chaos.callers import Caller, shown
+from tests.chaos.callers import Caller, describe_caller
 from tests.chaos.plan import Case
 
-# The answer to these calls comes, but late: only a process that is killed meanwhile does not get it.
+# The response to these calls is delayed; it is lost only if the process is killed in the meantime.
 SLOW = ("delay", "drip")
-# Seconds by which Control Hub's clock is known to a task: the dates of its answers are whole seconds.
+# Precision of a task's estimate of Control Hub's clock, in seconds: response dates have whole seconds.
 _CLOCK_TOLERANCE = 2.0
-# What the client allows for where it knows Control Hub's time.
+# Tolerance of the client when it knows Control Hub's time, in seconds.
 _CLIENT_TOLERANCE = 10.0
 
 
-class End(str, enum.Enum):
-    """What became of a run."""
+class RunState(str, enum.Enum):
+    """Final state of a run."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     STOPPED = "stopped"
-    GOES_ON = "goes on"
+    ACTIVE = "still active"
 
 
 @dataclass(frozen=True)
 class Stop:
     """
-    A stop in the sandbox's log.
+    An entry of the sandbox's stop log.
 
-    :param at: when it was asked for, in epoch seconds
-    :param caller: the task instance that has asked, or for which a trigger has; None is a person
+    :param at: time of the request, in epoch seconds
+    :param caller: the task instance that requested the stop, or whose trigger did; None for a user
     """
 
     at: float
@@ -42,53 +42,55 @@ class Stop:
 @dataclass(frozen=True)
 class Run:
     """
-    A start in the sandbox's log, and what became of it.
+    An entry of the sandbox's start log, with the state of the run.
 
-    :param job_id: the job
-    :param job_name: its name
-    :param run_count: the number of the run
-    :param started: when, in epoch seconds
-    :param end: what became of it
-    :param ended: when that was
-    :param caller: the try whose call has started it; None is a person
-    :param stops: the stops that were asked for
-    :param instance: of an instance of a template, which of the parameter sets it was started with
+    :param job_id: job id
+    :param job_name: job name
+    :param run_count: run count
+    :param started: start time, in epoch seconds
+    :param state: final state
+    :param ended: end time, in epoch seconds
+    :param caller: the try that started the run; None for a user
+    :param stops: stop requests for the run
+    :param instance: for a template instance, the index of its parameter set
     """
 
     job_id: str
     job_name: str
     run_count: int
     started: float
-    end: End
+    state: RunState
     ended: float | None = None
     caller: Caller | None = None
     stops: Sequence[Stop] = ()
     instance: int | None = None
 
     @property
-    def stop_asked(self) -> float | None:
-        """When it was first asked to stop."""
+    def stop_requested_at(self) -> float | None:
+        """Time of the first stop request."""
         return min((stop.at for stop in self.stops), default=None)
 
     @property
-    def work(self) -> str:
-        """What it does for its task: a job, or one parameter set of a template."""
+    def work_item(self) -> str:
+        """The unit of work for the task: a job, or one parameter set of a template."""
         return self.job_name if self.instance is None else f"instance {self.instance}"
 
     def __str__(self) -> str:
-        return f"run {self.run_count} of {self.job_name} (started by {shown(self.caller)}): {self.end.value}"
+        return (
+            f"run {self.run_count} of {self.job_name} (started by {describe_caller(self.caller)}): {self.state.value}"
+        )
 
 
 @dataclass(frozen=True)
 class LostCall:
     """
-    A start call whose answer may not have reached the task, by the sandbox's log of faults, or as the task was killed.
+    A start call whose response may not have reached the task, because of an injected fault or a kill.
 
-    :param caller: the try that has sent it
-    :param path: its path; of a task that was killed, what it has written down about it, which names the jobs
-    :param fault: what hit it
-    :param at: when, in epoch seconds
-    :param until: when it can have no effect any more
+    :param caller: the try that sent the call
+    :param path: request path; for a killed task, its stored task state, which names the jobs
+    :param fault: the injected fault
+    :param at: time of the call, in epoch seconds
+    :param until: time after which the call can no longer take effect, in epoch seconds
     """
 
     caller: Caller
@@ -99,10 +101,10 @@ class LostCall:
 
     def may_have_started(self, run: Run, try_number: int) -> bool:
         """
-        Return whether a task cannot know that a run is not the one that this call asked for.
+        Return whether a task cannot distinguish a run from the one requested by this call.
 
-        :param run: a run that another task with the same credential has started
-        :param try_number: the try that takes it for its own
+        :param run: a run started by another task with the same credential
+        :param try_number: the try that considers the run its own
         """
         if "/jobs/" not in self.path and run.job_id not in self.path:
             return False
@@ -112,13 +114,13 @@ class LostCall:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class RunResult:
     """
     A run in the result of a task.
 
-    :param job_id: the job
-    :param run_count: the number of the run
-    :param outcome: as the task says
+    :param job_id: job id
+    :param run_count: run count
+    :param outcome: outcome reported by the task
     """
 
     job_id: str
@@ -127,62 +129,62 @@ class Delivery:
 
 
 @dataclass(frozen=True)
-class TaskEnd:
+class TaskOutcome:
     """
-    A task instance at the end.
+    The final state of a task instance.
 
-    :param state: Airflow's state of it
-    :param tries: how many tries it has had
-    :param deliveries: the runs in its result
-    :param pushed: job id and run count of the runs in its other XComs
+    :param state: task instance state in Airflow
+    :param tries: number of tries
+    :param results: runs in the task result
+    :param pushed: job id and run count of the runs in other XComs
     """
 
     state: str
     tries: int
-    deliveries: Sequence[Delivery] = ()
+    results: Sequence[RunResult] = ()
     pushed: Sequence[tuple[str, int]] = ()
 
     @property
-    def claims(self) -> list[tuple[str, int]]:
-        """Job id and run count of the runs that it reports as its own."""
-        return [*dict.fromkeys([*((item.job_id, item.run_count) for item in self.deliveries), *self.pushed])]
+    def reported_runs(self) -> list[tuple[str, int]]:
+        """Job id and run count of the runs that the task reports as its own."""
+        return [*dict.fromkeys([*((item.job_id, item.run_count) for item in self.results), *self.pushed])]
 
 
 @dataclass(frozen=True)
 class CaseHistory:
     """
-    All that there is to judge a case by.
+    The complete history of a case.
 
     :param case: the case
-    :param task: its task instance
-    :param runs: the starts of its jobs by whomever, in the order of time
-    :param acted: when a person has done what the case's kind says, in epoch seconds
-    :param lost_calls: its start calls whose answers may not have reached it
+    :param task: final state of its task instance
+    :param runs: all runs of its jobs in chronological order, whoever started them
+    :param acted_at: time of the user action for this kind of case, in epoch seconds
+    :param lost_calls: start calls of the task whose responses may be lost
     """
 
     case: Case
-    task: TaskEnd
+    task: TaskOutcome
     runs: Sequence[Run] = field(default_factory=tuple)
-    acted: float | None = None
+    acted_at: float | None = None
     lost_calls: Sequence[LostCall] = ()
 
     @property
     def own_runs(self) -> list[Run]:
-        """The runs that the task has started."""
-        return [run for run in self.runs if run.caller is not None and run.caller.place == self.case.place]
+        """Runs started by the task."""
+        return [run for run in self.runs if run.caller is not None and run.caller.task_key == self.case.task_key]
 
     @property
-    def claimed_runs(self) -> list[Run]:
-        """The runs of others that the task reports."""
-        claims = self.task.claims
+    def foreign_reported_runs(self) -> list[Run]:
+        """Runs that the task reports although it did not start them."""
+        reported_runs = self.task.reported_runs
         own = self.own_runs
-        return [run for run in self.runs if run not in own and (run.job_id, run.run_count) in claims]
+        return [run for run in self.runs if run not in own and (run.job_id, run.run_count) in reported_runs]
 
     @property
-    def mistaken_runs(self) -> list[Run]:
-        """Those of them that it cannot know not to be its own; what its lost call has started can still come."""
-        return [run for run in self.claimed_runs if self.is_ambiguous(run, self.task.tries)]
+    def misattributed_runs(self) -> list[Run]:
+        """Foreign reported runs that the task cannot distinguish from its own; its lost call may still take effect."""
+        return [run for run in self.foreign_reported_runs if self.is_ambiguous(run, self.task.tries)]
 
     def is_ambiguous(self, run: Run, try_number: int) -> bool:
-        """Return whether a try of the task cannot know that another task has started a run."""
+        """Return whether a try of the task cannot know that another task started the run."""
         return any(call.may_have_started(run, try_number) for call in self.lost_calls)

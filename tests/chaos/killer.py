@@ -1,4 +1,4 @@
-"""Who kills processes with SIGKILL, and starts again what does not come back by itself."""
+"""Kill processes with SIGKILL and restart those that do not restart by themselves."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 
 from tests.chaos.callers import Caller
+from tests.chaos.environment import Environment
 from tests.chaos.history import LostCall
-from tests.chaos.plan import Blow, Target
-from tests.chaos.stage import Stage
-from tests.chaos.task_table import Place, TaskRow, TaskTable
+from tests.chaos.plan import Kill, Target
+from tests.chaos.task_table import TaskKey, TaskRow, TaskTable
 from tests.chaos.tasks import DAG_ID
 
 _JOB_TYPES = {
@@ -25,103 +25,103 @@ _JOB_TYPES = {
 }
 _WORKER = "LocalExecutor"
 _IDLE = "<idle>"
-_LONGEST_OUTAGE = 6.0
-# Seconds from the time at which a task writes down a start to the answer, which may be slow.
-_LONGEST_CALL = 4.0
+_MAX_OUTAGE_SECONDS = 6.0
+# Maximum seconds from saving a start in the task state to its response, which may be slow.
+_MAX_CALL_SECONDS = 4.0
 
 
 class Killer:
     """
-    Kills what blows are aimed at.
+    Executes the kills of a plan.
 
-    A worker is killed only while it watches over a task that has begun. One that is idle holds the lock of the queue
-    from which all workers of Airflow's LocalExecutor read, which nobody would release; and what it has taken from that
-    queue and not begun stays queued for ever, as that executor cannot revoke it.
+    A worker is killed only while it supervises a running task. An idle worker of Airflow's LocalExecutor holds the lock
+    of the shared queue, which would never be released. A task that a worker has dequeued but not started would stay
+    queued forever, because the executor cannot revoke it.
 
-    :param stage: what there is
-    :param table: tells what has come up
-    :param gateway_timeout: seconds after which a start call has no effect any more
+    :param environment: the running environment
+    :param table: access to Airflow's task instances and jobs
+    :param gateway_timeout: seconds after which a start call can no longer take effect
     """
 
-    def __init__(self, stage: Stage, table: TaskTable, gateway_timeout: float) -> None:
-        self._stage = stage
+    def __init__(self, environment: Environment, table: TaskTable, gateway_timeout: float) -> None:
+        self._environment = environment
         self._table = table
         self._gateway_timeout = gateway_timeout
         self._killed_jobs: dict[str, int] = {}
         self._orphans: list[psutil.Process] = []
-        self.kills: Counter[Target] = Counter()
+        self.kill_counts: Counter[Target] = Counter()
         self.fault_hits: Counter[str] = Counter()
         self.hits: list[dict[str, Any]] = []
         self.sandbox_kills: list[float] = []
         self.killed_calls: list[LostCall] = []
 
-    def is_due(self, blow: Blow) -> bool:
-        """Return whether what a blow is aimed at has taken up its work since it was killed the last time."""
-        job_type = _JOB_TYPES.get(blow.target)
+    def is_due(self, kill: Kill) -> bool:
+        """Return whether the target has become healthy since it was last killed."""
+        job_type = _JOB_TYPES.get(kill.target)
         if job_type is None:
             return True
-        return self._table.beating_jobs().get(job_type, 0) > self._killed_jobs.get(job_type, 0)
+        return self._table.healthy_jobs().get(job_type, 0) > self._killed_jobs.get(job_type, 0)
 
-    def strike(self, blow: Blow) -> bool:
-        """Kill, and return whether there was something to kill."""
-        job_type = _JOB_TYPES.get(blow.target)
+    def kill(self, kill: Kill) -> bool:
+        """Execute a kill and return whether a matching process was found."""
+        job_type = _JOB_TYPES.get(kill.target)
         if job_type is not None:
-            self._killed_jobs[job_type] = self._table.beating_jobs().get(job_type, 0)
-        running = {place: task for place, task in self._table.read().items() if task.state == "running"}
-        struck = {
+            self._killed_jobs[job_type] = self._table.healthy_jobs().get(job_type, 0)
+        running = {task_key: task for task_key, task in self._table.read().items() if task.state == "running"}
+        killed = {
             Target.TASK: self._kill_task,
             Target.WORKER: self._kill_worker,
             Target.TRIGGERER: self._kill_triggerer,
             Target.SCHEDULER: self._kill_scheduler,
             Target.MACHINE: self._kill_machine,
             Target.SANDBOX: self._kill_sandbox,
-        }[blow.target](blow.pick)
-        self.kills[blow.target] += struck
-        self._note_killed_calls(running)
-        return struck
+        }[kill.target](kill.pick)
+        self.kill_counts[kill.target] += killed
+        self._record_killed_calls(running)
+        return killed
 
-    def _note_killed_calls(self, running: Mapping[Place, TaskRow]) -> None:
+    def _record_killed_calls(self, running: Mapping[TaskKey, TaskRow]) -> None:
         """
-        Note the start calls in which tasks were killed, whose answers they have not got, if they were sent at all.
+        Record the start calls that may have been interrupted by the kill.
 
-        They are those of tasks that have just written down the start.
+        These are the calls of killed tasks that had just saved the start in their task state.
         """
-        killed, records = time.time(), self._table.records()
-        for place, task in running.items():
-            at, record = records.get(place, (0.0, ""))
-            if killed - at <= _LONGEST_CALL and task.pid is not None and not _is_alive(task.pid):
-                caller = Caller(DAG_ID, "", *place, task.tries)
-                self.killed_calls.append(LostCall(caller, record, "killed", at, at + self._gateway_timeout))
+        killed_at, states = time.time(), self._table.task_states()
+        for task_key, task in running.items():
+            at, state = states.get(task_key, (0.0, ""))
+            if killed_at - at <= _MAX_CALL_SECONDS and task.pid is not None and not _is_alive(task.pid):
+                caller = Caller(DAG_ID, "", *task_key, task.tries)
+                self.killed_calls.append(LostCall(caller, state, "killed", at, at + self._gateway_timeout))
 
     def count_faults(self) -> None:
-        """Take in which requests the faults have hit, which the sandbox forgets when it ends."""
-        for rule in self._stage.sandbox.faults():
+        """Collect the fault log, which the sandbox does not persist."""
+        for rule in self._environment.sandbox.faults():
             self.fault_hits[rule["fault"]] += rule["hit"]
-        self.hits += self._stage.sandbox.fault_hits()
+        self.hits += self._environment.sandbox.fault_hits()
 
-    def bury(self, *, all_of_them: bool = False) -> None:
-        """End what is left of killed schedulers and has nothing to do any more."""
+    def kill_orphans(self, *, include_busy: bool = False) -> None:
+        """Kill the remaining idle workers of killed schedulers."""
         for process in self._orphans:
-            if all_of_them or not _watches(process):
-                _kill_family(process)
+            if include_busy or not _is_busy_worker(process):
+                _kill_tree(process)
         self._orphans = [process for process in self._orphans if process.is_running()]
 
     def _kill_task(self, pick: float) -> bool:
-        pairs = self._at_work()
+        pairs = self._busy_workers()
         if not pairs:
             return False
-        # The youngest are on their way into a run or out of it.
+        # Prefer the youngest: they are about to start or finish a run.
         pairs.sort(key=lambda pair: -pair[1].create_time())
         return _kill(pairs[int(pick * pick * len(pairs))][1])
 
     def _kill_worker(self, pick: float) -> bool:
-        pairs = self._at_work()
+        pairs = self._busy_workers()
         if not pairs:
             return False
         worker, task = pairs[int(pick * len(pairs))]
         try:
             worker.suspend()
-            if not _watches(worker):
+            if not _is_busy_worker(worker):
                 worker.resume()
                 return False
         except psutil.NoSuchProcess:
@@ -129,37 +129,41 @@ class Killer:
         return _kill(worker) and _kill(task)
 
     def _kill_triggerer(self, _: float) -> bool:
-        self._stage.airflow.kill_component("triggerer")
-        self._stage.airflow.start_component("triggerer")
+        self._environment.airflow.kill_component("triggerer")
+        self._environment.airflow.start_component("triggerer")
         return True
 
     def _kill_scheduler(self, _: float) -> bool:
-        """Kill the scheduler alone: its workers go on with their tasks, of which the next one knows nothing."""
-        pid = self._stage.airflow.pid("scheduler")
+        """Kill only the scheduler; its workers keep running their tasks, unknown to the next scheduler."""
+        pid = self._environment.airflow.pid("scheduler")
         self._orphans += psutil.Process(pid).children(recursive=False)
         os.kill(pid, signal.SIGKILL)
-        self._stage.airflow.start_component("scheduler")
+        self._environment.airflow.start_component("scheduler")
         return True
 
     def _kill_machine(self, _: float) -> bool:
-        self._stage.airflow.kill_component("scheduler")
-        self._stage.airflow.start_component("scheduler")
+        self._environment.airflow.kill_component("scheduler")
+        self._environment.airflow.start_component("scheduler")
         return True
 
     def _kill_sandbox(self, pick: float) -> bool:
         self.count_faults()
         self.sandbox_kills.append(time.time())
-        self._stage.sandbox.kill()
-        time.sleep(pick * _LONGEST_OUTAGE)
-        self._stage.sandbox.restart()
+        self._environment.sandbox.kill()
+        time.sleep(pick * _MAX_OUTAGE_SECONDS)
+        self._environment.sandbox.restart()
         return True
 
-    def _at_work(self) -> list[tuple[psutil.Process, psutil.Process]]:
-        """Return the workers of the scheduler that watch over a task, each with the process of that task."""
+    def _busy_workers(self) -> list[tuple[psutil.Process, psutil.Process]]:
+        """Return the workers of the scheduler that supervise a task, each with its task process."""
         try:
-            workers = psutil.Process(self._stage.airflow.pid("scheduler")).children()
+            workers = psutil.Process(self._environment.airflow.pid("scheduler")).children()
             return [
-                (worker, task) for worker in workers if _watches(worker) for task in worker.children() if _runs(task)
+                (worker, task)
+                for worker in workers
+                if _is_busy_worker(worker)
+                for task in worker.children()
+                if _has_started(task)
             ]
         except psutil.NoSuchProcess:
             return []
@@ -172,7 +176,7 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def _watches(process: psutil.Process) -> bool:
+def _is_busy_worker(process: psutil.Process) -> bool:
     try:
         title = " ".join(process.cmdline())
         return _WORKER in title and _IDLE not in title and bool(process.children())
@@ -180,20 +184,20 @@ def _watches(process: psutil.Process) -> bool:
         return False
 
 
-def _runs(process: psutil.Process) -> bool:
-    # Until the task has begun, its process goes by the name of the worker.
+def _has_started(process: psutil.Process) -> bool:
+    # The task process keeps the title of the worker until the task starts.
     try:
         return _WORKER not in " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return False
 
 
-def _kill_family(process: psutil.Process) -> None:
+def _kill_tree(process: psutil.Process) -> None:
     try:
-        family = [process, *process.children(recursive=True)]
+        tree = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return
-    for member in family:
+    for member in tree:
         _kill(member)
 
 

@@ -1,4 +1,4 @@
-"""The tasks in Airflow's database, as they are at a moment."""
+"""Read task instances from Airflow's database."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import psutil
 from sqlalchemy import DateTime, Integer, Text, column, create_engine, select, table, text
 from sqlalchemy.pool import NullPool
 
-from tests.chaos.history import Delivery
+from tests.chaos.history import RunResult
 from tests.chaos.plan import Case
 
-Place = tuple[str, int]
+TaskKey = tuple[str, int]
 """Task id and map index."""
 _TASKS = """
 SELECT task_id, map_index, state, try_number, max_tries, pid, triggerer_id,
@@ -37,28 +37,28 @@ _JOB = table(
     column("start_date", DateTime),
     column("latest_heartbeat", DateTime),
 )
-_RECORDS = table(
+_TASK_STATES = table(
     "task_state_store",
     column("task_id", Text),
     column("map_index", Integer),
     column("value", Text),
     column("updated_at", DateTime),
 )
-# Seconds after which a component has taken up its work.
-_BEATING = 6.0
+# Seconds of heartbeats after which a component counts as healthy.
+_HEALTHY_AFTER = 6.0
 
 
 @dataclass(frozen=True)
 class TaskRow:
     """
-    A task instance now.
+    The current state of a task instance.
 
-    :param state: Airflow's state; empty if it has none
-    :param tries: the number of its try
-    :param max_tries: how often it can be tried again; grows with each clear
-    :param pid: its process, on a worker
-    :param is_on_triggerer: whether the triggerer that was started last has its trigger
-    :param has_run: whether it has told which run it waits for
+    :param state: Airflow's state; empty if none
+    :param tries: try number
+    :param max_tries: maximum number of retries; grows with each clear
+    :param pid: process id on a worker
+    :param is_on_triggerer: whether its trigger is assigned to the newest triggerer
+    :param has_run: whether it has pushed the run it waits for
     """
 
     state: str
@@ -70,7 +70,7 @@ class TaskRow:
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for a run, and somebody is there who is told when a person ends it."""
+        """Whether it waits for a run and its worker or triggerer is alive to handle a user action."""
         if not self.has_run:
             return False
         if self.state == "deferred":
@@ -80,18 +80,18 @@ class TaskRow:
 
 class TaskTable:
     """
-    The tasks of the only DAG run.
+    Reads the tasks of the only DAG run.
 
-    :param database: of Airflow
-    :param home: of Airflow, for the logs
+    :param database: URL of Airflow's database
+    :param home: Airflow's home, for the logs
     """
 
     def __init__(self, database: str, home: Path) -> None:
         self._engine = create_engine(database, poolclass=NullPool)
         self._home = home
 
-    def read(self) -> dict[Place, TaskRow]:
-        """Return all tasks as they are now."""
+    def read(self) -> dict[TaskKey, TaskRow]:
+        """Return the current state of all tasks."""
         with self._engine.connect() as connection:
             rows = connection.execute(text(_TASKS)).all()
         return {
@@ -106,63 +106,63 @@ class TaskTable:
             for row in rows
         }
 
-    def beating_jobs(self) -> dict[str, int]:
-        """Return the number of the newest job of each Airflow component that has had some heartbeats."""
+    def healthy_jobs(self) -> dict[str, int]:
+        """Return the id of the newest healthy job of each Airflow component."""
         with self._engine.connect() as connection:
             rows = connection.execute(select(_JOB.c.id, _JOB.c.job_type, _JOB.c.start_date, _JOB.c.latest_heartbeat))
             return {
                 row.job_type: row.id
                 for row in sorted(rows, key=lambda row: row.id)
-                if (row.latest_heartbeat - row.start_date).total_seconds() > _BEATING
+                if (row.latest_heartbeat - row.start_date).total_seconds() > _HEALTHY_AFTER
             }
 
-    def records(self) -> dict[Place, tuple[float, str]]:
-        """Return what tasks have written down for their next tries, as text, and when, in epoch seconds."""
+    def task_states(self) -> dict[TaskKey, tuple[float, str]]:
+        """Return the stored task states as text, each with its update time in epoch seconds."""
         with self._engine.connect() as connection:
-            rows = connection.execute(select(_RECORDS)).all()
+            rows = connection.execute(select(_TASK_STATES)).all()
         return {(row.task_id, row.map_index): (_epoch(row.updated_at), str(row.value)) for row in rows}
 
-    def results(self) -> dict[Place, Any]:
-        """Return what the tasks have returned, as far as they have."""
+    def results(self) -> dict[TaskKey, Any]:
+        """Return the return values of the tasks that have one."""
         query = text("SELECT task_id, map_index, value FROM xcom WHERE key = 'return_value'")
         with self._engine.connect() as connection:
-            return {(row.task_id, row.map_index): _loaded(row.value) for row in connection.execute(query)}
+            return {(row.task_id, row.map_index): _parse_json(row.value) for row in connection.execute(query)}
 
-    def pushed(self) -> dict[Place, list[tuple[str, int]]]:
-        """Return job id and run count of the runs in the other XComs of the tasks' last tries."""
+    def pushed(self) -> dict[TaskKey, list[tuple[str, int]]]:
+        """Return job id and run count of the runs in the other XComs of each task's last try."""
         query = text(
             "SELECT task_id, map_index, key, value FROM xcom WHERE key IN ('job_id', 'run_count', 'run_counts')"
         )
-        values: dict[Place, dict[str, Any]] = {}
+        values: dict[TaskKey, dict[str, Any]] = {}
         with self._engine.connect() as connection:
             for row in connection.execute(query):
-                values.setdefault((row.task_id, row.map_index), {})[row.key] = _loaded(row.value)
-        return {place: list(_runs_of(of_task)) for place, of_task in values.items()}
+                values.setdefault((row.task_id, row.map_index), {})[row.key] = _parse_json(row.value)
+        return {task_key: list(_parse_pushed_runs(xcoms)) for task_key, xcoms in values.items()}
 
     def log_tail(self, case: Case, lines: int) -> Iterator[str]:
-        """Return the last lines of the log of each of the last tries of a task."""
+        """Yield the last log lines of a task's latest tries."""
         folder = f"**/task_id={case.task_id}/**/"
         files = [*(self._home / "logs").glob(f"{folder}map_index={case.map_index}/attempt=*.log*")]
         for file in sorted(files, key=lambda file: file.stat().st_mtime)[-3:]:
             yield f"--- {file.name}"
-            yield from map(_line, file.read_text("utf-8", errors="replace").splitlines()[-lines:])
+            yield from map(_format_line, file.read_text("utf-8", errors="replace").splitlines()[-lines:])
 
 
-def deliveries_of(result: Any) -> list[Delivery]:
-    """Return the runs that the result of a task names."""
+def parse_results(result: Any) -> list[RunResult]:
+    """Return the runs in the result of a task."""
     if isinstance(result, Mapping):
         result = result.get("instances", [result])
     if not isinstance(result, list):
         return []
-    return [Delivery(run["job_id"], run["run_count"], str(run["outcome"])) for run in result]
+    return [RunResult(run["job_id"], run["run_count"], str(run["outcome"])) for run in result]
 
 
 def _epoch(time: datetime) -> float:
-    # SQLite knows no time zones.
+    # SQLite does not store time zones.
     return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def _runs_of(values: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def _parse_pushed_runs(values: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     if "run_count" in values:
         yield str(values.get("job_id")), int(values["run_count"])
     for job_id, run_count in (values.get("run_counts") or {}).items():
@@ -182,15 +182,15 @@ def _is_supervised(pid: int) -> bool:
         return False
 
 
-def _loaded(value: Any) -> Any:
-    # PostgreSQL's driver has parsed it already, SQLite's has not.
+def _parse_json(value: Any) -> Any:
+    # The PostgreSQL driver returns parsed JSON, the SQLite driver returns text.
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
         return value
 
 
-def _line(line: str) -> str:
+def _format_line(line: str) -> str:
     try:
         entry = json.loads(line)
     except ValueError:

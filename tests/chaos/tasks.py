@@ -1,4 +1,4 @@
-"""The DAG's tasks as the DAG file reads them."""
+"""Write the task definitions that the DAG file reads."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.plan import BETWEEN_TRIES, INSTANCES, RETRIES, RETRIES_OF_HOPELESS, Case, Kind, Plan
+from tests.chaos.plan import BETWEEN_TRIES, INSTANCES, RETRIES, RETRIES_IF_ALWAYS_FAILING, Case, Kind, Plan
 
 DAG_ID = "chaos"
 DAGS = Path(__file__).with_name("dags")
 TASKS_VARIABLE = "CHAOS_TASKS"
-# Seconds after the start of the DAG run, there is no run of somebody else to wait for any more.
-_URGENT = (Kind.WAITS, Kind.WAITER)
+# These must start early: the runs that they wait for end within seconds.
+_HIGH_PRIORITY = (Kind.WAITS, Kind.WAITER)
 _BULK = (Kind.START_JOBS, Kind.BULK_RIVAL)
 _OPERATORS = {
     **dict.fromkeys(_BULK, "ControlHubStartJobsOperator"),
     **dict.fromkeys(INSTANCES, "ControlHubRunJobTemplateOperator"),
 }
-# Seconds between two tries in which a person acts.
-_TIME_TO_ACT = 15
+# Seconds between two tries in which a user acts.
+_ACTION_DELAY = 15
 
 
 def write_tasks(file: Path, plan: Plan) -> Path:
-    """Write one mapped task for the cases of each kind and mode."""
+    """Write one mapped task for each kind and mode."""
     by_task: dict[str, list[Case]] = {}
     for case in plan.cases:
         by_task.setdefault(case.task_id, []).append(case)
@@ -45,9 +45,9 @@ def _partial(case: Case) -> dict[str, Any]:
         "deferrable": case.deferrable,
         "poll_interval": 2,
         "metrics_timeout": 2,
-        "retries": RETRIES_OF_HOPELESS if case.kind is Kind.HOPELESS else RETRIES,
-        "retry_delay": _TIME_TO_ACT if case.kind in BETWEEN_TRIES else 1,
-        "priority_weight": 10 if case.kind in _URGENT else 1,
+        "retries": RETRIES_IF_ALWAYS_FAILING if case.kind is Kind.ALWAYS_FAILS else RETRIES,
+        "retry_delay": _ACTION_DELAY if case.kind in BETWEEN_TRIES else 1,
+        "priority_weight": 10 if case.kind in _HIGH_PRIORITY else 1,
     }
     if case.kind in _BULK:
         arguments["wait_for_completion"] = True

@@ -1,4 +1,4 @@
-"""What ``make bench-triggerer`` makes of its figures, and the database server that it starts."""
+"""Goals and reports of ``make bench-triggerer``, and its database server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from sqlalchemy import create_engine, text
 
 from dev.local_postgres import LocalPostgres, LocalPostgresError
-from tests.benchmarks.triggerer.phase import fair_moment
+from tests.benchmarks.triggerer.finish_time import unbiased_finish_time
 from tests.benchmarks.triggerer.plan import Plan
 from tests.benchmarks.triggerer.processes import Usage
 from tests.benchmarks.triggerer.results import Delays, Result, document, table
@@ -27,7 +27,7 @@ GOOD = Result(
     to_database=Delays([4.0, 18.0, 40.0]),
     states=Counter(deferred=500, success=500),
     tries=1,
-    took={"defer": 300.0},
+    durations={"defer": 300.0},
 )
 
 
@@ -35,7 +35,7 @@ def missed(result: Result) -> set[str]:
     return {goal for goal, met in result.goals.items() if not met}
 
 
-def test_a_result_within_its_goals_misses_none():
+def test_good_result_meets_all_goals():
     assert missed(GOOD) == set()
     assert document(GOOD)["goals_met"] is True
 
@@ -56,7 +56,7 @@ def test_a_result_within_its_goals_misses_none():
         ("no_task_lost", {"tries": 2}),
     ],
 )
-def test_each_goal_can_be_missed_alone(goal, change):
+def test_each_goal_can_be_missed(goal, change):
     result = replace(GOOD, **change)
     assert missed(result) == {goal}
     assert document(result)["goals_met"] is False
@@ -66,21 +66,21 @@ def test_each_goal_can_be_missed_alone(goal, change):
     assert capture.get().count("MISSED") == 1
 
 
-def test_the_document_is_json():
+def test_document_is_json():
     written = json.loads(json.dumps(document(GOOD)))
     assert written["requests_per_interval"] == 4
     assert written["to_event"] == {"median": 15.0, "worst": 31.0, "all": [3.0, 15.0, 31.0]}
 
 
-@pytest.mark.parametrize("looks", [[100.0], [100.0, 107.5, 115.0, 122.5], [100.0, 100.1, 100.2, 100.3], [70.0, 77.5]])
-def test_runs_end_when_looks_follow_in_half_an_interval_on_average(looks):
-    moment = fair_moment(looks, 30.0, earliest=130.0)
-    assert 130 <= moment < 160
-    waits = [(look - moment) % 30 for look in looks]
+@pytest.mark.parametrize("polls", [[100.0], [100.0, 107.5, 115.0, 122.5], [100.0, 100.1, 100.2, 100.3], [70.0, 77.5]])
+def test_finish_time_is_half_an_interval_before_polls(polls):
+    finish = unbiased_finish_time(polls, 30.0, earliest=130.0)
+    assert 130 <= finish < 160
+    waits = [(poll - finish) % 30 for poll in polls]
     assert sum(waits) / len(waits) == pytest.approx(15, abs=0.2)
 
 
-def test_a_postgresql_server_runs_in_a_folder_of_its_own_until_it_is_stopped():
+def test_postgres_server_removes_its_folder():
     try:
         server = LocalPostgres()
     except LocalPostgresError as error:
@@ -97,6 +97,6 @@ def test_a_postgresql_server_runs_in_a_folder_of_its_own_until_it_is_stopped():
     assert not folder.exists()
 
 
-def test_a_folder_without_postgresql_is_told_with_the_package_to_install(tmp_path):
+def test_missing_postgres_names_package_to_install(tmp_path):
     with pytest.raises(LocalPostgresError, match="apt-get install postgresql"):
         LocalPostgres(tmp_path)

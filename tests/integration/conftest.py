@@ -18,12 +18,12 @@ def sandbox_process() -> Iterator[SandboxProcess]:
 
 @pytest.fixture
 def sandbox(sandbox_process: SandboxProcess) -> Iterator[SandboxProcess]:
-    """A sandbox whose time passes only when somebody sleeps, and whose variants are back to their defaults after."""
+    """A sandbox whose clock advances only on sleep, and whose variants are reset after each test."""
     before = sandbox_process.state()["variants"]
     running_before = {job["id"] for job in sandbox_process.state()["jobs"] if job["running"]}
     yield sandbox_process
     sandbox_process.set_variants(**before)
-    # Whatever a test left running ends before the next one.
+    # Stop runs that a test left active.
     for job in sandbox_process.state()["jobs"]:
         if job["running"] and job["id"] not in running_before:
             sandbox_process.advance(60)
@@ -33,7 +33,7 @@ def sandbox(sandbox_process: SandboxProcess) -> Iterator[SandboxProcess]:
 
 @pytest.fixture(autouse=True)
 def one_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Starts are announced in the time of the sandbox, as where clocks are right."""
+    """Use the sandbox's clock for start times, as with synchronized clocks."""
     if "sandbox_process" in request.fixturenames:
         process = request.getfixturevalue("sandbox_process")
         monkeypatch.setattr(submission, "wall_clock", lambda: process.now() / 1000)
@@ -41,7 +41,7 @@ def one_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def client(sandbox: SandboxProcess) -> Iterator[ControlHubClient]:
-    """A client of the sandbox for which sleeping moves the sandbox's clock."""
+    """A client whose sleep advances the sandbox's clock."""
     with client_of(sandbox) as client:
         yield client
 

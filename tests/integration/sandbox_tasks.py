@@ -1,4 +1,4 @@
-"""Tasks on a sandbox: worker, triggerer and sandbox on one clock, which only waiting moves."""
+"""Run tasks against a sandbox; worker, triggerer and sandbox share one clock, which advances only on waits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.unit.virtual_time import VirtualLoop, run_on
 
 class SandboxClock(Clock):
     """
-    A clock whose waiting moves that of a sandbox, too.
+    A clock whose waits also advance a sandbox's clock.
 
-    :param sandbox: the sandbox, frozen
+    :param sandbox: a frozen sandbox
     """
 
     def __init__(self, sandbox: Any) -> None:
@@ -26,11 +26,11 @@ class SandboxClock(Clock):
         self._actions: list[tuple[float, Callable[[], object]]] = []
 
     def time_of_day(self) -> float:
-        """Return the time as the sandbox has it; a loop's own would be too coarse with such numbers."""
+        """Return the sandbox's time; event loop times of this magnitude would be too coarse."""
         return self._epoch + self.everywhere
 
     def after(self, seconds: float, act: Callable[[], object]) -> None:
-        """Do something as soon as a wait has taken that long."""
+        """Schedule an action after a number of seconds of waiting."""
         self._actions.append((self.everywhere + seconds, act))
 
     def sleep(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Running the examples on the Airflow of the system tests."""
+"""Run the example DAGs on the Airflow of the system tests."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ EXAMPLES = (
     "streamsets_wait_without_worker",
     "streamsets_weekly_full_reload",
 )
-# Seconds after which something will never come, on a machine that has much else to do.
-CONFIRM_TIMEOUT = 240.0
+# Timeout in seconds for a machine under load.
+TIMEOUT = 240.0
 
 
-def ended(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float = CONFIRM_TIMEOUT) -> str:
-    """Return the state in which a DAG run ends."""
+def wait_for_end(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float = TIMEOUT) -> str:
+    """Wait for the end of a DAG run and return its state."""
 
     def state() -> str:
         current = airflow.dag_run_state(dag_id, run_id)
@@ -39,34 +39,34 @@ def ended(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float = CONF
     return str(wait_until(state, f"the end of {dag_id}", timeout, interval=1))
 
 
-class Ran:
-    """A DAG run that has ended."""
+class FinishedDagRun:
+    """A finished DAG run."""
 
     def __init__(self, airflow: LocalAirflow, dag_id: str, run_id: str, state: str) -> None:
-        self._where = airflow, dag_id, run_id
+        self.identity = airflow, dag_id, run_id
         self.state = state
 
     def result(self, task_id: str, key: str = "return_value") -> Any:
-        airflow, dag_id, run_id = self._where
+        airflow, dag_id, run_id = self.identity
         return airflow.xcom(dag_id, run_id, task_id, key)
 
     def task(self, task_id: str) -> dict[str, Any]:
-        airflow, dag_id, run_id = self._where
+        airflow, dag_id, run_id = self.identity
         return airflow.task_instance(dag_id, run_id, task_id)
 
     def links(self, task_id: str) -> dict[str, str]:
-        airflow, dag_id, run_id = self._where
+        airflow, dag_id, run_id = self.identity
         return airflow.links(dag_id, run_id, task_id)
 
     def log(self, task_id: str) -> str:
-        airflow, dag_id, run_id = self._where
+        airflow, dag_id, run_id = self.identity
         return airflow.task_log(dag_id, run_id, task_id)
 
 
-def run_examples(airflow: LocalAirflow) -> dict[str, Ran]:
-    """Run all examples at the same time, as users may do, and return what became of each DAG."""
+def run_examples(airflow: LocalAirflow) -> dict[str, FinishedDagRun]:
+    """Run all examples concurrently and return the finished run of each DAG."""
     started = {dag_id: airflow.trigger_dag(dag_id) for dag_id in EXAMPLES}
     return {
-        dag_id: Ran(airflow, dag_id, run_id, ended(airflow, dag_id, run_id, 2 * CONFIRM_TIMEOUT))
+        dag_id: FinishedDagRun(airflow, dag_id, run_id, wait_for_end(airflow, dag_id, run_id, 2 * TIMEOUT))
         for dag_id, run_id in started.items()
     }

@@ -1,4 +1,4 @@
-"""Looking for secrets in all that a running Airflow shows and leaves behind."""
+"""Search for secrets in processes, database and files of a running Airflow."""
 
 from __future__ import annotations
 
@@ -16,92 +16,92 @@ from urllib.parse import quote
 import psutil
 
 
-def forms_of(token: str) -> frozenset[bytes]:
-    """Return what would give a token of Control Hub away: it, its payload, the secret in that, and codings of them."""
+def encodings_of(token: str) -> frozenset[bytes]:
+    """Return a Control Hub token, its payload and the secret in the payload, each in several encodings."""
     payload = token.split(".")[1]
-    inside = json.loads(base64.b64decode(payload.replace("-", "+").replace("_", "/") + "=" * (-len(payload) % 4)))
-    secrets = [token, payload, str(inside["s"])]
-    return frozenset(form for secret in secrets for form in _codings(secret))
+    content = json.loads(base64.b64decode(payload.replace("-", "+").replace("_", "/") + "=" * (-len(payload) % 4)))
+    secrets = [token, payload, str(content["s"])]
+    return frozenset(encoding for secret in secrets for encoding in _encodings(secret))
 
 
-def _codings(secret: str) -> Iterator[bytes]:
+def _encodings(secret: str) -> Iterator[bytes]:
     raw = secret.encode()
     yield raw
     yield quote(secret, safe="").encode()
     yield json.dumps(secret)[1:-1].encode()
     yield secret.replace("/", "\\/").encode()
     yield raw.hex().encode()
-    # As a part of something that is coded as a whole, it can begin at any of three places.
-    for before in range(3):
-        coded = base64.b64encode(b"x" * before + raw)
-        # Without what its neighbours have a part in.
-        whole = coded[4 if before else 0 : len(coded) // 4 * 4 - 4]
-        yield whole
-        yield whole.replace(b"+", b"-").replace(b"/", b"_")
+    # Within a longer Base64 text, the secret can start at any of three offsets.
+    for offset in range(3):
+        encoded = base64.b64encode(b"x" * offset + raw)
+        # Omit groups that also depend on adjacent characters.
+        complete = encoded[4 if offset else 0 : len(encoded) // 4 * 4 - 4]
+        yield complete
+        yield complete.replace(b"+", b"-").replace(b"/", b"_")
 
 
-class LeakWatch:
+class LeakDetector:
     """
-    Looks, again and again while Airflow works, at command lines, environments and what is stored for waiting tasks.
+    Repeatedly scans command lines, environments and stored triggers while Airflow runs.
 
-    :param home: home of the Airflow, with its SQLite database
-    :param secrets: what must not be seen
+    :param home: Airflow's home with its SQLite database
+    :param secrets: secrets that must not appear
     """
 
     def __init__(self, home: Path, secrets: Iterable[bytes]) -> None:
         self._home = home
         self._secrets = frozenset(secrets)
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._look_again_and_again, daemon=True)
-        self.seen: Counter[str] = Counter()
-        """How much was looked at, by kind."""
-        self.stored: set[str] = set()
-        """What was stored for triggers."""
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._scan_repeatedly, daemon=True)
+        self.scanned: Counter[str] = Counter()
+        """Number of scanned values by kind."""
+        self.stored_kwargs: set[str] = set()
+        """Stored arguments of triggers."""
         self.leaks: set[str] = set()
-        """Where something was seen."""
+        """Locations of detected secrets."""
 
-    def __enter__(self) -> LeakWatch:
+    def __enter__(self) -> LeakDetector:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_over.set()
+        self._stopped.set()
         self._thread.join(timeout=30)
 
-    def _look_again_and_again(self) -> None:
-        while not self._is_over.wait(1):
-            self._look_at_processes()
-            self._look_at_triggers()
+    def _scan_repeatedly(self) -> None:
+        while not self._stopped.wait(1):
+            self._scan_processes()
+            self._scan_triggers()
 
-    def _look_at_processes(self) -> None:
+    def _scan_processes(self) -> None:
         for process in psutil.process_iter():
             try:
                 line = "\0".join([process.name(), *process.cmdline()])
                 environment = process.environ()
             except (psutil.Error, OSError):
                 continue
-            self._judge("command line", f"command line of process {process.pid}", line)
+            self._check("command line", f"command line of process {process.pid}", line)
             if environment.get("AIRFLOW_HOME") == str(self._home):
-                self._judge("environment", f"environment of process {process.pid}", repr(environment))
+                self._check("environment", f"environment of process {process.pid}", repr(environment))
 
-    def _look_at_triggers(self) -> None:
+    def _scan_triggers(self) -> None:
         try:
-            for table, column, value in cells(self._home, only=("trigger",)):
-                self._judge("trigger", f"{table}.{column} while tasks were deferred", value)
+            for table, column, value in iterate_cells(self._home, only=("trigger",)):
+                self._check("trigger", f"{table}.{column} while tasks were deferred", value)
                 if column == "kwargs":
-                    self.stored.add(str(value))
+                    self.stored_kwargs.add(str(value))
         except sqlite3.Error:
-            # It is busy; there is another look soon.
+            # The database is busy; the next scan follows soon.
             return
 
-    def _judge(self, kind: str, where: str, value: Any) -> None:
-        self.seen[kind] += 1
-        if holds_one_of(self._secrets, value):
+    def _check(self, kind: str, where: str, value: Any) -> None:
+        self.scanned[kind] += 1
+        if contains_any(self._secrets, value):
             self.leaks.add(where)
 
 
-def cells(home: Path, only: Iterable[str] | None = None) -> Iterator[tuple[str, str, Any]]:
-    """Yield table, column and value of all that the database holds."""
+def iterate_cells(home: Path, only: Iterable[str] | None = None) -> Iterator[tuple[str, str, Any]]:
+    """Yield table, column and value of all database cells that are not null."""
     with closing(sqlite3.connect(f"file:{home / 'airflow.db'}?mode=ro", uri=True, timeout=2)) as database:
         database.text_factory = bytes
         tables = only or [
@@ -114,16 +114,16 @@ def cells(home: Path, only: Iterable[str] | None = None) -> Iterator[tuple[str, 
                 yield from ((table, name, value) for name, value in zip(names, row, strict=True) if value is not None)
 
 
-def holds_one_of(secrets: Iterable[bytes], value: Any) -> bool:
-    """Return whether a value gives one of the secrets away."""
+def contains_any(secrets: Iterable[bytes], value: Any) -> bool:
+    """Return whether a value contains one of the secrets."""
     content = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
     return any(secret in content for secret in secrets)
 
 
-def files_with(secrets: Iterable[bytes], folder: Path) -> tuple[dict[str, int], list[str]]:
-    """Return the sizes of all files below a folder, and those that hold one of the secrets."""
+def find_files(secrets: Iterable[bytes], folder: Path) -> tuple[dict[str, int], list[str]]:
+    """Return the sizes of all files below a folder, and the names of files that contain a secret."""
     contents: Mapping[str, bytes] = {
         str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
-    found = [name for name, content in contents.items() if holds_one_of(secrets, content)]
+    found = [name for name, content in contents.items() if contains_any(secrets, content)]
     return {name: len(content) for name, content in contents.items()}, found

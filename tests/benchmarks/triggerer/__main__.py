@@ -1,18 +1,17 @@
 """
-``make bench-triggerer``: what 1,000 deferred tasks cost, and how soon they are resumed, on a real triggerer.
+``make bench-triggerer``: measures cost and resume latency of 1,000 deferred tasks on a real triggerer.
 
-What is started, each in processes of its own, and stopped at the end: the sandbox with one streaming job for each task;
-a PostgreSQL server; and Airflow on it (api server, scheduler with the LocalExecutor, dag processor, triggerer), which
-has the connection in its database. One DAG run waits for all jobs with a mapped, deferrable
-``ControlHubJobRunSensor``, so that each task goes through a worker, as in real use.
+Starts the sandbox with one streaming job for each task, PostgreSQL, and Airflow with API server, scheduler
+(LocalExecutor), DAG processor and triggerer, each in its own process, and stops them at the end. The connection is
+stored in Airflow's database. One DAG run waits for all jobs with a mapped, deferrable ``ControlHubJobRunSensor``, so
+that each task passes through a worker, as in real use.
 
-Then, with nobody else at work: the requests that reach the sandbox, and the CPU of the triggerer, for some intervals.
-Then many of the jobs are stopped at once, halfway between two looks, and it is measured how long after the end of its
-run each trigger yields its event, and how long after it the database lets the task go on. At last, all these tasks must
-succeed.
+With all tasks deferred, it measures the requests to the sandbox and the CPU time of the triggerer over several
+intervals. Then many jobs are stopped at once, halfway between two polls, and it measures the time from the end of each
+run to the trigger's event, and to the scheduling of the task in the database. Finally, all these tasks must succeed.
 
-The triggerer's capacity is raised. To have all tasks deferred in minutes, many workers work at a time, and what each
-would import anew is imported before they are forked. The exit code is 1 if a goal is missed.
+The triggerer's capacity is raised. To defer all tasks within minutes, many workers run concurrently, and their common
+imports are loaded before they are forked. The exit code is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -35,24 +34,24 @@ from dev.local_airflow import LocalAirflow
 from dev.local_postgres import LocalPostgres
 from dev.local_sandbox import SandboxProcess
 from tests.benchmarks.triggerer.deferred_tasks import DAGS, SETTINGS_VARIABLE, DeferredTasks
-from tests.benchmarks.triggerer.phase import fair_moment
+from tests.benchmarks.triggerer.finish_time import unbiased_finish_time
 from tests.benchmarks.triggerer.plan import Plan
 from tests.benchmarks.triggerer.processes import TriggererProcesses, Usage
 from tests.benchmarks.triggerer.results import Delays, Result, document, table
 from tests.benchmarks.triggerer.streams import DEACTIVATION, Streams, write_seed
 
 _CONNECTION = "streamsets_default"
-# Seconds that a worker may need for one task, on a slow machine.
-_PATIENCE_PER_TASK = 3.0
-_PATIENCE = 120.0
-# Seconds to decide when the runs are to end.
-_RESERVE = 3.0
+# Seconds per task that a worker needs on a slow machine.
+_TIMEOUT_PER_TASK = 3.0
+_TIMEOUT = 120.0
+# Seconds of lead time for choosing the end of the runs.
+_LEAD_TIME = 3.0
 _WIDTH = 110
 _SETTINGS = {
-    # Airflow's defaults again, which LocalAirflow shortens.
+    # Restore Airflow's defaults, which LocalAirflow shortens.
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "5",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
-    # A worker whose task has ended is free up to five seconds later, and costs nothing meanwhile.
+    # A worker becomes available up to five seconds after its task and is idle until then.
     "AIRFLOW__CORE__PARALLELISM": "20",
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
     "AIRFLOW__LOGGING__JSON_LOGS": "True",
@@ -70,19 +69,17 @@ if "scheduler" in sys.argv:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write, and return the exit code."""
+    """Run the benchmark, report the results, and return the exit code."""
     parser = argparse.ArgumentParser(prog="make bench-triggerer", description=__doc__)
-    parser.add_argument("--json", type=Path, default=Path("build/bench-triggerer.json"), help="where to write results")
+    parser.add_argument("--json", type=Path, default=Path("build/bench-triggerer.json"), help="output file")
     parser.add_argument("--waits", type=int, default=1000, help="number of deferred tasks")
-    parser.add_argument("--finishing", type=int, default=500, help="how many of the runs end at once")
-    parser.add_argument("--interval", type=float, default=30, help="seconds between two looks")
-    parser.add_argument("--intervals", type=int, default=3, help="for how many intervals requests are counted")
-    parser.add_argument(
-        "--keep", type=Path, help="an empty folder for Airflow's home with its logs, which is then kept"
-    )
+    parser.add_argument("--finishing", type=int, default=500, help="number of runs that end at once")
+    parser.add_argument("--interval", type=float, default=30, help="poll interval in seconds")
+    parser.add_argument("--intervals", type=int, default=3, help="number of intervals in which requests are counted")
+    parser.add_argument("--keep", type=Path, help="empty folder in which to keep Airflow's home and logs")
     options = parser.parse_args(arguments)
     plan = Plan(options.waits, options.finishing, options.interval, options.intervals)
-    # Whoever ends this process ends what it has started.
+    # SIGTERM also stops all child processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     with _folder(options.keep) as folder:
@@ -93,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table(result))
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(document(result), indent=2) + "\n", encoding="utf-8")
-    console.print(f"Measured in {time.monotonic() - began:.0f} s; every figure is in {options.json}.")
+    console.print(f"Measured in {time.monotonic() - began:.0f} s. All figures are in {options.json}.")
     return 0 if all(result.goals.values()) else 1
 
 
@@ -112,11 +109,11 @@ class _Measurement:
         self._plan = plan
         self._folder = folder
         self._console = console
-        self._took: dict[str, float] = {}
+        self._durations: dict[str, float] = {}
         self._status = console.status("")
 
     def run(self) -> Result:
-        _allow_open_files(4 * self._plan.waits)
+        _raise_open_file_limit(4 * self._plan.waits)
         with (
             SandboxProcess(seed=write_seed(self._folder / "seed.json", self._plan.waits)) as sandbox,
             LocalPostgres() as postgres,
@@ -133,9 +130,9 @@ class _Measurement:
                 SETTINGS_VARIABLE: str(settings),
             }
             with LocalAirflow(home, DAGS, environment, database=postgres.url) as airflow:
-                with self._part("start"):
+                with self._phase("start"):
                     streams.start()
-                    airflow.start(_PATIENCE)
+                    airflow.start(_TIMEOUT)
                     airflow.api(
                         "POST", "/connections", {"connection_id": _CONNECTION, **json.loads(sandbox.airflow_conn)}
                     )
@@ -145,60 +142,60 @@ class _Measurement:
     def _measure(self, streams: Streams, airflow: LocalAirflow, tasks: DeferredTasks) -> Result:
         plan = self._plan
         processes = TriggererProcesses(airflow.pid("triggerer"))
-        with self._part("idle"):
-            idle = self._used(processes, plan.interval)
-        with self._part("defer"):
+        with self._phase("idle"):
+            idle = self._measure_usage(processes, plan.interval)
+        with self._phase("defer"):
             tasks.start()
-            tasks.wait_for("deferred", plan.waits, _PATIENCE + plan.waits * _PATIENCE_PER_TASK, self._show)
-        with self._part("settle"):
-            # For the last worker to end, and the feed to find its rhythm.
+            tasks.wait_for("deferred", plan.waits, _TIMEOUT + plan.waits * _TIMEOUT_PER_TASK, self._show)
+        with self._phase("settle"):
+            # Wait until the last worker has ended and the poll schedule is stable.
             time.sleep(2 * plan.interval)
-        with self._part("wait"):
+        with self._phase("wait"):
             streams.forget_requests()
-            waiting = self._used(processes, plan.seconds)
-            requests, looks = streams.requests(), streams.looks()
+            waiting = self._measure_usage(processes, plan.seconds)
+            requests, polls = streams.requests(), streams.polls()
         stopped = streams.job_ids[:: plan.waits // plan.finishing][: plan.finishing]
-        end = fair_moment(looks, plan.interval, earliest=time.time() + _RESERVE)
-        with self._part("finish"):
+        end = unbiased_finish_time(polls, plan.interval, earliest=time.time() + _LEAD_TIME)
+        with self._phase("finish"):
             time.sleep(end - DEACTIVATION - time.time())
             ended = streams.stop(stopped)
-            tasks.wait_for("deferred", plan.waits - plan.finishing, 4 * plan.interval + _PATIENCE, self._show)
-        with self._part("resume"):
-            tasks.wait_for("success", plan.finishing, _PATIENCE + plan.finishing * _PATIENCE_PER_TASK, self._show)
-        fired, released = tasks.fired_at(), tasks.released_at()
+            tasks.wait_for("deferred", plan.waits - plan.finishing, 4 * plan.interval + _TIMEOUT, self._show)
+        with self._phase("resume"):
+            tasks.wait_for("success", plan.finishing, _TIMEOUT + plan.finishing * _TIMEOUT_PER_TASK, self._show)
+        events, scheduled = tasks.event_times(), tasks.scheduled_at()
         return Result(
             plan=plan,
             idle=idle,
             waiting=waiting,
             requests=requests,
             finish_spread=max(ended.values()) - min(ended.values()),
-            to_event=Delays([fired.get(job_id, float("inf")) - end for job_id, end in ended.items()]),
-            to_database=Delays([released[job_id] - end for job_id, end in ended.items()]),
+            to_event=Delays([events.get(job_id, float("inf")) - end for job_id, end in ended.items()]),
+            to_database=Delays([scheduled[job_id] - end for job_id, end in ended.items()]),
             states=tasks.states(),
             tries=tasks.tries(),
-            took=self._took,
+            durations=self._durations,
         )
 
     @staticmethod
-    def _used(processes: TriggererProcesses, seconds: float) -> dict[str, Usage]:
+    def _measure_usage(processes: TriggererProcesses, seconds: float) -> dict[str, Usage]:
         before = processes.usage()
         time.sleep(seconds)
         return {name: usage.since(before[name]) for name, usage in processes.usage().items()}
 
     @contextmanager
-    def _part(self, name: str) -> Iterator[None]:
+    def _phase(self, name: str) -> Iterator[None]:
         began = time.monotonic()
         with self._console.status(name) as self._status:
             yield
-        self._took[name] = time.monotonic() - began
-        self._console.print(f"{name}: {self._took[name]:.0f} s")
+        self._durations[name] = time.monotonic() - began
+        self._console.print(f"{name}: {self._durations[name]:.0f} s")
 
     def _show(self, states: Counter[str]) -> None:
         self._status.update(", ".join(f"{count} {state}" for state, count in states.items()))
 
 
-def _allow_open_files(number: int) -> None:
-    # The triggerer's supervisor keeps a log file open for each trigger, and the usual limit is 1024.
+def _raise_open_file_limit(number: int) -> None:
+    # The triggerer's supervisor keeps one log file open per trigger, and the usual limit is 1024.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < number:
         resource.setrlimit(

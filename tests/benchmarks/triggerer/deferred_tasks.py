@@ -1,4 +1,4 @@
-"""The tasks of the benchmark's DAG on a real Airflow: their states, and when what happened to them."""
+"""States and event times of the tasks of the benchmark's DAG."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _FIRED = "Trigger fired event"
 
 class DeferredTasks:
     """
-    One run of the DAG: a mapped task for each job, in their order.
+    One run of the DAG, with a mapped task for each job.
 
-    :param airflow: a running Airflow that has the DAG, and logs JSON
-    :param database: its database
-    :param job_ids: the jobs that the DAG was told
+    :param airflow: a running Airflow that contains the DAG and logs JSON
+    :param database: URL of its database
+    :param job_ids: job ids in the order of the map indexes
     """
 
     def __init__(self, airflow: LocalAirflow, database: str, job_ids: Sequence[str]) -> None:
@@ -38,17 +38,19 @@ class DeferredTasks:
         self._airflow.trigger_dag(DAG_ID)
 
     def states(self) -> Counter[str]:
-        """Return how many tasks there are in each state."""
+        """Return the number of tasks by state."""
         with self._engine.connect() as connection:
             rows = connection.execute(text("SELECT state, count(*) FROM task_instance GROUP BY state"))
             return Counter({str(state): count for state, count in rows})
 
     def wait_for(self, state: str, count: int, timeout: float, show: Callable[[Counter[str]], None]) -> None:
         """
-        Wait until so many tasks are in a state.
+        Wait until a number of tasks are in a state, or a task has failed.
 
-        :param timeout: seconds that may take
-        :param show: is given the states at each look
+        :param state: state
+        :param count: number of tasks
+        :param timeout: timeout in seconds
+        :param show: receives the states at each poll
         """
 
         def reached() -> bool:
@@ -58,8 +60,8 @@ class DeferredTasks:
 
         wait_until(reached, f"{count} tasks to be {state}. Logs are in {self._airflow.home}", timeout, interval=2)
 
-    def fired_at(self) -> dict[str, float]:
-        """Return by job id when the trigger has yielded its event, in epoch seconds: the time of its log line."""
+    def event_times(self) -> dict[str, float]:
+        """Return the log time of each trigger's event by job id, in epoch seconds."""
         fired = {}
         for line in self._trigger_log():
             if _FIRED in line:
@@ -68,23 +70,23 @@ class DeferredTasks:
         return fired
 
     def _trigger_log(self) -> Iterator[str]:
-        # What a trigger logs last gets into the log of the triggerer when its end is seen before its lines are read.
+        # The triggerer may notice the end of a trigger before it has read its last lines; these go to its own log.
         files = [self._airflow.home / "triggerer.log", *(self._airflow.home / "logs").rglob("*.trigger.*")]
         for file in files:
             yield from file.read_text(encoding="utf-8").splitlines()
 
-    def released_at(self) -> dict[str, float]:
-        """Return by job id when the database had the task scheduled for a worker the last time, in epoch seconds."""
+    def scheduled_at(self) -> dict[str, float]:
+        """Return by job id when the task was last scheduled according to the database, in epoch seconds."""
         with self._engine.connect() as connection:
             rows = connection.execute(text("SELECT map_index, scheduled_dttm FROM task_instance"))
             return {self._job_ids[map_index]: scheduled.timestamp() for map_index, scheduled in rows}
 
     def tries(self) -> int:
-        """Return the number of tries of the task that has had most."""
+        """Return the highest try number of all tasks."""
         with self._engine.connect() as connection:
             return int(connection.scalar(text("SELECT max(try_number) FROM task_instance")) or 0)
 
 
 def _epoch(timestamp: str) -> float:
-    # Python 3.10 does not read a "Z".
+    # Python 3.10 does not parse "Z".
     return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()

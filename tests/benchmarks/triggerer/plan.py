@@ -1,4 +1,4 @@
-"""How much is waited for, and how often it is looked at."""
+"""Size and goals of a measurement."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _IDS_PER_REQUEST = 250
 @dataclass(frozen=True)
 class Plan:
     """
-    What one measurement does.
+    Parameters of a measurement.
 
-    :param waits: number of deferred tasks, each of which waits for the run of a job of its own
-    :param finishing: how many of the runs end within the same second
-    :param interval: seconds between two looks of one task
-    :param intervals: for how many of these requests and CPU are measured
+    :param waits: number of deferred tasks, each waiting for the run of its own job
+    :param finishing: number of runs that end within one second
+    :param interval: poll interval in seconds
+    :param intervals: number of intervals in which requests and CPU time are measured
     """
 
     waits: int
@@ -26,20 +26,20 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """How long requests and CPU are measured."""
+        """Duration of the measurement of requests and CPU time."""
         return self.interval * self.intervals
 
     @property
     def requests_goal(self) -> int:
-        """Requests that the triggerer may send in one interval, whatever they are."""
+        """Maximum requests of the triggerer in one interval."""
         return math.ceil(self.waits / _IDS_PER_REQUEST)
 
     @property
     def median_goal(self) -> float:
-        """Seconds from the end of a run to its event, in the median."""
+        """Maximum median of the seconds from the end of a run to its event."""
         return self.interval / 2 + 1
 
     @property
     def worst_goal(self) -> float:
-        """Seconds from the end of a run to its event, at the most."""
+        """Maximum seconds from the end of a run to its event."""
         return self.interval + 2

@@ -1,4 +1,4 @@
-"""What the two processes of a triggerer need: the runner of the triggers, and its supervisor."""
+"""Resource usage of a triggerer's two processes: the trigger runner and its supervisor."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import psutil
 @dataclass(frozen=True)
 class Usage:
     """
-    What a process has used.
+    Resource usage of a process.
 
-    :param cpu: seconds of CPU since it began, or since an earlier look
-    :param memory: megabytes that are resident
-    :param files: open files and sockets
+    :param cpu: CPU seconds since its start, or since an earlier measurement
+    :param memory: resident memory in megabytes
+    :param files: number of open files and sockets
     """
 
     cpu: float
@@ -22,7 +22,7 @@ class Usage:
     files: int
 
     def since(self, before: Usage) -> Usage:
-        """Return the same with the CPU since then only."""
+        """Return the usage with the CPU time since an earlier measurement."""
         return Usage(self.cpu - before.cpu, self.memory, self.files)
 
 
@@ -30,12 +30,12 @@ class TriggererProcesses:
     """
     The processes of a running triggerer.
 
-    :param pid: its id; it is the supervisor, and one of its children is the runner
+    :param pid: process id of the supervisor, whose child is the runner
     """
 
     def __init__(self, pid: int) -> None:
         self._supervisor = psutil.Process(pid)
-        # The other child serves logs: it has a title of its own, and is dead where another Airflow has its port.
+        # The other child serves logs. It has its own title, and is dead if another Airflow uses its port.
         (self._runner,) = [
             child
             for child in self._supervisor.children()
@@ -43,7 +43,7 @@ class TriggererProcesses:
         ]
 
     def usage(self) -> dict[str, Usage]:
-        """Return what each has used so far."""
+        """Return the usage of both processes."""
         return {"runner": _usage(self._runner), "supervisor": _usage(self._supervisor)}
 
 

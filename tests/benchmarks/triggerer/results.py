@@ -1,4 +1,4 @@
-"""What was measured, against its goals, as a table and as JSON."""
+"""Report measurements and goals as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tests.benchmarks.triggerer.processes import Usage
 @dataclass(frozen=True)
 class Delays:
     """
-    Seconds from the end of each run to something that follows from it.
+    Delays from the end of each run to a resulting event.
 
-    :param seconds: one for each run
+    :param seconds: delay of each run in seconds
     """
 
     seconds: Sequence[float]
@@ -39,17 +39,18 @@ class Delays:
 @dataclass(frozen=True)
 class Result:
     """
-    All that was measured.
+    All measurements.
 
-    :param idle: what the processes of the triggerer used while nothing was deferred
-    :param waiting: the same while all tasks were deferred
-    :param requests: how many requests the sandbox had meanwhile, by method and path
+    :param plan: parameters of the measurement
+    :param idle: usage of the triggerer's processes without deferred tasks
+    :param waiting: usage of the triggerer's processes while all tasks were deferred
+    :param requests: number of requests to the sandbox in this time, by method and path
     :param finish_spread: seconds between the first and the last end of a run
-    :param to_event: from the end of a run to the event of its trigger
-    :param to_database: from the end of a run to the task being scheduled in the database
-    :param states: the tasks at the end
-    :param tries: how many tries the task has had that has had most
-    :param took: seconds that each part of the benchmark has taken
+    :param to_event: delays from the end of a run to its trigger's event
+    :param to_database: delays from the end of a run to the scheduling of its task in the database
+    :param states: number of tasks by final state
+    :param tries: highest try number of all tasks
+    :param durations: seconds of each benchmark phase
     """
 
     plan: Plan
@@ -61,7 +62,7 @@ class Result:
     to_database: Delays
     states: Counter[str]
     tries: int
-    took: Mapping[str, float]
+    durations: Mapping[str, float]
 
     @property
     def requests_per_interval(self) -> float:
@@ -69,7 +70,7 @@ class Result:
 
     @property
     def lost(self) -> int:
-        """Tasks that are not what they must be at the end: the finished ones successful, the others deferred."""
+        """Number of tasks with an unexpected final state: finished ones must be successful, others deferred."""
         plan = self.plan
         return (
             plan.waits
@@ -79,7 +80,7 @@ class Result:
 
     @property
     def goals(self) -> dict[str, bool]:
-        """Whether each goal is met."""
+        """Whether each goal was met."""
         return {
             "requests": self.requests_per_interval <= self.plan.requests_goal,
             "median": self.to_event.median < self.plan.median_goal,
@@ -90,41 +91,41 @@ class Result:
 
 
 def table(result: Result) -> Table:
-    """Return a row for each figure."""
+    """Return a table with a row for each figure."""
     plan, goals = result.plan, result.goals
     rows = Table(
-        title=f"{plan.waits} deferred tasks on a real triggerer, each looking every {plan.interval:g} s",
-        caption=f"Requests and CPU are for one interval, on average over {plan.intervals}. The trigger's event is the "
-        "triggerer's log line about it; the database has the task scheduled when the triggerer's supervisor has "
-        "stored that event.",
+        title=f"{plan.waits} deferred tasks on a real triggerer, poll interval {plan.interval:g} s",
+        caption=f"Requests and CPU are per interval, averaged over {plan.intervals}. The time of an event is that of "
+        "the triggerer's log line. The task is scheduled in the database when the triggerer's supervisor has stored "
+        "the event.",
     )
     rows.add_column("Figure")
     rows.add_column("Measured", justify="right")
     rows.add_column("Goal")
     rows.add_row(
-        "Requests to Control Hub, all of the triggerer's",
+        "Requests to Control Hub by the triggerer",
         f"{result.requests_per_interval:.1f}",
         _goal(f"<= {plan.requests_goal}", goals["requests"]),
     )
     for name, usage in result.waiting.items():
         rows.add_row(f"CPU of the triggerer's {name}", f"{usage.cpu / plan.intervals:.2f} s", "")
-        rows.add_row("  the same with nothing deferred", f"{result.idle[name].cpu:.2f} s", "")
+        rows.add_row("  without deferred tasks", f"{result.idle[name].cpu:.2f} s", "")
     rows.add_section()
     rows.add_row(
-        f"{plan.finishing} runs end within",
+        f"{plan.finishing} runs finish within",
         f"{result.finish_spread:.2f} s",
         _goal("<= 1 s", goals["finish_spread"]),
     )
     rows.add_row(
-        "  from there to the trigger's event, median",
+        "  to the trigger's event, median",
         f"{result.to_event.median:.1f} s",
         _goal(f"< {plan.median_goal:g} s", goals["median"]),
     )
     rows.add_row("  worst", f"{result.to_event.worst:.1f} s", _goal(f"< {plan.worst_goal:g} s", goals["worst"]))
-    rows.add_row("  from there to the database, median", f"{result.to_database.median:.1f} s", "")
+    rows.add_row("  to scheduling in the database, median", f"{result.to_database.median:.1f} s", "")
     rows.add_row("  worst", f"{result.to_database.worst:.1f} s", "")
     rows.add_section()
-    rows.add_row("Tasks that failed, were tried again or got lost", str(result.lost), _goal("0", goals["no_task_lost"]))
+    rows.add_row("Failed, retried or lost tasks", str(result.lost), _goal("0", goals["no_task_lost"]))
     return rows
 
 
@@ -133,7 +134,7 @@ def _goal(text: str, met: bool) -> str:
 
 
 def document(result: Result) -> dict[str, Any]:
-    """Return everything that was measured, for programs."""
+    """Return all measurements in JSON form."""
     return {
         "versions": {
             "airflow-provider-streamsets": __version__,
@@ -152,7 +153,7 @@ def document(result: Result) -> dict[str, Any]:
         "to_database": _delays(result.to_database),
         "states": dict(result.states),
         "tries": result.tries,
-        "took": {part: round(seconds, 1) for part, seconds in result.took.items()},
+        "durations": {phase: round(seconds, 1) for phase, seconds in result.durations.items()},
     }
 
 

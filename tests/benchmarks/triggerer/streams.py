@@ -1,4 +1,4 @@
-"""The jobs that are waited for: one stream each, which runs until it is stopped."""
+"""The awaited jobs: streaming jobs that run until they are stopped."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dev.local_airflow import wait_until
 from dev.local_sandbox import SandboxProcess
 
 DEACTIVATION = 1.0
-"""Seconds from the request to stop a job to the end of its run."""
-_PATIENCE = 60.0
+"""Seconds from the stop request of a job to the end of its run."""
+_TIMEOUT = 60.0
 
 
 def write_seed(file: Path, count: int) -> Path:
-    """Write a seed of the sandbox with so many streams, and return its path."""
+    """Write a sandbox seed with a number of streaming jobs and return its path."""
     seed = {
         "organization": {"name": "Benchmark", "user": {"name": "Airflow", "email": "airflow@example.com"}},
         "engines": [{"name": "sdc", "url": "http://sdc.example.com:18630", "labels": ["all"]}],
@@ -38,7 +38,7 @@ class Streams:
     """
     All jobs of a sandbox, each in its first run.
 
-    :param sandbox: one whose jobs have never run
+    :param sandbox: a sandbox whose jobs have never run
     """
 
     def __init__(self, sandbox: SandboxProcess) -> None:
@@ -47,18 +47,18 @@ class Streams:
         self.job_ids: list[str] = [job["id"] for job in sandbox.state()["jobs"]]
 
     def start(self) -> None:
-        """Start them all, and wait until they run."""
+        """Start all jobs and wait until they are active."""
         self._client.runs.start_many(self.job_ids)
-        wait_until(lambda: self._statuses(self.job_ids) == {"ACTIVE"}, "all jobs to become ACTIVE", _PATIENCE)
+        wait_until(lambda: self._statuses(self.job_ids) == {"ACTIVE"}, "all jobs to become ACTIVE", _TIMEOUT)
 
     def stop(self, job_ids: Sequence[str]) -> dict[str, float]:
         """
-        Stop some of them at once, and wait until their runs have ended.
+        Stop some jobs at once and wait until their runs have ended.
 
-        :returns: by job id when that was, in epoch seconds
+        :returns: end times by job id, in epoch seconds
         """
         self._client.runs.stop_many(dict.fromkeys(job_ids, 1))
-        wait_until(lambda: self._statuses(job_ids) == {"INACTIVE"}, "the stopped jobs to become INACTIVE", _PATIENCE)
+        wait_until(lambda: self._statuses(job_ids) == {"INACTIVE"}, "the stopped jobs to become INACTIVE", _TIMEOUT)
         ended = {}
         for job_id, run in self._client.runs.statuses(job_ids).items():
             assert run is not None
@@ -70,14 +70,14 @@ class Streams:
         return {run.status if run else None for run in self._client.runs.statuses(job_ids).values()}
 
     def forget_requests(self) -> None:
-        """Count requests from here on."""
+        """Reset the request count."""
         self._sandbox.forget_requests()
 
     def requests(self) -> Counter[str]:
-        """Return how many requests there were of each method and path."""
+        """Return the number of requests by method and path."""
         return Counter(self._sandbox.requests()["counts"])
 
-    def looks(self) -> list[float]:
-        """Return when there were requests for statuses, in epoch seconds."""
+    def polls(self) -> list[float]:
+        """Return the times of the status requests, in epoch seconds."""
         requests = self._sandbox.requests()["requests"]
         return [request["time"] / 1000 for request in requests if request["path"].endswith("/jobs/status")]

@@ -1,8 +1,8 @@
 """
-``make bench-waiting``: what it costs to wait for many runs in one process, and how soon their ends are told.
+``make bench-waiting``: measures cost and latency of waiting for many runs in one process.
 
-The provider's triggers are measured beside a trigger with a poll loop of its own for each run, and beside the official
-SDK's wait in a thread for each. The sandbox is the server. The exit code is 1 if a goal is missed.
+Compares the provider's triggers with triggers that each have their own poll loop, and with the official SDK's wait in
+one thread for each run. The server is the sandbox. The exit code is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks.measuring import BenchmarkError
+from tests.benchmarks.measurement import BenchmarkError
+from tests.benchmarks.waiting.environment import WaitingEnvironment, waiting_environment
 from tests.benchmarks.waiting.figures import Figure
 from tests.benchmarks.waiting.latency import measure_latency
 from tests.benchmarks.waiting.outage import measure_outage
 from tests.benchmarks.waiting.results import document, goals_are_met, table
-from tests.benchmarks.waiting.stage import WaitingStage, waiting_stage
-from tests.benchmarks.waiting.steady import measure_steady
+from tests.benchmarks.waiting.steady_state import measure_steady
 
 _RUNS = (10, 100, 1_000, 10_000)
-_SHORTEST_INTERVAL = 5.0
-# A poll loop for each run must not be slowed down by a sandbox that cannot answer as fast as it asks.
-_MOST_REQUESTS_PER_SECOND = 333
-# Up to so many waits leave the machine time enough to measure several things at a time.
+_MIN_INTERVAL = 5.0
+# Above this rate, the sandbox would slow down the poll loops.
+_MAX_REQUESTS_PER_SECOND = 333
+# Up to this number of waits, several measurements can run concurrently.
 _FEW_RUNS = 1_000
-_CONCURRENT_READS = 3
-# Of what is not a terminal, so that no row of the table wraps.
+_CONCURRENCY = 3
+# Width without a terminal, so that no table row wraps.
 _WIDTH = 150
 
-PARTS: dict[str, Callable[[WaitingStage, float], Iterator[Figure]]] = {
+PARTS: dict[str, Callable[[WaitingEnvironment, float], Iterator[Figure]]] = {
     "steady": measure_steady,
     "latency": measure_latency,
     "outage": measure_outage,
@@ -44,13 +44,13 @@ PARTS: dict[str, Callable[[WaitingStage, float], Iterator[Figure]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write, and return the exit code."""
+    """Run the benchmark, report the results, and return the exit code."""
     parser = argparse.ArgumentParser(prog="make bench-waiting", description=__doc__)
-    parser.add_argument("--json", type=Path, default=Path("build/bench-waiting.json"), help="where to write results")
-    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), help="measure these parts only")
-    parser.add_argument("--runs", type=int, nargs="+", default=_RUNS, help="with how many waiting runs")
-    parser.add_argument("--interval", type=float, help="seconds between two looks at a run, whatever their number")
-    parser.add_argument("--alone", action="store_true", help="without those that the provider is compared with")
+    parser.add_argument("--json", type=Path, default=Path("build/bench-waiting.json"), help="output file")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), help="parts to measure")
+    parser.add_argument("--runs", type=int, nargs="+", default=_RUNS, help="numbers of runs to wait for")
+    parser.add_argument("--interval", type=float, help="poll interval in seconds for every number of runs")
+    parser.add_argument("--provider-only", action="store_true", help="measure only the provider's triggers")
     options = parser.parse_args(arguments)
     began = time.monotonic()
     console = Console(highlight=False)
@@ -60,19 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problems: list[str] = []
 
     def measured(runs: int, part: str) -> list[Figure]:
-        interval = options.interval or max(_SHORTEST_INTERVAL, float(round(runs / _MOST_REQUESTS_PER_SECOND)))
+        interval = options.interval or max(_MIN_INTERVAL, float(round(runs / _MAX_REQUESTS_PER_SECOND)))
         try:
-            with waiting_stage(runs, alone=options.alone) as stage:
-                figures = list(PARTS[part](stage, interval))
+            with waiting_environment(runs, provider_only=options.provider_only) as environment:
+                figures = list(PARTS[part](environment, interval))
         except BenchmarkError as error:
             problems.append(f"{runs:,} runs, {part}: {error}")
             figures = []
-        log.print(f"{time.monotonic() - began:5.0f} s: {runs:,} runs, {part}: measured")
+        log.print(f"{time.monotonic() - began:5.0f} s: {runs:,} runs, {part}: done")
         return figures
 
     few = [runs for runs in options.runs if runs <= _FEW_RUNS]
     many = [runs for runs in options.runs if runs > _FEW_RUNS]
-    with ThreadPoolExecutor(_CONCURRENT_READS) as pool:
+    with ThreadPoolExecutor(_CONCURRENCY) as pool:
         found = list(pool.map(measured, *zip(*product(few, options.only), strict=True))) if few else []
     found += [measured(runs, part) for runs, part in product(many, options.only)]
     figures = [figure for each in found for figure in each]

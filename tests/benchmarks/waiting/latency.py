@@ -1,4 +1,4 @@
-"""How soon the ends of runs are told."""
+"""Measure how soon the ends of runs are reported."""
 
 from __future__ import annotations
 
@@ -8,78 +8,80 @@ from contextlib import ExitStack
 from statistics import median
 
 from airflow_provider_streamsets.compat import MIN_DEFERRAL_SECONDS
-from tests.benchmarks.measuring import BenchmarkError
-from tests.benchmarks.waiting.contenders import Contender
-from tests.benchmarks.waiting.ends import some_of, without_outcome
+from tests.benchmarks.measurement import BenchmarkError
+from tests.benchmarks.waiting.completion import find_missing, select_finishing
+from tests.benchmarks.waiting.environment import WaitingEnvironment
 from tests.benchmarks.waiting.figures import Figure
-from tests.benchmarks.waiting.orders import WaitedRun
-from tests.benchmarks.waiting.stage import WaitingStage
-from tests.benchmarks.waiting.steady import IDS_PER_REQUEST
+from tests.benchmarks.waiting.protocol import WaitedRun
+from tests.benchmarks.waiting.steady_state import IDS_PER_REQUEST
+from tests.benchmarks.waiting.strategies import Strategy
 
-_SLACK_OF_MEDIAN = 1.0
-_SLACK_OF_WORST = 2.0
-_MOMENTS = 5
-_MOST_WAITS_OF_ALL = 1_000
-# Intervals, and seconds for a slow machine, after which a wait counts as one that will never tell.
-_PATIENCE = 3
-_MORE_PATIENCE = 10.0
+_MEDIAN_TOLERANCE = 1.0
+_WORST_TOLERANCE = 2.0
+_GROUP_COUNT = 5
+_MAX_WAITS_FOR_COMPARISON = 1_000
+# Intervals, plus seconds for a slow machine, after which an event counts as lost.
+_TIMEOUT_INTERVALS = 3
+_TIMEOUT_MARGIN = 10.0
 
 
-def measure_latency(stage: WaitingStage, interval: float) -> Iterator[Figure]:
+def measure_latency(environment: WaitingEnvironment, interval: float) -> Iterator[Figure]:
     """
-    Measure the seconds from the ends of runs, by the sandbox's clock, to the events that tell them.
+    Measure the delay from the end of each run, by the sandbox's clock, to its event.
 
-    Contenders wait for the same runs at the same time; for very many, the provider's triggers do so alone, since what
-    the others ask of machine and sandbox would delay it.
+    All strategies wait for the same runs at the same time. For very many runs, only the provider's triggers are
+    measured, because the load of the other strategies would delay them.
 
-    :param interval: seconds between two looks at a run
+    :param environment: the environment
+    :param interval: poll interval in seconds
     """
-    ending = some_of(stage.runs)
-    few = len(stage.runs) <= _MOST_WAITS_OF_ALL
-    contenders = stage.contenders if few else [Contender.PROVIDER]
+    finishing = select_finishing(environment.runs)
+    few = len(environment.runs) <= _MAX_WAITS_FOR_COMPARISON
+    strategies = environment.strategies if few else [Strategy.PROVIDER]
     with ExitStack() as exits:
         waiters = {
-            contender: exits.enter_context(stage.waiter(contender, interval, ramp=interval)) for contender in contenders
+            strategy: exits.enter_context(environment.waiter(strategy, interval, ramp=interval))
+            for strategy in strategies
         }
         for waiter in waiters.values():
             waiter.wait_until_started()
-        # A wait is looked after differently in its beginning.
+        # Skip the initial phase, in which runs are polled more often.
         time.sleep(max(MIN_DEFERRAL_SECONDS + 1.0, interval))
-        for group in _groups(ending):
-            stage.end(group)
-            time.sleep(interval / _MOMENTS)
-        finished = stage.finish_times(ending)
+        for group in _groups(finishing):
+            environment.finish_runs(group)
+            time.sleep(interval / _GROUP_COUNT)
+        finished = environment.finish_times(finishing)
         latencies = {}
-        for contender, waiter in waiters.items():
-            events = waiter.wait_for_events(len(ending), _PATIENCE * interval + _MORE_PATIENCE)
-            if lost := without_outcome(ending, events):
-                raise BenchmarkError(f"{contender.value}: of {len(ending)} ends, {len(lost)} were not told.")
-            latencies[contender] = [events[run.job_id].at - finished[run.job_id] for run in ending]
+        for strategy, waiter in waiters.items():
+            events = waiter.wait_for_events(len(finishing), _TIMEOUT_INTERVALS * interval + _TIMEOUT_MARGIN)
+            if lost := find_missing(finishing, events):
+                raise BenchmarkError(f"{strategy.value}: {len(lost)} of {len(finishing)} ends were not reported.")
+            latencies[strategy] = [events[run.job_id].at - finished[run.job_id] for run in finishing]
     yield Figure(
-        len(stage.runs),
+        len(environment.runs),
         interval,
-        f"end to event, {len(ending)} ends, median",
-        {contender: median(values) for contender, values in latencies.items()},
-        interval / 2 + _SLACK_OF_MEDIAN,
+        f"end to event, {len(finishing)} ends, median",
+        {strategy: median(values) for strategy, values in latencies.items()},
+        interval / 2 + _MEDIAN_TOLERANCE,
         unit="s",
     )
     yield Figure(
-        len(stage.runs),
+        len(environment.runs),
         interval,
-        f"end to event, {len(ending)} ends, worst",
-        {contender: max(values) for contender, values in latencies.items()},
-        interval + _SLACK_OF_WORST,
+        f"end to event, {len(finishing)} ends, worst",
+        {strategy: max(values) for strategy, values in latencies.items()},
+        interval + _WORST_TOLERANCE,
         unit="s",
     )
 
 
-def _groups(ending: Sequence[WaitedRun]) -> list[Sequence[WaitedRun]]:
+def _groups(finishing: Sequence[WaitedRun]) -> list[Sequence[WaitedRun]]:
     """
-    Return the runs that end at the same time, in groups one after the other.
+    Return groups of runs; the runs of a group end at the same time.
 
-    Runs that fit into one request are all looked at in the same moment, so the median would only tell how long after
-    their end that moment happens to be. They end in groups, at moments all over the interval.
+    Runs that fit into one request are all polled at the same time, so the median would depend on that time alone.
+    They end in groups, spread over the interval.
     """
-    if len(ending) > IDS_PER_REQUEST:
-        return [ending]
-    return [group for first in range(_MOMENTS) if (group := ending[first::_MOMENTS])]
+    if len(finishing) > IDS_PER_REQUEST:
+        return [finishing]
+    return [group for first in range(_GROUP_COUNT) if (group := finishing[first::_GROUP_COUNT])]

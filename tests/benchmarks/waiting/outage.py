@@ -1,4 +1,4 @@
-"""What waits make of an outage of Control Hub in their middle."""
+"""Measure waits through an outage of Control Hub."""
 
 from __future__ import annotations
 
@@ -6,57 +6,58 @@ import math
 import time
 from collections.abc import Iterator
 
-from tests.benchmarks.waiting.contenders import Contender
-from tests.benchmarks.waiting.ends import some_of, without_outcome
+from tests.benchmarks.waiting.completion import find_missing, select_finishing
+from tests.benchmarks.waiting.environment import WaitingEnvironment
 from tests.benchmarks.waiting.figures import Figure
-from tests.benchmarks.waiting.gate import Gate, Passage
-from tests.benchmarks.waiting.stage import WaitingStage
-from tests.benchmarks.waiting.steady import IDS_PER_REQUEST
+from tests.benchmarks.waiting.proxy import FaultProxy, ProxyMode
+from tests.benchmarks.waiting.steady_state import IDS_PER_REQUEST
+from tests.benchmarks.waiting.strategies import Strategy
 
-# As 5 minutes are to the interval that the provider's operators have by default.
+# Corresponds to 5 minutes with the operators' default interval.
 _INTERVALS = 10
-_SHORTER = 6
-_SHORT_ENOUGH = 3.0
-_SETTLING = 1.5
-# Seconds after which an end that happened in the outage counts as lost, beside as many intervals as the outage had.
-_PATIENCE = 30.0
+_INTERVAL_DIVISOR = 6
+_MIN_INTERVAL = 3.0
+_WARM_UP = 1.5
+# Seconds after which an end during the outage counts as lost, plus the duration of the outage.
+_TIMEOUT = 30.0
 
 
-def measure_outage(stage: WaitingStage, interval: float) -> Iterator[Figure]:
+def measure_outage(environment: WaitingEnvironment, interval: float) -> Iterator[Figure]:
     """
-    Measure an outage of ten intervals, in which runs end: first Control Hub answers 503, then connections are reset.
+    Measure an outage of ten intervals during which runs end: first 503 responses, then connection resets.
 
-    :param interval: seconds between two looks at a run; here they may be fewer, as ten are long
+    :param environment: the environment
+    :param interval: poll interval in seconds; shortened to limit the duration
     """
-    interval = min(interval, max(interval / _SHORTER, _SHORT_ENOUGH))
-    runs, ending = len(stage.runs), some_of(stage.runs)
+    interval = min(interval, max(interval / _INTERVAL_DIVISOR, _MIN_INTERVAL))
+    runs, finishing = len(environment.runs), select_finishing(environment.runs)
     with (
-        Gate(stage.sandbox.port) as gate,
-        stage.waiter(Contender.PROVIDER, interval, ramp=interval, url=gate.url) as waiter,
+        FaultProxy(environment.sandbox.port) as proxy,
+        environment.waiter(Strategy.PROVIDER, interval, ramp=interval, url=proxy.url) as waiter,
     ):
         waiter.wait_until_started()
-        time.sleep(_SETTLING * interval)
-        gate.turn(Passage.UNAVAILABLE)
+        time.sleep(_WARM_UP * interval)
+        proxy.set_mode(ProxyMode.UNAVAILABLE)
         time.sleep(_INTERVALS / 2 * interval)
-        stage.end(ending)
-        gate.turn(Passage.RESET)
+        environment.finish_runs(finishing)
+        proxy.set_mode(ProxyMode.RESET)
         time.sleep(_INTERVALS / 2 * interval)
-        attempts = gate.turned_away
-        gate.turn(Passage.OPEN)
+        attempts = proxy.rejected
+        proxy.set_mode(ProxyMode.OPEN)
         over = time.time()
-        waiter.wait_for_events(len(ending), _INTERVALS * interval + _PATIENCE)
-        # Whoever tells an end twice, or one that never was, has the time to do it.
+        waiter.wait_for_events(len(finishing), _INTERVALS * interval + _TIMEOUT)
+        # Leave time for duplicate or wrong events.
         time.sleep(interval)
         events = waiter.events
-    lost = len(without_outcome(ending, events))
-    wrong = len(events.keys() - {run.job_id for run in ending})
+    lost = len(find_missing(finishing, events))
+    wrong = len(events.keys() - {run.job_id for run in finishing})
     name = f"outage of {_INTERVALS} intervals"
-    yield Figure(runs, interval, f"{name}: waits failed, ends lost", _of_provider(lost + wrong), 0, digits=0)
+    yield Figure(runs, interval, f"{name}: waits failed, ends lost", _provider_value(lost + wrong), 0, digits=0)
     regular = _INTERVALS * math.ceil(runs / IDS_PER_REQUEST)
-    yield Figure(runs, interval, f"{name}: requests meanwhile", _of_provider(attempts), regular, digits=0)
-    told = max((event.at for event in events.values()), default=over)
-    yield Figure(runs, interval, f"{name}: to the last event after it", _of_provider(told - over), unit="s")
+    yield Figure(runs, interval, f"{name}: requests during outage", _provider_value(attempts), regular, digits=0)
+    last_event = max((event.at for event in events.values()), default=over)
+    yield Figure(runs, interval, f"{name}: to the last event afterwards", _provider_value(last_event - over), unit="s")
 
 
-def _of_provider(value: float) -> dict[Contender, float]:
-    return {Contender.PROVIDER: float(value)}
+def _provider_value(value: float) -> dict[Strategy, float]:
+    return {Strategy.PROVIDER: float(value)}

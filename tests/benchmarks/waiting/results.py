@@ -1,4 +1,4 @@
-"""What was measured, as a table and as JSON."""
+"""Report figures as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 from rich.table import Table
 
 from airflow_provider_streamsets import __version__
-from tests.benchmarks.waiting.contenders import MOST_THREADS, Contender
 from tests.benchmarks.waiting.figures import Figure
+from tests.benchmarks.waiting.strategies import MAX_THREADS, Strategy
 
-_COLUMNS = (Contender.PROVIDER, Contender.LOOPS, Contender.THREADS)
+_COLUMNS = (Strategy.PROVIDER, Strategy.LOOPS, Strategy.THREADS)
 
 
 def table(figures: Sequence[Figure]) -> Table:
-    """Return a row for each figure."""
+    """Return a table with a row for each figure."""
     result = Table(
         title="Waiting for many runs",
-        caption="Memory is what a run needs beyond an empty trigger; of few runs, mostly what all of them share. "
-        "The SDK decides itself how often it looks. "
-        f"n/a (threads): nobody would have more than {MOST_THREADS} threads wait.",
+        caption="Memory is per run, in addition to an empty trigger; for few runs, most of it is shared overhead. "
+        "The SDK uses its own poll interval. "
+        f"n/a (threads): not measured with more than {MAX_THREADS} threads.",
     )
     for heading in ("Runs", "Interval"):
         result.add_column(heading, justify="right")
     result.add_column("Figure")
-    for contender in _COLUMNS:
-        result.add_column(contender.heading, justify="right")
+    for strategy in _COLUMNS:
+        result.add_column(strategy.heading, justify="right")
     result.add_column("Goal")
     before: tuple[int, float] | None = None
     for figure in figures:
@@ -39,16 +39,16 @@ def table(figures: Sequence[Figure]) -> Table:
             f"{figure.runs:,}",
             f"{figure.interval:g} s",
             figure.name,
-            *(_value(figure, contender) for contender in _COLUMNS),
+            *(_value(figure, strategy) for strategy in _COLUMNS),
             _goal(figure),
         )
     return result
 
 
-def _value(figure: Figure, contender: Contender) -> str:
-    if contender in figure.values:
-        return _text(figure, figure.values[contender])
-    if contender is Contender.THREADS and Contender.LOOPS in figure.values and figure.runs > MOST_THREADS:
+def _value(figure: Figure, strategy: Strategy) -> str:
+    if strategy in figure.values:
+        return _text(figure, figure.values[strategy])
+    if strategy is Strategy.THREADS and Strategy.LOOPS in figure.values and figure.runs > MAX_THREADS:
         return "n/a (threads)"
     return ""
 
@@ -65,16 +65,16 @@ def _goal(figure: Figure) -> str:
 
 
 def goals_are_met(figures: Sequence[Figure]) -> bool:
-    """Return whether no goal is missed."""
+    """Return whether all goals are met."""
     return all(figure.goal_is_met is not False for figure in figures)
 
 
 def document(figures: Sequence[Figure], problems: Sequence[str] = ()) -> dict[str, Any]:
     """
-    Return everything that was measured, for programs.
+    Return all figures in JSON form.
 
-    :param figures: what was measured
-    :param problems: why something was not
+    :param figures: the figures
+    :param problems: reasons for failed measurements
     """
     return {
         "versions": {
@@ -92,7 +92,7 @@ def document(figures: Sequence[Figure], problems: Sequence[str] = ()) -> dict[st
                 "interval": figure.interval,
                 "name": figure.name,
                 "unit": figure.unit,
-                "values": {contender.value: round(value, 6) for contender, value in figure.values.items()},
+                "values": {strategy.value: round(value, 6) for strategy, value in figure.values.items()},
                 "goal": None if figure.limit is None else {"limit": round(figure.limit, 6), "met": figure.goal_is_met},
             }
             for figure in figures

@@ -1,4 +1,4 @@
-"""Waiting with the official SDK: a thread for each run."""
+"""Wait with the official SDK in one thread for each run."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from collections.abc import Callable
 
 from streamsets import sdk
 
-from tests.benchmarks.waiting.orders import Event, Orders, WaitedRun
+from tests.benchmarks.waiting.protocol import Event, WaitedRun, WaitRequest
 
-_FOR_EVER = 86_400
+_ONE_DAY = 86_400
 
 
-def wait_in_threads(orders: Orders, on_event: Callable[[Event], None], started: Callable[[], None]) -> None:
+def wait_in_threads(request: WaitRequest, on_event: Callable[[Event], None], started: Callable[[], None]) -> None:
     """
-    Begin to wait for each run in a thread of its own, with a login of its own, as a task of its own would.
+    Start one thread and login for each run, as a separate task would.
 
-    How often the SDK looks is its own choice.
+    The SDK uses its own poll interval.
 
-    :param orders: what to wait for
-    :param on_event: called with the end of each wait
-    :param started: called when all have begun
+    :param request: the request
+    :param on_event: called at the end of each wait
+    :param started: called when all waits have started
     """
 
     def wait(run: WaitedRun) -> None:
-        hub = sdk.ControlHub(credential_id=orders.credential_id, token=orders.token, aster_url=orders.login_url)
+        hub = sdk.ControlHub(credential_id=request.credential_id, token=request.token, aster_url=request.login_url)
         job = hub.jobs.get(id=run.job_id)
         logged_in.release()
-        hub.wait_for_job_status(job, "INACTIVE", timeout_sec=_FOR_EVER)
+        hub.wait_for_job_status(job, "INACTIVE", timeout_sec=_ONE_DAY)
         on_event(Event(run.job_id, time.time(), str(job.status)))
 
     logged_in = threading.Semaphore(0)
-    for run in orders.runs:
+    for run in request.runs:
         threading.Thread(target=wait, args=(run,), daemon=True).start()
-        # One login after the other, so that none is refused or late.
+        # Log in sequentially, so that no login is rejected or delayed.
         logged_in.acquire()
     started()

@@ -1,4 +1,4 @@
-"""As much of Airflow's triggerer as costs something for each trigger."""
+"""A minimal triggerer with the per-trigger overhead of Airflow's triggerer."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import greenback
 from airflow.triggers.base import BaseTrigger
 from structlog.contextvars import bind_contextvars
 
-# As Airflow's own watchdog does.
-_WATCH_EVERY = 0.1
+# Same as Airflow's watchdog.
+_WATCHDOG_INTERVAL = 0.1
 
 log = logging.getLogger(__name__)
 
 
 class Triggerer:
     """
-    Runs triggers on one event loop, each in a task with a portal for synchronous calls, and watches that loop.
+    Runs triggers on one event loop, each in a task with a portal for synchronous calls, and monitors the loop.
 
-    :param on_event: called with what a trigger tells
+    :param on_event: called with the payload of each event
     """
 
     def __init__(self, on_event: Callable[[Any], None]) -> None:
@@ -31,18 +31,18 @@ class Triggerer:
         self._longest_block = 0.0
 
     def longest_block(self) -> float:
-        """Return for how many seconds the loop was blocked at the longest since the last call."""
+        """Return the longest blocking of the event loop since the previous call, in seconds."""
         longest, self._longest_block = self._longest_block, 0.0
         return longest
 
     async def run(self, triggers: Iterator[BaseTrigger], count: int, ramp: float, started: Callable[[], None]) -> None:
         """
-        Run triggers for ever.
+        Run triggers indefinitely.
 
-        :param triggers: made one after the other, as they are started
-        :param count: how many there are
+        :param triggers: the triggers, created lazily as they are started
+        :param count: number of triggers
         :param ramp: seconds over which they are started
-        :param started: called when all are
+        :param started: called when all triggers are started
         """
         watchdog = asyncio.create_task(self._watch())
         loop = asyncio.get_running_loop()
@@ -65,5 +65,5 @@ class Triggerer:
     async def _watch(self) -> None:
         while True:
             began = time.monotonic()
-            await asyncio.sleep(_WATCH_EVERY)
-            self._longest_block = max(self._longest_block, time.monotonic() - began - _WATCH_EVERY)
+            await asyncio.sleep(_WATCHDOG_INTERVAL)
+            self._longest_block = max(self._longest_block, time.monotonic() - began - _WATCHDOG_INTERVAL)

@@ -1,4 +1,4 @@
-"""The triggers that the provider's is compared with."""
+"""Triggers for comparison with the provider's trigger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 
 class EmptyTrigger(BaseTrigger):
-    """Waits for ever."""
+    """Waits indefinitely."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{type(self).__module__}.{type(self).__qualname__}", {}
@@ -23,12 +23,13 @@ class EmptyTrigger(BaseTrigger):
 
 class PollingTrigger(BaseTrigger):
     """
-    Asks for the status of one job in each interval, over a session of its own, as the triggers of most providers do.
+    Polls the status of one job over its own HTTP session, like the triggers of most providers.
 
-    :param url: address of Control Hub
-    :param credential_id: with ``token``, who asks
+    :param url: URL of Control Hub
+    :param credential_id: id of the credential
+    :param token: token of the credential
     :param job_id: id of the job
-    :param poll_interval: seconds between two looks
+    :param poll_interval: poll interval in seconds
     """
 
     def __init__(self, url: str, credential_id: str, token: str, job_id: str, poll_interval: float) -> None:
@@ -49,10 +50,10 @@ class PollingTrigger(BaseTrigger):
             "X-SS-App-Auth-Token": self.token,
             "X-Requested-By": "airflow",
         }
-        address = f"{self.url}/jobrunner/rest/v1/job/{self.job_id}/currentStatus"
+        status_url = f"{self.url}/jobrunner/rest/v1/job/{self.job_id}/currentStatus"
         async with aiohttp.ClientSession(headers=headers) as session:
             while True:
-                async with session.get(address) as response:
+                async with session.get(status_url) as response:
                     response.raise_for_status()
                     status = await response.json()
                 if status["status"] in ("INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"):

@@ -1,4 +1,4 @@
-"""Starting a process that waits, and asking it."""
+"""Start and query a waiter process."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ import time
 from types import TracebackType
 from typing import IO, Any
 
-from tests.benchmarks.measuring import BenchmarkError
-from tests.benchmarks.waiting.orders import MARK, Event, Mark, Orders, Start
+from tests.benchmarks.measurement import BenchmarkError
+from tests.benchmarks.waiting.protocol import MARK, Event, Mark, Start, WaitRequest
 
-_PATIENCE = 180.0
+_TIMEOUT = 180.0
 
 
 class WaiterProcess:
     """
     A process that waits for runs; a context manager.
 
-    :param orders: what it waits for
+    :param request: the request
     """
 
-    def __init__(self, orders: Orders) -> None:
-        self._orders = orders
+    def __init__(self, request: WaitRequest) -> None:
+        self._request = request
         self._exits = contextlib.ExitStack()
         self._marks: queue.Queue[Mark] = queue.Queue()
         self._starts: queue.Queue[Start] = queue.Queue()
         self._events: dict[str, Event] = {}
-        self._repeated: list[str] = []
+        self._duplicates: list[str] = []
 
     def __enter__(self) -> WaiterProcess:
-        """Start it; the waits begin, but need not all have begun."""
+        """Start the process without waiting until all waits have started."""
         home = self._exits.enter_context(tempfile.TemporaryDirectory(prefix="bench-waiting-"))
         self._errors = self._exits.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
@@ -50,7 +50,7 @@ class WaiterProcess:
         )
         self._exits.callback(self._end)
         threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
-        self._tell(self._orders.to_line())
+        self._send(self._request.to_line())
         return self
 
     def __exit__(
@@ -77,55 +77,55 @@ class WaiterProcess:
             else:
                 event = Event(**values)
                 if event.job_id in self._events:
-                    self._repeated.append(event.job_id)
+                    self._duplicates.append(event.job_id)
                 self._events[event.job_id] = event
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
     def wait_until_started(self) -> Start:
         """
-        Wait until all waits have begun.
+        Wait until all waits have started.
 
-        :raises BenchmarkError: if they do not
+        :raises BenchmarkError: on a timeout
         """
         try:
-            return self._starts.get(timeout=self._orders.ramp + _PATIENCE)
+            return self._starts.get(timeout=self._request.ramp + _TIMEOUT)
         except queue.Empty:
-            raise self._failure("The waits have not begun.") from None
+            raise self._failure("The waits did not start in time.") from None
 
     def mark(self) -> Mark:
         """
-        Return what the process has needed until now.
+        Return the resource usage of the process.
 
-        :raises BenchmarkError: if it does not say
+        :raises BenchmarkError: on a timeout
         """
-        self._tell(MARK)
+        self._send(MARK)
         try:
-            return self._marks.get(timeout=_PATIENCE)
+            return self._marks.get(timeout=_TIMEOUT)
         except queue.Empty:
-            raise self._failure("The process that waits does not answer.") from None
+            raise self._failure("The waiter process does not respond.") from None
 
     @property
     def events(self) -> dict[str, Event]:
         """
-        The ends of waits so far, by job id.
+        The events so far, by job id.
 
-        :raises BenchmarkError: if one wait has ended twice
+        :raises BenchmarkError: if a wait has reported its end twice
         """
-        if self._repeated:
-            raise self._failure(f"{len(self._repeated)} waits have told their end more than once.")
+        if self._duplicates:
+            raise self._failure(f"{len(self._duplicates)} waits reported their end more than once.")
         return dict(self._events)
 
     def wait_for_events(self, count: int, timeout: float) -> dict[str, Event]:
-        """Wait until so many waits have ended, or time is over, and return their ends by job id."""
+        """Wait for a number of events, up to the timeout, and return the events by job id."""
         deadline = time.monotonic() + timeout
         while len(self._events) < count and time.monotonic() < deadline and self._process.poll() is None:
             time.sleep(0.05)
         return self.events
 
-    def _failure(self, what: str) -> BenchmarkError:
+    def _failure(self, message: str) -> BenchmarkError:
         self._errors.seek(0)
-        return BenchmarkError(f"{what} It has written:\n{self._errors.read()[-4000:]}")
+        return BenchmarkError(f"{message} Its standard error:\n{self._errors.read()[-4000:]}")

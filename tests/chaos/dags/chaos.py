@@ -1,4 +1,4 @@
-"""The tasks of all cases: one mapped task for each kind and mode."""
+"""All cases as tasks: one mapped task for each kind and mode."""
 
 from __future__ import annotations
 

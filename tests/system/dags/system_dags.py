@@ -1,4 +1,4 @@
-"""DAGs for the system tests, beside those in example_dags, on a Control Hub of their own."""
+"""DAGs for the system tests with their own Control Hub, in addition to the example DAGs."""
 
 from __future__ import annotations
 

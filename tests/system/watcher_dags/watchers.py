@@ -1,4 +1,4 @@
-"""Assets with watchers that all share one poll, and DAGs so that Airflow runs them."""
+"""Assets with watchers that share one poll, and the DAGs that activate them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ with DAG("system_failures", schedule=[asset for asset in assets if asset.name ==
 
     @task
     def failures(triggering_asset_events: Any = None) -> list[list[Any]]:
-        """Return the runs that this DAG run is told of."""
+        """Return the runs in the events of this DAG run."""
         found = [event for events in triggering_asset_events.values() for event in events]
         return [[run["job_name"], run["run_count"]] for event in found for run in event.extra["payload"]["runs"]]
 

@@ -1,4 +1,4 @@
-"""One deferred wait for each of the running jobs, as a mapped task."""
+"""Wait for each of the running jobs with a mapped, deferred task."""
 
 from __future__ import annotations
 

@@ -1,0 +1,73 @@
+"""Create the triggers of a strategy."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger
+
+from airflow_provider_streamsets.control_hub import ControlHubError
+from airflow_provider_streamsets.triggers.events import RunWaitEvent
+from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from tests.benchmarks.waiting.protocol import Event, WaitedRun, WaitRequest
+from tests.benchmarks.waiting.strategies import Strategy
+from tests.benchmarks.waiting.triggers import EmptyTrigger, PollingTrigger
+
+_CONNECTION = "control_hub_bench"
+_TRIGGERS: dict[Strategy, type[BaseTrigger]] = {
+    Strategy.PROVIDER: ControlHubJobRunTrigger,
+    Strategy.LOOPS: PollingTrigger,
+    Strategy.EMPTY: EmptyTrigger,
+}
+
+
+def create_triggers(request: WaitRequest) -> Iterator[BaseTrigger]:
+    """Yield the triggers; each gets its own arguments, parsed from JSON as in Airflow."""
+    connection = {
+        "conn_type": "streamsets",
+        "host": request.url,
+        "login": request.credential_id,
+        "password": request.token,
+        "extra": {} if request.bulk_size is None else {"bulk_size": request.bulk_size},
+    }
+    os.environ[f"AIRFLOW_CONN_{_CONNECTION.upper()}"] = json.dumps(connection)
+    trigger = _TRIGGERS[request.strategy]
+    for run in request.runs:
+        yield trigger(**json.loads(json.dumps(_arguments(request, run))))
+
+
+def _arguments(request: WaitRequest, run: WaitedRun) -> dict[str, Any]:
+    if request.strategy is Strategy.PROVIDER:
+        return {
+            "control_hub_conn_id": _CONNECTION,
+            "job_id": run.job_id,
+            "job_name": run.job_name,
+            "run_count": run.run_count,
+            "poll_interval": request.interval,
+            "metrics_timeout": 0.0,
+        }
+    if request.strategy is Strategy.LOOPS:
+        return {
+            "url": request.url,
+            "credential_id": request.credential_id,
+            "token": request.token,
+            "job_id": run.job_id,
+            "poll_interval": request.interval,
+        }
+    return {}
+
+
+def parse_event(payload: dict[str, Any]) -> Event:
+    """Convert the payload of a trigger event to an event of the protocol."""
+    now = time.time()
+    if "status" in payload:
+        return Event(payload["job_id"], now, payload["status"])
+    event = RunWaitEvent.from_payload(payload)
+    try:
+        return Event(event.job_id, now, event.report_or_raise().outcome.value)
+    except ControlHubError as error:
+        return Event(event.job_id, now, None, str(error))

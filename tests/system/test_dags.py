@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_streamsets.hooks.connection import EXTRA_FIELDS
+from dev.local_airflow import LocalAirflow, wait_until
+from dev.local_sandbox import SandboxProcess
+from tests.system.examples import TIMEOUT, wait_for_end
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+
+ACTIVE = {"ACTIVATING", "ACTIVE"}
+
+
+def wait_for_state(
+    airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str, state: str, timeout: float = TIMEOUT
+) -> None:
+    wait_until(
+        lambda: airflow.task_state(dag_id, run_id, task_id) == state, f"{dag_id}.{task_id} to be {state}", timeout
+    )
+
+
+def job_status(sandbox: SandboxProcess, name: str) -> str:
+    return str(sandbox.job_state(name)["status"])
+
+
+def status_requests(sandbox: SandboxProcess) -> int:
+    counts = sandbox.requests()["counts"]
+    return sum(count for call, count in counts.items() if call.endswith("/jobs/status"))
+
+
+@pytest.fixture
+def frozen(hub: SandboxProcess) -> Iterator[SandboxProcess]:
+    """A sandbox with a frozen clock."""
+    hub.freeze()
+    yield hub
+    hub.unfreeze()
+
+
+def test_deferred_task_has_xcoms_and_link(airflow, frozen):
+    run_id = airflow.trigger_dag("system_batch")
+    wait_for_state(airflow, "system_batch", run_id, "run", "deferred")
+    job_id = frozen.job_id("Orders to warehouse")
+    link = f"{frozen.url}/sch/jobs/detail/{job_id}"
+    assert airflow.xcom("system_batch", run_id, "run", "job_id") == job_id
+    assert airflow.xcom("system_batch", run_id, "run", "run_count") == 4
+    assert airflow.links("system_batch", run_id, "run") == {"StreamSets job": link}
+    frozen.advance(600)
+    assert wait_for_end(airflow, "system_batch", run_id) == "success"
+    result = airflow.xcom("system_batch", run_id, "run")
+    assert (result["job_name"], result["run_count"], result["outcome"]) == ("Orders to warehouse", 4, "SUCCEEDED")
+
+
+def test_sensor_modes_return_same_result(airflow):
+    run_id = airflow.trigger_dag("system_sensors")
+    assert wait_for_end(airflow, "system_sensors", run_id) == "success"
+    results = [airflow.xcom("system_sensors", run_id, mode) for mode in ("poke", "reschedule", "deferrable")]
+    for result in results:
+        del result["metrics"], result["metrics_final"]
+    assert results[0] == results[1] == results[2]
+    assert results[0]["outcome"] == "SUCCEEDED"
+
+
+def test_mapped_operator_succeeds(airflow):
+    run_id = airflow.trigger_dag("system_mapped")
+    assert wait_for_end(airflow, "system_mapped", run_id) == "success"
+
+
+def test_failed_run_is_explained_in_task_log(airflow, hub):
+    run_id = airflow.trigger_dag("system_failing")
+    assert wait_for_end(airflow, "system_failing", run_id) == "failed"
+    for task_id, job, pipeline_status in (
+        ("deferred", "Customers nightly", "RUN_ERROR"),
+        ("sync", "Invoices import", "START_ERROR"),
+    ):
+        log = airflow.task_log("system_failing", run_id, task_id)
+        for text in (f"of job '{job}'", "has failed", "Status: INACTIVE, color: RED", pipeline_status, "Last "):
+            assert text in log, f"{text!r} is not in the log of {task_id}:\n{log}"
+        assert "StreamSets job" in airflow.links("system_failing", run_id, task_id)
+        assert hub.token not in log
+
+
+def test_replaced_triggerer_finishes_run_once(airflow, frozen):
+    before = len(frozen.starts("Orders to warehouse"))
+    run_id = airflow.trigger_dag("system_batch")
+    wait_for_state(airflow, "system_batch", run_id, "run", "deferred")
+    wait_until(lambda: job_status(frozen, "Orders to warehouse") in ACTIVE, "the job to be active", TIMEOUT)
+    airflow.kill_component("triggerer")
+    # The run ends while no triggerer is running.
+    frozen.advance(600)
+    assert job_status(frozen, "Orders to warehouse") == "INACTIVE"
+    assert airflow.task_state("system_batch", run_id, "run") == "deferred"
+    airflow.start_component("triggerer")
+    assert wait_for_end(airflow, "system_batch", run_id) == "success"
+    assert airflow.xcom("system_batch", run_id, "run")["outcome"] == "SUCCEEDED"
+    assert len(frozen.starts("Orders to warehouse")) == before + 1
+
+
+def test_restarted_triggerer_does_not_stop_run(airflow, frozen):
+    run_id = airflow.trigger_dag("system_stream")
+    wait_for_state(airflow, "system_stream", run_id, "run", "deferred")
+    frozen.advance(60)
+    airflow.restart_component("triggerer")
+    polls = status_requests(frozen)
+    wait_until(lambda: status_requests(frozen) > polls + 1, "the new triggerer to poll the run", TIMEOUT)
+    assert job_status(frozen, "Clickstream to lake") == "ACTIVE"
+    # Marking the task failed stops the run.
+    airflow.set_task_state("system_stream", run_id, "run", "failed")
+    wait_until(lambda: job_status(frozen, "Clickstream to lake") == "DEACTIVATING", "the run to be stopped", TIMEOUT)
+    frozen.advance(600)
+
+
+def test_killed_worker_task_stops_its_run(airflow, frozen):
+    run_id = airflow.trigger_dag("system_stream_sync")
+    wait_until(lambda: job_status(frozen, "Clickstream to lake") in ACTIVE, "the job to be active", TIMEOUT)
+    frozen.advance(60)
+    airflow.set_task_state("system_stream_sync", run_id, "run", "failed")
+    wait_until(lambda: job_status(frozen, "Clickstream to lake") == "DEACTIVATING", "the run to be stopped", TIMEOUT)
+    frozen.advance(600)
+
+
+def test_failed_template_instance_stops_others(airflow, hub):
+    run_id = airflow.trigger_dag("system_template")
+    assert wait_for_end(airflow, "system_template", run_id) == "failed"
+    log = airflow.task_log("system_template", run_id, "run")
+    assert "Run 1 of job 'Orders template - 1'" in log
+    assert "1 of 3 runs did not succeed" in log
+    assert "Others that were stopped: 2" in log
+    assert {job_status(hub, f"Orders template - {number}") for number in (1, 2, 3)} == {"INACTIVE"}
+
+
+def test_killed_deferred_task_stops_all_jobs(airflow, frozen):
+    run_id = airflow.trigger_dag("system_many")
+    wait_for_state(airflow, "system_many", run_id, "run", "deferred")
+    frozen.advance(60)
+    # Airflow only notifies running triggers of a killed task.
+    polls = status_requests(frozen)
+    wait_until(lambda: status_requests(frozen) > polls, "the triggerer to poll the runs", TIMEOUT)
+    airflow.set_task_state("system_many", run_id, "run", "failed")
+    for name in ("Clickstream to lake", "Legacy feed"):
+        wait_until(lambda name=name: job_status(frozen, name) == "DEACTIVATING", f"{name} to be stopped", TIMEOUT)
+    frozen.advance(600)
+
+
+def test_timeout_of_deferred_task_stops_run(airflow, hub):
+    run_id = airflow.trigger_dag("system_timeout")
+    assert wait_for_end(airflow, "system_timeout", run_id) == "failed"
+    assert "has not ended within 5 s" in airflow.task_log("system_timeout", run_id, "run")
+    wait_until(lambda: job_status(hub, "Clickstream to lake") == "INACTIVE", "the run to be stopped", TIMEOUT)
+
+
+def test_connection_form_and_connection_test(airflow, hub):
+    (form,) = (entry for entry in airflow.hook_forms() if entry["connection_type"] == "streamsets")
+    assert set(form["extra_fields"]) == set(EXTRA_FIELDS)
+    assert form["standard_fields"]["password"]["title"] == "Token"
+    connection = {
+        "connection_id": "tested",
+        "conn_type": "streamsets",
+        "host": hub.url,
+        "login": hub.credential_id,
+        "password": hub.token,
+    }
+    good = airflow.api("POST", "/connections/test", connection)
+    assert good["status"] is True
+    assert good["message"].startswith(f"Logged in to {hub.url} as ")
+    bad = airflow.api("POST", "/connections/test", {**connection, "password": "a.b."})
+    assert bad["status"] is False
+    assert "401" in bad["message"]
