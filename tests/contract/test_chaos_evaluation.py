@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from airflow_provider_streamsets.sandbox.fault_file import parse_faults
-from airflow_provider_streamsets.sandbox.seed_file import load_seed
 from rich.console import Console
 
+from airflow_provider_streamsets.sandbox.faults.rules import parse_faults
+from airflow_provider_streamsets.sandbox.seed.loader import load_seed
 from tests.chaos.evaluation import Guarantee, find_violations
 from tests.chaos.faults import fault_rules
 from tests.chaos.history import CaseHistory, RunResult, RunState, Stop, TaskOutcome
@@ -274,7 +274,7 @@ def test_sandbox_accepts_seed_and_faults_of_plan(tmp_path):
     plan = make_plan(5, LONG)
     jobs = load_seed(write_seed(tmp_path / "seed.json", plan)).jobs
     assert {job.name for job in jobs} == {name for case in plan.cases for name in case.job_names}
-    assert len(parse_faults({"seed": 5, "rules": fault_rules(LONG.late)}).document()["rules"]) == len(
+    assert len(parse_faults({"seed": 5, "rules": fault_rules(LONG.late)}).to_dict()["rules"]) == len(
         fault_rules(LONG.late)
     )
 
