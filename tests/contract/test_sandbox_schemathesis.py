@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from airflow_provider_streamsets.sandbox.faults.rules import FaultRules
 from airflow_provider_streamsets.sandbox.openapi.spec import MAY_BE_EMPTY
 from airflow_provider_streamsets.sandbox.serializers.statuses import engine_pipeline_id
-from tests.unit.sandbox_hub import JR, OFFSET, Hub
+from tests.unit.fakes.sandbox_app import JR, OFFSET, Hub
 
 EXAMPLES = 8
 PAGES = {"/", "/sch/jobs/detail/{job_id}"}

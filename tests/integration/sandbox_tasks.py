@@ -7,8 +7,8 @@ from typing import Any
 from unittest import mock
 
 from tests.unit.conftest import StateStore, TaskInstance
-from tests.unit.resuming import Clock, Legs
-from tests.unit.virtual_time import VirtualLoop, run_on
+from tests.unit.fakes.task_runner import Clock, TaskRunner
+from tests.unit.fakes.virtual_time import VirtualLoop, run_on_loop
 
 
 class SandboxClock(Clock):
@@ -27,11 +27,11 @@ class SandboxClock(Clock):
 
     def time_of_day(self) -> float:
         """Return the sandbox's time; event loop times of this magnitude would be too coarse."""
-        return self._epoch + self.everywhere
+        return self._epoch + self.current_time
 
     def after(self, seconds: float, act: Callable[[], object]) -> None:
         """Schedule an action after a number of seconds of waiting."""
-        self._actions.append((self.everywhere + seconds, act))
+        self._actions.append((self.current_time + seconds, act))
 
     def sleep(self, seconds: float) -> None:
         super().sleep(seconds)
@@ -54,14 +54,14 @@ class SandboxClock(Clock):
 
         loop = self._loop = Loop(self.now)
         try:
-            return run_on(loop, at_time_of_day())
+            return run_on_loop(loop, at_time_of_day())
         finally:
             self._loop = None
             self.now = max(self.now, loop.time())
             self._catch_up()
 
     def _catch_up(self) -> None:
-        now = self.everywhere
+        now = self.current_time
         for action in sorted(self._actions, key=lambda action: action[0]):
             if action[0] <= now and action in self._actions:
                 self._actions.remove(action)
@@ -107,6 +107,6 @@ class SandboxTask:
         """Run one try and return its result, or raise its error."""
         arguments = {"deferrable": self._deferrable, **arguments}
         try:
-            return Legs(self._clock, lambda: operator(task_id="task", **arguments), self._context).run()
+            return TaskRunner(self._clock, lambda: operator(task_id="task", **arguments), self._context).run()
         finally:
             self.ti.try_number += 1

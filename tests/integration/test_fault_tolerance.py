@@ -19,7 +19,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubRunTimeoutError,
     JobSettings,
     Outcome,
-    starts,
+    submission,
 )
 from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
@@ -32,7 +32,7 @@ from dev.local_sandbox import SandboxProcess
 from tests.integration.conftest import client_of
 from tests.integration.sandbox_tasks import SandboxClock, SandboxTask
 from tests.unit.conftest import StateStore, TaskInstance
-from tests.unit.resuming import connection_at_once
+from tests.unit.fakes.task_runner import read_connection_inline
 
 STATUSES = "/jobrunner/rest/v1/jobs/status"
 UNKNOWN_JOB = Variants.choices()["unknown_job"]
@@ -69,9 +69,9 @@ def clock(sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch) -> SandboxCl
     monkeypatch.setattr("time.time", clock.time_of_day)
     monkeypatch.setattr("time.monotonic", clock.time)
     monkeypatch.setattr("time.sleep", clock.sleep)
-    monkeypatch.setattr(connections, "get_connection_and_extra", connection_at_once)
+    monkeypatch.setattr(connections, "get_connection_and_extra", read_connection_inline)
     # The sandbox's Date header contains the time of this machine, not that of the sandbox.
-    monkeypatch.setattr(starts, "wall_clock", lambda: sandbox.now() / 1000 - (real_time() - clock.time_of_day()))
+    monkeypatch.setattr(submission, "wall_clock", lambda: sandbox.now() / 1000 - (real_time() - clock.time_of_day()))
     return clock
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests_mock
 
-from tests.unit.scripted_hub import COUNTERS, HUB
+from tests.unit.fakes.single_job_hub import COUNTERS, HUB
 
 TOKEN = "eyJhbGciOiJub25lIn0.eyJzIjoic2VjcmV0IiwibyI6Im9yZyJ9."
 """Says organization `org`."""
@@ -63,14 +63,14 @@ class StateStore:
 
 
 @pytest.fixture
-def new_context() -> Callable[[], dict[str, Any]]:
+def make_context() -> Callable[[], dict[str, Any]]:
     """Makes contexts of task instances that have nothing to do with each other."""
     return lambda: {"ti": TaskInstance(), "task_state_store": StateStore()}
 
 
 @pytest.fixture
-def context(new_context: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    return new_context()
+def context(make_context: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    return make_context()
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def task_log(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def sleep_calls(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The clock of all waits: sleeping only moves it, and is recorded."""
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)

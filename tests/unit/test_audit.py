@@ -34,7 +34,7 @@ class Services:
 
 
 @pytest.mark.parametrize("known", [None, [], [CLEAN], [{"name": "requests", "skip_reason": "not found"}]])
-def test_an_audit_without_a_service_fails_in_one_sentence(capsys, known):
+def test_unreachable_services_fail_audit_in_one_line(capsys, known):
     assert audit(Services(known, [CLEAN])) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -43,7 +43,7 @@ def test_an_audit_without_a_service_fails_in_one_sentence(capsys, known):
 
 
 @pytest.mark.parametrize("service", ["pypi", "osv"])
-def test_all_requirement_files_and_the_package_are_audited_with_a_service_that_answers(capsys, service):
+def test_audit_covers_all_requirements_and_package(capsys, service):
     services = Services([BAD], [CLEAN], only=service)
     assert audit(services) == 0
     audited = [file for asked, file in services.asked if asked == service][1:]
@@ -51,12 +51,12 @@ def test_all_requirement_files_and_the_package_are_audited_with_a_service_that_a
     assert "airflow-3.3.txt: 0 known vulnerabilities" in capsys.readouterr().out
 
 
-def test_what_is_vulnerable_fails_the_audit_and_is_named(capsys):
+def test_vulnerability_fails_audit_and_is_named(capsys):
     assert audit(Services([BAD], [CLEAN, BAD])) == 1
     assert "requests 2.19.0: PYSEC-1, fixed in 2.20.0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("others", [None, [CLEAN, SKIPPED]])
-def test_an_audit_that_leaves_something_out_is_none(capsys, others):
+def test_incomplete_audit_fails(capsys, others):
     assert audit(Services([BAD], others)) == 2
     assert "did not check" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from airflow_provider_streamsets import compat
 from tests.unit.conftest import TaskInstance
 
 
-def test_a_connection_and_its_extra_are_read_from_an_event_loop(monkeypatch):
+def test_connection_is_read_from_event_loop(monkeypatch):
     fields = {"conn_type": "streamsets", "login": "id", "password": "token.token.", "extra": {"verify": False}}
     monkeypatch.setenv("AIRFLOW_CONN_ASYNC", json.dumps(fields))
     connection, extra = asyncio.run(compat.get_connection_and_extra("async"))
@@ -34,29 +34,29 @@ def _task_runner(monkeypatch: pytest.MonkeyPatch, states: dict[str, Any]) -> lis
 
 
 @pytest.mark.parametrize(("state", "expected"), [("deferred", True), ("failed", False), (None, False)])
-def test_whether_a_task_is_still_deferred_is_asked_of_airflow(monkeypatch, state, expected):
+def test_still_deferred_is_queried_from_airflow(monkeypatch, state, expected):
     asked = _task_runner(monkeypatch, {"run": {"task": state}})
     assert asyncio.run(compat.is_still_deferred(TaskInstance())) is expected
     assert asked == [{"dag_id": "dag", "map_index": -1, "task_ids": ["task"], "run_ids": ["run"]}]
 
 
-def test_a_task_that_airflow_does_not_name_cannot_be_told(monkeypatch):
+def test_still_deferred_of_unlisted_task_is_unknown(monkeypatch):
     _task_runner(monkeypatch, {"run": {}})
     assert asyncio.run(compat.is_still_deferred(TaskInstance())) is None
 
 
-def test_a_mapped_task_is_asked_for_by_its_map_index(monkeypatch):
+def test_still_deferred_of_mapped_task_uses_map_index(monkeypatch):
     _task_runner(monkeypatch, {"run": {"task": "failed", "task_3": "deferred"}})
     instance = TaskInstance()
     instance.map_index = 3
     assert asyncio.run(compat.is_still_deferred(instance)) is True
 
 
-def test_without_a_task_instance_nothing_can_be_told():
+def test_still_deferred_without_task_instance_is_unknown():
     assert asyncio.run(compat.is_still_deferred(None)) is None
 
 
-def test_watchers_of_one_asset_are_recognized_by_its_state_store():
+def test_watched_asset_is_identified_by_state_store():
     context = pytest.importorskip("airflow.sdk.execution_time.context")
     if not hasattr(context, "AssetStateStoreAccessors"):
         pytest.skip("this Airflow keeps no state of assets")
@@ -69,7 +69,7 @@ def test_watchers_of_one_asset_are_recognized_by_its_state_store():
     assert watched("a", "b") is None
 
 
-def test_without_a_state_store_the_asset_of_a_watcher_is_not_known():
+def test_watched_asset_without_state_store_is_unknown():
     assert compat.watched_asset(None) is None
 
 
@@ -94,7 +94,7 @@ class Variables:
         cls.values.pop(key, None)
 
 
-def test_before_airflow_3_3_values_for_the_next_try_are_kept_in_variables_of_the_task_instance(monkeypatch):
+def test_variables_store_state_before_airflow_3_3(monkeypatch):
     monkeypatch.setattr(compat, "Variable", Variables)
     first, other = TaskInstance(), TaskInstance()
     other.map_index = 3
@@ -108,7 +108,7 @@ def test_before_airflow_3_3_values_for_the_next_try_are_kept_in_variables_of_the
     assert Variables.values == {}
 
 
-def test_where_airflow_has_a_task_state_store_it_is_used_and_what_is_in_it_can_stay(context):
+def test_task_state_store_is_used_if_available(context):
     store, may_stay = compat.get_task_state_store(context)
     assert may_stay is True
     store.set("record", {"a": 1})
@@ -118,7 +118,7 @@ def test_where_airflow_has_a_task_state_store_it_is_used_and_what_is_in_it_can_s
     assert context["task_state_store"].values == {}
 
 
-def test_what_is_kept_for_the_next_try_outlasts_long_runs(context, monkeypatch):
+def test_stored_state_outlasts_long_runs(context, monkeypatch):
     """Airflow deletes values after 30 days, unless it is told otherwise."""
     retentions = []
     monkeypatch.setattr(
@@ -131,7 +131,7 @@ def test_what_is_kept_for_the_next_try_outlasts_long_runs(context, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "is_timeout"), [("Trigger timeout", True), ("Trigger failure", False)], ids=["timeout", "failure"]
 )
-def test_a_deferral_that_took_too_long_is_told_from_a_trigger_that_failed(error, is_timeout):
+def test_deferral_timeout_differs_from_trigger_failure(error, is_timeout):
     with pytest.raises(Exception, match=error) as raised:
         BaseOperator(task_id="task").resume_execution("__fail__", {"error": error}, {})
     assert compat.is_deferral_timeout(raised.value) is is_timeout

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from upath import UPath
 
 from airflow_provider_streamsets import files
-from tests.unit.memory_store import memory_store
+from tests.unit.fakes.memory_store import memory_store
 
 
 @pytest.fixture
@@ -49,14 +49,14 @@ def write(path, data=b"new", *, meanwhile=lambda: None, **options):
         meanwhile()
 
 
-def test_what_is_written_can_be_read_and_nothing_else_is_left(path, tmp_path, store):
+def test_written_file_is_readable_and_leaves_no_other(path, tmp_path, store):
     write(path)
     with files.open_local_copy(path) as file:
         assert file.read() == b"new"
     assert everything(tmp_path, store) == {"a file.zip": b"new"}
 
 
-def test_a_file_is_replaced_when_the_new_one_is_complete_and_not_before(path, tmp_path, store):
+def test_file_is_replaced_only_when_complete(path, tmp_path, store):
     write(path, b"old")
     with files.atomic_write(path) as file:
         file.write(b"new")
@@ -67,7 +67,7 @@ def test_a_file_is_replaced_when_the_new_one_is_complete_and_not_before(path, tm
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_after_a_failure_the_old_file_is_there_and_nothing_of_the_new_one(path, tmp_path, store, error):
+def test_failed_write_keeps_old_file(path, tmp_path, store, error):
     write(path, b"old")
 
     def fail():
@@ -78,7 +78,7 @@ def test_after_a_failure_the_old_file_is_there_and_nothing_of_the_new_one(path, 
     assert everything(tmp_path, store) == {"a file.zip": b"old"}
 
 
-def test_a_file_can_be_written_anew_before_it_takes_its_place(path, tmp_path, store):
+def test_file_can_be_rewritten_before_replacement(path, tmp_path, store):
     with files.atomic_write(path) as file:
         file.write(b"a first attempt that was longer")
         file.seek(0)
@@ -87,25 +87,25 @@ def test_a_file_can_be_written_anew_before_it_takes_its_place(path, tmp_path, st
     assert everything(tmp_path, store) == {"a file.zip": b"new"}
 
 
-def test_a_file_that_exists_is_not_touched_without_overwrite(path, tmp_path, store):
+def test_existing_file_is_kept_without_overwrite(path, tmp_path, store):
     write(path, b"old", overwrite=False)
     with pytest.raises(FileExistsError, match="is not to be overwritten"):
         write(path, overwrite=False)
     assert everything(tmp_path, store) == {"a file.zip": b"old"}
 
 
-def test_a_file_that_appears_meanwhile_is_not_touched_without_overwrite(path, tmp_path, store):
+def test_concurrently_created_file_is_kept_without_overwrite(path, tmp_path, store):
     with pytest.raises(FileExistsError):
         write(path, overwrite=False, meanwhile=lambda: write(path, b"of somebody else"))
     assert everything(tmp_path, store) == {"a file.zip": b"of somebody else"}
 
 
-def test_a_file_that_does_not_exist_cannot_be_read(path):
+def test_reading_missing_file_raises(path):
     with pytest.raises(FileNotFoundError), files.open_local_copy(path):
         pass
 
 
-def test_what_is_read_is_a_local_file_that_can_be_rewound(path):
+def test_read_file_is_local_and_seekable(path):
     write(path, b"some content")
     with files.open_local_copy(path) as file:
         assert file.read(4) == b"some"
@@ -114,7 +114,7 @@ def test_what_is_read_is_a_local_file_that_can_be_rewound(path):
         assert os.fstat(file.fileno()).st_size == 12
 
 
-def test_a_new_local_file_has_the_permissions_that_new_files_have(tmp_path):
+def test_new_local_file_has_default_permissions(tmp_path):
     write(tmp_path / "archive.zip")
     (tmp_path / "other").touch()
     assert (tmp_path / "archive.zip").stat().st_mode == (tmp_path / "other").stat().st_mode
@@ -134,7 +134,7 @@ def test_replaced_file_keeps_its_permissions(tmp_path, mode):
     assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", mode)
 
 
-def test_replaced_file_is_written_where_permissions_cannot_be_set(tmp_path, monkeypatch):
+def test_replacement_succeeds_if_permissions_cannot_be_set(tmp_path, monkeypatch):
     def fail(*_):
         raise PermissionError
 
@@ -174,7 +174,7 @@ def pipe(tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
-def test_named_pipe_gets_the_content(pipe, link, overwrite):
+def test_named_pipe_receives_content(pipe, link, overwrite):
     path, reader = pipe
     with files.atomic_write(link(path), overwrite=overwrite) as file:
         file.write(b"a first attempt")
@@ -185,7 +185,7 @@ def test_named_pipe_gets_the_content(pipe, link, overwrite):
     assert path.is_fifo()
 
 
-def test_named_pipe_gets_nothing_after_a_failure(pipe):
+def test_named_pipe_receives_nothing_after_failure(pipe):
     path, reader = pipe
 
     def fail():
@@ -196,7 +196,7 @@ def test_named_pipe_gets_nothing_after_a_failure(pipe):
     assert os.read(reader, 100) == b""
 
 
-def test_device_gets_the_content(link):
+def test_device_receives_content(link):
     ours, terminal = os.openpty()
     tty.setraw(terminal)
     try:
@@ -208,7 +208,7 @@ def test_device_gets_the_content(link):
 
 
 @pytest.mark.parametrize("kind", ["file", "pipe", "socket"])
-def test_open_file_is_continued(tmp_path, link, kind):
+def test_open_descriptor_is_appended_to(tmp_path, link, kind):
     """What /dev/stdout is, in a task of Airflow a socket."""
     if kind == "file":
         output = os.open(tmp_path / "output", os.O_WRONLY | os.O_CREAT)
@@ -230,7 +230,7 @@ def test_open_file_is_continued(tmp_path, link, kind):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pipe_is_read_as_a_local_file_that_can_be_rewound():
+def test_pipe_is_read_as_seekable_file():
     ours, output = os.pipe()
     os.write(output, b"some content")
     os.close(output)
@@ -241,7 +241,7 @@ def test_pipe_is_read_as_a_local_file_that_can_be_rewound():
     os.close(ours)
 
 
-def test_target_that_cannot_be_opened_is_named(tmp_path, link):
+def test_unopenable_target_is_named_in_error(tmp_path, link):
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket"))
     path = link(tmp_path / "socket")
@@ -250,20 +250,20 @@ def test_target_that_cannot_be_opened_is_named(tmp_path, link):
     assert (tmp_path / "socket").is_socket()
 
 
-def test_link_that_leads_to_itself_is_named_and_kept(tmp_path):
+def test_self_referencing_link_raises_and_is_kept(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "link")
     with pytest.raises(OSError, match=f"Cannot write '{tmp_path}/link': Too many levels of symbolic links"):
         write(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
 
 
-def test_folder_in_which_nothing_can_be_created_is_named():
+def test_unwritable_folder_is_named_in_error():
     # Not even by root.
     with pytest.raises(OSError, match=r"Cannot write '/sys/archive\.zip': .* \(a temporary file has to be created"):
         write("/sys/archive.zip")
 
 
-def test_what_a_symbolic_link_leads_to_is_replaced_and_not_the_link(tmp_path):
+def test_symlink_target_is_replaced_not_link(tmp_path):
     (tmp_path / "target").mkdir()
     (tmp_path / "link.zip").symlink_to(tmp_path / "target" / "real.zip")
     write(tmp_path / "link.zip")
@@ -271,12 +271,12 @@ def test_what_a_symbolic_link_leads_to_is_replaced_and_not_the_link(tmp_path):
     assert (tmp_path / "target" / "real.zip").read_bytes() == b"new"
 
 
-def test_a_folder_that_does_not_exist_is_named(tmp_path):
+def test_missing_folder_is_named_in_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"there is no folder '{tmp_path}/missing'"):
         write(tmp_path / "missing" / "archive.zip")
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_writing_to_folder_raises(tmp_path):
     with pytest.raises(IsADirectoryError, match="it is a folder"):
         write(tmp_path)
     for path in (f"{tmp_path}/", "memory://bucket/folder/"):
@@ -285,20 +285,20 @@ def test_a_folder_is_no_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["jobs [prod]", "jobs*", "what?"])
-def test_a_name_that_an_object_store_would_take_for_a_pattern_is_refused_before_anything_is_written(store, name):
+def test_glob_characters_in_object_store_url_raise(store, name):
     with pytest.raises(ValueError, match="must not hold"):
         write(f"memory://bucket/{name}/archive.zip")
     assert store.find("") == []
 
 
 @pytest.mark.parametrize("name", ["jobs [prod]*?.zip", "jöbs {1}.zip"])
-def test_a_local_file_can_have_any_name(tmp_path, name):
+def test_local_file_may_have_any_name(tmp_path, name):
     write(str(tmp_path / name))
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("value", [None, 7, b"bytes", ["a"]])
-def test_what_is_no_path_is_refused(value):
+def test_non_path_value_raises(value):
     with pytest.raises(ValueError, match="A file must be named by"), files.open_local_copy(value):
         pass
 
@@ -312,7 +312,7 @@ def test_path_of_another_store_is_refused(tmp_path, store, monkeypatch):
     assert everything(tmp_path, store) == {}
 
 
-def test_an_upload_that_fails_leaves_nothing(store, monkeypatch):
+def test_failed_upload_keeps_old_file(store, monkeypatch):
     def fail(*_, **__):
         raise OSError("store is full")
 
@@ -324,7 +324,7 @@ def test_an_upload_that_fails_leaves_nothing(store, monkeypatch):
     assert store.cat_file("/bucket/archive.zip") == b"old"
 
 
-def test_what_cannot_be_removed_after_a_failed_upload_does_not_hide_why_it_failed(store, monkeypatch, task_log):
+def test_failed_cleanup_does_not_hide_upload_error(store, monkeypatch, task_log):
     def fail(text):
         def fails(*_, **__):
             raise OSError(text)
@@ -338,7 +338,7 @@ def test_what_cannot_be_removed_after_a_failed_upload_does_not_hide_why_it_faile
     assert "may be left from an upload that failed: may not delete" in task_log()
 
 
-def test_the_sha256_is_that_of_the_whole_file_wherever_it_was_read_to(tmp_path):
+def test_sha256_covers_whole_file_at_any_position(tmp_path):
     content = os.urandom(3_000_000)
     (tmp_path / "archive.zip").write_bytes(content)
     with files.open_local_copy(tmp_path / "archive.zip") as file:
@@ -350,7 +350,7 @@ def test_the_sha256_is_that_of_the_whole_file_wherever_it_was_read_to(tmp_path):
 _WRITE_AND_MEASURE = """
 import resource, sys
 from airflow_provider_streamsets import files
-from tests.unit.memory_store import memory_store
+from tests.unit.fakes.memory_store import memory_store
 with files.atomic_write(sys.argv[1]) as file:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(200):
@@ -361,7 +361,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-def test_a_large_file_is_never_whole_in_memory(tmp_path):
+def test_large_file_is_never_held_in_memory(tmp_path):
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _WRITE_AND_MEASURE, str(tmp_path / "large")],

@@ -17,10 +17,7 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseSensorOperator
 
 from airflow_provider_streamsets import operators, sensors
-from tests.unit.scripted_runs import errored
-from tests.unit.scripted_runs import failed as failed_run
-from tests.unit.scripted_runs import succeeded as succeeded_run
-from tests.unit.task_in_modes import (
+from tests.unit.fakes.mode_scenarios import (
     GIVEN,
     METRIC_SENSOR,
     RUN,
@@ -30,7 +27,6 @@ from tests.unit.task_in_modes import (
     STOP_MANY,
     TEMPLATE,
     a_is_acknowledged,
-    accounts_of,
     all_succeed,
     b_cannot_be_started,
     becomes_active,
@@ -47,23 +43,27 @@ from tests.unit.task_in_modes import (
     has_counter,
     has_counts,
     has_no_counts,
-    is_imported_again,
     is_red,
+    is_reimported,
     is_stopped,
     is_unreachable,
     is_upgraded,
     many_hang,
     red,
     refuses_credential,
+    results_by_mode,
     show,
-    stopped_by_somebody,
+    stopped_by_other_user,
 )
+from tests.unit.fakes.multi_job_hub import errored
+from tests.unit.fakes.multi_job_hub import failed as failed_run
+from tests.unit.fakes.multi_job_hub import succeeded as succeeded_run
 
 pytestmark = pytest.mark.usefixtures("connection")
 
-OF_AIRFLOW = {"execution_timeout", "do_xcom_push", "multiple_outputs", "retries"}
+AIRFLOW_OPTIONS = {"execution_timeout", "do_xcom_push", "multiple_outputs", "retries"}
 """Options of Airflow's base operator that modes can treat differently."""
-WITHOUT_CASE = {
+EXCLUDED_OPTIONS = {
     "silent_fail": "known only to Airflow's loop on a worker, as its documentation says",
     "control_hub_conn_id": "all modes read the same connection",
     "job_id": "given to all",
@@ -122,7 +122,7 @@ RUN_CASES = {
     "stop accepted": case(RUN, {"accept_stopped": True}, (500, is_stopped)),
     "is upgraded": case(RUN, {}, (300, is_upgraded), ENDED),
     "is upgraded and fails": case(RUN, {}, (300, is_upgraded), (500, fails), ends=FAILED),
-    "imported again": case(RUN, {}, (300, is_imported_again), ends=LOST),
+    "imported again": case(RUN, {}, (300, is_reimported), ends=LOST),
     "RED for a while": case(RUN, {"fail_on_red_after": 120}, (0, is_red(100, 180)), ENDED),
     "stays RED": case(RUN, {"fail_on_red_after": 120}, (0, is_red(100)), ends=FAILED),
     "stays RED, left": case(RUN, {"fail_on_red_after": 120, "on_error": "leave"}, (0, is_red(100)), ends=FAILED),
@@ -226,9 +226,9 @@ START_MANY_CASES = {
     "one fails at its start": case(
         START_MANY, {}, (10, show("a", b=cannot_activate)), (500, show(a=succeeded_run)), ends=FAILED
     ),
-    "stopped": case(START_MANY, {}, A_AND_B_ACTIVE, (0, stopped_by_somebody("a")), A_AND_B_END, ends=FAILED),
+    "stopped": case(START_MANY, {}, A_AND_B_ACTIVE, (0, stopped_by_other_user("a")), A_AND_B_END, ends=FAILED),
     "stop accepted": case(
-        START_MANY, {"accept_stopped": True}, A_AND_B_ACTIVE, (0, stopped_by_somebody("a")), A_AND_B_END
+        START_MANY, {"accept_stopped": True}, A_AND_B_ACTIVE, (0, stopped_by_other_user("a")), A_AND_B_END
     ),
     "one stays RED": case(
         START_MANY,
@@ -378,13 +378,13 @@ TEMPLATE_CASES = {
         ends=FAILED,
     ),
     "stopped": case(
-        TEMPLATE, TWO, INSTANCES_ACTIVE, (20, stopped_by_somebody("instance-1")), INSTANCES_END, ends=FAILED
+        TEMPLATE, TWO, INSTANCES_ACTIVE, (20, stopped_by_other_user("instance-1")), INSTANCES_END, ends=FAILED
     ),
     "stop accepted": case(
         TEMPLATE,
         {**TWO, "accept_stopped": True},
         INSTANCES_ACTIVE,
-        (20, stopped_by_somebody("instance-1")),
+        (20, stopped_by_other_user("instance-1")),
         INSTANCES_END,
     ),
     "one stays RED": case(
@@ -461,10 +461,10 @@ RUN_SENSOR_CASES = {
     "is stopped": case(RUN_SENSOR, {}, OTHER_RUNS, (500, is_stopped), ends=FAILED),
     "stop accepted": case(RUN_SENSOR, {"accept_stopped": True}, OTHER_RUNS, (500, is_stopped)),
     "is upgraded": case(RUN_SENSOR, {}, OTHER_RUNS, (300, is_upgraded), ENDED),
-    "imported again": case(RUN_SENSOR, {}, OTHER_RUNS, (300, is_imported_again), ends=LOST),
-    "imported again, soft": case(RUN_SENSOR, {"soft_fail": True}, OTHER_RUNS, (300, is_imported_again), ends=LOST),
+    "imported again": case(RUN_SENSOR, {}, OTHER_RUNS, (300, is_reimported), ends=LOST),
+    "imported again, soft": case(RUN_SENSOR, {"soft_fail": True}, OTHER_RUNS, (300, is_reimported), ends=LOST),
     "imported again, never fails": case(
-        RUN_SENSOR, {"never_fail": True}, OTHER_RUNS, (300, is_imported_again), ends="skipped"
+        RUN_SENSOR, {"never_fail": True}, OTHER_RUNS, (300, is_reimported), ends="skipped"
     ),
     "RED for a while": case(RUN_SENSOR, {"fail_on_red_after": 120}, OTHER_RUNS, (0, is_red(100, 180)), ENDED),
     "stays RED": case(RUN_SENSOR, {"fail_on_red_after": 120}, OTHER_RUNS, (0, is_red(100)), ends=FAILED),
@@ -565,7 +565,7 @@ METRIC_SENSOR_CASES = {
         METRIC_SENSOR, {**ENOUGH, "next_run": True}, OTHER_RUNS, (100, ends), (200, begins), (300, counts(1000))
     ),
     "is upgraded": case(METRIC_SENSOR, ENOUGH, OTHER_RUNS, (300, is_upgraded), (400, counts(1000)), (900, ends)),
-    "imported again": case(METRIC_SENSOR, ENOUGH, OTHER_RUNS, (300, is_imported_again), ends=LOST),
+    "imported again": case(METRIC_SENSOR, ENOUGH, OTHER_RUNS, (300, is_reimported), ends=LOST),
     "unreachable for a while": case(
         METRIC_SENSOR, ENOUGH, OTHER_RUNS, (200, is_unreachable(200)), (300, counts(1000)), (900, ends)
     ),
@@ -609,10 +609,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_modes_agree(name, monkeypatch, new_context):
+def test_modes_agree(name, monkeypatch, make_context):
     # The contexts have a task state store, also before Airflow 3.3.
     monkeypatch.setattr(sensors.base, "HAS_TASK_STATE_STORE", True)
-    accounts = accounts_of(CASES[name], monkeypatch, new_context)
+    accounts = results_by_mode(CASES[name], monkeypatch, make_context)
     first, *others = accounts.items()
     assert {mode: account.ends for mode, account in accounts.items()} == {
         mode: CASES[name].ends if " " in account.ends else CASES[name].ends.split()[0]
@@ -672,16 +672,19 @@ def test_every_option_has_a_case(task):
     options = options_of(task)
     cases = [case for case in CASES.values() if case.task is task]
     tried = {(name, str(value)) for case in cases for name, value in case.options.items()}
-    names = {name for name, _ in tried} | GIVEN[task].keys() | WITHOUT_CASE.keys()
-    missing = sorted((options.keys() | OF_AIRFLOW) - names)
-    assert not missing, f"Add a case of {task.__name__} with {missing} to CASES, or say in WITHOUT_CASE why not."
+    names = {name for name, _ in tried} | GIVEN[task].keys() | EXCLUDED_OPTIONS.keys()
+    missing = sorted((options.keys() | AIRFLOW_OPTIONS) - names)
+    assert not missing, f"Add a case of {task.__name__} with {missing} to CASES, or say in EXCLUDED_OPTIONS why not."
     choices = {
-        (name, choice) for name, option in options.items() if name not in WITHOUT_CASE for choice in choices_of(option)
+        (name, choice)
+        for name, option in options.items()
+        if name not in EXCLUDED_OPTIONS
+        for choice in choices_of(option)
     }
     left = sorted(choices - tried - {(name, str(value)) for name, value in GIVEN[task].items()})
     assert not left, f"Add cases of {task.__name__} with these values to CASES: {left}."
 
 
-def test_nothing_is_left_out_that_is_not_there():
+def test_excluded_options_exist():
     options = set().union(*(options_of(task) for task in GIVEN))
-    assert WITHOUT_CASE.keys() <= options, "Remove from WITHOUT_CASE what is no option."
+    assert EXCLUDED_OPTIONS.keys() <= options, "Remove from EXCLUDED_OPTIONS what is no option."

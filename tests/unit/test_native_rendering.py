@@ -18,7 +18,7 @@ from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperat
 from airflow_provider_streamsets.operators.jobs import ControlHubListJobsOperator
 from airflow_provider_streamsets.operators.metrics import ControlHubJobRunHistoryOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
-from tests.unit.making import leaves, make
+from tests.unit.fakes.task_factory import leaves, make_task
 
 TEXTS = ["1.10", "2024", "20260101", "007", "1e3", "None", "True", "[1]", "{'a': 1}", "", " 1 ", "'quoted'"]
 ID = UUID(int=7)
@@ -28,16 +28,16 @@ VALUES |= {"id": ID, "decimal": Decimal("1.10"), "time": pendulum.datetime(2026,
 
 def rendered(field: str, value: Any, *, native: bool = True, kind: Any = ControlHubListJobsOperator) -> Any:
     with DAG("dag", schedule=None, render_template_as_native_obj=native):
-        task = make(kind)
+        task = make_task(kind)
     setattr(task, field, value)
     task.render_template_fields({"params": VALUES})
     return getattr(task, field)
 
 
 @pytest.mark.parametrize("kind", leaves())
-def test_every_template_field_keeps_text_as_in_any_other_dag(kind):
+def test_template_fields_keep_strings(kind):
     with DAG("dag", schedule=None, render_template_as_native_obj=True):
-        task = make(kind)
+        task = make_task(kind)
     for value, expected in (
         ("1.10", "1.10"),
         ({"key": TEXTS}, {"key": TEXTS}),
@@ -66,34 +66,34 @@ def test_every_template_field_keeps_text_as_in_any_other_dag(kind):
         ("{% if params.number %}{{ params.version }}{% endif %}", "1.10"),
     ],
 )
-def test_templates_of_text_and_numbers_yield_text(template, text):
+def test_string_and_number_expressions_render_to_strings(template, text):
     for native in (True, False):
         assert rendered("name", template, native=native) == text
         assert rendered("name", {"VERSION": [template]}, native=native) == {"VERSION": [text]}
 
 
 @pytest.mark.parametrize("name", ["names", "nothing", "hour", "lazy"])
-def test_a_single_expression_yields_what_is_no_text(name):
+def test_single_expression_keeps_other_types(name):
     assert rendered("name", f"{{{{ params.{name} }}}}") == VALUES[name]
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_alone_is_kept(text):
+def test_plain_string_is_kept(text):
     assert rendered("name", text) == text
     assert rendered("name", f"{{{{ {text!r} }}}}") == text
 
 
 @pytest.mark.parametrize("value", [2024, 1.5, ["a", 7], {"N": 1}, True])
-def test_values_that_are_no_templates_are_kept(value):
+def test_values_without_templates_are_kept(value):
     assert rendered("name", value) == value
 
 
-def test_an_unknown_name_in_a_template_is_an_error():
+def test_undefined_name_raises():
     with pytest.raises((UndefinedError, AirflowException)):
         rendered("name", "{{ unknown }}")
 
 
-def test_mapped_tasks_keep_text(context):
+def test_mapped_tasks_keep_strings(context):
     with DAG("dag", schedule=None, render_template_as_native_obj=True) as dag:
         mapped = ControlHubRunJobOperator.partial(task_id="task", runtime_parameters={"VERSION": "1.10"}).expand(
             job_name=["1.10", "2024"]
@@ -104,7 +104,7 @@ def test_mapped_tasks_keep_text(context):
     assert (context["task"].job_name, context["task"].runtime_parameters) == ("1.10", {"VERSION": "1.10"})
 
 
-def test_what_was_rendered_natively_passes_the_checks():
+def test_natively_rendered_values_pass_validation():
     with DAG("dag", schedule=None, render_template_as_native_obj=True):
         start = ControlHubStartJobsOperator(task_id="start", job_names=["2024"], wait_for_completion=False)
         listed = ControlHubStartJobsOperator(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_streamsets.control_hub import ControlHubClient
-from tests.unit.control_hub.wire_examples import CREDENTIAL_ID, HUB, TOKEN, VirtualClock
+from tests.unit.fakes.api_payloads import CREDENTIAL_ID, HUB, TOKEN, VirtualClock
 
 
 @pytest.fixture

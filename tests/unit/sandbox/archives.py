@@ -7,7 +7,7 @@ import json
 import zipfile
 from typing import Any
 
-from tests.unit.sandbox_hub import JR, Hub
+from tests.unit.fakes.sandbox_app import JR, Hub
 
 ORDERS = "Orders to warehouse"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.sandbox_hub import Hub
+from tests.unit.fakes.sandbox_app import Hub
 
 
 @pytest.fixture

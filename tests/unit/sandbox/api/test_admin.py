@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.unit.sandbox_hub import JR, T0
+from tests.unit.fakes.sandbox_app import JR, T0
 
 
 def test_clock_variants_and_request_log(hub):

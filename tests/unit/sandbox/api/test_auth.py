@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.unit.sandbox_hub import JR
+from tests.unit.fakes.sandbox_app import JR
 
 
 @pytest.mark.parametrize("missing", ["X-SS-App-Component-Id", "X-SS-App-Auth-Token", "X-Requested-By"])

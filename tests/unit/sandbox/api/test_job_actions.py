@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.sandbox_hub import JR
+from tests.unit.fakes.sandbox_app import JR
 
 
 def test_actions_in_wrong_state_return_400(hub):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.sandbox_hub import JR
+from tests.unit.fakes.sandbox_app import JR
 
 
 def test_filters_select_jobs(shared_hub):

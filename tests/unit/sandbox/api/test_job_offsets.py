@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.unit.sandbox_hub import JR, OFFSET
+from tests.unit.fakes.sandbox_app import JR, OFFSET
 
 
 def test_offset_is_kept_and_reset(hub):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sandbox_hub import JR
+from tests.unit.fakes.sandbox_app import JR
 
 
 def assert_rejected(response: Any) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.sandbox_hub import JR, OFFSET, SEED, T0, Hub
+from tests.unit.fakes.sandbox_app import JR, OFFSET, SEED, T0, Hub
 
 
 def test_unsupported_endpoint_returns_404(shared_hub):

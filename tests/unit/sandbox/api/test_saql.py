@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_streamsets.sandbox.api.saql import parse, sort_key
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
-from tests.unit.sandbox_hub import JR, T0, Hub
+from tests.unit.fakes.sandbox_app import JR, T0, Hub
 
 SEARCH = f"{JR}/saql/jobs/search"
 ORDERS = "Orders to warehouse"

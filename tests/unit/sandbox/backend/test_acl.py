@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.sandbox_hub import JR, T0
+from tests.unit.fakes.sandbox_app import JR, T0
 
 
 def test_permissions_are_stored(hub):

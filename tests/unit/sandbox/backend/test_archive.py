@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.unit.fakes.sandbox_app import SEED, Hub
 from tests.unit.sandbox.archives import foreign, imported
-from tests.unit.sandbox_hub import SEED, Hub
 
 NAMES = [
     "../evil.json",

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_streamsets.sandbox.backend.archive import MAX_ENTRY_BYTES
+from tests.unit.fakes.sandbox_app import JR, SEED, Hub
 from tests.unit.sandbox.archives import ORDERS, changed, entries, exported, foreign, imported, job, packed
-from tests.unit.sandbox_hub import JR, SEED, Hub
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sandbox_hub import JR, SEED, Hub
+from tests.unit.fakes.sandbox_app import JR, SEED, Hub
 
 NORTH, SOUTH, LOGS = "Truck positions north", "Truck positions south", "Web logs to lake"
 

@@ -12,7 +12,7 @@ from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
 from airflow_provider_streamsets.sandbox.backend.credentials import issue_credential
 from airflow_provider_streamsets.sandbox.persistence.state_file import StateFile
-from tests.unit.sandbox_hub import JR, SEED, T0, Hub
+from tests.unit.fakes.sandbox_app import JR, SEED, T0, Hub
 
 STARTS, STOPS, FAULTS = "/sandbox/v1/starts", "/sandbox/v1/stops", "/sandbox/v1/faults"
 JOBS = ("Quick check", "Orders to warehouse")

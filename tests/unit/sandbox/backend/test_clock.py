@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
-from tests.unit.sandbox_hub import T0
+from tests.unit.fakes.sandbox_app import T0
 
 
 def test_clock_cannot_be_set_back():

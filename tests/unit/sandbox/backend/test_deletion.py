@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sandbox_hub import JR, T0, Hub
+from tests.unit.fakes.sandbox_app import JR, T0, Hub
 
 V2 = "/jobrunner/rest/v2"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sandbox_hub import JR, OFFSET, T0, Hub
+from tests.unit.fakes.sandbox_app import JR, OFFSET, T0, Hub
 
 PS = "/pipelinestore/rest/v1"
 

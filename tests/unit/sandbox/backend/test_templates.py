@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sandbox_hub import JR, T0, Hub
+from tests.unit.fakes.sandbox_app import JR, T0, Hub
 
 TEMPLATE = "Regional orders"
 

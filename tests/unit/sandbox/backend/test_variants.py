@@ -7,7 +7,7 @@ import json
 import pytest
 
 from airflow_provider_streamsets.sandbox.backend.variants import VariantError, Variants
-from tests.unit.sandbox_hub import JR, Hub
+from tests.unit.fakes.sandbox_app import JR, Hub
 
 
 @pytest.mark.parametrize(

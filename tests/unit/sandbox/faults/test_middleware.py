@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sandbox_hub import JR, Hub
+from tests.unit.fakes.sandbox_app import JR, Hub
 
 FAULTS = "/sandbox/v1/faults"
 

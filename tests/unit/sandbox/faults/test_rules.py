@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_streamsets.sandbox.faults.rules import FaultRules, parse_faults
 from airflow_provider_streamsets.sandbox.seed.document import SeedError
-from tests.unit.sandbox_hub import JR, T0, Hub
+from tests.unit.fakes.sandbox_app import JR, T0, Hub
 
 FAULTS = "/sandbox/v1/faults"
 COUNT = f"{JR}/jobs/count"

@@ -20,7 +20,7 @@ from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.persistence.journal import READ_ONLY_POSTS
 from airflow_provider_streamsets.sandbox.persistence.state_file import StateError, StateFile
 from airflow_provider_streamsets.sandbox.seed.loader import parse_seed
-from tests.unit.sandbox_hub import JR, OFFSET, SEED, T0
+from tests.unit.fakes.sandbox_app import JR, OFFSET, SEED, T0
 
 ADMIN = "/sandbox/v1"
 

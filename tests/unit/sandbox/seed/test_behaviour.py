@@ -11,7 +11,7 @@ from airflow_provider_streamsets.sandbox.seed.behaviour import (
     write_behaviour,
 )
 from airflow_provider_streamsets.sandbox.seed.document import DocumentNode
-from tests.unit.sandbox_hub import SEED
+from tests.unit.fakes.sandbox_app import SEED
 
 BATCH = Behaviour(records=10_000, rate=1000, error_share=0.01)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_streamsets.sandbox.backend.runs import Counts
-from tests.unit.sandbox_hub import JR, SEED, T0, Hub
+from tests.unit.fakes.sandbox_app import JR, SEED, T0, Hub
 
 TS = "/timeseries/rest/v1"
 ORDERS, LOGS = "Orders to warehouse", "Web logs to lake"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sandbox_hub import SEED, T0, Hub
+from tests.unit.fakes.sandbox_app import SEED, T0, Hub
 
 METRICS = "/timeseries/rest/v1/metrics"
 LOGS = "Web logs to lake"

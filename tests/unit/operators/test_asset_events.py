@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import Asset, AssetAlias
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_provider_streamsets.assets.jobs import job_asset
+from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunFailedError
+from airflow_provider_streamsets.operators._asset_events import emit_asset_events
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+from tests.unit.fakes.single_job_hub import JOB_ID, SingleJobHub, counts_json, event_json, failed, succeeded
+
+try:
+    from airflow.sdk.execution_time.context import OutletEventAccessors
+except ImportError:
+    from airflow.utils.context import OutletEventAccessors  # type: ignore[no-redef,attr-defined]
+
+pytestmark = pytest.mark.usefixtures("connection", "sleep_calls")
+
+ORDERS = Asset(uri="s3://warehouse/orders")
+ALIAS = AssetAlias("loaded")
+
+
+@pytest.fixture
+def hub(http) -> SingleJobHub:
+    return SingleJobHub(
+        http,
+        latest=succeeded(3),
+        script=[succeeded(4)],
+        events=[event_json(60, "INACTIVE", "Job finished")],
+        counts=counts_json(4),
+    )
+
+
+@pytest.fixture
+def events(context) -> Any:
+    context["outlet_events"] = OutletEventAccessors()
+    return context["outlet_events"]
+
+
+def operator(**arguments: Any) -> ControlHubRunJobOperator:
+    return ControlHubRunJobOperator(task_id="task", job_id=JOB_ID, deferrable=False, **arguments)
+
+
+def test_outlet_event_holds_task_result(hub, context, events):
+    result = operator(outlets=[ORDERS]).execute(context)
+    assert events[ORDERS].extra == {"payload": {**result, "runs": [result]}}
+    assert (result["job_id"], result["run_count"], result["outcome"]) == (JOB_ID, 4, "SUCCEEDED")
+    assert result["metrics"]["input_count"] == 100
+
+
+def test_keeps_existing_event_extra(hub, context, events):
+    events[ORDERS].extra["team"] = "sales"
+    operator(outlets=[ORDERS]).execute(context)
+    assert set(events[ORDERS].extra) == {"team", "payload"}
+
+
+def test_every_outlet_gets_payload(hub, context, events):
+    other = Asset(uri="s3://warehouse/customers")
+    operator(outlets=[ORDERS, other]).execute(context)
+    assert events[ORDERS].extra["payload"] == events[other].extra["payload"]
+
+
+def test_alias_gets_event_of_job_asset(hub, context, events):
+    result = operator(outlets=[ALIAS]).execute(context)
+    if AIRFLOW_V_3_0_PLUS:
+        (event,) = events[ALIAS].asset_alias_events
+        emitted = event.dest_asset_key.uri, event.extra
+    else:
+        (event,) = events[ALIAS].dataset_alias_events
+        emitted = event["dest_dataset_uri"], event["extra"]
+    assert emitted == (job_asset(JOB_ID).uri, {"payload": {**result, "runs": [result]}})
+
+
+def test_invalid_job_id_is_logged_without_event(context, events, task_log):
+    task = operator(outlets=[ALIAS])
+    emit_asset_events(task, context, {"job_id": "orders"})
+    assert "'orders' is not the id of a job" in task_log()
+    assert len(events) == 0
+
+
+def test_ignores_outlets_that_are_not_assets(hub, context, events):
+    result = operator(outlets=["a table"]).execute(context)
+    assert result["outcome"] == "SUCCEEDED"
+    assert len(events) == 0
+
+
+def test_returns_result_without_outlet_events(hub, context):
+    assert operator(outlets=[ORDERS]).execute(context)["run_count"] == 4
+
+
+def test_event_without_wait_names_started_run(hub, context, events):
+    operator(outlets=[ORDERS], wait_for_completion=False).execute(context)
+    facts = events[ORDERS].extra["payload"]
+    assert (facts["job_id"], facts["run_count"], facts["outcome"]) == (JOB_ID, 4, None)
+
+
+def test_failed_run_emits_no_event(hub, context, events):
+    hub.script = [failed(4)]
+    with pytest.raises(ControlHubRunFailedError):
+        operator(outlets=[ORDERS]).execute(context)
+    assert len(events) == 0
+
+
+def test_violated_expectation_emits_no_event(hub, context, events):
+    with pytest.raises(ControlHubExpectationError):
+        operator(outlets=[ORDERS], expect=["input_count > 1000000"]).execute(context)
+    assert len(events) == 0
+
+
+def test_resumed_task_emits_event(hub, context, events):
+    from airflow_provider_streamsets.control_hub import RunReport
+    from airflow_provider_streamsets.control_hub.models import JobRun
+    from airflow_provider_streamsets.triggers.events import RunWaitEvent
+
+    report = RunReport.build(job_id=JOB_ID, job_name="Orders", run=JobRun.from_wire(succeeded(4)), events=())
+    task = operator(outlets=[ORDERS])
+    result = task.execute_complete(context, RunWaitEvent(JOB_ID, 4, report=report).to_payload())
+    assert events[ORDERS].extra == {"payload": {**result, "runs": [result]}}
+
+
+def test_asset_reference_gets_event(hub, context, events, monkeypatch):
+    references = pytest.importorskip("airflow.sdk.definitions.asset", reason="Airflow 2 has no references to assets")
+    # Airflow looks up what a reference stands for at its supervisor.
+    monkeypatch.setattr(type(events), "_resolve_asset_ref", lambda self, ref: (self._key_of(ORDERS), {}), raising=False)
+    monkeypatch.setattr(
+        type(events), "_key_of", lambda self, asset: references.AssetUniqueKey.from_asset(asset), raising=False
+    )
+    result = operator(outlets=[references.Asset.ref(name="orders")]).execute(context)
+    assert events[ORDERS].extra == {"payload": {**result, "runs": [result]}}

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from importlib.metadata import distribution, entry_points
+from pathlib import Path
+
+import airflow
+import pytest
+
+import airflow_provider_streamsets
+from airflow_provider_streamsets.get_provider_info import get_provider_info
+
+AIRFLOW = Path(airflow.__file__).parent
+
+
+def _schema(name: str) -> dict:
+    path = AIRFLOW / name
+    if not path.exists():
+        pytest.skip(f"this Airflow does not ship {name}")
+    return json.loads(path.read_text())
+
+
+def test_provider_info_matches_airflow_schema():
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(get_provider_info(), _schema("provider_info.schema.json"))
+
+
+def test_connection_form_matches_airflow_schema():
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = _schema("provider.yaml.schema.json")["properties"]["connection-types"]
+    if "conn-fields" not in schema["items"]["properties"]:
+        pytest.skip("the schema of this Airflow has no connection fields yet (they came with 3.2)")
+    jsonschema.validate(get_provider_info()["connection-types"], schema)
+
+
+def test_entry_point_loads_provider_info():
+    (entry,) = (
+        e for e in entry_points(group="apache_airflow_provider") if e.value.startswith("airflow_provider_streamsets")
+    )
+    assert entry.load() is get_provider_info
+
+
+def test_name_and_version_match_distribution():
+    installed = distribution("airflow-provider-streamsets")
+    assert installed.metadata["Name"] == get_provider_info()["package-name"]
+    assert installed.version == airflow_provider_streamsets.__version__
+
+
+def test_listed_modules_and_classes_exist():
+    info = get_provider_info()
+    for kind in ("operators", "sensors", "hooks", "triggers"):
+        for entry in info[kind]:
+            for module in entry["python-modules"]:
+                importlib.import_module(module)
+    for path in [*info["extra-links"], info["connection-types"][0]["hook-class-name"]]:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
+
+
+def test_form_widgets_match_connection_fields():
+    pytest.importorskip("flask_appbuilder", reason="Airflow 3 builds no forms with widgets")
+    from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
+
+    fields = get_provider_info()["connection-types"][0]["conn-fields"]
+    assert set(ControlHubHook.get_connection_form_widgets()) == set(fields)
+
+
+def test_ui_field_behaviour_matches_in_both_forms():
+    from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
+
+    old, new = ControlHubHook.get_ui_field_behaviour(), get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+    assert old == {key.replace("-", "_"): value for key, value in new.items()}
+
+
+_HEAVY = {"requests", "urllib3", "tenacity", "fastapi", "uvicorn"}
+_PARSE = """
+import sys
+from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseSensorOperator, BaseOperatorLink, XCom, conf
+BaseOperator(task_id="t")
+before = set(sys.modules)
+from airflow_provider_streamsets.operators import engines, metrics, offsets, recovery
+import airflow_provider_streamsets.operators.runs
+import airflow_provider_streamsets.sensors.metrics
+import airflow_provider_streamsets.sensors.runs
+airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator(task_id="a", job_id="x:org")
+airflow_provider_streamsets.operators.runs.ControlHubStopJobOperator(task_id="b", job_id="x:org")
+airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor(task_id="c", job_id="x:org")
+airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor(task_id="d", job_id="x:org", expect="{{ c }}")
+engines.ControlHubBalanceEnginesOperator(task_id="e", engine_labels=["x"])
+engines.ControlHubBalanceJobsOperator(task_id="f", job_tag="x")
+metrics.ControlHubJobMetricsOperator(task_id="g", job_id="x:org", start_time="2026-01-31")
+metrics.ControlHubJobRunHistoryOperator(task_id="h", job_id="x:org")
+offsets.ControlHubGetOffsetsOperator(task_id="i", job_id="x:org", path="s3://bucket/key")
+offsets.ControlHubResetOffsetsOperator(task_id="j", job_tag="x")
+offsets.ControlHubUploadOffsetOperator(task_id="k", job_id="x:org", offset={"version": 2, "offsets": {}})
+recovery.ControlHubAcknowledgeErrorsOperator(task_id="l", job_tag="x")
+recovery.ControlHubSyncJobsOperator(task_id="m", job_tag="x")
+import json
+print(json.dumps(sorted(m for m in set(sys.modules) - before)))
+"""
+
+
+def test_dag_parse_imports_nothing_heavy():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", _PARSE], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout.strip().splitlines()[-1])
+    ours = {name for name in loaded if name.startswith("airflow_provider_streamsets.")}
+    assert not {name for name in ours if name.split(".")[1] in {"control_hub", "hooks", "triggers", "sandbox"}}
+    assert not {name for name in loaded if name.partition(".")[0] in _HEAVY}
+
+
+def test_condition_check_at_parse_skips_http_client():
+    parse = _PARSE.replace('"{{ c }}"', '["a.b > 1"]')
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", parse], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout.strip().splitlines()[-1])
+    assert "airflow_provider_streamsets.control_hub.tracking.conditions" in loaded
+    assert not {name for name in loaded if name.partition(".")[0] in _HEAVY}
