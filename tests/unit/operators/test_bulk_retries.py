@@ -232,7 +232,7 @@ def test_partial_start_is_resumed_or_stopped(http, run, context, task_log, defer
 
 def test_retry_without_wait_starts_nothing_again(http, run, lost):
     hub = MultiJobHub(http, a=[None], b=[None])
-    jobs = {"job_ids": ["a:org", "b:org"]}
+    jobs = {"job_ids": ["a:org", "b:org"], "wait_for_completion": False}
     lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **jobs)
     restore_start(http, hub)
     assert [r["run_count"] for r in run(ControlHubStartJobsOperator, **jobs)] == [1, 1]
@@ -309,7 +309,7 @@ def test_kill_between_batches_stops_started_runs(http, connection, context, monk
     monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: T0 / 1000 + 200)
     hub = MultiJobHub(http, a=[None], b=[None])
     hub.after_start = {"a": [active()]}
-    task = ControlHubStartJobsOperator(task_id="task", **A_AND_B, deferrable=False, wait_for_completion=False)
+    task = ControlHubStartJobsOperator(task_id="task", **A_AND_B, deferrable=False)
     started = hub._recorded("startJobs", hub._start)
 
     def killed_after(request, answer):
