@@ -7,6 +7,7 @@ VENV_DOCS := .venv-docs
 UV_VERSION := 0.13.9
 UV := $(VENV)/bin/uv
 BIN := $(VENV)/bin
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements"
 # Without cached byte code, each of hundreds of processes would spend seconds importing Airflow.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -43,12 +44,9 @@ venv: $(VENV)/.installed  ## Create .venv with Airflow 3.3 and the development t
 
 .PHONY: requirements
 requirements: $(UV)  ## Recompile the pinned requirement files
-	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
-		requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
-	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
-		--exclude-newer 2026-04-15 requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
-	$(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements" \
-		requirements/docs.in -o requirements/docs.txt
+	$(COMPILE) --extra sandbox setup.cfg requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
+	$(COMPILE) --exclude-newer 2026-04-15 setup.cfg requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
+	$(COMPILE) requirements/docs.in -o requirements/docs.txt
 
 .PHONY: lint
 lint: venv  ## Check style, types and security

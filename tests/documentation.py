@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 DOCS = ROOT / "docs"
 PAGES = [README, *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
 EXAMPLES = ROOT / "example_dags"

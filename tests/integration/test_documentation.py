@@ -36,7 +36,17 @@ from airflow_provider_streamsets.sandbox.faults.rules import parse_faults
 from airflow_provider_streamsets.sandbox.seed.loader import load_seed
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
-from tests.documentation import DOCS, EXAMPLES, PAGES, README, ROOT, documented_code, page_blocks, write_dags
+from tests.documentation import (
+    CONTRIBUTING,
+    DOCS,
+    EXAMPLES,
+    PAGES,
+    README,
+    ROOT,
+    documented_code,
+    page_blocks,
+    write_dags,
+)
 
 NOW = datetime(2026, 11, 23, 2, tzinfo=timezone.utc)
 # They leave the jobs that they name as they are.
@@ -158,7 +168,7 @@ def test_examples_that_run_at_the_same_time_share_no_job_that_one_of_them_change
 
 
 def text_of_pages():
-    return "\n".join(page.read_text("utf-8") for page in PAGES)
+    return "\n".join(page.read_text("utf-8") for page in [*PAGES, CONTRIBUTING])
 
 
 def first_cells(page, heading):
@@ -172,6 +182,15 @@ def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z0-9_-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     named = set(re.findall(r"(?:`|\$ )make ([a-z0-9-]+)", text_of_pages()))
     assert {"demo", "test", "chaos", "docs"} <= named <= targets
+
+
+def test_paths_named_for_contributors_exist():
+    folders = (ROOT, ROOT / "airflow_provider_streamsets")
+    names = re.findall(r"`([\w./-]*(?:/|\.py))`", CONTRIBUTING.read_text("utf-8"))
+    assert len(names) > 40
+    # Some are named relative to the folder before them.
+    missing = {name for name in names if not any((folder / name).exists() for folder in folders)}
+    assert {name for name in missing if not list((ROOT / "airflow_provider_streamsets").glob(f"*/{name}"))} == set()
 
 
 def test_commands_exist():

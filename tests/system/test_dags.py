@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_streamsets.hooks.connection import EXTRA_FIELDS
+from airflow_provider_streamsets.connection_form import CONN_FIELDS
 from dev.local_airflow import LocalAirflow, wait_until
 from dev.local_sandbox import SandboxProcess
 from tests.system.examples import TIMEOUT, wait_for_end
@@ -153,7 +153,7 @@ def test_timeout_of_deferred_task_stops_run(airflow, hub):
 
 def test_connection_form_and_connection_test(airflow, hub):
     (form,) = (entry for entry in airflow.hook_forms() if entry["connection_type"] == "streamsets")
-    assert set(form["extra_fields"]) == set(EXTRA_FIELDS)
+    assert set(form["extra_fields"]) == set(CONN_FIELDS)
     assert form["standard_fields"]["password"]["title"] == "Token"
     connection = {
         "connection_id": "tested",

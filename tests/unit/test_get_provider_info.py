@@ -12,6 +12,8 @@ import pytest
 
 import airflow_provider_streamsets
 from airflow_provider_streamsets.get_provider_info import get_provider_info
+from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
+from tests.unit.fakes.task_factory import given, leaves
 
 AIRFLOW = Path(airflow.__file__).parent
 
@@ -60,6 +62,13 @@ def test_listed_modules_and_classes_exist():
         assert hasattr(importlib.import_module(module), name)
 
 
+@pytest.mark.parametrize("kind", ["operators", "sensors"])
+def test_all_modules_with_operators_and_sensors_are_listed(kind):
+    (entry,) = get_provider_info()[kind]
+    modules = {leaf.__module__ for leaf in leaves() if f".{kind}." in leaf.__module__}
+    assert entry["python-modules"] == sorted(modules)
+
+
 def test_form_widgets_match_connection_fields():
     pytest.importorskip("flask_appbuilder", reason="Airflow 3 builds no forms with widgets")
     from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
@@ -75,45 +84,38 @@ def test_ui_field_behaviour_matches_in_both_forms():
     assert old == {key.replace("-", "_"): value for key, value in new.items()}
 
 
-_HEAVY = {"requests", "urllib3", "tenacity", "fastapi", "uvicorn"}
+_HEAVY = {"requests", "urllib3", "tenacity", "fastapi", "uvicorn", "fsspec", "upath"}
 _PARSE = """
-import sys
+import importlib, json, sys
 from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseSensorOperator, BaseOperatorLink, XCom, conf
 BaseOperator(task_id="t")
 before = set(sys.modules)
-from airflow_provider_streamsets.operators import engines, metrics, offsets, recovery
-import airflow_provider_streamsets.operators.runs
-import airflow_provider_streamsets.sensors.metrics
-import airflow_provider_streamsets.sensors.runs
-airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator(task_id="a", job_id="x:org")
-airflow_provider_streamsets.operators.runs.ControlHubStopJobOperator(task_id="b", job_id="x:org")
-airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor(task_id="c", job_id="x:org")
-airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor(task_id="d", job_id="x:org", expect="{{ c }}")
-engines.ControlHubBalanceEnginesOperator(task_id="e", engine_labels=["x"])
-engines.ControlHubBalanceJobsOperator(task_id="f", job_tag="x")
-metrics.ControlHubJobMetricsOperator(task_id="g", job_id="x:org", start_time="2026-01-31")
-metrics.ControlHubJobRunHistoryOperator(task_id="h", job_id="x:org")
-offsets.ControlHubGetOffsetsOperator(task_id="i", job_id="x:org", path="s3://bucket/key")
-offsets.ControlHubResetOffsetsOperator(task_id="j", job_tag="x")
-offsets.ControlHubUploadOffsetOperator(task_id="k", job_id="x:org", offset={"version": 2, "offsets": {}})
-recovery.ControlHubAcknowledgeErrorsOperator(task_id="l", job_tag="x")
-recovery.ControlHubSyncJobsOperator(task_id="m", job_tag="x")
-import json
-print(json.dumps(sorted(m for m in set(sys.modules) - before)))
+for module, name, arguments in json.loads(sys.argv[1]):
+    getattr(importlib.import_module(module), name)(**arguments)
+print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
+def modules_loaded_by(*tasks):
+    arguments = json.dumps([(kind.__module__, kind.__name__, arguments) for kind, arguments in tasks])
+    command = [sys.executable, "-W", "ignore", "-c", _PARSE, arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def metric_sensor(expect):
+    return ControlHubJobMetricSensor, given(ControlHubJobMetricSensor, metric=None, threshold=None, expect=expect)
+
+
 def test_dag_parse_imports_nothing_heavy():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", _PARSE], capture_output=True, text=True, check=True)
-    loaded = json.loads(done.stdout.strip().splitlines()[-1])
+    others = [(kind, given(kind)) for kind in leaves() if kind is not ControlHubJobMetricSensor]
+    loaded = modules_loaded_by(metric_sensor("{{ c }}"), *others)
     ours = {name for name in loaded if name.startswith("airflow_provider_streamsets.")}
     assert not {name for name in ours if name.split(".")[1] in {"control_hub", "hooks", "triggers", "sandbox"}}
     assert not {name for name in loaded if name.partition(".")[0] in _HEAVY}
 
 
 def test_condition_check_at_parse_skips_http_client():
-    parse = _PARSE.replace('"{{ c }}"', '["a.b > 1"]')
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", parse], capture_output=True, text=True, check=True)
-    loaded = json.loads(done.stdout.strip().splitlines()[-1])
+    loaded = modules_loaded_by(metric_sensor(["a.b > 1"]))
     assert "airflow_provider_streamsets.control_hub.tracking.conditions" in loaded
     assert not {name for name in loaded if name.partition(".")[0] in _HEAVY}

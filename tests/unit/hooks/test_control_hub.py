@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 import requests_mock
 
+from airflow_provider_streamsets.connection_form import CONN_FIELDS
 from airflow_provider_streamsets.control_hub import (
     ControlHubAuthenticationError,
     ControlHubClient,
     ControlHubConfigurationError,
 )
-from airflow_provider_streamsets.hooks.connection import EXTRA_FIELDS, ConnectionSettings
+from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 from tests.unit.conftest import TOKEN
 from tests.unit.fakes.single_job_hub import HUB
@@ -81,13 +83,17 @@ def test_ipv6_host_in_uri(monkeypatch, address, base_url):
     assert ControlHubHook("other").get_conn().base_url == base_url
 
 
+def test_every_form_field_is_a_setting():
+    assert set(CONN_FIELDS) <= {field.name for field in dataclasses.fields(ConnectionSettings)}
+
+
 @pytest.mark.parametrize("empty", [None, "", " "])
 def test_empty_extra_fields_equal_missing_ones(monkeypatch, empty):
     def fingerprint(extra):
         connection = _connect(monkeypatch, extra=extra).get_connection("streamsets_default")
         return ConnectionSettings.of(connection, connection.extra_dejson).fingerprint
 
-    assert fingerprint(dict.fromkeys(EXTRA_FIELDS, empty)) == fingerprint({})
+    assert fingerprint(dict.fromkeys(CONN_FIELDS, empty)) == fingerprint({})
 
 
 @pytest.mark.parametrize(("extra", "kind"), [([1, 2], "list"), ("[]", "list"), ('"text"', "str"), ("3", "int")])

@@ -3,8 +3,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import subprocess
-import sys
 
 import pytest
 import requests
@@ -262,29 +260,3 @@ def test_executing_changes_no_template_field(hub, context, archive, make):
     before = {name: getattr(task, name) for name in task.template_fields}
     task.execute(context)
     assert {name: getattr(task, name) for name in task.template_fields} == before
-
-
-_PARSE = """
-import sys
-from airflow.providers.common.compat.sdk import BaseOperator
-before = set(sys.modules)
-import airflow_provider_streamsets.operators.archives as archives
-import airflow_provider_streamsets.operators.jobs as jobs
-archives.ControlHubExportJobsOperator(task_id="a", job_tag="x", path="s3://bucket/key")
-archives.ControlHubImportJobsOperator(task_id="b", path="s3://bucket/key", sha256="0" * 64)
-jobs.ControlHubCreateJobOperator(task_id="c", job_name="x", pipeline_name="y", engine_labels=["z"])
-jobs.ControlHubUpdateJobOperator(task_id="d", job_name="x", unchanged_since="2026-01-01T00:00:00Z", failover=True)
-jobs.ControlHubUpgradeJobsOperator(task_id="e", job_tag="x")
-jobs.ControlHubDuplicateJobOperator(task_id="f", job_id="x:org")
-jobs.ControlHubListJobsOperator(task_id="g", status="ACTIVE")
-print(*sorted(set(sys.modules) - before))
-"""
-
-
-def test_dag_parse_loads_no_heavy_modules():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", _PARSE], capture_output=True, text=True, check=True)
-    loaded = done.stdout.strip().splitlines()[-1].split()
-    assert "airflow_provider_streamsets.operators.archives" in loaded
-    ours = {name.split(".")[1] for name in loaded if name.startswith("airflow_provider_streamsets.")}
-    assert not ours & {"control_hub", "hooks", "triggers", "sandbox"}
-    assert not {name.partition(".")[0] for name in loaded} & {"requests", "urllib3", "fsspec", "upath"}

@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-import inspect
-
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
-from airflow_provider_streamsets.operators.engines import (
-    ControlHubBalanceEnginesOperator,
-    ControlHubBalanceJobsOperator,
-)
+from airflow_provider_streamsets.operators.engines import ControlHubBalanceEnginesOperator
 from airflow_provider_streamsets.operators.metrics import (
     ControlHubJobMetricsOperator,
     ControlHubJobRunHistoryOperator,
@@ -18,55 +13,37 @@ from airflow_provider_streamsets.operators.offsets import (
     ControlHubResetOffsetsOperator,
     ControlHubUploadOffsetOperator,
 )
-from airflow_provider_streamsets.operators.recovery import (
-    ControlHubAcknowledgeErrorsOperator,
-    ControlHubSyncJobsOperator,
-)
+from airflow_provider_streamsets.operators.recovery import ControlHubSyncJobsOperator
+from tests.unit.fakes.task_factory import given, leaves, parameter_defaults
 
-ONE_JOB = [ControlHubGetOffsetsOperator, ControlHubJobMetricsOperator, ControlHubJobRunHistoryOperator]
-MANY_JOBS = [
-    ControlHubAcknowledgeErrorsOperator,
-    ControlHubBalanceJobsOperator,
-    ControlHubResetOffsetsOperator,
-    ControlHubSyncJobsOperator,
-]
-EVERY = [*ONE_JOB, *MANY_JOBS, ControlHubBalanceEnginesOperator, ControlHubUploadOffsetOperator]
-
-
-def parameters_of(operator):
-    """The parameters that the operator and our bases of it declare."""
-    ours = [cls for cls in operator.__mro__ if cls.__module__.startswith("airflow_provider_streamsets")]
-    return {
-        name
-        for cls in ours
-        if "__init__" in vars(cls)
-        for name, parameter in inspect.signature(inspect.unwrap(cls.__init__)).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "multiple_outputs"
-    }
+# Evaluated when the DAG is parsed, or by Airflow itself.
+NOT_TEMPLATED = {
+    "deferrable",
+    "end_from_trigger",
+    "multiple_outputs",
+    "next_run",
+    "poke_interval",
+    "poll_interval",
+    "start_from_trigger",
+    "stop_on_kill",
+}
 
 
-@pytest.mark.parametrize("operator", EVERY)
+@pytest.mark.parametrize("operator", leaves())
 def test_every_parameter_is_keyword_only_and_templated(operator):
-    assert parameters_of(operator) == set(operator.template_fields)
-    assert operator.__doc__ is not None
-    assert all(f":param {name}:" in operator.__doc__ for name in operator.template_fields)
+    assert set(parameter_defaults(operator)) - NOT_TEMPLATED == set(operator.template_fields) - NOT_TEMPLATED
     assert issubclass(operator, BaseOperator)
 
 
-@pytest.mark.parametrize(
-    ("operator", "mapped"),
-    [
-        *((operator, {"job_id": ["a:org", "b:org"]}) for operator in ONE_JOB),
-        *((operator, {"job_ids": [["a:org"], ["b:org", "c:org"]]}) for operator in MANY_JOBS),
-        (ControlHubBalanceEnginesOperator, {"engine_labels": [["prod"], ["dev"]]}),
-        (ControlHubUploadOffsetOperator, {"from_run_count": [1, 2]}),
-    ],
-)
-def test_every_operator_can_be_mapped(operator, mapped):
-    fixed = {"job_id": "a:org", "from_job_id": "a:org"} if operator is ControlHubUploadOffsetOperator else {}
+@pytest.mark.parametrize("operator", leaves())
+def test_every_operator_can_be_mapped(operator):
+    fixed = given(operator, control_hub_conn_id="a")
+    name = next(name for name in ("job_ids", "job_id", "path", "control_hub_conn_id") if name in fixed)
+    values = [["a:org"], ["b:org", "c:org"]] if name == "job_ids" else ["a:org", "b:org"]
+    del fixed[name]
     with DAG("mapped", schedule=None):
-        task = operator.partial(task_id="task", **fixed).expand(**mapped)
-    ((name, values),) = mapped.items()
+        task = operator.partial(**fixed).expand(**{name: values})
+    del fixed["task_id"]
     for value in values:
         unmapped = task.unmap({**fixed, name: value})
         assert getattr(unmapped, name) == value
