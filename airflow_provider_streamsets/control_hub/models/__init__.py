@@ -1,4 +1,4 @@
-"""What Control Hub knows, as frozen values. Field names on the wire appear here and nowhere above."""
+"""Frozen dataclasses of Control Hub's objects. Field names of the API are declared here and nowhere above."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_streamsets.control_hub.models.offsets import (
     EngineOffset,
     JobOffsets,
     document_to_upload,
-    offset_document,
+    validate_offset_document,
 )
 from airflow_provider_streamsets.control_hub.models.pipelines import PipelineVersion
 from airflow_provider_streamsets.control_hub.models.runs import (
@@ -55,6 +55,6 @@ __all__ = [
     "RunIdentity",
     "RunMetrics",
     "document_to_upload",
-    "offset_document",
+    "validate_offset_document",
     "run_or_none",
 ]

@@ -1,4 +1,4 @@
-"""Pipelines and their versions (contract, section 13)."""
+"""Pipelines and their versions (contract section 13)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_streamsets.control_hub.models.base import Model
 
 @dataclass(frozen=True)
 class PipelineVersion(Model):
-    """One version of a pipeline: a commit."""
+    """A version of a pipeline, which is a commit."""
 
     pipeline_id: str
     name: str
@@ -27,22 +27,22 @@ class PipelineVersion(Model):
 
     @classmethod
     def from_wire(cls, value: object) -> PipelineVersion:
-        """Read a ``PipelineJson``."""
+        """Parse a ``PipelineJson``."""
         read = JsonReader(value, "pipeline")
         rules = read.get("currentRules")
-        version = read.text("version")
+        version = read.string("version")
         return cls(
-            pipeline_id=read.text("pipelineId"),
-            name=read.text("name"),
-            commit_id=read.required_text("commitId"),
+            pipeline_id=read.string("pipelineId"),
+            name=read.string("name"),
+            commit_id=read.required_string("commitId"),
             version=version,
-            # Both mark a version that is not published (contract, sections 6.1 and 13).
-            is_draft=read.flag("draft") or "draft" in version.lower(),
-            rules_id=None if rules is None else JsonReader(rules, "rules of the pipeline").optional_text("id"),
-            executor_type=read.optional_text("executorType"),
-            message=read.text("commitMessage"),
-            committer=read.optional_text("committer"),
-            time=read.time("commitTime"),
+            # Either marks an unpublished version (contract sections 6.1 and 13).
+            is_draft=read.boolean("draft") or "draft" in version.lower(),
+            rules_id=None if rules is None else JsonReader(rules, "pipeline rules").optional_string("id"),
+            executor_type=read.optional_string("executorType"),
+            message=read.string("commitMessage"),
+            committer=read.optional_string("committer"),
+            time=read.timestamp("commitTime"),
         )
 
     @property
@@ -52,7 +52,7 @@ class PipelineVersion(Model):
 
     @property
     def order(self) -> tuple[tuple[int, ...], float]:
-        """Place among the versions of the pipeline: greater is newer."""
-        # Longer ones are no numbers, and int() refuses the longest.
+        """Sort key among the versions of the pipeline: greater is newer."""
+        # Longer parts are not version numbers, and int() rejects very long ones.
         parts = tuple(int(part) if part.isdecimal() and len(part) < 20 else 0 for part in self.version.split("."))
         return parts, self.time.timestamp() if self.time else 0.0
