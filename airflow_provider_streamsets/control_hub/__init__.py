@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.archives import ExportedArchive, ImportedJob
+    from airflow_provider_streamsets.control_hub.archives import ExportedArchive
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
     from airflow_provider_streamsets.control_hub.errors import (
         ControlHubAmbiguousNameError,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         EngineLiveMetrics,
         EngineOffset,
         EnginePipeline,
+        ImportedJob,
         Job,
         JobOffsets,
         JobRun,
@@ -111,7 +112,6 @@ __all__ = [
 _MODULES = {
     "ControlHubClient": "client",
     "ExportedArchive": "archives",
-    "ImportedJob": "archives",
     "Issue": "errors",
     "RunReport": "tracking.report",
 }

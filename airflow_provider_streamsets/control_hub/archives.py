@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
+from airflow_provider_streamsets.control_hub._json import as_list
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubJobStateError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.models import Job, Model
+from airflow_provider_streamsets.control_hub.models import ImportedJob, Job, Model
 from airflow_provider_streamsets.control_hub.services import Service
 from airflow_provider_streamsets.control_hub.transport import Retry
 
@@ -40,15 +40,6 @@ class ExportedArchive(Model):
     size: int
     """Size in bytes."""
     sha256: str
-
-
-@dataclass(frozen=True)
-class ImportedJob(Model):
-    """A job that an import created or updated."""
-
-    job_id: str
-    name: str
-    pipeline_version: str | None
 
 
 class Archives:
@@ -147,14 +138,7 @@ class Archives:
             file=archive,
             retry=Retry.NEVER,
         )
-        jobs = []
-        for entry in as_list(response, "imported jobs"):
-            job = JsonReader(JsonReader(entry, "imported job").get("minimalJobJson"), "imported job")
-            label = job.optional_string("pipelineCommitLabel")
-            jobs.append(
-                ImportedJob(job.required_string("id"), job.string("name"), label.removeprefix("v") if label else None)
-            )
-        return jobs
+        return [ImportedJob.from_wire(entry) for entry in as_list(response, "imported jobs")]
 
 
 def check_exportable(jobs: Iterable[Job]) -> None:

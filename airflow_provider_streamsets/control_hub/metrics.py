@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_object
+from airflow_provider_streamsets.control_hub._json import as_object
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubError,
@@ -23,6 +23,7 @@ from airflow_provider_streamsets.control_hub.models import (
     LiveMetrics,
     MetricRegistry,
     RunMetrics,
+    tunnel_instance_id,
 )
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
@@ -55,8 +56,10 @@ class Metrics:
             needs_body=True,
         )
         entries = list(as_object(response, "record counts").values())
-        numbered = [RunMetrics.from_wire(entry, run_count) for entry in entries if (run_count := _run_count(entry))]
-        unnumbered = [entry for entry in entries if not _run_count(entry)]
+        numbered = [
+            RunMetrics.from_wire(entry, run_count) for entry in entries if (run_count := RunMetrics.run_count_of(entry))
+        ]
+        unnumbered = [entry for entry in entries if not RunMetrics.run_count_of(entry)]
         if len(unnumbered) == 1:
             newest = RunMetrics.from_wire(
                 unnumbered[0], 1 + max((metrics.run_count for metrics in numbered), default=0)
@@ -190,8 +193,8 @@ class Metrics:
         action = f"read the live metrics of engine {engine_id}"
         # A disconnected engine yields no instance, an empty response or an error (contract sections 12.3 and 18.23).
         connection = self._client.request("GET", Service.TUNNELING, f"/connection/{quote_id(engine_id)}", action=action)
-        instance = JsonReader(connection or {}, "tunnel").optional_string("instanceId")
-        if not instance:
+        instance = tunnel_instance_id(connection)
+        if instance is None:
             raise ControlHubMetricsUnavailableError(
                 f"Cannot {action}: the engine is not connected to Control Hub's tunnel."
             )
@@ -232,8 +235,3 @@ def _match_run(newest: RunMetrics, runs: Iterable[JobRun]) -> int | None:
 
 def _if_in_range(number: int, first: int, limit: int | None) -> int | None:
     return number if limit is not None and first <= number < limit else None
-
-
-def _run_count(entry: object) -> int:
-    run_count = as_object(entry, "record counts").get("runCount")
-    return run_count if isinstance(run_count, int) and not isinstance(run_count, bool) else 0

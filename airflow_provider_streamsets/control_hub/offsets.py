@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_list, as_object, checked_depth
+from airflow_provider_streamsets.control_hub._json import as_list, as_object, checked_depth
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError, ControlHubNotFoundError
-from airflow_provider_streamsets.control_hub.models import EngineOffset, Job, validate_offset_document
+from airflow_provider_streamsets.control_hub.models import EngineOffset, Job, status_run_count, validate_offset_document
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
@@ -53,7 +53,7 @@ class Offsets:
             f"/v1/job/{quote_id(job_id)}/currentStatus",
             action=f"read the offsets of job {job_id}",
         )
-        return _parse_offsets(response) if response else []
+        return EngineOffset.from_status(response) if response else []
 
     def of_run(self, job_id: str, run_count: int) -> list[EngineOffset]:
         """
@@ -64,8 +64,8 @@ class Offsets:
         :raises ControlHubNotFoundError: if the job's history does not contain the run
         """
         for entry in self._client.runs.pages_of_history(job_id):
-            if JsonReader(entry, "job status").integer("runCount") == run_count:
-                return _parse_offsets(entry)
+            if status_run_count(entry) == run_count:
+                return EngineOffset.from_status(entry)
         raise ControlHubNotFoundError(
             f"Cannot read the offsets of run {run_count} of job {job_id}: the job's history does not contain the run."
         )
@@ -110,7 +110,7 @@ class Offsets:
         The document is validated before it is sent. The request is idempotent until the next start, so it is retried.
 
         :param job_id: id of an inactive job
-        :param document: ``{"version": 2, "offsets": {"<partition>": "<text or null>"}}``
+        :param document: ``{"version": 2, "offsets": {"<partition>": "<string or null>"}}``
         :returns: the job
         :raises ControlHubConfigurationError: if `document` is not a valid offset document; nothing was sent
         """
@@ -123,12 +123,6 @@ class Offsets:
             body=checked,
         )
         return Job.from_wire(response) if response else self._client.jobs.get(job_id)
-
-
-def _parse_offsets(status: object) -> list[EngineOffset]:
-    read = JsonReader(status, "job status")
-    offsets = (EngineOffset.from_wire(entry) for entry in read.array("pipelineOffsets") if entry is not None)
-    return [offset for offset in offsets if offset is not None]
 
 
 def check_offsets_changeable(jobs: Collection[Job]) -> None:

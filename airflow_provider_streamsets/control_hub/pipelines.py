@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_list, as_object
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
@@ -15,7 +15,12 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubNotFoundError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.models import PipelineVersion
+from airflow_provider_streamsets.control_hub.models import (
+    COMMIT_ID_FIELD,
+    PipelineVersion,
+    commit_ids_by_tag,
+    runtime_parameter_names,
+)
 from airflow_provider_streamsets.control_hub.paging import chunked, paginate
 from airflow_provider_streamsets.control_hub.saql import equals
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
@@ -72,7 +77,7 @@ class Pipelines:
                 needs_body=True,
             )
 
-        for entry in paginate(read_page, "pipelines", key_field="commitId"):
+        for entry in paginate(read_page, "pipelines", key_field=COMMIT_ID_FIELD):
             pipeline = PipelineVersion.from_wire(entry)
             # The search ignores case, and the matching of the filter is unknown (contract section 18.14).
             if pipeline.name == name:
@@ -114,12 +119,13 @@ class Pipelines:
             needs_body=True,
         )
         # An unknown or unpublished pipeline yields an object without commit id (contract section 13).
-        if not JsonReader(response, "pipeline").optional_string("commitId"):
+        version = PipelineVersion.from_wire_or_none(response)
+        if version is None:
             raise ControlHubNotFoundError(
                 f"Cannot read the latest version of pipeline {pipeline_id}: the pipeline does not exist or has no "
                 "published version."
             )
-        return PipelineVersion.from_wire(response)
+        return version
 
     def latest_commits(self, pipeline_ids: Iterable[str]) -> dict[str, PipelineVersion]:
         """
@@ -139,8 +145,8 @@ class Pipelines:
                 needs_body=True,
             )
             for entry in as_list(response, "latest commits"):
-                if entry is not None and JsonReader(entry, "pipeline").optional_string("commitId"):
-                    version = PipelineVersion.from_wire(entry)
+                version = None if entry is None else PipelineVersion.from_wire_or_none(entry)
+                if version is not None:
                     found[version.pipeline_id] = version
         return found
 
@@ -174,9 +180,9 @@ class Pipelines:
         :returns: closest match by unknown name; empty if the pipeline definition does not list its parameters
         :raises ControlHubNotFoundError: if the commit does not exist
         """
-        read = JsonReader(self._fetch_commit(commit_id), "pipeline")
+        commit = as_object(self._fetch_commit(commit_id), "pipeline")
         try:
-            parameters = _runtime_parameters(read.json_object("pipelineDefinition"))
+            parameters = runtime_parameter_names(commit)
         except ControlHubUnexpectedAnswerError:
             return {}
         if parameters is None:
@@ -197,8 +203,7 @@ class Pipelines:
             action=f"read the version tags of pipeline {pipeline_id}",
             needs_body=True,
         )
-        read = [JsonReader(entry, "pipeline tag") for entry in as_list(response, "pipeline tags")]
-        return {tag.string("name"): tag.required_string("commitId") for tag in read}
+        return commit_ids_by_tag(response)
 
     def version(
         self,
@@ -253,14 +258,3 @@ class Pipelines:
         if version.rules_id is not None:
             return version
         return replace(version, rules_id=self.commit(version.commit_id).rules_id)
-
-
-def _runtime_parameters(definition: dict[str, Any]) -> list[str] | None:
-    """Return the runtime parameters in a pipeline definition (contract section 13); None if it does not list them."""
-    for entry in JsonReader(definition, "pipeline definition").array("configuration"):
-        configuration = JsonReader(entry, "pipeline configuration")
-        if configuration.get("name") == "constants" and configuration.get("value") is not None:
-            return [
-                JsonReader(parameter, "parameter").required_string("key") for parameter in configuration.array("value")
-            ]
-    return None

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_streamsets.control_hub._json import JsonReader
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
@@ -17,6 +16,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
 )
+from airflow_provider_streamsets.control_hub.models import parse_landing_url
 from airflow_provider_streamsets.control_hub.services import Service
 from airflow_provider_streamsets.control_hub.tokens import organization_id, validate_secret
 from airflow_provider_streamsets.control_hub.transport import Retry, Transport
@@ -172,9 +172,7 @@ class Session:
                 http_status=error.http_status,
                 issues=error.issues,
             ) from None
-        landing_url = JsonReader(
-            JsonReader(response, "organization info").get("data"), "organization info"
-        ).required_string("landingUrl")
+        landing_url = parse_landing_url(response)
         if not landing_url.endswith(_LANDING_PATH):
             raise ControlHubUnexpectedAnswerError(
                 f"Cannot {action}: it returned '{landing_url[:200]}', which is not a landing URL. "

@@ -41,3 +41,8 @@ class Engine(Model):
             last_reported=read.timestamp("lastReportedTime"),
             id_separator=read.string("idSeparator") or "__",
         )
+
+
+def tunnel_instance_id(value: object) -> str | None:
+    """Return the tunnel instance of a connected engine; None if the engine is not connected."""
+    return JsonReader(value or {}, "tunnel").optional_string("instanceId") or None

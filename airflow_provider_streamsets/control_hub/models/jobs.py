@@ -118,6 +118,22 @@ def _tags(entries: list[Any]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class ImportedJob(Model):
+    """A job that an import created or updated."""
+
+    job_id: str
+    name: str
+    pipeline_version: str | None
+
+    @classmethod
+    def from_wire(cls, value: object) -> ImportedJob:
+        """Parse an entry of the response to an import."""
+        read = JsonReader(JsonReader(value, "imported job").get("minimalJobJson"), "imported job")
+        label = read.optional_string("pipelineCommitLabel")
+        return cls(read.required_string("id"), read.string("name"), label.removeprefix("v") if label else None)
+
+
+@dataclass(frozen=True)
 class JobUpgrade(Model):
     """Result of an upgrade of one job."""
 

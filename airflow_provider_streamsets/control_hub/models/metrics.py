@@ -59,6 +59,12 @@ class RunMetrics(Model):
             stage_errors_per_second=read.number("stageErrorsM1Rate"),
         )
 
+    @staticmethod
+    def run_count_of(value: object) -> int:
+        """Return the run count in an entry of the record counts; 0 for the newest entry, which has none."""
+        run_count = as_object(value, "record counts").get("runCount")
+        return run_count if isinstance(run_count, int) and not isinstance(run_count, bool) else 0
+
     @classmethod
     def from_status(cls, run: JobRun) -> RunMetrics | None:
         """Return the counts in the status of a run, which lacks stage errors; None if it has no counts."""

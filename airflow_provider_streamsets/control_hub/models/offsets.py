@@ -28,6 +28,13 @@ class EngineOffset(Model):
         document = read.json_object("offset")
         return cls(read.string("sdcId"), document) if document else None
 
+    @classmethod
+    def from_status(cls, value: object) -> list[EngineOffset]:
+        """Parse the offsets in a ``JobStatusJson``."""
+        entries = JsonReader(value, "job status").array("pipelineOffsets")
+        offsets = (cls.from_wire(entry) for entry in entries if entry is not None)
+        return [offset for offset in offsets if offset is not None]
+
 
 def validate_offset_document(value: object) -> dict[str, Any]:
     """
@@ -47,7 +54,8 @@ def validate_offset_document(value: object) -> dict[str, Any]:
         )
     if not isinstance(offsets, Mapping):
         raise ControlHubConfigurationError(
-            f"'offsets' of an offset document must be a JSON object, got {offsets!r}. Expected the form {shape}."
+            f"'offsets' of an offset document must be a JSON object, got {type(offsets).__name__}. "
+            f"Expected the form {shape}."
         )
     for partition, position in offsets.items():
         if not isinstance(partition, str) or not (position is None or isinstance(position, str)):

@@ -334,6 +334,11 @@ class RunIdentity:
         return run.run_count < run_count or (run.run_count == run_count and run.run_id != self.run_id)
 
 
+def status_run_count(value: object) -> int:
+    """Return the run count in a ``JobStatusJson``."""
+    return JsonReader(value, "job status").integer("runCount")
+
+
 def run_or_none(value: object) -> JobRun | None:
     """
     Parse a status; None if the job has never run.

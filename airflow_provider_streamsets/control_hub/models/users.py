@@ -1,4 +1,4 @@
-"""Users."""
+"""Users and their organizations."""
 
 from __future__ import annotations
 
@@ -31,3 +31,9 @@ class CurrentUser(Model):
             email=read.string("email"),
             roles=read.strings("roles"),
         )
+
+
+def parse_landing_url(value: object) -> str:
+    """Return the landing URL in the login service's information about an organization (contract section 1.3)."""
+    read = JsonReader(JsonReader(value, "organization info").get("data"), "organization info")
+    return read.required_string("landingUrl")
