@@ -127,11 +127,11 @@ class Session:
     @property
     def was_accepted(self) -> bool:
         """Whether Control Hub has accepted this credential, or the one it replaced."""
-        return self._transport.responses.has_accepted
+        return self._transport.classifier.has_accepted
 
     @was_accepted.setter
     def was_accepted(self, value: bool) -> None:
-        self._transport.responses.has_accepted = value
+        self._transport.classifier.has_accepted = value
 
     @property
     def base_url_or_none(self) -> str | None:

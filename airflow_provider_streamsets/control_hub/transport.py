@@ -131,7 +131,7 @@ class Transport:
         self._session = session or _new_session()
         self.clock_skew: float | None = None
         """Seconds by which the server's clock is ahead, from the last ``Date`` header; None if there was none."""
-        self.responses = ResponseClassifier(
+        self.classifier = ResponseClassifier(
             token, verify=verify, proxies=self._proxies, credential_name=credential_name
         )
         """Classifies error responses, and records whether the credential was ever accepted."""
@@ -224,7 +224,7 @@ class Transport:
             if new_base is None or on_moved is None:
                 raise ControlHubUnexpectedAnswerError(
                     f"Cannot {action}: {origin(request.url)} redirects to "
-                    f"'{self.responses.redact(origin(location))}', as the organization has moved. Refusing to "
+                    f"'{self.classifier.redact(origin(location))}', as the organization has moved. Refusing to "
                     "send the credential to a new host. If you trust that URL, set it as the Control Hub URL of "
                     "the connection.",
                     http_status=308,
@@ -266,7 +266,7 @@ class Transport:
                 "Nothing was sent."
             ) from None
         except (OSError, HTTPError) as error:
-            raise self.responses.classify_failure(error, request.url, request.action) from None
+            raise self.classifier.classify_failure(error, request.url, request.action) from None
         self._update_clock_skew(response)
         return response
 
@@ -293,14 +293,14 @@ class Transport:
         try:
             yield from response.iter_content(_CHUNK_SIZE)
         except (OSError, HTTPError) as error:
-            raise self.responses.classify_failure(error, request.url, request.action) from None
+            raise self.classifier.classify_failure(error, request.url, request.action) from None
 
     def _parse_response(self, response: requests.Response, request: _Request) -> Any:
         if not response.ok or response.status_code >= 300:
             body, _ = read_limited(self._iter_chunks(response, request), MAX_ERROR_BYTES)
-            error = self.responses.classify_response(response, body, request.action)
+            error = self.classifier.classify_response(response, body, request.action)
             if request.with_credential and isinstance(error, _CONTROL_HUB_DECISIONS):
-                self.responses.has_accepted = True
+                self.classifier.has_accepted = True
             raise error
         if request.stream_to is not None:
             value = request.stream_to(self._iter_chunks(response, request))
@@ -314,7 +314,7 @@ class Transport:
                 maybe_executed=True,
             )
         if request.with_credential and value is not None:
-            self.responses.has_accepted = True
+            self.classifier.has_accepted = True
         return value
 
     def _parse_json(self, response: requests.Response, request: _Request) -> Any:
@@ -330,8 +330,8 @@ class Transport:
         try:
             return parse_json(body)
         except (ValueError, RecursionError):
-            content_type = self.responses.redact(response.headers.get("Content-Type", "no content type"))[:100]
-            raise self.responses.unusable_response(
+            content_type = self.classifier.redact(response.headers.get("Content-Type", "no content type"))[:100]
+            raise self.classifier.unusable_response(
                 f"Cannot {request.action}: the response of {origin(response.url)} is not JSON ({content_type}). "
                 "Check that the URL is that of Control Hub, not of a proxy or login page.",
                 http_status=response.status_code,
