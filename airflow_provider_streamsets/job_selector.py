@@ -91,7 +91,7 @@ def run_of_job(
         run["run_count"] = latest + 1
     if known is None or known.run_count != run["run_count"]:
         return run
-    return {**run, "identity": RunIdentity.of(known).to_json()}
+    return {**run, "identity": RunIdentity.from_run(known).to_json()}
 
 
 def log_of_run(

@@ -1,5 +1,5 @@
 """
-The REST API of Control Hub in Python, usable without Airflow.
+Python client for the Control Hub REST API, usable without Airflow.
 
 .. code-block:: python
 
@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.archives import ExportedArchive, ImportedJob
+    from airflow_provider_streamsets.control_hub.archives import ExportedArchive
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
     from airflow_provider_streamsets.control_hub.errors import (
         ControlHubAmbiguousNameError,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         EngineLiveMetrics,
         EngineOffset,
         EnginePipeline,
+        ImportedJob,
         Job,
         JobOffsets,
         JobRun,
@@ -107,18 +108,17 @@ __all__ = [
     "RunReport",
 ]
 
-# What is in none of these is in `models`, and all errors in `errors`.
+# Every other error is in `errors`, everything else in `models`.
 _MODULES = {
     "ControlHubClient": "client",
     "ExportedArchive": "archives",
-    "ImportedJob": "archives",
     "Issue": "errors",
     "RunReport": "tracking.report",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: a DAG that is parsed needs errors and models, but no HTTP client."""
+    """Import a public name on first use, so that parsing a DAG does not import the HTTP client."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = _MODULES.get(name, "errors" if name.endswith("Error") else "models")

@@ -1,4 +1,4 @@
-"""Ids and other texts as parts of messages."""
+"""Formatting of ids and lists for messages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 def describe_ids(ids: list[str], kind: str = "job") -> str:
-    """Return what a request for these ids is about, for messages: the one, or how many."""
+    """Return the only id, or the number of ids, for messages."""
     return f"{kind} {ids[0]}" if len(ids) == 1 else f"{len(ids)} {kind}s"
 
 
-def join_truncated(texts: Sequence[str], separator: str = ", ", most: int = 10) -> str:
-    """Return texts as one, for messages, saying how many are left out."""
-    shown = separator.join(texts[:most])
-    return f"{shown}{separator}and {len(texts) - most} more" if len(texts) > most else shown
+def join_truncated(texts: Sequence[str], separator: str = ", ", max_items: int = 10) -> str:
+    """Join texts for messages, and append how many were omitted."""
+    joined = separator.join(texts[:max_items])
+    return f"{joined}{separator}and {len(texts) - max_items} more" if len(texts) > max_items else joined

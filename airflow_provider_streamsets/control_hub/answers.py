@@ -1,4 +1,4 @@
-"""What an answer means, or that there is none: the one classification that clients, waits and sensors build on."""
+"""Classification of error responses and failed requests; client, trackers and sensors all build on it."""
 
 from __future__ import annotations
 
@@ -30,46 +30,46 @@ from airflow_provider_streamsets.control_hub.errors import (
     Issue,
 )
 
-# The wait that a Retry-After header can ask for is bounded, so that a wrong one cannot hold a task for days.
-_LONGEST_RETRY_AFTER = 300.0
-# A gateway in front of Control Hub answers these; Control Hub has not decided anything.
+# Upper bound of a Retry-After header, so that a wrong one cannot block a task for days.
+_MAX_RETRY_AFTER = 300.0
+# Sent by a gateway in front of Control Hub, not by Control Hub.
 _GATEWAY_STATUSES = frozenset({502, 503, 504})
-_PROJECT_REFUSED = "RESTAPI_08"
-# `requests` takes the CA bundle from these unless it is told which to use.
+_PROJECT_ACCESS_DENIED = "RESTAPI_08"
+# `requests` reads the CA bundle from these variables by default.
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-# How http.client reports a proxy that does not open a tunnel to an https host.
-_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")
-_HTTPS_HINT = " Does the port expect https?"
-# What OpenSSL calls an answer that is not TLS, by version.
+# http.client's message when a proxy rejects the tunnel to an https host.
+_TUNNEL_REJECTED = re.compile(r"Tunnel connection failed: (\d{3})")
+_HTTPS_HINT = " The port may expect https."
+# OpenSSL's reasons for a response that is not TLS; they differ by version.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"})
 
 
-class AnswerClassifier:
+class ResponseClassifier:
     """
-    Turns error answers and failed exchanges into errors of the family.
+    Maps error responses and failed requests to :class:`ControlHubError` subclasses.
 
-    Only Control Hub's own word counts as a decision: an answer with its error envelope (contract, section 15).
+    Only a response with Control Hub's error envelope counts as a decision of Control Hub (contract section 15).
 
     ===========================================  ==================================================================
-    Answer                                       Error
+    Response                                     Error
     ===========================================  ==================================================================
     401                                          :class:`ControlHubAuthenticationError`, to be confirmed by probing the
-                                                 credential: Control Hub answers 401 for any failure of its security
-                                                 service (contract, 19.1)
+                                                 credential: Control Hub returns 401 for any failure of its security
+                                                 service (contract section 15)
     403, or ``RESTAPI_08``; with envelope        :class:`ControlHubPermissionError`
     404, 410; with envelope                      :class:`ControlHubNotFoundError`
     other 4xx, 5xx with codes; with envelope     :class:`ControlHubRejectedError`
     429, 502, 503, 504, 5xx without codes        :class:`ControlHubUnavailableError`
-    anything else without envelope               :class:`ControlHubUnavailableError`: a proxy, gateway or firewall has
-                                                 answered
-    407, and what only settings can cure         :class:`ControlHubConfigurationError` until a request of the client
+    anything else without envelope               :class:`ControlHubUnavailableError`: the response comes from a proxy,
+                                                 gateway or firewall
+    407, and other signs of wrong settings       :class:`ControlHubConfigurationError` until a request of the client
                                                  was accepted, :class:`ControlHubUnavailableError` afterwards
     ===========================================  ==================================================================
 
-    :param token: token of the credential; kept out of every message
-    :param verify: whether TLS certificates are verified, or the CA file that is used
-    :param proxies: proxy address by scheme, in addition to those of the environment
-    :param credential_name: what the credential is called at the beginning of a sentence
+    :param token: token of the credential; redacted from every message
+    :param verify: verify TLS certificates: True, False, or the path of a CA file
+    :param proxies: proxy URL by scheme, in addition to those of the environment
+    :param credential_name: name of the credential at the start of a sentence in messages
     """
 
     def __init__(self, token: str, *, verify: bool | str, proxies: Mapping[str, str], credential_name: str) -> None:
@@ -78,171 +78,170 @@ class AnswerClassifier:
         self._proxies = proxies
         self._credential_name = credential_name
         self.has_accepted = False
-        """Whether Control Hub has accepted the credential before, so that the settings are known to be right."""
+        """Whether Control Hub has accepted the credential before, which proves the settings right."""
 
-    def error_of(self, answer: requests.Response, body: bytes | bytearray, action: str) -> ControlHubError:
+    def classify_response(self, response: requests.Response, body: bytes | bytearray, action: str) -> ControlHubError:
         """
-        Return what an answer that is no success means.
+        Return the error for an unsuccessful response.
 
-        :param answer: the answer
-        :param body: the beginning of its body
+        :param response: the response
+        :param body: the start of its body
         :param action: what was attempted, for the message
         """
-        status = answer.status_code
-        issues = self._issues_of(body)
+        status = response.status_code
+        issues = self._parse_issues(body)
         codes = {issue.code for issue in issues or () if issue.code}
-        said = "; ".join(map(str, issues or ())) or self.without_token(answer.reason or "no message")[:300]
-        start = f"Cannot {action}: Control Hub answered {status}: {said}"
-        details: dict[str, Any] = {"http_status": status, "issues": issues or ()}
-        if _PROJECT_REFUSED in codes or (status == 403 and issues is not None):
+        message = "; ".join(map(str, issues or ())) or self.redact(response.reason or "no message")[:300]
+        prefix = f"Cannot {action}: Control Hub returned {status}: {message}"
+        fields: dict[str, Any] = {"http_status": status, "issues": issues or ()}
+        if _PROJECT_ACCESS_DENIED in codes or (status == 403 and issues is not None):
             return ControlHubPermissionError(
-                f"{start}. The owner of the credential lacks the permission, or there is no such object: check the id, "
-                "the role or permission, and the project id if one is set.",
-                **details,
+                f"{prefix}. The owner of the credential lacks the permission, or the object does not exist. Check the "
+                "id, the role or permission, and the project id if one is set.",
+                **fields,
             )
         if 300 <= status < 400:
-            return self._redirect(answer, action, details)
+            return self._unexpected_redirect(response, action, fields)
         if status == 407:
-            return self._proxy_wants_password(answer.url, action, details)
+            return self._proxy_authentication_required(response.url, action, fields)
         if status == 401:
-            return self._refused_credential(start, details, has_envelope=issues is not None)
+            return self._rejected_credential(prefix, fields, has_envelope=issues is not None)
         if status == 429:
-            return ControlHubUnavailableError(f"{start}.", retry_after=_retry_after(answer), **details)
+            return ControlHubUnavailableError(f"{prefix}.", retry_after=_retry_after(response), **fields)
         if issues is None and status < 500:
-            return self._answer_of_gateway(answer, action, details)
+            return self._gateway_response(response, action, fields)
         if status in _GATEWAY_STATUSES or (status >= 500 and not codes):
             return ControlHubUnavailableError(
-                f"{start}.", retry_after=_retry_after(answer), maybe_executed=True, **details
+                f"{prefix}.", retry_after=_retry_after(response), maybe_executed=True, **fields
             )
-        kind = ControlHubNotFoundError if status in {404, 410} else ControlHubRejectedError
-        return kind(f"{start}.", **details)
+        error_class = ControlHubNotFoundError if status in {404, 410} else ControlHubRejectedError
+        return error_class(f"{prefix}.", **fields)
 
-    def _refused_credential(self, start: str, details: dict[str, Any], *, has_envelope: bool) -> ControlHubError:
-        foreign = " A proxy or gateway may ask for a credential of its own: the answer is not Control Hub's."
+    def _rejected_credential(self, prefix: str, fields: dict[str, Any], *, has_envelope: bool) -> ControlHubError:
+        gateway_hint = " The response is not Control Hub's: a proxy or gateway may require a credential of its own."
         return ControlHubAuthenticationError(
-            f"{start}. {self._credential_name} was refused: is it active, are credential id and token those of one "
-            f"credential, and is it used from an allowed network?{'' if has_envelope else foreign}"
+            f"{prefix}. {self._credential_name} was rejected. Check that it is active, that credential id and token "
+            f"belong together, and that this network is allowed.{'' if has_envelope else gateway_hint}"
             f"{_token_hint(self._token)}",
-            **details,
+            **fields,
         )
 
-    def _answer_of_gateway(self, answer: requests.Response, action: str, details: dict[str, Any]) -> ControlHubError:
-        reason = self.without_token(answer.reason or "no reason")[:300]
-        kind = self.without_token(answer.headers.get("Content-Type", "no content type"))[:100]
-        hint = _HTTPS_HINT if answer.status_code == 400 and answer.url.startswith("http://") else ""
+    def _gateway_response(self, response: requests.Response, action: str, fields: dict[str, Any]) -> ControlHubError:
+        reason = self.redact(response.reason or "no reason")[:300]
+        content_type = self.redact(response.headers.get("Content-Type", "no content type"))[:100]
+        hint = _HTTPS_HINT if response.status_code == 400 and response.url.startswith("http://") else ""
         return ControlHubUnavailableError(
-            f"Cannot {action}: {host_of(answer.url)} answered {answer.status_code} {reason} ({kind}) without Control "
-            "Hub's error envelope. A proxy, gateway or firewall has answered, or the URL is not that of Control Hub."
+            f"Cannot {action}: {origin(response.url)} returned {response.status_code} {reason} ({content_type}) "
+            "without Control Hub's error envelope. The response comes from a proxy, gateway or firewall, or the URL is "
+            "not that of Control Hub."
             f"{hint}",
-            retry_after=_retry_after(answer),
+            retry_after=_retry_after(response),
             maybe_executed=True,
-            **details,
+            **fields,
         )
 
-    def _redirect(self, answer: requests.Response, action: str, details: dict[str, Any]) -> ControlHubError:
-        target = self.without_token(host_of(answer.headers.get("Location", ""))) or "an invalid address"
-        return self.unusable(
-            f"Cannot {action}: {host_of(answer.url)} redirects to '{target}', which Control Hub's API does not do. "
-            "Either the address is not that of Control Hub, or a login page or proxy in front of it must let API "
-            "requests pass.",
-            **details,
+    def _unexpected_redirect(self, response: requests.Response, action: str, fields: dict[str, Any]) -> ControlHubError:
+        target = self.redact(origin(response.headers.get("Location", ""))) or "an invalid URL"
+        return self.unusable_response(
+            f"Cannot {action}: {origin(response.url)} redirects to '{target}', which Control Hub's API never does. "
+            "Either the URL is not that of Control Hub, or a login page or proxy in front of it must let API requests "
+            "pass.",
+            **fields,
         )
 
-    def unusable(self, message: str, **details: Any) -> ControlHubError:
+    def unusable_response(self, message: str, **fields: Any) -> ControlHubError:
         """
-        Return the error of an answer that cannot be Control Hub's: at first contact, the address is probably wrong.
+        Return the error for a response that cannot be Control Hub's: on first contact, the URL is probably wrong.
 
-        :param message: its message
-        :param details: status and issues
+        :param message: message of the error
+        :param fields: HTTP status and issues of the error
         """
         if self.has_accepted:
-            return ControlHubUnavailableError(
-                message, maybe_executed=(details.get("http_status") or 0) < 300, **details
-            )
-        return ControlHubUnexpectedAnswerError(message, **details)
+            return ControlHubUnavailableError(message, maybe_executed=(fields.get("http_status") or 0) < 300, **fields)
+        return ControlHubUnexpectedAnswerError(message, **fields)
 
-    def _wrong_setting(self, message: str, **details: Any) -> ControlHubError:
+    def _invalid_setting(self, message: str, **fields: Any) -> ControlHubError:
         if self.has_accepted:
-            return ControlHubUnavailableError(message, **details)
-        return ControlHubConfigurationError(message, **details)
+            return ControlHubUnavailableError(message, **fields)
+        return ControlHubConfigurationError(message, **fields)
 
-    def _proxy_wants_password(self, url: str, action: str, details: dict[str, Any]) -> ControlHubError:
-        verb = "refuses the" if "@" in self._proxy_address(url) else "requires a"
-        return self._wrong_setting(
-            f"Cannot {action}: {self._proxy_of(url)} {verb} user name and password in its address (407). Write "
+    def _proxy_authentication_required(self, url: str, action: str, fields: dict[str, Any]) -> ControlHubError:
+        verb = "rejects the" if "@" in self._proxy_url(url) else "requires a"
+        return self._invalid_setting(
+            f"Cannot {action}: {self._describe_proxy(url)} {verb} user name and password in its URL (407). Set "
             "http://user:password@host:port in 'proxies' of the connection or in the environment.",
-            **details,
+            **fields,
         )
 
-    def failure_of(self, error: Exception, url: str, action: str) -> ControlHubError:
+    def classify_failure(self, error: Exception, url: str, action: str) -> ControlHubError:
         """
-        Return what the failure to get an answer means.
+        Return the error for a request that got no response.
 
-        :param error: what `requests` has raised
-        :param url: address that was asked
+        :param error: error that `requests` raised
+        :param url: URL of the request
         :param action: what was attempted, for the message
         """
-        bad_store = self._unusable_ca_store() if url.startswith("https://") else None
-        if bad_store is not None:
-            return self._wrong_setting(
-                f"Cannot {action}: {bad_store}, is no CA file: it must hold certificates in PEM form and be readable. "
-                "Nothing was sent."
+        invalid_ca_file = self._describe_invalid_ca_file() if url.startswith("https://") else None
+        if invalid_ca_file is not None:
+            return self._invalid_setting(
+                f"Cannot {action}: {invalid_ca_file}, is not a CA file. It must be readable and hold certificates in "
+                "PEM format. Nothing was sent."
             )
-        cause = _innermost(error)
-        reason = self.without_token(_reason(error, cause))[:1000]
-        is_of_proxy = isinstance(error, requests.exceptions.ProxyError)
-        peer = self._proxy_of(url) if is_of_proxy else host_of(url)
+        cause = _root_cause(error)
+        reason = self.redact(_reason(error, cause))[:1000]
+        is_proxy_error = isinstance(error, requests.exceptions.ProxyError)
+        peer = self._describe_proxy(url) if is_proxy_error else origin(url)
         if isinstance(cause, ssl.SSLCertVerificationError):
             variable = _ca_variable() if self._verify is True else None
-            used = f" The CA file is that of the environment variable {variable}." if variable else ""
+            ca_file_hint = f" The CA file is set by the environment variable {variable}." if variable else ""
             return ControlHubUntrustedCertificateError(
-                f"Cannot {action}: the TLS certificate of {peer} is not trusted ({reason}).{used} If it is "
-                "signed by an authority of your own, give the path of its CA file in 'verify' of the connection."
+                f"Cannot {action}: the TLS certificate of {peer} is not trusted ({reason}).{ca_file_hint} If a "
+                "private authority signed it, set 'verify' of the connection to the path of its CA file."
             )
         if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS:
-            return self._wrong_setting(
-                f"Cannot {action}: {peer} does not answer in TLS. Does this port expect http instead of https?"
+            return self._invalid_setting(
+                f"Cannot {action}: {peer} does not speak TLS. The port may expect http instead of https."
             )
-        if is_of_proxy:
+        if is_proxy_error:
             return self._proxy_failure(cause, reason, url, action)
-        was_sent = not _was_never_sent(error)
-        # What a server of https does with a request that is not encrypted.
-        is_hang_up = was_sent and isinstance(cause, (ConnectionError, http.client.RemoteDisconnected))
-        hint = _HTTPS_HINT if is_hang_up and not self.has_accepted and url.startswith("http://") else ""
+        was_sent = not _failed_before_send(error)
+        # A server that expects https drops unencrypted requests.
+        is_disconnect = was_sent and isinstance(cause, (ConnectionError, http.client.RemoteDisconnected))
+        hint = _HTTPS_HINT if is_disconnect and not self.has_accepted and url.startswith("http://") else ""
         return ControlHubUnavailableError(
-            f"Cannot {action}: no answer from {host_of(url)} ({reason}).{hint}", maybe_executed=was_sent
+            f"Cannot {action}: no response from {origin(url)} ({reason}).{hint}", maybe_executed=was_sent
         )
 
     def _proxy_failure(self, cause: BaseException, reason: str, url: str, action: str) -> ControlHubError:
-        refused = _TUNNEL_REFUSED.search(str(cause))
-        if refused and refused[1] == "407":
-            return self._proxy_wants_password(url, action, {"http_status": 407})
+        rejected = _TUNNEL_REJECTED.search(str(cause))
+        if rejected and rejected[1] == "407":
+            return self._proxy_authentication_required(url, action, {"http_status": 407})
         return ControlHubUnavailableError(
-            f"Cannot {action}: {self._proxy_of(url)} cannot connect to {host_of(url)} ({reason}). The proxy is that "
-            "of 'proxies' of the connection or of the environment.",
-            # A lost connection to a proxy is reported like one that failed, even if the request had gone out.
-            maybe_executed=not (refused or _was_never_sent(cause)),
+            f"Cannot {action}: {self._describe_proxy(url)} cannot connect to {origin(url)} ({reason}). The proxy is "
+            "set by 'proxies' of the connection or by the environment.",
+            # A lost proxy connection is reported like a failed one, even if the request was already sent.
+            maybe_executed=not (rejected or _failed_before_send(cause)),
         )
 
-    def _proxy_address(self, url: str) -> str:
-        # As a session merges them.
-        of_environment = get_environ_proxies(url, no_proxy=self._proxies.get("no_proxy"))
-        return select_proxy(url, {**of_environment, **self._proxies}) or ""
+    def _proxy_url(self, url: str) -> str:
+        # The same merge as in a session of `requests`.
+        environment_proxies = get_environ_proxies(url, no_proxy=self._proxies.get("no_proxy"))
+        return select_proxy(url, {**environment_proxies, **self._proxies}) or ""
 
-    def _proxy_of(self, url: str) -> str:
-        address = self._proxy_address(url)
-        return f"the proxy {host_of(address if '://' in address else f'http://{address}')}" if address else "a proxy"
+    def _describe_proxy(self, url: str) -> str:
+        address = self._proxy_url(url)
+        return f"the proxy {origin(address if '://' in address else f'http://{address}')}" if address else "a proxy"
 
-    def _unusable_ca_store(self) -> str | None:
+    def _describe_invalid_ca_file(self) -> str | None:
         if isinstance(self._verify, str):
-            return None if _is_ca_store(self._verify) else f"'{self._verify}', named by 'verify'"
+            return None if _is_valid_ca_path(self._verify) else f"'{self._verify}', named by 'verify'"
         variable = _ca_variable() if self._verify else None
-        if variable is None or _is_ca_store(os.environ[variable]):
+        if variable is None or _is_valid_ca_path(os.environ[variable]):
             return None
         return f"'{os.environ[variable]}', named by the environment variable {variable}"
 
-    def _issues_of(self, body: bytes | bytearray) -> tuple[Issue, ...] | None:
-        """Return the issues of Control Hub's error envelope, None if the body is none."""
+    def _parse_issues(self, body: bytes | bytearray) -> tuple[Issue, ...] | None:
+        """Return the issues of Control Hub's error envelope; None if the body is not an envelope."""
         try:
             envelope = parse_json(body)
         except (ValueError, RecursionError):
@@ -256,19 +255,19 @@ class AnswerClassifier:
                 code, message = entry.get("code"), entry.get("message")
                 issues.append(
                     Issue(
-                        self.without_token(code)[:100] if isinstance(code, str) else None,
-                        self.without_token(_text_of(message))[:1000],
+                        self.redact(code)[:100] if isinstance(code, str) else None,
+                        self.redact(_message_text(message))[:1000],
                     )
                 )
         return tuple(issues)
 
-    def without_token(self, text: str) -> str:
-        """Return a text from elsewhere with the token made illegible."""
+    def redact(self, text: str) -> str:
+        """Return a text with the token replaced by asterisks."""
         return text.replace(self._token, "***")
 
 
-def host_of(url: str) -> str:
-    """Return scheme, host and port of an address, without credentials; empty if it is none."""
+def origin(url: str) -> str:
+    """Return scheme, host and port of a URL without credentials; empty if the URL is invalid."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -280,7 +279,7 @@ def _ca_variable() -> str | None:
     return next((name for name in _CA_VARIABLES if os.environ.get(name)), None)
 
 
-def _is_ca_store(path: str) -> bool:
+def _is_valid_ca_path(path: str) -> bool:
     if os.path.isdir(path):
         return True
     try:
@@ -290,8 +289,8 @@ def _is_ca_store(path: str) -> bool:
     return True
 
 
-def _innermost(error: BaseException) -> BaseException:
-    """Return what has really happened; `requests` and urllib3 wrap it up to three times."""
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the innermost error; `requests` and urllib3 wrap it up to three times."""
     while True:
         candidates = (getattr(error, "original_error", None), getattr(error, "reason", None), *error.args)
         inner = next((candidate for candidate in candidates if isinstance(candidate, BaseException)), None)
@@ -300,25 +299,25 @@ def _innermost(error: BaseException) -> BaseException:
         error = inner
 
 
-def _was_never_sent(error: BaseException) -> bool:
-    """Return whether the connection failed before the request could go out."""
+def _failed_before_send(error: BaseException) -> bool:
+    """Return whether the connection failed before the request was sent."""
     return isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(
-        _innermost(error), (NewConnectionError, ConnectTimeoutError)
+        _root_cause(error), (NewConnectionError, ConnectTimeoutError)
     )
 
 
 def _reason(error: Exception, cause: BaseException) -> str:
-    """Return a short text for a failed exchange."""
+    """Return a short description of a failed request."""
     if isinstance(error, requests.exceptions.ReadTimeout):
-        return "timed out while waiting for the answer"
+        return "timed out while waiting for the response"
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "timed out while connecting"
-    # "HTTPConnection(host='h', port=1): Failed to establish a new connection: [Errno 111] Connection refused"; in
-    # urllib3 1, it begins with "<urllib3.connection.HTTPConnection object at 0x7f9f0fdab3e0>: ".
+    # "HTTPConnection(host='h', port=1): Failed to establish a new connection: [Errno 111] Connection refused"; urllib3
+    # 1 starts with "<urllib3.connection.HTTPConnection object at 0x7f9f0fdab3e0>: " instead.
     return re.split(r"[)>]: ", str(cause))[-1] or type(cause).__name__
 
 
-def _text_of(message: object) -> str:
+def _message_text(message: object) -> str:
     if message is None:
         return "no message"
     try:
@@ -328,16 +327,16 @@ def _text_of(message: object) -> str:
 
 
 def _token_hint(token: str) -> str:
-    return "" if token.endswith(".") else " The token does not end in a dot as Control Hub's tokens do."
+    return "" if token.endswith(".") else " The token does not end with a dot, as Control Hub's tokens do."
 
 
-def _retry_after(answer: requests.Response) -> float | None:
-    """Return the seconds of a ``Retry-After`` header, given as seconds or as a date."""
-    text = answer.headers.get("Retry-After", "").strip()
+def _retry_after(response: requests.Response) -> float | None:
+    """Return the ``Retry-After`` header in seconds; it holds seconds or a date."""
+    text = response.headers.get("Retry-After", "").strip()
     if text.isdecimal():
-        return min(float(text), _LONGEST_RETRY_AFTER)
+        return min(float(text), _MAX_RETRY_AFTER)
     try:
         seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
     except (TypeError, ValueError, OverflowError):
         return None
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER)

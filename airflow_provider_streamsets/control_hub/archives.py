@@ -1,4 +1,4 @@
-"""Jobs as archives: export and import (contract, section 7)."""
+"""Export and import of jobs as zip archives (contract section 7)."""
 
 from __future__ import annotations
 
@@ -9,68 +9,60 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
-from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub._json import as_list
+from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubJobStateError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.models import Job, Model
+from airflow_provider_streamsets.control_hub.models import ImportedJob, Job, Model
 from airflow_provider_streamsets.control_hub.services import Service
 from airflow_provider_streamsets.control_hub.transport import Retry
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
 
-# The first bytes of a zip archive, and of one without entries.
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-# Begins the record at the end of one, which can be followed by a comment.
-_END = b"PK\x05\x06"
-_END_LENGTH = 22
-_LONGEST_END = _END_LENGTH + 65535
-# How the entries of an archive of pipelines begin, as engines and Control Hub's pipeline repository write them.
-_PIPELINE = re.compile(rb'\s*\{\s*"(pipelineConfig|pipelineRules|libraryDefinitions)"\s*:')
+# First bytes of a zip archive, and of an empty one.
+_ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
+# Signature of the end record of a zip archive, which can be followed by a comment.
+_END_RECORD = b"PK\x05\x06"
+_END_RECORD_LENGTH = 22
+_MAX_END_RECORD_LENGTH = _END_RECORD_LENGTH + 65535
+# Start of the entries of a pipeline archive, as written by engines and Control Hub's pipeline repository.
+_PIPELINE_ENTRY = re.compile(rb'\s*\{\s*"(pipelineConfig|pipelineRules|libraryDefinitions)"\s*:')
 
 
 @dataclass(frozen=True)
 class ExportedArchive(Model):
-    """An archive that has been written."""
+    """Size and checksum of an exported archive."""
 
     size: int
-    """Bytes."""
+    """Size in bytes."""
     sha256: str
 
 
-@dataclass(frozen=True)
-class ImportedJob(Model):
-    """A job that an import has created or updated."""
-
-    job_id: str
-    name: str
-    pipeline_version: str | None
-
-
 class Archives:
-    """Export and import of jobs; reached as ``client.archives``."""
+    """Export and import of jobs, available as ``client.archives``."""
 
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
 
     def export_jobs(self, job_ids: Iterable[str], target: BinaryIO) -> ExportedArchive:
         """
-        Write jobs with their pipeline versions as a zip archive, as it arrives: it is never held in memory.
+        Export jobs and their pipeline versions as a zip archive, streamed to a file.
 
-        The archive holds no secrets of connections. It must be taken as a whole: its entries are not documented.
+        The archive contains no secrets of connections. The format of its entries is not documented.
 
-        :param job_ids: ids of jobs and job templates, in one request; not of instances attached to a template
-        :param target: where to write to; emptied if the request has to be repeated, and so must be seekable
-        :raises ControlHubUnexpectedAnswerError: if what comes is no zip archive
+        :param job_ids: ids of jobs and job templates, sent in one request; instances attached to a template cannot be
+            exported
+        :param target: seekable file to write to; truncated if the request is retried
+        :raises ControlHubUnexpectedAnswerError: if the response is not a zip archive
         """
-        wanted = list(dict.fromkeys(job_ids))
-        if not wanted:
-            raise ControlHubConfigurationError("There is no job to export.")
-        action = f"export {len(wanted)} jobs" if len(wanted) > 1 else f"export job {wanted[0]}"
+        ids = list(dict.fromkeys(job_ids))
+        if not ids:
+            raise ControlHubConfigurationError("Cannot export jobs: no job id was given.")
+        action = f"export {describe_ids(ids)}"
 
         def write(chunks: Iterator[bytes]) -> ExportedArchive:
             target.seek(0)
@@ -79,20 +71,20 @@ class Archives:
             for chunk in chunks:
                 if len(head) < 4:
                     head = (head + chunk)[:4]
-                    # A proxy's page must not be kept as if it were the jobs.
-                    if len(head) == 4 and head not in _ZIP:
+                    # The page of a proxy must not be kept as an archive.
+                    if len(head) == 4 and head not in _ZIP_SIGNATURES:
                         break
                 target.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
-                tail = (tail + chunk)[-_LONGEST_END:]
-            # An archive that a proxy has cut off lacks its directory, which is at the end.
-            if head not in _ZIP or not _is_complete(tail):
-                raise ControlHubUnexpectedAnswerError(f"Cannot {action}: the answer is no complete zip archive.")
+                tail = (tail + chunk)[-_MAX_END_RECORD_LENGTH:]
+            # An archive truncated by a proxy lacks the directory at its end.
+            if head not in _ZIP_SIGNATURES or not _is_complete(tail):
+                raise ControlHubUnexpectedAnswerError(f"Cannot {action}: the response is not a complete zip archive.")
             return ExportedArchive(size, digest.hexdigest())
 
         archive: ExportedArchive = self._client.request(
-            "POST", Service.JOBRUNNER, "/v1/jobs/exportJobs", action=action, body=wanted, stream_to=write
+            "POST", Service.JOBRUNNER, "/v1/jobs/exportJobs", action=action, body=ids, stream_to=write
         )
         return archive
 
@@ -107,29 +99,28 @@ class Archives:
         update_failover: bool = True,
     ) -> list[ImportedJob]:
         """
-        Create the jobs of an archive under their ids, or update them where they exist.
+        Create the jobs of an archive with their original ids, or update the existing ones.
 
-        Tags are always imported; the flags say what else is overwritten in a job that exists. To import once more has
-        the same result, apart from overwriting what was edited meanwhile; still it is not repeated after an unclear
-        end.
+        Tags are always imported; the flags select what else is overwritten in existing jobs. The request is not retried
+        when its result is unknown, because a second import would overwrite edits made in between.
 
-        :param archive: zip archive as written by an export; sent as it is read, from its beginning
-        :param update_pipeline: the pipeline version
-        :param update_number_of_instances: the number of pipeline instances
-        :param update_runtime_parameters: the runtime parameters
-        :param update_engine_labels: the engine labels
-        :param update_failover: whether failover is enabled
-        :returns: the jobs of the archive
-        :raises ControlHubConfigurationError: if `archive` is no zip archive, or one of pipelines; nothing was sent
+        :param archive: seekable zip archive from an export
+        :param update_pipeline: overwrite the pipeline version
+        :param update_number_of_instances: overwrite the number of pipeline instances
+        :param update_runtime_parameters: overwrite the runtime parameters
+        :param update_engine_labels: overwrite the engine labels
+        :param update_failover: overwrite whether failover is enabled
+        :returns: the imported jobs
+        :raises ControlHubConfigurationError: if `archive` is not a zip archive or contains pipelines; nothing was sent
         """
         archive.seek(0)
-        if archive.read(4) not in _ZIP:
-            raise ControlHubConfigurationError("What is to be imported is no zip archive; nothing was sent.")
-        pipeline = _pipeline_of_archive(archive)
+        if archive.read(4) not in _ZIP_SIGNATURES:
+            raise ControlHubConfigurationError("Cannot import jobs: the file is not a zip archive. Nothing was sent.")
+        pipeline = _find_pipeline_entry(archive)
         if pipeline is not None:
             raise ControlHubConfigurationError(
-                f"Cannot import jobs: the archive holds pipelines, such as '{pipeline}', not jobs; nothing was sent. "
-                "Export the jobs instead, with which their pipelines come, or import the pipelines in Control Hub."
+                f"Cannot import jobs: the archive contains pipelines, such as '{pipeline}', not jobs. Nothing was "
+                "sent. Export the jobs, which includes their pipelines, or import the pipelines in Control Hub."
             )
         flags = {
             "updatePipelineRefs": update_pipeline,
@@ -138,7 +129,7 @@ class Archives:
             "updateLabels": update_engine_labels,
             "updateMigrateOffsets": update_failover,
         }
-        answer = self._client.request(
+        response = self._client.request(
             "POST",
             Service.JOBRUNNER,
             "/v1/jobs/importJobs",
@@ -147,21 +138,14 @@ class Archives:
             file=archive,
             retry=Retry.NEVER,
         )
-        jobs = []
-        for entry in as_list(answer, "imported jobs"):
-            job = JsonReader(JsonReader(entry, "imported job").get("minimalJobJson"), "imported job")
-            label = job.optional_text("pipelineCommitLabel")
-            jobs.append(
-                ImportedJob(job.required_text("id"), job.text("name"), label.removeprefix("v") if label else None)
-            )
-        return jobs
+        return [ImportedJob.from_wire(entry) for entry in as_list(response, "imported jobs")]
 
 
 def check_exportable(jobs: Iterable[Job]) -> None:
     """
-    Check that jobs can be exported (contract, section 7).
+    Raise if any of the jobs cannot be exported (contract section 7).
 
-    :raises ControlHubJobStateError: if not; the message names all that cannot
+    :raises ControlHubJobStateError: if a job is attached to a template; the message lists all such jobs
     """
     attached = [job.label for job in jobs if job.template_id is not None]
     if attached:
@@ -171,28 +155,28 @@ def check_exportable(jobs: Iterable[Job]) -> None:
         )
 
 
-def _pipeline_of_archive(archive: BinaryIO) -> str | None:
+def _find_pipeline_entry(archive: BinaryIO) -> str | None:
     """
-    Return the name of an entry if all are exported pipelines; None if not, or if that cannot be read.
+    Return the name of an entry if all entries are exported pipelines; None otherwise, or if they are unreadable.
 
-    With other entries, it may be an archive of jobs, whose layout is not known (contract, 18.20).
+    An archive with other entries may contain jobs; its layout is unknown (contract section 18.20).
     """
     try:
         with zipfile.ZipFile(archive) as entries:
             files = [info for info in entries.infolist() if not info.is_dir()]
             for info in files:
                 with entries.open(info) as entry:
-                    if not _PIPELINE.match(entry.read(200)):
+                    if not _PIPELINE_ENTRY.match(entry.read(200)):
                         return None
-    except Exception:  # noqa: BLE001 - of a broken archive, errors of many kinds; Control Hub decides what it is
+    except Exception:  # noqa: BLE001 - broken archives raise many errors; Control Hub decides
         return None
     return files[0].filename if files else None
 
 
 def _is_complete(tail: bytes) -> bool:
-    """Return whether the last bytes of a zip archive hold the whole record that ends it."""
-    start = tail.rfind(_END)
-    if start < 0 or len(tail) < start + _END_LENGTH:
+    """Return whether the last bytes of a zip archive contain a complete end record."""
+    start = tail.rfind(_END_RECORD)
+    if start < 0 or len(tail) < start + _END_RECORD_LENGTH:
         return False
-    comment = int.from_bytes(tail[start + _END_LENGTH - 2 : start + _END_LENGTH], "little")
-    return len(tail) == start + _END_LENGTH + comment
+    comment = int.from_bytes(tail[start + _END_RECORD_LENGTH - 2 : start + _END_RECORD_LENGTH], "little")
+    return len(tail) == start + _END_RECORD_LENGTH + comment

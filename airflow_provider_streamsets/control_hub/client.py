@@ -1,4 +1,4 @@
-"""The entry to Control Hub: one credential, one HTTP session, one object for each resource."""
+"""Client of the Control Hub REST API: one credential, one HTTP session, one attribute per resource."""
 
 from __future__ import annotations
 
@@ -30,44 +30,44 @@ from airflow_provider_streamsets.control_hub.templates import Templates
 from airflow_provider_streamsets.control_hub.transport import Retry
 
 DEFAULT_TIMEOUT = (10.0, 60.0)
-# Usual gateways give up on a request after 60 seconds; some are set to more.
+# Gateways usually time out after 60 seconds; some are configured for more.
 DEFAULT_GATEWAY_TIMEOUT = 120.0
 
 OnUnauthorized = Callable[["ControlHubClient", ControlHubAuthenticationError, int], "ControlHubClient | None"]
 
 
-def _without_limit() -> float:
+def _no_deadline() -> float:
     return math.inf
 
 
 class ControlHubClient:
     """
-    Control Hub's REST API with one API credential. Usable without Airflow, and from several threads.
+    Client of the Control Hub REST API with one API credential. Thread-safe, and usable without Airflow.
 
-    Nothing is sent before the first call of a method.
+    The constructor sends no request.
 
-    :param base_url: address of Control Hub, such as ``https://na01.hub.streamsets.com``; None asks the login service
-        where the organization of the token lives
+    :param base_url: URL of Control Hub, such as ``https://na01.hub.streamsets.com``; None looks it up through the login
+        service by the organization of the token
     :param credential_id: id of the API credential
-    :param token: its token
-    :param project_id: project to work in; None is the organization level
+    :param token: token of the API credential
+    :param project_id: id of the project to work in; None is the organization level
     :param verify: verify TLS certificates: True, False, or the path of a CA file or folder
-    :param timeout: seconds to connect and seconds to wait for data; one number for both
-    :param proxies: proxy address by scheme, for example ``{"https": "http://proxy.example.com:3128"}``
-    :param login_url: address of the login service that is asked when `base_url` is None
-    :param job_link: pattern of a job's page, with ``{hub}`` and ``{job_id}``; the web UI is no API, so its paths are
-        a setting (contract, 18.27)
-    :param max_attempts: how often a request that may be repeated is sent at the most
-    :param bulk_size: ids in one request for many jobs
-    :param gateway_timeout: seconds after which no gateway between here and Control Hub delivers a request any more: a
-        start, or what else must not be done twice, is not sent again before
-    :param sleep: waits between attempts and looks; ``time.sleep`` by default
-    :param credential_name: what the credential is called at the beginning of a sentence
-    :param on_unauthorized: called when a credential is refused that was accepted before, with this client, the error and how
-        often the request was refused before. Returns a client with a newer one, for :meth:`adopt`, or None if the
-        same one is to be tried again, after which the request is sent again; raises when the refusal is confirmed
-    :raises ControlHubConfigurationError: if a setting cannot be right
-    :raises ControlHubAuthenticationError: if credential id or token cannot be right
+    :param timeout: connect and read timeouts in seconds; one number for both
+    :param proxies: proxy URL by scheme, for example ``{"https": "http://proxy.example.com:3128"}``
+    :param login_url: URL of the login service, which is used when `base_url` is None
+    :param job_link: URL pattern of a job's page, with ``{hub}`` and ``{job_id}``; configurable because the pages of the
+        web UI are not part of the API (contract section 18.27)
+    :param max_attempts: maximum number of attempts of a request that may be retried
+    :param bulk_size: maximum number of ids in one bulk request
+    :param gateway_timeout: seconds after which no gateway still delivers a request to Control Hub; a start, or another
+        request that is not idempotent, is not sent again before
+    :param sleep: function that sleeps between attempts and polls; ``time.sleep`` by default
+    :param credential_name: name of the credential at the start of a sentence in messages
+    :param on_unauthorized: called when a previously accepted credential is rejected, with this client, the error and
+        the number of previous rejections of the request. Returns a client with a newer credential, for :meth:`adopt`,
+        or None to retry with the same one; raises when the rejection is confirmed
+    :raises ControlHubConfigurationError: if a setting is invalid
+    :raises ControlHubAuthenticationError: if the credential id or the token is malformed
     """
 
     def __init__(
@@ -90,7 +90,9 @@ class ControlHubClient:
         on_unauthorized: OnUnauthorized | None = None,
     ) -> None:
         if bulk_size < 1 or max_attempts < 1:
-            raise ControlHubConfigurationError("'bulk_size' and 'max_attempts' must be at least 1.")
+            raise ControlHubConfigurationError(
+                f"'bulk_size' and 'max_attempts' must be at least 1, got {bulk_size} and {max_attempts}."
+            )
         self.bulk_size = bulk_size
         self.gateway_timeout = gateway_timeout
         self.sleep = sleep or time.sleep
@@ -109,13 +111,13 @@ class ControlHubClient:
             credential_name=credential_name,
         )
         self._max_attempts = max_attempts
-        self._on_refused = on_unauthorized
-        self._replacing = threading.Lock()
-        self.time_left: Callable[[], float] = _without_limit
+        self._on_unauthorized = on_unauthorized
+        self._adopt_lock = threading.Lock()
+        self.time_left: Callable[[], float] = _no_deadline
         """Returns the seconds until the deadline of the wait; set by :meth:`within`."""
 
     def __repr__(self) -> str:
-        return f"<ControlHubClient {self._session.base_url_or_none or 'hub not looked up yet'}>"
+        return f"<ControlHubClient {self._session.base_url_or_none or 'base URL not looked up yet'}>"
 
     def __enter__(self) -> ControlHubClient:
         return self
@@ -124,26 +126,26 @@ class ControlHubClient:
         self.close()
 
     def close(self) -> None:
-        """Close the HTTP session. The client opens a new one when it is used again."""
+        """Close the HTTP session. The next request opens a new one."""
         self._session.close()
 
     def with_options(self, *, timeout: float | None = None, max_attempts: int = 1) -> ControlHubClient:
         """
-        Return a client of the same hub and credential that gives up sooner.
+        Return a client of the same Control Hub and credential with other timeouts and retries.
 
-        It has a session of its own, so that it can be used while this one is in the middle of a request, as in a
-        signal handler.
+        It has an HTTP session of its own, so it can be used while this client is in the middle of a request, for
+        example in a signal handler.
 
-        :param timeout: seconds to connect, and again to wait for data, if there is no time for more: then, a newer
-            credential is not waited for either; None keeps the time-outs of this client
-        :param max_attempts: how often a request that may be repeated is sent at the most
+        :param timeout: connect and read timeout in seconds; the client then does not wait for a newer credential
+            either. None keeps the timeouts of this client
+        :param max_attempts: maximum number of attempts of a request that may be retried
         """
-        # Not by the constructor: what was found out about the hub and the credential holds here, too.
+        # Bypasses the constructor to keep the looked-up base URL and the state of the credential.
         with_options = ControlHubClient.__new__(ControlHubClient)
         with_options._session = self._session.with_options(timeout, max_attempts)
         with_options._max_attempts = max_attempts
-        with_options._on_refused = self._on_refused if timeout is None else None
-        with_options._replacing = threading.Lock()
+        with_options._on_unauthorized = self._on_unauthorized if timeout is None else None
+        with_options._adopt_lock = threading.Lock()
         with_options.bulk_size, with_options.sleep, with_options.time_left = self.bulk_size, self.sleep, self.time_left
         with_options.gateway_timeout = self.gateway_timeout
         return with_options
@@ -151,12 +153,13 @@ class ControlHubClient:
     @contextlib.contextmanager
     def within(self, time_left: Callable[[], float]) -> Iterator[None]:
         """
-        Keep a deadline within this context.
+        Apply a deadline within this context.
 
-        The time-outs of requests that may be repeated are shortened to what is left, and to ten seconds at the
-        deadline, from which on none is repeated. After it, a refusal that is not confirmed yet counts as an outage.
+        The timeouts of requests that may be retried are shortened to the remaining time, but to no less than ten
+        seconds before the deadline. After the deadline, no request is retried, and an unconfirmed rejection counts as
+        an outage.
 
-        :param time_left: returns the seconds until then
+        :param time_left: returns the seconds until the deadline
         """
         before, self.time_left = self.time_left, time_left
         try:
@@ -165,31 +168,31 @@ class ControlHubClient:
             self.time_left = before
 
     def same_identity(self, other: ControlHubClient) -> bool:
-        """Return whether another client asks the same Control Hub with the same credential."""
+        """Return whether another client uses the same Control Hub with the same credential and settings."""
         return self._session.same_identity(other._session)
 
-    def is_of_same_organization(self, other: ControlHubClient) -> bool:
+    def same_organization(self, other: ControlHubClient) -> bool:
         """
-        Return whether another client works in the same organization, perhaps under another address.
+        Return whether another client works in the same organization, even under another URL.
 
-        The tokens name the organizations. If neither does, clients of the same address are in the same organization.
+        Compares the organizations in the tokens, or the base URLs if neither token names an organization.
         """
-        return self._session.is_of_same_organization(other._session)
+        return self._session.same_organization(other._session)
 
     def mark_accepted(self) -> None:
         """
-        Assume that credential and settings are right, because another process has worked with them.
+        Assume that credential and settings are valid, because another process has used them successfully.
 
-        A refusal is then confirmed before it is believed, and an answer that only wrong settings could explain counts
-        as an outage (:class:`~airflow_provider_streamsets.control_hub.answers.AnswerClassifier`).
+        A rejection is then confirmed before it is raised, and a sign of wrong settings counts as an outage
+        (:class:`~airflow_provider_streamsets.control_hub.answers.ResponseClassifier`).
         """
         self._session.was_accepted = True
 
     def adopt(self, other: ControlHubClient) -> None:
         """
-        Go on with the hub, the credential and the settings of another client, which is not to be used any more.
+        Take over the Control Hub, credential and settings of another client, which must not be used afterwards.
 
-        Requests under way end as they have begun. From any thread.
+        Requests in flight finish with the old credential. Thread-safe.
         """
         before = self._session
         session = other._session.with_options(None, self._max_attempts)
@@ -200,12 +203,12 @@ class ControlHubClient:
 
     @property
     def organization(self) -> str:
-        """Id of the organization that the token belongs to."""
+        """Id of the organization in the token."""
         return self._session.organization
 
     @property
     def known_organization(self) -> str | None:
-        """Id of the organization that the token names; None if it names none."""
+        """Id of the organization in the token; None if the token names none."""
         return self._session.known_organization
 
     @cached_property
@@ -215,12 +218,12 @@ class ControlHubClient:
 
     @cached_property
     def templates(self) -> Templates:
-        """Job templates: start instances of them."""
+        """Job templates: start instances."""
         return Templates(self)
 
     @cached_property
     def archives(self) -> Archives:
-        """Jobs as archives: export and import."""
+        """Export and import of jobs."""
         return Archives(self)
 
     @cached_property
@@ -245,40 +248,40 @@ class ControlHubClient:
 
     @cached_property
     def offsets(self) -> Offsets:
-        """Where jobs continue reading from."""
+        """Offsets of jobs: read, reset, upload."""
         return Offsets(self)
 
     @property
     def base_url(self) -> str:
         """
-        Address of Control Hub, without trailing slash.
+        URL of Control Hub without a trailing slash.
 
-        Looked up through the login service at the first use if it was not given (contract, section 1.3).
+        If it is not set, it is looked up through the login service on first use (contract section 1.3).
 
         :raises ControlHubNotFoundError: if the login service does not know the organization
         """
         return self._session.base_url
 
     def job_url(self, job_id: str) -> str:
-        """Return the address of a job's page in the web UI."""
+        """Return the URL of a job's page in the web UI."""
         return self._session.job_url(job_id)
 
     @property
     def clock_skew(self) -> float:
-        """Seconds by which Control Hub's clock is ahead of this one's, as its last answer says; 0 before."""
+        """Seconds by which Control Hub's clock is ahead of the local one; 0 if unknown."""
         return self._session.clock_skew
 
     @property
     def is_clock_skew_known(self) -> bool:
-        """Whether an answer has told the time of Control Hub."""
+        """Whether a response has reported the time of Control Hub."""
         return self._session.is_clock_skew_known
 
     def current_user(self) -> CurrentUser:
-        """Return whom the credential belongs to; the cheapest check of a credential (contract, section 1.5)."""
-        answer = self.request(
-            "GET", Service.SECURITY, "/v1/currentUser", action="read who is logged in", needs_body=True
+        """Return the user of the credential; the cheapest check of a credential (contract section 1.5)."""
+        response = self.request(
+            "GET", Service.SECURITY, "/v1/currentUser", action="read the current user", needs_body=True
         )
-        return CurrentUser.from_wire(answer)
+        return CurrentUser.from_wire(response)
 
     def request(
         self,
@@ -295,15 +298,15 @@ class ControlHubClient:
         needs_body: bool = False,
     ) -> Any:
         """
-        Send one request to Control Hub and return the JSON of its answer; None for an empty one.
+        Send one request to Control Hub and return the parsed JSON of the response; None if it is empty.
 
-        For the resources of this package. Everything public is a method of theirs; `body`, `file`, `stream_to` and
-        `needs_body` are those of :meth:`Transport.send`.
+        Internal to this package: the resources wrap every public call. `body`, `file`, `stream_to` and `needs_body` are
+        those of :meth:`Transport.send`.
 
-        :param path: path below that of the service, ids in it quoted by :func:`quote_id`
-        :param action: what is being tried, for messages
+        :param path: path below the service, its ids quoted by :func:`quote_id`
+        :param action: what is attempted, for messages
         """
-        for refusals in itertools.count():
+        for rejections in itertools.count():
             session = self._session
             try:
                 return session.send(
@@ -320,16 +323,19 @@ class ControlHubClient:
                     time_left=self.time_left,
                 )
             except ControlHubAuthenticationError as error:
-                # A refused request had no effect, whatever it was.
-                if self._on_refused is None or not session.was_accepted:
+                # A rejected request had no effect, so retrying any request is safe.
+                if self._on_unauthorized is None or not session.was_accepted:
                     raise
                 if self.time_left() <= 0:
                     raise ControlHubUnavailableError(
-                        f"{error.message} The wait ends before this could be confirmed.",
+                        f"{error.message} The deadline passed before the rejection could be confirmed.",
                         http_status=error.http_status,
                         issues=error.issues,
                     ) from None
-                with self._replacing:
-                    if self._session is session and (newer := self._on_refused(self, error, refusals)) is not None:
+                with self._adopt_lock:
+                    if (
+                        self._session is session
+                        and (newer := self._on_unauthorized(self, error, rejections)) is not None
+                    ):
                         self.adopt(newer)
         raise AssertionError("unreachable")

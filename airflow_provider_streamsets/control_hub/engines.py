@@ -1,4 +1,4 @@
-"""Engines: read, list, balance (contract, sections 8 and 14)."""
+"""Engines: read, list, balance (contract sections 8 and 14)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub._json import as_object
-from airflow_provider_streamsets.control_hub._messages import describe_ids
+from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError
 from airflow_provider_streamsets.control_hub.models import Engine
 from airflow_provider_streamsets.control_hub.paging import chunked, paginate
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 
 
 class Engines:
-    """Engines; reached as ``client.engines``."""
+    """Engines, available as ``client.engines``."""
 
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
 
     def get(self, engine_id: str) -> Engine:
         """
-        Return one engine.
+        Return an engine.
 
         :param engine_id: id of the engine
-        :raises ControlHubNotFoundError: if there is no such engine
+        :raises ControlHubNotFoundError: if the engine does not exist
         """
-        answer = self._client.request(
+        response = self._client.request(
             "GET", Service.JOBRUNNER, f"/v1/sdc/{quote_id(engine_id)}", action=f"read engine {engine_id}"
         )
-        # An unknown engine is an error or an empty answer (contract, section 14), and a gateway's can be empty, too.
-        return Engine.from_wire(answer) if answer else self.get_all([engine_id])[engine_id]
+        # An empty response can mean an unknown engine, or come from a gateway (contract sections 14 and 18.38).
+        return Engine.from_wire(response) if response else self.get_all([engine_id])[engine_id]
 
     def get_all(self, engine_ids: Iterable[str]) -> dict[str, Engine]:
         """
-        Return several engines by id, in one request for each :attr:`ControlHubClient.bulk_size` ids.
+        Return engines by id, with one request per :attr:`ControlHubClient.bulk_size` ids.
 
         :param engine_ids: ids of engines
-        :raises ControlHubNotFoundError: if one does not exist; the message names all that are missing
+        :raises ControlHubNotFoundError: if any does not exist; the message names the missing ones
         """
-        wanted = list(dict.fromkeys(engine_ids))
+        ids = list(dict.fromkeys(engine_ids))
         found: dict[str, Engine] = {}
-        for batch in chunked(wanted, self._client.bulk_size):
-            answer = self._client.request(
+        for batch in chunked(ids, self._client.bulk_size):
+            response = self._client.request(
                 "POST",
                 Service.JOBRUNNER,
                 "/v1/sdcs",
@@ -54,21 +54,20 @@ class Engines:
                 body=batch,
                 needs_body=True,
             )
-            engines = as_object(answer, "the engines asked for")
+            engines = as_object(response, "engines by id")
             found.update(
                 {engine_id: Engine.from_wire(engines[engine_id]) for engine_id in batch if engines.get(engine_id)}
             )
-        missing = [engine_id for engine_id in wanted if engine_id not in found]
+        missing = [engine_id for engine_id in ids if engine_id not in found]
         if missing:
-            shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
-            raise ControlHubNotFoundError(f"Control Hub knows no engine of these ids: {shown}.")
+            raise ControlHubNotFoundError(f"Cannot read engines {join_truncated(missing)}: not found.")
         return found
 
     def list(self, *, label: str | None = None, executor_type: str = "COLLECTOR") -> Iterator[Engine]:
         """
-        Yield engines; a page is asked for when it is needed.
+        Yield engines, fetching pages lazily.
 
-        :param label: only engines that have this label
+        :param label: only engines with this label
         :param executor_type: ``COLLECTOR``, ``TRANSFORMER`` or ``EDGE``
         """
 
@@ -97,20 +96,20 @@ class Engines:
 
     def balance(self, engine_ids: Iterable[str]) -> None:
         """
-        Move pipeline instances of the jobs that run on these engines to less loaded engines that match.
+        Move pipeline instances from these engines to matching engines with less load.
 
-        It concerns jobs with failover enabled, interrupts their pipelines briefly, and does nothing if the load is
-        even. The call is never repeated.
+        Affects jobs with failover enabled, interrupts their pipelines briefly, and does nothing if the load is even.
+        The request is never retried.
 
         :param engine_ids: ids of engines
         """
-        wanted = list(dict.fromkeys(engine_ids))
-        if wanted:
+        ids = list(dict.fromkeys(engine_ids))
+        if ids:
             self._client.request(
                 "POST",
                 Service.JOBRUNNER,
                 "/v1/jobs/balanceSDCs",
-                action=f"balance {describe_ids(wanted, 'engine')}",
-                body=wanted,
+                action=f"balance {describe_ids(ids, 'engine')}",
+                body=ids,
                 retry=Retry.NEVER,
             )

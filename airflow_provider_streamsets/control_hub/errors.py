@@ -1,4 +1,4 @@
-"""The one error family of the provider. Its names and attributes are public: retry policies may rely on them."""
+"""Errors raised by this provider. Their names and attributes are public: retry policies may rely on them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 @dataclass(frozen=True)
 class Issue:
     """
-    One entry of Control Hub's error envelope (contract, section 15).
+    An entry of Control Hub's error envelope (contract section 15).
 
-    :param code: Control Hub's code, for example ``JOBRUNNER_251``; None when it sent none
-    :param message: Control Hub's text, for people
+    :param code: error code, for example ``JOBRUNNER_251``; None if Control Hub sent none
+    :param message: human-readable message
     """
 
     code: str | None
@@ -25,11 +25,11 @@ class Issue:
 
 class ControlHubError(Exception):
     """
-    Something asked of Control Hub did not work.
+    Base class of all errors raised by this provider.
 
-    :param message: what was tried, on what, what came back and what to do about it
-    :param http_status: status of Control Hub's answer; None when there was none
-    :param issues: the issues that Control Hub named
+    :param message: what was attempted, on what, why it failed, and what to do
+    :param http_status: HTTP status of the response; None if there was none
+    :param issues: issues in the response
     """
 
     def __init__(self, message: str, *, http_status: int | None = None, issues: Iterable[Issue] = ()) -> None:
@@ -40,47 +40,47 @@ class ControlHubError(Exception):
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Control Hub's issue codes, in its order."""
+        """Codes of the issues, in order."""
         return tuple(issue.code for issue in self.issues if issue.code)
 
 
 class ControlHubConfigurationError(ControlHubError):
-    """A setting of the client or of the connection cannot be right; nothing was sent."""
+    """A setting of the client or the connection is invalid; nothing was sent."""
 
 
 class ControlHubAuthenticationError(ControlHubError):
-    """The credential was refused (401), or cannot be one."""
+    """The credential was rejected (401) or is malformed."""
 
 
 class ControlHubPermissionError(ControlHubError):
-    """The credential is valid but may not do this (403, or no access to the project)."""
+    """The credential is valid but lacks the permission (403), or access to the project."""
 
 
 class ControlHubNotFoundError(ControlHubError):
-    """What was asked for does not exist, or not for this credential."""
+    """The requested object does not exist, or is not visible to the credential."""
 
 
 class ControlHubRejectedError(ControlHubError):
-    """Control Hub understood the request and refused it; the codes say why."""
+    """Control Hub rejected the request; the issue codes say why."""
 
 
 class ControlHubJobStateError(ControlHubRejectedError):
-    """The job's state does not allow what was asked; nothing was sent."""
+    """The state of the job does not allow the operation; nothing was sent."""
 
 
 class ControlHubExistsError(ControlHubRejectedError):
-    """What was to be created exists already; nothing was sent."""
+    """The object to create already exists; nothing was sent."""
 
 
 class ControlHubConflictError(ControlHubRejectedError):
-    """Somebody else has changed the job meanwhile; the message says whether something was sent."""
+    """The job was changed concurrently; the message says whether anything was sent."""
 
 
 class ControlHubBulkError(ControlHubError):
     """
-    Something was done to a part of the jobs only.
+    A bulk operation succeeded for some of the jobs only.
 
-    :param done: run counts of those that it was done to, by job id
+    :param done: run count by job id of the jobs for which it succeeded
     """
 
     def __init__(
@@ -96,23 +96,23 @@ class ControlHubBulkError(ControlHubError):
 
 
 class ControlHubMetricsUnavailableError(ControlHubError):
-    """The metrics that were asked for cannot be had now; says nothing about the run."""
+    """The requested metrics are currently unavailable; this says nothing about the run."""
 
 
 class ControlHubExpectationError(ControlHubError):
-    """A run's metrics do not satisfy the conditions that were set for them; the message has the numbers."""
+    """The metrics of a run violate the expected conditions; the message has the values."""
 
 
 class ControlHubAmbiguousNameError(ControlHubError):
-    """Several jobs, or pipelines, have the name that was asked for."""
+    """Several jobs or pipelines have the requested name."""
 
 
 class ControlHubUnavailableError(ControlHubError):
     """
-    No usable answer: connection failed, timed out, 429 or 5xx, after the retries that the request allows.
+    Control Hub sent no usable response: connection failure, timeout, 429 or 5xx, after all retries.
 
-    :param retry_after: seconds that Control Hub asked to wait, if it did
-    :param maybe_executed: True when the request may have been executed although no answer came
+    :param retry_after: seconds from the ``Retry-After`` header; None if there was none
+    :param maybe_executed: True if the request may have been executed despite the missing response
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class ControlHubUnavailableError(ControlHubError):
 
 
 class ControlHubAmbiguousStartError(ControlHubUnavailableError):
-    """Several starts of a template can be the one that got no answer; none is taken over, and none is stopped."""
+    """Several starts of a template match the one that got no response; none is adopted and none is stopped."""
 
 
 class ControlHubUntrustedCertificateError(ControlHubUnavailableError):
@@ -138,24 +138,25 @@ class ControlHubUntrustedCertificateError(ControlHubUnavailableError):
 
 
 class ControlHubUnexpectedAnswerError(ControlHubError):
-    """An answer came that is not what the API promises, for example the HTML page of a proxy."""
+    """The response does not match the API, for example the HTML page of a proxy."""
 
 
 class ControlHubRunFailedError(ControlHubError):
     """
-    The run that was waited for has not succeeded, or some of many have not; the message says how.
+    The run did not succeed, or some of several runs did not; the message has the details.
 
-    It has ended, or was abandoned because it was ``RED`` for too long: then the status in `result` is not an end.
+    The run has ended, or the wait was abandoned because the run was ``RED`` for too long: then the status in `result`
+    is not final.
 
-    :param job_id: id of the job; empty if many runs were waited for
-    :param job_name: its name, empty if it is not known
+    :param job_id: id of the job; empty for several runs
+    :param job_name: name of the job; empty if unknown
     :param run_count: number of the run
     :param outcome: ``FAILED`` or ``STOPPED``
-    :param error_codes: codes of the engines that Control Hub's texts name, such as ``JDBC_34``
-    :param stage: name of the stage that these texts name, such as ``JDBCQueryConsumer_01``
-    :param metrics: the run's record counts; None if Control Hub has saved none
-    :param result: what the task would have returned, had the run succeeded
-    :param failures: if many runs were waited for, one such error for each of those that did not succeed
+    :param error_codes: engine error codes in Control Hub's messages, such as ``JDBC_34``
+    :param stage: name of the stage in these messages, such as ``JDBCQueryConsumer_01``
+    :param metrics: record counts of the run; None if Control Hub has saved none
+    :param result: return value of the task, had the run succeeded
+    :param failures: for several runs, one error for each run that did not succeed
     """
 
     def __init__(
@@ -187,33 +188,34 @@ class ControlHubRunFailedError(ControlHubError):
 
 
 class ControlHubRunTimeoutError(ControlHubError):
-    """The run had not ended when the time allowed for it was over."""
+    """The run did not end before the timeout."""
 
 
 class ControlHubRunLostError(ControlHubError):
-    """The run that was waited for can no longer be found, so that its outcome is unknown."""
+    """The run can no longer be found, so its outcome is unknown."""
 
 
 def may_have_executed(error: ControlHubError) -> bool:
-    """Return whether a request that ended like this can have had its effect."""
+    """Return whether the failed request may have been executed."""
     if isinstance(error, ControlHubUnavailableError):
         return error.maybe_executed
     if isinstance(error, ControlHubRejectedError):
         return (error.http_status or 0) >= 500
-    # An unusable body behind a success says nothing about the request; a redirect says that it went nowhere.
+    # An unusable body of a successful response leaves the result open; a redirected request was not executed.
     return isinstance(error, ControlHubUnexpectedAnswerError) and (error.http_status or 200) < 300
 
 
 def is_server_error(error: ControlHubError) -> bool:
-    """Return whether an answer that names codes may say more about Control Hub's health than about the request."""
+    """Return whether the error may be caused by the state of Control Hub rather than by the request."""
     return (error.http_status or 0) >= 500
 
 
 def may_be_unknown_id(error: ControlHubError) -> bool:
     """
-    Return whether a read can have failed like this because there is no such object.
+    Return whether a read may have failed because the object does not exist.
 
-    What Control Hub answers then is not known (contract, 18.4 and 19.3), so only another call tells.
+    Control Hub's response in that case is unknown (contract sections 15 and 18.4), so the caller has to verify it with
+    another call.
     """
     if isinstance(error, (ControlHubPermissionError, ControlHubRejectedError)):
         return True
@@ -222,7 +224,7 @@ def may_be_unknown_id(error: ControlHubError) -> bool:
 
 
 def is_fatal(error: ControlHubError) -> bool:
-    """Return whether an error while waiting makes further looks pointless. A failed look is not a failed run."""
+    """Return whether an error makes further polls pointless. A failed poll is not a failed run."""
     return isinstance(
         error,
         (

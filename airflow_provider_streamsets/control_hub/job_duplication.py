@@ -168,7 +168,7 @@ class JobDuplicator:
         return [
             raw
             for raw in paginate(read_page, "copies of a job")
-            if JsonReader(raw, "job").text("name").startswith(start)
+            if JsonReader(raw, "job").string("name").startswith(start)
         ]
 
     def _numbered(self, job: Job, prefix: str) -> dict[int, dict[str, Any]]:

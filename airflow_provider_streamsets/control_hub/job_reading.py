@@ -58,7 +58,7 @@ class JobReading:
             return self._read_in_bulk(job_id, None)
         raw = dict(as_object(answer, "job"))
         # Whether a deleted job can still be read is not known (contract, 18.24).
-        if JsonReader(raw, "job").flag("jobDeleted"):
+        if JsonReader(raw, "job").boolean("jobDeleted"):
             raise ControlHubNotFoundError(f"Cannot read job {job_id}: it has been deleted.")
         return raw
 
@@ -143,8 +143,8 @@ class JobReading:
                 if entry is not None:
                     raw = dict(as_object(entry, "job"))
                     read = JsonReader(raw, "job")
-                    if not read.flag("jobDeleted"):
-                        found[read.required_text("id")] = raw
+                    if not read.boolean("jobDeleted"):
+                        found[read.required_string("id")] = raw
         return {job_id: found[job_id] for job_id in wanted if job_id in found}
 
     def find_by_name(self, name: str, *, templates: bool = False) -> Job:
@@ -319,7 +319,7 @@ class JobReading:
         if not newest:
             return 0, "", 0
         job = JsonReader(as_object(newest[0], "job"), "job")
-        return (total, job.text("id"), job.integer("lastModifiedOn")) if total > 0 else None
+        return (total, job.string("id"), job.integer("lastModifiedOn")) if total > 0 else None
 
     def _instances(self, templates: bool, tag: str | None) -> dict[str, Any]:
         return {

@@ -1,14 +1,14 @@
-"""Offsets: where jobs continue reading from (contract, section 11)."""
+"""Offsets of jobs (contract section 11)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_list, as_object, checked_depth
+from airflow_provider_streamsets.control_hub._json import as_list, as_object, checked_depth
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError, ControlHubNotFoundError
-from airflow_provider_streamsets.control_hub.models import EngineOffset, Job, offset_document
+from airflow_provider_streamsets.control_hub.models import EngineOffset, Job, status_run_count, validate_offset_document
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 class Offsets:
-    """Offsets of jobs; reached as ``client.offsets``."""
+    """Offsets of jobs, available as ``client.offsets``."""
 
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
 
     def reset(self, job_ids: Iterable[str]) -> None:
         """
-        Forget where jobs stopped reading, so that their next runs read from the start.
+        Reset the offsets of jobs, so that their next runs read from the start.
 
-        Control Hub allows it for inactive jobs only. It has the same effect however often it is sent before the
-        next start, so an unclear end is answered by sending it again.
+        Control Hub allows this for inactive jobs only. The request is idempotent until the next start, so it is
+        retried.
 
-        :param job_ids: ids of jobs that are not active
+        :param job_ids: ids of inactive jobs
         """
-        wanted = list(dict.fromkeys(job_ids))
-        for batch in chunked(wanted, self._client.bulk_size):
+        ids = list(dict.fromkeys(job_ids))
+        for batch in chunked(ids, self._client.bulk_size):
             self._client.request(
                 "POST",
                 Service.JOBRUNNER,
@@ -43,104 +43,98 @@ class Offsets:
 
     def current(self, job_id: str) -> list[EngineOffset]:
         """
-        Return the offsets that the job's next run continues from, one for each engine; empty if there are none.
+        Return the offsets from which the next run of a job continues, one per engine; empty if there are none.
 
         :param job_id: id of the job
         """
-        answer = self._client.request(
+        response = self._client.request(
             "GET",
             Service.JOBRUNNER,
             f"/v1/job/{quote_id(job_id)}/currentStatus",
             action=f"read the offsets of job {job_id}",
         )
-        return _offsets(answer) if answer else []
+        return EngineOffset.from_status(response) if response else []
 
     def of_run(self, job_id: str, run_count: int) -> list[EngineOffset]:
         """
-        Return the offsets that a run has left, one for each engine; empty if there are none.
+        Return the offsets at the end of a run, one per engine; empty if there are none.
 
         :param job_id: id of the job
         :param run_count: number of the run
-        :raises ControlHubNotFoundError: if Control Hub does not (or no longer) know the run
+        :raises ControlHubNotFoundError: if the job's history does not contain the run
         """
         for entry in self._client.runs.pages_of_history(job_id):
-            if JsonReader(entry, "job status").integer("runCount") == run_count:
-                return _offsets(entry)
+            if status_run_count(entry) == run_count:
+                return EngineOffset.from_status(entry)
         raise ControlHubNotFoundError(
-            f"Cannot read the offsets of run {run_count} of job {job_id}: the job's history does not have the run."
+            f"Cannot read the offsets of run {run_count} of job {job_id}: the job's history does not contain the run."
         )
 
     def committed(self, job_id: str) -> dict[str, Any] | None:
         """
-        Return the offset document that Control Hub has committed for the job, None if there is none.
+        Return the committed offset document of a job; None if there is none.
 
-        The call is deprecated in Control Hub's published definitions; :meth:`current` tells the engines, too.
+        The endpoint is deprecated in Control Hub's API definition (contract section 11). Prefer :meth:`current`, which
+        also returns the engines.
 
         :param job_id: id of the job
         """
-        answer = self._client.request(
+        response = self._client.request(
             "GET",
             Service.JOBRUNNER,
             f"/v1/job/{quote_id(job_id)}/committedOffsets",
             action=f"read the committed offsets of job {job_id}",
         )
-        return dict(as_object(checked_depth(answer, "committed offsets"), "committed offsets")) if answer else None
+        return dict(as_object(checked_depth(response, "committed offsets"), "committed offsets")) if response else None
 
     def latest_committed(self, job_id: str) -> list[Any]:
         """
-        Return the latest committed offsets with their engines, as Control Hub sends them.
+        Return the latest committed offsets with their engines, as raw JSON.
 
-        Their fields are not documented (contract, 18.17).
+        The fields are not documented (contract section 18.17).
 
         :param job_id: id of the job
         """
-        answer = self._client.request(
+        response = self._client.request(
             "GET",
             Service.JOBRUNNER,
             f"/v1/job/{quote_id(job_id)}/latestCommittedOffsets",
             action=f"read the latest committed offsets of job {job_id}",
         )
-        return as_list(checked_depth(answer, "latest committed offsets"), "latest committed offsets")
+        return as_list(checked_depth(response, "latest committed offsets"), "latest committed offsets")
 
     def upload(self, job_id: str, document: Mapping[str, Any]) -> Job:
         """
-        Set where the job's next run continues reading from.
+        Set the offset from which the next run of a job continues.
 
-        The document is checked before it is sent. It has the same effect however often it is sent before the next
-        start.
+        The document is validated before it is sent. The request is idempotent until the next start, so it is retried.
 
-        :param job_id: id of a job that is not active
-        :param document: ``{"version": 2, "offsets": {"<partition>": "<text or null>"}}``
+        :param job_id: id of an inactive job
+        :param document: ``{"version": 2, "offsets": {"<partition>": "<string or null>"}}``
         :returns: the job
-        :raises ControlHubConfigurationError: if `document` is no offset document; nothing was sent
+        :raises ControlHubConfigurationError: if `document` is not a valid offset document; nothing was sent
         """
-        checked = offset_document(document)
-        answer = self._client.request(
+        checked = validate_offset_document(document)
+        response = self._client.request(
             "POST",
             Service.JOBRUNNER,
             f"/v1/job/{quote_id(job_id)}/uploadOffsetAsJson",
             action=f"upload an offset to job {job_id}",
             body=checked,
         )
-        return Job.from_wire(answer) if answer else self._client.jobs.get(job_id)
-
-
-def _offsets(status: object) -> list[EngineOffset]:
-    read = JsonReader(status, "job status")
-    offsets = (EngineOffset.from_wire(entry) for entry in read.array("pipelineOffsets") if entry is not None)
-    return [offset for offset in offsets if offset is not None]
+        return Job.from_wire(response) if response else self._client.jobs.get(job_id)
 
 
 def check_offsets_changeable(jobs: Collection[Job]) -> None:
     """
-    Check that the offsets of jobs can be reset or uploaded as the jobs are now.
+    Raise if the offsets of any of the jobs cannot be reset or uploaded in its current state.
 
-    :raises ControlHubJobStateError: if not; the message names all that are active
+    :raises ControlHubJobStateError: if a job is active or a template; the message lists all such jobs
     """
     problems = [f"{job.label} is a job template" for job in jobs if job.is_template]
     problems += [f"{job.label} is {run.status}" for job in jobs if (run := job.current_run) and not run.has_ended]
     if problems:
         raise ControlHubJobStateError(
-            f"Offsets can be changed only of jobs that are not active: {join_truncated(problems, '; ')}. Stop them "
-            "first. Nothing was sent."
+            f"Cannot change the offsets of jobs that are active or templates: {join_truncated(problems, '; ')}. Stop "
+            "active jobs first. Nothing was sent."
         )

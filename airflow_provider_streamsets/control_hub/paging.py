@@ -1,4 +1,4 @@
-"""Reading lists that come in pages (contract, section 2)."""
+"""Pagination and batching (contract section 2)."""
 
 from __future__ import annotations
 
@@ -11,63 +11,65 @@ from airflow_provider_streamsets.control_hub._json import JsonReader, as_object,
 log = logging.getLogger(__name__)
 
 PAGE_LENGTH = 250
-# How often a list that changes meanwhile is read again from its beginning.
+# How often a list that changes while it is read is restarted from the first page.
 _MAX_RESTARTS = 4
 
 _Item = TypeVar("_Item")
 
 
-def paginate(read_page: Callable[[int, int], Any], action: str, *, identity: str = "id") -> Iterator[dict[str, Any]]:
+def paginate(
+    read_page: Callable[[int, int], Any], entry_name: str, *, key_field: str = "id"
+) -> Iterator[dict[str, Any]]:
     """
-    Yield the entries of all pages, asking for a page when it is needed.
+    Yield the entries of all pages, fetching pages lazily.
 
-    Ends at an empty page, at the total that the server states, and at a page that brings nothing new, which is what
-    a server that ignores `offset` sends. No entry is given twice, not even one that a change to the list has moved to
-    a later page. Each page begins with the last entry of the one before: if it has gone from there, entries have left
-    the list, which may have moved others to pages that were read before, and the list is read again from its beginning.
+    Stops at an empty page, at the total that the server reports, and at a page without new entries, which a server that
+    ignores `offset` sends. Yields no entry twice, even if the list changes and moves it to a later page. Pages overlap
+    by one entry. If the overlapping entry is missing, entries were removed and others may have moved to earlier pages,
+    so the list is read again from the first page.
 
-    :param read_page: called with offset and length; returns a wrapper or a bare array
-    :param action: name of the entries, for messages
-    :param identity: the field that tells two entries apart
+    :param read_page: called with offset and length; returns a wrapper object or an array
+    :param entry_name: plural name of the entries, for messages
+    :param key_field: field that identifies an entry
     """
     offset = restarts = 0
-    last: str | None = None
-    given: set[str] = set()
-    read: set[str] = set()
+    last_key: str | None = None
+    yielded: set[str] = set()
+    seen: set[str] = set()
     while True:
-        answer = read_page(offset, PAGE_LENGTH)
+        response = read_page(offset, PAGE_LENGTH)
         total = 0
-        if isinstance(answer, list):
-            entries = answer
+        if isinstance(response, list):
+            entries = response
         else:
-            wrapper = JsonReader(answer, f"page of {action}")
+            wrapper = JsonReader(response, f"page of {entry_name}")
             entries, total = wrapper.array("data"), wrapper.integer("totalCount")
-        page = {_identity(as_object(entry, action), identity): entry for entry in entries}
-        yield from (entry for key, entry in page.items() if key not in given)
-        given.update(page)
-        if last is not None and last not in page:
+        page = {_entry_key(as_object(entry, entry_name), key_field): entry for entry in entries}
+        yield from (entry for key, entry in page.items() if key not in yielded)
+        yielded.update(page)
+        if last_key is not None and last_key not in page:
             restarts += 1
             if restarts <= _MAX_RESTARTS:
-                offset, last = 0, None
-                read.clear()
+                offset, last_key = 0, None
+                seen.clear()
                 continue
             if restarts == _MAX_RESTARTS + 1:
-                log.warning("The list of %s kept changing while it was read; some may be missing.", action)
-        if page.keys() <= read or 0 < total <= offset + len(entries):
+                log.warning("The list of %s kept changing while it was read; some entries may be missing.", entry_name)
+        if page.keys() <= seen or 0 < total <= offset + len(entries):
             return
-        read.update(page)
-        # A server that gives one entry at a time leaves no room for an overlap.
+        seen.update(page)
+        # A page of one entry leaves no room for an overlap.
         overlap = 1 if len(entries) > 1 else 0
-        last = _identity(entries[-1], identity) if overlap else None
+        last_key = _entry_key(entries[-1], key_field) if overlap else None
         offset += len(entries) - overlap
 
 
-def _identity(entry: Mapping[str, Any], field: str) -> str:
+def _entry_key(entry: Mapping[str, Any], field: str) -> str:
     identifier = entry.get(field)
     return identifier if isinstance(identifier, str) else repr(checked_depth(entry, "an entry without an id"))
 
 
 def chunked(items: list[_Item], size: int) -> Iterator[list[_Item]]:
-    """Yield `items` in lists of up to `size`."""
+    """Yield `items` in lists of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -1,4 +1,4 @@
-"""Pipelines and their versions (contract, section 13)."""
+"""Pipelines and their versions (contract section 13)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
-from airflow_provider_streamsets.control_hub._messages import describe_ids
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_list, as_object
+from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
     ControlHubConfigurationError,
     ControlHubNotFoundError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.models import PipelineVersion
+from airflow_provider_streamsets.control_hub.models import (
+    COMMIT_ID_FIELD,
+    PipelineVersion,
+    commit_ids_by_tag,
+    runtime_parameter_names,
+)
 from airflow_provider_streamsets.control_hub.paging import chunked, paginate
 from airflow_provider_streamsets.control_hub.saql import equals
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
@@ -25,35 +30,34 @@ if TYPE_CHECKING:
 
 
 class Pipelines:
-    """Pipelines; reached as ``client.pipelines``."""
+    """Pipelines, available as ``client.pipelines``."""
 
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
 
     def find_by_name(self, name: str) -> PipelineVersion:
         """
-        Return the latest version, draft or not, of the one pipeline that has exactly this name.
+        Return the latest version, draft or published, of the pipeline with exactly this name.
 
         :param name: full name; names are not unique in Control Hub
-        :raises ControlHubNotFoundError: if no pipeline has it
-        :raises ControlHubAmbiguousNameError: if several have it; the message names their ids
+        :raises ControlHubNotFoundError: if no pipeline has the name
+        :raises ControlHubAmbiguousNameError: if several have the name; the message lists their ids
         """
-        found = {found.pipeline_id: found for found in self._named(name)}
+        found = {pipeline.pipeline_id: pipeline for pipeline in self._search_by_name(name)}
         if len(found) == 1:
             return next(iter(found.values()))
         if found:
-            shown = ", ".join(list(found)[:5]) + (", ..." if len(found) > 5 else "")
             raise ControlHubAmbiguousNameError(
-                f"Cannot tell which pipeline is meant by the name '{name}': {len(found)} pipelines have it ({shown}). "
-                "Give the pipeline's id."
+                f"Cannot find the pipeline named '{name}': {len(found)} pipelines have this name "
+                f"({join_truncated(list(found), max_items=5)}). Use the id of the pipeline instead."
             )
         raise ControlHubNotFoundError(
-            f"Cannot find a pipeline named '{name}': no pipeline has that name. Names are compared letter by letter. "
-            "Is the connection set to the right project?"
+            f"Cannot find the pipeline named '{name}': no pipeline has this name. Names must match exactly, including "
+            "case. Check the project of the connection."
         )
 
-    def _named(self, name: str) -> Iterator[PipelineVersion]:
-        # An empty search would ask for all pipelines; the list with a filter serves names that no search can hold.
+    def _search_by_name(self, name: str) -> Iterator[PipelineVersion]:
+        # The filtered list serves names that SAQL cannot express; an empty search would return all pipelines.
         query = equals("name", name)
         path = "/v1/saql/pipelines/search" if query else "/v1/pipelines"
         organization = self._client.organization
@@ -73,9 +77,9 @@ class Pipelines:
                 needs_body=True,
             )
 
-        for entry in paginate(read_page, "pipelines", identity="commitId"):
+        for entry in paginate(read_page, "pipelines", key_field=COMMIT_ID_FIELD):
             pipeline = PipelineVersion.from_wire(entry)
-            # Searches compare without regard to case, and what a filter matches is not known (contract, 18.14).
+            # The search ignores case, and the matching of the filter is unknown (contract section 18.14).
             if pipeline.name == name:
                 yield pipeline
 
@@ -85,7 +89,7 @@ class Pipelines:
 
         :param pipeline_id: id of the pipeline
         """
-        answer = self._client.request(
+        response = self._client.request(
             "GET",
             Service.PIPELINES,
             f"/v1/pipeline/{quote_id(pipeline_id)}/log",
@@ -93,88 +97,92 @@ class Pipelines:
             params={"offset": 0, "len": -1, "order": "DESC", "onlyPublished": "true", "withWrapper": "false"},
             needs_body=True,
         )
-        entries = answer if isinstance(answer, list) else JsonReader(answer, "versions of a pipeline").array("data")
+        entries = (
+            response if isinstance(response, list) else JsonReader(response, "versions of a pipeline").array("data")
+        )
         versions = [PipelineVersion.from_wire(entry) for entry in entries]
         return sorted((v for v in versions if not v.is_draft), key=lambda version: version.order, reverse=True)
 
     def latest(self, pipeline_id: str) -> PipelineVersion:
         """
-        Return the newest published version of a pipeline.
+        Return the latest published version of a pipeline.
 
         :param pipeline_id: id of the pipeline
-        :raises ControlHubNotFoundError: if there is none
+        :raises ControlHubNotFoundError: if the pipeline has no published version
         """
-        answer = self._client.request(
+        response = self._client.request(
             "GET",
             Service.PIPELINES,
             f"/v1/pipeline/{quote_id(pipeline_id)}/latest",
-            action=f"read the newest version of pipeline {pipeline_id}",
+            action=f"read the latest version of pipeline {pipeline_id}",
             params={"onlyPublished": "true"},
             needs_body=True,
         )
-        # An unknown or unpublished pipeline is answered with an object without commit (contract, section 13).
-        if not JsonReader(answer, "pipeline").optional_text("commitId"):
+        # An unknown or unpublished pipeline yields an object without commit id (contract section 13).
+        version = PipelineVersion.from_wire_or_none(response)
+        if version is None:
             raise ControlHubNotFoundError(
-                f"Cannot find a published version of pipeline {pipeline_id}: the pipeline does not exist, or none of "
-                "its versions is published."
+                f"Cannot read the latest version of pipeline {pipeline_id}: the pipeline does not exist or has no "
+                "published version."
             )
-        return PipelineVersion.from_wire(answer)
+        return version
 
     def latest_commits(self, pipeline_ids: Iterable[str]) -> dict[str, PipelineVersion]:
         """
-        Return the latest versions of many pipelines, drafts or not, in one request for many.
+        Return the latest versions of pipelines, draft or published, with one request per batch of ids.
 
-        :param pipeline_ids: ids of pipelines; those that Control Hub does not know are missing in the answer
+        :param pipeline_ids: ids of pipelines
+        :returns: versions by pipeline id; unknown pipelines are missing
         """
         found: dict[str, PipelineVersion] = {}
         for batch in chunked(list(dict.fromkeys(pipeline_ids)), self._client.bulk_size):
-            answer = self._client.request(
+            response = self._client.request(
                 "POST",
                 Service.PIPELINES,
                 "/v1/pipelines/latestCommit",
-                action=f"read the newest versions of {describe_ids(batch, 'pipeline')}",
+                action=f"read the latest versions of {describe_ids(batch, 'pipeline')}",
                 body=batch,
                 needs_body=True,
             )
-            for entry in as_list(answer, "latest commits"):
-                if entry is not None and JsonReader(entry, "pipeline").optional_text("commitId"):
-                    version = PipelineVersion.from_wire(entry)
+            for entry in as_list(response, "latest commits"):
+                version = None if entry is None else PipelineVersion.from_wire_or_none(entry)
+                if version is not None:
                     found[version.pipeline_id] = version
         return found
 
     def commit(self, commit_id: str) -> PipelineVersion:
         """
-        Return one version by its commit id.
+        Return a version by its commit id.
 
         :param commit_id: id of the commit
-        :raises ControlHubNotFoundError: if there is none
+        :raises ControlHubNotFoundError: if the commit does not exist
         """
-        return PipelineVersion.from_wire(self._read_commit(commit_id))
+        return PipelineVersion.from_wire(self._fetch_commit(commit_id))
 
-    def _read_commit(self, commit_id: str) -> Any:
-        answer = self._client.request(
+    def _fetch_commit(self, commit_id: str) -> Any:
+        response = self._client.request(
             "GET",
             Service.PIPELINES,
             f"/v1/pipelineCommit/{quote_id(commit_id)}",
             action=f"read pipeline commit {commit_id}",
             params={"includeLibraryDefinitions": "false"},
         )
-        if not answer:
-            raise ControlHubNotFoundError(f"Cannot read pipeline commit {commit_id}: Control Hub knows no such commit.")
-        return answer
+        if not response:
+            raise ControlHubNotFoundError(f"Cannot read pipeline commit {commit_id}: not found.")
+        return response
 
     def unknown_parameters(self, commit_id: str, names: Iterable[str]) -> dict[str, str | None]:
         """
-        Return which names are no runtime parameters of a version, each with the parameter that is most like it, if any.
+        Return the names that are not runtime parameters of a version, each with its closest match or None.
 
         :param commit_id: id of the commit
         :param names: names of parameters
-        :returns: nothing either if the definition of the pipeline does not list its parameters
-        :raises ControlHubNotFoundError: if there is no such version
+        :returns: closest match by unknown name; empty if the pipeline definition does not list its parameters
+        :raises ControlHubNotFoundError: if the commit does not exist
         """
-        read = JsonReader(self._read_commit(commit_id), "pipeline")
+        commit = as_object(self._fetch_commit(commit_id), "pipeline")
         try:
-            parameters = _parameters(read.json_object("pipelineDefinition"))
+            parameters = runtime_parameter_names(commit)
         except ControlHubUnexpectedAnswerError:
             return {}
         if parameters is None:
@@ -184,19 +192,18 @@ class Pipelines:
 
     def tags(self, pipeline_id: str) -> dict[str, str]:
         """
-        Return the commit ids of a pipeline's tagged versions by tag.
+        Return the commit ids of tagged versions of a pipeline, by tag.
 
         :param pipeline_id: id of the pipeline
         """
-        answer = self._client.request(
+        response = self._client.request(
             "GET",
             Service.PIPELINES,
             f"/v1/pipeline/{quote_id(pipeline_id)}/tags",
             action=f"read the version tags of pipeline {pipeline_id}",
             needs_body=True,
         )
-        read = [JsonReader(entry, "pipeline tag") for entry in as_list(answer, "pipeline tags")]
-        return {tag.text("name"): tag.required_text("commitId") for tag in read}
+        return commit_ids_by_tag(response)
 
     def version(
         self,
@@ -207,56 +214,47 @@ class Pipelines:
         tag: str | None = None,
     ) -> PipelineVersion:
         """
-        Return one published version of a pipeline: the newest, or the one that is asked for.
+        Return a published version of a pipeline: the selected one, or the latest.
+
+        At most one of `version`, `commit_id` and `tag` can be set.
 
         :param pipeline_id: id of the pipeline
-        :param version: number of the version, for example ``3`` or ``v3``
-        :param commit_id: its commit id, instead
-        :param tag: a tag of the version, instead
-        :raises ControlHubNotFoundError: if there is no such version; the message names those that there are
+        :param version: version number, for example ``3`` or ``v3``
+        :param commit_id: commit id of the version
+        :param tag: tag of the version
+        :raises ControlHubNotFoundError: if the version does not exist; the message lists the available ones
         """
-        if sum(given is not None for given in (version, commit_id, tag)) > 1:
+        if sum(selector is not None for selector in (version, commit_id, tag)) > 1:
             raise ControlHubConfigurationError(
-                "Give the version of a pipeline by only one of its number, its commit id, and a tag."
+                "Only one of the version number, the commit id and a tag can select a pipeline version."
             )
         if version is None and commit_id is None and tag is None:
-            return self._with_rules(self.latest(pipeline_id))
+            return self._with_rules_id(self.latest(pipeline_id))
         versions = self.versions(pipeline_id)
         tags: dict[str, str] = {}
         if version is not None:
             number = str(version).strip()
-            wanted = f"version {number}"
+            description = f"version {number}"
             found = next((v for v in versions if v.version == number.removeprefix("v")), None)
         elif commit_id is not None:
-            wanted = f"commit {commit_id}"
+            description = f"commit {commit_id}"
             found = next((v for v in versions if v.commit_id == commit_id.strip()), None)
         else:
             tags = self.tags(pipeline_id)
-            wanted = f"version tagged '{tag}'"
+            description = f"version tagged '{tag}'"
             found = next((v for v in versions if v.commit_id == tags.get(str(tag))), None)
         if found is not None:
-            return self._with_rules(found)
+            return self._with_rules_id(found)
         names = ", ".join(f"{v.version} (commit {v.commit_id})" for v in versions[:20]) or "none"
         raise ControlHubNotFoundError(
-            f"Pipeline {pipeline_id} has no published {wanted}. Its published versions are: {names}"
+            f"Pipeline {pipeline_id} has no published {description}. Published versions: {names}"
             + (", and older ones" if len(versions) > 20 else "")
-            + (f". Its tags are: {', '.join(sorted(tags)) or 'none'}" if tag is not None else "")
+            + (f". Tags: {', '.join(sorted(tags)) or 'none'}" if tag is not None else "")
             + "."
         )
 
-    def _with_rules(self, version: PipelineVersion) -> PipelineVersion:
-        """Return a version with the id of its rules, which a list may leave out."""
+    def _with_rules_id(self, version: PipelineVersion) -> PipelineVersion:
+        """Return a version with the id of its rules, which lists may omit."""
         if version.rules_id is not None:
             return version
         return replace(version, rules_id=self.commit(version.commit_id).rules_id)
-
-
-def _parameters(definition: dict[str, Any]) -> list[str] | None:
-    """Return the names of the runtime parameters in a definition (contract, 13); None if it does not list them."""
-    for entry in JsonReader(definition, "pipeline definition").array("configuration"):
-        configuration = JsonReader(entry, "configuration of the pipeline")
-        if configuration.get("name") == "constants" and configuration.get("value") is not None:
-            return [
-                JsonReader(parameter, "parameter").required_text("key") for parameter in configuration.array("value")
-            ]
-    return None

@@ -1,4 +1,4 @@
-"""Conditions of Control Hub's search language, SAQL (contract, section 5)."""
+"""Conditions in SAQL, the search language of Control Hub (contract section 5)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterable
 
 def equals(name: str, value: str) -> str | None:
     """
-    Return the condition that a property is equal to a text; None if no search can express it.
+    Return a condition for equality; None if SAQL cannot express the value.
 
-    A ``*`` at the ends of a text stands for anything, and case does not count, so that more may be found.
+    The search ignores case and treats a leading or trailing ``*`` as a wildcard, so it can return more than exact
+    matches.
 
     :param name: name of the property
-    :param value: the text
+    :param value: value of the property
     """
     quoted = _quoted(value)
     return f"{name}=={quoted}" if quoted else None
@@ -20,10 +21,10 @@ def equals(name: str, value: str) -> str | None:
 
 def one_of(name: str, values: Iterable[str]) -> str | None:
     """
-    Return the condition that a property is equal to one of several texts; None if no search can express it.
+    Return a condition for equality to one of several values; None if SAQL cannot express one of them.
 
     :param name: name of the property
-    :param values: the texts
+    :param values: values of the property
     """
     quoted = [_quoted(value) for value in values]
     texts = [text for text in quoted if text]
@@ -31,6 +32,6 @@ def one_of(name: str, values: Iterable[str]) -> str | None:
 
 
 def _quoted(value: str) -> str | None:
-    # How a search escapes a quotation mark is not known, so a text is put between marks that it does not have.
+    # The escaping of quotation marks is unknown (contract section 18.40), so use a mark that the value lacks.
     mark = next((mark for mark in ('"', "'") if mark not in value), None)
     return None if mark is None or "\\" in value else f"{mark}{value}{mark}"

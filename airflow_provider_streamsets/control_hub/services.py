@@ -1,4 +1,4 @@
-"""The applications of Control Hub and how ids stand in their paths."""
+"""Control Hub services and the quoting of ids in their paths."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 
 class Service(enum.Enum):
-    """Applications of Control Hub, by the first part of their paths."""
+    """Services of Control Hub, by path prefix."""
 
     JOBRUNNER = "jobrunner/rest"
     PIPELINES = "pipelinestore/rest"
@@ -17,10 +17,10 @@ class Service(enum.Enum):
 
     @property
     def is_in_project(self) -> bool:
-        """Whether the application takes the query parameter ``project`` (contract, section 1.6)."""
+        """Whether the service accepts the query parameter ``project`` (contract section 1.6)."""
         return self in {Service.JOBRUNNER, Service.PIPELINES}
 
 
 def quote_id(identifier: str) -> str:
-    """Return an id as part of a path; the colon stays literal (contract, section 2)."""
+    """Quote an id for use in a path; the colon stays literal (contract section 2)."""
     return quote(identifier, safe=":@")

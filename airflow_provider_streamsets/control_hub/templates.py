@@ -276,7 +276,10 @@ class _Start:
     def from_wire(cls, value: object) -> _Start:
         read = JsonReader(value, "start of a template")
         return cls(
-            read.integer("runCount"), read.optional_text("user"), read.time("time"), read.strings("jobInstanceIds")
+            read.integer("runCount"),
+            read.optional_string("user"),
+            read.timestamp("time"),
+            read.strings("jobInstanceIds"),
         )
 
 
@@ -345,7 +348,7 @@ def _in_order(instances: Sequence[Job], digests: Sequence[str]) -> list[Job]:
 def _several(found: Sequence[tuple[_Start, Sequence[Job]]]) -> str:
     """Return that several starts can be the one that was requested, naming them."""
     named = [
-        f"start {start.number} ({join_truncated([job.job_id for job in instances], most=3)})"
+        f"start {start.number} ({join_truncated([job.job_id for job in instances], max_items=3)})"
         for start, instances in sorted(found, key=lambda one: one[0].number)
     ]
     return f"{len(found)} starts with the same parameters have been made since: {join_truncated(named, '; ')}"
@@ -398,4 +401,4 @@ def check_template_start(
 def _job_id(entry: object) -> str:
     """Return the id of an instance from its status or from its job: which of the two comes depends on the call."""
     read = JsonReader(entry, "instance of a job template")
-    return read.optional_text("jobId") or read.required_text("id")
+    return read.optional_string("jobId") or read.required_string("id")

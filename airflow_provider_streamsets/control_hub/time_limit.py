@@ -1,4 +1,4 @@
-"""A limit on the total time of a request; the time-outs of sockets only bound the wait for the next bytes."""
+"""Limit of the total time of a request; socket timeouts only limit the wait for the next bytes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _thread = threading.local()
 @contextlib.contextmanager
 def total_time_limit(seconds: float | None) -> Iterator[None]:
     """
-    Let answers to requests that this thread sends in this context end in a time-out when the time is over.
+    Limit the total time of the requests that this thread sends within this context.
 
-    It holds for the status line, the headers and the body, also for a body that is read after the context.
+    The limit covers the status line, the headers and the body, even if the body is read after the context.
 
-    :param seconds: the time from now on; None sets no limit
+    :param seconds: time limit from now on; None for no limit
     """
     _thread.deadline = None if seconds is None else monotonic() + seconds
     try:
@@ -33,49 +33,49 @@ def total_time_limit(seconds: float | None) -> Iterator[None]:
 
 
 class TimeLimitAdapter(HTTPAdapter):
-    """Sends requests whose answers :func:`total_time_limit` can bound."""
+    """HTTP adapter that enforces :func:`total_time_limit`."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools of connections."""
+        """Create the connection pools."""
         super().init_poolmanager(*args, **kwargs)
-        _bound(self.poolmanager)
+        _limit_pools(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Return the pools of connections to a proxy."""
+        """Return the connection pools of a proxy."""
         is_new = proxy not in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **kwargs)
         if is_new:
-            _bound(manager)
+            _limit_pools(manager)
         return manager
 
 
-def _bound(manager: Any) -> None:
+def _limit_pools(manager: Any) -> None:
     classes = manager.pool_classes_by_scheme
-    manager.pool_classes_by_scheme = {scheme: _bounded_pool(pool_class) for scheme, pool_class in classes.items()}
+    manager.pool_classes_by_scheme = {scheme: _limited_pool(pool_class) for scheme, pool_class in classes.items()}
 
 
 @functools.cache
-def _bounded_pool(pool_class: Any) -> Any:
+def _limited_pool(pool_class: Any) -> Any:
     connection = pool_class.ConnectionCls
-    bounded = type(connection.__name__, (connection,), {"response_class": _BoundedResponse})
-    return type(pool_class.__name__, (pool_class,), {"ConnectionCls": bounded})
+    limited = type(connection.__name__, (connection,), {"response_class": _LimitedResponse})
+    return type(pool_class.__name__, (pool_class,), {"ConnectionCls": limited})
 
 
-class _BoundedResponse(http.client.HTTPResponse):
+class _LimitedResponse(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         deadline = getattr(_thread, "deadline", None)
         if deadline is not None:
-            self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), sock, deadline))
+            self.fp = io.BufferedReader(_LimitedReader(self.fp.detach(), sock, deadline))
 
 
-class _BoundedReader(io.RawIOBase):
+class _LimitedReader(io.RawIOBase):
     """
-    Reads from a socket until a deadline.
+    Raw stream of a socket that raises :class:`TimeoutError` after a deadline.
 
-    :param raw: reads without that limit
-    :param sock: what it reads from; its time-out holds for each read
-    :param deadline: when the time is over, on the monotonic clock
+    :param raw: stream to read from
+    :param sock: socket of the stream; its timeout applies to each read
+    :param deadline: deadline on the monotonic clock
     """
 
     def __init__(self, raw: Any, sock: Any, deadline: float) -> None:
@@ -88,10 +88,10 @@ class _BoundedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer took too long as a whole")
-        self._sock.settimeout(left if self._timeout is None else min(self._timeout, left))
+        remaining = self._deadline - monotonic()
+        if remaining <= 0:
+            raise TimeoutError("the response exceeded the total time limit")
+        self._sock.settimeout(remaining if self._timeout is None else min(self._timeout, remaining))
         count: int | None = self._raw.readinto(buffer)
         return count
 

@@ -1,4 +1,4 @@
-"""One HTTP session to Control Hub: headers, time-outs, retries, and answers turned into values or errors."""
+"""HTTP session to Control Hub: headers, timeouts, retries, and responses parsed into values or errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import tenacity
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_streamsets import __version__
-from airflow_provider_streamsets.control_hub._json import LARGEST_ANSWER, LARGEST_ERROR, parse_json, read_limited
-from airflow_provider_streamsets.control_hub.answers import AnswerClassifier, host_of
+from airflow_provider_streamsets.control_hub._json import MAX_ERROR_BYTES, MAX_RESPONSE_BYTES, parse_json, read_limited
+from airflow_provider_streamsets.control_hub.answers import ResponseClassifier, origin
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubNotFoundError,
@@ -37,33 +37,34 @@ log = logging.getLogger(__name__)
 
 USER_AGENT = f"airflow-provider-streamsets/{__version__}"
 
-_LONGEST_BACKOFF = 60.0
-_MOST_MOVES = 3
-# Seconds that a request has at the deadline of a wait, less by as much as the deadline is over, and at the least.
-_TIME_AT_DEADLINE = 10.0
-_LEAST_TIME = 1.0
-# A request may take so many times its read time-out as a whole, however steadily its answer arrives.
-_TOTAL_TIME_FACTOR = 3.0
-# Of a packed answer, older versions of urllib3 unpack so much at once.
-_CHUNK = 64 * 1024
-# What `requests` raises for an address, a proxy or a header that cannot be one.
-_WRONG_SETTINGS = (
+_MAX_BACKOFF = 60.0
+_MAX_REDIRECTS = 3
+# Seconds a request may take once the deadline of a wait is reached; shrinks as the deadline is exceeded, down to the
+# minimum.
+_GRACE_AT_DEADLINE = 10.0
+_MIN_TIME = 1.0
+# Limit of the total time of a request, as a multiple of the read timeout, however steadily the response arrives.
+_TOTAL_TIMEOUT_FACTOR = 3.0
+# Older versions of urllib3 decompress this much at once.
+_CHUNK_SIZE = 64 * 1024
+# Errors that `requests` raises for an invalid URL, proxy or header.
+_INVALID_SETTING_ERRORS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     requests.exceptions.MissingSchema,
     requests.exceptions.InvalidHeader,
 )
-# What Control Hub says only to a credential that it accepts.
-_DECISIONS = (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError)
+# Responses that Control Hub sends only to a credential it accepts.
+_CONTROL_HUB_DECISIONS = (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError)
 
 
 class Retry(enum.Enum):
-    """Whether a request may be sent again when its end is not known (contract, section 15)."""
+    """Whether a request may be retried when its result is unknown (contract section 15)."""
 
     SAFE = "safe"
-    """A read, or a change that has the same effect however often it is made."""
+    """A read, or an idempotent change."""
     NEVER = "never"
-    """Each execution has an effect of its own, such as the start of a run."""
+    """Not idempotent, such as the start of a run."""
 
 
 @dataclass(frozen=True)
@@ -80,31 +81,32 @@ class _Request:
     time_left: Callable[[], float] | None
 
     def payload(self) -> tuple[Any, dict[str, str]]:
-        """Return the body and the headers that it needs, anew for each time that the request is sent."""
+        """Return the body and its headers, rebuilt for each attempt."""
         if self.file is None:
             return self.data, {}
         from requests_toolbelt import MultipartEncoder
 
         self.file.seek(0)
-        # Sends the file as it is read, so that an archive of hundreds of MB does not sit in memory.
+        # Streams the file, so that an archive of hundreds of MB is never held in memory.
         encoder = MultipartEncoder({"file": ("file", self.file, "application/octet-stream")})
         return encoder, {"Content-Type": encoder.content_type}
 
 
 class Transport:
     """
-    Sends requests with the credential and returns the parsed JSON of the answers.
+    Sends requests with the credential and returns the parsed JSON of the responses.
 
     :param credential_id: id of the API credential
-    :param token: its token; kept out of every message
+    :param token: token of the API credential; redacted from every message
     :param verify: verify TLS certificates: True, False, or the path of a CA bundle
-    :param timeout: seconds to connect, and seconds to wait for data; a request, apart from the transfer of a file, may
-        take three times the latter as a whole
-    :param proxies: proxy address by scheme, as `requests` takes them
-    :param max_attempts: how often a request is sent at the most
-    :param sleep: waits between attempts
-    :param credential_name: what the credential is called at the beginning of a sentence
-    :param organization: id of the organization, which every SDK sends, too (contract, 19.2); None sends none
+    :param timeout: connect and read timeouts in seconds; the total time of a request, file transfers excepted, is
+        limited to three times the read timeout
+    :param proxies: proxy URL by scheme, as for `requests`
+    :param max_attempts: maximum number of attempts of a request
+    :param sleep: function that sleeps between attempts
+    :param session: HTTP session to use instead of a new one
+    :param credential_name: name of the credential at the start of a sentence in messages
+    :param organization: id of the organization, sent as a header (contract section 1.4); None sends no such header
     """
 
     def __init__(
@@ -128,15 +130,17 @@ class Transport:
         self._sleep = sleep
         self._session = session or _new_session()
         self.clock_skew: float | None = None
-        """Seconds by which the server's clock is ahead of this one's, as its last answer says; None if none has."""
-        self.answers = AnswerClassifier(token, verify=verify, proxies=self._proxies, credential_name=credential_name)
-        """Says what answers mean, and whether the credential was accepted before."""
+        """Seconds by which the server's clock is ahead, from the last ``Date`` header; None if there was none."""
+        self.classifier = ResponseClassifier(
+            token, verify=verify, proxies=self._proxies, credential_name=credential_name
+        )
+        """Classifies error responses, and records whether the credential was ever accepted."""
         self._credential_headers = {"X-SS-App-Component-Id": credential_id, "X-SS-App-Auth-Token": token}
         if organization is not None:
             self._credential_headers["X-SS-Org-Id"] = organization
 
     def close(self) -> None:
-        """Close the kept-alive connections."""
+        """Close the persistent connections."""
         self._session.close()
 
     def send(
@@ -156,23 +160,24 @@ class Transport:
         time_left: Callable[[], float] | None = None,
     ) -> Any:
         """
-        Send a request, again if that is allowed and helps, and return the JSON of the answer.
+        Send a request, retrying where that is allowed and can help, and return the parsed JSON of the response.
 
-        :param action: what is being tried, for messages: "read job X"
-        :param retry: whether it may be sent again after an unclear end
+        :param action: what is attempted, for messages: "read job X"
+        :param retry: whether the request may be retried when its result is unknown
+        :param with_credential: send the credential headers
         :param body: sent as JSON unless None; an empty object is sent as ``{}``
-        :param file: sent as the part ``file`` of a form instead of a body; can be read from its beginning again
-        :param stream_to: called with the chunks of the answer, which then need not be JSON and is not held in memory; called
-            again from the first chunk when the request has to be repeated
-        :param needs_body: Control Hub always answers this call with a value, so that an empty answer is an outage
-        :param on_moved: called with the new base address when the organization has moved (contract, section 1.8)
-        :param time_left: returns the seconds until the deadline of a wait, which shortens the time-outs and ends the
-            attempts; not those of files, and of requests that may not be sent again
-        :returns: None for an empty body; what `stream_to` returns, if given
-        :raises ControlHubError: the subclass says what went wrong
+        :param file: seekable file, sent as the part ``file`` of a form instead of a body
+        :param stream_to: called with the chunks of the response, which then need not be JSON and is never held in
+            memory; called again from the first chunk when the request is retried
+        :param needs_body: Control Hub always returns a value from this call, so an empty response counts as an outage
+        :param on_moved: called with the new base URL when the organization has moved (contract section 1.8)
+        :param time_left: returns the seconds until the deadline of a wait, which shortens the timeouts and stops the
+            retries; ignored for the timeouts of file transfers and for requests that must not be retried
+        :returns: the parsed JSON, None for an empty body, or the return value of `stream_to`
+        :raises ControlHubError: if the request fails; the subclass says why
         """
 
-        def may_try_again(error: BaseException) -> bool:
+        def may_retry(error: BaseException) -> bool:
             if not isinstance(error, ControlHubUnavailableError):
                 return False
             if isinstance(error, ControlHubUntrustedCertificateError):
@@ -187,9 +192,9 @@ class Transport:
 
         retrying = tenacity.Retrying(
             stop=is_last,
-            wait=_wait_before_next_attempt,
-            retry=tenacity.retry_if_exception(may_try_again),
-            before_sleep=_log_failed_attempt,
+            wait=_retry_delay,
+            retry=tenacity.retry_if_exception(may_retry),
+            before_sleep=_log_retry,
             sleep=self._sleep,
             reraise=True,
         )
@@ -210,24 +215,24 @@ class Transport:
 
     def _send_once(self, request: _Request, on_moved: Callable[[str], None] | None) -> Any:
         action = request.action
-        for _ in range(_MOST_MOVES + 1):
-            with self._send(request) as answer:
-                if answer.status_code != 308:
-                    return self._value_of(answer, request)
-                location = answer.headers.get("Location", "")
+        for _ in range(_MAX_REDIRECTS + 1):
+            with self._send(request) as response:
+                if response.status_code != 308:
+                    return self._parse_response(response, request)
+                location = response.headers.get("Location", "")
             new_base = trusted_redirect(request.url, location)
             if new_base is None or on_moved is None:
                 raise ControlHubUnexpectedAnswerError(
-                    f"Cannot {action}: {host_of(request.url)} redirects to "
-                    f"'{self.answers.without_token(host_of(location))}', as the organization has moved. Refusing to "
-                    "send the credential to a new host. If you trust that address, set it as the Control Hub URL of "
+                    f"Cannot {action}: {origin(request.url)} redirects to "
+                    f"'{self.classifier.redact(origin(location))}', as the organization has moved. Refusing to "
+                    "send the credential to a new host. If you trust that URL, set it as the Control Hub URL of "
                     "the connection.",
                     http_status=308,
                 )
             on_moved(new_base)
             request = replace(request, url=new_base + urlsplit(request.url).path)
         raise ControlHubUnexpectedAnswerError(
-            f"Cannot {action}: Control Hub moved the request {_MOST_MOVES} times and still did not answer it.",
+            f"Cannot {action}: Control Hub redirected the request more than {_MAX_REDIRECTS} times.",
             http_status=308,
         )
 
@@ -237,107 +242,107 @@ class Transport:
             headers.update(self._credential_headers)
         if request.stream_to is not None:
             headers["Accept"] = "*/*"
-        connect, read, total = self._time_limits_of(request)
+        connect, read, total = self._timeouts(request)
         try:
             with total_time_limit(total):
-                answer = self._session.request(
+                response = self._session.request(
                     request.method,
                     request.url,
                     params=request.params,
                     data=data,
                     headers=headers,
                     timeout=(connect, read),
-                    # Given for each request: as an attribute of the session, the environment would override it.
+                    # Passed with each request: the environment overrides the attribute of the session.
                     verify=self._verify,
                     proxies=self._proxies,
                     allow_redirects=False,
-                    # The body is read apart, no further than it may be long.
+                    # The body is read separately, up to a maximum size.
                     stream=True,
                 )
-        except _WRONG_SETTINGS:
-            # Their texts can hold the password of a proxy.
+        except _INVALID_SETTING_ERRORS:
+            # The text of these errors can contain the password of a proxy.
             raise ControlHubConfigurationError(
-                f"Cannot {request.action}: the address {host_of(request.url)}, or that of the proxy for it, is invalid. "
+                f"Cannot {request.action}: the URL {origin(request.url)} or the URL of its proxy is invalid. "
                 "Nothing was sent."
             ) from None
         except (OSError, HTTPError) as error:
-            raise self.answers.failure_of(error, request.url, request.action) from None
-        self._note_time(answer)
-        return answer
+            raise self.classifier.classify_failure(error, request.url, request.action) from None
+        self._update_clock_skew(response)
+        return response
 
-    def _time_limits_of(self, request: _Request) -> tuple[float, float, float | None]:
-        """Return the seconds to connect, to wait for data, and for the request as a whole."""
+    def _timeouts(self, request: _Request) -> tuple[float, float, float | None]:
+        """Return the connect, read and total timeouts in seconds."""
         connect, read = self._timeout
         if request.file is not None or request.stream_to is not None:
-            # How long an archive takes depends on its size.
+            # The time of a file transfer depends on the size of the file.
             return connect, read, None
         limit = math.inf
         if request.time_left is not None:
-            left = request.time_left()
-            limit = max(left, _TIME_AT_DEADLINE + min(left, 0.0), _LEAST_TIME)
-        return min(connect, limit), min(read, limit), min(read * _TOTAL_TIME_FACTOR, limit)
+            remaining = request.time_left()
+            limit = max(remaining, _GRACE_AT_DEADLINE + min(remaining, 0.0), _MIN_TIME)
+        return min(connect, limit), min(read, limit), min(read * _TOTAL_TIMEOUT_FACTOR, limit)
 
-    def _note_time(self, answer: requests.Response) -> None:
+    def _update_clock_skew(self, response: requests.Response) -> None:
         try:
-            self.clock_skew = email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()
+            self.clock_skew = email.utils.parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
         except (KeyError, TypeError, ValueError, OverflowError):
-            # Without a time, the clocks are taken for alike.
+            # Without a date, assume no skew.
             return
 
-    def _chunks_of(self, answer: requests.Response, request: _Request) -> Iterator[bytes]:
+    def _iter_chunks(self, response: requests.Response, request: _Request) -> Iterator[bytes]:
         try:
-            yield from answer.iter_content(_CHUNK)
+            yield from response.iter_content(_CHUNK_SIZE)
         except (OSError, HTTPError) as error:
-            raise self.answers.failure_of(error, request.url, request.action) from None
+            raise self.classifier.classify_failure(error, request.url, request.action) from None
 
-    def _value_of(self, answer: requests.Response, request: _Request) -> Any:
-        if not answer.ok or answer.status_code >= 300:
-            body, _ = read_limited(self._chunks_of(answer, request), LARGEST_ERROR)
-            error = self.answers.error_of(answer, body, request.action)
-            if request.with_credential and isinstance(error, _DECISIONS):
-                self.answers.has_accepted = True
+    def _parse_response(self, response: requests.Response, request: _Request) -> Any:
+        if not response.ok or response.status_code >= 300:
+            body, _ = read_limited(self._iter_chunks(response, request), MAX_ERROR_BYTES)
+            error = self.classifier.classify_response(response, body, request.action)
+            if request.with_credential and isinstance(error, _CONTROL_HUB_DECISIONS):
+                self.classifier.has_accepted = True
             raise error
         if request.stream_to is not None:
-            value = request.stream_to(self._chunks_of(answer, request))
+            value = request.stream_to(self._iter_chunks(response, request))
         else:
-            value = self._parse_json(answer, request)
+            value = self._parse_json(response, request)
         if value is None and request.needs_body:
             raise ControlHubUnavailableError(
-                f"Cannot {request.action}: {host_of(answer.url)} answered {answer.status_code} with an empty body, which "
-                "Control Hub does not do here. A proxy or gateway may have answered.",
-                http_status=answer.status_code,
+                f"Cannot {request.action}: {origin(response.url)} returned {response.status_code} with an empty body "
+                "where Control Hub always returns a value. The response may come from a proxy or gateway.",
+                http_status=response.status_code,
                 maybe_executed=True,
             )
         if request.with_credential and value is not None:
-            self.answers.has_accepted = True
+            self.classifier.has_accepted = True
         return value
 
-    def _parse_json(self, answer: requests.Response, request: _Request) -> Any:
-        body, is_whole = read_limited(self._chunks_of(answer, request), LARGEST_ANSWER)
-        if not is_whole:
+    def _parse_json(self, response: requests.Response, request: _Request) -> Any:
+        body, is_complete = read_limited(self._iter_chunks(response, request), MAX_RESPONSE_BYTES)
+        if not is_complete:
             raise ControlHubUnexpectedAnswerError(
-                f"Cannot {request.action}: the answer of {host_of(answer.url)} has more than {LARGEST_ANSWER} bytes, "
-                "which no answer of Control Hub has.",
-                http_status=answer.status_code,
+                f"Cannot {request.action}: the response of {origin(response.url)} exceeds {MAX_RESPONSE_BYTES} bytes, "
+                "more than any response of Control Hub.",
+                http_status=response.status_code,
             )
         if not body.strip():
             return None
         try:
             return parse_json(body)
         except (ValueError, RecursionError):
-            kind = self.answers.without_token(answer.headers.get("Content-Type", "of no stated type"))[:100]
-            raise self.answers.unusable(
-                f"Cannot {request.action}: the answer of {host_of(answer.url)} is not JSON but {kind}. "
-                "Is the address that of Control Hub, and no proxy's or login page's?",
-                http_status=answer.status_code,
+            content_type = self.classifier.redact(response.headers.get("Content-Type", "no content type"))[:100]
+            raise self.classifier.unusable_response(
+                f"Cannot {request.action}: the response of {origin(response.url)} is not JSON ({content_type}). "
+                "Check that the URL is that of Control Hub, not of a proxy or login page.",
+                http_status=response.status_code,
             ) from None
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects alone; `requests` parses their targets even if it is not to follow them."""
+    """Session that ignores redirects; `requests` parses their targets even with ``allow_redirects=False``."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return None: there is nothing to follow."""
+        """Return None, so that no target is parsed."""
         return None
 
 
@@ -352,8 +357,7 @@ def _new_session() -> requests.Session:
             "X-SS-REST-CALL": "true",
         }
     )
-    # The credential headers are all that identifies us; a session cookie or an entry in ~/.netrc could only
-    # contradict them.
+    # Only the credential headers may authenticate; a session cookie or an entry in ~/.netrc could contradict them.
     session.auth = lambda request: request
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = TimeLimitAdapter(pool_maxsize=10, max_retries=0)
@@ -367,20 +371,20 @@ def _as_json(body: Any, action: str) -> str:
         return json.dumps(body, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ControlHubConfigurationError(
-            f"Cannot {action}: what is to be sent cannot be written as JSON ({error}); nothing was sent."
+            f"Cannot {action}: the request body cannot be serialized as JSON ({error}). Nothing was sent."
         ) from None
 
 
-_backoff = tenacity.wait_exponential_jitter(initial=1, max=_LONGEST_BACKOFF, jitter=1)
+_backoff = tenacity.wait_exponential_jitter(initial=1, max=_MAX_BACKOFF, jitter=1)
 
 
-def _wait_before_next_attempt(state: tenacity.RetryCallState) -> float:
+def _retry_delay(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, ControlHubUnavailableError) else None
-    return _backoff(state) if asked is None else asked
+    retry_after = error.retry_after if isinstance(error, ControlHubUnavailableError) else None
+    return _backoff(state) if retry_after is None else retry_after
 
 
-def _log_failed_attempt(state: tenacity.RetryCallState) -> None:
+def _log_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     wait = state.next_action.sleep if state.next_action else 0.0
-    log.info("%s Trying again in %.0f s (attempt %d).", error, wait, state.attempt_number + 1)
+    log.info("%s Retrying in %.0f s (attempt %d).", error, wait, state.attempt_number + 1)

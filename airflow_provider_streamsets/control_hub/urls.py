@@ -1,4 +1,4 @@
-"""Base addresses of Control Hub: how they may be written, and which new one may be trusted with the credential."""
+"""Validation of base URLs, and of redirects that may receive the credential."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurati
 from airflow_provider_streamsets.control_hub.services import Service
 
 _HOST_NAME = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})*\.?")
-# What is below the address of Control Hub: pages of its web UI, and its REST API.
+# Paths below the base URL: pages of the web UI, and the REST API.
 _PAGE = re.compile(r"^/+sch(?=/|$)")
 _API = re.compile(rf"/+({'|'.join(service.value.partition('/')[0] for service in Service)})/(public-)?rest(?=/|$)")
 
 
 def normalize_base_url(url: str, name: str) -> str:
     """
-    Return an http(s) address without trailing slash.
+    Return an http(s) URL without a trailing slash.
 
-    :param url: the address; without a scheme it is taken as https
-    :param name: what it is the address of, for the message
-    :raises ControlHubConfigurationError: if it is none
+    :param url: URL; https if it has no scheme
+    :param name: name of the URL, for messages
+    :raises ControlHubConfigurationError: if it is invalid
     """
     text = url.strip()
     parts = _split(text if "://" in text else f"https://{text}")
     if parts is None or any(c.isspace() for c in text):
         raise ControlHubConfigurationError(
-            f"'{_without_credentials(text)}' is no address for the {name}. "
-            "It should look like https://na01.hub.streamsets.com."
+            f"The {name} is invalid: '{_without_credentials(text)}'. "
+            "Expected a URL such as https://na01.hub.streamsets.com."
         )
     if "@" not in parts.netloc:
         _check_is_root(parts, name)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ControlHubConfigurationError(
-            f"The address of the {name} must hold a host and perhaps a path only, without credentials, query or "
-            "fragment. The credential belongs into the fields for credential id and token."
+            f"The {name} must consist of a host and an optional path, without credentials, query or fragment. "
+            "Set credential id and token in their own fields."
         )
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
 
 
 def _check_is_root(parts: SplitResult, name: str) -> None:
-    """Raise if an address is that of a page of the web UI, or of the REST API, below the one to be given."""
-    for pattern, what in ((_PAGE, "a page of the web UI"), (_API, "the address of the REST API")):
+    """Raise if a URL is that of a web UI page or of the REST API below the base URL."""
+    for pattern, what in ((_PAGE, "a page of the web UI"), (_API, "part of the REST API")):
         below = pattern.search(parts.path)
         if below:
             root = urlunsplit((parts.scheme, parts.netloc, parts.path[: below.start()], "", ""))
             raise ControlHubConfigurationError(
-                f"'{parts.netloc}{parts.path}' is {what}, not the address of the {name}: use {root} instead."
+                f"The {name} is invalid: '{parts.netloc}{parts.path}' is {what}. Use {root} instead."
             )
 
 
 def _split(url: str) -> SplitResult | None:
-    """Return the parts of an http(s) address, None if it is none or if parsers could differ about its host."""
+    """Return the parts of an http(s) URL; None if it is invalid, or if parsers could disagree about its host."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -69,14 +69,14 @@ def _without_credentials(text: str) -> str:
 
 def trusted_redirect(current: str, location: str) -> str | None:
     """
-    Return the address an organization has moved to, or None if it must not be sent the credential.
+    Return the base URL an organization has moved to; None if it must not receive the credential.
 
-    Control Hub answers 308 and names the new place (contract, section 1.8). The new address is trusted over https
-    on the same host or on a sibling of it, such as ``eu01.hub.streamsets.com`` for ``na01.hub.streamsets.com``; plain
-    http is trusted only where it was used before, on the same host.
+    Control Hub redirects moved organizations with a 308 (contract section 1.8). https is trusted on the same host or a
+    sibling of it, such as ``eu01.hub.streamsets.com`` for ``na01.hub.streamsets.com``; http is trusted only on the same
+    host, if it was used before.
 
-    :param current: address used so far
-    :param location: the ``Location`` header
+    :param current: URL used so far
+    :param location: ``Location`` header
     """
     old, new = urlsplit(current), _split(location)
     if new is None or "@" in new.netloc or not new.netloc.isascii():
@@ -85,16 +85,16 @@ def trusted_redirect(current: str, location: str) -> str | None:
     same_host = new_host == old.hostname
     if new.scheme == "http" and not (same_host and old.scheme == "http"):
         return None
-    if not same_host and not _are_siblings(old.hostname or "", new_host):
+    if not same_host and not _are_sibling_hosts(old.hostname or "", new_host):
         return None
     return urlunsplit((new.scheme, new.netloc, "", "", ""))
 
 
-def _are_siblings(one: str, other: str) -> bool:
+def _are_sibling_hosts(one: str, other: str) -> bool:
     if _is_ip_address(one) or _is_ip_address(other):
         return False
     parent, other_parent = one.partition(".")[2], other.partition(".")[2]
-    # A parent of two labels could be a public suffix such as co.uk, whose children have different owners.
+    # A parent of two labels can be a public suffix such as co.uk, whose subdomains have different owners.
     return parent == other_parent and parent.count(".") >= 2
 
 

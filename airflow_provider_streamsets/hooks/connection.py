@@ -14,7 +14,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
 )
-from airflow_provider_streamsets.control_hub.tokens import organization_of
+from airflow_provider_streamsets.control_hub.tokens import organization_id
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -100,7 +100,7 @@ class ConnectionSettings:
     def place(self) -> str:
         """A value that stays the same when another credential of the same organization takes the place of this one."""
         try:
-            organization = organization_of(self.token)
+            organization = organization_id(self.token)
         except ControlHubAuthenticationError:
             organization = ""
         return replace(self, credential_id="", token=organization).fingerprint

@@ -78,7 +78,7 @@ def refreshed_client(
         return f"The connection could not be read again ({type(problem).__name__}: {problem})."
     if client.same_identity(refused):
         return "The connection has not changed."
-    if not client.is_of_same_organization(refused):
+    if not client.same_organization(refused):
         return (
             f"The connection was changed to {_organization_of(client)}, but the refused credential belongs to "
             f"{_organization_of(refused)}. What began there is not resumed in another organization."

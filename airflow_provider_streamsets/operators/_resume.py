@@ -73,7 +73,7 @@ def write_joined(record: TaskState, intent: StartIntent, run: JobRun) -> None:
     """Write down a run of somebody else that is going to be waited for."""
     from airflow_provider_streamsets.control_hub.models import RunIdentity
 
-    record.write(intent=asdict(intent), joined=True, known={intent.job_id: RunIdentity.of(run).to_json()})
+    record.write(intent=asdict(intent), joined=True, known={intent.job_id: RunIdentity.from_run(run).to_json()})
 
 
 def write_failed(record: TaskState, job_id: str, run_count: int) -> None:
@@ -132,7 +132,7 @@ def write_intents(
     """
     from airflow_provider_streamsets.control_hub.models import RunIdentity
 
-    identities = {job_id: RunIdentity.of(run).to_json() for job_id, run in {**kept, **joined}.items()}
+    identities = {job_id: RunIdentity.from_run(run).to_json() for job_id, run in {**kept, **joined}.items()}
     record.write(
         intents={job_id: [intent.run_count, intent.at, intent.until] for job_id, intent in intents.items()},
         user=next((intent.user for intent in intents.values()), user_of(record)),

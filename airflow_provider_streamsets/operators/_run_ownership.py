@@ -206,7 +206,7 @@ class RunOwnershipMixin(RunWaitMixin):
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         self._started = dict(runs)
-        known = {job_id: json for job_id, run in (seen or {}).items() if (json := RunIdentity.of(run).to_json())}
+        known = {job_id: json for job_id, run in (seen or {}).items() if (json := RunIdentity.from_run(run).to_json())}
         record = self.record(context)
         record.add(started=self._started, known={**(record.values.get("known") or {}), **known})
 

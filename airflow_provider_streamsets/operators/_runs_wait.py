@@ -156,7 +156,7 @@ class RunsWaitMixin(RunWaitMixin):
         failures = [report.failure() for report in failed]
         raise ControlHubRunFailedError(
             f"{len(reasons)} of {len(group.runs)} runs did not succeed: "
-            f"{join_truncated(reasons, '; ', most=_MOST_NAMED)}.{hint and ' '}{hint}",
+            f"{join_truncated(reasons, '; ', max_items=_MOST_NAMED)}.{hint and ' '}{hint}",
             outcome=next((failure.outcome for failure in failures), None),
             error_codes=dict.fromkeys(code for failure in failures for code in failure.error_codes),
             stage=next((failure.stage for failure in failures if failure.stage), None),

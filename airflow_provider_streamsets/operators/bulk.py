@@ -207,7 +207,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         context["ti"].xcom_push(key="run_counts", value={job_id: run.run_count for job_id, run in runs.items()})
         names = {job_id: job.name for job_id, job in jobs.items()}
         if wait:
-            references = [RunRef(i, run.run_count, names.get(i, ""), RunIdentity.of(run)) for i, run in runs.items()]
+            references = [
+                RunRef(i, run.run_count, names.get(i, ""), RunIdentity.from_run(run)) for i, run in runs.items()
+            ]
             results: list[dict[str, Any]] = self.wait_for_runs(context, references, list(jobs.values()))
             return results
         self.record(context).complete()
@@ -400,7 +402,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
 
         runs = [
-            RunRef(job.job_id, job.last_run_count, job.name, RunIdentity.of(job.current_run)) for job in jobs.values()
+            RunRef(job.job_id, job.last_run_count, job.name, RunIdentity.from_run(job.current_run))
+            for job in jobs.values()
         ]
         if self.deferrable:
             self.defer_before_start(runs)
@@ -530,7 +533,8 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
         self.record_stop_requests({job_id: run_counts[job_id] for job_id in stopped}, wait=wait)
         if wait:
             runs = [
-                RunRef(job_id, run.run_count, jobs[job_id].name, RunIdentity.of(run)) for job_id, run in running.items()
+                RunRef(job_id, run.run_count, jobs[job_id].name, RunIdentity.from_run(run))
+                for job_id, run in running.items()
             ]
             results: list[dict[str, Any]] = self.wait_for_runs(context, runs, list(jobs.values()))
             return results

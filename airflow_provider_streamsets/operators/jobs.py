@@ -325,7 +325,7 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
             pipeline=pipeline,
             unchanged_since=before.last_modified if unchanged_since is None else unchanged_since,
         )
-        changed = [name for name in settings.given if getattr(before, name) != getattr(after, name)]
+        changed = [name for name in settings.specified if getattr(before, name) != getattr(after, name)]
         if before.pipeline_commit_id != after.pipeline_commit_id:
             changed.append("pipeline_version")
         if changed:

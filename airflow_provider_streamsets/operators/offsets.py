@@ -136,7 +136,7 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
-    :param offset: an offset document, ``{"version": 2, "offsets": {"<partition>": "<text or null>"}}``, or what
+    :param offset: an offset document, ``{"version": 2, "offsets": {"<partition>": "<string or null>"}}``, or what
         :class:`ControlHubGetOffsetsOperator` returns: a dict, or a text holding a JSON object (templated)
     :param path: a file that holds one of these, instead: a local path, the URL of a file in a store that Airflow's
         object storage reaches, or an ``ObjectStoragePath`` (templated)

@@ -432,7 +432,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             job.job_id,
             other.run_count,
             job_name=job.name,
-            identity=RunIdentity.of(other),
+            identity=RunIdentity.from_run(other),
             metrics_timeout=0.0,
             log=self.log,
         )
@@ -693,7 +693,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
             self.log.info("Run %d of job %s has ended by itself meanwhile.", run.run_count, job.label)
         if run is None or run.has_ended or not wait:
             return unfinished_result(job.job_id, job.name, run)
-        reference = RunRef(job.job_id, run.run_count, job.name, RunIdentity.of(run))
+        reference = RunRef(job.job_id, run.run_count, job.name, RunIdentity.from_run(run))
         result: dict[str, Any] = self.wait_for_runs(context, [reference], [job])
         return result
 

@@ -54,7 +54,7 @@ class _Instance:
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         first = job.current_run if job.last_run_count == 1 else None
-        return cls(digest, job.job_id, identity=RunIdentity.of(first).to_json(), name=job.name, run=first)
+        return cls(digest, job.job_id, identity=RunIdentity.from_run(first).to_json(), name=job.name, run=first)
 
     def to_json(self) -> list[Any]:
         """Return the first fields, as far as a later try needs them, as a small JSON value."""

@@ -341,7 +341,7 @@ class _RunSet:
                 self._has_ended(job_id, failed=not status.is_success, metrics_may_come=not _has_final_metrics(status))
             elif status.run_count == run_count:
                 if not self._identities[job_id].run_id:
-                    self._identities[job_id] = RunIdentity.of(status)
+                    self._identities[job_id] = RunIdentity.from_run(status)
                 self._note_running(job_id, status)
         await self._check_missing([tracker for tracker in checks if tracker is not None], deadlines)
 

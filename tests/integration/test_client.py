@@ -158,7 +158,7 @@ def test_unreachable_host_is_named():
         reserved.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
         client = ControlHubClient(url, "id", "a.b.", max_attempts=2, sleep=lambda _: None)
-        with pytest.raises(ControlHubUnavailableError, match=rf"no answer from {url} .*refused"):
+        with pytest.raises(ControlHubUnavailableError, match=rf"no response from {url} .*refused"):
             client.current_user()
 
 
@@ -197,7 +197,7 @@ def test_slow_response_times_out_except_archive(tmp_path, monkeypatch, is_tls):
         job = client.jobs.find_by_name("Orders to warehouse")
         sandbox.set_faults({"path": "*", "fault": "drip", "seconds": 4})
         began = time.monotonic()
-        with pytest.raises(ControlHubUnavailableError, match=r"took too long as a whole|timed out"):
+        with pytest.raises(ControlHubUnavailableError, match=r"exceeded the total time limit|timed out"):
             client.runs.statuses([job.job_id])
         assert time.monotonic() - began < 3
         archive = io.BytesIO()

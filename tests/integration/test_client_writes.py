@@ -591,7 +591,7 @@ def test_lost_engine_has_no_live_metrics(client, sandbox, tunnel):
     assert client.metrics.realtime(job.job_id).run_count == run.run_count
     sandbox.advance(10)
     assert client.runs.current(job.job_id).color == "RED"
-    with pytest.raises(ControlHubMetricsUnavailableError, match="cannot be had now"):
+    with pytest.raises(ControlHubMetricsUnavailableError, match="Cannot read the live metrics of job"):
         client.metrics.realtime(job.job_id)
     client.runs.stop_run(job.job_id, run.run_count)
     sandbox.advance(60)

@@ -131,7 +131,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-REFUSED = "The credential of connection 'streamsets_default' was refused"
+REFUSED = "The credential of connection 'streamsets_default' was rejected"
 CREDENTIAL_ADOPTED = (
     "Control Hub refused the credential of connection 'streamsets_default', which has changed; using the new one"
 )

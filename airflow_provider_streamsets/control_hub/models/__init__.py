@@ -1,11 +1,11 @@
-"""What Control Hub knows, as frozen values. Field names on the wire appear here and nowhere above."""
+"""Frozen dataclasses of Control Hub's objects. Field names of the API are declared here and nowhere above."""
 
 from __future__ import annotations
 
 from airflow_provider_streamsets.control_hub.models.base import Model
-from airflow_provider_streamsets.control_hub.models.engines import Engine
+from airflow_provider_streamsets.control_hub.models.engines import Engine, tunnel_instance_id
 from airflow_provider_streamsets.control_hub.models.job_settings import JobSettings
-from airflow_provider_streamsets.control_hub.models.jobs import Job, JobUpgrade
+from airflow_provider_streamsets.control_hub.models.jobs import ImportedJob, Job, JobUpgrade
 from airflow_provider_streamsets.control_hub.models.metrics import (
     EngineLiveMetrics,
     LiveMetrics,
@@ -16,9 +16,14 @@ from airflow_provider_streamsets.control_hub.models.offsets import (
     EngineOffset,
     JobOffsets,
     document_to_upload,
-    offset_document,
+    validate_offset_document,
 )
-from airflow_provider_streamsets.control_hub.models.pipelines import PipelineVersion
+from airflow_provider_streamsets.control_hub.models.pipelines import (
+    COMMIT_ID_FIELD,
+    PipelineVersion,
+    commit_ids_by_tag,
+    runtime_parameter_names,
+)
 from airflow_provider_streamsets.control_hub.models.runs import (
     ENDED_STATUSES,
     KNOWN_STATUSES,
@@ -29,10 +34,12 @@ from airflow_provider_streamsets.control_hub.models.runs import (
     RunEvent,
     RunIdentity,
     run_or_none,
+    status_run_count,
 )
-from airflow_provider_streamsets.control_hub.models.users import CurrentUser
+from airflow_provider_streamsets.control_hub.models.users import CurrentUser, parse_landing_url
 
 __all__ = [
+    "COMMIT_ID_FIELD",
     "ENDED_STATUSES",
     "KNOWN_STATUSES",
     "CurrentUser",
@@ -41,6 +48,7 @@ __all__ = [
     "EngineLiveMetrics",
     "EngineOffset",
     "EnginePipeline",
+    "ImportedJob",
     "Job",
     "JobOffsets",
     "JobRun",
@@ -54,7 +62,12 @@ __all__ = [
     "RunEvent",
     "RunIdentity",
     "RunMetrics",
+    "commit_ids_by_tag",
     "document_to_upload",
-    "offset_document",
+    "parse_landing_url",
     "run_or_none",
+    "runtime_parameter_names",
+    "status_run_count",
+    "tunnel_instance_id",
+    "validate_offset_document",
 ]

@@ -1,4 +1,4 @@
-"""What the models have in common."""
+"""Base class of the models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pendulum
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, Model):
         return value.to_dict()
     if isinstance(value, pendulum.DateTime):
@@ -18,15 +18,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_to_json(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _to_json(item) for key, item in value.items()}
     return value
 
 
 class Model:
-    """Base of the models: one way to JSON."""
+    """Base class of the models, with conversion to JSON."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the model as JSON values: times in ISO 8601, tuples as lists."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        """Return the model as JSON: times in ISO 8601, tuples as lists."""
+        return {f.name: _to_json(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Engines (contract, section 14)."""
+"""Engines (contract section 14)."""
 
 from __future__ import annotations
 
@@ -19,25 +19,30 @@ class Engine(Model):
     version: str
     executor_type: str | None
     labels: tuple[str, ...]
-    """Assigned in Control Hub and reported by the engine itself."""
+    """Assigned in Control Hub, and reported by the engine."""
     is_responding: bool
     pipelines_count: int
     last_reported: pendulum.DateTime | None
     id_separator: str
-    """Stands for ``:`` in ids of pipelines on the engine."""
+    """Replaces ``:`` in pipeline ids on the engine."""
 
     @classmethod
     def from_wire(cls, value: object) -> Engine:
-        """Read an ``SDCJson``."""
+        """Parse an ``SDCJson``."""
         read = JsonReader(value, "engine")
         return cls(
-            engine_id=read.required_text("id"),
-            url=read.text("httpUrl"),
-            version=read.text("version"),
-            executor_type=read.optional_text("executorType"),
+            engine_id=read.required_string("id"),
+            url=read.string("httpUrl"),
+            version=read.string("version"),
+            executor_type=read.optional_string("executorType"),
             labels=tuple(dict.fromkeys((*read.strings("labels"), *read.strings("reportedLabels")))),
-            is_responding=read.flag("responding"),
+            is_responding=read.boolean("responding"),
             pipelines_count=read.integer("pipelinesCount"),
-            last_reported=read.time("lastReportedTime"),
-            id_separator=read.text("idSeparator") or "__",
+            last_reported=read.timestamp("lastReportedTime"),
+            id_separator=read.string("idSeparator") or "__",
         )
+
+
+def tunnel_instance_id(value: object) -> str | None:
+    """Return the tunnel instance of a connected engine; None if the engine is not connected."""
+    return JsonReader(value or {}, "tunnel").optional_string("instanceId") or None

@@ -1,4 +1,4 @@
-"""What can be set of a job."""
+"""Settings of jobs."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from airflow_provider_streamsets.control_hub.models.base import Model
 @dataclass(frozen=True)
 class JobSettings(Model):
     """
-    Settings of a job to create or to change. None leaves a setting as it is, or to Control Hub's default.
+    Settings for creating or changing a job. None keeps the current value, or Control Hub's default.
 
     :param name: name of the job; names are not unique
     :param description: free text
-    :param engine_labels: labels that an engine must have, all of them, to run the job
-    :param tags: tags without organization, for example ``nightly/orders``
-    :param runtime_parameters: the job's values of the pipeline's parameters
-    :param number_of_instances: pipeline instances; -1 is one on every engine with the labels
-    :param failover: restart a pipeline on another engine when its engine is lost
-    :param failover_retries: failover retries over all engines; -1 is endless
-    :param failover_retries_per_engine: failover retries on each engine; -1 is endless
-    :param needs_acknowledgement: whether an error must be acknowledged before the job can run again
-    :param statistics_interval: seconds between two saves of metrics
-    :param force_stop_after: seconds that Control Hub waits for engines to confirm a stop
-    :param static_parameters: names of parameters that instances of this template may not override
-    :param time_series: keep metrics as time series
+    :param engine_labels: labels that an engine must all have to run the job
+    :param tags: tags without the organization, for example ``nightly/orders``
+    :param runtime_parameters: values of the runtime parameters of the pipeline
+    :param number_of_instances: number of pipeline instances; -1 for one on every engine with the labels
+    :param failover: restart the pipeline on another engine if its engine is lost
+    :param failover_retries: failover retries over all engines; -1 for unlimited
+    :param failover_retries_per_engine: failover retries per engine; -1 for unlimited
+    :param needs_acknowledgement: require acknowledgement of an error before the job can run again
+    :param statistics_interval: seconds between saves of metrics
+    :param force_stop_after: seconds that Control Hub waits for the engines to confirm a stop
+    :param static_parameters: names of parameters that instances of this template cannot override
+    :param time_series: save metrics as time series
     """
 
     name: str | None = None
@@ -50,22 +50,22 @@ class JobSettings(Model):
     def __post_init__(self) -> None:
         for setting in fields(self):
             value = getattr(self, setting.name)
-            if value is not None and not _CHECKS[setting.name][1](value):
-                expected = _CHECKS[setting.name][2]
-                raise ControlHubConfigurationError(f"'{setting.name}' of a job must be {expected}, but is {value!r}.")
+            if value is not None and not _SPECS[setting.name][1](value):
+                expected = _SPECS[setting.name][2]
+                raise ControlHubConfigurationError(f"'{setting.name}' must be {expected}, got {value!r}.")
 
     @property
-    def given(self) -> dict[str, Any]:
+    def specified(self) -> dict[str, Any]:
         """The settings that are not None, by name."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
     def to_wire(self, organization: str) -> dict[str, Any]:
         """
-        Return the fields of a ``JobJson`` that these settings stand for.
+        Return the settings as fields of a ``JobJson``.
 
-        :param organization: id of the organization, which is part of a tag's id
+        :param organization: id of the organization, which is part of the tag ids
         """
-        wire = {_CHECKS[name][0]: _WRITERS.get(name, _as_it_is)(value) for name, value in self.given.items()}
+        wire = {_SPECS[name][0]: _WRITERS.get(name, _identity)(value) for name, value in self.specified.items()}
         if self.tags is not None:
             wire["jobTags"] = [_tag(tag, organization) for tag in self.tags]
         return wire
@@ -81,11 +81,11 @@ def _tag(tag: str, organization: str) -> dict[str, Any]:
     }
 
 
-def _as_it_is(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
-def _millis(seconds: float) -> int:
+def _to_millis(seconds: float) -> int:
     return round(seconds * 1000)
 
 
@@ -94,24 +94,24 @@ _WRITERS: dict[str, Callable[[Any], Any]] = {
     "tags": list,
     "static_parameters": list,
     "runtime_parameters": lambda value: json.dumps(dict(value)),
-    "statistics_interval": _millis,
-    "force_stop_after": _millis,
+    "statistics_interval": _to_millis,
+    "force_stop_after": _to_millis,
 }
 
 
-def _is_text(value: object) -> bool:
+def _is_string(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_name(value: object) -> bool:
+def _is_non_empty_string(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_list_of_names(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_name, value))
+def _is_string_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_non_empty_string, value))
 
 
-def _is_flag(value: object) -> bool:
+def _is_boolean(value: object) -> bool:
     return isinstance(value, bool)
 
 
@@ -123,7 +123,7 @@ def _is_count_or_all(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and (value >= 1 or value == -1)
 
 
-def _is_count_or_endless(value: object) -> bool:
+def _is_count_or_unlimited(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= -1
 
 
@@ -137,24 +137,24 @@ def _is_json_object(value: object) -> bool:
     return True
 
 
-# For each setting its name on the wire, what it must be, and that in words.
-_CHECKS: dict[str, tuple[str, Callable[[object], bool], str]] = {
-    "name": ("name", _is_name, "a text that is not empty"),
-    "description": ("description", _is_text, "a text"),
-    "engine_labels": ("labels", _is_list_of_names, "a list of texts"),
-    "tags": ("rawJobTags", _is_list_of_names, "a list of texts"),
-    "runtime_parameters": ("runtimeParameters", _is_json_object, "a JSON object of names and values"),
-    "number_of_instances": ("numInstances", _is_count_or_all, "a whole number from 1, or -1 for all engines"),
-    "failover": ("migrateOffsets", _is_flag, "true or false"),
-    "failover_retries": ("globalMaxRetries", _is_count_or_endless, "a whole number from 0, or -1 for endless"),
+# Field name in the API, validator and expected value of each setting.
+_SPECS: dict[str, tuple[str, Callable[[object], bool], str]] = {
+    "name": ("name", _is_non_empty_string, "a non-empty string"),
+    "description": ("description", _is_string, "a string"),
+    "engine_labels": ("labels", _is_string_list, "a list of non-empty strings"),
+    "tags": ("rawJobTags", _is_string_list, "a list of non-empty strings"),
+    "runtime_parameters": ("runtimeParameters", _is_json_object, "a JSON object"),
+    "number_of_instances": ("numInstances", _is_count_or_all, "an integer of at least 1, or -1 for all engines"),
+    "failover": ("migrateOffsets", _is_boolean, "a boolean"),
+    "failover_retries": ("globalMaxRetries", _is_count_or_unlimited, "an integer of at least 0, or -1 for unlimited"),
     "failover_retries_per_engine": (
         "maxRetriesForFailedJob",
-        _is_count_or_endless,
-        "a whole number from 0, or -1 for endless",
+        _is_count_or_unlimited,
+        "an integer of at least 0, or -1 for unlimited",
     ),
-    "needs_acknowledgement": ("needsManualAck", _is_flag, "true or false"),
-    "statistics_interval": ("statsRefreshInterval", _is_seconds, "a number of seconds above 0"),
-    "force_stop_after": ("forceStopTimeout", _is_seconds, "a number of seconds above 0"),
-    "static_parameters": ("staticParameters", _is_list_of_names, "a list of texts"),
-    "time_series": ("timeSeries", _is_flag, "true or false"),
+    "needs_acknowledgement": ("needsManualAck", _is_boolean, "a boolean"),
+    "statistics_interval": ("statsRefreshInterval", _is_seconds, "a positive number of seconds"),
+    "force_stop_after": ("forceStopTimeout", _is_seconds, "a positive number of seconds"),
+    "static_parameters": ("staticParameters", _is_string_list, "a list of non-empty strings"),
+    "time_series": ("timeSeries", _is_boolean, "a boolean"),
 }

@@ -1,4 +1,4 @@
-"""Jobs and job templates (contract, section 4)."""
+"""Jobs and job templates (contract section 4)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Job(Model):
-    """A job, or a job template (contract, section 4)."""
+    """A job or job template (contract section 4)."""
 
     job_id: str
     name: str
@@ -43,56 +43,56 @@ class Job(Model):
     failover_retries_per_engine: int | None = None
     needs_acknowledgement: bool | None = None
     statistics_interval: float = 60.0
-    """Seconds between two saves of the job's metrics."""
+    """Seconds between saves of the metrics."""
     force_stop_after: float = 120.0
-    """Seconds that Control Hub waits for an engine to confirm a stop."""
+    """Seconds that Control Hub waits for the engines to confirm a stop."""
     time_series: bool = False
     is_template: bool = False
     template_id: str | None = None
     delete_after_completion: bool = False
     upgrade_status: str | None = None
-    """Of an upgrade of the active job: ``UPGRADING``, ``UPGRADE_ERROR``, ``UPGRADE_SUCCESSFUL``."""
+    """Status of an upgrade of the active job: ``UPGRADING``, ``UPGRADE_ERROR``, ``UPGRADE_SUCCESSFUL``."""
     current_run: JobRun | None = None
 
     @classmethod
     def from_wire(cls, value: object) -> Job:
-        """Read a ``JobJson``."""
+        """Parse a ``JobJson``."""
         read = JsonReader(value, "job")
-        label = read.optional_text("pipelineCommitLabel")
+        label = read.optional_string("pipelineCommitLabel")
 
-        def unless_null(field: str, value: _T) -> _T | None:
+        def or_none(field: str, value: _T) -> _T | None:
             return None if read.get(field) is None else value
 
         return cls(
-            job_id=read.required_text("id"),
-            name=read.text("name"),
-            description=read.text("description"),
-            organization=read.text("organization"),
-            project_id=read.optional_text("projectId"),
-            creator=read.optional_text("creator"),
-            create_time=read.time("createTime"),
-            last_modified_by=read.optional_text("lastModifiedBy"),
-            last_modified=read.time("lastModifiedOn"),
-            pipeline_id=read.optional_text("pipelineId"),
-            pipeline_name=read.text("pipelineName"),
-            pipeline_commit_id=read.optional_text("pipelineCommitId"),
+            job_id=read.required_string("id"),
+            name=read.string("name"),
+            description=read.string("description"),
+            organization=read.string("organization"),
+            project_id=read.optional_string("projectId"),
+            creator=read.optional_string("creator"),
+            create_time=read.timestamp("createTime"),
+            last_modified_by=read.optional_string("lastModifiedBy"),
+            last_modified=read.timestamp("lastModifiedOn"),
+            pipeline_id=read.optional_string("pipelineId"),
+            pipeline_name=read.string("pipelineName"),
+            pipeline_commit_id=read.optional_string("pipelineCommitId"),
             pipeline_version=label.removeprefix("v") if label else None,
-            executor_type=read.optional_text("executorType"),
+            executor_type=read.optional_string("executorType"),
             engine_labels=read.strings("labels"),
             tags=read.strings("rawJobTags") or _tags(read.array("jobTags")),
             number_of_instances=read.integer("numInstances", 1),
             runtime_parameters=read.json_object("runtimeParameters"),
             static_parameters=read.strings("staticParameters"),
-            failover=read.flag("migrateOffsets"),
-            failover_retries=unless_null("globalMaxRetries", read.integer("globalMaxRetries")),
-            failover_retries_per_engine=unless_null("maxRetriesForFailedJob", read.integer("maxRetriesForFailedJob")),
-            needs_acknowledgement=unless_null("needsManualAck", read.flag("needsManualAck")),
-            statistics_interval=read.seconds("statsRefreshInterval", 60.0),
-            force_stop_after=read.seconds("forceStopTimeout", 120.0),
-            time_series=read.flag("timeSeries"),
-            is_template=read.flag("jobTemplate"),
-            template_id=read.optional_text("templateJobId"),
-            delete_after_completion=read.flag("deleteAfterCompletion"),
+            failover=read.boolean("migrateOffsets"),
+            failover_retries=or_none("globalMaxRetries", read.integer("globalMaxRetries")),
+            failover_retries_per_engine=or_none("maxRetriesForFailedJob", read.integer("maxRetriesForFailedJob")),
+            needs_acknowledgement=or_none("needsManualAck", read.boolean("needsManualAck")),
+            statistics_interval=read.duration("statsRefreshInterval", 60.0),
+            force_stop_after=read.duration("forceStopTimeout", 120.0),
+            time_series=read.boolean("timeSeries"),
+            is_template=read.boolean("jobTemplate"),
+            template_id=read.optional_string("templateJobId"),
+            delete_after_completion=read.boolean("deleteAfterCompletion"),
             upgrade_status=_upgrade_status(read.get("currentUpgradeStatus")),
             current_run=run_or_none(read.get("currentJobStatus")),
         )
@@ -109,21 +109,37 @@ class Job(Model):
 
 
 def _upgrade_status(value: object) -> str | None:
-    return None if value is None else JsonReader(value, "upgrade status").optional_text("status")
+    return None if value is None else JsonReader(value, "upgrade status").optional_string("status")
 
 
 def _tags(entries: list[Any]) -> tuple[str, ...]:
-    """Return tags from their ids: a tag may hold colons itself, the organization behind the last one does not."""
-    return tuple(JsonReader(entry, "job tag").required_text("id").rpartition(":")[0] for entry in entries)
+    """Return tags from their ids; a tag can contain colons, but the organization after the last one cannot."""
+    return tuple(JsonReader(entry, "job tag").required_string("id").rpartition(":")[0] for entry in entries)
+
+
+@dataclass(frozen=True)
+class ImportedJob(Model):
+    """A job that an import created or updated."""
+
+    job_id: str
+    name: str
+    pipeline_version: str | None
+
+    @classmethod
+    def from_wire(cls, value: object) -> ImportedJob:
+        """Parse an entry of the response to an import."""
+        read = JsonReader(JsonReader(value, "imported job").get("minimalJobJson"), "imported job")
+        label = read.optional_string("pipelineCommitLabel")
+        return cls(read.required_string("id"), read.string("name"), label.removeprefix("v") if label else None)
 
 
 @dataclass(frozen=True)
 class JobUpgrade(Model):
-    """What an upgrade did to one job."""
+    """Result of an upgrade of one job."""
 
     job_id: str
     name: str
     version_before: str | None
     version_after: str | None
     upgraded: bool
-    """False for a job that was on the newest version already."""
+    """False if the job already used the latest version."""

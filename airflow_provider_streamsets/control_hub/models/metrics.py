@@ -1,4 +1,4 @@
-"""Metrics of runs (contract, section 12)."""
+"""Metrics of runs (contract section 12)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from airflow_provider_streamsets.control_hub.models.runs import JobRun
 @dataclass(frozen=True)
 class RunMetrics(Model):
     """
-    Record counts of one run as Control Hub saved them (contract, section 12.1).
+    Saved record counts of a run (contract section 12.1).
 
-    Where the record counts have no entry for the run, they come from its status or its registry. What these do not
-    have is None.
+    Read from the record counts, the status or the metric registry of the run. Values that the source lacks are None.
     """
 
     run_count: int
@@ -31,7 +30,7 @@ class RunMetrics(Model):
     last_updated: pendulum.DateTime | None = None
     pipeline_version: str | None = None
     input_per_second: float | None = None
-    """Records per second over the last minute before the save."""
+    """Records per second over the minute before the save."""
     output_per_second: float | None = None
     error_per_second: float | None = None
     stage_errors_per_second: float | None = None
@@ -39,9 +38,9 @@ class RunMetrics(Model):
     @classmethod
     def from_wire(cls, value: object, run_count: int) -> RunMetrics:
         """
-        Read one entry of the record counts.
+        Parse an entry of the record counts.
 
-        :param run_count: the run that the entry belongs to; the newest entry does not say so itself
+        :param run_count: number of the run that the entry belongs to; the newest entry does not contain it
         """
         read = JsonReader(value, "record counts")
         errors, stage_errors = read.integer("errorCount"), read.integer("stageErrorsCount")
@@ -52,17 +51,23 @@ class RunMetrics(Model):
             error_count=errors,
             stage_errors_count=stage_errors,
             total_error_count=errors + stage_errors,
-            last_updated=read.time("lastUpdatedOn"),
-            pipeline_version=read.optional_text("pipelineVersion"),
+            last_updated=read.timestamp("lastUpdatedOn"),
+            pipeline_version=read.optional_string("pipelineVersion"),
             input_per_second=read.number("inputM1Rate"),
             output_per_second=read.number("outputM1Rate"),
             error_per_second=read.number("errorM1Rate"),
             stage_errors_per_second=read.number("stageErrorsM1Rate"),
         )
 
+    @staticmethod
+    def run_count_of(value: object) -> int:
+        """Return the run count in an entry of the record counts; 0 for the newest entry, which has none."""
+        run_count = as_object(value, "record counts").get("runCount")
+        return run_count if isinstance(run_count, int) and not isinstance(run_count, bool) else 0
+
     @classmethod
     def from_status(cls, run: JobRun) -> RunMetrics | None:
-        """Return the counts that the status of a run has, None if it has none. It does not count stage errors."""
+        """Return the counts in the status of a run, which lacks stage errors; None if it has no counts."""
         if not run.has_counts:
             return None
         return cls(
@@ -79,10 +84,10 @@ class RunMetrics(Model):
     @classmethod
     def from_registry(cls, registry: MetricRegistry, run_count: int) -> RunMetrics | None:
         """
-        Return the counts of the pipeline in a registry, None if it does not have all of them.
+        Return the record counts of the pipeline in a registry; None if any is missing.
 
-        :param registry: the registry
-        :param run_count: the run that it belongs to
+        :param registry: metric registry
+        :param run_count: number of the run that the registry belongs to
         """
         counts = [registry.record_count(name) for name in ("InputRecords", "OutputRecords", "ErrorRecords")]
         inputs, outputs, errors = counts
@@ -103,7 +108,7 @@ class RunMetrics(Model):
         )
 
     def counts(self) -> dict[str, int | None]:
-        """Return run count and record counts, as tasks push them to XCom."""
+        """Return run count and record counts in the format of the XCom values."""
         return {
             "run_count": self.run_count,
             "input_count": self.input_count,
@@ -116,7 +121,7 @@ class RunMetrics(Model):
 
 @dataclass(frozen=True)
 class MetricRegistry(Model):
-    """Counters and meters of a pipeline by name, stages included (contract, section 12.2)."""
+    """Counters and meters of a pipeline and its stages, by name (contract section 12.2)."""
 
     counters: Mapping[str, Any] = field(default_factory=dict)
     meters: Mapping[str, Any] = field(default_factory=dict)
@@ -124,18 +129,18 @@ class MetricRegistry(Model):
 
     @classmethod
     def from_wire(cls, value: object) -> MetricRegistry:
-        """Read a ``MetricRegistryJson``."""
+        """Parse a ``MetricRegistryJson``."""
         read = JsonReader(value, "metric registry")
         return cls(**{kind: _object_or_empty(read, kind) for kind in ("counters", "meters", "gauges")})
 
-    def record_count(self, what: str) -> int | None:
+    def record_count(self, name: str) -> int | None:
         """
-        Return a count of the whole pipeline, None if there is none.
+        Return a record count of the pipeline; None if missing.
 
-        :param what: ``InputRecords``, ``OutputRecords``, ``ErrorRecords`` or ``ErrorMessages`` (stage errors)
+        :param name: ``InputRecords``, ``OutputRecords``, ``ErrorRecords`` or ``ErrorMessages`` (stage errors)
         """
-        count = self.value(f"pipeline.batch{what}.counter")
-        count = self.value(f"pipeline.batch{what}.meter") if count is None else count
+        count = self.value(f"pipeline.batch{name}.counter")
+        count = self.value(f"pipeline.batch{name}.meter") if count is None else count
         return None if count is None else round(count)
 
     @property
@@ -144,16 +149,16 @@ class MetricRegistry(Model):
         return not self.counters and not self.meters
 
     def counts(self) -> dict[str, int]:
-        """Return all counters that have a count, by name."""
+        """Return the values of all counters, by name."""
         counts = ((name, _optional_number(counter, "count", name)) for name, counter in self.counters.items())
         return {name: round(count) for name, count in counts if count is not None}
 
     def value(self, name: str) -> float | None:
         """
-        Return one number, None if there is none of that name.
+        Return the value of a metric; None if missing.
 
-        :param name: name of a counter or a meter, which stand for their counts, or of a meter followed by a dot and
-            one of its rates, for example ``pipeline.batchOutputRecords.meter.m1_rate``
+        :param name: name of a counter or meter for its count, or of a meter followed by a dot and one of its rates, for
+            example ``pipeline.batchOutputRecords.meter.m1_rate``
         """
         if name in self.counters:
             return _optional_number(self.counters[name], "count", name)
@@ -165,7 +170,7 @@ class MetricRegistry(Model):
 
 @dataclass(frozen=True)
 class EngineLiveMetrics(Model):
-    """What one engine tells about the pipeline that it is running (contract, section 12.3)."""
+    """Live metrics of the pipeline on one engine (contract section 12.3)."""
 
     engine_id: str
     batch_count: int
@@ -176,18 +181,18 @@ class EngineLiveMetrics(Model):
 
     @classmethod
     def from_registry(cls, engine_id: str, registry: MetricRegistry) -> EngineLiveMetrics:
-        """Read the summary of a registry."""
+        """Return the summary of a registry."""
         gauge = registry.gauges.get("RuntimeStatsGauge.gauge")
         value = JsonReader(gauge, "runtime gauge").get("value") if gauge is not None else None
-        chunked = JsonReader(value if value is not None else {}, "runtime gauge")
+        stats = JsonReader(value if value is not None else {}, "runtime gauge")
 
         def count(name: str) -> int:
             return round(registry.value(f"pipeline.{name}.meter") or 0)
 
         return cls(
             engine_id=engine_id,
-            batch_count=chunked.integer("batchCount"),
-            idle_batch_count=chunked.integer("idleBatchCount"),
+            batch_count=stats.integer("batchCount"),
+            idle_batch_count=stats.integer("idleBatchCount"),
             input_count=count("batchInputRecords"),
             output_count=count("batchOutputRecords"),
             error_count=count("batchErrorRecords"),
@@ -196,13 +201,13 @@ class EngineLiveMetrics(Model):
 
 @dataclass(frozen=True)
 class LiveMetrics(Model):
-    """Live summary of a running job: the sums over its engines, and each engine's part."""
+    """Live metrics of a running job: totals, and the metrics of each engine."""
 
     job_id: str
     run_count: int
     engines: tuple[EngineLiveMetrics, ...]
     engines_without: Mapping[str, str] = field(default_factory=dict)
-    """Engines that gave no metrics, with the reason."""
+    """Errors of the engines without metrics, by engine id."""
 
     @property
     def batch_count(self) -> int:
@@ -230,15 +235,15 @@ class LiveMetrics(Model):
         return sum(engine.error_count for engine in self.engines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return sums and parts as JSON values."""
+        """Return totals and engines as JSON."""
         sums = ("batch_count", "idle_batch_count", "input_count", "output_count", "error_count")
         return {**{name: getattr(self, name) for name in sums}, **super().to_dict()}
 
 
 def _object_or_empty(read: JsonReader, key: str) -> Mapping[str, Any]:
     value = read.get(key)
-    what = f"'{key}' of the metric registry"
-    return {} if value is None else as_object(checked_depth(value, what), what)
+    name = f"'{key}' of the metric registry"
+    return {} if value is None else as_object(checked_depth(value, name), name)
 
 
 def _optional_number(value: object, key: str, name: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Offsets: where a job continues reading from (contract, section 11)."""
+"""Offsets of jobs (contract section 11)."""
 
 from __future__ import annotations
 
@@ -19,40 +19,49 @@ class EngineOffset(Model):
 
     engine_id: str
     document: Mapping[str, Any]
-    """The offset document: ``{"version": 2, "offsets": {"<partition>": "<text or null>"}}``."""
+    """The offset document: ``{"version": 2, "offsets": {"<partition>": "<string or null>"}}``."""
 
     @classmethod
     def from_wire(cls, value: object) -> EngineOffset | None:
-        """Read one entry of ``pipelineOffsets``; None if it holds no offset."""
+        """Parse an entry of ``pipelineOffsets``; None if it has no offset."""
         read = JsonReader(value, "pipeline offset")
         document = read.json_object("offset")
-        return cls(read.text("sdcId"), document) if document else None
+        return cls(read.string("sdcId"), document) if document else None
+
+    @classmethod
+    def from_status(cls, value: object) -> list[EngineOffset]:
+        """Parse the offsets in a ``JobStatusJson``."""
+        entries = JsonReader(value, "job status").array("pipelineOffsets")
+        offsets = (cls.from_wire(entry) for entry in entries if entry is not None)
+        return [offset for offset in offsets if offset is not None]
 
 
-def offset_document(value: object) -> dict[str, Any]:
+def validate_offset_document(value: object) -> dict[str, Any]:
     """
-    Return `value` if it is an offset document that can be uploaded.
+    Validate an offset document for upload.
 
-    :raises ControlHubConfigurationError: if not; the message says what is wrong
+    :raises ControlHubConfigurationError: if the document is invalid; the message says why
     """
-    shape = '{"version": 2, "offsets": {"<partition>": "<text or null>"}}'
+    shape = '{"version": 2, "offsets": {"<partition>": "<string or null>"}}'
     if not isinstance(value, Mapping):
         raise ControlHubConfigurationError(
-            f"An offset is a JSON object of the form {shape}, but this is {type(value).__name__}."
+            f"An offset document must be a JSON object of the form {shape}, got {type(value).__name__}."
         )
     version, offsets = value.get("version"), value.get("offsets")
     if isinstance(version, bool) or version != _VERSION:
         raise ControlHubConfigurationError(
-            f"Only offsets of version {_VERSION}, of the form {shape}, can be uploaded; the version of this one is "
-            f"{version!r}."
+            f"'version' of an offset document must be {_VERSION}, got {version!r}. Expected the form {shape}."
         )
     if not isinstance(offsets, Mapping):
-        raise ControlHubConfigurationError(f"'offsets' is missing or no object; an offset has the form {shape}.")
+        raise ControlHubConfigurationError(
+            f"'offsets' of an offset document must be a JSON object, got {type(offsets).__name__}. "
+            f"Expected the form {shape}."
+        )
     for partition, position in offsets.items():
         if not isinstance(partition, str) or not (position is None or isinstance(position, str)):
             raise ControlHubConfigurationError(
-                f"The offset of partition {partition!r} must be a text or null, but is {type(position).__name__}; "
-                f"an offset has the form {shape}."
+                f"The offset of partition {partition!r} must be a string or null, got {type(position).__name__}. "
+                f"Expected the form {shape}."
             )
     return {"version": _VERSION, "offsets": dict(offsets)}
 
@@ -60,11 +69,11 @@ def offset_document(value: object) -> dict[str, Any]:
 @dataclass(frozen=True)
 class JobOffsets(Model):
     """
-    The offsets of a job as they are kept outside of Control Hub, to look at or to be uploaded again.
+    Offsets of a job in the format that is stored outside of Control Hub, for inspection or a later upload.
 
     :param job_id: id of the job
-    :param run_count: number of the run that has left them; 0 if no run has
-    :param engines: one for each engine
+    :param run_count: number of the run that the offsets are from; 0 if from no run
+    :param engines: one offset per engine
     """
 
     job_id: str
@@ -72,29 +81,29 @@ class JobOffsets(Model):
     engines: tuple[EngineOffset, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return ``job_id``, ``run_count`` and, in ``engines``, ``engine_id`` and ``offset`` of each engine."""
+        """Return ``job_id``, ``run_count`` and ``engines``, a list of ``engine_id`` and ``offset``."""
         engines = [{"engine_id": engine.engine_id, "offset": dict(engine.document)} for engine in self.engines]
         return {"job_id": self.job_id, "run_count": self.run_count, "engines": engines}
 
     def of_engine(self, engine_id: str | None) -> Mapping[str, Any]:
         """
-        Return one offset document.
+        Return the offset document of an engine.
 
-        :param engine_id: of this engine; None if there is only one
-        :raises ControlHubConfigurationError: if there is none, or several to choose from
+        :param engine_id: id of the engine; optional if there is only one
+        :raises ControlHubConfigurationError: if there is no matching offset, or more than one
         """
         name = f"job {self.job_id}" + (f", run {self.run_count}" if self.run_count else "")
         known = ", ".join(engine.engine_id or "(no engine)" for engine in self.engines)
         found = [engine for engine in self.engines if engine_id in (None, engine.engine_id)]
         if not self.engines:
-            raise ControlHubConfigurationError(f"There is no offset to upload: {name} has none.")
+            raise ControlHubConfigurationError(f"Cannot upload an offset: {name} has none.")
         if not found:
             raise ControlHubConfigurationError(
-                f"There is no offset of engine {engine_id} to upload: {name} has offsets of {known}."
+                f"Cannot upload the offset of engine {engine_id}: {name} has only offsets of {known}."
             )
         if len(found) > 1:
             raise ControlHubConfigurationError(
-                f"Cannot tell which offset to upload: {name} has offsets of several engines ({known}). Name one with "
+                f"Cannot upload an offset: {name} has offsets of several engines ({known}). Select one with "
                 "'engine_id'."
             )
         return found[0].document
@@ -102,17 +111,17 @@ class JobOffsets(Model):
 
 def document_to_upload(value: object, engine_id: str | None = None) -> dict[str, Any]:
     """
-    Return the offset document that can be uploaded, from one by itself or from :meth:`JobOffsets.to_dict`.
+    Return the offset document to upload, from a document or from the result of :meth:`JobOffsets.to_dict`.
 
-    :param value: the document or the offsets
-    :param engine_id: of this engine; None if there is only one
-    :raises ControlHubConfigurationError: if there is none, or several to choose from
+    :param value: offset document, or offsets of a job
+    :param engine_id: id of the engine; optional if there is only one
+    :raises ControlHubConfigurationError: if there is no matching offset, or more than one
     """
     if not isinstance(value, Mapping) or "engines" not in value:
-        document = offset_document(value)
+        document = validate_offset_document(value)
         if engine_id is not None:
             raise ControlHubConfigurationError(
-                f"Cannot choose the offset of engine {engine_id}: this is a single offset, which names no engine."
+                f"Cannot select the offset of engine {engine_id}: a single offset document has no engine."
             )
         return document
     try:
@@ -120,7 +129,7 @@ def document_to_upload(value: object, engine_id: str | None = None) -> dict[str,
         offsets = JobOffsets(str(value["job_id"]), int(value["run_count"]), engines)
     except (KeyError, TypeError, ValueError) as error:
         raise ControlHubConfigurationError(
-            "These are no offsets of a job, which have 'job_id', 'run_count' and, in 'engines', 'engine_id' and "
-            f"'offset' of each engine ({type(error).__name__}: {error})."
+            "The offsets of a job must have 'job_id', 'run_count' and 'engines', a list of 'engine_id' and 'offset' "
+            f"({type(error).__name__}: {error})."
         ) from None
-    return offset_document(offsets.of_engine(engine_id))
+    return validate_offset_document(offsets.of_engine(engine_id))

@@ -1,4 +1,4 @@
-"""Pipelines and their versions (contract, section 13)."""
+"""Pipelines and their versions (contract section 13)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import pendulum
 
-from airflow_provider_streamsets.control_hub._json import JsonReader
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
 from airflow_provider_streamsets.control_hub.models.base import Model
+
+COMMIT_ID_FIELD = "commitId"
+"""Field of a ``PipelineJson`` that identifies the version."""
 
 
 @dataclass(frozen=True)
 class PipelineVersion(Model):
-    """One version of a pipeline: a commit."""
+    """A version of a pipeline, which is a commit."""
 
     pipeline_id: str
     name: str
@@ -27,23 +30,28 @@ class PipelineVersion(Model):
 
     @classmethod
     def from_wire(cls, value: object) -> PipelineVersion:
-        """Read a ``PipelineJson``."""
+        """Parse a ``PipelineJson``."""
         read = JsonReader(value, "pipeline")
         rules = read.get("currentRules")
-        version = read.text("version")
+        version = read.string("version")
         return cls(
-            pipeline_id=read.text("pipelineId"),
-            name=read.text("name"),
-            commit_id=read.required_text("commitId"),
+            pipeline_id=read.string("pipelineId"),
+            name=read.string("name"),
+            commit_id=read.required_string(COMMIT_ID_FIELD),
             version=version,
-            # Both mark a version that is not published (contract, sections 6.1 and 13).
-            is_draft=read.flag("draft") or "draft" in version.lower(),
-            rules_id=None if rules is None else JsonReader(rules, "rules of the pipeline").optional_text("id"),
-            executor_type=read.optional_text("executorType"),
-            message=read.text("commitMessage"),
-            committer=read.optional_text("committer"),
-            time=read.time("commitTime"),
+            # Either marks an unpublished version (contract sections 6.1 and 13).
+            is_draft=read.boolean("draft") or "draft" in version.lower(),
+            rules_id=None if rules is None else JsonReader(rules, "pipeline rules").optional_string("id"),
+            executor_type=read.optional_string("executorType"),
+            message=read.string("commitMessage"),
+            committer=read.optional_string("committer"),
+            time=read.timestamp("commitTime"),
         )
+
+    @classmethod
+    def from_wire_or_none(cls, value: object) -> PipelineVersion | None:
+        """Parse a ``PipelineJson``; None without a commit, which means an unknown or unpublished pipeline."""
+        return cls.from_wire(value) if JsonReader(value, "pipeline").optional_string(COMMIT_ID_FIELD) else None
 
     @property
     def label(self) -> str:
@@ -52,7 +60,30 @@ class PipelineVersion(Model):
 
     @property
     def order(self) -> tuple[tuple[int, ...], float]:
-        """Place among the versions of the pipeline: greater is newer."""
-        # Longer ones are no numbers, and int() refuses the longest.
+        """Sort key among the versions of the pipeline: greater is newer."""
+        # Longer parts are not version numbers, and int() rejects very long ones.
         parts = tuple(int(part) if part.isdecimal() and len(part) < 20 else 0 for part in self.version.split("."))
         return parts, self.time.timestamp() if self.time else 0.0
+
+
+def commit_ids_by_tag(value: object) -> dict[str, str]:
+    """Parse the tags of a pipeline."""
+    tags = [JsonReader(entry, "pipeline tag") for entry in as_list(value, "pipeline tags")]
+    return {tag.string("name"): tag.required_string(COMMIT_ID_FIELD) for tag in tags}
+
+
+def runtime_parameter_names(value: object) -> list[str] | None:
+    """
+    Return the runtime parameters in the definition of a pipeline (contract section 13).
+
+    :param value: ``PipelineJson`` with its definition
+    :returns: names of the parameters; None if the definition does not list them
+    """
+    definition = JsonReader(value, "pipeline").json_object("pipelineDefinition")
+    for entry in JsonReader(definition, "pipeline definition").array("configuration"):
+        configuration = JsonReader(entry, "pipeline configuration")
+        if configuration.get("name") == "constants" and configuration.get("value") is not None:
+            return [
+                JsonReader(parameter, "parameter").required_string("key") for parameter in configuration.array("value")
+            ]
+    return None

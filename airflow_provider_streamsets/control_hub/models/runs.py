@@ -1,4 +1,4 @@
-"""Runs of jobs (contract, section 10)."""
+"""Runs of jobs (contract section 10)."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.models.base import Model
 
 ENDED_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
-# Seconds within which a run starts that an upgrade puts in the place of another one: no person is as quick.
-_HANDOVER = 10.0
-# Seconds after which a run that is active should have had metrics saved at the default statistics interval.
-_YOUNG = 120.0
+# Maximum gap between the end of a run and its replacement by an upgrade; a manual restart takes longer.
+_MAX_HANDOVER_SECONDS = 10.0
+# Age after which an active run should have saved metrics, at the default statistics interval.
+_METRICS_GRACE_SECONDS = 120.0
 KNOWN_STATUSES = ENDED_STATUSES | {"ACTIVATING", "ACTIVE", "DEACTIVATING"}
-# Statuses of pipelines that process records, or have done so.
-_WORKING = frozenset({"RUNNING", "FINISHING", "FINISHED"})
+# Statuses of pipelines that process records, or did so.
+_WORKING_PIPELINE_STATUSES = frozenset({"RUNNING", "FINISHING", "FINISHED"})
 FAILED_RESULTS = frozenset({"ERROR", "TIMEDOUT"})
-"""Results of a command to an engine that say that it was not executed (contract, section 10.2)."""
-# What messages show of the problems of a run.
-_MOST_PROBLEMS = 5
-_MOST_ENGINES = 3
-_LONGEST_PROBLEM = 300
+"""Results of engine commands that were not executed (contract section 10.2)."""
+# Limits of the problem description in messages.
+_MAX_PROBLEMS = 5
+_MAX_ENGINES = 3
+_MAX_PROBLEM_LENGTH = 300
 
 
 class Outcome(str, enum.Enum):
-    """What a finished run came to."""
+    """Outcome of an ended run."""
 
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     STOPPED = "STOPPED"
-    """Stopped before it was done: by a person or by another task."""
+    """Stopped by a user or another task before it finished."""
 
 
 @dataclass(frozen=True)
 class EnginePipeline(Model):
-    """What one engine last reported about the pipeline of a run."""
+    """Last reported state of the pipeline of a run on one engine."""
 
     engine_id: str
     status: str
@@ -51,20 +51,20 @@ class EnginePipeline(Model):
 
     @classmethod
     def from_wire(cls, value: object) -> EnginePipeline:
-        """Read one entry of ``pipelineStatus``."""
+        """Parse an entry of ``pipelineStatus``."""
         read = JsonReader(value, "pipeline status")
         return cls(
-            engine_id=read.text("sdcId"),
-            status=read.text("status", "UNKNOWN"),
-            message=read.message("message"),
-            last_reported=read.time("lastReportedTime"),
-            name=read.text("name"),
+            engine_id=read.string("sdcId"),
+            status=read.string("status", "UNKNOWN"),
+            message=read.string_or_none("message"),
+            last_reported=read.timestamp("lastReportedTime"),
+            name=read.string("name"),
         )
 
 
 @dataclass(frozen=True)
 class EngineCommand(Model):
-    """A command that Control Hub sent to an engine, and how that went."""
+    """A command that Control Hub sent to an engine, and its result."""
 
     engine_id: str
     command: str
@@ -73,24 +73,24 @@ class EngineCommand(Model):
 
     @classmethod
     def from_wire(cls, value: object) -> EngineCommand:
-        """Read one entry of ``ackTrackers``."""
+        """Parse an entry of ``ackTrackers``."""
         read = JsonReader(value, "engine command")
         return cls(
-            engine_id=read.text("sdcId"),
-            command=read.text("eventType"),
-            result=read.text("ackStatus"),
-            message=read.message("message"),
+            engine_id=read.string("sdcId"),
+            command=read.string("eventType"),
+            result=read.string("ackStatus"),
+            message=read.string_or_none("message"),
         )
 
     @property
     def has_failed(self) -> bool:
-        """True when the engine refused the command or did not answer."""
+        """True if the engine rejected the command or did not respond."""
         return self.result in FAILED_RESULTS
 
 
 @dataclass(frozen=True)
 class JobRun(Model):
-    """One run of a job: a ``JobStatusJson`` (contract, section 10.2)."""
+    """A run of a job: a ``JobStatusJson`` (contract section 10.2)."""
 
     run_id: str
     job_id: str
@@ -112,25 +112,25 @@ class JobRun(Model):
     metrics_saved: pendulum.DateTime | None = None
     pipeline_commit_id: str | None = None
     previous_run_id: str | None = None
-    """Id of the job's run before this one, where Control Hub tells it."""
+    """Id of the previous run of the job, if Control Hub reports it."""
     upgraded_run_id: str | None = None
-    """Id of the run that an upgrade of the active job has replaced with this one."""
+    """Id of the run that an upgrade of the active job replaced with this one."""
 
     @classmethod
     def from_wire(cls, value: object) -> JobRun:
-        """Read a ``JobStatusJson``."""
+        """Parse a ``JobStatusJson``."""
         read = JsonReader(value, "job status")
-        label = read.optional_text("pipelineCommitLabel")
+        label = read.optional_string("pipelineCommitLabel")
         return cls(
-            run_id=read.text("id"),
-            job_id=read.text("jobId"),
+            run_id=read.string("id"),
+            job_id=read.string("jobId"),
             run_count=read.integer("runCount"),
-            status=read.text("status"),
-            color=read.text("color"),
-            user=read.optional_text("user"),
-            start_time=read.time("startTime"),
-            finish_time=read.time("finishTime"),
-            error_message=read.optional_text("errorMessage"),
+            status=read.string("status"),
+            color=read.string("color"),
+            user=read.optional_string("user"),
+            start_time=read.timestamp("startTime"),
+            finish_time=read.timestamp("finishTime"),
+            error_message=read.optional_string("errorMessage"),
             warnings=read.strings("warnings"),
             pipeline_version=label.removeprefix("v") if label else None,
             engine_ids=read.strings("sdcIds"),
@@ -139,18 +139,18 @@ class JobRun(Model):
             input_record_count=read.integer("inputRecordCount"),
             output_record_count=read.integer("outputRecordCount"),
             error_record_count=read.integer("errorRecordCount"),
-            metrics_saved=read.time("lastReportedMetricTime"),
-            pipeline_commit_id=read.optional_text("pipelineCommitId"),
-            previous_run_id=read.optional_text("previousId"),
-            upgraded_run_id=_upgraded_run_id(read.get("upgradeStatus"), read.text("id")),
+            metrics_saved=read.timestamp("lastReportedMetricTime"),
+            pipeline_commit_id=read.optional_string("pipelineCommitId"),
+            previous_run_id=read.optional_string("previousId"),
+            upgraded_run_id=_upgraded_run_id(read.get("upgradeStatus"), read.string("id")),
         )
 
     def replaces(self, other: JobRun) -> bool:
         """
-        Return whether an upgrade of the active job has replaced another run with this one (contract, 18.11 and 19.8).
+        Return whether an upgrade of the active job replaced another run with this one.
 
-        The status of the upgrade tells it. Where Control Hub names only the run before, that one must have run another
-        version of the pipeline until this one was started; otherwise somebody has restarted the job.
+        The upgrade status decides (contract sections 10.5 and 18.11). If Control Hub reports only the previous run,
+        that run must have used another pipeline version until this one started; otherwise the job was restarted.
         """
         if self.run_count <= other.run_count or not other.run_id:
             return False
@@ -158,62 +158,62 @@ class JobRun(Model):
             return True
         if self.previous_run_id != other.run_id or None in (self.pipeline_commit_id, other.pipeline_commit_id):
             return False
-        goes_over = not other.has_ended or (
+        is_handover = not other.has_ended or (
             self.start_time is not None
             and other.finish_time is not None
-            and (self.start_time - other.finish_time).total_seconds() <= _HANDOVER
+            and (self.start_time - other.finish_time).total_seconds() <= _MAX_HANDOVER_SECONDS
         )
-        return goes_over and self.pipeline_commit_id != other.pipeline_commit_id
+        return is_handover and self.pipeline_commit_id != other.pipeline_commit_id
 
     @property
     def has_started(self) -> bool:
-        """False for the status that an offset upload leaves on a job that never ran (contract, 10.5 and 18.18)."""
+        """False for the status that an offset upload gives a job that never ran (contract sections 10.5 and 18.18)."""
         return self.run_count > 0 and (self.start_time is not None or self.status != "INACTIVE")
 
     @property
     def has_ended(self) -> bool:
-        """True when the run is over. An unknown status is not an end."""
+        """True if the run has ended. An unknown status does not count as ended."""
         return self.status in ENDED_STATUSES
 
     @property
     def is_working(self) -> bool:
         """
-        True when the run is ``ACTIVE`` and ``GREEN``, and every pipeline that engines report is running or finished.
+        True if the run is ``ACTIVE`` and ``GREEN``, and every reported pipeline is running or finished.
 
-        The SDK's ``start_job`` waits for running pipelines, too (contract, section 16). A status that lists none is
-        believed, as Control Hub may leave them out.
+        The SDK's ``start_job`` also waits for running pipelines (contract section 16). Control Hub can omit the
+        pipelines, so a status without any is accepted.
         """
         is_active = self.status == "ACTIVE" and self.color == "GREEN"
-        return is_active and all(pipeline.status in _WORKING for pipeline in self.engine_pipelines)
+        return is_active and all(pipeline.status in _WORKING_PIPELINE_STATUSES for pipeline in self.engine_pipelines)
 
     @property
     def is_red(self) -> bool:
-        """True when Control Hub shows a problem of a run that is not over."""
+        """True if Control Hub reports a problem of a run that has not ended."""
         return self.color == "RED" and not self.has_ended
 
     @property
     def problem(self) -> str:
         """
-        What Control Hub and the engines say is wrong: each text once, with the engines that it is about.
+        Problems reported by Control Hub and the engines, without duplicates; empty if there are none.
 
-        Where an engine refuses to start the pipeline, or no engine has the labels of the job, only the commands and
-        pipelines of engines tell, or nothing does (contract, 19.13). Empty if nothing is said.
+        If an engine rejects the start of the pipeline, or no engine has the labels of the job, only the commands and
+        pipelines of the engines say so, or nothing does (contract section 10.2).
         """
-        said: dict[str, dict[str, None]] = {}
-        for text, engine_id in self._complaints():
-            # One line of a log, whatever an engine has put into it.
+        problems: dict[str, dict[str, None]] = {}
+        for text, engine_id in self._problem_texts():
+            # Collapse line breaks, so that the problem fits on one log line.
             text = " ".join(text.split())
-            text = text if len(text) <= _LONGEST_PROBLEM else f"{text[: _LONGEST_PROBLEM - 3]}..."
+            text = text if len(text) <= _MAX_PROBLEM_LENGTH else f"{text[: _MAX_PROBLEM_LENGTH - 3]}..."
             if text:
-                said.setdefault(text, {}).update({engine_id: None} if engine_id else {})
-        if not said and self.is_red and not self.engine_ids:
-            return "no engine has taken the job; is there one with all of its labels?"
+                problems.setdefault(text, {}).update({engine_id: None} if engine_id else {})
+        if not problems and self.is_red and not self.engine_ids:
+            return "no engine runs the job; check that an engine with all of its labels is available"
         return join_truncated(
-            [_with_engines(text, list(engines)) for text, engines in said.items()], "; ", _MOST_PROBLEMS
+            [_with_engines(text, list(engines)) for text, engines in problems.items()], "; ", _MAX_PROBLEMS
         )
 
-    def _complaints(self) -> Iterator[tuple[str, str]]:
-        """Yield what is said to be wrong, and the engine that it is about, if any."""
+    def _problem_texts(self) -> Iterator[tuple[str, str]]:
+        """Yield each problem with the id of its engine, or an empty string."""
         yield from ((warning, "") for warning in self.warnings)
         for command in self.engine_commands:
             if command.has_failed:
@@ -224,13 +224,13 @@ class JobRun(Model):
 
     @property
     def has_counts(self) -> bool:
-        """Whether Control Hub has saved record counts in the status."""
+        """Whether the status contains record counts."""
         counts = (self.input_record_count, self.output_record_count, self.error_record_count)
         return self.metrics_saved is not None or any(counts)
 
     def is_established(self, now: float) -> bool:
         """
-        Return whether the run has been active for so long that it should have metrics.
+        Return whether the run has been active long enough to have metrics.
 
         :param now: epoch seconds
         """
@@ -239,26 +239,28 @@ class JobRun(Model):
 
     def lacks_counts(self, now: float) -> bool:
         """
-        Return whether the status has no counts although the run should have some; other sources may have them.
+        Return whether the status has no counts although the run should have some (contract section 18.35).
+
+        Other sources may have them.
 
         :param now: epoch seconds
         """
         return not self.has_counts and self.is_established(now)
 
     def was_active_at(self, time: pendulum.DateTime) -> bool:
-        """Return whether the run had been started by a time, and had not ended yet."""
+        """Return whether the run had started and not ended at a time."""
         if self.start_time is None or self.start_time > time:
             return False
         return not self.has_ended if self.finish_time is None else self.finish_time > time
 
     @property
     def is_success(self) -> bool:
-        """True for an ended run that is ``INACTIVE`` and not ``RED``; it may still have been stopped."""
+        """True for an ended run that is ``INACTIVE`` and not ``RED``; it may have been stopped."""
         return self.status == "INACTIVE" and self.color != "RED"
 
     @property
     def duration(self) -> float | None:
-        """Seconds from start to finish; None while it runs."""
+        """Seconds from start to finish; None if it has not finished."""
         if self.start_time is None or self.finish_time is None:
             return None
         return (self.finish_time - self.start_time).total_seconds()
@@ -267,44 +269,44 @@ class JobRun(Model):
 def _with_engines(text: str, engine_ids: list[str]) -> str:
     if not engine_ids:
         return text
-    return f"{text} (engine{'s' if len(engine_ids) > 1 else ''} {join_truncated(engine_ids, most=_MOST_ENGINES)})"
+    return f"{text} (engine{'s' if len(engine_ids) > 1 else ''} {join_truncated(engine_ids, max_items=_MAX_ENGINES)})"
 
 
 def is_established(started: float | None, now: float) -> bool:
-    """Return whether a run that was started then, in epoch seconds, should have metrics by now."""
-    return started is not None and now - started > _YOUNG
+    """Return whether a run with this start time, in epoch seconds, should have metrics."""
+    return started is not None and now - started > _METRICS_GRACE_SECONDS
 
 
 def _upgraded_run_id(value: object, run_id: str) -> str | None:
-    """Return which run an upgrade has replaced with this one; later runs can show the same upgrade."""
+    """Return the id of the run that an upgrade replaced with this one; later runs can report the same upgrade."""
     if not isinstance(value, dict):
         return None
     read = JsonReader(value, "upgrade status")
-    return read.optional_text("previousJobStatusId") if read.text("currentJobStatusId", run_id) == run_id else None
+    return read.optional_string("previousJobStatusId") if read.string("currentJobStatusId", run_id) == run_id else None
 
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
     """
-    What tells a run from that of the same number of a job that was deleted and imported again, which counts anew.
+    Distinguishes runs with the same number when a deleted job is imported again and its run count restarts.
 
-    :param run_id: id of the run; empty if it is not known
-    :param started: when it was started, in epoch seconds of Control Hub's clock
+    :param run_id: id of the run; empty if unknown
+    :param started: start time in epoch seconds of Control Hub's clock; None if unknown
     """
 
     run_id: str = ""
     started: float | None = None
 
     @classmethod
-    def of(cls, run: JobRun | None) -> RunIdentity:
-        """Return the identity of a run; that of None is not known."""
+    def from_run(cls, run: JobRun | None) -> RunIdentity:
+        """Return the identity of a run; unknown for None."""
         if run is None:
             return cls()
         return cls(sys.intern(run.run_id), run.start_time.timestamp() if run.start_time else None)
 
     @classmethod
     def from_json(cls, value: object) -> RunIdentity:
-        """Read what :meth:`to_json` has returned; whatever else it is, the identity is not known."""
+        """Parse the result of :meth:`to_json`; any other value is an unknown identity."""
         if not isinstance(value, (list, tuple)) or len(value) != 2:
             return cls()
         run_id, started = value
@@ -314,17 +316,17 @@ class RunIdentity:
         )
 
     def to_json(self) -> list[str | float | None] | None:
-        """Return the identity as a small JSON value, None if it is not known."""
+        """Return the identity as a small JSON value; None if unknown."""
         return [self.run_id, self.started] if self.run_id else None
 
     def contradicts(self, run: JobRun, run_count: int) -> bool:
         """
-        Return whether a run of the job shows that the job has been imported again since this run.
+        Return whether a run of the job proves that the job was imported again after this run.
 
-        No late answer shows a run that was started after this one under the same number or a lower one. The id alone
-        does not tell: whether it can change while a run goes on is not known (contract, 18.11).
+        A stale response never contains a run with a later start and the same or a lower number. Comparing ids is not
+        sufficient: they might change during a run (contract section 18.11).
 
-        :param run: the job's latest run, or that of the same number from its history
+        :param run: latest run of the job, or the run with the same number from its history
         :param run_count: number of this run
         """
         if self.started is None or run.start_time is None or run.start_time.timestamp() <= self.started:
@@ -332,11 +334,16 @@ class RunIdentity:
         return run.run_count < run_count or (run.run_count == run_count and run.run_id != self.run_id)
 
 
+def status_run_count(value: object) -> int:
+    """Return the run count in a ``JobStatusJson``."""
+    return JsonReader(value, "job status").integer("runCount")
+
+
 def run_or_none(value: object) -> JobRun | None:
     """
-    Read a status that can say "never run".
+    Parse a status; None if the job has never run.
 
-    Empty body, null, an empty object and a status without a real run all mean that (contract, 18.5 and 18.18).
+    An empty body, null, an empty object and a status without a run all mean this (contract sections 18.5 and 18.18).
     """
     if value is None or value == {}:
         return None
@@ -346,21 +353,21 @@ def run_or_none(value: object) -> JobRun | None:
 
 @dataclass(frozen=True)
 class RunEvent(Model):
-    """One line of a run's own log in Control Hub: who or what changed its status, and when."""
+    """An entry of the history of a run in Control Hub: a status change, its time and user."""
 
     time: pendulum.DateTime | None
     status: str
     message: str
     user: str | None
-    """None for events that Control Hub raised itself."""
+    """None for events raised by Control Hub."""
 
     @classmethod
     def from_wire(cls, value: object) -> RunEvent:
-        """Read a ``JobStatusHistoryJson``."""
+        """Parse a ``JobStatusHistoryJson``."""
         read = JsonReader(value, "run event")
         return cls(
-            time=read.time("time"),
-            status=read.text("status"),
-            message=read.text("message"),
-            user=read.optional_text("user"),
+            time=read.timestamp("time"),
+            status=read.string("status"),
+            message=read.string("message"),
+            user=read.optional_string("user"),
         )

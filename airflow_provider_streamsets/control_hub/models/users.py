@@ -1,4 +1,4 @@
-"""Who is logged in."""
+"""Users and their organizations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_provider_streamsets.control_hub.models.base import Model
 
 @dataclass(frozen=True)
 class CurrentUser(Model):
-    """Whom a credential belongs to (contract, section 1.5)."""
+    """User of a credential (contract section 1.5)."""
 
     user_id: str
     name: str
@@ -21,13 +21,19 @@ class CurrentUser(Model):
 
     @classmethod
     def from_wire(cls, value: object) -> CurrentUser:
-        """Read an ``SSOPrincipalJson``."""
+        """Parse an ``SSOPrincipalJson``."""
         read = JsonReader(value, "current user")
         return cls(
-            user_id=read.text("principalId"),
-            name=read.text("principalName"),
-            organization_id=read.text("organizationId"),
-            organization_name=read.text("organizationName"),
-            email=read.text("email"),
+            user_id=read.string("principalId"),
+            name=read.string("principalName"),
+            organization_id=read.string("organizationId"),
+            organization_name=read.string("organizationName"),
+            email=read.string("email"),
             roles=read.strings("roles"),
         )
+
+
+def parse_landing_url(value: object) -> str:
+    """Return the landing URL in the login service's information about an organization (contract section 1.3)."""
+    read = JsonReader(JsonReader(value, "organization info").get("data"), "organization info")
+    return read.required_string("landingUrl")

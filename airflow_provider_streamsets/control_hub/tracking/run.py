@@ -446,7 +446,7 @@ class RunTracker(Tracker[RunReport]):
         if status.run_count == self._run_count:
             self._looks_without = 0
             if not self._identity.run_id:
-                self._identity = RunIdentity.of(status)
+                self._identity = RunIdentity.from_run(status)
             self._remember(status)
             return status.has_ended or self._while_running is not None or self._is_enough(status)
         return True
@@ -659,7 +659,7 @@ class RunTracker(Tracker[RunReport]):
         )
         self._replaced = self._replaced or self._run_count
         self._run_count = run.run_count
-        self._identity = RunIdentity.of(run)
+        self._identity = RunIdentity.from_run(run)
         self._engine_pipelines = ()
         self._remember(run)
 

@@ -229,7 +229,7 @@ def test_no_project_is_sent_by_default(http, make_client, project_id):
         ({"timeout": float("nan")}, "'timeout'"),
         ({"timeout": float("inf")}, "'timeout'"),
         ({"timeout": 1e18}, "'timeout'"),
-        ({"verify": "/does/not/exist.pem"}, "'/does/not/exist.pem', which does not exist"),
+        ({"verify": "/does/not/exist.pem"}, "'/does/not/exist.pem' does not exist"),
         ({"verify": ""}, "'verify'"),
         ({"job_link": "/sch/jobs/{job_id}"}, "'job_link'"),
         ({"job_link": "{hub}/{job}"}, "'job_link'"),
@@ -238,9 +238,9 @@ def test_no_project_is_sent_by_default(http, make_client, project_id):
         ({"job_link": "{hub}/{job_id.secret}"}, "'job_link'"),
         ({"job_link": "{hub[a]}/{job_id}"}, "'job_link'"),
         ({"job_link": "javascript:{hub}{job_id}"}, "'job_link'"),
-        ({"base_url": "https://a host"}, "no address for the Control Hub"),
-        ({"base_url": "ftp://hub.example.com"}, "no address for the Control Hub"),
-        ({"login_url": "https://"}, "no address for the login service"),
+        ({"base_url": "https://a host"}, "Control Hub URL is invalid"),
+        ({"base_url": "ftp://hub.example.com"}, "Control Hub URL is invalid"),
+        ({"login_url": "https://"}, "login service URL is invalid"),
         ({"max_attempts": 0}, "'max_attempts'"),
         ({"bulk_size": 0}, "'bulk_size'"),
     ],
@@ -359,7 +359,9 @@ def test_missing_credential_raises():
 def test_lookup_rejects_plain_http_hub(http, make_client):
     http.get(LOOKUP, json=_landing("http://na01.hub.example.com"))
     client = make_client(None, login_url=LOGIN)
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="is not sent the credential, as it is not https"):
+    with pytest.raises(
+        ControlHubUnexpectedAnswerError, match="Refusing to send the credential to a URL that is not https"
+    ):
         client.current_user()
     assert [request.url for request in http.request_history] == [LOOKUP]
 

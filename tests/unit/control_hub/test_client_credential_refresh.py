@@ -170,7 +170,7 @@ def test_refresh_error_ends_request(make_client, server):
 def test_error_uses_credential_name(make_client, http):
     http.get(f"{HUB}{JOB}{JOB_ID}", status_code=401)
     client: ControlHubClient = make_client(credential_name="The credential of the night shift")
-    with pytest.raises(ControlHubAuthenticationError, match=r"\. The credential of the night shift was refused: "):
+    with pytest.raises(ControlHubAuthenticationError, match=r"\. The credential of the night shift was rejected\. "):
         client.jobs.get(JOB_ID)
 
 
@@ -192,7 +192,7 @@ OF_A, OF_B = make_token({"s": "1", "o": "a"}), make_token({"s": "1", "o": "b"})
 )
 def test_same_organization_is_derived_from_tokens(make_client, one, other, same):
     client, newer = (make_client(base_url, token=token) for base_url, token in (one, other))
-    assert newer.is_of_same_organization(client) is same
+    assert newer.same_organization(client) is same
 
 
 @pytest.mark.parametrize(

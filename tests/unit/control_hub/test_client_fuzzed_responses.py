@@ -169,7 +169,7 @@ NO_REQUEST = {
     "request",
     "same_identity",
     "adopt",
-    "is_of_same_organization",
+    "same_organization",
 }
 
 

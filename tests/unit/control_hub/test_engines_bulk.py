@@ -31,11 +31,11 @@ def test_get_all_sends_batches(http, make_client):
 
 def test_get_all_names_every_missing_engine(http, client):
     answers_with(http, "a", unknown=["b"])
-    with pytest.raises(ControlHubNotFoundError, match="no engine of these ids: b, c"):
+    with pytest.raises(ControlHubNotFoundError, match="Cannot read engines b, c: not found"):
         client.engines.get_all(["a", "b", "c"])
 
 
 def test_empty_response_means_no_engines(http, client):
     http.post(SDCS, json={})
-    with pytest.raises(ControlHubNotFoundError, match="no engine of these ids: a"):
+    with pytest.raises(ControlHubNotFoundError, match="Cannot read engines a: not found"):
         client.engines.get_all(["a"])

@@ -105,7 +105,7 @@ def test_not_found_issue_needs_no_confirmation(http, client):
 def test_forbidden_job_error_names_both_causes(http, client):
     http.get(JOB, **FORBIDDEN)
     http.post(JOBS, **FORBIDDEN)
-    with pytest.raises(ControlHubPermissionError, match="lacks the permission, or there is no such object"):
+    with pytest.raises(ControlHubPermissionError, match="lacks the permission, or the object does not exist"):
         client.jobs.get(JOB_ID)
 
 
@@ -251,7 +251,7 @@ def test_empty_body_is_not_empty_list(http, kill_client, answer):
         lambda: kill_client.jobs.get_many([JOB_ID]),
         lambda: kill_client.runs.statuses([JOB_ID]),
     ):
-        with pytest.raises(ControlHubUnavailableError, match="answered 200 with an empty body"):
+        with pytest.raises(ControlHubUnavailableError, match="returned 200 with an empty body"):
             read()
 
 

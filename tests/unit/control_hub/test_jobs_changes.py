@@ -561,12 +561,12 @@ def test_unknown_job_is_not_updated(http, client, answer):
 )
 def test_invalid_setting_is_rejected(wrong):
     (name,) = wrong
-    with pytest.raises(ControlHubConfigurationError, match=f"'{name}' of a job must be .*, but is "):
+    with pytest.raises(ControlHubConfigurationError, match=f"'{name}' must be .*, got "):
         JobSettings(**wrong)
 
 
 def test_given_contains_only_set_values():
-    assert JobSettings(failover=False, tags=[], description="").given == {
+    assert JobSettings(failover=False, tags=[], description="").specified == {
         "description": "",
         "tags": [],
         "failover": False,

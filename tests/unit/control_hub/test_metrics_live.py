@@ -267,7 +267,7 @@ def test_unresponsive_engine_does_not_block_others(http, kill_client, url, answe
 def test_disconnected_engine_is_reported(http, client, answer):
     connect(http)
     http.get(connection_url(), **answer)
-    with pytest.raises(ControlHubMetricsUnavailableError, match="engine-1: it is not connected to Control Hub's"):
+    with pytest.raises(ControlHubMetricsUnavailableError, match="engine-1: the engine is not connected to"):
         client.metrics.realtime(Job.from_wire(running(pipeline_status_json())))
     assert methods(http) == ["GET", "GET"]
 
@@ -276,7 +276,7 @@ def test_disconnected_engine_is_reported(http, client, answer):
 def test_inactive_pipeline_is_reported(http, client, answer):
     connect(http)
     http.get(metrics_url(), **answer)
-    with pytest.raises(ControlHubMetricsUnavailableError, match="engine-1: the pipeline is not active there"):
+    with pytest.raises(ControlHubMetricsUnavailableError, match="engine-1: the pipeline is not active on the engine"):
         client.metrics.realtime(Job.from_wire(running(pipeline_status_json())))
 
 
@@ -284,7 +284,9 @@ def test_unavailable_metrics_name_every_reason(http, client):
     connect(http, "engine-1")
     connect(http, "engine-2")
     http.get(connection_url("engine-2"), content=b"")
-    with pytest.raises(ControlHubMetricsUnavailableError, match=r"engine-1: the pipeline .*engine-2: it is not conn"):
+    with pytest.raises(
+        ControlHubMetricsUnavailableError, match=r"engine-1: the pipeline .*engine-2: the engine is not conn"
+    ):
         client.metrics.realtime(Job.from_wire(TWO))
 
 
@@ -307,7 +309,9 @@ def test_unauthorized_request_fails_at_once(http, client):
 )
 def test_job_without_engine_has_no_live_metrics(http, client, status, message):
     http.get(JOB, json=job_json(currentJobStatus=status))
-    with pytest.raises(ControlHubMetricsUnavailableError, match=f"no engine \\({message}\\). Only a running job has"):
+    with pytest.raises(
+        ControlHubMetricsUnavailableError, match=f"no engine runs it \\({message}\\). Only running jobs have"
+    ):
         client.metrics.realtime(JOB_ID)
     assert http.call_count == 1
 
@@ -336,6 +340,6 @@ def test_registry_without_batches_counts_zero(http, client, registry):
 @pytest.mark.parametrize("registry", [[1], "x", {**registry_json(), "gauges": {"RuntimeStatsGauge.gauge": 5}}])
 def test_invalid_registry_is_unavailable(http, client, registry):
     connect(http, registry=registry)
-    with pytest.raises(ControlHubMetricsUnavailableError, match="is not what its API describes") as caught:
+    with pytest.raises(ControlHubMetricsUnavailableError, match="Unexpected response from Control Hub") as caught:
         client.metrics.realtime(Job.from_wire(running(pipeline_status_json())))
     assert isinstance(caught.value, ControlHubError)

@@ -363,7 +363,7 @@ def test_non_text_message_is_tolerated(wrong):
 
 
 def test_problem_reports_run_without_engine():
-    assert "no engine has taken the job" in _problem(sdcIds=[])
+    assert "no engine runs the job" in _problem(sdcIds=[])
     assert _problem(sdcIds=["e1"]) == ""
     assert JobRun.from_wire(run_json(sdcIds=[])).problem == ""
 
@@ -401,4 +401,4 @@ def test_non_object_runtime_parameters_raise(stored):
 def test_type_error_names_field_not_value():
     with pytest.raises(ControlHubUnexpectedAnswerError) as caught:
         JobRun.from_wire(run_json(warnings="a secret"))
-    assert str(caught.value).endswith("'warnings' of the job status should be an array, but is str.")
+    assert str(caught.value).endswith("'warnings' of the job status must be an array, got str.")

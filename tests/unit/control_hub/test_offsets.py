@@ -16,7 +16,7 @@ from airflow_provider_streamsets.control_hub import (
     EngineOffset,
     Job,
 )
-from airflow_provider_streamsets.control_hub.models import JobOffsets, document_to_upload, offset_document
+from airflow_provider_streamsets.control_hub.models import JobOffsets, document_to_upload, validate_offset_document
 from airflow_provider_streamsets.control_hub.offsets import check_offsets_changeable
 from tests.unit.fakes.api_payloads import (
     CURRENT,
@@ -174,17 +174,17 @@ def test_upload_response_without_job_reloads_it(http, client, answer):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        (None, "but this is NoneType"),
-        ("{}", "but this is str"),
-        ([OFFSET], "but this is list"),
-        ({}, "the version of this one is None"),
-        ({"version": 1, "offsets": {}}, "the version of this one is 1"),
-        ({"version": True, "offsets": {}}, "the version of this one is True"),
-        ({"version": "2", "offsets": {}}, "the version of this one is '2'"),
-        ({"version": 2}, "'offsets' is missing or no object"),
-        ({"version": 2, "offsets": []}, "'offsets' is missing or no object"),
-        ({"version": 2, "offsets": {"a": 5}}, "partition 'a' must be a text or null, but is int"),
-        ({"version": 2, "offsets": {"a": "1", "b": {}}}, "partition 'b' must be a text or null, but is dict"),
+        (None, "got NoneType"),
+        ("{}", "got str"),
+        ([OFFSET], "got list"),
+        ({}, "must be 2, got None"),
+        ({"version": 1, "offsets": {}}, "must be 2, got 1"),
+        ({"version": True, "offsets": {}}, "must be 2, got True"),
+        ({"version": "2", "offsets": {}}, "'version' of an offset document must be 2, got '2'"),
+        ({"version": 2}, "'offsets' of an offset document must be a JSON object"),
+        ({"version": 2, "offsets": []}, "'offsets' of an offset document must be a JSON object"),
+        ({"version": 2, "offsets": {"a": 5}}, "partition 'a' must be a string or null, got int"),
+        ({"version": 2, "offsets": {"a": "1", "b": {}}}, "partition 'b' must be a string or null, got dict"),
         ({"version": 2, "offsets": {1: "a"}}, "partition 1 must be"),
     ],
     ids=str,
@@ -192,12 +192,12 @@ def test_upload_response_without_job_reloads_it(http, client, answer):
 def test_upload_rejects_invalid_document(http, client, document, message):
     with pytest.raises(ControlHubConfigurationError, match=message) as caught:
         client.offsets.upload(JOB_ID, document)
-    assert '{"version": 2, "offsets": {"<partition>": "<text or null>"}}' in str(caught.value)
+    assert '{"version": 2, "offsets": {"<partition>": "<string or null>"}}' in str(caught.value)
     assert http.call_count == 0
 
 
 def test_only_document_fields_are_sent():
-    assert offset_document({**OFFSET, "comment": "of last night"}) == OFFSET
+    assert validate_offset_document({**OFFSET, "comment": "of last night"}) == OFFSET
 
 
 def test_ambiguous_upload_is_retried(http, client):
@@ -268,15 +268,19 @@ def test_saved_offsets_can_be_uploaded():
     ("value", "engine_id", "message"),
     [
         (KEPT.to_dict(), None, r"job a:o, run 3 has offsets of several engines \(engine-1, engine-2\)"),
-        (KEPT.to_dict(), "engine-3", "no offset of engine engine-3 .* has offsets of engine-1, engine-2"),
-        (JobOffsets("a:o", 0, ()).to_dict(), None, "There is no offset to upload: job a:o has none"),
-        (OFFSET, "engine-1", "a single offset, which names no engine"),
-        ("text", None, "An offset is a JSON object"),
-        ({"engines": []}, None, "These are no offsets of a job"),
-        ({**KEPT.to_dict(), "engines": 5}, None, "These are no offsets of a job"),
-        ({**KEPT.to_dict(), "engines": [{}]}, None, "These are no offsets of a job"),
-        ({**KEPT.to_dict(), "run_count": "x"}, None, "These are no offsets of a job"),
-        ({**KEPT.to_dict(), "engines": [{"engine_id": "a", "offset": 5}]}, None, "but this is int"),
+        (
+            KEPT.to_dict(),
+            "engine-3",
+            "Cannot upload the offset of engine engine-3: .* has only offsets of engine-1, engine-2",
+        ),
+        (JobOffsets("a:o", 0, ()).to_dict(), None, "Cannot upload an offset: job a:o has none"),
+        (OFFSET, "engine-1", "a single offset document has no engine"),
+        ("text", None, "An offset document must be a JSON object"),
+        ({"engines": []}, None, "The offsets of a job must have"),
+        ({**KEPT.to_dict(), "engines": 5}, None, "The offsets of a job must have"),
+        ({**KEPT.to_dict(), "engines": [{}]}, None, "The offsets of a job must have"),
+        ({**KEPT.to_dict(), "run_count": "x"}, None, "The offsets of a job must have"),
+        ({**KEPT.to_dict(), "engines": [{"engine_id": "a", "offset": 5}]}, None, "got int"),
     ],
     ids=str,
 )

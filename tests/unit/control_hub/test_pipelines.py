@@ -103,17 +103,17 @@ def test_several_commits_are_one_pipeline(http, client):
     assert client.pipelines.find_by_name("Orders").pipeline_id == PIPELINE_ID
 
 
-@pytest.mark.parametrize(("count", "shown"), [(2, r"p-0:o, p-1:o\)"), (9, r"p-4:o, \.\.\.\)")])
+@pytest.mark.parametrize(("count", "shown"), [(2, r"p-0:o, p-1:o\)"), (9, r"p-4:o, and 4 more\)")])
 def test_duplicate_name_is_ambiguous(http, client, count, shown):
     http.get(SEARCH, json=page_json(*(pipeline_json(n, pipelineId=f"p-{n}:o") for n in range(count))))
-    with pytest.raises(ControlHubAmbiguousNameError, match=f"{count} pipelines have it.*{shown}. Give the pipeline's"):
+    with pytest.raises(ControlHubAmbiguousNameError, match=f"{count} pipelines have this name.*{shown}.*Use the id"):
         client.pipelines.find_by_name("Orders")
 
 
 @pytest.mark.parametrize("answer", [{"json": page_json()}, {"json": page_json(pipeline_json(name="X"))}])
 def test_unknown_name_is_not_found(http, client, answer):
     http.get(SEARCH, **answer)
-    with pytest.raises(ControlHubNotFoundError, match=r"'Orders': no pipeline has that name.*letter by letter"):
+    with pytest.raises(ControlHubNotFoundError, match=r"'Orders': no pipeline has this name.*match exactly"):
         client.pipelines.find_by_name("Orders")
 
 
@@ -194,7 +194,7 @@ def test_latest_published_version_is_read(http, client):
 @pytest.mark.parametrize("answer", [{"json": pipeline_json(commitId=None)}, {"json": {}}])
 def test_unpublished_pipeline_is_not_found(http, client, answer):
     http.get(LATEST, **answer)
-    with pytest.raises(ControlHubNotFoundError, match="does not exist, or none of its versions is published"):
+    with pytest.raises(ControlHubNotFoundError, match="does not exist or has no published version"):
         client.pipelines.latest(PIPELINE_ID)
 
 
@@ -237,12 +237,12 @@ def test_version_is_selected_by_tag(http, client):
     [
         (
             {"version": 5},
-            rf"no published version 5\. Its published versions are: 3 \(commit {commit_id(3)}\), 2 \(commit .*\)\.$",
+            rf"no published version 5\. Published versions: 3 \(commit {commit_id(3)}\), 2 \(commit .*\)\.$",
         ),
         ({"version": "4"}, "no published version 4"),
         ({"commit_id": "other:o"}, "no published commit other:o"),
         ({"commit_id": commit_id("4")}, "no published commit"),
-        ({"tag": "latest"}, r"no published version tagged 'latest'.*Its tags are: draft, old, released\.$"),
+        ({"tag": "latest"}, r"no published version tagged 'latest'.*Tags: draft, old, released\.$"),
         ({"tag": "draft"}, "no published version tagged 'draft'"),
         ({"tag": "Released"}, "no published version tagged 'Released'"),
     ],
@@ -257,7 +257,7 @@ def test_unknown_version_error_lists_available_ones(http, client, wish, message)
 
 def test_long_version_list_is_truncated(http, client):
     http.get(LOG, json=[pipeline_json(n) for n in range(1, 31)])
-    with pytest.raises(ControlHubNotFoundError, match=r"are: 30 .*, 11 .*, and older ones") as caught:
+    with pytest.raises(ControlHubNotFoundError, match=r"versions: 30 .*, 11 .*, and older ones") as caught:
         client.pipelines.version(PIPELINE_ID, version=99)
     assert " 10 (" not in str(caught.value)
 
@@ -265,7 +265,7 @@ def test_long_version_list_is_truncated(http, client):
 def test_pipeline_without_versions_and_tags_is_reported(http, client):
     http.get(LOG, json=[])
     http.get(TAGS, json=[])
-    with pytest.raises(ControlHubNotFoundError, match=r"versions are: none\. Its tags are: none\."):
+    with pytest.raises(ControlHubNotFoundError, match=r"versions: none\. Tags: none\."):
         client.pipelines.version(PIPELINE_ID, tag="released")
 
 
@@ -273,7 +273,7 @@ def test_pipeline_without_versions_and_tags_is_reported(http, client):
     "wish", [{"version": 1, "tag": "x"}, {"version": 1, "commit_id": "x"}, {"tag": "x", "commit_id": "x"}]
 )
 def test_several_selectors_are_rejected(http, client, wish):
-    with pytest.raises(ControlHubConfigurationError, match="by only one of its number, its commit id, and a tag"):
+    with pytest.raises(ControlHubConfigurationError, match="Only one of the version number, the commit id and a tag"):
         client.pipelines.version(PIPELINE_ID, **wish)
     assert http.call_count == 0
 
@@ -320,7 +320,7 @@ def test_example_pipelines_are_parsed(http, client):
     [
         (SEARCH, lambda client: client.pipelines.find_by_name("Orders"), "find the pipeline named 'Orders'"),
         (LOG, lambda client: client.pipelines.version(PIPELINE_ID, version=1), "read the versions of pipeline"),
-        (LATEST, lambda client: client.pipelines.version(PIPELINE_ID), "read the newest version of pipeline"),
+        (LATEST, lambda client: client.pipelines.version(PIPELINE_ID), "read the latest version of pipeline"),
         (TAGS, lambda client: client.pipelines.tags(PIPELINE_ID), "read the version tags of pipeline"),
         (commit_url(1), lambda client: client.pipelines.commit(commit_id(1)), "read pipeline commit"),
     ],

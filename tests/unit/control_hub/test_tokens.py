@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubClient
-from airflow_provider_streamsets.control_hub.tokens import organization_of, validate_secret
+from airflow_provider_streamsets.control_hub.tokens import organization_id, validate_secret
 from tests.unit.fakes.api_payloads import ORGANIZATION, SECRET, TOKEN, make_token
 
 
@@ -24,7 +24,7 @@ def _all_that_is_shown(error: BaseException) -> str:
 
 
 def test_organization_is_read_from_token():
-    assert organization_of(TOKEN) == ORGANIZATION
+    assert organization_id(TOKEN) == ORGANIZATION
 
 
 @pytest.mark.parametrize("url_safe", [True, False], ids=["url-safe", "standard"])
@@ -33,7 +33,7 @@ def test_both_base64_alphabets_are_decoded(url_safe, padded):
     payload = json.dumps({"o": ORGANIZATION, "s": "~~??>>\u00ff\u00fe"}, ensure_ascii=False).encode()
     token = make_token(payload, url_safe=url_safe, padded=padded)
     assert any(c in token for c in ("-_" if url_safe else "+/"))
-    assert organization_of(token) == ORGANIZATION
+    assert organization_id(token) == ORGANIZATION
 
 
 @settings(deadline=None)
@@ -44,7 +44,7 @@ def test_both_base64_alphabets_are_decoded(url_safe, padded):
     st.booleans(),
 )
 def test_any_organization_is_decoded(organization, others, url_safe, padded):
-    assert organization_of(make_token({**others, "o": organization}, url_safe=url_safe, padded=padded)) == organization
+    assert organization_id(make_token({**others, "o": organization}, url_safe=url_safe, padded=padded)) == organization
 
 
 MALFORMED = {
@@ -64,7 +64,7 @@ MALFORMED = {
 @pytest.mark.parametrize("token", MALFORMED.values(), ids=MALFORMED)
 def test_malformed_token_is_rejected_without_leak(token):
     with pytest.raises(ControlHubAuthenticationError, match="token is malformed") as caught:
-        organization_of(token)
+        organization_id(token)
     shown = _all_that_is_shown(caught.value)
     assert token[:2000] not in shown
     assert SECRET not in shown
@@ -76,7 +76,7 @@ def test_malformed_token_is_rejected_without_leak(token):
 @given(st.text() | st.text(alphabet="eyJ.=AQ-_+/", max_size=40))
 def test_any_token_yields_organization_or_error(token):
     with contextlib.suppress(ControlHubAuthenticationError):
-        assert organization_of(token)
+        assert organization_id(token)
 
 
 def test_malformed_token_is_rejected_for_hub_lookup():

@@ -190,7 +190,7 @@ def test_all_issues_are_reported(http, client):
 )
 def test_error_without_envelope_is_unavailable(http, kill_client, body):
     http.get(CURRENT, status_code=400, content=body, reason="Bad Request")
-    with pytest.raises(ControlHubUnavailableError, match=r"answered 400 Bad Request .*A proxy, gateway or") as caught:
+    with pytest.raises(ControlHubUnavailableError, match=r"returned 400 Bad Request .*a proxy, gateway or") as caught:
         kill_client.runs.current(JOB_ID)
     assert caught.value.codes == ()
     assert caught.value.http_status == 400
@@ -208,7 +208,7 @@ def test_error_without_envelope_is_unavailable(http, kill_client, body):
 )
 def test_malformed_issues_keep_status_error(http, client, body):
     http.get(CURRENT, status_code=400, content=body, reason="Bad Request")
-    with pytest.raises(ControlHubRejectedError, match="answered 400") as caught:
+    with pytest.raises(ControlHubRejectedError, match="returned 400") as caught:
         client.runs.current(JOB_ID)
     assert caught.value.codes == ()
 
@@ -238,7 +238,7 @@ def test_long_envelopes_are_truncated(http, client):
 )
 def test_non_json_success_is_not_retried(http, client, content, kind):
     http.get(CURRENT, content=content, headers={"Content-Type": kind})
-    with pytest.raises(ControlHubUnexpectedAnswerError, match=f"not JSON but {kind}") as caught:
+    with pytest.raises(ControlHubUnexpectedAnswerError, match=rf"not JSON \({kind}") as caught:
         client.runs.current(JOB_ID)
     assert caught.value.http_status == 200
     assert http.call_count == 1
@@ -309,7 +309,7 @@ def test_token_in_nested_json_is_not_shown(http, client):
 
 def test_token_without_final_dot_is_hinted(http, make_client):
     http.get(JOB, status_code=401, json={})
-    with pytest.raises(ControlHubAuthenticationError, match="does not end in a dot"):
+    with pytest.raises(ControlHubAuthenticationError, match="does not end with a dot"):
         make_client(token="head.eyJvIjoibyJ9").jobs.get(JOB_ID)
     with pytest.raises(ControlHubAuthenticationError) as caught:
         make_client().jobs.get(JOB_ID)
@@ -425,14 +425,14 @@ def test_retries_are_logged_with_reason(http, client, caplog):
     http.get(CURRENT, [{"status_code": 503, "reason": "Service Unavailable"}, {"json": run_json()}])
     with caplog.at_level(logging.INFO):
         client.runs.current(JOB_ID)
-    assert "answered 503: Service Unavailable" in caplog.text
+    assert "returned 503: Service Unavailable" in caplog.text
     assert "attempt 2" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        (READ_TIMEOUT, "timed out while waiting for the answer"),
+        (READ_TIMEOUT, "timed out while waiting for the response"),
         (CONNECT_TIMEOUT, "timed out while connecting"),
         (RESET, "Connection reset by peer|RemoteDisconnected|reset"),
         (REFUSED, "Failed to establish a new connection"),
@@ -442,7 +442,7 @@ def test_connection_error_message_is_short(http, make_client, fault, text):
     http.get(CURRENT, exc=fault)
     with pytest.raises(ControlHubUnavailableError, match=text) as caught:
         make_client(max_attempts=1).runs.current(JOB_ID)
-    assert "no answer from https://na01.hub.example.com" in str(caught.value)
+    assert "no response from https://na01.hub.example.com" in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
@@ -478,7 +478,7 @@ def test_refused_connection_was_not_executed(make_client):
         port = unused.getsockname()[1]
     with pytest.raises(ControlHubUnavailableError, match=r"[Cc]onnection refused") as caught:
         make_client(f"http://127.0.0.1:{port}", max_attempts=2).runs.current(JOB_ID)
-    assert f"no answer from http://127.0.0.1:{port}" in str(caught.value)
+    assert f"no response from http://127.0.0.1:{port}" in str(caught.value)
     assert caught.value.maybe_executed is False
 
 
@@ -586,7 +586,7 @@ def test_ca_file_without_certificate_is_configuration_error(make_client, tls_hub
     address, _, _ = tls_hub
     nonsense = tmp_path / "nonsense.pem"
     nonsense.write_text("nonsense")
-    with pytest.raises(ControlHubConfigurationError, match=r"nonsense\.pem', named by 'verify', is no CA file"):
+    with pytest.raises(ControlHubConfigurationError, match=r"nonsense\.pem', named by 'verify', is not a CA file"):
         make_client(address, verify=str(nonsense)).runs.current(JOB_ID)
 
 
@@ -613,5 +613,5 @@ def test_client_serves_several_threads(http, client):
 
 def test_unauthorized_error_names_likely_causes(http, client):
     http.get(JOBS, status_code=401, json=issues_json(("SSO_01", "User not authenticated")))
-    with pytest.raises(ControlHubAuthenticationError, match=r"is it active.*one credential.*allowed network"):
+    with pytest.raises(ControlHubAuthenticationError, match=r"it is active.*belong together.*network is allowed"):
         next(client.jobs.list())

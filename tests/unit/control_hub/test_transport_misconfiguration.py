@@ -96,7 +96,7 @@ def error_of(make_client: MakeClient, address: str, *, accepted: bool = False, *
     with pytest.raises(ControlHubError) as caught:
         client.current_user()
     said = str(caught.value)
-    assert said.startswith("Cannot read who is logged in: ")
+    assert said.startswith("Cannot read the current user: ")
     assert said.endswith((".", "?"))
     assert "pa55word" not in said
     assert not any(raw in said for raw in ("HTTPConnection", "HTTPSConnection", "Max retries", "WRONG_VERSION"))
@@ -107,8 +107,8 @@ def error_of(make_client: MakeClient, address: str, *, accepted: bool = False, *
 @pytest.mark.parametrize(
     ("user", "wants"),
     [
-        ("", "requires a user name and password in its address"),
-        ("user:pa55word@", "refuses the user name and password"),
+        ("", "requires a user name and password in its URL"),
+        ("user:pa55word@", "rejects the user name and password"),
     ],
     ids=["none given", "wrong"],
 )
@@ -138,7 +138,7 @@ def test_unreachable_proxy_is_named(make_client, closed_port, monkeypatch, hub, 
     assert type(error) is ControlHubUnavailableError
     assert error.maybe_executed is False
     assert f"the proxy http://127.0.0.1:{closed_port} cannot connect to {hub} (" in str(error)
-    assert "Connection refused). The proxy is that of 'proxies' of the connection or of the environment." in str(error)
+    assert "Connection refused). The proxy is set by 'proxies' of the connection or by the environment." in str(error)
 
 
 def test_proxy_refusing_tunnel_is_named(make_client, serve):
@@ -154,7 +154,7 @@ def test_proxy_with_wrong_scheme_is_configuration_error(make_client, serve):
     port = serve(200)
     error = error_of(make_client, "https://hub.example.com", proxies=proxy(port, "https"))
     assert type(error) is ControlHubConfigurationError
-    assert f"the proxy https://127.0.0.1:{port} does not answer in TLS" in str(error)
+    assert f"the proxy https://127.0.0.1:{port} does not speak TLS" in str(error)
 
 
 def test_untrusted_proxy_certificate_is_attributed_to_proxy(make_client, tls_port):
@@ -171,7 +171,7 @@ def test_https_on_http_port_is_reported(make_client, serve, accepted, kind):
     error = error_of(make_client, f"https://127.0.0.1:{port}", accepted=accepted)
     assert type(error) is kind
     assert str(error).endswith(
-        f": https://127.0.0.1:{port} does not answer in TLS. Does this port expect http instead of https?"
+        f": https://127.0.0.1:{port} does not speak TLS. The port may expect http instead of https."
     )
 
 
@@ -179,13 +179,13 @@ def test_https_on_http_port_is_reported(make_client, serve, accepted, kind):
 def test_http_on_https_port_is_reported(make_client, tls_port, accepted):
     error = error_of(make_client, f"http://127.0.0.1:{tls_port}", accepted=accepted)
     assert type(error) is ControlHubUnavailableError
-    assert ("Does the port expect https?" in str(error)) is not accepted
+    assert ("The port may expect https." in str(error)) is not accepted
 
 
 def test_http_400_suggests_https(make_client, serve):
     error = error_of(make_client, f"http://127.0.0.1:{serve(400)}")
     assert type(error) is ControlHubUnavailableError
-    assert str(error).endswith("Does the port expect https?")
+    assert str(error).endswith("The port may expect https.")
 
 
 @VARIABLES
@@ -202,7 +202,7 @@ def test_unusable_ca_file_in_environment_is_named(
     monkeypatch.setenv(variable, str(ca_file))
     error = error_of(make_client, f"https://127.0.0.1:{tls_port}", accepted=accepted)
     assert type(error) is kind
-    assert f"'{ca_file}', named by the environment variable {variable}, is no CA file" in str(error)
+    assert f"'{ca_file}', named by the environment variable {variable}, is not a CA file" in str(error)
 
 
 @VARIABLES
@@ -210,7 +210,7 @@ def test_untrusting_ca_file_in_environment_is_named(make_client, tls_port, tmp_p
     monkeypatch.setenv(variable, str(tmp_path / "other.pem"))
     error = error_of(make_client, f"https://127.0.0.1:{tls_port}")
     assert type(error) is ControlHubUntrustedCertificateError
-    assert f"The CA file is that of the environment variable {variable}." in str(error)
+    assert f"The CA file is set by the environment variable {variable}." in str(error)
 
 
 @VARIABLES

@@ -119,7 +119,7 @@ def test_redirect_without_location_raises(http, client):
 def test_redirect_loop_is_abandoned(http, client, clock):
     http.get(CURRENT, **_moved_to(_there(CURRENT)))
     http.get(_there(CURRENT), **_moved_to(CURRENT))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="moved the request 3 times"):
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="redirected the request more than 3 times"):
         client.runs.current(JOB_ID)
     assert http.call_count == 4
     assert clock.slept == []
@@ -154,5 +154,5 @@ def test_redirect_to_invalid_url_raises(http, client):
 def test_error_after_redirect_is_raised(http, client):
     http.get(CURRENT, **_moved_to(_there(CURRENT)))
     http.get(_there(CURRENT), status_code=404)
-    with pytest.raises(ControlHubError, match="answered 404"):
+    with pytest.raises(ControlHubError, match="returned 404"):
         client.runs.current(JOB_ID)

@@ -26,7 +26,7 @@ NA01 = "https://na01.hub.example.com/jobrunner/rest/v1/job/j:o"
     ],
 )
 def test_base_url_is_normalized(written, address):
-    assert normalize_base_url(written, "Control Hub") == address
+    assert normalize_base_url(written, "Control Hub URL") == address
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_base_url_is_normalized(written, address):
     ],
 )
 def test_invalid_url_error_shows_example(written):
-    with pytest.raises(ControlHubConfigurationError, match=r"is no address for the Control Hub.*https://na01"):
-        normalize_base_url(written, "Control Hub")
+    with pytest.raises(ControlHubConfigurationError, match=r"The Control Hub URL is invalid.*https://na01"):
+        normalize_base_url(written, "Control Hub URL")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_invalid_url_error_shows_example(written):
 )
 def test_rejected_url_hides_password(written):
     with pytest.raises(ControlHubConfigurationError) as caught:
-        normalize_base_url(written, "login service")
+        normalize_base_url(written, "login service URL")
     assert "login service" in str(caught.value)
     assert "pa55" not in str(caught.value)
 
@@ -89,13 +89,13 @@ def test_rejected_url_hides_password(written):
     ],
 )
 def test_deep_url_error_suggests_root(written, address, what):
-    with pytest.raises(ControlHubConfigurationError, match=rf"{what}, .*: use {re.escape(address)} instead\.$"):
-        normalize_base_url(written, "Control Hub")
+    with pytest.raises(ControlHubConfigurationError, match=rf"{what}\. Use {re.escape(address)} instead\.$"):
+        normalize_base_url(written, "Control Hub URL")
 
 
 @pytest.mark.parametrize("path", ["/schule", "/sch-proxy", "/gateway/sch", "/rest", "/jobrunner", "/hub/security"])
 def test_other_paths_are_kept(path):
-    assert normalize_base_url(f"https://example.com{path}", "Control Hub") == f"https://example.com{path}"
+    assert normalize_base_url(f"https://example.com{path}", "Control Hub URL") == f"https://example.com{path}"
 
 
 def test_job_link_may_contain_web_ui_path(make_client):
@@ -107,11 +107,11 @@ def test_job_link_may_contain_web_ui_path(make_client):
 @given(st.text(max_size=50) | st.from_regex(r"https?://[\w.:@\[\]%/?#\\-]{0,30}", fullmatch=True))
 def test_any_text_is_normalized_or_rejected(text):
     try:
-        address = normalize_base_url(text, "Control Hub")
+        address = normalize_base_url(text, "Control Hub URL")
     except ControlHubConfigurationError:
         return
     assert address.startswith(("http://", "https://"))
-    assert normalize_base_url(address, "Control Hub") == address
+    assert normalize_base_url(address, "Control Hub URL") == address
 
 
 @pytest.mark.parametrize(

@@ -165,12 +165,12 @@ def test_bulk_size_limits_jobs_per_request(monkeypatch, given, requests):
         ({"extra": {"timeout": "soon"}}, "'timeout' must be"),
         ({"extra": {"timeout": "1,2,3"}}, "'timeout' must be"),
         ({"extra": {"timeout": "-1"}}, "'timeout' must be"),
-        ({"extra": {"verify": "/does/not/exist.pem"}}, "'/does/not/exist.pem', which does not exist"),
+        ({"extra": {"verify": "/does/not/exist.pem"}}, "'/does/not/exist.pem' does not exist"),
         ({"extra": {"verify": 3}}, "'verify' must be"),
         ({"extra": {"proxies": "{nope"}}, "'proxies' must be"),
         ({"extra": {"job_link": "{hub}/{nope}"}}, "'job_link' must be"),
         ({"extra": {"project_id": 7}}, "'project_id' must be a text"),
-        ({"host": "ftp://files.example.com"}, "is no address for the Control Hub"),
+        ({"host": "ftp://files.example.com"}, "The Control Hub URL is invalid"),
     ],
 )
 def test_invalid_field_error_names_connection(monkeypatch, fields, said):
@@ -184,7 +184,7 @@ def test_invalid_field_error_names_connection(monkeypatch, fields, said):
     [
         ({"login": ""}, "credential id is missing"),
         ({"password": None}, "token is missing"),
-        ({"password": "to ken."}, "token contains white space"),
+        ({"password": "to ken."}, "token is malformed: it contains white space"),
         ({"host": None, "password": "nonsense"}, "token is malformed"),
     ],
 )

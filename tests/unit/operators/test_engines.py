@@ -84,7 +84,7 @@ def test_labels_without_responding_engine_raise(hub, context, label):
 
 
 def test_unknown_engine_ids_raise(hub, context):
-    with pytest.raises(ControlHubNotFoundError, match=re.escape("no engine of these ids: nobody, noone.")):
+    with pytest.raises(ControlHubNotFoundError, match=re.escape("Cannot read engines nobody, noone: not found.")):
         balance_engines(engine_ids=["nobody", "one", "noone"]).execute(context)
     assert hub.asked == []
 

@@ -292,9 +292,9 @@ def test_cleared_task_waits_for_late_request(http, context, sleep_calls, monkeyp
 
 def test_unknown_version_error_lists_versions(http, context):
     hub = JobCatalogHub(http)
-    with pytest.raises(ControlHubNotFoundError, match=r"no published version 9\. .* are: 3 \(commit .*\), 2 .*, 1 "):
+    with pytest.raises(ControlHubNotFoundError, match=r"no published version 9\. .* versions: 3 \(commit .*\), 2 .*, 1 "):
         operator(pipeline_version=9).execute(context)
-    with pytest.raises(ControlHubNotFoundError, match=r"version tagged 'nightly'.*Its tags are: released"):
+    with pytest.raises(ControlHubNotFoundError, match=r"version tagged 'nightly'.*Tags: released"):
         operator(pipeline_tag="nightly").execute(context)
     assert hub.created == []
 
@@ -303,7 +303,7 @@ def test_ambiguous_pipeline_name_creates_nothing(http, context):
     hub = JobCatalogHub(http)
     twins = [{**hub.versions[0], "pipelineId": f"p{n}:org", "commitId": f"c{n}"} for n in (1, 2)]
     http.get(f"{PS}/saql/pipelines/search", json={"totalCount": 2, "data": twins})
-    with pytest.raises(ControlHubAmbiguousNameError, match="2 pipelines have it"):
+    with pytest.raises(ControlHubAmbiguousNameError, match="2 pipelines have this name"):
         operator(pipeline_name=PIPELINE_NAME).execute(context)
     assert hub.created == []
 

@@ -214,7 +214,7 @@ def test_live_metrics_belong_to_running_run_only(http, context):
 
 
 @pytest.mark.parametrize(
-    ("latest", "said"), [(succeeded(4), "it has no engine"), (running(4), "not connected to Control Hub's tunnel")]
+    ("latest", "said"), [(succeeded(4), "no engine runs it"), (running(4), "not connected to Control Hub's tunnel")]
 )
 def test_missing_live_metrics_are_logged(http, context, task_log, latest, said):
     SingleJobHub(http, latest=latest, counts=counts_json(4))

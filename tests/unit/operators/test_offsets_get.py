@@ -39,7 +39,7 @@ def test_offsets_of_run_come_from_history(http, context):
 
 def test_unknown_run_raises(http, context):
     SingleJobHub(http, latest=succeeded(4))
-    with pytest.raises(ControlHubNotFoundError, match=r"run 3 of job .* history does not have the run"):
+    with pytest.raises(ControlHubNotFoundError, match=r"run 3 of job .* history does not contain the run"):
         operator(run_count=3).execute(context)
 
 

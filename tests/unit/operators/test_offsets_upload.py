@@ -108,7 +108,7 @@ def test_warns_if_source_job_is_active(http, target, context, task_log):
 @pytest.mark.parametrize("latest", [None, succeeded(4)])
 def test_source_without_offset_fails(http, target, context, latest):
     SingleJobHub(http, latest=latest)
-    with pytest.raises(ControlHubConfigurationError, match=f"There is no offset to upload: job {JOB_ID}.* has none"):
+    with pytest.raises(ControlHubConfigurationError, match=f"Cannot upload an offset: job {JOB_ID}.* has none"):
         operator(from_job_id=JOB_ID).execute(context)
     assert target.uploads == []
 
@@ -116,9 +116,14 @@ def test_source_without_offset_fails(http, target, context, latest):
 def test_several_engines_require_engine_id(http, target, context):
     SingleJobHub(http, latest={**succeeded(4), "pipelineOffsets": offsets_json(one=DOCUMENT, two=OTHER)})
     for source in ({"from_job_id": JOB_ID}, {"offset": offsets_result(one=DOCUMENT, two=OTHER)}):
-        with pytest.raises(ControlHubConfigurationError, match=r"several engines \(one, two\)\. Name one with 'engine"):
+        with pytest.raises(
+            ControlHubConfigurationError, match=r"several engines \(one, two\)\. Select one with 'engine"
+        ):
             operator(**source).execute(context)
-        with pytest.raises(ControlHubConfigurationError, match=r"no offset of engine three .* has offsets of one, two"):
+        with pytest.raises(
+            ControlHubConfigurationError,
+            match=r"Cannot upload the offset of engine three: .* has only offsets of one, two",
+        ):
             operator(engine_id="three", **source).execute(context)
     assert target.uploads == []
     operator(from_job_id=JOB_ID, engine_id="two").execute(context)
@@ -126,7 +131,7 @@ def test_several_engines_require_engine_id(http, target, context):
 
 
 def test_rejects_engine_id_for_single_offset(target, context):
-    with pytest.raises(ControlHubConfigurationError, match="a single offset, which names no engine"):
+    with pytest.raises(ControlHubConfigurationError, match="a single offset document has no engine"):
         operator(offset=DOCUMENT, engine_id="one").execute(context)
 
 
@@ -141,15 +146,15 @@ def test_active_job_fails_before_upload(http, context, status):
 @pytest.mark.parametrize(
     ("offset", "message"),
     [
-        ({}, "version of this one is None"),
-        ({"version": 1, "offset": "7"}, "version of this one is 1"),
-        ({"version": 2}, "'offsets' is missing"),
-        ({"version": 2, "offsets": {"a": 7}}, "partition 'a' must be a text or null"),
-        (offsets_result(one={"version": 3, "offsets": {}}), "version of this one is 3"),
-        (offsets_result(one="text"), "this is str"),
-        (offsets_result(), "There is no offset to upload"),
-        ({"engines": [{"engine_id": "one"}]}, "These are no offsets of a job"),
-        ({"engines": 7}, "These are no offsets of a job"),
+        ({}, "must be 2, got None"),
+        ({"version": 1, "offset": "7"}, "must be 2, got 1"),
+        ({"version": 2}, "'offsets' of an offset document must be a JSON object"),
+        ({"version": 2, "offsets": {"a": 7}}, "partition 'a' must be a string or null"),
+        (offsets_result(one={"version": 3, "offsets": {}}), "must be 2, got 3"),
+        (offsets_result(one="text"), "got str"),
+        (offsets_result(), "Cannot upload an offset"),
+        ({"engines": [{"engine_id": "one"}]}, "The offsets of a job must have"),
+        ({"engines": 7}, "The offsets of a job must have"),
     ],
 )
 def test_invalid_offset_fails_before_upload(target, context, offset, message):
