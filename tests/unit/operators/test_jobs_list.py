@@ -120,15 +120,15 @@ def test_limit_bounds_pages_read(http, context, limit, pages):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "x", "name_starts_with": "y"}, "Give at most one of 'name', 'name_starts_with'"),
+        ({"name": "x", "name_starts_with": "y"}, "At most one of 'name', 'name_starts_with'"),
         ({"status": "RUNNING"}, "'status' must be one of 'INACTIVE', 'ACTIVATING', 'ACTIVE'"),
         ({"color": "red"}, "'color' must be one of 'GRAY', 'GREEN', 'RED'"),
         ({"executor_type": "sdc"}, "'executor_type' must be one of 'COLLECTOR'"),
-        ({"pipeline_version": "latest"}, "'pipeline_version' must be a version number such as '3', but"),
-        ({"job_tag": ""}, "'job_tag' must be a text that is not empty"),
-        ({"search": " "}, "'search' must be a text that is not empty"),
+        ({"pipeline_version": "latest"}, "'pipeline_version' must be a version number such as '3', got"),
+        ({"job_tag": ""}, "'job_tag' must be a non-empty string"),
+        ({"search": " "}, "'search' must be a non-empty string"),
         ({"templates": "perhaps"}, "'templates' must be true or false"),
-        ({"limit": 0}, "'limit' must be a whole number from 1"),
+        ({"limit": 0}, "'limit' must be an integer >= 1"),
         ({"result": "names"}, "'result' must be one of 'ids', 'summaries'"),
     ],
 )

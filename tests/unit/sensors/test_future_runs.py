@@ -236,9 +236,9 @@ def test_rejects_next_run_that_cannot_be_stored(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"run_count": 1, "started_after": "2026-01-01"}, "at most one of 'run_count', 'started_after', 'next_run'"),
-        ({"run_count": 1, "next_run": True}, "given are run_count and next_run"),
-        ({"started_after": "{{ ds }}", "next_run": True}, "given are started_after and next_run"),
+        ({"run_count": 1, "started_after": "2026-01-01"}, "At most one of 'run_count', 'started_after', 'next_run'"),
+        ({"run_count": 1, "next_run": True}, "got 'run_count' and 'next_run'"),
+        ({"started_after": "{{ ds }}", "next_run": True}, "got 'started_after' and 'next_run'"),
         ({"started_after": "soon"}, "'started_after' must be a datetime"),
         ({"started_after": 5}, "'started_after' must be a datetime"),
     ],

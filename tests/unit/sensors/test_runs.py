@@ -349,7 +349,7 @@ def test_soft_fail_does_not_hide_other_errors(http, context):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"job_name": "x"}, "given are job_id and job_name"),
+        ({"job_name": "x"}, "got 'job_id' and 'job_name'"),
         ({"run_count": 0}, "'run_count' must be"),
         ({"run_count": "x"}, "'run_count' must be"),
         ({"poke_interval": -1}, "poke_interval"),

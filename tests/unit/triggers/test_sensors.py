@@ -296,7 +296,7 @@ def test_accepts_xcom_pull_of_unmapped_task():
         ({"run_count": "four"}, "'run_count'"),
         ({"accept_stopped": "maybe"}, "'accept_stopped'"),
         ({"started_after": "soon"}, "'started_after' must be"),
-        ({"run_count": 4, "next_run": True}, "at most one of"),
+        ({"run_count": 4, "next_run": True}, "At most one of"),
     ],
 )
 def test_invalid_rendered_value_fails_task_not_triggerer(clock, http, rendered, message):
