@@ -141,7 +141,7 @@ def test_unknown_version_error_lists_known_versions(hub, context):
 
 def test_version_change_without_pipeline_fails(http, context):
     JobCatalogHub(http, job_json("job:org", "Mine", pipelineId=None))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match=r"Cannot update job 'Mine' .* does not name its pipeline"):
+    with pytest.raises(ControlHubUnexpectedAnswerError, match=r"Cannot update job 'Mine' .* not name its pipeline"):
         operator(pipeline_version="latest").execute(context)
 
 

@@ -508,11 +508,11 @@ def test_rejects_invalid_rendered_values_before_requests(mode, arguments, said, 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({}, "exactly one of 'metric', 'expect'"),
+        ({}, "Exactly one of 'metric', 'expect'"),
         ({"metric": "output_count", "threshold": 1, "expect": ["a.b > 1"]}, "got 'metric' and 'expect'"),
         ({"metric": "output_count"}, "'metric' needs a 'threshold'"),
         ({"metric": " ", "threshold": 1}, "'metric' must be a non-empty string"),
-        ({"metric": 5, "threshold": 1}, "'metric' must be a string"),
+        ({"metric": 5, "threshold": 1}, "'metric' must be a non-empty string"),
         ({"expect": ["a.b > 1"], "threshold": 1}, "'threshold' goes with 'metric'"),
         ({"metric": "output_count", "threshold": "many"}, "'threshold' must be a number"),
         ({"metric": "output_count", "threshold": float("nan")}, "'threshold' must be a number"),

@@ -1194,7 +1194,7 @@ def test_trigger_of_other_version_can_be_created():
         ({**ONE_JOB, "outcomes": 3}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),
         ({**ONE_JOB, "outcomes": []}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),
         ({**ONE_JOB, "outcomes": ["WON"]}, "'outcomes' must be one of 'SUCCEEDED', 'FAILED', 'STOPPED'"),
-        ({**ONE_JOB, "control_hub_conn_id": ""}, "'control_hub_conn_id' must be a string"),
+        ({**ONE_JOB, "control_hub_conn_id": ""}, "'control_hub_conn_id' must be a non-empty string"),
     ],
 )
 def test_invalid_arguments_raise_at_serialization(arguments, message):

@@ -292,7 +292,7 @@ def test_accepts_xcom_pull_of_unmapped_task():
 @pytest.mark.parametrize(
     ("rendered", "message"),
     [
-        ({"job_name": None}, "exactly one of 'job_id', 'job_name'"),
+        ({"job_name": None}, "Exactly one of 'job_id', 'job_name'"),
         ({"run_count": "four"}, "'run_count'"),
         ({"accept_stopped": "maybe"}, "'accept_stopped'"),
         ({"started_after": "soon"}, "'started_after' must be"),
