@@ -254,7 +254,7 @@ class RunOwnershipMixin(RunWaitMixin):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, with whatever Airflow says that it came to."""
-        self.note_resumption(next_kwargs)
+        self.record_resumption(next_kwargs)
         with self.stop_runs_on_failure(context):
             self._started = {str(job_id): int(count) for job_id, count in self._started_before(context).items()}
             return super().resume_execution(next_method, next_kwargs, context)

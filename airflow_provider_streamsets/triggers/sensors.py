@@ -11,7 +11,13 @@ from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccess
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms, xcom_of_own_task
-from airflow_provider_streamsets.job_selector import check_job_selection, checked_run, get_job, log_of_run, run_of_job
+from airflow_provider_streamsets.job_selector import (
+    check_job_selection,
+    checked_run,
+    get_job,
+    log_selected_run,
+    select_run,
+)
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.metric_parameters import metrics_timeout_for, wanted_conditions
 from airflow_provider_streamsets.sensors.result import (
@@ -139,7 +145,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
                 **({} if run.get("started_after") else {"run_count": run["run_count"]}),
                 **{_PINNED_RUN: {**run, "try_number": try_number}, ControlHubJobLink.xcom_key: link},
             )
-            log_of_run(self.log, job, run, **wanted)
+            log_selected_run(self.log, job, run, **wanted)
         for name, value in run.items():
             if name != "try_number":
                 setattr(self, name, value)
@@ -156,7 +162,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
 
         def find() -> tuple[Job, dict[str, Any]]:
             job = get_job(poller.client, job_id, job_name)
-            return job, run_of_job(poller.client, job, **wanted)
+            return job, select_run(poller.client, job, **wanted)
 
         while True:
             try:

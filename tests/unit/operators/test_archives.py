@@ -111,7 +111,7 @@ def test_export_without_jobs_raises(hub, context, tmp_path):
 
 def test_export_without_overwrite_keeps_existing_file(hub, context, archive):
     archive.write_bytes(b"old")
-    with pytest.raises(FileExistsError, match="is not to be overwritten"):
+    with pytest.raises(FileExistsError, match="overwriting is disabled"):
         export(archive, overwrite=False).execute(context)
     assert hub.exported == []
     assert archive.read_bytes() == b"old"

@@ -527,7 +527,7 @@ def test_execute_changes_no_template_field(http, context):
     ("arguments", "message"),
     [
         ({"runtime_parameters": None}, "is required, got none"),
-        ({"runtime_parameters": [{}], "number_of_instances": 1}, "got 'runtime_parameters' and 'number_of_inst'"),
+        ({"runtime_parameters": [{}], "number_of_instances": 1}, "got 'runtime_parameters' and 'number_of_instances'"),
         ({"runtime_parameters": []}, "'runtime_parameters' must be a non-empty list of JSON objects"),
         ({"runtime_parameters": {"a": 1}}, "'runtime_parameters' must be a non-empty list of JSON objects"),
         ({"runtime_parameters": ["x"]}, r"'runtime_parameters\[0\]' must be a JSON object"),

@@ -227,7 +227,7 @@ def test_retry_waits_for_its_own_next_run(mode, hub, clock, context, monkeypatch
 
 def test_rejects_next_run_that_cannot_be_stored(monkeypatch):
     monkeypatch.setattr(base, "HAS_TASK_STATE_STORE", False)
-    with pytest.raises(ValueError, match=r"'next_run' with mode='reschedule' needs Airflow 3\.3"):
+    with pytest.raises(ValueError, match=r"'next_run' with mode='reschedule' requires Airflow 3\.3"):
         ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, next_run=True, mode="reschedule", deferrable=False)
     ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, next_run=True, mode="reschedule", deferrable=True)
     ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, next_run=True, mode="poke", deferrable=False)
@@ -269,7 +269,7 @@ def test_rejects_started_after_rendered_to_none(mode, hub, clock, context):
     with DAG("native", schedule=None, render_template_as_native_obj=True):
         task = ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, started_after="{{ t }}", **how)
     task.render_template_fields({"t": None})
-    with pytest.raises(ValueError, match="'started_after' must be a time, but its template has yielded None"):
+    with pytest.raises(ValueError, match="'started_after' must be a time, but its template rendered to None"):
         task.execute(context)
 
 
