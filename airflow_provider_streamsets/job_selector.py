@@ -8,6 +8,9 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from jinja2 import Undefined
+from jinja2.nativetypes import NativeEnvironment
+
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 
@@ -166,9 +169,6 @@ class ControlHubMixin:
         There, Airflow evaluates strings that look like Python: version "1.10" would become 1.1. Only the value of a
         single expression is kept, if it is an iterable, a dict, a timedelta or None.
         """
-        from jinja2 import Undefined
-        from jinja2.nativetypes import NativeEnvironment
-
         if not isinstance(template.environment, NativeEnvironment):
             return super()._render(template, context, dag)  # type: ignore[misc]
         parts = {name: getattr(template, name) for name in ("environment", "globals", "name", "blocks")}

@@ -13,13 +13,21 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pendulum
 
 from airflow_provider_streamsets.compat import is_from_mapped
+from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
 
 WAIT_FOR = ("completion", "active")
+# Seconds, beyond the statistics interval, in which Control Hub should have saved the final metrics.
+_SAVE_DELAY = 15.0
+_MAX_METRICS_TIMEOUT = 120.0
 # Control Hub's integers are those of Java.
 _MAX_INTEGER = 2**63 - 1
 # Larger numbers are no names or ids, and Python cannot convert all of them to strings.
@@ -405,7 +413,6 @@ def metric(value: Any, name: str, *, rendered: bool = False) -> Any:
     if value is None or _is_template(value, rendered):
         return value
     # Not at the top: a DAG without conditions is parsed without any module of the client.
-    from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
     from airflow_provider_streamsets.control_hub.tracking.conditions import checked_metric
 
     try:
@@ -436,7 +443,6 @@ def conditions(value: Any, name: str, *, rendered: bool = False) -> Any:
 
 
 def _check_condition(entry: Any, name: str, rendered: bool) -> None:
-    from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
     from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
 
     if isinstance(entry, Mapping) and set(entry) == set(_PLACEHOLDER_CONDITION):
@@ -450,6 +456,36 @@ def _check_condition(entry: Any, name: str, rendered: bool) -> None:
         raise ValueError(
             f"'{name}' must contain conditions such as 'output_count >= 1000', got {format_value(entry)}. {error}"
         ) from None
+
+
+def resolve_metrics_timeout(value: Any, *jobs: Job, is_needed: bool = False) -> float:
+    """
+    Return the maximum number of seconds to wait for the final metrics of a run after its end.
+
+    :param value: rendered parameter `metrics_timeout`; None means the time in which Control Hub should save them
+    :param jobs: the jobs
+    :param is_needed: whether conditions depend on the metrics; otherwise the default is at most two minutes, even for
+        longer statistics intervals
+    """
+    timeout = seconds(value, "metrics_timeout", rendered=True, zero=True)
+    if timeout is not None:
+        return float(timeout)
+    interval = max((job.statistics_interval for job in jobs), default=0.0)
+    return interval + _SAVE_DELAY if is_needed else min(interval + _SAVE_DELAY, _MAX_METRICS_TIMEOUT)
+
+
+def resolve_conditions(metric_name: Any, comparison: Any, threshold: Any, expect: Any) -> tuple[MetricCondition, ...]:
+    """
+    Return the conditions that are given either by `metric`, `comparison` and `threshold`, or by `expect`; all rendered.
+
+    :raises ValueError: if a condition is invalid
+    """
+    from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
+
+    if metric_name is None:
+        return parse_conditions(conditions(expect, "expect", rendered=True))
+    metric(metric_name, "metric", rendered=True)
+    return parse_conditions({"metric": metric_name, "comparison": comparison, "threshold": threshold})
 
 
 def json_object(value: Any, name: str, *, rendered: bool = False) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 
 if TYPE_CHECKING:
@@ -42,9 +44,6 @@ class ControlHubActiveJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Check all jobs and request the operation."""
-        from airflow_provider_streamsets.control_hub import ControlHubJobStateError
-        from airflow_provider_streamsets.control_hub._messages import join_truncated
-
         skip_inactive = params.boolean(self.skip_inactive, "skip_inactive", rendered=True)
         jobs = self.find_jobs(context)
         reasons = {job.job_id: f"{job.label} {why}" for job in jobs if (why := self.reason_not_applicable(job))}

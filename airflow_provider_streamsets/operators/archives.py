@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets import files, params
+from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError, ControlHubNotFoundError
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator, ControlHubOperator
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Export the jobs."""
-        from airflow_provider_streamsets.control_hub import ControlHubNotFoundError
         from airflow_provider_streamsets.control_hub.archives import check_exportable
 
         path = params.path(self.path, "path", rendered=True)
@@ -161,8 +161,6 @@ class ControlHubImportJobsOperator(ControlHubOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Import the jobs."""
-        from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
-
         path = params.path(self.path, "path", rendered=True)
         sha256 = params.sha256(self.sha256, "sha256", rendered=True)
         flags = self._validate_flags(rendered=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError
 from airflow_provider_streamsets.operators.active_jobs import ControlHubActiveJobsOperator
 from airflow_provider_streamsets.operators.base import ControlHubOperator
 
@@ -84,8 +85,6 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Find the engines and balance them."""
-        from airflow_provider_streamsets.control_hub import ControlHubNotFoundError
-
         self._check_selection(rendered=True)
         responding = []
         for engine in self._engines():

@@ -10,6 +10,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.choices import COLORS, EXECUTOR_TYPES, IF_EXISTS, STATUSES
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAmbiguousNameError,
+    ControlHubError,
+    ControlHubUnexpectedAnswerError,
+    may_have_executed,
+)
 from airflow_provider_streamsets.operators._task_state import TaskState
 from airflow_provider_streamsets.operators.base import (
     ControlHubJobOperator,
@@ -24,11 +31,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import Job, JobSettings, PipelineVersion
 
-IF_EXISTS = ("fail", "skip", "update")
-RESULTS = ("ids", "summaries")
-COLORS = ("GRAY", "GREEN", "RED")
-STATUSES = ("INACTIVE", "ACTIVATING", "ACTIVE", "DEACTIVATING", "ACTIVATION_ERROR", "INACTIVE_ERROR")
-EXECUTOR_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
+_RESULTS = ("ids", "summaries")
 
 
 class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
@@ -154,7 +157,6 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
 
     def _created_by_previous_try(self, state: TaskState, name: str, template: bool) -> Job | None:
         """Return the job that a previous try of this task created; None if there is none, or it is not to be reused."""
-        from airflow_provider_streamsets.control_hub import ControlHubAmbiguousNameError
         from airflow_provider_streamsets.control_hub.submission import CreateIntent
 
         stored = state.values.get("creation")
@@ -181,8 +183,6 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
     def _create(
         self, state: TaskState, settings: JobSettings, pipeline: PipelineVersion, template: bool, if_exists: Any
     ) -> Job:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-        from airflow_provider_streamsets.control_hub.errors import may_have_executed
 
         try:
             return self.client.jobs.create(
@@ -339,7 +339,6 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         }
 
     def _resolve_version(self, job: Job, version_selector: dict[str, Any]) -> PipelineVersion:
-        from airflow_provider_streamsets.control_hub import ControlHubUnexpectedAnswerError
 
         if job.pipeline_id is None:
             raise ControlHubUnexpectedAnswerError(
@@ -590,13 +589,13 @@ class ControlHubListJobsOperator(ControlHubOperator):
         self.result = result
         self._validate_filters(rendered=False)
         params.integer(limit, "limit")
-        params.one_of(result, "result", RESULTS)
+        params.one_of(result, "result", _RESULTS)
 
     def execute(self, context: Context) -> list[str] | list[dict[str, Any]]:
         """List the jobs."""
         filters = self._validate_filters(rendered=True)
         limit = params.integer(self.limit, "limit", rendered=True)
-        result = params.one_of(self.result, "result", RESULTS, rendered=True)
+        result = params.one_of(self.result, "result", _RESULTS, rendered=True)
 
         jobs = list(islice(self.client.jobs.list(**filters), limit))
         self.log.info("Found %d jobs%s.", len(jobs), " (limit reached)" if len(jobs) == limit else "")

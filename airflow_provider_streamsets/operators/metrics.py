@@ -8,6 +8,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubMetricsUnavailableError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+)
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 
 if TYPE_CHECKING:
@@ -188,7 +193,6 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         return extras
 
     def _live_metrics(self, job: Job) -> LiveMetrics | None:
-        from airflow_provider_streamsets.control_hub import ControlHubMetricsUnavailableError
 
         try:
             live = self.client.metrics.realtime(job)
@@ -201,8 +205,6 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
 
     def _handle_missing(self, message: str) -> None:
         """Fail because of missing metrics, or log them, as `fail_if_missing` says."""
-        from airflow_provider_streamsets.control_hub import ControlHubMetricsUnavailableError
-
         if self._is_enabled("fail_if_missing"):
             raise ControlHubMetricsUnavailableError(message)
         self.log.info(message)
@@ -305,7 +307,6 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         return records
 
     def _events(self, run: JobRun) -> list[RunEvent] | None:
-        from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRejectedError
 
         try:
             return self.client.runs.events(run.run_id)

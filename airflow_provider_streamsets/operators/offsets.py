@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_streamsets import files, params
+from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
 from airflow_provider_streamsets.job_selector import get_job
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubJobsOperator
 
@@ -230,7 +231,6 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
         return get_job(self.client, self.from_job_id, self.from_job_name)
 
     def _read_file(self) -> Any:
-        from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
 
         path = _optional_path(self.path, rendered=True)
         with files.open_local_copy(path) as file:

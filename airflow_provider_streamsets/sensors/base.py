@@ -25,6 +25,12 @@ from airflow_provider_streamsets.compat import (
     is_deferral_timeout,
     task_state_store,
 )
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubRunTimeoutError,
+    ControlHubUnavailableError,
+    is_server_error,
+)
 from airflow_provider_streamsets.job_selector import JobSelectorMixin, checked_run, log_selected_run, select_run
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators._run_wait import DEFAULT_POLL_INTERVAL, checked_deferrable, framework_timeout
@@ -266,8 +272,6 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait for the run in the configured mode."""
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         self.check_rendered()
         self._set_deadline(context)
         if self.deferrable:
@@ -308,8 +312,6 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
 
     def _poll_before_deferral(self, run: dict[str, Any]) -> Any:
         """Return the result of a run that has ended already; None if the triggerer has to wait."""
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         if not self._may_be_final:
             return None
         tracker = self.make_tracker(run, missing_threshold=3)
@@ -374,9 +376,6 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll the run once. A poll that fails because Control Hub is unreachable does not end the wait."""
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
-        from airflow_provider_streamsets.control_hub.errors import is_server_error
-
         if self._tracker is None:
             is_stateless = self.reschedule and task_state_store(context) is None
             if is_stateless and self._was_rescheduled:
@@ -495,8 +494,6 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Resume after the trigger has fired, with the result of the wait or its error."""
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubRunTimeoutError
-
         try:
             outcome = self.read_event(event)
         except ControlHubRunTimeoutError as error:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
 from airflow_provider_streamsets import params
-from airflow_provider_streamsets.metric_parameters import metrics_timeout_for, wanted_conditions
+from airflow_provider_streamsets.control_hub.choices import COMPARISONS, JOINS, ON_RUN_END
+from airflow_provider_streamsets.control_hub.errors import ControlHubExpectationError
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
 from airflow_provider_streamsets.sensors.result import FinalState, result_of_metrics
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
     from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult, MetricTracker
 
-_COMPARISONS = (">=", ">", "<=", "<", "==", "!=")
-_JOINS = ("all", "any")
-_ON_RUN_END = ("fail", "evaluate", "skip")
 _SENSOR_TRIGGERS = "airflow_provider_streamsets.triggers.sensors"
 
 
@@ -159,7 +157,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self._check(rendered=False)
         default_args = kwargs.get("default_args")
         if metric is None:
-            non_default = comparison if comparison in _COMPARISONS[1:] else None
+            non_default = comparison if comparison in tuple(COMPARISONS)[1:] else None
             params.no_effect("'metric'", self, default_args, comparison=non_default)
         else:
             params.no_effect("'expect'", self, default_args, join="any" if join == "any" else None)
@@ -181,11 +179,11 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         if self.metric is not None and self.threshold is None:
             raise ValueError("'metric' requires 'threshold'.")
         params.metric(self.metric, "metric", rendered=rendered)
-        params.one_of(self.comparison, "comparison", _COMPARISONS, rendered=rendered)
+        params.one_of(self.comparison, "comparison", tuple(COMPARISONS), rendered=rendered)
         params.number(self.threshold, "threshold", rendered=rendered)
         params.conditions(self.expect, "expect", rendered=rendered)
-        params.one_of(self.join, "join", _JOINS, rendered=rendered)
-        params.one_of(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=rendered)
+        params.one_of(self.join, "join", JOINS, rendered=rendered)
+        params.one_of(self.on_run_end, "on_run_end", ON_RUN_END, rendered=rendered)
         params.seconds(self.metrics_timeout, "metrics_timeout", rendered=rendered, zero=True)
 
     def check_rendered(self) -> None:
@@ -195,11 +193,11 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self._conditions()
 
     def _conditions(self) -> tuple[MetricCondition, ...]:
-        return wanted_conditions(self.metric, self.comparison, self.threshold, self.expect)
+        return params.resolve_conditions(self.metric, self.comparison, self.threshold, self.expect)
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return the time limit for the final metrics, which depends on the job's statistics interval."""
-        return {"metrics_timeout": metrics_timeout_for(self.metrics_timeout, job, is_needed=True)}
+        return {"metrics_timeout": params.resolve_metrics_timeout(self.metrics_timeout, job, is_needed=True)}
 
     def make_tracker(self, run: dict[str, Any], *, missing_threshold: int) -> MetricTracker:
         """Return the tracker that decides when the wait is over."""
@@ -211,8 +209,8 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
             run["job_id"],
             run["run_count"],
             self._conditions(),
-            join=params.one_of(self.join, "join", _JOINS, rendered=True),
-            on_run_end=params.one_of(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=True),
+            join=params.one_of(self.join, "join", JOINS, rendered=True),
+            on_run_end=params.one_of(self.on_run_end, "on_run_end", ON_RUN_END, rendered=True),
             job_name=run["job_name"],
             identity=RunIdentity.from_json(run.get("identity")),
             started_after=params.timestamp(run.get("started_after"), "started_after", rendered=True),
@@ -239,8 +237,8 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         arguments: dict[str, Any] = {
             "control_hub_conn_id": self.control_hub_conn_id,
             "expect": [condition.to_dict() for condition in self._conditions()],
-            "join": params.one_of(self.join, "join", _JOINS, rendered=True),
-            "on_run_end": params.one_of(self.on_run_end, "on_run_end", _ON_RUN_END, rendered=True),
+            "join": params.one_of(self.join, "join", JOINS, rendered=True),
+            "on_run_end": params.one_of(self.on_run_end, "on_run_end", ON_RUN_END, rendered=True),
             "poll_interval": self.poke_interval,
             "timeout": timeout,
             "deadline": deadline,
@@ -258,8 +256,6 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
 
     def finish(self, context: Context, outcome: MetricResult) -> dict[str, Any]:
         """Return the metrics that satisfy the conditions, or fail or skip the task."""
-        from airflow_provider_streamsets.control_hub import ControlHubExpectationError
-
         sensor_result = result_of_metrics(outcome, on_run_end=self.on_run_end)
         if sensor_result.final_state is FinalState.SUCCESS:
             self.log.info(sensor_result.message)

@@ -11,6 +11,7 @@ from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccess
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms, xcom_of_own_task
+from airflow_provider_streamsets.control_hub.choices import JOINS, ON_RUN_END
 from airflow_provider_streamsets.job_selector import (
     check_job_selection,
     checked_run,
@@ -19,7 +20,6 @@ from airflow_provider_streamsets.job_selector import (
     select_run,
 )
 from airflow_provider_streamsets.links.job import ControlHubJobLink
-from airflow_provider_streamsets.metric_parameters import metrics_timeout_for, wanted_conditions
 from airflow_provider_streamsets.sensors.result import (
     FinalState,
     SensorResult,
@@ -386,12 +386,12 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return the conditions, and how long to wait for the final metrics."""
-        wanted = wanted_conditions(self.metric, self.comparison, self.threshold, self.expect)
+        wanted = params.resolve_conditions(self.metric, self.comparison, self.threshold, self.expect)
         return {
             "expect": [condition.to_dict() for condition in wanted],
-            "join": params.one_of(self.join, "join", ("all", "any"), rendered=True),
-            "on_run_end": params.one_of(self.on_run_end, "on_run_end", ("fail", "evaluate", "skip"), rendered=True),
-            "metrics_timeout": metrics_timeout_for(self.metrics_timeout, job, is_needed=True),
+            "join": params.one_of(self.join, "join", JOINS, rendered=True),
+            "on_run_end": params.one_of(self.on_run_end, "on_run_end", ON_RUN_END, rendered=True),
+            "metrics_timeout": params.resolve_metrics_timeout(self.metrics_timeout, job, is_needed=True),
         }
 
     def sensor_result(self, event: MetricWaitEvent) -> SensorResult:

@@ -4,9 +4,6 @@ import json
 
 import pytest
 
-from airflow_provider_streamsets.control_hub.jobs import IF_EXISTS
-from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES
-from airflow_provider_streamsets.operators import jobs
 from airflow_provider_streamsets.operators.jobs import ControlHubListJobsOperator
 from tests.unit.fakes.job_catalog_hub import JobCatalogHub, job_json
 from tests.unit.fakes.single_job_hub import HUB, failed, run_json
@@ -163,8 +160,3 @@ def test_renders_and_revalidates_parameters(http, hub, context):
     with pytest.raises(ValueError, match="'status' must be one of"):
         task.execute(context)
     assert len(http.request_history) == before
-
-
-def test_choices_match_client():
-    assert set(jobs.STATUSES) == KNOWN_STATUSES
-    assert jobs.IF_EXISTS == IF_EXISTS
