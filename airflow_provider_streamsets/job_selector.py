@@ -47,7 +47,9 @@ def get_job(client: ControlHubClient, job_id: str | None, job_name: str | None, 
     return client.jobs.find_by_name(str(job_name), templates=templates)
 
 
-def checked_run(run_count: Any, started_after: Any, next_run: Any, *, rendered: bool = False) -> dict[str, Any]:
+def validate_run_selection(
+    run_count: Any, started_after: Any, next_run: Any, *, rendered: bool = False
+) -> dict[str, Any]:
     """
     Return `run_count`, `started_after` and `next_run`, by name.
 
@@ -115,30 +117,30 @@ def log_selected_run(
     """
     latest = job.last_run_count
     if started_after is not None and run.get("started_after"):
-        log.info("Job %s: no run started at or after %s yet; waiting for it.", job.label, started_after)
+        log.info("Job %s: no run started at or after %s yet, waiting.", job.label, started_after)
     elif started_after is not None:
         log.info(
-            "Job %s run %d: waiting for it, the first run started at or after %s.",
+            "Job %s run %d: first run started at or after %s, waiting.",
             job.label,
             run["run_count"],
             started_after,
         )
     elif next_run:
-        log.info("Job %s run %d: waiting for it, the next run.", job.label, run["run_count"])
+        log.info("Job %s run %d: next run, waiting.", job.label, run["run_count"])
     elif run_count is not None and run_count > latest:
         state = f"the latest run is {latest}" if latest else "the job has never run"
         log.warning(
-            "Job %s run %d: not started yet, %s; waiting for it. Check 'run_count' if this is not expected.",
+            "Job %s run %d: not started yet (%s), waiting. Check 'run_count' if this is not expected.",
             job.label,
             run_count,
             state,
         )
     elif run_count is not None:
-        log.info("Job %s run %d: waiting for it.", job.label, run_count)
+        log.info("Job %s run %d: waiting.", job.label, run_count)
     elif latest:
-        log.info("Job %s run %d: waiting for it, the latest run.", job.label, latest)
+        log.info("Job %s run %d: latest run, waiting.", job.label, latest)
     else:
-        log.info("Job %s: never run; waiting for the first run.", job.label)
+        log.info("Job %s: never run, waiting for the first run.", job.label)
 
 
 class ControlHubMixin:
@@ -198,7 +200,7 @@ class ControlHubMixin:
         kind = error.get("type") if isinstance(error, Mapping) else None
         self._was_accepted = kind != "ControlHubAuthenticationError"
 
-    def checked_outputs(self, multiple_outputs: bool | None) -> bool:
+    def validate_multiple_outputs(self, multiple_outputs: bool | None) -> bool:
         """
         Return the value of ``multiple_outputs``; by default, whether the result is a dict.
 
@@ -209,7 +211,7 @@ class ControlHubMixin:
             return self.result_is_dict
         multiple_outputs = params.fixed_boolean(multiple_outputs, "multiple_outputs")
         if multiple_outputs and not self.result_is_dict:
-            raise ValueError(f"{type(self).__name__} does not return a dict; leave out multiple_outputs=True.")
+            raise ValueError(f"{type(self).__name__} does not return a dict; remove multiple_outputs=True.")
         return multiple_outputs
 
     def push_failed_result(self, context: Context, result: dict[str, Any]) -> None:

@@ -391,7 +391,7 @@ def string_list(value: Any, name: str, *, rendered: bool = False) -> Any:
     return entries
 
 
-def checked_wait(wait_for: Any, fail_on_red_after: Any, *, rendered: bool = False) -> dict[str, Any]:
+def validate_wait_options(wait_for: Any, fail_on_red_after: Any, *, rendered: bool = False) -> dict[str, Any]:
     """
     Return `wait_for` and `fail_on_red_after` (in seconds), by name.
 

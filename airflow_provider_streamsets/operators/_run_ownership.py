@@ -106,7 +106,7 @@ class RunOwnershipMixin(RunWaitMixin):
         params.one_of(self.on_error, "on_error", ON_TIMEOUT, rendered=rendered)
         params.seconds(self.force_stop_after, "force_stop_after", rendered=rendered, zero=True)
         params.boolean(self.accept_stopped, "accept_stopped", rendered=rendered)
-        params.checked_wait(self.wait_for, self.fail_on_red_after, rendered=rendered)
+        params.validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=rendered)
         wait = params.boolean(self.wait_for_completion, "wait_for_completion", rendered=rendered)
         if self.wait_for == "active" and wait is False:
             raise ValueError("wait_for='active' waits, so it does not go with wait_for_completion=False.")

@@ -301,16 +301,16 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         self.log.info("Job %s: found %d runs%s.", job.label, len(runs), suffix)
         records = []
         for run in runs[:limit]:
-            events = self._events(run) if include_events else None
+            events = self._events(job, run) if include_events else None
             record = run_record(job.name, run, events)
             records.append({"events": None, **record} if include_events else record)
         return records
 
-    def _events(self, run: JobRun) -> list[RunEvent] | None:
+    def _events(self, job: Job, run: JobRun) -> list[RunEvent] | None:
 
         try:
             return self.client.runs.events(run.run_id)
         except (ControlHubNotFoundError, ControlHubRejectedError) as error:
             # How long Control Hub keeps events is not known (contract section 18.22).
-            self.log.warning("Run %d: events are missing: %s", run.run_count, error)
+            self.log.warning("Job %s run %d: events are missing: %s", job.label, run.run_count, error)
             return None

@@ -31,7 +31,12 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnavailableError,
     is_server_error,
 )
-from airflow_provider_streamsets.job_selector import JobSelectorMixin, checked_run, log_selected_run, select_run
+from airflow_provider_streamsets.job_selector import (
+    JobSelectorMixin,
+    log_selected_run,
+    select_run,
+    validate_run_selection,
+)
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators._run_wait import DEFAULT_POLL_INTERVAL, checked_deferrable, framework_timeout
 from airflow_provider_streamsets.sensors.trigger_kwargs import to_trigger_kwarg
@@ -110,13 +115,15 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
             ("poke_interval", "poll_interval"), (poke_interval, poll_interval), kwargs.get("default_args")
         )
         poke_interval = DEFAULT_POLL_INTERVAL if interval is None else interval
-        super().__init__(poke_interval=poke_interval, multiple_outputs=self.checked_outputs(multiple_outputs), **kwargs)
+        super().__init__(
+            poke_interval=poke_interval, multiple_outputs=self.validate_multiple_outputs(multiple_outputs), **kwargs
+        )
         params.seconds(poke_interval, "poke_interval")
         self.job_id = job_id
         self.job_name = job_name
         self.run_count = run_count
         self.started_after = started_after
-        self.next_run = checked_run(run_count, started_after, next_run)["next_run"]
+        self.next_run = validate_run_selection(run_count, started_after, next_run)["next_run"]
         self._has_start_time = started_after is not None
         self.deferrable = checked_deferrable(deferrable)
         self.start_from_trigger = params.fixed_boolean(start_from_trigger, "start_from_trigger")
@@ -372,7 +379,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
                 "'started_after' must be a time, but its template rendered to None, for example because the DAG run "
                 "has no data interval."
             )
-        return checked_run(self.run_count, self.started_after, self.next_run, rendered=True)
+        return validate_run_selection(self.run_count, self.started_after, self.next_run, rendered=True)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll the run once. A poll that fails because Control Hub is unreachable does not end the wait."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
-from airflow_provider_streamsets.params import boolean, checked_wait, timestamp
+from airflow_provider_streamsets.params import boolean, timestamp, validate_wait_options
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
 from airflow_provider_streamsets.sensors.result import FinalState, result_of_run
 
@@ -101,7 +101,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         self.wait_for = wait_for
         self.fail_on_red_after = fail_on_red_after
         boolean(accept_stopped, "accept_stopped")
-        checked_wait(wait_for, fail_on_red_after, rendered=False)
+        validate_wait_options(wait_for, fail_on_red_after, rendered=False)
         self.configure_start_trigger(
             "airflow_provider_streamsets.triggers.sensors.ControlHubJobRunSensorTrigger",
             accept_stopped=accept_stopped,
@@ -121,7 +121,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         return bool(boolean(self.accept_stopped, "accept_stopped", rendered=True))
 
     def _wait_options(self) -> dict[str, Any]:
-        return checked_wait(self.wait_for, self.fail_on_red_after, rendered=True)
+        return validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=True)
 
     def make_tracker(self, run: dict[str, Any], *, missing_threshold: int) -> RunTracker:
         """Return the tracker that decides when the wait is over."""

@@ -34,10 +34,10 @@ def to_trigger_kwarg(value: Any, name: str) -> Any:
     return value if value is None or isinstance(value, (int, float, bool)) else _xcom_template(value, name)
 
 
-def _check_template(text: str, name: str) -> str:
-    unsupported = _UNSUPPORTED.search(text) if "{{" in text or "{%" in text else None
+def _check_template(template: str, name: str) -> str:
+    unsupported = _UNSUPPORTED.search(template) if "{{" in template or "{%" in template else None
     if unsupported is None:
-        return text
+        return template
     if unsupported["xcom"]:
         raise ValueError(
             f"'{name}' pulls an XCom without 'map_indexes', which start_from_trigger=True requires: use "

@@ -14,10 +14,10 @@ from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms
 from airflow_provider_streamsets.control_hub.choices import JOINS, ON_RUN_END
 from airflow_provider_streamsets.job_selector import (
     check_job_selection,
-    checked_run,
     get_job,
     log_selected_run,
     select_run,
+    validate_run_selection,
 )
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.sensors.result import (
@@ -133,7 +133,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
         else:
             try:
                 check_job_selection(**given, rendered=True)
-                wanted = checked_run(**given_run, rendered=True)
+                wanted = validate_run_selection(**given_run, rendered=True)
                 job, run = await self._find_run(poller, deadline, wanted, **given)
                 run = {**run, **self.run_details(job)}
             except ValueError as error:
@@ -291,7 +291,7 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return what the run is waited for, and for how long it may be ``RED``."""
-        return params.checked_wait(self.wait_for, self.fail_on_red_after, rendered=True)
+        return params.validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=True)
 
     def sensor_result(self, event: RunWaitEvent) -> SensorResult:
         """Judge the run."""

@@ -236,7 +236,7 @@ def test_unreached_run_is_logged_once_and_in_timeout(mode, latest, has, http, co
     with pytest.raises(AirflowSensorTimeout, match=f"Run 99 .* The job has not reached that run: {has}"):
         TaskRunner(clock, lambda: sensor(**arguments), context).run()
     # Airflow 2 logs to both.
-    lines = {text.count("run 99: not started yet, ") for text in (caplog.text, capsys.readouterr().out)}
+    lines = {text.count("run 99: not started yet (") for text in (caplog.text, capsys.readouterr().out)}
     assert max(lines) == 1
 
 
