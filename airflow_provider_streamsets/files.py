@@ -1,4 +1,4 @@
-"""Files that operators read and write: local ones, and those of any store that Airflow's object storage reaches."""
+"""Read and write files: local ones, and those in Airflow's object storage."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _CHUNK = 1024 * 1024
 @contextmanager
 def open_local_copy(path: FilePath) -> Iterator[BinaryIO]:
     """
-    Open a file for reading, as a local and seekable one.
+    Open a file for reading, as a local, seekable file.
 
-    A file of an object store, and what comes out of a pipe, is first copied to a temporary one on this machine.
+    The content of an object store file or a pipe is first copied to a temporary file.
 
     :param path: local path, URL such as ``s3://connection@bucket/key``, or ``ObjectStoragePath``
     :raises ValueError: if it is no path
     :raises OSError: if the file cannot be read
     """
-    source = _resolved(path)
+    source = _resolve(path)
     with ExitStack() as stack:
         with source.open("rb") as file:
             if _is_local(source) and file.seekable():
@@ -51,61 +51,61 @@ def open_local_copy(path: FilePath) -> Iterator[BinaryIO]:
 @contextmanager
 def atomic_write(path: FilePath, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     """
-    Open a file for writing, which takes its place when the block has ended well, and not before.
+    Open a file for writing; it replaces the target when the block ends without an error.
 
-    What is given to write to is a new local file that can be read, truncated and rewound. A local target gets it under
-    a temporary name beside it and is then replaced at once, with the permissions it had; a file of an object store is
-    copied up when it is complete, also under a temporary name. After a failure, nothing of it is left behind. A pipe,
-    a device or an open file (``/dev/stdout``) is not replaced: the complete content is written to it.
+    The block writes to a new local file that can be read, truncated and rewound. For a local target, this is a
+    temporary file in the same directory that replaces the target atomically and keeps its permissions. For an object
+    store, the complete file is uploaded under a temporary name and then moved. After a failure, no temporary file
+    remains. Pipes, devices and open files (``/dev/stdout``) are not replaced: the complete content is written to them.
 
     :param path: local path, URL such as ``s3://connection@bucket/key``, or ``ObjectStoragePath``
-    :param overwrite: replace a file that exists; a pipe or device is written to in any case
-    :raises ValueError: if it is no path of a file
-    :raises FileExistsError: if the file exists and is not to be replaced, at the beginning or at the end of the block
+    :param overwrite: replace an existing file; pipes and devices are always written
+    :raises ValueError: if it is not the path of a file
+    :raises FileExistsError: if the file exists, at the start or the end of the block, and `overwrite` is false
     :raises OSError: if the file cannot be written
     """
-    target = _resolved(path)
+    target = _resolve(path)
     if not _is_local(target):
-        place = _atomic_write_remote(target, overwrite)
+        writer = _atomic_write_remote(target, overwrite)
     elif _is_stream(target):
-        place = _write_stream(target)
+        writer = _write_stream(target)
     else:
-        place = _atomic_write_local(target, overwrite)
-    with place as file:
+        writer = _atomic_write_local(target, overwrite)
+    with writer as file:
         yield file
 
 
 @contextmanager
 def _atomic_write_local(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
     _check_absent(target, overwrite)
-    # What a symbolic link leads to is replaced, and not the link.
+    # Replace the target of a symbolic link, not the link.
     target = Path(os.path.realpath(target))
     if target.is_dir():
-        raise IsADirectoryError(f"Cannot write '{target}': it is a folder.")
+        raise IsADirectoryError(f"Cannot write '{target}': it is a directory.")
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"Cannot write '{target}': there is no folder '{target.parent}'.")
+        raise FileNotFoundError(f"Cannot write '{target}': directory '{target.parent}' does not exist.")
     part = target.with_name(_temporary_name(target.name))
     try:
-        with _created(part, target) as file:
+        with _create_temporary(part, target) as file:
             yield file
-            with _naming(target):
+            with _rewrite_errors(target):
                 file.flush()
                 os.fsync(file.fileno())
         _check_absent(target, overwrite)
-        with _naming(target):
+        with _rewrite_errors(target):
             os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _created(part: Path, target: Path) -> BinaryIO:
-    """Create the temporary file of a target, with the permissions of the file that it replaces."""
+def _create_temporary(part: Path, target: Path) -> BinaryIO:
+    """Create the temporary file of a target, with the permissions of the file to replace."""
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
-    with _naming(target, " (a temporary file has to be created in its folder)"):
-        # At no time must others be able to open it who cannot open the file that it replaces.
+    with _rewrite_errors(target, " (creating a temporary file in its directory)"):
+        # The temporary file must never be more accessible than the file that it replaces.
         number = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
     if mode is not None:
-        # Some file systems do not let permissions be changed.
+        # Some file systems do not support changing permissions.
         with suppress(OSError):
             os.fchmod(number, mode)
     return os.fdopen(number, "wb+")
@@ -116,9 +116,8 @@ def _write_stream(target: Path) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as local:
         yield cast("BinaryIO", local)
         local.seek(0)
-        with _naming(target):
-            # By its name, an open file would be written from its beginning, and a socket (the output of a task) cannot
-            # be opened.
+        with _rewrite_errors(target):
+            # Opened by name, a file would be overwritten from its start, and a socket (the output of a task) fails.
             number = _descriptor(target)
             opened = os.open(target, os.O_WRONLY) if number is None else os.dup(number)
             with open(opened, "wb") as stream:
@@ -126,8 +125,8 @@ def _write_stream(target: Path) -> Iterator[BinaryIO]:
 
 
 def _is_stream(target: Path) -> bool:
-    """Return whether a target is written in place: a pipe, a device, a socket, or an open file by its descriptor."""
-    with _naming(target):
+    """Return whether a target is written in place: a pipe, a device, a socket, or an open file descriptor."""
+    with _rewrite_errors(target):
         try:
             mode = target.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
@@ -138,7 +137,7 @@ def _is_stream(target: Path) -> bool:
 
 
 def _descriptor(path: Path) -> int | None:
-    """Return the descriptor of this process that a name such as ``/dev/stdout`` leads to."""
+    """Return the file descriptor of this process that a path such as ``/dev/stdout`` resolves to."""
     while True:
         folder = os.path.realpath(path.parent)
         if folder in ("/dev/fd", f"/proc/{os.getpid()}/fd") and path.name.isdecimal():
@@ -149,8 +148,8 @@ def _descriptor(path: Path) -> int | None:
 
 
 @contextmanager
-def _naming(target: Path, hint: str = "") -> Iterator[None]:
-    """Let errors of the operating system say which file cannot be written, not which temporary one."""
+def _rewrite_errors(target: Path, hint: str = "") -> Iterator[None]:
+    """Make errors of the operating system name the target instead of the temporary file."""
     try:
         yield
     except OSError as error:
@@ -160,9 +159,9 @@ def _naming(target: Path, hint: str = "") -> Iterator[None]:
 @contextmanager
 def _atomic_write_remote(target: ObjectStoragePath, overwrite: bool) -> Iterator[BinaryIO]:
     _check_absent(target, overwrite)
-    # Such a name would be taken for a pattern when the file is moved.
+    # Moving the file would interpret such a name as a pattern.
     if any(character in target.path for character in "*?["):
-        raise ValueError(f"Cannot write '{target}': a name in an object store must not hold '*', '?' or '['.")
+        raise ValueError(f"Cannot write '{target}': a name in an object store must not contain '*', '?' or '['.")
     with tempfile.TemporaryFile() as local:
         yield cast("BinaryIO", local)
         local.seek(0)
@@ -178,15 +177,15 @@ def _atomic_write_remote(target: ObjectStoragePath, overwrite: bool) -> Iterator
 
 
 def _remove(part: ObjectStoragePath) -> None:
-    """Remove what an upload that failed may have left; that this fails must not hide why the upload did."""
+    """Remove the temporary file of a failed upload; log errors, so that they do not hide the original one."""
     try:
         part.unlink(missing_ok=True)
-    except Exception as error:  # noqa: BLE001 - each store has errors of its own
-        log.warning("Cannot remove '%s', which may be left from an upload that failed: %s", part, error)
+    except Exception as error:  # noqa: BLE001 - each store raises its own errors
+        log.warning("Could not remove temporary file '%s' of a failed upload; delete it manually: %s", part, error)
 
 
 def sha256_of(file: BinaryIO) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits, and leave it at its beginning."""
+    """Return the SHA-256 digest of a file in hexadecimal digits, and rewind the file."""
     digest = hashlib.sha256()
     file.seek(0)
     while chunk := file.read(_CHUNK):
@@ -195,10 +194,10 @@ def sha256_of(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _resolved(path: Any) -> Path | ObjectStoragePath:
+def _resolve(path: Any) -> Path | ObjectStoragePath:
     if isinstance(path, str):
         if path.endswith("/"):
-            raise ValueError(f"A file is to be named, but '{path}' is a folder.")
+            raise ValueError(f"The path must name a file, got the directory '{path}'.")
         if "://" not in path:
             return Path(path)
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -210,19 +209,19 @@ def _resolved(path: Any) -> Path | ObjectStoragePath:
         return Path(path.path) if local else path
     if isinstance(path, os.PathLike) and local:
         return Path(path)
-    raise ValueError(f"A file must be named by a text, a path or an ObjectStoragePath, but is named {path!r}.")
+    raise ValueError(f"The path of a file must be a string, a path object or an ObjectStoragePath, got {path!r}.")
 
 
 def _is_local(path: Any) -> TypeIs[Path]:
-    # With universal-pathlib before 0.3 (Airflow 2.11.2 to 3.1), paths of object stores are instances of `Path`.
+    # Before universal-pathlib 0.3 (Airflow 2.11.2 to 3.1), object store paths are instances of `Path`.
     return getattr(path, "protocol", "") in _LOCAL_PROTOCOLS
 
 
 def _check_absent(target: Path | ObjectStoragePath, overwrite: bool) -> None:
     if not overwrite and target.exists():
-        raise FileExistsError(f"Cannot write '{target}': it exists, and is not to be overwritten.")
+        raise FileExistsError(f"Cannot write '{target}': it exists, and overwriting is disabled.")
 
 
 def _temporary_name(name: str) -> str:
-    # Not longer than names can be: 255 bytes, of which a character takes up to four.
+    # File names have at most 255 bytes, and a character up to four.
     return f".{name[:40]}.{uuid.uuid4().hex[:8]}.part"

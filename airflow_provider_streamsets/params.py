@@ -1,7 +1,7 @@
 """
-Checking what a user gave to an operator or sensor, at DAG parse where it is known and after rendering where it is not.
+Validate the parameters of operators, sensors and triggers, at DAG parse and after rendering.
 
-Each function passes a value on that only a running task can know (a Jinja template, an XCom), unless `rendered`.
+Unless `rendered`, each function returns templates and XComs unchanged, as only a running task knows their values.
 """
 
 from __future__ import annotations
@@ -13,25 +13,34 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pendulum
 
 from airflow_provider_streamsets.compat import is_from_mapped
+from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
 
 WAIT_FOR = ("completion", "active")
-# Control Hub's whole numbers are those of Java.
-_LARGEST = 2**63 - 1
-# A number beyond that is no name or id, nor can Python write out every one.
-_LARGEST_TEXT = 10**40
-# Seconds. Added to the time, much more is beyond what dates can hold.
-_LONGEST = 100 * 366 * 86400.0
+# Seconds, beyond the statistics interval, in which Control Hub should have saved the final metrics.
+_SAVE_DELAY = 15.0
+_MAX_METRICS_TIMEOUT = 120.0
+# Control Hub's integers are those of Java.
+_MAX_INTEGER = 2**63 - 1
+# Larger numbers are no names or ids, and Python cannot convert all of them to strings.
+_MAX_NUMBER_AS_STRING = 10**40
+# Longer durations, added to the current time, exceed what dates can represent.
+_MAX_SECONDS = 100 * 366 * 86400.0
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ID = re.compile(r"[^\s:/]+:\S+")
-_SHOWN = reprlib.Repr()
-_SHOWN.maxstring = _SHOWN.maxother = 500
-_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxset = _SHOWN.maxdict = 20
-_ANY_CONDITION = {"metric": "output_count", "comparison": ">=", "threshold": 0}
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 500
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxset = _REPR.maxdict = 20
+# Stands for the templated fields of a condition when the others are checked.
+_PLACEHOLDER_CONDITION = {"metric": "output_count", "comparison": ">=", "threshold": 0}
 
 
 def _is_template(value: object, rendered: bool) -> bool:
@@ -42,86 +51,90 @@ def _is_template(value: object, rendered: bool) -> bool:
     return not isinstance(value, (int, float, Mapping, list, tuple, set, timedelta))
 
 
-def exactly_one(**references: object) -> None:
+def exactly_one(**values: object) -> None:
     """
-    Check that what an operator is to act on is named in exactly one way.
+    Check that exactly one of several parameters is set.
 
-    :param references: the parameters that can name it, of which one is to be given
-    :raises ValueError: if not exactly one is given, or it is empty
+    :param values: the parameters; None means not set
+    :raises ValueError: if none or several are set, or the one that is set is an empty string
     """
-    given = [name for name, value in references.items() if value is not None]
-    if len(given) != 1:
-        names = ", ".join(f"'{name}'" for name in references)
-        raise ValueError(f"Give exactly one of {names}; given are {' and '.join(given) or 'none of them'}.")
-    value = references[given[0]]
+    names = _set_names(values)
+    if len(names) != 1:
+        raise ValueError(f"Exactly one of {_quoted(values)} is required, got {_quoted(names, ' and ') or 'none'}.")
+    value = values[names[0]]
     if isinstance(value, str) and not value.strip():
-        raise ValueError(f"'{given[0]}' is empty.")
+        raise ValueError(f"'{names[0]}' must be a non-empty string, got {format_value(value)}.")
 
 
 def at_most_one(**values: object) -> None:
     """
-    Check that of several parameters that exclude each other only one is given.
+    Check that at most one of several mutually exclusive parameters is set.
 
-    :param values: the parameters
-    :raises ValueError: if several are given
+    :param values: the parameters; None means not set
+    :raises ValueError: if several are set
     """
-    given = [name for name, value in values.items() if value is not None]
-    if len(given) > 1:
-        names = ", ".join(f"'{name}'" for name in values)
-        raise ValueError(f"Give at most one of {names}; given are {' and '.join(given)}.")
+    names = _set_names(values)
+    if len(names) > 1:
+        raise ValueError(f"At most one of {_quoted(values)} is allowed, got {_quoted(names, ' and ')}.")
+
+
+def _set_names(values: Mapping[str, object]) -> list[str]:
+    return [name for name, value in values.items() if value is not None]
+
+
+def _quoted(names: Iterable[str], separator: str = ", ") -> str:
+    return separator.join(f"'{name}'" for name in names)
 
 
 def string(value: Any, name: str, *, rendered: bool = False, empty: bool = False) -> Any:
     """
-    Return a text.
+    Return a string.
 
-    :param empty: whether it can be empty
-    :raises ValueError: if it is none
+    :param empty: whether it may be empty
+    :raises ValueError: if it is not a string, or empty
     """
     if value is None or _is_template(value, rendered):
         return value
     if rendered:
-        value = _text_of_number(value)
+        value = _number_as_string(value)
     if not isinstance(value, str) or not (empty or value.strip()):
-        raise ValueError(
-            f"'{name}' must be a text{'' if empty else ' that is not empty'}, but is {format_value(value)}."
-        )
+        raise ValueError(f"'{name}' must be a {'' if empty else 'non-empty '}string, got {format_value(value)}.")
     return value
 
 
-def _text_of_number(value: Any) -> Any:
-    """Return a number, as another task may return it, as text; anything else as it is."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_TEXT
+def _number_as_string(value: Any) -> Any:
+    """Convert a number, such as an XCom of another task, to a string; return other values unchanged."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _MAX_NUMBER_AS_STRING
     return str(value) if is_number else value
 
 
 def resource_id(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return the id of a job or pipeline. Only its form is checked, and that not closely: `<uuid>:<organization>`.
+    Return the id of a job or pipeline, after a lenient check of its form, `<uuid>:<organization>`.
 
-    :raises ValueError: if it cannot be one, as a name
+    :raises ValueError: if it cannot be an id, for example because it is a name
     """
     value = string(value, name, rendered=rendered)
     if value is None or _is_template(value, rendered):
         return value
     if not _ID.fullmatch(value.strip()):
         kind = {"pipeline_id": "pipeline", "template_id": "job template"}.get(name, "job")
-        by_name = name.replace("_ids", "_names").replace("_id", "_name")
+        name_parameter = name.replace("_ids", "_names").replace("_id", "_name")
         # No parameter takes the name of a template.
-        advice = "" if name == "template_id" else f" A name is given as '{by_name}'."
+        advice = "" if name == "template_id" else f" To use a name, set '{name_parameter}'."
         if _UUID.fullmatch(value.strip()):
             advice = " The organization is missing."
         raise ValueError(
-            f"'{name}' must be the id of a {kind}, '<uuid>:<organization>', but is {format_value(value)}.{advice}"
+            f"'{name}' must be the id of a {kind}, '<uuid>:<organization>', got {format_value(value)}.{advice}"
         )
     return value.strip()
 
 
 def resource_ids(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return a list of ids of jobs, as :func:`string_list`.
+    Return a list of job ids; see :func:`string_list`.
 
-    :raises ValueError: if it is something else, or one of them cannot be an id
+    :raises ValueError: if it is not a list, or an entry cannot be an id
     """
     entries = string_list(value, name, rendered=rendered)
     if entries is None or _is_template(entries, rendered):
@@ -131,112 +144,113 @@ def resource_ids(value: Any, name: str, *, rendered: bool = False) -> Any:
 
 def no_effect(without: str, task: object, default_args: Mapping[str, Any] | None, **values: object) -> None:
     """
-    Check that a task is not given parameters that have no effect together with others.
+    Check that no parameter is set that has no effect without another one.
 
-    What it merely has from the ``default_args`` of its DAG can be for other tasks, and what it has as one instance of a
-    mapped task can be for other instances, which are made only when they run: neither is refused.
+    Values from the DAG's ``default_args`` are accepted, as they can be meant for other tasks, and so are those of a
+    mapped task, as they can be meant for its other instances.
 
-    :param without: what these parameters need, for the message
+    :param without: what these parameters require, for the message
     :param task: the task
-    :param default_args: what Airflow gives to its constructor as such
-    :param values: the parameters as they are given; None and False stand for those that are not
-    :raises ValueError: if one is given
+    :param default_args: the ``default_args`` that Airflow passes to the constructor
+    :param values: the parameters; None and False mean not set
+    :raises ValueError: if one of them is set
     """
     if is_from_mapped(task):
         return
     defaults = default_args or {}
-    given = [
-        f"'{name}'"
+    names = [
+        name
         for name, value in values.items()
         if value is not None and value is not False and not (name in defaults and defaults[name] == value)
     ]
-    if given:
-        has, it = ("has", "it") if len(given) == 1 else ("have", "them")
-        raise ValueError(f"{' and '.join(given)} {has} no effect without {without}; leave {it} out.")
+    if names:
+        has, it = ("has", "it") if len(names) == 1 else ("have", "them")
+        raise ValueError(f"{_quoted(names, ' and ')} {has} no effect without {without}; remove {it}.")
 
 
 def alias(names: tuple[str, str], values: tuple[Any, Any], default_args: Mapping[str, Any] | None) -> Any:
     """
-    Return the value of a parameter that has two names; None if it is given by neither.
+    Return the value of a parameter that has two names; None if neither is set.
 
-    The ``default_args`` of a DAG can hold both, for tasks of different kinds: an argument of the task itself takes
+    A DAG's ``default_args`` may contain both, for tasks of different types: an argument of the task itself takes
     precedence, then the first name.
 
-    :param names: both names
-    :param values: the parameters as given
-    :param default_args: what Airflow passes to the constructor as such
-    :raises ValueError: if the task itself is given both
+    :param names: the parameter's name and its alias
+    :param values: their values; None means not set
+    :param default_args: the ``default_args`` that Airflow passes to the constructor
+    :raises ValueError: if the task itself sets both
     """
     defaults = default_args or {}
-    given = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-    own = {name: value for name, value in given.items() if name not in defaults or defaults[name] != value}
+    passed = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    own = {name: value for name, value in passed.items() if name not in defaults or defaults[name] != value}
     if len(own) > 1:
-        raise ValueError(f"'{names[1]}' is an alias of '{names[0]}': leave one of them out.")
-    return next(iter((own or given).values()), None)
+        raise ValueError(f"'{names[1]}' is an alias of '{names[0]}'; set only one of them.")
+    return next(iter((own or passed).values()), None)
 
 
 def path(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return the path or URL of a file: a text, or one of the objects that stand for paths.
+    Return the path or URL of a file: a string or a path object.
 
     :raises ValueError: if it is neither
     """
     if isinstance(value, str):
         return string(value, name, rendered=rendered)
     if value is None or not _is_template(value, rendered=False):
-        raise ValueError(f"'{name}' must be a path or URL of a file, but is {format_value(value)}.")
+        raise ValueError(f"'{name}' must be a path or URL of a file, got {format_value(value)}.")
     return value
 
 
 def sha256(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return a SHA-256 in small hexadecimal digits.
+    Return a SHA-256 digest in lower-case hexadecimal digits.
 
-    :raises ValueError: if it is none
+    :raises ValueError: if it is not a SHA-256 digest
     """
     if value is None or _is_template(value, rendered):
         return value
     if not isinstance(value, str) or not re.fullmatch("[0-9a-fA-F]{64}", value.strip()):
-        raise ValueError(f"'{name}' must be a SHA-256 in 64 hexadecimal digits, but is {format_value(value)}.")
+        raise ValueError(f"'{name}' must be a SHA-256 digest of 64 hexadecimal digits, got {format_value(value)}.")
     return value.strip().lower()
 
 
 def seconds(value: Any, name: str, *, rendered: bool = False, zero: bool = False) -> Any:
     """
-    Return a duration in seconds from a number, a `timedelta` or, rendered, a text holding a number.
+    Convert a duration to seconds, from a number, a numeric string or a `timedelta`.
 
-    :param name: the parameter, for the message
+    :param name: name of the parameter, for the message
     :param rendered: whether templates have been rendered
-    :param zero: whether it can be 0
-    :raises ValueError: if it is no such duration
+    :param zero: whether 0 is allowed
+    :raises ValueError: if it is not such a duration
     """
     if value is None or _is_template(value, rendered):
         return value
     number = value.total_seconds() if isinstance(value, timedelta) else _float(value)
-    if not (0 < number <= _LONGEST or (zero and number == 0)):
+    if not (0 < number <= _MAX_SECONDS or (zero and number == 0)):
         minimum = "from" if zero else "above"
         raise ValueError(
-            f"'{name}' must be a number of seconds {minimum} 0 or a timedelta, up to 100 years, but is {format_value(value)}."
+            f"'{name}' must be a number of seconds {minimum} 0 or a timedelta, up to 100 years, "
+            f"got {format_value(value)}."
         )
     return number
 
 
 def number(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return a number, from a text holding one too.
+    Return a number, from a number or a numeric string.
 
-    :raises ValueError: if it is none, or not a finite one
+    :raises ValueError: if it is not a finite number
     """
     if value is None or _is_template(value, rendered):
         return value
     parsed = _float(value)
     if not math.isfinite(parsed):
-        raise ValueError(f"'{name}' must be a number, but is {format_value(value)}.")
+        raise ValueError(f"'{name}' must be a number, got {format_value(value)}.")
     return parsed
 
 
 def _float(value: Any) -> float:
-    """Return a number, NaN for what is none or has more digits than can be."""
+    """Convert a value to a float; return NaN if it is not a number, or too large."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -244,21 +258,21 @@ def _float(value: Any) -> float:
 
 
 def format_value(value: object) -> str:
-    """Return a value for messages, shortened."""
+    """Return a truncated ``repr`` for messages."""
     try:
-        return _SHOWN.repr(value)
+        return _REPR.repr(value)
     except ValueError:
-        # Python writes no integer of more than 4300 digits.
+        # Python does not convert integers of more than 4300 digits to strings.
         return "a number with too many digits"
 
 
 def integer(value: Any, name: str, *, rendered: bool = False, minimum: int = 1, also: int | None = None) -> Any:
     """
-    Return a number such as a run count; rendered, from a text too.
+    Return an integer, such as a run count, from an integer or a numeric string.
 
-    :param minimum: the smallest that it can be
-    :param also: one below that which it can be all the same, such as -1 for "endless"
-    :raises ValueError: if it is not such a whole number
+    :param minimum: the smallest allowed value
+    :param also: one more allowed value, such as -1 for "unlimited"
+    :raises ValueError: if it is not such an integer
     """
     if value is None or _is_template(value, rendered):
         return value
@@ -266,33 +280,34 @@ def integer(value: Any, name: str, *, rendered: bool = False, minimum: int = 1, 
         number = None if isinstance(value, (bool, float)) else int(value)
     except (TypeError, ValueError):
         number = None
-    if number is None or not (minimum <= number <= _LARGEST or number == also):
-        numbers = f"a whole number from {minimum}" + (f", or {also}" if also is not None else "")
-        limit = f" up to {_LARGEST}" if number is not None and number > _LARGEST else ""
-        raise ValueError(f"'{name}' must be {numbers}{limit}, but is {format_value(value)}.")
+    if number is None or not (minimum <= number <= _MAX_INTEGER or number == also):
+        numbers = f"an integer >= {minimum}" + (f" or {also}" if also is not None else "")
+        limit = f" and <= {_MAX_INTEGER}" if number is not None and number > _MAX_INTEGER else ""
+        raise ValueError(f"'{name}' must be {numbers}{limit}, got {format_value(value)}.")
     return number
 
 
 def version(value: Any, name: str, *, rendered: bool = False, latest: bool = False) -> Any:
     """
-    Return the number of a pipeline's version as text, from a text such as ``3`` or ``v3`` or from a number.
+    Return the number of a pipeline version as a string, from ``3``, ``"3"`` or ``"v3"``.
 
-    :param latest: whether it can be the word ``latest``
-    :raises ValueError: if it is none
+    :param latest: whether ``latest`` is allowed, too
+    :raises ValueError: if it is not a version number
     """
     if value is None or _is_template(value, rendered):
         return value
-    known = value if isinstance(value, float) else _text_of_number(value)
-    number = known.strip() if isinstance(known, str) else ""
+    # A float cannot be a version: 1.10 would become 1.1.
+    candidate = value if isinstance(value, float) else _number_as_string(value)
+    number = candidate.strip() if isinstance(candidate, str) else ""
     if not (re.fullmatch(r"v?\d+(\.\d+)*", number) or (latest and number == "latest")):
         choices = "a version number such as '3'" + (" or 'latest'" if latest else "")
-        raise ValueError(f"'{name}' must be {choices}, but is {format_value(value)}.")
+        raise ValueError(f"'{name}' must be {choices}, got {format_value(value)}.")
     return number.removeprefix("v")
 
 
 def timestamp(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return a point in time from a datetime or a text in ISO 8601; without a time zone, it is one of UTC.
+    Return a point in time from a datetime or an ISO 8601 string; without a time zone, it is in UTC.
 
     :raises ValueError: if it is neither
     """
@@ -306,26 +321,27 @@ def timestamp(value: Any, name: str, *, rendered: bool = False) -> Any:
         parsed = pendulum.datetime(parsed.year, parsed.month, parsed.day)
     if not isinstance(parsed, datetime):
         raise ValueError(
-            f"'{name}' must be a datetime or a text such as '2026-01-31T06:30:00Z', but is {format_value(value)}."
+            f"'{name}' must be a datetime or an ISO 8601 string such as '2026-01-31T06:30:00Z', "
+            f"got {format_value(value)}."
         )
     return pendulum.instance(parsed, tz="UTC")
 
 
 def one_of(value: Any, name: str, choices: Sequence[str], *, rendered: bool = False) -> Any:
     """
-    Return one of several words.
+    Return one of several choices.
 
     :raises ValueError: if it is none of them
     """
-    is_later = value is not None and _is_template(value, rendered)
-    if is_later or (isinstance(value, str) and value in choices):
+    is_template = value is not None and _is_template(value, rendered)
+    if is_template or (isinstance(value, str) and value in choices):
         return value
-    raise ValueError(f"'{name}' must be one of {', '.join(map(repr, choices))}, but is {format_value(value)}.")
+    raise ValueError(f"'{name}' must be one of {', '.join(map(repr, choices))}, got {format_value(value)}.")
 
 
 def boolean(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return true or false; rendered, from the texts ``true`` and ``false`` too.
+    Return a boolean, from a boolean or one of the strings ``true`` and ``false``.
 
     :raises ValueError: if it is neither
     """
@@ -333,25 +349,25 @@ def boolean(value: Any, name: str, *, rendered: bool = False) -> Any:
         return value
     if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
         return value.strip().lower() == "true"
-    raise ValueError(f"'{name}' must be true or false, but is {format_value(value)}.")
+    raise ValueError(f"'{name}' must be true or false, got {format_value(value)}.")
 
 
 def fixed_boolean(value: Any, name: str) -> bool:
     """
-    Return true or false for a parameter that is not templated, from the texts ``true`` and ``false`` too.
+    Return the boolean of a parameter that is not templated; see :func:`boolean`.
 
-    :raises ValueError: if it is neither
+    :raises ValueError: if it is a template or no boolean
     """
     if value is not None and _is_template(value, rendered=False):
-        raise ValueError(f"'{name}' must be true or false, and cannot be a template, but is {format_value(value)}.")
+        raise ValueError(f"'{name}' must be true or false, and cannot be a template, got {format_value(value)}.")
     return bool(boolean(value, name))
 
 
 def string_list(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return a list of texts; from a text holding one too, as a template makes of a list.
+    Return a list of strings, from a list or from the string that a template renders a list to.
 
-    :raises ValueError: if it is something else, or one of them is empty
+    :raises ValueError: if it is not a list, or an entry is not a non-empty string
     """
     if value is None or _is_template(value, rendered):
         return value
@@ -359,26 +375,27 @@ def string_list(value: Any, name: str, *, rendered: bool = False) -> Any:
     if isinstance(value, str):
         if not value.strip().startswith(("[", "(", "{")):
             raise ValueError(
-                f"'{name}' must be a list of texts, such as [{format_value(value)}], but is the text {format_value(value)}."
+                f"'{name}' must be a list of strings such as [{format_value(value)}], "
+                f"got the string {format_value(value)}."
             )
-        entries = _read(value, name, "a list of texts")
+        entries = _parse(value, name, "a list of strings")
     if isinstance(entries, (set, tuple, list)) or (rendered and isinstance(entries, Iterable)):
         entries = list(entries) if not isinstance(entries, (str, Mapping)) else None
     if not isinstance(entries, list):
-        raise ValueError(f"'{name}' must be a list of texts, but is {format_value(value)}.")
+        raise ValueError(f"'{name}' must be a list of strings, got {format_value(value)}.")
     if rendered:
-        entries = list(map(_text_of_number, entries))
+        entries = list(map(_number_as_string, entries))
     for entry in entries:
         if not _is_template(entry, rendered) and (not isinstance(entry, str) or not entry.strip()):
-            raise ValueError(f"'{name}' must be a list of texts that are not empty, but holds {format_value(entry)}.")
+            raise ValueError(f"'{name}' must be a list of non-empty strings, got the entry {format_value(entry)}.")
     return entries
 
 
-def checked_wait(wait_for: Any, fail_on_red_after: Any, *, rendered: bool = False) -> dict[str, Any]:
+def validate_wait_options(wait_for: Any, fail_on_red_after: Any, *, rendered: bool = False) -> dict[str, Any]:
     """
-    Return what a run is waited for, and for how many seconds it may be ``RED``, by the names of these parameters.
+    Return `wait_for` and `fail_on_red_after` (in seconds), by name.
 
-    :raises ValueError: if one of them is no such thing
+    :raises ValueError: if one of them is invalid
     """
     return {
         "wait_for": one_of(wait_for, "wait_for", WAIT_FOR, rendered=rendered),
@@ -390,13 +407,12 @@ def metric(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
     Return the name of a metric.
 
-    :raises ValueError: if it is none
+    :raises ValueError: if it is not the name of a metric
     """
     value = string(value, name, rendered=rendered)
     if value is None or _is_template(value, rendered):
         return value
     # Not at the top: a DAG without conditions is parsed without any module of the client.
-    from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
     from airflow_provider_streamsets.control_hub.tracking.conditions import checked_metric
 
     try:
@@ -407,19 +423,18 @@ def metric(value: Any, name: str, *, rendered: bool = False) -> Any:
 
 def conditions(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return a list of conditions on metrics; from a single one, and rendered, from a text holding a list too.
+    Return a list of conditions on metrics, from a list, a single condition, or a string with a list.
 
-    :raises ValueError: if it is something else, or one of them is no single comparison of a metric that there can be
-        with a number
+    :raises ValueError: if it is not a list, or an entry does not compare a metric with a number
     """
     if value is None or _is_template(value, rendered):
         return value
     if isinstance(value, str) and value.strip().startswith(("[", "{", "(")):
-        value = _read(value, name, "a list of conditions")
+        value = _parse(value, name, "a list of conditions")
     entries = [value] if isinstance(value, (str, Mapping)) else value
     if not isinstance(entries, (list, tuple)) or not entries:
         raise ValueError(
-            f"'{name}' must be a list of conditions such as 'output_count >= 1000', but is {format_value(value)}."
+            f"'{name}' must be a list of conditions such as 'output_count >= 1000', got {format_value(value)}."
         )
     for entry in entries:
         if not _is_template(entry, rendered):
@@ -428,67 +443,96 @@ def conditions(value: Any, name: str, *, rendered: bool = False) -> Any:
 
 
 def _check_condition(entry: Any, name: str, rendered: bool) -> None:
-    from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
     from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
 
-    if isinstance(entry, Mapping) and set(entry) == set(_ANY_CONDITION):
-        # What is known of it is checked; what is not has a value that is right.
-        entry = {key: _ANY_CONDITION[key] if _is_template(part, rendered) else part for key, part in entry.items()}
+    if isinstance(entry, Mapping) and set(entry) == set(_PLACEHOLDER_CONDITION):
+        # The templated fields get valid placeholders, so that the others are checked.
+        entry = {
+            key: _PLACEHOLDER_CONDITION[key] if _is_template(part, rendered) else part for key, part in entry.items()
+        }
     try:
         MetricCondition.of(entry)
     except ControlHubConfigurationError as error:
         raise ValueError(
-            f"'{name}' must hold conditions such as 'output_count >= 1000', but holds {format_value(entry)}. {error}"
+            f"'{name}' must contain conditions such as 'output_count >= 1000', got {format_value(entry)}. {error}"
         ) from None
+
+
+def resolve_metrics_timeout(value: Any, *jobs: Job, is_needed: bool = False) -> float:
+    """
+    Return the maximum number of seconds to wait for the final metrics of a run after its end.
+
+    :param value: rendered parameter `metrics_timeout`; None means the time in which Control Hub should save them
+    :param jobs: the jobs
+    :param is_needed: whether conditions depend on the metrics; otherwise the default is at most two minutes, even for
+        longer statistics intervals
+    """
+    timeout = seconds(value, "metrics_timeout", rendered=True, zero=True)
+    if timeout is not None:
+        return float(timeout)
+    interval = max((job.statistics_interval for job in jobs), default=0.0)
+    return interval + _SAVE_DELAY if is_needed else min(interval + _SAVE_DELAY, _MAX_METRICS_TIMEOUT)
+
+
+def resolve_conditions(metric_name: Any, comparison: Any, threshold: Any, expect: Any) -> tuple[MetricCondition, ...]:
+    """
+    Return the conditions that are given either by `metric`, `comparison` and `threshold`, or by `expect`; all rendered.
+
+    :raises ValueError: if a condition is invalid
+    """
+    from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
+
+    if metric_name is None:
+        return parse_conditions(conditions(expect, "expect", rendered=True))
+    metric(metric_name, "metric", rendered=True)
+    return parse_conditions({"metric": metric_name, "comparison": comparison, "threshold": threshold})
 
 
 def json_object(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return a dict that can be sent as a JSON object; from a text holding one too. None counts as an empty one.
+    Return a dict that can be sent as a JSON object, from a mapping or a string with one; None counts as empty.
 
-    :raises ValueError: if it is something else
+    :raises ValueError: if it is not a JSON object
     """
     if value is None:
         return {}
     if _is_template(value, rendered):
         return value
-    string = value
+    original = value
     if isinstance(value, str):
-        value = _read(value, name, "a JSON object") if value.strip() else {}
+        value = _parse(value, name, "a JSON object") if value.strip() else {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"'{name}' must be a JSON object of names and values, but is {format_value(string)}.")
+        raise ValueError(f"'{name}' must be a JSON object, got {format_value(original)}.")
     if rendered:
         try:
             json.dumps(dict(value), allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"'{name}' must hold JSON values only: {error}.") from None
+            raise ValueError(f"'{name}' must contain only JSON values: {error}.") from None
     return dict(value)
 
 
 def json_objects(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
-    Return a list of dicts that can be sent as JSON objects; rendered, from a text holding one too.
+    Return a list of dicts that can be sent as JSON objects, from a list or a string with one.
 
-    :raises ValueError: if it is something else, or empty
+    :raises ValueError: if it is not a list of JSON objects, or empty
     """
     if value is None or _is_template(value, rendered):
         return value
-    entries = _read(value, name, "a list of JSON objects") if isinstance(value, str) else value
+    entries = _parse(value, name, "a list of JSON objects") if isinstance(value, str) else value
     if rendered and not isinstance(entries, (list, tuple, str, Mapping)) and isinstance(entries, Iterable):
         entries = list(entries)
     if not isinstance(entries, (list, tuple)) or not entries:
-        raise ValueError(f"'{name}' must be a list of JSON objects that is not empty, but is {format_value(value)}.")
+        raise ValueError(f"'{name}' must be a non-empty list of JSON objects, got {format_value(value)}.")
     return [json_object(entry, f"{name}[{index}]", rendered=rendered) for index, entry in enumerate(entries)]
 
 
-def _read(string: str, name: str, expected: str) -> Any:
-    """Read JSON, or what a template makes of a Python value that is no text."""
+def _parse(string: str, name: str, expected: str) -> Any:
+    """Parse JSON, or the Python literal that a template renders a list or dict to."""
     try:
         return json.loads(string)
     except ValueError as error:
         try:
             return ast.literal_eval(string.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise ValueError(
-                f"'{name}' must be {expected}, but is the text {format_value(string)} ({error})."
-            ) from None
+            raise ValueError(f"'{name}' must be {expected}, got the string {format_value(string)} ({error}).") from None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import pendulum
 
 from airflow_provider_streamsets.control_hub import submission
 from airflow_provider_streamsets.control_hub._json import as_object
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
+from airflow_provider_streamsets.control_hub.choices import IF_EXISTS, IfExists
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
     ControlHubBulkError,
@@ -35,9 +36,6 @@ from airflow_provider_streamsets.control_hub.submission import CONFIRM_TIMEOUT, 
 from airflow_provider_streamsets.control_hub.transport import Retry
 
 log = logging.getLogger(__name__)
-
-IfExists = Literal["fail", "skip", "update"]
-IF_EXISTS: tuple[IfExists, ...] = ("fail", "skip", "update")
 
 # Seconds to wait for the upgrades of active jobs, whose pipelines Control Hub restarts.
 _UPGRADE_MAX_WAIT = 120.0

@@ -73,7 +73,7 @@ class Metrics:
         self, job_id: str, newest: RunMetrics, taken: set[int], latest: JobRun | None, run: JobRun | None
     ) -> int | None:
         """Return the number of the run that the newest entry belongs to; None if that run already has an entry."""
-        runs = [each for each in (latest or self._client.runs.current(job_id), run) if each is not None]
+        runs = [candidate for candidate in (latest or self._client.runs.current(job_id), run) if candidate is not None]
         matched = _match_run(newest, runs)
         is_ambiguous = matched not in taken and latest is not None and matched == latest.run_count != newest.run_count
         if is_ambiguous and latest is not None and latest.has_ended:
@@ -99,7 +99,7 @@ class Metrics:
             if metrics.run_count == run_count:
                 return metrics
         status = next(
-            (each for each in (run, latest) if each is not None and each.run_count == run_count),
+            (candidate for candidate in (run, latest) if candidate is not None and candidate.run_count == run_count),
             None,
         )
         return None if status is None else RunMetrics.from_status(status)
@@ -225,7 +225,7 @@ def _match_run(newest: RunMetrics, runs: Iterable[JobRun]) -> int | None:
     saved, limit = newest.last_updated, None
     for run in ordered:
         if saved is None or run.start_time is None:
-            return newest.run_count if any(newest.run_count == each.run_count for each in ordered) else None
+            return newest.run_count if any(newest.run_count == candidate.run_count for candidate in ordered) else None
         if saved >= run.start_time:
             is_unambiguous = limit is None or limit == run.run_count + 1
             return run.run_count if is_unambiguous else _if_in_range(newest.run_count, run.run_count, limit)

@@ -106,7 +106,7 @@ class RunOwnershipMixin(RunWaitMixin):
         params.one_of(self.on_error, "on_error", ON_TIMEOUT, rendered=rendered)
         params.seconds(self.force_stop_after, "force_stop_after", rendered=rendered, zero=True)
         params.boolean(self.accept_stopped, "accept_stopped", rendered=rendered)
-        params.checked_wait(self.wait_for, self.fail_on_red_after, rendered=rendered)
+        params.validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=rendered)
         wait = params.boolean(self.wait_for_completion, "wait_for_completion", rendered=rendered)
         if self.wait_for == "active" and wait is False:
             raise ValueError("wait_for='active' waits, so it does not go with wait_for_completion=False.")
@@ -254,7 +254,7 @@ class RunOwnershipMixin(RunWaitMixin):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, with whatever Airflow says that it came to."""
-        self.note_resumption(next_kwargs)
+        self.record_resumption(next_kwargs)
         with self.stop_runs_on_failure(context):
             self._started = {str(job_id): int(count) for job_id, count in self._started_before(context).items()}
             return super().resume_execution(next_method, next_kwargs, context)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, conf
 
 from airflow_provider_streamsets import params
-from airflow_provider_streamsets.metric_parameters import metrics_timeout_for
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubOperator
 
 if TYPE_CHECKING:
@@ -217,7 +216,7 @@ class RunWaitMixin(ControlHubOperator):
     def _metrics_timeout_for(self, *jobs: Job) -> float:
         if self.waits_until_active:
             return 0.0
-        return metrics_timeout_for(self.metrics_timeout, *jobs, is_needed=self.needs_metrics)
+        return params.resolve_metrics_timeout(self.metrics_timeout, *jobs, is_needed=self.needs_metrics)
 
     def _is_execution_timeout(self) -> bool:
         """Return whether it is ``execution_timeout`` that a wait on the triggerer has exceeded, and not `wait_timeout`."""

@@ -1,4 +1,4 @@
-"""What the operators that act on active jobs share."""
+"""Base class of the operators that act on active jobs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 
 if TYPE_CHECKING:
@@ -16,16 +18,16 @@ if TYPE_CHECKING:
 
 class ControlHubActiveJobsOperator(ControlHubJobsOperator):
     """
-    Base of the operators that do something with active jobs, in one request for many.
+    Base class of operators that act on active jobs, with one request for many jobs.
 
-    :param skip_inactive: leave out jobs that it cannot be done with as they are; otherwise such a job is an error, and it
-        is done with none of them (templated)
+    :param skip_inactive: skip jobs to which the operation is not applicable; otherwise, one such job is an error and
+        nothing is sent (templated)
     """
 
     template_fields: Sequence[str] = (*ControlHubJobsOperator.template_fields, "skip_inactive")
 
     action: str
-    """What is done with the jobs, for messages."""
+    """Verb that describes the operation, for messages."""
 
     def __init__(self, *, skip_inactive: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -33,31 +35,27 @@ class ControlHubActiveJobsOperator(ControlHubJobsOperator):
         self.skip_inactive = skip_inactive
 
     def reason_not_applicable(self, job: Job) -> str | None:
-        """Return why it cannot be done with a job as it is now; None if it can."""
+        """Return why the operation is not applicable to a job in its current state; None if it is."""
         raise NotImplementedError
 
     def act(self, job_ids: list[str]) -> None:
-        """Do it with these jobs."""
+        """Request the operation for the jobs."""
         raise NotImplementedError
 
     def execute(self, context: Context) -> list[str]:
-        """Check all jobs, and do it."""
-        from airflow_provider_streamsets.control_hub import ControlHubJobStateError
-        from airflow_provider_streamsets.control_hub._messages import join_truncated
-
+        """Check all jobs and request the operation."""
         skip_inactive = params.boolean(self.skip_inactive, "skip_inactive", rendered=True)
         jobs = self.find_jobs(context)
-        obstacles = {job.job_id: f"{job.label} {why}" for job in jobs if (why := self.reason_not_applicable(job))}
-        if obstacles and not skip_inactive:
-            problems = list(obstacles.values())
+        reasons = {job.job_id: f"{job.label} {why}" for job in jobs if (why := self.reason_not_applicable(job))}
+        if reasons and not skip_inactive:
             raise ControlHubJobStateError(
-                f"Cannot {self.action} jobs: {join_truncated(problems, '; ')}. Nothing was sent. With "
-                "skip_others=True, such jobs are left out."
+                f"Cannot {self.action} jobs: {join_truncated(list(reasons.values()), '; ')}. Nothing was sent. To skip "
+                "such jobs, set skip_inactive=True."
             )
-        for problem in obstacles.values():
-            self.log.info("Leaving out a job: %s.", problem)
-        chosen = {job.job_id: job.label for job in jobs if job.job_id not in obstacles}
-        if chosen:
-            self.act(list(chosen))
-            self.log.info("Asked Control Hub to %s %d jobs: %s.", self.action, len(chosen), ", ".join(chosen.values()))
-        return list(chosen)
+        for reason in reasons.values():
+            self.log.info("Job %s; skipping it.", reason)
+        selected = {job.job_id: job.label for job in jobs if job.job_id not in reasons}
+        if selected:
+            self.act(list(selected))
+            self.log.info("Requested to %s %d jobs: %s.", self.action, len(selected), ", ".join(selected.values()))
+        return list(selected)

@@ -1,4 +1,4 @@
-"""Operators that export jobs to an archive, and import them from one."""
+"""Operators that export jobs to archives and import jobs from archives."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets import files, params
+from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError, ControlHubNotFoundError
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator, ControlHubOperator
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.files import FilePath
 
-_FLAGS = (
+_UPDATE_FLAGS = (
     "update_pipeline",
     "update_number_of_instances",
     "update_runtime_parameters",
@@ -24,11 +25,11 @@ _FLAGS = (
 
 class ControlHubExportJobsOperator(ControlHubJobsOperator):
     """
-    Export Control Hub jobs, with the pipeline versions that they run, as a zip archive.
+    Export Control Hub jobs, with their pipeline versions, to a zip archive.
 
-    The archive holds no secrets of connections. It appears under its name when it is complete, and is never held in
-    memory; an archive for an object store is first written to a temporary file on the worker. Job templates can be
-    exported, by id; instances that are attached to a job template cannot.
+    The archive contains no secrets of connections. It is written atomically and streamed; an archive for an object
+    store is first written to a temporary file on the worker. Job templates can be exported by id, instances that are
+    attached to a job template cannot.
 
     .. code-block:: python
 
@@ -38,25 +39,25 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
             path="s3://aws_default@backups/streamsets/jobs-{{ (dag_run.logical_date or dag_run.run_after) | ds }}.zip",
         )
 
-    :param path: where the archive goes: a local path, the URL of a file in a store that Airflow's object storage
-        reaches, or an ``ObjectStoragePath``. The folder of a local path must exist (templated)
+    :param path: target of the archive: a local path, an object storage URL such as ``s3://connection@bucket/key``, or
+        an ``ObjectStoragePath``. The directory of a local path must exist (templated)
     :param overwrite: replace the file if it exists (templated)
-    :param job_ids: ids of the jobs and job templates: a list of texts, or a text holding a JSON list (templated)
-    :param job_names: exact names of the jobs: a list of texts, or a text holding a JSON list (templated)
-    :param job_tag: tag of the jobs, without organization, for example ``nightly/orders`` (templated)
-    :param search: search of Control Hub that finds the jobs, for example
-        ``name=="orders*" and status=="INACTIVE"`` (templated)
+    :param job_ids: ids of the jobs and job templates: a list of strings, or a string with a JSON list (templated)
+    :param job_names: exact names of the jobs: a list of strings, or a string with a JSON list (templated)
+    :param job_tag: tag of the jobs without organization, for example ``nightly/orders`` (templated)
+    :param search: Control Hub search expression that selects the jobs, for example ``name=="orders*" and
+        status=="INACTIVE"`` (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: ``path``, ``size`` (bytes), ``sha256``, and ``jobs``: for each ``job_id`` and ``job_name``
-    :raises ControlHubNotFoundError: if there is no job to export, or one named by id or name does not exist
-    :raises ControlHubJobStateError: if jobs are attached to a job template; the message names them, nothing was sent
-    :raises FileExistsError: if the file exists and is not to be overwritten
+    :returns: ``path``, ``size`` (bytes), ``sha256``, and ``jobs`` (``job_id`` and ``job_name`` of each)
+    :raises ControlHubNotFoundError: if no job is selected, or a job given by id or name does not exist
+    :raises ControlHubJobStateError: if jobs are attached to a job template; nothing is sent
+    :raises FileExistsError: if the file exists and `overwrite` is false
     :raises OSError: if the file cannot be written
-    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+    :raises ControlHubError: on any other API or connection error
 
     XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_ids``,
-    ``streamsets_job_link`` (of the first job), ``path``, ``sha256``.
+    ``streamsets_job_link`` (first job), ``path``, ``sha256``.
     """
 
     result_is_dict = True
@@ -71,14 +72,13 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Export the jobs."""
-        from airflow_provider_streamsets.control_hub import ControlHubNotFoundError
         from airflow_provider_streamsets.control_hub.archives import check_exportable
 
         path = params.path(self.path, "path", rendered=True)
         overwrite = params.boolean(self.overwrite, "overwrite", rendered=True)
         jobs = self.find_jobs(context)
         if not jobs:
-            raise ControlHubNotFoundError("There is no job to export; nothing was written.")
+            raise ControlHubNotFoundError("Cannot export jobs: no job matches the selection. Nothing was written.")
         check_exportable(jobs)
         with files.atomic_write(path, overwrite=overwrite) as target:
             archive = self.client.archives.export_jobs([job.job_id for job in jobs], target)
@@ -95,11 +95,10 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
 
 class ControlHubImportJobsOperator(ControlHubOperator):
     """
-    Import Control Hub jobs from an archive that an export has written, with the pipeline versions that they run.
+    Import Control Hub jobs, with their pipeline versions, from an exported archive.
 
-    Jobs keep their ids: those that Control Hub does not have are created, the others are updated as far as the flags
-    say. Tags are always imported. So to import once more, as a retry does, has the same result, apart from overwriting
-    what was edited meanwhile.
+    Jobs keep their ids: new ones are created, existing ones are updated as the flags specify. Tags are always imported.
+    A retry of the import is idempotent, but overwrites changes that were made in between.
 
     .. code-block:: python
 
@@ -110,29 +109,29 @@ class ControlHubImportJobsOperator(ControlHubOperator):
             sha256=export_jobs.output["sha256"],
         )
 
-    :param path: where the archive is: a local path, the URL of a file in a store that Airflow's object storage reaches
-        (it is then first copied to a temporary file on the worker), or an ``ObjectStoragePath`` (templated)
-    :param sha256: SHA-256 that the archive must have, in hexadecimal digits (templated)
-    :param update_pipeline: of jobs that exist, update the pipeline version (templated)
-    :param update_number_of_instances: of jobs that exist, update the number of pipeline instances (templated)
-    :param update_runtime_parameters: of jobs that exist, update the runtime parameters (templated)
-    :param update_engine_labels: of jobs that exist, update the engine labels (templated)
-    :param update_failover: of jobs that exist, update whether failover is enabled (templated)
+    :param path: the archive: a local path, an object storage URL, or an ``ObjectStoragePath``; an archive in an object
+        store is first copied to a temporary file on the worker (templated)
+    :param sha256: expected SHA-256 digest of the archive, in hexadecimal digits (templated)
+    :param update_pipeline: update the pipeline version of existing jobs (templated)
+    :param update_number_of_instances: update the number of pipeline instances of existing jobs (templated)
+    :param update_runtime_parameters: update the runtime parameters of existing jobs (templated)
+    :param update_engine_labels: update the engine labels of existing jobs (templated)
+    :param update_failover: update the failover setting of existing jobs (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: for each job of the archive ``job_id``, ``job_name`` and ``pipeline_version``
-    :raises ControlHubConfigurationError: if the file is no zip archive, or one of pipelines, or not the one of
-        `sha256`; nothing was sent
+    :returns: ``job_id``, ``job_name`` and ``pipeline_version`` of each job in the archive
+    :raises ControlHubConfigurationError: if the file is no zip archive of jobs, or does not match `sha256`; nothing is
+        sent
     :raises OSError: if the file cannot be read
-    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+    :raises ControlHubError: on any other API or connection error
 
-    XCom keys besides ``return_value``: ``job_ids``, ``streamsets_job_link`` (of the first job).
+    XCom keys besides ``return_value``: ``job_ids``, ``streamsets_job_link`` (first job).
     """
 
     template_fields: Sequence[str] = (
         "path",
         "sha256",
-        *_FLAGS,
+        *_UPDATE_FLAGS,
         *ControlHubOperator.template_fields,
     )
 
@@ -158,29 +157,28 @@ class ControlHubImportJobsOperator(ControlHubOperator):
         self.update_runtime_parameters = update_runtime_parameters
         self.update_engine_labels = update_engine_labels
         self.update_failover = update_failover
-        self._checked_flags(rendered=False)
+        self._validate_flags(rendered=False)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Import the jobs."""
-        from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
-
         path = params.path(self.path, "path", rendered=True)
         sha256 = params.sha256(self.sha256, "sha256", rendered=True)
-        flags = self._checked_flags(rendered=True)
+        flags = self._validate_flags(rendered=True)
         with files.open_local_copy(path) as archive:
-            if sha256 is not None and (found := files.sha256_of(archive)) != sha256:
+            if sha256 is not None and (actual := files.sha256_of(archive)) != sha256:
                 raise ControlHubConfigurationError(
-                    f"'{path}' is not the archive that is to be imported: its SHA-256 is {found}, and not {sha256}. "
-                    "Nothing was sent."
+                    f"Cannot import '{path}': its SHA-256 is {actual}, expected {sha256}. Nothing was sent."
                 )
             imported = self.client.archives.import_jobs(archive, **flags)
         self.log.info("Imported %d jobs from '%s'.", len(imported), path)
         for job in imported:
-            self.log.info("Job '%s' (%s) runs version %s of its pipeline.", job.name, job.job_id, job.pipeline_version)
+            self.log.info(
+                "Job '%s' (%s): imported with pipeline version %s.", job.name, job.job_id, job.pipeline_version
+            )
         self.push_jobs(context, [job.job_id for job in imported])
         return [
             {"job_id": job.job_id, "job_name": job.name, "pipeline_version": job.pipeline_version} for job in imported
         ]
 
-    def _checked_flags(self, *, rendered: bool) -> dict[str, Any]:
-        return {name: params.boolean(getattr(self, name), name, rendered=rendered) for name in _FLAGS}
+    def _validate_flags(self, *, rendered: bool) -> dict[str, Any]:
+        return {name: params.boolean(getattr(self, name), name, rendered=rendered) for name in _UPDATE_FLAGS}

@@ -35,7 +35,7 @@ class ControlHubOperator(ControlHubMixin, BaseOperator):
         multiple_outputs: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=self.checked_outputs(multiple_outputs), **kwargs)
+        super().__init__(multiple_outputs=self.validate_multiple_outputs(multiple_outputs), **kwargs)
         self.control_hub_conn_id = control_hub_conn_id
 
     def check_parameter_names(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError
 from airflow_provider_streamsets.operators.active_jobs import ControlHubActiveJobsOperator
 from airflow_provider_streamsets.operators.base import ControlHubOperator
 
@@ -19,25 +20,26 @@ _EXECUTOR_TYPES = ("COLLECTOR", "TRANSFORMER")
 
 class ControlHubBalanceEnginesOperator(ControlHubOperator):
     """
-    Balance engines: move pipelines of the jobs that run on them to less loaded engines, in one request.
+    Balance engines: move pipelines of their jobs to less loaded engines, with one request.
 
-    Control Hub moves pipelines of jobs with failover enabled only, interrupts them briefly, and does nothing where the
-    load is even. Exactly one of `engine_ids`, `engine_labels` and `all_engines` has to be given. Engines that do not
-    respond are left out.
+    Control Hub moves only pipelines of jobs with failover enabled, with a brief interruption, and nothing if the load
+    is even. Exactly one of `engine_ids`, `engine_labels` and `all_engines` is required. Engines that do not respond are
+    skipped.
 
     .. code-block:: python
 
         ControlHubBalanceEnginesOperator(task_id="balance", engine_labels=["prod"])
 
-    :param engine_ids: ids of engines: a list of texts, or a text holding a JSON list (templated)
-    :param engine_labels: balance the engines that have all of these labels, instead (templated)
+    :param engine_ids: ids of engines: a list of strings, or a string with a JSON list (templated)
+    :param engine_labels: balance the engines that have all of these labels (templated)
     :param all_engines: balance all engines (templated)
-    :param executor_type: of the engines with the labels, or of all: ``COLLECTOR`` or ``TRANSFORMER`` (templated)
+    :param executor_type: type of the engines to balance, with `engine_labels` or `all_engines`: ``COLLECTOR`` or
+        ``TRANSFORMER`` (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: ids of the engines that were balanced
-    :raises ControlHubNotFoundError: if an engine does not exist, or there is none that responds
-    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+    :returns: ids of the balanced engines
+    :raises ControlHubNotFoundError: if an engine does not exist, or none responds
+    :raises ControlHubError: on any other API or connection error
 
     No XCom keys besides ``return_value``.
     """
@@ -49,7 +51,7 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
         "executor_type",
         *ControlHubOperator.template_fields,
     )
-    # It has no job that a link could lead to.
+    # No job, no link.
     operator_extra_links: Collection[BaseOperatorLink] = ()
 
     def __init__(
@@ -68,9 +70,9 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
         self.executor_type = executor_type
         self._check_selection(rendered=False)
         if engine_ids is not None:
-            other = executor_type if executor_type in _EXECUTOR_TYPES[1:] else None
+            non_default = executor_type if executor_type in _EXECUTOR_TYPES[1:] else None
             default_args = kwargs.get("default_args")
-            params.no_effect("'engine_labels' or 'all_engines'", self, default_args, executor_type=other)
+            params.no_effect("'engine_labels' or 'all_engines'", self, default_args, executor_type=non_default)
 
     def _check_selection(self, *, rendered: bool) -> None:
         all_engines = params.boolean(self.all_engines, "all_engines", rendered=rendered)
@@ -83,20 +85,18 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Find the engines and balance them."""
-        from airflow_provider_streamsets.control_hub import ControlHubNotFoundError
-
         self._check_selection(rendered=True)
         responding = []
         for engine in self._engines():
             if engine.is_responding:
                 responding.append(engine.engine_id)
             else:
-                self.log.warning("Leaving out engine %s (%s): it does not respond.", engine.engine_id, engine.url)
+                self.log.warning("Engine %s (%s) does not respond; skipping it.", engine.engine_id, engine.url)
         if not responding:
-            chosen = f" with the labels {self.engine_labels}" if self.engine_labels is not None else ""
-            raise ControlHubNotFoundError(f"There is no engine{chosen} that responds, so there is nothing to balance.")
+            labels = f" with the labels {self.engine_labels}" if self.engine_labels is not None else ""
+            raise ControlHubNotFoundError(f"Cannot balance engines: no engine{labels} responds. Nothing was sent.")
         self.client.engines.balance(responding)
-        self.log.info("Asked Control Hub to balance %d engines: %s", len(responding), ", ".join(responding))
+        self.log.info("Requested to balance %d engines: %s.", len(responding), ", ".join(responding))
         return responding
 
     def _engines(self) -> list[Engine]:
@@ -106,45 +106,44 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
         labels = {
             label.strip() for label in params.string_list(self.engine_labels, "engine_labels", rendered=True) or ()
         }
-        found = self.client.engines.list(label=min(labels, default=None), executor_type=self.executor_type)
-        return [engine for engine in found if labels <= set(engine.labels)]
+        engines = self.client.engines.list(label=min(labels, default=None), executor_type=self.executor_type)
+        return [engine for engine in engines if labels <= set(engine.labels)]
 
 
 class ControlHubBalanceJobsOperator(ControlHubActiveJobsOperator):
     """
-    Balance active jobs: move their pipelines to less loaded engines that match, in one request for many.
+    Balance active jobs: move their pipelines to less loaded matching engines, with one request for many jobs.
 
-    Control Hub interrupts the pipelines briefly, lets them go on from their last offsets, and does nothing where the
-    load is even. It needs failover to be enabled in the jobs.
+    The pipelines are interrupted briefly and continue from their last offsets; nothing happens if the load is even.
+    Requires failover to be enabled for the jobs.
 
     .. code-block:: python
 
-        ControlHubBalanceJobsOperator(task_id="balance_fleet", job_tag="fleet", skip_others=True)
+        ControlHubBalanceJobsOperator(task_id="balance_fleet", job_tag="fleet", skip_inactive=True)
 
-    :param job_ids: ids of the jobs: a list of texts, or a text holding a JSON list (templated)
-    :param job_names: exact names of the jobs, instead (templated)
-    :param job_tag: tag of the jobs, without organization, instead (templated)
-    :param search: search of Control Hub that finds the jobs, instead (templated)
-    :param skip_inactive: leave out jobs that are not active or have failover not enabled; otherwise such a job is an
-        error, and none is balanced (templated)
+    :param job_ids: ids of the jobs: a list of strings, or a string with a JSON list (templated)
+    :param job_names: exact names of the jobs, instead of their ids (templated)
+    :param job_tag: tag of the jobs without organization, instead of their ids (templated)
+    :param search: Control Hub search expression that selects the jobs, instead of their ids (templated)
+    :param skip_inactive: skip jobs that are not active or do not have failover enabled; otherwise, one such job is an
+        error and no job is balanced (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: ids of the jobs that were balanced; an empty list, and a warning in the log, if a tag or a search finds
-        no job
-    :raises ControlHubJobStateError: if a job cannot be balanced as it is; nothing was sent
-    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+    :returns: ids of the balanced jobs; an empty list, with a warning in the log, if no job matches the tag or search
+    :raises ControlHubJobStateError: if a job cannot be balanced in its current state; nothing is sent
+    :raises ControlHubError: on any other API or connection error
 
-    XCom keys besides ``return_value``: ``job_ids`` (all that were found), ``streamsets_job_link`` (of the first).
+    XCom keys besides ``return_value``: ``job_ids`` (all selected jobs), ``streamsets_job_link`` (first job).
     """
 
     action = "balance"
 
     def reason_not_applicable(self, job: Job) -> str | None:
-        """Return why a job cannot be balanced as it is now; None if it can."""
+        """Return why a job cannot be balanced in its current state; None if it can."""
         from airflow_provider_streamsets.control_hub.runs import reason_not_balanceable
 
         return reason_not_balanceable(job)
 
     def act(self, job_ids: list[str]) -> None:
-        """Balance these jobs."""
+        """Balance the jobs."""
         self.client.runs.balance(job_ids)

@@ -1,4 +1,4 @@
-"""What the operators that create and change jobs share: a job's settings, and the pipeline version that it runs."""
+"""Base class of the operators that create and update jobs: job settings and pipeline version."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ from airflow_provider_streamsets.operators.base import ControlHubOperator
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import JobSettings
 
-_ENDLESS = -1
+_UNLIMITED = -1
 _ON_ALL_ENGINES = -1
 
 
 class ControlHubJobSettingsOperator(ControlHubOperator):
     """
-    Base of the operators that say what a job is to be. What is None is left as it is, or to Control Hub.
+    Base class of operators that set job settings. None leaves a setting unchanged, or at Control Hub's default.
 
-    :param pipeline_version: number of the pipeline version that the job runs, or ``latest`` (templated)
-    :param pipeline_commit_id: its commit id, instead (templated)
-    :param pipeline_tag: a tag of the version, instead (templated)
+    :param pipeline_version: number of the pipeline version, or ``latest`` (templated)
+    :param pipeline_commit_id: commit id of the version, instead of `pipeline_version` (templated)
+    :param pipeline_tag: tag of the version, instead of `pipeline_version` (templated)
     :param description: free text (templated)
-    :param engine_labels: labels that an engine must have, all of them, to run the job: a list of texts, or a text
-        holding one (templated)
-    :param job_tags: tags without organization, for example ``nightly/orders``: a list of texts, or a text holding one
-        (templated)
-    :param runtime_parameters: the job's values of the pipeline's parameters: a dict, or a text holding a JSON object
-        (templated)
-    :param number_of_instances: pipeline instances; -1 is one on every engine with the labels (templated)
+    :param engine_labels: labels, all of which an engine must have to run the job: a list of strings, or a string with a
+        list (templated)
+    :param job_tags: tags without organization, for example ``nightly/orders``: a list of strings, or a string with a
+        list (templated)
+    :param runtime_parameters: values of the pipeline's parameters: a dict, or a string with a JSON object (templated)
+    :param number_of_instances: pipeline instances; -1 means one on each matching engine (templated)
     :param failover: restart a pipeline on another engine when its engine is lost (templated)
-    :param failover_retries: failover retries over all engines; -1 is endless (templated)
-    :param failover_retries_per_engine: failover retries on each engine; -1 is endless (templated)
-    :param needs_acknowledgement: whether an error must be acknowledged before the job can run again (templated)
-    :param statistics_interval: seconds, or timedelta, between two saves of metrics (templated)
-    :param force_stop_after: seconds, or timedelta, that Control Hub waits for engines to confirm a stop (templated)
-    :param static_parameters: names of parameters that instances of a job template may not override: a list of texts,
-        or a text holding one (templated)
+    :param failover_retries: failover retries over all engines; -1 means unlimited (templated)
+    :param failover_retries_per_engine: failover retries on each engine; -1 means unlimited (templated)
+    :param needs_acknowledgement: whether an error must be acknowledged before the next run (templated)
+    :param statistics_interval: seconds or timedelta between two saves of metrics (templated)
+    :param force_stop_after: seconds or timedelta for which Control Hub waits for engines to confirm a stop (templated)
+    :param static_parameters: names of parameters that instances of a job template cannot override: a list of strings,
+        or a string with a list (templated)
     :param time_series: keep metrics as time series (templated)
     """
 
@@ -105,48 +104,48 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         self.static_parameters = static_parameters
         self.time_series = time_series
         params.boolean(strict_parameters, "strict_parameters")
-        self.wanted_version(rendered=False)
-        self._checked_settings()
+        self.version_selector(rendered=False)
+        self._validate_settings()
 
     def job_settings(self, name: str | None) -> JobSettings:
         """
-        Return the settings, after rendering.
+        Return the settings after rendering.
 
-        :param name: name that the job is to have
-        :raises ValueError: if one of them cannot be right
-        :raises ControlHubConfigurationError: if one of them cannot be right
+        :param name: name of the job
+        :raises ValueError: if a setting is invalid
+        :raises ControlHubConfigurationError: if :class:`JobSettings` does not allow a value
         """
         from airflow_provider_streamsets.control_hub import JobSettings
 
-        return JobSettings(name=name, **self._checked_settings(rendered=True))
+        return JobSettings(name=name, **self._validate_settings(rendered=True))
 
     def check_settings(self, settings: JobSettings, job: str, commit_id: str | None, known: Iterable[str] = ()) -> None:
         """
-        Check the names of the runtime parameters, as :meth:`check_parameter_names`.
+        Check the names of the runtime parameters; see :meth:`check_parameter_names`.
 
         :param settings: the settings
         :param job: name of the job, for messages
-        :param commit_id: the pipeline version that it is to run
-        :param known: names that this version is known to have
+        :param commit_id: commit id of the pipeline version
+        :param known: parameter names that the version is known to define
         """
         strict = params.boolean(self.strict_parameters, "strict_parameters", rendered=True)
         self.check_parameter_names(job, commit_id, settings.runtime_parameters or (), known=known, strict=strict)
 
     @property
-    def names_a_setting(self) -> bool:
-        """Whether a setting is asked for."""
-        return any(value is not None for value in self._checked_settings().values())
+    def has_settings(self) -> bool:
+        """Whether any job setting is given."""
+        return any(value is not None for value in self._validate_settings().values())
 
     @property
-    def names_a_version(self) -> bool:
-        """Whether a pipeline version is asked for."""
+    def has_version(self) -> bool:
+        """Whether a pipeline version is given."""
         return any(v is not None for v in (self.pipeline_version, self.pipeline_commit_id, self.pipeline_tag))
 
-    def wanted_version(self, *, rendered: bool = True) -> dict[str, Any]:
+    def version_selector(self, *, rendered: bool = True) -> dict[str, Any]:
         """
-        Return how the pipeline version is to be chosen, for :meth:`Pipelines.version`; by default the newest.
+        Return the arguments of :meth:`Pipelines.version` that select the pipeline version; by default the newest.
 
-        :raises ValueError: if that cannot be right
+        :raises ValueError: if they are invalid or contradictory
         """
         params.at_most_one(
             pipeline_version=self.pipeline_version,
@@ -160,37 +159,37 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
             "tag": params.string(self.pipeline_tag, "pipeline_tag", rendered=rendered),
         }
 
-    def _checked_settings(self, *, rendered: bool = False) -> dict[str, Any]:
-        """Return the settings by the names that they have in :class:`JobSettings`, without that of the job itself."""
+    def _validate_settings(self, *, rendered: bool = False) -> dict[str, Any]:
+        """Return the settings, validated, by their names in :class:`JobSettings`; without the name of the job."""
 
-        def texts(name: str) -> Any:
+        def strings(name: str) -> Any:
             return params.string_list(getattr(self, name), name, rendered=rendered)
 
         def seconds(name: str) -> Any:
             return params.seconds(getattr(self, name), name, rendered=rendered)
 
-        def flag(name: str) -> Any:
+        def boolean(name: str) -> Any:
             value = getattr(self, name)
             return None if value is None else params.boolean(value, name, rendered=rendered)
 
-        def number(name: str, minimum: int, also: int) -> Any:
+        def integer(name: str, minimum: int, also: int) -> Any:
             return params.integer(getattr(self, name), name, rendered=rendered, minimum=minimum, also=also)
 
-        given = self.runtime_parameters
+        runtime_parameters = self.runtime_parameters
+        if runtime_parameters is not None:
+            runtime_parameters = params.json_object(runtime_parameters, "runtime_parameters", rendered=rendered)
         return {
             "description": params.string(self.description, "description", rendered=rendered, empty=True),
-            "engine_labels": texts("engine_labels"),
-            "tags": texts("job_tags"),
-            "runtime_parameters": None
-            if given is None
-            else params.json_object(given, "runtime_parameters", rendered=rendered),
-            "number_of_instances": number("number_of_instances", 1, _ON_ALL_ENGINES),
-            "failover": flag("failover"),
-            "failover_retries": number("failover_retries", 0, _ENDLESS),
-            "failover_retries_per_engine": number("failover_retries_per_engine", 0, _ENDLESS),
-            "needs_acknowledgement": flag("needs_acknowledgement"),
+            "engine_labels": strings("engine_labels"),
+            "tags": strings("job_tags"),
+            "runtime_parameters": runtime_parameters,
+            "number_of_instances": integer("number_of_instances", 1, _ON_ALL_ENGINES),
+            "failover": boolean("failover"),
+            "failover_retries": integer("failover_retries", 0, _UNLIMITED),
+            "failover_retries_per_engine": integer("failover_retries_per_engine", 0, _UNLIMITED),
+            "needs_acknowledgement": boolean("needs_acknowledgement"),
             "statistics_interval": seconds("statistics_interval"),
             "force_stop_after": seconds("force_stop_after"),
-            "static_parameters": texts("static_parameters"),
-            "time_series": flag("time_series"),
+            "static_parameters": strings("static_parameters"),
+            "time_series": boolean("time_series"),
         }

@@ -1,4 +1,4 @@
-"""Operators that create, change, upgrade, duplicate and list jobs."""
+"""Operators that create, update, upgrade, duplicate and list jobs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.choices import COLORS, EXECUTOR_TYPES, IF_EXISTS, STATUSES
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAmbiguousNameError,
+    ControlHubError,
+    ControlHubUnexpectedAnswerError,
+    may_have_executed,
+)
 from airflow_provider_streamsets.operators._task_state import TaskState
 from airflow_provider_streamsets.operators.base import (
     ControlHubJobOperator,
@@ -24,11 +31,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import Job, JobSettings, PipelineVersion
 
-IF_EXISTS = ("fail", "skip", "update")
-RESULTS = ("ids", "summaries")
-COLORS = ("GRAY", "GREEN", "RED")
-STATUSES = ("INACTIVE", "ACTIVATING", "ACTIVE", "DEACTIVATING", "ACTIVATION_ERROR", "INACTIVE_ERROR")
-EXECUTOR_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
+_RESULTS = ("ids", "summaries")
 
 
 class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
@@ -46,50 +49,48 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
             if_exists="update",
         )
 
-    **Retries.** Names are not unique in Control Hub, and a try that has created the job can fail all the same, when its
-    worker is lost, say. So the task writes down what it is about to create, where its next try finds it (in the task
-    state store of Airflow; before Airflow 3.3, in an Airflow variable). That try takes over the job that the same user
-    has created under that name at that time, whatever `if_exists` says. When a person clears the task, that is
-    forgotten, and `if_exists` counts again.
+    **Retries.** Job names are not unique in Control Hub, and a try can fail after it has created the job, for example
+    when its worker is lost. The task therefore saves its intent in Airflow's task state store (before Airflow 3.3, in
+    an Airflow variable). The next try reuses the job that the same user created with that name at that time, regardless
+    of `if_exists`. Clearing the task discards the intent.
 
     :param job_name: name of the job (templated)
-    :param pipeline_id: id of the pipeline that it runs (templated)
+    :param pipeline_id: id of the pipeline (templated)
     :param pipeline_name: exact name of the pipeline, instead of its id (templated)
-    :param pipeline_version: number of the pipeline version, for example ``3``, or ``latest``; by default the newest
-        that is published (templated)
-    :param pipeline_commit_id: commit id of the version, instead of its number (templated)
-    :param pipeline_tag: a tag of the version, instead of its number (templated)
+    :param pipeline_version: number of the pipeline version, for example ``3``, or ``latest`` (default), the newest
+        published one (templated)
+    :param pipeline_commit_id: commit id of the version, instead of `pipeline_version` (templated)
+    :param pipeline_tag: tag of the version, instead of `pipeline_version` (templated)
     :param description: free text (templated)
-    :param engine_labels: labels that an engine must have, all of them, to run the job: a list of texts, or a text
-        holding one; by default ``["all"]`` (templated)
-    :param job_tags: tags without organization, for example ``nightly/orders``: a list of texts, or a text holding one
-        (templated)
-    :param runtime_parameters: the job's values of the pipeline's parameters: a dict, or a text holding a JSON object
-        (templated)
-    :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
-        by default, that is a warning. If the parameters cannot be read, nothing is refused (templated)
-    :param number_of_instances: pipeline instances, by default 1; -1 is one on every engine with the labels (templated)
+    :param engine_labels: labels, all of which an engine must have to run the job: a list of strings, or a string with a
+        list; default ``["all"]`` (templated)
+    :param job_tags: tags without organization, for example ``nightly/orders``: a list of strings, or a string with a
+        list (templated)
+    :param runtime_parameters: values of the pipeline's parameters: a dict, or a string with a JSON object (templated)
+    :param strict_parameters: fail before any change if the pipeline does not define one of the runtime parameters; by
+        default, log a warning. If the pipeline's parameters cannot be read, the check is skipped (templated)
+    :param number_of_instances: pipeline instances, default 1; -1 means one on each matching engine (templated)
     :param failover: restart a pipeline on another engine when its engine is lost (templated)
-    :param failover_retries: failover retries over all engines; -1 is endless (templated)
-    :param failover_retries_per_engine: failover retries on each engine; -1 is endless (templated)
-    :param needs_acknowledgement: whether an error must be acknowledged before the job can run again (templated)
-    :param statistics_interval: seconds, or timedelta, between two saves of metrics; by default 60 (templated)
-    :param force_stop_after: seconds, or timedelta, that Control Hub waits for engines to confirm a stop; by default
-        120 (templated)
+    :param failover_retries: failover retries over all engines; -1 means unlimited (templated)
+    :param failover_retries_per_engine: failover retries on each engine; -1 means unlimited (templated)
+    :param needs_acknowledgement: whether an error must be acknowledged before the next run (templated)
+    :param statistics_interval: seconds or timedelta between two saves of metrics; default 60 (templated)
+    :param force_stop_after: seconds or timedelta for which Control Hub waits for engines to confirm a stop; default 120
+        (templated)
     :param template: create a job template, from which instances are started (templated)
-    :param static_parameters: names of parameters that instances of the job template may not override: a list of texts,
-        or a text holding one (templated)
+    :param static_parameters: names of parameters that instances of the job template cannot override: a list of strings,
+        or a string with a list (templated)
     :param time_series: keep metrics as time series (templated)
-    :param if_exists: what to do if there is a job (or job template) of that name: ``fail``, ``skip`` (take it as it is)
-        or ``update`` (give it these settings and this pipeline version) (templated)
+    :param if_exists: what to do if a job (or job template) of that name exists: ``fail``, ``skip`` (return it
+        unchanged) or ``update`` (apply these settings and this pipeline version) (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: id of the job
-    :raises ControlHubExistsError: if there is a job of that name and `if_exists` is ``fail``
-    :raises ControlHubNotFoundError: if there is no such pipeline or version; the message names the versions there are
-    :raises ControlHubAmbiguousNameError: if several pipelines, or jobs, have the name
-    :raises ControlHubJobStateError: if the existing job is active and so cannot be changed
-    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+    :raises ControlHubExistsError: if a job of that name exists and `if_exists` is ``fail``
+    :raises ControlHubNotFoundError: if the pipeline or version does not exist; the message lists the existing versions
+    :raises ControlHubAmbiguousNameError: if several pipelines or jobs have the name
+    :raises ControlHubJobStateError: if the existing job is active and therefore cannot be updated
+    :raises ControlHubError: on any other API or connection error
 
     XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
     """
@@ -132,11 +133,11 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         template = params.boolean(self.template, "template", rendered=True)
         if_exists = params.one_of(self.if_exists, "if_exists", IF_EXISTS, rendered=True)
         settings = self.job_settings(params.string(self.job_name, "job_name", rendered=True))
-        wanted_version = self.wanted_version()
+        version_selector = self.version_selector()
 
-        record = TaskState(context)
-        job = self._created_before(record, str(settings.name), template)
-        # Taken as it is, whatever has become of the pipeline meanwhile.
+        state = TaskState(context)
+        job = self._created_by_previous_try(state, str(settings.name), template)
+        # An existing job is returned as it is, even if the pipeline no longer exists.
         if job is None and if_exists == "skip":
             job = self._existing(str(settings.name), template)
         if job is None:
@@ -145,46 +146,43 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
                 pipeline_id = str(self.pipeline_id).strip()
             else:
                 pipeline_id = pipelines.find_by_name(str(self.pipeline_name)).pipeline_id
-            pipeline = pipelines.version(pipeline_id, **wanted_version)
+            pipeline = pipelines.version(pipeline_id, **version_selector)
             self.check_settings(settings, f"'{settings.name}'", pipeline.commit_id)
-            job = self._create(record, settings, pipeline, template, if_exists)
+            job = self._create(state, settings, pipeline, template, if_exists)
         self.push_job(context, job.job_id)
-        self.log.info("Job %s runs version %s of pipeline '%s'.", job.label, job.pipeline_version, job.pipeline_name)
+        self.log.info("Job %s: uses version %s of pipeline '%s'.", job.label, job.pipeline_version, job.pipeline_name)
         self.log.info("Job page: %s", self.client.job_url(job.job_id))
-        record.complete()
+        state.complete()
         return job.job_id
 
-    def _created_before(self, record: TaskState, name: str, template: bool) -> Job | None:
-        """Return the job that an earlier try of this task has created, None if there is none or it is not to count."""
-        from airflow_provider_streamsets.control_hub import ControlHubAmbiguousNameError
+    def _created_by_previous_try(self, state: TaskState, name: str, template: bool) -> Job | None:
+        """Return the job that a previous try of this task created; None if there is none, or it is not to be reused."""
         from airflow_provider_streamsets.control_hub.submission import CreateIntent
 
-        written = record.values.get("creation")
-        if not isinstance(written, dict):
+        stored = state.values.get("creation")
+        if not isinstance(stored, dict):
             return None
-        intent = CreateIntent(**written)
+        intent = CreateIntent(**stored)
         if intent.name != name:
             return None
         try:
             job = self.client.jobs.created_by(intent, template=template, wait=True)
         except ControlHubAmbiguousNameError:
-            if record.abandon_reason is None:
+            if state.abandon_reason is None:
                 raise
             return None
-        if record.abandon_reason is not None:
-            # It was only waited for: from now on there is one, or there will be none.
+        if state.abandon_reason is not None:
+            # After a clear, nothing is reused; the previous try's request can no longer be executed.
             return None
         if job is None:
-            self.log.info("An earlier try of this task was about to create job '%s', but there is none.", intent.name)
+            self.log.info("Job '%s': a previous try was about to create it, but it does not exist.", intent.name)
         else:
-            self.log.info("An earlier try of this task has created job %s; taking it over.", job.label)
+            self.log.info("Job %s: created by a previous try of this task; reusing it.", job.label)
         return job
 
     def _create(
-        self, record: TaskState, settings: JobSettings, pipeline: PipelineVersion, template: bool, if_exists: Any
+        self, state: TaskState, settings: JobSettings, pipeline: PipelineVersion, template: bool, if_exists: Any
     ) -> Job:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-        from airflow_provider_streamsets.control_hub.errors import may_have_executed
 
         try:
             return self.client.jobs.create(
@@ -192,24 +190,25 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
                 pipeline,
                 template=template,
                 if_exists=if_exists,
-                on_submit=lambda intent: record.write(creation=asdict(intent)),
+                on_submit=lambda intent: state.write(creation=asdict(intent)),
             )
         except ControlHubError as error:
             if not may_have_executed(error):
-                record.clear()
+                state.clear()
             raise
 
     def _existing(self, name: str, template: bool) -> Job | None:
-        found = list(self.client.jobs.list(name=name, templates=template))
-        if len(found) != 1:
+        jobs = list(self.client.jobs.list(name=name, templates=template))
+        if len(jobs) != 1:
             return None
-        job = found[0]
-        self.log.info("Job %s exists; taking it as it is.", job.label)
+        job = jobs[0]
+        self.log.info("Job %s: exists already; leaving it unchanged.", job.label)
         other_pipeline = job.pipeline_name != self.pipeline_name if self.pipeline_name is not None else False
         number = params.version(self.pipeline_version, "pipeline_version", rendered=True, latest=True)
         if other_pipeline or number not in (None, "latest", job.pipeline_version):
             self.log.warning(
-                "It runs version %s of pipeline '%s', which is not what is asked for.",
+                "Job %s: uses version %s of pipeline '%s', not the requested one. Set if_exists='update' to change it.",
+                job.label,
                 job.pipeline_version,
                 job.pipeline_name,
             )
@@ -218,10 +217,10 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
 
 class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOperator):
     """
-    Change settings of a Control Hub job, or the pipeline version that it runs, and nothing else of it.
+    Update individual settings or the pipeline version of a Control Hub job.
 
-    A job can be changed while it is not active. A change of a job template restarts the running instances that are
-    attached to it; an attached instance cannot be changed itself.
+    Only inactive jobs can be updated. Updating a job template restarts the running instances that are attached to it;
+    attached instances cannot be updated.
 
     .. code-block:: python
 
@@ -232,48 +231,47 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
             runtime_parameters={"BATCH_SIZE": "5000"},
         )
 
-    **Changes by others.** Control Hub cannot be told to refuse a change when somebody else has changed the job
-    meanwhile. The task reads the job, and looks once more just before it sends the change; with `unchanged_since`, it
-    finds a change since an earlier task has seen the job, too. In both cases it fails, and the job stays as it is.
+    **Concurrent changes.** Control Hub has no conditional update. The task reads the job again immediately before the
+    update and fails if another user has changed it in between; with `unchanged_since`, also if the job has changed
+    since an earlier task read it. The job then stays unchanged.
 
     :param job_id: id of the job or job template (templated)
     :param job_name: exact name of the job, instead of its id (templated)
-    :param template: `job_name` is that of a job template (templated)
-    :param pipeline_version: number of the pipeline version that the job is to run, for example ``3``, or ``latest``
-        (templated)
-    :param pipeline_commit_id: commit id of the version, instead of its number (templated)
-    :param pipeline_tag: a tag of the version, instead of its number (templated)
-    :param new_name: name that the job is to have (templated)
+    :param template: whether `job_name` names a job template (templated)
+    :param pipeline_version: number of the new pipeline version, for example ``3``, or ``latest`` (templated)
+    :param pipeline_commit_id: commit id of the version, instead of `pipeline_version` (templated)
+    :param pipeline_tag: tag of the version, instead of `pipeline_version` (templated)
+    :param new_name: new name of the job (templated)
     :param description: free text (templated)
-    :param engine_labels: labels that an engine must have, all of them, to run the job: a list of texts, or a text
-        holding one (templated)
-    :param job_tags: tags without organization, for example ``nightly/orders``, in place of the present ones: a list of
-        texts, or a text holding one (templated)
-    :param runtime_parameters: the job's values of the pipeline's parameters, in place of the present ones: a dict, or a
-        text holding a JSON object (templated)
-    :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
-        by default, that is a warning. If the parameters cannot be read, nothing is refused (templated)
-    :param number_of_instances: pipeline instances; -1 is one on every engine with the labels (templated)
+    :param engine_labels: labels, all of which an engine must have to run the job: a list of strings, or a string with a
+        list (templated)
+    :param job_tags: tags without organization, for example ``nightly/orders``, replacing the current ones: a list of
+        strings, or a string with a list (templated)
+    :param runtime_parameters: values of the pipeline's parameters, replacing the current ones: a dict, or a string with
+        a JSON object (templated)
+    :param strict_parameters: fail before any change if the pipeline does not define one of the runtime parameters; by
+        default, log a warning. If the pipeline's parameters cannot be read, the check is skipped (templated)
+    :param number_of_instances: pipeline instances; -1 means one on each matching engine (templated)
     :param failover: restart a pipeline on another engine when its engine is lost (templated)
-    :param failover_retries: failover retries over all engines; -1 is endless (templated)
-    :param failover_retries_per_engine: failover retries on each engine; -1 is endless (templated)
-    :param needs_acknowledgement: whether an error must be acknowledged before the job can run again (templated)
-    :param statistics_interval: seconds, or timedelta, between two saves of metrics (templated)
-    :param force_stop_after: seconds, or timedelta, that Control Hub waits for engines to confirm a stop (templated)
-    :param static_parameters: names of parameters that instances of the job template may not override: a list of texts,
-        or a text holding one (templated)
+    :param failover_retries: failover retries over all engines; -1 means unlimited (templated)
+    :param failover_retries_per_engine: failover retries on each engine; -1 means unlimited (templated)
+    :param needs_acknowledgement: whether an error must be acknowledged before the next run (templated)
+    :param statistics_interval: seconds or timedelta between two saves of metrics (templated)
+    :param force_stop_after: seconds or timedelta for which Control Hub waits for engines to confirm a stop (templated)
+    :param static_parameters: names of parameters that instances of the job template cannot override: a list of strings,
+        or a string with a list (templated)
     :param time_series: keep metrics as time series (templated)
-    :param unchanged_since: the job's ``last_modified`` as an earlier task has seen it: a text in ISO 8601, or a
-        datetime (templated)
+    :param unchanged_since: ``last_modified`` of the job as read by an earlier task: an ISO 8601 string or a datetime
+        (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: ``job_id``, ``job_name``, ``changed`` (names of what has changed: ``name``, ``description``,
-        ``engine_labels``, ``tags``, ``runtime_parameters``, ..., ``pipeline_version``; empty if all was so already),
+    :returns: ``job_id``, ``job_name``, ``changed`` (names of the changed settings: ``name``, ``description``,
+        ``engine_labels``, ``tags``, ``runtime_parameters``, ..., ``pipeline_version``; empty if nothing changed),
         ``pipeline_version``, ``last_modified`` (ISO 8601)
-    :raises ControlHubConflictError: if somebody else has changed the job; nothing was sent
-    :raises ControlHubJobStateError: if the job cannot be changed in its state; nothing was sent
-    :raises ControlHubNotFoundError: if there is no such job, or no such version; the message names those there are
-    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+    :raises ControlHubConflictError: if another user has changed the job; nothing is sent
+    :raises ControlHubJobStateError: if the job cannot be updated in its current state; nothing is sent
+    :raises ControlHubNotFoundError: if the job or version does not exist; the message lists the existing versions
+    :raises ControlHubError: on any other API or connection error
 
     XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
     ``streamsets_job_link``.
@@ -301,9 +299,9 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         params.boolean(template, "template")
         params.string(new_name, "new_name")
         params.timestamp(unchanged_since, "unchanged_since")
-        if new_name is None and not self.names_a_version and not self.names_a_setting:
-            raise ValueError("Give a setting or a pipeline version that is to be changed; none is given.")
-        _check_use_of_template(self, template, kwargs.get("default_args"))
+        if new_name is None and not self.has_version and not self.has_settings:
+            raise ValueError("At least one job setting, a pipeline version or 'new_name' is required, got none.")
+        _check_template_flag(self, template, kwargs.get("default_args"))
         self.template = template
         self.new_name = new_name
         self.unchanged_since = unchanged_since
@@ -312,11 +310,11 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         """Change the job."""
         template = params.boolean(self.template, "template", rendered=True)
         settings = self.job_settings(params.string(self.new_name, "new_name", rendered=True))
-        wanted_version = self.wanted_version()
+        version_selector = self.version_selector()
         unchanged_since = params.timestamp(self.unchanged_since, "unchanged_since", rendered=True)
 
         before = self.find_job(context, templates=template)
-        pipeline = self._version_for(before, wanted_version) if self.names_a_version else None
+        pipeline = self._resolve_version(before, version_selector) if self.has_version else None
         commit_id, known = before.pipeline_commit_id, before.runtime_parameters
         self.check_settings(settings, before.label, *((pipeline.commit_id, ()) if pipeline else (commit_id, known)))
         after = self.client.jobs.update(
@@ -329,9 +327,9 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         if before.pipeline_commit_id != after.pipeline_commit_id:
             changed.append("pipeline_version")
         if changed:
-            self.log.info("Changed %s of job %s.", ", ".join(changed), after.label)
+            self.log.info("Job %s: updated %s.", after.label, ", ".join(changed))
         else:
-            self.log.info("Job %s was already as it is to be.", after.label)
+            self.log.info("Job %s: already up to date.", after.label)
         return {
             "job_id": after.job_id,
             "job_name": after.name,
@@ -340,37 +338,38 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
             "last_modified": _iso(after.last_modified),
         }
 
-    def _version_for(self, job: Job, wanted_version: dict[str, Any]) -> PipelineVersion:
-        from airflow_provider_streamsets.control_hub import ControlHubUnexpectedAnswerError
+    def _resolve_version(self, job: Job, version_selector: dict[str, Any]) -> PipelineVersion:
 
         if job.pipeline_id is None:
-            raise ControlHubUnexpectedAnswerError(f"Control Hub does not say which pipeline job {job.label} runs.")
-        return self.client.pipelines.version(job.pipeline_id, **wanted_version)
+            raise ControlHubUnexpectedAnswerError(
+                f"Cannot update job {job.label}: Control Hub's response does not name its pipeline."
+            )
+        return self.client.pipelines.version(job.pipeline_id, **version_selector)
 
 
 class ControlHubUpgradeJobsOperator(ControlHubJobsOperator):
     """
-    Bring Control Hub jobs to the newest published versions of their pipelines, in one request for many.
+    Upgrade Control Hub jobs to the newest published versions of their pipelines, with one request for many jobs.
 
-    Active jobs can be upgraded, too: Control Hub restarts their pipelines then. To do it again changes nothing.
+    Control Hub restarts the pipelines of active jobs. The upgrade is idempotent.
 
     .. code-block:: python
 
         ControlHubUpgradeJobsOperator(task_id="upgrade_nightly_jobs", job_tag="nightly/orders")
 
-    :param job_ids: ids of the jobs and job templates: a list of texts, or a text holding a JSON list (templated)
-    :param job_names: exact names of the jobs: a list of texts, or a text holding a JSON list (templated)
-    :param job_tag: tag of the jobs, without organization, for example ``nightly/orders`` (templated)
-    :param search: search of Control Hub that finds the jobs, for example
-        ``name=="orders*" and status=="INACTIVE"`` (templated)
+    :param job_ids: ids of the jobs and job templates: a list of strings, or a string with a JSON list (templated)
+    :param job_names: exact names of the jobs: a list of strings, or a string with a JSON list (templated)
+    :param job_tag: tag of the jobs without organization, for example ``nightly/orders`` (templated)
+    :param search: Control Hub search expression that selects the jobs, for example ``name=="orders*" and
+        status=="INACTIVE"`` (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: for each job ``job_id``, ``job_name``, ``version_before``, ``version_after`` and ``upgraded`` (false if it
-        was on the newest version already); an empty list if tag or search find no job
-    :raises ControlHubNotFoundError: if a job named by id or name does not exist; nothing was upgraded
-    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+    :returns: ``job_id``, ``job_name``, ``version_before``, ``version_after`` and ``upgraded`` (false if it was already
+        on the newest version) of each job; an empty list if no job matches the tag or search
+    :raises ControlHubNotFoundError: if a job given by id or name does not exist; nothing is upgraded
+    :raises ControlHubError: on any other API or connection error
 
-    XCom keys besides ``return_value``: ``job_ids``, ``streamsets_job_link`` (of the first job).
+    XCom keys besides ``return_value``: ``job_ids``, ``streamsets_job_link`` (first job).
     """
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
@@ -380,7 +379,7 @@ class ControlHubUpgradeJobsOperator(ControlHubJobsOperator):
         for upgrade in upgrades:
             if upgrade.upgraded:
                 self.log.info(
-                    "Upgraded job '%s' (%s) from version %s to %s.",
+                    "Job '%s' (%s): upgraded from version %s to %s.",
                     upgrade.name,
                     upgrade.job_id,
                     upgrade.version_before,
@@ -388,7 +387,7 @@ class ControlHubUpgradeJobsOperator(ControlHubJobsOperator):
                 )
             else:
                 self.log.info(
-                    "Job '%s' (%s) is on the newest version already: %s.",
+                    "Job '%s' (%s): already on the newest version %s.",
                     upgrade.name,
                     upgrade.job_id,
                     upgrade.version_after,
@@ -407,7 +406,7 @@ class ControlHubUpgradeJobsOperator(ControlHubJobsOperator):
 
 class ControlHubDuplicateJobOperator(ControlHubJobOperator):
     """
-    Make copies of a Control Hub job or job template. They have never run.
+    Duplicate a Control Hub job or job template. The copies have no run history.
 
     .. code-block:: python
 
@@ -418,29 +417,28 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
             number_of_copies=3,
         )
 
-    **Retries.** The copies are made under a name that belongs to this task of this DAG run, their ids are written down
-    where the next try finds them (in the task state store of Airflow; before Airflow 3.3, in an Airflow variable), and
-    then they get the names that they are to have. A later try takes over what an earlier one has made instead of making
-    more. If the call of that one got no answer, the later try waits for its copies until ``gateway_timeout`` of the
-    connection is over; surplus copies of a call that was executed even later are deleted. When a person clears a task
-    that has succeeded, it makes new copies.
+    **Retries.** The copies are created with a temporary name that is unique to the task instance, and renamed after
+    their ids are saved in Airflow's task state store (before Airflow 3.3, in an Airflow variable). A retry reuses the
+    copies of the previous try. If the request of the previous try got no response, the retry waits for its copies until
+    the connection's ``gateway_timeout`` has passed; surplus copies of a request that was executed even later are
+    deleted. Clearing a successful task creates new copies.
 
     :param job_id: id of the job or job template (templated)
     :param job_name: exact name of the job, instead of its id (templated)
-    :param template: `job_name` is that of a job template (templated)
-    :param number_of_copies: how many copies to make (templated)
-    :param name: name of the copy; of several, the names are this followed by 1, 2, ...; by default
-        ``<name of the job> copy`` (templated)
+    :param template: whether `job_name` names a job template (templated)
+    :param number_of_copies: number of copies (templated)
+    :param name: name of the copy; several copies get this name followed by 1, 2, ...; default ``<name of the job>
+        copy`` (templated)
     :param description: description of the copies (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: ids of the copies, in the order of their numbers
-    :raises ControlHubNotFoundError: if there is no such job
-    :raises ControlHubUnexpectedAnswerError: if not all copies appear; the message names those that do
-    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+    :raises ControlHubNotFoundError: if the job does not exist
+    :raises ControlHubUnexpectedAnswerError: if some of the copies do not appear; the message lists those that do
+    :raises ControlHubError: on any other API or connection error
 
-    XCom keys besides ``return_value``: ``job_id`` (of the job that was copied), ``job_ids`` (of the copies),
-    ``streamsets_job_link`` (of the first copy).
+    XCom keys besides ``return_value``: ``job_id`` (original job), ``job_ids`` (copies), ``streamsets_job_link`` (first
+    copy).
     """
 
     template_fields: Sequence[str] = (
@@ -462,7 +460,7 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
     ) -> None:
         super().__init__(**kwargs)
         params.boolean(template, "template")
-        _check_use_of_template(self, template, kwargs.get("default_args"))
+        _check_template_flag(self, template, kwargs.get("default_args"))
         params.integer(number_of_copies, "number_of_copies")
         params.string(name, "name")
         params.string(description, "description", empty=True)
@@ -472,7 +470,7 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
         self.description = description
 
     def execute(self, context: Context) -> list[str]:
-        """Make the copies, or take over those of an earlier try."""
+        """Duplicate the job, or reuse the copies of a previous try."""
         from airflow_provider_streamsets.control_hub.submission import CreateIntent
 
         template = params.boolean(self.template, "template", rendered=True)
@@ -481,24 +479,24 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
         description = params.string(self.description, "description", rendered=True, empty=True)
 
         job = self.find_job(context, templates=template)
-        record = TaskState(context)
-        made = record.values.get("copies") if record.abandon_reason is None else None
-        # Whoever has ordered this try: the call of the one before can still be executed.
-        submitted = record.values.get("duplication")
+        state = TaskState(context)
+        existing_ids = state.values.get("copies") if state.abandon_reason is None else None
+        # Also after a clear: the request of the previous try may still be executed.
+        submitted = state.values.get("duplication")
         copies = self.client.jobs.duplicate(
             job,
             number_of_copies=number_of_copies,
             name=name,
             description=description,
-            key=_key_of_task(context),
-            existing_ids=made if isinstance(made, list) else (),
-            on_created=lambda job_ids: record.write(copies=job_ids),
+            key=_idempotency_key(context),
+            existing_ids=existing_ids if isinstance(existing_ids, list) else (),
+            on_created=lambda job_ids: state.write(copies=job_ids),
             submitted=CreateIntent(**submitted) if isinstance(submitted, dict) else None,
-            on_submit=lambda intent: record.write(duplication=asdict(intent)) if intent else record.clear(),
+            on_submit=lambda intent: state.write(duplication=asdict(intent)) if intent else state.clear(),
         )
-        record.complete()
+        state.complete()
         for copy in copies:
-            self.log.info("Copy of job %s: %s", job.label, copy.label)
+            self.log.info("Job %s: created copy %s.", job.label, copy.label)
         copy_ids = [copy.job_id for copy in copies]
         self.push_jobs(context, copy_ids)
         return copy_ids
@@ -506,7 +504,7 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
 
 class ControlHubListJobsOperator(ControlHubOperator):
     """
-    List the Control Hub jobs that match all conditions, oldest first, for dynamic task mapping.
+    List the Control Hub jobs that match all filters, oldest first, for example for dynamic task mapping.
 
     .. code-block:: python
 
@@ -514,30 +512,30 @@ class ControlHubListJobsOperator(ControlHubOperator):
         ControlHubRunJobOperator.partial(task_id="run_again").expand(job_id=failed.output)
 
     :param name: exact name (templated)
-    :param name_starts_with: beginning of the name, instead (templated)
+    :param name_starts_with: prefix of the name, instead of `name` (templated)
     :param status: status of the latest run, for example ``ACTIVE``; a job that has never run counts as
         ``INACTIVE`` (templated)
     :param color: color of the latest run: ``GRAY``, ``GREEN`` or ``RED``; a job that has never run counts as ``GRAY``
         (templated)
     :param job_tag: tag without organization, for example ``nightly/orders`` (templated)
-    :param engine_label: one of the labels that choose the engines (templated)
+    :param engine_label: one of the job's engine labels (templated)
     :param executor_type: ``COLLECTOR``, ``TRANSFORMER``, ``EDGE`` or ``SNOWPARK`` (templated)
     :param pipeline_version: number of the pipeline version, for example ``3`` (templated)
-    :param search: search of Control Hub, for example ``name=="orders*" and tag=="nightly"`` (templated)
+    :param search: Control Hub search expression, for example ``name=="orders*" and tag=="nightly"`` (templated)
     :param templates: list job templates instead of jobs (templated)
-    :param template_id: list only the instances of this job template (templated)
-    :param limit: list so many jobs at the most; pages beyond are not read (templated)
+    :param template_id: id of a job template, to list only its instances (templated)
+    :param limit: maximum number of jobs; further pages are not requested (templated)
     :param result: what to return: ``ids`` or ``summaries`` (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: a list with an entry for each job: its id; as summary ``job_id``, ``job_name``, ``status`` and ``color``
+    :returns: a list of job ids or summaries. Fields of a summary: ``job_id``, ``job_name``, ``status`` and ``color``
         (None if it has never run), ``run_count`` (0 then), ``start_time`` and ``finish_time`` of its latest run (ISO
         8601; None if there is none), ``pipeline_version``, ``tags``, ``engine_labels``, ``template_id``,
         ``last_modified`` (ISO 8601)
-    :raises ControlHubError: for everything that Control Hub or the connection to it can do
+    :raises ControlHubError: on any API or connection error
 
-    XCom keys besides ``return_value``: ``job_ids`` (with ``result="summaries"``; otherwise they are the return value),
-    ``streamsets_job_link`` (of the first job).
+    XCom keys besides ``return_value``: ``job_ids`` (only with ``result="summaries"``), ``streamsets_job_link`` (first
+    job).
     """
 
     template_fields: Sequence[str] = (
@@ -589,47 +587,47 @@ class ControlHubListJobsOperator(ControlHubOperator):
         self.template_id = template_id
         self.limit = limit
         self.result = result
-        self._checked_conditions(rendered=False)
+        self._validate_filters(rendered=False)
         params.integer(limit, "limit")
-        params.one_of(result, "result", RESULTS)
+        params.one_of(result, "result", _RESULTS)
 
     def execute(self, context: Context) -> list[str] | list[dict[str, Any]]:
         """List the jobs."""
-        conditions = self._checked_conditions(rendered=True)
+        filters = self._validate_filters(rendered=True)
         limit = params.integer(self.limit, "limit", rendered=True)
-        result = params.one_of(self.result, "result", RESULTS, rendered=True)
+        result = params.one_of(self.result, "result", _RESULTS, rendered=True)
 
-        jobs = list(islice(self.client.jobs.list(**conditions), limit))
-        self.log.info("Found %d jobs%s.", len(jobs), ", the limit" if len(jobs) == limit else "")
+        jobs = list(islice(self.client.jobs.list(**filters), limit))
+        self.log.info("Found %d jobs%s.", len(jobs), " (limit reached)" if len(jobs) == limit else "")
         job_ids = [job.job_id for job in jobs]
         if result == "ids":
-            # They are the return value, which is stored once.
+            # The return value contains the ids already.
             self.push_link(context, job_ids)
             return job_ids
         self.push_jobs(context, job_ids)
         return [_summary(job) for job in jobs]
 
-    def _checked_conditions(self, *, rendered: bool) -> dict[str, Any]:
-        """Return the conditions as :meth:`Jobs.list` takes them."""
+    def _validate_filters(self, *, rendered: bool) -> dict[str, Any]:
+        """Return the validated arguments of :meth:`Jobs.list`."""
 
-        def text(name: str) -> Any:
+        def string(name: str) -> Any:
             return params.string(getattr(self, name), name, rendered=rendered)
 
-        def word(name: str, choices: Sequence[str]) -> Any:
+        def choice(name: str, choices: Sequence[str]) -> Any:
             value = getattr(self, name)
             return None if value is None else params.one_of(value, name, choices, rendered=rendered)
 
         params.at_most_one(name=self.name, name_starts_with=self.name_starts_with)
         return {
-            "name": text("name"),
-            "name_starts_with": text("name_starts_with"),
-            "status": word("status", STATUSES),
-            "color": word("color", COLORS),
-            "tag": text("job_tag"),
-            "engine_label": text("engine_label"),
-            "executor_type": word("executor_type", EXECUTOR_TYPES),
+            "name": string("name"),
+            "name_starts_with": string("name_starts_with"),
+            "status": choice("status", STATUSES),
+            "color": choice("color", COLORS),
+            "tag": string("job_tag"),
+            "engine_label": string("engine_label"),
+            "executor_type": choice("executor_type", EXECUTOR_TYPES),
             "pipeline_version": params.version(self.pipeline_version, "pipeline_version", rendered=rendered),
-            "search": text("search"),
+            "search": string("search"),
             "templates": params.boolean(self.templates, "templates", rendered=rendered),
             "template_id": params.resource_id(self.template_id, "template_id", rendered=rendered),
         }
@@ -653,7 +651,7 @@ def _summary(job: Job) -> dict[str, Any]:
     }
 
 
-def _check_use_of_template(task: ControlHubJobOperator, template: Any, default_args: Mapping[str, Any] | None) -> None:
+def _check_template_flag(task: ControlHubJobOperator, template: Any, default_args: Mapping[str, Any] | None) -> None:
     if task.job_name is None and params.boolean(template, "template") is True:
         params.no_effect("'job_name'", task, default_args, template=template)
 
@@ -662,8 +660,8 @@ def _iso(time: pendulum.DateTime | None) -> str | None:
     return None if time is None else time.to_iso8601_string()
 
 
-def _key_of_task(context: Context) -> str:
-    """Return a short text that is the same in each try of a task of a DAG run, and different elsewhere."""
+def _idempotency_key(context: Context) -> str:
+    """Return a short key that is the same in each try of a task instance, and unique to it."""
     ti = context["ti"]
     identity = (ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index))
     return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Operators that read what runs have done."""
+"""Operators that read the metrics and the history of runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubMetricsUnavailableError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+)
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 
 if TYPE_CHECKING:
@@ -15,18 +20,18 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import Job, JobRun, LiveMetrics, RunEvent, RunMetrics
 
-_RUNS = ("last", "all")
-_TIMES = ("since", "until", "ended_after", "active_at")
+_RUN_SELECTIONS = ("last", "all")
+_TIME_FILTERS = ("since", "until", "ended_after", "active_at")
 
 
 class ControlHubJobMetricsOperator(ControlHubJobOperator):
     """
-    Return the metrics of runs of a job, as Control Hub has saved them.
+    Return the metrics of one or all runs of a job, as saved by Control Hub.
 
-    By default, they are those of the job's latest run, running or ended. Control Hub saves metrics only if the pipeline
-    writes statistics to it, and with a delay of up to the job's statistics interval: of a run that has just ended they
-    can be missing or not final. Where the record counts have no entry for the run, they come from its status, which
-    does not count stage errors, or from its counters.
+    The default is the latest run, running or finished. Control Hub saves metrics only if the pipeline writes statistics
+    to it, with a delay of up to the job's statistics interval: metrics of a run that has just finished can be missing
+    or not final. If the run has no saved record counts, the counts are those of its status, which do not include stage
+    errors, or of its counters.
 
     .. code-block:: python
 
@@ -38,29 +43,27 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
-    :param runs: ``last`` for the latest run, ``all`` for all that have metrics (templated)
-    :param limit: with ``runs="all"``, at most so many of the newest runs (templated)
-    :param run_count: number of the run, instead (templated)
-    :param start_time: a datetime or a text in ISO 8601, instead: the run that was started then, or the last one before;
-        in UTC if it names no time zone (templated)
-    :param counters: add all counters of each run, those of the stages included; one more request for each run
-        (templated)
-    :param metrics: add these values of each run: names of counters and meters, which stand for their counts, or of a
-        meter followed by a dot and one of its rates; one more request for each run (templated)
-    :param realtime: add what the engines tell at this moment about the job's run, if it is running (templated)
-    :param fail_if_missing: fail if any of the metrics asked for is missing; otherwise, a line in the log says so
-        (templated)
+    :param runs: ``last`` for the latest run, ``all`` for all runs with metrics (templated)
+    :param limit: with ``runs="all"``, maximum number of runs, newest first (templated)
+    :param run_count: number of the run, instead of `runs` (templated)
+    :param start_time: start time of the run, instead of `runs`: selects the last run started at or before it; a
+        datetime or an ISO 8601 string, in UTC without a time zone (templated)
+    :param counters: include all counters of each run, with those of its stages; one more request per run (templated)
+    :param metrics: names of counters and meters whose counts to include, or of a meter followed by a dot and one of its
+        rates; one more request per run (templated)
+    :param realtime: include the live metrics of the engines, if the job is running (templated)
+    :param fail_if_missing: fail if any requested metric is missing; otherwise, log it (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: for the run ``job_id``, ``job_name``, ``run_count``, ``input_count``, ``output_count``, ``error_count``,
+    :returns: ``job_id``, ``job_name``, ``run_count``, ``input_count``, ``output_count``, ``error_count``,
         ``stage_errors_count``, ``total_error_count``, ``last_updated`` (ISO 8601), ``pipeline_version`` and, as rates
-        over the last minute before that, ``input_per_second``, ``output_per_second``, ``error_per_second``,
-        ``stage_errors_per_second``; on demand ``counters`` and ``metrics`` (values by name), and ``realtime``
+        over the minute before, ``input_per_second``, ``output_per_second``, ``error_per_second``,
+        ``stage_errors_per_second``; on request ``counters`` and ``metrics`` (values by name), and ``realtime``
         (``batch_count``, ``idle_batch_count``, ``input_count``, ``output_count``, ``error_count`` of all engines, and
-        of each in ``engines``). What is missing is None, and so is all of it if nothing is there. With ``runs="all"``,
+        of each in ``engines``). Missing values are None; without any metrics, the result is None. With ``runs="all"``,
         a list of these, newest run first
-    :raises ControlHubMetricsUnavailableError: if metrics are missing, with `fail_if_missing`
-    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+    :raises ControlHubMetricsUnavailableError: if metrics are missing and `fail_if_missing` is true
+    :raises ControlHubError: on any other API or connection error
 
     XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id``,
     ``streamsets_job_link``.
@@ -104,9 +107,9 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         self._check(rendered=False)
 
     def _check(self, *, rendered: bool) -> None:
-        params.one_of(self.runs, "runs", _RUNS, rendered=rendered)
+        params.one_of(self.runs, "runs", _RUN_SELECTIONS, rendered=rendered)
         if self.runs == "all":
-            # A list has no keys; Airflow would fail the task for that.
+            # Airflow fails a task with multiple outputs that returns a list.
             self.multiple_outputs = False
         params.integer(self.limit, "limit", rendered=rendered)
         params.integer(self.run_count, "run_count", rendered=rendered)
@@ -116,39 +119,39 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
             params.boolean(getattr(self, name), name, rendered=rendered)
         params.at_most_one(run_count=self.run_count, start_time=self.start_time)
         if self.runs == "all" and not (self.run_count is None and self.start_time is None):
-            raise ValueError("'run_count' and 'start_time' choose one run, and are not for runs='all'.")
+            raise ValueError("'run_count' and 'start_time' select one run; they cannot be combined with runs='all'.")
         if self.limit is not None and self.runs == "last":
-            raise ValueError("'limit' is for runs='all'.")
+            raise ValueError("'limit' requires runs='all'.")
 
     def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]] | None:
         """Read the metrics."""
         self._check(rendered=True)
         job = self.find_job(context)
-        live = self._live(job) if self._is_on("realtime") else None
+        live = self._live_metrics(job) if self._is_enabled("realtime") else None
         if self.runs == "all":
             limit = params.integer(self.limit, "limit", rendered=True)
-            return self._of_all_runs(job, limit, live)
-        run_count = self._chosen_run(job)
+            return self._all_runs_metrics(job, limit, live)
+        run_count = self._selected_run(job)
         if run_count is None:
-            when = f"had not run by {self.start_time}" if self.start_time is not None else "has not run yet"
-            self._is_missing(f"Job {job.label} {when}, so there are no metrics.")
+            when = f"had not run by {self.start_time}" if self.start_time is not None else "has never run"
+            self._handle_missing(f"Job {job.label} {when}; there are no metrics.")
             return None
         metrics = self.client.metrics
         saved = metrics.of_run(job.job_id, run_count, latest=job.current_run) or metrics.counted(job.job_id, run_count)
         return self._entry(job, run_count, saved, live)
 
-    def _of_all_runs(self, job: Job, limit: int | None, live: LiveMetrics | None) -> list[dict[str, Any]]:
+    def _all_runs_metrics(self, job: Job, limit: int | None, live: LiveMetrics | None) -> list[dict[str, Any]]:
         saved = {
             metrics.run_count: metrics for metrics in self.client.metrics.all_runs(job.job_id, latest=job.current_run)
         }
-        # Of a run that has just begun there may be live metrics only.
+        # A run that has just started may have live metrics only.
         numbers = sorted({*saved, *([live.run_count] if live else [])}, reverse=True)[:limit]
         if not numbers:
-            self._is_missing(f"Control Hub has saved no metrics of job {job.label}.")
+            self._handle_missing(f"Job {job.label}: Control Hub has no saved metrics.")
         entries = (self._entry(job, number, saved.get(number), live) for number in numbers)
         return [entry for entry in entries if entry is not None]
 
-    def _chosen_run(self, job: Job) -> int | None:
+    def _selected_run(self, job: Job) -> int | None:
         run_count: int | None = params.integer(self.run_count, "run_count", rendered=True)
         if run_count is not None:
             return run_count
@@ -162,12 +165,12 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         from airflow_provider_streamsets.control_hub import RunMetrics
 
         if saved is None:
-            self._is_missing(f"Control Hub has saved no record counts of run {run_count} of job {job.label}.")
+            self._handle_missing(f"Job {job.label} run {run_count}: Control Hub has no saved record counts.")
         extras: dict[str, Any] = {}
         names = params.string_list(self.metrics, "metrics", rendered=True)
-        if self._is_on("counters") or names:
+        if self._is_enabled("counters") or names:
             extras.update(self._registry_values(job, run_count, names))
-        if self._is_on("realtime"):
+        if self._is_enabled("realtime"):
             extras["realtime"] = live.to_dict() if live and live.run_count == run_count else None
         if saved is None and not any(extras.values()):
             return None
@@ -177,44 +180,41 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
     def _registry_values(self, job: Job, run_count: int, names: list[str] | None) -> dict[str, Any]:
         registry = self.client.metrics.registry(job.job_id, run_count)
         if registry is None:
-            self._is_missing(f"Control Hub has saved no counters of run {run_count} of job {job.label}.")
-        found: dict[str, Any] = {}
-        if self._is_on("counters"):
-            found["counters"] = registry.counts() if registry else None
+            self._handle_missing(f"Job {job.label} run {run_count}: Control Hub has no saved counters.")
+        extras: dict[str, Any] = {}
+        if self._is_enabled("counters"):
+            extras["counters"] = registry.counts() if registry else None
         if names:
             values = {name: _plain(registry.value(name)) for name in names} if registry else None
             absent = [name for name, value in (values or {}).items() if value is None]
             if absent:
-                self._is_missing(f"Run {run_count} of job {job.label} has no metrics of these names: {absent}.")
-            found["metrics"] = values
-        return found
+                self._handle_missing(f"Job {job.label} run {run_count}: no metrics with the names {absent}.")
+            extras["metrics"] = values
+        return extras
 
-    def _live(self, job: Job) -> LiveMetrics | None:
-        from airflow_provider_streamsets.control_hub import ControlHubMetricsUnavailableError
+    def _live_metrics(self, job: Job) -> LiveMetrics | None:
 
         try:
             live = self.client.metrics.realtime(job)
         except ControlHubMetricsUnavailableError as error:
-            self._is_missing(str(error))
+            self._handle_missing(str(error))
             return None
         for engine_id, reason in live.engines_without.items():
-            self.log.warning("The live metrics do not include engine %s: %s", engine_id, reason)
+            self.log.warning("Job %s: engine %s is missing in the live metrics: %s", job.label, engine_id, reason)
         return live
 
-    def _is_missing(self, what: str) -> None:
-        """Act on metrics that were asked for and are not there."""
-        from airflow_provider_streamsets.control_hub import ControlHubMetricsUnavailableError
+    def _handle_missing(self, message: str) -> None:
+        """Fail because of missing metrics, or log them, as `fail_if_missing` says."""
+        if self._is_enabled("fail_if_missing"):
+            raise ControlHubMetricsUnavailableError(message)
+        self.log.info(message)
 
-        if self._is_on("fail_if_missing"):
-            raise ControlHubMetricsUnavailableError(what)
-        self.log.info(what)
-
-    def _is_on(self, name: str) -> bool:
+    def _is_enabled(self, name: str) -> bool:
         return bool(params.boolean(getattr(self, name), name, rendered=True))
 
 
 def _plain(number: float | None) -> float | int | None:
-    """Counts arrive as floats, like rates."""
+    """Return a whole number as an integer; the registry has counts as floats, like rates."""
     return int(number) if number is not None and number.is_integer() else number
 
 
@@ -233,23 +233,23 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
-    :param limit: at most so many runs, the newest; None returns all that Control Hub still knows (templated)
-    :param since: only runs that were started at this time or later: a datetime or a text in ISO 8601, in UTC if it
-        names no time zone (templated)
-    :param until: only runs that were started before this time (templated)
-    :param ended_after: only runs that have ended at this time or later, whenever they were started (templated)
-    :param active_at: only the run that had been started by this time and had not ended yet (templated)
-    :param include_events: add what happened to each run, and who did it: its last events, 20 at the most; one more
-        request for each run (templated)
+    :param limit: maximum number of runs, newest first; None returns all that Control Hub still has (templated)
+    :param since: only runs started at this time or later: a datetime or an ISO 8601 string, in UTC without a time zone
+        (templated)
+    :param until: only runs started before this time (templated)
+    :param ended_after: only runs that finished at this time or later (templated)
+    :param active_at: only the run that was active at this time (templated)
+    :param include_events: include the last events of each run with their users, at most 20; one more request per run
+        (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: for each run ``job_id``, ``job_name``, ``run_count``, ``status``, ``color``, ``outcome``,
-        ``error_message`` (cut to 500 characters), ``start_time``, ``finish_time`` (ISO 8601), ``duration`` (seconds),
-        ``user`` (who started it), ``pipeline_version``, ``engine_ids``, ``input_count``, ``output_count``,
-        ``error_count`` (None if Control Hub has saved none) and, with `include_events`, ``events`` (``time``,
-        ``status``, ``message``, ``user``). ``outcome`` is ``FAILED`` or None; only with `include_events` are
-        ``SUCCEEDED`` and ``STOPPED`` known, too
-    :raises ControlHubError: for everything that Control Hub or the connection to it can do
+    :returns: a list of runs: ``job_id``, ``job_name``, ``run_count``, ``status``, ``color``, ``outcome``,
+        ``error_message`` (truncated to 500 characters), ``start_time``, ``finish_time`` (ISO 8601), ``duration``
+        (seconds), ``user`` (who started the run), ``pipeline_version``, ``engine_ids``, ``input_count``,
+        ``output_count``, ``error_count`` (None if Control Hub has saved none) and, with `include_events`, ``events``
+        (``time``, ``status``, ``message``, ``user``). Without `include_events`, ``outcome`` is ``FAILED`` or None; with
+        it, also ``SUCCEEDED`` or ``STOPPED``
+    :raises ControlHubError: on any API or connection error
 
     XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
     """
@@ -257,7 +257,7 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
     template_fields: Sequence[str] = (
         *ControlHubJobOperator.template_fields,
         "limit",
-        *_TIMES,
+        *_TIME_FILTERS,
         "include_events",
     )
 
@@ -281,37 +281,36 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         self.ended_after = ended_after
         self.active_at = active_at
         self.include_events = include_events
-        self._times(rendered=False)
+        self._validate_times(rendered=False)
 
-    def _times(self, *, rendered: bool) -> dict[str, Any]:
-        return {name: params.timestamp(getattr(self, name), name, rendered=rendered) for name in _TIMES}
+    def _validate_times(self, *, rendered: bool) -> dict[str, Any]:
+        return {name: params.timestamp(getattr(self, name), name, rendered=rendered) for name in _TIME_FILTERS}
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Read the runs."""
         from airflow_provider_streamsets.control_hub.tracking.report import run_record
 
         limit = params.integer(self.limit, "limit", rendered=True)
-        times = self._times(rendered=True)
+        times = self._validate_times(rendered=True)
         include_events = params.boolean(self.include_events, "include_events", rendered=True)
         job = self.find_job(context)
-        # One more shows whether some are left out.
+        # One more than the limit, to see whether there are more.
         runs = self.client.runs.history(job.job_id, None if limit is None else limit + 1, **times)
         has_more = limit is not None and len(runs) > limit
-        left_out = f" or more, of which the newest {limit} are returned" if has_more else ""
-        self.log.info("Job %s: found %d runs%s.", job.label, len(runs), left_out)
+        suffix = f" or more, returning the newest {limit}" if has_more else ""
+        self.log.info("Job %s: found %d runs%s.", job.label, len(runs), suffix)
         records = []
         for run in runs[:limit]:
-            events = self._events(run) if include_events else None
+            events = self._events(job, run) if include_events else None
             record = run_record(job.name, run, events)
             records.append({"events": None, **record} if include_events else record)
         return records
 
-    def _events(self, run: JobRun) -> list[RunEvent] | None:
-        from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRejectedError
+    def _events(self, job: Job, run: JobRun) -> list[RunEvent] | None:
 
         try:
             return self.client.runs.events(run.run_id)
         except (ControlHubNotFoundError, ControlHubRejectedError) as error:
-            # How long Control Hub keeps events is not known (contract, 18.22).
-            self.log.warning("The events of run %d are missing: %s", run.run_count, error)
+            # How long Control Hub keeps events is not known (contract section 18.22).
+            self.log.warning("Job %s run %d: events are missing: %s", job.label, run.run_count, error)
             return None

@@ -1,4 +1,4 @@
-"""What a wait of a sensor has come to: the same for a sensor on a worker and for one that ends in the triggerer."""
+"""Result of a sensor's wait, for sensors that end on a worker or in the triggerer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class FinalState(enum.Enum):
-    """How a task ends."""
+    """Final state of a task."""
 
     SUCCESS = "success"
     FAILED = "failed"
@@ -22,34 +22,34 @@ class FinalState(enum.Enum):
 @dataclass(frozen=True)
 class SensorResult:
     """
-    How a task ends, and what is to be told of that.
+    Final state of a sensor task, with message and return value.
 
-    :param ending: how it ends
-    :param message: why, for people
-    :param result: what it returns, if it succeeds; of a failed run, what it would have returned
-    :param details: more of what is known, for the task log
-    :param is_soft: whether ``soft_fail`` makes a skip of a failure; ``never_fail`` always does
+    :param final_state: final state of the task, before ``soft_fail``
+    :param message: reason, for logs and errors
+    :param result: return value of the task; for a failed run, what it would have returned
+    :param details: further details for the task log
+    :param is_soft: whether ``soft_fail`` turns a failure into a skip; ``never_fail`` always does
     """
 
-    ending: FinalState
+    final_state: FinalState
     message: str
     result: dict[str, Any] = field(default_factory=dict)
     details: str = ""
     is_soft: bool = True
 
     def apply_soft_fail(self, *, soft_fail: bool, never_fail: bool) -> FinalState:
-        """Return how the task ends with these parameters of Airflow's sensors."""
-        if self.ending is FinalState.FAILED and (never_fail or (soft_fail and self.is_soft)):
+        """Return the final state under the sensor parameters ``soft_fail`` and ``never_fail``."""
+        if self.final_state is FinalState.FAILED and (never_fail or (soft_fail and self.is_soft)):
             return FinalState.SKIPPED
-        return self.ending
+        return self.final_state
 
 
 def result_of_run(report: RunReport, *, accept_stopped: bool) -> SensorResult:
     """
-    Judge a run that is waited for no more.
+    Return the result of a wait for a run.
 
-    :param report: what is known of it
-    :param accept_stopped: count one that was stopped as a success
+    :param report: report of the run
+    :param accept_stopped: whether a stopped run is a success
     """
     from airflow_provider_streamsets.control_hub import Outcome
 
@@ -60,10 +60,10 @@ def result_of_run(report: RunReport, *, accept_stopped: bool) -> SensorResult:
 
 def result_of_metrics(metric_result: MetricResult, *, on_run_end: str) -> SensorResult:
     """
-    Judge what the metrics of a run have come to.
+    Return the result of a wait for metrics.
 
-    :param metric_result: what they have come to
-    :param on_run_end: what the sensor was told to do if the run ends before they are as wanted
+    :param metric_result: result of the metrics
+    :param on_run_end: parameter `on_run_end` of the sensor
     """
     if metric_result.satisfied:
         return SensorResult(FinalState.SUCCESS, metric_result.message, metric_result.to_result())
@@ -71,5 +71,5 @@ def result_of_metrics(metric_result: MetricResult, *, on_run_end: str) -> Sensor
 
 
 def result_of_error(error: ControlHubError) -> SensorResult:
-    """Judge a wait that an error has ended."""
+    """Return the result of a wait that ended with an error."""
     return SensorResult(FinalState.FAILED, str(error), is_soft=False)

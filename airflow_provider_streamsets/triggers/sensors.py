@@ -11,9 +11,15 @@ from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccess
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms, xcom_of_own_task
-from airflow_provider_streamsets.job_selector import check_job_selection, checked_run, get_job, log_of_run, run_of_job
+from airflow_provider_streamsets.control_hub.choices import JOINS, ON_RUN_END
+from airflow_provider_streamsets.job_selector import (
+    check_job_selection,
+    get_job,
+    log_selected_run,
+    select_run,
+    validate_run_selection,
+)
 from airflow_provider_streamsets.links.job import ControlHubJobLink
-from airflow_provider_streamsets.metric_parameters import metrics_timeout_for, wanted_conditions
 from airflow_provider_streamsets.sensors.result import (
     FinalState,
     SensorResult,
@@ -127,7 +133,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
         else:
             try:
                 check_job_selection(**given, rendered=True)
-                wanted = checked_run(**given_run, rendered=True)
+                wanted = validate_run_selection(**given_run, rendered=True)
                 job, run = await self._find_run(poller, deadline, wanted, **given)
                 run = {**run, **self.run_details(job)}
             except ValueError as error:
@@ -139,7 +145,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
                 **({} if run.get("started_after") else {"run_count": run["run_count"]}),
                 **{_PINNED_RUN: {**run, "try_number": try_number}, ControlHubJobLink.xcom_key: link},
             )
-            log_of_run(self.log, job, run, **wanted)
+            log_selected_run(self.log, job, run, **wanted)
         for name, value in run.items():
             if name != "try_number":
                 setattr(self, name, value)
@@ -156,7 +162,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
 
         def find() -> tuple[Job, dict[str, Any]]:
             job = get_job(poller.client, job_id, job_name)
-            return job, run_of_job(poller.client, job, **wanted)
+            return job, select_run(poller.client, job, **wanted)
 
         while True:
             try:
@@ -285,7 +291,7 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return what the run is waited for, and for how long it may be ``RED``."""
-        return params.checked_wait(self.wait_for, self.fail_on_red_after, rendered=True)
+        return params.validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=True)
 
     def sensor_result(self, event: RunWaitEvent) -> SensorResult:
         """Judge the run."""
@@ -380,12 +386,12 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return the conditions, and how long to wait for the final metrics."""
-        wanted = wanted_conditions(self.metric, self.comparison, self.threshold, self.expect)
+        wanted = params.resolve_conditions(self.metric, self.comparison, self.threshold, self.expect)
         return {
             "expect": [condition.to_dict() for condition in wanted],
-            "join": params.one_of(self.join, "join", ("all", "any"), rendered=True),
-            "on_run_end": params.one_of(self.on_run_end, "on_run_end", ("fail", "evaluate", "skip"), rendered=True),
-            "metrics_timeout": metrics_timeout_for(self.metrics_timeout, job, is_needed=True),
+            "join": params.one_of(self.join, "join", JOINS, rendered=True),
+            "on_run_end": params.one_of(self.on_run_end, "on_run_end", ON_RUN_END, rendered=True),
+            "metrics_timeout": params.resolve_metrics_timeout(self.metrics_timeout, job, is_needed=True),
         }
 
     def sensor_result(self, event: MetricWaitEvent) -> SensorResult:

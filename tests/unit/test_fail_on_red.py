@@ -376,7 +376,7 @@ def test_rescheduled_sensor_warns_without_state_store(hub, sensor, context, task
     hub.is_red()
     hub.run_duration = 200
     assert sensor("reschedule", fail_on_red_after=60)["outcome"] == "SUCCEEDED"
-    assert "red_since cannot be kept between pokes" in task_log()
+    assert "red_since cannot be stored between pokes" in task_log()
 
 
 @SENSOR_MODES

@@ -135,7 +135,7 @@ def test_rejects_condition_that_cannot_hold(condition):
         (ControlHubRunJobOperator, {}),
         (ControlHubJobMetricSensor, {"metric": None, "threshold": None}),
     ):
-        with pytest.raises(ValueError, match="'expect' must hold conditions .*(Give one of|such as 0.01 for 1%)"):
+        with pytest.raises(ValueError, match=r"'expect' must contain conditions .*(Give one of|such as 0.01 for 1%)"):
             make_task(kind, **others, expect=[condition])
 
 
@@ -168,10 +168,10 @@ def test_rejects_malformed_id_after_rendering(kind, field, context):
 
 def test_malformed_id_error_suggests_name_parameter():
     for kind, field, advice in (
-        (ControlHubRunJobOperator, "job_id", " A name is given as 'job_name'."),
+        (ControlHubRunJobOperator, "job_id", " To use a name, set 'job_name'."),
         (ControlHubListJobsOperator, "template_id", ""),
     ):
-        with pytest.raises(ValueError, match=f"but is 'Orders'\\.{advice}$"):
+        with pytest.raises(ValueError, match=f"got 'Orders'\\.{advice}$"):
             make_task(kind, **{field: "Orders"})
 
 

@@ -10,10 +10,10 @@ from airflow_provider_streamsets import params
 @pytest.mark.parametrize(
     ("job_id", "job_name", "message"),
     [
-        (None, None, "given are none of them"),
-        ("id", "name", "given are job_id and job_name"),
-        ("", None, "'job_id' is empty"),
-        (None, " ", "'job_name' is empty"),
+        (None, None, "is required, got none"),
+        ("id", "name", "got 'job_id' and 'job_name'"),
+        ("", None, "'job_id' must be a non-empty string"),
+        (None, " ", "'job_name' must be a non-empty string"),
     ],
 )
 def test_exactly_one_reference_is_required(job_id, job_name, message):
@@ -47,9 +47,9 @@ def test_json_object_rejects_other_values(value):
 
 
 def test_json_object_rejects_non_json_values():
-    with pytest.raises(ValueError, match="must hold JSON values only"):
+    with pytest.raises(ValueError, match="must contain only JSON values"):
         params.json_object({"day": object()}, "runtime_parameters", rendered=True)
-    with pytest.raises(ValueError, match="must hold JSON values only"):
+    with pytest.raises(ValueError, match="must contain only JSON values"):
         params.json_object({"ratio": float("nan")}, "runtime_parameters", rendered=True)
 
 
@@ -80,7 +80,7 @@ def test_number_accepts_numeric_strings(value, expected):
 
 @pytest.mark.parametrize("value", [0, -3, 1.5, True, "x", ""])
 def test_integer_must_be_at_least_one(value):
-    with pytest.raises(ValueError, match="'run_count' must be a whole number from 1"):
+    with pytest.raises(ValueError, match="'run_count' must be an integer >= 1"):
         params.integer(value, "run_count", rendered=True)
 
 
@@ -120,14 +120,14 @@ def test_timestamp_of_date_is_midnight():
 
 @pytest.mark.parametrize("value", ["", "noon", "12:00", "P1D", "2026-01-31/2026-02-01", "2026-02-31", 7, True])
 def test_timestamp_rejects_other_values(value):
-    with pytest.raises(ValueError, match="'since' must be a datetime or a text such as"):
+    with pytest.raises(ValueError, match="'since' must be a datetime or an ISO 8601 string such as"):
         params.timestamp(value, "since", rendered=True)
 
 
 def test_at_most_one_allows_none_or_one():
     params.at_most_one(version=None, tag=None)
     params.at_most_one(version="1", tag=None)
-    with pytest.raises(ValueError, match="at most one of 'version', 'tag'; given are version and tag"):
+    with pytest.raises(ValueError, match="At most one of 'version', 'tag' is allowed, got 'version' and 'tag'"):
         params.at_most_one(version="1", tag="{{ tag }}")
 
 
@@ -136,11 +136,11 @@ def test_string_may_be_empty_only_if_allowed():
     assert params.string("", "description", empty=True) == ""
     assert params.string("{{ name }}", "name") == "{{ name }}"
     for value in ("", " ", True, ["a"]):
-        with pytest.raises(ValueError, match="'name' must be a text that is not empty"):
+        with pytest.raises(ValueError, match="'name' must be a non-empty string"):
             params.string(value, "name", rendered=True)
     # Native rendering makes a number of a text that looks like one.
     assert params.string(20261124, "name", rendered=True) == "20261124"
-    with pytest.raises(ValueError, match="'description' must be a text, but is 7"):
+    with pytest.raises(ValueError, match="'description' must be a string, got 7"):
         params.string(7, "description", empty=True)
 
 
@@ -151,7 +151,7 @@ def test_version_accepts_number_with_optional_v(value, expected):
 
 @pytest.mark.parametrize("value", ["", "latest", "v", "three", 1.5, True, ["3"]])
 def test_version_rejects_other_values(value):
-    with pytest.raises(ValueError, match="'version' must be a version number such as '3', but is"):
+    with pytest.raises(ValueError, match="'version' must be a version number such as '3', got"):
         params.version(value, "version")
 
 
@@ -165,7 +165,7 @@ def test_integer_accepts_special_value_below_minimum():
     assert params.integer(-1, "retries", minimum=0, also=-1) == -1
     assert params.integer("0", "retries", minimum=0, also=-1, rendered=True) == 0
     for value in (-2, "x", 0.5, True):
-        with pytest.raises(ValueError, match="'retries' must be a whole number from 0, or -1"):
+        with pytest.raises(ValueError, match="'retries' must be an integer >= 0 or -1"):
             params.integer(value, "retries", minimum=0, also=-1)
 
 
@@ -182,7 +182,7 @@ def test_sha256_is_lowercased():
     assert params.sha256("AB" * 32, "sha256", rendered=True) == "ab" * 32
     assert params.sha256("{{ digest }}", "sha256") == "{{ digest }}"
     for value in ("ab", "xy" * 32, 7):
-        with pytest.raises(ValueError, match="'sha256' must be a SHA-256 in 64 hexadecimal digits"):
+        with pytest.raises(ValueError, match="'sha256' must be a SHA-256 digest of 64 hexadecimal digits"):
             params.sha256(value, "sha256", rendered=True)
 
 
@@ -200,7 +200,7 @@ def test_string_list_suggests_list_for_single_string():
 def test_string_list_converts_rendered_numbers():
     assert params.string_list([2024, "a", 1.5], "job_names", rendered=True) == ["2024", "a", "1.5"]
     for value in ([True], [10**50], [float("nan")], [None], [["a"]]):
-        with pytest.raises(ValueError, match="'job_names' must be a list of texts"):
+        with pytest.raises(ValueError, match="'job_names' must be a list of non-empty strings"):
             params.string_list(value, "job_names", rendered=True)
 
 

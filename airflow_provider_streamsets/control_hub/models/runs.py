@@ -11,6 +11,7 @@ import pendulum
 
 from airflow_provider_streamsets.control_hub._json import JsonReader
 from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub.choices import STATUSES
 from airflow_provider_streamsets.control_hub.models.base import Model
 
 ENDED_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
@@ -18,7 +19,7 @@ ENDED_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
 _MAX_HANDOVER_SECONDS = 10.0
 # Age after which an active run should have saved metrics, at the default statistics interval.
 _METRICS_GRACE_SECONDS = 120.0
-KNOWN_STATUSES = ENDED_STATUSES | {"ACTIVATING", "ACTIVE", "DEACTIVATING"}
+KNOWN_STATUSES = frozenset(STATUSES)
 # Statuses of pipelines that process records, or did so.
 _WORKING_PIPELINE_STATUSES = frozenset({"RUNNING", "FINISHING", "FINISHED"})
 FAILED_RESULTS = frozenset({"ERROR", "TIMEDOUT"})

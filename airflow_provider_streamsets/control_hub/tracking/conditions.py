@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
-import operator
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub.choices import COMPARISONS, Join
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubExpectationError,
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
     from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 
-Join = Literal["all", "any"]
-
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    "<": operator.lt,
-}
 _TEXT = re.compile(r"^\s*(?P<metric>[^<>=!]+?)\s*(?P<comparison>>=|<=|==|!=|>|<)\s*(?P<threshold>[^\s<>=!]+)\s*$")
 _SIGN = re.compile("[<>=!]")
 
@@ -107,7 +97,7 @@ class MetricCondition(Model):
             number = float("nan") if isinstance(threshold, bool) else float(threshold)
         except (TypeError, ValueError, OverflowError):
             number = float("nan")
-        if not isinstance(comparison, str) or comparison not in _COMPARISONS:
+        if not isinstance(comparison, str) or comparison not in COMPARISONS:
             raise _wrong(value, f"{comparison!r} is no comparison")
         if not math.isfinite(number):
             hint = "; write a percentage as a number, such as 0.01 for 1%" if str(threshold).endswith("%") else ""
@@ -118,7 +108,7 @@ class MetricCondition(Model):
 
     def is_satisfied_by(self, value: float | None) -> bool:
         """Return whether a value satisfies the condition; no value never does."""
-        return value is not None and _COMPARISONS[self.comparison](value, self.threshold)
+        return value is not None and COMPARISONS[self.comparison](value, self.threshold)
 
     def evaluate(self, value: float | None, *, is_final: bool) -> bool | None:
         """
@@ -201,7 +191,7 @@ def _wrong(value: object, fault: str = "it is neither") -> ControlHubConfigurati
     return ControlHubConfigurationError(
         "A condition on metrics is a text such as 'output_count >= 1000', or the three fields "
         '{"metric": "output_count", "comparison": ">=", "threshold": 1000}, with one comparison of '
-        f"{' '.join(_COMPARISONS)}; this is {value!r}: {fault}."
+        f"{' '.join(COMPARISONS)}; this is {value!r}: {fault}."
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub.choices import Join, OnRunEnd
 from airflow_provider_streamsets.control_hub.client import ControlHubClient
 from airflow_provider_streamsets.control_hub.errors import ControlHubRunTimeoutError
 from airflow_provider_streamsets.control_hub.models import JobRun, Model, RunIdentity
 from airflow_provider_streamsets.control_hub.tracking.conditions import (
     Evaluation,
-    Join,
     MetricCondition,
     MetricValues,
     evaluate,
@@ -30,8 +30,6 @@ from airflow_provider_streamsets.control_hub.tracking.run import (
 
 if TYPE_CHECKING:
     import pendulum
-
-OnRunEnd = Literal["fail", "evaluate", "skip"]
 
 
 @dataclass(frozen=True)

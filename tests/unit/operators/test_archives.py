@@ -101,7 +101,7 @@ def test_export_of_template_instances_raises(hub, context, tmp_path):
 
 
 def test_export_without_jobs_raises(hub, context, tmp_path):
-    with pytest.raises(ControlHubNotFoundError, match="There is no job to export"):
+    with pytest.raises(ControlHubNotFoundError, match="Cannot export jobs: no job matches the selection"):
         export(tmp_path / "jobs.zip", job_tag="weekly").execute(context)
     assert hub.exported == []
     assert list(tmp_path.iterdir()) == []
@@ -109,7 +109,7 @@ def test_export_without_jobs_raises(hub, context, tmp_path):
 
 def test_export_without_overwrite_keeps_existing_file(hub, context, archive):
     archive.write_bytes(b"old")
-    with pytest.raises(FileExistsError, match="is not to be overwritten"):
+    with pytest.raises(FileExistsError, match="overwriting is disabled"):
         export(archive, overwrite=False).execute(context)
     assert hub.exported == []
     assert archive.read_bytes() == b"old"
@@ -199,9 +199,7 @@ def test_import_accepts_matching_sha256(hub, context, archive, digits):
 
 def test_import_rejects_mismatched_sha256(hub, context, archive):
     archive.write_bytes(ARCHIVE + b"x")
-    with pytest.raises(
-        ControlHubConfigurationError, match=f"is not the archive .*, and not {SHA256}. Nothing was sent"
-    ):
+    with pytest.raises(ControlHubConfigurationError, match=f"its SHA-256 is .*, expected {SHA256}. Nothing was sent"):
         import_(archive, sha256=SHA256).execute(context)
     assert hub.imported == []
 
@@ -222,13 +220,13 @@ def test_import_names_missing_archive(hub, context, tmp_path):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: export(""), "'path' must be a text that is not empty"),
+        (lambda: export(""), "'path' must be a non-empty string"),
         (lambda: export(None), "'path' must be a path or URL of a file"),
         (lambda: export(7), "'path' must be a path or URL of a file"),
         (lambda: export("x", overwrite="perhaps"), "'overwrite' must be true or false"),
-        (lambda: export("x", job_tag="x", job_ids=["y"]), "given are job_ids and job_tag"),
+        (lambda: export("x", job_tag="x", job_ids=["y"]), "got 'job_ids' and 'job_tag'"),
         (lambda: import_(["x"]), "'path' must be a path or URL of a file"),
-        (lambda: import_("x", sha256="abc"), "'sha256' must be a SHA-256 in 64 hexadecimal digits"),
+        (lambda: import_("x", sha256="abc"), "'sha256' must be a SHA-256 digest of 64 hexadecimal digits"),
         (lambda: import_("x", update_pipeline="perhaps"), "'update_pipeline' must be true or false"),
     ],
 )
@@ -240,9 +238,9 @@ def test_rejects_invalid_arguments_at_parse(make, said):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: export("{{ '' }}"), "'path' must be a text that is not empty"),
+        (lambda: export("{{ '' }}"), "'path' must be a non-empty string"),
         (lambda: export("x", overwrite="{{ 7 }}"), "'overwrite' must be true or false"),
-        (lambda: import_("x", sha256="{{ 'abc' }}"), "'sha256' must be a SHA-256"),
+        (lambda: import_("x", sha256="{{ 'abc' }}"), "'sha256' must be a SHA-256 digest"),
         (lambda: import_("x", update_engine_labels="{{ 'x' }}"), "'update_engine_labels' must be true or false"),
     ],
 )

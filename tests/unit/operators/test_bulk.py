@@ -805,10 +805,10 @@ def test_empty_search_deletes_nothing(http, context, task_log):
 @pytest.mark.parametrize(
     ("operator", "arguments", "said"),
     [
-        (ControlHubStartJobsOperator, {}, "given are none of them"),
-        (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "job_tag": "b"}, "given are job_ids and job_tag"),
-        (ControlHubStartJobsOperator, {"job_ids": 5}, "'job_ids' must be a list of texts"),
-        (ControlHubStartJobsOperator, {"job_ids": [""]}, "'job_ids' must be a list of texts that are not empty"),
+        (ControlHubStartJobsOperator, {}, "is required, got none"),
+        (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "job_tag": "b"}, "got 'job_ids' and 'job_tag'"),
+        (ControlHubStartJobsOperator, {"job_ids": 5}, "'job_ids' must be a list of strings"),
+        (ControlHubStartJobsOperator, {"job_ids": [""]}, "'job_ids' must be a list of non-empty strings"),
         (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "on_timeout": "kill"}, "'on_timeout' must be one of"),
         (ControlHubStopJobsOperator, {"job_ids": ["a:org"], "force": "maybe"}, "'force' must be true or false"),
         (
@@ -828,7 +828,7 @@ def test_rejects_invalid_arguments_at_parse(operator, arguments, said):
 @pytest.mark.parametrize(
     ("operator", "arguments", "said"),
     [
-        (ControlHubStartJobsOperator, {"job_ids": "{{ 'x' }}"}, "'job_ids' must be a list of texts"),
+        (ControlHubStartJobsOperator, {"job_ids": "{{ 'x' }}"}, "'job_ids' must be a list of strings"),
         (ControlHubStartJobsOperator, {"job_ids": ["a:org"], "on_timeout": "{{ 1 }}"}, "'on_timeout' must be one of"),
         (
             ControlHubStopJobsOperator,

@@ -73,7 +73,7 @@ def test_selected_engines_are_balanced_in_one_request(hub, context, chosen, expe
 
 def test_unresponsive_engine_is_skipped_with_warning(hub, context, task_log):
     assert balance_engines(engine_ids=["one", "lost"]).execute(context) == ["one"]
-    assert "Leaving out engine lost (http://lost.example.com:18630): it does not respond." in task_log()
+    assert "Engine lost (http://lost.example.com:18630) does not respond; skipping it." in task_log()
 
 
 @pytest.mark.parametrize("label", ["field", "nobody has it"])
@@ -92,11 +92,11 @@ def test_unknown_engine_ids_raise(hub, context):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({}, "given are none of them"),
-        ({"all_engines": False}, "given are none of them"),
-        ({"engine_labels": ["prod"], "all_engines": True}, "given are engine_labels and all_engines"),
-        ({"engine_ids": "one"}, "'engine_ids' must be a list of texts"),
-        ({"engine_ids": [7]}, "'engine_ids' must be a list of texts"),
+        ({}, "is required, got none"),
+        ({"all_engines": False}, "is required, got none"),
+        ({"engine_labels": ["prod"], "all_engines": True}, "got 'engine_labels' and 'all_engines'"),
+        ({"engine_ids": "one"}, "'engine_ids' must be a list of strings"),
+        ({"engine_ids": [7]}, "'engine_ids' must be a list of non-empty strings"),
         ({"all_engines": 1}, "'all_engines' must be true or false"),
     ],
 )
@@ -108,7 +108,7 @@ def test_engine_selection_is_validated_at_parse(arguments, said):
 def test_engine_selection_is_validated_after_rendering(hub, context):
     task = balance_engines(all_engines="{{ params.all }}")
     task.all_engines = "False"
-    with pytest.raises(ValueError, match="given are none of them"):
+    with pytest.raises(ValueError, match="is required, got none"):
         task.execute(context)
     assert hub.asked == []
 
@@ -130,7 +130,7 @@ def test_active_failover_jobs_are_balanced_in_one_request(http, context):
 )
 def test_unbalanceable_job_raises_unless_skipped(http, context, other, why):
     hub = BulkActionsHub(http, job_with_status("a", "ACTIVE", migrateOffsets=True), other)
-    with pytest.raises(ControlHubJobStateError, match=f"Cannot balance jobs: {why}.*skip_others=True"):
+    with pytest.raises(ControlHubJobStateError, match=f"Cannot balance jobs: {why}.*skip_inactive=True"):
         balance_jobs().execute(context)
     assert hub.asked == []
     assert balance_jobs(skip_inactive=True).execute(context) == ["a:org"]

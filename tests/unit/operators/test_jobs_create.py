@@ -44,7 +44,7 @@ def test_latest_version_is_default_and_id_is_returned(http, context, task_log):
         "rules-3:org",
     )
     assert context["ti"].xcoms == {"job_id": job_id, "streamsets_job_link": f"{HUB}/sch/jobs/detail/{job_id}"}
-    assert "runs version 3 of pipeline 'Orders'" in task_log()
+    assert "uses version 3 of pipeline 'Orders'" in task_log()
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,10 @@ def lost(hub, context, effect=True):
 def test_retry_adopts_job_of_lost_try(http, context, task_log):
     hub = JobCatalogHub(http)
     lost(hub, context)
-    assert operator().execute(context) == hub.named("Mine")[0]["id"]
+    job_id = hub.named("Mine")[0]["id"]
+    assert operator().execute(context) == job_id
     assert len(hub.created) == 1
-    assert "An earlier try of this task has created job 'Mine'" in task_log()
+    assert f"Job 'Mine' ({job_id}): created by a previous try of this task; reusing it." in task_log()
 
 
 @pytest.mark.parametrize("skew", [-3600, 3600])
@@ -292,7 +293,9 @@ def test_cleared_task_waits_for_late_request(http, context, sleep_calls, monkeyp
 
 def test_unknown_version_error_lists_versions(http, context):
     hub = JobCatalogHub(http)
-    with pytest.raises(ControlHubNotFoundError, match=r"no published version 9\. .* versions: 3 \(commit .*\), 2 .*, 1 "):
+    with pytest.raises(
+        ControlHubNotFoundError, match=r"no published version 9\. .* versions: 3 \(commit .*\), 2 .*, 1 "
+    ):
         operator(pipeline_version=9).execute(context)
     with pytest.raises(ControlHubNotFoundError, match=r"version tagged 'nightly'.*Tags: released"):
         operator(pipeline_tag="nightly").execute(context)
@@ -311,28 +314,28 @@ def test_ambiguous_pipeline_name_creates_nothing(http, context):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"pipeline_id": None}, "Give exactly one of 'pipeline_id', 'pipeline_name'"),
-        ({"pipeline_id": "x", "pipeline_name": "y"}, "given are pipeline_id and pipeline_name"),
-        ({"pipeline_version": 1, "pipeline_tag": "x"}, "Give at most one of .*; given are pipeline_version and"),
+        ({"pipeline_id": None}, "Exactly one of 'pipeline_id', 'pipeline_name' is required"),
+        ({"pipeline_id": "x", "pipeline_name": "y"}, "got 'pipeline_id' and 'pipeline_name'"),
+        ({"pipeline_version": 1, "pipeline_tag": "x"}, "At most one of .* is allowed, got 'pipeline_version' and"),
         ({"pipeline_version": "newest"}, "'pipeline_version' must be a version number such as '3' or 'latest'"),
         ({"pipeline_version": 1.5}, "'pipeline_version' must be a version number"),
-        ({"job_name": " "}, "'job_name' must be a text that is not empty"),
-        ({"job_name": 7}, "'job_name' must be a text"),
-        ({"engine_labels": "prod"}, "'engine_labels' must be a list of texts"),
-        ({"job_tags": [""]}, "'job_tags' must be a list of texts that are not empty"),
+        ({"job_name": " "}, "'job_name' must be a non-empty string"),
+        ({"job_name": 7}, "'job_name' must be a non-empty string"),
+        ({"engine_labels": "prod"}, "'engine_labels' must be a list of strings"),
+        ({"job_tags": [""]}, "'job_tags' must be a list of non-empty strings"),
         ({"runtime_parameters": [1]}, "'runtime_parameters' must be a JSON object"),
-        ({"number_of_instances": 0}, "'number_of_instances' must be a whole number from 1, or -1"),
+        ({"number_of_instances": 0}, "'number_of_instances' must be an integer >= 1 or -1"),
         ({"failover": "perhaps"}, "'failover' must be true or false"),
-        ({"failover_retries": -2}, "'failover_retries' must be a whole number from 0, or -1"),
-        ({"failover_retries_per_engine": "many"}, "'failover_retries_per_engine' must be a whole number"),
+        ({"failover_retries": -2}, "'failover_retries' must be an integer >= 0 or -1"),
+        ({"failover_retries_per_engine": "many"}, "'failover_retries_per_engine' must be an integer"),
         ({"needs_acknowledgement": 1}, "'needs_acknowledgement' must be true or false"),
         ({"statistics_interval": 0}, "'statistics_interval' must be a number of seconds above 0"),
-        ({"force_stop_after": -1}, "'force_stop_timeout' must be a number of seconds above 0"),
+        ({"force_stop_after": -1}, "'force_stop_after' must be a number of seconds above 0"),
         ({"template": "perhaps"}, "'template' must be true or false"),
-        ({"static_parameters": {"a": 1}}, "'static_parameters' must be a list of texts"),
+        ({"static_parameters": {"a": 1}}, "'static_parameters' must be a list of strings"),
         ({"time_series": "perhaps"}, "'time_series' must be true or false"),
         ({"if_exists": "replace"}, "'if_exists' must be one of 'fail', 'skip', 'update'"),
-        ({"description": 7}, "'description' must be a text"),
+        ({"description": 7}, "'description' must be a string"),
     ],
 )
 def test_rejects_invalid_arguments_at_parse(arguments, said):
@@ -343,12 +346,12 @@ def test_rejects_invalid_arguments_at_parse(arguments, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"job_name": "{{ '' }}"}, "'job_name' must be a text that is not empty"),
-        ({"pipeline_id": "{{ '' }}"}, "'pipeline_id' is empty"),
+        ({"job_name": "{{ '' }}"}, "'job_name' must be a non-empty string"),
+        ({"pipeline_id": "{{ '' }}"}, "'pipeline_id' must be a non-empty string"),
         ({"pipeline_version": "{{ 'x' }}"}, "'pipeline_version' must be a version number"),
-        ({"engine_labels": "{{ 7 }}"}, "'engine_labels' must be a list of texts"),
+        ({"engine_labels": "{{ 7 }}"}, "'engine_labels' must be a list of strings"),
         ({"runtime_parameters": "{{ [1] }}"}, "'runtime_parameters' must be a JSON object"),
-        ({"number_of_instances": "{{ 0 }}"}, "'number_of_instances' must be a whole number from 1, or -1"),
+        ({"number_of_instances": "{{ 0 }}"}, "'number_of_instances' must be an integer >= 1 or -1"),
         ({"if_exists": "{{ 'replace' }}"}, "'if_exists' must be one of"),
     ],
 )
@@ -406,4 +409,4 @@ EXCLUDED = {"pipeline_name", "pipeline_commit_id", "pipeline_tag"}
 def test_skipped_job_of_other_version_warns(http, context, task_log):
     JobCatalogHub(http, job_json("mine:org", "Mine"))
     assert operator(if_exists="skip", pipeline_version=9).execute(context) == "mine:org"
-    assert "which is not what is asked for" in task_log()
+    assert "not the requested one" in task_log()

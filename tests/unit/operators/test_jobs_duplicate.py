@@ -231,10 +231,10 @@ def test_undeletable_surplus_copies_are_only_logged(http, hub, calls, context, t
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"job_id": None}, "given are none of them"),
-        ({"number_of_copies": 0}, "'number_of_copies' must be a whole number from 1"),
-        ({"name": ""}, "'name' must be a text that is not empty"),
-        ({"description": 7}, "'description' must be a text"),
+        ({"job_id": None}, "is required, got none"),
+        ({"number_of_copies": 0}, "'number_of_copies' must be an integer >= 1"),
+        ({"name": ""}, "'name' must be a non-empty string"),
+        ({"description": 7}, "'description' must be a string"),
         ({"template": "perhaps"}, "'template' must be true or false"),
     ],
 )
@@ -250,7 +250,7 @@ def test_parameters_are_validated_after_rendering(http, hub, context):
     task = operator(number_of_copies="{{ copies }}")
     task.render_template_fields({"copies": "many"})
     before = len(http.request_history)
-    with pytest.raises(ValueError, match="'number_of_copies' must be a whole number"):
+    with pytest.raises(ValueError, match="'number_of_copies' must be an integer"):
         task.execute(context)
     assert len(http.request_history) == before
 

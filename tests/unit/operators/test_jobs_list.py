@@ -4,9 +4,6 @@ import json
 
 import pytest
 
-from airflow_provider_streamsets.control_hub.jobs import IF_EXISTS
-from airflow_provider_streamsets.control_hub.models import KNOWN_STATUSES
-from airflow_provider_streamsets.operators import jobs
 from airflow_provider_streamsets.operators.jobs import ControlHubListJobsOperator
 from tests.unit.fakes.job_catalog_hub import JobCatalogHub, job_json
 from tests.unit.fakes.single_job_hub import HUB, failed, run_json
@@ -120,15 +117,15 @@ def test_limit_bounds_pages_read(http, context, limit, pages):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "x", "name_starts_with": "y"}, "Give at most one of 'name', 'name_starts_with'"),
+        ({"name": "x", "name_starts_with": "y"}, "At most one of 'name', 'name_starts_with'"),
         ({"status": "RUNNING"}, "'status' must be one of 'INACTIVE', 'ACTIVATING', 'ACTIVE'"),
         ({"color": "red"}, "'color' must be one of 'GRAY', 'GREEN', 'RED'"),
         ({"executor_type": "sdc"}, "'executor_type' must be one of 'COLLECTOR'"),
-        ({"pipeline_version": "latest"}, "'pipeline_version' must be a version number such as '3', but"),
-        ({"job_tag": ""}, "'job_tag' must be a text that is not empty"),
-        ({"search": " "}, "'search' must be a text that is not empty"),
+        ({"pipeline_version": "latest"}, "'pipeline_version' must be a version number such as '3', got"),
+        ({"job_tag": ""}, "'job_tag' must be a non-empty string"),
+        ({"search": " "}, "'search' must be a non-empty string"),
         ({"templates": "perhaps"}, "'templates' must be true or false"),
-        ({"limit": 0}, "'limit' must be a whole number from 1"),
+        ({"limit": 0}, "'limit' must be an integer >= 1"),
         ({"result": "names"}, "'result' must be one of 'ids', 'summaries'"),
     ],
 )
@@ -163,8 +160,3 @@ def test_renders_and_revalidates_parameters(http, hub, context):
     with pytest.raises(ValueError, match="'status' must be one of"):
         task.execute(context)
     assert len(http.request_history) == before
-
-
-def test_choices_match_client():
-    assert set(jobs.STATUSES) == KNOWN_STATUSES
-    assert jobs.IF_EXISTS == IF_EXISTS

@@ -78,7 +78,7 @@ def test_unchanged_job_is_not_updated(hub, context, task_log):
     result = operator(pipeline_tag="released", job_tags=["nightly"], runtime_parameters={"DAY": "1"}).execute(context)
     assert (result["changed"], result["last_modified"]) == ([], SEEN)
     assert hub.updated == []
-    assert "was already as it is to be" in task_log()
+    assert "already up to date" in task_log()
 
 
 def test_previously_unset_settings_count_as_changed(hub, context):
@@ -141,20 +141,23 @@ def test_unknown_version_error_lists_known_versions(hub, context):
 
 def test_version_change_without_pipeline_fails(http, context):
     JobCatalogHub(http, job_json("job:org", "Mine", pipelineId=None))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="does not say which pipeline job 'Mine'"):
+    with pytest.raises(ControlHubUnexpectedAnswerError, match=r"Cannot update job 'Mine' .* not name its pipeline"):
         operator(pipeline_version="latest").execute(context)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "Give a setting or a pipeline version that is to be changed"),
-        ({"job_id": None, "description": "x"}, "given are none of them"),
-        ({"new_name": ""}, "'new_name' must be a text that is not empty"),
-        ({"description": "x", "unchanged_since": "yesterday"}, "'unchanged_since' must be a datetime or a text"),
+        ({}, "At least one job setting, a pipeline version or 'new_name' is required"),
+        ({"job_id": None, "description": "x"}, "is required, got none"),
+        ({"new_name": ""}, "'new_name' must be a non-empty string"),
+        (
+            {"description": "x", "unchanged_since": "yesterday"},
+            "'unchanged_since' must be a datetime or an ISO 8601 string",
+        ),
         ({"description": "x", "template": "perhaps"}, "'template' must be true or false"),
-        ({"number_of_instances": -2}, "'number_of_instances' must be a whole number from 1, or -1"),
-        ({"pipeline_tag": "x", "pipeline_version": "latest"}, "Give at most one of"),
+        ({"number_of_instances": -2}, "'number_of_instances' must be an integer >= 1 or -1"),
+        ({"pipeline_tag": "x", "pipeline_version": "latest"}, "At most one of"),
     ],
 )
 def test_rejects_invalid_arguments_at_parse(arguments, message):
@@ -165,9 +168,12 @@ def test_rejects_invalid_arguments_at_parse(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"new_name": "{{ '' }}"}, "'new_name' must be a text that is not empty"),
-        ({"description": "x", "unchanged_since": "{{ 'x' }}"}, "'unchanged_since' must be a datetime or a text"),
-        ({"failover_retries": "{{ -2 }}"}, "'failover_retries' must be a whole number from 0, or -1"),
+        ({"new_name": "{{ '' }}"}, "'new_name' must be a non-empty string"),
+        (
+            {"description": "x", "unchanged_since": "{{ 'x' }}"},
+            "'unchanged_since' must be a datetime or an ISO 8601 string",
+        ),
+        ({"failover_retries": "{{ -2 }}"}, "'failover_retries' must be an integer >= 0 or -1"),
     ],
 )
 def test_rejects_invalid_rendered_values_before_requests(http, context, arguments, message):

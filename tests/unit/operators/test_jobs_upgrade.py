@@ -58,8 +58,8 @@ def test_upgrades_selected_jobs_and_returns_versions(hub, context, chosen):
 def test_logs_jobs_already_on_newest_version(hub, context, task_log):
     operator(job_tag="nightly").execute(context)
     log = task_log()
-    assert "Upgraded job 'Old one' (old:org) from version 2 to 3" in log
-    assert "Job 'New one' (new:org) is on the newest version already: 3" in log
+    assert "Job 'Old one' (old:org): upgraded from version 2 to 3" in log
+    assert "Job 'New one' (new:org): already on the newest version 3" in log
 
 
 def test_second_upgrade_changes_nothing(hub, context):

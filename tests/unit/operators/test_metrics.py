@@ -110,9 +110,9 @@ def test_metrics_are_selected_by_start_time(http, context, start_time):
 @pytest.mark.parametrize(
     ("arguments", "latest", "said"),
     [
-        ({}, succeeded(5), "no record counts of run 5 of job 'Orders'"),
-        ({}, None, "has not run yet"),
-        ({"run_count": 9}, succeeded(4), "no record counts of run 9"),
+        ({}, succeeded(5), "run 5: Control Hub has no saved record counts"),
+        ({}, None, "has never run"),
+        ({"run_count": 9}, succeeded(4), "run 9: Control Hub has no saved record counts"),
         ({"start_time": "2020-01-01"}, succeeded(4), "had not run by 2020-01-01"),
     ],
 )
@@ -128,8 +128,8 @@ def test_missing_metrics_are_none_unless_fail_if_missing(http, context, task_log
 def test_missing_metrics_of_all_runs_are_empty_list(http, context, task_log):
     SingleJobHub(http, latest=succeeded(4))
     assert operator(runs="all").execute(context) == []
-    assert "has saved no metrics" in task_log()
-    with pytest.raises(ControlHubMetricsUnavailableError, match="has saved no metrics"):
+    assert "has no saved metrics" in task_log()
+    with pytest.raises(ControlHubMetricsUnavailableError, match="has no saved metrics"):
         operator(runs="all", fail_if_missing="true").execute(context)
 
 
@@ -149,7 +149,7 @@ def test_metrics_are_added_by_name(http, context, task_log):
     result = operator(metrics=[BATCHES, RATE, "nothing"]).execute(context)
     assert result["metrics"] == {BATCHES: 60, RATE: 12.5, "nothing": None}
     assert "counters" not in result
-    assert "no metrics of these names: ['nothing']" in task_log()
+    assert "no metrics with the names ['nothing']" in task_log()
     with pytest.raises(ControlHubMetricsUnavailableError, match="nothing"):
         operator(metrics=[BATCHES, "nothing"], fail_if_missing=True).execute(context)
 
@@ -159,8 +159,8 @@ def test_missing_counters_keep_record_counts(http, context, task_log):
     saves_counters(http, registry={})
     result = operator(counters=True, metrics=[BATCHES]).execute(context)
     assert (result["output_count"], result["counters"], result["metrics"]) == (90, None, None)
-    assert "no counters of run 4" in task_log()
-    with pytest.raises(ControlHubMetricsUnavailableError, match="no counters of run 4"):
+    assert "run 4: Control Hub has no saved counters" in task_log()
+    with pytest.raises(ControlHubMetricsUnavailableError, match="run 4: Control Hub has no saved counters"):
         operator(counters=True, fail_if_missing=True).execute(context)
 
 
@@ -230,12 +230,12 @@ def test_missing_live_metrics_are_logged(http, context, task_log, latest, said):
     ("arguments", "said"),
     [
         ({"runs": "some"}, "'runs' must be one of 'last', 'all'"),
-        ({"limit": 3}, "'limit' is for runs='all'"),
-        ({"run_count": 3, "start_time": STARTED}, "at most one of 'run_count', 'start_time'"),
-        ({"run_count": 3, "runs": "all"}, "are not for runs='all'"),
-        ({"start_time": "yesterday"}, "'start_time' must be a datetime or a text"),
-        ({"run_count": 0}, "'run_count' must be a whole number"),
-        ({"metrics": BATCHES}, "'metrics' must be a list of texts"),
+        ({"limit": 3}, "'limit' requires runs='all'"),
+        ({"run_count": 3, "start_time": STARTED}, "At most one of 'run_count', 'start_time'"),
+        ({"run_count": 3, "runs": "all"}, "cannot be combined with runs='all'"),
+        ({"start_time": "yesterday"}, "'start_time' must be a datetime or an ISO 8601 string"),
+        ({"run_count": 0}, "'run_count' must be an integer"),
+        ({"metrics": BATCHES}, "'metrics' must be a list of strings"),
         ({"counters": "yes"}, "'counters' must be true or false"),
         ({"realtime": 1}, "'realtime' must be true or false"),
     ],
@@ -248,6 +248,6 @@ def test_rejects_invalid_arguments_at_parse(arguments, said):
 def test_rendered_arguments_are_validated(http, context):
     task = operator(runs="{{ params.runs }}", limit="{{ params.limit }}")
     task.runs, task.limit = "last", "3"
-    with pytest.raises(ValueError, match="'limit' is for runs='all'"):
+    with pytest.raises(ValueError, match="'limit' requires runs='all'"):
         task.execute(context)
     assert http.request_history == []

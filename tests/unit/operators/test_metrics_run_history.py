@@ -76,7 +76,7 @@ def test_status_gives_failure_and_unsaved_counts_are_none(hub, context):
 
 def test_limit_is_applied_and_logged(hub, context, task_log):
     assert [run["run_count"] for run in operator(limit="2").execute(context)] == [4, 3]
-    assert f"Job 'Orders' ({JOB_ID}): found 3 runs or more, of which the newest 2 are returned." in task_log()
+    assert f"Job 'Orders' ({JOB_ID}): found 3 runs or more, returning the newest 2." in task_log()
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_job_without_runs_has_no_history(http, context):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"limit": 0}, "'limit' must be a whole number from 1"),
-        ({"since": "today"}, "'since' must be a datetime or a text"),
-        ({"until": 7}, "'until' must be a datetime or a text"),
+        ({"limit": 0}, "'limit' must be an integer >= 1"),
+        ({"since": "today"}, "'since' must be a datetime or an ISO 8601 string"),
+        ({"until": 7}, "'until' must be a datetime or an ISO 8601 string"),
         ({"include_events": "yes"}, "'include_events' must be true or false"),
     ],
 )

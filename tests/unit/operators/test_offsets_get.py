@@ -50,7 +50,7 @@ def test_unknown_run_raises(http, context):
 def test_job_without_offset_returns_no_engines(http, context, task_log, latest, run_count):
     SingleJobHub(http, latest=latest)
     assert operator().execute(context) == {"job_id": JOB_ID, "run_count": run_count, "engines": []}
-    assert f"Control Hub has no offset of job 'Orders' ({JOB_ID})." in task_log()
+    assert f"Job 'Orders' ({JOB_ID}): no offsets." in task_log()
 
 
 def test_uploaded_offset_of_never_run_job_is_found(http, context):
@@ -79,7 +79,7 @@ def test_run_count_accepts_rendered_string(http, context):
 
 
 def test_rejects_invalid_arguments_at_parse():
-    with pytest.raises(ValueError, match="'run_count' must be a whole number from 1"):
+    with pytest.raises(ValueError, match="'run_count' must be an integer >= 1"):
         operator(run_count=0)
     with pytest.raises(ValueError, match="'path'"):
         operator(path=7)

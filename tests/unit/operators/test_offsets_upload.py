@@ -75,7 +75,7 @@ def test_uploads_file_written_by_get_offsets(http, target, context, tmp_path):
 def test_error_names_unreadable_file(target, context, tmp_path):
     path = tmp_path / "offset.json"
     path.write_text("position 7")
-    with pytest.raises(ControlHubConfigurationError, match=r"offset\.json' holds no JSON"):
+    with pytest.raises(ControlHubConfigurationError, match=r"offset\.json': it is not JSON"):
         operator(path=str(path)).execute(context)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         operator(path=str(tmp_path / "nowhere.json")).execute(context)
@@ -102,7 +102,7 @@ def test_warns_if_source_job_is_active(http, target, context, task_log):
     SingleJobHub(http, latest=run_json(4, pipelineOffsets=offsets_json(one=DOCUMENT)))
     operator(from_job_id=JOB_ID).execute(context)
     assert target.uploads == [DOCUMENT]
-    assert f"Job 'Orders' ({JOB_ID}) is ACTIVE: its offset is still moving." in task_log()
+    assert f"Job 'Orders' ({JOB_ID}) run 4: ACTIVE; its offset is not final." in task_log()
 
 
 @pytest.mark.parametrize("latest", [None, succeeded(4)])
@@ -166,10 +166,10 @@ def test_invalid_offset_fails_before_upload(target, context, offset, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "given are none of them"),
-        ({"offset": DOCUMENT, "from_job_id": JOB_ID}, "given are offset and from_job_id"),
-        ({"offset": DOCUMENT, "from_run_count": 1}, "'from_run_count' is for 'from_job_id' and 'from_job_name'"),
-        ({"from_job_id": JOB_ID, "from_run_count": 0}, "'from_run_count' must be a whole number"),
+        ({}, "is required, got none"),
+        ({"offset": DOCUMENT, "from_job_id": JOB_ID}, "got 'offset' and 'from_job_id'"),
+        ({"offset": DOCUMENT, "from_run_count": 1}, "'from_run_count' requires 'from_job_id' or 'from_job_name'"),
+        ({"from_job_id": JOB_ID, "from_run_count": 0}, "'from_run_count' must be an integer"),
         ({"offset": [DOCUMENT]}, "'offset' must be a JSON object"),
         ({"offset": "position 7"}, "'offset' must be a JSON object"),
     ],

@@ -59,7 +59,7 @@ def test_logs_error_when_acknowledgement_fails(http, context, task_log):
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/acknowledgeErrors", status_code=403)
     with pytest.raises(Exception, match="acknowledge the error of job broken:org"):
         acknowledge(job_ids=["broken:org"]).execute(context)
-    assert f"Run 4 of job 'broken' (broken:org) has the error: {BROKEN}" in task_log()
+    assert f"Job 'broken' (broken:org) run 4: INACTIVE_ERROR: {BROKEN}" in task_log()
 
 
 def test_waits_for_acknowledgement(http, context, sleep_calls):
@@ -116,7 +116,7 @@ def test_skips_inactive_jobs_if_allowed(http, context, task_log):
     hub = BulkActionsHub(http, job_with_status("a", "ACTIVE"), job_with_status("b", "INACTIVE"))
     assert synchronize(skip_inactive="True").execute(context) == ["a:org"]
     assert hub.asked == [("syncJobs", ["a:org"])]
-    assert "Leaving out a job: 'b' (b:org) is INACTIVE." in task_log()
+    assert "Job 'b' (b:org) is INACTIVE; skipping it." in task_log()
 
 
 def test_sends_nothing_if_all_jobs_are_skipped(http, context):
@@ -133,5 +133,5 @@ def test_unknown_job_fails(http, context):
 
 
 def test_rejects_wrong_type_at_parse():
-    with pytest.raises(ValueError, match="'skip_others' must be true or false"):
+    with pytest.raises(ValueError, match="'skip_inactive' must be true or false"):
         synchronize(skip_inactive="maybe")

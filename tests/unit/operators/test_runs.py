@@ -375,15 +375,15 @@ def test_ambiguous_name_starts_no_job(http, context):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"job_id": None}, "given are none of them"),
-        ({"job_name": "x", "job_id": "y"}, "given are job_id and job_name"),
+        ({"job_id": None}, "is required, got none"),
+        ({"job_name": "x", "job_id": "y"}, "got 'job_id' and 'job_name'"),
         ({"runtime_parameters": "[1]"}, "'runtime_parameters' must be a JSON object"),
         ({"runtime_parameters": [1]}, "'runtime_parameters' must be a JSON object"),
         ({"poll_interval": -1}, "'poll_interval' must be"),
         ({"poll_interval": 0}, "'poll_interval' must be"),
         ({"wait_timeout": -1}, "'wait_timeout' must be"),
         ({"metrics_timeout": -1}, "'metrics_timeout' must be a number of seconds from 0"),
-        ({"on_timeout": "kill"}, "'on_timeout' must be one of 'stop', 'leave', but is 'kill'"),
+        ({"on_timeout": "kill"}, "'on_timeout' must be one of 'stop', 'leave', got 'kill'"),
         ({"reset_offsets": "maybe"}, "'reset_offsets' must be true or false"),
     ],
 )
@@ -397,7 +397,7 @@ def test_rejects_invalid_arguments_at_parse(arguments, message):
     [
         ({"runtime_parameters": "{{ 1 }}"}, "'runtime_parameters' must be a JSON object"),
         ({"poll_interval": "{{ -1 }}"}, "'poll_interval' must be"),
-        ({"job_id": "{{ '' }}"}, "'job_id' is empty"),
+        ({"job_id": "{{ '' }}"}, "'job_id' must be a non-empty string"),
     ],
 )
 def test_rejects_invalid_rendered_values_before_requests(http, context, arguments, message):

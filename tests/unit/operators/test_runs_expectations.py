@@ -240,9 +240,9 @@ def test_failed_run_keeps_its_own_error(http, run, deferrable):
     ("arguments", "message"),
     [
         ({"expect": []}, "'expect' must be a list of conditions"),
-        ({"expect": ["many records"]}, "'expect' must hold conditions such as"),
+        ({"expect": ["many records"]}, "'expect' must contain conditions such as"),
         ({"expect": 5}, "'expect' must be a list of conditions"),
-        ({"expect": [{"metric": "a"}]}, "'expect' must hold conditions such as"),
+        ({"expect": [{"metric": "a"}]}, "'expect' must contain conditions such as"),
         ({"expect": ["outptu_count > 5"]}, "There is no metric 'outptu_count'. Did you mean 'output_count'"),
         ({"expect": ["error_ratio < 0.01 and output_count > 5"]}, "give each comparison as an entry of its own"),
         ({"expect": ["{{ a }}", "1 < output_count < 5"]}, "give each comparison as an entry of its own"),
@@ -265,7 +265,7 @@ def test_rejects_invalid_arguments_at_parse(arguments, message):
     ("arguments", "message"),
     [
         ({"expect": "{{ '[]' }}"}, "'expect' must be a list of conditions"),
-        ({"expect": ["{{ 'many' }}"]}, "'expect' must hold conditions such as"),
+        ({"expect": ["{{ 'many' }}"]}, "'expect' must contain conditions such as"),
         ({"expect": ["{{ 'outputs' }} > 5"]}, "There is no metric 'outputs'"),
         ({"expect": ["error_count < 1"], "wait_for_completion": "{{ 'no' }}"}, "'wait_for_completion' must be true"),
         ({"expect": ["error_count < 1"], "wait_for_completion": "{{ False }}"}, "'expect' needs wait_for_completion"),

@@ -138,7 +138,7 @@ def test_job_no_longer_readable_raises_permission_error(http, context, monkeypat
     [
         ({"force": "perhaps"}, "'force' must be true or false"),
         ({"force_stop_after": 0}, "'force_stop_after' must be a number of seconds above 0"),
-        ({"job_name": "b"}, "given are job_id and job_name"),
+        ({"job_name": "b"}, "got 'job_id' and 'job_name'"),
     ],
 )
 def test_rejects_invalid_arguments_at_parse(arguments, message):

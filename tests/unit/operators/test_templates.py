@@ -526,23 +526,23 @@ def test_execute_changes_no_template_field(http, context):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"runtime_parameters": None}, "given are none of them"),
-        ({"runtime_parameters": [{}], "number_of_instances": 1}, "given are runtime_parameters and number_of_inst"),
-        ({"runtime_parameters": []}, "'runtime_parameters' must be a list of JSON objects that is not empty"),
-        ({"runtime_parameters": {"a": 1}}, "'runtime_parameters' must be a list of JSON objects"),
+        ({"runtime_parameters": None}, "is required, got none"),
+        ({"runtime_parameters": [{}], "number_of_instances": 1}, "got 'runtime_parameters' and 'number_of_instances'"),
+        ({"runtime_parameters": []}, "'runtime_parameters' must be a non-empty list of JSON objects"),
+        ({"runtime_parameters": {"a": 1}}, "'runtime_parameters' must be a non-empty list of JSON objects"),
         ({"runtime_parameters": ["x"]}, r"'runtime_parameters\[0\]' must be a JSON object"),
         ({"runtime_parameters": "[1]"}, r"'runtime_parameters\[0\]' must be a JSON object"),
-        ({"number_of_instances": 0}, "'number_of_instances' must be a whole number from 1"),
-        ({"number_of_instances": 1.5}, "'number_of_instances' must be a whole number from 1"),
+        ({"number_of_instances": 0}, "'number_of_instances' must be an integer >= 1"),
+        ({"number_of_instances": 1.5}, "'number_of_instances' must be an integer >= 1"),
         ({"suffix": "NUMBER"}, "'suffix' must be one of 'COUNTER', 'TIME_STAMP', 'PARAM_VALUE'"),
         ({"suffix": "PARAM_VALUE"}, "Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then"),
         ({"suffix_parameter": "REGION"}, "Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then"),
-        ({"job_tags": "a"}, "'job_tags' must be a list of texts"),
-        ({"job_tags": [""]}, "'job_tags' must be a list of texts that are not empty"),
+        ({"job_tags": "a"}, "'job_tags' must be a list of strings"),
+        ({"job_tags": [""]}, "'job_tags' must be a list of non-empty strings"),
         ({"if_instance_fails": "ignore"}, "'if_instance_fails' must be one of 'stop_others', 'wait_others'"),
         ({"on_timeout": "ignore"}, "'on_timeout' must be one of 'stop', 'leave'"),
         ({"delete_after_completion": "yes"}, "'delete_after_completion' must be true or false"),
-        ({"job_id": None}, "given are none of them"),
+        ({"job_id": None}, "is required, got none"),
     ],
 )
 def test_rejects_invalid_arguments_at_parse(arguments, message):
@@ -553,11 +553,11 @@ def test_rejects_invalid_arguments_at_parse(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"runtime_parameters": "{{ [] }}"}, "'runtime_parameters' must be a list of JSON objects that is not empty"),
-        ({"number_of_instances": "{{ 'many' }}"}, "'number_of_instances' must be a whole number"),
+        ({"runtime_parameters": "{{ [] }}"}, "'runtime_parameters' must be a non-empty list of JSON objects"),
+        ({"number_of_instances": "{{ 'many' }}"}, "'number_of_instances' must be an integer"),
         ({"suffix": "{{ 'PARAM_VALUE' }}"}, "Give 'suffix_parameter' with suffix='PARAM_VALUE'"),
         ({"if_instance_fails": "{{ 'x' }}"}, "'if_instance_fails' must be one of"),
-        ({"runtime_parameters": [{"a": float("nan")}]}, "must hold JSON values only"),
+        ({"runtime_parameters": [{"a": float("nan")}]}, "must contain only JSON values"),
     ],
 )
 def test_rejects_invalid_rendered_values_before_requests(http, context, arguments, message):

@@ -227,7 +227,7 @@ def test_retry_waits_for_its_own_next_run(mode, hub, clock, context, monkeypatch
 
 def test_rejects_next_run_that_cannot_be_stored(monkeypatch):
     monkeypatch.setattr(base, "HAS_TASK_STATE_STORE", False)
-    with pytest.raises(ValueError, match=r"'next_run' with mode='reschedule' needs Airflow 3\.3"):
+    with pytest.raises(ValueError, match=r"'next_run' with mode='reschedule' requires Airflow 3\.3"):
         ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, next_run=True, mode="reschedule", deferrable=False)
     ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, next_run=True, mode="reschedule", deferrable=True)
     ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, next_run=True, mode="poke", deferrable=False)
@@ -236,9 +236,9 @@ def test_rejects_next_run_that_cannot_be_stored(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"run_count": 1, "started_after": "2026-01-01"}, "at most one of 'run_count', 'started_after', 'next_run'"),
-        ({"run_count": 1, "next_run": True}, "given are run_count and next_run"),
-        ({"started_after": "{{ ds }}", "next_run": True}, "given are started_after and next_run"),
+        ({"run_count": 1, "started_after": "2026-01-01"}, "At most one of 'run_count', 'started_after', 'next_run'"),
+        ({"run_count": 1, "next_run": True}, "got 'run_count' and 'next_run'"),
+        ({"started_after": "{{ ds }}", "next_run": True}, "got 'started_after' and 'next_run'"),
         ({"started_after": "soon"}, "'started_after' must be a datetime"),
         ({"started_after": 5}, "'started_after' must be a datetime"),
     ],
@@ -269,7 +269,7 @@ def test_rejects_started_after_rendered_to_none(mode, hub, clock, context):
     with DAG("native", schedule=None, render_template_as_native_obj=True):
         task = ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, started_after="{{ t }}", **how)
     task.render_template_fields({"t": None})
-    with pytest.raises(ValueError, match="'started_after' must be a time, but its template has yielded None"):
+    with pytest.raises(ValueError, match="'started_after' must be a time, but its template rendered to None"):
         task.execute(context)
 
 

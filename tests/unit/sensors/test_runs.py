@@ -236,7 +236,7 @@ def test_unreached_run_is_logged_once_and_in_timeout(mode, latest, has, http, co
     with pytest.raises(AirflowSensorTimeout, match=f"Run 99 .* The job has not reached that run: {has}"):
         TaskRunner(clock, lambda: sensor(**arguments), context).run()
     # Airflow 2 logs to both.
-    lines = {text.count("has not reached run 99: ") for text in (caplog.text, capsys.readouterr().out)}
+    lines = {text.count("run 99: not started yet (") for text in (caplog.text, capsys.readouterr().out)}
     assert max(lines) == 1
 
 
@@ -349,7 +349,7 @@ def test_soft_fail_does_not_hide_other_errors(http, context):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"job_name": "x"}, "given are job_id and job_name"),
+        ({"job_name": "x"}, "got 'job_id' and 'job_name'"),
         ({"run_count": 0}, "'run_count' must be"),
         ({"run_count": "x"}, "'run_count' must be"),
         ({"poke_interval": -1}, "poke_interval"),

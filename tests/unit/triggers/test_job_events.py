@@ -1183,10 +1183,10 @@ def test_trigger_of_other_version_can_be_created():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "Give exactly one of 'job_id', 'job_name', 'job_tag'; given are none of them"),
-        ({**ONE_JOB, "job_name": "Orders"}, "given are job_id and job_name"),
+        ({}, "Exactly one of 'job_id', 'job_name', 'job_tag' is required, got none"),
+        ({**ONE_JOB, "job_name": "Orders"}, "got 'job_id' and 'job_name'"),
         ({"job_id": "orders"}, "'orders' is not the id of a job"),
-        ({"job_name": " "}, "'job_name' is empty"),
+        ({"job_name": " "}, "'job_name' must be a non-empty string"),
         ({"job_name": "{{ params.job }}"}, "'job_name' cannot be a template"),
         ({**ONE_JOB, "poll_interval": 0}, "'poll_interval' must be a number of seconds above 0"),
         ({**ONE_JOB, "metrics_timeout": -1}, "'metrics_timeout' must be a number of seconds from 0"),
@@ -1194,7 +1194,7 @@ def test_trigger_of_other_version_can_be_created():
         ({**ONE_JOB, "outcomes": 3}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),
         ({**ONE_JOB, "outcomes": []}, "'outcomes' must be a list of SUCCEEDED, FAILED, STOPPED"),
         ({**ONE_JOB, "outcomes": ["WON"]}, "'outcomes' must be one of 'SUCCEEDED', 'FAILED', 'STOPPED'"),
-        ({**ONE_JOB, "control_hub_conn_id": ""}, "'control_hub_conn_id' must be a text"),
+        ({**ONE_JOB, "control_hub_conn_id": ""}, "'control_hub_conn_id' must be a non-empty string"),
     ],
 )
 def test_invalid_arguments_raise_at_serialization(arguments, message):

@@ -265,7 +265,7 @@ def test_task_output_becomes_template(clock):
         ({"job_id": "{{ ti.xcom_pull('first') }}"}, "'job_id' pulls an XCom.*map_indexes=-1"),
         ({"run_count": "{{ task_instance.xcom_pull(task_ids='a', key='b')}}"}, "'run_count' pulls an XCom"),
         ({"job_id": "{{ prev_start_date_success }}"}, "'prev_start_date_success'"),
-        ({"job_id": object()}, "'job_id' is object"),
+        ({"job_id": object()}, "'job_id' is of type object"),
     ],
 )
 def test_rejects_values_triggerer_cannot_render(arguments, message):
@@ -277,7 +277,7 @@ def test_rejects_values_triggerer_cannot_render(arguments, message):
 def test_rejects_output_of_mapped_task():
     with DAG("dag", schedule=None):
         mapped = ControlHubJobRunSensor.partial(task_id="first").expand(job_id=[JOB_ID])
-        with pytest.raises(ValueError, match=r"'run_count' is .*not mapped"):
+        with pytest.raises(ValueError, match=r"'run_count' is of type .*unmapped"):
             run_sensor(run_count=mapped.output, start_from_trigger=True)
 
 
@@ -292,11 +292,11 @@ def test_accepts_xcom_pull_of_unmapped_task():
 @pytest.mark.parametrize(
     ("rendered", "message"),
     [
-        ({"job_name": None}, "exactly one of 'job_id', 'job_name'"),
+        ({"job_name": None}, "Exactly one of 'job_id', 'job_name'"),
         ({"run_count": "four"}, "'run_count'"),
         ({"accept_stopped": "maybe"}, "'accept_stopped'"),
         ({"started_after": "soon"}, "'started_after' must be"),
-        ({"run_count": 4, "next_run": True}, "at most one of"),
+        ({"run_count": 4, "next_run": True}, "At most one of"),
     ],
 )
 def test_invalid_rendered_value_fails_task_not_triggerer(clock, http, rendered, message):
@@ -520,7 +520,7 @@ def test_deferred_metric_sensor_ends_in_triggerer(xcoms, http, clock, context):
 
 @pytest.mark.parametrize("way", ["start_from_trigger", "end_from_trigger"])
 def test_rejects_sensor_that_is_not_deferrable(way):
-    with pytest.raises(ValueError, match=f"'{way}' needs a sensor that is deferrable"):
+    with pytest.raises(ValueError, match=f"'{way}' requires a deferrable sensor"):
         run_sensor(deferrable=False, **{way: True})
     assert run_sensor(**{way: True}).deferrable
 
