@@ -397,10 +397,10 @@ def metric(value: Any, name: str, *, rendered: bool = False) -> Any:
         return value
     # Not at the top: a DAG without conditions is parsed without any module of the client.
     from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
-    from airflow_provider_streamsets.control_hub.tracking.conditions import checked_metric
+    from airflow_provider_streamsets.control_hub.tracking.conditions import validate_metric
 
     try:
-        return checked_metric(value)
+        return validate_metric(value)
     except ControlHubConfigurationError as error:
         raise ValueError(f"'{name}' must be the name of a metric. {error}") from None
 
@@ -435,7 +435,7 @@ def _check_condition(entry: Any, name: str, rendered: bool) -> None:
         # What is known of it is checked; what is not has a value that is right.
         entry = {key: _ANY_CONDITION[key] if _is_template(part, rendered) else part for key, part in entry.items()}
     try:
-        MetricCondition.of(entry)
+        MetricCondition.parse(entry)
     except ControlHubConfigurationError as error:
         raise ValueError(
             f"'{name}' must hold conditions such as 'output_count >= 1000', but holds {format_value(entry)}. {error}"

@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 # Requests for finding out which jobs spoil a common answer, at the most in one look. Those that it does not reach are
 # looked at the next time.
-_MOST_REQUESTS = 100
+_MAX_REQUESTS = 100
 # HTTP statuses of requests that are too large.
-_TOO_LARGE = (413, 414)
+_TOO_LARGE_STATUSES = (413, 414)
 
 
 class BulkStatusReader:
@@ -43,9 +43,9 @@ class BulkStatusReader:
 
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
-        self._apart: set[str] = set()
+        self._isolated: set[str] = set()
         self._unreadable: set[str] = set()
-        self.too_large: int | None = None
+        self.rejected_batch_size: int | None = None
         """Jobs in the smallest request of the last look that was refused as too large; None if none was."""
 
     def fetch(self, job_ids: Sequence[str]) -> dict[str, StatusSnapshot | ControlHubError | None]:
@@ -57,14 +57,14 @@ class BulkStatusReader:
             it pointless, or that says what is wrong with its status; jobs that were not reached this time are missing
         :raises ControlHubError: if nothing could be read, or further looks at all jobs are pointless
         """
-        together = [job_id for job_id in job_ids if job_id not in self._apart]
-        parts = [[job_id] for job_id in job_ids if job_id in self._apart]
+        together = [job_id for job_id in job_ids if job_id not in self._isolated]
+        parts = [[job_id] for job_id in job_ids if job_id in self._isolated]
         if together:
             parts.append(together)
         answers: dict[str, StatusSnapshot | ControlHubError | None] = {}
         failure: ControlHubError | None = None
-        self.too_large = None
-        for _ in range(_MOST_REQUESTS):
+        self.rejected_batch_size = None
+        for _ in range(_MAX_REQUESTS):
             if not parts:
                 break
             part = parts.pop()
@@ -72,11 +72,11 @@ class BulkStatusReader:
                 answers.update(self._client.runs.snapshots(part))
             except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
                 if len(part) > 1:
-                    parts += self._isolated(part, error)
+                    parts += self._split(part, error)
                     continue
                 if len(job_ids) == 1 and (isinstance(error, ControlHubPermissionError) or is_server_error(error)):
                     raise
-                self._apart.update(part)
+                self._isolated.update(part)
                 if isinstance(error, ControlHubPermissionError):
                     answers[part[0]] = error
                 elif is_server_error(error):
@@ -85,8 +85,8 @@ class BulkStatusReader:
                     # Whether an unknown job is an error or just missing in the answer is not known (contract, 18.6).
                     answers[part[0]] = None
             except ControlHubUnavailableError as error:
-                if len(part) > 1 and error.http_status in _TOO_LARGE:
-                    parts += self._isolated(part, error)
+                if len(part) > 1 and error.http_status in _TOO_LARGE_STATUSES:
+                    parts += self._split(part, error)
                     continue
                 if not answers:
                     raise
@@ -94,16 +94,16 @@ class BulkStatusReader:
                 break
             else:
                 if len(part) == 1:
-                    self._apart.discard(part[0])
+                    self._isolated.discard(part[0])
         if failure is not None:
             if not answers:
                 raise failure
             log.warning("%s Looking again later.", failure)
         return answers
 
-    def _isolated(self, part: list[str], error: ControlHubError) -> list[list[str]]:
-        if error.http_status in _TOO_LARGE:
-            self.too_large = min(len(part), self.too_large or len(part))
+    def _split(self, part: list[str], error: ControlHubError) -> list[list[str]]:
+        if error.http_status in _TOO_LARGE_STATUSES:
+            self.rejected_batch_size = min(len(part), self.rejected_batch_size or len(part))
         middle = len(part) // 2
         return [part[middle:], part[:middle]]
 
@@ -141,5 +141,5 @@ class BulkStatusReader:
 
     def forget(self, job_id: str) -> None:
         """Forget what is known of a job that is not looked at any more."""
-        self._apart.discard(job_id)
+        self._isolated.discard(job_id)
         self._unreadable.discard(job_id)

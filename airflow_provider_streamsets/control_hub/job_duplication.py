@@ -38,14 +38,14 @@ class JobDuplicator:
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
 
-    def make(
+    def duplicate(
         self,
         job: Job,
         *,
         number_of_copies: int,
         name: str | None,
         description: str | None,
-        key: str | None,
+        idempotency_key: str | None,
         existing_ids: Sequence[str],
         on_created: Callable[[list[str]], None] | None,
         submitted: CreateIntent | None,
@@ -63,15 +63,15 @@ class JobDuplicator:
         name = name or f"{job.name} copy"
         names = [name] if number_of_copies == 1 else [f"{name}{number}" for number in range(1, number_of_copies + 1)]
         # With a colon at its end the number of a copy is not taken for a part of a longer key.
-        prefix = f"{name}:{key or uuid.uuid4()}:"
+        prefix = f"{name}:{idempotency_key or uuid.uuid4()}:"
         # Without a key the prefix is new, so there can be no copies of an earlier call.
-        found = self._still_there(existing_ids, number_of_copies)
-        if not found and key:
-            found = self._of_earlier_call(job, prefix, number_of_copies, submitted)
+        found = self._get_existing(existing_ids, number_of_copies)
+        if not found and idempotency_key:
+            found = self._find_previous_copies(job, prefix, number_of_copies, submitted)
         if found:
             log.info("Taking over %d copies of job %s that an earlier call has made.", len(found), job.label)
         else:
-            found = self._make(job, prefix, number_of_copies, description, on_submit)
+            found = self._submit(job, prefix, number_of_copies, description, on_submit)
         if not found:
             raise ControlHubUnexpectedAnswerError(
                 f"Control Hub accepted the call, but no copy of job {job.label} appears. If one does later, it is "
@@ -90,26 +90,26 @@ class JobDuplicator:
             self._delete_surplus(job, prefix, {copy.job_id for copy in renamed})
         return renamed
 
-    def _still_there(self, job_ids: Sequence[str], number: int) -> dict[int, dict[str, Any]]:
+    def _get_existing(self, job_ids: Sequence[str], number: int) -> dict[int, dict[str, Any]]:
         """Return these jobs, numbered from 1, if they are so many and all exist."""
         found = self._client.jobs.read_many(job_ids) if job_ids else {}
         return {n: found[i] for n, i in enumerate(job_ids, start=1)} if len(found) == len(job_ids) == number else {}
 
-    def _of_earlier_call(
+    def _find_previous_copies(
         self, job: Job, prefix: str, number: int, submitted: CreateIntent | None
     ) -> dict[int, dict[str, Any]]:
         """Return the copies that an earlier call has made; those of one that may still be delivered are waited for."""
         if submitted is None or submitted.name != prefix:
-            return self._numbered(job, prefix)
+            return self._copies_by_number(job, prefix)
         return confirm_effect(
             self._client,
-            lambda: self._numbered(job, prefix),
+            lambda: self._copies_by_number(job, prefix),
             subject=f"Whether an earlier call has made the copies of job {job.label}, named '{prefix}...',",
             is_complete=lambda found: len(found) >= number,
             max_wait=lambda: submission.delivery_time_left(self._client, submitted.at),
         )
 
-    def _make(
+    def _submit(
         self,
         job: Job,
         prefix: str,
@@ -119,7 +119,7 @@ class JobDuplicator:
     ) -> dict[int, dict[str, Any]]:
         error: ControlHubError | None = None
         on_submit = on_submit or (lambda intent: None)
-        on_submit(CreateIntent.of(prefix, None, self._client.clock_skew))
+        on_submit(CreateIntent.for_name(prefix, None, self._client.clock_skew))
         try:
             self._client.request(
                 "POST",
@@ -137,7 +137,7 @@ class JobDuplicator:
             log.warning("%s Looking whether the copies were made all the same.", error)
         found = confirm_effect(
             self._client,
-            lambda: self._numbered(job, prefix),
+            lambda: self._copies_by_number(job, prefix),
             subject=f"Whether the copies of job {job.label} were made, which would be named '{prefix}...',",
             error=error,
             is_complete=lambda found: len(found) >= number,
@@ -146,7 +146,7 @@ class JobDuplicator:
             raise error
         return found
 
-    def _named(self, job: Job, start: str) -> list[dict[str, Any]]:
+    def _list_copies(self, job: Job, start: str) -> list[dict[str, Any]]:
         def read_page(offset: int, length: int) -> Any:
             return self._client.request(
                 "GET",
@@ -171,9 +171,9 @@ class JobDuplicator:
             if JsonReader(raw, "job").text("name").startswith(start)
         ]
 
-    def _numbered(self, job: Job, prefix: str) -> dict[int, dict[str, Any]]:
+    def _copies_by_number(self, job: Job, prefix: str) -> dict[int, dict[str, Any]]:
         """Return the copies by their numbers, the oldest of each number; a single copy has number 0."""
-        copies = self._named(job, prefix)
+        copies = self._list_copies(job, prefix)
         copies.sort(key=lambda raw: JsonReader(raw, "job").integer("createTime"), reverse=True)
         numbers = {raw["name"].removeprefix(prefix): raw for raw in copies}
         return {
@@ -186,7 +186,7 @@ class JobDuplicator:
     def _delete_surplus(self, job: Job, prefix: str, kept: Container[str]) -> None:
         """Delete the copies that another call with the same key has made besides those that are kept."""
         try:
-            others = [copy for raw in self._named(job, prefix) if (copy := Job.from_wire(raw)).job_id not in kept]
+            others = [copy for raw in self._list_copies(job, prefix) if (copy := Job.from_wire(raw)).job_id not in kept]
             surplus = [copy.job_id for copy in others if copy.current_run is None]
             if surplus:
                 delete = self._client.jobs.delete_templates if job.is_template else self._client.jobs.delete

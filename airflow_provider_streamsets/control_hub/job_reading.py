@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
 
 # It is part of an address, whose length is limited.
-_LONGEST_SEARCH = 4000
+_MAX_SEARCH_LENGTH = 4000
 
 
-class JobReading:
+class JobReader:
     """The part of ``client.jobs`` that changes nothing."""
 
     def __init__(self, client: ControlHubClient) -> None:
@@ -158,7 +158,7 @@ class JobReading:
         """
         found = list(self.list(name=name, templates=templates))
         if found:
-            return _only_one(name, found)
+            return _single_match(name, found)
         kind, other = ("job template", "job") if templates else ("job", "job template")
         is_other = next(self.list(name=name, templates=not templates), None) is not None
         raise ControlHubNotFoundError(
@@ -183,7 +183,7 @@ class JobReading:
         wanted = list(dict.fromkeys(names))
         # By id, as searches ignore the case: a job is found again by the search for a name of other letters.
         found: dict[str, dict[str, Job]] = {name: {} for name in wanted}
-        for batch in _for_searches(wanted):
+        for batch in _search_batches(wanted):
             search = one_of("name", batch) if len(batch) > 1 else None
             jobs = self.list(search=search) if search else self.list(name=batch[0])
             for job in jobs:
@@ -195,7 +195,7 @@ class JobReading:
                 f"Cannot find jobs of these names: {', '.join(map(repr, missing))}. Names are compared letter by "
                 "letter. Is the connection set to the right project?"
             )
-        return [_only_one(name, list(found[name].values())) for name in wanted if found[name]]
+        return [_single_match(name, list(found[name].values())) for name in wanted if found[name]]
 
     def list(
         self,
@@ -330,7 +330,7 @@ class JobReading:
         }
 
 
-def _for_searches(names: list[str]) -> Iterator[list[str]]:
+def _search_batches(names: list[str]) -> Iterator[list[str]]:
     """Yield the names in lists for one search each; one that no search can hold is alone."""
     batch: list[str] = []
     length = 0
@@ -340,7 +340,7 @@ def _for_searches(names: list[str]) -> Iterator[list[str]]:
             continue
         # In an address, each of the marks and the comma takes three characters.
         length += len(quote_plus(name)) + 9
-        if batch and length > _LONGEST_SEARCH:
+        if batch and length > _MAX_SEARCH_LENGTH:
             yield batch
             batch, length = [], len(quote_plus(name)) + 9
         batch.append(name)
@@ -348,7 +348,7 @@ def _for_searches(names: list[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _only_one(name: str, jobs: Sequence[Job]) -> Job:
+def _single_match(name: str, jobs: Sequence[Job]) -> Job:
     if len(jobs) == 1:
         return jobs[0]
     ids = ", ".join(job.job_id for job in jobs[:5]) + (", ..." if len(jobs) > 5 else "")

@@ -27,7 +27,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     may_have_executed,
 )
 from airflow_provider_streamsets.control_hub.job_duplication import JobDuplicator
-from airflow_provider_streamsets.control_hub.job_reading import JobReading
+from airflow_provider_streamsets.control_hub.job_reading import JobReader
 from airflow_provider_streamsets.control_hub.models import Job, JobSettings, JobUpgrade, PipelineVersion
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
@@ -43,7 +43,7 @@ IF_EXISTS: tuple[IfExists, ...] = ("fail", "skip", "update")
 _UPGRADE_MAX_WAIT = 120.0
 
 # What a new job gets where nothing else is asked for: the values of the official SDK (contract, section 6.1).
-_NEW_JOB = JobSettings(
+_NEW_JOB_DEFAULTS = JobSettings(
     engine_labels=("all",),
     tags=(),
     runtime_parameters={},
@@ -53,7 +53,7 @@ _NEW_JOB = JobSettings(
 )
 
 
-class Jobs(JobReading):
+class Jobs(JobReader):
     """Jobs and job templates; reached as ``client.jobs``."""
 
     def create(
@@ -94,21 +94,21 @@ class Jobs(JobReading):
         _check_published(pipeline)
         existing = list(self.list(name=settings.name, templates=template))
         if existing:
-            return self._instead_of_creating(existing, settings, pipeline, if_exists)
+            return self._apply_if_exists(existing, settings, pipeline, if_exists)
         body = {
-            **_NEW_JOB.to_wire(self._client.organization),
+            **_NEW_JOB_DEFAULTS.to_wire(self._client.organization),
             **settings.to_wire(self._client.organization),
-            **_runs(pipeline),
+            **_pipeline_fields(pipeline),
             "jobTemplate": template,
         }
         del body["jobTags"]
         user = self._client.current_user().user_id if on_submit is not None else None
-        intent = CreateIntent.of(settings.name, user, self._client.clock_skew)
+        intent = CreateIntent.for_name(settings.name, user, self._client.clock_skew)
         if on_submit is not None:
             on_submit(intent)
         return self._create(intent, body, template)
 
-    def created_by(self, intent: CreateIntent, *, template: bool = False, wait: bool = False) -> Job | None:
+    def find_created(self, intent: CreateIntent, *, template: bool = False, wait: bool = False) -> Job | None:
         """
         Return the job that a creation which was announced has made; None if there is none.
 
@@ -131,7 +131,7 @@ class Jobs(JobReading):
             )
         return found[0] if found else None
 
-    def _instead_of_creating(
+    def _apply_if_exists(
         self, existing: list[Job], settings: JobSettings, pipeline: PipelineVersion, if_exists: IfExists
     ) -> Job:
         ids = ", ".join(job.job_id for job in existing[:5])
@@ -212,9 +212,9 @@ class Jobs(JobReading):
         changes = (settings or JobSettings()).to_wire(self._client.organization)
         if pipeline is not None:
             _check_published(pipeline)
-            changes.update(_runs(pipeline))
+            changes.update(_pipeline_fields(pipeline))
         # First, so that a second try finds what the first one did, and not a change by somebody else.
-        if all(_same(name, raw.get(name), value) for name, value in changes.items() if name != "jobTags"):
+        if all(_is_equal(name, raw.get(name), value) for name, value in changes.items() if name != "jobTags"):
             return before
         if unchanged_since is not None and before.last_modified != unchanged_since:
             raise ControlHubConflictError(
@@ -231,7 +231,7 @@ class Jobs(JobReading):
         )
         after = as_object(answer, "job") if answer else self._read(job_id)
         ignored = [
-            name for name, value in changes.items() if name != "jobTags" and not _same(name, after.get(name), value)
+            name for name, value in changes.items() if name != "jobTags" and not _is_equal(name, after.get(name), value)
         ]
         if ignored:
             log.warning("Control Hub has answered the update of job %s with other values of %s.", before.label, ignored)
@@ -313,7 +313,7 @@ class Jobs(JobReading):
         number_of_copies: int = 1,
         name: str | None = None,
         description: str | None = None,
-        key: str | None = None,
+        idempotency_key: str | None = None,
         existing_ids: Sequence[str] = (),
         on_created: Callable[[list[str]], None] | None = None,
         submitted: CreateIntent | None = None,
@@ -330,7 +330,7 @@ class Jobs(JobReading):
         :param name: name of the copy; of several, the names are this followed by 1, 2, ... By default
             ``<job name> copy``
         :param description: description of the copies; None is that of Control Hub
-        :param key: names this duplication. With the same key, a second call takes over the copies that a first one
+        :param idempotency_key: names this duplication. With the same key, a second call takes over the copies that a first one
             has made but not renamed yet, instead of making more
         :param existing_ids: ids of the copies that an earlier call has made: they are taken over if all of them exist
         :param on_created: called with the ids of the copies before they get their names, so that they can be written down
@@ -341,12 +341,12 @@ class Jobs(JobReading):
             that call was refused; what it raises ends the duplication before anything is sent
         :returns: the copies, in the order of their numbers
         """
-        return JobDuplicator(self._client).make(
+        return JobDuplicator(self._client).duplicate(
             self.get(job) if isinstance(job, str) else job,
             number_of_copies=number_of_copies,
             name=name,
             description=description,
-            key=key,
+            idempotency_key=idempotency_key,
             existing_ids=existing_ids,
             on_created=on_created,
             submitted=submitted,
@@ -419,12 +419,12 @@ def check_editable(job: Job) -> None:
     _check_idle([job], "update")
 
 
-def check_deletable(jobs: Iterable[Job], *, active_too: bool = False, failed_too: bool = False) -> None:
+def check_deletable(jobs: Iterable[Job], *, allow_active: bool = False, allow_failed: bool = False) -> None:
     """
     Check that jobs can be deleted as they are now.
 
-    :param active_too: active ones can be, as they will be stopped first
-    :param failed_too: ones with an error to acknowledge can be, as it will be acknowledged first
+    :param allow_active: active ones can be, as they will be stopped first
+    :param allow_failed: ones with an error to acknowledge can be, as it will be acknowledged first
     :raises ControlHubConfigurationError: if one of them is a job template
     :raises ControlHubJobStateError: if one of them cannot be deleted; the message names all that cannot
     """
@@ -432,18 +432,18 @@ def check_deletable(jobs: Iterable[Job], *, active_too: bool = False, failed_too
     for job in jobs:
         if job.is_template:
             raise ControlHubConfigurationError(f"Cannot delete jobs: {job.label} is a job template, not a job.")
-    _check_idle(jobs, "delete", active_too=active_too, failed_too=failed_too)
+    _check_idle(jobs, "delete", allow_active=allow_active, allow_failed=allow_failed)
 
 
-def _check_idle(jobs: Iterable[Job], action: str, *, active_too: bool = False, failed_too: bool = False) -> None:
+def _check_idle(jobs: Iterable[Job], action: str, *, allow_active: bool = False, allow_failed: bool = False) -> None:
     problems = []
     for job in jobs:
         run = job.current_run
         if run is None:
             continue
-        if not run.has_ended and not active_too:
+        if not run.has_ended and not allow_active:
             problems.append(f"{job.label} is {run.status or 'in an unknown state'}: stop it first")
-        elif run.status == "INACTIVE_ERROR" and not failed_too:
+        elif run.status == "INACTIVE_ERROR" and not allow_failed:
             error = run.error_message or "none stated"
             problems.append(f"{job.label} has an error that must be acknowledged first: {error}")
     if problems:
@@ -457,7 +457,7 @@ def _check_published(pipeline: PipelineVersion) -> None:
         )
 
 
-def _runs(pipeline: PipelineVersion) -> dict[str, Any]:
+def _pipeline_fields(pipeline: PipelineVersion) -> dict[str, Any]:
     """Return the fields that say what a job runs; id and label of the commit must always change together."""
     fields = {
         "pipelineId": pipeline.pipeline_id,
@@ -470,7 +470,7 @@ def _runs(pipeline: PipelineVersion) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _same(name: str, old: Any, new: Any) -> bool:
+def _is_equal(name: str, old: Any, new: Any) -> bool:
     if name != "runtimeParameters":
         return bool(old == new)
     try:

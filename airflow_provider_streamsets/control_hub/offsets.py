@@ -63,7 +63,7 @@ class Offsets:
         :param run_count: number of the run
         :raises ControlHubNotFoundError: if Control Hub does not (or no longer) know the run
         """
-        for entry in self._client.runs.pages_of_history(job_id):
+        for entry in self._client.runs.iter_raw_history(job_id):
             if JsonReader(entry, "job status").integer("runCount") == run_count:
                 return _offsets(entry)
         raise ControlHubNotFoundError(

@@ -25,8 +25,8 @@ from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent
 from airflow_provider_streamsets.control_hub.paging import PAGE_LENGTH, chunked, paginate
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
 from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
-from airflow_provider_streamsets.control_hub.submission import BulkStarter, JobStarter, StartIntent, described
-from airflow_provider_streamsets.control_hub.tracking.outcome import in_order
+from airflow_provider_streamsets.control_hub.submission import BulkStarter, JobStarter, StartIntent, describe_run
+from airflow_provider_streamsets.control_hub.tracking.outcome import sort_events
 from airflow_provider_streamsets.control_hub.transport import Retry
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_DELAY_AFTER_REJECTED_STOP = 2.0
-_DELAY_AFTER_ACKNOWLEDGEMENT = 3.0
-_PATIENCE_AFTER_FORCED_STOP = 6.0
+_STOP_RETRY_DELAY = 2.0
+_ACKNOWLEDGE_POLL_DELAY = 3.0
+_ACKNOWLEDGE_TIMEOUT = 6.0
 
 
 class Runs:
@@ -72,9 +72,11 @@ class Runs:
         if isinstance(job, str):
             job = self._client.jobs.get(job)
         check_startable(job)
-        return JobStarter(self._client, job, {**job.runtime_parameters, **(runtime_parameters or {})}, on_submit).make()
+        return JobStarter(
+            self._client, job, {**job.runtime_parameters, **(runtime_parameters or {})}, on_submit
+        ).start()
 
-    def of_start(self, intent: StartIntent) -> JobRun | None:
+    def find_submitted(self, intent: StartIntent) -> JobRun | None:
         """
         Return the run that has the number of a start that was announced, whoever has made it.
 
@@ -95,7 +97,7 @@ class Runs:
 
         :param job_id: id of the job
         """
-        self._act(job_id, "stop", "stop")
+        self._post_action(job_id, "stop", "stop")
 
     def force_stop(self, job_id: str) -> None:
         """
@@ -103,7 +105,7 @@ class Runs:
 
         :param job_id: id of the job
         """
-        self._act(job_id, "forceStop", "force-stop")
+        self._post_action(job_id, "forceStop", "force-stop")
 
     def stop_run(self, job_id: str, run_count: int, *, max_wait: float = 0.0, force: bool = False) -> bool:
         """
@@ -120,16 +122,16 @@ class Runs:
         left = max_wait
         while True:
             current = self.current(job_id)
-            if current is None or current.has_ended or not self._is_or_replaces(job_id, current, run_count):
+            if current is None or current.has_ended or not self._is_run_or_successor(job_id, current, run_count):
                 return False
             try:
                 (self.force_stop if force else self.stop)(job_id)
             except ControlHubRejectedError as error:
                 if left <= 0:
                     raise
-                log.info("%s Trying again in %.0f s.", error, _DELAY_AFTER_REJECTED_STOP)
-                self._client.sleep(_DELAY_AFTER_REJECTED_STOP)
-                left -= _DELAY_AFTER_REJECTED_STOP
+                log.info("%s Trying again in %.0f s.", error, _STOP_RETRY_DELAY)
+                self._client.sleep(_STOP_RETRY_DELAY)
+                left -= _STOP_RETRY_DELAY
             else:
                 return True
 
@@ -178,31 +180,31 @@ class Runs:
         while True:
             # An accepted stop is not sent again while others have to wait for theirs.
             not_asked = {job_id: run_count for job_id, run_count in runs.items() if job_id not in asked}
-            going_on = self.going_on(not_asked)
+            get_active = self.get_active(not_asked)
             # What is refused for one may be refused for all (contract, 18.3), so those that cannot be stopped yet wait,
             # and are asked for apart when there is no time to wait.
-            late = [job_id for job_id, run in going_on.items() if run.status == "ACTIVATING"]
-            ready = [job_id for job_id in going_on if job_id not in late]
+            late = [job_id for job_id, run in get_active.items() if run.status == "ACTIVATING"]
+            ready = [job_id for job_id in get_active if job_id not in late]
             try:
                 for job_ids in (ready, late) if left <= 0 else (ready,):
                     for batch in chunked(job_ids, self._client.bulk_size):
-                        self._act_on_many(batch, action, verb)
+                        self._post_bulk_action(batch, action, verb)
                         asked.update(dict.fromkeys(batch))
                 if left <= 0 or not late:
                     return list(asked)
             except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
                 # One that has ended, or was deleted, since it was looked at is enough for a refusal; the others are
                 # stopped at once.
-                left_to_ask = {job_id: runs[job_id] for job_id in going_on if job_id not in asked}
-                if len(self.going_on(left_to_ask)) < len(left_to_ask):
+                left_to_ask = {job_id: runs[job_id] for job_id in get_active if job_id not in asked}
+                if len(self.get_active(left_to_ask)) < len(left_to_ask):
                     continue
                 if left <= 0 or isinstance(error, ControlHubPermissionError):
                     raise
-                log.info("%s Trying again in %.0f s.", error, _DELAY_AFTER_REJECTED_STOP)
-            self._client.sleep(_DELAY_AFTER_REJECTED_STOP)
-            left -= _DELAY_AFTER_REJECTED_STOP
+                log.info("%s Trying again in %.0f s.", error, _STOP_RETRY_DELAY)
+            self._client.sleep(_STOP_RETRY_DELAY)
+            left -= _STOP_RETRY_DELAY
 
-    def going_on(self, runs: Mapping[str, int]) -> dict[str, JobRun]:
+    def get_active(self, runs: Mapping[str, int]) -> dict[str, JobRun]:
         """
         Return those of the runs that are the latest of their jobs and have not ended.
 
@@ -217,10 +219,10 @@ class Runs:
             for job_id, run_count in runs.items()
             if (run := statuses[job_id]) is not None
             and not run.has_ended
-            and self._is_or_replaces(job_id, run, run_count)
+            and self._is_run_or_successor(job_id, run, run_count)
         }
 
-    def _is_or_replaces(self, job_id: str, latest: JobRun, run_count: int) -> bool:
+    def _is_run_or_successor(self, job_id: str, latest: JobRun, run_count: int) -> bool:
         if latest.run_count <= run_count or not (latest.upgraded_run_id or latest.previous_run_id):
             return latest.run_count == run_count
         run = self.get_or_successor(job_id, run_count, latest)
@@ -244,7 +246,7 @@ class Runs:
                 found = run
         return None if found is known and run_count not in runs else found
 
-    def successor_of(self, run: JobRun) -> JobRun:
+    def get_successor(self, run: JobRun) -> JobRun:
         """
         Return the run that upgrades of the active job have put in the place of a run; the run itself if none has.
 
@@ -270,7 +272,7 @@ class Runs:
         statuses = self.statuses(job_ids)
         failed = {job_id: run for job_id, run in statuses.items() if run and run.status == "INACTIVE_ERROR"}
         try:
-            self._act_on_many(list(failed), "acknowledgeErrors", "acknowledge the error of")
+            self._post_bulk_action(list(failed), "acknowledgeErrors", "acknowledge the error of")
         except ControlHubRejectedError:
             # Sent again after an unclear end, it can meet errors that are acknowledged already.
             if any(run and run.status == "INACTIVE_ERROR" for run in self.statuses(failed).values()):
@@ -287,8 +289,8 @@ class Runs:
                     f"INACTIVE_ERROR: {join_truncated(unacknowledged)}."
                 )
             if unacknowledged:
-                self._client.sleep(_DELAY_AFTER_ACKNOWLEDGEMENT)
-                left -= _DELAY_AFTER_ACKNOWLEDGEMENT
+                self._client.sleep(_ACKNOWLEDGE_POLL_DELAY)
+                left -= _ACKNOWLEDGE_POLL_DELAY
         return list(failed.values())
 
     def acknowledge_forced(self, runs: Mapping[str, int], *, max_wait: float = 0.0) -> None:
@@ -305,15 +307,15 @@ class Runs:
             return
         left = max_wait
         try:
-            while (going_on := self.going_on(runs)) and left > 0:
-                self._client.sleep(min(_DELAY_AFTER_ACKNOWLEDGEMENT, left))
-                left -= _DELAY_AFTER_ACKNOWLEDGEMENT
+            while (get_active := self.get_active(runs)) and left > 0:
+                self._client.sleep(min(_ACKNOWLEDGE_POLL_DELAY, left))
+                left -= _ACKNOWLEDGE_POLL_DELAY
             failed = [
                 job_id
                 for job_id, run in self.statuses(runs).items()
-                if run and run.status == "INACTIVE_ERROR" and self._is_or_replaces(job_id, run, runs[job_id])
+                if run and run.status == "INACTIVE_ERROR" and self._is_run_or_successor(job_id, run, runs[job_id])
             ]
-            for run in self.acknowledge(failed, max_wait=_PATIENCE_AFTER_FORCED_STOP):
+            for run in self.acknowledge(failed, max_wait=_ACKNOWLEDGE_TIMEOUT):
                 log.warning(
                     "Job %s run %d: acknowledged the error that its stop has caused: %s",
                     run.job_id,
@@ -327,11 +329,11 @@ class Runs:
                 error,
             )
             return
-        if going_on:
+        if get_active:
             log.warning(
                 "%s: still active after the forced stop. If it ends in INACTIVE_ERROR, acknowledge that before the "
                 "next start.",
-                describe_ids(list(going_on)),
+                describe_ids(list(get_active)),
             )
 
     def synchronize(self, job_ids: Iterable[str]) -> None:
@@ -340,7 +342,7 @@ class Runs:
 
         :param job_ids: ids of active jobs
         """
-        self._act_on_many(list(dict.fromkeys(job_ids)), "syncJobs", "synchronize")
+        self._post_bulk_action(list(dict.fromkeys(job_ids)), "syncJobs", "synchronize")
 
     def balance(self, job_ids: Iterable[str]) -> None:
         """
@@ -350,9 +352,9 @@ class Runs:
 
         :param job_ids: ids of active jobs
         """
-        self._act_on_many(list(dict.fromkeys(job_ids)), "balanceJobs", "balance", Retry.NEVER)
+        self._post_bulk_action(list(dict.fromkeys(job_ids)), "balanceJobs", "balance", Retry.NEVER)
 
-    def _act_on_many(self, job_ids: list[str], action: str, verb: str, retry: Retry = Retry.SAFE) -> None:
+    def _post_bulk_action(self, job_ids: list[str], action: str, verb: str, retry: Retry = Retry.SAFE) -> None:
         for batch in chunked(job_ids, self._client.bulk_size):
             self._client.request(
                 "POST",
@@ -363,7 +365,7 @@ class Runs:
                 retry=retry,
             )
 
-    def _act(self, job_id: str, action: str, verb: str) -> None:
+    def _post_action(self, job_id: str, action: str, verb: str) -> None:
         self._client.request(
             "POST", Service.JOBRUNNER, f"/v1/job/{quote_id(job_id)}/{action}", action=f"{verb} job {job_id}"
         )
@@ -404,7 +406,7 @@ class Runs:
         found: dict[str, StatusSnapshot | ControlHubError | None] = {}
         for job_id, status in self._raw_statuses(job_ids):
             try:
-                found[job_id] = StatusSnapshot.of(status)
+                found[job_id] = StatusSnapshot.from_wire(status)
             except ControlHubUnexpectedAnswerError as error:
                 found[job_id] = error
         return found
@@ -467,7 +469,7 @@ class Runs:
             return is_too_old or run.run_count <= min_run_count or (limit is not None and len(runs) >= limit)
 
         runs: list[JobRun] = []
-        for run in self._history_until(job_id, is_last):
+        for run in self._iter_history_until(job_id, is_last):
             if is_wanted(run):
                 runs.append(run)
         return sorted(runs, key=lambda run: run.run_count, reverse=True)[:limit]
@@ -479,10 +481,10 @@ class Runs:
         :param job_id: id of the job
         :param run_count: number of the run
         """
-        runs = self._history_until(job_id, lambda run: run.run_count <= run_count)
+        runs = self._iter_history_until(job_id, lambda run: run.run_count <= run_count)
         return next((run for run in runs if run.run_count == run_count), None)
 
-    def _history_until(self, job_id: str, is_last: Callable[[JobRun], bool]) -> Iterator[JobRun]:
+    def _iter_history_until(self, job_id: str, is_last: Callable[[JobRun], bool]) -> Iterator[JobRun]:
         """
         Yield the runs of a job in the order of the list, without those that are not needed, as far as that is known.
 
@@ -492,7 +494,7 @@ class Runs:
         :param is_last: returns whether no older run than this one is needed
         """
         newest_first, newest, previous = True, 0, math.inf
-        for number, run in enumerate(self._pages_of_history(job_id), start=1):
+        for number, run in enumerate(self._iter_history(job_id), start=1):
             yield run
             newest_first = newest_first and run.run_count < previous
             newest, previous = max(newest, run.run_count), run.run_count
@@ -502,13 +504,13 @@ class Runs:
                 if newest_first:
                     return
 
-    def _pages_of_history(self, job_id: str) -> Iterator[JobRun]:
-        for entry in self.pages_of_history(job_id):
+    def _iter_history(self, job_id: str) -> Iterator[JobRun]:
+        for entry in self.iter_raw_history(job_id):
             run = JobRun.from_wire(entry)
             if run.has_started:
                 yield run
 
-    def pages_of_history(self, job_id: str) -> Iterator[dict[str, Any]]:
+    def iter_raw_history(self, job_id: str) -> Iterator[dict[str, Any]]:
         """Yield the runs of a job as they are on the wire; for the other resources of this package."""
 
         def read_page(offset: int, length: int) -> Any:
@@ -546,7 +548,7 @@ class Runs:
         start = run.start_time
         return (start or pendulum.from_timestamp(submission.wall_clock() + self._client.clock_skew)) >= since
 
-    def started_at(self, job_id: str, start_time: pendulum.DateTime) -> JobRun | None:
+    def find_started_at(self, job_id: str, start_time: pendulum.DateTime) -> JobRun | None:
         """
         Return the run that was started at a time, or the last one before it; None if there is none.
 
@@ -559,7 +561,7 @@ class Runs:
         def is_before(run: JobRun) -> bool:
             return run.start_time is not None and run.start_time <= end
 
-        before = filter(is_before, self._history_until(job_id, is_before))
+        before = filter(is_before, self._iter_history_until(job_id, is_before))
         return max(before, key=lambda run: run.run_count, default=None)
 
     def events(self, run_id: str) -> list[RunEvent]:
@@ -577,7 +579,7 @@ class Runs:
             needs_body=True,
         )
         events = [RunEvent.from_wire(entry) for entry in as_list(answer, "run events")]
-        return in_order(events)
+        return sort_events(events)
 
 
 def check_startable(job: Job) -> None:
@@ -599,7 +601,7 @@ def check_startable(job: Job) -> None:
             f"acknowledged in Control Hub first. Its error: {run.error_message or 'none stated'}"
         )
     raise ControlHubJobStateError(
-        f"Cannot start job {job.label}: its {described(run)}, is {run.status or 'in an unknown state'}. Wait for its "
+        f"Cannot start job {job.label}: its {describe_run(run)}, is {run.status or 'in an unknown state'}. Wait for its "
         "end or stop it."
     )
 

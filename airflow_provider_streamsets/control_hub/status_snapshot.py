@@ -9,7 +9,7 @@ from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES, JobRu
 from airflow_provider_streamsets.control_hub.models.runs import FAILED_RESULTS, is_established
 
 # In milliseconds, the year 5138; whatever is not below it is read with more care.
-_MOST = 10**14
+_MAX_PLAIN = 10**14
 _COUNTS = ("inputRecordCount", "outputRecordCount", "errorRecordCount", "lastReportedMetricTime")
 
 
@@ -17,10 +17,10 @@ class StatusSnapshot:
     """
     A ``JobStatusJson`` (contract, section 10.2) of which only what tells whether something has changed is looked at.
 
-    Two glances at a job that have the same :attr:`digest` show the same run in the same state. Made by :meth:`of`.
+    Two glances at a job that have the same :attr:`change_key` show the same run in the same state. Made by :meth:`of`.
     """
 
-    __slots__ = ("_raw", "digest", "has_ended", "run_count", "started")
+    __slots__ = ("_raw", "change_key", "has_ended", "run_count", "started")
 
     def __init__(self, raw: Mapping[str, Any], run_count: int, started: float | None) -> None:
         self._raw = raw
@@ -29,10 +29,10 @@ class StatusSnapshot:
         """When the run was started, in epoch seconds; None if the answer does not say."""
         status = raw.get("status")
         self.has_ended = isinstance(status, str) and status in ENDED_STATUSES
-        self.digest = _digest(raw)
+        self.change_key = _change_key(raw)
 
     @classmethod
-    def of(cls, value: object) -> StatusSnapshot | None:
+    def from_wire(cls, value: object) -> StatusSnapshot | None:
         """
         Look at an answer; "never run" is None.
 
@@ -42,7 +42,12 @@ class StatusSnapshot:
         """
         if isinstance(value, dict):
             run_count, started = value.get("runCount"), value.get("startTime")
-            if type(run_count) is int and type(started) is int and 0 < run_count < _MOST and 0 < started < _MOST:
+            if (
+                type(run_count) is int
+                and type(started) is int
+                and 0 < run_count < _MAX_PLAIN
+                and 0 < started < _MAX_PLAIN
+            ):
                 return cls(value, run_count, started / 1000)
         run = run_or_none(value)
         if run is None or not isinstance(value, dict):
@@ -50,9 +55,9 @@ class StatusSnapshot:
         return cls(value, run.run_count, run.start_time.timestamp() if run.start_time else None)
 
     @property
-    def change_key_with_counts(self) -> int:
+    def counts_change_key(self) -> int:
         """A digest that also changes when Control Hub has saved new metrics."""
-        return _hash(self.digest, *map(self._raw.get, _COUNTS))
+        return _hash(self.change_key, *map(self._raw.get, _COUNTS))
 
     def lacks_counts(self, now: float) -> bool:
         """
@@ -72,10 +77,10 @@ class StatusSnapshot:
         return JobRun.from_wire(self._raw)
 
 
-def _digest(raw: Mapping[str, Any]) -> int:
+def _change_key(raw: Mapping[str, Any]) -> int:
     pipelines = raw.get("pipelineStatus")
     # When an engine has last reported changes at each look, and says nothing.
-    told = (
+    pipelines_key = (
         [
             (entry.get("sdcId"), entry.get("status"), entry.get("message")) if isinstance(entry, dict) else entry
             for entry in pipelines
@@ -91,7 +96,7 @@ def _digest(raw: Mapping[str, Any]) -> int:
         raw.get("finishTime"),
         raw.get("errorMessage"),
         *_items(raw.get("warnings")),
-        *_items(told),
+        *_items(pipelines_key),
         *_failed_commands(raw.get("ackTrackers")),
     )
 

@@ -39,7 +39,7 @@ _POLL_DELAY = 3.0
 _MIN_SEARCH = 20.0
 # Seconds between two polls for the runs of many starts, and for which runs are looked for after a refusal.
 _SEARCH_INTERVAL = 2.0
-_SEARCH_AFTER_REFUSAL = 6.0
+_SEARCH_AFTER_REJECTION = 6.0
 # Seconds that a run may have begun before or after its start was announced: clocks may differ, although Control Hub's
 # own is taken where its answers tell it, and a call can be under way for two minutes.
 CLOCK_TOLERANCE = 300.0
@@ -47,7 +47,7 @@ CLOCK_TOLERANCE = 300.0
 _KNOWN_CLOCK_TOLERANCE = 10.0
 wall_clock = time.time
 
-_Found = TypeVar("_Found")
+_Effect = TypeVar("_Effect")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class StartIntent:
     until: float = math.inf
 
     @classmethod
-    def of(cls, job: Job, user: str | None, client: ControlHubClient) -> StartIntent:
+    def for_next_run(cls, job: Job, user: str | None, client: ControlHubClient) -> StartIntent:
         """
         Return the next start of a job, now.
 
@@ -124,7 +124,7 @@ def delivery_time_left(client: ControlHubClient, at: float) -> float:
     return max(client.gateway_timeout - age, 0.0)
 
 
-def described(run: JobRun) -> str:
+def describe_run(run: JobRun) -> str:
     """Return a run with who started it and when, for messages: "run 4, started by me@org at ..."."""
     since = f" at {run.start_time.to_iso8601_string()}" if run.start_time else ""
     return f"run {run.run_count}, started by {run.user or 'an unknown user'}{since}"
@@ -150,20 +150,20 @@ class JobStarter:
         self._client = client
         self._job = job
         self._parameters = parameters
-        self._announce = on_submit
+        self._on_submit = on_submit
         self._user: str | None = None
 
-    def make(self) -> JobRun:
+    def start(self) -> JobRun:
         """Start the job and return its new run; the errors are those of :meth:`Runs.start`."""
         job, unclear = self._job, False
-        if self._announce is not None:
+        if self._on_submit is not None:
             self._user = self._client.current_user().user_id
         for _ in range(_MAX_START_ATTEMPTS):
-            intent = StartIntent.of(job, self._user, self._client)
-            if self._announce is not None:
-                self._announce(intent)
+            intent = StartIntent.for_next_run(job, self._user, self._client)
+            if self._on_submit is not None:
+                self._on_submit(intent)
             try:
-                run = self._call()
+                run = self._submit()
             except ControlHubError as error:
                 unclear = unclear or may_have_executed(error)
                 # After a call with an unclear end, a refusal can mean that that call did start the job after all.
@@ -182,7 +182,7 @@ class JobStarter:
                     job.last_run_count,
                 )
                 continue
-            if run is None or not self._is_next(run):
+            if run is None or not self._is_new_latest(run):
                 run = self._find_submitted_run(intent, None)
             if run is not None:
                 return run
@@ -196,7 +196,7 @@ class JobStarter:
             maybe_executed=True,
         )
 
-    def _call(self) -> JobRun | None:
+    def _submit(self) -> JobRun | None:
         answer = self._client.request(
             "POST",
             Service.JOBRUNNER,
@@ -207,7 +207,7 @@ class JobStarter:
         )
         return JobRun.from_wire(answer) if answer else None
 
-    def _is_next(self, run: JobRun) -> bool:
+    def _is_new_latest(self, run: JobRun) -> bool:
         """Return whether the answer to a start names a new run, the job's latest one."""
         if run.run_count == self._job.last_run_count + 1:
             return True
@@ -240,7 +240,7 @@ class JobStarter:
             return own
         raise ControlHubJobStateError(
             f"{error or 'Control Hub accepted the call without naming a run.'} Meanwhile somebody else has started job "
-            f"{self._job.label}: {described(newest)}. This call has started none."
+            f"{self._job.label}: {describe_run(newest)}. This call has started none."
         )
 
     def _newest_and_own(
@@ -295,11 +295,11 @@ class BulkStarter:
     ) -> None:
         self._client = client
         self._jobs = jobs
-        self._announce = on_submit or (lambda intents: None)
+        self._on_submit = on_submit or (lambda intents: None)
         self._user = client.current_user().user_id if on_submit is not None and jobs else None
         self._intents: dict[str, StartIntent] = {}
         self._unclear: dict[str, ControlHubError] = {}
-        self._refusal: ControlHubError | None = None
+        self._rejection: ControlHubError | None = None
         self._poll_error: ControlHubError | None = None
         self._started: dict[str, JobRun] = {}
 
@@ -309,11 +309,11 @@ class BulkStarter:
         for _ in range(_MAX_START_ATTEMPTS):
             for batch in chunked(missing, self._client.bulk_size):
                 self._submit(batch)
-                if self._refusal is not None:
+                if self._rejection is not None:
                     break
             self._find_runs()
             missing = [job_id for job_id in self._jobs if job_id not in self._started]
-            if self._refusal or self._poll_error or not self._unclear.keys() >= set(missing):
+            if self._rejection or self._poll_error or not self._unclear.keys() >= set(missing):
                 break
             if missing:
                 log.info("%d jobs were not started. Starting them again.", len(missing))
@@ -322,8 +322,8 @@ class BulkStarter:
         return {job_id: self._started[job_id] for job_id in self._jobs}
 
     def _submit(self, batch: list[str]) -> None:
-        new = {job_id: StartIntent.of(self._jobs[job_id], self._user, self._client) for job_id in batch}
-        self._announce({**self._intents, **new})
+        new = {job_id: StartIntent.for_next_run(self._jobs[job_id], self._user, self._client) for job_id in batch}
+        self._on_submit({**self._intents, **new})
         try:
             self._client.request(
                 "POST",
@@ -335,8 +335,8 @@ class BulkStarter:
             )
         except ControlHubError as error:
             if not may_have_executed(error):
-                self._refusal = error
-                self._announce(self._intents)
+                self._rejection = error
+                self._on_submit(self._intents)
                 if len(batch) > 1 and isinstance(error, (ControlHubNotFoundError, ControlHubRejectedError)):
                     self._warn_of_new_runs(batch)
                 return
@@ -355,7 +355,7 @@ class BulkStarter:
             log.warning("Could not check whether the refused call has started some of the jobs: %s", error)
             return
         new = [
-            f"{self._jobs[job_id].label} {described(run)}"
+            f"{self._jobs[job_id].label} {describe_run(run)}"
             for job_id, run in statuses.items()
             if run and run.run_count > self._jobs[job_id].last_run_count
         ]
@@ -394,9 +394,9 @@ class BulkStarter:
         runs = [latest] if latest is not None else []
         if latest is not None and latest.run_count > intent.run_count:
             runs = [*self._client.runs.history(intent.job_id, min_run_count=intent.run_count)[::-1], latest]
-        return next((run for run in runs if self._is_of(intent, run)), None)
+        return next((run for run in runs if self._is_own(intent, run)), None)
 
-    def _is_of(self, intent: StartIntent, run: JobRun) -> bool:
+    def _is_own(self, intent: StartIntent, run: JobRun) -> bool:
         if run.run_count < intent.run_count:
             return False
         # A start that was accepted has made a run, however the clocks differ. Whose the start was is known only where
@@ -408,7 +408,7 @@ class BulkStarter:
 
     def _fail(self, missing: list[str]) -> NoReturn:
         unclear = next((self._unclear[job_id] for job_id in missing if job_id in self._unclear), None)
-        error = self._refusal or unclear
+        error = self._rejection or unclear
         details: dict[str, Any] = {
             "http_status": error.http_status if error else None,
             "issues": error.issues if error else (),
@@ -428,7 +428,7 @@ class BulkStarter:
             why = error or "Control Hub accepted the call, but no new run of theirs appears."
             message = f"{len(missing)} of {len(self._jobs)} jobs were not started: {shown}. {why}"
         is_clear = self._poll_error is None and unclear is None
-        raise ControlHubBulkError(message, done=done, **details) from (self._refusal if is_clear else None)
+        raise ControlHubBulkError(message, done=done, **details) from (self._rejection if is_clear else None)
 
 
 def _is_unclear(error: ControlHubError | None) -> bool:
@@ -446,7 +446,7 @@ def _search_time(client: ControlHubClient, intent: StartIntent, error: ControlHu
     if error is None:
         return CONFIRM_TIMEOUT
     if not may_have_executed(error):
-        return _SEARCH_AFTER_REFUSAL
+        return _SEARCH_AFTER_REJECTION
     # A gateway that has lost the answer, or the connection, can still deliver the call.
     return max(delivery_time_left(client, intent.at), _MIN_SEARCH)
 
@@ -466,7 +466,7 @@ class CreateIntent:
     at: float
 
     @classmethod
-    def of(cls, name: str, user: str | None, clock_skew: float = 0.0) -> CreateIntent:
+    def for_name(cls, name: str, user: str | None, clock_skew: float = 0.0) -> CreateIntent:
         """
         Return a creation now.
 
@@ -495,13 +495,13 @@ def search_time(client: ControlHubClient, error: ControlHubError | None) -> floa
 
 def confirm_effect(
     client: ControlHubClient,
-    probe: Callable[[], _Found],
+    probe: Callable[[], _Effect],
     *,
     subject: str,
     error: ControlHubError | None = None,
-    is_complete: Callable[[_Found], bool] = bool,
+    is_complete: Callable[[_Effect], bool] = bool,
     max_wait: float | Callable[[], float] | None = None,
-) -> _Found:
+) -> _Effect:
     """
     Look for the effect of a request until it shows. A read that fails for a while is repeated, too.
 

@@ -106,7 +106,7 @@ class Templates:
             "attachToTemplate": attach_to_template,
             "deleteAfterCompletion": delete_after_completion,
         }
-        intent = self._intent(template, values, who_is_known=on_submit is not None)
+        intent = self._intent(template, values, with_user=on_submit is not None)
         if on_submit is not None:
             on_submit(intent)
         action = f"start {len(runtime_parameters)} instances of job template {template.label}"
@@ -137,21 +137,21 @@ class Templates:
             )
         if ids:
             try:
-                return _in_order(self._instances(template.job_id, ids), intent.parameters)
+                return _order_instances(self._instances(template.job_id, ids), intent.parameters)
             except ControlHubError as unread:
                 # They run, so that their ids are worth more than the rest.
                 log.warning("The instances of job template %s were started. %s", template.label, unread)
-                return [_unread(template.job_id, job_id) for job_id in ids]
-        return self._find_submitted_run(template, intent, error)
+                return [_unread_instance(template.job_id, job_id) for job_id in ids]
+        return self._find_submitted(template, intent, error)
 
-    def _intent(self, template: Job, values: Sequence[Mapping[str, Any]], *, who_is_known: bool) -> TemplateStartIntent:
+    def _intent(self, template: Job, values: Sequence[Mapping[str, Any]], *, with_user: bool) -> TemplateStartIntent:
         before = max((start.number for start in self._starts(template.job_id, template.label)), default=0)
-        user = self._client.current_user().user_id if who_is_known else None
+        user = self._client.current_user().user_id if with_user else None
         at = submission.wall_clock() + self._client.clock_skew
         until = submission.latest_delivery(self._client, at)
         return TemplateStartIntent(template.job_id, before, user, at, tuple(map(parameters_digest, values)), until)
 
-    def instances_of(self, intent: TemplateStartIntent, *, wait: bool = False) -> list[Job]:
+    def find_instances(self, intent: TemplateStartIntent, *, wait: bool = False) -> list[Job]:
         """
         Return the instances that a requested start has made, in the order of its sets of parameters.
 
@@ -163,43 +163,41 @@ class Templates:
         :returns: an empty list if there is no such start
         :raises ControlHubAmbiguousStartError: if there are several
         """
-        found = self._made(intent, intent.template_id)
+        found = self._find_starts(intent, intent.template_id)
         left = submission.delivery_time_left(self._client, intent.at) if wait and intent.at is not None else 0.0
         while not found and left > 0:
             self._client.sleep(_SEARCH_INTERVAL)
             left -= _SEARCH_INTERVAL
-            found = self._made(intent, intent.template_id)
+            found = self._find_starts(intent, intent.template_id)
         if len(found) > 1:
             raise ControlHubAmbiguousStartError(
                 f"Cannot tell which start of job template {intent.template_id} this task has made. "
-                f"{_several(found)}. Stop those that nobody needs before you start it again.",
+                f"{_describe_starts(found)}. Stop those that nobody needs before you start it again.",
                 maybe_executed=True,
             )
         return found[0][1] if found else []
 
-    def _made(self, intent: TemplateStartIntent, label: str) -> list[tuple[_Start, list[Job]]]:
+    def _find_starts(self, intent: TemplateStartIntent, label: str) -> list[tuple[_Start, list[Job]]]:
         intent = intent if intent.user else replace(intent, user=self._client.current_user().user_id)
         starts_made = self._starts(intent.template_id, label)
         made = [s for s in starts_made if intent.matches(s.number, s.user, s.time) and s.job_ids]
         candidates = [(start, self._instances(intent.template_id, start.job_ids)) for start in made]
         return [
-            (start, _in_order(instances, intent.parameters))
+            (start, _order_instances(instances, intent.parameters))
             for start, instances in candidates
-            if _have_parameters(instances, intent.parameters)
+            if _parameters_match(instances, intent.parameters)
         ]
 
     def _instances(self, template_id: str, ids: Sequence[str]) -> list[Job]:
         found = self._client.jobs.get_many(ids)
         # One that is deleted after completion may be gone already.
-        return [found.get(job_id) or _unread(template_id, job_id) for job_id in ids]
+        return [found.get(job_id) or _unread_instance(template_id, job_id) for job_id in ids]
 
-    def _find_submitted_run(
-        self, template: Job, intent: TemplateStartIntent, error: ControlHubError | None
-    ) -> list[Job]:
+    def _find_submitted(self, template: Job, intent: TemplateStartIntent, error: ControlHubError | None) -> list[Job]:
         """Return the instances of a start whose answer did not name them."""
         found = confirm_effect(
             self._client,
-            lambda: self._made(intent, template.label),
+            lambda: self._find_starts(intent, template.label),
             subject="Whether instances were started",
             error=error,
         )
@@ -210,7 +208,7 @@ class Templates:
         if isinstance(error, ControlHubRejectedError) and not found:
             raise error
         seconds = search_time(self._client, error)
-        said = _several(found) if found else f"No start with these parameters has appeared within {seconds:g} s"
+        said = _describe_starts(found) if found else f"No start with these parameters has appeared within {seconds:g} s"
         unclear = ControlHubAmbiguousStartError if found else ControlHubUnavailableError
         raise unclear(
             f"{error or 'Control Hub accepted the call without naming an instance.'} {said}; look at the runs of job "
@@ -315,26 +313,26 @@ def _number(text: str) -> float:
     return int(number) if number.is_integer() else number
 
 
-def _digest_of(instance: Job) -> str:
+def _instance_digest(instance: Job) -> str:
     return parameters_digest(instance.runtime_parameters)
 
 
-def _unread(template_id: str, job_id: str) -> Job:
+def _unread_instance(template_id: str, job_id: str) -> Job:
     """Return an instance of which only the id is known."""
     return Job(job_id=job_id, name="", template_id=template_id)
 
 
-def _have_parameters(instances: Sequence[Job], digests: Sequence[str]) -> bool:
+def _parameters_match(instances: Sequence[Job], digests: Sequence[str]) -> bool:
     """Return whether a start has these sets of parameters, judged by those of its instances that are not deleted."""
-    found = Counter(_digest_of(instance) for instance in instances if instance.name)
+    found = Counter(_instance_digest(instance) for instance in instances if instance.name)
     return bool(found) and len(instances) == len(digests) and not found - Counter(digests)
 
 
-def _in_order(instances: Sequence[Job], digests: Sequence[str]) -> list[Job]:
+def _order_instances(instances: Sequence[Job], digests: Sequence[str]) -> list[Job]:
     """Return as many instances in the order of the sets of parameters, which the answer need not have."""
     left: dict[str, list[Job]] = {}
     for instance in instances:
-        left.setdefault(_digest_of(instance), []).append(instance)
+        left.setdefault(_instance_digest(instance), []).append(instance)
     ordered = [left[digest].pop(0) if left.get(digest) else None for digest in digests]
     placed = {instance.job_id for instance in ordered if instance is not None}
     # Those that are gone, or whose parameters are stored in another form, keep the order of the answer.
@@ -342,7 +340,7 @@ def _in_order(instances: Sequence[Job], digests: Sequence[str]) -> list[Job]:
     return [instance or next(others) for instance in ordered]
 
 
-def _several(found: Sequence[tuple[_Start, Sequence[Job]]]) -> str:
+def _describe_starts(found: Sequence[tuple[_Start, Sequence[Job]]]) -> str:
     """Return that several starts can be the one that was requested, naming them."""
     named = [
         f"start {start.number} ({join_truncated([job.job_id for job in instances], most=3)})"

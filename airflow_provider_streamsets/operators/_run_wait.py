@@ -301,7 +301,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
             tracker,
             poll_interval=self._interval,
             timeout=self._remaining_timeout,
-            allowed=self._allowed,
+            total_timeout=self._allowed,
             sleep=self.pause,
         )
 
@@ -335,7 +335,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
                 self._tracker,
                 poll_interval=self._interval,
                 timeout=self._remaining_timeout,
-                allowed=self._allowed,
+                total_timeout=self._allowed,
                 sleep=self.pause,
             )
         except ControlHubRunTimeoutError:

@@ -166,7 +166,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         if intent.name != name:
             return None
         try:
-            job = self.client.jobs.created_by(intent, template=template, wait=True)
+            job = self.client.jobs.find_created(intent, template=template, wait=True)
         except ControlHubAmbiguousNameError:
             if record.abandon_reason is None:
                 raise
@@ -490,7 +490,7 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
             number_of_copies=number_of_copies,
             name=name,
             description=description,
-            key=_key_of_task(context),
+            idempotency_key=_key_of_task(context),
             existing_ids=made if isinstance(made, list) else (),
             on_created=lambda job_ids: record.write(copies=job_ids),
             submitted=CreateIntent(**submitted) if isinstance(submitted, dict) else None,

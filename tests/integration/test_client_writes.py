@@ -602,8 +602,8 @@ def test_run_is_found_by_start_time(client, sandbox):
     job = client.jobs.find_by_name("Orders to warehouse")
     history = client.runs.history(job.job_id)
     for run in history:
-        assert client.runs.started_at(job.job_id, run.start_time) == run
-    assert client.runs.started_at(job.job_id, history[-1].start_time.subtract(seconds=1)) is None
+        assert client.runs.find_started_at(job.job_id, run.start_time) == run
+    assert client.runs.find_started_at(job.job_id, history[-1].start_time.subtract(seconds=1)) is None
 
 
 def test_sleep_advances_only_sandbox_clock(client, sandbox):

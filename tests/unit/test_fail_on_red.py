@@ -421,7 +421,7 @@ def test_validates_red_limit_after_rendering(http, context):
 
 def test_event_restores_report_of_red_run():
     run = JobRun.from_wire({**run_json(4), **REFUSED})
-    report = RunReport.of_red(job_id=job_id("a"), job_name="a", run=run, red_for=61.0)
+    report = RunReport.from_red_run(job_id=job_id("a"), job_name="a", run=run, red_for=61.0)
     event = RunsWaitEvent(
         (("a:org", 4), ("b:org", 1)), RunsWaitReason.RED, red_since={"b:org": 5.0}, red={"a:org": report}
     )

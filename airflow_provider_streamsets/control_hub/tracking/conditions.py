@@ -35,16 +35,18 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_TEXT = re.compile(r"^\s*(?P<metric>[^<>=!]+?)\s*(?P<comparison>>=|<=|==|!=|>|<)\s*(?P<threshold>[^\s<>=!]+)\s*$")
-_SIGN = re.compile("[<>=!]")
+_CONDITION_PATTERN = re.compile(
+    r"^\s*(?P<metric>[^<>=!]+?)\s*(?P<comparison>>=|<=|==|!=|>|<)\s*(?P<threshold>[^\s<>=!]+)\s*$"
+)
+_COMPARISON_CHARACTERS = re.compile("[<>=!]")
 
 # Read from the status of the job, which a wait has anyway.
-_OF_STATUS: dict[str, Callable[[JobRun], int]] = {
+_STATUS_METRICS: dict[str, Callable[[JobRun], int]] = {
     "input_count": lambda run: run.input_record_count,
     "output_count": lambda run: run.output_record_count,
     "error_count": lambda run: run.error_record_count,
 }
-_OF_RECORD_COUNTS: dict[str, Callable[[RunMetrics], float | None]] = {
+_RECORD_COUNT_METRICS: dict[str, Callable[[RunMetrics], float | None]] = {
     "input_count": lambda metrics: metrics.input_count,
     "output_count": lambda metrics: metrics.output_count,
     "error_count": lambda metrics: metrics.error_count,
@@ -53,8 +55,8 @@ _OF_RECORD_COUNTS: dict[str, Callable[[RunMetrics], float | None]] = {
     "error_ratio": lambda metrics: _ratio(metrics.total_error_count, metrics.input_count),
     "output_per_second": lambda metrics: metrics.output_per_second,
 }
-_NOT_GROWING = frozenset({"error_ratio", "output_per_second"})
-_RATE = re.compile(r"\.((m|h)\d+|mean)_rate$")
+_NON_MONOTONIC = frozenset({"error_ratio", "output_per_second"})
+_RATE_PATTERN = re.compile(r"\.((m|h)\d+|mean)_rate$")
 
 
 def _ratio(errors: int | None, inputs: int) -> float | None:
@@ -80,10 +82,10 @@ class MetricCondition(Model):
     threshold: float
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.comparison} {_shown(self.threshold)}"
+        return f"{self.metric} {self.comparison} {_format_value(self.threshold)}"
 
     @classmethod
-    def of(cls, value: object) -> MetricCondition:
+    def parse(cls, value: object) -> MetricCondition:
         """
         Read a condition.
 
@@ -92,29 +94,29 @@ class MetricCondition(Model):
         """
         fields: Mapping[Any, Any]
         if isinstance(value, str):
-            match = _TEXT.match(value)
+            match = _CONDITION_PATTERN.match(value)
             if match is None:
-                raise _wrong(value, _fault_of(value))
+                raise _invalid_condition(value, _syntax_hint(value))
             fields = match.groupdict()
         elif isinstance(value, cls):
             fields = value.to_dict()
         elif isinstance(value, Mapping) and set(value) == {"metric", "comparison", "threshold"}:
             fields = value
         else:
-            raise _wrong(value)
+            raise _invalid_condition(value)
         metric, comparison, threshold = fields["metric"], fields["comparison"], fields["threshold"]
         try:
             number = float("nan") if isinstance(threshold, bool) else float(threshold)
         except (TypeError, ValueError, OverflowError):
             number = float("nan")
         if not isinstance(comparison, str) or comparison not in _COMPARISONS:
-            raise _wrong(value, f"{comparison!r} is no comparison")
+            raise _invalid_condition(value, f"{comparison!r} is no comparison")
         if not math.isfinite(number):
             hint = "; write a percentage as a number, such as 0.01 for 1%" if str(threshold).endswith("%") else ""
-            raise _wrong(value, f"the threshold {threshold!r} is no number{hint}")
+            raise _invalid_condition(value, f"the threshold {threshold!r} is no number{hint}")
         if not isinstance(metric, str) or not metric.strip():
-            raise _wrong(value, f"{metric!r} is no name of a metric")
-        return cls(checked_metric(metric), comparison, number)
+            raise _invalid_condition(value, f"{metric!r} is no name of a metric")
+        return cls(validate_metric(metric), comparison, number)
 
     def is_satisfied_by(self, value: float | None) -> bool:
         """Return whether a value satisfies the condition; no value never does."""
@@ -133,14 +135,14 @@ class MetricCondition(Model):
         if value is None:
             return None
         satisfied = self.is_satisfied_by(value)
-        if is_final or (self.grows and (self.is_monotonic if satisfied else self.is_upper_bound)):
+        if is_final or (self.is_count and (self.is_monotonic if satisfied else self.is_upper_bound)):
             return satisfied
         return None
 
     @property
     def is_monotonic(self) -> bool:
         """Whether the condition, once satisfied, stays so until the run ends: a lower bound of a count."""
-        return self.comparison in {">=", ">"} and self.grows
+        return self.comparison in {">=", ">"} and self.is_count
 
     @property
     def is_upper_bound(self) -> bool:
@@ -150,12 +152,12 @@ class MetricCondition(Model):
     @property
     def available_in_status(self) -> bool:
         """Whether the status of a job that is running is enough to judge it."""
-        return self.metric in _OF_STATUS
+        return self.metric in _STATUS_METRICS
 
     @property
-    def grows(self) -> bool:
+    def is_count(self) -> bool:
         """Whether the metric is a count, which never gets smaller while the run lasts."""
-        return self.metric not in _NOT_GROWING and not _RATE.search(self.metric)
+        return self.metric not in _NON_MONOTONIC and not _RATE_PATTERN.search(self.metric)
 
 
 def parse_conditions(values: object) -> tuple[MetricCondition, ...]:
@@ -166,11 +168,11 @@ def parse_conditions(values: object) -> tuple[MetricCondition, ...]:
     """
     entries = [values] if isinstance(values, (str, Mapping, MetricCondition)) else values
     if not isinstance(entries, (list, tuple)) or not entries:
-        raise _wrong(values)
-    return tuple(map(MetricCondition.of, entries))
+        raise _invalid_condition(values)
+    return tuple(map(MetricCondition.parse, entries))
 
 
-def checked_metric(name: str) -> str:
+def validate_metric(name: str) -> str:
     """
     Return the name of a metric.
 
@@ -178,17 +180,17 @@ def checked_metric(name: str) -> str:
     :raises ControlHubConfigurationError: if it is neither
     """
     name = name.strip()
-    if name in _OF_RECORD_COUNTS or ("." in name and not _SIGN.search(name)):
+    if name in _RECORD_COUNT_METRICS or ("." in name and not _COMPARISON_CHARACTERS.search(name)):
         return name
-    close = difflib.get_close_matches(name, _OF_RECORD_COUNTS, n=1)
+    close = difflib.get_close_matches(name, _RECORD_COUNT_METRICS, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     raise ControlHubConfigurationError(
-        f"There is no metric '{name}'.{hint} Give one of {', '.join(_OF_RECORD_COUNTS)}, or the name of a counter or "
+        f"There is no metric '{name}'.{hint} Give one of {', '.join(_RECORD_COUNT_METRICS)}, or the name of a counter or "
         "meter such as 'pipeline.batchCount.counter'."
     )
 
 
-def _fault_of(text: str) -> str:
+def _syntax_hint(text: str) -> str:
     """Return what is wrong with a text that is no condition."""
     if "=>" in text or "=<" in text:
         return "write >= or <= instead of => or =<"
@@ -197,7 +199,7 @@ def _fault_of(text: str) -> str:
     return "it is no comparison of a metric with a number"
 
 
-def _wrong(value: object, fault: str = "it is neither") -> ControlHubConfigurationError:
+def _invalid_condition(value: object, fault: str = "it is neither") -> ControlHubConfigurationError:
     return ControlHubConfigurationError(
         "A condition on metrics is a text such as 'output_count >= 1000', or the three fields "
         '{"metric": "output_count", "comparison": ">=", "threshold": 1000}, with one comparison of '
@@ -260,20 +262,20 @@ class MetricValues:
 
         :raises ControlHubError: if it cannot be asked
         """
-        if metric not in _OF_RECORD_COUNTS:
-            return self.of_registry(metric)
+        if metric not in _RECORD_COUNT_METRICS:
+            return self.get_from_registry(metric)
         status = self._status
-        if metric in _OF_STATUS and status is not None and not status.has_ended and not self._metrics_read:
+        if metric in _STATUS_METRICS and status is not None and not status.has_ended and not self._metrics_read:
             if status.has_counts:
-                return _OF_STATUS[metric](status)
+                return _STATUS_METRICS[metric](status)
             if not status.lacks_counts(time.time()):
                 return None
-        value = self._of_record_counts(metric)
+        value = self._get_from_record_counts(metric)
         if value is None and status is not None and status.is_established(time.time()):
-            return self.of_registry(metric)
+            return self.get_from_registry(metric)
         return value
 
-    def of_registry(self, metric: str) -> float | None:
+    def get_from_registry(self, metric: str) -> float | None:
         """
         Return the value of a metric as the counters and meters tell it.
 
@@ -282,16 +284,16 @@ class MetricValues:
         if not self._registry_read:
             self._registry = self._client.metrics.registry(self._job_id, self._run_count)
             self._registry_read = True
-        if self._registry is None or metric not in _OF_RECORD_COUNTS:
+        if self._registry is None or metric not in _RECORD_COUNT_METRICS:
             return self._registry.value(metric) if self._registry else None
-        counts = RunMetrics.from_registry(self._registry, self._run_count)
-        return _OF_RECORD_COUNTS[metric](counts) if counts else None
+        is_counted = RunMetrics.from_registry(self._registry, self._run_count)
+        return _RECORD_COUNT_METRICS[metric](is_counted) if is_counted else None
 
-    def _of_record_counts(self, metric: str) -> float | None:
+    def _get_from_record_counts(self, metric: str) -> float | None:
         if not self._metrics_read:
             self._metrics = self._client.metrics.of_run(self._job_id, self._run_count, latest=self._status)
             self._metrics_read = True
-        return _OF_RECORD_COUNTS[metric](self._metrics) if self._metrics else None
+        return _RECORD_COUNT_METRICS[metric](self._metrics) if self._metrics else None
 
 
 def evaluate(
@@ -299,7 +301,7 @@ def evaluate(
     join: Join,
     values: MetricValues,
     *,
-    counts: Callable[[MetricCondition], bool] = lambda condition: True,
+    is_counted: Callable[[MetricCondition], bool] = lambda condition: True,
 ) -> Evaluation:
     """
     Compare the metrics of a run with conditions.
@@ -307,16 +309,16 @@ def evaluate(
     :param conditions: the conditions
     :param join: whether ``all`` or ``any`` of them must be satisfied
     :param values: the metrics
-    :param counts: conditions for which it is False count as not satisfied, whatever their value
+    :param is_counted: conditions for which it is False count as not satisfied, whatever their value
     """
     conditions = tuple(conditions)
     found = {condition.metric: values.get(condition.metric) for condition in conditions}
-    satisfied = [counts(c) and c.is_satisfied_by(found[c.metric]) for c in conditions]
+    satisfied = [is_counted(c) and c.is_satisfied_by(found[c.metric]) for c in conditions]
     return Evaluation(
         is_satisfied=all(satisfied) if join == "all" else any(satisfied),
         values=found,
         text=", ".join(
-            f"{condition} ({'satisfied' if yes else 'not satisfied'}: {_shown(found[condition.metric])})"
+            f"{condition} ({'satisfied' if yes else 'not satisfied'}: {_format_value(found[condition.metric])})"
             for condition, yes in zip(conditions, satisfied, strict=True)
         ),
     )
@@ -328,7 +330,7 @@ def evaluate_ended_run(
     conditions: Iterable[MetricCondition],
     join: Join = "all",
     *,
-    counts: Callable[[MetricCondition], bool] = lambda condition: True,
+    is_counted: Callable[[MetricCondition], bool] = lambda condition: True,
 ) -> Evaluation:
     """
     Compare the metrics of an ended run with conditions.
@@ -340,7 +342,7 @@ def evaluate_ended_run(
     :param report: the run
     :param conditions: the conditions
     :param join: whether ``all`` or ``any`` of them must be satisfied
-    :param counts: conditions for which it is False count as not satisfied, whatever their value
+    :param is_counted: conditions for which it is False count as not satisfied, whatever their value
     :raises ControlHubMetricsUnavailableError: if the metrics that Control Hub has do not decide
     :raises ControlHubError: if metrics cannot be read
     """
@@ -354,27 +356,27 @@ def evaluate_ended_run(
             if is_server_error(error):
                 raise
             refusal = f" {error}"
-        is_final = metrics is not None and report.is_covered_by(metrics)
+        is_final = metrics is not None and report.has_final(metrics)
     values = MetricValues(client, report.job_id, report.run.run_count)
     found: dict[str, float | None] = {}
     results: list[bool | None] = []
     all_final = True
     for condition in conditions:
         name = condition.metric
-        value = _OF_RECORD_COUNTS[name](metrics) if metrics and name in _OF_RECORD_COUNTS else None
+        value = _RECORD_COUNT_METRICS[name](metrics) if metrics and name in _RECORD_COUNT_METRICS else None
         result, value_is_final = condition.evaluate(value, is_final=is_final), is_final
         if result is None:
-            later = values.of_registry(name)
+            later = values.get_from_registry(name)
             # A registry that is behind the record counts is older than they are.
-            is_behind = later is not None and value is not None and condition.grows and later < value
+            is_behind = later is not None and value is not None and condition.is_count and later < value
             if later is not None and not is_behind:
                 value, result, value_is_final = later, condition.evaluate(later, is_final=True), True
         found[name] = value
         all_final = all_final and value_is_final
-        results.append(result if counts(condition) else False)
+        results.append(result if is_counted(condition) else False)
     pairs = list(zip(conditions, results, strict=True))
     text = ", ".join(
-        f"{condition} ({_RESULTS[result]}: {_shown(found[condition.metric])})" for condition, result in pairs
+        f"{condition} ({_RESULTS[result]}: {_format_value(found[condition.metric])})" for condition, result in pairs
     )
     decisive = join == "any"
     if decisive in results or None not in results:
@@ -406,7 +408,7 @@ def violated_conditions(conditions: Iterable[MetricCondition], values: MetricVal
     broken = [c for c in bounds if found[c.metric] is not None and not c.is_satisfied_by(found[c.metric])]
     if not broken:
         return None
-    return Evaluation(False, found, ", ".join(f"{c} is broken: {_shown(found[c.metric])}" for c in broken))
+    return Evaluation(False, found, ", ".join(f"{c} is broken: {_format_value(found[c.metric])}" for c in broken))
 
 
 _RESULTS = {True: "satisfied", False: "not satisfied", None: "undecided"}
@@ -448,7 +450,7 @@ class ViolationCheck:
             )
 
 
-def _shown(value: float | None) -> str:
+def _format_value(value: float | None) -> str:
     if value is None:
         return "no value"
     return str(int(value)) if float(value).is_integer() else str(value)

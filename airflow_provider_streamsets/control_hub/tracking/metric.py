@@ -119,8 +119,8 @@ class MetricTracker(Tracker[MetricResult]):
     """
 
     __slots__ = (
+        "_active_run",
         "_conditions",
-        "_going_on",
         "_join",
         "_last_text",
         "_on_run_end",
@@ -165,7 +165,7 @@ class MetricTracker(Tracker[MetricResult]):
         self._conditions = tuple(conditions)
         self._join: Join = join
         self._on_run_end = on_run_end
-        self._going_on: JobRun | None = None
+        self._active_run: JobRun | None = None
         self._report: RunReport | None = None
         self._last_text = ""
 
@@ -204,12 +204,12 @@ class MetricTracker(Tracker[MetricResult]):
         :param status: None if Control Hub named none
         :returns: whether :meth:`resolve` has something to do
         """
-        self._going_on = None
+        self._active_run = None
         if self._run.observe(status):
             return True
         if status is None or status.run_count != self.run_count or status.job_id not in {"", self.job_id}:
             return False
-        self._going_on = status
+        self._active_run = status
         if self.notify_on is NotifyOn.EVERY_POLL or status.lacks_counts(time.time()):
             return True
         return self._evaluate_running(status).is_satisfied
@@ -226,25 +226,27 @@ class MetricTracker(Tracker[MetricResult]):
         """
         if self.started_after is not None:
             return self._run.timed_out(seconds)
-        allowed = f" within {seconds:g} s" if seconds is not None else " in time"
+        total_timeout = f" within {seconds:g} s" if seconds is not None else " in time"
         if self.has_ended:
             return ControlHubRunTimeoutError(
-                f"The metrics of {self._run.what} could not be read{allowed}. The run has ended."
+                f"The metrics of {self._run.run_label} could not be read{total_timeout}. The run has ended."
             )
         wanted = (" and " if self._join == "all" else " or ").join(map(str, self._conditions))
         seen = f" Last seen: {self._last_text}." if self._last_text else ""
-        seen = f" {self._run.not_reached}" if self._run.not_reached else seen
-        return ControlHubRunTimeoutError(f"The metrics of {self._run.what} have not satisfied {wanted}{allowed}.{seen}")
+        seen = f" {self._run.not_reached_message}" if self._run.not_reached_message else seen
+        return ControlHubRunTimeoutError(
+            f"The metrics of {self._run.run_label} have not satisfied {wanted}{total_timeout}.{seen}"
+        )
 
     def _resolve(self, skip_metrics_wait: bool) -> MetricResult | None:
-        if self._going_on is not None:
-            return self._result_while_running(self._going_on)
+        if self._active_run is not None:
+            return self._result_while_running(self._active_run)
         if self._report is None:
             self._report = self._run.resolve(skip_metrics_wait=skip_metrics_wait)
         if self._report is not None:
             return self._result_of_ended(self._report)
         # A run that has just taken the place of the one that was followed counts at once: another poll may forget it.
-        successor = self._run.going_on
+        successor = self._run.active_run
         return None if successor is None else self._result_while_running(successor)
 
     def _evaluate_running(self, run: JobRun) -> Evaluation:
@@ -263,15 +265,15 @@ class MetricTracker(Tracker[MetricResult]):
         return None
 
     def _result_of_ended(self, report: RunReport) -> MetricResult:
-        evaluation = evaluate_ended_run(self._client, report, self._conditions, self._join, counts=self._counts)
+        evaluation = evaluate_ended_run(self._client, report, self._conditions, self._join, is_counted=self._is_counted)
         are = "satisfy" if evaluation.is_satisfied else "do not satisfy"
         final = "final metrics" if evaluation.is_final else "metrics (Control Hub has not saved the final ones)"
-        text = f"The {final} of {self._run.what} {are} what was waited for: {evaluation.text}."
+        text = f"The {final} of {self._run.run_label} {are} what was waited for: {evaluation.text}."
         return self._metric_result(
             evaluation, report.run, f"{text}{self._hint(evaluation)} {report.summary}.", run_ended=True
         )
 
-    def _counts(self, condition: MetricCondition) -> bool:
+    def _is_counted(self, condition: MetricCondition) -> bool:
         return self._on_run_end == "evaluate" or condition.is_monotonic
 
     def _hint(self, evaluation: Evaluation) -> str:
@@ -279,7 +281,7 @@ class MetricTracker(Tracker[MetricResult]):
         discounted = [
             str(condition)
             for condition in self._conditions
-            if not self._counts(condition) and condition.is_satisfied_by(evaluation.values.get(condition.metric))
+            if not self._is_counted(condition) and condition.is_satisfied_by(evaluation.values.get(condition.metric))
         ]
         if evaluation.is_satisfied or not discounted:
             return ""
@@ -287,7 +289,7 @@ class MetricTracker(Tracker[MetricResult]):
 
     @property
     def _name(self) -> str:
-        return self._run.what[:1].upper() + self._run.what[1:]
+        return self._run.run_label[:1].upper() + self._run.run_label[1:]
 
     def _metric_result(
         self, evaluation: Evaluation, run: JobRun, message: str, *, run_ended: bool = False

@@ -39,7 +39,7 @@ class OutcomeDecision:
     is_confirmed: bool = True
 
 
-def in_order(events: Iterable[RunEvent]) -> list[RunEvent]:
+def sort_events(events: Iterable[RunEvent]) -> list[RunEvent]:
     """Return events oldest first; those of the same time in the order in which they were given."""
     return sorted(events, key=lambda event: event.time.timestamp() if event.time else 0.0)
 
@@ -53,13 +53,13 @@ def decide_outcome(run: JobRun, events: Iterable[RunEvent]) -> OutcomeDecision:
     :param run: the run, with the engine pipelines as last seen
     :param events: its events, as far as Control Hub still has them
     """
-    events = in_order(events)
+    events = sort_events(events)
     stopped_by = stopping_user(run, events)
     if not run.is_success or _has_failed(events):
         return OutcomeDecision(Outcome.FAILED, stopped_by)
     evidence = {
-        "engines": _of_pipelines({pipeline.engine_id: pipeline.status for pipeline in run.engine_pipelines}),
-        "event messages": _of_pipelines(_reported_statuses(events)),
+        "engines": _pipeline_outcomes({pipeline.engine_id: pipeline.status for pipeline in run.engine_pipelines}),
+        "event messages": _pipeline_outcomes(_reported_statuses(events)),
         f"a stop by user {stopped_by}": {Outcome.STOPPED} if stopped_by else set(),
     }
     outcomes = set().union(*evidence.values())
@@ -84,8 +84,8 @@ def stopping_user(run: JobRun, events: Iterable[RunEvent]) -> str | None:
     :param run: the run, ended or not
     :param events: its events
     """
-    events = in_order(events)
-    leaving = _leaving(events)
+    events = sort_events(events)
+    leaving = _leaving_events(events)
     active = [event.user for event in events if event.status == "ACTIVE"]
     automatic = set(active) if active and all(active) else set()
     starter = run.user or next((event.user for event in events if event.status == "ACTIVATING"), None)
@@ -96,7 +96,7 @@ def stopping_user(run: JobRun, events: Iterable[RunEvent]) -> str | None:
     return next((event.user for event in asked if event.user and event.user not in automatic), None)
 
 
-def _leaving(events: Sequence[RunEvent]) -> list[RunEvent]:
+def _leaving_events(events: Sequence[RunEvent]) -> list[RunEvent]:
     """Return the events that took the run out of its active states, up to its end: not an acknowledgement later on."""
     leaving = []
     for event in events:
@@ -130,7 +130,7 @@ def _reported_statuses(events: Iterable[RunEvent]) -> dict[str, str]:
     return {match[1]: match[2] for match in map(_engine_report, events) if match}
 
 
-def _of_pipelines(statuses: Mapping[str, str]) -> set[Outcome]:
+def _pipeline_outcomes(statuses: Mapping[str, str]) -> set[Outcome]:
     found = {_PIPELINE_OUTCOMES[status] for status in statuses.values() if status in _PIPELINE_OUTCOMES}
     # One engine can finish while another one still runs, until somebody stops it.
     if found == {Outcome.SUCCEEDED} and not _UNENDED_PIPELINES.isdisjoint(statuses.values()):

@@ -21,18 +21,18 @@ from airflow_provider_streamsets.control_hub.models import (
 from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
 
 # Reports travel in trigger events, which are stored in Airflow's database: they are kept small.
-_MOST_EVENTS = 20
-_MOST_ENTRIES = 20
-_LONGEST_ERROR = 4000
-_LONGEST_TEXT = 500
-_SHORT_TEXT = 300
+_MAX_EVENTS = 20
+_MAX_ENTRIES = 20
+_MAX_ERROR_LENGTH = 4000
+_MAX_TEXT_LENGTH = 500
+_MAX_TRUNCATED_LENGTH = 300
 # Codes of engines, such as JDBC_34 and CONTAINER_0166. Those of Control Hub itself say nothing about a pipeline.
 _ENGINE_CODE = re.compile(r"\b(?!JOBRUNNER_)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_\d{2,5}\b")
 # Instances of stages are named after their kind, such as JDBCQueryConsumer_01.
 _STAGE = re.compile(r"\b(?=[A-Za-z0-9]*[a-z])[A-Z][A-Za-z0-9]*_\d{2,}\b")
 
 
-def were_saved_after_end(saved: pendulum.DateTime | None, run: JobRun, events: Iterable[RunEvent]) -> bool:
+def saved_after_end(saved: pendulum.DateTime | None, run: JobRun, events: Iterable[RunEvent]) -> bool:
     """
     Return whether record counts were saved after the pipelines had finished.
 
@@ -50,30 +50,32 @@ def were_saved_after_end(saved: pendulum.DateTime | None, run: JobRun, events: I
     return saved is not None and finished is not None and saved >= finished
 
 
-def _cut(text: str | None, length: int) -> str | None:
+def _truncate(text: str | None, length: int) -> str | None:
     return text if text is None or len(text) <= length else text[: length - 3] + "..."
 
 
-def _small(run: JobRun) -> JobRun:
+def _truncated_run(run: JobRun) -> JobRun:
     """Return a run cut to a size that a database row may have."""
     return replace(
         run,
-        error_message=_cut(run.error_message, _LONGEST_ERROR),
-        warnings=tuple(_cut(text, _LONGEST_TEXT) or "" for text in run.warnings[:_MOST_ENTRIES]),
-        engine_ids=run.engine_ids[:_MOST_ENTRIES],
+        error_message=_truncate(run.error_message, _MAX_ERROR_LENGTH),
+        warnings=tuple(_truncate(text, _MAX_TEXT_LENGTH) or "" for text in run.warnings[:_MAX_ENTRIES]),
+        engine_ids=run.engine_ids[:_MAX_ENTRIES],
         engine_pipelines=tuple(
-            replace(pipeline, message=_cut(pipeline.message, _LONGEST_TEXT))
-            for pipeline in run.engine_pipelines[:_MOST_ENTRIES]
+            replace(pipeline, message=_truncate(pipeline.message, _MAX_TEXT_LENGTH))
+            for pipeline in run.engine_pipelines[:_MAX_ENTRIES]
         ),
         engine_commands=tuple(
-            replace(command, message=_cut(command.message, _LONGEST_TEXT))
-            for command in [c for c in run.engine_commands if c.has_failed][:_MOST_ENTRIES]
+            replace(command, message=_truncate(command.message, _MAX_TEXT_LENGTH))
+            for command in [c for c in run.engine_commands if c.has_failed][:_MAX_ENTRIES]
         ),
     )
 
 
-def _last(events: tuple[RunEvent, ...]) -> tuple[RunEvent, ...]:
-    return tuple(replace(event, message=_cut(event.message, _LONGEST_TEXT) or "") for event in events[-_MOST_EVENTS:])
+def _truncated_events(events: tuple[RunEvent, ...]) -> tuple[RunEvent, ...]:
+    return tuple(
+        replace(event, message=_truncate(event.message, _MAX_TEXT_LENGTH) or "") for event in events[-_MAX_EVENTS:]
+    )
 
 
 @dataclass(frozen=True)
@@ -122,47 +124,47 @@ class RunReport:
         return cls(
             job_id=job_id,
             job_name=job_name,
-            run=_small(run),
+            run=_truncated_run(run),
             outcome=decision.outcome,
-            events=_last(events),
+            events=_truncated_events(events),
             stopped_by=decision.stopped_by,
             conflict=decision.conflict,
         )
 
     @classmethod
-    def of_active(cls, *, job_id: str, job_name: str, run: JobRun) -> RunReport:
+    def from_active_run(cls, *, job_id: str, job_name: str, run: JobRun) -> RunReport:
         """Return the report of a run that had only to become active, and has."""
-        return cls(job_id, job_name, _small(run), None)
+        return cls(job_id, job_name, _truncated_run(run), None)
 
     @classmethod
-    def of_red(cls, *, job_id: str, job_name: str, run: JobRun, red_for: float) -> RunReport:
+    def from_red_run(cls, *, job_id: str, job_name: str, run: JobRun, red_for: float) -> RunReport:
         """
         Return the report of a run that is abandoned because it has been RED for too long.
 
         :param red_for: for how many seconds
         """
-        return cls(job_id, job_name, _small(run), Outcome.FAILED, red_for=red_for)
+        return cls(job_id, job_name, _truncated_run(run), Outcome.FAILED, red_for=red_for)
 
-    def shortened(self) -> RunReport:
+    def truncated(self) -> RunReport:
         """Return the report with the first text of each kind, and without events: several are stored in one row."""
         run = self.run
         first_texts = replace(
             run,
-            error_message=_cut(run.error_message, _SHORT_TEXT),
-            warnings=tuple(_cut(text, _SHORT_TEXT) or "" for text in run.warnings[:1]),
+            error_message=_truncate(run.error_message, _MAX_TRUNCATED_LENGTH),
+            warnings=tuple(_truncate(text, _MAX_TRUNCATED_LENGTH) or "" for text in run.warnings[:1]),
             engine_ids=run.engine_ids[:1],
             engine_pipelines=tuple(
-                replace(one, message=_cut(one.message, _SHORT_TEXT)) for one in run.engine_pipelines[:1]
+                replace(one, message=_truncate(one.message, _MAX_TRUNCATED_LENGTH)) for one in run.engine_pipelines[:1]
             ),
             engine_commands=tuple(
-                replace(one, message=_cut(one.message, _SHORT_TEXT)) for one in run.engine_commands[:1]
+                replace(one, message=_truncate(one.message, _MAX_TRUNCATED_LENGTH)) for one in run.engine_commands[:1]
             ),
         )
         return replace(self, run=first_texts, events=())
 
-    def is_covered_by(self, metrics: RunMetrics) -> bool:
+    def has_final(self, metrics: RunMetrics) -> bool:
         """Return whether record counts are final for this run."""
-        return were_saved_after_end(metrics.last_updated, self.run, self.events)
+        return saved_after_end(metrics.last_updated, self.run, self.events)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values, complete enough for :meth:`from_dict`."""
@@ -195,19 +197,19 @@ class RunReport:
             report = cls(
                 job_id=str(value["job_id"]),
                 job_name=str(value.get("job_name") or ""),
-                run=_rebuilt(
+                run=_rebuild(
                     JobRun,
                     {
                         **run,
                         "warnings": tuple(run.get("warnings", ())),
                         "engine_ids": tuple(run.get("engine_ids", ())),
-                        "engine_pipelines": _all_rebuilt(EnginePipeline, run.get("engine_pipelines", ())),
-                        "engine_commands": _all_rebuilt(EngineCommand, run.get("engine_commands", ())),
+                        "engine_pipelines": _rebuild_all(EnginePipeline, run.get("engine_pipelines", ())),
+                        "engine_commands": _rebuild_all(EngineCommand, run.get("engine_commands", ())),
                     },
                 ),
                 outcome=None if outcome is None else Outcome(outcome),
-                events=_all_rebuilt(RunEvent, value.get("events", ())),
-                metrics=_rebuilt(RunMetrics, metrics) if metrics is not None else None,
+                events=_rebuild_all(RunEvent, value.get("events", ())),
+                metrics=_rebuild(RunMetrics, metrics) if metrics is not None else None,
                 metrics_final=bool(value.get("metrics_final")),
                 stopped_by=str(value.get("stopped_by") or "") or None,
                 stopped_by_task=bool(value.get("stopped_by_task")),
@@ -267,10 +269,10 @@ class RunReport:
         run = self.run
         name = f"'{self.job_name}' ({self.job_id})" if self.job_name else self.job_id
         error = f": {self.reason}" if self.reason else ""
-        return f"Run {run.run_count} of job {name} {self._how} ({run.status}/{run.color}){error}"
+        return f"Run {run.run_count} of job {name} {self._ending} ({run.status}/{run.color}){error}"
 
     @property
-    def _how(self) -> str:
+    def _ending(self) -> str:
         if self.red_for is not None:
             return f"does not work: RED for {self.red_for:.0f} s"
         if self.outcome is None:
@@ -278,11 +280,11 @@ class RunReport:
         return {
             Outcome.SUCCEEDED: "has succeeded",
             Outcome.FAILED: "has failed",
-            Outcome.STOPPED: f"was stopped{self._by_whom}",
+            Outcome.STOPPED: f"was stopped{self._stopped_by_suffix}",
         }[self.outcome]
 
     @property
-    def _by_whom(self) -> str:
+    def _stopped_by_suffix(self) -> str:
         if self.stopped_by_task:
             return " by this task"
         if self.stopped_by is None:
@@ -328,12 +330,12 @@ class RunReport:
         run = self.run
         yield f"Status: {run.status}, color: {run.color}"
         yield (
-            f"Started: {_clock(run.start_time)} by {run.user or 'unknown'}, finished: {_clock(run.finish_time)}"
+            f"Started: {_format_time(run.start_time)} by {run.user or 'unknown'}, finished: {_format_time(run.finish_time)}"
             + (f", duration: {run.duration:.1f} s" if run.duration is not None else "")
         )
         yield f"Error: {self.reason or 'none stated'}"
         if self.stopped_by or self.stopped_by_task:
-            yield f"Stopped{self._by_whom}"
+            yield f"Stopped{self._stopped_by_suffix}"
         if self.conflict:
             yield f"Conflicting evidence of the outcome: {self.conflict}"
         if self.metrics:
@@ -365,7 +367,7 @@ class RunReport:
         if self.events:
             yield f"Last {len(self.events)} events:"
             for event in self.events:
-                yield f"  {_clock(event.time)} {event.status}: {event.message}" + (
+                yield f"  {_format_time(event.time)} {event.status}: {event.message}" + (
                     f" (by {event.user})" if event.user else ""
                 )
         else:
@@ -409,7 +411,7 @@ def run_record(job_name: str, run: JobRun, events: Iterable[RunEvent] | None = N
     record = {
         **run_summary(run.job_id, job_name, run),
         "outcome": None if outcome is None or (events is None and outcome is not Outcome.FAILED) else outcome.value,
-        "error_message": _cut(run.error_message, _LONGEST_TEXT),
+        "error_message": _truncate(run.error_message, _MAX_TEXT_LENGTH),
         "user": run.user,
         "pipeline_version": run.pipeline_version,
         "engine_ids": list(run.engine_ids),
@@ -417,10 +419,10 @@ def run_record(job_name: str, run: JobRun, events: Iterable[RunEvent] | None = N
         "output_count": run.output_record_count if has_counts else None,
         "error_count": run.error_record_count if has_counts else None,
     }
-    return record if events is None else {**record, "events": [event.to_dict() for event in _last(events)]}
+    return record if events is None else {**record, "events": [event.to_dict() for event in _truncated_events(events)]}
 
 
-def _clock(time: pendulum.DateTime | None) -> str:
+def _format_time(time: pendulum.DateTime | None) -> str:
     return time.format("YYYY-MM-DD HH:mm:ss z") if time else "unknown"
 
 
@@ -428,20 +430,20 @@ _M = TypeVar("_M", JobRun, EnginePipeline, EngineCommand, RunEvent, RunMetrics)
 _TIMES = frozenset({"start_time", "finish_time", "metrics_saved", "last_reported", "last_updated", "time"})
 
 
-def _rebuilt(model: type[_M], value: Mapping[str, Any]) -> _M:
+def _rebuild(model: type[_M], value: Mapping[str, Any]) -> _M:
     """Return a model from its own `to_dict`; fields that it does not know are left out."""
     known = {field.name for field in fields(model)}
     arguments: dict[str, Any] = {
-        name: _time(entry) if name in _TIMES else entry for name, entry in value.items() if name in known
+        name: _parse_time(entry) if name in _TIMES else entry for name, entry in value.items() if name in known
     }
     return model(**arguments)
 
 
-def _all_rebuilt(model: type[_M], values: Iterable[Mapping[str, Any]]) -> tuple[_M, ...]:
-    return tuple(_rebuilt(model, value) for value in values)
+def _rebuild_all(model: type[_M], values: Iterable[Mapping[str, Any]]) -> tuple[_M, ...]:
+    return tuple(_rebuild(model, value) for value in values)
 
 
-def _time(text: str | None) -> pendulum.DateTime | None:
+def _parse_time(text: str | None) -> pendulum.DateTime | None:
     if text is None:
         return None
     parsed = pendulum.parse(text)

@@ -41,7 +41,7 @@ from airflow_provider_streamsets.control_hub.models import (
     RunIdentity,
     RunMetrics,
 )
-from airflow_provider_streamsets.control_hub.tracking.report import RunReport, were_saved_after_end
+from airflow_provider_streamsets.control_hub.tracking.report import RunReport, saved_after_end
 
 if TYPE_CHECKING:
     import pendulum
@@ -50,18 +50,18 @@ log = logging.getLogger(__name__)
 
 DEFAULT_METRICS_TIMEOUT = 30.0
 # Polls in a row at a job that has lost its run, until it counts as imported again: a quarter of an hour by default.
-_POLLS_WITHOUT_RUN = 30
+_MAX_POLLS_WITHOUT_RUN = 30
 # Seconds after its start for which a run may not show in the status of its job yet.
-_SHOWS_WITHIN = 300.0
+_VISIBLE_WITHIN = 300.0
 # Seconds to wait, at the most, for the events that tell whether a run that seems to have succeeded was stopped.
-_EVENTS_WAIT = 300.0
+_EVENTS_TIMEOUT = 300.0
 # Seconds between two looks for the final metrics of a run that has ended.
 METRICS_INTERVAL = 5.0
 # A run is polled again after a part of its age, as short runs end soon; in seconds, not sooner than this.
-_SHARE_OF_AGE = 0.5
+_AGE_FACTOR = 0.5
 _MIN_DELAY = 2.0
 
-_Found_co = TypeVar("_Found_co", covariant=True)
+_Result_co = TypeVar("_Result_co", covariant=True)
 
 
 def poll_delay(interval: float, age: float) -> float:
@@ -71,7 +71,7 @@ def poll_delay(interval: float, age: float) -> float:
     :param interval: seconds between two looks at a run that has been going on for long
     :param age: seconds since the run began
     """
-    return min(interval, max(age * _SHARE_OF_AGE, _MIN_DELAY))
+    return min(interval, max(age * _AGE_FACTOR, _MIN_DELAY))
 
 
 class Log(Protocol):
@@ -107,7 +107,7 @@ class NotifyOn(enum.Enum):
     """Also when nothing seems to have changed, but no more often than looks are asked for."""
 
 
-class Tracker(Generic[_Found_co]):
+class Tracker(Generic[_Result_co]):
     """
     Decides, from one look at a job after the other, when a wait for something of one run is over.
 
@@ -199,7 +199,7 @@ class Tracker(Generic[_Found_co]):
         """
         raise NotImplementedError
 
-    def poll(self, *, skip_metrics_wait: bool = False) -> _Found_co | None:
+    def poll(self, *, skip_metrics_wait: bool = False) -> _Result_co | None:
         """
         Read the job's status, and do what :meth:`observe` and :meth:`resolve` do.
 
@@ -208,13 +208,13 @@ class Tracker(Generic[_Found_co]):
         :raises ControlHubError: as :meth:`resolve`
         """
 
-        def fetch_and_resolve() -> _Found_co | None:
+        def fetch_and_resolve() -> _Result_co | None:
             status = None if self.has_ended else fetch_status(self._client, self.job_id)
             return self._resolve(skip_metrics_wait) if self.observe(status) else None
 
         return self._tolerate_outage(fetch_and_resolve)
 
-    def resolve(self, *, skip_metrics_wait: bool = False) -> _Found_co | None:
+    def resolve(self, *, skip_metrics_wait: bool = False) -> _Result_co | None:
         """
         Find out what the last observation left open.
 
@@ -228,10 +228,10 @@ class Tracker(Generic[_Found_co]):
         """
         return self._tolerate_outage(lambda: self._resolve(skip_metrics_wait))
 
-    def _resolve(self, skip_metrics_wait: bool) -> _Found_co | None:
+    def _resolve(self, skip_metrics_wait: bool) -> _Result_co | None:
         raise NotImplementedError
 
-    def _tolerate_outage(self, ask: Callable[[], _Found_co | None]) -> _Found_co | None:
+    def _tolerate_outage(self, ask: Callable[[], _Result_co | None]) -> _Result_co | None:
         try:
             found = ask()
         except ControlHubError as error:
@@ -280,8 +280,6 @@ class RunTracker(Tracker[RunReport]):
     """
 
     __slots__ = (
-        "_began",
-        "_believe_after",
         "_ended",
         "_ended_at",
         "_engine_pipelines",
@@ -291,14 +289,16 @@ class RunTracker(Tracker[RunReport]):
         "_last_line",
         "_last_seen",
         "_latest",
-        "_looks_without",
+        "_latest_run_count",
         "_metrics_timeout",
+        "_missing_polls",
+        "_missing_threshold",
         "_now",
         "_problem",
-        "_reached",
         "_red_since",
         "_replaced",
         "_started_after",
+        "_started_at",
         "_until_active",
         "_was_active",
         "_while_running",
@@ -326,10 +326,10 @@ class RunTracker(Tracker[RunReport]):
     ) -> None:
         super().__init__(client, job_id, run_count, job_name, log, outage)
         self._metrics_timeout = metrics_timeout
-        self._believe_after = missing_threshold
+        self._missing_threshold = missing_threshold
         self._while_running = while_running
         self._now = now or time.monotonic
-        self._began = self._now()
+        self._started_at = self._now()
         # Nothing of a status that is not needed any more is kept: there may be thousands of followers.
         self._latest: JobRun | None = None
         self._last_seen = ""
@@ -337,7 +337,7 @@ class RunTracker(Tracker[RunReport]):
         self._events: list[RunEvent] | None = None
         self._ended_at = 0.0
         self._engine_pipelines: tuple[EnginePipeline, ...] = ()
-        self._looks_without = 0
+        self._missing_polls = 0
         self._last_line = 0
         self._identity = identity or RunIdentity()
         self._replaced: int | None = None
@@ -348,7 +348,7 @@ class RunTracker(Tracker[RunReport]):
         self._problem = ""
         self._started_after = started_after
         # Number of the job's latest run, 0 if it has none, as long as the run that is followed does not exist yet.
-        self._reached: int | None = None
+        self._latest_run_count: int | None = None
 
     @property
     def replaced(self) -> int | None:
@@ -370,7 +370,7 @@ class RunTracker(Tracker[RunReport]):
         return f"'{self._job_name}' ({self.job_id})" if self._job_name else self.job_id
 
     @property
-    def what(self) -> str:
+    def run_label(self) -> str:
         """Which run is followed, for messages."""
         if self._started_after is not None:
             return f"the first run of job {self._job_label} started at or after {self._started_after}"
@@ -385,7 +385,7 @@ class RunTracker(Tracker[RunReport]):
     def notify_on(self) -> NotifyOn:
         """Changes are enough, unless something is called while the run goes on, or it may be gone or abandoned."""
         is_timed = self._fail_on_red_after is not None and self._red_since is not None
-        every_look = self._while_running is not None or self._looks_without or is_timed
+        every_look = self._while_running is not None or self._missing_polls or is_timed
         return NotifyOn.EVERY_POLL if every_look else NotifyOn.CHANGES
 
     @property
@@ -394,7 +394,7 @@ class RunTracker(Tracker[RunReport]):
         return None if self._red_since is None else max(self._now() - self._red_since, 0.0)
 
     @property
-    def going_on(self) -> JobRun | None:
+    def active_run(self) -> JobRun | None:
         """The followed run as :meth:`resolve` has seen it to go on; None if it is over, or does not show."""
         latest = self._latest
         is_shown = latest is not None and latest.run_count == self._run_count and not latest.has_ended
@@ -417,46 +417,46 @@ class RunTracker(Tracker[RunReport]):
         """
         if self._ended is not None:
             return True
-        asks = self._take_note(status)
+        asks = self._process_status(status)
         self._latest = status if asks else None
         return asks
 
-    def _take_note(self, status: JobRun | None) -> bool:
+    def _process_status(self, status: JobRun | None) -> bool:
         if status is None:
             return True
-        if not self._is_mine(status):
+        if not self._is_own_job(status):
             return False
         self._last_seen = sys.intern(f"{status.status}/{status.color}")
         if self._started_after is not None:
             if not self._client.runs.has_started_since(status, self._started_after):
                 self._run_count = status.run_count + 1
-                self._reached, self._looks_without = status.run_count, 0
+                self._latest_run_count, self._missing_polls = status.run_count, 0
                 return False
             if status.run_count != self._run_count:
-                self._reached = status.run_count
+                self._latest_run_count = status.run_count
                 return True
-            self._found(status)
-        self._reached = status.run_count if status.run_count < self._run_count else None
+            self._follow_first_run(status)
+        self._latest_run_count = status.run_count if status.run_count < self._run_count else None
         if self._identity.contradicts(status, self._run_count):
             return True
         if status.run_count < self._run_count:
             # Just after a start, the run before it can still be shown (contract, section 10.5).
-            self._looks_without = 0
+            self._missing_polls = 0
             return False
         if status.run_count == self._run_count:
-            self._looks_without = 0
+            self._missing_polls = 0
             if not self._identity.run_id:
                 self._identity = RunIdentity.of(status)
-            self._remember(status)
-            return status.has_ended or self._while_running is not None or self._is_enough(status)
+            self._record_status(status)
+            return status.has_ended or self._while_running is not None or self._is_done(status)
         return True
 
-    def _found(self, run: JobRun) -> None:
+    def _follow_first_run(self, run: JobRun) -> None:
         """Follow a run as the first one that was started after the time."""
         self._run_count, self._started_after = run.run_count, None
-        self._log.info("Waiting for %s, started at %s.", self.what, run.start_time)
+        self._log.info("Waiting for %s, started at %s.", self.run_label, run.start_time)
 
-    def _is_enough(self, status: JobRun) -> bool:
+    def _is_done(self, status: JobRun) -> bool:
         """Return whether nothing more is to be waited for, although the run has not ended."""
         return (self._until_active and (status.is_working or self._was_active)) or self._is_red_for_too_long
 
@@ -465,18 +465,18 @@ class RunTracker(Tracker[RunReport]):
         red_for = self.red_for
         return self._fail_on_red_after is not None and red_for is not None and red_for >= self._fail_on_red_after
 
-    def _is_mine(self, status: JobRun) -> bool:
+    def _is_own_job(self, status: JobRun) -> bool:
         """Return whether a status is one of the job; that of another one must not end this wait."""
         if status.job_id in {"", self.job_id}:
             return True
         self._log.warning("Control Hub told the status of job %s instead of %s.", status.job_id, self.job_id)
         return False
 
-    def _remember(self, status: JobRun) -> None:
+    def _record_status(self, status: JobRun) -> None:
         # Control Hub empties them when the job becomes inactive, and that is when they are wanted.
         if status.engine_pipelines:
             self._engine_pipelines = tuple(
-                _engine_pipeline(pipeline.engine_id, pipeline.status, pipeline.message)
+                _interned_pipeline(pipeline.engine_id, pipeline.status, pipeline.message)
                 for pipeline in status.engine_pipelines
             )
         if not status.is_red:
@@ -503,11 +503,11 @@ class RunTracker(Tracker[RunReport]):
     def next_delay(self, poll_interval: float) -> float:
         """Return the seconds until the next poll, given those between two polls of a run that is not young."""
         started = self._identity.started
-        if self.has_ended or started is None or self._looks_without:
+        if self.has_ended or started is None or self._missing_polls:
             return super().next_delay(poll_interval)
         # Whatever the clocks say, the run is at least as old as this wait.
         age = submission.wall_clock() + self._client.clock_skew - started
-        return poll_delay(poll_interval, max(age, self._now() - self._began))
+        return poll_delay(poll_interval, max(age, self._now() - self._started_at))
 
     def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
         """
@@ -515,40 +515,44 @@ class RunTracker(Tracker[RunReport]):
 
         :param seconds: the time it was given
         """
-        allowed = f" within {seconds:g} s" if seconds is not None else " in time"
+        total_timeout = f" within {seconds:g} s" if seconds is not None else " in time"
         if self._ended is not None:
             return ControlHubRunTimeoutError(
-                f"{_sentence(self.what)} has ended {self._ended.status}/{self._ended.color}, but whether it was "
-                f"stopped could not be found out{allowed}: its events could not be read."
+                f"{_capitalize(self.run_label)} has ended {self._ended.status}/{self._ended.color}, but whether it was "
+                f"stopped could not be found out{total_timeout}: its events could not be read."
             )
         if self._started_after is not None:
-            seen = f" Its latest run is {self._reached} ({self._last_seen})." if self._reached else ""
-            if self._reached is not None and self._reached >= self._run_count:
+            seen = f" Its latest run is {self._latest_run_count} ({self._last_seen})." if self._latest_run_count else ""
+            if self._latest_run_count is not None and self._latest_run_count >= self._run_count:
                 return ControlHubRunTimeoutError(
                     f"Which run of job {self._job_label} was the first one started at or after {self._started_after} "
-                    f"could not be found out{allowed}: the history of its runs could not be read.{seen}"
+                    f"could not be found out{total_timeout}: the history of its runs could not be read.{seen}"
                 )
             return ControlHubRunTimeoutError(
-                f"No run of job {self._job_label} was started at or after {self._started_after}{allowed}.{seen}"
+                f"No run of job {self._job_label} was started at or after {self._started_after}{total_timeout}.{seen}"
             )
         wanted = "become active" if self._until_active else "ended"
         seen = f" It was last seen {self.last_seen}." if self._last_seen else ""
-        seen = f" {self.not_reached}" if self.not_reached else seen
-        return ControlHubRunTimeoutError(f"{_sentence(self.what)} has not {wanted}{allowed}.{seen}")
+        seen = f" {self.not_reached_message}" if self.not_reached_message else seen
+        return ControlHubRunTimeoutError(f"{_capitalize(self.run_label)} has not {wanted}{total_timeout}.{seen}")
 
     @property
-    def not_reached(self) -> str:
+    def not_reached_message(self) -> str:
         """That the job had not reached the run at the last poll, as a sentence; empty if it had."""
-        if self._reached is None:
+        if self._latest_run_count is None:
             return ""
-        latest = f"its latest run is {self._reached} ({self._last_seen})" if self._reached else "it has never run"
+        latest = (
+            f"its latest run is {self._latest_run_count} ({self._last_seen})"
+            if self._latest_run_count
+            else "it has never run"
+        )
         return f"The job has not reached that run: {latest}."
 
     @property
     def last_seen(self) -> str:
         """Status and color at the last poll, and what was said to be wrong, for messages; empty before the first."""
-        if self._reached:
-            return f"only run {self._reached}, {self._last_seen}"
+        if self._latest_run_count:
+            return f"only run {self._latest_run_count}, {self._last_seen}"
         return f"{self._last_seen}: {self._problem.rstrip('.')}" if self._problem else self._last_seen
 
     def _resolve(self, skip_metrics_wait: bool) -> RunReport | None:
@@ -563,13 +567,13 @@ class RunTracker(Tracker[RunReport]):
             if conflict:
                 self._log.warning(
                     "%s: conflicting evidence of its outcome (%s). Counted as a success, because it ended %s/%s.",
-                    _sentence(self.what),
+                    _capitalize(self.run_label),
                     conflict,
                     self._ended.status,
                     self._ended.color,
                 )
         if self._until_active:
-            return self._report_of_early_end(self._ended)
+            return self._early_end_report(self._ended)
         is_early = self._now() < self._ended_at + self._metrics_timeout and not skip_metrics_wait
         report = self._with_metrics(self._report(self._ended, self._events), self._events, is_last=not is_early)
         if is_early and not report.metrics_final:
@@ -582,22 +586,22 @@ class RunTracker(Tracker[RunReport]):
         report = RunReport.build(job_id=self.job_id, job_name=self._job_name, run=run, events=events)
         return replace(report, replaced=self._replaced)
 
-    def _report_of_early_end(self, run: JobRun) -> RunReport:
+    def _early_end_report(self, run: JobRun) -> RunReport:
         """Return the report of a run that has ended before it was seen active, or since."""
         report = self._report(run, self._events or [])
         is_complete = self._was_active or report.outcome is Outcome.SUCCEEDED
         return replace(report, outcome=None, events=()) if is_complete else report
 
     def _resolve_running(self) -> RunReport | None:
-        run = self.going_on
+        run = self.active_run
         if run is None:
             return None
-        if self._is_enough(run):
+        if self._is_done(run):
             names = {"job_id": self.job_id, "job_name": self._job_name}
             if self._until_active and (run.is_working or self._was_active):
-                report = RunReport.of_active(**names, run=run)
+                report = RunReport.from_active_run(**names, run=run)
             else:
-                report = RunReport.of_red(**names, run=run, red_for=self.red_for or 0.0)
+                report = RunReport.from_red_run(**names, run=run, red_for=self.red_for or 0.0)
             return replace(report, replaced=self._replaced)
         if self._while_running is not None:
             self._while_running(run)
@@ -607,7 +611,7 @@ class RunTracker(Tracker[RunReport]):
         latest = self._latest
         if latest is None:
             latest = self._latest = self._status_of_job()
-            if latest is None or not self._take_note(latest):
+            if latest is None or not self._process_status(latest):
                 return None
         if self._identity.contradicts(latest, self._run_count):
             self._on_job_recreated(latest)
@@ -617,8 +621,8 @@ class RunTracker(Tracker[RunReport]):
                 first = self._client.runs.first_since(self.job_id, latest, self._started_after)
                 if first is None:
                     return None
-                self._found(first)
-                self._take_note(latest)
+                self._follow_first_run(first)
+                self._process_status(latest)
             if latest.run_count <= self._run_count:
                 return latest if latest.run_count == self._run_count and latest.has_ended else None
             run = self._client.runs.get_or_successor(self.job_id, self._run_count, latest, run_id=self._identity.run_id)
@@ -627,11 +631,11 @@ class RunTracker(Tracker[RunReport]):
                 raise
             self._log.warning("The history of job %s is missing: %s", self.job_id, error)
             run = None
-        if run is not None and self._is_mine(run):
+        if run is not None and self._is_own_job(run):
             if self._identity.contradicts(run, self._run_count):
                 self._on_job_recreated(run)
                 return None
-            self._looks_without = 0
+            self._missing_polls = 0
             if run.run_count > self._run_count:
                 self._follow_successor(run)
             if run.run_count < latest.run_count:
@@ -642,10 +646,10 @@ class RunTracker(Tracker[RunReport]):
                     self._run_count,
                 )
             return run if run.has_ended else None
-        self._looks_without += 1
-        if self._looks_without >= self._believe_after:
+        self._missing_polls += 1
+        if self._missing_polls >= self._missing_threshold:
             raise ControlHubRunLostError(
-                f"The outcome of {self.what} is unknown: the job was restarted, its latest run is {latest.run_count}, "
+                f"The outcome of {self.run_label} is unknown: the job was restarted, its latest run is {latest.run_count}, "
                 "and its history does not have the run."
             )
         return None
@@ -653,7 +657,7 @@ class RunTracker(Tracker[RunReport]):
     def _follow_successor(self, run: JobRun) -> None:
         self._log.warning(
             "%s was replaced by run %d, as the job was upgraded while it was active. Following run %d.",
-            _sentence(self.what),
+            _capitalize(self.run_label),
             run.run_count,
             run.run_count,
         )
@@ -661,27 +665,27 @@ class RunTracker(Tracker[RunReport]):
         self._run_count = run.run_count
         self._identity = RunIdentity.of(run)
         self._engine_pipelines = ()
-        self._remember(run)
+        self._record_status(run)
 
     def _on_job_recreated(self, run: JobRun | None) -> None:
         """Raise if the job was imported again; a run that shows it may still pass."""
         if run is not None:
-            self._looks_without += 1
-            if self._looks_without < self._believe_after:
+            self._missing_polls += 1
+            if self._missing_polls < self._missing_threshold:
                 return
         shown = f"is run {run.run_count}, which started later" if run else "does not exist: it has never run"
         raise ControlHubRunLostError(
-            f"The outcome of {self.what} is unknown: the job was deleted and imported again, so its runs count anew. "
+            f"The outcome of {self.run_label} is unknown: the job was deleted and imported again, so its runs count anew. "
             f"Its latest run {shown}."
         )
 
     @property
-    def _must_show(self) -> bool:
+    def _is_visible(self) -> bool:
         """Whether the run is known to have been started so long ago that its job has a status."""
         if self._last_seen:
             return bool(self._identity.run_id)
         started = self._identity.started
-        return started is not None and submission.wall_clock() + self._client.clock_skew - started > _SHOWS_WITHIN
+        return started is not None and submission.wall_clock() + self._client.clock_skew - started > _VISIBLE_WITHIN
 
     def _status_of_job(self) -> JobRun | None:
         """
@@ -689,27 +693,27 @@ class RunTracker(Tracker[RunReport]):
 
         A job without a status may also be one whose new run does not show yet.
         """
-        self._looks_without += 1
-        if self._looks_without < self._believe_after:
+        self._missing_polls += 1
+        if self._missing_polls < self._missing_threshold:
             return None
         try:
             job = self._client.jobs.get(self.job_id)
         except ControlHubNotFoundError as error:
             raise ControlHubRunLostError(
-                f"The outcome of {self.what} is unknown: the job does not exist any more. It was deleted, or "
+                f"The outcome of {self.run_label} is unknown: the job does not exist any more. It was deleted, or "
                 f"has 'delete after completion' set. ({error})",
                 http_status=error.http_status,
                 issues=error.issues,
             ) from error
-        if job.current_run is None and self._must_show:
+        if job.current_run is None and self._is_visible:
             started = self._identity.started
             is_new = started is not None and job.create_time is not None and job.create_time.timestamp() > started
-            if is_new or self._looks_without >= _POLLS_WITHOUT_RUN:
+            if is_new or self._missing_polls >= _MAX_POLLS_WITHOUT_RUN:
                 self._on_job_recreated(None)
         else:
-            self._looks_without = 0
+            self._missing_polls = 0
         if job.current_run is None:
-            self._reached = None if self._must_show else 0
+            self._latest_run_count = None if self._is_visible else 0
             self._log.info("Job %s exists, but shows no run yet.", job.label)
         return job.current_run
 
@@ -724,10 +728,10 @@ class RunTracker(Tracker[RunReport]):
             is_outage = isinstance(error, ControlHubUnavailableError) or is_server_error(error)
             matters = run.is_success and is_outage
             may_pass = is_outage or isinstance(error, ControlHubUnexpectedAnswerError)
-            is_early = self._now() < self._ended_at + (_EVENTS_WAIT if matters else self._metrics_timeout)
+            is_early = self._now() < self._ended_at + (_EVENTS_TIMEOUT if matters else self._metrics_timeout)
             if may_pass and is_early and (matters or not skip_metrics_wait):
                 raise
-            self._log.warning("The events of %s are missing: %s", self.what, error)
+            self._log.warning("The events of %s are missing: %s", self.run_label, error)
             return []
 
     def _with_metrics(self, report: RunReport, events: list[RunEvent], *, is_last: bool) -> RunReport:
@@ -738,7 +742,7 @@ class RunTracker(Tracker[RunReport]):
             lambda: self._client.metrics.of_run(self.job_id, self._run_count, latest=latest, run=report.run)
         )
         metrics = metrics or RunMetrics.from_status(report.run)
-        is_final = metrics is not None and were_saved_after_end(metrics.last_updated, report.run, events)
+        is_final = metrics is not None and saved_after_end(metrics.last_updated, report.run, events)
         # Without stage errors, the counts are those of the status: the record counts have no entry for the run.
         if is_last and not is_final and (metrics is None or metrics.stage_errors_count is None):
             counted = self._metrics_or_none(lambda: self._client.metrics.counted(self.job_id, self._run_count))
@@ -749,17 +753,17 @@ class RunTracker(Tracker[RunReport]):
         try:
             return read()
         except ControlHubError as error:
-            self._log.warning("The metrics of %s could not be read: %s", self.what, error)
+            self._log.warning("The metrics of %s could not be read: %s", self.run_label, error)
             return None
 
 
 @functools.lru_cache(maxsize=1000)
-def _engine_pipeline(engine_id: str, status: str, message: str | None) -> EnginePipeline:
+def _interned_pipeline(engine_id: str, status: str, message: str | None) -> EnginePipeline:
     """Return what is worth keeping of what an engine has reported, the same object for all runs of which it says so."""
     return EnginePipeline(engine_id, status, message)
 
 
-def _sentence(text: str) -> str:
+def _capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
@@ -838,7 +842,7 @@ def stop_and_wait(
                 forced = {job_id: runs[job_id] for job_id in asked}
             client.sleep(min(poll_interval, max(began + timeout - now(), 0.0)))
             try:
-                left = list(poller.runs.going_on({job_id: runs[job_id] for job_id in left}))
+                left = list(poller.runs.get_active({job_id: runs[job_id] for job_id in left}))
             except ControlHubUnavailableError as error:
                 log.warning("%s Looking again later.", error)
     finally:
@@ -850,7 +854,7 @@ def wait_for_run(
     *,
     poll_interval: float,
     timeout: float | None,
-    allowed: float | None = None,
+    total_timeout: float | None = None,
     now: Callable[[], float] | None = None,
     sleep: Callable[[float], None] | None = None,
 ) -> RunReport:
@@ -860,7 +864,7 @@ def wait_for_run(
     :param tracker: the run to wait for
     :param poll_interval: seconds between two looks
     :param timeout: seconds after which to give up; None waits for ever
-    :param allowed: the time of which `timeout` is left, for the message
+    :param total_timeout: the time of which `timeout` is left, for the message
     :raises ControlHubRunTimeoutError: if the run has not ended in time
     :raises ControlHubError: as :meth:`RunTracker.poll`
     """
@@ -874,5 +878,5 @@ def wait_for_run(
             return report
         # After a poll that took until the deadline without an answer, another one would take as long.
         if is_last_poll or (tracker.poll_failed and now() >= deadline):
-            raise tracker.timed_out(allowed or timeout)
+            raise tracker.timed_out(total_timeout or timeout)
         sleep(min(tracker.next_delay(poll_interval), max(deadline - now(), 0.0)))

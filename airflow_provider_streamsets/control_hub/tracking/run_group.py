@@ -39,7 +39,7 @@ _LAST_POLL_LIMIT = 60.0
 # Reads of ended runs are slow if those sent together take longer than so many seconds. When what they have taken beyond
 # that adds up to the second number, each further request has two seconds, as if the deadline had passed by eight, until
 # an hour after the last slow ones.
-_USUAL_READ = 10.0
+_READ_TIME_ALLOWANCE = 10.0
 _SLOW_READS_LIMIT = 60.0
 _TIME_LEFT_AFTER_SLOW_READS = -8.0
 _SLOW_READS_MEMORY = 3600.0
@@ -97,8 +97,8 @@ class RunGroup:
         """The client that is asked."""
         self._statuses = BulkStatusReader(client)
         self._log: Log = log or logging.getLogger(__name__)
-        self._logs = {run.job_id: _NamedLog(self._log, run.job_name or run.job_id) for run in runs}
-        self._unanswered: set[str] = set()
+        self._logs = {run.job_id: _JobLog(self._log, run.job_name or run.job_id) for run in runs}
+        self._failed_reads: set[str] = set()
         self._trackers = {
             run.job_id: RunTracker(
                 client,
@@ -113,7 +113,7 @@ class RunGroup:
                 red_for=(red_for or {}).get(run.job_id),
                 now=now,
                 log=self._logs[run.job_id],
-                outage=_RunOutage(run.job_id, self._unanswered, self._logs[run.job_id]),
+                outage=_RunOutage(run.job_id, self._failed_reads, self._logs[run.job_id]),
             )
             for run in runs
         }
@@ -126,7 +126,7 @@ class RunGroup:
         self._latest: dict[str, JobRun] = {}
         self.reports: dict[str, RunReport] = dict(reports or {})
         """Reports of the runs that are waited for no more, by job id."""
-        self.unknown: dict[str, ControlHubError] = {}
+        self.unresolved: dict[str, ControlHubError] = {}
         """Why the outcome of a run cannot be found out, by job id."""
         self.stopped: set[str] = set()
         """Ids of the jobs whose runs the task has stopped."""
@@ -136,7 +136,7 @@ class RunGroup:
     @property
     def is_done(self) -> bool:
         """Whether nothing more is to be waited for of any run."""
-        return len(self.reports) + len(self.unknown) == len(self._trackers)
+        return len(self.reports) + len(self.unresolved) == len(self._trackers)
 
     @property
     def unfinished(self) -> dict[str, int]:
@@ -144,7 +144,7 @@ class RunGroup:
         return {
             run.job_id: run.run_count
             for run in self.runs
-            if not (run.job_id in self.unknown or run.job_id in self.reports or self._trackers[run.job_id].has_ended)
+            if not (run.job_id in self.unresolved or run.job_id in self.reports or self._trackers[run.job_id].has_ended)
         }
 
     @property
@@ -171,7 +171,7 @@ class RunGroup:
             job_id: failure for job_id, tracker in self._trackers.items() if (failure := tracker.failure) is not None
         }
         failed.update({job_id: report.summary for job_id, report in self.red.items()})
-        return {**failed, **{job_id: str(error) for job_id, error in self.unknown.items()}}
+        return {**failed, **{job_id: str(error) for job_id, error in self.unresolved.items()}}
 
     def next_delay(self, poll_interval: float) -> float:
         """Return the seconds until the next look, given those between two looks at running jobs."""
@@ -188,7 +188,7 @@ class RunGroup:
         :raises ControlHubError: if further looks are pointless, as with a refused credential
         """
         try:
-            answers = self._answers()
+            answers = self._fetch_statuses()
         except ControlHubError as error:
             if is_fatal(error):
                 raise
@@ -197,18 +197,18 @@ class RunGroup:
             return
         self.poll_failed = False
         self._outage.succeeded()
-        to_conclude = []
+        to_resolve = []
         for job_id, tracker in self._trackers.items():
-            if job_id in self.reports or job_id in self.unknown:
+            if job_id in self.reports or job_id in self.unresolved:
                 continue
             answer = answers.get(job_id)
             # A refusal that concerns one job alone says no more than that it shows no status.
             status = None if isinstance(answer, ControlHubError) else answer
             if tracker.has_ended or (job_id in answers and tracker.observe(status)):
-                to_conclude.append(tracker)
-        self._resolve_all(to_conclude, skip_metrics_wait)
+                to_resolve.append(tracker)
+        self._resolve_all(to_resolve, skip_metrics_wait)
 
-    def _answers(self) -> dict[str, JobRun | ControlHubError | None]:
+    def _fetch_statuses(self) -> dict[str, JobRun | ControlHubError | None]:
         wanted = list(self.unfinished)
         if not wanted:
             return {}
@@ -231,7 +231,7 @@ class RunGroup:
                         tracker, functools.partial(tracker.resolve, skip_metrics_wait=skip_metrics_wait)
                     )
             return
-        trackers = sorted(trackers, key=lambda tracker: tracker.job_id in self._unanswered)
+        trackers = sorted(trackers, key=lambda tracker: tracker.job_id in self._failed_reads)
         ends_at = 0.0 if self.client.time_left() > 0 else -_LAST_POLL_LIMIT
         failures = 0
         pool = ThreadPoolExecutor(_CONCURRENT_READS, thread_name_prefix="control-hub-reports")
@@ -245,7 +245,7 @@ class RunGroup:
                         wait([read])
                         self._logs[tracker.job_id].release()
                         self._record_resolution(tracker, read.result)
-                failures += sum(tracker.job_id in self._unanswered for tracker in batch)
+                failures += sum(tracker.job_id in self._failed_reads for tracker in batch)
                 if failures >= _CONCURRENT_READS or self.client.time_left() <= ends_at:
                     break
         finally:
@@ -264,8 +264,8 @@ class RunGroup:
             with self.client.within(lambda: min(deadline_in(), _TIME_LEFT_AFTER_SLOW_READS)):
                 yield
         lost_before, ended = self._lost_time, self._now()
-        if ended - began > _USUAL_READ:
-            self._lost_time, self._slow_at = lost_before + ended - began - _USUAL_READ, ended
+        if ended - began > _READ_TIME_ALLOWANCE:
+            self._lost_time, self._slow_at = lost_before + ended - began - _READ_TIME_ALLOWANCE, ended
         if lost_before < _SLOW_READS_LIMIT <= self._lost_time:
             self._log.warning(
                 "Reading the events and metrics of ended runs takes too long. For an hour, each further request has 2 "
@@ -280,11 +280,11 @@ class RunGroup:
             # Other runs may still have an outcome; a refused credential shows at the next look.
             self._log.warning("%s", error)
             if job_id not in self._active:
-                self.unknown[job_id] = error
+                self.unresolved[job_id] = error
                 return
             # It was active, which is enough, and may have been deleted since.
             run = JobRun("", job_id, tracker.run_count, "ACTIVE", "GREEN")
-            report = RunReport.of_active(job_id=job_id, job_name=tracker.job_name, run=run)
+            report = RunReport.from_active_run(job_id=job_id, job_name=tracker.job_name, run=run)
         if report is not None:
             report = replace(report, stopped_by_task=job_id in self.stopped)
             self.reports[job_id] = report
@@ -296,13 +296,13 @@ class RunGroup:
 
         :param seconds: the time they were given
         """
-        allowed = f" within {seconds:g} s" if seconds is not None else " in time"
+        total_timeout = f" within {seconds:g} s" if seconds is not None else " in time"
         unfinished = self.unfinished
         late = [run for run in self.runs if run.job_id in unfinished]
-        what = f"have not {'become active' if self._until_active else 'ended'}{allowed}"
+        what = f"have not {'become active' if self._until_active else 'ended'}{total_timeout}"
         if not late:
-            late = [run for run in self.runs if run.job_id not in self.reports and run.job_id not in self.unknown]
-            what = f"have ended, but whether they were stopped could not be found out{allowed}"
+            late = [run for run in self.runs if run.job_id not in self.reports and run.job_id not in self.unresolved]
+            what = f"have ended, but whether they were stopped could not be found out{total_timeout}"
         names = ", ".join(f"run {run.run_count} of {self._name(run)}" for run in late[:10])
         more = ", ..." if len(late) > 10 else ""
         return ControlHubRunTimeoutError(f"{len(late)} of {len(self.runs)} runs {what}: {names}{more}.")
@@ -328,7 +328,7 @@ class RunGroup:
             run_count = self._trackers[run.job_id].run_count
             of_run = latest if latest is not None and latest.run_count == run_count else None
             unfinished = unfinished_result(run.job_id, run.job_name, of_run)
-            error = self.unknown.get(run.job_id)
+            error = self.unresolved.get(run.job_id)
             yield {
                 **unfinished,
                 "run_count": run_count,
@@ -345,7 +345,7 @@ def unfinished_result(job_id: str, job_name: str, run: JobRun | None) -> dict[st
     return {**run_summary(job_id, job_name, run), "metrics": None, "metrics_final": False}
 
 
-def summed_metrics(results: Sequence[dict[str, Any]]) -> dict[str, int | None]:
+def sum_metrics(results: Sequence[dict[str, Any]]) -> dict[str, int | None]:
     """
     Return the record counts of many results added up.
 
@@ -363,7 +363,7 @@ def wait_for_runs(
     *,
     poll_interval: float,
     timeout: float | None,
-    allowed: float | None = None,
+    total_timeout: float | None = None,
     stop_when: Callable[[RunGroup], bool] = lambda group: False,
     max_delay: Callable[[], float] = lambda: math.inf,
     now: Callable[[], float] | None = None,
@@ -375,7 +375,7 @@ def wait_for_runs(
     :param group: the runs to wait for
     :param poll_interval: seconds between two looks
     :param timeout: seconds after which to give up; None waits for ever
-    :param allowed: the time of which `timeout` is left, for the message
+    :param total_timeout: the time of which `timeout` is left, for the message
     :param stop_when: called after each look; ends the wait early when it returns True
     :param max_delay: called after each look; returns seconds within which there is to be another one, although the
         interval is longer
@@ -391,28 +391,28 @@ def wait_for_runs(
         if group.is_done or stop_when(group):
             return
         if is_last_poll:
-            raise group.timed_out(allowed or timeout)
+            raise group.timed_out(total_timeout or timeout)
         sleep(min(group.next_delay(poll_interval), max_delay(), max(deadline - now(), 0.0)))
 
 
 class _RunOutage:
     """Logs an outage of what is read of one run, and notes which runs could not be answered."""
 
-    def __init__(self, job_id: str, unanswered: set[str], log: Log) -> None:
+    def __init__(self, job_id: str, failed_reads: set[str], log: Log) -> None:
         self._job_id = job_id
-        self._unanswered = unanswered
+        self._failed_reads = failed_reads
         self._log = OutageLog(log)
 
     def failed(self, error: ControlHubError) -> None:
-        self._unanswered.add(self._job_id)
+        self._failed_reads.add(self._job_id)
         self._log.failed(error)
 
     def succeeded(self) -> None:
-        self._unanswered.discard(self._job_id)
+        self._failed_reads.discard(self._job_id)
         self._log.succeeded()
 
 
-class _NamedLog:
+class _JobLog:
     """Puts the name of a job before the lines of its run; those of another thread are held for the task's own."""
 
     def __init__(self, log: Log, name: str) -> None:

@@ -379,15 +379,15 @@ def test_key_prefix_of_other_key_is_distinguished(http, client):
     hub = CopyingHub(http)
     hub.rename_answers = [(False, REJECTIONS["400"])]
     with pytest.raises(ControlHubRejectedError):
-        client.jobs.duplicate(JOB_ID, key="run/11", name="N")
-    (copy,) = client.jobs.duplicate(JOB_ID, key="run/1", name="N")
+        client.jobs.duplicate(JOB_ID, idempotency_key="run/11", name="N")
+    (copy,) = client.jobs.duplicate(JOB_ID, idempotency_key="run/1", name="N")
     assert copy.name == "N"
     assert hub.names == ["N", "N:run/11:"]
 
 
 def test_search_uses_name_and_key(http, client):
     CopyingHub(http)
-    client.jobs.duplicate(JOB_ID, number_of_copies=2, key="k", name="Orders of 2024")
+    client.jobs.duplicate(JOB_ID, number_of_copies=2, idempotency_key="k", name="Orders of 2024")
     assert query(http.request_history[1])["jobSearchText"] == "Orders of 2024:k:"
 
 

@@ -788,16 +788,16 @@ def test_unacknowledged_error_prevents_deletion(http, client):
 
 @pytest.mark.parametrize(
     ("status", "allowed"),
-    [("ACTIVE", "active_too"), ("DEACTIVATING", "active_too"), ("INACTIVE_ERROR", "failed_too")],
+    [("ACTIVE", "allow_active"), ("DEACTIVATING", "allow_active"), ("INACTIVE_ERROR", "allow_failed")],
 )
 def test_allowed_states_pass_deletion_check(status, allowed):
     job = Job.from_wire(job_json(currentJobStatus=run_json(3, status, "RED")))
-    flags = {"active_too": False, "failed_too": False}
+    flags = {"allow_active": False, "allow_failed": False}
     check_deletable([job], **{**flags, allowed: True})
     with pytest.raises(ControlHubJobStateError, match="Nothing was sent"):
         check_deletable([job], **{flag: flag != allowed for flag in flags})
     with pytest.raises(ControlHubConfigurationError, match="is a job template"):
-        check_deletable([job, Job.from_wire(template_json())], active_too=True, failed_too=True)
+        check_deletable([job, Job.from_wire(template_json())], allow_active=True, allow_failed=True)
 
 
 @pytest.mark.parametrize("status", [None, succeeded(3), failed(3), run_json(3, "ACTIVATION_ERROR", "RED")])

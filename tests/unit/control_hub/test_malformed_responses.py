@@ -38,7 +38,7 @@ DEEP = '{"a":' * 450 + "1" + "}" * 450
 
 @pytest.mark.parametrize("status", [["INACTIVE"], {"INACTIVE": 1}, 5, True, None])
 def test_snapshot_with_invalid_status_has_not_ended(status):
-    glance = StatusSnapshot.of({**succeeded(2), "status": status})
+    glance = StatusSnapshot.from_wire({**succeeded(2), "status": status})
     assert glance is not None
     assert glance.has_ended is False
 
@@ -46,9 +46,9 @@ def test_snapshot_with_invalid_status_has_not_ended(status):
 @pytest.mark.parametrize("field", ["warnings", "pipelineStatus"])
 @pytest.mark.parametrize("value", [5, True, 1.5, "text", {"a": [1]}, [[1]], [5], [{"sdcId": []}]])
 def test_snapshot_defers_invalid_list_errors(field, value):
-    glance = StatusSnapshot.of({**run_json(2), field: value})
+    glance = StatusSnapshot.from_wire({**run_json(2), field: value})
     assert glance is not None
-    assert isinstance(glance.change_key_with_counts, int)
+    assert isinstance(glance.counts_change_key, int)
     with pytest.raises(ControlHubUnexpectedAnswerError):
         glance.read()
 
@@ -145,7 +145,7 @@ def test_only_true_marks_job_deleted(http, client, deleted):
 def test_non_object_page_entry_raises(http, client, entry):
     http.get(HISTORY, json=page_json(succeeded(2), entry))
     with pytest.raises(ControlHubUnexpectedAnswerError, match="runs should be an object"):
-        list(client.runs.pages_of_history(JOB_ID))
+        list(client.runs.iter_raw_history(JOB_ID))
 
 
 def test_run_id_with_lone_surrogate_is_usable(http, client):

@@ -521,10 +521,10 @@ def test_start_outside_time_window_is_ignored(http, client):
     http.get(HISTORY, json=[later])
     digests = (parameters_digest(TEMPLATE.runtime_parameters),)
     assert (
-        client.templates.instances_of(TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, digests, T0 / 1000 + 300))
+        client.templates.find_instances(TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, digests, T0 / 1000 + 300))
         == []
     )
-    assert len(client.templates.instances_of(TemplateStartIntent(TEMPLATE_ID, 0, ME, parameters=digests))) == 1
+    assert len(client.templates.find_instances(TemplateStartIntent(TEMPLATE_ID, 0, ME, parameters=digests))) == 1
 
 
 @pytest.mark.parametrize("value", [{1, 2}, T0**0.5 * 1j], ids=["set", "complex"])
@@ -541,7 +541,7 @@ def test_non_json_values_are_rejected(http, client, value):
 def test_requested_start_is_polled_until_gateway_timeout(http, client, clock, age, polls):
     StartingHub(http)
     intent = TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000 - age, (parameters_digest({}),))
-    assert client.templates.instances_of(intent, wait=True) == []
+    assert client.templates.find_instances(intent, wait=True) == []
     assert len(paths(http)) == polls
 
 
@@ -551,7 +551,7 @@ def test_late_requested_start_is_found(http, client, clock):
     late = template_start_json(1, hub.starts[0])
     http.get(HISTORY, [{"json": []}, {"json": []}, {"json": [late]}])
     intent = TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest({"REGION": "apac"}),))
-    assert [instance.job_id for instance in client.templates.instances_of(intent, wait=True)] == hub.starts[0]
+    assert [instance.job_id for instance in client.templates.find_instances(intent, wait=True)] == hub.starts[0]
     assert clock.slept == [3.0, 3.0]
 
 
@@ -563,7 +563,7 @@ def test_start_is_matched_by_remaining_instances(http, client, gone, found):
     for number in gone:
         del hub.jobs[ids[number]]
     digests = tuple(parameters_digest({"REGION": region}) for region in ("emea", "apac"))
-    instances = client.templates.instances_of(TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, digests))
+    instances = client.templates.find_instances(TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, digests))
     # Nothing tells a start of which all are deleted from that of another caller.
     assert [instance.job_id for instance in instances] == ids[::-1] * found
 
@@ -575,7 +575,7 @@ def test_several_candidates_are_named(http, client):
     intent = TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest(TEMPLATE.runtime_parameters),) * 2)
     named = r"start 1 \(new-0-0:o, new-0-1:o\); start 2 \(new-1-0:o, new-1-1:o\)\. Stop those"
     with pytest.raises(ControlHubAmbiguousStartError, match=named):
-        client.templates.instances_of(intent)
+        client.templates.find_instances(intent)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ COUNTED = RunMetrics.from_wire(counts_json(4, outputM1Rate=2.5), 4)
 
 
 def condition(text):
-    return MetricCondition.of(text)
+    return MetricCondition.parse(text)
 
 
 @pytest.mark.parametrize("comparison", COMPARISONS)
@@ -387,7 +387,7 @@ def test_missing_value_satisfies_no_condition(http, client):
 
 def test_conditions_can_be_excluded(client):
     values = values_of(client, metrics=COUNTED)
-    evaluation = evaluate(CONDITIONS[:1], "any", values, counts=lambda each: not each.is_monotonic)
+    evaluation = evaluate(CONDITIONS[:1], "any", values, is_counted=lambda each: not each.is_monotonic)
     assert evaluation.is_satisfied is False
     assert "not satisfied: 90" in evaluation.text
 

@@ -54,8 +54,8 @@ def _follow_group(clock: VirtualClock) -> RunReport:
     with _client(clock) as client:
         group = RunGroup(client, [RunRef(JOB_ID, RUN_COUNT)], now=clock.now)
         wait_for_runs(group, poll_interval=60, timeout=1200, now=clock.now, sleep=clock.sleep)
-        if group.unknown:
-            raise group.unknown[JOB_ID]
+        if group.unresolved:
+            raise group.unresolved[JOB_ID]
         return group.reports[JOB_ID]
 
 

@@ -24,7 +24,7 @@ from airflow_provider_streamsets.control_hub.models import JobRun
 from airflow_provider_streamsets.control_hub.tracking.run_group import (
     RunGroup,
     RunRef,
-    summed_metrics,
+    sum_metrics,
     unfinished_result,
     wait_for_runs,
 )
@@ -132,7 +132,7 @@ def test_missing_job_is_lost_after_three_polls(http, group_of, wait):
     del hub.latest["gone:org"]
     group = wait(group_of("gone", "stays"))
     assert outcomes(group) == {"stays": "SUCCEEDED"}
-    assert isinstance(group.unknown["gone:org"], ControlHubRunLostError)
+    assert isinstance(group.unresolved["gone:org"], ControlHubRunLostError)
     assert "the job does not exist any more" in group.failures["gone:org"]
     assert [len(look) for look in hub.looks] == [2, 2, 2, 1, 1]
 
@@ -149,7 +149,7 @@ def test_bad_id_does_not_affect_others(http, group_of, wait, status):
     del hub.latest["bad:org"]
     group = wait(group_of("bad", "good", "better"))
     assert outcomes(group) == {"good": "SUCCEEDED", "better": "SUCCEEDED"}
-    assert isinstance(group.unknown["bad:org"], ControlHubRunLostError)
+    assert isinstance(group.unresolved["bad:org"], ControlHubRunLostError)
 
 
 def test_forbidden_job_is_no_longer_polled(http, group_of, wait):
@@ -157,7 +157,7 @@ def test_forbidden_job_is_no_longer_polled(http, group_of, wait):
     hub.bad["secret:org"] = 403
     group = wait(group_of("secret", "open"))
     assert outcomes(group) == {"open": "SUCCEEDED"}
-    assert isinstance(group.unknown["secret:org"], ControlHubPermissionError)
+    assert isinstance(group.unresolved["secret:org"], ControlHubPermissionError)
     polls = [request.json() for request in http.request_history if request.path.endswith("/jobs/status")]
     assert polls.count(["secret:org", "open:org"]) == 1
     assert polls.count(["secret:org"]) == 3
@@ -405,7 +405,7 @@ def test_timeout_names_unfinished_runs(http, group_of, wait, clock):
 def test_timeout_reports_total_timeout(http, group_of, wait):
     MultiJobHub(http, a=[active()])
     with pytest.raises(ControlHubRunTimeoutError, match="within 600 s"):
-        wait(group_of("a"), timeout=90, allowed=600)
+        wait(group_of("a"), timeout=90, total_timeout=600)
 
 
 def test_timeout_message_is_truncated(http, group_of, wait):
@@ -484,7 +484,7 @@ def test_summed_metrics_skip_missing_metrics(http, group_of, wait):
     hub.saves("a", outputCount=5)
     hub.saves("c", outputCount=7, errorCount=1)
     results = list(wait(group_of("a", "b", "c")).results())
-    assert summed_metrics(results) == {
+    assert sum_metrics(results) == {
         "input_count": 200,
         "output_count": 12,
         "error_count": 8,
@@ -492,8 +492,8 @@ def test_summed_metrics_skip_missing_metrics(http, group_of, wait):
         "total_error_count": 14,
     }
     results[0]["metrics"]["stage_errors_count"] = None
-    assert summed_metrics(results)["stage_errors_count"] is None
-    assert summed_metrics([]) == dict.fromkeys(summed_metrics(results), 0)
+    assert sum_metrics(results)["stage_errors_count"] is None
+    assert sum_metrics([]) == dict.fromkeys(sum_metrics(results), 0)
 
 
 def test_log_lines_start_with_job_name(http, group_of, wait):
@@ -536,7 +536,7 @@ def test_every_run_gets_its_own_outcome(runs, outages):
             references = [RunRef(job_id(f"job{n}"), run_count) for n, (run_count, *_) in enumerate(runs)]
             group = RunGroup(client, references, metrics_timeout=0, now=clock.now)
             wait_for_runs(group, poll_interval=30, timeout=None, now=clock.now, sleep=clock.sleep)
-        assert group.unknown == {}
+        assert group.unresolved == {}
         for n, (run_count, _, end, _) in enumerate(runs):
             report = group.reports[job_id(f"job{n}")]
             assert (report.outcome, report.run.run_count) == (Outcome(end.strip()), run_count)
