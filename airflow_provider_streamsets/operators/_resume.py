@@ -134,7 +134,10 @@ def write_intents(
 
     identities = {job_id: RunIdentity.of(run).to_json() for job_id, run in {**kept, **joined}.items()}
     record.write(
-        intents={job_id: [intent.run_count, intent.at, intent.until] for job_id, intent in intents.items()},
+        intents={
+            job_id: [intent.run_count, intent.requested_at, intent.deliverable_until]
+            for job_id, intent in intents.items()
+        },
         user=next((intent.user for intent in intents.values()), user_of(record)),
         started={job_id: run.run_count for job_id, run in kept.items()},
         joined={job_id: run.run_count for job_id, run in joined.items()},
@@ -149,7 +152,7 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
 
     A start that may still be delivered is waited for.
     """
-    from airflow_provider_streamsets.control_hub.submission import StartIntent, delivery_time_left
+    from airflow_provider_streamsets.control_hub.submission import StartIntent, remaining_delivery_time
 
     values = record.values
     started = values.get("started") or {}
@@ -164,7 +167,9 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
         )
     statuses = client.runs.statuses(intents)
     left = {
-        job_id: delivery_time_left(client, intent.at) for job_id, intent in intents.items() if job_id not in started
+        job_id: remaining_delivery_time(client, intent.requested_at)
+        for job_id, intent in intents.items()
+        if job_id not in started
     }
     waited = 0.0
     # A start can be delivered after the run of another caller, too.
@@ -193,7 +198,7 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
 
 def _run_of_start(client: ControlHubClient, intent: StartIntent) -> JobRun | None:
     """Return the run of a start, which is waited for; or else the one that has its number, whoever has made it."""
-    from airflow_provider_streamsets.control_hub.submission import delivery_time_left
+    from airflow_provider_streamsets.control_hub.submission import remaining_delivery_time
 
     max_wait: float | None = None
     while True:
@@ -201,7 +206,7 @@ def _run_of_start(client: ControlHubClient, intent: StartIntent) -> JobRun | Non
         if run is not None and not intent.matches(run):
             latest = client.runs.current(intent.job_id)
             run = latest if intent.matches_later(latest) else run
-        max_wait = delivery_time_left(client, intent.at) if max_wait is None else max_wait
+        max_wait = remaining_delivery_time(client, intent.requested_at) if max_wait is None else max_wait
         if max_wait <= 0 or intent.matches_later(run):
             return run
         client.sleep(_SEARCH_INTERVAL)

@@ -86,7 +86,7 @@ def test_run_stopped_by_user_has_outcome_stopped(client, sandbox):
 
 
 def test_wait_for_lost_engine_times_out(client, sandbox):
-    with pytest.raises(ControlHubError, match=r"has not ended within 120 s\. It was last seen ACTIVE/RED"):
+    with pytest.raises(ControlHubError, match=r"has not ended within 120 s\. Last status: ACTIVE/RED"):
         run_to_completion(client, sandbox, "Legacy feed", timeout=120)
 
 

@@ -147,7 +147,7 @@ def test_timeout_of_red_run_names_reason(hub, run, task_log, deferrable):
     with pytest.raises(ControlHubRunTimeoutError, match="last seen ACTIVE/RED: VALIDATION_0071"):
         run(deferrable=deferrable, wait_timeout=600)
     assert hub.calls == ["start", "stop"]
-    assert f"Control Hub reports a problem, which may pass: {REASON}" in task_log()
+    assert f"Control Hub reports a problem, which may be temporary: {REASON}" in task_log()
 
 
 @MODES

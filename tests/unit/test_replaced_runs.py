@@ -193,7 +193,7 @@ def test_reimported_job_is_detected(hub, clock, context, later, deferrable, runs
     hub.start(OTHER_USER)
     hub.end()
     later(50, lambda: hub.reimport(runs))
-    with pytest.raises(ControlHubRunLostError, match="deleted and imported again, so its runs count anew"):
+    with pytest.raises(ControlHubRunLostError, match="deleted and imported again, which restarts its run numbers"):
         run_job(clock, context, deferrable=deferrable)
     assert hub.calls == ["start"]
     assert clock.now < 1500

@@ -128,8 +128,8 @@ def test_change_key_ignores_report_times():
     later = {**status, "pipelineStatus": [{"sdcId": "e", "status": "RUNNING", "lastReportedTime": 2}]}
     counted = {**status, "inputRecordCount": 5}
     snapshots = [StatusSnapshot.from_wire(value) for value in (status, later, counted)]
-    assert all(glance is not None for glance in snapshots)
-    one, two, three = (glance for glance in snapshots if glance is not None)
+    assert all(snapshot is not None for snapshot in snapshots)
+    one, two, three = (snapshot for snapshot in snapshots if snapshot is not None)
     assert one.change_key == two.change_key == three.change_key
     assert one.counts_change_key == two.counts_change_key != three.counts_change_key
     assert one.started == status["startTime"] / 1000
@@ -165,9 +165,9 @@ FIELDS = [
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values) | json_values)
 def test_any_status_yields_snapshot_or_error(value):
     try:
-        glance = StatusSnapshot.from_wire(value)
-        if glance is not None:
-            assert isinstance(glance.counts_change_key, int)
-            glance.read()
+        snapshot = StatusSnapshot.from_wire(value)
+        if snapshot is not None:
+            assert isinstance(snapshot.counts_change_key, int)
+            snapshot.to_run()
     except ControlHubError:
         pass

@@ -190,7 +190,7 @@ def test_copies_are_renamed_in_batches(http, make_client):
 @pytest.mark.parametrize("count", [0, -1, True, 1.5, "2", None])
 def test_invalid_copy_count_is_rejected(http, client, count):
     hub = CopyingHub(http)
-    with pytest.raises(ControlHubConfigurationError, match="'number_of_copies' must be a whole number from 1, but is"):
+    with pytest.raises(ControlHubConfigurationError, match="'number_of_copies' must be an integer of at least 1, got"):
         client.jobs.duplicate(JOB_ID, number_of_copies=count)
     assert "POST" not in methods(http)
     assert hub.names == []
@@ -276,7 +276,9 @@ def test_partial_copies_are_reported_and_not_renamed(http, client):
         hub.jobs.pop(1)
 
     http.post(DUPLICATE, json=make_and_lose_one)
-    with pytest.raises(ControlHubUnexpectedAnswerError, match=rf"Of 3 copies.*, 2 appear: 'N:{UUID}:1', 'N:{UUID}:2'"):
+    with pytest.raises(
+        ControlHubUnexpectedAnswerError, match=rf"Expected 3 copies.* found 2: 'N:{UUID}:1', 'N:{UUID}:2'"
+    ):
         client.jobs.duplicate(JOB_ID, number_of_copies=3, name="N")
     assert http.last_request.method == "GET"
     assert len(hub.names) == 2
@@ -396,7 +398,7 @@ def test_different_copy_count_raises(http, client):
     hub.rename_answers = [(False, REJECTIONS["400"])]
     with pytest.raises(ControlHubRejectedError):
         client.jobs.duplicate(JOB_ID, number_of_copies=3, **KEYED)
-    with pytest.raises(ControlHubUnexpectedAnswerError, match=r"Of 2 copies .* 3 appear: .*Delete them before another"):
+    with pytest.raises(ControlHubUnexpectedAnswerError, match=r"Expected 2 copies .* found 3: .*Delete them, then"):
         client.jobs.duplicate(JOB_ID, number_of_copies=2, **KEYED)
     assert len(hub.names) == 3
 

@@ -74,7 +74,7 @@ UNCLEAR_ABSENCE = {
 def test_missing_job_is_confirmed_by_bulk_read(http, client, answer):
     http.get(JOB, **answer)
     http.post(JOBS, json=[])
-    with pytest.raises(ControlHubNotFoundError, match=f"Cannot read job {JOB_ID}: Control Hub knows no such job"):
+    with pytest.raises(ControlHubNotFoundError, match=f"Cannot read job {JOB_ID}: it does not exist"):
         client.jobs.get(JOB_ID)
 
 

@@ -38,19 +38,19 @@ DEEP = '{"a":' * 450 + "1" + "}" * 450
 
 @pytest.mark.parametrize("status", [["INACTIVE"], {"INACTIVE": 1}, 5, True, None])
 def test_snapshot_with_invalid_status_has_not_ended(status):
-    glance = StatusSnapshot.from_wire({**succeeded(2), "status": status})
-    assert glance is not None
-    assert glance.has_ended is False
+    snapshot = StatusSnapshot.from_wire({**succeeded(2), "status": status})
+    assert snapshot is not None
+    assert snapshot.has_ended is False
 
 
 @pytest.mark.parametrize("field", ["warnings", "pipelineStatus"])
 @pytest.mark.parametrize("value", [5, True, 1.5, "text", {"a": [1]}, [[1]], [5], [{"sdcId": []}]])
 def test_snapshot_defers_invalid_list_errors(field, value):
-    glance = StatusSnapshot.from_wire({**run_json(2), field: value})
-    assert glance is not None
-    assert isinstance(glance.counts_change_key, int)
+    snapshot = StatusSnapshot.from_wire({**run_json(2), field: value})
+    assert snapshot is not None
+    assert isinstance(snapshot.counts_change_key, int)
     with pytest.raises(ControlHubUnexpectedAnswerError):
-        glance.read()
+        snapshot.to_run()
 
 
 @pytest.mark.parametrize("field", ["startTime", "runCount", "finishTime"])
@@ -60,7 +60,7 @@ def test_status_rejects_numbers_beyond_64_bits(http, client, field, value):
     found = client.runs.snapshots([JOB_ID])[JOB_ID]
     if isinstance(found, StatusSnapshot):
         with pytest.raises(ControlHubUnexpectedAnswerError, match=r"64 bits|milliseconds"):
-            found.read()
+            found.to_run()
     else:
         assert isinstance(found, ControlHubUnexpectedAnswerError)
 

@@ -206,7 +206,7 @@ def test_rejected_bulk_start_leaves_new_runs_active(http, client, caplog):
     hub.partly, hub.refused = True, {"b:o"}
     with pytest.raises(ControlHubRejectedError, match="JOBRUNNER_7"):
         client.runs.start_many(["a:o", "b:o", "c:o"])
-    assert "are left alone: 'a' (a:o) run 1, started by" in caplog.text
+    assert "started: 'a' (a:o) run 1, started by" in caplog.text
     assert len(posts_to(http, START)) == 1
 
 
@@ -313,7 +313,9 @@ def test_accepted_start_without_runs_is_not_retried(http, client):
     Hub(http, a=None, b=succeeded(3), c=None)
     http.post(START, content=b"")
     http.post(STATUSES, json={"c:o": run_json(1)})
-    with pytest.raises(ControlHubBulkError, match=r"2 of 3 jobs were not started: .*accepted the call, but") as caught:
+    with pytest.raises(
+        ControlHubBulkError, match=r"2 of 3 jobs were not started: .*accepted the request, but"
+    ) as caught:
         client.runs.start_many(["a:o", "b:o", "c:o"])
     assert caught.value.done == {"c:o": 1}
     assert len(posts_to(http, START)) == 1
@@ -325,7 +327,9 @@ def test_unconfirmed_bulk_start_is_not_retried(http, client, end, look):
     Hub(http, a=None, b=None)
     http.post(START, **end)
     http.post(STATUSES, **look)
-    with pytest.raises(ControlHubUnavailableError, match=r"started could not be found out: 'a' .*; 'b' ") as caught:
+    with pytest.raises(
+        ControlHubUnavailableError, match=r"Could not determine whether these jobs were started: 'a' .*; 'b' "
+    ) as caught:
         client.runs.start_many(["a:o", "b:o"])
     assert caught.value.maybe_executed is True
     assert len(posts_to(http, START)) == 1
@@ -340,7 +344,9 @@ def test_single_failed_poll_is_tolerated(http, kill_client):
 def test_partially_confirmed_start_reports_known_runs(http, make_client):
     Hub(http, a=None, b=None, c=None)
     http.post(STATUSES, [{"json": {"a:o": run_json(1)}}, {"status_code": 503}])
-    with pytest.raises(ControlHubBulkError, match=r"could not be found out: 'b' .*; 'c' ") as caught:
+    with pytest.raises(
+        ControlHubBulkError, match=r"Could not determine whether these jobs were started: 'b' .*; 'c' "
+    ) as caught:
         make_client(bulk_size=1, max_attempts=1).runs.start_many(["a:o", "b:o", "c:o"])
     assert caught.value.done == {"a:o": 1}
     assert posts_to(http, START) == [["a:o"], ["b:o"], ["c:o"]]

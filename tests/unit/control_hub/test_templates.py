@@ -394,7 +394,7 @@ def test_ambiguous_start_without_instances_is_not_retried(http, client, clock, e
     """Control Hub may still be at it; a second call would start more instances."""
     StartingHub(http, 1)
     http.post(START, **end)
-    with pytest.raises(ControlHubUnavailableError, match=r"has appeared within 120 s; look at the runs of") as caught:
+    with pytest.raises(ControlHubUnavailableError, match=r"appeared within 120 s\. Check the runs of") as caught:
         client.templates.start(TEMPLATE, [{}])
     assert caught.value.maybe_executed is True
     assert methods(http).count("POST") == 1
@@ -430,7 +430,9 @@ def test_unnamed_instances_are_searched(http, client, answer):
 def test_accepted_start_without_instances_is_not_retried(http, client, answer):
     StartingHub(http)
     http.post(START, **answer)
-    with pytest.raises(ControlHubUnavailableError, match="accepted the call without naming an instance") as caught:
+    with pytest.raises(
+        ControlHubUnavailableError, match="accepted the request, but its response names no instance"
+    ) as caught:
         client.templates.start(TEMPLATE, [{}])
     assert caught.value.maybe_executed is True
     assert methods(http).count("POST") == 1

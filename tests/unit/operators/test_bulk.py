@@ -163,8 +163,8 @@ def test_failed_runs_fail_task_and_are_named(http, run, task_log, deferrable):
             ControlHubStartJobsOperator, job_ids=ids, wait_for_completion=True, deferrable=deferrable, metrics_timeout=0
         )
     assert str(error.value) == (
-        "2 of 3 runs did not succeed: Run 1 of job 'a' (a:org) has failed (INACTIVE/RED): RUN_ERROR: JDBC_00; "
-        "Run 1 of job 'c' (c:org) has failed (INACTIVE_ERROR/RED): RUN_ERROR: JDBC_00."
+        "2 of 3 runs did not succeed: Job 'a' (a:org) run 1 failed (INACTIVE/RED): RUN_ERROR: JDBC_00; "
+        "Job 'c' (c:org) run 1 failed (INACTIVE_ERROR/RED): RUN_ERROR: JDBC_00."
     )
     log = task_log()
     for name, status in (("a", "INACTIVE"), ("c", "INACTIVE_ERROR")):
@@ -196,7 +196,7 @@ def test_timeout_applies_on_timeout_to_unfinished_runs(http, run, clock, deferra
     with pytest.raises(ControlHubRunTimeoutError) as error:
         run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, wait_timeout=100, on_timeout=on_timeout)
     assert str(error.value) == (
-        "1 of 2 runs have not ended within 100 s: run 1 of job 'b' (b:org) (last seen ACTIVE/GREEN)."
+        "1 of 2 runs have not ended within 100 s: job 'b' (b:org) run 1 (last status: ACTIVE/GREEN)."
     )
     assert hub.asked("stopJobs") == stopped
     assert clock.now - 1000 == pytest.approx(100, abs=1)

@@ -95,7 +95,7 @@ def test_run_with_unexpected_metrics_fails_with_values(http, run, task_log, defe
     with pytest.raises(ControlHubExpectationError) as error:
         run(deferrable, expect=["output_count >= 1000", "error_ratio < 0.01", "input_count > 5"])
     assert str(error.value) == (
-        f"Run 1 of job 'Orders' ({JOB_ID}) has succeeded (INACTIVE/GRAY), but its metrics are not as expected: "
+        f"Job 'Orders' ({JOB_ID}) run 1 succeeded (INACTIVE/GRAY), but its metrics are not as expected: "
         "output_count >= 1000 (not satisfied: 90), error_ratio < 0.01 (not satisfied: 0.1), "
         "input_count > 5 (satisfied: 100)."
     )
@@ -125,7 +125,7 @@ def test_interim_metrics_leave_changeable_conditions_undecided(http, run, deferr
     SingleJobHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1, saved_after=30))
     with pytest.raises(ControlHubMetricsUnavailableError) as error:
         run(deferrable, expect=[condition, "output_count >= 90"])
-    assert f"Run 1 of job 'Orders' ({JOB_ID}) has succeeded" in str(error.value)
+    assert f"Job 'Orders' ({JOB_ID}) run 1 succeeded" in str(error.value)
     assert f"{condition} (undecided: " in str(error.value)
     assert "output_count >= 90 (satisfied: 90)" in str(error.value)
 
@@ -304,7 +304,7 @@ def test_violated_upper_bound_stops_run_and_fails(http, run, clock, deferrable):
     with pytest.raises(ControlHubExpectationError) as error:
         run(deferrable, expect=["error_count <= 10", "output_count >= 1000"], stop_on_violation=True)
     assert str(error.value) == (
-        f"Run 1 of job {JOB_ID} goes on, but its metrics are not as expected: error_count <= 10 is broken: 20."
+        f"Job {JOB_ID} run 1 is active, but violates its conditions: error_count <= 10 (violated: 20)."
     )
     assert hub.stops == ["stop"]
     # Deferred, young runs are looked at more often.
@@ -354,7 +354,7 @@ def test_ratio_bound_is_fetched_from_record_counts(http, run, deferrable):
     hub = SingleJobHub(http, latest=None, script=[running(10, 10)])
     counts = [{"json": {}}, {"json": {"0": {"inputCount": 100, "errorCount": 1, "stageErrorsCount": 1}}}]
     http.get(COUNTS, [*counts, {"json": {"0": {"inputCount": 100, "errorCount": 1, "stageErrorsCount": 9}}}])
-    with pytest.raises(ControlHubExpectationError, match=r"error_ratio <= 0\.05 is broken: 0\.1\."):
+    with pytest.raises(ControlHubExpectationError, match=r"error_ratio <= 0\.05 \(violated: 0\.1\)\."):
         run(deferrable, expect=["error_ratio <= 0.05"], stop_on_violation=True)
     assert hub.stops == ["stop"]
 
@@ -369,7 +369,7 @@ def test_fetches_counts_long_missing_from_status(http, run, deferrable, source):
     else:
         counters = {f"pipeline_batch{name}_counter": 20 for name in ("InputRecords", "OutputRecords", "ErrorRecords")}
         http.get(REGISTRY, json=registry(**counters))
-    with pytest.raises(ControlHubExpectationError, match=r"error_count <= 10 is broken: 20\."):
+    with pytest.raises(ControlHubExpectationError, match=r"error_count <= 10 \(violated: 20\)\."):
         run(deferrable, expect=["error_count <= 10"], stop_on_violation=True)
     assert hub.stops == ["stop"]
 
@@ -394,7 +394,7 @@ def test_failed_stop_does_not_hide_violation(http, run, task_log, deferrable):
     SingleJobHub(http, latest=None, script=[running(100, 80, 20)])
     refusal = {"ISSUES": [{"code": "JOBRUNNER_7", "message": "not allowed"}]}
     http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/stop", status_code=403, json=refusal)
-    with pytest.raises(ControlHubExpectationError, match="error_count <= 10 is broken: 20"):
+    with pytest.raises(ControlHubExpectationError, match=r"error_count <= 10 \(violated: 20\)"):
         run(deferrable, expect=["error_count <= 10"], stop_on_violation=True)
     assert "could not be stopped and may go on" in task_log()
 

@@ -172,7 +172,7 @@ def test_timeout_names_unreadable_history(mode, hub, http, clock, context):
     hub.run_at(101, lasts=2)
     hub.run_at(105)
     http.get(f"{HUB}/jobrunner/rest/v1/saql/jobs/search/{JOB_ID}/runs", status_code=503)
-    with pytest.raises(AirflowSensorTimeout, match=r"history of its runs could not be read\. Its latest run is 3 \("):
+    with pytest.raises(AirflowSensorTimeout, match=r"reading the run history failed\. Its latest run is 3 \("):
         wait(mode, clock, context, started_after=hub.time(1), timeout=300)
 
 

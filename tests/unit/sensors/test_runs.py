@@ -165,7 +165,7 @@ def test_timeout_fails_sensor_in_poke_mode(http, context, sleep_calls):
         ({"soft_fail": True}, AirflowSkipException),
         ({"never_fail": True}, AirflowSkipException),
     ]:
-        with pytest.raises(error, match=r"Run 4 .* has not ended within 100 s\. It was last seen ACTIVE/GREEN"):
+        with pytest.raises(error, match=r"Run 4 .* has not ended within 100 s\. Last status: ACTIVE/GREEN"):
             sensor(timeout=100, **arguments).execute(context)
 
 

@@ -144,7 +144,7 @@ def test_unknown_metric_error_suggests_similar_name():
 
 @pytest.mark.parametrize("metric", ["outputs", "output count", "OUTPUT_COUNT", "counter"])
 def test_unknown_metric_error_lists_known_names(metric):
-    with pytest.raises(ControlHubConfigurationError, match=f"There is no metric '{metric}'") as caught:
+    with pytest.raises(ControlHubConfigurationError, match=f"Unknown metric '{metric}'") as caught:
         condition(f"{metric} >= 5")
     assert all(known in str(caught.value) for known in METRICS)
 
@@ -163,7 +163,7 @@ def test_single_condition_becomes_list(values):
 
 @pytest.mark.parametrize("values", [None, [], (), 5, {}, iter(["output_count >= 1"]), ["output_count >= 1", None]])
 def test_invalid_conditions_raise(values):
-    with pytest.raises(ControlHubConfigurationError, match="A condition on metrics is a text"):
+    with pytest.raises(ControlHubConfigurationError, match="A metric condition must be a string"):
         parse_conditions(values)
 
 
@@ -399,7 +399,7 @@ def test_violated_upper_bounds_are_reported(client):
     )
     broken = violated_conditions(conditions, values)
     assert broken.is_satisfied is False
-    assert broken.text == "error_ratio < 0.1 is broken: 0.1, output_count <= 89 is broken: 90"
+    assert broken.text == "error_ratio < 0.1 (violated: 0.1), output_count <= 89 (violated: 90)"
     assert violated_conditions(conditions[:1], values) is None
 
 
@@ -417,7 +417,7 @@ def test_missing_metric_violates_no_bound(client):
 def test_violated_bound_raises_during_poll(http, client):
     check = ViolationCheck(client, JOB_ID, 4, parse_conditions(["error_count <= 12", "output_count >= 5"]))
     check(JobRun.from_wire(run_json(4, **{**SAVED, "errorRecordCount": 12})))
-    with pytest.raises(ControlHubExpectationError, match=rf"Run 4 of job {JOB_ID} goes on, .*12 is broken: 13\."):
+    with pytest.raises(ControlHubExpectationError, match=rf"Job {JOB_ID} run 4 is active, .*12 \(violated: 13\)\."):
         check(RUNNING)
     assert http.call_count == 0
 

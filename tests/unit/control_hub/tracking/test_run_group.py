@@ -185,8 +185,8 @@ def test_outage_is_tolerated_and_logged_once(http, group_of, wait, caplog):
     with caplog.at_level(logging.INFO):
         group = wait(group_of("a", "b"))
     assert set(outcomes(group).values()) == {"SUCCEEDED"}
-    assert caplog.text.count("Waiting on; the next looks will show whether this passes") == 1
-    assert caplog.text.count("Control Hub answers again after 50 failed looks") == 1
+    assert caplog.text.count("Still waiting; retrying at the next poll") == 1
+    assert caplog.text.count("Control Hub responds again after 50 failed polls") == 1
 
 
 def test_outage_during_details_is_tolerated(http, group_of, wait):
@@ -242,7 +242,7 @@ def test_parallel_reads_keep_report_and_log_order(http, client, group_of, wait, 
 
     group = wait(group_of("a", "b", "c", log=SimpleNamespace(info=note, warning=note)))
     assert list(group.reports) == ["a:org", "b:org", "c:org"]
-    assert [line[0] for _, line in lines if "could not be read: no metrics" in line] == ["a", "b", "c"]
+    assert [line[0] for _, line in lines if "could not read its metrics. no metrics" in line] == ["a", "b", "c"]
     assert {thread for thread, _ in lines} == {threading.current_thread()}
 
 
@@ -396,8 +396,8 @@ def test_timeout_names_unfinished_runs(http, group_of, wait, clock):
     with pytest.raises(ControlHubRunTimeoutError) as error:
         wait(group_of("a", "b", "c"), timeout=100)
     assert str(error.value) == (
-        "2 of 3 runs have not ended within 100 s: run 1 of job 'b' (b:org) (last seen DEACTIVATING/GREEN), "
-        "run 1 of job 'c' (c:org)."
+        "2 of 3 runs have not ended within 100 s: job 'b' (b:org) run 1 (last status: DEACTIVATING/GREEN), "
+        "job 'c' (c:org) run 1."
     )
     assert sum(clock.slept) == 100
 
@@ -504,7 +504,7 @@ def test_log_lines_start_with_job_name(http, group_of, wait):
         lines.append(message % arguments if arguments else message)
 
     wait(group_of("a", "b", log=SimpleNamespace(info=note, warning=note)))
-    assert "a: Run 1: ACTIVE/GREEN, 5 records in, 0 out, 0 errors" in lines
+    assert "Job 'a' run 1: ACTIVE/GREEN, 5 records in, 0 out, 0 errors" in lines
     assert "b: Run 1: INACTIVE/GRAY" in lines
     assert any("has failed (INACTIVE/RED): 100 % broken" in line for line in lines)
 
