@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pendulum
 
@@ -37,7 +37,7 @@ from airflow_provider_streamsets.control_hub.transport import Retry
 log = logging.getLogger(__name__)
 
 IfExists = Literal["fail", "skip", "update"]
-IF_EXISTS: tuple[IfExists, ...] = ("fail", "skip", "update")
+IF_EXISTS: tuple[IfExists, ...] = get_args(IfExists)
 
 # Seconds to wait for upgrades of active jobs: Control Hub restarts their pipelines.
 _UPGRADE_MAX_WAIT = 120.0

@@ -220,7 +220,7 @@ class JobStarter:
         try:
             current = self._client.runs.current(self._job.job_id)
         except ControlHubError as error:
-            log.warning("%s", error)
+            log.warning("%s Searching for the new run by user and time.", error)
             return False
         return current is not None and current.run_count == run.run_count
 
@@ -387,7 +387,7 @@ class BulkStarter:
                             del remaining[job_id]
                 except ControlHubError as error:
                     self._poll_error = error
-                    log.warning("%s", error)
+                    log.warning("%s Could not check all jobs for new runs.", error)
             if not remaining or waited >= max(remaining.values()):
                 return
             self._client.sleep(_SEARCH_INTERVAL)

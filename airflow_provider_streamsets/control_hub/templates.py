@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pendulum
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 InstanceSuffix = Literal["COUNTER", "TIME_STAMP", "PARAM_VALUE"]
-INSTANCE_SUFFIXES: tuple[InstanceSuffix, ...] = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
+INSTANCE_SUFFIXES: tuple[InstanceSuffix, ...] = get_args(InstanceSuffix)
 
 _HISTORY_LENGTH = 1000
 # Long enough to distinguish the parameter sets of a template; a thousand of them take 20 KB in the task state.

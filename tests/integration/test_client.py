@@ -94,7 +94,7 @@ def test_unacknowledged_failure_blocks_start(client, sandbox):
     report = run_to_completion(client, sandbox, "Payments reconciliation")
     assert report.run.status == "INACTIVE_ERROR"
     starts = len(sandbox.starts())
-    with pytest.raises(ControlHubJobStateError, match="must be acknowledged in Control Hub first"):
+    with pytest.raises(ControlHubJobStateError, match="Acknowledge the error first"):
         client.runs.start(report.job_id)
     assert len(sandbox.starts()) == starts
 

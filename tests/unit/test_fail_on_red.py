@@ -69,7 +69,7 @@ def test_red_run_fails_with_reason_and_is_stopped(hub, run, clock, context, defe
     assert 1080 <= clock.now < 1080 + 20
     assert hub.calls == ["start", "stop"]
     error = caught.value
-    assert str(error).endswith(f"does not work: RED for {error_seconds(error)} s (ACTIVE/RED): {REASON}.")
+    assert str(error).endswith(f"was RED for {error_seconds(error)} s (ACTIVE/RED): {REASON}.")
     assert (error.job_id, error.job_name, error.run_count, error.outcome) == (JOB_ID, JOB_NAME, 1, "FAILED")
     assert error.error_codes == ("VALIDATION_0071",)
     assert {name: error.result[name] for name in ("status", "color", "outcome", "error_message", "metrics")} == {
@@ -144,7 +144,7 @@ def test_temporary_red_is_no_failure(hub, run, deferrable):
 @MODES
 def test_timeout_of_red_run_names_reason(hub, run, task_log, deferrable):
     hub.is_red()
-    with pytest.raises(ControlHubRunTimeoutError, match="last seen ACTIVE/RED: VALIDATION_0071"):
+    with pytest.raises(ControlHubRunTimeoutError, match="Last status: ACTIVE/RED: VALIDATION_0071"):
         run(deferrable=deferrable, wait_timeout=600)
     assert hub.calls == ["start", "stop"]
     assert f"Control Hub reports a problem, which may be temporary: {REASON}" in task_log()
@@ -322,7 +322,7 @@ def test_red_run_costs_triggerer_no_extra_request(http, hub, run):
 def test_timeout_of_many_runs_names_reason(http, run, deferrable):
     hub = MultiJobHub(http, a=[None])
     hub.after_start = {"a": [red()]}
-    with pytest.raises(ControlHubRunTimeoutError, match=r"last seen ACTIVE/RED: VALIDATION_0071 .*engine engine-1"):
+    with pytest.raises(ControlHubRunTimeoutError, match=r"Last status: ACTIVE/RED: VALIDATION_0071 .*engine engine-1"):
         run(
             ControlHubStartJobsOperator,
             job_ids=["a:org"],

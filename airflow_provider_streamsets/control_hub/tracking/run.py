@@ -691,10 +691,10 @@ class RunTracker(Tracker[RunReport]):
             self._missing_polls += 1
             if self._missing_polls < self._missing_threshold:
                 return
-        latest = f"its latest run is {run.run_count}, started later" if run else "it has never run"
+        latest = f"Its latest run is now {run.run_count}, started later." if run else "It has never run since."
         raise ControlHubRunLostError(
             f"The outcome of {self.run_label} is unknown: the job was deleted and imported again, which restarts its "
-            f"run numbers. Now {latest}."
+            f"run numbers. {latest}"
         )
 
     @property

@@ -387,7 +387,7 @@ def test_find_by_name_ignores_templates(http, client):
 @pytest.mark.parametrize(("count", "shown"), [(2, "job-0:o, job-1:o\\)"), (9, "job-4:o, ...\\)")])
 def test_duplicate_name_is_ambiguous(http, client, count, shown):
     http.get(JOBS, json=_served([job_json(f"job-{n}:o") for n in range(count)]))
-    with pytest.raises(ControlHubAmbiguousNameError, match=f"{count} jobs have it.*{shown}.*Give the id"):
+    with pytest.raises(ControlHubAmbiguousNameError, match=f"{count} jobs have it.*{shown}.*Set the id"):
         client.jobs.find_by_name(JOB_NAME)
 
 

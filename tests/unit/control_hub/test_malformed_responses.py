@@ -90,7 +90,7 @@ def test_copy_with_huge_number_is_ignored(http, client, clock):
 
     http.post(f"{JOB}/duplicate", json=[])
     http.get(JOBS, json=copies)
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="no copy of job"):
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="no copy appeared"):
         client.jobs.duplicate(Job.from_wire(job_json()), name=JOB_NAME)
 
 

@@ -152,7 +152,7 @@ def test_empty_bulk_calls_send_nothing(http, client):
 
 def test_missing_job_prevents_all_starts(http, client):
     Hub(http, a=None)
-    with pytest.raises(ControlHubNotFoundError, match=r"no job of these ids: b:o, c:o\. Nothing was done"):
+    with pytest.raises(ControlHubNotFoundError, match=r"No jobs with these ids exist: b:o, c:o\. Nothing was done"):
         client.runs.start_many(["a:o", "b:o", "c:o"])
     assert paths(http) == START_PATHS[:1]
 

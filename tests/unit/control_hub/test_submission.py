@@ -166,7 +166,7 @@ def test_no_parameters_send_empty_object(http, client, stored, given_):
         ({"currentJobStatus": run_json(3, None)}, "run 3, started by .*, is in an unknown state"),
         (
             {"currentJobStatus": run_json(3, "INACTIVE_ERROR", "RED", errorMessage="RUN_ERROR: disk full")},
-            r"run 3 ended in INACTIVE_ERROR.*acknowledged.*RUN_ERROR: disk full",
+            r"run 3 ended in INACTIVE_ERROR.*Acknowledge.*RUN_ERROR: disk full",
         ),
         ({"currentJobStatus": run_json(3, "INACTIVE_ERROR", "RED")}, "none stated"),
         ({"jobTemplate": True}, "job template"),
@@ -238,7 +238,7 @@ def test_ineffective_starts_are_abandoned(http, client):
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     http.post(START, exc=READ_TIMEOUT)
     http.get(CURRENT, json=succeeded(3))
-    with pytest.raises(ControlHubUnavailableError, match="3 calls ended without an answer, and none started a run"):
+    with pytest.raises(ControlHubUnavailableError, match="3 requests got no response, and none started a run"):
         client.runs.start(JOB_ID)
     assert len([r for r in http.request_history if r.method == "POST"]) == 3
 
@@ -249,7 +249,7 @@ def test_unconfirmed_start_is_not_retried(http, client, answer, look):
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     http.post(START, **answer)
     http.get(CURRENT, **look)
-    with pytest.raises(ControlHubUnavailableError, match=r"Whether job .* was started could not be") as caught:
+    with pytest.raises(ControlHubUnavailableError, match=r"Could not determine whether job .* was started") as caught:
         client.runs.start(JOB_ID)
     assert caught.value.maybe_executed is True
     assert len([r for r in http.request_history if r.method == "POST"]) == 1

@@ -202,22 +202,27 @@ STATIC = Job.from_wire(template_json(staticParameters=["SIZE", "DIRECTORY"]))
 @pytest.mark.parametrize(
     ("template", "values", "options", "message"),
     [
-        (Job.from_wire(job_json()), [{}], {}, "it is a job, not a template. Start the job itself"),
-        (TEMPLATE, [], {}, "no instance is asked for"),
-        (TEMPLATE, [{}], {"suffix": "NUMBER"}, "the suffix must be one of COUNTER, TIME_STAMP, PARAM_VALUE"),
-        (TEMPLATE, [{}], {"suffix": "PARAM_VALUE"}, "must be given with PARAM_VALUE, and only then"),
-        (TEMPLATE, [{}], {"suffix_parameter": "REGION"}, "must be given with PARAM_VALUE, and only then"),
+        (Job.from_wire(job_json()), [{}], {}, "it is a job, not a job template. Start the job itself"),
+        (TEMPLATE, [], {}, "'runtime_parameters' is empty"),
+        (
+            TEMPLATE,
+            [{}],
+            {"suffix": "NUMBER"},
+            "'suffix' must be one of COUNTER, TIME_STAMP, PARAM_VALUE, got 'NUMBER'",
+        ),
+        (TEMPLATE, [{}], {"suffix": "PARAM_VALUE"}, "must be set with suffix PARAM_VALUE, and only with it"),
+        (TEMPLATE, [{}], {"suffix_parameter": "REGION"}, "must be set with suffix PARAM_VALUE, and only with it"),
         (
             TEMPLATE,
             [{"DAY": "1"}, {}],
             {"suffix": "PARAM_VALUE", "suffix_parameter": "DAY"},
-            "parameter 'DAY', but instance 2 of 2 has only REGION, SIZE",
+            "parameter 'DAY' is missing in instance 2 of 2, which has REGION, SIZE",
         ),
         (
             STATIC,
             [{"REGION": "x"}, {"SIZE": "1", "DIRECTORY": "2"}],
             {},
-            "instance 2 gives a value to DIRECTORY, SIZE, which the template does not let",
+            "instance 2 overrides DIRECTORY, SIZE, which the template does not allow",
         ),
     ],
 )
@@ -323,7 +328,7 @@ def test_identical_starts_are_ambiguous(http, client):
         raise READ_TIMEOUT
 
     http.post(START, json=start)
-    with pytest.raises(ControlHubUnavailableError, match="2 starts with the same parameters have been made") as caught:
+    with pytest.raises(ControlHubUnavailableError, match="2 starts with the same parameters exist") as caught:
         client.templates.start(TEMPLATE, [{}])
     assert caught.value.maybe_executed is True
 
@@ -408,7 +413,9 @@ def test_unconfirmed_start_is_not_retried(http, client, end, look, where):
     StartingHub(http)
     http.post(START, **end)
     http.get(**{"url": HISTORY, "response_list": [{"json": []}, look]} if where == HISTORY else {"url": where, **look})
-    with pytest.raises(ControlHubUnavailableError, match="Whether instances were started could not be") as caught:
+    with pytest.raises(
+        ControlHubUnavailableError, match="Could not determine whether instances were started"
+    ) as caught:
         client.templates.start(TEMPLATE, [{}])
     assert caught.value.maybe_executed is True
     assert methods(http).count("POST") == 1
@@ -509,7 +516,7 @@ def test_missing_instances_are_reported(http, client):
 
 @pytest.mark.parametrize("value", [None, "", " "])
 def test_empty_suffix_value_is_rejected(http, client, value):
-    with pytest.raises(ControlHubConfigurationError, match=r"parameter 'REGION' of instance 2 of 2.* is empty"):
+    with pytest.raises(ControlHubConfigurationError, match=r"suffix parameter 'REGION' is empty in instance 2 of 2"):
         client.templates.start(
             TEMPLATE, [{"REGION": "apac"}, {"REGION": value}], suffix="PARAM_VALUE", suffix_parameter="REGION"
         )
@@ -532,9 +539,7 @@ def test_start_outside_time_window_is_ignored(http, client):
 @pytest.mark.parametrize("value", [{1, 2}, T0**0.5 * 1j], ids=["set", "complex"])
 def test_non_json_values_are_rejected(http, client, value):
     StartingHub(http)
-    with pytest.raises(
-        ControlHubConfigurationError, match="runtime parameters REGION, SIZE: they cannot be written as"
-    ):
+    with pytest.raises(ControlHubConfigurationError, match="runtime parameters REGION, SIZE: they are not valid JSON"):
         client.templates.start(TEMPLATE, [{"REGION": value}])
     assert methods(http).count("POST") == 0
 
@@ -575,7 +580,7 @@ def test_several_candidates_are_named(http, client):
     for _ in range(2):
         hub.start(dict(TEMPLATE.runtime_parameters), dict(TEMPLATE.runtime_parameters))
     intent = TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest(TEMPLATE.runtime_parameters),) * 2)
-    named = r"start 1 \(new-0-0:o, new-0-1:o\); start 2 \(new-1-0:o, new-1-1:o\)\. Stop those"
+    named = r"start 1 \(new-0-0:o, new-0-1:o\); start 2 \(new-1-0:o, new-1-1:o\)\. Stop the surplus"
     with pytest.raises(ControlHubAmbiguousStartError, match=named):
         client.templates.find_instances(intent)
 

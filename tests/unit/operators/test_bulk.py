@@ -168,7 +168,7 @@ def test_failed_runs_fail_task_and_are_named(http, run, task_log, deferrable):
     )
     log = task_log()
     for name, status in (("a", "INACTIVE"), ("c", "INACTIVE_ERROR")):
-        assert f"({name}:org) has failed ({status}/RED): RUN_ERROR: JDBC_00\n  Status: {status}, color: RED" in log
+        assert f"({name}:org) run 1 failed ({status}/RED): RUN_ERROR: JDBC_00\n  Status: {status}, color: RED" in log
 
 
 @MODES
@@ -710,7 +710,8 @@ def test_active_job_prevents_all_deletions(http, context):
 def test_job_with_error_prevents_all_deletions(http, context):
     hub = MultiJobHub(http, a=[succeeded()], b=[errored()])
     with pytest.raises(
-        ControlHubJobStateError, match=r"'b' .* must be acknowledged first: .*JDBC_00.* with acknowledge_errors=True\.$"
+        ControlHubJobStateError,
+        match=r"'b' .* Acknowledge the error first: .*JDBC_00.* with acknowledge_errors=True\.$",
     ):
         delete().execute(context)
     assert hub.done == []

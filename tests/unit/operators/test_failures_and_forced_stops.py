@@ -214,7 +214,7 @@ def test_acknowledge_errors_lets_retry_start_new_run(hub, context, run):
 def test_error_of_foreign_run_is_job_state_error(hub, run):
     hub.start(OTHER_USER)
     hub.end("INACTIVE_ERROR", "RED")
-    with pytest.raises(ControlHubJobStateError, match="must be acknowledged"):
+    with pytest.raises(ControlHubJobStateError, match="Acknowledge the error first"):
         run(ControlHubRunJobOperator, job_id=JOB_ID, deferrable=False)
 
 

@@ -243,13 +243,13 @@ def test_failed_run_keeps_its_own_error(http, run, deferrable):
         ({"expect": ["many records"]}, "'expect' must hold conditions such as"),
         ({"expect": 5}, "'expect' must be a list of conditions"),
         ({"expect": [{"metric": "a"}]}, "'expect' must hold conditions such as"),
-        ({"expect": ["outptu_count > 5"]}, "There is no metric 'outptu_count'. Did you mean 'output_count'"),
-        ({"expect": ["error_ratio < 0.01 and output_count > 5"]}, "give each comparison as an entry of its own"),
-        ({"expect": ["{{ a }}", "1 < output_count < 5"]}, "give each comparison as an entry of its own"),
-        ({"expect": "error_ratio < 1%"}, "the threshold '1%' is no number"),
-        ({"expect": '["a > 1 or b > 2"]'}, "give each comparison as an entry of its own"),
-        ({"expect": [{"metric": "oops", "comparison": "<", "threshold": "{{ most }}"}]}, "There is no metric 'oops'"),
-        ({"expect": [{"metric": "{{ a }}", "comparison": "=<", "threshold": 1}]}, "'=<' is no comparison"),
+        ({"expect": ["outptu_count > 5"]}, "Unknown metric 'outptu_count'. Did you mean 'output_count'"),
+        ({"expect": ["error_ratio < 0.01 and output_count > 5"]}, "use one entry per comparison"),
+        ({"expect": ["{{ a }}", "1 < output_count < 5"]}, "use one entry per comparison"),
+        ({"expect": "error_ratio < 1%"}, "the threshold '1%' is not a number"),
+        ({"expect": '["a > 1 or b > 2"]'}, "use one entry per comparison"),
+        ({"expect": [{"metric": "oops", "comparison": "<", "threshold": "{{ most }}"}]}, "Unknown metric 'oops'"),
+        ({"expect": [{"metric": "{{ a }}", "comparison": "=<", "threshold": 1}]}, "'=<' is not a comparison"),
         ({"expect": ["error_count < 1"], "wait_for_completion": False}, "'expect' needs wait_for_completion=True"),
         ({"stop_on_violation": True}, "'stop_on_violation' needs conditions in 'expect'"),
         ({"stop_on_violation": "perhaps"}, "'stop_on_violation' must be true or false"),
@@ -266,7 +266,7 @@ def test_rejects_invalid_arguments_at_parse(arguments, message):
     [
         ({"expect": "{{ '[]' }}"}, "'expect' must be a list of conditions"),
         ({"expect": ["{{ 'many' }}"]}, "'expect' must hold conditions such as"),
-        ({"expect": ["{{ 'outputs' }} > 5"]}, "There is no metric 'outputs'"),
+        ({"expect": ["{{ 'outputs' }} > 5"]}, "Unknown metric 'outputs'"),
         ({"expect": ["error_count < 1"], "wait_for_completion": "{{ 'no' }}"}, "'wait_for_completion' must be true"),
         ({"expect": ["error_count < 1"], "wait_for_completion": "{{ False }}"}, "'expect' needs wait_for_completion"),
         ({"stop_on_violation": "{{ True }}"}, "'stop_on_violation' needs conditions in 'expect'"),
@@ -439,7 +439,7 @@ def test_acknowledges_and_logs_previous_error(http, run, task_log, deferrable):
 
 def test_unacknowledged_error_prevents_start(http, run):
     hub = SingleJobHub(http, latest=run_json(3, "INACTIVE_ERROR", "RED"))
-    with pytest.raises(ControlHubJobStateError, match="must be acknowledged in Control Hub first"):
+    with pytest.raises(ControlHubJobStateError, match="Acknowledge the error first"):
         run()
     assert hub.started_with == []
 

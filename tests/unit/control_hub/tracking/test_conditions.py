@@ -122,14 +122,14 @@ def test_invalid_condition_error_shows_example(wrong):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("error_ratio < 0.01 and output_count > 5", "give each comparison as an entry of its own"),
-        ("a > 1 or b > 2", "give each comparison as an entry of its own"),
-        ("1 < output_count < 5", "give each comparison as an entry of its own"),
-        ("stage.a.counter > 1 and stage.b.counter > 2", "give each comparison as an entry of its own"),
-        ("error_ratio < 1%", "the threshold '1%' is no number"),
-        ("output_count => 5", "write >= or <= instead of => or =<"),
-        ("output_count >> 5", "it is no comparison of a metric with a number"),
-        ({"metric": "a.b > 1 and c.d", "comparison": ">", "threshold": 5}, "There is no metric 'a.b > 1 and c.d'"),
+        ("error_ratio < 0.01 and output_count > 5", "use one entry per comparison"),
+        ("a > 1 or b > 2", "use one entry per comparison"),
+        ("1 < output_count < 5", "use one entry per comparison"),
+        ("stage.a.counter > 1 and stage.b.counter > 2", "use one entry per comparison"),
+        ("error_ratio < 1%", "the threshold '1%' is not a number"),
+        ("output_count => 5", "use >= or <= instead of => or =<"),
+        ("output_count >> 5", "it does not compare a metric with a number"),
+        ({"metric": "a.b > 1 and c.d", "comparison": ">", "threshold": 5}, "Unknown metric 'a.b > 1 and c.d'"),
     ],
 )
 def test_only_single_comparison_is_accepted(text, said):
@@ -138,7 +138,9 @@ def test_only_single_comparison_is_accepted(text, said):
 
 
 def test_unknown_metric_error_suggests_similar_name():
-    with pytest.raises(ControlHubConfigurationError, match=r"no metric 'outptu_count'\. Did you mean 'output_count'\?"):
+    with pytest.raises(
+        ControlHubConfigurationError, match=r"Unknown metric 'outptu_count'\. Did you mean 'output_count'\?"
+    ):
         condition("outptu_count > 5")
 
 

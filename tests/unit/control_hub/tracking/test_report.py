@@ -167,7 +167,7 @@ def test_details_name_unknown_facts():
     text = report.details()
     assert f"Job {JOB_ID} run 1 failed" in text
     assert "Started: unknown by unknown, finished: unknown" in text
-    assert "do engines with all of its labels run?" in text
+    assert "Check that engines with all of its labels are running." in text
     assert "Events: none available" in text
 
 
