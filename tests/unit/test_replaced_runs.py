@@ -207,7 +207,7 @@ def test_reimported_job_without_runs_is_detected(hub, http, clock, context, late
         f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}",
         json=lambda *_: {**hub._job(), **(imported if clock.current_time > 1050 else {})},
     )
-    with pytest.raises(ControlHubRunLostError, match=r"imported again, .* it has never run"):
+    with pytest.raises(ControlHubRunLostError, match=r"imported again, .* It has never run"):
         run_job(clock, context, deferrable=deferrable)
     assert clock.now < 1300
 

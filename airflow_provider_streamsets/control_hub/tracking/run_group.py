@@ -192,7 +192,7 @@ class RunGroup:
         :raises ControlHubError: on a fatal error, such as a rejected credential
         """
         try:
-            answers = self._fetch_statuses()
+            statuses = self._fetch_statuses()
         except ControlHubError as error:
             if is_fatal(error):
                 raise
@@ -205,10 +205,10 @@ class RunGroup:
         for job_id, tracker in self._trackers.items():
             if job_id in self.reports or job_id in self.unresolved:
                 continue
-            answer = answers.get(job_id)
+            fetched = statuses.get(job_id)
             # An error of a single job means no more than a missing status.
-            status = None if isinstance(answer, ControlHubError) else answer
-            if tracker.has_ended or (job_id in answers and tracker.observe(status)):
+            status = None if isinstance(fetched, ControlHubError) else fetched
+            if tracker.has_ended or (job_id in statuses and tracker.observe(status)):
                 to_resolve.append(tracker)
         self._resolve_all(to_resolve, skip_metrics_wait)
 
@@ -216,9 +216,9 @@ class RunGroup:
         job_ids = list(self.unfinished)
         if not job_ids:
             return {}
-        answers = self._statuses.fetch_runs(job_ids)
-        self._latest.update({job_id: run for job_id, run in answers.items() if isinstance(run, JobRun)})
-        return answers
+        statuses = self._statuses.fetch_runs(job_ids)
+        self._latest.update({job_id: run for job_id, run in statuses.items() if isinstance(run, JobRun)})
+        return statuses
 
     def _resolve_all(self, trackers: list[RunTracker], skip_metrics_wait: bool) -> None:
         """
