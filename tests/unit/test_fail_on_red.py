@@ -169,7 +169,7 @@ def test_red_replacement_fails_and_is_stopped(hub, run, context, deferrable):
         return first
 
     hub.on_start.append(start_and_upgrade)
-    with pytest.raises(ControlHubRunFailedError, match=r"Run 2 .* RED for"):
+    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 2 was RED for"):
         run(deferrable=deferrable, fail_on_red_after=60)
     assert hub.calls == ["start", "stop"]
 
@@ -210,7 +210,7 @@ def test_wait_others_stops_only_red_instances(http, run, context, clock, deferra
     hub = MultiJobHub(http)
     hub.instance_scripts = [[red()], [*[active()] * 60, succeeded()]]
     hub.after_stop = {"instance-1": [succeeded()]}
-    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 runs did not succeed: Run 1 .* RED for 6"):
+    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 runs did not succeed: Job .* run 1 was RED for 6"):
         run(
             ControlHubRunJobTemplateOperator,
             job_id=TEMPLATE_ID,
@@ -322,7 +322,7 @@ def test_red_run_costs_triggerer_no_extra_request(http, hub, run):
 def test_timeout_of_many_runs_names_reason(http, run, deferrable):
     hub = MultiJobHub(http, a=[None])
     hub.after_start = {"a": [red()]}
-    with pytest.raises(ControlHubRunTimeoutError, match=r"Last status: ACTIVE/RED: VALIDATION_0071 .*engine engine-1"):
+    with pytest.raises(ControlHubRunTimeoutError, match=r"last status: ACTIVE/RED: VALIDATION_0071 .*engine engine-1"):
         run(
             ControlHubStartJobsOperator,
             job_ids=["a:org"],

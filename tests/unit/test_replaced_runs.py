@@ -75,7 +75,7 @@ def test_wait_follows_chain_of_replacements(hub, clock, context, later, deferrab
         hub.fail()
 
     later(50, upgrade_twice)
-    with pytest.raises(ControlHubRunFailedError, match=r"Run 3 .* has failed") as error:
+    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 3 failed") as error:
         run_job(clock, context, deferrable=deferrable)
     assert error.value.run_count == 3
 
@@ -141,7 +141,7 @@ def test_retry_resumes_replacement(hub, clock, context, deferrable):
 @MODES
 def test_timeout_stops_replacement(hub, clock, context, later, deferrable):
     later(50, hub.upgrade)
-    with pytest.raises(Exception, match=r"Run 2 .* has not ended within 100 s"):
+    with pytest.raises(Exception, match=r"Job .* run 2 has not ended within 100 s"):
         run_job(clock, context, deferrable=deferrable, wait_timeout=100)
     assert hub.calls == ["start", "stop"]
     assert hub.latest["status"] == "INACTIVE"

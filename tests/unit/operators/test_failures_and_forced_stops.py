@@ -176,7 +176,7 @@ def test_retry_of_lost_try_raises_run_error(hub, context, run):
     with pytest.raises(LostError):
         run(ControlHubRunJobOperator, job_id=JOB_ID, deferrable=False)
     next_try(context)
-    with pytest.raises(ControlHubRunFailedError, match=r"Run 1 .* has failed"):
+    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 1 failed"):
         run(ControlHubRunJobOperator, job_id=JOB_ID, deferrable=False)
 
 

@@ -225,7 +225,7 @@ def test_undeletable_surplus_copies_are_only_logged(http, hub, calls, context, t
     http.post(f"{JR}/job/job:org/duplicate", json=lambda r, a: calls.deliver() or hub._duplicate(r, a))
     assert names(hub, operator(**TWO).execute(context)) == ["Region 1", "Region 2"]
     assert "could not delete surplus copies" in task_log()
-    assert "delete jobs named 'Region :" in task_log()
+    assert "Delete jobs named 'Region :" in task_log()
 
 
 @pytest.mark.parametrize(

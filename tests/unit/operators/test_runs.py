@@ -263,7 +263,7 @@ def test_run_ending_just_before_timeout_succeeds(http, context, sleep_calls):
 def test_restarted_job_is_evaluated_from_history(http, context, sleep_calls):
     hub = SingleJobHub(http, latest=None, script=[run_json(1), run_json(2)], counts=counts_json(2))
     hub.history = [run_json(2), failed(1, "RUN_ERROR: broken")]
-    with pytest.raises(ControlHubRunFailedError, match=r"Run 1 .* RUN_ERROR: broken"):
+    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 1 .* RUN_ERROR: broken"):
         operator().execute(context)
 
 

@@ -161,7 +161,9 @@ def test_reimport_after_run_was_found_is_detected(mode, which, hub, clock, conte
     hub.end()
     hub.plan(100, hub.start)
     hub.plan(250, lambda: hub.reimport(1))
-    with pytest.raises(ControlHubRunLostError, match=r"The outcome of run 2 .* deleted and imported again"):
+    with pytest.raises(
+        ControlHubRunLostError, match=r"The outcome of job .* run 2 is unknown: .* deleted and imported again"
+    ):
         wait(mode, clock, context, **{which: hub.time(1) if which == "started_after" else True})
 
 
