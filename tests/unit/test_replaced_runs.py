@@ -64,7 +64,7 @@ def test_wait_follows_replacement(hub, clock, context, later, deferrable, task_l
     result = run_job(clock, context, deferrable=deferrable)
     assert (result["run_count"], result["outcome"]) == (2, "SUCCEEDED")
     assert context["ti"].xcoms["run_count"] == 2
-    assert "was replaced by run 2, as the job was upgraded while it was active" in task_log()
+    assert "an upgrade of the active job replaced it with run 2" in task_log()
 
 
 @MODES

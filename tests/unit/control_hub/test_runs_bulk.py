@@ -574,7 +574,7 @@ def test_undelivered_balance_is_retried(http, client, end):
     ("fields", "synchronizing", "balancing"),
     [
         ({"currentJobStatus": run_json(3)}, None, None),
-        ({"currentJobStatus": run_json(3), "migrateOffsets": False}, None, "has failover not enabled"),
+        ({"currentJobStatus": run_json(3), "migrateOffsets": False}, None, "has failover disabled"),
         ({"currentJobStatus": run_json(3, "ACTIVATING")}, "is ACTIVATING", "is ACTIVATING"),
         ({"currentJobStatus": run_json(3, None)}, "is in an unknown state", "is in an unknown state"),
         ({"currentJobStatus": succeeded(3)}, "is INACTIVE", "is INACTIVE"),

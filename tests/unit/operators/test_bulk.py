@@ -178,7 +178,7 @@ def test_stopped_runs_fail_unless_accepted(http, run, deferrable):
     hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
     hub.mark_stopped_by("somebody@org", "b")
     with pytest.raises(
-        ControlHubRunFailedError, match=r"1 of 2 .* job 'b' .* was stopped by user somebody@org .*accept_stop"
+        ControlHubRunFailedError, match=r"1 of 2 .* Job 'b' .* was stopped by user somebody@org .*accept_stop"
     ):
         run(ControlHubStartJobsOperator, **arguments)
     hub = MultiJobHub(http, a=[None], b=[None])
@@ -527,7 +527,7 @@ def test_stop_without_wait_returns_at_once(http, run):
 def test_force_skips_normal_stop(http, run):
     hub = MultiJobHub(http, a=[active()], b=[deactivating()])
     hub.after_force = {"a": [succeeded()], "b": [errored()]}
-    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 .* job 'b' .*INACTIVE_ERROR"):
+    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 .* Job 'b' .*INACTIVE_ERROR"):
         run(ControlHubStopJobsOperator, **A_AND_B, force=True, deferrable=False)
     assert hub.asked("forceStopJobs") == [["a", "b"]]
     assert hub.asked("stopJobs") == []

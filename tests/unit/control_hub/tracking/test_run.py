@@ -180,7 +180,7 @@ def test_failure_without_message_uses_engine_message(hub, wait):
         status(failed(RUN, errorMessage=None, pipelineStatus=[], ackTrackers=[])),
     )
     report = wait()
-    assert report.summary.endswith("has failed (INACTIVE/RED): no such lib (engine e1)")
+    assert report.summary.endswith("run 3 failed (INACTIVE/RED): no such lib (engine e1)")
     assert report.to_result()["error_message"] == "no such lib (engine e1)"
     assert "Error: no such lib (engine e1)" in report.details()
 

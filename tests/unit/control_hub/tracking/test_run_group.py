@@ -382,7 +382,7 @@ def test_failure_is_known_before_metrics(http, group_of):
     group.poll()
     assert group.reports == {}
     assert list(group.failures) == ["broken:org"]
-    assert "has failed (INACTIVE/RED): RUN_ERROR: JDBC_00" in group.failures["broken:org"]
+    assert "run 1 failed (INACTIVE/RED): RUN_ERROR: JDBC_00" in group.failures["broken:org"]
     assert group.unfinished == {"going:org": 1}
 
 
