@@ -251,7 +251,7 @@ def test_each_batch_has_its_own_request_time(http, make_client, monkeypatch):
     monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: next(times, 2000.0))
     announced = {}
     make_client(bulk_size=1).runs.start_many(["a:o", "b:o"], on_submit=announced.update)
-    assert (announced["a:o"].at, announced["b:o"].at) == (1000.0, 2000.0)
+    assert (announced["a:o"].requested_at, announced["b:o"].requested_at) == (1000.0, 2000.0)
 
 
 def test_rejected_bulk_start_is_not_retried(http, client, clock):

@@ -485,9 +485,9 @@ def test_intent_uses_control_hub_time(http, client, monkeypatch, skew):
     http.get(CURRENT, json=run_json(4), headers=date)
     announced = []
     assert client.runs.start(JOB_ID, on_submit=announced.append).run_count == 4
-    assert announced[0].at == T0 / 1000
-    assert remaining_delivery_time(client, announced[0].at) == client.gateway_timeout
-    assert remaining_delivery_time(client.with_options(), announced[0].at) == client.gateway_timeout
+    assert announced[0].requested_at == T0 / 1000
+    assert remaining_delivery_time(client, announced[0].requested_at) == client.gateway_timeout
+    assert remaining_delivery_time(client.with_options(), announced[0].requested_at) == client.gateway_timeout
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Thu, 01 Jan 99999 00:00:00 GMT"])
