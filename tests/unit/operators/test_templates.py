@@ -141,7 +141,7 @@ def test_finds_template_by_name(http, run):
 
 def test_rejects_job_that_is_no_template(http, run):
     hub = MultiJobHub(http, a=[None])
-    with pytest.raises(ControlHubConfigurationError, match="it is a job, not a template"):
+    with pytest.raises(ControlHubConfigurationError, match="it is a job, not a job template"):
         run(job_id="a:org")
     with pytest.raises(ControlHubNotFoundError, match="no job template has that name"):
         run(job_name="Nobody")
@@ -569,7 +569,7 @@ def test_rejects_invalid_rendered_values_before_requests(http, context, argument
 def test_rejects_values_for_static_parameters(http, run):
     hub = hub_with(http)
     hub.template["staticParameters"] = ["REGION"]
-    with pytest.raises(ControlHubConfigurationError, match="instance 1 gives a value to REGION"):
+    with pytest.raises(ControlHubConfigurationError, match="instance 1 overrides REGION"):
         run()
     assert hub.created == []
 
