@@ -413,10 +413,10 @@ def metric(value: Any, name: str, *, rendered: bool = False) -> Any:
     if value is None or _is_template(value, rendered):
         return value
     # Not at the top: a DAG without conditions is parsed without any module of the client.
-    from airflow_provider_streamsets.control_hub.tracking.conditions import checked_metric
+    from airflow_provider_streamsets.control_hub.tracking.conditions import validate_metric
 
     try:
-        return checked_metric(value)
+        return validate_metric(value)
     except ControlHubConfigurationError as error:
         raise ValueError(f"'{name}' must be the name of a metric. {error}") from None
 
@@ -451,7 +451,7 @@ def _check_condition(entry: Any, name: str, rendered: bool) -> None:
             key: _PLACEHOLDER_CONDITION[key] if _is_template(part, rendered) else part for key, part in entry.items()
         }
     try:
-        MetricCondition.of(entry)
+        MetricCondition.parse(entry)
     except ControlHubConfigurationError as error:
         raise ValueError(
             f"'{name}' must contain conditions such as 'output_count >= 1000', got {format_value(entry)}. {error}"

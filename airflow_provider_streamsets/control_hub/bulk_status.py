@@ -1,4 +1,4 @@
-"""Looking at the latest runs of many jobs, in one request for many, whatever is wrong with some of them."""
+"""Read the latest runs of many jobs in bulk requests, tolerating jobs that cannot be read."""
 
 from __future__ import annotations
 
@@ -23,123 +23,122 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Requests for finding out which jobs spoil a common answer, at the most in one look. Those that it does not reach are
-# looked at the next time.
-_MOST_REQUESTS = 100
+# Maximum number of requests per poll, including those that isolate failing jobs. The remaining jobs wait for the next
+# poll.
+_MAX_REQUESTS = 100
 # HTTP statuses of requests that are too large.
-_TOO_LARGE = (413, 414)
+_TOO_LARGE_STATUSES = (413, 414)
 
 
 class BulkStatusReader:
     """
-    Looks at the latest runs of jobs, again and again.
+    Reads the latest runs of jobs, poll after poll.
 
-    One job that does not exist or may not be read can spoil the answer for all that it is asked for with (contract,
-    18.3). Such jobs are found by halving, and asked for apart from then on. Requests that are refused as too large are
-    halved, too.
+    One missing or unreadable job can fail the request for all jobs of a batch (contract section 18.3). Such jobs are
+    located by bisection and then requested individually. Batches rejected as too large are split, too.
 
-    :param client: asked for the statuses
+    :param client: the client
     """
 
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
-        self._apart: set[str] = set()
+        self._isolated: set[str] = set()
         self._unreadable: set[str] = set()
-        self.too_large: int | None = None
-        """Jobs in the smallest request of the last look that was refused as too large; None if none was."""
+        self.rejected_batch_size: int | None = None
+        """Size of the smallest batch rejected as too large at the last poll; None if none was."""
 
     def fetch(self, job_ids: Sequence[str]) -> dict[str, StatusSnapshot | ControlHubError | None]:
         """
-        Look at jobs.
+        Read the statuses of jobs.
 
         :param job_ids: ids of the jobs
-        :returns: for each job its latest run, None if Control Hub names none, or the error that makes further looks at
-            it pointless, or that says what is wrong with its status; jobs that were not reached this time are missing
-        :raises ControlHubError: if nothing could be read, or further looks at all jobs are pointless
+        :returns: for each job its latest run, None if Control Hub names none, or its error: a fatal one, or one about
+            an invalid status. Jobs not reached in this poll are missing
+        :raises ControlHubError: if nothing could be read, or on a fatal error for all jobs
         """
-        together = [job_id for job_id in job_ids if job_id not in self._apart]
-        parts = [[job_id] for job_id in job_ids if job_id in self._apart]
-        if together:
-            parts.append(together)
-        answers: dict[str, StatusSnapshot | ControlHubError | None] = {}
+        shared = [job_id for job_id in job_ids if job_id not in self._isolated]
+        batches = [[job_id] for job_id in job_ids if job_id in self._isolated]
+        if shared:
+            batches.append(shared)
+        responses: dict[str, StatusSnapshot | ControlHubError | None] = {}
         failure: ControlHubError | None = None
-        self.too_large = None
-        for _ in range(_MOST_REQUESTS):
-            if not parts:
+        self.rejected_batch_size = None
+        for _ in range(_MAX_REQUESTS):
+            if not batches:
                 break
-            part = parts.pop()
+            batch = batches.pop()
             try:
-                answers.update(self._client.runs.snapshots(part))
+                responses.update(self._client.runs.snapshots(batch))
             except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
-                if len(part) > 1:
-                    parts += self._isolated(part, error)
+                if len(batch) > 1:
+                    batches += self._split(batch, error)
                     continue
                 if len(job_ids) == 1 and (isinstance(error, ControlHubPermissionError) or is_server_error(error)):
                     raise
-                self._apart.update(part)
+                self._isolated.update(batch)
                 if isinstance(error, ControlHubPermissionError):
-                    answers[part[0]] = error
+                    responses[batch[0]] = error
                 elif is_server_error(error):
                     failure = error
                 else:
-                    # Whether an unknown job is an error or just missing in the answer is not known (contract, 18.6).
-                    answers[part[0]] = None
+                    # An unknown job is an error, or missing in the response (contract section 18.6).
+                    responses[batch[0]] = None
             except ControlHubUnavailableError as error:
-                if len(part) > 1 and error.http_status in _TOO_LARGE:
-                    parts += self._isolated(part, error)
+                if len(batch) > 1 and error.http_status in _TOO_LARGE_STATUSES:
+                    batches += self._split(batch, error)
                     continue
-                if not answers:
+                if not responses:
                     raise
-                log.info("%s Going on at the next look.", error)
+                log.info("%s Reading the remaining jobs at the next poll.", error)
                 break
             else:
-                if len(part) == 1:
-                    self._apart.discard(part[0])
+                if len(batch) == 1:
+                    self._isolated.discard(batch[0])
         if failure is not None:
-            if not answers:
+            if not responses:
                 raise failure
-            log.warning("%s Looking again later.", failure)
-        return answers
+            log.warning("%s Retrying at the next poll.", failure)
+        return responses
 
-    def _isolated(self, part: list[str], error: ControlHubError) -> list[list[str]]:
-        if error.http_status in _TOO_LARGE:
-            self.too_large = min(len(part), self.too_large or len(part))
-        middle = len(part) // 2
-        return [part[middle:], part[:middle]]
+    def _split(self, batch: list[str], error: ControlHubError) -> list[list[str]]:
+        if error.http_status in _TOO_LARGE_STATUSES:
+            self.rejected_batch_size = min(len(batch), self.rejected_batch_size or len(batch))
+        middle = len(batch) // 2
+        return [batch[middle:], batch[:middle]]
 
     def fetch_runs(self, job_ids: Sequence[str]) -> dict[str, JobRun | ControlHubError | None]:
         """
-        Look at jobs, and read their runs whole.
+        Read the latest runs of jobs completely.
 
-        :returns: as :meth:`at`; jobs whose status cannot be read are missing
-        :raises ControlHubError: as :meth:`at`
+        :returns: as :meth:`fetch`, without jobs whose status cannot be parsed
+        :raises ControlHubError: as :meth:`fetch`
         """
         return self.parse(self.fetch(job_ids))
 
     def parse(
-        self, answers: Mapping[str, StatusSnapshot | ControlHubError | None]
+        self, responses: Mapping[str, StatusSnapshot | ControlHubError | None]
     ) -> dict[str, JobRun | ControlHubError | None]:
         """
-        Read the runs whole of which :meth:`at` has had a glance.
+        Parse the runs of snapshots that :meth:`fetch` has returned.
 
-        :param answers: by job id
-        :returns: the same; jobs whose status cannot be read are logged, and missing
+        :param responses: snapshots by job id
+        :returns: runs by job id; jobs whose status cannot be parsed are logged and left out
         """
         runs: dict[str, JobRun | ControlHubError | None] = {}
-        for job_id, answer in answers.items():
+        for job_id, response in responses.items():
             try:
-                if isinstance(answer, ControlHubError) and not is_fatal(answer):
-                    raise answer
-                runs[job_id] = answer.read() if isinstance(answer, StatusSnapshot) else answer
+                if isinstance(response, ControlHubError) and not is_fatal(response):
+                    raise response
+                runs[job_id] = response.to_run() if isinstance(response, StatusSnapshot) else response
             except ControlHubError as error:
                 if job_id not in self._unreadable:
                     self._unreadable.add(job_id)
-                    log.warning("The status of job %s cannot be read: %s Looking again later.", job_id, error)
+                    log.warning("Job %s: cannot read its status; retrying at the next poll. %s", job_id, error)
             else:
                 self._unreadable.discard(job_id)
         return runs
 
     def forget(self, job_id: str) -> None:
-        """Forget what is known of a job that is not looked at any more."""
-        self._apart.discard(job_id)
+        """Forget the state of a job that is not polled any more."""
+        self._isolated.discard(job_id)
         self._unreadable.discard(job_id)

@@ -1,4 +1,4 @@
-"""Duplicating jobs: making copies, finding them, naming them (contract, section 6.4)."""
+"""Duplicate jobs and find the copies (contract section 6.4)."""
 
 from __future__ import annotations
 
@@ -29,58 +29,58 @@ log = logging.getLogger(__name__)
 
 class JobDuplicator:
     """
-    Makes copies of a job.
+    Duplicates jobs.
 
-    Control Hub names them by a prefix and a number, and does not tell their ids. A prefix that nothing else has makes
-    them findable, by one request for all; then they get the names that they are to have.
+    Control Hub names copies by a prefix and a number, and does not return their ids. A unique prefix makes them
+    findable with one request; afterwards they are renamed.
     """
 
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
 
-    def make(
+    def duplicate(
         self,
         job: Job,
         *,
         number_of_copies: int,
         name: str | None,
         description: str | None,
-        key: str | None,
+        idempotency_key: str | None,
         existing_ids: Sequence[str],
         on_created: Callable[[list[str]], None] | None,
         submitted: CreateIntent | None,
         on_submit: Callable[[CreateIntent | None], None] | None,
     ) -> list[Job]:
         """
-        Make the copies, or take over those that an earlier call with the same key has made.
+        Create the copies, or return those of an earlier call with the same idempotency key.
 
-        The parameters are those of :meth:`Jobs.duplicate`.
+        See :meth:`Jobs.duplicate` for the parameters.
         """
         if isinstance(number_of_copies, bool) or not isinstance(number_of_copies, int) or number_of_copies < 1:
             raise ControlHubConfigurationError(
-                f"'number_of_copies' must be a whole number from 1, but is {number_of_copies!r}."
+                f"'number_of_copies' must be an integer of at least 1, got {number_of_copies!r}."
             )
         name = name or f"{job.name} copy"
         names = [name] if number_of_copies == 1 else [f"{name}{number}" for number in range(1, number_of_copies + 1)]
-        # With a colon at its end the number of a copy is not taken for a part of a longer key.
-        prefix = f"{name}:{key or uuid.uuid4()}:"
+        # The trailing colon keeps the number of a copy apart from a longer key.
+        prefix = f"{name}:{idempotency_key or uuid.uuid4()}:"
         # Without a key the prefix is new, so there can be no copies of an earlier call.
-        found = self._still_there(existing_ids, number_of_copies)
-        if not found and key:
-            found = self._of_earlier_call(job, prefix, number_of_copies, submitted)
+        found = self._get_existing(existing_ids, number_of_copies)
+        if not found and idempotency_key:
+            found = self._find_previous_copies(job, prefix, number_of_copies, submitted)
         if found:
-            log.info("Taking over %d copies of job %s that an earlier call has made.", len(found), job.label)
+            log.info("Job %s: using the %d copies that an earlier call created.", job.label, len(found))
         else:
-            found = self._make(job, prefix, number_of_copies, description, on_submit)
+            found = self._submit(job, prefix, number_of_copies, description, on_submit)
         if not found:
             raise ControlHubUnexpectedAnswerError(
-                f"Control Hub accepted the call, but no copy of job {job.label} appears. If one does later, it is "
-                f"named '{prefix}...'."
+                f"Cannot duplicate job {job.label}: Control Hub accepted the request, but no copy appeared. A late "
+                f"copy is named '{prefix}...'."
             )
         if len(found) != number_of_copies:
             raise ControlHubUnexpectedAnswerError(
-                f"Of {number_of_copies} copies of job {job.label}, {len(found)} appear: "
-                f"{', '.join(repr(found[number]['name']) for number in sorted(found))}. Delete them before another try."
+                f"Expected {number_of_copies} copies of job {job.label}, but found {len(found)}: "
+                f"{', '.join(repr(found[number]['name']) for number in sorted(found))}. Delete them, then retry."
             )
         copies = [found[number] for number in sorted(found)]
         if on_created is not None:
@@ -90,26 +90,26 @@ class JobDuplicator:
             self._delete_surplus(job, prefix, {copy.job_id for copy in renamed})
         return renamed
 
-    def _still_there(self, job_ids: Sequence[str], number: int) -> dict[int, dict[str, Any]]:
-        """Return these jobs, numbered from 1, if they are so many and all exist."""
+    def _get_existing(self, job_ids: Sequence[str], number: int) -> dict[int, dict[str, Any]]:
+        """Return these jobs, numbered from 1, if there are `number` of them and all exist."""
         found = self._client.jobs.read_many(job_ids) if job_ids else {}
         return {n: found[i] for n, i in enumerate(job_ids, start=1)} if len(found) == len(job_ids) == number else {}
 
-    def _of_earlier_call(
+    def _find_previous_copies(
         self, job: Job, prefix: str, number: int, submitted: CreateIntent | None
     ) -> dict[int, dict[str, Any]]:
-        """Return the copies that an earlier call has made; those of one that may still be delivered are waited for."""
+        """Return the copies of an earlier call, waiting for those of a call that may still be delivered."""
         if submitted is None or submitted.name != prefix:
-            return self._numbered(job, prefix)
+            return self._copies_by_number(job, prefix)
         return confirm_effect(
             self._client,
-            lambda: self._numbered(job, prefix),
-            subject=f"Whether an earlier call has made the copies of job {job.label}, named '{prefix}...',",
+            lambda: self._copies_by_number(job, prefix),
+            subject=f"whether an earlier call created the copies of job {job.label}, named '{prefix}...'",
             is_complete=lambda found: len(found) >= number,
-            max_wait=lambda: submission.delivery_time_left(self._client, submitted.at),
+            max_wait=lambda: submission.remaining_delivery_time(self._client, submitted.requested_at),
         )
 
-    def _make(
+    def _submit(
         self,
         job: Job,
         prefix: str,
@@ -119,7 +119,7 @@ class JobDuplicator:
     ) -> dict[int, dict[str, Any]]:
         error: ControlHubError | None = None
         on_submit = on_submit or (lambda intent: None)
-        on_submit(CreateIntent.of(prefix, None, self._client.clock_skew))
+        on_submit(CreateIntent.for_name(prefix, None, self._client.clock_skew))
         try:
             self._client.request(
                 "POST",
@@ -129,16 +129,16 @@ class JobDuplicator:
                 body={"namePrefix": prefix, "description": description, "numberOfCopies": number},
                 retry=Retry.NEVER,
             )
-        except ControlHubError as unclear:
-            if not may_have_executed(unclear):
+        except ControlHubError as caught:
+            if not may_have_executed(caught):
                 on_submit(None)
                 raise
-            error = unclear
-            log.warning("%s Looking whether the copies were made all the same.", error)
+            error = caught
+            log.warning("%s Checking whether the copies were created anyway.", error)
         found = confirm_effect(
             self._client,
-            lambda: self._numbered(job, prefix),
-            subject=f"Whether the copies of job {job.label} were made, which would be named '{prefix}...',",
+            lambda: self._copies_by_number(job, prefix),
+            subject=f"whether the copies of job {job.label} were created, named '{prefix}...'",
             error=error,
             is_complete=lambda found: len(found) >= number,
         )
@@ -146,7 +146,7 @@ class JobDuplicator:
             raise error
         return found
 
-    def _named(self, job: Job, start: str) -> list[dict[str, Any]]:
+    def _list_copies(self, job: Job, start: str) -> list[dict[str, Any]]:
         def read_page(offset: int, length: int) -> Any:
             return self._client.request(
                 "GET",
@@ -171,34 +171,34 @@ class JobDuplicator:
             if JsonReader(raw, "job").string("name").startswith(start)
         ]
 
-    def _numbered(self, job: Job, prefix: str) -> dict[int, dict[str, Any]]:
-        """Return the copies by their numbers, the oldest of each number; a single copy has number 0."""
-        copies = self._named(job, prefix)
+    def _copies_by_number(self, job: Job, prefix: str) -> dict[int, dict[str, Any]]:
+        """Return the copies by number, the oldest of each number; a single copy has number 0."""
+        copies = self._list_copies(job, prefix)
         copies.sort(key=lambda raw: JsonReader(raw, "job").integer("createTime"), reverse=True)
         numbers = {raw["name"].removeprefix(prefix): raw for raw in copies}
         return {
             int(number or 0): raw
             for number, raw in numbers.items()
-            # Longer ones are no numbers, and int() refuses the longest.
+            # Longer ones are not copy numbers, and int() rejects very long ones.
             if not number or (number.isdecimal() and len(number) < 20)
         }
 
     def _delete_surplus(self, job: Job, prefix: str, kept: Container[str]) -> None:
-        """Delete the copies that another call with the same key has made besides those that are kept."""
+        """Delete copies that another call with the same key created."""
         try:
-            others = [copy for raw in self._named(job, prefix) if (copy := Job.from_wire(raw)).job_id not in kept]
+            others = [copy for raw in self._list_copies(job, prefix) if (copy := Job.from_wire(raw)).job_id not in kept]
             surplus = [copy.job_id for copy in others if copy.current_run is None]
             if surplus:
                 delete = self._client.jobs.delete_templates if job.is_template else self._client.jobs.delete
                 log.warning(
-                    "An earlier call was executed late; deleting its %d surplus copies of job %s.",
-                    len(delete(surplus)),
+                    "Job %s: an earlier duplication was executed late; deleted its %d surplus copies.",
                     job.label,
+                    len(delete(surplus)),
                 )
         except ControlHubError as error:
             log.warning(
-                "Could not delete surplus copies of job %s, which an earlier call may have made late; delete jobs "
-                "named '%s...': %s",
+                "Job %s: could not delete surplus copies that an earlier call may have created late. Delete jobs named "
+                "'%s...'. %s",
                 job.label,
                 prefix,
                 error,
@@ -209,6 +209,6 @@ class JobDuplicator:
         changed = [new for new, old in zip(renamed, copies, strict=True) if new["name"] != old["name"]]
         for batch in chunked(changed, self._client.bulk_size):
             self._client.request(
-                "POST", Service.JOBRUNNER, "/v1/jobs/updateJobs", action=f"name {len(batch)} copies", body=batch
+                "POST", Service.JOBRUNNER, "/v1/jobs/updateJobs", action=f"rename {len(batch)} copies", body=batch
             )
         return [Job.from_wire(copy) for copy in renamed]

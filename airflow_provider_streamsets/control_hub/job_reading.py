@@ -1,4 +1,4 @@
-"""Reading, finding and listing jobs (contract, section 5)."""
+"""Read, find and list jobs (contract section 5)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 from airflow_provider_streamsets.control_hub._json import JsonReader, as_list, as_object
-from airflow_provider_streamsets.control_hub._messages import describe_ids
+from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
     ControlHubAuthenticationError,
@@ -26,12 +26,12 @@ from airflow_provider_streamsets.control_hub.services import Service, quote_id
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
 
-# It is part of an address, whose length is limited.
-_LONGEST_SEARCH = 4000
+# The search is part of the URL, whose length is limited.
+_MAX_SEARCH_LENGTH = 4000
 
 
-class JobReading:
-    """The part of ``client.jobs`` that changes nothing."""
+class JobReader:
+    """Read-only part of ``client.jobs``."""
 
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
@@ -47,29 +47,29 @@ class JobReading:
 
     def _read(self, job_id: str) -> dict[str, Any]:
         try:
-            answer = self._client.request(
+            response = self._client.request(
                 "GET", Service.JOBRUNNER, f"/v1/job/{quote_id(job_id)}", action=f"read job {job_id}"
             )
         except ControlHubError as error:
             if not may_be_unknown_id(error):
                 raise
             return self._read_in_bulk(job_id, error)
-        if answer is None or answer == {}:
+        if response is None or response == {}:
             return self._read_in_bulk(job_id, None)
-        raw = dict(as_object(answer, "job"))
-        # Whether a deleted job can still be read is not known (contract, 18.24).
+        raw = dict(as_object(response, "job"))
+        # Whether a deleted job can still be read is unknown (contract section 18.24).
         if JsonReader(raw, "job").boolean("jobDeleted"):
             raise ControlHubNotFoundError(f"Cannot read job {job_id}: it has been deleted.")
         return raw
 
     def _read_in_bulk(self, job_id: str, error: ControlHubError | None) -> dict[str, Any]:
         """
-        Read a job that its own address did not give from the answer for many, which tells absence from an outage.
+        Read a job through the bulk request, whose response distinguishes a missing job from an outage.
 
-        What Control Hub answers for an unknown job is not known: an empty body, a 403, a 500 (contract, 18.4 and 19.3).
-        A gateway answers like that, too, but not with a list of jobs.
+        The response for an unknown job is unknown: an empty body, a 403 or a 500 (contract sections 15 and 18.4). A
+        gateway can send those, too, but never a list of jobs.
 
-        :param error: how the read has failed; None if the answer was empty
+        :param error: error of the single read; None if its response was empty
         """
         try:
             found = self.read_many([job_id])
@@ -79,86 +79,89 @@ class JobReading:
             ):
                 raise
             if isinstance(error, ControlHubPermissionError) and isinstance(bulk_error, ControlHubUnavailableError):
-                # A 403 that may mean an unknown job decides nothing before that is confirmed.
+                # A 403 can mean an unknown job, so an unconfirmed one is no permission error.
                 raise
             if error is not None:
                 raise error from bulk_error
             raise ControlHubUnavailableError(
-                f"Cannot read job {job_id}: the answer was empty, and whether the job exists could not be confirmed: "
+                f"Cannot read job {job_id}: the response was empty, and checking whether the job exists failed: "
                 f"{bulk_error}",
                 http_status=200,
             ) from bulk_error
         if job_id in found:
             return found[job_id]
-        hidden = ", or does not show it to the owner of the credential" if error is not None else ""
+        hidden = ", or the credential may not read it" if error is not None else ""
         raise ControlHubNotFoundError(
-            f"Cannot read job {job_id}: Control Hub knows no such job{hidden}.",
+            f"Cannot read job {job_id}: it does not exist{hidden}.",
             http_status=error.http_status if error else None,
             issues=error.issues if error else (),
         )
 
     def get_many(self, job_ids: Iterable[str]) -> dict[str, Job]:
         """
-        Return several jobs by id, in one request for each :attr:`ControlHubClient.bulk_size` ids.
+        Return several jobs by id, in one request per :attr:`ControlHubClient.bulk_size` ids.
 
         :param job_ids: ids of jobs and job templates
-        :returns: the jobs by id, in the order of `job_ids`; ids that Control Hub does not know are missing
+        :returns: the jobs by id, in the order of `job_ids`, without unknown ids
         """
         return {job_id: Job.from_wire(raw) for job_id, raw in self.read_many(job_ids).items()}
 
     def get_all(self, job_ids: Iterable[str]) -> dict[str, Job]:
         """
-        Return several jobs by id, as :meth:`get_many`, but none of them may be missing.
+        Return several jobs by id, like :meth:`get_many`, and raise if one is missing.
 
         :param job_ids: ids of jobs and job templates
-        :raises ControlHubNotFoundError: if one does not exist; the message names all that are missing
+        :raises ControlHubNotFoundError: if one does not exist; the message names all missing ids
         """
-        wanted = list(dict.fromkeys(job_ids))
-        found = self.get_many(wanted)
-        missing = [job_id for job_id in wanted if job_id not in found]
+        unique_ids = list(dict.fromkeys(job_ids))
+        found = self.get_many(unique_ids)
+        missing = [job_id for job_id in unique_ids if job_id not in found]
         if missing:
-            shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
-            raise ControlHubNotFoundError(f"Control Hub knows no job of these ids: {shown}. Nothing was done.")
+            raise ControlHubNotFoundError(f"No jobs with these ids exist: {join_truncated(missing)}. Nothing was done.")
         return found
 
     def ensure_loaded(self, jobs: Iterable[Job | str]) -> dict[str, Job]:
         """
-        Return jobs by id; those that are not given as just read are read, as by :meth:`get_all`.
+        Return jobs by id, reading those given as ids as :meth:`get_all` does.
 
         :param jobs: jobs as just read, or their ids
         """
-        given = {(job if isinstance(job, str) else job.job_id): job for job in jobs}
-        read = self.get_all(job for job in given.values() if isinstance(job, str))
-        return {job_id: read[job_id] if isinstance(job, str) else job for job_id, job in given.items()}
+        jobs_by_id = {(job if isinstance(job, str) else job.job_id): job for job in jobs}
+        read = self.get_all(job for job in jobs_by_id.values() if isinstance(job, str))
+        return {job_id: read[job_id] if isinstance(job, str) else job for job_id, job in jobs_by_id.items()}
 
     def read_many(self, job_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Return several jobs by id as they are on the wire; for the other resources of this package."""
-        wanted = list(dict.fromkeys(job_ids))
+        """
+        Return the JSON of several jobs by id, for other resources of this package.
+
+        Unknown ids are missing, and the response has any order (contract section 18.37).
+        """
+        unique_ids = list(dict.fromkeys(job_ids))
         found: dict[str, dict[str, Any]] = {}
-        for batch in chunked(wanted, self._client.bulk_size):
-            answer = self._client.request(
+        for batch in chunked(unique_ids, self._client.bulk_size):
+            response = self._client.request(
                 "POST", Service.JOBRUNNER, "/v1/jobs", action=f"read {describe_ids(batch)}", body=batch, needs_body=True
             )
-            for entry in as_list(answer, "the jobs asked for"):
+            for entry in as_list(response, "jobs"):
                 if entry is not None:
                     raw = dict(as_object(entry, "job"))
                     read = JsonReader(raw, "job")
                     if not read.boolean("jobDeleted"):
                         found[read.required_string("id")] = raw
-        return {job_id: found[job_id] for job_id in wanted if job_id in found}
+        return {job_id: found[job_id] for job_id in unique_ids if job_id in found}
 
     def find_by_name(self, name: str, *, templates: bool = False) -> Job:
         """
-        Return the one job that has exactly this name.
+        Return the only job with this name.
 
-        :param name: full name; names are not unique in Control Hub
-        :param templates: look among job templates instead of jobs
-        :raises ControlHubNotFoundError: if none has it
-        :raises ControlHubAmbiguousNameError: if several have it; the message names their ids
+        :param name: full name, case-sensitive; names are not unique in Control Hub
+        :param templates: search job templates instead of jobs
+        :raises ControlHubNotFoundError: if no job has the name
+        :raises ControlHubAmbiguousNameError: if several jobs have it; the message lists their ids
         """
         found = list(self.list(name=name, templates=templates))
         if found:
-            return _only_one(name, found)
+            return _single_match(name, found)
         kind, other = ("job template", "job") if templates else ("job", "job template")
         is_other = next(self.list(name=name, templates=not templates), None) is not None
         raise ControlHubNotFoundError(
@@ -166,36 +169,35 @@ class JobReading:
             + (
                 f"only a {other} has that name."
                 if is_other
-                else f"no {kind} has that name. Names are compared letter by letter. Is the connection set to the "
-                "right project?"
+                else f"no {kind} has that name. Check its spelling and case, and the project of the connection."
             )
         )
 
     def find_by_names(self, names: Iterable[str], *, missing_ok: bool = False) -> list[Job]:
         """
-        Return the jobs that have exactly these names, in the order of the names, in one request for many.
+        Return the jobs with these names, in the order of the names, in bulk requests.
 
         :param names: full names of jobs, not of job templates
         :param missing_ok: leave out names that no job has
-        :raises ControlHubNotFoundError: if no job has one of them; the message names all that are missing
-        :raises ControlHubAmbiguousNameError: if several jobs have one of them
+        :raises ControlHubNotFoundError: if a name has no job; the message lists all such names
+        :raises ControlHubAmbiguousNameError: if several jobs have the same name
         """
-        wanted = list(dict.fromkeys(names))
-        # By id, as searches ignore the case: a job is found again by the search for a name of other letters.
-        found: dict[str, dict[str, Job]] = {name: {} for name in wanted}
-        for batch in _for_searches(wanted):
+        unique_names = list(dict.fromkeys(names))
+        # Searches ignore the case, so several batches can return the same job.
+        found: dict[str, dict[str, Job]] = {name: {} for name in unique_names}
+        for batch in _search_batches(unique_names):
             search = one_of("name", batch) if len(batch) > 1 else None
             jobs = self.list(search=search) if search else self.list(name=batch[0])
             for job in jobs:
                 if job.name in found:
                     found[job.name][job.job_id] = job
-        missing = [name for name in wanted if not found[name]]
+        missing = [name for name in unique_names if not found[name]]
         if missing and not missing_ok:
             raise ControlHubNotFoundError(
-                f"Cannot find jobs of these names: {', '.join(map(repr, missing))}. Names are compared letter by "
-                "letter. Is the connection set to the right project?"
+                f"Cannot find jobs named {', '.join(map(repr, missing))}. Check their spelling and case, and the "
+                "project of the connection."
             )
-        return [_only_one(name, list(found[name].values())) for name in wanted if found[name]]
+        return [_single_match(name, list(found[name].values())) for name in unique_names if found[name]]
 
     def list(
         self,
@@ -213,30 +215,30 @@ class JobReading:
         template_id: str | None = None,
     ) -> Iterator[Job]:
         """
-        Yield the jobs that match all conditions, oldest first; a page is asked for when it is needed.
+        Yield the jobs that match all conditions, oldest first, fetching pages on demand.
 
         :param name: exact name
         :param name_starts_with: beginning of the name; not together with `name`
         :param status: status of the latest run, for example ``ACTIVE``; a job that has never run is ``INACTIVE``
         :param color: ``GRAY``, ``GREEN`` or ``RED``; a job that has never run is ``GRAY``
-        :param tag: tag without organization, for example ``nightly/orders``; whether Control Hub finds jobs with tags
-            below it, too, is its choice
-        :param engine_label: label that chooses the engines
+        :param tag: tag without organization, for example ``nightly/orders``. Whether jobs with tags below it match,
+            too, is up to Control Hub
+        :param engine_label: label that selects engines
         :param executor_type: ``COLLECTOR``, ``TRANSFORMER``, ``EDGE`` or ``SNOWPARK``
         :param pipeline_version: version of the pipeline, for example ``2`` or ``v2``
-        :param search: a search of Control Hub, for example ``name=="orders*" and tag=="nightly"`` (contract,
-            section 5); further conditions are then compared here
-        :param templates: job templates instead of jobs
+        :param search: a Control Hub search, for example ``name=="orders*" and tag=="nightly"`` (contract section 5).
+            The other conditions are then checked by the client
+        :param templates: list job templates instead of jobs
         :param template_id: only instances of this job template
         """
         if name is not None and name_starts_with is not None:
-            raise ControlHubConfigurationError("Jobs are listed by only one of 'name' and 'name_starts_with'.")
+            raise ControlHubConfigurationError("Cannot list jobs by both 'name' and 'name_starts_with': set only one.")
         text = name if name is not None else name_starts_with
         params: dict[str, Any]
         if search is not None:
             path = "/v1/saql/jobs/search/templates" if templates else "/v1/saql/jobs/search"
             action = f"search jobs by '{search}'"
-            # The published definitions have one of the names, the SDK sends the other (contract, 19.10).
+            # The published definitions use one of the parameters, the SDK the other (contract section 5).
             organization = self._client.organization
             params = {"search": search, "orderBy": "created_on", "organization": organization, "orgId": organization}
         else:
@@ -249,7 +251,7 @@ class JobReading:
                 "jobSearchOperation": None if text is None else ("EQUALS" if name is not None else "STARTS_WITH"),
                 "jobSearchText": text,
                 "jobStatus": status,
-                # The color of a job that has never run is none in its body, so Control Hub may not list it as GRAY.
+                # A job that has never run has no color, so Control Hub may not list it as GRAY.
                 "jobStatusColor": None if color == "GRAY" else color,
                 "jobLabel": engine_label,
                 "executorType": executor_type,
@@ -267,8 +269,8 @@ class JobReading:
             )
 
         def matches(job: Job) -> bool:
-            # What the server's filters match is not certain in every case (contract, 18.14 and 18.15), and a search
-            # has none of them.
+            # What the server's filters match is partly unknown (contract sections 18.14 and 18.15), and a search has
+            # none of them.
             run = job.current_run
             return (
                 job.is_template == templates
@@ -290,19 +292,19 @@ class JobReading:
 
     def change_key(self, *, tag: str) -> tuple[int, str, int] | None:
         """
-        Return what changes when jobs get or lose a tag, in a request for a single job.
+        Return a key that changes when jobs gain or lose a tag, in a request for a single job.
 
-        That is the number of the jobs with the tag, and the one that was changed last. Whether Control Hub takes a new
-        tag for a change of the job is not known, so that one job in the place of another may go unnoticed.
+        The key consists of the number of jobs with the tag and the most recently changed one. Whether a new tag counts
+        as a change of the job is unknown, so replacing one job by another may not change it (contract section 18.43).
 
         :param tag: tag without organization
-        :returns: the key; None if the answer does not hold it
+        :returns: the key; None if the response does not contain it
         """
-        answer = self._client.request(
+        response = self._client.request(
             "GET",
             Service.JOBRUNNER,
             "/v1/jobs",
-            action=f"look for changes among the jobs with the tag '{tag}'",
+            action=f"check for changes of the jobs with tag '{tag}'",
             params={
                 "orderBy": "LAST_MODIFIED_ON",
                 "order": "DESC",
@@ -312,9 +314,9 @@ class JobReading:
             },
             needs_body=True,
         )
-        if isinstance(answer, list):
+        if isinstance(response, list):
             return None
-        wrapper = JsonReader(answer, "page of jobs")
+        wrapper = JsonReader(response, "page of jobs")
         total, newest = wrapper.integer("totalCount"), wrapper.array("data")[:1]
         if not newest:
             return 0, "", 0
@@ -330,17 +332,17 @@ class JobReading:
         }
 
 
-def _for_searches(names: list[str]) -> Iterator[list[str]]:
-    """Yield the names in lists for one search each; one that no search can hold is alone."""
+def _search_batches(names: list[str]) -> Iterator[list[str]]:
+    """Yield names in batches for one search each; a name that a search cannot express is a batch of its own."""
     batch: list[str] = []
     length = 0
     for name in names:
         if equals("name", name) is None:
             yield [name]
             continue
-        # In an address, each of the marks and the comma takes three characters.
+        # In a URL, each of the quotation marks and the comma takes three characters.
         length += len(quote_plus(name)) + 9
-        if batch and length > _LONGEST_SEARCH:
+        if batch and length > _MAX_SEARCH_LENGTH:
             yield batch
             batch, length = [], len(quote_plus(name)) + 9
         batch.append(name)
@@ -348,10 +350,11 @@ def _for_searches(names: list[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _only_one(name: str, jobs: Sequence[Job]) -> Job:
+def _single_match(name: str, jobs: Sequence[Job]) -> Job:
     if len(jobs) == 1:
         return jobs[0]
     ids = ", ".join(job.job_id for job in jobs[:5]) + (", ..." if len(jobs) > 5 else "")
     raise ControlHubAmbiguousNameError(
-        f"Cannot tell which job is meant by the name '{name}': {len(jobs)} jobs have it ({ids}). Give the id."
+        f"Cannot determine which job is meant by the name '{name}': {len(jobs)} jobs have it ({ids}). Set the id "
+        "instead."
     )

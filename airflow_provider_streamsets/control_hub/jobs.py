@@ -1,4 +1,4 @@
-"""Jobs: create, change, upgrade, duplicate, delete (contract, section 6)."""
+"""Create, update, upgrade, duplicate and delete jobs (contract section 6)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     may_have_executed,
 )
 from airflow_provider_streamsets.control_hub.job_duplication import JobDuplicator
-from airflow_provider_streamsets.control_hub.job_reading import JobReading
+from airflow_provider_streamsets.control_hub.job_reading import JobReader
 from airflow_provider_streamsets.control_hub.models import Job, JobSettings, JobUpgrade, PipelineVersion
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
@@ -37,11 +37,11 @@ from airflow_provider_streamsets.control_hub.transport import Retry
 
 log = logging.getLogger(__name__)
 
-# Seconds to wait for the upgrades of active jobs, whose pipelines Control Hub restarts.
+# Seconds to wait for upgrades of active jobs: Control Hub restarts their pipelines.
 _UPGRADE_MAX_WAIT = 120.0
 
-# What a new job gets where nothing else is asked for: the values of the official SDK (contract, section 6.1).
-_NEW_JOB = JobSettings(
+# Defaults of new jobs, as in the official SDK (contract section 6.1).
+_NEW_JOB_DEFAULTS = JobSettings(
     engine_labels=("all",),
     tags=(),
     runtime_parameters={},
@@ -51,8 +51,8 @@ _NEW_JOB = JobSettings(
 )
 
 
-class Jobs(JobReading):
-    """Jobs and job templates; reached as ``client.jobs``."""
+class Jobs(JobReader):
+    """Manage jobs and job templates; available as ``client.jobs``."""
 
     def create(
         self,
@@ -64,109 +64,109 @@ class Jobs(JobReading):
         on_submit: Callable[[CreateIntent], None] | None = None,
     ) -> Job:
         """
-        Create a job, unless one of its name exists.
+        Create a job unless one with the same name exists.
 
-        Names are not unique in Control Hub, and a create call that is repeated makes a second job. It is therefore
-        never repeated: after an unclear end, a job of the name, of which there was none before, is looked for.
+        Job names are not unique in Control Hub, and each create call makes another job, so the call is never repeated.
+        After an ambiguous failure, the client searches for the new job by name.
 
-        :param settings: what the job is to be, with a name; what is None is the official SDK's default (engine label
-            ``all``, one instance, metrics saved every 60 s, forced stop after 120 s), else Control Hub's
-        :param pipeline: the published pipeline version that it runs
+        :param settings: settings of the job, with a name. A setting that is None takes the default of the official SDK
+            (engine label ``all``, one instance, metrics saved every 60 s, forced stop after 120 s), or else Control
+            Hub's
+        :param pipeline: the published pipeline version to run
         :param template: create a job template, from which instances are started
-        :param if_exists: what to do if there is a job (or template) of the name: ``fail``, ``skip`` (return it as it
-            is) or ``update`` (give it these settings and this pipeline version)
-        :param on_submit: called before the create call with what it is to create, so that it can be written down; what
-            it raises ends the creation before anything is sent
+        :param if_exists: what to do if a job (or template) of that name exists: ``fail``, ``skip`` (return it
+            unchanged) or ``update`` (apply the settings and pipeline version to it)
+        :param on_submit: called with the intent before the create call, to persist it. An exception cancels the
+            creation before anything is sent
         :returns: the job
-        :raises ControlHubExistsError: if there is one and `if_exists` is ``fail``
-        :raises ControlHubAmbiguousNameError: if there are several; with ``skip`` and ``update``
-        :raises ControlHubUnavailableError: if Control Hub cannot be reached; with ``maybe_executed`` set, it is not
-            known whether the job was created
+        :raises ControlHubExistsError: if the job exists and `if_exists` is ``fail``
+        :raises ControlHubAmbiguousNameError: if several exist, with ``skip`` and ``update``
+        :raises ControlHubUnavailableError: if Control Hub cannot be reached. If ``maybe_executed`` is set, the job may
+            have been created
         """
         if settings.name is None:
-            raise ControlHubConfigurationError("A job to create needs a name.")
+            raise ControlHubConfigurationError("Cannot create a job without a name: set 'name' in the settings.")
         if if_exists not in IF_EXISTS:
-            raise ControlHubConfigurationError(
-                f"'if_exists' must be one of {', '.join(IF_EXISTS)}, but is {if_exists!r}."
-            )
+            raise ControlHubConfigurationError(f"'if_exists' must be one of {', '.join(IF_EXISTS)}, got {if_exists!r}.")
         _check_published(pipeline)
         existing = list(self.list(name=settings.name, templates=template))
         if existing:
-            return self._instead_of_creating(existing, settings, pipeline, if_exists)
+            return self._apply_if_exists(existing, settings, pipeline, if_exists)
         body = {
-            **_NEW_JOB.to_wire(self._client.organization),
+            **_NEW_JOB_DEFAULTS.to_wire(self._client.organization),
             **settings.to_wire(self._client.organization),
-            **_runs(pipeline),
+            **_pipeline_fields(pipeline),
             "jobTemplate": template,
         }
         del body["jobTags"]
         user = self._client.current_user().user_id if on_submit is not None else None
-        intent = CreateIntent.of(settings.name, user, self._client.clock_skew)
+        intent = CreateIntent.for_name(settings.name, user, self._client.clock_skew)
         if on_submit is not None:
             on_submit(intent)
         return self._create(intent, body, template)
 
-    def created_by(self, intent: CreateIntent, *, template: bool = False, wait: bool = False) -> Job | None:
+    def find_created(self, intent: CreateIntent, *, template: bool = False, wait: bool = False) -> Job | None:
         """
-        Return the job that a creation which was announced has made; None if there is none.
+        Return the job that an earlier create call made; None if there is none.
 
-        :param intent: the creation
-        :param template: it was that of a job template
-        :param wait: wait for the job until no gateway can deliver the call any more
-        :raises ControlHubAmbiguousNameError: if there are several that it can have made
+        :param intent: the intent of the call
+        :param template: the call was to create a job template
+        :param wait: keep searching until no gateway can deliver the call any more
+        :raises ControlHubAmbiguousNameError: if several jobs match the intent
         """
         found = confirm_effect(
             self._client,
             lambda: [job for job in self.list(name=intent.name, templates=template) if intent.matches(job)],
-            subject=f"Whether an earlier call has created job '{intent.name}'",
-            max_wait=lambda: submission.delivery_time_left(self._client, intent.at) if wait else 0.0,
+            subject=f"whether an earlier call created job '{intent.name}'",
+            max_wait=lambda: submission.remaining_delivery_time(self._client, intent.requested_at) if wait else 0.0,
         )
         if len(found) > 1:
             ids = ", ".join(job.job_id for job in found[:5])
             raise ControlHubAmbiguousNameError(
-                f"Cannot tell which job '{intent.name}' an earlier call has created: {len(found)} were created by the "
-                f"same user at that time ({ids})."
+                f"Cannot determine which job '{intent.name}' an earlier call created: the same user created "
+                f"{len(found)} at that time ({ids}). Delete the surplus ones, or give the job's id."
             )
         return found[0] if found else None
 
-    def _instead_of_creating(
+    def _apply_if_exists(
         self, existing: list[Job], settings: JobSettings, pipeline: PipelineVersion, if_exists: IfExists
     ) -> Job:
         ids = ", ".join(job.job_id for job in existing[:5])
         if if_exists == "fail":
             raise ControlHubExistsError(
-                f"Cannot create job '{settings.name}': there is one of that name ({ids}). With if_exists='skip' it is "
-                "taken as it is, with 'update' it is changed to what is asked for."
+                f"Cannot create job '{settings.name}': it exists already ({ids}). Use if_exists='skip' to keep it, or "
+                "'update' to apply these settings to it."
             )
         if len(existing) > 1:
             raise ControlHubAmbiguousNameError(
-                f"Cannot tell which job '{settings.name}' is meant: {len(existing)} have that name ({ids})."
+                f"Cannot determine which job is meant by the name '{settings.name}': {len(existing)} jobs have it "
+                f"({ids})."
             )
         if if_exists == "skip":
-            log.info("Job %s exists; taking it as it is.", existing[0].label)
+            log.info("Job %s exists already; using it unchanged.", existing[0].label)
             return existing[0]
-        log.info("Job %s exists; changing it to what is asked for.", existing[0].label)
+        log.info("Job %s exists already; updating it.", existing[0].label)
         return self.update(existing[0].job_id, settings, pipeline=pipeline)
 
     def _create(self, intent: CreateIntent, body: dict[str, Any], template: bool) -> Job:
         name = intent.name
         try:
-            answer = self._client.request(
+            response = self._client.request(
                 "PUT", Service.JOBRUNNER, "/v1/jobs", action=f"create job '{name}'", body=body, retry=Retry.NEVER
             )
-            return Job.from_wire(answer)
-        except ControlHubError as unclear:
-            if not may_have_executed(unclear):
+            return Job.from_wire(response)
+        except ControlHubError as caught:
+            if not may_have_executed(caught):
                 raise
-            error = unclear
-        log.warning("%s Looking whether the job was created all the same.", error)
+            error = caught
+        log.warning("%s Checking whether the job was created anyway.", error)
         created = confirm_effect(
             self._client,
-            # Whose the call was is known only where it was announced.
+            # The user of the call is known only if the intent was persisted.
             lambda: [
                 job for job in self.list(name=name, templates=template) if intent.user is None or intent.matches(job)
             ],
-            subject="Whether the job was created",
+            subject="whether the job was created",
             error=error,
         )
         if created:
@@ -175,8 +175,8 @@ class Jobs(JobReading):
         if isinstance(error, ControlHubRejectedError):
             raise error
         raise ControlHubUnavailableError(
-            f"{error} No such job has appeared within {CONFIRM_TIMEOUT:g} s. Another try with if_exists='skip' takes it if it "
-            "has by then.",
+            f"{error} No such job appeared within {CONFIRM_TIMEOUT:g} s. Retry with if_exists='skip', which uses the "
+            "job if it was created late.",
             http_status=error.http_status,
             maybe_executed=True,
         )
@@ -190,72 +190,71 @@ class Jobs(JobReading):
         unchanged_since: pendulum.DateTime | None = None,
     ) -> Job:
         """
-        Change settings of a job, and nothing else of it.
+        Change settings of a job and keep the rest.
 
-        The job is read whole, changed, and sent back whole, as Control Hub wants it. Control Hub cannot be told to
-        refuse when somebody else has changed the job meanwhile: the last writer wins. `unchanged_since` finds such a
-        change up to the moment before the job is sent; an answer that differs from what was sent is logged.
+        Control Hub accepts only complete jobs, so the job is read, changed and sent back. Control Hub has no
+        conditional update: the last writer wins. `unchanged_since` detects changes made before the job is sent; a
+        response that differs from what was sent is logged.
 
         :param job_id: id of a job that is not active, and not an instance attached to a template
-        :param settings: what to change; None leaves a setting as it is
+        :param settings: the settings to change; None keeps a setting
         :param pipeline: published pipeline version to run from now on
-        :param unchanged_since: `last_modified` of the job when it was looked at to decide on the change
-        :returns: the changed job; as it is if there is nothing to change
-        :raises ControlHubConflictError: if somebody else has changed the job before, so that nothing was sent, or at
-            the same time, so that it is not as it was sent
-        :raises ControlHubJobStateError: if the job cannot be changed in its state; nothing was sent
+        :param unchanged_since: `last_modified` of the job when the change was decided
+        :returns: the changed job; the unchanged job if there is nothing to change
+        :raises ControlHubConflictError: if another user changed the job after `unchanged_since`; nothing was sent
+        :raises ControlHubJobStateError: if the job's state does not allow changes; nothing was sent
         """
         raw = self._read(job_id)
         before = Job.from_wire(raw)
         changes = (settings or JobSettings()).to_wire(self._client.organization)
         if pipeline is not None:
             _check_published(pipeline)
-            changes.update(_runs(pipeline))
-        # First, so that a second try finds what the first one did, and not a change by somebody else.
-        if all(_same(name, raw.get(name), value) for name, value in changes.items() if name != "jobTags"):
+            changes.update(_pipeline_fields(pipeline))
+        # Checked first: a retry must not report the change of its own first attempt as a conflict.
+        if all(_is_equal(name, raw.get(name), value) for name, value in changes.items() if name != "jobTags"):
             return before
         if unchanged_since is not None and before.last_modified != unchanged_since:
             raise ControlHubConflictError(
-                f"Cannot update job {before.label}: {before.last_modified_by or 'somebody'} has changed it at "
-                f"{before.last_modified}, after it was looked at. Look again and decide anew."
+                f"Cannot update job {before.label}: {before.last_modified_by or 'another user'} changed it at "
+                f"{before.last_modified}, after it was read. Read it again, then repeat the update."
             )
         check_editable(before)
-        answer = self._client.request(
+        response = self._client.request(
             "POST",
             Service.JOBRUNNER,
             f"/v1/job/{quote_id(job_id)}",
             action=f"update job {before.label}",
             body={**raw, **changes},
         )
-        after = as_object(answer, "job") if answer else self._read(job_id)
+        after = as_object(response, "job") if response else self._read(job_id)
         ignored = [
-            name for name, value in changes.items() if name != "jobTags" and not _same(name, after.get(name), value)
+            name for name, value in changes.items() if name != "jobTags" and not _is_equal(name, after.get(name), value)
         ]
         if ignored:
-            log.warning("Control Hub has answered the update of job %s with other values of %s.", before.label, ignored)
+            log.warning("Job %s: the response to the update has other values of %s than sent.", before.label, ignored)
         return Job.from_wire(after)
 
     def upgrade(self, jobs: Iterable[Job | str]) -> list[JobUpgrade]:
         """
-        Bring jobs to the newest published versions of their pipelines, in one request for many.
+        Upgrade jobs to the latest published versions of their pipelines, in bulk requests.
 
-        Active jobs can be upgraded, too: Control Hub then restarts their pipelines. To do it again changes nothing.
+        Control Hub restarts the pipelines of active jobs. The call is idempotent.
 
         :param jobs: jobs and job templates as just read, or their ids
-        :returns: for each job the version before and after
+        :returns: the versions of each job before and after
         :raises ControlHubNotFoundError: if a job does not exist; nothing was upgraded
-        :raises ControlHubBulkError: if a job was not upgraded although there is a newer version, or its upgrade failed
+        :raises ControlHubBulkError: if a job was not upgraded although a newer version exists, or if its upgrade failed
         """
         before = self.ensure_loaded(jobs)
         for batch in chunked(list(before), self._client.bulk_size):
             self._client.request(
                 "POST", Service.JOBRUNNER, "/v1/jobs/upgradeJobs", action=f"upgrade {describe_ids(batch)}", body=batch
             )
-        # What the answer holds for jobs that were up to date already is not known, so they are read again.
+        # The response for jobs that were up to date is unknown (contract section 18.42), so all are read again.
         after = confirm_effect(
             self._client,
             lambda: self.get_many(before),
-            subject="Whether the jobs were upgraded",
+            subject="whether the jobs were upgraded",
             is_complete=lambda read: not any(job.upgrade_status == "UPGRADING" for job in read.values()),
             max_wait=_UPGRADE_MAX_WAIT,
         )
@@ -274,7 +273,7 @@ class Jobs(JobReading):
         return upgrades
 
     def _check_upgraded(self, upgrades: Sequence[JobUpgrade], after: Mapping[str, Job]) -> None:
-        """Raise if a job has not changed although there is a newer version, or its upgrade goes on or has failed."""
+        """Raise if a newer version exists for an unchanged job, or if an upgrade is unfinished or has failed."""
         unchanged = {
             upgrade.job_id: after[upgrade.job_id]
             for upgrade in upgrades
@@ -285,18 +284,18 @@ class Jobs(JobReading):
                 job.pipeline_id for job in unchanged.values() if job.pipeline_id
             )
         except ControlHubError as error:
-            log.warning("Whether unchanged jobs are on the newest versions could not be found out: %s", error)
+            log.warning("Could not check whether the unchanged jobs have the latest pipeline versions: %s", error)
             newest = {}
         problems = []
         for job_id, job in after.items():
             version = newest.get(job.pipeline_id or "") if job_id in unchanged else None
-            # A status can be left from an earlier upgrade.
+            # The status can stem from an earlier upgrade.
             has_failed = job.upgrade_status == "UPGRADE_ERROR" and job_id in unchanged
             if has_failed or job.upgrade_status == "UPGRADING":
                 problems.append(f"{job.label} is {job.upgrade_status}")
             elif version and not version.is_draft and version.commit_id != job.pipeline_commit_id:
                 problems.append(
-                    f"{job.label} is still on version {job.pipeline_version}, the newest is {version.version}"
+                    f"{job.label} still has version {job.pipeline_version}, the latest is {version.version}"
                 )
         if problems:
             raise ControlHubBulkError(
@@ -311,40 +310,39 @@ class Jobs(JobReading):
         number_of_copies: int = 1,
         name: str | None = None,
         description: str | None = None,
-        key: str | None = None,
+        idempotency_key: str | None = None,
         existing_ids: Sequence[str] = (),
         on_created: Callable[[list[str]], None] | None = None,
         submitted: CreateIntent | None = None,
         on_submit: Callable[[CreateIntent | None], None] | None = None,
     ) -> list[Job]:
         """
-        Make copies of a job or job template, in three requests whatever their number.
+        Duplicate a job or job template, in three requests for any number of copies.
 
-        Control Hub does not tell which jobs it has made, so the copies get a unique name, are found by it, and are
-        renamed together. Copies have never run.
+        The response does not name the copies, so they are created under a unique name, found by it and renamed
+        together. Copies have never run.
 
         :param job: the job as just read, or its id, which takes one more request
-        :param number_of_copies: how many
-        :param name: name of the copy; of several, the names are this followed by 1, 2, ... By default
-            ``<job name> copy``
-        :param description: description of the copies; None is that of Control Hub
-        :param key: names this duplication. With the same key, a second call takes over the copies that a first one
-            has made but not renamed yet, instead of making more
-        :param existing_ids: ids of the copies that an earlier call has made: they are taken over if all of them exist
-        :param on_created: called with the ids of the copies before they get their names, so that they can be written down
-        :param submitted: a call with the same key whose effect is not known: its copies are waited for until no gateway
-            can deliver it any more. If it is executed even later, its surplus copies are deleted, here or by the next
-            call with `submitted` or `existing_ids`
-        :param on_submit: called before the call that makes copies, so that it can be written down, and with None if
-            that call was refused; what it raises ends the duplication before anything is sent
+        :param number_of_copies: number of copies
+        :param name: name of the copy; with several copies, a number is appended: 1, 2, ... Default: ``<job name> copy``
+        :param description: description of the copies; None is Control Hub's default
+        :param idempotency_key: identifies this duplication. A second call with the same key returns the copies that the
+            first one created but did not rename, instead of creating more
+        :param existing_ids: ids of the copies that an earlier call created; they are returned if all of them exist
+        :param on_created: called with the ids of the copies before they are renamed, to persist them
+        :param submitted: intent of an earlier call with the same key and an unknown effect. Its copies are searched for
+            until no gateway can deliver it any more. If it is executed even later, its surplus copies are deleted here,
+            or by the next call with `submitted` or `existing_ids`
+        :param on_submit: called with the intent before the call that creates copies, to persist it, and with None if
+            the call was rejected. An exception cancels the duplication before anything is sent
         :returns: the copies, in the order of their numbers
         """
-        return JobDuplicator(self._client).make(
+        return JobDuplicator(self._client).duplicate(
             self.get(job) if isinstance(job, str) else job,
             number_of_copies=number_of_copies,
             name=name,
             description=description,
-            key=key,
+            idempotency_key=idempotency_key,
             existing_ids=existing_ids,
             on_created=on_created,
             submitted=submitted,
@@ -353,7 +351,7 @@ class Jobs(JobReading):
 
     def delete(self, job_ids: Iterable[str]) -> list[str]:
         """
-        Delete jobs, in one request for many. A job that does not exist counts as deleted.
+        Delete jobs, in bulk requests. A job that does not exist counts as deleted.
 
         :param job_ids: ids of jobs that are not active and have no error to acknowledge
         :returns: the ids of those that existed
@@ -367,9 +365,9 @@ class Jobs(JobReading):
 
     def delete_templates(self, template_ids: Iterable[str]) -> list[str]:
         """
-        Delete job templates **and all their instances**, in one request for many.
+        Delete job templates **and all their instances**, in bulk requests.
 
-        :param template_ids: ids of job templates; one that does not exist counts as deleted
+        :param template_ids: ids of job templates; a template that does not exist counts as deleted
         :returns: the ids of those that existed
         :raises ControlHubConfigurationError: if one of them is a job; nothing was deleted
         """
@@ -384,31 +382,31 @@ class Jobs(JobReading):
 
     def _delete(self, ids: list[str], action: str, kind: str) -> None:
         for batch in chunked(ids, self._client.bulk_size):
-            left = batch
-            while left:
+            remaining = batch
+            while remaining:
                 try:
                     self._client.request(
                         "POST",
                         Service.JOBRUNNER,
                         f"/v1/jobs/{action}",
-                        action=f"delete {describe_ids(left, kind)}",
-                        body=left,
+                        action=f"delete {describe_ids(remaining, kind)}",
+                        body=remaining,
                     )
                     break
                 except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
-                    # One may have gone meanwhile, or at a first call whose answer was lost; whether the others were
-                    # deleted is not known (contract, 18.3).
-                    before, left = left, list(self.get_many(left))
-                    if len(left) == len(before):
+                    # Some may have been deleted meanwhile, or by a first call whose response was lost. Whether the
+                    # others were deleted is unknown (contract section 18.3).
+                    before, remaining = remaining, list(self.get_many(remaining))
+                    if len(remaining) == len(before):
                         raise
-                    log.warning("%s %d of %d are left; deleting those.", error, len(left), len(before))
+                    log.warning("%s Deleting the %d of %d that still exist.", error, len(remaining), len(before))
 
 
 def check_editable(job: Job) -> None:
     """
-    Check that a job can be changed as it is now.
+    Check that the state of a job allows changes.
 
-    :raises ControlHubJobStateError: if not; the message says why and what to do
+    :raises ControlHubJobStateError: if not; the message has the reason and the remedy
     """
     if job.template_id is not None:
         raise ControlHubJobStateError(
@@ -417,33 +415,33 @@ def check_editable(job: Job) -> None:
     _check_idle([job], "update")
 
 
-def check_deletable(jobs: Iterable[Job], *, active_too: bool = False, failed_too: bool = False) -> None:
+def check_deletable(jobs: Iterable[Job], *, allow_active: bool = False, allow_failed: bool = False) -> None:
     """
-    Check that jobs can be deleted as they are now.
+    Check that the states of jobs allow their deletion.
 
-    :param active_too: active ones can be, as they will be stopped first
-    :param failed_too: ones with an error to acknowledge can be, as it will be acknowledged first
+    :param allow_active: accept active jobs, which the caller stops first
+    :param allow_failed: accept jobs with an error to acknowledge, which the caller acknowledges first
     :raises ControlHubConfigurationError: if one of them is a job template
-    :raises ControlHubJobStateError: if one of them cannot be deleted; the message names all that cannot
+    :raises ControlHubJobStateError: if some cannot be deleted; the message names them all
     """
     jobs = list(jobs)
     for job in jobs:
         if job.is_template:
             raise ControlHubConfigurationError(f"Cannot delete jobs: {job.label} is a job template, not a job.")
-    _check_idle(jobs, "delete", active_too=active_too, failed_too=failed_too)
+    _check_idle(jobs, "delete", allow_active=allow_active, allow_failed=allow_failed)
 
 
-def _check_idle(jobs: Iterable[Job], action: str, *, active_too: bool = False, failed_too: bool = False) -> None:
+def _check_idle(jobs: Iterable[Job], action: str, *, allow_active: bool = False, allow_failed: bool = False) -> None:
     problems = []
     for job in jobs:
         run = job.current_run
         if run is None:
             continue
-        if not run.has_ended and not active_too:
+        if not run.has_ended and not allow_active:
             problems.append(f"{job.label} is {run.status or 'in an unknown state'}: stop it first")
-        elif run.status == "INACTIVE_ERROR" and not failed_too:
+        elif run.status == "INACTIVE_ERROR" and not allow_failed:
             error = run.error_message or "none stated"
-            problems.append(f"{job.label} has an error that must be acknowledged first: {error}")
+            problems.append(f"{job.label} has an error to acknowledge first: {error}")
     if problems:
         raise ControlHubJobStateError(f"Cannot {action} jobs. {join_truncated(problems, '; ')}. Nothing was sent.")
 
@@ -451,12 +449,12 @@ def _check_idle(jobs: Iterable[Job], action: str, *, active_too: bool = False, f
 def _check_published(pipeline: PipelineVersion) -> None:
     if pipeline.is_draft:
         raise ControlHubConfigurationError(
-            f"A job cannot run pipeline {pipeline.label}: it is a draft; publish it first."
+            f"A job cannot run pipeline {pipeline.label}: it is a draft. Publish it first."
         )
 
 
-def _runs(pipeline: PipelineVersion) -> dict[str, Any]:
-    """Return the fields that say what a job runs; id and label of the commit must always change together."""
+def _pipeline_fields(pipeline: PipelineVersion) -> dict[str, Any]:
+    """Return the job fields of a pipeline version; id and label of the commit must always change together."""
     fields = {
         "pipelineId": pipeline.pipeline_id,
         "pipelineName": pipeline.name,
@@ -468,7 +466,7 @@ def _runs(pipeline: PipelineVersion) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _same(name: str, old: Any, new: Any) -> bool:
+def _is_equal(name: str, old: Any, new: Any) -> bool:
     if name != "runtimeParameters":
         return bool(old == new)
     try:

@@ -63,7 +63,7 @@ class Offsets:
         :param run_count: number of the run
         :raises ControlHubNotFoundError: if the job's history does not contain the run
         """
-        for entry in self._client.runs.pages_of_history(job_id):
+        for entry in self._client.runs.iter_raw_history(job_id):
             if status_run_count(entry) == run_count:
                 return EngineOffset.from_status(entry)
         raise ControlHubNotFoundError(

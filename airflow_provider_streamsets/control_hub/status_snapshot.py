@@ -1,4 +1,4 @@
-"""The latest runs of jobs, read no further than someone who waits for thousands of them can afford."""
+"""Snapshots of job statuses, parsed only as far as change detection for thousands of runs needs."""
 
 from __future__ import annotations
 
@@ -8,41 +8,47 @@ from typing import Any
 from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES, JobRun, run_or_none
 from airflow_provider_streamsets.control_hub.models.runs import FAILED_RESULTS, is_established
 
-# In milliseconds, the year 5138; whatever is not below it is read with more care.
-_MOST = 10**14
+# In milliseconds, the year 5138. Larger values take the slower, validating path.
+_MAX_PLAIN = 10**14
 _COUNTS = ("inputRecordCount", "outputRecordCount", "errorRecordCount", "lastReportedMetricTime")
 
 
 class StatusSnapshot:
     """
-    A ``JobStatusJson`` (contract, section 10.2) of which only what tells whether something has changed is looked at.
+    A ``JobStatusJson`` (contract section 10.2) of which only the change indicators are parsed.
 
-    Two glances at a job that have the same :attr:`digest` show the same run in the same state. Made by :meth:`of`.
+    Two snapshots of a job with the same :attr:`change_key` show the same run in the same state. Create one with
+    :meth:`from_wire`.
     """
 
-    __slots__ = ("_raw", "digest", "has_ended", "run_count", "started")
+    __slots__ = ("_raw", "change_key", "has_ended", "run_count", "started")
 
     def __init__(self, raw: Mapping[str, Any], run_count: int, started: float | None) -> None:
         self._raw = raw
         self.run_count = run_count
         self.started = started
-        """When the run was started, in epoch seconds; None if the answer does not say."""
+        """Start time in epoch seconds; None if the response has none."""
         status = raw.get("status")
         self.has_ended = isinstance(status, str) and status in ENDED_STATUSES
-        self.digest = _digest(raw)
+        self.change_key = _change_key(raw)
 
     @classmethod
-    def of(cls, value: object) -> StatusSnapshot | None:
+    def from_wire(cls, value: object) -> StatusSnapshot | None:
         """
-        Look at an answer; "never run" is None.
+        Create a snapshot of a status; None if the job has never run.
 
-        What says so is what :func:`~airflow_provider_streamsets.control_hub.models.run_or_none` takes for it.
+        The rules are those of :func:`~airflow_provider_streamsets.control_hub.models.run_or_none`.
 
-        :raises ControlHubUnexpectedAnswerError: if it is no status
+        :raises ControlHubUnexpectedAnswerError: if the value is not a status
         """
         if isinstance(value, dict):
             run_count, started = value.get("runCount"), value.get("startTime")
-            if type(run_count) is int and type(started) is int and 0 < run_count < _MOST and 0 < started < _MOST:
+            if (
+                type(run_count) is int
+                and type(started) is int
+                and 0 < run_count < _MAX_PLAIN
+                and 0 < started < _MAX_PLAIN
+            ):
                 return cls(value, run_count, started / 1000)
         run = run_or_none(value)
         if run is None or not isinstance(value, dict):
@@ -50,32 +56,32 @@ class StatusSnapshot:
         return cls(value, run.run_count, run.start_time.timestamp() if run.start_time else None)
 
     @property
-    def change_key_with_counts(self) -> int:
-        """A digest that also changes when Control Hub has saved new metrics."""
-        return _hash(self.digest, *map(self._raw.get, _COUNTS))
+    def counts_change_key(self) -> int:
+        """A key that also changes when Control Hub has saved new metrics."""
+        return _hash(self.change_key, *map(self._raw.get, _COUNTS))
 
     def lacks_counts(self, now: float) -> bool:
         """
-        Return what :meth:`JobRun.lacks_counts` returns for the run.
+        Return the value of :meth:`JobRun.lacks_counts` for the run.
 
         :param now: epoch seconds
         """
         raw = self._raw
         return raw.get("status") == "ACTIVE" and is_established(self.started, now) and not any(map(raw.get, _COUNTS))
 
-    def read(self) -> JobRun:
+    def to_run(self) -> JobRun:
         """
         Return the run.
 
-        :raises ControlHubUnexpectedAnswerError: if the answer is not what the API describes
+        :raises ControlHubUnexpectedAnswerError: if the response does not follow the API
         """
         return JobRun.from_wire(self._raw)
 
 
-def _digest(raw: Mapping[str, Any]) -> int:
+def _change_key(raw: Mapping[str, Any]) -> int:
     pipelines = raw.get("pipelineStatus")
-    # When an engine has last reported changes at each look, and says nothing.
-    told = (
+    # Excludes the engines' report times, which change at each poll.
+    pipelines_key = (
         [
             (entry.get("sdcId"), entry.get("status"), entry.get("message")) if isinstance(entry, dict) else entry
             for entry in pipelines
@@ -91,13 +97,13 @@ def _digest(raw: Mapping[str, Any]) -> int:
         raw.get("finishTime"),
         raw.get("errorMessage"),
         *_items(raw.get("warnings")),
-        *_items(told),
+        *_items(pipelines_key),
         *_failed_commands(raw.get("ackTrackers")),
     )
 
 
 def _failed_commands(trackers: Any) -> list[Any]:
-    """Return what tells commands apart that engines have not executed; others say nothing about the run."""
+    """Return the distinguishing fields of commands that engines have not executed; other commands do not matter."""
     return [
         (entry.get("sdcId"), entry.get("eventType"), entry.get("message"))
         for entry in (trackers if isinstance(trackers, list) else ())
@@ -113,7 +119,7 @@ def _hash(*values: Any) -> int:
     try:
         return hash(values)
     except TypeError:
-        # Something that is no plain value, where the API has plain values.
+        # An object or array where the API has scalars.
         pass
     try:
         return hash(repr(values))

@@ -1,4 +1,4 @@
-"""Job templates: starting instances of them (contract, section 9)."""
+"""Start instances of job templates (contract section 9)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pendulum
 
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 InstanceSuffix = Literal["COUNTER", "TIME_STAMP", "PARAM_VALUE"]
-INSTANCE_SUFFIXES: tuple[InstanceSuffix, ...] = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
+INSTANCE_SUFFIXES: tuple[InstanceSuffix, ...] = get_args(InstanceSuffix)
 
 _HISTORY_LENGTH = 1000
-# Enough to tell the sets of a template apart; a thousand of them are recorded in 20 KB.
+# Long enough to distinguish the parameter sets of a template; a thousand of them take 20 KB in the task state.
 _DIGEST_LENGTH = 16
-# Seconds between two polls for a start that may still be delivered.
+# Seconds between two searches for a start that may still be delivered.
 _SEARCH_INTERVAL = 3.0
 
 
 class Templates:
-    """Job templates; reached as ``client.templates``."""
+    """Manage job templates; available as ``client.templates``."""
 
     def __init__(self, client: ControlHubClient) -> None:
         self._client = client
@@ -70,29 +70,30 @@ class Templates:
         """
         Create instances of a job template and start them, in one request.
 
-        Every call creates instances, so it is never repeated: after an unclear end, the template's run history tells
-        whether there is a start with the same parameters that was not there before.
+        Each call creates instances, so it is never repeated. After an ambiguous failure, the client searches the
+        template's run history for a new start with the same parameters. Control Hub chooses the names of the instances,
+        which are not computed here (contract section 18.16).
 
         :param template: the template as just read
-        :param runtime_parameters: for each instance the values that replace the template's of the same names
+        :param runtime_parameters: for each instance the values that override the template's
         :param name: instances are named ``<name> - <suffix>``; None is the name of the template. Names can repeat
         :param description: description of the instances; None is that of the template
-        :param suffix: ``COUNTER`` (1, 2, ...), ``TIME_STAMP`` (time of the start) or ``PARAM_VALUE``
+        :param suffix: ``COUNTER`` (1, 2, ...), ``TIME_STAMP`` (start time) or ``PARAM_VALUE``
         :param suffix_parameter: the parameter whose value is the suffix, for ``PARAM_VALUE``
         :param tags: tags of the instances, without organization; None is those of the template
         :param attach_to_template: instances follow changes of the template, cannot be edited or exported, and are
             deleted with it
-        :param delete_after_completion: Control Hub deletes each instance when its run is over; what the run came to can
-            then not be found out
+        :param delete_after_completion: Control Hub deletes each instance when its run ends; the outcome may then be
+            unknown
         :param inherit_permissions: give the instances the permissions of the template
-        :param on_submit: called before the call with what it is to start, so that it can be written down; what it raises
-            ends the start before anything is sent
+        :param on_submit: called with the intent before the call, to persist it. An exception cancels the start before
+            anything is sent
         :returns: the instances, in the order of `runtime_parameters`
-        :raises ControlHubConfigurationError: if the parameters cannot be right; nothing was started
-        :raises ControlHubBulkError: if Control Hub has started another number of instances
-        :raises ControlHubAmbiguousStartError: if the call got no answer, and several starts can be the one it has made
-        :raises ControlHubUnavailableError: if Control Hub cannot be reached; with ``maybe_executed`` set, it is not
-            known whether instances were started
+        :raises ControlHubConfigurationError: if the parameters are invalid; nothing was started
+        :raises ControlHubBulkError: if Control Hub started another number of instances
+        :raises ControlHubAmbiguousStartError: if the call got no response and several starts match it
+        :raises ControlHubUnavailableError: if Control Hub cannot be reached. If ``maybe_executed`` is set, instances
+            may have been started
         """
         check_template_start(template, runtime_parameters, suffix, suffix_parameter)
         values = complete_parameters(template, runtime_parameters)
@@ -106,13 +107,13 @@ class Templates:
             "attachToTemplate": attach_to_template,
             "deleteAfterCompletion": delete_after_completion,
         }
-        intent = self._intent(template, values, who_is_known=on_submit is not None)
+        intent = self._intent(template, values, with_user=on_submit is not None)
         if on_submit is not None:
             on_submit(intent)
         action = f"start {len(runtime_parameters)} instances of job template {template.label}"
         error: ControlHubError | None = None
         try:
-            answer = self._client.request(
+            response = self._client.request(
                 "POST",
                 Service.JOBRUNNER,
                 f"/v1/job/{quote_id(template.job_id)}/createAndStartJobInstances",
@@ -121,100 +122,107 @@ class Templates:
                 body=body,
                 retry=Retry.NEVER,
             )
-            entries = as_list(answer, "instances of a job template")
+            entries = as_list(response, "instances of a job template")
             ids = list(dict.fromkeys(_job_id(entry) for entry in entries))
-        except ControlHubError as unclear:
-            if not may_have_executed(unclear):
+        except ControlHubError as caught:
+            if not may_have_executed(caught):
                 raise
-            error, ids = unclear, []
+            error, ids = caught, []
             log.warning("%s Checking whether the instances were started anyway.", error)
         if ids and len(ids) != len(values):
             only = "only " if len(ids) < len(values) else ""
             raise ControlHubBulkError(
-                f"Control Hub has started {only}{len(ids)} of {len(values)} instances of job template "
-                f"{template.label}.",
+                f"Control Hub started {only}{len(ids)} of {len(values)} instances of job template {template.label}.",
                 done=dict.fromkeys(ids, 1),
             )
         if ids:
             try:
-                return _in_order(self._instances(template.job_id, ids), intent.parameters)
+                return _order_instances(self._instances(template.job_id, ids), intent.parameters)
             except ControlHubError as unread:
-                # They run, so that their ids are worth more than the rest.
-                log.warning("The instances of job template %s were started. %s", template.label, unread)
-                return [_unread(template.job_id, job_id) for job_id in ids]
-        return self._find_submitted_run(template, intent, error)
+                # The instances run, so their ids must be returned even without the rest.
+                log.warning("Job template %s: the instances were started, but not read. %s", template.label, unread)
+                return [_unread_instance(template.job_id, job_id) for job_id in ids]
+        return self._find_submitted(template, intent, error)
 
-    def _intent(self, template: Job, values: Sequence[Mapping[str, Any]], *, who_is_known: bool) -> TemplateStartIntent:
-        before = max((start.number for start in self._starts(template.job_id, template.label)), default=0)
-        user = self._client.current_user().user_id if who_is_known else None
-        at = submission.wall_clock() + self._client.clock_skew
-        until = submission.latest_delivery(self._client, at)
-        return TemplateStartIntent(template.job_id, before, user, at, tuple(map(parameters_digest, values)), until)
+    def _intent(self, template: Job, values: Sequence[Mapping[str, Any]], *, with_user: bool) -> TemplateStartIntent:
+        starts = self._starts(template.job_id, template.label)
+        previous_start = max((start.number for start in starts), default=0)
+        user = self._client.current_user().user_id if with_user else None
+        requested_at = submission.wall_clock() + self._client.clock_skew
 
-    def instances_of(self, intent: TemplateStartIntent, *, wait: bool = False) -> list[Job]:
+        return TemplateStartIntent(
+            template.job_id,
+            previous_start,
+            user,
+            requested_at,
+            tuple(map(parameters_digest, values)),
+            submission.latest_delivery(self._client, requested_at),
+        )
+
+    def find_instances(self, intent: TemplateStartIntent, *, wait: bool = False) -> list[Job]:
         """
-        Return the instances that a requested start has made, in the order of its sets of parameters.
+        Return the instances of a submitted start, in the order of its parameter sets.
 
-        Others may start instances of the same template at the same time, so a start counts only if it was made with the
-        same parameters by the same user.
+        Other users may start instances of the same template meanwhile, so only a start with the same parameters and
+        user counts.
 
-        :param intent: the start
-        :param wait: wait for the start until no gateway can deliver the call any more
+        :param intent: the intent of the start
+        :param wait: keep searching until no gateway can deliver the call any more
         :returns: an empty list if there is no such start
-        :raises ControlHubAmbiguousStartError: if there are several
+        :raises ControlHubAmbiguousStartError: if several starts match
         """
-        found = self._made(intent, intent.template_id)
-        left = submission.delivery_time_left(self._client, intent.at) if wait and intent.at is not None else 0.0
-        while not found and left > 0:
+        found = self._find_starts(intent, intent.template_id)
+        remaining = 0.0
+        if wait and intent.requested_at is not None:
+            remaining = submission.remaining_delivery_time(self._client, intent.requested_at)
+        while not found and remaining > 0:
             self._client.sleep(_SEARCH_INTERVAL)
-            left -= _SEARCH_INTERVAL
-            found = self._made(intent, intent.template_id)
+            remaining -= _SEARCH_INTERVAL
+            found = self._find_starts(intent, intent.template_id)
         if len(found) > 1:
             raise ControlHubAmbiguousStartError(
-                f"Cannot tell which start of job template {intent.template_id} this task has made. "
-                f"{_several(found)}. Stop those that nobody needs before you start it again.",
+                f"Cannot determine which start of job template {intent.template_id} belongs to this task: "
+                f"{_describe_starts(found)}. Stop the surplus instances before starting the template again.",
                 maybe_executed=True,
             )
         return found[0][1] if found else []
 
-    def _made(self, intent: TemplateStartIntent, label: str) -> list[tuple[_Start, list[Job]]]:
+    def _find_starts(self, intent: TemplateStartIntent, label: str) -> list[tuple[_Start, list[Job]]]:
         intent = intent if intent.user else replace(intent, user=self._client.current_user().user_id)
-        starts_made = self._starts(intent.template_id, label)
-        made = [s for s in starts_made if intent.matches(s.number, s.user, s.time) and s.job_ids]
-        candidates = [(start, self._instances(intent.template_id, start.job_ids)) for start in made]
+        starts = self._starts(intent.template_id, label)
+        matching = [s for s in starts if intent.matches(s.number, s.user, s.time) and s.job_ids]
+        candidates = [(start, self._instances(intent.template_id, start.job_ids)) for start in matching]
         return [
-            (start, _in_order(instances, intent.parameters))
+            (start, _order_instances(instances, intent.parameters))
             for start, instances in candidates
-            if _have_parameters(instances, intent.parameters)
+            if _parameters_match(instances, intent.parameters)
         ]
 
     def _instances(self, template_id: str, ids: Sequence[str]) -> list[Job]:
         found = self._client.jobs.get_many(ids)
-        # One that is deleted after completion may be gone already.
-        return [found.get(job_id) or _unread(template_id, job_id) for job_id in ids]
+        # An instance with 'delete after completion' may be deleted already.
+        return [found.get(job_id) or _unread_instance(template_id, job_id) for job_id in ids]
 
-    def _find_submitted_run(
-        self, template: Job, intent: TemplateStartIntent, error: ControlHubError | None
-    ) -> list[Job]:
-        """Return the instances of a start whose answer did not name them."""
+    def _find_submitted(self, template: Job, intent: TemplateStartIntent, error: ControlHubError | None) -> list[Job]:
+        """Return the instances of a start whose response did not name them."""
         found = confirm_effect(
             self._client,
-            lambda: self._made(intent, template.label),
-            subject="Whether instances were started",
+            lambda: self._find_starts(intent, template.label),
+            subject="whether instances were started",
             error=error,
         )
         if len(found) == 1:
             ((_, instances),) = found
-            log.info("%d instances of job template %s were started.", len(instances), template.label)
+            log.info("Job template %s: %d instances were started.", template.label, len(instances))
             return instances
         if isinstance(error, ControlHubRejectedError) and not found:
             raise error
         seconds = search_time(self._client, error)
-        said = _several(found) if found else f"No start with these parameters has appeared within {seconds:g} s"
-        unclear = ControlHubAmbiguousStartError if found else ControlHubUnavailableError
-        raise unclear(
-            f"{error or 'Control Hub accepted the call without naming an instance.'} {said}; look at the runs of job "
-            f"template {template.label} before you start it again.",
+        finding = _describe_starts(found) if found else f"No start with these parameters appeared within {seconds:g} s"
+        error_class = ControlHubAmbiguousStartError if found else ControlHubUnavailableError
+        raise error_class(
+            f"{error or 'Control Hub accepted the request, but its response names no instance.'} {finding}. Check the "
+            f"runs of job template {template.label} before starting it again.",
             http_status=error.http_status if error else None,
             maybe_executed=True,
         )
@@ -230,37 +238,37 @@ class Templates:
                 needs_body=True,
             )
 
-        # The direction of the list is not known, so the latest may be on any page.
+        # The order of the list is unknown, so the latest start may be on any page (contract section 18.12).
         return [_Start.from_wire(entry) for entry in paginate(read_page, "starts of a template")]
 
 
 @dataclass(frozen=True)
 class TemplateStartIntent:
     """
-    A start of instances that is about to be requested.
+    A start of template instances to be submitted.
 
     :param template_id: id of the job template
-    :param after: number of the template's latest start before
-    :param user: id of the user who asks
-    :param at: when, in epoch seconds of Control Hub's clock
-    :param parameters: digest of each set of parameters, in the order in which they are sent
-    :param until: when it can have been made at the latest
+    :param previous_start: number of the template's latest start before
+    :param user: id of the user who submits it
+    :param requested_at: time of the request, in epoch seconds of Control Hub's clock
+    :param parameters: digest of each parameter set, in the order sent
+    :param deliverable_until: latest possible time of the start
     """
 
     template_id: str
-    after: int
+    previous_start: int
     user: str | None
-    at: float | None = None
+    requested_at: float | None = None
     parameters: tuple[str, ...] = ()
-    until: float = math.inf
+    deliverable_until: float = math.inf
 
     def matches(self, number: int, user: str | None, time: pendulum.DateTime | None) -> bool:
-        """Return whether this can have been a start that has that number, user and time."""
-        if number <= self.after or user not in (self.user, None):
+        """Return whether this intent can have caused a start with that number, user and time."""
+        if number <= self.previous_start or user not in (self.user, None):
             return False
-        if time is None or self.at is None:
+        if time is None or self.requested_at is None:
             return True
-        return self.at - submission.CLOCK_TOLERANCE <= time.timestamp() <= self.until
+        return self.requested_at - submission.CLOCK_TOLERANCE <= time.timestamp() <= self.deliverable_until
 
 
 @dataclass(frozen=True)
@@ -285,73 +293,73 @@ class _Start:
 
 def complete_parameters(template: Job, runtime_parameters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
-    Return the sets of parameters that are sent, each with the template's values for the names that it lacks.
+    Return the parameter sets to send, completed with the template's values.
 
     :param template: the template as just read
-    :param runtime_parameters: for each instance the values that replace the template's of the same names
+    :param runtime_parameters: for each instance the values that override the template's
     """
     return [{**template.runtime_parameters, **own} for own in runtime_parameters]
 
 
 def parameters_digest(values: Mapping[str, Any]) -> str:
     """
-    Return a digest of a set of runtime parameters as they are on the wire: tuples are lists there, and names strings.
+    Return a digest of a set of runtime parameters in their JSON form, in which tuples are lists and names are strings.
 
-    :param values: the complete set, as it is sent or as an instance has it
-    :raises ControlHubConfigurationError: if it cannot be sent
+    :param values: the complete set, as sent or as read from an instance
+    :raises ControlHubConfigurationError: if the values cannot be serialised
     """
     try:
         wire = json.loads(json.dumps(dict(values)), parse_float=_number)
     except (TypeError, ValueError, RecursionError) as error:
         raise ControlHubConfigurationError(
-            f"Cannot send runtime parameters {join_truncated(sorted(map(str, values)))}: they cannot be written as JSON "
+            f"Cannot send runtime parameters {join_truncated(sorted(map(str, values)))}: they are not valid JSON "
             f"({error})."
         ) from None
     text = json.dumps(wire, sort_keys=True, ensure_ascii=False)
-    # As halves of characters are read.
+    # Lone surrogates cannot be encoded.
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:_DIGEST_LENGTH]
 
 
 def _number(text: str) -> float:
-    """Return a number, as a whole one if it is: 1.0 and 1 are the same."""
+    """Return a number, as an integer if it is one: 1.0 and 1 are equal."""
     number = float(text)
     return int(number) if number.is_integer() else number
 
 
-def _digest_of(instance: Job) -> str:
+def _instance_digest(instance: Job) -> str:
     return parameters_digest(instance.runtime_parameters)
 
 
-def _unread(template_id: str, job_id: str) -> Job:
+def _unread_instance(template_id: str, job_id: str) -> Job:
     """Return an instance of which only the id is known."""
     return Job(job_id=job_id, name="", template_id=template_id)
 
 
-def _have_parameters(instances: Sequence[Job], digests: Sequence[str]) -> bool:
-    """Return whether a start has these sets of parameters, judged by those of its instances that are not deleted."""
-    found = Counter(_digest_of(instance) for instance in instances if instance.name)
+def _parameters_match(instances: Sequence[Job], digests: Sequence[str]) -> bool:
+    """Return whether the parameters of the instances that still exist are among these sets."""
+    found = Counter(_instance_digest(instance) for instance in instances if instance.name)
     return bool(found) and len(instances) == len(digests) and not found - Counter(digests)
 
 
-def _in_order(instances: Sequence[Job], digests: Sequence[str]) -> list[Job]:
-    """Return as many instances in the order of the sets of parameters, which the answer need not have."""
-    left: dict[str, list[Job]] = {}
+def _order_instances(instances: Sequence[Job], digests: Sequence[str]) -> list[Job]:
+    """Return instances in the order of the parameter sets, which the response may not have."""
+    remaining: dict[str, list[Job]] = {}
     for instance in instances:
-        left.setdefault(_digest_of(instance), []).append(instance)
-    ordered = [left[digest].pop(0) if left.get(digest) else None for digest in digests]
+        remaining.setdefault(_instance_digest(instance), []).append(instance)
+    ordered = [remaining[digest].pop(0) if remaining.get(digest) else None for digest in digests]
     placed = {instance.job_id for instance in ordered if instance is not None}
-    # Those that are gone, or whose parameters are stored in another form, keep the order of the answer.
+    # Deleted instances, and those whose parameters are stored in another form, keep the order of the response.
     others = iter([instance for instance in instances if instance.job_id not in placed])
     return [instance or next(others) for instance in ordered]
 
 
-def _several(found: Sequence[tuple[_Start, Sequence[Job]]]) -> str:
-    """Return that several starts can be the one that was requested, naming them."""
+def _describe_starts(found: Sequence[tuple[_Start, Sequence[Job]]]) -> str:
+    """Return a message about several starts that match one intent."""
     named = [
         f"start {start.number} ({join_truncated([job.job_id for job in instances], max_items=3)})"
         for start, instances in sorted(found, key=lambda one: one[0].number)
     ]
-    return f"{len(found)} starts with the same parameters have been made since: {join_truncated(named, '; ')}"
+    return f"{len(found)} starts with the same parameters exist: {join_truncated(named, '; ')}"
 
 
 def check_template_start(
@@ -361,44 +369,45 @@ def check_template_start(
     suffix_parameter: str | None,
 ) -> None:
     """
-    Check that instances of a template can be started as it is asked for.
+    Check the arguments of a template start.
 
-    :raises ControlHubConfigurationError: if not
+    :raises ControlHubConfigurationError: if they are invalid
     """
     action = f"Cannot start instances of job template {template.label}"
     if not template.is_template:
-        raise ControlHubConfigurationError(f"{action}: it is a job, not a template. Start the job itself.")
+        raise ControlHubConfigurationError(f"{action}: it is a job, not a job template. Start the job itself.")
     if not runtime_parameters:
-        raise ControlHubConfigurationError(f"{action}: no instance is asked for.")
+        raise ControlHubConfigurationError(f"{action}: 'runtime_parameters' is empty. Set one entry per instance.")
     if suffix not in INSTANCE_SUFFIXES:
-        raise ControlHubConfigurationError(f"{action}: the suffix must be one of {', '.join(INSTANCE_SUFFIXES)}.")
+        raise ControlHubConfigurationError(
+            f"{action}: 'suffix' must be one of {', '.join(INSTANCE_SUFFIXES)}, got {suffix!r}."
+        )
     if (suffix == "PARAM_VALUE") != (suffix_parameter is not None):
         raise ControlHubConfigurationError(
-            f"{action}: the parameter whose value is the suffix must be given with PARAM_VALUE, and only then."
+            f"{action}: 'suffix_parameter' must be set with suffix PARAM_VALUE, and only with it."
         )
     fixed = set(template.static_parameters)
     for number, values in enumerate(runtime_parameters, start=1):
         overridden = sorted(fixed & set(values))
         if overridden:
             raise ControlHubConfigurationError(
-                f"{action}: instance {number} gives a value to {', '.join(overridden)}, which the template does not let "
-                "its instances override."
+                f"{action}: instance {number} overrides {', '.join(overridden)}, which the template does not allow."
             )
         if suffix_parameter is not None:
             own = {**template.runtime_parameters, **values}
             if suffix_parameter not in own:
                 raise ControlHubConfigurationError(
-                    f"{action}: the names of instances are to end in the value of parameter '{suffix_parameter}', but "
-                    f"instance {number} of {len(runtime_parameters)} has only {', '.join(sorted(own)) or 'none'}."
+                    f"{action}: suffix parameter '{suffix_parameter}' is missing in instance {number} of "
+                    f"{len(runtime_parameters)}, which has {', '.join(sorted(own)) or 'none'}."
                 )
             if own[suffix_parameter] is None or not str(own[suffix_parameter]).strip():
                 raise ControlHubConfigurationError(
-                    f"{action}: parameter '{suffix_parameter}' of instance {number} of {len(runtime_parameters)}, which "
-                    "is to be the end of its name, is empty."
+                    f"{action}: suffix parameter '{suffix_parameter}' is empty in instance {number} of "
+                    f"{len(runtime_parameters)}."
                 )
 
 
 def _job_id(entry: object) -> str:
-    """Return the id of an instance from its status or from its job: which of the two comes depends on the call."""
+    """Return the id of an instance from its status or its job; the response has either."""
     read = JsonReader(entry, "instance of a job template")
     return read.optional_string("jobId") or read.required_string("id")

@@ -134,7 +134,10 @@ def write_intents(
 
     identities = {job_id: RunIdentity.from_run(run).to_json() for job_id, run in {**kept, **joined}.items()}
     record.write(
-        intents={job_id: [intent.run_count, intent.at, intent.until] for job_id, intent in intents.items()},
+        intents={
+            job_id: [intent.run_count, intent.requested_at, intent.deliverable_until]
+            for job_id, intent in intents.items()
+        },
         user=next((intent.user for intent in intents.values()), user_of(record)),
         started={job_id: run.run_count for job_id, run in kept.items()},
         joined={job_id: run.run_count for job_id, run in joined.items()},
@@ -149,7 +152,7 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
 
     A start that may still be delivered is waited for.
     """
-    from airflow_provider_streamsets.control_hub.submission import StartIntent, delivery_time_left
+    from airflow_provider_streamsets.control_hub.submission import StartIntent, remaining_delivery_time
 
     values = record.values
     started = values.get("started") or {}
@@ -164,7 +167,9 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
         )
     statuses = client.runs.statuses(intents)
     left = {
-        job_id: delivery_time_left(client, intent.at) for job_id, intent in intents.items() if job_id not in started
+        job_id: remaining_delivery_time(client, intent.requested_at)
+        for job_id, intent in intents.items()
+        if job_id not in started
     }
     waited = 0.0
     # A start can be delivered after the run of another caller, too.
@@ -180,28 +185,28 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
     for job_id, intent in intents.items():
         run = latest = statuses.get(job_id)
         if latest is not None and latest.run_count > intent.run_count:
-            run = client.runs.of_start(intent)
+            run = client.runs.find_submitted(intent)
             is_found = job_id in started or (run is not None and intent.matches(run))
             if not is_found and intent.matches_later(latest):
                 run, intent = latest, replace(intent, run_count=latest.run_count)
         if run is None or run.run_count != intent.run_count or _is_anew(record, job_id, run):
             continue
         if job_id in started or intent.matches(run):
-            own[job_id] = client.runs.successor_of(replace(run, job_id=job_id))
+            own[job_id] = client.runs.get_successor(replace(run, job_id=job_id))
     return own
 
 
 def _run_of_start(client: ControlHubClient, intent: StartIntent) -> JobRun | None:
     """Return the run of a start, which is waited for; or else the one that has its number, whoever has made it."""
-    from airflow_provider_streamsets.control_hub.submission import delivery_time_left
+    from airflow_provider_streamsets.control_hub.submission import remaining_delivery_time
 
     max_wait: float | None = None
     while True:
-        run = client.runs.of_start(intent)
+        run = client.runs.find_submitted(intent)
         if run is not None and not intent.matches(run):
             latest = client.runs.current(intent.job_id)
             run = latest if intent.matches_later(latest) else run
-        max_wait = delivery_time_left(client, intent.at) if max_wait is None else max_wait
+        max_wait = remaining_delivery_time(client, intent.requested_at) if max_wait is None else max_wait
         if max_wait <= 0 or intent.matches_later(run):
             return run
         client.sleep(_SEARCH_INTERVAL)
@@ -240,17 +245,17 @@ def _written_intent(record: TaskState) -> StartIntent | None:
 
 def _find_run(client: ControlHubClient, record: TaskState, intent: StartIntent) -> tuple[JobRun | None, str]:
     """Return the run that was written down, or why there is none; a start that may still be delivered is waited for."""
-    from airflow_provider_streamsets.control_hub.submission import described
+    from airflow_provider_streamsets.control_hub.submission import describe_run
 
     is_pending = not record.values.get("joined") and not record.values.get("started")
-    run = _run_of_start(client, intent) if is_pending else client.runs.of_start(intent)
+    run = _run_of_start(client, intent) if is_pending else client.runs.find_submitted(intent)
     if run is None:
         return None, "but there is no such run"
     if is_pending and not intent.matches_later(run):
-        return None, f"as {intent.user}, but Control Hub never created it: there is {described(run)}"
+        return None, f"as {intent.user}, but Control Hub never created it: there is {describe_run(run)}"
     if _is_anew(record, intent.job_id, run):
-        return None, f"which was deleted and imported again since: there is {described(run)}"
-    return client.runs.successor_of(replace(run, job_id=intent.job_id)), ""
+        return None, f"which was deleted and imported again since: there is {describe_run(run)}"
+    return client.runs.get_successor(replace(run, job_id=intent.job_id)), ""
 
 
 def decide_resume(client: ControlHubClient, record: TaskState, job: Job) -> ResumeDecision:

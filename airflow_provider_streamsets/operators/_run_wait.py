@@ -300,7 +300,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
             tracker,
             poll_interval=self._interval,
             timeout=self._remaining_timeout,
-            allowed=self._allowed,
+            total_timeout=self._allowed,
             sleep=self.pause,
         )
 
@@ -334,7 +334,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
                 self._tracker,
                 poll_interval=self._interval,
                 timeout=self._remaining_timeout,
-                allowed=self._allowed,
+                total_timeout=self._allowed,
                 sleep=self.pause,
             )
         except ControlHubRunTimeoutError:

@@ -132,14 +132,14 @@ class RunsWaitMixin(RunWaitMixin):
         from airflow_provider_streamsets.control_hub._messages import join_truncated
 
         if len(group.runs) == 1:
-            for error in group.unknown.values():
+            for error in group.unresolved.values():
                 raise error
         failed = [report for report in group.reports.values() if report.outcome is Outcome.FAILED]
         stopped = [report for report in group.reports.values() if report.outcome is Outcome.STOPPED]
         for report in failed[:_MOST_EXPLANATIONS]:
             self.log.error(report.details())
         reasons = [report.summary for report in failed]
-        reasons += [str(error).removesuffix(".") for error in group.unknown.values()]
+        reasons += [str(error).removesuffix(".") for error in group.unresolved.values()]
         if stopped and not accept_stopped:
             if reasons:
                 # They may have been stopped because of the failure, which is what is worth naming.
@@ -302,7 +302,7 @@ class RunsWaitMixin(RunWaitMixin):
                 group,
                 poll_interval=poll_interval,
                 timeout=timeout,
-                allowed=allowed,
+                total_timeout=allowed,
                 stop_when=act,
                 max_delay=lambda: self._remaining_of(act_after) or math.inf,
                 sleep=self.pause,
@@ -492,5 +492,5 @@ def _short_reports(red: Mapping[str, RunReport]) -> dict[str, dict[str, Any] | f
     """Return the reports of abandoned runs as a trigger hands them on, short as its row is."""
     kept = dict(itertools.islice(red.items(), _MOST_RED_REPORTS))
     return {
-        job_id: report.shortened().to_dict() if job_id in kept else report.red_for for job_id, report in red.items()
+        job_id: report.truncated().to_dict() if job_id in kept else report.red_for for job_id, report in red.items()
     }

@@ -380,12 +380,15 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def _without_running(self, jobs: Mapping[str, Job], running: Mapping[str, Job]) -> dict[str, Job]:
         """Return the jobs that can be started once the runs of others are joined, stopped or over."""
-        from airflow_provider_streamsets.control_hub.submission import described
+        from airflow_provider_streamsets.control_hub.submission import describe_run
 
         runs = {job_id: job.current_run for job_id, job in running.items() if job.current_run}
         for job_id, run in runs.items():
             self.log.warning(
-                "Job %s is running already: %s (if_running='%s').", jobs[job_id].label, described(run), self.if_running
+                "Job %s is running already: %s (if_running='%s').",
+                jobs[job_id].label,
+                describe_run(run),
+                self.if_running,
             )
         if self.if_running == "join":
             self._joined.update({job_id: replace(run, job_id=job_id) for job_id, run in runs.items()})
@@ -422,7 +425,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
                 group,
                 poll_interval=self._interval,
                 timeout=timeout,
-                allowed=allowed,
+                total_timeout=allowed,
                 sleep=self.pause,
             )
         except ControlHubRunTimeoutError as error:
@@ -629,7 +632,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         is_retry = context["ti"].try_number > 1
         jobs = {job.job_id: job for job in self.find_jobs(context, missing_ok=self.job_ids is not None or is_retry)}
         try:
-            check_deletable(jobs.values(), active_too=stop_first, failed_too=acknowledge_errors)
+            check_deletable(jobs.values(), allow_active=stop_first, allow_failed=acknowledge_errors)
         except ControlHubJobStateError as error:
             runs = [job.current_run for job in jobs.values() if job.current_run is not None]
             needed = ["stop_first=True"] if any(not run.has_ended for run in runs) and not stop_first else []

@@ -166,7 +166,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         if intent.name != name:
             return None
         try:
-            job = self.client.jobs.created_by(intent, template=template, wait=True)
+            job = self.client.jobs.find_created(intent, template=template, wait=True)
         except ControlHubAmbiguousNameError:
             if state.abandon_reason is None:
                 raise
@@ -488,7 +488,7 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
             number_of_copies=number_of_copies,
             name=name,
             description=description,
-            key=_idempotency_key(context),
+            idempotency_key=_idempotency_key(context),
             existing_ids=existing_ids if isinstance(existing_ids, list) else (),
             on_created=lambda job_ids: state.write(copies=job_ids),
             submitted=CreateIntent(**submitted) if isinstance(submitted, dict) else None,

@@ -156,7 +156,7 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         if run_count is not None:
             return run_count
         start_time = params.timestamp(self.start_time, "start_time", rendered=True)
-        run = self.client.runs.started_at(job.job_id, start_time) if start_time else job.current_run
+        run = self.client.runs.find_started_at(job.job_id, start_time) if start_time else job.current_run
         return run.run_count if run else None
 
     def _entry(

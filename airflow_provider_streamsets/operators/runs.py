@@ -389,33 +389,35 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return {job_id: client.jobs.get(job_id) for job_id in job_ids}
 
     def _join(self, context: Context, job: Job, other: JobRun) -> JobRun:
-        from airflow_provider_streamsets.control_hub.submission import StartIntent, described
+        from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run
         from airflow_provider_streamsets.operators._resume import write_joined
 
         self.log.warning(
             "Job %s is running already: %s. Waiting for that run, as if_running='join' says, with the parameters that "
             "it was started with.",
             job.label,
-            described(other),
+            describe_run(other),
         )
         write_joined(
             self.record(context),
-            replace(StartIntent.of(job, other.user, self.client), run_count=other.run_count),
+            replace(StartIntent.for_next_run(job, other.user, self.client), run_count=other.run_count),
             other,
         )
         return other
 
     def _resolve_conflict(self, job: Job, other: JobRun) -> Job:
         """Return the job when the run has ended that is in the way; does not return if that is waited for elsewhere."""
-        from airflow_provider_streamsets.control_hub.submission import described
+        from airflow_provider_streamsets.control_hub.submission import describe_run
 
         if self.if_running == "restart":
             self.log.warning(
-                "Job %s is running already: %s. Stopping it, as if_running='restart' says.", job.label, described(other)
+                "Job %s is running already: %s. Stopping it, as if_running='restart' says.",
+                job.label,
+                describe_run(other),
             )
             self.stop_and_wait({job.job_id: other.run_count})
         else:
-            self.log.info("Job %s is running already: %s. Waiting for its end.", job.label, described(other))
+            self.log.info("Job %s is running already: %s. Waiting for its end.", job.label, describe_run(other))
             self._wait_for_other_run(job, other)
         return self.client.jobs.get(job.job_id)
 
@@ -441,7 +443,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
                 tracker,
                 poll_interval=self._interval,
                 timeout=self._remaining_timeout,
-                allowed=self._allowed,
+                total_timeout=self._allowed,
                 sleep=self.pause,
             )
         except ControlHubRunTimeoutError as error:

@@ -442,7 +442,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         missing = tuple(instance.digest for instance in instances if not instance.job_id)
         if start is None or not missing or record.values.get("withdrawn"):
             return instances
-        made = iter(self.client.templates.instances_of(replace(start, parameters=missing), wait=True))
+        made = iter(self.client.templates.find_instances(replace(start, parameters=missing), wait=True))
         # All or none: a start counts only if it has the same sets.
         return [
             instance if instance.job_id or (job := next(made, None)) is None else _Instance.of(instance.digest, job)
@@ -479,7 +479,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         runs.update({job_id: instance.run_count for job_id, instance in known.items()})
         return {
             job_id: runs[job_id]
-            for job_id, run in self.client.runs.going_on(runs).items()
+            for job_id, run in self.client.runs.get_active(runs).items()
             if job_id not in known or not RunIdentity.from_json(known[job_id].identity).contradicts(run, runs[job_id])
         }
 
@@ -541,7 +541,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         if self._intent is None:
             return {}
         try:
-            instances = self.kill_client().templates.instances_of(self._intent)
+            instances = self.kill_client().templates.find_instances(self._intent)
         except ControlHubError as error:
             self.log.warning("%s", error)
             return {}
@@ -672,11 +672,11 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
     @staticmethod
     def _result(template_id: str, template_name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub.tracking.run_group import summed_metrics
+        from airflow_provider_streamsets.control_hub.tracking.run_group import sum_metrics
 
         return {
             "template_id": template_id,
             "template_name": template_name,
             "instances": results,
-            "metrics": summed_metrics(results),
+            "metrics": sum_metrics(results),
         }

@@ -302,10 +302,10 @@ class SharedStatusPoller:
                 self._batch_size.failed(len(batch))
             self._failed(error)
         else:
-            if self._query.too_large is None:
+            if self._query.rejected_batch_size is None:
                 self._batch_size.succeeded(len(batch), self.now() - self._last_poll)
             else:
-                self._batch_size.refused(self._query.too_large)
+                self._batch_size.refused(self._query.rejected_batch_size)
             self._succeeded(batch, answers)
         finally:
             self._reschedule(batch, answers)

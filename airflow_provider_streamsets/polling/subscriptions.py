@@ -99,7 +99,7 @@ class JobSubscription:
 
     def _digest(self, glance: StatusSnapshot) -> int:
         changes = self.subscription.notify_on is NotifyOn.CHANGES
-        return glance.digest if changes else glance.change_key_with_counts
+        return glance.change_key if changes else glance.counts_change_key
 
 
 class Poller(Protocol):

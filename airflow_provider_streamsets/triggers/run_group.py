@@ -204,7 +204,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             red={
                 str(job_id): RunReport.from_dict(value)
                 if isinstance(value, Mapping)
-                else RunReport.of_red(
+                else RunReport.from_red_run(
                     job_id=job_id,
                     job_name="",
                     run=JobRun(identities[job_id].run_id, job_id, counts[job_id], "ACTIVE", "RED"),

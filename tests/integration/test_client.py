@@ -86,7 +86,7 @@ def test_run_stopped_by_user_has_outcome_stopped(client, sandbox):
 
 
 def test_wait_for_lost_engine_times_out(client, sandbox):
-    with pytest.raises(ControlHubError, match=r"has not ended within 120 s\. It was last seen ACTIVE/RED"):
+    with pytest.raises(ControlHubError, match=r"has not ended within 120 s\. Last status: ACTIVE/RED"):
         run_to_completion(client, sandbox, "Legacy feed", timeout=120)
 
 
@@ -94,7 +94,7 @@ def test_unacknowledged_failure_blocks_start(client, sandbox):
     report = run_to_completion(client, sandbox, "Payments reconciliation")
     assert report.run.status == "INACTIVE_ERROR"
     starts = len(sandbox.starts())
-    with pytest.raises(ControlHubJobStateError, match="must be acknowledged in Control Hub first"):
+    with pytest.raises(ControlHubJobStateError, match="Acknowledge the error first"):
         client.runs.start(report.job_id)
     assert len(sandbox.starts()) == starts
 

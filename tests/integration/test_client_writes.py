@@ -278,9 +278,9 @@ def test_templates_and_errors_under_each_variant(client, sandbox, name, variants
     assert run_to_completion(client, sandbox, failing).status == "INACTIVE_ERROR"
     run_to_completion(client, sandbox, healthy)
     both = [failing.job_id, healthy.job_id]
-    with pytest.raises(ControlHubJobStateError, match="must be acknowledged"):
+    with pytest.raises(ControlHubJobStateError, match="Acknowledge the error first"):
         client.runs.start_many(both)
-    with pytest.raises(ControlHubJobStateError, match="must be acknowledged"):
+    with pytest.raises(ControlHubJobStateError, match="an error to acknowledge first"):
         client.jobs.delete(both)
     (error,) = client.runs.acknowledge(both, max_wait=30)
     assert (error.job_id, error.status, error.run_count) == (failing.job_id, "INACTIVE_ERROR", 1)
@@ -602,8 +602,8 @@ def test_run_is_found_by_start_time(client, sandbox):
     job = client.jobs.find_by_name("Orders to warehouse")
     history = client.runs.history(job.job_id)
     for run in history:
-        assert client.runs.started_at(job.job_id, run.start_time) == run
-    assert client.runs.started_at(job.job_id, history[-1].start_time.subtract(seconds=1)) is None
+        assert client.runs.find_started_at(job.job_id, run.start_time) == run
+    assert client.runs.find_started_at(job.job_id, history[-1].start_time.subtract(seconds=1)) is None
 
 
 def test_sleep_advances_only_sandbox_clock(client, sandbox):

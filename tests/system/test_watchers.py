@@ -210,8 +210,8 @@ def test_watchers_survive_outage(airflow, hub):
     expected = before + Counter({("Quick check", run_count): 1})
     wait_for(lambda: reported(airflow, "quick") == expected, "the run to be reported", 180)
     log = (airflow.home / "triggerer.log").read_text()
-    assert log.count("the next looks will show whether this passes") <= 2 * 2
-    assert "Control Hub answers again" in log
+    assert log.count("retrying at the next poll") <= 2 * 2
+    assert "Control Hub responds again" in log
 
 
 def test_every_finished_run_was_reported_once(airflow, hub):

@@ -69,7 +69,7 @@ def test_red_run_fails_with_reason_and_is_stopped(hub, run, clock, context, defe
     assert 1080 <= clock.now < 1080 + 20
     assert hub.calls == ["start", "stop"]
     error = caught.value
-    assert str(error).endswith(f"does not work: RED for {error_seconds(error)} s (ACTIVE/RED): {REASON}.")
+    assert str(error).endswith(f"was RED for {error_seconds(error)} s (ACTIVE/RED): {REASON}.")
     assert (error.job_id, error.job_name, error.run_count, error.outcome) == (JOB_ID, JOB_NAME, 1, "FAILED")
     assert error.error_codes == ("VALIDATION_0071",)
     assert {name: error.result[name] for name in ("status", "color", "outcome", "error_message", "metrics")} == {
@@ -144,10 +144,10 @@ def test_temporary_red_is_no_failure(hub, run, deferrable):
 @MODES
 def test_timeout_of_red_run_names_reason(hub, run, task_log, deferrable):
     hub.is_red()
-    with pytest.raises(ControlHubRunTimeoutError, match="last seen ACTIVE/RED: VALIDATION_0071"):
+    with pytest.raises(ControlHubRunTimeoutError, match="Last status: ACTIVE/RED: VALIDATION_0071"):
         run(deferrable=deferrable, wait_timeout=600)
     assert hub.calls == ["start", "stop"]
-    assert f"Control Hub reports a problem, which may pass: {REASON}" in task_log()
+    assert f"Control Hub reports a problem, which may be temporary: {REASON}" in task_log()
 
 
 @MODES
@@ -169,7 +169,7 @@ def test_red_replacement_fails_and_is_stopped(hub, run, context, deferrable):
         return first
 
     hub.on_start.append(start_and_upgrade)
-    with pytest.raises(ControlHubRunFailedError, match=r"Run 2 .* RED for"):
+    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 2 was RED for"):
         run(deferrable=deferrable, fail_on_red_after=60)
     assert hub.calls == ["start", "stop"]
 
@@ -210,7 +210,7 @@ def test_wait_others_stops_only_red_instances(http, run, context, clock, deferra
     hub = MultiJobHub(http)
     hub.instance_scripts = [[red()], [*[active()] * 60, succeeded()]]
     hub.after_stop = {"instance-1": [succeeded()]}
-    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 runs did not succeed: Run 1 .* RED for 6"):
+    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 runs did not succeed: Job .* run 1 was RED for 6"):
         run(
             ControlHubRunJobTemplateOperator,
             job_id=TEMPLATE_ID,
@@ -322,7 +322,7 @@ def test_red_run_costs_triggerer_no_extra_request(http, hub, run):
 def test_timeout_of_many_runs_names_reason(http, run, deferrable):
     hub = MultiJobHub(http, a=[None])
     hub.after_start = {"a": [red()]}
-    with pytest.raises(ControlHubRunTimeoutError, match=r"last seen ACTIVE/RED: VALIDATION_0071 .*engine engine-1"):
+    with pytest.raises(ControlHubRunTimeoutError, match=r"last status: ACTIVE/RED: VALIDATION_0071 .*engine engine-1"):
         run(
             ControlHubStartJobsOperator,
             job_ids=["a:org"],
@@ -421,7 +421,7 @@ def test_validates_red_limit_after_rendering(http, context):
 
 def test_event_restores_report_of_red_run():
     run = JobRun.from_wire({**run_json(4), **REFUSED})
-    report = RunReport.of_red(job_id=job_id("a"), job_name="a", run=run, red_for=61.0)
+    report = RunReport.from_red_run(job_id=job_id("a"), job_name="a", run=run, red_for=61.0)
     event = RunsWaitEvent(
         (("a:org", 4), ("b:org", 1)), RunsWaitReason.RED, red_since={"b:org": 5.0}, red={"a:org": report}
     )

@@ -135,7 +135,7 @@ def test_rejects_condition_that_cannot_hold(condition):
         (ControlHubRunJobOperator, {}),
         (ControlHubJobMetricSensor, {"metric": None, "threshold": None}),
     ):
-        with pytest.raises(ValueError, match=r"'expect' must contain conditions .*(Give one of|such as 0.01 for 1%)"):
+        with pytest.raises(ValueError, match=r"'expect' must contain conditions .*(Use one of|such as 0.01 for 1%)"):
             make_task(kind, **others, expect=[condition])
 
 

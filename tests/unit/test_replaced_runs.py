@@ -64,7 +64,7 @@ def test_wait_follows_replacement(hub, clock, context, later, deferrable, task_l
     result = run_job(clock, context, deferrable=deferrable)
     assert (result["run_count"], result["outcome"]) == (2, "SUCCEEDED")
     assert context["ti"].xcoms["run_count"] == 2
-    assert "was replaced by run 2, as the job was upgraded while it was active" in task_log()
+    assert "an upgrade of the active job replaced it with run 2" in task_log()
 
 
 @MODES
@@ -75,7 +75,7 @@ def test_wait_follows_chain_of_replacements(hub, clock, context, later, deferrab
         hub.fail()
 
     later(50, upgrade_twice)
-    with pytest.raises(ControlHubRunFailedError, match=r"Run 3 .* has failed") as error:
+    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 3 failed") as error:
         run_job(clock, context, deferrable=deferrable)
     assert error.value.run_count == 3
 
@@ -141,7 +141,7 @@ def test_retry_resumes_replacement(hub, clock, context, deferrable):
 @MODES
 def test_timeout_stops_replacement(hub, clock, context, later, deferrable):
     later(50, hub.upgrade)
-    with pytest.raises(Exception, match=r"Run 2 .* has not ended within 100 s"):
+    with pytest.raises(Exception, match=r"Job .* run 2 has not ended within 100 s"):
         run_job(clock, context, deferrable=deferrable, wait_timeout=100)
     assert hub.calls == ["start", "stop"]
     assert hub.latest["status"] == "INACTIVE"
@@ -193,7 +193,7 @@ def test_reimported_job_is_detected(hub, clock, context, later, deferrable, runs
     hub.start(OTHER_USER)
     hub.end()
     later(50, lambda: hub.reimport(runs))
-    with pytest.raises(ControlHubRunLostError, match="deleted and imported again, so its runs count anew"):
+    with pytest.raises(ControlHubRunLostError, match="deleted and imported again, which restarts its run numbers"):
         run_job(clock, context, deferrable=deferrable)
     assert hub.calls == ["start"]
     assert clock.now < 1500
@@ -207,7 +207,7 @@ def test_reimported_job_without_runs_is_detected(hub, http, clock, context, late
         f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}",
         json=lambda *_: {**hub._job(), **(imported if clock.current_time > 1050 else {})},
     )
-    with pytest.raises(ControlHubRunLostError, match=r"imported again, .* it has never run"):
+    with pytest.raises(ControlHubRunLostError, match=r"imported again, .* It has never run"):
         run_job(clock, context, deferrable=deferrable)
     assert clock.now < 1300
 

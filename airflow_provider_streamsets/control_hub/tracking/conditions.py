@@ -1,4 +1,4 @@
-"""Conditions on the metrics of a run: what to wait for, and what a run must have come to."""
+"""Conditions on the metrics of a run."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
     from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 
-_TEXT = re.compile(r"^\s*(?P<metric>[^<>=!]+?)\s*(?P<comparison>>=|<=|==|!=|>|<)\s*(?P<threshold>[^\s<>=!]+)\s*$")
-_SIGN = re.compile("[<>=!]")
+_CONDITION_PATTERN = re.compile(
+    r"^\s*(?P<metric>[^<>=!]+?)\s*(?P<comparison>>=|<=|==|!=|>|<)\s*(?P<threshold>[^\s<>=!]+)\s*$"
+)
+_COMPARISON_CHARACTERS = re.compile("[<>=!]")
 
-# Read from the status of the job, which a wait has anyway.
-_OF_STATUS: dict[str, Callable[[JobRun], int]] = {
+# Available in the status of the job, which a wait polls anyway.
+_STATUS_METRICS: dict[str, Callable[[JobRun], int]] = {
     "input_count": lambda run: run.input_record_count,
     "output_count": lambda run: run.output_record_count,
     "error_count": lambda run: run.error_record_count,
 }
-_OF_RECORD_COUNTS: dict[str, Callable[[RunMetrics], float | None]] = {
+_RECORD_COUNT_METRICS: dict[str, Callable[[RunMetrics], float | None]] = {
     "input_count": lambda metrics: metrics.input_count,
     "output_count": lambda metrics: metrics.output_count,
     "error_count": lambda metrics: metrics.error_count,
@@ -43,26 +45,27 @@ _OF_RECORD_COUNTS: dict[str, Callable[[RunMetrics], float | None]] = {
     "error_ratio": lambda metrics: _ratio(metrics.total_error_count, metrics.input_count),
     "output_per_second": lambda metrics: metrics.output_per_second,
 }
-_NOT_GROWING = frozenset({"error_ratio", "output_per_second"})
-_RATE = re.compile(r"\.((m|h)\d+|mean)_rate$")
+_RESULTS = {True: "satisfied", False: "not satisfied", None: "undecided"}
+_NON_MONOTONIC = frozenset({"error_ratio", "output_per_second"})
+_RATE_PATTERN = re.compile(r"\.((m|h)\d+|mean)_rate$")
 
 
 def _ratio(errors: int | None, inputs: int) -> float | None:
-    """Return errors per record read; every error counts in full where nothing was read."""
+    """Return errors per record read; without records read, the number of errors."""
     return None if errors is None else errors / max(inputs, 1)
 
 
 @dataclass(frozen=True)
 class MetricCondition(Model):
     """
-    One condition on a metric of a run.
+    A condition on a metric of a run.
 
     :param metric: ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``, ``total_error_count``
         (error records and stage errors), ``error_ratio`` (total errors per record read), ``output_per_second`` (over
         the last minute), or the name of a counter or meter, such as ``stage.Trash_01.inputRecords.counter``; a rate of
         a meter follows its name after a dot, such as ``pipeline.batchOutputRecords.meter.m1_rate``
     :param comparison: ``>=``, ``>``, ``<=``, ``<``, ``==`` or ``!=``
-    :param threshold: what the metric is compared with
+    :param threshold: value to compare the metric with
     """
 
     metric: str
@@ -70,140 +73,140 @@ class MetricCondition(Model):
     threshold: float
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.comparison} {_shown(self.threshold)}"
+        return f"{self.metric} {self.comparison} {_format_value(self.threshold)}"
 
     @classmethod
-    def of(cls, value: object) -> MetricCondition:
+    def parse(cls, value: object) -> MetricCondition:
         """
-        Read a condition.
+        Parse a condition.
 
-        :param value: a condition, a mapping of its three fields, or a text such as ``"output_count >= 1000"``
-        :raises ControlHubConfigurationError: if it is none
+        :param value: a condition, a mapping of its three fields, or a string such as ``"output_count >= 1000"``
+        :raises ControlHubConfigurationError: if it is not a condition
         """
         fields: Mapping[Any, Any]
         if isinstance(value, str):
-            match = _TEXT.match(value)
+            match = _CONDITION_PATTERN.match(value)
             if match is None:
-                raise _wrong(value, _fault_of(value))
+                raise _invalid_condition(value, _syntax_hint(value))
             fields = match.groupdict()
         elif isinstance(value, cls):
             fields = value.to_dict()
         elif isinstance(value, Mapping) and set(value) == {"metric", "comparison", "threshold"}:
             fields = value
         else:
-            raise _wrong(value)
+            raise _invalid_condition(value)
         metric, comparison, threshold = fields["metric"], fields["comparison"], fields["threshold"]
         try:
             number = float("nan") if isinstance(threshold, bool) else float(threshold)
         except (TypeError, ValueError, OverflowError):
             number = float("nan")
         if not isinstance(comparison, str) or comparison not in COMPARISONS:
-            raise _wrong(value, f"{comparison!r} is no comparison")
+            raise _invalid_condition(value, f"{comparison!r} is not a comparison")
         if not math.isfinite(number):
             hint = "; write a percentage as a number, such as 0.01 for 1%" if str(threshold).endswith("%") else ""
-            raise _wrong(value, f"the threshold {threshold!r} is no number{hint}")
+            raise _invalid_condition(value, f"the threshold {threshold!r} is not a number{hint}")
         if not isinstance(metric, str) or not metric.strip():
-            raise _wrong(value, f"{metric!r} is no name of a metric")
-        return cls(checked_metric(metric), comparison, number)
+            raise _invalid_condition(value, f"{metric!r} is not the name of a metric")
+        return cls(validate_metric(metric), comparison, number)
 
     def is_satisfied_by(self, value: float | None) -> bool:
-        """Return whether a value satisfies the condition; no value never does."""
+        """Return whether a value satisfies the condition; a missing value never does."""
         return value is not None and COMPARISONS[self.comparison](value, self.threshold)
 
     def evaluate(self, value: float | None, *, is_final: bool) -> bool | None:
         """
-        Return whether the metric of an ended run satisfies the condition; None if that cannot be decided.
+        Return whether the metric of an ended run satisfies the condition; None if undecided.
 
-        A value that is not final decides only what further growth cannot change: that a lower bound of a count is
-        satisfied, or that an upper bound is violated.
+        A value that is not final decides only what further growth cannot change: a satisfied lower bound or a violated
+        upper bound of a count.
 
         :param value: value of the metric; None if Control Hub has none
-        :param is_final: whether the value will not change any more
+        :param is_final: whether the value is final
         """
         if value is None:
             return None
         satisfied = self.is_satisfied_by(value)
-        if is_final or (self.grows and (self.is_monotonic if satisfied else self.is_upper_bound)):
+        if is_final or (self.is_count and (self.is_monotonic if satisfied else self.is_upper_bound)):
             return satisfied
         return None
 
     @property
     def is_monotonic(self) -> bool:
-        """Whether the condition, once satisfied, stays so until the run ends: a lower bound of a count."""
-        return self.comparison in {">=", ">"} and self.grows
+        """Whether the condition stays satisfied until the run ends: a lower bound of a count."""
+        return self.comparison in {">=", ">"} and self.is_count
 
     @property
     def is_upper_bound(self) -> bool:
-        """Whether the condition can be broken by a metric that grows."""
+        """Whether growth of the metric can violate the condition."""
         return self.comparison in {"<=", "<"}
 
     @property
     def available_in_status(self) -> bool:
-        """Whether the status of a job that is running is enough to judge it."""
-        return self.metric in _OF_STATUS
+        """Whether the status of an active job is sufficient to evaluate the condition."""
+        return self.metric in _STATUS_METRICS
 
     @property
-    def grows(self) -> bool:
-        """Whether the metric is a count, which never gets smaller while the run lasts."""
-        return self.metric not in _NOT_GROWING and not _RATE.search(self.metric)
+    def is_count(self) -> bool:
+        """Whether the metric is a count, which never decreases during a run."""
+        return self.metric not in _NON_MONOTONIC and not _RATE_PATTERN.search(self.metric)
 
 
 def parse_conditions(values: object) -> tuple[MetricCondition, ...]:
     """
-    Read one condition or a list of them.
+    Parse one condition or a list of conditions.
 
-    :raises ControlHubConfigurationError: if one is none, or there is none
+    :raises ControlHubConfigurationError: if one is invalid, or the list is empty
     """
     entries = [values] if isinstance(values, (str, Mapping, MetricCondition)) else values
     if not isinstance(entries, (list, tuple)) or not entries:
-        raise _wrong(values)
-    return tuple(map(MetricCondition.of, entries))
+        raise _invalid_condition(values)
+    return tuple(map(MetricCondition.parse, entries))
 
 
-def checked_metric(name: str) -> str:
+def validate_metric(name: str) -> str:
     """
-    Return the name of a metric.
+    Return the name of a metric if it is valid.
 
-    :param name: a built-in name, or one of the registry, which have dots
+    :param name: a built-in name, or one of the registry, which contains dots
     :raises ControlHubConfigurationError: if it is neither
     """
     name = name.strip()
-    if name in _OF_RECORD_COUNTS or ("." in name and not _SIGN.search(name)):
+    if name in _RECORD_COUNT_METRICS or ("." in name and not _COMPARISON_CHARACTERS.search(name)):
         return name
-    close = difflib.get_close_matches(name, _OF_RECORD_COUNTS, n=1)
+    close = difflib.get_close_matches(name, _RECORD_COUNT_METRICS, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     raise ControlHubConfigurationError(
-        f"There is no metric '{name}'.{hint} Give one of {', '.join(_OF_RECORD_COUNTS)}, or the name of a counter or "
+        f"Unknown metric '{name}'.{hint} Use one of {', '.join(_RECORD_COUNT_METRICS)}, or the name of a counter or "
         "meter such as 'pipeline.batchCount.counter'."
     )
 
 
-def _fault_of(text: str) -> str:
-    """Return what is wrong with a text that is no condition."""
+def _syntax_hint(text: str) -> str:
+    """Return why a string is not a condition."""
     if "=>" in text or "=<" in text:
-        return "write >= or <= instead of => or =<"
+        return "use >= or <= instead of => or =<"
     if len(re.findall("[<>=!]+", text)) > 1:
-        return "give each comparison as an entry of its own"
-    return "it is no comparison of a metric with a number"
+        return "use one entry per comparison"
+    return "it does not compare a metric with a number"
 
 
-def _wrong(value: object, fault: str = "it is neither") -> ControlHubConfigurationError:
+def _invalid_condition(value: object, fault: str = "it is neither") -> ControlHubConfigurationError:
     return ControlHubConfigurationError(
-        "A condition on metrics is a text such as 'output_count >= 1000', or the three fields "
-        '{"metric": "output_count", "comparison": ">=", "threshold": 1000}, with one comparison of '
-        f"{' '.join(COMPARISONS)}; this is {value!r}: {fault}."
+        "A metric condition must be a string such as 'output_count >= 1000', or the three fields "
+        '{"metric": "output_count", "comparison": ">=", "threshold": 1000}, with one of '
+        f"{' '.join(COMPARISONS)}, got {value!r}: {fault}."
     )
 
 
 @dataclass(frozen=True)
 class Evaluation(Model):
     """
-    What conditions came to.
+    Result of an evaluation of conditions.
 
     :param is_satisfied: whether all, or any, of them are satisfied
-    :param values: value by metric; None for one that there is not (yet)
+    :param values: value by metric; None if missing (so far)
     :param text: each condition with its value, for messages
-    :param is_final: whether the values are those of an ended run, and will not change any more
+    :param is_final: whether the values are the final ones of an ended run
     """
 
     is_satisfied: bool
@@ -214,15 +217,15 @@ class Evaluation(Model):
 
 class MetricValues:
     """
-    The values of metrics of one run at one moment, each source asked only when it is needed.
+    Metrics of one run at one time, fetched on demand from each source.
 
-    While the run goes on, its status is enough for the counts that it has. What it lacks, as some statuses do however
-    long the run lasts, comes from the record counts, and what these lack from the counters of the registry.
+    The status of an active run has some counts. Counts that it lacks, as some statuses always do, come from the record
+    counts, or else from the counters of the registry.
 
-    :param client: asked for what is not given
+    :param client: the client for missing metrics
     :param job_id: id of the job
     :param run_count: number of the run
-    :param status: the job's status as just read, whose counts are used while the run goes on
+    :param status: the job's status as just read, whose counts are used while the run is active
     :param metrics: the run's record counts as just read
     """
 
@@ -248,40 +251,40 @@ class MetricValues:
         """
         Return the value of a metric, None if Control Hub has none.
 
-        :raises ControlHubError: if it cannot be asked
+        :raises ControlHubError: if reading it fails
         """
-        if metric not in _OF_RECORD_COUNTS:
-            return self.of_registry(metric)
+        if metric not in _RECORD_COUNT_METRICS:
+            return self.get_from_registry(metric)
         status = self._status
-        if metric in _OF_STATUS and status is not None and not status.has_ended and not self._metrics_read:
+        if metric in _STATUS_METRICS and status is not None and not status.has_ended and not self._metrics_read:
             if status.has_counts:
-                return _OF_STATUS[metric](status)
+                return _STATUS_METRICS[metric](status)
             if not status.lacks_counts(time.time()):
                 return None
-        value = self._of_record_counts(metric)
+        value = self._get_from_record_counts(metric)
         if value is None and status is not None and status.is_established(time.time()):
-            return self.of_registry(metric)
+            return self.get_from_registry(metric)
         return value
 
-    def of_registry(self, metric: str) -> float | None:
+    def get_from_registry(self, metric: str) -> float | None:
         """
-        Return the value of a metric as the counters and meters tell it.
+        Return the value of a metric from the counters and meters of the registry.
 
-        :raises ControlHubError: if they cannot be read
+        :raises ControlHubError: if reading them fails
         """
         if not self._registry_read:
             self._registry = self._client.metrics.registry(self._job_id, self._run_count)
             self._registry_read = True
-        if self._registry is None or metric not in _OF_RECORD_COUNTS:
+        if self._registry is None or metric not in _RECORD_COUNT_METRICS:
             return self._registry.value(metric) if self._registry else None
-        counts = RunMetrics.from_registry(self._registry, self._run_count)
-        return _OF_RECORD_COUNTS[metric](counts) if counts else None
+        is_counted = RunMetrics.from_registry(self._registry, self._run_count)
+        return _RECORD_COUNT_METRICS[metric](is_counted) if is_counted else None
 
-    def _of_record_counts(self, metric: str) -> float | None:
+    def _get_from_record_counts(self, metric: str) -> float | None:
         if not self._metrics_read:
             self._metrics = self._client.metrics.of_run(self._job_id, self._run_count, latest=self._status)
             self._metrics_read = True
-        return _OF_RECORD_COUNTS[metric](self._metrics) if self._metrics else None
+        return _RECORD_COUNT_METRICS[metric](self._metrics) if self._metrics else None
 
 
 def evaluate(
@@ -289,25 +292,25 @@ def evaluate(
     join: Join,
     values: MetricValues,
     *,
-    counts: Callable[[MetricCondition], bool] = lambda condition: True,
+    is_counted: Callable[[MetricCondition], bool] = lambda condition: True,
 ) -> Evaluation:
     """
-    Compare the metrics of a run with conditions.
+    Evaluate conditions with the metrics of a run.
 
     :param conditions: the conditions
     :param join: whether ``all`` or ``any`` of them must be satisfied
     :param values: the metrics
-    :param counts: conditions for which it is False count as not satisfied, whatever their value
+    :param is_counted: returns False for conditions that count as not satisfied, whatever their value
     """
     conditions = tuple(conditions)
-    found = {condition.metric: values.get(condition.metric) for condition in conditions}
-    satisfied = [counts(c) and c.is_satisfied_by(found[c.metric]) for c in conditions]
+    current = {condition.metric: values.get(condition.metric) for condition in conditions}
+    satisfied = [is_counted(c) and c.is_satisfied_by(current[c.metric]) for c in conditions]
     return Evaluation(
         is_satisfied=all(satisfied) if join == "all" else any(satisfied),
-        values=found,
+        values=current,
         text=", ".join(
-            f"{condition} ({'satisfied' if yes else 'not satisfied'}: {_shown(found[condition.metric])})"
-            for condition, yes in zip(conditions, satisfied, strict=True)
+            f"{condition} ({_RESULTS[is_satisfied]}: {_format_value(current[condition.metric])})"
+            for condition, is_satisfied in zip(conditions, satisfied, strict=True)
         ),
     )
 
@@ -318,95 +321,93 @@ def evaluate_ended_run(
     conditions: Iterable[MetricCondition],
     join: Join = "all",
     *,
-    counts: Callable[[MetricCondition], bool] = lambda condition: True,
+    is_counted: Callable[[MetricCondition], bool] = lambda condition: True,
 ) -> Evaluation:
     """
-    Compare the metrics of an ended run with conditions.
+    Evaluate conditions with the metrics of an ended run.
 
-    What the record counts do not decide, because they are missing or not final, the registry does: it is final once
-    the run has ended.
+    Conditions that the record counts leave undecided, because these are missing or not final, are decided by the
+    registry, which is final once the run has ended.
 
-    :param client: asked for what the report lacks
+    :param client: the client for metrics that the report lacks
     :param report: the run
     :param conditions: the conditions
     :param join: whether ``all`` or ``any`` of them must be satisfied
-    :param counts: conditions for which it is False count as not satisfied, whatever their value
-    :raises ControlHubMetricsUnavailableError: if the metrics that Control Hub has do not decide
-    :raises ControlHubError: if metrics cannot be read
+    :param is_counted: returns False for conditions that count as not satisfied, whatever their value
+    :raises ControlHubMetricsUnavailableError: if the available metrics are not decisive
+    :raises ControlHubError: if reading metrics fails
     """
     conditions = tuple(conditions)
-    metrics, is_final, refusal = report.metrics, report.metrics_final, ""
+    metrics, is_final, rejection = report.metrics, report.metrics_final, ""
     if metrics is None:
-        # The job may have been restarted since, so the run's status is not taken for the job's latest one.
+        # The job may have been restarted, so the run may not be its latest one.
         try:
             metrics = client.metrics.of_run(report.job_id, report.run.run_count, run=report.run)
         except (ControlHubNotFoundError, ControlHubRejectedError) as error:
             if is_server_error(error):
                 raise
-            refusal = f" {error}"
-        is_final = metrics is not None and report.is_covered_by(metrics)
+            rejection = f" {error}"
+        is_final = metrics is not None and report.has_final(metrics)
     values = MetricValues(client, report.job_id, report.run.run_count)
-    found: dict[str, float | None] = {}
+    used_values: dict[str, float | None] = {}
     results: list[bool | None] = []
     all_final = True
     for condition in conditions:
         name = condition.metric
-        value = _OF_RECORD_COUNTS[name](metrics) if metrics and name in _OF_RECORD_COUNTS else None
+        value = _RECORD_COUNT_METRICS[name](metrics) if metrics and name in _RECORD_COUNT_METRICS else None
         result, value_is_final = condition.evaluate(value, is_final=is_final), is_final
         if result is None:
-            later = values.of_registry(name)
-            # A registry that is behind the record counts is older than they are.
-            is_behind = later is not None and value is not None and condition.grows and later < value
-            if later is not None and not is_behind:
-                value, result, value_is_final = later, condition.evaluate(later, is_final=True), True
-        found[name] = value
+            registered = values.get_from_registry(name)
+            # A count below that of the record counts is older.
+            is_older = registered is not None and value is not None and condition.is_count and registered < value
+            if registered is not None and not is_older:
+                value, result, value_is_final = registered, condition.evaluate(registered, is_final=True), True
+        used_values[name] = value
         all_final = all_final and value_is_final
-        results.append(result if counts(condition) else False)
+        results.append(result if is_counted(condition) else False)
     pairs = list(zip(conditions, results, strict=True))
     text = ", ".join(
-        f"{condition} ({_RESULTS[result]}: {_shown(found[condition.metric])})" for condition, result in pairs
+        f"{condition} ({_RESULTS[result]}: {_format_value(used_values[condition.metric])})"
+        for condition, result in pairs
     )
     decisive = join == "any"
     if decisive in results or None not in results:
         satisfied = decisive if decisive in results else not decisive
-        return Evaluation(is_satisfied=satisfied, values=found, text=text, is_final=all_final)
+        return Evaluation(is_satisfied=satisfied, values=used_values, text=text, is_final=all_final)
     undecided = [condition for condition, result in pairs if result is None]
-    are_missing = [c for c in undecided if found[c.metric] is None]
+    missing = dict.fromkeys(c.metric for c in undecided if used_values[c.metric] is None)
     advice = (
-        f"Control Hub has no {' and '.join(dict.fromkeys(c.metric for c in are_missing))} of this run: check that the "
-        "pipeline has metrics of these names and writes statistics to Control Hub."
-        if are_missing
-        else "Control Hub has not saved the final metrics yet: increase 'metrics_wait', or evaluate them later."
+        f"Control Hub has no {' and '.join(missing)} of this run: check the names of the metrics, and that the "
+        "pipeline writes statistics to Control Hub."
+        if missing
+        else "Control Hub has not saved the final metrics yet: increase 'metrics_timeout', or evaluate them later."
     )
     raise ControlHubMetricsUnavailableError(
-        f"{report.summary}, but its metrics do not decide whether the conditions are satisfied: {text}. "
-        f"{advice}{refusal}"
+        f"{report.summary}, but its conditions are undecided: {text}. {advice}{rejection}"
     )
 
 
 def violated_conditions(conditions: Iterable[MetricCondition], values: MetricValues) -> Evaluation | None:
     """
-    Return what is broken of the upper bounds while the run goes on; None if nothing is.
+    Return the violated upper bounds of an active run; None if there are none.
 
-    :param conditions: the conditions; those that are no upper bounds do not count
-    :param values: the metrics; one that there is not yet breaks nothing
+    :param conditions: the conditions; only upper bounds are evaluated
+    :param values: the metrics; a missing one violates nothing
     """
     bounds = [condition for condition in conditions if condition.is_upper_bound]
-    found = {condition.metric: values.get(condition.metric) for condition in bounds}
-    broken = [c for c in bounds if found[c.metric] is not None and not c.is_satisfied_by(found[c.metric])]
-    if not broken:
+    current = {condition.metric: values.get(condition.metric) for condition in bounds}
+    violated = [c for c in bounds if current[c.metric] is not None and not c.is_satisfied_by(current[c.metric])]
+    if not violated:
         return None
-    return Evaluation(False, found, ", ".join(f"{c} is broken: {_shown(found[c.metric])}" for c in broken))
-
-
-_RESULTS = {True: "satisfied", False: "not satisfied", None: "undecided"}
+    text = ", ".join(f"{c} (violated: {_format_value(current[c.metric])})" for c in violated)
+    return Evaluation(False, current, text)
 
 
 class ViolationCheck:
     """
-    Looks at upper bounds each time that a run is seen to go on.
+    Checks upper bounds with each status of an active run.
 
-    :param client: asked for metrics that a status does not tell
+    :param client: the client for metrics that a status does not have
     :param job_id: id of the job
     :param run_count: number of the run
     :param bounds: the conditions
@@ -422,23 +423,23 @@ class ViolationCheck:
 
     def __call__(self, status: JobRun) -> None:
         """
-        Compare the metrics that there are with the bounds.
+        Evaluate the bounds with the current metrics.
 
-        :param status: the run as just seen
-        :raises ControlHubExpectationError: if a bound is broken
-        :raises ControlHubError: if the metrics cannot be read
+        :param status: the run as just read
+        :raises ControlHubExpectationError: if a bound is violated
+        :raises ControlHubError: if reading metrics fails
         """
-        # The run that is looked for can have been replaced by another one.
+        # An upgrade of the job may have replaced the run.
         run_count = status.run_count or self._run_count
         values = MetricValues(self._client, self._job_id, run_count, status=status)
-        broken = violated_conditions(self._bounds, values)
-        if broken is not None:
+        violation = violated_conditions(self._bounds, values)
+        if violation is not None:
             raise ControlHubExpectationError(
-                f"Run {run_count} of job {self._job_id} goes on, but its metrics are not as expected: {broken.text}."
+                f"Job {self._job_id} run {run_count} is active, but violates its conditions: {violation.text}."
             )
 
 
-def _shown(value: float | None) -> str:
+def _format_value(value: float | None) -> str:
     if value is None:
         return "no value"
     return str(int(value)) if float(value).is_integer() else str(value)

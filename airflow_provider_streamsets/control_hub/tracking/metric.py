@@ -1,4 +1,4 @@
-"""Waiting until the metrics of a run satisfy conditions, or the run has ended without that."""
+"""Wait until the metrics of a run satisfy conditions, or the run ends."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class MetricResult(Model):
     """
-    What a wait for metrics has come to.
+    Result of a wait for metrics.
 
     :param job_id: id of the job
-    :param job_name: its name, empty if nobody asked
+    :param job_name: name of the job, empty if unknown
     :param run_count: number of the run
     :param satisfied: whether the conditions are satisfied
-    :param values: value by metric; None for one that Control Hub does not have
-    :param status: status of the run when its metrics were judged
+    :param values: value by metric; None if Control Hub has no value
+    :param status: status of the run when its metrics were evaluated
     :param color: its color
     :param run_ended: whether the run had ended
-    :param message: all of that, and how the run has ended, for people
-    :param replaced: number of the run that was waited for, if an upgrade of the job has replaced it with this one
+    :param message: all of this and the end of the run as text
+    :param replaced: number of the originally tracked run, if an upgrade of the job replaced it with this one
     """
 
     job_id: str
@@ -63,9 +63,9 @@ class MetricResult(Model):
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> MetricResult:
         """
-        Rebuild a finding from :meth:`to_dict`.
+        Rebuild a result from :meth:`to_dict`.
 
-        :raises ValueError: if something is missing or of the wrong kind
+        :raises ValueError: if a field is missing or has the wrong type
         """
         fields: dict[str, Any] = {name: value.get(name) for name in cls.__dataclass_fields__}
         metric_result = cls(**fields)
@@ -78,47 +78,46 @@ class MetricResult(Model):
         }
         for name in cls.__dataclass_fields__:
             if not isinstance(getattr(metric_result, name), kinds.get(name, str)):
-                raise ValueError(f"its '{name}' is {value.get(name)!r}")
+                raise ValueError(f"'{name}' has the wrong type: {value.get(name)!r}")
         return metric_result
 
     def to_result(self) -> dict[str, Any]:
-        """Return what a task pushes to XCom."""
+        """Return the XCom value of a task."""
         return {name: entry for name, entry in self.to_dict().items() if name not in {"message", "replaced"}}
 
 
 class MetricTracker(Tracker[MetricResult]):
     """
-    Looks at the metrics of one run until they satisfy conditions or the run has ended.
+    Polls the metrics of one run until they satisfy conditions or the run has ended.
 
-    Used as :class:`~airflow_provider_streamsets.control_hub.tracking.run.RunTracker`, which tells when the run has ended;
-    what it gives is a :class:`MetricResult`.
+    Used like :class:`~airflow_provider_streamsets.control_hub.tracking.run.RunTracker`, which detects the end of the
+    run.
 
-    While the run goes on, the conditions are compared with what Control Hub has saved of it. When it has ended before
-    they were seen satisfied, they are compared with its final metrics. There, unless `on_run_end` is ``evaluate``, only
-    a condition that stays satisfied once it is can count, because the run must have passed it before it ended: what
-    comes out must not depend on whether one of the looks fell into the time in which a condition was satisfied. If the
-    metrics that Control Hub has by then do not decide,
+    While the run is active, the conditions are evaluated with the metrics that Control Hub has saved. If it ends before
+    they are satisfied, they are evaluated with its final metrics. Unless `on_run_end` is ``evaluate``, only monotonic
+    conditions count then: those must have been satisfied before the end, whatever the polls have seen. For other
+    conditions, the result would depend on the timing of the polls. If the available metrics are not decisive,
     :class:`~airflow_provider_streamsets.control_hub.errors.ControlHubMetricsUnavailableError` is raised.
 
-    :param client: asked for what a status does not tell
+    :param client: the client for metrics that a status does not have
     :param job_id: id of the job
     :param run_count: number of the run
     :param conditions: the conditions
     :param join: whether ``all`` or ``any`` of them must be satisfied
     :param on_run_end: what counts when the run has ended: with ``evaluate``, all conditions
     :param job_name: name of the job, for messages
-    :param identity: what tells the run from another one of the same number, as far as it is known
-    :param metrics_timeout: how many seconds to wait for the final metrics of the ended run, at the most
-    :param missing_threshold: how many looks in a row must say that the job or run is gone before it is believed
-    :param started_after: as that of :class:`~airflow_provider_streamsets.control_hub.tracking.run.RunTracker`
+    :param identity: identity of the run, as far as known
+    :param metrics_timeout: maximum number of seconds to wait for the final metrics of the ended run
+    :param missing_threshold: number of successive polls that must miss the job or run before it counts as gone
+    :param started_after: see :class:`~airflow_provider_streamsets.control_hub.tracking.run.RunTracker`
     :param now: clock in seconds
-    :param log: where to tell what is seen
-    :param outage: where to tell that Control Hub cannot be reached, and that it can again; the log by default
+    :param log: logger for progress messages
+    :param outage: notified when Control Hub becomes unreachable and reachable again; logs this by default
     """
 
     __slots__ = (
+        "_active_run",
         "_conditions",
-        "_going_on",
         "_join",
         "_last_text",
         "_on_run_end",
@@ -163,86 +162,92 @@ class MetricTracker(Tracker[MetricResult]):
         self._conditions = tuple(conditions)
         self._join: Join = join
         self._on_run_end = on_run_end
-        self._going_on: JobRun | None = None
+        self._active_run: JobRun | None = None
         self._report: RunReport | None = None
         self._last_text = ""
 
     @property
     def run_count(self) -> int:
-        """Number of the run; that of its successor if an upgrade of the job has replaced it."""
+        """Number of the run; that of its successor if an upgrade of the job replaced it."""
         return self._run.run_count
 
     @property
     def started_after(self) -> pendulum.DateTime | None:
-        """Since when the run must have been started, as long as there is no such run; None if it is known."""
+        """Earliest start time of the run while it does not exist yet; None once it is known."""
         return self._run.started_after
 
     @property
     def identity(self) -> RunIdentity:
-        """What tells the run from one of the same number after the job was imported again, as far as it is known."""
+        """Identity of the run, as far as known; distinguishes it from a run of a re-imported job."""
         return self._run.identity
 
     @property
     def has_ended(self) -> bool:
-        """Whether the run is known to be over; only its metrics or events may still be missing."""
+        """Whether the run has ended; its metrics or events may still be missing."""
         return self._run.has_ended
 
     @property
     def notify_on(self) -> NotifyOn:
-        """New counts are enough if the conditions are on what a status tells; else each look sends requests."""
+        """New counts, if a status has all metrics of the conditions; otherwise every poll sends requests."""
         if self._run.notify_on is NotifyOn.EVERY_POLL:
             return NotifyOn.EVERY_POLL
-        told = all(condition.available_in_status for condition in self._conditions)
-        return NotifyOn.LIVE_COUNTS if told else NotifyOn.EVERY_POLL
+        is_status_sufficient = all(condition.available_in_status for condition in self._conditions)
+        return NotifyOn.LIVE_COUNTS if is_status_sufficient else NotifyOn.EVERY_POLL
 
     def observe(self, status: JobRun | None) -> bool:
         """
-        Take note of the job's latest run. Sends nothing.
+        Process the status of the job's latest run, without sending requests.
 
-        :param status: None if Control Hub named none
-        :returns: whether :meth:`resolve` has something to do
+        :param status: None if Control Hub returned none
+        :returns: whether :meth:`resolve` must be called
         """
-        self._going_on = None
+        self._active_run = None
         if self._run.observe(status):
             return True
         if status is None or status.run_count != self.run_count or status.job_id not in {"", self.job_id}:
             return False
-        self._going_on = status
+        self._active_run = status
         if self.notify_on is NotifyOn.EVERY_POLL or status.lacks_counts(time.time()):
             return True
         return self._evaluate_running(status).is_satisfied
 
     def next_delay(self, poll_interval: float) -> float:
-        """Return the seconds until the next poll, given those between two polls of a run that is not young."""
+        """
+        Return the seconds until the next poll.
+
+        :param poll_interval: poll interval of a run that is not young
+        """
         return self._run.next_delay(poll_interval)
 
     def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
         """
-        Return the error for conditions that have not been satisfied in time.
+        Return the error for conditions that were not satisfied in time.
 
-        :param seconds: the time that was given
+        :param seconds: the timeout
         """
         if self.started_after is not None:
             return self._run.timed_out(seconds)
-        allowed = f" within {seconds:g} s" if seconds is not None else " in time"
+        limit = f" within {seconds:g} s" if seconds is not None else " in time"
         if self.has_ended:
             return ControlHubRunTimeoutError(
-                f"The metrics of {self._run.what} could not be read{allowed}. The run has ended."
+                f"Could not read the metrics of {self._run.run_label}{limit}. The run has ended."
             )
-        wanted = (" and " if self._join == "all" else " or ").join(map(str, self._conditions))
-        seen = f" Last seen: {self._last_text}." if self._last_text else ""
-        seen = f" {self._run.not_reached}" if self._run.not_reached else seen
-        return ControlHubRunTimeoutError(f"The metrics of {self._run.what} have not satisfied {wanted}{allowed}.{seen}")
+        conditions = (" and " if self._join == "all" else " or ").join(map(str, self._conditions))
+        last = f" Last values: {self._last_text}." if self._last_text else ""
+        last = f" {self._run.not_reached_message}" if self._run.not_reached_message else last
+        return ControlHubRunTimeoutError(
+            f"The metrics of {self._run.run_label} did not satisfy {conditions}{limit}.{last}"
+        )
 
     def _resolve(self, skip_metrics_wait: bool) -> MetricResult | None:
-        if self._going_on is not None:
-            return self._result_while_running(self._going_on)
+        if self._active_run is not None:
+            return self._result_while_running(self._active_run)
         if self._report is None:
             self._report = self._run.resolve(skip_metrics_wait=skip_metrics_wait)
         if self._report is not None:
             return self._result_of_ended(self._report)
-        # A run that has just taken the place of the one that was followed counts at once: another poll may forget it.
-        successor = self._run.going_on
+        # A successor is evaluated at once: the next poll may not show it any more.
+        successor = self._run.active_run
         return None if successor is None else self._result_while_running(successor)
 
     def _evaluate_running(self, run: JobRun) -> Evaluation:
@@ -252,40 +257,40 @@ class MetricTracker(Tracker[MetricResult]):
         return evaluation
 
     def _result_while_running(self, run: JobRun) -> MetricResult | None:
-        before = self._last_text
+        previous_text = self._last_text
         evaluation = self._evaluate_running(run)
         if evaluation.is_satisfied:
-            return self._metric_result(evaluation, run, f"{self._name} goes on and satisfies: {evaluation.text}.")
-        if evaluation.text != before:
-            self._log.info("Waiting on: %s", evaluation.text)
+            return self._metric_result(evaluation, run, f"{self._label} is active and satisfies: {evaluation.text}.")
+        if evaluation.text != previous_text:
+            self._log.info("%s: still waiting: %s", self._label, evaluation.text)
         return None
 
     def _result_of_ended(self, report: RunReport) -> MetricResult:
-        evaluation = evaluate_ended_run(self._client, report, self._conditions, self._join, counts=self._counts)
-        are = "satisfy" if evaluation.is_satisfied else "do not satisfy"
-        final = "final metrics" if evaluation.is_final else "metrics (Control Hub has not saved the final ones)"
-        text = f"The {final} of {self._run.what} {are} what was waited for: {evaluation.text}."
+        evaluation = evaluate_ended_run(self._client, report, self._conditions, self._join, is_counted=self._is_counted)
+        verb = "satisfy" if evaluation.is_satisfied else "do not satisfy"
+        metrics = "final metrics" if evaluation.is_final else "metrics (not final yet)"
+        text = f"The {metrics} of {self._run.run_label} {verb} the conditions: {evaluation.text}."
         return self._metric_result(
             evaluation, report.run, f"{text}{self._hint(evaluation)} {report.summary}.", run_ended=True
         )
 
-    def _counts(self, condition: MetricCondition) -> bool:
+    def _is_counted(self, condition: MetricCondition) -> bool:
         return self._on_run_end == "evaluate" or condition.is_monotonic
 
     def _hint(self, evaluation: Evaluation) -> str:
-        """Explain why a value that looks right did not count."""
+        """Explain why a seemingly satisfied condition did not count."""
         discounted = [
             str(condition)
             for condition in self._conditions
-            if not self._counts(condition) and condition.is_satisfied_by(evaluation.values.get(condition.metric))
+            if not self._is_counted(condition) and condition.is_satisfied_by(evaluation.values.get(condition.metric))
         ]
         if evaluation.is_satisfied or not discounted:
             return ""
-        return f" Of an ended run, {', '.join(discounted)} counts only with on_run_end='evaluate'."
+        return f" For an ended run, {', '.join(discounted)} counts only with on_run_end='evaluate'."
 
     @property
-    def _name(self) -> str:
-        return self._run.what[:1].upper() + self._run.what[1:]
+    def _label(self) -> str:
+        return self._run.run_label[:1].upper() + self._run.run_label[1:]
 
     def _metric_result(
         self, evaluation: Evaluation, run: JobRun, message: str, *, run_ended: bool = False

@@ -1,9 +1,9 @@
 """
-The outcome of an ended run, decided by evidence (contract, sections 10.3 and 19.7).
+Decide the outcome of an ended run by evidence (contract sections 10.3 and 18.32).
 
-A stopped run ends ``INACTIVE`` and ``GRAY`` as a finished one does. What tells them apart is, in this order, the last
-status of the pipeline on each engine, the pipeline statuses in the messages of the run's events, and the user on an
-event that takes the run out of its active states.
+A stopped run ends ``INACTIVE`` and ``GRAY``, like a finished one. The evidence that distinguishes them is, in this
+order, the last status of the pipeline on each engine, the pipeline statuses in the messages of the run's events, and
+the user of the event that ended its active states.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from airflow_provider_streamsets.control_hub.models import JobRun, Outcome, RunE
 _RUNNING_STATUSES = frozenset({"ACTIVATING", "ACTIVE"})
 _ENGINE_REPORT = re.compile(r"^(.*?)\bstatus\b\W{0,3}([A-Z_]+)\b", re.DOTALL)
 _PIPELINE_OUTCOMES = {"FINISHED": Outcome.SUCCEEDED, "STOPPED": Outcome.STOPPED, "STOPPING": Outcome.STOPPED}
-# What a pipeline that has not ended may be in; such an engine leaves open how the run ends.
+# Statuses of unfinished pipelines; with such an engine, the outcome remains open.
 _UNENDED_PIPELINES = frozenset({"STARTING", "RUNNING", "RETRY", "CONNECTING", "DISCONNECTING", "DISCONNECTED"})
 
 
 @dataclass(frozen=True)
 class OutcomeDecision:
     """
-    The outcome of a run, and what it rests on.
+    Outcome of a run and its evidence.
 
     :param outcome: the outcome
-    :param stopped_by: id of the user who asked for a stop, if the events name one; a run that was stopped too late may
-        have succeeded all the same
-    :param conflict: which evidence said what, if it did not agree; empty otherwise
+    :param stopped_by: id of the user who requested a stop, if the events name one; the run may have succeeded before
+        the stop took effect
+    :param conflict: the contradicting evidence; empty if it agrees
     :param is_confirmed: whether there is evidence besides the status of the run
     """
 
@@ -39,8 +39,8 @@ class OutcomeDecision:
     is_confirmed: bool = True
 
 
-def in_order(events: Iterable[RunEvent]) -> list[RunEvent]:
-    """Return events oldest first; those of the same time in the order in which they were given."""
+def sort_events(events: Iterable[RunEvent]) -> list[RunEvent]:
+    """Return events oldest first, keeping the order of events with the same time."""
     return sorted(events, key=lambda event: event.time.timestamp() if event.time else 0.0)
 
 
@@ -48,56 +48,56 @@ def decide_outcome(run: JobRun, events: Iterable[RunEvent]) -> OutcomeDecision:
     """
     Decide the outcome of an ended run.
 
-    If the evidence is in conflict, StreamSets' own rule decides: ``INACTIVE`` and not ``RED`` is a success.
+    If the evidence contradicts itself, StreamSets' own rule decides: ``INACTIVE`` and not ``RED`` is a success.
 
-    :param run: the run, with the engine pipelines as last seen
+    :param run: the run, with the last known engine pipelines
     :param events: its events, as far as Control Hub still has them
     """
-    events = in_order(events)
+    events = sort_events(events)
     stopped_by = stopping_user(run, events)
     if not run.is_success or _has_failed(events):
         return OutcomeDecision(Outcome.FAILED, stopped_by)
     evidence = {
-        "engines": _of_pipelines({pipeline.engine_id: pipeline.status for pipeline in run.engine_pipelines}),
-        "event messages": _of_pipelines(_reported_statuses(events)),
+        "engines": _pipeline_outcomes({pipeline.engine_id: pipeline.status for pipeline in run.engine_pipelines}),
+        "event messages": _pipeline_outcomes(_reported_statuses(events)),
         f"a stop by user {stopped_by}": {Outcome.STOPPED} if stopped_by else set(),
     }
     outcomes = set().union(*evidence.values())
     if len(outcomes) < 2:
         outcome = next(iter(outcomes), Outcome.SUCCEEDED)
         return OutcomeDecision(outcome, stopped_by, is_confirmed=bool(outcomes))
-    said = "; ".join(
+    conflict = "; ".join(
         f"{source}: {' and '.join(sorted(outcome.value for outcome in found))}"
         for source, found in evidence.items()
         if found
     )
-    return OutcomeDecision(Outcome.SUCCEEDED, stopped_by, said)
+    return OutcomeDecision(Outcome.SUCCEEDED, stopped_by, conflict)
 
 
 def stopping_user(run: JobRun, events: Iterable[RunEvent]) -> str | None:
     """
-    Return the id of the user who took a run out of its active states, None if no event names one.
+    Return the id of the user who ended the active states of a run, None if no event names one.
 
-    Whether hubs put the user who started a run on automatic events, too, is not known. Where that cannot be told from
-    a stop, no user is returned.
+    Whether Control Hub adds the user who started a run to automatic events, too, is unknown (contract section 18.32).
+    If that cannot be distinguished from a stop, no user is returned.
 
     :param run: the run, ended or not
     :param events: its events
     """
-    events = in_order(events)
-    leaving = _leaving(events)
+    events = sort_events(events)
+    leaving = _leaving_events(events)
     active = [event.user for event in events if event.status == "ACTIVE"]
     automatic = set(active) if active and all(active) else set()
     starter = run.user or next((event.user for event in events if event.status == "ACTIVATING"), None)
     if len(leaving) > 1 and all(event.user and event.user == (starter or event.user) for event in leaving):
         return None
-    # The end is the hub's own, unless it is all that there is; a stop is asked for before.
-    asked = leaving if len(leaving) == 1 else [event for event in leaving if event.status == "DEACTIVATING"]
-    return next((event.user for event in asked if event.user and event.user not in automatic), None)
+    # A stop request precedes the end, which Control Hub raises itself, unless the end is the only event.
+    requests = leaving if len(leaving) == 1 else [event for event in leaving if event.status == "DEACTIVATING"]
+    return next((event.user for event in requests if event.user and event.user not in automatic), None)
 
 
-def _leaving(events: Sequence[RunEvent]) -> list[RunEvent]:
-    """Return the events that took the run out of its active states, up to its end: not an acknowledgement later on."""
+def _leaving_events(events: Sequence[RunEvent]) -> list[RunEvent]:
+    """Return the events from the end of the active states to the end of the run, without a later acknowledgement."""
     leaving = []
     for event in events:
         if event.status not in _RUNNING_STATUSES and event.status != "ACTIVATION_ERROR":
@@ -108,7 +108,7 @@ def _leaving(events: Sequence[RunEvent]) -> list[RunEvent]:
 
 
 def _has_failed(events: Sequence[RunEvent]) -> bool:
-    """Return whether the run has failed although its status does not say so, as after an acknowledgement."""
+    """Return whether the run failed although its status does not show it, as after an acknowledgement."""
     statuses = [event.status for event in events]
     if "INACTIVE_ERROR" in statuses:
         return True
@@ -126,13 +126,13 @@ def _engine_report(event: RunEvent) -> re.Match[str] | None:
 
 
 def _reported_statuses(events: Iterable[RunEvent]) -> dict[str, str]:
-    """Return the last status in the events' messages, by the engine that has reported it."""
+    """Return the last status in the messages of the events, by reporting engine."""
     return {match[1]: match[2] for match in map(_engine_report, events) if match}
 
 
-def _of_pipelines(statuses: Mapping[str, str]) -> set[Outcome]:
+def _pipeline_outcomes(statuses: Mapping[str, str]) -> set[Outcome]:
     found = {_PIPELINE_OUTCOMES[status] for status in statuses.values() if status in _PIPELINE_OUTCOMES}
-    # One engine can finish while another one still runs, until somebody stops it.
+    # One engine can finish while another one runs on until a user stops it.
     if found == {Outcome.SUCCEEDED} and not _UNENDED_PIPELINES.isdisjoint(statuses.values()):
         return set()
     return found

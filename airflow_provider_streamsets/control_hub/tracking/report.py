@@ -1,4 +1,4 @@
-"""What is known about a run that has ended: its outcome, and what a person needs to understand it."""
+"""Reports of ended runs: outcome, evidence and metrics."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from airflow_provider_streamsets.control_hub.models import (
 )
 from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
 
-# Reports travel in trigger events, which are stored in Airflow's database: they are kept small.
-_MOST_EVENTS = 20
-_MOST_ENTRIES = 20
-_LONGEST_ERROR = 4000
-_LONGEST_TEXT = 500
-_SHORT_TEXT = 300
-# Codes of engines, such as JDBC_34 and CONTAINER_0166. Those of Control Hub itself say nothing about a pipeline.
+# Reports are part of trigger events, which Airflow stores in its database, so they are small.
+_MAX_EVENTS = 20
+_MAX_ENTRIES = 20
+_MAX_ERROR_LENGTH = 4000
+_MAX_TEXT_LENGTH = 500
+_MAX_TRUNCATED_LENGTH = 300
+# Engine codes, such as JDBC_34 and CONTAINER_0166. Codes of Control Hub itself do not concern the pipeline.
 _ENGINE_CODE = re.compile(r"\b(?!JOBRUNNER_)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_\d{2,5}\b")
-# Instances of stages are named after their kind, such as JDBCQueryConsumer_01.
+# Stage instances are named after their type, such as JDBCQueryConsumer_01.
 _STAGE = re.compile(r"\b(?=[A-Za-z0-9]*[a-z])[A-Z][A-Za-z0-9]*_\d{2,}\b")
 
 
-def were_saved_after_end(saved: pendulum.DateTime | None, run: JobRun, events: Iterable[RunEvent]) -> bool:
+def saved_after_end(saved: pendulum.DateTime | None, run: JobRun, events: Iterable[RunEvent]) -> bool:
     """
-    Return whether record counts were saved after the pipelines had finished.
+    Return whether record counts were saved after the pipelines finished.
 
-    They have when the run leaves its active states for the last time, which the first event in another status after
-    that tells: a run can recover from an ``ACTIVATION_ERROR``. That a save after that is the last one is an assumption.
+    The pipelines finish when the run leaves its active states for the last time, which the first event with another
+    status after that shows: a run can recover from an ``ACTIVATION_ERROR``. That counts saved after that are the final
+    ones is an assumption (contract section 18.41).
 
-    :param saved: when they were saved
+    :param saved: time of the save
     :param run: the run, ended
     :param events: its events
     """
@@ -50,50 +51,52 @@ def were_saved_after_end(saved: pendulum.DateTime | None, run: JobRun, events: I
     return saved is not None and finished is not None and saved >= finished
 
 
-def _cut(text: str | None, length: int) -> str | None:
+def _truncate(text: str | None, length: int) -> str | None:
     return text if text is None or len(text) <= length else text[: length - 3] + "..."
 
 
-def _small(run: JobRun) -> JobRun:
-    """Return a run cut to a size that a database row may have."""
+def _truncated_run(run: JobRun) -> JobRun:
+    """Return a run truncated to a size suitable for a database row."""
     return replace(
         run,
-        error_message=_cut(run.error_message, _LONGEST_ERROR),
-        warnings=tuple(_cut(text, _LONGEST_TEXT) or "" for text in run.warnings[:_MOST_ENTRIES]),
-        engine_ids=run.engine_ids[:_MOST_ENTRIES],
+        error_message=_truncate(run.error_message, _MAX_ERROR_LENGTH),
+        warnings=tuple(_truncate(text, _MAX_TEXT_LENGTH) or "" for text in run.warnings[:_MAX_ENTRIES]),
+        engine_ids=run.engine_ids[:_MAX_ENTRIES],
         engine_pipelines=tuple(
-            replace(pipeline, message=_cut(pipeline.message, _LONGEST_TEXT))
-            for pipeline in run.engine_pipelines[:_MOST_ENTRIES]
+            replace(pipeline, message=_truncate(pipeline.message, _MAX_TEXT_LENGTH))
+            for pipeline in run.engine_pipelines[:_MAX_ENTRIES]
         ),
         engine_commands=tuple(
-            replace(command, message=_cut(command.message, _LONGEST_TEXT))
-            for command in [c for c in run.engine_commands if c.has_failed][:_MOST_ENTRIES]
+            replace(command, message=_truncate(command.message, _MAX_TEXT_LENGTH))
+            for command in [c for c in run.engine_commands if c.has_failed][:_MAX_ENTRIES]
         ),
     )
 
 
-def _last(events: tuple[RunEvent, ...]) -> tuple[RunEvent, ...]:
-    return tuple(replace(event, message=_cut(event.message, _LONGEST_TEXT) or "") for event in events[-_MOST_EVENTS:])
+def _truncated_events(events: tuple[RunEvent, ...]) -> tuple[RunEvent, ...]:
+    return tuple(
+        replace(event, message=_truncate(event.message, _MAX_TEXT_LENGTH) or "") for event in events[-_MAX_EVENTS:]
+    )
 
 
 @dataclass(frozen=True)
 class RunReport:
     """
-    A run that is waited for no more, with its outcome, last events, engines and metrics.
+    A completed run with its outcome, last events, engines and metrics.
 
     :param job_id: id of the job
-    :param job_name: its name, empty if nobody asked
+    :param job_name: name of the job, empty if unknown
     :param run: the run
-    :param outcome: what it came to; None if it was waited for only until it was active
+    :param outcome: outcome of the run; None if the wait was for an active run only
     :param events: its last events, oldest first
     :param metrics: its record counts; None if Control Hub has saved none
-    :param metrics_final: whether the record counts are those after the pipeline's end
-    :param stopped_by: id of the user who asked for a stop, if the events name one
-    :param stopped_by_task: whether the task that holds this report has stopped the run
-    :param conflict: which evidence said what, if it did not agree on the outcome
-    :param replaced: number of the run that was waited for, if an upgrade of the job has replaced it with this one
-    :param red_for: for how many seconds the run was seen RED when it was abandoned, which counts as a failure
-        although it has not ended; None for others
+    :param metrics_final: whether the record counts were saved after the pipeline's end
+    :param stopped_by: id of the user who requested a stop, if the events name one
+    :param stopped_by_task: whether the task that owns this report stopped the run
+    :param conflict: contradicting evidence of the outcome, if any
+    :param replaced: number of the originally tracked run, if an upgrade of the job replaced it with this one
+    :param red_for: seconds that the run had been RED when it was abandoned, which counts as a failure although it has
+        not ended; None for other runs
     """
 
     job_id: str
@@ -112,9 +115,9 @@ class RunReport:
     @classmethod
     def build(cls, *, job_id: str, job_name: str, run: JobRun, events: Iterable[RunEvent]) -> RunReport:
         """
-        Judge a run and keep what is worth telling about it, cut to a size that a database row may have.
+        Create the report of an ended run, truncated to a size suitable for a database row.
 
-        :param run: the run, ended, with the engine pipelines that were seen last
+        :param run: the run, ended, with the last known engine pipelines
         :param events: all its events
         """
         events = tuple(events)
@@ -122,50 +125,50 @@ class RunReport:
         return cls(
             job_id=job_id,
             job_name=job_name,
-            run=_small(run),
+            run=_truncated_run(run),
             outcome=decision.outcome,
-            events=_last(events),
+            events=_truncated_events(events),
             stopped_by=decision.stopped_by,
             conflict=decision.conflict,
         )
 
     @classmethod
-    def of_active(cls, *, job_id: str, job_name: str, run: JobRun) -> RunReport:
-        """Return the report of a run that had only to become active, and has."""
-        return cls(job_id, job_name, _small(run), None)
+    def from_active_run(cls, *, job_id: str, job_name: str, run: JobRun) -> RunReport:
+        """Create the report of a run that only had to become active, and is."""
+        return cls(job_id, job_name, _truncated_run(run), None)
 
     @classmethod
-    def of_red(cls, *, job_id: str, job_name: str, run: JobRun, red_for: float) -> RunReport:
+    def from_red_run(cls, *, job_id: str, job_name: str, run: JobRun, red_for: float) -> RunReport:
         """
-        Return the report of a run that is abandoned because it has been RED for too long.
+        Create the report of a run that is abandoned because it has been RED for too long.
 
-        :param red_for: for how many seconds
+        :param red_for: seconds that it has been RED
         """
-        return cls(job_id, job_name, _small(run), Outcome.FAILED, red_for=red_for)
+        return cls(job_id, job_name, _truncated_run(run), Outcome.FAILED, red_for=red_for)
 
-    def shortened(self) -> RunReport:
-        """Return the report with the first text of each kind, and without events: several are stored in one row."""
+    def truncated(self) -> RunReport:
+        """Return the report with the first text of each kind and without events, for rows with several reports."""
         run = self.run
         first_texts = replace(
             run,
-            error_message=_cut(run.error_message, _SHORT_TEXT),
-            warnings=tuple(_cut(text, _SHORT_TEXT) or "" for text in run.warnings[:1]),
+            error_message=_truncate(run.error_message, _MAX_TRUNCATED_LENGTH),
+            warnings=tuple(_truncate(text, _MAX_TRUNCATED_LENGTH) or "" for text in run.warnings[:1]),
             engine_ids=run.engine_ids[:1],
             engine_pipelines=tuple(
-                replace(one, message=_cut(one.message, _SHORT_TEXT)) for one in run.engine_pipelines[:1]
+                replace(one, message=_truncate(one.message, _MAX_TRUNCATED_LENGTH)) for one in run.engine_pipelines[:1]
             ),
             engine_commands=tuple(
-                replace(one, message=_cut(one.message, _SHORT_TEXT)) for one in run.engine_commands[:1]
+                replace(one, message=_truncate(one.message, _MAX_TRUNCATED_LENGTH)) for one in run.engine_commands[:1]
             ),
         )
         return replace(self, run=first_texts, events=())
 
-    def is_covered_by(self, metrics: RunMetrics) -> bool:
-        """Return whether record counts are final for this run."""
-        return were_saved_after_end(metrics.last_updated, self.run, self.events)
+    def has_final(self, metrics: RunMetrics) -> bool:
+        """Return whether record counts are the final ones of this run."""
+        return saved_after_end(metrics.last_updated, self.run, self.events)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON values, complete enough for :meth:`from_dict`."""
+        """Return the report as JSON values for :meth:`from_dict`."""
         return {
             "job_id": self.job_id,
             "job_name": self.job_name,
@@ -184,9 +187,9 @@ class RunReport:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> RunReport:
         """
-        Rebuild a report from :meth:`to_dict`, also from that of a version with other fields.
+        Rebuild a report from :meth:`to_dict`, including reports of versions with other fields.
 
-        :raises ValueError: if `value` is no complete report
+        :raises ValueError: if `value` is not a complete report
         """
         try:
             run = dict(value["run"])
@@ -195,19 +198,19 @@ class RunReport:
             report = cls(
                 job_id=str(value["job_id"]),
                 job_name=str(value.get("job_name") or ""),
-                run=_rebuilt(
+                run=_rebuild(
                     JobRun,
                     {
                         **run,
                         "warnings": tuple(run.get("warnings", ())),
                         "engine_ids": tuple(run.get("engine_ids", ())),
-                        "engine_pipelines": _all_rebuilt(EnginePipeline, run.get("engine_pipelines", ())),
-                        "engine_commands": _all_rebuilt(EngineCommand, run.get("engine_commands", ())),
+                        "engine_pipelines": _rebuild_all(EnginePipeline, run.get("engine_pipelines", ())),
+                        "engine_commands": _rebuild_all(EngineCommand, run.get("engine_commands", ())),
                     },
                 ),
                 outcome=None if outcome is None else Outcome(outcome),
-                events=_all_rebuilt(RunEvent, value.get("events", ())),
-                metrics=_rebuilt(RunMetrics, metrics) if metrics is not None else None,
+                events=_rebuild_all(RunEvent, value.get("events", ())),
+                metrics=_rebuild(RunMetrics, metrics) if metrics is not None else None,
                 metrics_final=bool(value.get("metrics_final")),
                 stopped_by=str(value.get("stopped_by") or "") or None,
                 stopped_by_task=bool(value.get("stopped_by_task")),
@@ -217,10 +220,10 @@ class RunReport:
             )
             is_consistent = report._is_consistent
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"This is no report of a run ({type(error).__name__}: {error}).") from error
+            raise ValueError(f"Not a valid run report ({type(error).__name__}: {error}).") from error
         if not is_consistent:
             raise ValueError(
-                f"This report contradicts itself: outcome {report.outcome and report.outcome.value} of a run that is "
+                f"Inconsistent run report: outcome {report.outcome and report.outcome.value}, but status "
                 f"{report.run.status}/{report.run.color}."
             )
         return report
@@ -237,21 +240,21 @@ class RunReport:
     @property
     def reason(self) -> str | None:
         """
-        Why the run has failed, as far as anybody says; of other runs, the error that Control Hub shows all the same.
+        Cause of a failure, as far as known; for other runs, the error that Control Hub shows nevertheless.
 
-        Control Hub's own message can be empty where warnings and engines name the reason (contract, 19.13).
+        Control Hub's error message can be empty while warnings and engines have the cause (contract section 10.2).
         """
         problem = self.run.problem if self.outcome is Outcome.FAILED else ""
         return self.run.error_message or problem or None
 
     def to_result(self) -> dict[str, Any]:
         """
-        Return what tasks push to XCom.
+        Return the XCom value of a task.
 
         Keys: ``job_id``, ``job_name``, ``run_count``, ``status``, ``color``, ``outcome``, ``error_message``,
-        ``start_time``, ``finish_time`` (ISO 8601), ``duration`` (seconds), ``metrics`` (``run_count``,
-        ``input_count``, ``output_count``, ``error_count``, ``stage_errors_count``, ``total_error_count``; None if
-        Control Hub has saved none, and the last two where only the run's status has counts) and ``metrics_final``.
+        ``start_time``, ``finish_time`` (ISO 8601), ``duration`` (seconds), ``metrics`` (``run_count``, ``input_count``,
+        ``output_count``, ``error_count``, ``stage_errors_count``, ``total_error_count``; None if Control Hub has saved
+        none. The last two are None if only the run's status has counts) and ``metrics_final``.
         """
         return {
             **run_summary(self.job_id, self.job_name, self.run),
@@ -263,26 +266,26 @@ class RunReport:
 
     @property
     def summary(self) -> str:
-        """One line: which run, how it ended or why it is waited for no more, with which error."""
+        """One line with the run, its end or state, and its error."""
         run = self.run
         name = f"'{self.job_name}' ({self.job_id})" if self.job_name else self.job_id
         error = f": {self.reason}" if self.reason else ""
-        return f"Run {run.run_count} of job {name} {self._how} ({run.status}/{run.color}){error}"
+        return f"Job {name} run {run.run_count} {self._ending} ({run.status}/{run.color}){error}"
 
     @property
-    def _how(self) -> str:
+    def _ending(self) -> str:
         if self.red_for is not None:
-            return f"does not work: RED for {self.red_for:.0f} s"
+            return f"was RED for {self.red_for:.0f} s"
         if self.outcome is None:
-            return "has ended before it was seen active" if self.run.has_ended else "is active"
+            return "ended before it was seen active" if self.run.has_ended else "is active"
         return {
-            Outcome.SUCCEEDED: "has succeeded",
-            Outcome.FAILED: "has failed",
-            Outcome.STOPPED: f"was stopped{self._by_whom}",
+            Outcome.SUCCEEDED: "succeeded",
+            Outcome.FAILED: "failed",
+            Outcome.STOPPED: f"was stopped{self._stopped_by_suffix}",
         }[self.outcome]
 
     @property
-    def _by_whom(self) -> str:
+    def _stopped_by_suffix(self) -> str:
         if self.stopped_by_task:
             return " by this task"
         if self.stopped_by is None:
@@ -293,9 +296,9 @@ class RunReport:
 
     def failure(self, hint: str = "") -> ControlHubRunFailedError:
         """
-        Return the error of a task that the run has failed.
+        Return the error of a task whose run failed.
 
-        :param hint: what to do about it, as a sentence
+        :param hint: a sentence about the remedy
         """
         texts = [
             text
@@ -321,32 +324,34 @@ class RunReport:
         )
 
     def details(self) -> str:
-        """Return all that is known about the run as lines for a task log."""
+        """Return all known facts about the run as lines for a task log."""
         return "\n".join([self.summary, *(f"  {line}" for line in self._lines())])
 
     def _lines(self) -> Iterator[str]:
         run = self.run
         yield f"Status: {run.status}, color: {run.color}"
         yield (
-            f"Started: {_clock(run.start_time)} by {run.user or 'unknown'}, finished: {_clock(run.finish_time)}"
+            f"Started: {_format_time(run.start_time)} by {run.user or 'unknown'}, "
+            f"finished: {_format_time(run.finish_time)}"
             + (f", duration: {run.duration:.1f} s" if run.duration is not None else "")
         )
         yield f"Error: {self.reason or 'none stated'}"
         if self.stopped_by or self.stopped_by_task:
-            yield f"Stopped{self._by_whom}"
+            yield f"Stopped{self._stopped_by_suffix}"
         if self.conflict:
             yield f"Conflicting evidence of the outcome: {self.conflict}"
         if self.metrics:
             counts = self.metrics
+            stage_errors = "unknown" if counts.stage_errors_count is None else f"{counts.stage_errors_count:,}"
             yield (
-                f"Records: {counts.input_count} in, {counts.output_count} out, {counts.error_count} error records, "
-                f"{'unknown' if counts.stage_errors_count is None else counts.stage_errors_count} stage errors"
+                f"Records: {counts.input_count:,} in, {counts.output_count:,} out, "
+                f"{counts.error_count:,} error records, {stage_errors} stage errors"
                 + ("" if self.metrics_final else " (not final)")
             )
         else:
-            yield "Records: Control Hub has saved no counts of this run"
+            yield "Records: Control Hub has saved no counts"
         if run.engine_pipelines:
-            yield "Engines, as last seen:"
+            yield "Last known engine statuses:"
             for pipeline in run.engine_pipelines:
                 yield f"  {pipeline.engine_id}: {pipeline.status}" + (
                     f", {pipeline.message}" if pipeline.message else ""
@@ -354,7 +359,7 @@ class RunReport:
         elif run.engine_ids:
             yield f"Engines: {', '.join(run.engine_ids)}"
         else:
-            yield "Engines: none took the job; do engines with all of its labels run?"
+            yield "Engines: none accepted the job. Check that engines with all of its labels are running."
         for command in run.engine_commands:
             yield f"Command {command.command} to engine {command.engine_id}: {command.result}" + (
                 f", {command.message}" if command.message else ""
@@ -365,16 +370,16 @@ class RunReport:
         if self.events:
             yield f"Last {len(self.events)} events:"
             for event in self.events:
-                yield f"  {_clock(event.time)} {event.status}: {event.message}" + (
+                yield f"  {_format_time(event.time)} {event.status}: {event.message}" + (
                     f" (by {event.user})" if event.user else ""
                 )
         else:
-            yield "Events: Control Hub has none of this run"
+            yield "Events: none available"
 
 
 def run_summary(job_id: str, job_name: str, run: JobRun | None) -> dict[str, Any]:
     """
-    Return the part of a task's result that is known of every run, ended or not.
+    Return the part of a task's result that every run has, ended or not.
 
     :param run: None for a job that has never run
     """
@@ -394,14 +399,14 @@ def run_summary(job_id: str, job_name: str, run: JobRun | None) -> dict[str, Any
 
 def run_record(job_name: str, run: JobRun, events: Iterable[RunEvent] | None = None) -> dict[str, Any]:
     """
-    Return what is told of a run in a list of runs.
+    Return the entry of a run in a run history.
 
-    ``outcome`` is None for a run that has not ended, and without events for one that has ended well, as only they
-    tell whether it was stopped.
+    ``outcome`` is None for an unfinished run. Without events it is also None for a successful run, because only events
+    show whether it was stopped.
 
     :param job_name: name of the job
     :param run: the run
-    :param events: its events, oldest first; None if nobody asked
+    :param events: its events, oldest first; None if they were not read
     """
     events = None if events is None else tuple(events)
     outcome = decide_outcome(run, events or ()).outcome if run.has_ended else None
@@ -409,7 +414,7 @@ def run_record(job_name: str, run: JobRun, events: Iterable[RunEvent] | None = N
     record = {
         **run_summary(run.job_id, job_name, run),
         "outcome": None if outcome is None or (events is None and outcome is not Outcome.FAILED) else outcome.value,
-        "error_message": _cut(run.error_message, _LONGEST_TEXT),
+        "error_message": _truncate(run.error_message, _MAX_TEXT_LENGTH),
         "user": run.user,
         "pipeline_version": run.pipeline_version,
         "engine_ids": list(run.engine_ids),
@@ -417,10 +422,10 @@ def run_record(job_name: str, run: JobRun, events: Iterable[RunEvent] | None = N
         "output_count": run.output_record_count if has_counts else None,
         "error_count": run.error_record_count if has_counts else None,
     }
-    return record if events is None else {**record, "events": [event.to_dict() for event in _last(events)]}
+    return record if events is None else {**record, "events": [event.to_dict() for event in _truncated_events(events)]}
 
 
-def _clock(time: pendulum.DateTime | None) -> str:
+def _format_time(time: pendulum.DateTime | None) -> str:
     return time.format("YYYY-MM-DD HH:mm:ss z") if time else "unknown"
 
 
@@ -428,23 +433,23 @@ _M = TypeVar("_M", JobRun, EnginePipeline, EngineCommand, RunEvent, RunMetrics)
 _TIMES = frozenset({"start_time", "finish_time", "metrics_saved", "last_reported", "last_updated", "time"})
 
 
-def _rebuilt(model: type[_M], value: Mapping[str, Any]) -> _M:
-    """Return a model from its own `to_dict`; fields that it does not know are left out."""
+def _rebuild(model: type[_M], value: Mapping[str, Any]) -> _M:
+    """Rebuild a model from its `to_dict`, ignoring unknown fields."""
     known = {field.name for field in fields(model)}
     arguments: dict[str, Any] = {
-        name: _time(entry) if name in _TIMES else entry for name, entry in value.items() if name in known
+        name: _parse_time(entry) if name in _TIMES else entry for name, entry in value.items() if name in known
     }
     return model(**arguments)
 
 
-def _all_rebuilt(model: type[_M], values: Iterable[Mapping[str, Any]]) -> tuple[_M, ...]:
-    return tuple(_rebuilt(model, value) for value in values)
+def _rebuild_all(model: type[_M], values: Iterable[Mapping[str, Any]]) -> tuple[_M, ...]:
+    return tuple(_rebuild(model, value) for value in values)
 
 
-def _time(text: str | None) -> pendulum.DateTime | None:
+def _parse_time(text: str | None) -> pendulum.DateTime | None:
     if text is None:
         return None
     parsed = pendulum.parse(text)
     if not isinstance(parsed, pendulum.DateTime):
-        raise ValueError(f"this is no time: {text!r}")
+        raise ValueError(f"not a timestamp: {text!r}")
     return parsed

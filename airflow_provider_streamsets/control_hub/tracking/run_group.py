@@ -1,4 +1,4 @@
-"""Waiting for many runs: one status request at each look for all of them."""
+"""Track many runs with bulk status requests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.bulk_status import BulkStatusReader
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
@@ -32,14 +33,13 @@ from airflow_provider_streamsets.control_hub.tracking.run import (
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
 
-# Ended runs whose outcomes and metrics are read at a time; a session keeps 10 connections.
+# Ended runs whose outcomes and metrics are read concurrently; a session keeps 10 connections.
 _CONCURRENT_READS = 8
-# Seconds after the deadline within which the last poll may begin to read what has ended.
+# Seconds after the deadline within which the last poll may start to read ended runs.
 _LAST_POLL_LIMIT = 60.0
-# Reads of ended runs are slow if those sent together take longer than so many seconds. When what they have taken beyond
-# that adds up to the second number, each further request has two seconds, as if the deadline had passed by eight, until
-# an hour after the last slow ones.
-_USUAL_READ = 10.0
+# Concurrent reads of ended runs are slow if they take longer than the allowance. When the excess adds up to the limit,
+# each further request gets two seconds, as if the deadline had passed by eight, until an hour after the last slow read.
+_READ_TIME_ALLOWANCE = 10.0
 _SLOW_READS_LIMIT = 60.0
 _TIME_LEFT_AFTER_SLOW_READS = -8.0
 _SLOW_READS_MEMORY = 3600.0
@@ -53,7 +53,7 @@ class RunRef:
     :param job_id: id of the job
     :param run_count: number of the run
     :param job_name: name of the job, for messages
-    :param identity: what tells the run from another one of the same number, as far as it is known
+    :param identity: identity of the run, as far as known
     """
 
     job_id: str
@@ -64,18 +64,18 @@ class RunRef:
 
 class RunGroup:
     """
-    Follows many runs, each as a :class:`RunTracker` does.
+    Tracks many runs, each with a :class:`RunTracker`.
 
-    :param client: asked for statuses, and for the events and metrics of the runs that have ended
+    :param client: the client for statuses, and for the events and metrics of ended runs
     :param runs: the runs, of different jobs
-    :param metrics_timeout: how many seconds to wait for the final record counts of each ended run, at the most
-    :param until_active: wait until the runs are active, and not for their ends
+    :param metrics_timeout: maximum number of seconds to wait for the final record counts of each ended run
+    :param until_active: wait until the runs are active instead of their ends
     :param active: ids of the jobs whose runs were seen active before
-    :param fail_on_red_after: for how many seconds a run may be ``RED``; None sets no limit
-    :param red_for: for how many seconds runs were ``RED`` already at the previous poll, by job id
-    :param reports: reports of runs that are waited for no more, by job id
+    :param fail_on_red_after: seconds that a run may be ``RED``; None sets no limit
+    :param red_for: seconds that runs had been ``RED`` at the previous poll, by job id
+    :param reports: reports of completed runs, by job id
     :param now: clock in seconds
-    :param log: where to tell what is seen
+    :param log: logger for progress messages
     """
 
     def __init__(
@@ -94,11 +94,11 @@ class RunGroup:
     ) -> None:
         self.runs = tuple(runs)
         self.client = client
-        """The client that is asked."""
+        """The client of this group."""
         self._statuses = BulkStatusReader(client)
         self._log: Log = log or logging.getLogger(__name__)
-        self._logs = {run.job_id: _NamedLog(self._log, run.job_name or run.job_id) for run in runs}
-        self._unanswered: set[str] = set()
+        self._logs = {run.job_id: _HeldLog(self._log) for run in runs}
+        self._failed_reads: set[str] = set()
         self._trackers = {
             run.job_id: RunTracker(
                 client,
@@ -113,7 +113,7 @@ class RunGroup:
                 red_for=(red_for or {}).get(run.job_id),
                 now=now,
                 log=self._logs[run.job_id],
-                outage=_RunOutage(run.job_id, self._unanswered, self._logs[run.job_id]),
+                outage=_RunOutage(run, self._failed_reads, self._logs[run.job_id]),
             )
             for run in runs
         }
@@ -125,26 +125,26 @@ class RunGroup:
         self._outage = OutageLog(self._log)
         self._latest: dict[str, JobRun] = {}
         self.reports: dict[str, RunReport] = dict(reports or {})
-        """Reports of the runs that are waited for no more, by job id."""
-        self.unknown: dict[str, ControlHubError] = {}
-        """Why the outcome of a run cannot be found out, by job id."""
+        """Reports of the completed runs, by job id."""
+        self.unresolved: dict[str, ControlHubError] = {}
+        """Errors of the runs whose outcome cannot be determined, by job id."""
         self.stopped: set[str] = set()
-        """Ids of the jobs whose runs the task has stopped."""
+        """Ids of the jobs whose runs the task stopped."""
         self.poll_failed = False
         """Whether Control Hub could not be reached at the last poll."""
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing more is to be waited for of any run."""
-        return len(self.reports) + len(self.unknown) == len(self._trackers)
+        """Whether the wait is over for all runs."""
+        return len(self.reports) + len(self.unresolved) == len(self._trackers)
 
     @property
     def unfinished(self) -> dict[str, int]:
-        """Run counts of the runs whose ends are waited for, by job id; with `until_active`, that they are active."""
+        """Run counts of the runs that have not ended, or with `until_active` are not active, by job id."""
         return {
             run.job_id: run.run_count
             for run in self.runs
-            if not (run.job_id in self.unknown or run.job_id in self.reports or self._trackers[run.job_id].has_ended)
+            if not (run.job_id in self.unresolved or run.job_id in self.reports or self._trackers[run.job_id].has_ended)
         }
 
     @property
@@ -154,41 +154,45 @@ class RunGroup:
 
     @property
     def still_active(self) -> dict[str, int]:
-        """Run counts of the runs that are waited for no more although they have not ended, by job id."""
+        """Run counts of the completed runs that have not ended, by job id."""
         reports = self.reports.items()
         return {job_id: report.run.run_count for job_id, report in reports if not report.run.has_ended}
 
     @property
     def red_for(self) -> dict[str, float]:
-        """For how many seconds runs that are still waited for have been ``RED``, by job id."""
+        """Seconds that unfinished runs have been ``RED``, by job id."""
         trackers = {job_id: self._trackers[job_id] for job_id in self.unfinished}
         return {job_id: red_for for job_id, one in trackers.items() if (red_for := one.red_for) is not None}
 
     @property
     def failures(self) -> dict[str, str]:
-        """What is known of the runs that have failed, by job id, as soon as it is known."""
+        """Summaries of the failed runs, as soon as they are known, by job id."""
         failed = {
             job_id: failure for job_id, tracker in self._trackers.items() if (failure := tracker.failure) is not None
         }
         failed.update({job_id: report.summary for job_id, report in self.red.items()})
-        return {**failed, **{job_id: str(error) for job_id, error in self.unknown.items()}}
+        return {**failed, **{job_id: str(error) for job_id, error in self.unresolved.items()}}
 
     def next_delay(self, poll_interval: float) -> float:
-        """Return the seconds until the next look, given those between two looks at running jobs."""
+        """
+        Return the seconds until the next poll.
+
+        :param poll_interval: poll interval of running jobs
+        """
         delays = (self._trackers[job_id].next_delay(poll_interval) for job_id in self.unfinished)
         return min(delays, default=min(poll_interval, METRICS_INTERVAL))
 
     def poll(self, *, skip_metrics_wait: bool = False) -> None:
         """
-        Look at all runs that are not over, and ask for the details of those that have ended since the last look.
+        Poll all unfinished runs, and read the details of those that have ended.
 
-        A look that fails because Control Hub cannot be reached is logged, and is not the end of the wait.
+        An outage is logged and does not end the wait.
 
-        :param skip_metrics_wait: take the metrics that there are
-        :raises ControlHubError: if further looks are pointless, as with a refused credential
+        :param skip_metrics_wait: do not wait for final metrics
+        :raises ControlHubError: on a fatal error, such as a rejected credential
         """
         try:
-            answers = self._answers()
+            statuses = self._fetch_statuses()
         except ControlHubError as error:
             if is_fatal(error):
                 raise
@@ -197,32 +201,32 @@ class RunGroup:
             return
         self.poll_failed = False
         self._outage.succeeded()
-        to_conclude = []
+        to_resolve = []
         for job_id, tracker in self._trackers.items():
-            if job_id in self.reports or job_id in self.unknown:
+            if job_id in self.reports or job_id in self.unresolved:
                 continue
-            answer = answers.get(job_id)
-            # A refusal that concerns one job alone says no more than that it shows no status.
-            status = None if isinstance(answer, ControlHubError) else answer
-            if tracker.has_ended or (job_id in answers and tracker.observe(status)):
-                to_conclude.append(tracker)
-        self._resolve_all(to_conclude, skip_metrics_wait)
+            fetched = statuses.get(job_id)
+            # An error of a single job means no more than a missing status.
+            status = None if isinstance(fetched, ControlHubError) else fetched
+            if tracker.has_ended or (job_id in statuses and tracker.observe(status)):
+                to_resolve.append(tracker)
+        self._resolve_all(to_resolve, skip_metrics_wait)
 
-    def _answers(self) -> dict[str, JobRun | ControlHubError | None]:
-        wanted = list(self.unfinished)
-        if not wanted:
+    def _fetch_statuses(self) -> dict[str, JobRun | ControlHubError | None]:
+        job_ids = list(self.unfinished)
+        if not job_ids:
             return {}
-        answers = self._statuses.fetch_runs(wanted)
-        self._latest.update({job_id: run for job_id, run in answers.items() if isinstance(run, JobRun)})
-        return answers
+        statuses = self._statuses.fetch_runs(job_ids)
+        self._latest.update({job_id: run for job_id, run in statuses.items() if isinstance(run, JobRun)})
+        return statuses
 
     def _resolve_all(self, trackers: list[RunTracker], skip_metrics_wait: bool) -> None:
         """
-        Read the outcomes of runs in parallel; reports and log lines keep the order of the runs.
+        Read the outcomes of runs concurrently; reports and log lines keep the order of the runs.
 
-        What is left when time is up, or when a whole batch could not be answered, is left to the next poll. Runs that
-        could not be answered at the poll before come last, so that they do not keep others. The time that slow reads
-        take is limited for the group, whether the wait has a deadline or not.
+        Remaining reads are left to the next poll when the time is over or a whole batch has failed. Runs whose reads
+        failed at the previous poll come last, so that they do not delay others. The time spent on slow reads is limited
+        for the group, with or without a deadline.
         """
         if len(trackers) <= 1:
             for tracker in trackers:
@@ -231,7 +235,7 @@ class RunGroup:
                         tracker, functools.partial(tracker.resolve, skip_metrics_wait=skip_metrics_wait)
                     )
             return
-        trackers = sorted(trackers, key=lambda tracker: tracker.job_id in self._unanswered)
+        trackers = sorted(trackers, key=lambda tracker: tracker.job_id in self._failed_reads)
         ends_at = 0.0 if self.client.time_left() > 0 else -_LAST_POLL_LIMIT
         failures = 0
         pool = ThreadPoolExecutor(_CONCURRENT_READS, thread_name_prefix="control-hub-reports")
@@ -245,31 +249,32 @@ class RunGroup:
                         wait([read])
                         self._logs[tracker.job_id].release()
                         self._record_resolution(tracker, read.result)
-                failures += sum(tracker.job_id in self._unanswered for tracker in batch)
+                failures += sum(tracker.job_id in self._failed_reads for tracker in batch)
                 if failures >= _CONCURRENT_READS or self.client.time_left() <= ends_at:
                     break
         finally:
-            # A kill or a time-out of the task does not wait for requests under way.
+            # A kill or time-out of the task must not wait for pending requests.
             pool.shutdown(wait=False, cancel_futures=True)
 
     @contextlib.contextmanager
     def _timed_reads(self) -> Iterator[None]:
-        """Measure reads that are sent together, and leave them little time if those before were slow."""
-        deadline_in, began = self.client.time_left, self._now()
-        if began - self._slow_at > _SLOW_READS_MEMORY:
+        """Measure concurrent reads, and shorten them if earlier ones were slow."""
+        time_left, started_at = self.client.time_left, self._now()
+        if started_at - self._slow_at > _SLOW_READS_MEMORY:
             self._lost_time = 0.0
         if self._lost_time < _SLOW_READS_LIMIT:
             yield
         else:
-            with self.client.within(lambda: min(deadline_in(), _TIME_LEFT_AFTER_SLOW_READS)):
+            with self.client.within(lambda: min(time_left(), _TIME_LEFT_AFTER_SLOW_READS)):
                 yield
-        lost_before, ended = self._lost_time, self._now()
-        if ended - began > _USUAL_READ:
-            self._lost_time, self._slow_at = lost_before + ended - began - _USUAL_READ, ended
-        if lost_before < _SLOW_READS_LIMIT <= self._lost_time:
+        previously_lost, ended_at = self._lost_time, self._now()
+        if ended_at - started_at > _READ_TIME_ALLOWANCE:
+            self._lost_time = previously_lost + ended_at - started_at - _READ_TIME_ALLOWANCE
+            self._slow_at = ended_at
+        if previously_lost < _SLOW_READS_LIMIT <= self._lost_time:
             self._log.warning(
-                "Reading the events and metrics of ended runs takes too long. For an hour, each further request has 2 "
-                "seconds; metrics that do not come in that time are missing in the results."
+                "Reading the events and metrics of ended runs is too slow. For an hour, each further request is "
+                "limited to 2 seconds; metrics not received in that time are missing in the results."
             )
 
     def _record_resolution(self, tracker: RunTracker, resolve: Callable[[], RunReport | None]) -> None:
@@ -277,14 +282,14 @@ class RunGroup:
         try:
             report = resolve()
         except ControlHubError as error:
-            # Other runs may still have an outcome; a refused credential shows at the next look.
+            # Other runs may still have an outcome. A rejected credential shows at the next poll.
             self._log.warning("%s", error)
             if job_id not in self._active:
-                self.unknown[job_id] = error
+                self.unresolved[job_id] = error
                 return
-            # It was active, which is enough, and may have been deleted since.
+            # The run was active, which completes the wait; the job may have been deleted since.
             run = JobRun("", job_id, tracker.run_count, "ACTIVE", "GREEN")
-            report = RunReport.of_active(job_id=job_id, job_name=tracker.job_name, run=run)
+            report = RunReport.from_active_run(job_id=job_id, job_name=tracker.job_name, run=run)
         if report is not None:
             report = replace(report, stopped_by_task=job_id in self.stopped)
             self.reports[job_id] = report
@@ -294,30 +299,29 @@ class RunGroup:
         """
         Return the error for runs that have not ended in time.
 
-        :param seconds: the time they were given
+        :param seconds: the timeout
         """
-        allowed = f" within {seconds:g} s" if seconds is not None else " in time"
+        limit = f" within {seconds:g} s" if seconds is not None else " in time"
         unfinished = self.unfinished
         late = [run for run in self.runs if run.job_id in unfinished]
-        what = f"have not {'become active' if self._until_active else 'ended'}{allowed}"
+        problem = f"have not {'become active' if self._until_active else 'ended'}{limit}"
         if not late:
-            late = [run for run in self.runs if run.job_id not in self.reports and run.job_id not in self.unknown]
-            what = f"have ended, but whether they were stopped could not be found out{allowed}"
-        names = ", ".join(f"run {run.run_count} of {self._name(run)}" for run in late[:10])
-        more = ", ..." if len(late) > 10 else ""
-        return ControlHubRunTimeoutError(f"{len(late)} of {len(self.runs)} runs {what}: {names}{more}.")
+            late = [run for run in self.runs if run.job_id not in self.reports and run.job_id not in self.unresolved]
+            problem = f"have ended, but whether they were stopped could not be determined{limit}"
+        labels = join_truncated([self._label(run) for run in late])
+        return ControlHubRunTimeoutError(f"{len(late)} of {len(self.runs)} runs {problem}: {labels}.")
 
-    def _name(self, run: RunRef) -> str:
-        seen = self._trackers[run.job_id].last_seen
+    def _label(self, run: RunRef) -> str:
+        status = self._trackers[run.job_id].last_seen
         name = f"job '{run.job_name}' ({run.job_id})" if run.job_name else f"job {run.job_id}"
-        return f"{name} (last seen {seen})" if seen else name
+        return f"{name} run {run.run_count}" + (f" (last status: {status})" if status else "")
 
     def results(self) -> Iterator[dict[str, Any]]:
         """
-        Yield the result of each run, in the order of the runs, as tasks push it to XCom.
+        Yield the result of each run for XCom, in the order of the runs.
 
-        The keys are those of :meth:`RunReport.to_result`; of a run that is not over, or whose outcome is not known,
-        ``outcome`` and ``metrics`` are None.
+        The keys are those of :meth:`RunReport.to_result`. For a run without an outcome, ``outcome`` and ``metrics`` are
+        None.
         """
         for run in self.runs:
             report = self.reports.get(run.job_id)
@@ -328,7 +332,7 @@ class RunGroup:
             run_count = self._trackers[run.job_id].run_count
             of_run = latest if latest is not None and latest.run_count == run_count else None
             unfinished = unfinished_result(run.job_id, run.job_name, of_run)
-            error = self.unknown.get(run.job_id)
+            error = self.unresolved.get(run.job_id)
             yield {
                 **unfinished,
                 "run_count": run_count,
@@ -338,19 +342,19 @@ class RunGroup:
 
 def unfinished_result(job_id: str, job_name: str, run: JobRun | None) -> dict[str, Any]:
     """
-    Return the result of a run that was not waited for, with the keys that a finished one has.
+    Return the result of an unfinished run, with the same keys as that of a finished one.
 
     :param run: None for a job that has never run
     """
     return {**run_summary(job_id, job_name, run), "metrics": None, "metrics_final": False}
 
 
-def summed_metrics(results: Sequence[dict[str, Any]]) -> dict[str, int | None]:
+def sum_metrics(results: Sequence[dict[str, Any]]) -> dict[str, int | None]:
     """
-    Return the record counts of many results added up.
+    Return the sums of the record counts of several results.
 
-    :param results: as :meth:`RunGroup.results` yields them; those without metrics count as nothing. A count that one of
-        the others does not have is None
+    :param results: results of :meth:`RunGroup.results`; those without metrics are ignored. A count that one of the
+        others lacks is None
     """
     names = ("input_count", "output_count", "error_count", "stage_errors_count", "total_error_count")
     metrics = [result["metrics"] for result in results if result["metrics"]]
@@ -363,22 +367,21 @@ def wait_for_runs(
     *,
     poll_interval: float,
     timeout: float | None,
-    allowed: float | None = None,
+    total_timeout: float | None = None,
     stop_when: Callable[[RunGroup], bool] = lambda group: False,
     max_delay: Callable[[], float] = lambda: math.inf,
     now: Callable[[], float] | None = None,
     sleep: Callable[[float], None] | None = None,
 ) -> None:
     """
-    Look at runs at intervals until all of them are over.
+    Poll runs until all of them are completed.
 
     :param group: the runs to wait for
-    :param poll_interval: seconds between two looks
-    :param timeout: seconds after which to give up; None waits for ever
-    :param allowed: the time of which `timeout` is left, for the message
-    :param stop_when: called after each look; ends the wait early when it returns True
-    :param max_delay: called after each look; returns seconds within which there is to be another one, although the
-        interval is longer
+    :param poll_interval: seconds between two polls
+    :param timeout: seconds to wait; None waits indefinitely
+    :param total_timeout: the complete timeout, of which `timeout` remains, for the message
+    :param stop_when: called after each poll; returns True to end the wait early
+    :param max_delay: called after each poll; returns the maximum number of seconds until the next one
     :raises ControlHubRunTimeoutError: if they have not ended in time
     :raises ControlHubError: as :meth:`RunGroup.poll`
     """
@@ -391,47 +394,46 @@ def wait_for_runs(
         if group.is_done or stop_when(group):
             return
         if is_last_poll:
-            raise group.timed_out(allowed or timeout)
+            raise group.timed_out(total_timeout or timeout)
         sleep(min(group.next_delay(poll_interval), max_delay(), max(deadline - now(), 0.0)))
 
 
 class _RunOutage:
-    """Logs an outage of what is read of one run, and notes which runs could not be answered."""
+    """Logs outages while reading one run, and records which runs are affected."""
 
-    def __init__(self, job_id: str, unanswered: set[str], log: Log) -> None:
-        self._job_id = job_id
-        self._unanswered = unanswered
-        self._log = OutageLog(log)
+    def __init__(self, run: RunRef, failed_reads: set[str], log: Log) -> None:
+        self._job_id = run.job_id
+        self._failed_reads = failed_reads
+        self._log = OutageLog(log, f"Job '{run.job_name}': " if run.job_name else f"Job {run.job_id}: ")
 
     def failed(self, error: ControlHubError) -> None:
-        self._unanswered.add(self._job_id)
+        self._failed_reads.add(self._job_id)
         self._log.failed(error)
 
     def succeeded(self) -> None:
-        self._unanswered.discard(self._job_id)
+        self._failed_reads.discard(self._job_id)
         self._log.succeeded()
 
 
-class _NamedLog:
-    """Puts the name of a job before the lines of its run; those of another thread are held for the task's own."""
+class _HeldLog:
+    """Holds back lines that another thread logs until :meth:`release`."""
 
-    def __init__(self, log: Log, name: str) -> None:
+    def __init__(self, log: Log) -> None:
         self._log = log
-        self._name = name
         self._held: list[Callable[[], Any]] | None = None
 
     def hold(self) -> None:
-        """Keep lines until :meth:`release`."""
+        """Hold lines back until :meth:`release`."""
         self._held = []
 
     def release(self) -> None:
-        """Log what was held, and what comes from now on."""
+        """Log the held lines, and log further ones immediately."""
         held, self._held = self._held or (), None
         for log_line in held:
             log_line()
 
     def _write(self, write: Callable[..., Any], msg: str, args: tuple[Any, ...]) -> None:
-        log_line = functools.partial(write, f"%s: {msg}", self._name, *args)
+        log_line = functools.partial(write, msg, *args)
         if self._held is None:
             log_line()
         else:

@@ -120,24 +120,24 @@ def test_unreadable_runs_are_skipped_and_logged_once(client, http, caplog):
     ids=str,
 )
 def test_never_run_job_has_no_snapshot(value):
-    assert StatusSnapshot.of(value) is None
+    assert StatusSnapshot.from_wire(value) is None
 
 
 def test_change_key_ignores_report_times():
     status = run_json(4, pipelineStatus=[{"sdcId": "e", "status": "RUNNING", "lastReportedTime": 1}])
     later = {**status, "pipelineStatus": [{"sdcId": "e", "status": "RUNNING", "lastReportedTime": 2}]}
     counted = {**status, "inputRecordCount": 5}
-    snapshots = [StatusSnapshot.of(value) for value in (status, later, counted)]
-    assert all(glance is not None for glance in snapshots)
-    one, two, three = (glance for glance in snapshots if glance is not None)
-    assert one.digest == two.digest == three.digest
-    assert one.change_key_with_counts == two.change_key_with_counts != three.change_key_with_counts
+    snapshots = [StatusSnapshot.from_wire(value) for value in (status, later, counted)]
+    assert all(snapshot is not None for snapshot in snapshots)
+    one, two, three = (snapshot for snapshot in snapshots if snapshot is not None)
+    assert one.change_key == two.change_key == three.change_key
+    assert one.counts_change_key == two.counts_change_key != three.counts_change_key
     assert one.started == status["startTime"] / 1000
 
 
 def test_change_key_covers_engine_rejections():
     def digest(*trackers):
-        return StatusSnapshot.of(run_json(4, ackTrackers=list(trackers))).digest
+        return StatusSnapshot.from_wire(run_json(4, ackTrackers=list(trackers))).change_key
 
     done, refused = {"sdcId": "e", "ackStatus": "SUCCESS"}, {"sdcId": "e", "ackStatus": "ERROR", "message": "no lib"}
     assert digest() == digest(done) == digest(done, {**done, "ackStatus": "PENDING"})
@@ -165,9 +165,9 @@ FIELDS = [
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values) | json_values)
 def test_any_status_yields_snapshot_or_error(value):
     try:
-        glance = StatusSnapshot.of(value)
-        if glance is not None:
-            assert isinstance(glance.change_key_with_counts, int)
-            glance.read()
+        snapshot = StatusSnapshot.from_wire(value)
+        if snapshot is not None:
+            assert isinstance(snapshot.counts_change_key, int)
+            snapshot.to_run()
     except ControlHubError:
         pass

@@ -74,7 +74,7 @@ UNCLEAR_ABSENCE = {
 def test_missing_job_is_confirmed_by_bulk_read(http, client, answer):
     http.get(JOB, **answer)
     http.post(JOBS, json=[])
-    with pytest.raises(ControlHubNotFoundError, match=f"Cannot read job {JOB_ID}: Control Hub knows no such job"):
+    with pytest.raises(ControlHubNotFoundError, match=f"Cannot read job {JOB_ID}: it does not exist"):
         client.jobs.get(JOB_ID)
 
 
@@ -387,7 +387,7 @@ def test_find_by_name_ignores_templates(http, client):
 @pytest.mark.parametrize(("count", "shown"), [(2, "job-0:o, job-1:o\\)"), (9, "job-4:o, ...\\)")])
 def test_duplicate_name_is_ambiguous(http, client, count, shown):
     http.get(JOBS, json=_served([job_json(f"job-{n}:o") for n in range(count)]))
-    with pytest.raises(ControlHubAmbiguousNameError, match=f"{count} jobs have it.*{shown}.*Give the id"):
+    with pytest.raises(ControlHubAmbiguousNameError, match=f"{count} jobs have it.*{shown}.*Set the id"):
         client.jobs.find_by_name(JOB_NAME)
 
 

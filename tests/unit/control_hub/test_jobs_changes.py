@@ -177,9 +177,9 @@ def test_template_may_share_job_name(http, client):
 @pytest.mark.parametrize(
     ("given_", "pipeline", "options", "message"),
     [
-        (JobSettings(), PIPELINE, {}, "needs a name"),
-        (JobSettings(name="New"), DRAFT, {}, r"'Orders' version 4-DRAFT.*it is a draft; publish it first"),
-        (JobSettings(name="New"), PIPELINE, {"if_exists": "replace"}, "'if_exists' must be .*, but is 'replace'"),
+        (JobSettings(), PIPELINE, {}, "without a name"),
+        (JobSettings(name="New"), DRAFT, {}, r"'Orders' version 4-DRAFT.*it is a draft\. Publish it first"),
+        (JobSettings(name="New"), PIPELINE, {"if_exists": "replace"}, "'if_exists' must be .*, got 'replace'"),
     ],
 )
 def test_invalid_create_sends_nothing(http, client, given_, pipeline, options, message):
@@ -226,7 +226,7 @@ def test_create_can_update_existing_job(http, client):
 @pytest.mark.parametrize("if_exists", ["skip", "update"])
 def test_create_rejects_ambiguous_name(http, client, if_exists):
     CreatingHub(http, job_json("a:o", "New"), job_json("b:o", "New"))
-    with pytest.raises(ControlHubAmbiguousNameError, match=r"2 have that name \(a:o, b:o\)"):
+    with pytest.raises(ControlHubAmbiguousNameError, match=r"2 jobs have it \(a:o, b:o\)"):
         client.jobs.create(JobSettings(name="New"), PIPELINE, if_exists=if_exists)
     assert methods(http) == ["GET"]
 
@@ -261,9 +261,7 @@ def test_ambiguous_create_without_job_is_not_retried(http, client, clock, end):
     """Control Hub may still be at it; a second call would make a second job."""
     http.get(JOBS, json=[])
     http.put(JOBS, **end)
-    with pytest.raises(
-        ControlHubUnavailableError, match=r"No such job has appeared within 60 s\. .*if_exists"
-    ) as caught:
+    with pytest.raises(ControlHubUnavailableError, match=r"No such job appeared within 60 s\. .*if_exists") as caught:
         client.jobs.create(JobSettings(name="New"), PIPELINE)
     assert caught.value.maybe_executed is True
     assert methods(http).count("PUT") == 1
@@ -275,7 +273,7 @@ def test_ambiguous_create_without_job_is_not_retried(http, client, clock, end):
 def test_unconfirmed_create_is_not_retried(http, client, end, look):
     http.get(JOBS, [{"json": []}, look])
     http.put(JOBS, **end)
-    with pytest.raises(ControlHubUnavailableError, match="Whether the job was created could not be found") as caught:
+    with pytest.raises(ControlHubUnavailableError, match="Could not determine whether the job was created") as caught:
         client.jobs.create(JobSettings(name="New"), PIPELINE)
     assert caught.value.maybe_executed is True
     assert methods(http).count("PUT") == 1
@@ -386,7 +384,7 @@ def test_pipeline_version_updates_commit_and_rules(http, client):
 
 def test_draft_pipeline_is_rejected(http, client):
     http.get(JOB, json=job_json())
-    with pytest.raises(ControlHubConfigurationError, match="it is a draft; publish it first"):
+    with pytest.raises(ControlHubConfigurationError, match=r"it is a draft\. Publish it first"):
         client.jobs.update(JOB_ID, pipeline=DRAFT)
     assert "POST" not in methods(http)
 
@@ -426,9 +424,9 @@ def test_parameters_replace_any_stored_value(http, client, stored):
         ({"currentJobStatus": run_json(3, None)}, "is in an unknown state: stop it first"),
         (
             {"currentJobStatus": run_json(3, "INACTIVE_ERROR", "RED", errorMessage="RUN_ERROR: disk full")},
-            "acknowledged first: RUN_ERROR: disk full",
+            "acknowledge first: RUN_ERROR: disk full",
         ),
-        ({"currentJobStatus": run_json(3, "INACTIVE_ERROR", "RED")}, "acknowledged first: none stated"),
+        ({"currentJobStatus": run_json(3, "INACTIVE_ERROR", "RED")}, "acknowledge first: none stated"),
         ({"templateJobId": TEMPLATE_ID}, f"attached to the job template {TEMPLATE_ID}. Change the template"),
     ],
 )
@@ -442,7 +440,7 @@ def test_update_rejects_invalid_state(http, client, fields, message):
 def test_concurrent_change_is_a_conflict(http, client):
     http.get(JOB, json=job_json(lastModifiedBy="ann@org", lastModifiedOn=T0))
     looked_at = pendulum.from_timestamp((T0 - HOUR) / 1000)
-    with pytest.raises(ControlHubConflictError, match=r"ann@org has changed it at 2026-01-01.*Look again"):
+    with pytest.raises(ControlHubConflictError, match=r"ann@org changed it at 2026-01-01.*Read it again"):
         client.jobs.update(JOB_ID, JobSettings(description="new"), unchanged_since=looked_at)
     assert methods(http) == ["GET"]
 
@@ -625,7 +623,7 @@ def test_upgrade_sends_batches(http, make_client):
 
 def test_missing_job_prevents_all_upgrades(http, client):
     http.post(JOBS, json=[job_json("b:o")])
-    with pytest.raises(ControlHubNotFoundError, match=r"no job of these ids: a:o, c:o\. Nothing was done"):
+    with pytest.raises(ControlHubNotFoundError, match=r"No jobs with these ids exist: a:o, c:o\. Nothing was done"):
         client.jobs.upgrade(["a:o", "b:o", "c:o"])
     assert http.call_count == 1
 
@@ -651,7 +649,7 @@ def test_job_on_newest_version_is_not_upgraded(http, client, newest):
 
 def test_missed_upgrade_is_reported(http, client):
     UpgradingHub(http, b={"version": 2})
-    message = r"1 of 2 jobs were not upgraded: 'b' \(b:o\) is still on version 2, the newest is 3\."
+    message = r"1 of 2 jobs were not upgraded: 'b' \(b:o\) still has version 2, the latest is 3\."
     with pytest.raises(ControlHubBulkError, match=message) as caught:
         client.jobs.upgrade(["a:o", "b:o"])
     assert list(caught.value.done) == ["a:o"]
@@ -689,7 +687,9 @@ def test_failed_upgrade_is_reported(http, client, status):
 def test_unconfirmed_upgrade_raises(http, client):
     http.post(JOBS, [{"json": [job_json("a:o")]}, {"status_code": 401}])
     http.post(UPGRADE, content=b"")
-    with pytest.raises(ControlHubUnavailableError, match="Whether the jobs were upgraded could not be found") as caught:
+    with pytest.raises(
+        ControlHubUnavailableError, match="Could not determine whether the jobs were upgraded"
+    ) as caught:
         client.jobs.upgrade(["a:o"])
     assert caught.value.maybe_executed is True
 
@@ -781,23 +781,23 @@ def test_undeletable_jobs_prevent_all_deletions(http, client, count):
 
 def test_unacknowledged_error_prevents_deletion(http, client):
     http.post(JOBS, json=[job_json(currentJobStatus=run_json(3, "INACTIVE_ERROR", "RED", errorMessage="disk full"))])
-    with pytest.raises(ControlHubJobStateError, match="an error that must be acknowledged first: disk full"):
+    with pytest.raises(ControlHubJobStateError, match="an error to acknowledge first: disk full"):
         client.jobs.delete([JOB_ID])
     assert http.call_count == 1
 
 
 @pytest.mark.parametrize(
     ("status", "allowed"),
-    [("ACTIVE", "active_too"), ("DEACTIVATING", "active_too"), ("INACTIVE_ERROR", "failed_too")],
+    [("ACTIVE", "allow_active"), ("DEACTIVATING", "allow_active"), ("INACTIVE_ERROR", "allow_failed")],
 )
 def test_allowed_states_pass_deletion_check(status, allowed):
     job = Job.from_wire(job_json(currentJobStatus=run_json(3, status, "RED")))
-    flags = {"active_too": False, "failed_too": False}
+    flags = {"allow_active": False, "allow_failed": False}
     check_deletable([job], **{**flags, allowed: True})
     with pytest.raises(ControlHubJobStateError, match="Nothing was sent"):
         check_deletable([job], **{flag: flag != allowed for flag in flags})
     with pytest.raises(ControlHubConfigurationError, match="is a job template"):
-        check_deletable([job, Job.from_wire(template_json())], active_too=True, failed_too=True)
+        check_deletable([job, Job.from_wire(template_json())], allow_active=True, allow_failed=True)
 
 
 @pytest.mark.parametrize("status", [None, succeeded(3), failed(3), run_json(3, "ACTIVATION_ERROR", "RED")])

@@ -111,7 +111,7 @@ def test_name_searches_have_bounded_url_length(http, client, name):
 def test_missing_names_are_all_reported(http, client, missing):
     SearchableJobs(http, "Orders", "nobody", "Customers")
     told = ", ".join(f"'{name}'" for name in missing)
-    with pytest.raises(ControlHubNotFoundError, match=f"jobs of these names: {told}. Names are compared letter"):
+    with pytest.raises(ControlHubNotFoundError, match=f"Cannot find jobs named {told}. Check their spelling"):
         client.jobs.find_by_names(["Orders", *missing, "Customers"])
 
 
@@ -268,7 +268,7 @@ def test_empty_search_is_sent_unchanged(http, client):
 
 
 def test_name_filters_are_exclusive(http, client):
-    with pytest.raises(ControlHubConfigurationError, match="only one of 'name' and 'name_starts_with'"):
+    with pytest.raises(ControlHubConfigurationError, match="by both 'name' and 'name_starts_with'"):
         list(client.jobs.list(name="a", name_starts_with="b"))
     assert http.call_count == 0
 
@@ -283,9 +283,9 @@ def test_pipeline_version_is_filtered_locally(http, client, version):
 def test_get_all_reports_missing_jobs(http, client):
     http.post(JOBS, json=lambda request, _: [job_json(job_id) for job_id in request.json() if "x" not in job_id])
     assert list(client.jobs.get_all(["b:o", "a:o", "b:o"])) == ["b:o", "a:o"]
-    with pytest.raises(ControlHubNotFoundError, match=r"no job of these ids: x:o, xy:o\. Nothing was done"):
+    with pytest.raises(ControlHubNotFoundError, match=r"No jobs with these ids exist: x:o, xy:o\. Nothing was done"):
         client.jobs.get_all(["x:o", "a:o", "xy:o"])
-    with pytest.raises(ControlHubNotFoundError, match=r"x9:o, \.\.\.\. Nothing"):
+    with pytest.raises(ControlHubNotFoundError, match=r"x9:o, and \d+ more\. Nothing"):
         client.jobs.get_all([f"x{n}:o" for n in range(12)])
 
 

@@ -154,7 +154,7 @@ def test_multi_page_history_is_sorted_globally(http, client):
         (lambda runs: runs.history(JOB_ID, until=_start(300), limit=1), 2),
         (lambda runs: runs.get(JOB_ID, 500), 1),
         (lambda runs: runs.get(JOB_ID, 590), 1),
-        (lambda runs: runs.started_at(JOB_ID, _start(500)), 1),
+        (lambda runs: runs.find_started_at(JOB_ID, _start(500)), 1),
         (lambda runs: runs.get_or_successor(JOB_ID, 599, JobRun.from_wire(succeeded(600))), 1),
     ],
     ids=["limit", "limit 300", "since", "until", "get", "get missing", "started_at", "successor"],
@@ -323,18 +323,18 @@ def _start(run_count, **shift):
 @pytest.mark.parametrize("direction", [1, -1])
 def test_run_is_found_by_start_time(http, client, time, run_count, direction):
     http.get(HISTORY, json=page_json(*[succeeded(n) for n in (1, 2, 3)][::direction]))
-    assert client.runs.started_at(JOB_ID, time).run_count == run_count
+    assert client.runs.find_started_at(JOB_ID, time).run_count == run_count
 
 
 def test_start_time_matches_without_fractions(http, client):
     http.get(HISTORY, json=page_json(succeeded(1), run_json(2, startTime=T0 + HOUR + 345)))
-    assert client.runs.started_at(JOB_ID, _start(2)).run_count == 2
+    assert client.runs.find_started_at(JOB_ID, _start(2)).run_count == 2
 
 
 @pytest.mark.parametrize("runs", [[], [succeeded(1)], [run_json(0, "INACTIVE", "GRAY", startTime=0)]])
 def test_no_run_precedes_first_start(http, client, runs):
     http.get(HISTORY, json=page_json(*runs))
-    assert client.runs.started_at(JOB_ID, _start(1, seconds=-1)) is None
+    assert client.runs.find_started_at(JOB_ID, _start(1, seconds=-1)) is None
 
 
 def test_history_is_limited_by_time(http, client):

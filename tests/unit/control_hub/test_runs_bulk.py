@@ -152,7 +152,7 @@ def test_empty_bulk_calls_send_nothing(http, client):
 
 def test_missing_job_prevents_all_starts(http, client):
     Hub(http, a=None)
-    with pytest.raises(ControlHubNotFoundError, match=r"no job of these ids: b:o, c:o\. Nothing was done"):
+    with pytest.raises(ControlHubNotFoundError, match=r"No jobs with these ids exist: b:o, c:o\. Nothing was done"):
         client.runs.start_many(["a:o", "b:o", "c:o"])
     assert paths(http) == START_PATHS[:1]
 
@@ -206,7 +206,7 @@ def test_rejected_bulk_start_leaves_new_runs_active(http, client, caplog):
     hub.partly, hub.refused = True, {"b:o"}
     with pytest.raises(ControlHubRejectedError, match="JOBRUNNER_7"):
         client.runs.start_many(["a:o", "b:o", "c:o"])
-    assert "are left alone: 'a' (a:o) run 1, started by" in caplog.text
+    assert "started: 'a' (a:o) run 1, started by" in caplog.text
     assert len(posts_to(http, START)) == 1
 
 
@@ -251,7 +251,7 @@ def test_each_batch_has_its_own_request_time(http, make_client, monkeypatch):
     monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: next(times, 2000.0))
     announced = {}
     make_client(bulk_size=1).runs.start_many(["a:o", "b:o"], on_submit=announced.update)
-    assert (announced["a:o"].at, announced["b:o"].at) == (1000.0, 2000.0)
+    assert (announced["a:o"].requested_at, announced["b:o"].requested_at) == (1000.0, 2000.0)
 
 
 def test_rejected_bulk_start_is_not_retried(http, client, clock):
@@ -313,7 +313,9 @@ def test_accepted_start_without_runs_is_not_retried(http, client):
     Hub(http, a=None, b=succeeded(3), c=None)
     http.post(START, content=b"")
     http.post(STATUSES, json={"c:o": run_json(1)})
-    with pytest.raises(ControlHubBulkError, match=r"2 of 3 jobs were not started: .*accepted the call, but") as caught:
+    with pytest.raises(
+        ControlHubBulkError, match=r"2 of 3 jobs were not started: .*accepted the request, but"
+    ) as caught:
         client.runs.start_many(["a:o", "b:o", "c:o"])
     assert caught.value.done == {"c:o": 1}
     assert len(posts_to(http, START)) == 1
@@ -325,7 +327,9 @@ def test_unconfirmed_bulk_start_is_not_retried(http, client, end, look):
     Hub(http, a=None, b=None)
     http.post(START, **end)
     http.post(STATUSES, **look)
-    with pytest.raises(ControlHubUnavailableError, match=r"started could not be found out: 'a' .*; 'b' ") as caught:
+    with pytest.raises(
+        ControlHubUnavailableError, match=r"Could not determine whether these jobs were started: 'a' .*; 'b' "
+    ) as caught:
         client.runs.start_many(["a:o", "b:o"])
     assert caught.value.maybe_executed is True
     assert len(posts_to(http, START)) == 1
@@ -340,7 +344,9 @@ def test_single_failed_poll_is_tolerated(http, kill_client):
 def test_partially_confirmed_start_reports_known_runs(http, make_client):
     Hub(http, a=None, b=None, c=None)
     http.post(STATUSES, [{"json": {"a:o": run_json(1)}}, {"status_code": 503}])
-    with pytest.raises(ControlHubBulkError, match=r"could not be found out: 'b' .*; 'c' ") as caught:
+    with pytest.raises(
+        ControlHubBulkError, match=r"Could not determine whether these jobs were started: 'b' .*; 'c' "
+    ) as caught:
         make_client(bulk_size=1, max_attempts=1).runs.start_many(["a:o", "b:o", "c:o"])
     assert caught.value.done == {"a:o": 1}
     assert posts_to(http, START) == [["a:o"], ["b:o"], ["c:o"]]
@@ -568,7 +574,7 @@ def test_undelivered_balance_is_retried(http, client, end):
     ("fields", "synchronizing", "balancing"),
     [
         ({"currentJobStatus": run_json(3)}, None, None),
-        ({"currentJobStatus": run_json(3), "migrateOffsets": False}, None, "has failover not enabled"),
+        ({"currentJobStatus": run_json(3), "migrateOffsets": False}, None, "has failover disabled"),
         ({"currentJobStatus": run_json(3, "ACTIVATING")}, "is ACTIVATING", "is ACTIVATING"),
         ({"currentJobStatus": run_json(3, None)}, "is in an unknown state", "is in an unknown state"),
         ({"currentJobStatus": succeeded(3)}, "is INACTIVE", "is INACTIVE"),

@@ -20,7 +20,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.models import Job
-from airflow_provider_streamsets.control_hub.submission import delivery_time_left
+from airflow_provider_streamsets.control_hub.submission import remaining_delivery_time
 from tests.unit.fakes.api_payloads import (
     CURRENT,
     FAILURES,
@@ -166,7 +166,7 @@ def test_no_parameters_send_empty_object(http, client, stored, given_):
         ({"currentJobStatus": run_json(3, None)}, "run 3, started by .*, is in an unknown state"),
         (
             {"currentJobStatus": run_json(3, "INACTIVE_ERROR", "RED", errorMessage="RUN_ERROR: disk full")},
-            r"run 3 ended in INACTIVE_ERROR.*acknowledged.*RUN_ERROR: disk full",
+            r"run 3 ended in INACTIVE_ERROR.*Acknowledge.*RUN_ERROR: disk full",
         ),
         ({"currentJobStatus": run_json(3, "INACTIVE_ERROR", "RED")}, "none stated"),
         ({"jobTemplate": True}, "job template"),
@@ -238,7 +238,7 @@ def test_ineffective_starts_are_abandoned(http, client):
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     http.post(START, exc=READ_TIMEOUT)
     http.get(CURRENT, json=succeeded(3))
-    with pytest.raises(ControlHubUnavailableError, match="3 calls ended without an answer, and none started a run"):
+    with pytest.raises(ControlHubUnavailableError, match="3 requests got no response, and none started a run"):
         client.runs.start(JOB_ID)
     assert len([r for r in http.request_history if r.method == "POST"]) == 3
 
@@ -249,7 +249,7 @@ def test_unconfirmed_start_is_not_retried(http, client, answer, look):
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     http.post(START, **answer)
     http.get(CURRENT, **look)
-    with pytest.raises(ControlHubUnavailableError, match=r"Whether job .* was started could not be") as caught:
+    with pytest.raises(ControlHubUnavailableError, match=r"Could not determine whether job .* was started") as caught:
         client.runs.start(JOB_ID)
     assert caught.value.maybe_executed is True
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
@@ -337,7 +337,7 @@ def test_accepted_start_without_run_is_not_retried(http, client):
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     http.post(START, content=b"")
     http.get(CURRENT, json=succeeded(3))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="no run after run 3 appears"):
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="no run after run 3 appeared"):
         client.runs.start(JOB_ID)
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
 
@@ -397,7 +397,7 @@ def test_run_of_other_caller_is_not_claimed(http, client, foreign):
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     http.post(START, exc=READ_TIMEOUT)
     http.get(CURRENT, json=run_json(4, **foreign))
-    with pytest.raises(ControlHubJobStateError, match=r"somebody else has started .*run 4, started by .* none"):
+    with pytest.raises(ControlHubJobStateError, match=r"Another caller started .*run 4, started by .* none"):
         client.runs.start(JOB_ID)
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
 
@@ -413,7 +413,7 @@ def test_run_after_gateway_timeout_is_not_claimed(http, client, monkeypatch, beg
     if is_own:
         assert client.runs.start(JOB_ID).run_count == 4
         return
-    with pytest.raises(ControlHubJobStateError, match="somebody else has started"):
+    with pytest.raises(ControlHubJobStateError, match="Another caller started"):
         client.runs.start(JOB_ID)
 
 
@@ -433,7 +433,7 @@ def test_on_submit_precedes_each_start(http, client):
 
     def on_submit(intent):
         posts = [r for r in http.request_history if r.method == "POST"]
-        announced.append((intent.job_id, intent.run_count, intent.user, intent.at, len(posts)))
+        announced.append((intent.job_id, intent.run_count, intent.user, intent.requested_at, len(posts)))
 
     client.runs.start(JOB_ID, on_submit=on_submit)
     assert announced == [(JOB_ID, 4, ME, T0 / 1000, 0), (JOB_ID, 4, ME, T0 / 1000, 1)]
@@ -485,9 +485,9 @@ def test_intent_uses_control_hub_time(http, client, monkeypatch, skew):
     http.get(CURRENT, json=run_json(4), headers=date)
     announced = []
     assert client.runs.start(JOB_ID, on_submit=announced.append).run_count == 4
-    assert announced[0].at == T0 / 1000
-    assert delivery_time_left(client, announced[0].at) == client.gateway_timeout
-    assert delivery_time_left(client.with_options(), announced[0].at) == client.gateway_timeout
+    assert announced[0].requested_at == T0 / 1000
+    assert remaining_delivery_time(client, announced[0].requested_at) == client.gateway_timeout
+    assert remaining_delivery_time(client.with_options(), announced[0].requested_at) == client.gateway_timeout
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Thu, 01 Jan 99999 00:00:00 GMT"])

@@ -45,24 +45,24 @@ NOT_READ = [{"status_code": 503}, {"status_code": 401}, {"exc": READ_TIMEOUT}, {
 
 
 def test_immediate_effect_needs_no_wait(client, clock):
-    assert confirm_effect(client, lambda: ["found"], subject="Whether it was done") == ["found"]
+    assert confirm_effect(client, lambda: ["found"], subject="whether it was done") == ["found"]
     assert clock.slept == []
 
 
 def test_effect_is_polled_for_one_minute(client, clock):
     looks = []
-    assert confirm_effect(client, lambda: looks.append(clock.now()) or [], subject="Whether it was done") == []
+    assert confirm_effect(client, lambda: looks.append(clock.now()) or [], subject="whether it was done") == []
     assert [look - looks[0] for look in looks] == [3.0 * n for n in range(21)]
 
 
 def test_effect_at_last_poll_counts(client, clock):
     start = clock.now()
-    assert confirm_effect(client, lambda: clock.now() - start >= 60, subject="Whether it was done") is True
+    assert confirm_effect(client, lambda: clock.now() - start >= 60, subject="whether it was done") is True
 
 
 def test_partial_effect_is_returned(client, clock):
     found = confirm_effect(
-        client, lambda: [1], subject="Whether it was done", is_complete=lambda f: len(f) == 2, max_wait=9.0
+        client, lambda: [1], subject="whether it was done", is_complete=lambda f: len(f) == 2, max_wait=9.0
     )
     assert found == [1]
     assert clock.slept == [3.0] * 3
@@ -71,8 +71,8 @@ def test_partial_effect_is_returned(client, clock):
 @pytest.mark.parametrize(
     ("error", "begins", "status"),
     [
-        (None, "Control Hub accepted the call. Whether it was done could not", 404),
-        (REFUSED_BY_ISSUE, "Cannot do it. Whether it was done could not", 500),
+        (None, "Could not determine whether it was done", 404),
+        (REFUSED_BY_ISSUE, "Cannot do it. Could not determine whether it was done", 500),
     ],
 )
 def test_failed_poll_leaves_effect_unknown(client, error, begins, status):
@@ -80,7 +80,7 @@ def test_failed_poll_leaves_effect_unknown(client, error, begins, status):
         raise ControlHubNotFoundError("Cannot look.", http_status=404)
 
     with pytest.raises(ControlHubUnavailableError, match="Cannot look") as caught:
-        confirm_effect(client, look, subject="Whether it was done", error=error)
+        confirm_effect(client, look, subject="whether it was done", error=error)
     assert str(caught.value).startswith(begins)
     assert (caught.value.maybe_executed, caught.value.http_status) == (True, status)
 
@@ -100,10 +100,10 @@ def test_max_wait_is_computed_after_answered_poll(client, clock, failing):
 
     if failing == 5:
         with pytest.raises(ControlHubUnavailableError):
-            confirm_effect(client, look, subject="Whether it was done", max_wait=max_wait)
+            confirm_effect(client, look, subject="whether it was done", max_wait=max_wait)
         assert clock.slept == [3.0] * 4
     else:
-        assert confirm_effect(client, look, subject="Whether it was done", max_wait=max_wait) == []
+        assert confirm_effect(client, look, subject="whether it was done", max_wait=max_wait) == []
         assert clock.slept == [3.0] * (failing + 2)
 
 
@@ -119,7 +119,7 @@ def test_accepted_bulk_start_is_polled_for_one_minute(http, client, clock):
     http.post(JOBS, json=[job_json("a:o")])
     http.post(f"{JOBS}/startJobs", content=b"")
     http.post(STATUSES, json={})
-    with pytest.raises(ControlHubBulkError, match="accepted the call, but no new run"):
+    with pytest.raises(ControlHubBulkError, match="accepted the request, but no new run"):
         client.runs.start_many(["a:o"])
     assert clock.slept == [2.0] * 30
 
@@ -147,7 +147,9 @@ def test_unreadable_instances_leave_start_unknown(http, client, clock, end, answ
     http.get(f"{SEC}/currentUser", json={"principalId": ME})
     http.post(TEMPLATE_START, **end)
     http.post(JOBS, **answer)
-    with pytest.raises(ControlHubUnavailableError, match="Whether instances were started could not be") as caught:
+    with pytest.raises(
+        ControlHubUnavailableError, match="Could not determine whether instances were started"
+    ) as caught:
         client.templates.start(TEMPLATE, [{}])
     assert caught.value.maybe_executed is True
     assert len([path for path in paths(http) if path.endswith("/createAndStartJobInstances")]) == 1

@@ -202,22 +202,27 @@ STATIC = Job.from_wire(template_json(staticParameters=["SIZE", "DIRECTORY"]))
 @pytest.mark.parametrize(
     ("template", "values", "options", "message"),
     [
-        (Job.from_wire(job_json()), [{}], {}, "it is a job, not a template. Start the job itself"),
-        (TEMPLATE, [], {}, "no instance is asked for"),
-        (TEMPLATE, [{}], {"suffix": "NUMBER"}, "the suffix must be one of COUNTER, TIME_STAMP, PARAM_VALUE"),
-        (TEMPLATE, [{}], {"suffix": "PARAM_VALUE"}, "must be given with PARAM_VALUE, and only then"),
-        (TEMPLATE, [{}], {"suffix_parameter": "REGION"}, "must be given with PARAM_VALUE, and only then"),
+        (Job.from_wire(job_json()), [{}], {}, "it is a job, not a job template. Start the job itself"),
+        (TEMPLATE, [], {}, "'runtime_parameters' is empty"),
+        (
+            TEMPLATE,
+            [{}],
+            {"suffix": "NUMBER"},
+            "'suffix' must be one of COUNTER, TIME_STAMP, PARAM_VALUE, got 'NUMBER'",
+        ),
+        (TEMPLATE, [{}], {"suffix": "PARAM_VALUE"}, "must be set with suffix PARAM_VALUE, and only with it"),
+        (TEMPLATE, [{}], {"suffix_parameter": "REGION"}, "must be set with suffix PARAM_VALUE, and only with it"),
         (
             TEMPLATE,
             [{"DAY": "1"}, {}],
             {"suffix": "PARAM_VALUE", "suffix_parameter": "DAY"},
-            "parameter 'DAY', but instance 2 of 2 has only REGION, SIZE",
+            "parameter 'DAY' is missing in instance 2 of 2, which has REGION, SIZE",
         ),
         (
             STATIC,
             [{"REGION": "x"}, {"SIZE": "1", "DIRECTORY": "2"}],
             {},
-            "instance 2 gives a value to DIRECTORY, SIZE, which the template does not let",
+            "instance 2 overrides DIRECTORY, SIZE, which the template does not allow",
         ),
     ],
 )
@@ -323,7 +328,7 @@ def test_identical_starts_are_ambiguous(http, client):
         raise READ_TIMEOUT
 
     http.post(START, json=start)
-    with pytest.raises(ControlHubUnavailableError, match="2 starts with the same parameters have been made") as caught:
+    with pytest.raises(ControlHubUnavailableError, match="2 starts with the same parameters exist") as caught:
         client.templates.start(TEMPLATE, [{}])
     assert caught.value.maybe_executed is True
 
@@ -394,7 +399,7 @@ def test_ambiguous_start_without_instances_is_not_retried(http, client, clock, e
     """Control Hub may still be at it; a second call would start more instances."""
     StartingHub(http, 1)
     http.post(START, **end)
-    with pytest.raises(ControlHubUnavailableError, match=r"has appeared within 120 s; look at the runs of") as caught:
+    with pytest.raises(ControlHubUnavailableError, match=r"appeared within 120 s\. Check the runs of") as caught:
         client.templates.start(TEMPLATE, [{}])
     assert caught.value.maybe_executed is True
     assert methods(http).count("POST") == 1
@@ -408,7 +413,9 @@ def test_unconfirmed_start_is_not_retried(http, client, end, look, where):
     StartingHub(http)
     http.post(START, **end)
     http.get(**{"url": HISTORY, "response_list": [{"json": []}, look]} if where == HISTORY else {"url": where, **look})
-    with pytest.raises(ControlHubUnavailableError, match="Whether instances were started could not be") as caught:
+    with pytest.raises(
+        ControlHubUnavailableError, match="Could not determine whether instances were started"
+    ) as caught:
         client.templates.start(TEMPLATE, [{}])
     assert caught.value.maybe_executed is True
     assert methods(http).count("POST") == 1
@@ -430,7 +437,9 @@ def test_unnamed_instances_are_searched(http, client, answer):
 def test_accepted_start_without_instances_is_not_retried(http, client, answer):
     StartingHub(http)
     http.post(START, **answer)
-    with pytest.raises(ControlHubUnavailableError, match="accepted the call without naming an instance") as caught:
+    with pytest.raises(
+        ControlHubUnavailableError, match="accepted the request, but its response names no instance"
+    ) as caught:
         client.templates.start(TEMPLATE, [{}])
     assert caught.value.maybe_executed is True
     assert methods(http).count("POST") == 1
@@ -507,7 +516,7 @@ def test_missing_instances_are_reported(http, client):
 
 @pytest.mark.parametrize("value", [None, "", " "])
 def test_empty_suffix_value_is_rejected(http, client, value):
-    with pytest.raises(ControlHubConfigurationError, match=r"parameter 'REGION' of instance 2 of 2.* is empty"):
+    with pytest.raises(ControlHubConfigurationError, match=r"suffix parameter 'REGION' is empty in instance 2 of 2"):
         client.templates.start(
             TEMPLATE, [{"REGION": "apac"}, {"REGION": value}], suffix="PARAM_VALUE", suffix_parameter="REGION"
         )
@@ -521,18 +530,16 @@ def test_start_outside_time_window_is_ignored(http, client):
     http.get(HISTORY, json=[later])
     digests = (parameters_digest(TEMPLATE.runtime_parameters),)
     assert (
-        client.templates.instances_of(TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, digests, T0 / 1000 + 300))
+        client.templates.find_instances(TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, digests, T0 / 1000 + 300))
         == []
     )
-    assert len(client.templates.instances_of(TemplateStartIntent(TEMPLATE_ID, 0, ME, parameters=digests))) == 1
+    assert len(client.templates.find_instances(TemplateStartIntent(TEMPLATE_ID, 0, ME, parameters=digests))) == 1
 
 
 @pytest.mark.parametrize("value", [{1, 2}, T0**0.5 * 1j], ids=["set", "complex"])
 def test_non_json_values_are_rejected(http, client, value):
     StartingHub(http)
-    with pytest.raises(
-        ControlHubConfigurationError, match="runtime parameters REGION, SIZE: they cannot be written as"
-    ):
+    with pytest.raises(ControlHubConfigurationError, match="runtime parameters REGION, SIZE: they are not valid JSON"):
         client.templates.start(TEMPLATE, [{"REGION": value}])
     assert methods(http).count("POST") == 0
 
@@ -541,7 +548,7 @@ def test_non_json_values_are_rejected(http, client, value):
 def test_requested_start_is_polled_until_gateway_timeout(http, client, clock, age, polls):
     StartingHub(http)
     intent = TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000 - age, (parameters_digest({}),))
-    assert client.templates.instances_of(intent, wait=True) == []
+    assert client.templates.find_instances(intent, wait=True) == []
     assert len(paths(http)) == polls
 
 
@@ -551,7 +558,7 @@ def test_late_requested_start_is_found(http, client, clock):
     late = template_start_json(1, hub.starts[0])
     http.get(HISTORY, [{"json": []}, {"json": []}, {"json": [late]}])
     intent = TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest({"REGION": "apac"}),))
-    assert [instance.job_id for instance in client.templates.instances_of(intent, wait=True)] == hub.starts[0]
+    assert [instance.job_id for instance in client.templates.find_instances(intent, wait=True)] == hub.starts[0]
     assert clock.slept == [3.0, 3.0]
 
 
@@ -563,7 +570,7 @@ def test_start_is_matched_by_remaining_instances(http, client, gone, found):
     for number in gone:
         del hub.jobs[ids[number]]
     digests = tuple(parameters_digest({"REGION": region}) for region in ("emea", "apac"))
-    instances = client.templates.instances_of(TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, digests))
+    instances = client.templates.find_instances(TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, digests))
     # Nothing tells a start of which all are deleted from that of another caller.
     assert [instance.job_id for instance in instances] == ids[::-1] * found
 
@@ -573,9 +580,9 @@ def test_several_candidates_are_named(http, client):
     for _ in range(2):
         hub.start(dict(TEMPLATE.runtime_parameters), dict(TEMPLATE.runtime_parameters))
     intent = TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, (parameters_digest(TEMPLATE.runtime_parameters),) * 2)
-    named = r"start 1 \(new-0-0:o, new-0-1:o\); start 2 \(new-1-0:o, new-1-1:o\)\. Stop those"
+    named = r"start 1 \(new-0-0:o, new-0-1:o\); start 2 \(new-1-0:o, new-1-1:o\)\. Stop the surplus"
     with pytest.raises(ControlHubAmbiguousStartError, match=named):
-        client.templates.instances_of(intent)
+        client.templates.find_instances(intent)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class FakeStatusClient:
         found: dict[str, StatusSnapshot | ControlHubError | None] = {}
         for job_id in job_ids:
             try:
-                found[job_id] = StatusSnapshot.of(self.status(job_id))
+                found[job_id] = StatusSnapshot.from_wire(self.status(job_id))
             except ControlHubError as error:
                 found[job_id] = error
         return found

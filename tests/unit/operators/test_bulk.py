@@ -163,12 +163,12 @@ def test_failed_runs_fail_task_and_are_named(http, run, task_log, deferrable):
             ControlHubStartJobsOperator, job_ids=ids, wait_for_completion=True, deferrable=deferrable, metrics_timeout=0
         )
     assert str(error.value) == (
-        "2 of 3 runs did not succeed: Run 1 of job 'a' (a:org) has failed (INACTIVE/RED): RUN_ERROR: JDBC_00; "
-        "Run 1 of job 'c' (c:org) has failed (INACTIVE_ERROR/RED): RUN_ERROR: JDBC_00."
+        "2 of 3 runs did not succeed: Job 'a' (a:org) run 1 failed (INACTIVE/RED): RUN_ERROR: JDBC_00; "
+        "Job 'c' (c:org) run 1 failed (INACTIVE_ERROR/RED): RUN_ERROR: JDBC_00."
     )
     log = task_log()
     for name, status in (("a", "INACTIVE"), ("c", "INACTIVE_ERROR")):
-        assert f"({name}:org) has failed ({status}/RED): RUN_ERROR: JDBC_00\n  Status: {status}, color: RED" in log
+        assert f"({name}:org) run 1 failed ({status}/RED): RUN_ERROR: JDBC_00\n  Status: {status}, color: RED" in log
 
 
 @MODES
@@ -178,7 +178,7 @@ def test_stopped_runs_fail_unless_accepted(http, run, deferrable):
     hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
     hub.mark_stopped_by("somebody@org", "b")
     with pytest.raises(
-        ControlHubRunFailedError, match=r"1 of 2 .* job 'b' .* was stopped by user somebody@org .*accept_stop"
+        ControlHubRunFailedError, match=r"1 of 2 .* Job 'b' .* was stopped by user somebody@org .*accept_stop"
     ):
         run(ControlHubStartJobsOperator, **arguments)
     hub = MultiJobHub(http, a=[None], b=[None])
@@ -196,7 +196,7 @@ def test_timeout_applies_on_timeout_to_unfinished_runs(http, run, clock, deferra
     with pytest.raises(ControlHubRunTimeoutError) as error:
         run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, wait_timeout=100, on_timeout=on_timeout)
     assert str(error.value) == (
-        "1 of 2 runs have not ended within 100 s: run 1 of job 'b' (b:org) (last seen ACTIVE/GREEN)."
+        "1 of 2 runs have not ended within 100 s: job 'b' (b:org) run 1 (last status: ACTIVE/GREEN)."
     )
     assert hub.asked("stopJobs") == stopped
     assert clock.now - 1000 == pytest.approx(100, abs=1)
@@ -527,7 +527,7 @@ def test_stop_without_wait_returns_at_once(http, run):
 def test_force_skips_normal_stop(http, run):
     hub = MultiJobHub(http, a=[active()], b=[deactivating()])
     hub.after_force = {"a": [succeeded()], "b": [errored()]}
-    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 .* job 'b' .*INACTIVE_ERROR"):
+    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 .* Job 'b' .*INACTIVE_ERROR"):
         run(ControlHubStopJobsOperator, **A_AND_B, force=True, deferrable=False)
     assert hub.asked("forceStopJobs") == [["a", "b"]]
     assert hub.asked("stopJobs") == []
@@ -710,7 +710,8 @@ def test_active_job_prevents_all_deletions(http, context):
 def test_job_with_error_prevents_all_deletions(http, context):
     hub = MultiJobHub(http, a=[succeeded()], b=[errored()])
     with pytest.raises(
-        ControlHubJobStateError, match=r"'b' .* must be acknowledged first: .*JDBC_00.* with acknowledge_errors=True\.$"
+        ControlHubJobStateError,
+        match=r"'b' .* Acknowledge the error first: .*JDBC_00.* with acknowledge_errors=True\.$",
     ):
         delete().execute(context)
     assert hub.done == []

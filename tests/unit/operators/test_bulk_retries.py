@@ -296,7 +296,7 @@ def test_last_try_that_cannot_start_stops_earlier_runs(http, run, lost, context,
     # The second poll is that of the run whose error is in the way.
     polls = iter([[], failing])
     hub.on_poll = lambda: hub.failing_polls.extend(next(polls, []))
-    with pytest.raises(ControlHubRunFailedError, match=r"Run 1 of job 'b' .*JDBC_00.*acknowledge_errors=True") as error:
+    with pytest.raises(ControlHubRunFailedError, match=r"Job 'b' .* run 1 .*JDBC_00.*acknowledge_errors=True") as error:
         run(ControlHubStartJobsOperator, **arguments)
     assert (error.value.job_id, error.value.error_codes) == ("b:org", ("JDBC_00",))
     assert hub.asked("stopJobs") == [["a"]]
@@ -573,7 +573,7 @@ def test_last_try_stops_started_and_unanswered_runs(http, run, connection, monke
     polls = iter(range(1 + 61))
     hub.on_poll = lambda: hub.bad.clear() if next(polls, None) is None else None
     context["ti"].max_tries = 0
-    with pytest.raises(ControlHubBulkError, match=r"could not be found out: 'b'"):
+    with pytest.raises(ControlHubBulkError, match=r"Could not determine whether these jobs were started: 'b'"):
         run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
     assert hub.asked("stopJobs") == [["a"], ["b"]]
 
@@ -608,7 +608,7 @@ def test_last_try_stops_unanswered_start_after_lost_try(http, run, context):
 
     hub.on_poll = lambda: None
     http.post(START, json=start)
-    with pytest.raises(ControlHubError, match="could not be found out"):
+    with pytest.raises(ControlHubError, match="Could not determine"):
         run(ControlHubStartJobsOperator, **arguments, deferrable=True)
     assert hub.asked("stopJobs") == [["a"]]
 

@@ -125,7 +125,7 @@ def test_active_failover_jobs_are_balanced_in_one_request(http, context):
     ("other", "why"),
     [
         (job_with_status("b", "INACTIVE", migrateOffsets=True), "'b' \\(b:org\\) is INACTIVE"),
-        (job_with_status("b", "ACTIVE"), "'b' \\(b:org\\) has failover not enabled"),
+        (job_with_status("b", "ACTIVE"), "'b' \\(b:org\\) has failover disabled"),
     ],
 )
 def test_unbalanceable_job_raises_unless_skipped(http, context, other, why):

@@ -176,7 +176,7 @@ def test_retry_of_lost_try_raises_run_error(hub, context, run):
     with pytest.raises(LostError):
         run(ControlHubRunJobOperator, job_id=JOB_ID, deferrable=False)
     next_try(context)
-    with pytest.raises(ControlHubRunFailedError, match=r"Run 1 .* has failed"):
+    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 1 failed"):
         run(ControlHubRunJobOperator, job_id=JOB_ID, deferrable=False)
 
 
@@ -214,7 +214,7 @@ def test_acknowledge_errors_lets_retry_start_new_run(hub, context, run):
 def test_error_of_foreign_run_is_job_state_error(hub, run):
     hub.start(OTHER_USER)
     hub.end("INACTIVE_ERROR", "RED")
-    with pytest.raises(ControlHubJobStateError, match="must be acknowledged"):
+    with pytest.raises(ControlHubJobStateError, match="Acknowledge the error first"):
         run(ControlHubRunJobOperator, job_id=JOB_ID, deferrable=False)
 
 

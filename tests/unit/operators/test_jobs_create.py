@@ -118,7 +118,7 @@ def test_omitted_settings_use_defaults(http, context):
 
 def test_existing_job_fails_by_default(http, context):
     hub = JobCatalogHub(http, job_json("old:org", "Mine"))
-    with pytest.raises(ControlHubExistsError, match=r"there is one of that name \(old:org\).*if_exists='skip'"):
+    with pytest.raises(ControlHubExistsError, match=r"it exists already \(old:org\).*if_exists='skip'"):
         operator().execute(context)
     assert hub.created == hub.updated == []
 

@@ -158,7 +158,7 @@ def test_failed_run_raises_and_logs_details(http, context, sleep_calls, task_log
         ],
         counts=counts_json(1),
     )
-    with pytest.raises(ControlHubRunFailedError, match=r"Run 1 of job 'Orders' \(.*\) has failed .*JDBC_00 - Cannot"):
+    with pytest.raises(ControlHubRunFailedError, match=r"Job 'Orders' \(.*\) run 1 failed .*JDBC_00 - Cannot"):
         operator().execute(context)
     log = task_log()
     for text in (
@@ -234,7 +234,7 @@ def test_success_does_not_depend_on_metrics(http, context, sleep_calls):
 
 def test_timeout_fails_task_and_stops_run(http, context, sleep_calls):
     hub = SingleJobHub(http, latest=None, script=[run_json(1)])
-    with pytest.raises(ControlHubRunTimeoutError, match=r"Run 1 of job 'Orders' .* has not ended within 100 s"):
+    with pytest.raises(ControlHubRunTimeoutError, match=r"Job 'Orders' .* run 1 has not ended within 100 s"):
         operator(wait_timeout=100, poll_interval=30).execute(context)
     assert hub.stops == ["stop"]
     assert sum(sleep_calls) == 100
@@ -263,7 +263,7 @@ def test_run_ending_just_before_timeout_succeeds(http, context, sleep_calls):
 def test_restarted_job_is_evaluated_from_history(http, context, sleep_calls):
     hub = SingleJobHub(http, latest=None, script=[run_json(1), run_json(2)], counts=counts_json(2))
     hub.history = [run_json(2), failed(1, "RUN_ERROR: broken")]
-    with pytest.raises(ControlHubRunFailedError, match=r"Run 1 .* RUN_ERROR: broken"):
+    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 1 .* RUN_ERROR: broken"):
         operator().execute(context)
 
 

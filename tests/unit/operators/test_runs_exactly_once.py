@@ -731,7 +731,7 @@ def test_last_try_stops_unanswered_start_after_lost_try(hub, http, context, cloc
         raise requests.exceptions.ConnectionError("connection reset")
 
     hub.on_start = [lost]
-    with pytest.raises(ControlHubUnavailableError, match="could not be found out"):
+    with pytest.raises(ControlHubUnavailableError, match="Could not determine"):
         tries.run(deferrable=True, if_running="wait_then_start")
     assert hub.calls == ["start", "start", "stop"]
 

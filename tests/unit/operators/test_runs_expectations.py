@@ -95,7 +95,7 @@ def test_run_with_unexpected_metrics_fails_with_values(http, run, task_log, defe
     with pytest.raises(ControlHubExpectationError) as error:
         run(deferrable, expect=["output_count >= 1000", "error_ratio < 0.01", "input_count > 5"])
     assert str(error.value) == (
-        f"Run 1 of job 'Orders' ({JOB_ID}) has succeeded (INACTIVE/GRAY), but its metrics are not as expected: "
+        f"Job 'Orders' ({JOB_ID}) run 1 succeeded (INACTIVE/GRAY), but its metrics are not as expected: "
         "output_count >= 1000 (not satisfied: 90), error_ratio < 0.01 (not satisfied: 0.1), "
         "input_count > 5 (satisfied: 100)."
     )
@@ -125,7 +125,7 @@ def test_interim_metrics_leave_changeable_conditions_undecided(http, run, deferr
     SingleJobHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1, saved_after=30))
     with pytest.raises(ControlHubMetricsUnavailableError) as error:
         run(deferrable, expect=[condition, "output_count >= 90"])
-    assert f"Run 1 of job 'Orders' ({JOB_ID}) has succeeded" in str(error.value)
+    assert f"Job 'Orders' ({JOB_ID}) run 1 succeeded" in str(error.value)
     assert f"{condition} (undecided: " in str(error.value)
     assert "output_count >= 90 (satisfied: 90)" in str(error.value)
 
@@ -243,13 +243,13 @@ def test_failed_run_keeps_its_own_error(http, run, deferrable):
         ({"expect": ["many records"]}, "'expect' must contain conditions such as"),
         ({"expect": 5}, "'expect' must be a list of conditions"),
         ({"expect": [{"metric": "a"}]}, "'expect' must contain conditions such as"),
-        ({"expect": ["outptu_count > 5"]}, "There is no metric 'outptu_count'. Did you mean 'output_count'"),
-        ({"expect": ["error_ratio < 0.01 and output_count > 5"]}, "give each comparison as an entry of its own"),
-        ({"expect": ["{{ a }}", "1 < output_count < 5"]}, "give each comparison as an entry of its own"),
-        ({"expect": "error_ratio < 1%"}, "the threshold '1%' is no number"),
-        ({"expect": '["a > 1 or b > 2"]'}, "give each comparison as an entry of its own"),
-        ({"expect": [{"metric": "oops", "comparison": "<", "threshold": "{{ most }}"}]}, "There is no metric 'oops'"),
-        ({"expect": [{"metric": "{{ a }}", "comparison": "=<", "threshold": 1}]}, "'=<' is no comparison"),
+        ({"expect": ["outptu_count > 5"]}, "Unknown metric 'outptu_count'. Did you mean 'output_count'"),
+        ({"expect": ["error_ratio < 0.01 and output_count > 5"]}, "use one entry per comparison"),
+        ({"expect": ["{{ a }}", "1 < output_count < 5"]}, "use one entry per comparison"),
+        ({"expect": "error_ratio < 1%"}, "the threshold '1%' is not a number"),
+        ({"expect": '["a > 1 or b > 2"]'}, "use one entry per comparison"),
+        ({"expect": [{"metric": "oops", "comparison": "<", "threshold": "{{ most }}"}]}, "Unknown metric 'oops'"),
+        ({"expect": [{"metric": "{{ a }}", "comparison": "=<", "threshold": 1}]}, "'=<' is not a comparison"),
         ({"expect": ["error_count < 1"], "wait_for_completion": False}, "'expect' needs wait_for_completion=True"),
         ({"stop_on_violation": True}, "'stop_on_violation' needs conditions in 'expect'"),
         ({"stop_on_violation": "perhaps"}, "'stop_on_violation' must be true or false"),
@@ -266,7 +266,7 @@ def test_rejects_invalid_arguments_at_parse(arguments, message):
     [
         ({"expect": "{{ '[]' }}"}, "'expect' must be a list of conditions"),
         ({"expect": ["{{ 'many' }}"]}, "'expect' must contain conditions such as"),
-        ({"expect": ["{{ 'outputs' }} > 5"]}, "There is no metric 'outputs'"),
+        ({"expect": ["{{ 'outputs' }} > 5"]}, "Unknown metric 'outputs'"),
         ({"expect": ["error_count < 1"], "wait_for_completion": "{{ 'no' }}"}, "'wait_for_completion' must be true"),
         ({"expect": ["error_count < 1"], "wait_for_completion": "{{ False }}"}, "'expect' needs wait_for_completion"),
         ({"stop_on_violation": "{{ True }}"}, "'stop_on_violation' needs conditions in 'expect'"),
@@ -304,7 +304,7 @@ def test_violated_upper_bound_stops_run_and_fails(http, run, clock, deferrable):
     with pytest.raises(ControlHubExpectationError) as error:
         run(deferrable, expect=["error_count <= 10", "output_count >= 1000"], stop_on_violation=True)
     assert str(error.value) == (
-        f"Run 1 of job {JOB_ID} goes on, but its metrics are not as expected: error_count <= 10 is broken: 20."
+        f"Job {JOB_ID} run 1 is active, but violates its conditions: error_count <= 10 (violated: 20)."
     )
     assert hub.stops == ["stop"]
     # Deferred, young runs are looked at more often.
@@ -354,7 +354,7 @@ def test_ratio_bound_is_fetched_from_record_counts(http, run, deferrable):
     hub = SingleJobHub(http, latest=None, script=[running(10, 10)])
     counts = [{"json": {}}, {"json": {"0": {"inputCount": 100, "errorCount": 1, "stageErrorsCount": 1}}}]
     http.get(COUNTS, [*counts, {"json": {"0": {"inputCount": 100, "errorCount": 1, "stageErrorsCount": 9}}}])
-    with pytest.raises(ControlHubExpectationError, match=r"error_ratio <= 0\.05 is broken: 0\.1\."):
+    with pytest.raises(ControlHubExpectationError, match=r"error_ratio <= 0\.05 \(violated: 0\.1\)\."):
         run(deferrable, expect=["error_ratio <= 0.05"], stop_on_violation=True)
     assert hub.stops == ["stop"]
 
@@ -369,7 +369,7 @@ def test_fetches_counts_long_missing_from_status(http, run, deferrable, source):
     else:
         counters = {f"pipeline_batch{name}_counter": 20 for name in ("InputRecords", "OutputRecords", "ErrorRecords")}
         http.get(REGISTRY, json=registry(**counters))
-    with pytest.raises(ControlHubExpectationError, match=r"error_count <= 10 is broken: 20\."):
+    with pytest.raises(ControlHubExpectationError, match=r"error_count <= 10 \(violated: 20\)\."):
         run(deferrable, expect=["error_count <= 10"], stop_on_violation=True)
     assert hub.stops == ["stop"]
 
@@ -394,7 +394,7 @@ def test_failed_stop_does_not_hide_violation(http, run, task_log, deferrable):
     SingleJobHub(http, latest=None, script=[running(100, 80, 20)])
     refusal = {"ISSUES": [{"code": "JOBRUNNER_7", "message": "not allowed"}]}
     http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/stop", status_code=403, json=refusal)
-    with pytest.raises(ControlHubExpectationError, match="error_count <= 10 is broken: 20"):
+    with pytest.raises(ControlHubExpectationError, match=r"error_count <= 10 \(violated: 20\)"):
         run(deferrable, expect=["error_count <= 10"], stop_on_violation=True)
     assert "could not be stopped and may go on" in task_log()
 
@@ -439,7 +439,7 @@ def test_acknowledges_and_logs_previous_error(http, run, task_log, deferrable):
 
 def test_unacknowledged_error_prevents_start(http, run):
     hub = SingleJobHub(http, latest=run_json(3, "INACTIVE_ERROR", "RED"))
-    with pytest.raises(ControlHubJobStateError, match="must be acknowledged in Control Hub first"):
+    with pytest.raises(ControlHubJobStateError, match="Acknowledge the error first"):
         run()
     assert hub.started_with == []
 

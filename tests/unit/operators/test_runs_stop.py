@@ -73,7 +73,7 @@ def test_error_during_stop_fails_task(http, context, sleep_calls):
 
 def test_stop_timeout_fails_task(http, context, sleep_calls):
     hub = SingleJobHub(http, latest=run_json(4, "DEACTIVATING"))
-    with pytest.raises(ControlHubRunTimeoutError, match="last seen DEACTIVATING"):
+    with pytest.raises(ControlHubRunTimeoutError, match="last status: DEACTIVATING"):
         operator(wait_timeout=60).execute(context)
     assert hub.stops == ["stop"]
 

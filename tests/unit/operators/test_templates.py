@@ -141,7 +141,7 @@ def test_finds_template_by_name(http, run):
 
 def test_rejects_job_that_is_no_template(http, run):
     hub = MultiJobHub(http, a=[None])
-    with pytest.raises(ControlHubConfigurationError, match="it is a job, not a template"):
+    with pytest.raises(ControlHubConfigurationError, match="it is a job, not a job template"):
         run(job_id="a:org")
     with pytest.raises(ControlHubNotFoundError, match="no job template has that name"):
         run(job_name="Nobody")
@@ -205,7 +205,7 @@ def test_failure_lets_others_finish_by_default(http, run, deferrable):
     with pytest.raises(ControlHubRunFailedError) as error:
         run(deferrable)
     assert str(error.value) == (
-        "1 of 2 runs did not succeed: Run 1 of job 'Regional orders - 1' (instance-1:org) has failed (INACTIVE/RED): "
+        "1 of 2 runs did not succeed: Job 'Regional orders - 1' (instance-1:org) run 1 failed (INACTIVE/RED): "
         "RUN_ERROR: JDBC_00."
     )
     assert hub.asked("stopJobs") == []
@@ -228,7 +228,7 @@ def test_failure_stops_others_at_once_if_requested(http, run, clock, task_log, d
             deferrable, number_of_instances=4, if_instance_fails="stop_others", metrics_timeout=300, accept_stopped=True
         )
     assert str(error.value) == (
-        "1 of 4 runs did not succeed: Run 1 of job 'Regional orders - 1' (instance-1:org) has failed (INACTIVE/RED): "
+        "1 of 4 runs did not succeed: Job 'Regional orders - 1' (instance-1:org) run 1 failed (INACTIVE/RED): "
         "RUN_ERROR: JDBC_00."
     )
     assert hub.asked("stopJobs") == [["instance-2", "instance-4"]]
@@ -291,9 +291,7 @@ def test_failed_instances_are_named_up_to_limit(http, run, task_log, deferrable)
 @MODES
 def test_single_failed_instance_reads_like_failed_job(http, run, deferrable):
     hub_with(http, [failed()])
-    with pytest.raises(
-        ControlHubRunFailedError, match=r"^Run 1 of job 'Regional orders - 1' .* has failed .*JDBC_00\.$"
-    ):
+    with pytest.raises(ControlHubRunFailedError, match=r"^Job 'Regional orders - 1' .* run 1 failed .*JDBC_00\.$"):
         run(deferrable, number_of_instances=1)
 
 
@@ -346,8 +344,8 @@ def test_timeout_fails_task_and_stops_active_instances(http, run, clock, deferra
     with pytest.raises(ControlHubRunTimeoutError) as error:
         run(deferrable, wait_timeout=100, on_timeout=on_timeout, delete_after_completion=True)
     assert str(error.value) == (
-        "1 of 2 runs have not ended within 100 s: run 1 of job 'Regional orders - 2' (instance-2:org) "
-        "(last seen ACTIVE/GREEN)."
+        "1 of 2 runs have not ended within 100 s: job 'Regional orders - 2' (instance-2:org) run 1 "
+        "(last status: ACTIVE/GREEN)."
     )
     assert hub.asked("stopJobs") == stopped
     assert hub.asked("deleteJobs") == []
@@ -571,7 +569,7 @@ def test_rejects_invalid_rendered_values_before_requests(http, context, argument
 def test_rejects_values_for_static_parameters(http, run):
     hub = hub_with(http)
     hub.template["staticParameters"] = ["REGION"]
-    with pytest.raises(ControlHubConfigurationError, match="instance 1 gives a value to REGION"):
+    with pytest.raises(ControlHubConfigurationError, match="instance 1 overrides REGION"):
         run()
     assert hub.created == []
 

@@ -652,7 +652,7 @@ def test_clear_stops_no_ambiguous_start(http, hub, run, ambiguous, context, task
     hub.instance_scripts = []
     assert ids(run()) == ["instance-7", "instance-8", "instance-9"]
     assert hub.asked("stopJobs") == []
-    assert "Cannot tell which start" in task_log()
+    assert "Cannot determine which start" in task_log()
 
 
 def test_kill_during_retry_stops_new_and_kept_instances(http, hub, run, context):

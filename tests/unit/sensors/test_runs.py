@@ -139,14 +139,14 @@ def test_failed_first_poll_is_left_to_triggerer(answer, http, context, sleep_cal
 
 @MODES
 def test_failed_run_fails_sensor_in_every_mode(mode, http, context, sleep_calls):
-    with pytest.raises(ControlHubRunFailedError, match=r"has failed .*JDBC_00"):
+    with pytest.raises(ControlHubRunFailedError, match=r"run 4 failed .*JDBC_00"):
         wait_in(mode, http, context, [run_json(4), failed(4)])
 
 
 @MODES
 @pytest.mark.parametrize("kindness", [{"soft_fail": True}, {"never_fail": True}])
 def test_failed_run_can_skip_sensor_in_every_mode(mode, kindness, http, context, sleep_calls):
-    with pytest.raises(AirflowSkipException, match=r"has failed .*JDBC_00"):
+    with pytest.raises(AirflowSkipException, match=r"run 4 failed .*JDBC_00"):
         wait_in(mode, http, context, [run_json(4), failed(4)], **kindness)
 
 
@@ -165,7 +165,7 @@ def test_timeout_fails_sensor_in_poke_mode(http, context, sleep_calls):
         ({"soft_fail": True}, AirflowSkipException),
         ({"never_fail": True}, AirflowSkipException),
     ]:
-        with pytest.raises(error, match=r"Run 4 .* has not ended within 100 s\. It was last seen ACTIVE/GREEN"):
+        with pytest.raises(error, match=r"Job .* run 4 has not ended within 100 s\. Last status: ACTIVE/GREEN"):
             sensor(timeout=100, **arguments).execute(context)
 
 
@@ -201,7 +201,7 @@ def test_default_run_is_latest_at_first_poll(mode, http, context, sleep_calls):
             sensor(deferrable=True).execute(context)
         assert deferred.value.trigger.serialize()[1]["run_count"] == 4
         return
-    with pytest.raises(ControlHubRunFailedError, match="Run 4 "):
+    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 4 "):
         sensor().execute(context) if mode == "poke" else reschedule_until_done(context)
 
 
@@ -233,7 +233,7 @@ def test_unreached_run_is_logged_once_and_in_timeout(mode, latest, has, http, co
         with pytest.raises(Exception, check=lambda error: type(error).__name__ == Rescheduled):  # noqa: B017 - another class in each Airflow
             sensor(**arguments).execute(context)
         arguments["timeout"] = 0
-    with pytest.raises(AirflowSensorTimeout, match=f"Run 99 .* The job has not reached that run: {has}"):
+    with pytest.raises(AirflowSensorTimeout, match=f"Job .* run 99 .* The job has not reached that run: {has}"):
         TaskRunner(clock, lambda: sensor(**arguments), context).run()
     # Airflow 2 logs to both.
     lines = {text.count("run 99: not started yet (") for text in (caplog.text, capsys.readouterr().out)}

@@ -695,8 +695,8 @@ def test_outage_is_survived_and_logged_once(hub, http, logged):
     assert run_in_virtual_time(scene()) == [("orders", 4), ("orders", 5)]
     # After 30 s, 60 s, and then every two minutes.
     assert requested == [62]
-    assert logged().count("the next looks will show whether this passes") == 1
-    assert logged().count("Control Hub answers again after 62 failed looks") == 1
+    assert logged().count("retrying at the next poll") == 1
+    assert logged().count("Control Hub responds again after 62 failed polls") == 1
 
 
 def test_retry_after_delays_next_poll(hub, http):
@@ -859,7 +859,7 @@ def test_run_missing_from_history_does_not_delay_others(hub, logged):
         return watcher.runs
 
     assert run_in_virtual_time(scene()) == [("orders", 5), ("orders", 6)]
-    assert "its history does not have the run. It is not reported." in logged()
+    assert "its history does not contain run 4. It is not reported." in logged()
 
 
 def test_upgraded_run_is_reported_once_as_successor(hub, logged):

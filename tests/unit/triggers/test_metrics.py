@@ -192,7 +192,8 @@ def test_unreadable_metrics_are_awaited_until_deadline(http):
     http.get(COUNTS, status_code=503)
     event = single_event(trigger(metrics_timeout=10, timeout=1000, deadline=2000.0))
     assert isinstance(event.error, errors.ControlHubRunTimeoutError)
-    assert "could not be read within 1000 s" in str(event.error)
+    assert str(event.error).startswith("Could not read the metrics of job ")
+    assert "within 1000 s. The run has ended." in str(event.error)
 
 
 def test_deadline_is_absolute_across_restarts(http):

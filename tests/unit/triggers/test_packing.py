@@ -178,7 +178,7 @@ def test_unpack_reverses_pack(runs):
 def test_red_run_reports_are_short_failures(http, clock):
     MultiJobHub(http)
     run = JobRun("run:org", "a:org", 1, "ACTIVE", "RED", error_message="x" * 4000, warnings=("y" * 500,) * 20)
-    short = RunReport.of_red(job_id="a:org", job_name="a", run=run, red_for=70.0).shortened().to_dict()
+    short = RunReport.from_red_run(job_id="a:org", job_name="a", run=run, red_for=70.0).truncated().to_dict()
     assert len(json.dumps(short)) < 2000
     runs, identities = [["a:org", 1], ["b:org", 2]], {"b:org": ["run-b:org", 1.0]}
     trigger = ControlHubJobRunsTrigger(runs=runs, identities=identities, red={"a:org": short, "b:org": 65.0})

@@ -54,7 +54,7 @@ COUNTED = RunMetrics.from_wire(counts_json(4, outputM1Rate=2.5), 4)
 
 
 def condition(text):
-    return MetricCondition.of(text)
+    return MetricCondition.parse(text)
 
 
 @pytest.mark.parametrize("comparison", COMPARISONS)
@@ -122,14 +122,14 @@ def test_invalid_condition_error_shows_example(wrong):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("error_ratio < 0.01 and output_count > 5", "give each comparison as an entry of its own"),
-        ("a > 1 or b > 2", "give each comparison as an entry of its own"),
-        ("1 < output_count < 5", "give each comparison as an entry of its own"),
-        ("stage.a.counter > 1 and stage.b.counter > 2", "give each comparison as an entry of its own"),
-        ("error_ratio < 1%", "the threshold '1%' is no number"),
-        ("output_count => 5", "write >= or <= instead of => or =<"),
-        ("output_count >> 5", "it is no comparison of a metric with a number"),
-        ({"metric": "a.b > 1 and c.d", "comparison": ">", "threshold": 5}, "There is no metric 'a.b > 1 and c.d'"),
+        ("error_ratio < 0.01 and output_count > 5", "use one entry per comparison"),
+        ("a > 1 or b > 2", "use one entry per comparison"),
+        ("1 < output_count < 5", "use one entry per comparison"),
+        ("stage.a.counter > 1 and stage.b.counter > 2", "use one entry per comparison"),
+        ("error_ratio < 1%", "the threshold '1%' is not a number"),
+        ("output_count => 5", "use >= or <= instead of => or =<"),
+        ("output_count >> 5", "it does not compare a metric with a number"),
+        ({"metric": "a.b > 1 and c.d", "comparison": ">", "threshold": 5}, "Unknown metric 'a.b > 1 and c.d'"),
     ],
 )
 def test_only_single_comparison_is_accepted(text, said):
@@ -138,13 +138,15 @@ def test_only_single_comparison_is_accepted(text, said):
 
 
 def test_unknown_metric_error_suggests_similar_name():
-    with pytest.raises(ControlHubConfigurationError, match=r"no metric 'outptu_count'\. Did you mean 'output_count'\?"):
+    with pytest.raises(
+        ControlHubConfigurationError, match=r"Unknown metric 'outptu_count'\. Did you mean 'output_count'\?"
+    ):
         condition("outptu_count > 5")
 
 
 @pytest.mark.parametrize("metric", ["outputs", "output count", "OUTPUT_COUNT", "counter"])
 def test_unknown_metric_error_lists_known_names(metric):
-    with pytest.raises(ControlHubConfigurationError, match=f"There is no metric '{metric}'") as caught:
+    with pytest.raises(ControlHubConfigurationError, match=f"Unknown metric '{metric}'") as caught:
         condition(f"{metric} >= 5")
     assert all(known in str(caught.value) for known in METRICS)
 
@@ -163,7 +165,7 @@ def test_single_condition_becomes_list(values):
 
 @pytest.mark.parametrize("values", [None, [], (), 5, {}, iter(["output_count >= 1"]), ["output_count >= 1", None]])
 def test_invalid_conditions_raise(values):
-    with pytest.raises(ControlHubConfigurationError, match="A condition on metrics is a text"):
+    with pytest.raises(ControlHubConfigurationError, match="A metric condition must be a string"):
         parse_conditions(values)
 
 
@@ -387,7 +389,7 @@ def test_missing_value_satisfies_no_condition(http, client):
 
 def test_conditions_can_be_excluded(client):
     values = values_of(client, metrics=COUNTED)
-    evaluation = evaluate(CONDITIONS[:1], "any", values, counts=lambda each: not each.is_monotonic)
+    evaluation = evaluate(CONDITIONS[:1], "any", values, is_counted=lambda each: not each.is_monotonic)
     assert evaluation.is_satisfied is False
     assert "not satisfied: 90" in evaluation.text
 
@@ -399,7 +401,7 @@ def test_violated_upper_bounds_are_reported(client):
     )
     broken = violated_conditions(conditions, values)
     assert broken.is_satisfied is False
-    assert broken.text == "error_ratio < 0.1 is broken: 0.1, output_count <= 89 is broken: 90"
+    assert broken.text == "error_ratio < 0.1 (violated: 0.1), output_count <= 89 (violated: 90)"
     assert violated_conditions(conditions[:1], values) is None
 
 
@@ -417,7 +419,7 @@ def test_missing_metric_violates_no_bound(client):
 def test_violated_bound_raises_during_poll(http, client):
     check = ViolationCheck(client, JOB_ID, 4, parse_conditions(["error_count <= 12", "output_count >= 5"]))
     check(JobRun.from_wire(run_json(4, **{**SAVED, "errorRecordCount": 12})))
-    with pytest.raises(ControlHubExpectationError, match=rf"Run 4 of job {JOB_ID} goes on, .*12 is broken: 13\."):
+    with pytest.raises(ControlHubExpectationError, match=rf"Job {JOB_ID} run 4 is active, .*12 \(violated: 13\)\."):
         check(RUNNING)
     assert http.call_count == 0
 

@@ -54,8 +54,8 @@ def _follow_group(clock: VirtualClock) -> RunReport:
     with _client(clock) as client:
         group = RunGroup(client, [RunRef(JOB_ID, RUN_COUNT)], now=clock.now)
         wait_for_runs(group, poll_interval=60, timeout=1200, now=clock.now, sleep=clock.sleep)
-        if group.unknown:
-            raise group.unknown[JOB_ID]
+        if group.unresolved:
+            raise group.unresolved[JOB_ID]
         return group.reports[JOB_ID]
 
 
@@ -218,7 +218,7 @@ def test_metric_wait_tolerates_unusable_responses(http, answers):
 def test_status_of_other_job_is_logged_and_ignored(http, caplog):
     serve(http, [_going_on(status="INACTIVE", jobId="another:org"), VALID])
     assert _follow(VirtualClock()).outcome is Outcome.SUCCEEDED
-    assert f"Control Hub told the status of job another:org instead of {JOB_ID}." in caplog.text
+    assert f"Job {JOB_ID}: Control Hub returned the status of job another:org instead" in caplog.text
 
 
 def test_metrics_of_other_job_are_not_evaluated(clock):

@@ -148,7 +148,7 @@ def test_details_contain_all_facts():
     )
     text = _report(body, STOPPED_EVENTS).details()
     for part in [
-        f"Run 1 of job '{JOB_NAME}' ({JOB_ID}) has failed (INACTIVE/RED): RUN_ERROR: JDBC_00 - Cannot connect",
+        f"Job '{JOB_NAME}' ({JOB_ID}) run 1 failed (INACTIVE/RED): RUN_ERROR: JDBC_00 - Cannot connect",
         "Status: INACTIVE, color: RED",
         f"Started: 2026-01-01 09:50:00 UTC by {ME}, finished: 2026-01-01 09:51:00 UTC, duration: 60.0 s",
         "JOBRUNNER_62 - Not responding",
@@ -165,10 +165,10 @@ def test_details_name_unknown_facts():
     run = JobRun(run_id="", job_id="", run_count=1, status="ACTIVATION_ERROR", color="")
     report = RunReport.build(job_id=JOB_ID, job_name="", run=run, events=[])
     text = report.details()
-    assert f"Run 1 of job {JOB_ID} has failed" in text
+    assert f"Job {JOB_ID} run 1 failed" in text
     assert "Started: unknown by unknown, finished: unknown" in text
-    assert "do engines with all of its labels run?" in text
-    assert "Events: Control Hub has none of this run" in text
+    assert "Check that engines with all of its labels are running." in text
+    assert "Events: none available" in text
 
 
 def test_details_mark_provisional_counts():
@@ -239,7 +239,7 @@ _ANY = st.recursive(
 
 @given(_ANY)
 def test_invalid_report_raises_value_error(value):
-    with pytest.raises(ValueError, match="no report of a run"):
+    with pytest.raises(ValueError, match="Not a valid run report"):
         RunReport.from_dict(value)
 
 

@@ -24,7 +24,7 @@ from airflow_provider_streamsets.control_hub.models import JobRun
 from airflow_provider_streamsets.control_hub.tracking.run_group import (
     RunGroup,
     RunRef,
-    summed_metrics,
+    sum_metrics,
     unfinished_result,
     wait_for_runs,
 )
@@ -132,7 +132,7 @@ def test_missing_job_is_lost_after_three_polls(http, group_of, wait):
     del hub.latest["gone:org"]
     group = wait(group_of("gone", "stays"))
     assert outcomes(group) == {"stays": "SUCCEEDED"}
-    assert isinstance(group.unknown["gone:org"], ControlHubRunLostError)
+    assert isinstance(group.unresolved["gone:org"], ControlHubRunLostError)
     assert "the job does not exist any more" in group.failures["gone:org"]
     assert [len(look) for look in hub.looks] == [2, 2, 2, 1, 1]
 
@@ -149,7 +149,7 @@ def test_bad_id_does_not_affect_others(http, group_of, wait, status):
     del hub.latest["bad:org"]
     group = wait(group_of("bad", "good", "better"))
     assert outcomes(group) == {"good": "SUCCEEDED", "better": "SUCCEEDED"}
-    assert isinstance(group.unknown["bad:org"], ControlHubRunLostError)
+    assert isinstance(group.unresolved["bad:org"], ControlHubRunLostError)
 
 
 def test_forbidden_job_is_no_longer_polled(http, group_of, wait):
@@ -157,7 +157,7 @@ def test_forbidden_job_is_no_longer_polled(http, group_of, wait):
     hub.bad["secret:org"] = 403
     group = wait(group_of("secret", "open"))
     assert outcomes(group) == {"open": "SUCCEEDED"}
-    assert isinstance(group.unknown["secret:org"], ControlHubPermissionError)
+    assert isinstance(group.unresolved["secret:org"], ControlHubPermissionError)
     polls = [request.json() for request in http.request_history if request.path.endswith("/jobs/status")]
     assert polls.count(["secret:org", "open:org"]) == 1
     assert polls.count(["secret:org"]) == 3
@@ -185,8 +185,8 @@ def test_outage_is_tolerated_and_logged_once(http, group_of, wait, caplog):
     with caplog.at_level(logging.INFO):
         group = wait(group_of("a", "b"))
     assert set(outcomes(group).values()) == {"SUCCEEDED"}
-    assert caplog.text.count("Waiting on; the next looks will show whether this passes") == 1
-    assert caplog.text.count("Control Hub answers again after 50 failed looks") == 1
+    assert caplog.text.count("Still waiting; retrying at the next poll") == 1
+    assert caplog.text.count("Control Hub responds again after 50 failed polls") == 1
 
 
 def test_outage_during_details_is_tolerated(http, group_of, wait):
@@ -242,7 +242,11 @@ def test_parallel_reads_keep_report_and_log_order(http, client, group_of, wait, 
 
     group = wait(group_of("a", "b", "c", log=SimpleNamespace(info=note, warning=note)))
     assert list(group.reports) == ["a:org", "b:org", "c:org"]
-    assert [line[0] for _, line in lines if "could not be read: no metrics" in line] == ["a", "b", "c"]
+    assert [line[:7] for _, line in lines if "could not read its metrics. no metrics" in line] == [
+        "Job 'a'",
+        "Job 'b'",
+        "Job 'c'",
+    ]
     assert {thread for thread, _ in lines} == {threading.current_thread()}
 
 
@@ -303,9 +307,9 @@ def test_hanging_time_series_without_deadline_is_bounded(http, group_of, wait, c
     group = wait(group_of(*names, log=SimpleNamespace(info=note, warning=note)))
     assert set(outcomes(group).values()) == {"SUCCEEDED"}
     assert clock.time - 1000 <= 300
-    (said,) = [line for line in lines if "takes too long" in line]
-    assert "metrics that do not come in that time are missing" in said
-    assert sum("The metrics of run 1 of job" in line for line in lines) >= 250
+    (said,) = [line for line in lines if "is too slow" in line]
+    assert "metrics not received in that time are missing" in said
+    assert sum(" run 1: could not read its metrics" in line for line in lines) >= 250
 
 
 def test_hanging_time_series_of_sequential_runs_is_bounded(http, group_of, wait, clock):
@@ -378,7 +382,7 @@ def test_failure_is_known_before_metrics(http, group_of):
     group.poll()
     assert group.reports == {}
     assert list(group.failures) == ["broken:org"]
-    assert "has failed (INACTIVE/RED): RUN_ERROR: JDBC_00" in group.failures["broken:org"]
+    assert "run 1 failed (INACTIVE/RED): RUN_ERROR: JDBC_00" in group.failures["broken:org"]
     assert group.unfinished == {"going:org": 1}
 
 
@@ -396,8 +400,8 @@ def test_timeout_names_unfinished_runs(http, group_of, wait, clock):
     with pytest.raises(ControlHubRunTimeoutError) as error:
         wait(group_of("a", "b", "c"), timeout=100)
     assert str(error.value) == (
-        "2 of 3 runs have not ended within 100 s: run 1 of job 'b' (b:org) (last seen DEACTIVATING/GREEN), "
-        "run 1 of job 'c' (c:org)."
+        "2 of 3 runs have not ended within 100 s: job 'b' (b:org) run 1 (last status: DEACTIVATING/GREEN), "
+        "job 'c' (c:org) run 1."
     )
     assert sum(clock.slept) == 100
 
@@ -405,13 +409,13 @@ def test_timeout_names_unfinished_runs(http, group_of, wait, clock):
 def test_timeout_reports_total_timeout(http, group_of, wait):
     MultiJobHub(http, a=[active()])
     with pytest.raises(ControlHubRunTimeoutError, match="within 600 s"):
-        wait(group_of("a"), timeout=90, allowed=600)
+        wait(group_of("a"), timeout=90, total_timeout=600)
 
 
 def test_timeout_message_is_truncated(http, group_of, wait):
     names = [f"job{n:02}" for n in range(12)]
     MultiJobHub(http, **{name: [active()] for name in names})
-    with pytest.raises(ControlHubRunTimeoutError, match=r"12 of 12 runs .*job09.*, \.\.\.\.$") as error:
+    with pytest.raises(ControlHubRunTimeoutError, match=r"12 of 12 runs .*job09.*, and 2 more\.$") as error:
         wait(group_of(*names), timeout=10)
     assert "job10" not in str(error.value)
 
@@ -484,7 +488,7 @@ def test_summed_metrics_skip_missing_metrics(http, group_of, wait):
     hub.saves("a", outputCount=5)
     hub.saves("c", outputCount=7, errorCount=1)
     results = list(wait(group_of("a", "b", "c")).results())
-    assert summed_metrics(results) == {
+    assert sum_metrics(results) == {
         "input_count": 200,
         "output_count": 12,
         "error_count": 8,
@@ -492,8 +496,8 @@ def test_summed_metrics_skip_missing_metrics(http, group_of, wait):
         "total_error_count": 14,
     }
     results[0]["metrics"]["stage_errors_count"] = None
-    assert summed_metrics(results)["stage_errors_count"] is None
-    assert summed_metrics([]) == dict.fromkeys(summed_metrics(results), 0)
+    assert sum_metrics(results)["stage_errors_count"] is None
+    assert sum_metrics([]) == dict.fromkeys(sum_metrics(results), 0)
 
 
 def test_log_lines_start_with_job_name(http, group_of, wait):
@@ -504,9 +508,9 @@ def test_log_lines_start_with_job_name(http, group_of, wait):
         lines.append(message % arguments if arguments else message)
 
     wait(group_of("a", "b", log=SimpleNamespace(info=note, warning=note)))
-    assert "a: Run 1: ACTIVE/GREEN, 5 records in, 0 out, 0 errors" in lines
-    assert "b: Run 1: INACTIVE/GRAY" in lines
-    assert any("has failed (INACTIVE/RED): 100 % broken" in line for line in lines)
+    assert "Job 'a' run 1: ACTIVE/GREEN, 5 records in, 0 out, 0 errors" in lines
+    assert "Job 'b' run 1: INACTIVE/GRAY" in lines
+    assert any("failed (INACTIVE/RED): 100 % broken" in line for line in lines)
 
 
 ENDS = {"SUCCEEDED": succeeded, "FAILED": failed, "FAILED ": errored}
@@ -536,7 +540,7 @@ def test_every_run_gets_its_own_outcome(runs, outages):
             references = [RunRef(job_id(f"job{n}"), run_count) for n, (run_count, *_) in enumerate(runs)]
             group = RunGroup(client, references, metrics_timeout=0, now=clock.now)
             wait_for_runs(group, poll_interval=30, timeout=None, now=clock.now, sleep=clock.sleep)
-        assert group.unknown == {}
+        assert group.unresolved == {}
         for n, (run_count, _, end, _) in enumerate(runs):
             report = group.reports[job_id(f"job{n}")]
             assert (report.outcome, report.run.run_count) == (Outcome(end.strip()), run_count)
