@@ -62,7 +62,7 @@ class ConnectionSettings:
     gateway_timeout: float | None = None
 
     @classmethod
-    def of(cls, connection: Connection, extra: Any) -> ConnectionSettings:
+    def from_connection(cls, connection: Connection, extra: Any) -> ConnectionSettings:
         """
         Read a connection.
 
@@ -72,18 +72,18 @@ class ConnectionSettings:
         """
         conn_id = connection.conn_id or ""
         try:
-            extra = _filled_fields(extra)
+            extra = _non_empty_fields(extra)
             return cls(
                 conn_id=conn_id,
                 base_url=_base_url(connection),
                 credential_id=connection.login or "",
                 token=connection.password or "",
-                project_id=_text(extra, "project_id"),
-                login_url=_text(extra, "login_url"),
+                project_id=_string(extra, "project_id"),
+                login_url=_string(extra, "login_url"),
                 verify=_verify(extra.get("verify")),
                 timeout=_timeout(extra.get("timeout")),
                 proxies=_proxies(extra.get("proxies")),
-                job_link=_text(extra, "job_link"),
+                job_link=_string(extra, "job_link"),
                 bulk_size=_bulk_size(extra.get("bulk_size")),
                 credential_grace_period=_seconds(extra, "credential_grace_period", DEFAULT_CREDENTIAL_GRACE_PERIOD),
                 gateway_timeout=_seconds(extra, "gateway_timeout", None),
@@ -97,7 +97,7 @@ class ConnectionSettings:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     @property
-    def place(self) -> str:
+    def sharing_key(self) -> str:
         """A value that stays the same when another credential of the same organization takes the place of this one."""
         try:
             organization = organization_of(self.token)
@@ -138,7 +138,7 @@ class ConnectionSettings:
             raise ControlHubConfigurationError(f"Connection '{self.conn_id}': {error}") from None
 
 
-def _filled_fields(extra: Any) -> dict[str, Any]:
+def _non_empty_fields(extra: Any) -> dict[str, Any]:
     """Return the fields of an extra without the empty ones, which Airflow's UI stores as null."""
     if not isinstance(extra, (Mapping, type(None))):
         raise ControlHubConfigurationError(
@@ -177,7 +177,7 @@ def _is_ipv6(host: str) -> bool:
     return True
 
 
-def _text(extra: Mapping[str, Any], name: str) -> str | None:
+def _string(extra: Mapping[str, Any], name: str) -> str | None:
     value = extra.get(name)
     if value is None:
         return None

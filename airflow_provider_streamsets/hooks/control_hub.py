@@ -66,7 +66,7 @@ class ControlHubHook(BaseHook):
         from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 
         connection = self.get_connection(self.control_hub_conn_id)
-        return ConnectionSettings.of(connection, connection.extra_dejson)
+        return ConnectionSettings.from_connection(connection, connection.extra_dejson)
 
     def get_conn(self) -> ControlHubClient:
         """

@@ -25,32 +25,32 @@ from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 
 log = logging.getLogger(__name__)
 
-_FIRST_DELAYS = (0.0, 2.0, 3.0, 5.0, 10.0, 15.0, 25.0)
+RETRY_DELAYS = (0.0, 2.0, 3.0, 5.0, 10.0, 15.0, 25.0)
 _MAX_DELAY = 30.0
 # Seconds for which a confirmed refusal holds for other requests, too: the waits that go on may be polled after that.
-_CONFIRMED_FOR = 60.0
+_CONFIRMED_SECONDS = 60.0
 
 
-def retry_delay(refusals: int, grace_period: float) -> float | None:
+def retry_delay(rejections: int, grace_period: float) -> float | None:
     """
     Return the seconds to wait before the connection is read again and a refused request repeated.
 
-    :param refusals: how often the request was refused before
+    :param rejections: how often the request was refused before
     :param grace_period: seconds for which it is repeated; it is repeated once in any case
     :returns: None when the refusal is confirmed
     """
-    waited = sum(_FIRST_DELAYS[:refusals]) + _MAX_DELAY * max(refusals - len(_FIRST_DELAYS), 0)
-    if refusals and waited >= grace_period:
+    waited = sum(RETRY_DELAYS[:rejections]) + _MAX_DELAY * max(rejections - len(RETRY_DELAYS), 0)
+    if rejections and waited >= grace_period:
         return None
-    delay = _FIRST_DELAYS[refusals] if refusals < len(_FIRST_DELAYS) else _MAX_DELAY
+    delay = RETRY_DELAYS[rejections] if rejections < len(RETRY_DELAYS) else _MAX_DELAY
     return min(delay, grace_period - waited)
 
 
 def refreshed_client(
     conn_id: str,
-    refused: ControlHubClient,
+    rejected_client: ControlHubClient,
     error: ControlHubAuthenticationError,
-    reading: ConnectionSettings | Exception,
+    settings: ConnectionSettings | Exception,
     **options: Any,
 ) -> ControlHubClient | str:
     """
@@ -60,44 +60,44 @@ def refreshed_client(
     where the ids of jobs mean nothing, is no such client.
 
     :param conn_id: id of the connection
-    :param refused: the client whose credential was refused
+    :param rejected_client: the client whose credential was refused
     :param error: the refusal
-    :param reading: what the connection says, or why it could not be read
+    :param settings: what the connection says, or why it could not be read
     :param options: further parameters of the client
     :raises ControlHubAuthenticationError: if there is no such connection any more
     """
-    if isinstance(reading, AirflowNotFoundException):
-        raise confirmed_refusal(error, f"Connection '{conn_id}' does not exist any more.") from None
+    if isinstance(settings, AirflowNotFoundException):
+        raise confirmed_rejection(error, f"Connection '{conn_id}' does not exist any more.") from None
     try:
-        if isinstance(reading, Exception):
-            raise reading
-        client = reading.client(**options)
-    except ControlHubError as problem:
-        return f"The connection was changed, but cannot be used: {problem}"
-    except Exception as problem:  # noqa: BLE001 - a secrets backend can raise anything
-        return f"The connection could not be read again ({type(problem).__name__}: {problem})."
-    if client.same_identity(refused):
+        if isinstance(settings, Exception):
+            raise settings
+        client = settings.client(**options)
+    except ControlHubError as failure:
+        return f"The connection was changed, but cannot be used: {failure}"
+    except Exception as failure:  # noqa: BLE001 - a secrets backend can raise anything
+        return f"The connection could not be read again ({type(failure).__name__}: {failure})."
+    if client.same_identity(rejected_client):
         return "The connection has not changed."
-    if not client.is_of_same_organization(refused):
+    if not client.is_of_same_organization(rejected_client):
         return (
-            f"The connection was changed to {_organization_of(client)}, but the refused credential belongs to "
-            f"{_organization_of(refused)}. What began there is not resumed in another organization."
+            f"The connection was changed to {_describe_organization(client)}, but the refused credential belongs to "
+            f"{_describe_organization(rejected_client)}. What began there is not resumed in another organization."
         )
     log.warning("Control Hub refused the credential of connection '%s', which has changed; using the new one.", conn_id)
     return client
 
 
-def _organization_of(client: ControlHubClient) -> str:
+def _describe_organization(client: ControlHubClient) -> str:
     name = client.known_organization
     return "an organization that its token does not name" if name is None else f"organization '{name}'"
 
 
-def log_first_refusal(error: ControlHubAuthenticationError, reason: str, grace_period: float) -> None:
+def log_first_rejection(error: ControlHubAuthenticationError, reason: str, grace_period: float) -> None:
     """Log that a credential was refused and is tried again; once, not for each try."""
     log.warning("%s %s Retrying for up to %g s.", error, reason, grace_period)
 
 
-def confirmed_refusal(error: ControlHubAuthenticationError, reason: str) -> ControlHubAuthenticationError:
+def confirmed_rejection(error: ControlHubAuthenticationError, reason: str) -> ControlHubAuthenticationError:
     """
     Return the error of a confirmed refusal.
 
@@ -136,33 +136,33 @@ class BlockingCredentialRefresher:
         self._confirmed_at = -math.inf
 
     def __call__(
-        self, refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int
+        self, rejected_client: ControlHubClient, error: ControlHubAuthenticationError, rejections: int
     ) -> ControlHubClient | None:
         """
         Return a client with what the connection says now; None if the same credential is to be tried again.
 
-        :param refused: the client whose credential was refused
+        :param rejected_client: the client whose credential was refused
         :param error: the refusal
-        :param refusals: how often the request was refused before
+        :param rejections: how often the request was refused before
         :raises ControlHubAuthenticationError: if the refusal is confirmed
         """
-        is_confirmed = time.monotonic() - self._confirmed_at < _CONFIRMED_FOR
+        is_confirmed = time.monotonic() - self._confirmed_at < _CONFIRMED_SECONDS
         grace_period = 0.0 if is_confirmed else self._grace_period
-        delay = retry_delay(refusals, grace_period)
+        delay = retry_delay(rejections, grace_period)
         if delay is None:
             self._confirmed_at = time.monotonic()
-            raise confirmed_refusal(error, self._reason) from None
+            raise confirmed_rejection(error, self._reason) from None
         if delay:
-            refused.sleep(max(min(delay, refused.time_left()), 0.0))
-        client = refreshed_client(self._conn_id, refused, error, self._reading(), **self._options)
+            rejected_client.sleep(max(min(delay, rejected_client.time_left()), 0.0))
+        client = refreshed_client(self._conn_id, rejected_client, error, self._read_settings(), **self._options)
         if isinstance(client, ControlHubClient):
             return client
         self._reason = client
-        if not refusals and grace_period:
-            log_first_refusal(error, client, grace_period)
+        if not rejections and grace_period:
+            log_first_rejection(error, client, grace_period)
         return None
 
-    def _reading(self) -> ConnectionSettings | Exception:
+    def _read_settings(self) -> ConnectionSettings | Exception:
         try:
             return self._read()
         except Exception as error:  # noqa: BLE001 - judged by `refreshed_client`

@@ -283,7 +283,7 @@ class RunsWaitMixin(RunWaitMixin):
             log=self.log,
             until_active=self.waits_until_active,
             fail_on_red_after=self.fail_on_red_seconds(),
-            **(resumed.of_group(time.time()) if resumed else {}),
+            **(resumed.run_group_state(time.time()) if resumed else {}),
         )
         group.stopped.update(dict(self.stopped_runs(context).items() & self._watched.items()))
         is_told, act_after = not until_failure, math.inf if force_after is None else force_after
@@ -439,7 +439,7 @@ class RunsWaitMixin(RunWaitMixin):
             log=self.log,
             until_active=self.waits_until_active,
             fail_on_red_after=self.fail_on_red_seconds(),
-            **wait.of_group(time.time()),
+            **wait.run_group_state(time.time()),
         )
         group.poll(skip_metrics_wait=True)
         self._act_on_red(group)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Seconds for which what was read is taken for what the connection says: each reading costs the triggerer a request.
-_FRESH = 10.0
+_CACHE_SECONDS = 10.0
 _READ_RETRY_DELAYS = (2, 5, 15, 30, 60, 60, 60)
 
 
-class _Reading:
+class _ConnectionRead:
     """One reading of a connection, for which any number of triggers can wait at little cost."""
 
     def __init__(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> None:
@@ -50,37 +50,37 @@ class _ConnectionCache:
     """What connections said, and when; or that they are being asked."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, ConnectionSettings]] = {}
-        self._running: dict[str, _Reading] = {}
+        self._entries: dict[str, tuple[float, ConnectionSettings]] = {}
+        self._reads: dict[str, _ConnectionRead] = {}
 
-    async def of(self, conn_id: str) -> ConnectionSettings:
-        known = self._known.get(conn_id)
-        if known is not None and asyncio.get_running_loop().time() - known[0] < _FRESH:
+    async def get(self, conn_id: str) -> ConnectionSettings:
+        known = self._entries.get(conn_id)
+        if known is not None and asyncio.get_running_loop().time() - known[0] < _CACHE_SECONDS:
             return known[1]
-        reading = self._running.get(conn_id)
-        if reading is None:
-            reading = self._running[conn_id] = _Reading(lambda: self._read(conn_id))
-        return await reading.settings()
+        read = self._reads.get(conn_id)
+        if read is None:
+            read = self._reads[conn_id] = _ConnectionRead(lambda: self._read(conn_id))
+        return await read.settings()
 
     async def _read(self, conn_id: str) -> ConnectionSettings:
         now = asyncio.get_running_loop().time
         started = now()
         try:
             await preload_wait()
-            settings = await _read_when_possible(conn_id)
+            settings = await _read_with_retries(conn_id)
         finally:
             # Not left to those who wait: they may all have been cancelled.
-            del self._running[conn_id]
-        known = self._known.get(conn_id)
+            del self._reads[conn_id]
+        known = self._entries.get(conn_id)
         if known is not None and known[0] > started:
             # Read since, for a new credential.
             return known[1]
-        self._known[conn_id] = (now(), settings)
+        self._entries[conn_id] = (now(), settings)
         return settings
 
-    async def fresh(self, conn_id: str) -> ConnectionSettings:
+    async def refresh(self, conn_id: str) -> ConnectionSettings:
         settings = await _read(conn_id)
-        self._known[conn_id] = (asyncio.get_running_loop().time(), settings)
+        self._entries[conn_id] = (asyncio.get_running_loop().time(), settings)
         return settings
 
 
@@ -97,7 +97,7 @@ async def connection_settings(conn_id: str) -> ConnectionSettings:
     :raises AirflowNotFoundException: if there is no such connection
     :raises ControlHubConfigurationError: if a field of it cannot be right
     """
-    return await _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache()).of(conn_id)
+    return await _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache()).get(conn_id)
 
 
 class ConnectionRefresh:
@@ -116,44 +116,44 @@ class ConnectionRefresh:
         self._reason = ""
 
     async def next_client(
-        self, refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int
+        self, rejected_client: ControlHubClient, error: ControlHubAuthenticationError, rejections: int
     ) -> tuple[ConnectionSettings, ControlHubClient] | None:
         """
         Wait, and return what the connection says by then and a client with that.
 
-        :param refused: the client whose credential was refused
+        :param rejected_client: the client whose credential was refused
         :param error: the refusal
-        :param refusals: how often the request was refused before
+        :param rejections: how often the request was refused before
         :returns: None if it says nothing new, so that the same credential is to be tried again
         :raises ControlHubAuthenticationError: if the refusal is confirmed, or the connection is gone
         """
         from airflow_provider_streamsets.hooks.credential_refresh import (
-            confirmed_refusal,
-            log_first_refusal,
+            confirmed_rejection,
+            log_first_rejection,
             refreshed_client,
             retry_delay,
         )
 
-        delay = retry_delay(refusals, self._grace_period)
+        delay = retry_delay(rejections, self._grace_period)
         if delay is None:
-            raise confirmed_refusal(error, self._reason)
+            raise confirmed_rejection(error, self._reason)
         await asyncio.sleep(delay)
-        readings = _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache())
+        cache = _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache())
         try:
-            settings = await readings.fresh(self._conn_id)
+            settings = await cache.refresh(self._conn_id)
         except Exception as failure:  # noqa: BLE001 - judged by `refreshed_client`
-            reason = refreshed_client(self._conn_id, refused, error, failure)
+            reason = refreshed_client(self._conn_id, rejected_client, error, failure)
         else:
-            reason = refreshed_client(self._conn_id, refused, error, settings, **self._options)
+            reason = refreshed_client(self._conn_id, rejected_client, error, settings, **self._options)
         if not isinstance(reason, str):
             return settings, reason
         self._reason = reason
-        if not refusals:
-            log_first_refusal(error, reason, self._grace_period)
+        if not rejections:
+            log_first_rejection(error, reason, self._grace_period)
         return None
 
 
-async def _read_when_possible(conn_id: str) -> ConnectionSettings:
+async def _read_with_retries(conn_id: str) -> ConnectionSettings:
     from airflow_provider_streamsets.control_hub import ControlHubError
 
     for delay in _READ_RETRY_DELAYS:
@@ -176,4 +176,4 @@ async def _read_when_possible(conn_id: str) -> ConnectionSettings:
 async def _read(conn_id: str) -> ConnectionSettings:
     from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 
-    return ConnectionSettings.of(*await get_connection_and_extra(conn_id))
+    return ConnectionSettings.from_connection(*await get_connection_and_extra(conn_id))

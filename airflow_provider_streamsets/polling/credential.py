@@ -27,16 +27,16 @@ class SharedCredential:
 
     def __init__(self, client: ControlHubClient, refresh: Refresh | None) -> None:
         self._client = client
-        self._renew = refresh
-        self._renewal: asyncio.Task[None] | None = None
-        self._refusals = 0
-        self.number = 0
+        self._refresh = refresh
+        self._refresh_task: asyncio.Task[None] | None = None
+        self._rejections = 0
+        self.generation = 0
         """Grows whenever refused requests are to be repeated, with another credential or with the same one."""
 
     @property
-    def is_refused(self) -> bool:
+    def is_rejected(self) -> bool:
         """Whether the next try is being waited for, so that nothing is to be sent."""
-        return self._renewal is not None
+        return self._refresh_task is not None
 
     async def wait_idle(self, timeout: float = math.inf) -> None:
         """
@@ -44,41 +44,41 @@ class SharedCredential:
 
         :param timeout: seconds after which to return in any case
         """
-        if self._renewal is not None:
-            await _end_of(self._renewal, timeout)
+        if self._refresh_task is not None:
+            await _end_of(self._refresh_task, timeout)
 
     async def wait_refreshed(
-        self, error: ControlHubAuthenticationError, used: int, refusals: int, timeout: float = math.inf
+        self, error: ControlHubAuthenticationError, generation: int, rejections: int, timeout: float = math.inf
     ) -> int:
         """
         Return when a refused request is to be repeated.
 
         :param error: the refusal
-        :param used: :attr:`number` when it was sent
-        :param refusals: how often it was refused before
+        :param generation: :attr:`generation` when it was sent
+        :param rejections: how often it was refused before
         :param timeout: seconds to wait
         :returns: how often it counts as refused; a delay that another request with fewer refusals has set, and which is
             shorter, does not count
         :raises asyncio.TimeoutError: if it was not by then
         :raises ControlHubError: if the refusal is confirmed
         """
-        if used != self.number:
-            return refusals
-        if self._renew is None:
+        if generation != self.generation:
+            return rejections
+        if self._refresh is None:
             raise error
-        if self._renewal is None:
-            self._refusals = refusals
+        if self._refresh_task is None:
+            self._rejections = rejections
             create_task = asyncio.get_running_loop().create_task
             # In a context of its own: in that of the first to be refused, all it logs would go to that one's task log.
-            self._renewal = contextvars.Context().run(create_task, self._replace(self._renew, error, refusals))
-            self._renewal.add_done_callback(self._has_ended)
-        refresh_task, counted = self._renewal, self._refusals
+            self._refresh_task = contextvars.Context().run(create_task, self._replace(self._refresh, error, rejections))
+            self._refresh_task.add_done_callback(self._on_refresh_done)
+        refresh_task, counted = self._refresh_task, self._rejections
         await _end_of(refresh_task, timeout)
         if not refresh_task.done():
             raise asyncio.TimeoutError
         if not refresh_task.cancelled():
             refresh_task.result()
-        return refusals + 1 if counted >= refusals else refusals
+        return rejections + 1 if counted >= rejections else rejections
 
     def adopt(self, client: ControlHubClient) -> None:
         """
@@ -87,26 +87,26 @@ class SharedCredential:
         :param client: a client with it, not to be used any more
         """
         self._client.adopt(client)
-        self.number += 1
+        self.generation += 1
         self.close()
 
     def close(self) -> None:
         """Cancel the pending retry."""
-        refresh_task, self._renewal = self._renewal, None
+        refresh_task, self._refresh_task = self._refresh_task, None
         if refresh_task is not None:
             refresh_task.cancel()
 
-    async def _replace(self, refresh: Refresh, error: ControlHubAuthenticationError, refusals: int) -> None:
-        client = await refresh(error, refusals)
-        self._renewal = None
+    async def _replace(self, refresh: Refresh, error: ControlHubAuthenticationError, rejections: int) -> None:
+        client = await refresh(error, rejections)
+        self._refresh_task = None
         if client is None:
-            self.number += 1
+            self.generation += 1
         else:
             self.adopt(client)
 
-    def _has_ended(self, refresh_task: asyncio.Task[None]) -> None:
-        if self._renewal is refresh_task:
-            self._renewal = None
+    def _on_refresh_done(self, refresh_task: asyncio.Task[None]) -> None:
+        if self._refresh_task is refresh_task:
+            self._refresh_task = None
         if not refresh_task.cancelled():
             # Whoever still waits is told; there may be nobody.
             refresh_task.exception()

@@ -44,7 +44,7 @@ _MIN_DELAY = 0.001
 # Requests that concern one run only (its end, its metrics) are sent by so many threads.
 _CONCURRENT_QUERIES = 8
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 class _QueryOutage:
@@ -98,18 +98,18 @@ class SharedStatusPoller:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._query = BulkStatusReader(client)
-        self._outage_of_looks = OutageLog(log)
+        self._poll_outage = OutageLog(log)
         self._batch_size = batch_size or BatchSize()
         self._poll_schedule = PollSchedule(self._batch_size.within(client.bulk_size))
-        self._backoff = Backoff.of_schedule(self._poll_schedule, self.now)
+        self._backoff = Backoff.from_schedule(self._poll_schedule, self.now)
         self.outage: OutageListener = _QueryOutage(self._backoff)
         """To be told how requests of questions end, from whatever thread."""
         self._last_poll = float("-inf")
-        self._refused_looks = 0
+        self._poll_rejections = 0
         self._accepted_at = float("-inf")
-        self._look_thread = ThreadPoolExecutor(1, thread_name_prefix="control-hub-statuses")
-        self._question_threads = ThreadPoolExecutor(_CONCURRENT_QUERIES, thread_name_prefix="control-hub-questions")
-        self._questions = asyncio.Semaphore(_CONCURRENT_QUERIES)
+        self._poll_thread = ThreadPoolExecutor(1, thread_name_prefix="control-hub-statuses")
+        self._query_threads = ThreadPoolExecutor(_CONCURRENT_QUERIES, thread_name_prefix="control-hub-questions")
+        self._query_slots = asyncio.Semaphore(_CONCURRENT_QUERIES)
 
     def __enter__(self) -> SharedStatusPoller:
         self._users += 1
@@ -159,7 +159,7 @@ class SharedStatusPoller:
         job = job_subscription.job
         self._poll_schedule.remove(job.interval)
         job.remove(job_subscription)
-        if job.shares:
+        if job.subscriptions:
             self._poll_schedule.add(job.interval)
             return
         del self._jobs[job.job_id]
@@ -174,11 +174,11 @@ class SharedStatusPoller:
     def close(self) -> None:
         """Release threads and connections; requests under way end by themselves."""
         self._credential.close()
-        self._look_thread.shutdown(wait=False, cancel_futures=True)
-        self._question_threads.shutdown(wait=False, cancel_futures=True)
+        self._poll_thread.shutdown(wait=False, cancel_futures=True)
+        self._query_threads.shutdown(wait=False, cancel_futures=True)
         self.client.close()
 
-    async def run_query(self, query: Callable[[], _Answer], timeout: float | None = None) -> _Answer:
+    async def run_query(self, query: Callable[[], _Result], timeout: float | None = None) -> _Result:
         """
         Run a function that sends requests of its own, in a thread, and only a few of them at a time.
 
@@ -191,36 +191,38 @@ class SharedStatusPoller:
         :raises ControlHubError: as the question
         """
         deadline = float("inf") if timeout is None else self.now() + timeout
-        await _acquire(self._questions, timeout)
-        refusals, refused_at = 0, float("inf")
+        await _acquire(self._query_slots, timeout)
+        rejections, rejected_at = 0, float("inf")
         try:
             while True:
                 await self._wait_until_allowed(deadline)
-                used = self._credential.number
+                generation = self._credential.generation
                 try:
-                    return await asyncio.get_running_loop().run_in_executor(self._question_threads, query)
+                    return await asyncio.get_running_loop().run_in_executor(self._query_threads, query)
                 except ControlHubAuthenticationError as error:
-                    refused_at = min(refused_at, self.now())
+                    rejected_at = min(rejected_at, self.now())
                     try:
-                        refusals = await self._credential.wait_refreshed(error, used, refusals, deadline - self.now())
+                        rejections = await self._credential.wait_refreshed(
+                            error, generation, rejections, deadline - self.now()
+                        )
                     except ControlHubError as confirmed:
                         # Statuses that were read meanwhile show that the credential is right.
-                        if self._accepted_at <= refused_at:
+                        if self._accepted_at <= rejected_at:
                             self._fail_all(confirmed)
                         raise
         finally:
-            self._questions.release()
+            self._query_slots.release()
 
     async def _wait_until_allowed(self, deadline: float) -> None:
         """Return when a question may be asked."""
-        while self._backoff.left or self._credential.is_refused:
-            left = deadline - self.now()
-            if left <= 0:
+        while self._backoff.remaining or self._credential.is_rejected:
+            remaining = deadline - self.now()
+            if remaining <= 0:
                 raise asyncio.TimeoutError
-            if self._credential.is_refused:
-                await self._credential.wait_idle(left)
+            if self._credential.is_rejected:
+                await self._credential.wait_idle(remaining)
             else:
-                await asyncio.sleep(min(self._backoff.left, left))
+                await asyncio.sleep(min(self._backoff.remaining, remaining))
 
     def adopt(self, client: ControlHubClient) -> None:
         """
@@ -252,7 +254,7 @@ class SharedStatusPoller:
             self._changed.clear()
             at = self._next_poll_at()
             wait = None if at is None else at - self.now()
-            if self._credential.is_refused:
+            if self._credential.is_rejected:
                 await self._credential.wait_idle()
                 continue
             if wait is None or wait > _MIN_DELAY:
@@ -282,12 +284,12 @@ class SharedStatusPoller:
         job_ids = [job.job_id for job in batch]
         answers: Mapping[str, StatusSnapshot | ControlHubError | None] = {}
         self._last_poll = self.now()
-        used = self._credential.number
+        generation = self._credential.generation
         try:
-            answers = await asyncio.get_running_loop().run_in_executor(self._look_thread, self._query.fetch, job_ids)
+            answers = await asyncio.get_running_loop().run_in_executor(self._poll_thread, self._query.fetch, job_ids)
         except ControlHubAuthenticationError as error:
             try:
-                self._refused_looks = await self._credential.wait_refreshed(error, used, self._refused_looks)
+                self._poll_rejections = await self._credential.wait_refreshed(error, generation, self._poll_rejections)
             except ControlHubError as confirmed:
                 self._fail_all(confirmed)
         except ControlHubConfigurationError as error:
@@ -305,7 +307,7 @@ class SharedStatusPoller:
             if self._query.too_large is None:
                 self._batch_size.succeeded(len(batch), self.now() - self._last_poll)
             else:
-                self._batch_size.refused(self._query.too_large)
+                self._batch_size.rejected(self._query.too_large)
             self._succeeded(batch, answers)
         finally:
             self._reschedule(batch, answers)
@@ -313,14 +315,14 @@ class SharedStatusPoller:
     def _succeeded(
         self, batch: list[WatchedJob], answers: Mapping[str, StatusSnapshot | ControlHubError | None]
     ) -> None:
-        self._outage_of_looks.succeeded()
+        self._poll_outage.succeeded()
         self._backoff.succeeded()
-        self._refused_looks = 0
+        self._poll_rejections = 0
         self._accepted_at = self.now()
         self._publish(batch, answers)
 
     def _failed(self, error: ControlHubError) -> None:
-        self._outage_of_looks.failed(error)
+        self._poll_outage.failed(error)
         self._backoff.failed(error)
 
     def _fail_all(self, error: ControlHubError) -> None:
@@ -329,7 +331,7 @@ class SharedStatusPoller:
     @staticmethod
     def _fail(jobs: list[WatchedJob], error: ControlHubError) -> None:
         for job in jobs:
-            for job_subscription in job.shares:
+            for job_subscription in job.subscriptions:
                 job_subscription.subscription.fail(error)
 
     def _publish(self, batch: list[WatchedJob], answers: Mapping[str, StatusSnapshot | ControlHubError | None]) -> None:
@@ -338,13 +340,15 @@ class SharedStatusPoller:
             if job.job_id not in answers:
                 continue
             answer = answers[job.job_id]
-            wanting = [
-                job_subscription for job_subscription in job.shares if job_subscription.should_notify(answer, now)
+            recipients = [
+                job_subscription
+                for job_subscription in job.subscriptions
+                if job_subscription.should_notify(answer, now)
             ]
-            if not wanting:
+            if not recipients:
                 continue
             for updates in self._query.parse({job.job_id: answer}).values():
-                for job_subscription in wanting:
+                for job_subscription in recipients:
                     job_subscription.notify(answer, updates, now)
 
     def _reschedule(
@@ -352,10 +356,10 @@ class SharedStatusPoller:
     ) -> None:
         now, wall_clock = self.now(), time.time()
         # From its beginning, so that slow answers do not move the slots.
-        looked = self._last_poll
+        polled_at = self._last_poll
         slots: dict[float, float] = {}
         for job in batch:
-            if not job.shares:
+            if not job.subscriptions:
                 continue
             if job.job_id not in answers:
                 # Was not reached; how long requests pause before the next look is not decided here.
@@ -363,8 +367,8 @@ class SharedStatusPoller:
                 continue
             delay = poll_delay(job.interval, max(now - job.started, _age(answers[job.job_id], job, wall_clock)))
             if delay >= job.interval and delay not in slots:
-                slots[delay] = self._poll_schedule.slot(looked, delay)
-            self._schedule(job, slots.get(delay, looked + delay))
+                slots[delay] = self._poll_schedule.slot(polled_at, delay)
+            self._schedule(job, slots.get(delay, polled_at + delay))
             if delay in slots:
                 self._poll_schedule.reserve(job.due)
 
@@ -373,7 +377,7 @@ def _age(answer: StatusSnapshot | ControlHubError | None, job: WatchedJob, wall_
     """Return for how long the run that is waited for has been going on, as far as its status tells."""
     if not isinstance(answer, StatusSnapshot) or answer.started is None:
         return 0.0
-    is_older = answer.run_count < max(job_subscription.run_count for job_subscription in job.shares)
+    is_older = answer.run_count < max(job_subscription.run_count for job_subscription in job.subscriptions)
     return 0.0 if is_older else wall_clock - answer.started
 
 
@@ -410,10 +414,12 @@ class _ConnectionPoller(SharedStatusPoller):
             settings.client(max_attempts=1),
             on_unused=self._forget,
             refresh=self._newer_client,
-            batch_size=_batch_sizes.setdefault(asyncio.get_running_loop(), {}).setdefault(settings.place, BatchSize()),
+            batch_size=_batch_sizes.setdefault(asyncio.get_running_loop(), {}).setdefault(
+                settings.sharing_key, BatchSize()
+            ),
         )
         self._pollers = pollers
-        pollers[settings.place] = self
+        pollers[settings.sharing_key] = self
 
     def use(self, settings: ConnectionSettings) -> None:
         """Go on with what the connection says now, if that is something new."""
@@ -421,22 +427,22 @@ class _ConnectionPoller(SharedStatusPoller):
             self.adopt(settings.client(max_attempts=1))
             self._settings = settings
 
-    async def _newer_client(self, error: ControlHubAuthenticationError, refusals: int) -> ControlHubClient | None:
-        refreshed = await self._refresh.next_client(self.client, error, refusals)
+    async def _newer_client(self, error: ControlHubAuthenticationError, rejections: int) -> ControlHubClient | None:
+        refreshed = await self._refresh.next_client(self.client, error, rejections)
         if refreshed is None:
             return None
-        self._leave_place()
+        self._unregister()
         self._settings, client = refreshed
-        self._pollers.setdefault(self._settings.place, self)
+        self._pollers.setdefault(self._settings.sharing_key, self)
         return client
 
     def _forget(self) -> None:
-        self._leave_place()
+        self._unregister()
         self.close()
 
-    def _leave_place(self) -> None:
-        if self._pollers.get(self._settings.place) is self:
-            del self._pollers[self._settings.place]
+    def _unregister(self) -> None:
+        if self._pollers.get(self._settings.sharing_key) is self:
+            del self._pollers[self._settings.sharing_key]
 
 
 # By event loop, as neither threads nor connections survive a fork, and a forked process has a loop of its own.
@@ -460,7 +466,7 @@ def shared_poller(settings: ConnectionSettings) -> SharedStatusPoller:
     :raises ControlHubAuthenticationError: if the credential cannot be one
     """
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
-    poller = pollers.get(settings.place)
+    poller = pollers.get(settings.sharing_key)
     if poller is None:
         return _ConnectionPoller(settings, pollers)
     poller.use(settings)

@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     is_server_error,
 )
 from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-from airflow_provider_streamsets.polling.watcher_poll import RunToRead, WatcherGroup, spawn
+from airflow_provider_streamsets.polling.watcher_poll import ReportRequest, WatcherGroup, spawn
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def load_report(group: WatcherGroup, run: RunToRead, latest: JobRun, job_name: str) -> asyncio.Task[RunReport | None]:
+def load_report(
+    group: WatcherGroup, run: ReportRequest, latest: JobRun, job_name: str
+) -> asyncio.Task[RunReport | None]:
     """
     Read the report of a finished run; watches of the same job share the task.
 
@@ -37,14 +39,14 @@ def load_report(group: WatcherGroup, run: RunToRead, latest: JobRun, job_name: s
     """
     task = group.reports.get(run)
     if task is None or task.cancelled():
-        task = spawn(_Reading(group, run, latest, job_name).report())
+        task = spawn(_ReportLoader(group, run, latest, job_name).load())
         group.reports[run] = task
         task.add_done_callback(lambda _: group.request_item())
     return task
 
 
-class _Reading:
-    def __init__(self, group: WatcherGroup, run: RunToRead, latest: JobRun, job_name: str) -> None:
+class _ReportLoader:
+    def __init__(self, group: WatcherGroup, run: ReportRequest, latest: JobRun, job_name: str) -> None:
         self._group = group
         self._run = run
         self._latest = latest
@@ -53,12 +55,12 @@ class _Reading:
         self._tracker: RunTracker | None = None
         self._has_failed = False
 
-    async def report(self) -> RunReport | None:
+    async def load(self) -> RunReport | None:
         now = asyncio.get_running_loop().time
         while True:
             delay = self._group.interval
             try:
-                report = await self._group.run_query(lambda client: self._read(client, now))
+                report = await self._group.run_query(lambda client: self._poll(client, now))
                 if report is not None:
                     return report
                 if self._tracker is not None:
@@ -67,16 +69,16 @@ class _Reading:
                 log.warning("%s It is not reported.", error)
                 return None
             except ControlHubError as error:
-                self._notify(error)
+                self._log_failure(error)
             except Exception as error:  # noqa: BLE001 - a finished run must not be lost
-                self._notify(error, with_traceback=True)
+                self._log_failure(error, with_traceback=True)
             await asyncio.sleep(delay)
 
-    def _read(self, client: ControlHubClient, now: Callable[[], float]) -> RunReport | None:
+    def _poll(self, client: ControlHubClient, now: Callable[[], float]) -> RunReport | None:
         run = self._run
         if client is not self._client or self._tracker is None:
             self._client = client
-            self._job_name = self._job_name or self._name(client)
+            self._job_name = self._job_name or self._fetch_name(client)
             self._tracker = RunTracker(
                 client,
                 run.job_id,
@@ -97,7 +99,7 @@ class _Reading:
             )
         return None if report is None else replace(report, job_name=self._job_name)
 
-    def _name(self, client: ControlHubClient) -> str:
+    def _fetch_name(self, client: ControlHubClient) -> str:
         try:
             return client.jobs.get(self._run.job_id).name
         except ControlHubError as error:
@@ -114,7 +116,7 @@ class _Reading:
     def succeeded(self) -> None:
         """Do nothing."""
 
-    def _notify(self, error: Exception, *, with_traceback: bool = False) -> None:
+    def _log_failure(self, error: Exception, *, with_traceback: bool = False) -> None:
         if not self._has_failed:
             self._has_failed = True
             log.warning(

@@ -16,7 +16,7 @@ _FORGET_AFTER = 3600.0
 # Looks in a row that must show a run before the one reported last, until it is believed that the job counts anew, as it
 # does after it was deleted and imported again. One such look can be late. If the one reported last was seen, the times
 # at which they were started tell.
-_POLLS_OF_EARLIER_RUN = 3
+_POLLS_UNTIL_RECREATED = 3
 # Runs of one job that are made ready to be reported at the same time.
 _CONCURRENT_READS = 25
 
@@ -37,7 +37,7 @@ class _Job:
     earlier_polls: int = 0
     earlier_since: float | None = None
 
-    def see(self, run: JobRun) -> None:
+    def observe(self, run: JobRun) -> None:
         # An answer can be late, and show an earlier run.
         if self.latest is None or run.run_count >= self.latest.run_count:
             self.latest = run
@@ -62,49 +62,49 @@ class RunCursor:
 
     Reporting has two steps, so that what is stored never runs ahead of what was really reported: a run is handed out
     (:meth:`deliver`) with the number of the delivery that it is part of, and only when that delivery is known to have
-    arrived (:meth:`acknowledge`), the :attr:`cursor` moves.
+    arrived (:meth:`acknowledge`), the :attr:`state` moves.
 
     :param tolerance: seconds by which the clocks of Control Hub and this machine may differ
     """
 
     def __init__(self, tolerance: float = 300.0) -> None:
         self._tolerance = tolerance
-        self._looked: float | None = None
+        self._polled_at: float | None = None
         self._jobs: dict[str, _Job] = {}
         self._new: dict[str, _NewJob] = {}
         self._lagging: dict[str, None] = {}
         self._absent: dict[str, float] = {}
-        self._confirmed: dict[str, int] = {}
-        self._handed_out: deque[tuple[int, str, int]] = deque()
-        self._arrived: set[int] = set()
+        self._reported: dict[str, int] = {}
+        self._delivered: deque[tuple[int, str, int]] = deque()
+        self._acknowledged: set[int] = set()
 
     @classmethod
-    def resumed(cls, cursor: object, tolerance: float = 300.0) -> RunCursor:
+    def from_state(cls, state: object, tolerance: float = 300.0) -> RunCursor:
         """
         Continue where an earlier one has stopped.
 
-        :param cursor: its :attr:`cursor`
+        :param state: its :attr:`state`
         :raises ValueError: if it is none
         """
         runs = cls(tolerance)
         try:
-            if not isinstance(cursor, Mapping):
-                raise TypeError(f"it is {type(cursor).__name__}")
-            runs._looked = float(cursor["looked"])
-            runs._confirmed = {str(job_id): int(count) for job_id, count in cursor["runs"].items()}
+            if not isinstance(state, Mapping):
+                raise TypeError(f"it is {type(state).__name__}")
+            runs._polled_at = float(state["polled_at"])
+            runs._reported = {str(job_id): int(count) for job_id, count in state["runs"].items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"This does not say which runs were reported: {error!r}.") from error
-        runs._jobs = {job_id: _Job(count, count) for job_id, count in runs._confirmed.items()}
+        runs._jobs = {job_id: _Job(count, count) for job_id, count in runs._reported.items()}
         return runs
 
     @property
-    def cursor(self) -> dict[str, Any]:
-        """How far the runs are known to be reported, as JSON values, for :meth:`resumed`."""
-        looked = self._looked
-        if looked is not None:
+    def state(self) -> dict[str, Any]:
+        """How far the runs are known to be reported, as JSON values, for :meth:`from_state`."""
+        polled_at = self._polled_at
+        if polled_at is not None:
             # What is not known yet of a new job is to be found out again after a restart.
-            looked = min([looked, *(new.since + self._tolerance for new in self._new.values())])
-        return {"looked": looked, "runs": dict(self._confirmed)}
+            polled_at = min([polled_at, *(new.since + self._tolerance for new in self._new.values())])
+        return {"polled_at": polled_at, "runs": dict(self._reported)}
 
     def observe(
         self, statuses: Mapping[str, JobRun | None], now: float, *, complete: bool = False, partial: bool = False
@@ -117,19 +117,19 @@ class RunCursor:
         :param complete: these are all jobs that there are
         :param partial: jobs that have shown up since the last complete look are not among them
         """
-        since = self._looked
+        since = self._polled_at
         if since is None or not partial:
-            self._looked = now
+            self._polled_at = now
         for job_id, run in statuses.items():
             self._absent.pop(job_id, None)
             if run is None:
                 continue
             job = self._jobs.get(job_id)
             if job is not None and not self._was_recreated(job, run, since):
-                job.see(run)
-                self._note(job_id, job)
+                job.observe(run)
+                self._update_lagging(job_id, job)
             elif job is not None:
-                self._drop(job_id)
+                self._forget(job_id)
                 self._observe_new_job(job_id, run, job.earlier_since)
             elif job_id in self._new:
                 self._new[job_id].latest = run
@@ -140,19 +140,19 @@ class RunCursor:
 
     def _observe_new_job(self, job_id: str, run: JobRun, since: float | None) -> None:
         if since is None:
-            self._begin(job_id, run, run.run_count if run.has_ended else run.run_count - 1)
+            self._track(job_id, run, run.run_count if run.has_ended else run.run_count - 1)
         elif run.run_count == 1:
-            self._begin(job_id, run, int(_ended_before(run, since - self._tolerance)))
+            self._track(job_id, run, int(_ended_before(run, since - self._tolerance)))
         else:
             self._new[job_id] = _NewJob(run, since - self._tolerance)
 
-    def _begin(self, job_id: str, run: JobRun, reported: int) -> None:
+    def _track(self, job_id: str, run: JobRun, reported: int) -> None:
         job = self._jobs[job_id] = _Job(reported, reported)
-        self._confirmed[job_id] = reported
-        job.see(run)
-        self._note(job_id, job)
+        self._reported[job_id] = reported
+        job.observe(run)
+        self._update_lagging(job_id, job)
 
-    def _note(self, job_id: str, job: _Job) -> None:
+    def _update_lagging(self, job_id: str, job: _Job) -> None:
         if job.reported < job.ended:
             self._lagging[job_id] = None
         else:
@@ -168,12 +168,12 @@ class RunCursor:
         latest = job.latest
         if latest is not None and latest.run_count >= job.reported and latest.start_time and run.start_time:
             return run.start_time > latest.start_time
-        return job.earlier_polls >= _POLLS_OF_EARLIER_RUN
+        return job.earlier_polls >= _POLLS_UNTIL_RECREATED
 
-    def _drop(self, job_id: str) -> None:
-        for known in (self._jobs, self._confirmed, self._lagging, self._absent):
+    def _forget(self, job_id: str) -> None:
+        for known in (self._jobs, self._reported, self._lagging, self._absent):
             known.pop(job_id, None)
-        self._handed_out = deque(entry for entry in self._handed_out if entry[1] != job_id)
+        self._delivered = deque(entry for entry in self._delivered if entry[1] != job_id)
 
     def _forget_absent(self, statuses: Mapping[str, JobRun | None], now: float) -> None:
         for job_id in [job_id for job_id in self._new if job_id not in statuses]:
@@ -181,7 +181,7 @@ class RunCursor:
         for job_id in [job_id for job_id in self._jobs if job_id not in statuses]:
             absent_since = self._absent.setdefault(job_id, now)
             if now - absent_since > _FORGET_AFTER and job_id not in self._lagging:
-                self._drop(job_id)
+                self._forget(job_id)
 
     @property
     def new_jobs(self) -> list[str]:
@@ -200,7 +200,7 @@ class RunCursor:
             return
         before = [run.run_count for run in history if _ended_before(run, new.since)]
         oldest = min((run.run_count for run in history), default=new.latest.run_count)
-        self._begin(job_id, new.latest, max(before, default=oldest - 1))
+        self._track(job_id, new.latest, max(before, default=oldest - 1))
 
     def pending(self) -> Iterator[tuple[str, int]]:
         """Yield job ids and run counts of those runs that are to be reported next, the oldest of a job first."""
@@ -224,21 +224,21 @@ class RunCursor:
         """
         job = self._jobs[job_id]
         job.reported = run_count
-        self._note(job_id, job)
-        self._handed_out.append((delivery, job_id, run_count))
+        self._update_lagging(job_id, job)
+        self._delivered.append((delivery, job_id, run_count))
 
-    def is_open(self, delivery: int) -> bool:
+    def has_unacknowledged(self, delivery: int) -> bool:
         """Return whether runs were handed out with a delivery that has not been confirmed."""
-        return any(number == delivery for number, _, _ in self._handed_out)
+        return any(number == delivery for number, _, _ in self._delivered)
 
     def acknowledge(self, delivery: int) -> None:
         """Note that a delivery has arrived for good. The cursor moves when all before it have arrived, too."""
-        self._arrived.add(delivery)
-        while self._handed_out and self._handed_out[0][0] in self._arrived:
-            _, job_id, run_count = self._handed_out.popleft()
-            self._confirmed[job_id] = run_count
-        self._arrived &= {number for number, _, _ in self._handed_out}
+        self._acknowledged.add(delivery)
+        while self._delivered and self._delivered[0][0] in self._acknowledged:
+            _, job_id, run_count = self._delivered.popleft()
+            self._reported[job_id] = run_count
+        self._acknowledged &= {number for number, _, _ in self._delivered}
 
 
-def _ended_before(run: JobRun, moment: float) -> bool:
-    return run.has_ended and run.finish_time is not None and run.finish_time.timestamp() < moment
+def _ended_before(run: JobRun, time: float) -> bool:
+    return run.has_ended and run.finish_time is not None and run.finish_time.timestamp() < time

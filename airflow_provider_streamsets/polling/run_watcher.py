@@ -15,7 +15,7 @@ from airflow_provider_streamsets.assets.jobs import event_payload
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubNotFoundError
 from airflow_provider_streamsets.polling.report_loader import load_report
 from airflow_provider_streamsets.polling.run_cursor import RunCursor
-from airflow_provider_streamsets.polling.watcher_poll import PollItem, RunToRead, WatcherGroup, spawn
+from airflow_provider_streamsets.polling.watcher_poll import PollItem, ReportRequest, WatcherGroup, spawn
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.models import JobRun
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Seconds between two saves of the cursor when no run has finished.
-_SAVING_INTERVAL = 300.0
-_TOLERANCE = 300.0
+_SAVE_INTERVAL = 300.0
+_CLOCK_TOLERANCE = 300.0
 # Seconds between two events of an asset. Until Airflow's scheduler has made DAG runs of an event, each further event of
 # the asset is left for the DAG run after that, which only yet another event starts. The scheduler takes a few seconds.
 _EVENT_SPACING = 10.0
@@ -34,9 +34,9 @@ _EVENT_SPACING = 10.0
 _BATCHING_DELAY = 5.0
 # Bytes of the reports in one event. Airflow logs it whole, and hands it to each task of the DAG run. A report has up to
 # 5 kB, and one is in the payload twice.
-_LARGEST_EVENT = 100_000
+_MAX_EVENT_SIZE = 100_000
 # Keeps saves from being collected while they are under way.
-_saving: set[asyncio.Task[None]] = set()
+_save_tasks: set[asyncio.Task[None]] = set()
 
 
 class CursorStore:
@@ -79,7 +79,7 @@ class EventSlots:
     def __init__(self) -> None:
         self._next = -math.inf
 
-    def take(self, now: float) -> float:
+    def reserve(self, now: float) -> float:
         """
         Return the next free time, which then is not free any more.
 
@@ -142,14 +142,14 @@ class RunWatcher:
         slots: EventSlots,
     ) -> None:
         self._group = group
-        self._wanted = selector
+        self._selector = selector
         self._store = store
         self._outcomes = frozenset(outcomes)
         self._metrics_timeout = metrics_timeout
         self._slots = slots
         self._slot: float | None = None
-        self._gathered_by: float | None = None
-        self._runs: RunCursor | None = None
+        self._batch_until: float | None = None
+        self._cursor: RunCursor | None = None
         self._names: dict[str, str] = {}
         self._reports: dict[tuple[str, int], asyncio.Task[RunReport | None]] = {}
         self._histories: dict[str, asyncio.Task[list[JobRun]]] = {}
@@ -161,7 +161,7 @@ class RunWatcher:
     @property
     def selector(self) -> JobSelector:
         """The jobs."""
-        return self._wanted
+        return self._selector
 
     async def payloads(self, items: AsyncIterator[PollItem]) -> AsyncIterator[dict[str, Any]]:
         """
@@ -173,7 +173,7 @@ class RunWatcher:
         try:
             async for item in items:
                 self._acknowledge_pending(item.number)
-                runs = await self._take_in(item)
+                runs = await self._process(item)
                 while runs is not None and (ready := self._next_event(runs)):
                     if reports := [run.report for run in ready if run.report is not None]:
                         for report in reports:
@@ -188,59 +188,59 @@ class RunWatcher:
         finally:
             self._group.leave(self)
 
-    async def _take_in(self, item: PollItem) -> RunCursor | None:
+    async def _process(self, item: PollItem) -> RunCursor | None:
         try:
-            if self._runs is None:
-                self._runs = await self._begin()
+            if self._cursor is None:
+                self._cursor = await self._load_cursor()
             if item.result is not None:
-                self._observe(item.result, self._runs)
-            self._read_histories(self._runs)
-            self._read_reports(self._runs)
+                self._observe(item.result, self._cursor)
+            self._read_histories(self._cursor)
+            self._read_reports(self._cursor)
             self._logged_errors.pop("item", None)
         except Exception as error:
             if self._is_new_error("item", error):
-                log.exception("What is known about %s could not be dealt with; trying again later.", self._wanted)
-        return self._runs
+                log.exception("What is known about %s could not be dealt with; trying again later.", self._selector)
+        return self._cursor
 
-    async def _begin(self) -> RunCursor:
+    async def _load_cursor(self) -> RunCursor:
         cursor = await self._store.load()
         if cursor is None:
-            log.info("Watching %s from now on: runs that have finished before are not reported.", self._wanted)
+            log.info("Watching %s from now on: runs that have finished before are not reported.", self._selector)
             return RunCursor(self._tolerance)
         try:
-            return RunCursor.resumed(cursor, self._tolerance)
+            return RunCursor.from_state(cursor, self._tolerance)
         except ValueError as error:
-            log.error("%s Watching %s anew: runs that have finished before are not reported.", error, self._wanted)
+            log.error("%s Watching %s anew: runs that have finished before are not reported.", error, self._selector)
             return RunCursor(self._tolerance)
 
     @property
     def _tolerance(self) -> float:
-        return max(_TOLERANCE, 4 * self._group.interval)
+        return max(_CLOCK_TOLERANCE, 4 * self._group.interval)
 
     def _observe(self, result: PollResult, runs: RunCursor) -> None:
-        error = result.errors.get(self._wanted)
+        error = result.errors.get(self._selector)
         if error is not None and self._is_new_error("result", error):
-            log.warning("%s Nothing is known about %s until that is mended.", error, self._wanted)
-        statuses = result.statuses.get(self._wanted)
+            log.warning("%s Nothing is known about %s until that is mended.", error, self._selector)
+        statuses = result.statuses.get(self._selector)
         if statuses is None:
             return
         self._logged_errors.pop("result", None)
         self._names = result.names
-        known = runs.cursor["runs"].keys()
-        complete = self._wanted in result.complete
-        partial = self._wanted.job_tag is not None and not complete
+        known = runs.state["runs"].keys()
+        complete = self._selector in result.complete
+        partial = self._selector.job_tag is not None and not complete
         runs.observe(statuses, time.time(), complete=complete, partial=partial)
-        self._is_unsaved |= runs.cursor["runs"].keys() != known
+        self._is_unsaved |= runs.state["runs"].keys() != known
         # A job that counts anew will have other runs of the same numbers.
         pending = set(runs.pending())
         self._reports = {run: task for run, task in self._reports.items() if run in pending}
 
-    def _is_new_error(self, what: str, error: Exception) -> bool:
-        """Return whether an error is another one than the last time that something went wrong with `what`."""
+    def _is_new_error(self, activity: str, error: Exception) -> bool:
+        """Return whether an error is another one than the last time that something went wrong with `activity`."""
         text = f"{type(error).__name__}: {error}"
-        is_news = self._logged_errors.get(what) != text
-        self._logged_errors[what] = text
-        return is_news
+        is_new = self._logged_errors.get(activity) != text
+        self._logged_errors[activity] = text
+        return is_new
 
     def _read_histories(self, runs: RunCursor) -> None:
         """Read the histories of jobs that have shown up since the watch began, and take in those that were read."""
@@ -271,46 +271,46 @@ class RunWatcher:
             if latest is not None and (task is None or task.cancelled()):
                 # A run that another one has followed has had its time to save metrics.
                 metrics_timeout = self._metrics_timeout if pending[1] == latest.run_count else 0.0
-                run = RunToRead(*pending, latest.start_time, metrics_timeout)
+                run = ReportRequest(*pending, latest.start_time, metrics_timeout)
                 self._reports[pending] = load_report(self._group, run, latest, self._names.get(pending[0], ""))
 
     def _next_event(self, runs: RunCursor) -> list[_Ready]:
         """Return the runs to deal with now, in one event if any of them is reported; none if they are to wait."""
         ready, is_reading = self._ready(runs)
         if not any(run.report for run in ready):
-            self._slot = self._gathered_by = None
+            self._slot = self._batch_until = None
             return ready
         now = asyncio.get_running_loop().time()
-        if self._gathered_by is None:
-            self._gathered_by = now + _BATCHING_DELAY
-        if self._slot is None and not (is_reading and now < self._gathered_by):
-            self._slot = self._slots.take(now)
-        pending = self._gathered_by if self._slot is None else self._slot
+        if self._batch_until is None:
+            self._batch_until = now + _BATCHING_DELAY
+        if self._slot is None and not (is_reading and now < self._batch_until):
+            self._slot = self._slots.reserve(now)
+        pending = self._batch_until if self._slot is None else self._slot
         if now < pending:
             self._group.request_item(pending - now)
             return []
-        self._slot = self._gathered_by = None
+        self._slot = self._batch_until = None
         return ready
 
     def _ready(self, runs: RunCursor) -> tuple[list[_Ready], bool]:
         """Return runs for one event, those of a job in their order, and whether reports for it are being read."""
         ready: list[_Ready] = []
-        size, waits = 0, ""
+        size, blocked = 0, ""
         for job_id, run_count in runs.pending():
             task = self._reports.get((job_id, run_count))
-            if job_id == waits or task is None or not task.done() or task.cancelled():
-                waits = job_id
+            if job_id == blocked or task is None or not task.done() or task.cancelled():
+                blocked = job_id
                 continue
             report = task.result()
             if report is None or not report.outcome or report.outcome.value not in self._outcomes:
                 ready.append(_Ready(job_id, run_count, None))
                 continue
             more = len(json.dumps(report.to_result()))
-            if size and size + more > _LARGEST_EVENT:
+            if size and size + more > _MAX_EVENT_SIZE:
                 return ready, False
             size += more
             ready.append(_Ready(job_id, run_count, report))
-        return ready, bool(waits)
+        return ready, bool(blocked)
 
     def acknowledge(self, number: int, last: int, *, clean: bool) -> None:
         """
@@ -323,10 +323,10 @@ class RunWatcher:
         :param last: number of the newest item
         :param clean: nothing of it has failed, for no watch
         """
-        if self._runs is None or not self._runs.is_open(number):
+        if self._cursor is None or not self._cursor.has_unacknowledged(number):
             return
         if clean:
-            self._runs.acknowledge(number)
+            self._cursor.acknowledge(number)
             self._is_unsaved = True
             self._save()
         else:
@@ -336,30 +336,30 @@ class RunWatcher:
     def _acknowledge_pending(self, number: int) -> None:
         for doubtful in [doubtful for doubtful, last in self._unacknowledged.items() if last < number]:
             del self._unacknowledged[doubtful]
-            if self._runs is not None:
-                self._runs.acknowledge(doubtful)
+            if self._cursor is not None:
+                self._cursor.acknowledge(doubtful)
                 self._is_unsaved = True
 
     def _save(self) -> None:
         """Save the cursor beside the watch if there is something new in it."""
-        is_due = self._is_unsaved or time.time() - self._saved > _SAVING_INTERVAL
-        if self._runs is not None and self._runs.cursor["looked"] is not None and is_due and not self._is_saving:
+        is_due = self._is_unsaved or time.time() - self._saved > _SAVE_INTERVAL
+        if self._cursor is not None and self._cursor.state["polled_at"] is not None and is_due and not self._is_saving:
             self._is_saving = True
-            task = spawn(self._save_all(self._runs))
-            _saving.add(task)
-            task.add_done_callback(_saving.discard)
+            task = spawn(self._save_all(self._cursor))
+            _save_tasks.add(task)
+            task.add_done_callback(_save_tasks.discard)
 
     async def _save_all(self, runs: RunCursor) -> None:
         try:
             self._is_unsaved = True
             while self._is_unsaved:
                 self._is_unsaved = False
-                await self._store.save(runs.cursor)
+                await self._store.save(runs.state)
             self._saved = time.time()
             self._logged_errors.pop("cursor", None)
         except Exception as error:  # noqa: BLE001 - the store can raise anything
             self._is_unsaved = True
             if self._is_new_error("cursor", error):
-                log.warning("Which runs of %s were reported could not be saved: %s", self._wanted, error)
+                log.warning("Which runs of %s were reported could not be saved: %s", self._selector, error)
         finally:
             self._is_saving = False

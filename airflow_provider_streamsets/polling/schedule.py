@@ -21,11 +21,11 @@ _MAX_DELAY = 300.0
 _DEFAULT_INTERVAL = 30.0
 # Jobs in the first request over a connection, and in each while others fail for whatever reason, at the least.
 _FIRST_BATCH = 100
-_SMALLEST_BATCH = 10
+_MIN_BATCH = 10
 # An answer within so many seconds lets the next request be larger.
-_QUICK = 2.0
+_FAST_RESPONSE = 2.0
 # Of a size that Control Hub refuses: sizes that are so close to it are not tried any more.
-_CLOSE = 0.9
+_TOO_LARGE_MARGIN = 0.9
 
 _Key = TypeVar("_Key", float, int)
 
@@ -75,7 +75,7 @@ class PollSchedule:
             self._spacing = None
 
     @property
-    def shortest_interval(self) -> float:
+    def min_interval(self) -> float:
         """Shortest poll interval, in seconds."""
         return self._computed()[0]
 
@@ -202,10 +202,10 @@ class BatchSize:
         self._is_failing = False
         if count >= self._failed_at:
             self._failed_at = math.inf
-        if count < self._size or seconds > _QUICK:
+        if count < self._size or seconds > _FAST_RESPONSE:
             return
         larger = min(2 * self._size, (self._size + self._too_large) / 2)
-        if larger < self._too_large * _CLOSE:
+        if larger < self._too_large * _TOO_LARGE_MARGIN:
             self._size = int(larger)
 
     def failed(self, count: int) -> None:
@@ -215,9 +215,9 @@ class BatchSize:
                 self._too_large = min(self._too_large, count)
             self._failed_at = count
         self._is_failing = True
-        self._size = min(self._size, max(count // 2, _SMALLEST_BATCH))
+        self._size = min(self._size, max(count // 2, _MIN_BATCH))
 
-    def refused(self, count: int) -> None:
+    def rejected(self, count: int) -> None:
         """Take note of a request that was refused as too large."""
         self._too_large = min(self._too_large, count)
         self._size = min(self._size, max(count // 2, 1))
@@ -227,25 +227,27 @@ class Backoff:
     """
     How long all requests pause after failures. Can be told of them from any thread.
 
-    :param first: returns the seconds of the first pause
-    :param longest: returns the seconds of the longest one that Control Hub does not ask for
+    :param first_delay: returns the seconds of the first pause
+    :param max_delay: returns the seconds of the longest one that Control Hub does not ask for
     :param now: clock in seconds
     """
 
-    def __init__(self, first: Callable[[], float], longest: Callable[[], float], now: Callable[[], float]) -> None:
-        self._first = first
-        self._longest = longest
+    def __init__(
+        self, first_delay: Callable[[], float], max_delay: Callable[[], float], now: Callable[[], float]
+    ) -> None:
+        self._first_delay = first_delay
+        self._max_delay = max_delay
         self._now = now
         self._lock = threading.Lock()
         self._failures = 0
         self._until = -math.inf
 
     @classmethod
-    def of_schedule(cls, schedule: PollSchedule, now: Callable[[], float]) -> Backoff:
+    def from_schedule(cls, schedule: PollSchedule, now: Callable[[], float]) -> Backoff:
         """Return that of requests which have a schedule when nothing fails."""
         return cls(
             lambda: min(schedule.request_spacing, _FIRST_DELAY),
-            lambda: min(2 * schedule.shortest_interval, _MAX_DELAY),
+            lambda: min(2 * schedule.min_interval, _MAX_DELAY),
             now,
         )
 
@@ -255,7 +257,7 @@ class Backoff:
         return self._until
 
     @property
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds until the next request may be sent."""
         return max(self._until - self._now(), 0.0)
 
@@ -265,15 +267,15 @@ class Backoff:
 
         :param error: how it has failed
         """
-        asked = error.retry_after if isinstance(error, ControlHubUnavailableError) else None
+        retry_after = error.retry_after if isinstance(error, ControlHubUnavailableError) else None
         with self._lock:
             # Of requests that were under way together, only one counts.
             if self._now() >= self._until:
                 self._failures += 1
-                delay = min(self._first() * 2.0 ** min(self._failures - 1, 60), self._longest())
+                delay = min(self._first_delay() * 2.0 ** min(self._failures - 1, 60), self._max_delay())
                 # Not all triggerers at the same moment.
                 self._until = self._now() + delay * random.uniform(0.8, 1.2)  # noqa: S311 # nosec B311 # no secret
-            self._until = max(self._until, self._now() + (asked or 0.0))
+            self._until = max(self._until, self._now() + (retry_after or 0.0))
 
     def succeeded(self) -> None:
         """Go back to the usual pace."""

@@ -22,11 +22,11 @@ _TOLERANCE = 0.5
 class WatchedJob:
     """A job that somebody waits for, and when it is to be looked at."""
 
-    __slots__ = ("due", "interval", "job_id", "shares", "started")
+    __slots__ = ("due", "interval", "job_id", "started", "subscriptions")
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self.shares: tuple[JobSubscription, ...] = ()
+        self.subscriptions: tuple[JobSubscription, ...] = ()
         self.interval = float("inf")
         """Seconds between two looks: the shortest that is asked for."""
         self.started = float("inf")
@@ -36,21 +36,21 @@ class WatchedJob:
 
     def add(self, job_subscription: JobSubscription) -> None:
         """Let one more subscriber know."""
-        self.shares += (job_subscription,)
+        self.subscriptions += (job_subscription,)
         self.interval = min(self.interval, job_subscription.subscription.interval)
         self.started = min(self.started, job_subscription.started)
 
     def remove(self, job_subscription: JobSubscription) -> None:
         """Let a subscriber know no more."""
-        self.shares = tuple(other for other in self.shares if other is not job_subscription)
-        if self.shares:
-            self.interval = min(job_subscription.subscription.interval for job_subscription in self.shares)
+        self.subscriptions = tuple(other for other in self.subscriptions if other is not job_subscription)
+        if self.subscriptions:
+            self.interval = min(job_subscription.subscription.interval for job_subscription in self.subscriptions)
 
 
 class JobSubscription:
     """What one subscriber wants to know of one job: how one of its runs goes on."""
 
-    __slots__ = ("job", "last_notified", "run_count", "started", "subscription", "told_at")
+    __slots__ = ("job", "last_notified", "notified_at", "run_count", "started", "subscription")
 
     def __init__(self, subscription: Subscription, job: WatchedJob, run_count: int, started: float) -> None:
         self.subscription = subscription
@@ -59,7 +59,7 @@ class JobSubscription:
         self.started = started
         self.last_notified: int | None = None
         """Digest of the glance that was told last."""
-        self.told_at = float("-inf")
+        self.notified_at = float("-inf")
 
     def should_notify(self, answer: StatusSnapshot | ControlHubError | None, now: float) -> bool:
         """
@@ -74,9 +74,9 @@ class JobSubscription:
             return True
         if answer.run_count > self.run_count or (answer.run_count == self.run_count and answer.has_ended):
             return True
-        if self._digest(answer) != self.last_notified:
+        if self._change_key(answer) != self.last_notified:
             return True
-        if now - self.told_at < self.subscription.interval * (1 - _TOLERANCE):
+        if now - self.notified_at < self.subscription.interval * (1 - _TOLERANCE):
             return False
         notify_on = self.subscription.notify_on
         return notify_on is NotifyOn.EVERY_POLL or (
@@ -93,13 +93,13 @@ class JobSubscription:
         :param updates: the same, read whole
         :param now: time on the loop's clock
         """
-        self.last_notified = self._digest(answer) if isinstance(answer, StatusSnapshot) else None
-        self.told_at = now
+        self.last_notified = self._change_key(answer) if isinstance(answer, StatusSnapshot) else None
+        self.notified_at = now
         self.subscription.notify(self.job.job_id, updates)
 
-    def _digest(self, glance: StatusSnapshot) -> int:
+    def _change_key(self, snapshot: StatusSnapshot) -> int:
         changes = self.subscription.notify_on is NotifyOn.CHANGES
-        return glance.digest if changes else glance.change_key_with_counts
+        return snapshot.digest if changes else snapshot.change_key_with_counts
 
 
 class Poller(Protocol):
@@ -124,13 +124,13 @@ class Subscription:
     :param notify_on: which looks are told
     """
 
-    __slots__ = ("_end", "_poller", "_shares", "_updates", "_waiter", "interval", "notify_on")
+    __slots__ = ("_end", "_poller", "_subscriptions", "_updates", "_waiter", "interval", "notify_on")
 
     def __init__(self, poller: Poller, interval: float, notify_on: NotifyOn) -> None:
         self.interval = interval
         self.notify_on = notify_on
         self._poller: Poller | None = poller
-        self._shares: dict[str, JobSubscription] = {}
+        self._subscriptions: dict[str, JobSubscription] = {}
         # Holds the newest of each job only; most have none most of the time.
         self._updates: dict[str, JobRun | ControlHubError | None] | None = None
         self._end: ControlHubError | None = None
@@ -147,12 +147,12 @@ class Subscription:
 
     def subscribe_job(self, job: WatchedJob, run_count: int, *, started: float) -> JobSubscription:
         """Return the share of a job that is watched from now on."""
-        job_subscription = self._shares[job.job_id] = JobSubscription(self, job, run_count, started)
+        job_subscription = self._subscriptions[job.job_id] = JobSubscription(self, job, run_count, started)
         return job_subscription
 
     def close(self) -> None:
         """Leave the feed."""
-        self.unsubscribe(list(self._shares))
+        self.unsubscribe(list(self._subscriptions))
         poller, self._poller = self._poller, None
         if poller is not None:
             poller.__exit__(None, None, None)
@@ -160,7 +160,7 @@ class Subscription:
     def unsubscribe(self, job_ids: Iterable[str]) -> None:
         """Have jobs looked at no more, as enough was seen of them."""
         for job_id in job_ids:
-            job_subscription = self._shares.pop(job_id, None)
+            job_subscription = self._subscriptions.pop(job_id, None)
             if job_subscription is not None and self._poller is not None:
                 self._poller.leave(job_subscription)
 

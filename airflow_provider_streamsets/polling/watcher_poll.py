@@ -37,12 +37,12 @@ _CONCURRENT_QUERIES = 4
 # Seconds between two looks during an outage, at the most, unless the interval is longer.
 _MAX_DELAY = 120.0
 # Seconds between two readings of the connection, and while Control Hub refuses its credential.
-_READING_INTERVAL = 300.0
-_READING_INTERVAL_WHEN_REFUSED = 30.0
+_CONNECTION_INTERVAL = 300.0
+_CONNECTION_INTERVAL_WHEN_REJECTED = 30.0
 # Seconds between two whole lists of the jobs with a tag, if nothing shows that one of them has changed.
 _LISTING_INTERVAL = 300.0
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 class Watcher(Protocol):
@@ -62,7 +62,7 @@ class Watcher(Protocol):
         """
 
 
-class RunToRead(NamedTuple):
+class ReportRequest(NamedTuple):
     """
     A finished run whose report is wanted.
 
@@ -89,7 +89,7 @@ class PollItem(NamedTuple):
     result: PollResult | None
 
 
-def spawn(coroutine: Coroutine[Any, Any, _Answer]) -> asyncio.Task[_Answer]:
+def spawn(coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
     """Run a coroutine as a task whose log lines do not go to whichever trigger happened to start it."""
     return contextvars.Context().run(asyncio.get_running_loop().create_task, coroutine)
 
@@ -108,37 +108,37 @@ class WatcherGroup:
     def __init__(self, conn_id: str, interval: float) -> None:
         self.interval = interval
         self._conn_id = conn_id
-        self._watches: set[Watcher] = set()
+        self._watchers: set[Watcher] = set()
         self._client: ControlHubClient | None = None
         self._query: WatcherQuery | None = None
         self._fingerprint = ""
-        self._reading: asyncio.Task[None] | None = None
-        self.reports: weakref.WeakValueDictionary[RunToRead, asyncio.Task[RunReport | None]] = (
+        self._connection_task: asyncio.Task[None] | None = None
+        self.reports: weakref.WeakValueDictionary[ReportRequest, asyncio.Task[RunReport | None]] = (
             weakref.WeakValueDictionary()
         )
         """The reports that are being read, so that watches of the same job share them."""
-        self._is_refused = False
+        self._is_rejected = False
         self._outage = OutageLog(log)
-        self._last = 0
-        self._look_due = self._item_due = math.inf
-        self._reading_due = -math.inf
+        self._last_number = 0
+        self._poll_due = self._item_due = math.inf
+        self._connection_due = -math.inf
         # Several only for the moment in which one stream ends and the next one begins.
         self._wakeups: set[asyncio.Future[None]] = set()
         self._is_reachable = asyncio.Event()
-        self._questions = asyncio.Semaphore(_CONCURRENT_QUERIES)
+        self._query_slots = asyncio.Semaphore(_CONCURRENT_QUERIES)
         self._has_failed = False
         self._backoff = Backoff(lambda: interval, lambda: max(interval, _MAX_DELAY), self._now)
 
-    def join(self, watch: Watcher) -> None:
+    def join(self, watcher: Watcher) -> None:
         """Let a watch take part; it is served soon."""
-        self._watches.add(watch)
+        self._watchers.add(watcher)
         if not self._has_failed:
-            self._look_due = min(self._look_due, self._now() + _BATCHING_DELAY)
+            self._poll_due = min(self._poll_due, self._now() + _BATCHING_DELAY)
         self._notify()
 
-    def leave(self, watch: Watcher) -> None:
+    def leave(self, watcher: Watcher) -> None:
         """Let a watch take part no longer."""
-        self._watches.discard(watch)
+        self._watchers.discard(watcher)
 
     def request_item(self, delay: float = _BATCHING_DELAY) -> None:
         """
@@ -151,21 +151,21 @@ class WatcherGroup:
 
     def acknowledge(self, number: int, *, clean: bool) -> None:
         """Tell the watches that all that was made of an item is stored, or has failed; as :meth:`Watcher.acknowledge`."""
-        for watch in list(self._watches):
+        for watcher in list(self._watchers):
             try:
-                watch.acknowledge(number, self._last, clean=clean)
+                watcher.acknowledge(number, self._last_number, clean=clean)
             except Exception:
                 # An error here would end the stream for all watches.
-                log.exception("It could not be noted how far the runs of %s are reported.", watch.selector)
+                log.exception("It could not be noted how far the runs of %s are reported.", watcher.selector)
 
-    async def run_query(self, query: Callable[[ControlHubClient], _Answer]) -> _Answer:
+    async def run_query(self, query: Callable[[ControlHubClient], _Result]) -> _Result:
         """
         Ask Control Hub, in a thread, something that concerns one run only; not during an outage.
 
         :param query: sends the requests
         :raises ControlHubError: as the question
         """
-        async with self._questions:
+        async with self._query_slots:
             await self._is_reachable.wait()
             assert self._client is not None  # noqa: S101 # nosec B101 # Control Hub has been reached
             return await asyncio.to_thread(query, self._client)
@@ -179,18 +179,18 @@ class WatcherGroup:
         self._loop = asyncio.get_running_loop()
         try:
             while True:
-                await self._until_due()
+                await self._wait_until_due()
                 result = await self._poll_if_due()
                 if result is not None or self._item_due <= self._now():
                     self._item_due = math.inf
-                    self._last += 1
-                    yield PollItem(self._last, result)
+                    self._last_number += 1
+                    yield PollItem(self._last_number, result)
         finally:
             self.close()
 
     def close(self) -> None:
         """End what is under way, and close the session."""
-        for task in [self._reading, *self.reports.values()]:
+        for task in [self._connection_task, *self.reports.values()]:
             if task is not None:
                 task.cancel()
         if self._client is not None:
@@ -201,25 +201,25 @@ class WatcherGroup:
         return asyncio.get_running_loop().time()
 
     def _notify(self) -> None:
-        for alarm in self._wakeups:
-            if not alarm.done():
-                alarm.set_result(None)
+        for wakeup in self._wakeups:
+            if not wakeup.done():
+                wakeup.set_result(None)
 
-    async def _until_due(self) -> None:
+    async def _wait_until_due(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due = min(self._look_due, self._reading_due) if self._watches else math.inf
-            left = min(due, self._item_due) - loop.time()
-            if left <= 0:
+            due = min(self._poll_due, self._connection_due) if self._watchers else math.inf
+            remaining = min(due, self._item_due) - loop.time()
+            if remaining <= 0:
                 return
             # Not asyncio.wait_for: before Python 3.12, it can swallow a cancellation.
-            alarm = loop.create_future()
-            self._wakeups.add(alarm)
-            timer = None if left == math.inf else loop.call_later(left, self._notify)
+            wakeup = loop.create_future()
+            self._wakeups.add(wakeup)
+            timer = None if remaining == math.inf else loop.call_later(remaining, self._notify)
             try:
-                await alarm
+                await wakeup
             finally:
-                self._wakeups.discard(alarm)
+                self._wakeups.discard(wakeup)
                 if timer is not None:
                     timer.cancel()
 
@@ -227,12 +227,12 @@ class WatcherGroup:
         started = self._now()
         try:
             await self._read_connection_if_due()
-            if not self._watches or started < self._look_due or self._query is None:
+            if not self._watchers or started < self._poll_due or self._query is None:
                 return None
-            served = set(self._watches)
-            result = await asyncio.to_thread(self._query.poll, {watch.selector for watch in served})
+            polled = set(self._watchers)
+            result = await asyncio.to_thread(self._query.poll, {watcher.selector for watcher in polled})
         except (ControlHubAuthenticationError, ControlHubConfigurationError, AirflowNotFoundException) as error:
-            self._refused(error)
+            self._credential_failed(error)
         except ControlHubError as error:
             self._failed(error)
         except Exception as error:
@@ -242,12 +242,12 @@ class WatcherGroup:
         else:
             self._succeeded()
             # Those that have joined meanwhile do not wait for the next interval.
-            self._look_due = self._now() + (self.interval if self._watches <= served else _BATCHING_DELAY)
+            self._poll_due = self._now() + (self.interval if self._watchers <= polled else _BATCHING_DELAY)
             return result
         return None
 
     def _succeeded(self) -> None:
-        self._is_refused = False
+        self._is_rejected = False
         self._has_failed = False
         self._backoff.succeeded()
         self._outage.succeeded()
@@ -258,36 +258,36 @@ class WatcherGroup:
         self._backoff.failed(error)
         self._has_failed = True
         self._is_reachable.clear()
-        self._reading_due = self._now()
-        self._look_due = self._backoff.until
+        self._connection_due = self._now()
+        self._poll_due = self._backoff.until
 
-    def _refused(self, error: Exception) -> None:
-        if not self._is_refused:
+    def _credential_failed(self, error: Exception) -> None:
+        if not self._is_rejected:
             log.error(
                 "%s No finished runs are noticed until that is mended; connection '%s' is read again every %g s.",
                 error,
                 self._conn_id,
-                _READING_INTERVAL_WHEN_REFUSED,
+                _CONNECTION_INTERVAL_WHEN_REJECTED,
             )
         # A new credential may be there already.
-        self._reading_due = self._now() + (_READING_INTERVAL_WHEN_REFUSED if self._is_refused else 0.0)
-        self._is_refused = self._has_failed = True
+        self._connection_due = self._now() + (_CONNECTION_INTERVAL_WHEN_REJECTED if self._is_rejected else 0.0)
+        self._is_rejected = self._has_failed = True
         self._is_reachable.clear()
         # A refusal can be trouble of the security service (contract, 19.1): the same credential is tried again.
         self._backoff.failed(ControlHubError(str(error)))
-        self._look_due = self._backoff.until
+        self._poll_due = self._backoff.until
 
     async def _read_connection_if_due(self) -> None:
-        if self._now() < self._reading_due:
+        if self._now() < self._connection_due:
             return
-        self._plan_reading()
+        self._schedule_connection_read()
         if self._client is None:
             await self._read_connection()
-        elif self._reading is None or self._reading.done():
+        elif self._connection_task is None or self._connection_task.done():
             # Beside the looks, which go on with what the connection said before.
-            self._reading = spawn(self._read_connection_again())
+            self._connection_task = spawn(self._reread_connection())
 
-    async def _read_connection_again(self) -> None:
+    async def _reread_connection(self) -> None:
         try:
             await self._read_connection()
         except Exception as error:  # noqa: BLE001 - whatever it is, the looks go on
@@ -310,13 +310,13 @@ class WatcherGroup:
             self._client.close()
         query = WatcherQuery(client, list_every=int(_LISTING_INTERVAL // self.interval))
         self._client, self._query, self._fingerprint = client, query, settings.fingerprint
-        if self._is_refused:
-            self._look_due = self._now()
+        if self._is_rejected:
+            self._poll_due = self._now()
             self._notify()
 
-    def _plan_reading(self) -> None:
-        delay = _READING_INTERVAL_WHEN_REFUSED if self._is_refused else _READING_INTERVAL
-        self._reading_due = self._now() + delay
+    def _schedule_connection_read(self) -> None:
+        delay = _CONNECTION_INTERVAL_WHEN_REJECTED if self._is_rejected else _CONNECTION_INTERVAL
+        self._connection_due = self._now() + delay
 
 
 _groups: weakref.WeakKeyDictionary[

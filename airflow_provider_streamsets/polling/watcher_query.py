@@ -154,19 +154,19 @@ class WatcherQuery:
         return self._ids.get(name)
 
     def _poll_jobs(self, ids: Mapping[JobSelector, Sequence[str]], result: PollResult) -> None:
-        job_ids = sorted({job_id for some in ids.values() for job_id in some})
+        job_ids = sorted({job_id for selected in ids.values() for job_id in selected})
         try:
-            answers = self._statuses.fetch_runs(job_ids)
+            runs = self._statuses.fetch_runs(job_ids)
         except ControlHubPermissionError as error:
-            answers = dict.fromkeys(job_ids, error)
-        for selector, some in ids.items():
-            found = {job_id: answers[job_id] for job_id in some if job_id in answers}
-            errors = [answer for answer in found.values() if isinstance(answer, ControlHubError)]
+            runs = dict.fromkeys(job_ids, error)
+        for selector, selected in ids.items():
+            found = {job_id: runs[job_id] for job_id in selected if job_id in runs}
+            errors = [run for run in found.values() if isinstance(run, ControlHubError)]
             if found and len(errors) == len(found):
                 result.errors[selector] = errors[0]
             elif found:
                 result.statuses[selector] = {
-                    job_id: answer for job_id, answer in found.items() if not isinstance(answer, ControlHubError)
+                    job_id: run for job_id, run in found.items() if not isinstance(run, ControlHubError)
                 }
                 if selector.job_name is not None and None in found.values():
                     # It may have been deleted, and another job may have its name now.

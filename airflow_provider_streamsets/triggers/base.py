@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 _KILL_TIMEOUT = 10.0
 # Seconds within which the last look of a wait whose time is over must begin, as others look, too.
-_LAST_POLL = 10.0
+_LAST_POLL_TIMEOUT = 10.0
 # Seconds to try again to stop what a killed task has started while Control Hub refuses.
 KILL_MAX_WAIT = 60.0
-_DELAY_WHEN_KILLED = 3.0
+_KILL_RETRY_DELAY = 3.0
 # Keeps the stops of killed triggers from being collected while they are under way.
-_stopping: set[asyncio.Task[None]] = set()
+_stop_tasks: set[asyncio.Task[None]] = set()
 _logs: dict[type, Any] = {}
 
 
 @functools.cache
-def _parameters_of(kind: type) -> Mapping[str, inspect.Parameter]:
+def _parameters(kind: type) -> Mapping[str, inspect.Parameter]:
     # Thousands of triggers start together.
     return inspect.signature(kind).parameters
 
@@ -59,7 +59,7 @@ class Deadline:
         self._at = None if at is None else asyncio.get_running_loop().time() + at - time.time()
 
     @property
-    def left(self) -> float | None:
+    def remaining(self) -> float | None:
         """Seconds until then, 0 when it has passed; None if there is no deadline."""
         return None if self._at is None else max(self._at - asyncio.get_running_loop().time(), 0.0)
 
@@ -69,9 +69,9 @@ class Deadline:
 
         :returns: whether the deadline has come
         """
-        left = self.left
-        await asyncio.sleep(seconds if left is None else min(seconds, left))
-        return left is not None and left <= seconds
+        remaining = self.remaining
+        await asyncio.sleep(seconds if remaining is None else min(seconds, remaining))
+        return remaining is not None and remaining <= seconds
 
 
 class ControlHubTrigger(BaseTrigger):
@@ -116,7 +116,7 @@ class ControlHubTrigger(BaseTrigger):
         return _logs[kind]
 
     @property
-    def what(self) -> str:
+    def description(self) -> str:
         """What is waited for, for messages; such as "run 4 of job ..."."""
         raise NotImplementedError
 
@@ -147,35 +147,35 @@ class ControlHubTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class and all arguments of its constructor."""
-        names = _parameters_of(type(self))
+        names = _parameters(type(self))
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event. Never raises: an escaped error would let the task start over."""
-        began = asyncio.get_running_loop().time()
+        started = asyncio.get_running_loop().time()
         try:
-            self._check_flags()
+            self._parse_booleans()
             deadline = Deadline(self.deadline)
             settings = await connection_settings(self.control_hub_conn_id)
             from airflow_provider_streamsets.polling.poller import shared_poller
 
             with shared_poller(settings) as poller:
-                if self.has_been_accepted:
+                if self.is_credential_accepted:
                     poller.client.mark_accepted()
                 event = await self.wait(poller, deadline)
         except Exception as error:  # noqa: BLE001 - becomes the event
             event = self._event_of_error(error)
-        await asyncio.sleep(max(began + self.min_deferral - asyncio.get_running_loop().time(), 0.0))
+        await asyncio.sleep(max(started + self.min_deferral - asyncio.get_running_loop().time(), 0.0))
         yield await self.trigger_event(event)
 
-    def _check_flags(self) -> None:
+    def _parse_booleans(self) -> None:
         """Read the flags, which the templates of a task that starts in the triggerer render as text."""
-        for name, parameter in _parameters_of(type(self)).items():
+        for name, parameter in _parameters(type(self)).items():
             if isinstance(parameter.default, bool):
                 setattr(self, name, params.boolean(getattr(self, name), name, rendered=True))
 
     @property
-    def has_been_accepted(self) -> bool:
+    def is_credential_accepted(self) -> bool:
         """Whether a worker has worked with the connection before the task was deferred."""
         return True
 
@@ -197,8 +197,8 @@ class ControlHubTrigger(BaseTrigger):
 
         if isinstance(error, ControlHubError):
             return self.failure(error)
-        self.log.exception("The wait for %s failed.", self.what)
-        return self.failure(ControlHubError(f"The wait for {self.what} failed: {type(error).__name__}: {error}"))
+        self.log.exception("The wait for %s failed.", self.description)
+        return self.failure(ControlHubError(f"The wait for {self.description} failed: {type(error).__name__}: {error}"))
 
     async def on_kill(self) -> None:
         """
@@ -211,8 +211,8 @@ class ControlHubTrigger(BaseTrigger):
             return
         # Airflow cancels a killed trigger anew about every second until it has ended, this method included.
         stopping = asyncio.create_task(self._stop_unless_moved())
-        _stopping.add(stopping)
-        stopping.add_done_callback(_stopping.discard)
+        _stop_tasks.add(stopping)
+        stopping.add_done_callback(_stop_tasks.discard)
         await asyncio.shield(stopping)
 
     async def _stop_unless_moved(self) -> None:
@@ -221,38 +221,38 @@ class ControlHubTrigger(BaseTrigger):
             if still_deferred is not False:
                 self.log.info(
                     "Leaving %s alone: %s.",
-                    self.what,
+                    self.description,
                     "the task is still deferred, so the trigger is being moved"
                     if still_deferred
                     else "the state of the task cannot be read",
                 )
                 return
-            self.log.warning("The task was killed: stopping %s.", self.what)
-            if not await self._stop_patiently(force=self.force_stop_after == 0):
-                self.log.info("There was nothing left to stop of %s.", self.what)
+            self.log.warning("The task was killed: stopping %s.", self.description)
+            if not await self._stop_with_retries(force=self.force_stop_after == 0):
+                self.log.info("There was nothing left to stop of %s.", self.description)
             elif self.force_stop_after:
                 await asyncio.sleep(self.force_stop_after)
-                if await self._stop_patiently(force=True):
-                    self.log.warning("Forced the stop of %s.", self.what)
+                if await self._stop_with_retries(force=True):
+                    self.log.warning("Forced the stop of %s.", self.description)
         except Exception as error:  # noqa: BLE001 - nobody awaits this; the log is where it can be told
-            self.log.error("Could not stop %s, which may go on: %s", self.what, error)
+            self.log.error("Could not stop %s, which may go on: %s", self.description, error)
 
-    async def _stop_patiently(self, *, force: bool) -> bool:
+    async def _stop_with_retries(self, *, force: bool) -> bool:
         """Stop, and try again for a while if Control Hub is in trouble: nobody comes after this trigger."""
         from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubError
 
-        left = KILL_MAX_WAIT
+        remaining = KILL_MAX_WAIT
         while True:
             try:
                 return await self._stop(force=force)
             except ControlHubAuthenticationError:
                 raise
             except ControlHubError as error:
-                if left <= 0:
+                if remaining <= 0:
                     raise
-                self.log.warning("%s Trying again in %g s.", error, _DELAY_WHEN_KILLED)
-            await asyncio.sleep(_DELAY_WHEN_KILLED)
-            left -= _DELAY_WHEN_KILLED
+                self.log.warning("%s Trying again in %g s.", error, _KILL_RETRY_DELAY)
+            await asyncio.sleep(_KILL_RETRY_DELAY)
+            remaining -= _KILL_RETRY_DELAY
 
     async def _stop(self, *, force: bool) -> bool:
         from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError
@@ -266,11 +266,11 @@ class ControlHubTrigger(BaseTrigger):
         refresh = ConnectionRefresh(self.control_hub_conn_id, settings.credential_grace_period, **limits)
         client = settings.client(**limits)
         client.mark_accepted()
-        for refusals in itertools.count():
+        for rejections in itertools.count():
             try:
                 return await asyncio.to_thread(stop, client)
             except ControlHubAuthenticationError as error:
-                refreshed = await refresh.next_client(client, error, refusals)
+                refreshed = await refresh.next_client(client, error, rejections)
                 client = client if refreshed is None else refreshed[1]
         raise AssertionError("unreachable")
 
@@ -328,7 +328,7 @@ class ControlHubRunTriggerBase(ControlHubTrigger):
         self.started_after = started_after
 
     @property
-    def what(self) -> str:
+    def description(self) -> str:
         """The run, for messages."""
         return f"run {self.run_count} of job {self.job_id}"
 
@@ -345,36 +345,36 @@ class ControlHubRunTriggerBase(ControlHubTrigger):
         """
         raise NotImplementedError
 
-    def event(self, found: Any) -> Event:
+    def event(self, result: Any) -> Event:
         """
         Return the event for what the follower has found.
 
-        :param found: what it has found
+        :param result: what it has found
         """
         raise NotImplementedError
 
     async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Any:
         """Show the statuses of the job to the follower until it has found what it waits for."""
         tracker = self.tracker(poller)
-        found: Any = None
+        result: Any = None
         try:
             with poller.subscribe({self.job_id: self.run_count}, self.poll_interval, tracker.notify_on) as subscription:
-                while found is None and not tracker.has_ended:
+                while result is None and not tracker.has_ended:
                     # No status in a variable: each of thousands of waits would keep it until the next one comes.
-                    if self._deliver(tracker, await subscription.next(deadline.left)):
-                        found = await poller.run_query(tracker.resolve, deadline.left)
+                    if self._deliver(tracker, await subscription.next(deadline.remaining)):
+                        result = await poller.run_query(tracker.resolve, deadline.remaining)
                     # A run that may be gone is to be seen at each look until that is sure.
                     subscription.notify_on = tracker.notify_on
-            while found is None:
+            while result is None:
                 if await deadline.sleep(tracker.next_delay(self.poll_interval)):
                     raise asyncio.TimeoutError
-                found = await poller.run_query(tracker.resolve, deadline.left)
+                result = await poller.run_query(tracker.resolve, deadline.remaining)
         except asyncio.TimeoutError:
-            found = await self._last_poll(tracker, poller)
-        if found is None:
+            result = await self._last_poll(tracker, poller)
+        if result is None:
             raise tracker.timed_out(self.timeout)
-        self.run_count = found.replaced or tracker.run_count
-        return self.event(found)
+        self.run_count = result.replaced or tracker.run_count
+        return self.event(result)
 
     def _deliver(self, tracker: Tracker[Any], updates: Mapping[str, JobRun | ControlHubError | None]) -> bool:
         """Show what a look has found to a follower, and return whether there is something to ask for."""
@@ -386,5 +386,5 @@ class ControlHubRunTriggerBase(ControlHubTrigger):
     async def _last_poll(tracker: Tracker[Any], poller: SharedStatusPoller) -> Any:
         """Look once more when the time is over, unless Control Hub is known not to answer."""
         with contextlib.suppress(asyncio.TimeoutError):
-            return await poller.run_query(lambda: tracker.poll(skip_metrics_wait=True), _LAST_POLL)
+            return await poller.run_query(lambda: tracker.poll(skip_metrics_wait=True), _LAST_POLL_TIMEOUT)
         return None

@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub import errors
 from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 
-_MOST_ISSUES = 10
+_MAX_ISSUES = 10
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RunWaitEvent:
             if not isinstance(payload, Mapping):
                 raise ValueError(f"it is {type(payload).__name__}")
             report = RunReport.from_dict(payload["report"]) if "report" in payload else None
-            error = _error(payload["error"]) if "error" in payload else None
+            error = _error_from_payload(payload["error"]) if "error" in payload else None
             deadline = payload.get("deadline")
             event = cls(
                 str(payload["job_id"]),
@@ -122,7 +122,7 @@ class MetricWaitEvent:
             if not isinstance(payload, Mapping):
                 raise ValueError(f"it is {type(payload).__name__}")
             metric_result = MetricResult.from_dict(payload["metric_result"]) if "metric_result" in payload else None
-            error = _error(payload["error"]) if "error" in payload else None
+            error = _error_from_payload(payload["error"]) if "error" in payload else None
             event = cls(str(payload["job_id"]), int(payload["run_count"]), metric_result, error)
             if (metric_result is None) == (error is None):
                 raise ValueError("it must hold either a finding or an error")
@@ -201,7 +201,7 @@ class RunsWaitEvent:
         """Return the seconds until the deadline of the wait; infinite if there is none."""
         return math.inf if self.deadline is None else self.deadline - time.time()
 
-    def of_group(self, now: float) -> dict[str, Any]:
+    def run_group_state(self, now: float) -> dict[str, Any]:
         """
         Return what a :class:`~airflow_provider_streamsets.control_hub.tracking.run_group.RunGroup` of the runs is to know.
 
@@ -253,7 +253,7 @@ class RunsWaitEvent:
                 until_failure=bool(payload.get("until_failure")),
                 **{name: None if value is None else float(value) for name, value in times.items()},
                 metrics_timeout=float(payload.get("metrics_timeout") or 0.0),
-                error=_error(payload["error"]) if "error" in payload else None,
+                error=_error_from_payload(payload["error"]) if "error" in payload else None,
                 identities=dict(payload.get("identities") or {}),
                 forced=tuple(map(str, payload.get("forced") or ())),
                 active=tuple(map(str, payload.get("active") or ())),
@@ -282,13 +282,13 @@ def _error_payload(error: errors.ControlHubError) -> dict[str, Any]:
     if error.http_status is not None:
         payload["http_status"] = error.http_status
     if error.issues:
-        payload["issues"] = [[issue.code, issue.message[:500]] for issue in error.issues[:_MOST_ISSUES]]
+        payload["issues"] = [[issue.code, issue.message[:500]] for issue in error.issues[:_MAX_ISSUES]]
     if isinstance(error, errors.ControlHubUnavailableError):
         payload.update(retry_after=error.retry_after, maybe_executed=error.maybe_executed)
     return payload
 
 
-def _error(value: Any) -> errors.ControlHubError:
+def _error_from_payload(value: Any) -> errors.ControlHubError:
     """
     Rebuild an error from its class name; a name that is not of the family becomes the plain one.
 
@@ -297,15 +297,15 @@ def _error(value: Any) -> errors.ControlHubError:
     kind = getattr(errors, str(value["type"]), None)
     if not (isinstance(kind, type) and issubclass(kind, errors.ControlHubError)):
         kind = errors.ControlHubError
-    known: dict[str, Any] = {
+    options: dict[str, Any] = {
         "http_status": None if value.get("http_status") is None else int(value["http_status"]),
         "issues": [
             errors.Issue(None if code is None else str(code), str(message))
-            for code, message in (value.get("issues") or ())[:_MOST_ISSUES]
+            for code, message in (value.get("issues") or ())[:_MAX_ISSUES]
         ],
     }
     if issubclass(kind, errors.ControlHubUnavailableError):
         retry_after = value.get("retry_after")
-        known["retry_after"] = None if retry_after is None else float(retry_after)
-        known["maybe_executed"] = bool(value.get("maybe_executed"))
-    return kind(str(value["message"]), **known)
+        options["retry_after"] = None if retry_after is None else float(retry_after)
+        options["maybe_executed"] = bool(value.get("maybe_executed"))
+    return kind(str(value["message"]), **options)

@@ -163,8 +163,8 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         await preload_watch()
         from airflow_provider_streamsets.polling.watcher_poll import watcher_group
 
-        watch = self._watch(watcher_group(self.control_hub_conn_id, self._interval))
-        async for payload in watch.payloads(shared_stream):
+        watcher = self._watcher(watcher_group(self.control_hub_conn_id, self._interval))
+        async for payload in watcher.payloads(shared_stream):
             yield TriggerEvent(payload)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -173,11 +173,11 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         from airflow_provider_streamsets.polling.watcher_poll import WatcherGroup
 
         group = WatcherGroup(self.control_hub_conn_id, self._interval)
-        watch = self._watch(group)
-        async for payload in watch.payloads(_confirmed_by_the_next(group)):
+        watcher = self._watcher(group)
+        async for payload in watcher.payloads(_acknowledge_on_next(group)):
             yield TriggerEvent(payload)
 
-    def _watch(self, group: WatcherGroup) -> RunWatcher:
+    def _watcher(self, group: WatcherGroup) -> RunWatcher:
         from airflow_provider_streamsets.polling.run_watcher import CursorStore, RunWatcher, event_slots
         from airflow_provider_streamsets.polling.watcher_query import JobSelector
 
@@ -198,7 +198,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         return f"streamsets_runs_{hashlib.sha256(json.dumps(watched).encode()).hexdigest()[:32]}"
 
 
-async def _confirmed_by_the_next(group: WatcherGroup) -> AsyncIterator[PollItem]:
+async def _acknowledge_on_next(group: WatcherGroup) -> AsyncIterator[PollItem]:
     """Yield the items of a group, and take each for dealt with when the next one is asked for."""
     number = 0
     async for item in group.items():

@@ -93,11 +93,11 @@ class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
             outage=poller.outage,
         )
 
-    def event(self, found: MetricResult) -> MetricWaitEvent:
+    def event(self, result: MetricResult) -> MetricWaitEvent:
         """Return the event with what the metrics have come to."""
         from airflow_provider_streamsets.triggers.events import MetricWaitEvent
 
-        return MetricWaitEvent(self.job_id, self.run_count, metric_result=found)
+        return MetricWaitEvent(self.job_id, self.run_count, metric_result=result)
 
     def failure(self, error: ControlHubError) -> MetricWaitEvent:
         """Return the event without a finding."""

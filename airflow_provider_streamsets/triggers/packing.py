@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Bytes of JSON up to which arguments are stored as they are, for people to read: some 100 runs.
-_READABLE = 20_000
+_MAX_PLAIN_SIZE = 20_000
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # Stands for a UUID; JSON has no such character.
-_PLACE = "\0"
-_SETS = ("forced", "joined", "active")
+_PLACEHOLDER = "\0"
+_SET_COLUMNS = ("forced", "joined", "active")
 _TIMES_PER_SECOND = {"started": 1000, "red_since": 10}
 # What the errors of unpacking text that is not a packed one can be.
 UNPACK_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
@@ -33,7 +33,7 @@ def pack(arguments: dict[str, Any]) -> dict[str, Any]:
 
     :param arguments: by name, with the runs in `runs`
     """
-    if len(json.dumps(arguments)) <= _READABLE:
+    if len(json.dumps(arguments)) <= _MAX_PLAIN_SIZE:
         return arguments
     job_ids = [job_id for job_id, _ in arguments["runs"]]
     identities, red_since = arguments["identities"] or {}, arguments["red_since"] or {}
@@ -47,7 +47,7 @@ def pack(arguments: dict[str, Any]) -> dict[str, Any]:
         "red_since": _short_times("red_since", [red_since.get(job_id) for job_id in job_ids]),
         "red": arguments["red"],
     }
-    for name in _SETS:
+    for name in _SET_COLUMNS:
         members = set(arguments[name] or ())
         columns[name] = "".join(str(int(job_id in members)) for job_id in job_ids)
     others = {name: value for name, value in arguments.items() if name not in {"runs", "identities", *columns}}
@@ -71,7 +71,8 @@ def unpack(packed: str) -> dict[str, Any]:
         "red_since": {job_id: at for job_id, at in red_since if at is not None},
         "red": columns["red"],
         **{
-            name: [job_id for job_id, flag in zip(job_ids, columns[name], strict=True) if flag == "1"] for name in _SETS
+            name: [job_id for job_id, flag in zip(job_ids, columns[name], strict=True) if flag == "1"]
+            for name in _SET_COLUMNS
         },
     }
 
@@ -92,18 +93,18 @@ def _packed_text(value: Mapping[str, Any]) -> str:
     text = json.dumps(value, separators=(",", ":"))
     # Random digits do not compress. Each id is there once.
     ids = list(dict.fromkeys(_UUID.findall(text)))
-    numbers = {found: number for number, found in enumerate(ids)}
+    numbers = {match_text: number for number, match_text in enumerate(ids)}
     seen: set[str] = set()
 
     def place(match: re.Match[str]) -> str:
-        found = match[0]
-        if found in seen:
-            return f"{_PLACE}{numbers[found]}{_PLACE}"
-        seen.add(found)
-        return _PLACE * 2
+        match_text = match[0]
+        if match_text in seen:
+            return f"{_PLACEHOLDER}{numbers[match_text]}{_PLACEHOLDER}"
+        seen.add(match_text)
+        return _PLACEHOLDER * 2
 
     short = zlib.compress(_UUID.sub(place, text).encode(), 9)
-    return base64.b85encode(short + b"".join(uuid.UUID(found).bytes for found in ids)).decode()
+    return base64.b85encode(short + b"".join(uuid.UUID(match_text).bytes for match_text in ids)).decode()
 
 
 def _unpacked_text(packed: str) -> str:
@@ -113,7 +114,7 @@ def _unpacked_text(packed: str) -> str:
     ids = [str(uuid.UUID(bytes=rest[start : start + 16])) for start in range(0, len(rest), 16)]
     new = itertools.count()
     return re.sub(
-        f"{_PLACE}([0-9]*){_PLACE}",
+        f"{_PLACEHOLDER}([0-9]*){_PLACEHOLDER}",
         lambda match: ids[int(match[1]) if match[1] else next(new)],
         text.decode(),
     )

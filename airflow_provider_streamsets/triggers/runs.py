@@ -89,11 +89,11 @@ class ControlHubJobRunTrigger(ControlHubRunTriggerBase):
             outage=poller.outage,
         )
 
-    def event(self, found: RunReport) -> RunWaitEvent:
+    def event(self, result: RunReport) -> RunWaitEvent:
         """Return the event with the report of the run."""
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
-        return RunWaitEvent(self.job_id, self.run_count, report=found, deadline=self.deadline)
+        return RunWaitEvent(self.job_id, self.run_count, report=result, deadline=self.deadline)
 
     def failure(self, error: ControlHubError) -> RunWaitEvent:
         """Return the event without a report."""
@@ -103,7 +103,7 @@ class ControlHubJobRunTrigger(ControlHubRunTriggerBase):
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """Stop the run, unless it is over or another one runs."""
-        is_asked = client.runs.stop_run(self.job_id, self.run_count, max_wait=KILL_MAX_WAIT, force=force)
-        if is_asked and force:
+        is_stopping = client.runs.stop_run(self.job_id, self.run_count, max_wait=KILL_MAX_WAIT, force=force)
+        if is_stopping and force:
             client.runs.acknowledge_forced({self.job_id: self.run_count}, max_wait=KILL_MAX_WAIT)
-        return is_asked
+        return is_stopping

@@ -75,7 +75,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
         raise NotImplementedError
 
     @property
-    def has_been_accepted(self) -> bool:
+    def is_credential_accepted(self) -> bool:
         """A task that starts here has been on no worker before."""
         return not self.starts
 
@@ -109,8 +109,8 @@ class SensorTrigger(ControlHubRunTriggerBase):
     async def _start(self, poller: SharedStatusPoller, deadline: Deadline) -> None:
         from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
 
-        given: dict[str, Any] = {"job_id": self.job_id, "job_name": self.job_name}
-        given_run: dict[str, Any] = {
+        job_selection: dict[str, Any] = {"job_id": self.job_id, "job_name": self.job_name}
+        run_parameters: dict[str, Any] = {
             "run_count": self.run_count,
             "started_after": self.started_after,
             "next_run": self.next_run,
@@ -126,9 +126,9 @@ class SensorTrigger(ControlHubRunTriggerBase):
             poller.client.mark_accepted()
         else:
             try:
-                check_job_selection(**given, rendered=True)
-                wanted = checked_run(**given_run, rendered=True)
-                job, run = await self._find_run(poller, deadline, wanted, **given)
+                check_job_selection(**job_selection, rendered=True)
+                run_selection = checked_run(**run_parameters, rendered=True)
+                job, run = await self._find_run(poller, deadline, run_selection, **job_selection)
                 run = {**run, **self.run_details(job)}
             except ValueError as error:
                 raise ControlHubConfigurationError(str(error)) from error
@@ -139,7 +139,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
                 **({} if run.get("started_after") else {"run_count": run["run_count"]}),
                 **{_PINNED_RUN: {**run, "try_number": try_number}, ControlHubJobLink.xcom_key: link},
             )
-            log_of_run(self.log, job, run, **wanted)
+            log_of_run(self.log, job, run, **run_selection)
         for name, value in run.items():
             if name != "try_number":
                 setattr(self, name, value)
@@ -148,7 +148,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
         self,
         poller: SharedStatusPoller,
         deadline: Deadline,
-        wanted: Mapping[str, Any],
+        run_selection: Mapping[str, Any],
         job_id: str | None,
         job_name: str | None,
     ) -> tuple[Job, dict[str, Any]]:
@@ -156,16 +156,16 @@ class SensorTrigger(ControlHubRunTriggerBase):
 
         def find() -> tuple[Job, dict[str, Any]]:
             job = get_job(poller.client, job_id, job_name)
-            return job, run_of_job(poller.client, job, **wanted)
+            return job, run_of_job(poller.client, job, **run_selection)
 
         while True:
             try:
-                found = await poller.run_query(find, deadline.left)
+                found = await poller.run_query(find, deadline.remaining)
             except ControlHubUnavailableError as error:
                 poller.outage.failed(error)
             except asyncio.TimeoutError as error:
-                allowed = f" within {self.timeout:g} s" if self.timeout is not None else " in time"
-                raise ControlHubRunTimeoutError(f"Job '{job_id or job_name}' could not be read{allowed}.") from error
+                limit = f" within {self.timeout:g} s" if self.timeout is not None else " in time"
+                raise ControlHubRunTimeoutError(f"Job '{job_id or job_name}' could not be read{limit}.") from error
             else:
                 poller.outage.succeeded()
                 return found
@@ -178,14 +178,16 @@ class SensorTrigger(ControlHubRunTriggerBase):
         if not self.ends or self.task_instance is None or isinstance(event.error, ControlHubRunTimeoutError):
             return await super().trigger_event(event)
         sensor_result = self.sensor_result(event) if event.error is None else result_of_error(event.error)
-        ending = sensor_result.apply_soft_fail(soft_fail=self.soft_fail, never_fail=self.never_fail)
-        if ending is FinalState.FAILED and not RETRIES_FAILED_EVENTS:
+        final_state = sensor_result.apply_soft_fail(soft_fail=self.soft_fail, never_fail=self.never_fail)
+        if final_state is FinalState.FAILED and not RETRIES_FAILED_EVENTS:
             return await super().trigger_event(event)
-        if sensor_result.details or ending is FinalState.FAILED:
+        if sensor_result.details or final_state is FinalState.FAILED:
             self.log.error("%s", sensor_result.details or sensor_result.message)
-        if ending is not FinalState.FAILED:
-            self.log.info("%s%s", "Skipping the task: " if ending is FinalState.SKIPPED else "", sensor_result.message)
-        kind, key = _ENDS[ending]
+        if final_state is not FinalState.FAILED:
+            self.log.info(
+                "%s%s", "Skipping the task: " if final_state is FinalState.SKIPPED else "", sensor_result.message
+            )
+        kind, key = _ENDS[final_state]
         return kind(xcoms=await self._push_result(key, sensor_result.result))
 
     async def _push_result(self, key: str, result: dict[str, Any]) -> dict[str, Any] | None:
@@ -380,9 +382,9 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return the conditions, and how long to wait for the final metrics."""
-        wanted = wanted_conditions(self.metric, self.comparison, self.threshold, self.expect)
+        run_selection = wanted_conditions(self.metric, self.comparison, self.threshold, self.expect)
         return {
-            "expect": [condition.to_dict() for condition in wanted],
+            "expect": [condition.to_dict() for condition in run_selection],
             "join": params.one_of(self.join, "join", ("all", "any"), rendered=True),
             "on_run_end": params.one_of(self.on_run_end, "on_run_end", ("fail", "evaluate", "skip"), rendered=True),
             "metrics_timeout": metrics_timeout_for(self.metrics_timeout, job, is_needed=True),

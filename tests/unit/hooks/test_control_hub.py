@@ -85,7 +85,7 @@ def test_ipv6_host_in_uri(monkeypatch, address, base_url):
 def test_empty_extra_fields_equal_missing_ones(monkeypatch, empty):
     def fingerprint(extra):
         connection = _connect(monkeypatch, extra=extra).get_connection("streamsets_default")
-        return ConnectionSettings.of(connection, connection.extra_dejson).fingerprint
+        return ConnectionSettings.from_connection(connection, connection.extra_dejson).fingerprint
 
     assert fingerprint(dict.fromkeys(EXTRA_FIELDS, empty)) == fingerprint({})
 

@@ -125,7 +125,7 @@ def test_packed_trigger_waits_and_stops(http, clock):
     for job_id in job_ids:
         hub.latest[job_id] = hub._status(job_id.removesuffix(":org"), active())
     with ControlHubClient(HUB, "credential-id", TOKEN) as client:
-        assert ControlHubJobRunsTrigger(**arguments).what == "many runs"
+        assert ControlHubJobRunsTrigger(**arguments).description == "many runs"
         ControlHubJobRunsTrigger(**arguments).stop(client)
     assert hub.asked("stopJobs") == [[job_ids[0].removesuffix(":org")]]
 
