@@ -413,7 +413,7 @@ class RunsWaitMixin(RunWaitMixin):
             for job_id, count in wait.runs
         ]
         self._red = set(wait.red)
-        if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.ACT, RunsWaitReason.RED}:
+        if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.FORCE, RunsWaitReason.RED}:
             self._act_and_defer_again(wait, runs)
         left = None if wait.deadline is None else max(wait.deadline - time.time(), _RESUMED_MAX_WAIT)
         return self._wait_for_all(
@@ -448,11 +448,11 @@ class RunsWaitMixin(RunWaitMixin):
         if group.poll_failed:
             # Nothing can be done about the runs now. The trigger looks again, and keeps the deadline.
             until_failure = until_failure or wait.reason is RunsWaitReason.FIRST_FAILURE
-            force_at = time.time() + self._interval if wait.reason is RunsWaitReason.ACT else force_at
+            force_at = time.time() + self._interval if wait.reason is RunsWaitReason.FORCE else force_at
         elif group.unfinished:
             if wait.reason is RunsWaitReason.FIRST_FAILURE or (until_failure and group.failures):
                 until_failure = not self.on_first_failure(group)
-            elif wait.reason is RunsWaitReason.ACT and not self.force_unfinished(group.unfinished):
+            elif wait.reason is RunsWaitReason.FORCE and not self.force_unfinished(group.unfinished):
                 force_at = time.time() + self._interval
         self._defer_for(
             runs,

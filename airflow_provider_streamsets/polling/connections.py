@@ -1,4 +1,4 @@
-"""The connections of triggers: read without blocking the event loop, and once for many triggers that begin together."""
+"""Read the connections of triggers without blocking the event loop, once for triggers that start together."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds for which what was read is taken for what the connection says: each reading costs the triggerer a request.
+# Seconds for which a connection is cached, as each read costs the triggerer a request.
 _CACHE_SECONDS = 10.0
 _READ_RETRY_DELAYS = (2, 5, 15, 30, 60, 60, 60)
 
 
 class _ConnectionRead:
-    """One reading of a connection, for which any number of triggers can wait at little cost."""
+    """A read of a connection that any number of triggers can await."""
 
     def __init__(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> None:
         self._has_ended = asyncio.Event()
-        # A task of its own, so that the end of the trigger that came first does not end the reading of the others.
+        # A task of its own, so that cancelling the first trigger does not cancel the read for the others.
         self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._run(read))
-        # Nobody may be left to retrieve its error.
+        # Retrieves the error, as all triggers that wait for it can be cancelled.
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _run(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> ConnectionSettings:
@@ -47,7 +47,7 @@ class _ConnectionRead:
 
 
 class _ConnectionCache:
-    """What connections said, and when; or that they are being asked."""
+    """Settings of connections with the times at which they were read, and reads in progress."""
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[float, ConnectionSettings]] = {}
@@ -69,11 +69,11 @@ class _ConnectionCache:
             await preload_wait()
             settings = await _read_with_retries(conn_id)
         finally:
-            # Not left to those who wait: they may all have been cancelled.
+            # Not left to the waiting triggers, as all of them can be cancelled.
             del self._reads[conn_id]
         known = self._entries.get(conn_id)
         if known is not None and known[0] > started:
-            # Read since, for a new credential.
+            # Refreshed meanwhile, for a new credential.
             return known[1]
         self._entries[conn_id] = (now(), settings)
         return settings
@@ -89,23 +89,23 @@ _cache: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _ConnectionCache] =
 
 async def connection_settings(conn_id: str) -> ConnectionSettings:
     """
-    Return what a connection says, as it was at most ten seconds ago; when it does, the client has been imported.
+    Return the settings of a connection, read at most ten seconds ago. Also imports the client.
 
-    If it cannot be read for a reason that may pass, such as a secrets backend's, it is read again for some minutes.
+    On temporary errors, as of a secrets backend, retries for some minutes.
 
     :param conn_id: id of the Airflow connection
-    :raises AirflowNotFoundException: if there is no such connection
-    :raises ControlHubConfigurationError: if a field of it cannot be right
+    :raises AirflowNotFoundException: if the connection does not exist
+    :raises ControlHubConfigurationError: if a field of the connection is invalid
     """
     return await _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache()).get(conn_id)
 
 
 class ConnectionRefresh:
     """
-    Reads a connection again, with back-off, while its credential is refused.
+    Re-reads a connection, with back-off, while its credential is rejected.
 
     :param conn_id: id of the Airflow connection
-    :param grace_period: seconds for which refused requests are repeated
+    :param grace_period: seconds for which rejected requests are retried
     :param options: further parameters of the clients
     """
 
@@ -119,13 +119,13 @@ class ConnectionRefresh:
         self, rejected_client: ControlHubClient, error: ControlHubAuthenticationError, rejections: int
     ) -> tuple[ConnectionSettings, ControlHubClient] | None:
         """
-        Wait, and return what the connection says by then and a client with that.
+        Back off, re-read the connection, and return its settings and a client with them.
 
-        :param rejected_client: the client whose credential was refused
-        :param error: the refusal
-        :param rejections: how often the request was refused before
-        :returns: None if it says nothing new, so that the same credential is to be tried again
-        :raises ControlHubAuthenticationError: if the refusal is confirmed, or the connection is gone
+        :param rejected_client: the client whose credential was rejected
+        :param error: error of the rejected request
+        :param rejections: number of previous rejections of the request
+        :returns: None if the same credential must be retried, as the connection has no other usable one
+        :raises ControlHubAuthenticationError: if the rejection is confirmed, or the connection was deleted
         """
         from airflow_provider_streamsets.hooks.credential_refresh import (
             confirmed_rejection,
@@ -141,7 +141,7 @@ class ConnectionRefresh:
         cache = _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache())
         try:
             settings = await cache.refresh(self._conn_id)
-        except Exception as failure:  # noqa: BLE001 - judged by `refreshed_client`
+        except Exception as failure:  # noqa: BLE001 - evaluated by `refreshed_client`
             reason = refreshed_client(self._conn_id, rejected_client, error, failure)
         else:
             reason = refreshed_client(self._conn_id, rejected_client, error, settings, **self._options)
@@ -163,7 +163,7 @@ async def _read_with_retries(conn_id: str) -> ConnectionSettings:
             raise
         except Exception as error:  # noqa: BLE001 - a secrets backend can raise anything
             log.warning(
-                "Connection '%s' could not be read (%s: %s); trying again in %s s.",
+                "Could not read connection '%s' (%s: %s); retrying in %s s.",
                 conn_id,
                 type(error).__name__,
                 error,

@@ -1,4 +1,4 @@
-"""Reading what is to be told about a finished run, as long as it takes."""
+"""Load the reports of finished runs, with retries until they are available."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def load_report(
     group: WatcherGroup, run: ReportRequest, latest: JobRun, job_name: str
 ) -> asyncio.Task[RunReport | None]:
     """
-    Read the report of a finished run; watches of the same job share the task.
+    Load the report of a finished run; watchers of the same job share the task.
 
-    :param group: asks Control Hub
+    :param group: group that sends the requests
     :param run: the run
-    :param latest: the job's latest run, which is this one or a later one
-    :param job_name: name of the job, empty if it is not known
-    :returns: a task that ends with the report, or with None if Control Hub does not have the run any more
+    :param latest: the job's latest run: this one or a later one
+    :param job_name: name of the job, empty if unknown
+    :returns: task that returns the report, or None if Control Hub no longer has the run
     """
     task = group.reports.get(run)
     if task is None or task.cancelled():
@@ -66,7 +66,7 @@ class _ReportLoader:
                 if self._tracker is not None:
                     delay = self._tracker.next_delay(delay)
             except ControlHubRunLostError as error:
-                log.warning("%s It is not reported.", error)
+                log.warning("%s It gets no asset event.", error)
                 return None
             except ControlHubError as error:
                 self._log_failure(error)
@@ -92,10 +92,10 @@ class _ReportLoader:
             self._tracker.observe(self._latest)
         report = self._tracker.resolve()
         if self._tracker.replaced is not None:
-            # The run in its place is reported itself.
+            # The replacement run gets a report of its own.
             raise ControlHubRunLostError(
-                f"Run {run.run_count} of job {run.job_id} was replaced by run {self._tracker.run_count}, as the job "
-                "was upgraded while it was active."
+                f"Run {run.run_count} of job {run.job_id} was replaced by run {self._tracker.run_count}, because the "
+                "job was upgraded while it was active."
             )
         return None if report is None else replace(report, job_name=self._job_name)
 
@@ -106,11 +106,11 @@ class _ReportLoader:
             if isinstance(error, ControlHubUnavailableError) or is_server_error(error):
                 self._group.mark_unreachable()
                 raise
-            log.info("The name of job %s is not known: %s", self._run.job_id, error)
+            log.info("Could not read the name of job %s; reporting its runs without it: %s", self._run.job_id, error)
             return ""
 
     def failed(self, error: ControlHubError) -> None:
-        """Leave it to the group to find out when Control Hub can be reached again, and to log that."""
+        """Pause queries; the group logs the outage and resumes them."""
         self._group.mark_unreachable()
 
     def succeeded(self) -> None:
@@ -120,7 +120,7 @@ class _ReportLoader:
         if not self._has_failed:
             self._has_failed = True
             log.warning(
-                "Run %d of job %s has finished, but cannot be reported yet: %s Trying again every %g s.",
+                "Run %d of job %s has finished, but its report could not be read: %s Retrying every %g s.",
                 self._run.run_count,
                 self._run.job_id,
                 error,

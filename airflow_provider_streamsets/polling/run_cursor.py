@@ -1,4 +1,4 @@
-"""Which finished runs of jobs are still to be reported: each once, and those of a job in their order."""
+"""Track which finished runs of jobs have been reported: each run once, and runs of a job in order."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.models import JobRun
 
-# Seconds after which a job that is not listed any more is forgotten. A list that is read in pages while jobs are
-# created and deleted can miss a job once, so a job is not forgotten at once.
+# Seconds after which a job that is no longer listed is forgotten. Not at once, as a list that is read in pages while
+# jobs are created and deleted can miss a job.
 _FORGET_AFTER = 3600.0
-# Looks in a row that must show a run before the one reported last, until it is believed that the job counts anew, as it
-# does after it was deleted and imported again. One such look can be late. If the one reported last was seen, the times
-# at which they were started tell.
+# Consecutive polls with a run before the last reported one, after which the job counts as recreated (deleted and
+# imported again). A single such response can be stale. If the start time of the last reported run is known, it decides.
 _POLLS_UNTIL_RECREATED = 3
-# Runs of one job that are made ready to be reported at the same time.
+# Maximum runs of one job that are loaded at the same time.
 _CONCURRENT_READS = 25
 
 
 @dataclass
 class _Job:
     """
-    How far the runs of a job are reported.
+    Progress of a job.
 
-    :param reported: all runs up to this one are reported, or are not to be
-    :param ended: all runs up to this one have ended
-    :param latest: the latest run, as last seen
+    :param reported: number of the last run that was reported or skipped
+    :param ended: number of the last run that has ended
+    :param latest: the latest run in the last poll
     """
 
     reported: int
@@ -38,7 +37,7 @@ class _Job:
     earlier_since: float | None = None
 
     def observe(self, run: JobRun) -> None:
-        # An answer can be late, and show an earlier run.
+        # A stale response can show an earlier run.
         if self.latest is None or run.run_count >= self.latest.run_count:
             self.latest = run
         self.ended = max(self.ended, run.run_count if run.has_ended else run.run_count - 1)
@@ -46,7 +45,7 @@ class _Job:
 
 @dataclass
 class _NewJob:
-    """A job of which it is not known yet how many of its runs finished before it was watched."""
+    """A job whose history must be read to know which of its runs finished before it was watched."""
 
     latest: JobRun
     since: float
@@ -54,17 +53,16 @@ class _NewJob:
 
 class RunCursor:
     """
-    Decides, from one look at some jobs after the other, which of their finished runs are to be reported.
+    Decides from the polls of some jobs which of their finished runs must be reported.
 
-    What had finished at the first look is not reported. A job that shows up later, as one that is created or gets the
-    tag that is watched, is reported from the runs on that finished after the look before. Sends nothing, and waits
-    for nothing.
+    Runs that finished before the first poll are not reported. Of a job that appears later, because it was created or
+    got the watched tag, the runs that finished after the previous poll are reported. Sends no requests, and never
+    blocks.
 
-    Reporting has two steps, so that what is stored never runs ahead of what was really reported: a run is handed out
-    (:meth:`deliver`) with the number of the delivery that it is part of, and only when that delivery is known to have
-    arrived (:meth:`acknowledge`), the :attr:`state` moves.
+    Reporting has two steps, so that the saved state never runs ahead of the reported runs: :meth:`deliver` assigns a
+    run to a numbered delivery, and :meth:`acknowledge` advances the :attr:`state` when the delivery has arrived.
 
-    :param tolerance: seconds by which the clocks of Control Hub and this machine may differ
+    :param tolerance: maximum clock skew between Control Hub and this machine, in seconds
     """
 
     def __init__(self, tolerance: float = 300.0) -> None:
@@ -81,10 +79,10 @@ class RunCursor:
     @classmethod
     def from_state(cls, state: object, tolerance: float = 300.0) -> RunCursor:
         """
-        Continue where an earlier one has stopped.
+        Restore a cursor from its saved state.
 
-        :param state: its :attr:`state`
-        :raises ValueError: if it is none
+        :param state: the :attr:`state` of a cursor
+        :raises ValueError: if it is malformed
         """
         runs = cls(tolerance)
         try:
@@ -93,16 +91,16 @@ class RunCursor:
             runs._polled_at = float(state["polled_at"])
             runs._reported = {str(job_id): int(count) for job_id, count in state["runs"].items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"This does not say which runs were reported: {error!r}.") from error
+            raise ValueError(f"The saved watch position is unreadable: {error!r}.") from error
         runs._jobs = {job_id: _Job(count, count) for job_id, count in runs._reported.items()}
         return runs
 
     @property
     def state(self) -> dict[str, Any]:
-        """How far the runs are known to be reported, as JSON values, for :meth:`from_state`."""
+        """The acknowledged position as JSON values, for :meth:`from_state`."""
         polled_at = self._polled_at
         if polled_at is not None:
-            # What is not known yet of a new job is to be found out again after a restart.
+            # After a restart, the histories of new jobs must be read again.
             polled_at = min([polled_at, *(new.since + self._tolerance for new in self._new.values())])
         return {"polled_at": polled_at, "runs": dict(self._reported)}
 
@@ -110,12 +108,12 @@ class RunCursor:
         self, statuses: Mapping[str, JobRun | None], now: float, *, complete: bool = False, partial: bool = False
     ) -> None:
         """
-        Take note of the latest runs of jobs.
+        Process the latest runs of jobs.
 
-        :param statuses: latest run by job id, None for a job that shows none; those that could not be read are missing
-        :param now: time of the look, in epoch seconds
-        :param complete: these are all jobs that there are
-        :param partial: jobs that have shown up since the last complete look are not among them
+        :param statuses: latest run by job id, None for a job without a run; unreadable jobs are missing
+        :param now: time of the poll, in epoch seconds
+        :param complete: whether the statuses include all jobs
+        :param partial: whether jobs that appeared after the last complete poll are missing
         """
         since = self._polled_at
         if since is None or not partial:
@@ -171,8 +169,8 @@ class RunCursor:
         return job.earlier_polls >= _POLLS_UNTIL_RECREATED
 
     def _forget(self, job_id: str) -> None:
-        for known in (self._jobs, self._reported, self._lagging, self._absent):
-            known.pop(job_id, None)
+        for mapping in (self._jobs, self._reported, self._lagging, self._absent):
+            mapping.pop(job_id, None)
         self._delivered = deque(entry for entry in self._delivered if entry[1] != job_id)
 
     def _forget_absent(self, statuses: Mapping[str, JobRun | None], now: float) -> None:
@@ -185,15 +183,15 @@ class RunCursor:
 
     @property
     def new_jobs(self) -> list[str]:
-        """Ids of the jobs whose histories :meth:`seed_from_history` needs."""
+        """Ids of the jobs whose histories must be passed to :meth:`seed_from_history`."""
         return list(self._new)
 
     def seed_from_history(self, job_id: str, history: Sequence[JobRun]) -> None:
         """
-        Find out from the history of a new job which of its runs are to be reported.
+        Decide from the history of a new job which of its runs must be reported.
 
         :param job_id: id of one of the :attr:`new_jobs`
-        :param history: its runs, as far as Control Hub has them
+        :param history: the runs of the job that Control Hub still has
         """
         new = self._new.pop(job_id, None)
         if new is None:
@@ -203,24 +201,24 @@ class RunCursor:
         self._track(job_id, new.latest, max(before, default=oldest - 1))
 
     def pending(self) -> Iterator[tuple[str, int]]:
-        """Yield job ids and run counts of those runs that are to be reported next, the oldest of a job first."""
+        """Yield job ids and run counts of the runs to report next, the oldest of a job first."""
         for job_id in list(self._lagging):
             job = self._jobs[job_id]
             for run_count in range(job.reported + 1, min(job.ended, job.reported + _CONCURRENT_READS) + 1):
                 yield job_id, run_count
 
     def latest(self, job_id: str) -> JobRun | None:
-        """Return the latest run of a job, as last seen."""
+        """Return the latest run of a job in the last poll."""
         job = self._jobs.get(job_id)
         return job.latest if job is not None else None
 
     def deliver(self, job_id: str, run_count: int, delivery: int) -> None:
         """
-        Note that a run was reported, or is not to be.
+        Record that a run was reported or skipped.
 
         :param job_id: id of the job
         :param run_count: number of the run, the next one of the job
-        :param delivery: number of the delivery that it is part of
+        :param delivery: number of the delivery that contains the run
         """
         job = self._jobs[job_id]
         job.reported = run_count
@@ -228,11 +226,11 @@ class RunCursor:
         self._delivered.append((delivery, job_id, run_count))
 
     def has_unacknowledged(self, delivery: int) -> bool:
-        """Return whether runs were handed out with a delivery that has not been confirmed."""
+        """Return whether a delivery contains runs and was not acknowledged."""
         return any(number == delivery for number, _, _ in self._delivered)
 
     def acknowledge(self, delivery: int) -> None:
-        """Note that a delivery has arrived for good. The cursor moves when all before it have arrived, too."""
+        """Record that a delivery has arrived. The position advances once all deliveries before it have arrived, too."""
         self._acknowledged.add(delivery)
         while self._delivered and self._delivered[0][0] in self._acknowledged:
             _, job_id, run_count = self._delivered.popleft()

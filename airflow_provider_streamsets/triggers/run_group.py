@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.polling.subscriptions import Subscription
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
-# Missing runs that one wait asks about at a time; a half of the threads for that is left for other waits.
+# Concurrent queries of one wait, half of the poller's query threads. The others are for other waits.
 _CONCURRENT_CHECKS = 4
 
 
@@ -27,33 +27,32 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
     """
     Wait on the triggerer until many runs have ended, or are active.
 
-    It looks at statuses only, with the requests that all triggers of the connection share; outcomes and metrics are
-    read by the task that it resumes. Yields one event, the payload of a
-    :class:`~airflow_provider_streamsets.triggers.events.RunsWaitEvent`, whatever happens.
+    It polls statuses only, with the requests that all triggers of the connection share; the resumed task reads outcomes
+    and metrics. Always yields exactly one event, the payload of a
+    :class:`~airflow_provider_streamsets.triggers.events.RunsWaitEvent`.
 
     :param control_hub_conn_id: id of the Airflow connection
     :param runs: job id and run count of each run
-    :param poll_interval: seconds between two looks
-    :param timeout: seconds that the wait was given, for the message
-    :param deadline: when to give up, in epoch seconds; None waits as long as the runs take
-    :param metrics_timeout: seconds to wait for the final metrics after the end of the last run, at the most
-    :param until_failure: end the wait with the first run that fails, while others go on
-    :param force_at: end the wait then, in epoch seconds, if there are runs that have not ended; None does not
-    :param stop_on_kill: stop the runs when a person kills the deferred task (Airflow 3.3 and later)
+    :param poll_interval: seconds between two polls
+    :param timeout: total seconds of the wait, for messages
+    :param deadline: when the wait times out, in epoch seconds; None for no deadline
+    :param metrics_timeout: maximum seconds to wait for the final metrics after the last run has ended
+    :param until_failure: end the wait at the first failure, while other runs are active
+    :param force_at: end the wait at this time, in epoch seconds, if runs have not ended; None never does
+    :param stop_on_kill: stop the runs when a user kills the deferred task (Airflow 3.3 and later)
     :param force_stop_after: seconds after which these stops are forced; None never forces them
-    :param identities: by job id, the id of the run and its start in epoch seconds, which tell it from a run of the same
-        number after the job was deleted and imported again
-    :param forced: ids of the jobs whose runs the task has forced to stop before; handed on in the event
-    :param joined: ids of the jobs whose runs others have started, so that they are not stopped
-    :param wait_for: wait for their ``completion``, or until they are ``active``
-    :param fail_on_red_after: end the wait when a run has been ``RED`` for so many seconds; None does not. A triggerer
-        that is restarted begins to count anew
-    :param active: ids of the jobs whose runs were seen active before
+    :param identities: by job id, the id and start time in epoch seconds of the run, which distinguish it from a run of
+        the same number after the job was deleted and imported again
+    :param forced: ids of the jobs whose runs the task has forced to stop; copied to the event
+    :param joined: ids of the jobs whose runs were not started by this task, so that they are not stopped
+    :param wait_for: wait for the runs' ``completion``, or until they are ``active``
+    :param fail_on_red_after: end the wait when a run has been ``RED`` for so many seconds; None never does. A restart
+        of the triggerer resets the count
+    :param active: ids of the jobs whose runs were active before
     :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
-    :param red: reports of the runs that were abandoned because of that, by job id, or only for how many seconds they
-        had been ``RED``; handed on in the event
-    :param packed: the arguments about the runs, if there are many, in the form of
-        :mod:`~airflow_provider_streamsets.triggers.packing`
+    :param red: by job id, reports of the runs that were abandoned because they were ``RED`` for too long, or only the
+        number of those seconds; copied to the event
+    :param packed: the arguments about many runs, compressed by :mod:`~airflow_provider_streamsets.triggers.packing`
     """
 
     def __init__(
@@ -103,18 +102,18 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     @property
     def description(self) -> str:
-        """The runs, for messages."""
+        """Description of the runs for messages."""
         if self.packed is not None:
             return "many runs"
         return f"{len(self.runs)} runs" if isinstance(self.runs, Sequence) else "no runs"
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow stores: the class and its arguments, those about many runs in a short form."""
+        """Return the class path and the arguments, which Airflow stores; those about many runs compressed."""
         path, arguments = super().serialize()
         return path, arguments if self.packed is not None else pack(arguments)
 
     def _unpack(self) -> None:
-        """Put the packed arguments into their attributes; not in the constructor, as an error ends the triggerer."""
+        """Unpack the compressed arguments. Not done in the constructor, where an error would end the triggerer."""
         from airflow_provider_streamsets.control_hub import ControlHubError
 
         if self.packed is None:
@@ -123,7 +122,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             arguments = unpack(self.packed)
         except UNPACK_ERRORS as error:
             raise ControlHubError(
-                "Cannot wait for the runs: the stored arguments of the trigger cannot be read "
+                "Cannot wait for the runs: the stored trigger arguments are unreadable "
                 f"({type(error).__name__}: {error})."
             ) from error
         for name, value in arguments.items():
@@ -142,7 +141,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         return {job_id: RunIdentity.from_json(known.get(job_id)) for job_id in self._run_counts}
 
     async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> RunsWaitEvent:
-        """Wait until the runs have ended, or there is something to do before."""
+        """Wait until the runs have ended, or the task must act before."""
         from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
         from airflow_provider_streamsets.triggers.events import RunsWaitReason
 
@@ -160,7 +159,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         if not run_set.unfinished and not run_set.awaiting_metrics:
             return self._event(RunsWaitReason.ENDED)
         force_at = Deadline(self.force_at)
-        # Final metrics of those that have ended show as new counts.
+        # The final metrics of an ended run show as new counts.
         notify_on = NotifyOn.COUNTS if self.metrics_timeout else NotifyOn.CHANGES
         wanted = {job_id: count for job_id, count in self._run_counts.items() if job_id not in run_set.done}
         with poller.subscribe(wanted, self.poll_interval, notify_on) as subscription:
@@ -168,7 +167,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
                 if deadline.remaining == 0:
                     return self._event(RunsWaitReason.TIMEOUT)
                 if force_at.remaining == 0:
-                    return self._event(RunsWaitReason.ACT)
+                    return self._event(RunsWaitReason.FORCE)
                 await run_set.observe(
                     await _updates(subscription, deadline.remaining, force_at.remaining), deadline, force_at
                 )
@@ -177,7 +176,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
                 if run_set.is_red_too_long:
                     return self._event(RunsWaitReason.RED)
                 subscription.unsubscribe(run_set.done)
-                # A run that may be gone, or abandoned, is to be seen at each poll until that is sure.
+                # While a run may be missing, or is RED, every poll matters.
                 subscription.notify_on = NotifyOn.EVERY_POLL if run_set.needs_every_poll else notify_on
             max_wait = Deadline(time.time() + self.metrics_timeout)
             while run_set.awaiting_metrics and max_wait.remaining and deadline.remaining != 0:
@@ -196,7 +195,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             tuple(counts.items()),
             reason=reason,
             until_failure=self.until_failure and reason is not RunsWaitReason.FIRST_FAILURE,
-            force_at=None if reason is RunsWaitReason.ACT else self.force_at,
+            force_at=None if reason is RunsWaitReason.FORCE else self.force_at,
             timeout=self.timeout,
             deadline=self.deadline,
             metrics_timeout=self.metrics_timeout,
@@ -219,7 +218,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         )
 
     def failure(self, error: ControlHubError) -> RunsWaitEvent:
-        """Return the event of a wait that has ended with an error."""
+        """Return the event of a wait that failed with an error."""
         from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
@@ -227,11 +226,11 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             self._unpack()
             return self._event(RunsWaitReason.ENDED, error)
         except (AttributeError, TypeError, ValueError, ControlHubError):
-            # What is stored names no runs that could be read, which may well be the error.
+            # The stored runs are unreadable, which may be the error itself.
             return RunsWaitEvent((), error=error)
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
-        """Stop the runs that are not over, and no others."""
+        """Stop those of the runs that have not ended and that this task started."""
         self._unpack()
         runs = {job_id: count for job_id, count in self._run_counts.items() if job_id not in (self.joined or ())}
         stopped = client.runs.stop_many(runs, max_wait=KILL_MAX_WAIT, force=force)
@@ -242,15 +241,15 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
 class _RunSet:
     """
-    What is known of the runs that are waited for.
+    State of the runs of one wait.
 
-    :param poller: the statuses, and the client for what they do not tell
+    :param poller: poller of the connection
     :param run_counts: the runs, by job id
-    :param identities: what tells each from another one of the same number
-    :param wait_for_metrics: whether to look for the final metrics of runs that have ended
-    :param until_active: whether runs that are active are waited for no more
-    :param fail_on_red_after: for how many seconds a run may be ``RED``; None sets no limit
-    :param log: where to tell what is seen
+    :param identities: id and start time of the runs, by job id
+    :param wait_for_metrics: whether to wait for the final metrics of ended runs
+    :param until_active: whether the wait for a run ends when it is active
+    :param fail_on_red_after: maximum seconds for which a run may be ``RED``; None sets no limit
+    :param log: logger of the trigger
     """
 
     def __init__(
@@ -272,23 +271,23 @@ class _RunSet:
         self._log = log
         self._trackers: dict[str, RunTracker] = {}
         self.unfinished = set(run_counts)
-        """Ids of the jobs whose runs are not known to have ended."""
+        """Ids of the jobs whose runs have not ended."""
         self.awaiting_metrics = set(run_counts) if wait_for_metrics else set()
-        """Ids of the jobs of whose runs final metrics may still be saved."""
+        """Ids of the jobs whose runs may still get final metrics."""
         self.has_failure = False
         self.active: dict[str, None] = {}
-        """Ids of the jobs whose runs were seen active, if that is waited for."""
+        """Ids of the jobs whose runs were active, in a wait for active runs."""
         self.is_red_too_long = False
-        """Whether the last poll has shown a run that has been ``RED`` for too long."""
+        """Whether a run in the last poll has been ``RED`` for too long."""
         self._red_since: dict[str, float] = {}
 
     def restore(self, *, active: Collection[str], red_since: Mapping[str, float], abandoned: Collection[str]) -> None:
         """
-        Take note of what an earlier wait for the same runs has seen.
+        Restore the state of an earlier wait for the same runs.
 
         :param active: ids of the jobs whose runs were active
         :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
-        :param abandoned: ids of the jobs whose runs are waited for no more
+        :param abandoned: ids of the jobs whose runs were abandoned
         """
         self.active.update(dict.fromkeys(active))
         for job_id in (*active, *abandoned):
@@ -300,18 +299,18 @@ class _RunSet:
 
     @property
     def red_since_epoch(self) -> dict[str, float]:
-        """Since when runs that go on have been ``RED``, in epoch seconds, by job id."""
+        """Since when unfinished runs have been ``RED``, in epoch seconds, by job id."""
         age = time.time() - self._poller.now()
         return {job_id: since + age for job_id, since in self._red_since.items() if job_id in self.unfinished}
 
     @property
     def done(self) -> set[str]:
-        """Ids of the jobs of which nothing more is to be seen."""
+        """Ids of the jobs that no longer need to be polled."""
         return self._run_counts.keys() - self.unfinished - self.awaiting_metrics
 
     @property
     def needs_every_poll(self) -> bool:
-        """Whether a run may be gone, or is ``RED`` while that is timed."""
+        """Whether a run may be missing, or is ``RED`` with a time limit for that."""
         if self._fail_on_red_after is not None and not self._red_since.keys().isdisjoint(self.unfinished):
             return True
         from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
@@ -323,10 +322,10 @@ class _RunSet:
 
     async def observe(self, updates: Mapping[str, JobRun | ControlHubError | None], *deadlines: Deadline) -> None:
         """
-        Take note of what a look has found.
+        Process the updates of a poll.
 
-        :param updates: by job id, the latest run, None if there is none, or why further looks at it are pointless
-        :param deadlines: returns at the first of them, although requests for missing runs may have no answer yet
+        :param updates: by job id, the latest run, None if there is none, or the error for this job
+        :param deadlines: return at the first of them, even if queries for missing runs are pending
         """
         from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.control_hub.models import RunIdentity
@@ -336,7 +335,7 @@ class _RunSet:
         for job_id, status in updates.items():
             run_count = self._run_counts[job_id]
             if isinstance(status, ControlHubError):
-                # A refusal that concerns this job alone says no more than that it shows no status.
+                # An error for this job alone means no more than a missing status.
                 checks.append(self._tracker_to_resolve(job_id, None))
             elif (
                 status is None
@@ -359,7 +358,7 @@ class _RunSet:
             self._mark_ended(job_id, failed=False)
 
     def _observe_red(self, job_id: str, seconds: float | None) -> None:
-        """Note that a run has been ``RED`` for so many seconds at least; None if it is not any more."""
+        """Record that a run has been ``RED`` for at least so many seconds; None if it no longer is."""
         if seconds is None:
             self._red_since.pop(job_id, None)
             return
@@ -374,7 +373,7 @@ class _RunSet:
             self.awaiting_metrics.discard(job_id)
 
     def _tracker_to_resolve(self, job_id: str, status: JobRun | None) -> RunTracker | None:
-        """Return what finds out about a job that may be gone, or was restarted, if there is something to ask."""
+        """Return the tracker of a run that may be missing or superseded, if the tracker must send requests."""
         from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 
         if job_id not in self.unfinished:
@@ -395,12 +394,12 @@ class _RunSet:
         tracker = self._trackers[job_id]
         has_query = tracker.observe(status)
         if tracker.run_count != self._run_counts[job_id]:
-            # It follows the run that has taken the place of this one.
+            # It tracks the run that replaced this one.
             self._observe_red(job_id, tracker.red_for)
         return tracker if has_query else None
 
     async def _check_missing(self, trackers: Sequence[RunTracker], deadlines: Sequence[Deadline]) -> None:
-        """Ask about runs that may be gone, as waits for each of them alone would, but not beyond the deadlines."""
+        """Resolve runs that may be missing, as a wait for one run would, until the first deadline."""
         from airflow_provider_streamsets.control_hub.paging import chunked
 
         for batch in chunked(list(trackers), _CONCURRENT_CHECKS):
@@ -436,7 +435,7 @@ class _RunSet:
 
 
 async def _updates(subscription: Subscription, *limits: float | None) -> Mapping[str, JobRun | ControlHubError | None]:
-    """Return what the next look has found; nothing if the first of the limits has come before."""
+    """Return the next updates; none if the first of the limits passes before."""
     try:
         return await subscription.next(min((limit for limit in limits if limit is not None), default=None))
     except asyncio.TimeoutError:
@@ -444,6 +443,6 @@ async def _updates(subscription: Subscription, *limits: float | None) -> Mapping
 
 
 def _has_final_metrics(status: JobRun) -> bool:
-    """Return whether metrics were saved when the run had ended. Saves before that may be the last ones, too."""
+    """Return whether metrics were saved after the run ended. Earlier saves may be final, too."""
     saved, finished = status.metrics_saved, status.finish_time
     return saved is not None and finished is not None and saved >= finished

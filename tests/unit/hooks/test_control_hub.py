@@ -163,7 +163,7 @@ def test_bulk_size_limits_jobs_per_request(monkeypatch, given, requests):
         ({"extra": {"verify": 3}}, "'verify' must be"),
         ({"extra": {"proxies": "{nope"}}, "'proxies' must be"),
         ({"extra": {"job_link": "{hub}/{nope}"}}, "'job_link' must be"),
-        ({"extra": {"project_id": 7}}, "'project_id' must be a text"),
+        ({"extra": {"project_id": 7}}, "'project_id' must be a string, got int"),
         ({"host": "ftp://files.example.com"}, "is no address for the Control Hub"),
     ],
 )

@@ -240,7 +240,7 @@ def test_job_missing_for_hours_is_forgotten():
     "state", [None, "x", 3, [], {}, {"polled_at": 1}, {"polled_at": "x", "runs": {}}, {"runs": {}}]
 )
 def test_invalid_cursor_raises(state):
-    with pytest.raises(ValueError, match="does not say which runs were reported"):
+    with pytest.raises(ValueError, match="saved watch position is unreadable"):
         RunCursor.from_state(state)
 
 

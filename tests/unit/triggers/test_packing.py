@@ -111,7 +111,7 @@ def test_few_runs_are_not_packed():
 def test_unreadable_packed_arguments_end_wait_with_error(http, clock, packed):
     MultiJobHub(http)
     payload = single_event(clock, ControlHubJobRunsTrigger(packed=packed))
-    with pytest.raises(ControlHubError, match="stored arguments of the trigger cannot be read"):
+    with pytest.raises(ControlHubError, match="stored trigger arguments are unreadable"):
         RunsWaitEvent.from_payload(payload).raise_error()
 
 
