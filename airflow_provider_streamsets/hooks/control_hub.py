@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets.connection_form import CONNECTION_TYPE, HOOK_NAME, form_widgets, ui_field_behaviour
+from airflow_provider_streamsets.control_hub.errors import ControlHubError
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient
@@ -83,8 +84,6 @@ class ControlHubHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Log in, and return whether that succeeded and a message with the user or the error."""
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         try:
             with self._settings().client(max_attempts=1) as client:
                 user = client.current_user()

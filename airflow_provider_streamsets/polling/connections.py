@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_streamsets.compat import get_connection_and_extra
+from airflow_provider_streamsets.control_hub.errors import ControlHubError
 from airflow_provider_streamsets.triggers.preload import preload_wait
 
 if TYPE_CHECKING:
@@ -154,8 +155,6 @@ class ConnectionRefresh:
 
 
 async def _read_with_retries(conn_id: str) -> ConnectionSettings:
-    from airflow_provider_streamsets.control_hub import ControlHubError
-
     for delay in _READ_RETRY_DELAYS:
         try:
             return await _read(conn_id)

@@ -87,7 +87,7 @@ class RunCursor:
         runs = cls(tolerance)
         try:
             if not isinstance(state, Mapping):
-                raise TypeError(f"it is {type(state).__name__}")
+                raise TypeError(f"it is of type {type(state).__name__}")
             runs._polled_at = float(state["polled_at"])
             runs._reported = {str(job_id): int(count) for job_id, count in state["runs"].items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -156,7 +156,10 @@ class WatcherGroup:
                 watcher.acknowledge(number, self._last_number, clean=clean)
             except Exception:
                 # An error here would end the stream for all watchers.
-                log.exception("Could not update the watch position for %s.", watcher.selector)
+                log.exception(
+                    "Could not update the watch position for %s; a restart of the triggerer can repeat asset events.",
+                    watcher.selector,
+                )
 
     async def run_query(self, query: Callable[[ControlHubClient], _Result]) -> _Result:
         """

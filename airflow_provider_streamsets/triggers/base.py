@@ -15,10 +15,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import MIN_DEFERRAL_SECONDS, is_still_deferred
+from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError, ControlHubError
 from airflow_provider_streamsets.polling.connections import ConnectionRefresh, connection_settings
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
     from airflow_provider_streamsets.control_hub.tracking.run import Tracker
     from airflow_provider_streamsets.polling.poller import SharedStatusPoller
 
@@ -193,8 +194,6 @@ class ControlHubTrigger(BaseTrigger):
         return TriggerEvent(event.to_payload())
 
     def _event_of_error(self, error: Exception) -> Event:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         if isinstance(error, ControlHubError):
             return self.failure(error)
         self.log.exception("Unexpected error while waiting for %s; resuming the task with it.", self.description)
@@ -243,8 +242,6 @@ class ControlHubTrigger(BaseTrigger):
 
     async def _stop_with_retries(self, *, force: bool) -> bool:
         """Stop the runs; retry for a while on errors, as nothing else will stop them."""
-        from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubError
-
         remaining = KILL_MAX_WAIT
         while True:
             try:
@@ -259,8 +256,6 @@ class ControlHubTrigger(BaseTrigger):
             remaining -= _KILL_RETRY_DELAY
 
     async def _stop(self, *, force: bool) -> bool:
-        from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError
-
         def stop(client: ControlHubClient) -> bool:
             with client:
                 return self.stop(client, force=force)

@@ -7,11 +7,12 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub.errors import ControlHubError
 from airflow_provider_streamsets.triggers.base import KILL_MAX_WAIT, ControlHubTrigger, Deadline
 from airflow_provider_streamsets.triggers.packing import UNPACK_ERRORS, pack, unpack
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
     from airflow_provider_streamsets.control_hub.models import RunIdentity
     from airflow_provider_streamsets.control_hub.tracking.report import RunReport
     from airflow_provider_streamsets.control_hub.tracking.run import Log, RunTracker
@@ -114,8 +115,6 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     def _unpack(self) -> None:
         """Unpack the compressed arguments. Not done in the constructor, where an error would end the triggerer."""
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         if self.packed is None:
             return
         try:
@@ -219,7 +218,6 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     def failure(self, error: ControlHubError) -> RunsWaitEvent:
         """Return the event of a wait that failed with an error."""
-        from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         try:
@@ -327,7 +325,6 @@ class _RunSet:
         :param updates: by job id, the latest run, None if there is none, or the error for this job
         :param deadlines: return at the first of them, even if queries for missing runs are pending
         """
-        from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         self.is_red_too_long = False
@@ -417,14 +414,14 @@ class _RunSet:
                     check.cancel()
 
     def _apply_check(self, job_id: str, check: asyncio.Future[RunReport | None]) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubError, Outcome
+        from airflow_provider_streamsets.control_hub import Outcome
 
         try:
             report = check.result()
         except asyncio.TimeoutError:
             return
         except ControlHubError as error:
-            self._log.warning("%s", error)
+            self._log.warning("%s Treating the run as failed.", error)
             self._mark_ended(job_id, failed=True)
             return
         if report is None:

@@ -11,6 +11,11 @@ from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccess
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms, xcom_of_own_task
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubConfigurationError,
+    ControlHubRunTimeoutError,
+    ControlHubUnavailableError,
+)
 from airflow_provider_streamsets.job_selector import check_job_selection, checked_run, get_job, log_of_run, run_of_job
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.metric_parameters import metrics_timeout_for, wanted_conditions
@@ -107,8 +112,6 @@ class SensorTrigger(ControlHubRunTriggerBase):
         return None if self.timeout is None else time.time() + self.timeout
 
     async def _start(self, poller: SharedStatusPoller, deadline: Deadline) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
-
         job_selection: dict[str, Any] = {"job_id": self.job_id, "job_name": self.job_name}
         run_parameters: dict[str, Any] = {
             "run_count": self.run_count,
@@ -152,8 +155,6 @@ class SensorTrigger(ControlHubRunTriggerBase):
         job_id: str | None,
         job_name: str | None,
     ) -> tuple[Job, dict[str, Any]]:
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError, ControlHubUnavailableError
-
         def find() -> tuple[Job, dict[str, Any]]:
             job = get_job(poller.client, job_id, job_name)
             return job, run_of_job(poller.client, job, **run_selection)
@@ -172,8 +173,6 @@ class SensorTrigger(ControlHubRunTriggerBase):
 
     async def trigger_event(self, event: Any) -> TriggerEvent:
         """Return the event that ends the task, or the one that resumes it on a worker."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-
         # Without a task instance, as in `dag.test()`, a task can only end on a worker.
         if not self.ends or self.task_instance is None or isinstance(event.error, ControlHubRunTimeoutError):
             return await super().trigger_event(event)
