@@ -160,15 +160,15 @@ class WatcherQuery:
         except ControlHubPermissionError as error:
             runs = dict.fromkeys(job_ids, error)
         for selector, selected in ids.items():
-            found = {job_id: runs[job_id] for job_id in selected if job_id in runs}
-            errors = [run for run in found.values() if isinstance(run, ControlHubError)]
-            if found and len(errors) == len(found):
+            by_job = {job_id: runs[job_id] for job_id in selected if job_id in runs}
+            errors = [run for run in by_job.values() if isinstance(run, ControlHubError)]
+            if by_job and len(errors) == len(by_job):
                 result.errors[selector] = errors[0]
-            elif found:
+            elif by_job:
                 result.statuses[selector] = {
-                    job_id: run for job_id, run in found.items() if not isinstance(run, ControlHubError)
+                    job_id: run for job_id, run in by_job.items() if not isinstance(run, ControlHubError)
                 }
-                if selector.job_name is not None and None in found.values():
+                if selector.job_name is not None and None in by_job.values():
                     # The job may have been deleted, and another job may have its name.
                     del self._ids[selector.job_name]
 

@@ -160,8 +160,8 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         force_at = Deadline(self.force_at)
         # The final metrics of an ended run show as new counts.
         notify_on = NotifyOn.COUNTS if self.metrics_timeout else NotifyOn.CHANGES
-        wanted = {job_id: count for job_id, count in self._run_counts.items() if job_id not in run_set.done}
-        with poller.subscribe(wanted, self.poll_interval, notify_on) as subscription:
+        run_counts = {job_id: count for job_id, count in self._run_counts.items() if job_id not in run_set.done}
+        with poller.subscribe(run_counts, self.poll_interval, notify_on) as subscription:
             while run_set.unfinished:
                 if deadline.remaining == 0:
                     return self._event(RunsWaitReason.TIMEOUT)

@@ -161,7 +161,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
 
         while True:
             try:
-                found = await poller.run_query(find, deadline.remaining)
+                job_and_run = await poller.run_query(find, deadline.remaining)
             except ControlHubUnavailableError as error:
                 poller.outage.failed(error)
             except asyncio.TimeoutError as error:
@@ -169,7 +169,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
                 raise ControlHubRunTimeoutError(f"Could not read job '{job_id or job_name}'{limit}.") from error
             else:
                 poller.outage.succeeded()
-                return found
+                return job_and_run
 
     async def trigger_event(self, event: Any) -> TriggerEvent:
         """Return the event that ends the task, or the one that resumes it on a worker."""
