@@ -1,4 +1,4 @@
-"""The form of a connection of type ``streamsets``, once, for all Airflow versions. Light: read at every DAG parse."""
+"""The form of connections of type ``streamsets``, for all Airflow versions. Light, as every DAG parse imports it."""
 
 from __future__ import annotations
 
@@ -11,55 +11,52 @@ HOOK_CLASS = "airflow_provider_streamsets.hooks.control_hub.ControlHubHook"
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "project_id": {
         "label": "Project ID",
-        "description": "Project to work in. Empty: the organization level.",
+        "description": "Project of the jobs. Default: the organization level",
         "schema": {"type": ["string", "null"]},
     },
     "login_url": {
         "label": "Login service URL",
         "description": (
-            "Asked for the Control Hub URL of the token's organization when no Control Hub URL is given. "
-            "Empty: https://cloud.login.streamsets.com"
+            "Returns the Control Hub URL of the token's organization if no Control Hub URL is set. "
+            "Default: https://cloud.login.streamsets.com"
         ),
         "schema": {"type": ["string", "null"], "format": "url"},
     },
     "verify": {
         "label": "Verify TLS certificate",
-        "description": "true, false, or the path of a CA file on the workers and the triggerer. Empty: true",
+        "description": "true, false, or the path of a CA file on the workers and the triggerer. Default: true",
         "schema": {"type": ["string", "null"]},
     },
     "timeout": {
-        "label": "Time-out (seconds)",
-        "description": "One number, or two: to connect, and to wait for data. Empty: 10, 60",
+        "label": "Timeout (seconds)",
+        "description": "One number, or two for the connection and for the response. Default: 10, 60",
         "schema": {"type": ["string", "null"]},
     },
     "proxies": {
         "label": "Proxies",
-        "description": 'Address of a proxy, or JSON by scheme: {"https": "http://proxy.example.com:3128"}',
+        "description": 'URL of a proxy, or JSON by scheme: {"https": "http://proxy.example.com:3128"}',
         "schema": {"type": ["string", "null"]},
     },
     "job_link": {
-        "label": "Pattern of job links",
-        "description": "Where the link 'StreamSets job' leads. Empty: {hub}/sch/jobs/detail/{job_id}",
+        "label": "Job link pattern",
+        "description": "URL of the link 'StreamSets job'. Default: {hub}/sch/jobs/detail/{job_id}",
         "schema": {"type": ["string", "null"]},
     },
     "bulk_size": {
-        "label": "Jobs in one request",
-        "description": "How many jobs one request asks for, at the most, where it can ask for many. Empty: 250",
+        "label": "Jobs per request",
+        "description": "Maximum number of jobs in a bulk request. Default: 250",
         "schema": {"type": ["string", "null"]},
     },
     "credential_grace_period": {
         "label": "Credential grace period (seconds)",
-        "description": (
-            "For how long a credential that worked before is tried again when Control Hub refuses it, before tasks "
-            "fail. Empty: 300"
-        ),
+        "description": ("How long a rejected credential that worked before is retried before tasks fail. Default: 300"),
         "schema": {"type": ["string", "null"]},
     },
     "gateway_timeout": {
-        "label": "Gateway time-out (seconds)",
+        "label": "Gateway timeout (seconds)",
         "description": (
-            "After how long no gateway or proxy delivers a request any more: a start whose answer was lost is not sent "
-            "again before. Empty: 120"
+            "Time after which no gateway or proxy delivers a request any more. A start whose response was lost is sent "
+            "again only after it. Default: 120"
         ),
         "schema": {"type": ["string", "null"]},
     },
@@ -68,9 +65,9 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
 HIDDEN_FIELDS = ["schema", "port", "extra"]
 RELABELING = {"host": "Control Hub URL", "login": "Credential ID", "password": "Token"}
 PLACEHOLDERS = {
-    "host": "https://na01.hub.streamsets.com (empty: found through the login service)",
+    "host": "https://na01.hub.streamsets.com (default: from the login service)",
     "login": "ID of an API credential",
-    "password": "its token, including the dot at its end",
+    "password": "Token of the API credential, including the final dot",
     "login_url": "https://cloud.login.streamsets.com",
     "verify": "true",
     "timeout": "10, 60",

@@ -1,4 +1,4 @@
-"""What Airflow reads about the provider. Light: it is called by every Airflow command."""
+"""Provider metadata for Airflow. Light, as every Airflow command imports it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGE = "airflow_provider_streamsets"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider's metadata in the form of Airflow's ``provider_info.schema.json``."""
+    """Return the provider metadata, as specified by Airflow's ``provider_info.schema.json``."""
     return {
         "package-name": "airflow-provider-streamsets",
         "name": "StreamSets",

@@ -1,7 +1,7 @@
 """
 Control Hub jobs as Airflow assets.
 
-The URI of a job is ``streamsets://<organization>/jobs/<uuid>``, made of its id ``<uuid>:<organization>``.
+The URI of the job ``<uuid>:<organization>`` is ``streamsets://<organization>/jobs/<uuid>``.
 """
 
 from __future__ import annotations
@@ -24,41 +24,40 @@ _PATH = re.compile(f"/jobs/({_UUID})/?")
 
 def job_uri(job_id: str) -> str:
     """
-    Return the URI of a job's asset.
+    Return the asset URI of a job.
 
     :param job_id: id of the job
-    :raises ValueError: if it is none
+    :raises ValueError: if the id is malformed
     """
     match = _JOB_ID.fullmatch(job_id.strip()) if isinstance(job_id, str) else None
     if match is None:
         raise ValueError(
-            f"{job_id!r} is not the id of a job. It is '<uuid>:<organization>', as the page of the job in Control Hub "
-            "has it in its address."
+            f"'job_id' must have the form '<uuid>:<organization>', as in the URL of the job's page in Control Hub, got "
+            f"{job_id!r}."
         )
     return f"{SCHEME}://{match[2]}/jobs/{match[1].lower()}"
 
 
 def job_asset(job_id: str, **arguments: Any) -> Asset:
     """
-    Return the asset that stands for what a job does.
+    Return the asset of a job.
 
     .. code-block:: python
 
         orders = job_asset("9aaf0c53-90d4-5fda-bc98-e94bcd501655:bab21f86-74cd-5019-8714-cad83794eb01", name="orders")
 
     :param job_id: id of the job
-    :param arguments: further arguments of ``Asset``, such as `name`, which is the URI by default, `watchers`
-        or `extra`
-    :raises ValueError: if that is not the id of a job
+    :param arguments: further arguments of ``Asset``, such as `name` (by default the URI), `watchers` or `extra`
+    :raises ValueError: if the id is malformed
     """
     return Asset(uri=job_uri(job_id), **arguments)
 
 
 def event_payload(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
-    Return the payload of an asset event: the facts about the last run, and those about each run under ``runs``.
+    Return the payload of an asset event: the result of the last run, and those of all runs under ``runs``.
 
-    :param runs: the facts about each run, at least one
+    :param runs: results of the runs, at least one
     """
     return {**runs[-1], "runs": [dict(run) for run in runs]}
 
@@ -75,15 +74,15 @@ def create_asset(*, job_id: str, extra: dict[str, Any] | None = None) -> Asset:
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
-    Check a URI of this scheme, and bring it to the one form that :func:`job_uri` makes.
+    Check a URI of this scheme, and normalize it to the form of :func:`job_uri`.
 
     :param uri: the URI
-    :raises ValueError: if it is not that of a job
+    :raises ValueError: if it is not the URI of a job
     """
     match = _PATH.fullmatch(uri.path)
     if match is None or uri.query or not re.fullmatch(_ORGANIZATION, uri.netloc):
         raise ValueError(
-            f"'{uri.geturl()}' is not the URI of a Control Hub job, which is "
-            f"{SCHEME}://<organization>/jobs/<uuid> for the job <uuid>:<organization>."
+            f"The URI of a Control Hub job must have the form '{SCHEME}://<organization>/jobs/<uuid>', got "
+            f"'{uri.geturl()}'."
         )
     return uri._replace(path=f"/jobs/{match[1].lower()}")

@@ -1,4 +1,4 @@
-"""From the fields of an Airflow connection to the settings of a :class:`ControlHubClient`."""
+"""Parse the fields of an Airflow connection into the settings of a :class:`ControlHubClient`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
 )
 from airflow_provider_streamsets.control_hub.tokens import organization_id
+from airflow_provider_streamsets.params import format_value
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -38,10 +39,10 @@ _Default = TypeVar("_Default", float, None)
 @dataclass(frozen=True, repr=False)
 class ConnectionSettings:
     """
-    What a connection of type ``streamsets`` says.
+    Settings from a connection of type ``streamsets``.
 
     :param conn_id: id of the connection, for messages
-    :param base_url: from host, port and schema; None looks the hub up through the login service
+    :param base_url: from host, port and schema; None to get the URL from the login service
     :param credential_id: from the login
     :param token: from the password
     """
@@ -58,32 +59,32 @@ class ConnectionSettings:
     job_link: str | None
     bulk_size: int | None = None
     credential_grace_period: float = DEFAULT_CREDENTIAL_GRACE_PERIOD
-    """Seconds for which a refused credential that was accepted before is tried again until the refusal is believed."""
+    """Seconds for which a rejected credential that was accepted before is retried until the rejection is confirmed."""
     gateway_timeout: float | None = None
 
     @classmethod
-    def of(cls, connection: Connection, extra: Any) -> ConnectionSettings:
+    def from_connection(cls, connection: Connection, extra: Any) -> ConnectionSettings:
         """
-        Read a connection.
+        Parse a connection.
 
         :param connection: the connection
-        :param extra: its extra, parsed; read by the caller, since on an event loop that is done asynchronously
-        :raises ControlHubConfigurationError: if a field cannot be right; the message names connection and field
+        :param extra: its parsed extra, which an event loop must read asynchronously
+        :raises ControlHubConfigurationError: if a field is invalid; the message names connection and field
         """
         conn_id = connection.conn_id or ""
         try:
-            extra = _filled_fields(extra)
+            extra = _non_empty_fields(extra)
             return cls(
                 conn_id=conn_id,
                 base_url=_base_url(connection),
                 credential_id=connection.login or "",
                 token=connection.password or "",
-                project_id=_text(extra, "project_id"),
-                login_url=_text(extra, "login_url"),
+                project_id=_string(extra, "project_id"),
+                login_url=_string(extra, "login_url"),
                 verify=_verify(extra.get("verify")),
                 timeout=_timeout(extra.get("timeout")),
                 proxies=_proxies(extra.get("proxies")),
-                job_link=_text(extra, "job_link"),
+                job_link=_string(extra, "job_link"),
                 bulk_size=_bulk_size(extra.get("bulk_size")),
                 credential_grace_period=_seconds(extra, "credential_grace_period", DEFAULT_CREDENTIAL_GRACE_PERIOD),
                 gateway_timeout=_seconds(extra, "gateway_timeout", None),
@@ -93,12 +94,12 @@ class ConnectionSettings:
 
     @property
     def fingerprint(self) -> str:
-        """A value that changes with any field; the token cannot be computed from it."""
+        """Hash of all fields; does not reveal the token."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     @property
-    def place(self) -> str:
-        """A value that stays the same when another credential of the same organization takes the place of this one."""
+    def sharing_key(self) -> str:
+        """Hash of all fields, with only the organization of the credential. Waits with equal keys share a poller."""
         try:
             organization = organization_id(self.token)
         except ControlHubAuthenticationError:
@@ -109,8 +110,8 @@ class ConnectionSettings:
         """
         Return a new client.
 
-        :param options: further parameters of :class:`ControlHubClient`; they win over those of the connection
-        :raises ControlHubConfigurationError: if a setting cannot be right
+        :param options: further parameters of :class:`ControlHubClient`, which override those of the connection
+        :raises ControlHubConfigurationError: if a setting is invalid
         :raises ControlHubAuthenticationError: if login or password are missing or malformed
         """
         settings: dict[str, Any] = {
@@ -138,11 +139,11 @@ class ConnectionSettings:
             raise ControlHubConfigurationError(f"Connection '{self.conn_id}': {error}") from None
 
 
-def _filled_fields(extra: Any) -> dict[str, Any]:
-    """Return the fields of an extra without the empty ones, which Airflow's UI stores as null."""
+def _non_empty_fields(extra: Any) -> dict[str, Any]:
+    """Return the fields of an extra without empty ones, which Airflow's UI stores as null."""
     if not isinstance(extra, (Mapping, type(None))):
         raise ControlHubConfigurationError(
-            f'The extra must be a JSON object of fields, such as {{"bulk_size": 50}}, got {type(extra).__name__}.'
+            f'the extra must be a JSON object, such as {{"bulk_size": 50}}, got {type(extra).__name__}.'
         )
     return {
         name: value
@@ -152,7 +153,7 @@ def _filled_fields(extra: Any) -> dict[str, Any]:
 
 
 def _base_url(connection: Connection) -> str | None:
-    """Return the address from a host with or without scheme, as it comes from a form, a URI or JSON."""
+    """Return the URL from a host with or without scheme, as a form, a URI or JSON can have it."""
     host = (connection.host or "").strip()
     if not host:
         return None
@@ -162,7 +163,7 @@ def _base_url(connection: Connection) -> str | None:
         scheme, rest = connection.schema or "https", host
     name, slash, path = rest.partition("/")
     if _is_ipv6(name):
-        # A URI with brackets comes without them.
+        # Airflow removes the brackets of a URI.
         name = f"[{name}]"
     if connection.port and ":" not in name.rpartition("]")[2]:
         name = f"{name}:{connection.port}"
@@ -177,13 +178,13 @@ def _is_ipv6(host: str) -> bool:
     return True
 
 
-def _text(extra: Mapping[str, Any], name: str) -> str | None:
+def _string(extra: Mapping[str, Any], name: str) -> str | None:
     value = extra.get(name)
     if value is None:
         return None
     if isinstance(value, str):
         return value.strip()
-    raise ControlHubConfigurationError(f"'{name}' must be a text, but is {type(value).__name__}.")
+    raise ControlHubConfigurationError(f"'{name}' must be a string, got {type(value).__name__}.")
 
 
 def _verify(value: Any) -> bool | str:
@@ -192,11 +193,13 @@ def _verify(value: Any) -> bool | str:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        word = value.strip()
-        if word.lower() in {"true", "false"}:
-            return word.lower() == "true"
-        return word
-    raise ControlHubConfigurationError("'verify' must be true, false or the path of a CA file.")
+        stripped = value.strip()
+        if stripped.lower() in {"true", "false"}:
+            return stripped.lower() == "true"
+        return stripped
+    raise ControlHubConfigurationError(
+        f"'verify' must be true, false or the path of a CA file, got {format_value(value)}."
+    )
 
 
 def _timeout(value: Any) -> float | tuple[float, float] | None:
@@ -212,7 +215,8 @@ def _timeout(value: Any) -> float | tuple[float, float] | None:
     if len(seconds) == 2:
         return seconds[0], seconds[1]
     raise ControlHubConfigurationError(
-        "'timeout' must be a number of seconds, or two such as '10, 60': to connect, and to wait for data."
+        "'timeout' must be a number of seconds, or two, such as '10, 60', for the connection and for the response, got "
+        f"{format_value(value)}."
     )
 
 
@@ -224,7 +228,7 @@ def _bulk_size(value: Any) -> int | None:
     except ValueError:
         size = 0
     if size < 1 or isinstance(value, bool):
-        raise ControlHubConfigurationError("'bulk_size' must be a whole number above 0: jobs in one request for many.")
+        raise ControlHubConfigurationError(f"'bulk_size' must be an integer above 0, got {format_value(value)}.")
     return size
 
 
@@ -237,7 +241,9 @@ def _seconds(extra: Mapping[str, Any], name: str, default: _Default) -> float | 
     except (TypeError, ValueError):
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise ControlHubConfigurationError(f"'{name}' must be a number of seconds, 0 or more.")
+        raise ControlHubConfigurationError(
+            f"'{name}' must be a number of seconds of at least 0, got {format_value(value)}."
+        )
     return seconds
 
 
@@ -245,16 +251,16 @@ def _proxies(value: Any) -> Mapping[str, str] | None:
     if value is None:
         return None
     if isinstance(value, str):
-        text = value.strip()
-        if not text.startswith("{"):
-            return {"http": text, "https": text}
+        proxy = value.strip()
+        if not proxy.startswith("{"):
+            return {"http": proxy, "https": proxy}
         try:
-            value = json.loads(text)
+            value = json.loads(proxy)
         except ValueError:
             value = None
     if isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
         return value
     raise ControlHubConfigurationError(
-        "'proxies' must be the address of a proxy, or a JSON object of such by scheme, for example "
+        "'proxies' must be the URL of a proxy, or a JSON object of proxies by scheme, such as "
         '{"https": "http://proxy.example.com:3128"}.'
     )

@@ -1,4 +1,4 @@
-"""From an Airflow connection to a :class:`~airflow_provider_streamsets.control_hub.ControlHubClient`."""
+"""The hook: create a :class:`~airflow_provider_streamsets.control_hub.ControlHubClient` from an Airflow connection."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets.connection_form import CONNECTION_TYPE, HOOK_NAME, form_widgets, ui_field_behaviour
+from airflow_provider_streamsets.control_hub.errors import ControlHubError
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 
 class ControlHubHook(BaseHook):
     """
-    Connects to StreamSets Control Hub with the API credential of an Airflow connection.
+    Connect to StreamSets Control Hub with the API credential of an Airflow connection.
 
-    The connection's host is the Control Hub URL (optional: without it, the login service is asked where the
-    organization of the token lives), its login the credential id and its password the token. Its extra can hold
-    ``project_id``, ``login_url``, ``verify`` (true, false or the path of a CA file), ``timeout`` (seconds, or two
-    numbers: to connect, and to wait for data), ``proxies``, ``job_link``, ``bulk_size`` (jobs in one request),
-    ``credential_grace_period`` (seconds for which a refused credential that worked before is tried again; default 300) and
-    ``gateway_timeout`` (seconds before a start whose answer was lost is sent again, at the least; default 120).
+    The connection's host is the Control Hub URL (optional; by default, the login service returns the URL for the
+    token's organization), its login the credential id, and its password the token. The extra can hold ``project_id``,
+    ``login_url``, ``verify`` (true, false or the path of a CA file), ``timeout`` (seconds, or two numbers for the
+    connection and for the response), ``proxies``, ``job_link``, ``bulk_size`` (maximum jobs per request),
+    ``credential_grace_period`` (seconds for which a rejected credential that worked before is retried; default 300) and
+    ``gateway_timeout`` (minimum seconds before a start is sent again after its response was lost; default 120).
 
     .. code-block:: python
 
@@ -44,7 +45,7 @@ class ControlHubHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the fields of the connection form for Airflow before 3.2; later ones read the provider info."""
+        """Return the fields of the connection form for Airflow before 3.2; later versions read the provider info."""
         return form_widgets()
 
     @classmethod
@@ -66,25 +67,23 @@ class ControlHubHook(BaseHook):
         from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 
         connection = self.get_connection(self.control_hub_conn_id)
-        return ConnectionSettings.of(connection, connection.extra_dejson)
+        return ConnectionSettings.from_connection(connection, connection.extra_dejson)
 
     def get_conn(self) -> ControlHubClient:
         """
-        Return the client, the same one for each call.
+        Return the client. All calls return the same one.
 
-        When Control Hub refuses a credential that it has accepted before, the client reads the connection again and
-        repeats the request, with back-off, for as long as ``credential_grace_period`` of the connection says.
+        When Control Hub rejects a credential that it accepted before, the client re-reads the connection and retries
+        the request, with back-off, for ``credential_grace_period`` seconds.
 
-        :raises AirflowNotFoundException: if there is no such connection
-        :raises ControlHubConfigurationError: if a field of the connection cannot be right
+        :raises AirflowNotFoundException: if the connection does not exist
+        :raises ControlHubConfigurationError: if a field of the connection is invalid
         :raises ControlHubAuthenticationError: if credential id or token are missing or malformed
         """
         return self._client
 
     def test_connection(self) -> tuple[bool, str]:
-        """Log in, and say in one sentence who is logged in where, or what is wrong."""
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
+        """Log in, and return whether that succeeded and a message with the user or the error."""
         try:
             with self._settings().client(max_attempts=1) as client:
                 user = client.current_user()

@@ -1,12 +1,12 @@
 """
-Confirm refusals of credentials that Control Hub has accepted before.
+Confirm rejections of credentials that Control Hub accepted before.
 
-Control Hub answers 401 for any failure of its own security service (contract, 19.1), so one refusal proves nothing. The
-request is repeated, with back-off, and only a refusal that lasts for ``credential_grace_period`` seconds is confirmed. The
-connection is read again each time: a credential is often replaced in two steps, first revoked in Control Hub, then
-edited in the connection, or in a secrets backend whose cache runs out later.
+Control Hub responds with 401 to any failure of its own security service (contract section 15), so a single rejection
+proves nothing. The request is retried with back-off, and only a rejection that lasts for ``credential_grace_period``
+seconds is confirmed. Each retry re-reads the connection, as a credential is often replaced in two steps: revoked in
+Control Hub, then changed in the connection or in a secrets backend with a cache.
 
-A 403 is not treated like that: the credential is right, and its owner may not do something.
+A 403 is handled elsewhere: the credential is valid, but its owner lacks a permission.
 """
 
 from __future__ import annotations
@@ -25,83 +25,83 @@ from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 
 log = logging.getLogger(__name__)
 
-_FIRST_DELAYS = (0.0, 2.0, 3.0, 5.0, 10.0, 15.0, 25.0)
+RETRY_DELAYS = (0.0, 2.0, 3.0, 5.0, 10.0, 15.0, 25.0)
 _MAX_DELAY = 30.0
-# Seconds for which a confirmed refusal holds for other requests, too: the waits that go on may be polled after that.
-_CONFIRMED_FOR = 60.0
+# Seconds for which a confirmed rejection applies to other requests, too. After that, remaining waits start over.
+_CONFIRMED_SECONDS = 60.0
 
 
-def retry_delay(refusals: int, grace_period: float) -> float | None:
+def retry_delay(rejections: int, grace_period: float) -> float | None:
     """
-    Return the seconds to wait before the connection is read again and a refused request repeated.
+    Return the seconds until the connection is re-read and a rejected request is retried.
 
-    :param refusals: how often the request was refused before
-    :param grace_period: seconds for which it is repeated; it is repeated once in any case
-    :returns: None when the refusal is confirmed
+    :param rejections: number of previous rejections of the request
+    :param grace_period: seconds for which the request is retried; it is always retried once
+    :returns: None if the rejection is confirmed
     """
-    waited = sum(_FIRST_DELAYS[:refusals]) + _MAX_DELAY * max(refusals - len(_FIRST_DELAYS), 0)
-    if refusals and waited >= grace_period:
+    waited = sum(RETRY_DELAYS[:rejections]) + _MAX_DELAY * max(rejections - len(RETRY_DELAYS), 0)
+    if rejections and waited >= grace_period:
         return None
-    delay = _FIRST_DELAYS[refusals] if refusals < len(_FIRST_DELAYS) else _MAX_DELAY
+    delay = RETRY_DELAYS[rejections] if rejections < len(RETRY_DELAYS) else _MAX_DELAY
     return min(delay, grace_period - waited)
 
 
 def refreshed_client(
     conn_id: str,
-    refused: ControlHubClient,
+    rejected_client: ControlHubClient,
     error: ControlHubAuthenticationError,
-    reading: ConnectionSettings | Exception,
+    settings: ConnectionSettings | Exception,
     **options: Any,
 ) -> ControlHubClient | str:
     """
-    Return a client with what a connection says now, or the reason why the same one is to be tried again.
+    Return a client with the current settings of a connection, or the reason for retrying with the same client.
 
-    It neither reads nor sleeps, so that workers and triggerer follow the same rules. A client of another organization,
-    where the ids of jobs mean nothing, is no such client.
+    Neither reads nor sleeps, so that workers and triggerer share these rules. Never returns a client of another
+    organization, where the ids of the jobs are invalid.
 
     :param conn_id: id of the connection
-    :param refused: the client whose credential was refused
-    :param error: the refusal
-    :param reading: what the connection says, or why it could not be read
+    :param rejected_client: the client whose credential was rejected
+    :param error: error of the rejected request
+    :param settings: current settings of the connection, or the error of reading it
     :param options: further parameters of the client
-    :raises ControlHubAuthenticationError: if there is no such connection any more
+    :raises ControlHubAuthenticationError: if the connection was deleted
     """
-    if isinstance(reading, AirflowNotFoundException):
-        raise confirmed_refusal(error, f"Connection '{conn_id}' does not exist any more.") from None
+    if isinstance(settings, AirflowNotFoundException):
+        raise confirmed_rejection(error, f"Connection '{conn_id}' no longer exists.") from None
     try:
-        if isinstance(reading, Exception):
-            raise reading
-        client = reading.client(**options)
-    except ControlHubError as problem:
-        return f"The connection was changed, but cannot be used: {problem}"
-    except Exception as problem:  # noqa: BLE001 - a secrets backend can raise anything
-        return f"The connection could not be read again ({type(problem).__name__}: {problem})."
-    if client.same_identity(refused):
+        if isinstance(settings, Exception):
+            raise settings
+        client = settings.client(**options)
+    except ControlHubError as failure:
+        return f"The connection has changed, but its settings are invalid: {failure}"
+    except Exception as failure:  # noqa: BLE001 - a secrets backend can raise anything
+        return f"Could not re-read the connection ({type(failure).__name__}: {failure})."
+    if client.same_identity(rejected_client):
         return "The connection has not changed."
-    if not client.same_organization(refused):
+    if not client.same_organization(rejected_client):
         return (
-            f"The connection was changed to {_organization_of(client)}, but the refused credential belongs to "
-            f"{_organization_of(refused)}. What began there is not resumed in another organization."
+            f"The connection was changed to {_describe_organization(client)}, but the rejected credential belongs to "
+            f"{_describe_organization(rejected_client)}. Runs cannot be resumed in another organization."
         )
-    log.warning("Control Hub refused the credential of connection '%s', which has changed; using the new one.", conn_id)
+    log.warning("Control Hub rejected the credential of connection '%s'; retrying with the changed one.", conn_id)
     return client
 
 
-def _organization_of(client: ControlHubClient) -> str:
+def _describe_organization(client: ControlHubClient) -> str:
     name = client.known_organization
     return "an organization that its token does not name" if name is None else f"organization '{name}'"
 
 
-def log_first_refusal(error: ControlHubAuthenticationError, reason: str, grace_period: float) -> None:
-    """Log that a credential was refused and is tried again; once, not for each try."""
+def log_first_rejection(error: ControlHubAuthenticationError, reason: str, grace_period: float) -> None:
+    """Log the first rejection of a credential, but not those of the retries."""
     log.warning("%s %s Retrying for up to %g s.", error, reason, grace_period)
 
 
-def confirmed_refusal(error: ControlHubAuthenticationError, reason: str) -> ControlHubAuthenticationError:
+def confirmed_rejection(error: ControlHubAuthenticationError, reason: str) -> ControlHubAuthenticationError:
     """
-    Return the error of a confirmed refusal.
+    Return the error of a confirmed rejection.
 
-    :param error: the refusal
+    :param error: error of the rejected request
     :param reason: why no other credential was used
     """
     return ControlHubAuthenticationError(
@@ -114,14 +114,14 @@ def confirmed_refusal(error: ControlHubAuthenticationError, reason: str) -> Cont
 
 class BlockingCredentialRefresher:
     """
-    Deals with refused credentials of clients that block while they wait; for `on_unauthorized` of :class:`ControlHubClient`.
+    Handles rejected credentials of blocking clients, as `on_unauthorized` of :class:`ControlHubClient`.
 
-    Shortly after a confirmed refusal, later ones are believed after one repetition, so that a task that ends because of
-    it does not wait again for each of its last requests.
+    Shortly after a confirmed rejection, further ones are confirmed after one retry, so that a task that fails because
+    of it does not wait again for each of its last requests.
 
     :param conn_id: id of the connection
     :param read: reads the connection
-    :param grace_period: seconds for which a refused request is repeated
+    :param grace_period: seconds for which a rejected request is retried
     :param options: further parameters of the clients
     """
 
@@ -136,34 +136,34 @@ class BlockingCredentialRefresher:
         self._confirmed_at = -math.inf
 
     def __call__(
-        self, refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int
+        self, rejected_client: ControlHubClient, error: ControlHubAuthenticationError, rejections: int
     ) -> ControlHubClient | None:
         """
-        Return a client with what the connection says now; None if the same credential is to be tried again.
+        Return a client with the current settings of the connection, or None to retry with the same credential.
 
-        :param refused: the client whose credential was refused
-        :param error: the refusal
-        :param refusals: how often the request was refused before
-        :raises ControlHubAuthenticationError: if the refusal is confirmed
+        :param rejected_client: the client whose credential was rejected
+        :param error: error of the rejected request
+        :param rejections: number of previous rejections of the request
+        :raises ControlHubAuthenticationError: if the rejection is confirmed
         """
-        is_confirmed = time.monotonic() - self._confirmed_at < _CONFIRMED_FOR
+        is_confirmed = time.monotonic() - self._confirmed_at < _CONFIRMED_SECONDS
         grace_period = 0.0 if is_confirmed else self._grace_period
-        delay = retry_delay(refusals, grace_period)
+        delay = retry_delay(rejections, grace_period)
         if delay is None:
             self._confirmed_at = time.monotonic()
-            raise confirmed_refusal(error, self._reason) from None
+            raise confirmed_rejection(error, self._reason) from None
         if delay:
-            refused.sleep(max(min(delay, refused.time_left()), 0.0))
-        client = refreshed_client(self._conn_id, refused, error, self._reading(), **self._options)
+            rejected_client.sleep(max(min(delay, rejected_client.time_left()), 0.0))
+        client = refreshed_client(self._conn_id, rejected_client, error, self._read_settings(), **self._options)
         if isinstance(client, ControlHubClient):
             return client
         self._reason = client
-        if not refusals and grace_period:
-            log_first_refusal(error, client, grace_period)
+        if not rejections and grace_period:
+            log_first_rejection(error, client, grace_period)
         return None
 
-    def _reading(self) -> ConnectionSettings | Exception:
+    def _read_settings(self) -> ConnectionSettings | Exception:
         try:
             return self._read()
-        except Exception as error:  # noqa: BLE001 - judged by `refreshed_client`
+        except Exception as error:  # noqa: BLE001 - evaluated by `refreshed_client`
             return error

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 class ControlHubJobLink(BaseOperatorLink):
     """
-    "StreamSets job": leads from the task to its job in Control Hub.
+    Link "StreamSets job" from a task to its job in Control Hub.
 
-    The task pushes the address to XCom as soon as it knows the job, so that the link is there while the task is running
-    or deferred, and after it failed.
+    The task pushes the URL to XCom as soon as it knows the job, so that the link is available while the task is running
+    or deferred, and after it has failed.
     """
 
     name = "StreamSets job"
@@ -24,13 +24,13 @@ class ControlHubJobLink(BaseOperatorLink):
     @classmethod
     def persist(cls, context: Context, url: str) -> None:
         """
-        Keep the address of the job's page for the user interface.
+        Push the URL of the job's page to XCom.
 
         :param context: context of the running task
-        :param url: the address
+        :param url: the URL
         """
         context["ti"].xcom_push(key=cls.xcom_key, value=url)
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the address that the task has pushed, empty before that."""
+        """Return the URL that the task has pushed, empty before that."""
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""

@@ -283,7 +283,7 @@ class RunsWaitMixin(RunWaitMixin):
             log=self.log,
             until_active=self.waits_until_active,
             fail_on_red_after=self.fail_on_red_seconds(),
-            **(resumed.of_group(time.time()) if resumed else {}),
+            **(resumed.run_group_state(time.time()) if resumed else {}),
         )
         group.stopped.update(dict(self.stopped_runs(context).items() & self._watched.items()))
         is_told, act_after = not until_failure, math.inf if force_after is None else force_after
@@ -413,7 +413,7 @@ class RunsWaitMixin(RunWaitMixin):
             for job_id, count in wait.runs
         ]
         self._red = set(wait.red)
-        if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.ACT, RunsWaitReason.RED}:
+        if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.FORCE, RunsWaitReason.RED}:
             self._act_and_defer_again(wait, runs)
         left = None if wait.deadline is None else max(wait.deadline - time.time(), _RESUMED_MAX_WAIT)
         return self._wait_for_all(
@@ -439,7 +439,7 @@ class RunsWaitMixin(RunWaitMixin):
             log=self.log,
             until_active=self.waits_until_active,
             fail_on_red_after=self.fail_on_red_seconds(),
-            **wait.of_group(time.time()),
+            **wait.run_group_state(time.time()),
         )
         group.poll(skip_metrics_wait=True)
         self._act_on_red(group)
@@ -448,11 +448,11 @@ class RunsWaitMixin(RunWaitMixin):
         if group.poll_failed:
             # Nothing can be done about the runs now. The trigger looks again, and keeps the deadline.
             until_failure = until_failure or wait.reason is RunsWaitReason.FIRST_FAILURE
-            force_at = time.time() + self._interval if wait.reason is RunsWaitReason.ACT else force_at
+            force_at = time.time() + self._interval if wait.reason is RunsWaitReason.FORCE else force_at
         elif group.unfinished:
             if wait.reason is RunsWaitReason.FIRST_FAILURE or (until_failure and group.failures):
                 until_failure = not self.on_first_failure(group)
-            elif wait.reason is RunsWaitReason.ACT and not self.force_unfinished(group.unfinished):
+            elif wait.reason is RunsWaitReason.FORCE and not self.force_unfinished(group.unfinished):
                 force_at = time.time() + self._interval
         self._defer_for(
             runs,

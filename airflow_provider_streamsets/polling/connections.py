@@ -1,4 +1,4 @@
-"""The connections of triggers: read without blocking the event loop, and once for many triggers that begin together."""
+"""Read the connections of triggers without blocking the event loop, once for triggers that start together."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_streamsets.compat import get_connection_and_extra
+from airflow_provider_streamsets.control_hub.errors import ControlHubError
 from airflow_provider_streamsets.triggers.preload import preload_wait
 
 if TYPE_CHECKING:
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds for which what was read is taken for what the connection says: each reading costs the triggerer a request.
-_FRESH = 10.0
+# Seconds for which a connection is cached, as each read costs the triggerer a request.
+_CACHE_SECONDS = 10.0
 _READ_RETRY_DELAYS = (2, 5, 15, 30, 60, 60, 60)
 
 
-class _Reading:
-    """One reading of a connection, for which any number of triggers can wait at little cost."""
+class _ConnectionRead:
+    """A read of a connection that any number of triggers can await."""
 
     def __init__(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> None:
         self._has_ended = asyncio.Event()
-        # A task of its own, so that the end of the trigger that came first does not end the reading of the others.
+        # A task of its own, so that cancelling the first trigger does not cancel the read for the others.
         self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._run(read))
-        # Nobody may be left to retrieve its error.
+        # Retrieves the error, as all triggers that wait for it can be cancelled.
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _run(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> ConnectionSettings:
@@ -47,40 +48,40 @@ class _Reading:
 
 
 class _ConnectionCache:
-    """What connections said, and when; or that they are being asked."""
+    """Settings of connections with the times at which they were read, and reads in progress."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, ConnectionSettings]] = {}
-        self._running: dict[str, _Reading] = {}
+        self._entries: dict[str, tuple[float, ConnectionSettings]] = {}
+        self._reads: dict[str, _ConnectionRead] = {}
 
-    async def of(self, conn_id: str) -> ConnectionSettings:
-        known = self._known.get(conn_id)
-        if known is not None and asyncio.get_running_loop().time() - known[0] < _FRESH:
+    async def get(self, conn_id: str) -> ConnectionSettings:
+        known = self._entries.get(conn_id)
+        if known is not None and asyncio.get_running_loop().time() - known[0] < _CACHE_SECONDS:
             return known[1]
-        reading = self._running.get(conn_id)
-        if reading is None:
-            reading = self._running[conn_id] = _Reading(lambda: self._read(conn_id))
-        return await reading.settings()
+        read = self._reads.get(conn_id)
+        if read is None:
+            read = self._reads[conn_id] = _ConnectionRead(lambda: self._read(conn_id))
+        return await read.settings()
 
     async def _read(self, conn_id: str) -> ConnectionSettings:
         now = asyncio.get_running_loop().time
         started = now()
         try:
             await preload_wait()
-            settings = await _read_when_possible(conn_id)
+            settings = await _read_with_retries(conn_id)
         finally:
-            # Not left to those who wait: they may all have been cancelled.
-            del self._running[conn_id]
-        known = self._known.get(conn_id)
+            # Not left to the waiting triggers, as all of them can be cancelled.
+            del self._reads[conn_id]
+        known = self._entries.get(conn_id)
         if known is not None and known[0] > started:
-            # Read since, for a new credential.
+            # Refreshed meanwhile, for a new credential.
             return known[1]
-        self._known[conn_id] = (now(), settings)
+        self._entries[conn_id] = (now(), settings)
         return settings
 
-    async def fresh(self, conn_id: str) -> ConnectionSettings:
+    async def refresh(self, conn_id: str) -> ConnectionSettings:
         settings = await _read(conn_id)
-        self._known[conn_id] = (asyncio.get_running_loop().time(), settings)
+        self._entries[conn_id] = (asyncio.get_running_loop().time(), settings)
         return settings
 
 
@@ -89,23 +90,23 @@ _cache: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _ConnectionCache] =
 
 async def connection_settings(conn_id: str) -> ConnectionSettings:
     """
-    Return what a connection says, as it was at most ten seconds ago; when it does, the client has been imported.
+    Return the settings of a connection, read at most ten seconds ago. Also imports the client.
 
-    If it cannot be read for a reason that may pass, such as a secrets backend's, it is read again for some minutes.
+    On temporary errors, as of a secrets backend, retries for some minutes.
 
     :param conn_id: id of the Airflow connection
-    :raises AirflowNotFoundException: if there is no such connection
-    :raises ControlHubConfigurationError: if a field of it cannot be right
+    :raises AirflowNotFoundException: if the connection does not exist
+    :raises ControlHubConfigurationError: if a field of the connection is invalid
     """
-    return await _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache()).of(conn_id)
+    return await _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache()).get(conn_id)
 
 
 class ConnectionRefresh:
     """
-    Reads a connection again, with back-off, while its credential is refused.
+    Re-reads a connection, with back-off, while its credential is rejected.
 
     :param conn_id: id of the Airflow connection
-    :param grace_period: seconds for which refused requests are repeated
+    :param grace_period: seconds for which rejected requests are retried
     :param options: further parameters of the clients
     """
 
@@ -116,46 +117,44 @@ class ConnectionRefresh:
         self._reason = ""
 
     async def next_client(
-        self, refused: ControlHubClient, error: ControlHubAuthenticationError, refusals: int
+        self, rejected_client: ControlHubClient, error: ControlHubAuthenticationError, rejections: int
     ) -> tuple[ConnectionSettings, ControlHubClient] | None:
         """
-        Wait, and return what the connection says by then and a client with that.
+        Back off, re-read the connection, and return its settings and a client with them.
 
-        :param refused: the client whose credential was refused
-        :param error: the refusal
-        :param refusals: how often the request was refused before
-        :returns: None if it says nothing new, so that the same credential is to be tried again
-        :raises ControlHubAuthenticationError: if the refusal is confirmed, or the connection is gone
+        :param rejected_client: the client whose credential was rejected
+        :param error: error of the rejected request
+        :param rejections: number of previous rejections of the request
+        :returns: None if the same credential must be retried, as the connection has no other usable one
+        :raises ControlHubAuthenticationError: if the rejection is confirmed, or the connection was deleted
         """
         from airflow_provider_streamsets.hooks.credential_refresh import (
-            confirmed_refusal,
-            log_first_refusal,
+            confirmed_rejection,
+            log_first_rejection,
             refreshed_client,
             retry_delay,
         )
 
-        delay = retry_delay(refusals, self._grace_period)
+        delay = retry_delay(rejections, self._grace_period)
         if delay is None:
-            raise confirmed_refusal(error, self._reason)
+            raise confirmed_rejection(error, self._reason)
         await asyncio.sleep(delay)
-        readings = _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache())
+        cache = _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache())
         try:
-            settings = await readings.fresh(self._conn_id)
-        except Exception as failure:  # noqa: BLE001 - judged by `refreshed_client`
-            reason = refreshed_client(self._conn_id, refused, error, failure)
+            settings = await cache.refresh(self._conn_id)
+        except Exception as failure:  # noqa: BLE001 - evaluated by `refreshed_client`
+            reason = refreshed_client(self._conn_id, rejected_client, error, failure)
         else:
-            reason = refreshed_client(self._conn_id, refused, error, settings, **self._options)
+            reason = refreshed_client(self._conn_id, rejected_client, error, settings, **self._options)
         if not isinstance(reason, str):
             return settings, reason
         self._reason = reason
-        if not refusals:
-            log_first_refusal(error, reason, self._grace_period)
+        if not rejections:
+            log_first_rejection(error, reason, self._grace_period)
         return None
 
 
-async def _read_when_possible(conn_id: str) -> ConnectionSettings:
-    from airflow_provider_streamsets.control_hub import ControlHubError
-
+async def _read_with_retries(conn_id: str) -> ConnectionSettings:
     for delay in _READ_RETRY_DELAYS:
         try:
             return await _read(conn_id)
@@ -163,7 +162,7 @@ async def _read_when_possible(conn_id: str) -> ConnectionSettings:
             raise
         except Exception as error:  # noqa: BLE001 - a secrets backend can raise anything
             log.warning(
-                "Connection '%s' could not be read (%s: %s); trying again in %s s.",
+                "Could not read connection '%s' (%s: %s); retrying in %s s.",
                 conn_id,
                 type(error).__name__,
                 error,
@@ -176,4 +175,4 @@ async def _read_when_possible(conn_id: str) -> ConnectionSettings:
 async def _read(conn_id: str) -> ConnectionSettings:
     from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 
-    return ConnectionSettings.of(*await get_connection_and_extra(conn_id))
+    return ConnectionSettings.from_connection(*await get_connection_and_extra(conn_id))

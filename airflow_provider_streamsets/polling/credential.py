@@ -1,4 +1,4 @@
-"""The credential of a client that many waits share: when it is refused, all of them wait for one next try."""
+"""Handle rejections of a credential that many waits share: all of them wait for one retry."""
 
 from __future__ import annotations
 
@@ -17,98 +17,98 @@ Refresh = Callable[["ControlHubAuthenticationError", int], Awaitable["ControlHub
 
 class SharedCredential:
     """
-    Deals with the refusals of a client's credential, once for all whose requests were refused.
+    Handles rejections of a client's credential, once for all rejected requests.
 
     :param client: the client
-    :param refresh: called when a request was refused, with the error and how often it was refused before. Returns, after
-        a while, a client with a newer credential, or None if the same one is to be tried again; raises when the
-        refusal is confirmed. Without it, every refusal is
+    :param refresh: called when a request was rejected, with the error and the number of its previous rejections.
+        Returns, after a delay, a client with a newer credential, or None to retry with the same one; raises if the
+        rejection is confirmed. Without `refresh`, every rejection counts as confirmed
     """
 
     def __init__(self, client: ControlHubClient, refresh: Refresh | None) -> None:
         self._client = client
-        self._renew = refresh
-        self._renewal: asyncio.Task[None] | None = None
-        self._refusals = 0
-        self.number = 0
-        """Grows whenever refused requests are to be repeated, with another credential or with the same one."""
+        self._refresh = refresh
+        self._refresh_task: asyncio.Task[None] | None = None
+        self._rejections = 0
+        self.generation = 0
+        """Incremented whenever rejected requests must be retried, with a new credential or with the same one."""
 
     @property
-    def is_refused(self) -> bool:
-        """Whether the next try is being waited for, so that nothing is to be sent."""
-        return self._renewal is not None
+    def is_rejected(self) -> bool:
+        """Whether a retry is pending, so that no requests may be sent."""
+        return self._refresh_task is not None
 
     async def wait_idle(self, timeout: float = math.inf) -> None:
         """
-        Return when no retry is pending.
+        Wait until no retry is pending.
 
-        :param timeout: seconds after which to return in any case
+        :param timeout: maximum seconds to wait
         """
-        if self._renewal is not None:
-            await _end_of(self._renewal, timeout)
+        if self._refresh_task is not None:
+            await _end_of(self._refresh_task, timeout)
 
     async def wait_refreshed(
-        self, error: ControlHubAuthenticationError, used: int, refusals: int, timeout: float = math.inf
+        self, error: ControlHubAuthenticationError, generation: int, rejections: int, timeout: float = math.inf
     ) -> int:
         """
-        Return when a refused request is to be repeated.
+        Wait until a rejected request must be retried.
 
-        :param error: the refusal
-        :param used: :attr:`number` when it was sent
-        :param refusals: how often it was refused before
-        :param timeout: seconds to wait
-        :returns: how often it counts as refused; a delay that another request with fewer refusals has set, and which is
-            shorter, does not count
-        :raises asyncio.TimeoutError: if it was not by then
-        :raises ControlHubError: if the refusal is confirmed
+        :param error: error of the rejected request
+        :param generation: :attr:`generation` when the request was sent
+        :param rejections: number of previous rejections of the request
+        :param timeout: maximum seconds to wait
+        :returns: the new number of rejections; not incremented after a shorter delay, set by a request with fewer of
+            them
+        :raises asyncio.TimeoutError: if the timeout passes first
+        :raises ControlHubError: if the rejection is confirmed
         """
-        if used != self.number:
-            return refusals
-        if self._renew is None:
+        if generation != self.generation:
+            return rejections
+        if self._refresh is None:
             raise error
-        if self._renewal is None:
-            self._refusals = refusals
+        if self._refresh_task is None:
+            self._rejections = rejections
             create_task = asyncio.get_running_loop().create_task
-            # In a context of its own: in that of the first to be refused, all it logs would go to that one's task log.
-            self._renewal = contextvars.Context().run(create_task, self._replace(self._renew, error, refusals))
-            self._renewal.add_done_callback(self._has_ended)
-        refresh_task, counted = self._renewal, self._refusals
+            # In a new context: in that of the first rejected wait, all log lines would go to that wait's task log.
+            self._refresh_task = contextvars.Context().run(create_task, self._replace(self._refresh, error, rejections))
+            self._refresh_task.add_done_callback(self._on_refresh_done)
+        refresh_task, counted = self._refresh_task, self._rejections
         await _end_of(refresh_task, timeout)
         if not refresh_task.done():
             raise asyncio.TimeoutError
         if not refresh_task.cancelled():
             refresh_task.result()
-        return refusals + 1 if counted >= refusals else refusals
+        return rejections + 1 if counted >= rejections else rejections
 
     def adopt(self, client: ControlHubClient) -> None:
         """
-        Go on with another credential at once.
+        Replace the credential at once.
 
-        :param client: a client with it, not to be used any more
+        :param client: client with the new credential; must not be used any more
         """
         self._client.adopt(client)
-        self.number += 1
+        self.generation += 1
         self.close()
 
     def close(self) -> None:
         """Cancel the pending retry."""
-        refresh_task, self._renewal = self._renewal, None
+        refresh_task, self._refresh_task = self._refresh_task, None
         if refresh_task is not None:
             refresh_task.cancel()
 
-    async def _replace(self, refresh: Refresh, error: ControlHubAuthenticationError, refusals: int) -> None:
-        client = await refresh(error, refusals)
-        self._renewal = None
+    async def _replace(self, refresh: Refresh, error: ControlHubAuthenticationError, rejections: int) -> None:
+        client = await refresh(error, rejections)
+        self._refresh_task = None
         if client is None:
-            self.number += 1
+            self.generation += 1
         else:
             self.adopt(client)
 
-    def _has_ended(self, refresh_task: asyncio.Task[None]) -> None:
-        if self._renewal is refresh_task:
-            self._renewal = None
+    def _on_refresh_done(self, refresh_task: asyncio.Task[None]) -> None:
+        if self._refresh_task is refresh_task:
+            self._refresh_task = None
         if not refresh_task.cancelled():
-            # Whoever still waits is told; there may be nobody.
+            # Retrieves the error, as all requests that wait for it can be cancelled.
             refresh_task.exception()
 
 

@@ -1,4 +1,4 @@
-"""Which finished runs of jobs are still to be reported: each once, and those of a job in their order."""
+"""Track which finished runs of jobs have been reported: each run once, and runs of a job in order."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.models import JobRun
 
-# Seconds after which a job that is not listed any more is forgotten. A list that is read in pages while jobs are
-# created and deleted can miss a job once, so a job is not forgotten at once.
+# Seconds after which a job that is no longer listed is forgotten. Not at once, as a list that is read in pages while
+# jobs are created and deleted can miss a job.
 _FORGET_AFTER = 3600.0
-# Looks in a row that must show a run before the one reported last, until it is believed that the job counts anew, as it
-# does after it was deleted and imported again. One such look can be late. If the one reported last was seen, the times
-# at which they were started tell.
-_POLLS_OF_EARLIER_RUN = 3
-# Runs of one job that are made ready to be reported at the same time.
+# Consecutive polls with a run before the last reported one, after which the job counts as recreated (deleted and
+# imported again). A single such response can be stale. If the start time of the last reported run is known, it decides.
+_POLLS_UNTIL_RECREATED = 3
+# Maximum runs of one job that are loaded at the same time.
 _CONCURRENT_READS = 25
 
 
 @dataclass
 class _Job:
     """
-    How far the runs of a job are reported.
+    Progress of a job.
 
-    :param reported: all runs up to this one are reported, or are not to be
-    :param ended: all runs up to this one have ended
-    :param latest: the latest run, as last seen
+    :param reported: number of the last run that was reported or skipped
+    :param ended: number of the last run that has ended
+    :param latest: the latest run in the last poll
     """
 
     reported: int
@@ -37,8 +36,8 @@ class _Job:
     earlier_polls: int = 0
     earlier_since: float | None = None
 
-    def see(self, run: JobRun) -> None:
-        # An answer can be late, and show an earlier run.
+    def observe(self, run: JobRun) -> None:
+        # A stale response can show an earlier run.
         if self.latest is None or run.run_count >= self.latest.run_count:
             self.latest = run
         self.ended = max(self.ended, run.run_count if run.has_ended else run.run_count - 1)
@@ -46,7 +45,7 @@ class _Job:
 
 @dataclass
 class _NewJob:
-    """A job of which it is not known yet how many of its runs finished before it was watched."""
+    """A job whose history must be read to know which of its runs finished before it was watched."""
 
     latest: JobRun
     since: float
@@ -54,82 +53,81 @@ class _NewJob:
 
 class RunCursor:
     """
-    Decides, from one look at some jobs after the other, which of their finished runs are to be reported.
+    Decides from the polls of some jobs which of their finished runs must be reported.
 
-    What had finished at the first look is not reported. A job that shows up later, as one that is created or gets the
-    tag that is watched, is reported from the runs on that finished after the look before. Sends nothing, and waits
-    for nothing.
+    Runs that finished before the first poll are not reported. Of a job that appears later, because it was created or
+    got the watched tag, the runs that finished after the previous poll are reported. Sends no requests, and never
+    blocks.
 
-    Reporting has two steps, so that what is stored never runs ahead of what was really reported: a run is handed out
-    (:meth:`deliver`) with the number of the delivery that it is part of, and only when that delivery is known to have
-    arrived (:meth:`acknowledge`), the :attr:`cursor` moves.
+    Reporting has two steps, so that the saved state never runs ahead of the reported runs: :meth:`deliver` assigns a
+    run to a numbered delivery, and :meth:`acknowledge` advances the :attr:`state` when the delivery has arrived.
 
-    :param tolerance: seconds by which the clocks of Control Hub and this machine may differ
+    :param tolerance: maximum clock skew between Control Hub and this machine, in seconds
     """
 
     def __init__(self, tolerance: float = 300.0) -> None:
         self._tolerance = tolerance
-        self._looked: float | None = None
+        self._polled_at: float | None = None
         self._jobs: dict[str, _Job] = {}
         self._new: dict[str, _NewJob] = {}
         self._lagging: dict[str, None] = {}
         self._absent: dict[str, float] = {}
-        self._confirmed: dict[str, int] = {}
-        self._handed_out: deque[tuple[int, str, int]] = deque()
-        self._arrived: set[int] = set()
+        self._reported: dict[str, int] = {}
+        self._delivered: deque[tuple[int, str, int]] = deque()
+        self._acknowledged: set[int] = set()
 
     @classmethod
-    def resumed(cls, cursor: object, tolerance: float = 300.0) -> RunCursor:
+    def from_state(cls, state: object, tolerance: float = 300.0) -> RunCursor:
         """
-        Continue where an earlier one has stopped.
+        Restore a cursor from its saved state.
 
-        :param cursor: its :attr:`cursor`
-        :raises ValueError: if it is none
+        :param state: the :attr:`state` of a cursor
+        :raises ValueError: if it is malformed
         """
         runs = cls(tolerance)
         try:
-            if not isinstance(cursor, Mapping):
-                raise TypeError(f"it is {type(cursor).__name__}")
-            runs._looked = float(cursor["looked"])
-            runs._confirmed = {str(job_id): int(count) for job_id, count in cursor["runs"].items()}
+            if not isinstance(state, Mapping):
+                raise TypeError(f"it is of type {type(state).__name__}")
+            runs._polled_at = float(state["polled_at"])
+            runs._reported = {str(job_id): int(count) for job_id, count in state["runs"].items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"This does not say which runs were reported: {error!r}.") from error
-        runs._jobs = {job_id: _Job(count, count) for job_id, count in runs._confirmed.items()}
+            raise ValueError(f"The saved watch position is unreadable: {error!r}.") from error
+        runs._jobs = {job_id: _Job(count, count) for job_id, count in runs._reported.items()}
         return runs
 
     @property
-    def cursor(self) -> dict[str, Any]:
-        """How far the runs are known to be reported, as JSON values, for :meth:`resumed`."""
-        looked = self._looked
-        if looked is not None:
-            # What is not known yet of a new job is to be found out again after a restart.
-            looked = min([looked, *(new.since + self._tolerance for new in self._new.values())])
-        return {"looked": looked, "runs": dict(self._confirmed)}
+    def state(self) -> dict[str, Any]:
+        """The acknowledged position as JSON values, for :meth:`from_state`."""
+        polled_at = self._polled_at
+        if polled_at is not None:
+            # After a restart, the histories of new jobs must be read again.
+            polled_at = min([polled_at, *(new.since + self._tolerance for new in self._new.values())])
+        return {"polled_at": polled_at, "runs": dict(self._reported)}
 
     def observe(
         self, statuses: Mapping[str, JobRun | None], now: float, *, complete: bool = False, partial: bool = False
     ) -> None:
         """
-        Take note of the latest runs of jobs.
+        Process the latest runs of jobs.
 
-        :param statuses: latest run by job id, None for a job that shows none; those that could not be read are missing
-        :param now: time of the look, in epoch seconds
-        :param complete: these are all jobs that there are
-        :param partial: jobs that have shown up since the last complete look are not among them
+        :param statuses: latest run by job id, None for a job without a run; unreadable jobs are missing
+        :param now: time of the poll, in epoch seconds
+        :param complete: whether the statuses include all jobs
+        :param partial: whether jobs that appeared after the last complete poll are missing
         """
-        since = self._looked
+        since = self._polled_at
         if since is None or not partial:
-            self._looked = now
+            self._polled_at = now
         for job_id, run in statuses.items():
             self._absent.pop(job_id, None)
             if run is None:
                 continue
             job = self._jobs.get(job_id)
             if job is not None and not self._was_recreated(job, run, since):
-                job.see(run)
-                self._note(job_id, job)
+                job.observe(run)
+                self._update_lagging(job_id, job)
             elif job is not None:
-                self._drop(job_id)
+                self._forget(job_id)
                 self._observe_new_job(job_id, run, job.earlier_since)
             elif job_id in self._new:
                 self._new[job_id].latest = run
@@ -140,19 +138,19 @@ class RunCursor:
 
     def _observe_new_job(self, job_id: str, run: JobRun, since: float | None) -> None:
         if since is None:
-            self._begin(job_id, run, run.run_count if run.has_ended else run.run_count - 1)
+            self._track(job_id, run, run.run_count if run.has_ended else run.run_count - 1)
         elif run.run_count == 1:
-            self._begin(job_id, run, int(_ended_before(run, since - self._tolerance)))
+            self._track(job_id, run, int(_ended_before(run, since - self._tolerance)))
         else:
             self._new[job_id] = _NewJob(run, since - self._tolerance)
 
-    def _begin(self, job_id: str, run: JobRun, reported: int) -> None:
+    def _track(self, job_id: str, run: JobRun, reported: int) -> None:
         job = self._jobs[job_id] = _Job(reported, reported)
-        self._confirmed[job_id] = reported
-        job.see(run)
-        self._note(job_id, job)
+        self._reported[job_id] = reported
+        job.observe(run)
+        self._update_lagging(job_id, job)
 
-    def _note(self, job_id: str, job: _Job) -> None:
+    def _update_lagging(self, job_id: str, job: _Job) -> None:
         if job.reported < job.ended:
             self._lagging[job_id] = None
         else:
@@ -168,12 +166,12 @@ class RunCursor:
         latest = job.latest
         if latest is not None and latest.run_count >= job.reported and latest.start_time and run.start_time:
             return run.start_time > latest.start_time
-        return job.earlier_polls >= _POLLS_OF_EARLIER_RUN
+        return job.earlier_polls >= _POLLS_UNTIL_RECREATED
 
-    def _drop(self, job_id: str) -> None:
-        for known in (self._jobs, self._confirmed, self._lagging, self._absent):
-            known.pop(job_id, None)
-        self._handed_out = deque(entry for entry in self._handed_out if entry[1] != job_id)
+    def _forget(self, job_id: str) -> None:
+        for mapping in (self._jobs, self._reported, self._lagging, self._absent):
+            mapping.pop(job_id, None)
+        self._delivered = deque(entry for entry in self._delivered if entry[1] != job_id)
 
     def _forget_absent(self, statuses: Mapping[str, JobRun | None], now: float) -> None:
         for job_id in [job_id for job_id in self._new if job_id not in statuses]:
@@ -181,64 +179,64 @@ class RunCursor:
         for job_id in [job_id for job_id in self._jobs if job_id not in statuses]:
             absent_since = self._absent.setdefault(job_id, now)
             if now - absent_since > _FORGET_AFTER and job_id not in self._lagging:
-                self._drop(job_id)
+                self._forget(job_id)
 
     @property
     def new_jobs(self) -> list[str]:
-        """Ids of the jobs whose histories :meth:`seed_from_history` needs."""
+        """Ids of the jobs whose histories must be passed to :meth:`seed_from_history`."""
         return list(self._new)
 
     def seed_from_history(self, job_id: str, history: Sequence[JobRun]) -> None:
         """
-        Find out from the history of a new job which of its runs are to be reported.
+        Decide from the history of a new job which of its runs must be reported.
 
         :param job_id: id of one of the :attr:`new_jobs`
-        :param history: its runs, as far as Control Hub has them
+        :param history: the runs of the job that Control Hub still has
         """
         new = self._new.pop(job_id, None)
         if new is None:
             return
         before = [run.run_count for run in history if _ended_before(run, new.since)]
         oldest = min((run.run_count for run in history), default=new.latest.run_count)
-        self._begin(job_id, new.latest, max(before, default=oldest - 1))
+        self._track(job_id, new.latest, max(before, default=oldest - 1))
 
     def pending(self) -> Iterator[tuple[str, int]]:
-        """Yield job ids and run counts of those runs that are to be reported next, the oldest of a job first."""
+        """Yield job ids and run counts of the runs to report next, the oldest of a job first."""
         for job_id in list(self._lagging):
             job = self._jobs[job_id]
             for run_count in range(job.reported + 1, min(job.ended, job.reported + _CONCURRENT_READS) + 1):
                 yield job_id, run_count
 
     def latest(self, job_id: str) -> JobRun | None:
-        """Return the latest run of a job, as last seen."""
+        """Return the latest run of a job in the last poll."""
         job = self._jobs.get(job_id)
         return job.latest if job is not None else None
 
     def deliver(self, job_id: str, run_count: int, delivery: int) -> None:
         """
-        Note that a run was reported, or is not to be.
+        Record that a run was reported or skipped.
 
         :param job_id: id of the job
         :param run_count: number of the run, the next one of the job
-        :param delivery: number of the delivery that it is part of
+        :param delivery: number of the delivery that contains the run
         """
         job = self._jobs[job_id]
         job.reported = run_count
-        self._note(job_id, job)
-        self._handed_out.append((delivery, job_id, run_count))
+        self._update_lagging(job_id, job)
+        self._delivered.append((delivery, job_id, run_count))
 
-    def is_open(self, delivery: int) -> bool:
-        """Return whether runs were handed out with a delivery that has not been confirmed."""
-        return any(number == delivery for number, _, _ in self._handed_out)
+    def has_unacknowledged(self, delivery: int) -> bool:
+        """Return whether a delivery contains runs and was not acknowledged."""
+        return any(number == delivery for number, _, _ in self._delivered)
 
     def acknowledge(self, delivery: int) -> None:
-        """Note that a delivery has arrived for good. The cursor moves when all before it have arrived, too."""
-        self._arrived.add(delivery)
-        while self._handed_out and self._handed_out[0][0] in self._arrived:
-            _, job_id, run_count = self._handed_out.popleft()
-            self._confirmed[job_id] = run_count
-        self._arrived &= {number for number, _, _ in self._handed_out}
+        """Record that a delivery has arrived. The position advances once all deliveries before it have arrived, too."""
+        self._acknowledged.add(delivery)
+        while self._delivered and self._delivered[0][0] in self._acknowledged:
+            _, job_id, run_count = self._delivered.popleft()
+            self._reported[job_id] = run_count
+        self._acknowledged &= {number for number, _, _ in self._delivered}
 
 
-def _ended_before(run: JobRun, moment: float) -> bool:
-    return run.has_ended and run.finish_time is not None and run.finish_time.timestamp() < moment
+def _ended_before(run: JobRun, time: float) -> bool:
+    return run.has_ended and run.finish_time is not None and run.finish_time.timestamp() < time

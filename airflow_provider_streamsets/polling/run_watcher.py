@@ -1,4 +1,4 @@
-"""One watch: what an asset is told about the finished runs of its jobs."""
+"""Watch the jobs of an asset, and create event payloads for their finished runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_streamsets.assets.jobs import event_payload
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubNotFoundError
 from airflow_provider_streamsets.polling.report_loader import load_report
 from airflow_provider_streamsets.polling.run_cursor import RunCursor
-from airflow_provider_streamsets.polling.watcher_poll import PollItem, RunToRead, WatcherGroup, spawn
+from airflow_provider_streamsets.polling.watcher_poll import PollItem, ReportRequest, WatcherGroup, spawn
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.models import JobRun
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds between two saves of the cursor when no run has finished.
-_SAVING_INTERVAL = 300.0
-_TOLERANCE = 300.0
-# Seconds between two events of an asset. Until Airflow's scheduler has made DAG runs of an event, each further event of
-# the asset is left for the DAG run after that, which only yet another event starts. The scheduler takes a few seconds.
+# Seconds between two saves of the position when no run has finished.
+_SAVE_INTERVAL = 300.0
+_CLOCK_TOLERANCE = 300.0
+# Seconds between two events of an asset. Until Airflow's scheduler has created the DAG runs of an event, which takes a
+# few seconds, it assigns further events of the asset to the next DAG run, which only yet another event starts.
 _EVENT_SPACING = 10.0
-# Seconds that a run whose report is ready waits for those that are being read, so that they are in one event.
+# Maximum seconds for which a loaded report waits for others, so that they share an event.
 _BATCHING_DELAY = 5.0
-# Bytes of the reports in one event. Airflow logs it whole, and hands it to each task of the DAG run. A report has up to
-# 5 kB, and one is in the payload twice.
-_LARGEST_EVENT = 100_000
-# Keeps saves from being collected while they are under way.
-_saving: set[asyncio.Task[None]] = set()
+# Bytes of the reports in one event, which Airflow logs completely and passes to each task of the DAG run. A report has
+# up to 5 kB, and the last one is in the payload twice.
+_MAX_EVENT_SIZE = 100_000
+# Strong references, so that running saves are not garbage-collected.
+_save_tasks: set[asyncio.Task[None]] = set()
 
 
 class CursorStore:
     """
-    Where a watch keeps its cursor: the asset state store of Airflow 3.3 and later, as far as there is one.
+    Storage of a watch position: the asset state store of Airflow 3.3 and later, where available.
 
     :param store: the store of the watched asset, or None
-    :param key: key of the cursor
+    :param key: key of the position
     """
 
     def __init__(self, store: Any | None, key: str) -> None:
@@ -52,38 +52,38 @@ class CursorStore:
         self._key = key
 
     async def load(self) -> Any:
-        """Return what was saved; None if there is nothing, or no store."""
+        """Return the saved state; None if there is none, or no store."""
         if self._store is None:
             return None
         try:
             return await self._store.aget(self._key)
         except ValueError:
-            # Equal watchers on several assets share one trigger, and Airflow then has no store for it.
+            # Airflow has no store for a trigger that identical watchers of several assets share.
             log.warning(
-                "Several assets have the same watcher (%s), so that Airflow keeps no state for it: runs that finish "
-                "while no triggerer runs will not be reported. Give their watchers different arguments.",
+                "Several assets have identical watchers (%s), for which Airflow stores no state: runs that finish "
+                "while no triggerer is running get no asset event. Give the watchers different arguments.",
                 self._key,
             )
             self._store = None
             return None
 
     async def save(self, cursor: dict[str, Any]) -> None:
-        """Save a cursor."""
+        """Save the state of a cursor."""
         if self._store is not None:
             await self._store.aset(self._key, cursor)
 
 
 class EventSlots:
-    """The times at which one asset may have events."""
+    """Times at which an asset may emit events."""
 
     def __init__(self) -> None:
         self._next = -math.inf
 
-    def take(self, now: float) -> float:
+    def reserve(self, now: float) -> float:
         """
-        Return the next free time, which then is not free any more.
+        Reserve the next free time, and return it.
 
-        :param now: time of the event loop
+        :param now: time on the loop's clock
         """
         slot = max(now, self._next)
         self._next = slot + _EVENT_SPACING
@@ -97,9 +97,9 @@ _slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakValueDi
 
 def event_slots(asset: Hashable | None) -> EventSlots:
     """
-    Return the slots that all watches of an asset share on this event loop.
+    Return the slots that all watchers of an asset share on this event loop.
 
-    :param asset: what identifies it; None if that is not known
+    :param asset: identity of the asset; None if unknown
     """
     slots = EventSlots()
     if asset is None:
@@ -109,9 +109,9 @@ def event_slots(asset: Hashable | None) -> EventSlots:
 
 class _Ready(NamedTuple):
     """
-    A finished run that can be dealt with.
+    A finished run whose report is loaded.
 
-    :param report: None if it is not to be reported
+    :param report: the report, or None to skip the run
     """
 
     job_id: str
@@ -121,14 +121,14 @@ class _Ready(NamedTuple):
 
 class RunWatcher:
     """
-    Reports the finished runs of some jobs, each once, those of a job in their order.
+    Reports finished runs of the selected jobs: each run once, and runs of a job in order.
 
-    :param group: looks at the jobs, together with the other watches of the connection
+    :param group: polls the jobs together with the other watchers of the connection
     :param selector: the jobs
-    :param store: keeps how far the runs are reported
-    :param outcomes: outcomes of the runs to report
-    :param metrics_timeout: seconds to wait for the final metrics of a run, at the most
-    :param slots: when the asset may have events
+    :param store: stores the watch position
+    :param outcomes: outcomes to report
+    :param metrics_timeout: maximum seconds to wait for the final metrics of a run
+    :param slots: times at which the asset may emit events
     """
 
     def __init__(
@@ -142,14 +142,14 @@ class RunWatcher:
         slots: EventSlots,
     ) -> None:
         self._group = group
-        self._wanted = selector
+        self._selector = selector
         self._store = store
         self._outcomes = frozenset(outcomes)
         self._metrics_timeout = metrics_timeout
         self._slots = slots
         self._slot: float | None = None
-        self._gathered_by: float | None = None
-        self._runs: RunCursor | None = None
+        self._batch_until: float | None = None
+        self._cursor: RunCursor | None = None
         self._names: dict[str, str] = {}
         self._reports: dict[tuple[str, int], asyncio.Task[RunReport | None]] = {}
         self._histories: dict[str, asyncio.Task[list[JobRun]]] = {}
@@ -161,25 +161,25 @@ class RunWatcher:
     @property
     def selector(self) -> JobSelector:
         """The jobs."""
-        return self._wanted
+        return self._selector
 
     async def payloads(self, items: AsyncIterator[PollItem]) -> AsyncIterator[dict[str, Any]]:
         """
-        Yield the payload of an event for all finished runs that are to be reported at a time.
+        Yield payloads of asset events, each for the finished runs that are ready at the same time.
 
-        :param items: of the group
+        :param items: items of the group
         """
         self._group.join(self)
         try:
             async for item in items:
                 self._acknowledge_pending(item.number)
-                runs = await self._take_in(item)
+                runs = await self._process(item)
                 while runs is not None and (ready := self._next_event(runs)):
                     if reports := [run.report for run in ready if run.report is not None]:
                         for report in reports:
                             log.info("%s.", report.summary)
                         yield event_payload([report.to_result() for report in reports])
-                    # Only now it is sure that Airflow has taken what was yielded.
+                    # Airflow has received the payload only when it resumes this generator.
                     for job_id, run_count, _ in ready:
                         runs.deliver(job_id, run_count, item.number)
                         del self._reports[job_id, run_count]
@@ -188,62 +188,66 @@ class RunWatcher:
         finally:
             self._group.leave(self)
 
-    async def _take_in(self, item: PollItem) -> RunCursor | None:
+    async def _process(self, item: PollItem) -> RunCursor | None:
         try:
-            if self._runs is None:
-                self._runs = await self._begin()
+            if self._cursor is None:
+                self._cursor = await self._load_cursor()
             if item.result is not None:
-                self._observe(item.result, self._runs)
-            self._read_histories(self._runs)
-            self._read_reports(self._runs)
+                self._observe(item.result, self._cursor)
+            self._read_histories(self._cursor)
+            self._read_reports(self._cursor)
             self._logged_errors.pop("item", None)
         except Exception as error:
             if self._is_new_error("item", error):
-                log.exception("What is known about %s could not be dealt with; trying again later.", self._wanted)
-        return self._runs
+                log.exception(
+                    "Unexpected error while processing a poll of %s; retrying at the next poll.", self._selector
+                )
+        return self._cursor
 
-    async def _begin(self) -> RunCursor:
+    async def _load_cursor(self) -> RunCursor:
         cursor = await self._store.load()
         if cursor is None:
-            log.info("Watching %s from now on: runs that have finished before are not reported.", self._wanted)
+            log.info("Watching %s from now on; runs that finished before get no asset event.", self._selector)
             return RunCursor(self._tolerance)
         try:
-            return RunCursor.resumed(cursor, self._tolerance)
+            return RunCursor.from_state(cursor, self._tolerance)
         except ValueError as error:
-            log.error("%s Watching %s anew: runs that have finished before are not reported.", error, self._wanted)
+            log.error(
+                "%s Watching %s from now on; runs that finished before get no asset event.", error, self._selector
+            )
             return RunCursor(self._tolerance)
 
     @property
     def _tolerance(self) -> float:
-        return max(_TOLERANCE, 4 * self._group.interval)
+        return max(_CLOCK_TOLERANCE, 4 * self._group.interval)
 
     def _observe(self, result: PollResult, runs: RunCursor) -> None:
-        error = result.errors.get(self._wanted)
+        error = result.errors.get(self._selector)
         if error is not None and self._is_new_error("result", error):
-            log.warning("%s Nothing is known about %s until that is mended.", error, self._wanted)
-        statuses = result.statuses.get(self._wanted)
+            log.warning("%s Asset events of %s are paused until this is fixed.", error, self._selector)
+        statuses = result.statuses.get(self._selector)
         if statuses is None:
             return
         self._logged_errors.pop("result", None)
         self._names = result.names
-        known = runs.cursor["runs"].keys()
-        complete = self._wanted in result.complete
-        partial = self._wanted.job_tag is not None and not complete
+        known = runs.state["runs"].keys()
+        complete = self._selector in result.complete
+        partial = self._selector.job_tag is not None and not complete
         runs.observe(statuses, time.time(), complete=complete, partial=partial)
-        self._is_unsaved |= runs.cursor["runs"].keys() != known
-        # A job that counts anew will have other runs of the same numbers.
+        self._is_unsaved |= runs.state["runs"].keys() != known
+        # A recreated job has other runs of the same numbers.
         pending = set(runs.pending())
         self._reports = {run: task for run, task in self._reports.items() if run in pending}
 
-    def _is_new_error(self, what: str, error: Exception) -> bool:
-        """Return whether an error is another one than the last time that something went wrong with `what`."""
+    def _is_new_error(self, activity: str, error: Exception) -> bool:
+        """Return whether an error differs from the last error of `activity`."""
         text = f"{type(error).__name__}: {error}"
-        is_news = self._logged_errors.get(what) != text
-        self._logged_errors[what] = text
-        return is_news
+        is_new = self._logged_errors.get(activity) != text
+        self._logged_errors[activity] = text
+        return is_new
 
     def _read_histories(self, runs: RunCursor) -> None:
-        """Read the histories of jobs that have shown up since the watch began, and take in those that were read."""
+        """Start reading the histories of new jobs, and process those that were read."""
         for job_id in runs.new_jobs:
             task = self._histories.get(job_id)
             if task is None or task.cancelled():
@@ -262,71 +266,71 @@ class RunWatcher:
                 return []
             except ControlHubError as error:
                 if self._is_new_error("history", error):
-                    log.warning("%s Trying again every %g s.", error, self._group.interval)
+                    log.warning("%s Retrying every %g s.", error, self._group.interval)
             await asyncio.sleep(self._group.interval)
 
     def _read_reports(self, runs: RunCursor) -> None:
         for pending in runs.pending():
             task, latest = self._reports.get(pending), runs.latest(pending[0])
             if latest is not None and (task is None or task.cancelled()):
-                # A run that another one has followed has had its time to save metrics.
+                # A run with a successor has had the time to save its metrics.
                 metrics_timeout = self._metrics_timeout if pending[1] == latest.run_count else 0.0
-                run = RunToRead(*pending, latest.start_time, metrics_timeout)
+                run = ReportRequest(*pending, latest.start_time, metrics_timeout)
                 self._reports[pending] = load_report(self._group, run, latest, self._names.get(pending[0], ""))
 
     def _next_event(self, runs: RunCursor) -> list[_Ready]:
-        """Return the runs to deal with now, in one event if any of them is reported; none if they are to wait."""
+        """Return the runs to deliver now, in one event if any is reported; none if they must wait."""
         ready, is_reading = self._ready(runs)
         if not any(run.report for run in ready):
-            self._slot = self._gathered_by = None
+            self._slot = self._batch_until = None
             return ready
         now = asyncio.get_running_loop().time()
-        if self._gathered_by is None:
-            self._gathered_by = now + _BATCHING_DELAY
-        if self._slot is None and not (is_reading and now < self._gathered_by):
-            self._slot = self._slots.take(now)
-        pending = self._gathered_by if self._slot is None else self._slot
+        if self._batch_until is None:
+            self._batch_until = now + _BATCHING_DELAY
+        if self._slot is None and not (is_reading and now < self._batch_until):
+            self._slot = self._slots.reserve(now)
+        pending = self._batch_until if self._slot is None else self._slot
         if now < pending:
             self._group.request_item(pending - now)
             return []
-        self._slot = self._gathered_by = None
+        self._slot = self._batch_until = None
         return ready
 
     def _ready(self, runs: RunCursor) -> tuple[list[_Ready], bool]:
-        """Return runs for one event, those of a job in their order, and whether reports for it are being read."""
+        """Return the loaded runs for one event, in order for each job, and whether further reports are loading."""
         ready: list[_Ready] = []
-        size, waits = 0, ""
+        size, blocked = 0, ""
         for job_id, run_count in runs.pending():
             task = self._reports.get((job_id, run_count))
-            if job_id == waits or task is None or not task.done() or task.cancelled():
-                waits = job_id
+            if job_id == blocked or task is None or not task.done() or task.cancelled():
+                blocked = job_id
                 continue
             report = task.result()
             if report is None or not report.outcome or report.outcome.value not in self._outcomes:
                 ready.append(_Ready(job_id, run_count, None))
                 continue
-            more = len(json.dumps(report.to_result()))
-            if size and size + more > _LARGEST_EVENT:
+            report_size = len(json.dumps(report.to_result()))
+            if size and size + report_size > _MAX_EVENT_SIZE:
                 return ready, False
-            size += more
+            size += report_size
             ready.append(_Ready(job_id, run_count, report))
-        return ready, bool(waits)
+        return ready, bool(blocked)
 
     def acknowledge(self, number: int, last: int, *, clean: bool) -> None:
         """
-        Move the cursor when all that was made of an item is stored.
+        Advance the position when the events of an item are stored.
 
-        If something of it has failed, it may have been that of another watch. It was not this one's if this one is
-        still handed items that are newer than the failure.
+        After a failure, which may concern another watcher only, the position advances once this watcher receives an
+        item that is newer than the failure.
 
         :param number: number of the item
         :param last: number of the newest item
-        :param clean: nothing of it has failed, for no watch
+        :param clean: whether the events of all watchers were stored
         """
-        if self._runs is None or not self._runs.is_open(number):
+        if self._cursor is None or not self._cursor.has_unacknowledged(number):
             return
         if clean:
-            self._runs.acknowledge(number)
+            self._cursor.acknowledge(number)
             self._is_unsaved = True
             self._save()
         else:
@@ -334,32 +338,39 @@ class RunWatcher:
             self._group.request_item()
 
     def _acknowledge_pending(self, number: int) -> None:
-        for doubtful in [doubtful for doubtful, last in self._unacknowledged.items() if last < number]:
-            del self._unacknowledged[doubtful]
-            if self._runs is not None:
-                self._runs.acknowledge(doubtful)
+        for pending_number in [
+            pending_number for pending_number, last in self._unacknowledged.items() if last < number
+        ]:
+            del self._unacknowledged[pending_number]
+            if self._cursor is not None:
+                self._cursor.acknowledge(pending_number)
                 self._is_unsaved = True
 
     def _save(self) -> None:
-        """Save the cursor beside the watch if there is something new in it."""
-        is_due = self._is_unsaved or time.time() - self._saved > _SAVING_INTERVAL
-        if self._runs is not None and self._runs.cursor["looked"] is not None and is_due and not self._is_saving:
+        """Save the position in the background, if it has changed or the last save is old."""
+        is_due = self._is_unsaved or time.time() - self._saved > _SAVE_INTERVAL
+        if self._cursor is not None and self._cursor.state["polled_at"] is not None and is_due and not self._is_saving:
             self._is_saving = True
-            task = spawn(self._save_all(self._runs))
-            _saving.add(task)
-            task.add_done_callback(_saving.discard)
+            task = spawn(self._save_all(self._cursor))
+            _save_tasks.add(task)
+            task.add_done_callback(_save_tasks.discard)
 
     async def _save_all(self, runs: RunCursor) -> None:
         try:
             self._is_unsaved = True
             while self._is_unsaved:
                 self._is_unsaved = False
-                await self._store.save(runs.cursor)
+                await self._store.save(runs.state)
             self._saved = time.time()
             self._logged_errors.pop("cursor", None)
         except Exception as error:  # noqa: BLE001 - the store can raise anything
             self._is_unsaved = True
             if self._is_new_error("cursor", error):
-                log.warning("Which runs of %s were reported could not be saved: %s", self._wanted, error)
+                log.warning(
+                    "Could not save the watch position for %s; retrying at the next poll. Until then, a restart of the "
+                    "triggerer repeats asset events: %s",
+                    self._selector,
+                    error,
+                )
         finally:
             self._is_saving = False

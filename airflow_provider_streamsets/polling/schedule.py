@@ -1,4 +1,4 @@
-"""How often a status feed sends requests."""
+"""Schedule, batch size and back-off of the shared pollers."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import TypeVar
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubUnavailableError
 
-# Of the seconds that there are for each request of an interval: so close two of them may be, and in seconds.
+# Minimum distance of two requests: a share of the request spacing, up to so many seconds.
 _MIN_SPACING = 0.25
 _MAX_MIN_SPACING = 1.0
-# Seconds to the first request after one that has failed, at the most, and the longest pause of all.
+# Maximum seconds of the first delay after a failure, and of all delays.
 _FIRST_DELAY = 5.0
 _MAX_DELAY = 300.0
 _DEFAULT_INTERVAL = 30.0
-# Jobs in the first request over a connection, and in each while others fail for whatever reason, at the least.
+# Jobs in the first request of a connection, and minimum number to which failures reduce it.
 _FIRST_BATCH = 100
-_SMALLEST_BATCH = 10
-# An answer within so many seconds lets the next request be larger.
-_QUICK = 2.0
-# Of a size that Control Hub refuses: sizes that are so close to it are not tried any more.
-_CLOSE = 0.9
+_MIN_BATCH = 10
+# Responses within so many seconds let the batches grow.
+_FAST_RESPONSE = 2.0
+# Share of a size that Control Hub rejects; larger batches are not tried any more.
+_TOO_LARGE_MARGIN = 0.9
 
 _Key = TypeVar("_Key", float, int)
 
@@ -75,7 +75,7 @@ class PollSchedule:
             self._spacing = None
 
     @property
-    def shortest_interval(self) -> float:
+    def min_interval(self) -> float:
         """Shortest poll interval, in seconds."""
         return self._computed()[0]
 
@@ -95,7 +95,7 @@ class PollSchedule:
             if self._spacing is None:
                 shortest = min(self._intervals, default=_DEFAULT_INTERVAL)
                 jobs = sum(count * shortest / interval for interval, count in self._intervals.items())
-                # Rounded, as the sum of many parts can be a little more than it should be.
+                # Rounded, as rounding errors can make the sum slightly too large.
                 self._spacing = shortest, shortest / max(math.ceil(round(jobs / self._batch_size, 6)), 1)
             return self._spacing
 
@@ -106,7 +106,7 @@ class PollSchedule:
         Slots are :attr:`request_spacing` apart. The jobs get the last free slot within their interval: at first, that
         may be much sooner than its end. Takes a time that grows with the logarithm of the number of slots only.
 
-        :param polled_at: when they were polled, on the clock
+        :param polled_at: when they were polled, on the loop's clock
         :param interval: their poll interval in seconds
         """
         shortest, spacing = self._computed()
@@ -116,7 +116,7 @@ class PollSchedule:
         if not self._reserved or self._grid[1] != spacing:
             self._align(self._grid[0] if self._reserved else polled_at, spacing)
         zero = self._grid[0]
-        # A part of a millisecond more, as a sum of many parts can be a little less than it should be.
+        # With a tolerance, as rounding errors of sums can make the quotient slightly too small.
         last = math.floor((due - zero) / spacing + 1e-4)
         number = self._last_free(last)
         slot = zero + number * spacing
@@ -166,7 +166,7 @@ class PollSchedule:
 
 
 def _decrement(counter: Counter[_Key], key: _Key) -> bool:
-    """Count one less, and return whether none is left."""
+    """Decrement a count, and return whether it has reached zero."""
     counter[key] -= 1
     if counter[key]:
         return False
@@ -176,10 +176,10 @@ def _decrement(counter: Counter[_Key], key: _Key) -> bool:
 
 class BatchSize:
     """
-    Finds out how many jobs one request can ask for, as no hub tells.
+    Adapts the number of jobs per request to a limit that Control Hub does not publish.
 
-    Begins with few, grows while answers are quick, and shrinks with each failure, as in an outage. Stays below a size
-    that was refused as too large, or that has failed twice although smaller ones between have not.
+    Starts small, grows while responses are fast, and shrinks with each failure. Stays below a size that was rejected as
+    too large, or that failed twice while smaller batches in between succeeded.
     """
 
     def __init__(self) -> None:
@@ -189,93 +189,95 @@ class BatchSize:
         self._is_failing = False
 
     def within(self, bulk_size: int) -> int:
-        """Return the jobs for the next request, with the limit of the connection."""
+        """Return the number of jobs for the next request, at most ``bulk_size``."""
         return min(self._size, bulk_size)
 
     def succeeded(self, count: int, seconds: float) -> None:
         """
-        Take note of a request that was answered.
+        Record a successful request.
 
-        :param count: jobs that it has asked for
-        :param seconds: until its answer
+        :param count: number of its jobs
+        :param seconds: its response time
         """
         self._is_failing = False
         if count >= self._failed_at:
             self._failed_at = math.inf
-        if count < self._size or seconds > _QUICK:
+        if count < self._size or seconds > _FAST_RESPONSE:
             return
         larger = min(2 * self._size, (self._size + self._too_large) / 2)
-        if larger < self._too_large * _CLOSE:
+        if larger < self._too_large * _TOO_LARGE_MARGIN:
             self._size = int(larger)
 
     def failed(self, count: int) -> None:
-        """Take note of a request that has failed, maybe as it was too large."""
+        """Record a failed request; it may have been too large."""
         if not self._is_failing:
             if count >= self._failed_at:
                 self._too_large = min(self._too_large, count)
             self._failed_at = count
         self._is_failing = True
-        self._size = min(self._size, max(count // 2, _SMALLEST_BATCH))
+        self._size = min(self._size, max(count // 2, _MIN_BATCH))
 
-    def refused(self, count: int) -> None:
-        """Take note of a request that was refused as too large."""
+    def rejected(self, count: int) -> None:
+        """Record a request that was rejected as too large."""
         self._too_large = min(self._too_large, count)
         self._size = min(self._size, max(count // 2, 1))
 
 
 class Backoff:
     """
-    How long all requests pause after failures. Can be told of them from any thread.
+    Exponential back-off of all requests after failures. Thread-safe.
 
-    :param first: returns the seconds of the first pause
-    :param longest: returns the seconds of the longest one that Control Hub does not ask for
+    :param first_delay: returns the seconds of the first delay
+    :param max_delay: returns the maximum seconds of a delay without ``Retry-After``
     :param now: clock in seconds
     """
 
-    def __init__(self, first: Callable[[], float], longest: Callable[[], float], now: Callable[[], float]) -> None:
-        self._first = first
-        self._longest = longest
+    def __init__(
+        self, first_delay: Callable[[], float], max_delay: Callable[[], float], now: Callable[[], float]
+    ) -> None:
+        self._first_delay = first_delay
+        self._max_delay = max_delay
         self._now = now
         self._lock = threading.Lock()
         self._failures = 0
         self._until = -math.inf
 
     @classmethod
-    def of_schedule(cls, schedule: PollSchedule, now: Callable[[], float]) -> Backoff:
-        """Return that of requests which have a schedule when nothing fails."""
+    def from_schedule(cls, schedule: PollSchedule, now: Callable[[], float]) -> Backoff:
+        """Create the back-off for the requests of a schedule."""
         return cls(
             lambda: min(schedule.request_spacing, _FIRST_DELAY),
-            lambda: min(2 * schedule.shortest_interval, _MAX_DELAY),
+            lambda: min(2 * schedule.min_interval, _MAX_DELAY),
             now,
         )
 
     @property
     def until(self) -> float:
-        """When the next request may be sent, on the clock."""
+        """When the next request may be sent, on the given clock."""
         return self._until
 
     @property
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds until the next request may be sent."""
         return max(self._until - self._now(), 0.0)
 
     def failed(self, error: ControlHubError) -> None:
         """
-        Pause after a request that has just failed; longer with each in a row, or as long as Control Hub asks for.
+        Record a failed request. Consecutive failures increase the delay; a ``Retry-After`` extends it.
 
-        :param error: how it has failed
+        :param error: error of the request
         """
-        asked = error.retry_after if isinstance(error, ControlHubUnavailableError) else None
+        retry_after = error.retry_after if isinstance(error, ControlHubUnavailableError) else None
         with self._lock:
-            # Of requests that were under way together, only one counts.
+            # Concurrent failures count as one.
             if self._now() >= self._until:
                 self._failures += 1
-                delay = min(self._first() * 2.0 ** min(self._failures - 1, 60), self._longest())
-                # Not all triggerers at the same moment.
+                delay = min(self._first_delay() * 2.0 ** min(self._failures - 1, 60), self._max_delay())
+                # Jitter, so that triggerers do not retry at the same time.
                 self._until = self._now() + delay * random.uniform(0.8, 1.2)  # noqa: S311 # nosec B311 # no secret
-            self._until = max(self._until, self._now() + (asked or 0.0))
+            self._until = max(self._until, self._now() + (retry_after or 0.0))
 
     def succeeded(self) -> None:
-        """Go back to the usual pace."""
+        """Reset the delay after a successful request."""
         with self._lock:
             self._failures = 0

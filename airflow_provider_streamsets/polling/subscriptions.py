@@ -1,4 +1,4 @@
-"""Who is told what of the statuses that a feed reads."""
+"""Subscriptions to the statuses that a poller reads."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.errors import ControlHubError
     from airflow_provider_streamsets.control_hub.models import JobRun
 
-# Of an interval: a subscriber is told of a look that comes that much too early, rather than of the one after it.
+# Share of an interval by which a poll may be too early and still notify the subscriber.
 _TOLERANCE = 0.5
 
 
 class WatchedJob:
-    """A job that somebody waits for, and when it is to be looked at."""
+    """A job with subscriptions, and when it is due."""
 
-    __slots__ = ("due", "interval", "job_id", "shares", "started")
+    __slots__ = ("due", "interval", "job_id", "started", "subscriptions")
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self.shares: tuple[JobSubscription, ...] = ()
+        self.subscriptions: tuple[JobSubscription, ...] = ()
         self.interval = float("inf")
-        """Seconds between two looks: the shortest that is asked for."""
+        """Seconds between two polls: the minimum of all subscriptions."""
         self.started = float("inf")
-        """When the first of them came, on the loop's clock."""
+        """When the first subscription started, on the loop's clock."""
         self.due = float("nan")
-        """When the next look is; not a number while there is one, or there are no more."""
+        """When the next poll is due; NaN during a poll, and after the last one."""
 
     def add(self, job_subscription: JobSubscription) -> None:
-        """Let one more subscriber know."""
-        self.shares += (job_subscription,)
+        """Add a subscription."""
+        self.subscriptions += (job_subscription,)
         self.interval = min(self.interval, job_subscription.subscription.interval)
         self.started = min(self.started, job_subscription.started)
 
     def remove(self, job_subscription: JobSubscription) -> None:
-        """Let a subscriber know no more."""
-        self.shares = tuple(other for other in self.shares if other is not job_subscription)
-        if self.shares:
-            self.interval = min(job_subscription.subscription.interval for job_subscription in self.shares)
+        """Remove a subscription."""
+        self.subscriptions = tuple(other for other in self.subscriptions if other is not job_subscription)
+        if self.subscriptions:
+            self.interval = min(job_subscription.subscription.interval for job_subscription in self.subscriptions)
 
 
 class JobSubscription:
-    """What one subscriber wants to know of one job: how one of its runs goes on."""
+    """Subscription to one run of a job."""
 
-    __slots__ = ("job", "last_notified", "run_count", "started", "subscription", "told_at")
+    __slots__ = ("job", "last_notified", "notified_at", "run_count", "started", "subscription")
 
     def __init__(self, subscription: Subscription, job: WatchedJob, run_count: int, started: float) -> None:
         self.subscription = subscription
@@ -58,52 +58,52 @@ class JobSubscription:
         self.run_count = run_count
         self.started = started
         self.last_notified: int | None = None
-        """Digest of the glance that was told last."""
-        self.told_at = float("-inf")
+        """Change key of the last snapshot that the subscriber was notified of."""
+        self.notified_at = float("-inf")
 
-    def should_notify(self, answer: StatusSnapshot | ControlHubError | None, now: float) -> bool:
+    def should_notify(self, result: StatusSnapshot | ControlHubError | None, now: float) -> bool:
         """
-        Return whether the subscriber is to be told of an answer.
+        Return whether to notify the subscriber of a result.
 
-        Whatever may be the end of its run is told, as often as it is seen; for the rest, changes can do.
+        A result that may end the wait always notifies, others only as `notify_on` says.
 
-        :param answer: what a look has found
+        :param result: result of a poll for the job
         :param now: time on the loop's clock
         """
-        if not isinstance(answer, StatusSnapshot):
+        if not isinstance(result, StatusSnapshot):
             return True
-        if answer.run_count > self.run_count or (answer.run_count == self.run_count and answer.has_ended):
+        if result.run_count > self.run_count or (result.run_count == self.run_count and result.has_ended):
             return True
-        if self._digest(answer) != self.last_notified:
+        if self._change_key(result) != self.last_notified:
             return True
-        if now - self.told_at < self.subscription.interval * (1 - _TOLERANCE):
+        if now - self.notified_at < self.subscription.interval * (1 - _TOLERANCE):
             return False
         notify_on = self.subscription.notify_on
         return notify_on is NotifyOn.EVERY_POLL or (
-            notify_on is NotifyOn.LIVE_COUNTS and answer.lacks_counts(time.time())
+            notify_on is NotifyOn.LIVE_COUNTS and result.lacks_counts(time.time())
         )
 
     def notify(
-        self, answer: StatusSnapshot | ControlHubError | None, updates: JobRun | ControlHubError | None, now: float
+        self, result: StatusSnapshot | ControlHubError | None, update: JobRun | ControlHubError | None, now: float
     ) -> None:
         """
-        Tell the subscriber.
+        Notify the subscriber.
 
-        :param answer: what a look has found
-        :param updates: the same, read whole
+        :param result: result of a poll for the job
+        :param update: the same result, parsed
         :param now: time on the loop's clock
         """
-        self.last_notified = self._digest(answer) if isinstance(answer, StatusSnapshot) else None
-        self.told_at = now
-        self.subscription.notify(self.job.job_id, updates)
+        self.last_notified = self._change_key(result) if isinstance(result, StatusSnapshot) else None
+        self.notified_at = now
+        self.subscription.notify(self.job.job_id, update)
 
-    def _digest(self, glance: StatusSnapshot) -> int:
+    def _change_key(self, snapshot: StatusSnapshot) -> int:
         changes = self.subscription.notify_on is NotifyOn.CHANGES
-        return glance.change_key if changes else glance.counts_change_key
+        return snapshot.change_key if changes else snapshot.counts_change_key
 
 
 class Poller(Protocol):
-    """What looks at jobs for subscribers."""
+    """A poller that serves subscriptions."""
 
     def __enter__(self) -> Poller: ...
 
@@ -112,26 +112,26 @@ class Poller(Protocol):
     ) -> None: ...
 
     def leave(self, job_subscription: JobSubscription) -> None:
-        """Look no more at a job for the sake of a subscriber."""
+        """Remove a subscription to a job."""
 
 
 class Subscription:
     """
-    One wait's part in a feed; made by :meth:`SharedStatusPoller.subscribe`.
+    Subscription of a wait to the statuses of its jobs; created by :meth:`SharedStatusPoller.subscribe`.
 
-    :param poller: the feed, which it keeps in use until it is closed
-    :param interval: seconds between two looks at a run
-    :param notify_on: which looks are told
+    :param poller: the poller, which the subscription keeps open until it is closed
+    :param interval: seconds between two polls of a run
+    :param notify_on: which polls notify the subscriber
     """
 
-    __slots__ = ("_end", "_poller", "_shares", "_updates", "_waiter", "interval", "notify_on")
+    __slots__ = ("_end", "_poller", "_subscriptions", "_updates", "_waiter", "interval", "notify_on")
 
     def __init__(self, poller: Poller, interval: float, notify_on: NotifyOn) -> None:
         self.interval = interval
         self.notify_on = notify_on
         self._poller: Poller | None = poller
-        self._shares: dict[str, JobSubscription] = {}
-        # Holds the newest of each job only; most have none most of the time.
+        self._subscriptions: dict[str, JobSubscription] = {}
+        # The latest update of each job. None saves memory, as most subscriptions have no updates most of the time.
         self._updates: dict[str, JobRun | ControlHubError | None] | None = None
         self._end: ControlHubError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -146,34 +146,34 @@ class Subscription:
         self.close()
 
     def subscribe_job(self, job: WatchedJob, run_count: int, *, started: float) -> JobSubscription:
-        """Return the share of a job that is watched from now on."""
-        job_subscription = self._shares[job.job_id] = JobSubscription(self, job, run_count, started)
+        """Add a job, and return its subscription."""
+        job_subscription = self._subscriptions[job.job_id] = JobSubscription(self, job, run_count, started)
         return job_subscription
 
     def close(self) -> None:
-        """Leave the feed."""
-        self.unsubscribe(list(self._shares))
+        """Unsubscribe from all jobs, and release the poller."""
+        self.unsubscribe(list(self._subscriptions))
         poller, self._poller = self._poller, None
         if poller is not None:
             poller.__exit__(None, None, None)
 
     def unsubscribe(self, job_ids: Iterable[str]) -> None:
-        """Have jobs looked at no more, as enough was seen of them."""
+        """Unsubscribe from jobs."""
         for job_id in job_ids:
-            job_subscription = self._shares.pop(job_id, None)
+            job_subscription = self._subscriptions.pop(job_id, None)
             if job_subscription is not None and self._poller is not None:
                 self._poller.leave(job_subscription)
 
-    def notify(self, job_id: str, updates: JobRun | ControlHubError | None) -> None:
-        """Hand the subscriber what a look has found: the status of a job, or why further looks at it are pointless."""
+    def notify(self, job_id: str, update: JobRun | ControlHubError | None) -> None:
+        """Pass an update to the subscriber: the latest run of a job, or the error for this job."""
         self._end = None
         if self._updates is None:
             self._updates = {}
-        self._updates[job_id] = updates
+        self._updates[job_id] = update
         self._wake()
 
     def fail(self, error: ControlHubError) -> None:
-        """Hand the subscriber the error that ends its wait."""
+        """End the wait of the subscriber with an error."""
         self._end = error
         self._wake()
 
@@ -183,15 +183,15 @@ class Subscription:
 
     async def next(self, timeout: float | None = None) -> dict[str, JobRun | ControlHubError | None]:
         """
-        Return what the next look that matters has found.
+        Wait for the next updates, and return them.
 
-        A look that failed is not told. Nor is one that found what the one before did, unless that may be the end of the
-        run, or every look is wanted.
+        Failed polls give no update. Polls without changes give none either, unless they may end the wait, or
+        `notify_on` requires them.
 
-        :param timeout: seconds to wait for it
-        :returns: by job id, the latest run, None if Control Hub names none, or why further looks at it are pointless
-        :raises asyncio.TimeoutError: if there was no such look in that time
-        :raises ControlHubError: if no further look can succeed
+        :param timeout: maximum seconds to wait
+        :returns: by job id, the latest run, None if there is none, or the error for this job
+        :raises asyncio.TimeoutError: if there is no update in time
+        :raises ControlHubError: if polling cannot continue, as after a confirmed rejection of the credential
         """
         if self._updates is None and self._end is None:
             # Not asyncio.wait_for: before Python 3.12, it can swallow the cancellation of a killed trigger.

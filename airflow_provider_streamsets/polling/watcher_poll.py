@@ -1,4 +1,4 @@
-"""The shared poll of all watches over one connection: one look at Control Hub for all of them at each interval."""
+"""Poll Control Hub once per interval for all watchers of a connection."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Watches that begin together are served by one look, and runs that finish together by one item.
+# Delay so that watchers that start together share a poll, and runs that finish together share an item.
 _BATCHING_DELAY = 0.2
-# Requests that concern one run only are sent by so many threads at a time.
+# Maximum concurrent requests about single runs.
 _CONCURRENT_QUERIES = 4
-# Seconds between two looks during an outage, at the most, unless the interval is longer.
+# Maximum seconds between two polls during an outage, unless the interval is longer.
 _MAX_DELAY = 120.0
-# Seconds between two readings of the connection, and while Control Hub refuses its credential.
-_READING_INTERVAL = 300.0
-_READING_INTERVAL_WHEN_REFUSED = 30.0
-# Seconds between two whole lists of the jobs with a tag, if nothing shows that one of them has changed.
+# Seconds between two reads of the connection, and the same while Control Hub rejects its credential.
+_CONNECTION_INTERVAL = 300.0
+_CONNECTION_INTERVAL_WHEN_REJECTED = 30.0
+# Seconds between two complete lists of the jobs with a tag, if their change key has not changed.
 _LISTING_INTERVAL = 300.0
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 class Watcher(Protocol):
-    """What takes part in the shared poll."""
+    """A member of a watcher group."""
 
     @property
     def selector(self) -> JobSelector:
-        """The jobs that it wants to know about."""
+        """The jobs to watch."""
 
     def acknowledge(self, number: int, last: int, *, clean: bool) -> None:
         """
-        Take note that all that was made of an item is stored, or has failed.
+        Record that Airflow has processed the events of an item.
 
         :param number: number of the item
         :param last: number of the newest item
-        :param clean: nothing of it has failed, for no watch
+        :param clean: whether the events of all watchers were stored
         """
 
 
-class RunToRead(NamedTuple):
+class ReportRequest(NamedTuple):
     """
-    A finished run whose report is wanted.
+    Request for the report of a finished run.
 
-    :param latest_started: when the job's latest run was started; a job that was deleted and imported again has other runs
+    :param latest_started: start time of the job's latest run; a job that was deleted and imported again has other runs
         of the same numbers
-    :param metrics_timeout: seconds to wait for its final metrics, at the most
+    :param metrics_timeout: maximum seconds to wait for the final metrics
     """
 
     job_id: str
@@ -79,118 +79,121 @@ class RunToRead(NamedTuple):
 
 class PollItem(NamedTuple):
     """
-    What all watches are handed at the same time.
+    Item of the shared stream, which all watchers receive.
 
-    :param number: grows by one for each
-    :param result: what was found; None if nobody has looked, and only something that was asked for is ready
+    :param number: sequence number
+    :param result: result of a poll; None if the item only signals that requested data is ready
     """
 
     number: int
     result: PollResult | None
 
 
-def spawn(coroutine: Coroutine[Any, Any, _Answer]) -> asyncio.Task[_Answer]:
-    """Run a coroutine as a task whose log lines do not go to whichever trigger happened to start it."""
+def spawn(coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+    """Run a coroutine as a task in a new context, so that its log lines do not go to the log of one trigger."""
     return contextvars.Context().run(asyncio.get_running_loop().create_task, coroutine)
 
 
 class WatcherGroup:
     """
-    Looks, in a thread, at all jobs that its watches want to know about, and yields what it finds as items.
+    Polls the jobs of all its watchers in a thread, and yields the results as items.
 
-    Never raises: an outage is waited out, and so is a credential that is refused, as it may be replaced. An edited
-    connection is followed, also to another organization: unlike a wait, a watch has no run that it must stay with.
+    Never raises: it retries during an outage, and while the credential is rejected, as that may be replaced. It adopts
+    an edited connection, even one to another organization: unlike a wait, a watcher is not tied to a run.
 
     :param conn_id: id of the Airflow connection
-    :param interval: seconds between two looks
+    :param interval: seconds between two polls
     """
 
     def __init__(self, conn_id: str, interval: float) -> None:
         self.interval = interval
         self._conn_id = conn_id
-        self._watches: set[Watcher] = set()
+        self._watchers: set[Watcher] = set()
         self._client: ControlHubClient | None = None
         self._query: WatcherQuery | None = None
         self._fingerprint = ""
-        self._reading: asyncio.Task[None] | None = None
-        self.reports: weakref.WeakValueDictionary[RunToRead, asyncio.Task[RunReport | None]] = (
+        self._connection_task: asyncio.Task[None] | None = None
+        self.reports: weakref.WeakValueDictionary[ReportRequest, asyncio.Task[RunReport | None]] = (
             weakref.WeakValueDictionary()
         )
-        """The reports that are being read, so that watches of the same job share them."""
-        self._is_refused = False
+        """Reports that are loading; watchers of the same job share them."""
+        self._is_rejected = False
         self._outage = OutageLog(log)
-        self._last = 0
-        self._look_due = self._item_due = math.inf
-        self._reading_due = -math.inf
-        # Several only for the moment in which one stream ends and the next one begins.
+        self._last_number = 0
+        self._poll_due = self._item_due = math.inf
+        self._connection_due = -math.inf
+        # More than one only briefly, when one stream ends and the next one starts.
         self._wakeups: set[asyncio.Future[None]] = set()
         self._is_reachable = asyncio.Event()
-        self._questions = asyncio.Semaphore(_CONCURRENT_QUERIES)
+        self._query_slots = asyncio.Semaphore(_CONCURRENT_QUERIES)
         self._has_failed = False
         self._backoff = Backoff(lambda: interval, lambda: max(interval, _MAX_DELAY), self._now)
 
-    def join(self, watch: Watcher) -> None:
-        """Let a watch take part; it is served soon."""
-        self._watches.add(watch)
+    def join(self, watcher: Watcher) -> None:
+        """Add a watcher, and poll its jobs soon."""
+        self._watchers.add(watcher)
         if not self._has_failed:
-            self._look_due = min(self._look_due, self._now() + _BATCHING_DELAY)
+            self._poll_due = min(self._poll_due, self._now() + _BATCHING_DELAY)
         self._notify()
 
-    def leave(self, watch: Watcher) -> None:
-        """Let a watch take part no longer."""
-        self._watches.discard(watch)
+    def leave(self, watcher: Watcher) -> None:
+        """Remove a watcher."""
+        self._watchers.discard(watcher)
 
     def request_item(self, delay: float = _BATCHING_DELAY) -> None:
         """
-        Let all watches have an item.
+        Request an item for all watchers.
 
-        :param delay: seconds from now, at the most
+        :param delay: maximum seconds until the item
         """
         self._item_due = min(self._item_due, self._now() + delay)
         self._notify()
 
     def acknowledge(self, number: int, *, clean: bool) -> None:
-        """Tell the watches that all that was made of an item is stored, or has failed; as :meth:`Watcher.acknowledge`."""
-        for watch in list(self._watches):
+        """Pass the acknowledgement of an item to all watchers; see :meth:`Watcher.acknowledge`."""
+        for watcher in list(self._watchers):
             try:
-                watch.acknowledge(number, self._last, clean=clean)
+                watcher.acknowledge(number, self._last_number, clean=clean)
             except Exception:
-                # An error here would end the stream for all watches.
-                log.exception("It could not be noted how far the runs of %s are reported.", watch.selector)
+                # An error here would end the stream for all watchers.
+                log.exception(
+                    "Could not update the watch position for %s; a restart of the triggerer can repeat asset events.",
+                    watcher.selector,
+                )
 
-    async def run_query(self, query: Callable[[ControlHubClient], _Answer]) -> _Answer:
+    async def run_query(self, query: Callable[[ControlHubClient], _Result]) -> _Result:
         """
-        Ask Control Hub, in a thread, something that concerns one run only; not during an outage.
+        Run a function that sends requests in a thread; during an outage, wait for its end first.
 
-        :param query: sends the requests
-        :raises ControlHubError: as the question
+        :param query: the function
+        :raises ControlHubError: as raised by the query
         """
-        async with self._questions:
+        async with self._query_slots:
             await self._is_reachable.wait()
-            assert self._client is not None  # noqa: S101 # nosec B101 # Control Hub has been reached
+            assert self._client is not None  # noqa: S101 # nosec B101 # set before `_is_reachable`
             return await asyncio.to_thread(query, self._client)
 
     def mark_unreachable(self) -> None:
-        """Ask no more questions before the next look has shown that Control Hub can be reached. From any thread."""
+        """Pause queries until the next successful poll. Thread-safe."""
         self._loop.call_soon_threadsafe(self._is_reachable.clear)
 
     async def items(self) -> AsyncIterator[PollItem]:
-        """Yield items for ever."""
+        """Yield items without end."""
         self._loop = asyncio.get_running_loop()
         try:
             while True:
-                await self._until_due()
+                await self._wait_until_due()
                 result = await self._poll_if_due()
                 if result is not None or self._item_due <= self._now():
                     self._item_due = math.inf
-                    self._last += 1
-                    yield PollItem(self._last, result)
+                    self._last_number += 1
+                    yield PollItem(self._last_number, result)
         finally:
             self.close()
 
     def close(self) -> None:
-        """End what is under way, and close the session."""
-        for task in [self._reading, *self.reports.values()]:
+        """Cancel running tasks, and close the session."""
+        for task in [self._connection_task, *self.reports.values()]:
             if task is not None:
                 task.cancel()
         if self._client is not None:
@@ -201,25 +204,25 @@ class WatcherGroup:
         return asyncio.get_running_loop().time()
 
     def _notify(self) -> None:
-        for alarm in self._wakeups:
-            if not alarm.done():
-                alarm.set_result(None)
+        for wakeup in self._wakeups:
+            if not wakeup.done():
+                wakeup.set_result(None)
 
-    async def _until_due(self) -> None:
+    async def _wait_until_due(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due = min(self._look_due, self._reading_due) if self._watches else math.inf
-            left = min(due, self._item_due) - loop.time()
-            if left <= 0:
+            due = min(self._poll_due, self._connection_due) if self._watchers else math.inf
+            remaining = min(due, self._item_due) - loop.time()
+            if remaining <= 0:
                 return
             # Not asyncio.wait_for: before Python 3.12, it can swallow a cancellation.
-            alarm = loop.create_future()
-            self._wakeups.add(alarm)
-            timer = None if left == math.inf else loop.call_later(left, self._notify)
+            wakeup = loop.create_future()
+            self._wakeups.add(wakeup)
+            timer = None if remaining == math.inf else loop.call_later(remaining, self._notify)
             try:
-                await alarm
+                await wakeup
             finally:
-                self._wakeups.discard(alarm)
+                self._wakeups.discard(wakeup)
                 if timer is not None:
                     timer.cancel()
 
@@ -227,27 +230,27 @@ class WatcherGroup:
         started = self._now()
         try:
             await self._read_connection_if_due()
-            if not self._watches or started < self._look_due or self._query is None:
+            if not self._watchers or started < self._poll_due or self._query is None:
                 return None
-            served = set(self._watches)
-            result = await asyncio.to_thread(self._query.poll, {watch.selector for watch in served})
+            polled = set(self._watchers)
+            result = await asyncio.to_thread(self._query.poll, {watcher.selector for watcher in polled})
         except (ControlHubAuthenticationError, ControlHubConfigurationError, AirflowNotFoundException) as error:
-            self._refused(error)
+            self._credential_failed(error)
         except ControlHubError as error:
             self._failed(error)
         except Exception as error:
             if not self._has_failed:
-                log.exception("The look for finished runs met an error of its own; looking again later.")
-            self._failed(ControlHubUnexpectedAnswerError(f"The runs could not be read: {error}"))
+                log.exception("Unexpected error while polling for finished runs; retrying.")
+            self._failed(ControlHubUnexpectedAnswerError(f"Could not read the latest runs: {error}"))
         else:
             self._succeeded()
-            # Those that have joined meanwhile do not wait for the next interval.
-            self._look_due = self._now() + (self.interval if self._watches <= served else _BATCHING_DELAY)
+            # Watchers that joined during the poll do not wait for the next interval.
+            self._poll_due = self._now() + (self.interval if self._watchers <= polled else _BATCHING_DELAY)
             return result
         return None
 
     def _succeeded(self) -> None:
-        self._is_refused = False
+        self._is_rejected = False
         self._has_failed = False
         self._backoff.succeeded()
         self._outage.succeeded()
@@ -258,40 +261,40 @@ class WatcherGroup:
         self._backoff.failed(error)
         self._has_failed = True
         self._is_reachable.clear()
-        self._reading_due = self._now()
-        self._look_due = self._backoff.until
+        self._connection_due = self._now()
+        self._poll_due = self._backoff.until
 
-    def _refused(self, error: Exception) -> None:
-        if not self._is_refused:
+    def _credential_failed(self, error: Exception) -> None:
+        if not self._is_rejected:
             log.error(
-                "%s No finished runs are noticed until that is mended; connection '%s' is read again every %g s.",
+                "%s Asset events are paused until this is fixed; re-reading connection '%s' every %g s.",
                 error,
                 self._conn_id,
-                _READING_INTERVAL_WHEN_REFUSED,
+                _CONNECTION_INTERVAL_WHEN_REJECTED,
             )
-        # A new credential may be there already.
-        self._reading_due = self._now() + (_READING_INTERVAL_WHEN_REFUSED if self._is_refused else 0.0)
-        self._is_refused = self._has_failed = True
+        # The connection may already have a new credential.
+        self._connection_due = self._now() + (_CONNECTION_INTERVAL_WHEN_REJECTED if self._is_rejected else 0.0)
+        self._is_rejected = self._has_failed = True
         self._is_reachable.clear()
-        # A refusal can be trouble of the security service (contract, 19.1): the same credential is tried again.
+        # A rejection can be a fault of the security service (contract section 15), so the same credential is retried.
         self._backoff.failed(ControlHubError(str(error)))
-        self._look_due = self._backoff.until
+        self._poll_due = self._backoff.until
 
     async def _read_connection_if_due(self) -> None:
-        if self._now() < self._reading_due:
+        if self._now() < self._connection_due:
             return
-        self._plan_reading()
+        self._schedule_connection_read()
         if self._client is None:
             await self._read_connection()
-        elif self._reading is None or self._reading.done():
-            # Beside the looks, which go on with what the connection said before.
-            self._reading = spawn(self._read_connection_again())
+        elif self._connection_task is None or self._connection_task.done():
+            # In the background; polls continue with the previous settings.
+            self._connection_task = spawn(self._reread_connection())
 
-    async def _read_connection_again(self) -> None:
+    async def _reread_connection(self) -> None:
         try:
             await self._read_connection()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the looks go on
-            log.warning("%s Going on with what connection '%s' said before.", error, self._conn_id)
+        except Exception as error:  # noqa: BLE001 - polling continues on any error
+            log.warning("%s Continuing with the previous settings of connection '%s'.", error, self._conn_id)
 
     async def _read_connection(self) -> None:
         try:
@@ -300,23 +303,23 @@ class WatcherGroup:
             raise
         except Exception as error:
             raise ControlHubConfigurationError(
-                f"Connection '{self._conn_id}' could not be read ({type(error).__name__}: {error})."
+                f"Could not read connection '{self._conn_id}' ({type(error).__name__}: {error})."
             ) from error
         if settings.fingerprint == self._fingerprint:
             return
         client = settings.client(max_attempts=1)
         if self._client is not None:
-            log.info("Connection '%s' has changed; looking with what it says now.", self._conn_id)
+            log.info("Connection '%s' has changed; polling with the new settings.", self._conn_id)
             self._client.close()
         query = WatcherQuery(client, list_every=int(_LISTING_INTERVAL // self.interval))
         self._client, self._query, self._fingerprint = client, query, settings.fingerprint
-        if self._is_refused:
-            self._look_due = self._now()
+        if self._is_rejected:
+            self._poll_due = self._now()
             self._notify()
 
-    def _plan_reading(self) -> None:
-        delay = _READING_INTERVAL_WHEN_REFUSED if self._is_refused else _READING_INTERVAL
-        self._reading_due = self._now() + delay
+    def _schedule_connection_read(self) -> None:
+        delay = _CONNECTION_INTERVAL_WHEN_REJECTED if self._is_rejected else _CONNECTION_INTERVAL
+        self._connection_due = self._now() + delay
 
 
 _groups: weakref.WeakKeyDictionary[
@@ -326,10 +329,10 @@ _groups: weakref.WeakKeyDictionary[
 
 def watcher_group(conn_id: str, interval: float) -> WatcherGroup:
     """
-    Return the group that all watches with a connection and an interval share on this event loop.
+    Return the group that all watchers with the same connection and interval share on this event loop.
 
     :param conn_id: id of the Airflow connection
-    :param interval: seconds between two looks
+    :param interval: seconds between two polls
     """
     groups = _groups.setdefault(asyncio.get_running_loop(), weakref.WeakValueDictionary())
     group = groups.get((conn_id, interval))

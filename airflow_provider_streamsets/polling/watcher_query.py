@@ -1,4 +1,4 @@
-"""Reading the latest runs of the jobs that many watches want to know about, in as few requests as can be."""
+"""Poll the latest runs of the jobs of many watchers, in as few requests as possible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class JobSelector:
     """
-    The jobs of one watch, named in one of three ways.
+    The jobs of a watcher: exactly one of the fields is set.
 
     :param job_id: id of the job
     :param job_name: exact name of the job
@@ -43,12 +43,12 @@ class JobSelector:
 @dataclass
 class PollResult:
     """
-    What one look has found.
+    Result of a poll.
 
-    :param statuses: for each of what was wanted, the latest run by job id; None for a job that shows no run
-    :param errors: why nothing could be found out about something that was wanted
-    :param names: names of jobs by id, as far as they are known
-    :param complete: what was wanted by a tag, and has all its jobs among the statuses
+    :param statuses: for each selector, the latest run by job id; None for a job without a run
+    :param errors: errors by selector
+    :param names: known names of jobs by id
+    :param complete: selectors with a tag whose statuses include all jobs with the tag
     """
 
     statuses: dict[JobSelector, dict[str, JobRun | None]] = field(default_factory=dict)
@@ -62,9 +62,9 @@ class _Tagged:
     """
     The jobs that have a tag, as last listed.
 
-    :param names: their names by id
-    :param change_key: of the list; None if Control Hub did not say
-    :param polls_left: looks until they are listed again, whether or not the key has changed
+    :param names: names of the jobs by id
+    :param change_key: change key of the list; None if unknown
+    :param polls_left: number of polls until the jobs are listed again even if the change key has not changed
     """
 
     names: dict[str, str]
@@ -76,11 +76,11 @@ class WatcherQuery:
     """
     Polls the statuses of jobs, in one request for many.
 
-    A list holds whole jobs, which are many kilobytes each. So the jobs with a tag are listed again only if their
+    A list holds complete jobs, which are many kilobytes each. So the jobs with a tag are listed again only if their
     change key differs, and every `list_every` polls.
 
     :param client: sends the requests
-    :param list_every: polls after which the jobs with a tag are listed again, changed or not
+    :param list_every: number of polls after which the jobs with a tag are listed again even if nothing has changed
     """
 
     def __init__(self, client: ControlHubClient, *, list_every: int = 1) -> None:
@@ -94,7 +94,7 @@ class WatcherQuery:
         """
         Poll the latest runs of all selected jobs.
 
-        :raises ControlHubError: if Control Hub cannot be reached or refuses the credential
+        :raises ControlHubError: if Control Hub is unreachable or rejects the credential
         """
         result = PollResult()
         ids: dict[JobSelector, list[str]] = {}
@@ -109,8 +109,8 @@ class WatcherQuery:
         return result
 
     def _poll_tag(self, selector: JobSelector, tag: str, result: PollResult) -> list[str]:
-        """Return the ids of the jobs whose statuses are to be read, none if they were listed."""
-        # Before the list, so that a change to it meanwhile shows at the next look.
+        """Return the ids of the jobs whose statuses must be fetched; none if the jobs were listed."""
+        # Read before the list, so that the next poll detects a change during the list.
         change_key = self._change_key(tag)
         tagged = self._tagged.pop(tag, None)
         if tagged is not None and tagged.polls_left > 0 and change_key is not None and change_key == tagged.change_key:
@@ -136,7 +136,7 @@ class WatcherQuery:
         try:
             return self._client.jobs.change_key(tag=tag)
         except ControlHubError as error:
-            # If Control Hub fails at the order of this request only, the list shows the changes.
+            # Control Hub may fail only for the sort order of this request; then the list shows changes.
             if error.http_status != 500:
                 _raise_if_general(error)
             return None
@@ -154,26 +154,26 @@ class WatcherQuery:
         return self._ids.get(name)
 
     def _poll_jobs(self, ids: Mapping[JobSelector, Sequence[str]], result: PollResult) -> None:
-        job_ids = sorted({job_id for some in ids.values() for job_id in some})
+        job_ids = sorted({job_id for selected in ids.values() for job_id in selected})
         try:
-            answers = self._statuses.fetch_runs(job_ids)
+            runs = self._statuses.fetch_runs(job_ids)
         except ControlHubPermissionError as error:
-            answers = dict.fromkeys(job_ids, error)
-        for selector, some in ids.items():
-            found = {job_id: answers[job_id] for job_id in some if job_id in answers}
-            errors = [answer for answer in found.values() if isinstance(answer, ControlHubError)]
-            if found and len(errors) == len(found):
+            runs = dict.fromkeys(job_ids, error)
+        for selector, selected in ids.items():
+            by_job = {job_id: runs[job_id] for job_id in selected if job_id in runs}
+            errors = [run for run in by_job.values() if isinstance(run, ControlHubError)]
+            if by_job and len(errors) == len(by_job):
                 result.errors[selector] = errors[0]
-            elif found:
+            elif by_job:
                 result.statuses[selector] = {
-                    job_id: answer for job_id, answer in found.items() if not isinstance(answer, ControlHubError)
+                    job_id: run for job_id, run in by_job.items() if not isinstance(run, ControlHubError)
                 }
-                if selector.job_name is not None and None in found.values():
-                    # It may have been deleted, and another job may have its name now.
+                if selector.job_name is not None and None in by_job.values():
+                    # The job may have been deleted, and another job may have its name.
                     del self._ids[selector.job_name]
 
 
 def _raise_if_general(error: ControlHubError) -> None:
-    """Raise an error that concerns everything that could be asked for."""
+    """Raise an error that concerns all requests."""
     if isinstance(error, (ControlHubAuthenticationError, ControlHubUnavailableError)) or is_server_error(error):
         raise error

@@ -1,4 +1,4 @@
-"""What the triggers of this provider share: the connection, the deadline, the one event, and what a kill means."""
+"""Base classes of the triggers: connection, deadline, the single event, and stopping runs on a kill."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import MIN_DEFERRAL_SECONDS, is_still_deferred
+from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError, ControlHubError
 from airflow_provider_streamsets.polling.connections import ConnectionRefresh, connection_settings
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
     from airflow_provider_streamsets.control_hub.tracking.run import Tracker
     from airflow_provider_streamsets.polling.poller import SharedStatusPoller
 
 _KILL_TIMEOUT = 10.0
-# Seconds within which the last look of a wait whose time is over must begin, as others look, too.
-_LAST_POLL = 10.0
-# Seconds to try again to stop what a killed task has started while Control Hub refuses.
+# Seconds within which the last poll after a deadline must start; it can queue behind those of other waits.
+_LAST_POLL_TIMEOUT = 10.0
+# Seconds for which a stop after a kill is retried.
 KILL_MAX_WAIT = 60.0
-_DELAY_WHEN_KILLED = 3.0
-# Keeps the stops of killed triggers from being collected while they are under way.
-_stopping: set[asyncio.Task[None]] = set()
+_KILL_RETRY_DELAY = 3.0
+# Strong references, so that running stop tasks are not garbage-collected.
+_stop_tasks: set[asyncio.Task[None]] = set()
 _logs: dict[type, Any] = {}
 
 
 @functools.cache
-def _parameters_of(kind: type) -> Mapping[str, inspect.Parameter]:
-    # Thousands of triggers start together.
+def _parameters(kind: type) -> Mapping[str, inspect.Parameter]:
+    # Cached: thousands of triggers can start together.
     return inspect.signature(kind).parameters
 
 
 class Event(Protocol):
-    """What a trigger tells the task that it resumes."""
+    """The result that a trigger passes to the task it resumes."""
 
     def to_payload(self) -> dict[str, Any]:
         """Return the event as JSON values."""
@@ -48,9 +49,9 @@ class Event(Protocol):
 
 class Deadline:
     """
-    When a wait is to give up, on the clock of the running event loop.
+    Deadline of a wait, on the clock of the running event loop.
 
-    :param at: in epoch seconds, so that it outlives the triggerer; None waits for ever
+    :param at: in epoch seconds, so that it survives a restart of the triggerer; None for no deadline
     """
 
     __slots__ = ("_at",)
@@ -59,34 +60,34 @@ class Deadline:
         self._at = None if at is None else asyncio.get_running_loop().time() + at - time.time()
 
     @property
-    def left(self) -> float | None:
-        """Seconds until then, 0 when it has passed; None if there is no deadline."""
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, 0 after it; None if there is none."""
         return None if self._at is None else max(self._at - asyncio.get_running_loop().time(), 0.0)
 
     async def sleep(self, seconds: float) -> bool:
         """
-        Sleep, but not beyond the deadline.
+        Sleep, at most until the deadline.
 
-        :returns: whether the deadline has come
+        :returns: whether the deadline has passed
         """
-        left = self.left
-        await asyncio.sleep(seconds if left is None else min(seconds, left))
-        return left is not None and left <= seconds
+        remaining = self.remaining
+        await asyncio.sleep(seconds if remaining is None else min(seconds, remaining))
+        return remaining is not None and remaining <= seconds
 
 
 class ControlHubTrigger(BaseTrigger):
     """
-    Base of the triggers: yields one event, whatever happens.
+    Base class of the triggers. Always yields exactly one event.
 
-    The arguments are stored in Airflow's database, unencrypted: they hold no secrets. In subclasses, too, all are named
-    in the constructor, have defaults, so that a stored trigger outlives an upgrade of this provider, and are kept in
-    attributes of the same names; the constructor does nothing else, since an error in it would end the triggerer.
+    Airflow stores the arguments unencrypted in its database, so they must not hold secrets. Subclasses must name all
+    arguments in the constructor, give them defaults (a stored trigger must survive an upgrade of this provider), and
+    keep them in attributes of the same names. The constructor must do nothing else: an error in it ends the triggerer.
 
     :param control_hub_conn_id: id of the Airflow connection
-    :param poll_interval: seconds between two looks
-    :param timeout: seconds that the wait was given, for the message
-    :param deadline: when to give up, in epoch seconds; None waits for ever
-    :param stop_on_kill: stop what is waited for when a person kills the deferred task (Airflow 3.3 and later)
+    :param poll_interval: seconds between two polls
+    :param timeout: total seconds of the wait, for messages
+    :param deadline: when the wait times out, in epoch seconds; None for no deadline
+    :param stop_on_kill: stop the runs when a user kills the deferred task (Airflow 3.3 and later)
     :param force_stop_after: seconds after which that stop is forced; None never forces it
     """
 
@@ -109,110 +110,110 @@ class ControlHubTrigger(BaseTrigger):
 
     @property
     def log(self) -> Any:
-        """The logger of the class: Airflow tells tasks apart by context, so thousands need not have their own."""
+        """Logger, one for each class: Airflow tells tasks apart by context, so that triggers can share it."""
         kind = type(self)
         if kind not in _logs:
             _logs[kind] = super().log
         return _logs[kind]
 
     @property
-    def what(self) -> str:
-        """What is waited for, for messages; such as "run 4 of job ..."."""
+    def description(self) -> str:
+        """Description of the awaited runs for messages, such as "run 4 of job ..."."""
         raise NotImplementedError
 
     async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Event:
         """
-        Wait.
+        Wait for the runs.
 
-        :param poller: the statuses of the connection's jobs, and its client
-        :param deadline: when to give up
-        :returns: what was found
-        :raises ControlHubError: what ended the wait instead; becomes :meth:`failure`
+        :param poller: poller of the connection
+        :param deadline: deadline of the wait
+        :returns: event with the result
+        :raises ControlHubError: if the wait fails; :meth:`failure` turns it into an event
         """
         raise NotImplementedError
 
     def failure(self, error: ControlHubError) -> Event:
-        """Return the event for a wait that has ended with an error."""
+        """Return the event of a wait that failed with an error."""
         raise NotImplementedError
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """
-        Stop what is waited for, after a kill. Runs in a thread.
+        Stop the runs after a kill. Runs in a thread.
 
-        :param client: client with short time-outs
+        :param client: client with short timeouts
         :param force: force the stop
-        :returns: whether there was something to stop
+        :returns: whether any run was still to be stopped
         """
         raise NotImplementedError
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow stores: the class and all arguments of its constructor."""
-        names = _parameters_of(type(self))
+        """Return the class path and all constructor arguments, which Airflow stores."""
+        names = _parameters(type(self))
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and yield one event. Never raises: an escaped error would let the task start over."""
-        began = asyncio.get_running_loop().time()
+        """Wait, and yield one event. Never raises: after an unhandled error, the task would start over."""
+        started = asyncio.get_running_loop().time()
         try:
-            self._check_flags()
+            self._parse_booleans()
             deadline = Deadline(self.deadline)
             settings = await connection_settings(self.control_hub_conn_id)
             from airflow_provider_streamsets.polling.poller import shared_poller
 
             with shared_poller(settings) as poller:
-                if self.has_been_accepted:
+                if self.is_credential_accepted:
                     poller.client.mark_accepted()
                 event = await self.wait(poller, deadline)
         except Exception as error:  # noqa: BLE001 - becomes the event
             event = self._event_of_error(error)
-        await asyncio.sleep(max(began + self.min_deferral - asyncio.get_running_loop().time(), 0.0))
+        await asyncio.sleep(max(started + self.min_deferral - asyncio.get_running_loop().time(), 0.0))
         yield await self.trigger_event(event)
 
-    def _check_flags(self) -> None:
-        """Read the flags, which the templates of a task that starts in the triggerer render as text."""
-        for name, parameter in _parameters_of(type(self)).items():
+    def _parse_booleans(self) -> None:
+        """Parse boolean arguments, which are strings if a task that starts in the triggerer templates them."""
+        for name, parameter in _parameters(type(self)).items():
             if isinstance(parameter.default, bool):
                 setattr(self, name, params.boolean(getattr(self, name), name, rendered=True))
 
     @property
-    def has_been_accepted(self) -> bool:
-        """Whether a worker has worked with the connection before the task was deferred."""
+    def is_credential_accepted(self) -> bool:
+        """Whether a worker has used the credential successfully before the task was deferred."""
         return True
 
     @property
     def min_deferral(self) -> float:
-        """Seconds that have to pass before the task may be resumed."""
+        """Minimum seconds before the task may be resumed."""
         return MIN_DEFERRAL_SECONDS
 
     async def trigger_event(self, event: Event) -> TriggerEvent:
         """
-        Return what Airflow is told.
+        Return the Airflow event for the end of the wait.
 
-        :param event: how the wait has ended
+        :param event: event of the wait
         """
         return TriggerEvent(event.to_payload())
 
     def _event_of_error(self, error: Exception) -> Event:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         if isinstance(error, ControlHubError):
             return self.failure(error)
-        self.log.exception("The wait for %s failed.", self.what)
-        return self.failure(ControlHubError(f"The wait for {self.what} failed: {type(error).__name__}: {error}"))
+        self.log.exception("Unexpected error while waiting for %s; resuming the task with it.", self.description)
+        return self.failure(
+            ControlHubError(f"Cannot wait for {self.description}: unexpected {type(error).__name__}: {error}")
+        )
 
     async def on_kill(self) -> None:
         """
-        Stop what is waited for when a person marks or clears the deferred task (Airflow 3.3 and later).
+        Stop the runs when a user marks or clears the deferred task (Airflow 3.3 and later).
 
-        Airflow also calls this when the trigger is only moved to another triggerer (apache/airflow#73454); the task is
-        then still deferred, and nothing is stopped.
+        Airflow also calls this when the trigger only moves to another triggerer (apache/airflow#73454). The task is
+        still deferred then, and nothing is stopped.
         """
         if not self.stop_on_kill:
             return
-        # Airflow cancels a killed trigger anew about every second until it has ended, this method included.
+        # Airflow cancels a killed trigger, including this method, about every second until it has ended.
         stopping = asyncio.create_task(self._stop_unless_moved())
-        _stopping.add(stopping)
-        stopping.add_done_callback(_stopping.discard)
+        _stop_tasks.add(stopping)
+        stopping.add_done_callback(_stop_tasks.discard)
         await asyncio.shield(stopping)
 
     async def _stop_unless_moved(self) -> None:
@@ -220,43 +221,41 @@ class ControlHubTrigger(BaseTrigger):
             still_deferred = await is_still_deferred(self.task_instance)
             if still_deferred is not False:
                 self.log.info(
-                    "Leaving %s alone: %s.",
-                    self.what,
-                    "the task is still deferred, so the trigger is being moved"
+                    "Not stopping %s: %s.",
+                    self.description,
+                    "the task is still deferred, so its trigger moves to another triggerer"
                     if still_deferred
-                    else "the state of the task cannot be read",
+                    else "the state of the task could not be read",
                 )
                 return
-            self.log.warning("The task was killed: stopping %s.", self.what)
-            if not await self._stop_patiently(force=self.force_stop_after == 0):
-                self.log.info("There was nothing left to stop of %s.", self.what)
+            self.log.warning("The task was killed; stopping %s.", self.description)
+            if not await self._stop_with_retries(force=self.force_stop_after == 0):
+                self.log.info("Nothing to stop: %s already ended.", self.description)
             elif self.force_stop_after:
                 await asyncio.sleep(self.force_stop_after)
-                if await self._stop_patiently(force=True):
-                    self.log.warning("Forced the stop of %s.", self.what)
-        except Exception as error:  # noqa: BLE001 - nobody awaits this; the log is where it can be told
-            self.log.error("Could not stop %s, which may go on: %s", self.what, error)
+                if await self._stop_with_retries(force=True):
+                    self.log.warning(
+                        "Forced the stop of %s, still active after %g s.", self.description, self.force_stop_after
+                    )
+        except Exception as error:  # noqa: BLE001 - no caller awaits this task, so the log is the only report
+            self.log.error("Could not stop %s, which may still be active: %s", self.description, error)
 
-    async def _stop_patiently(self, *, force: bool) -> bool:
-        """Stop, and try again for a while if Control Hub is in trouble: nobody comes after this trigger."""
-        from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError, ControlHubError
-
-        left = KILL_MAX_WAIT
+    async def _stop_with_retries(self, *, force: bool) -> bool:
+        """Stop the runs; retry for a while on errors, as nothing else will stop them."""
+        remaining = KILL_MAX_WAIT
         while True:
             try:
                 return await self._stop(force=force)
             except ControlHubAuthenticationError:
                 raise
             except ControlHubError as error:
-                if left <= 0:
+                if remaining <= 0:
                     raise
-                self.log.warning("%s Trying again in %g s.", error, _DELAY_WHEN_KILLED)
-            await asyncio.sleep(_DELAY_WHEN_KILLED)
-            left -= _DELAY_WHEN_KILLED
+                self.log.warning("%s Retrying the stop in %g s.", error, _KILL_RETRY_DELAY)
+            await asyncio.sleep(_KILL_RETRY_DELAY)
+            remaining -= _KILL_RETRY_DELAY
 
     async def _stop(self, *, force: bool) -> bool:
-        from airflow_provider_streamsets.control_hub import ControlHubAuthenticationError
-
         def stop(client: ControlHubClient) -> bool:
             with client:
                 return self.stop(client, force=force)
@@ -266,35 +265,35 @@ class ControlHubTrigger(BaseTrigger):
         refresh = ConnectionRefresh(self.control_hub_conn_id, settings.credential_grace_period, **limits)
         client = settings.client(**limits)
         client.mark_accepted()
-        for refusals in itertools.count():
+        for rejections in itertools.count():
             try:
                 return await asyncio.to_thread(stop, client)
             except ControlHubAuthenticationError as error:
-                refreshed = await refresh.next_client(client, error, refusals)
+                refreshed = await refresh.next_client(client, error, rejections)
                 client = client if refreshed is None else refreshed[1]
         raise AssertionError("unreachable")
 
 
 class ControlHubRunTriggerBase(ControlHubTrigger):
     """
-    Base of the triggers that wait for something of one run.
+    Base class of the triggers that wait for one run.
 
-    All triggers of one connection share their status requests.
+    All triggers of a connection share their status requests.
 
     :param control_hub_conn_id: id of the Airflow connection
     :param job_id: id of the job
-    :param job_name: its name, for messages
+    :param job_name: name of the job, for messages
     :param run_count: number of the run
-    :param poll_interval: seconds between two looks
-    :param timeout: seconds that the wait was given, for the message
-    :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
-    :param metrics_timeout: seconds to wait for the run's final metrics after its end, at the most
-    :param stop_on_kill: stop the run when a person kills the deferred task (Airflow 3.3 and later)
+    :param poll_interval: seconds between two polls
+    :param timeout: total seconds of the wait, for messages
+    :param deadline: when the wait times out, in epoch seconds; None for no deadline
+    :param metrics_timeout: maximum seconds to wait for the final metrics after the run has ended
+    :param stop_on_kill: stop the run when a user kills the deferred task (Airflow 3.3 and later)
     :param force_stop_after: seconds after which that stop is forced; None never forces it
-    :param identity: id of the run and its start in epoch seconds, which tell it from a run of the same number after the
-        job was deleted and imported again; None if they are not known
-    :param started_after: wait for the first run that was started at this time or later, in ISO 8601; `run_count` is
-        then the lowest number that it can have. None if the number is known
+    :param identity: id of the run and its start time in epoch seconds, which distinguish it from a run of the same
+        number after the job was deleted and imported again; None if unknown
+    :param started_after: wait for the first run started at or after this time, in ISO 8601; `run_count` is then the
+        lowest number it can have. None if the number is known
     """
 
     def __init__(
@@ -328,63 +327,63 @@ class ControlHubRunTriggerBase(ControlHubTrigger):
         self.started_after = started_after
 
     @property
-    def what(self) -> str:
-        """The run, for messages."""
+    def description(self) -> str:
+        """Description of the run for messages."""
         return f"run {self.run_count} of job {self.job_id}"
 
     @property
     def known_run(self) -> tuple[str, int]:
-        """Job id and number of the run, as far as they are known before the task has started, for an event."""
+        """Job id and run count for an event, as far as they are known."""
         return self.job_id or "", self.run_count if isinstance(self.run_count, int) else 0
 
     def tracker(self, poller: SharedStatusPoller) -> Tracker[Any]:
         """
-        Return what decides, look by look, when the wait is over; asked in a thread for what sends requests.
+        Return the tracker of the run. Its methods that send requests are called in a thread.
 
-        :param poller: the statuses, and the client
+        :param poller: poller of the connection
         """
         raise NotImplementedError
 
-    def event(self, found: Any) -> Event:
+    def event(self, result: Any) -> Event:
         """
-        Return the event for what the follower has found.
+        Return the event for a result of the tracker.
 
-        :param found: what it has found
+        :param result: the result
         """
         raise NotImplementedError
 
     async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Any:
-        """Show the statuses of the job to the follower until it has found what it waits for."""
+        """Pass the statuses of the job to the tracker until it has a result."""
         tracker = self.tracker(poller)
-        found: Any = None
+        result: Any = None
         try:
             with poller.subscribe({self.job_id: self.run_count}, self.poll_interval, tracker.notify_on) as subscription:
-                while found is None and not tracker.has_ended:
-                    # No status in a variable: each of thousands of waits would keep it until the next one comes.
-                    if self._deliver(tracker, await subscription.next(deadline.left)):
-                        found = await poller.run_query(tracker.resolve, deadline.left)
-                    # A run that may be gone is to be seen at each look until that is sure.
+                while result is None and not tracker.has_ended:
+                    # The status is not kept in a variable: thousands of waits would hold theirs until the next update.
+                    if self._deliver(tracker, await subscription.next(deadline.remaining)):
+                        result = await poller.run_query(tracker.resolve, deadline.remaining)
+                    # While a run may be missing, the tracker needs every poll.
                     subscription.notify_on = tracker.notify_on
-            while found is None:
+            while result is None:
                 if await deadline.sleep(tracker.next_delay(self.poll_interval)):
                     raise asyncio.TimeoutError
-                found = await poller.run_query(tracker.resolve, deadline.left)
+                result = await poller.run_query(tracker.resolve, deadline.remaining)
         except asyncio.TimeoutError:
-            found = await self._last_poll(tracker, poller)
-        if found is None:
+            result = await self._last_poll(tracker, poller)
+        if result is None:
             raise tracker.timed_out(self.timeout)
-        self.run_count = found.replaced or tracker.run_count
-        return self.event(found)
+        self.run_count = result.replaced or tracker.run_count
+        return self.event(result)
 
     def _deliver(self, tracker: Tracker[Any], updates: Mapping[str, JobRun | ControlHubError | None]) -> bool:
-        """Show what a look has found to a follower, and return whether there is something to ask for."""
+        """Pass an update to the tracker, and return whether the tracker must send requests."""
         status = updates[self.job_id]
-        # A refusal that concerns this job alone says no more than that it shows no status.
+        # An error for this job alone means no more than a missing status.
         return tracker.observe(None if isinstance(status, Exception) else status)
 
     @staticmethod
     async def _last_poll(tracker: Tracker[Any], poller: SharedStatusPoller) -> Any:
-        """Look once more when the time is over, unless Control Hub is known not to answer."""
+        """Poll once more after the deadline, unless polling is paused after failures."""
         with contextlib.suppress(asyncio.TimeoutError):
-            return await poller.run_query(lambda: tracker.poll(skip_metrics_wait=True), _LAST_POLL)
+            return await poller.run_query(lambda: tracker.poll(skip_metrics_wait=True), _LAST_POLL_TIMEOUT)
         return None

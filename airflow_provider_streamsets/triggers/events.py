@@ -1,4 +1,4 @@
-"""What the triggers tell the tasks that they resume."""
+"""Events that the triggers pass to the tasks they resume."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from airflow_provider_streamsets.control_hub import errors
 from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 
-_MOST_ISSUES = 10
+_MAX_ISSUES = 10
 
 
 @dataclass(frozen=True)
 class RunWaitEvent:
     """
-    The end of a wait for one run, small and complete: the resuming task needs nothing else.
+    Result of a wait for one run. It is all that the resumed task needs.
 
     :param job_id: id of the job
-    :param run_count: number of the run that was waited for
-    :param report: the ended run, or None
-    :param error: why the wait ended without one
-    :param deadline: when the wait was to be given up, in epoch seconds
+    :param run_count: number of the run
+    :param report: report of the run, or None
+    :param error: why there is no report
+    :param deadline: deadline of the wait, in epoch seconds
     """
 
     job_id: str
@@ -48,15 +48,15 @@ class RunWaitEvent:
     @classmethod
     def from_payload(cls, payload: object) -> RunWaitEvent:
         """
-        Read an event as it arrives at the task.
+        Parse the event that Airflow passes to the task.
 
-        :raises ControlHubUnexpectedAnswerError: if it is not a complete one; never taken for a success
+        :raises ControlHubUnexpectedAnswerError: if it is incomplete or malformed
         """
         try:
             if not isinstance(payload, Mapping):
-                raise ValueError(f"it is {type(payload).__name__}")
+                raise TypeError(f"it is of type {type(payload).__name__}")
             report = RunReport.from_dict(payload["report"]) if "report" in payload else None
-            error = _error(payload["error"]) if "error" in payload else None
+            error = _error_from_payload(payload["error"]) if "error" in payload else None
             deadline = payload.get("deadline")
             event = cls(
                 str(payload["job_id"]),
@@ -71,30 +71,30 @@ class RunWaitEvent:
                 event.job_id,
                 event.run_count,
             ):
-                raise ValueError("its report is that of another run")
+                raise ValueError("its report is of another run")
         except (KeyError, TypeError, ValueError) as error:
             raise errors.ControlHubUnexpectedAnswerError(
-                f"The event of the trigger cannot be used, so the outcome of the run is not known: {error}"
+                f"Cannot read the trigger's event, so the outcome of the run is unknown: {error}"
             ) from error
         return event
 
     def report_or_raise(self) -> RunReport:
-        """Return the report, or raise why there is none."""
+        """Return the report, or raise the error of the wait."""
         if self.error is not None:
             raise self.error
-        assert self.report is not None  # noqa: S101 # nosec B101 # from_payload has made sure
+        assert self.report is not None  # noqa: S101 # nosec B101 # checked in from_payload
         return self.report
 
 
 @dataclass(frozen=True)
 class MetricWaitEvent:
     """
-    The end of a wait for metrics of one run, small and complete: the resuming task needs nothing else.
+    Result of a wait for metrics of one run. It is all that the resumed task needs.
 
     :param job_id: id of the job
     :param run_count: number of the run
-    :param metric_result: what its metrics have come to, or None
-    :param error: why the wait ended without that
+    :param metric_result: the evaluated metrics, or None
+    :param error: why there is no result
     """
 
     job_id: str
@@ -114,18 +114,18 @@ class MetricWaitEvent:
     @classmethod
     def from_payload(cls, payload: object) -> MetricWaitEvent:
         """
-        Read an event as it arrives at the task.
+        Parse the event that Airflow passes to the task.
 
-        :raises ControlHubUnexpectedAnswerError: if it is not a complete one; never taken for a success
+        :raises ControlHubUnexpectedAnswerError: if it is incomplete or malformed
         """
         try:
             if not isinstance(payload, Mapping):
-                raise ValueError(f"it is {type(payload).__name__}")
+                raise TypeError(f"it is of type {type(payload).__name__}")
             metric_result = MetricResult.from_dict(payload["metric_result"]) if "metric_result" in payload else None
-            error = _error(payload["error"]) if "error" in payload else None
+            error = _error_from_payload(payload["error"]) if "error" in payload else None
             event = cls(str(payload["job_id"]), int(payload["run_count"]), metric_result, error)
             if (metric_result is None) == (error is None):
-                raise ValueError("it must hold either a finding or an error")
+                raise ValueError("it must hold either a result or an error")
             if metric_result is not None and (
                 metric_result.job_id,
                 metric_result.replaced or metric_result.run_count,
@@ -133,52 +133,52 @@ class MetricWaitEvent:
                 event.job_id,
                 event.run_count,
             ):
-                raise ValueError("its finding is that of another run")
+                raise ValueError("its result is of another run")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise errors.ControlHubUnexpectedAnswerError(
-                f"The event of the trigger cannot be used, so what the metrics have come to is not known: {error}"
+                f"Cannot read the trigger's event, so the metrics of the run are unknown: {error}"
             ) from error
         return event
 
     def result_or_raise(self) -> MetricResult:
-        """Return the finding, or raise why there is none."""
+        """Return the result, or raise the error of the wait."""
         if self.error is not None:
             raise self.error
-        assert self.metric_result is not None  # noqa: S101 # nosec B101 # from_payload has made sure
+        assert self.metric_result is not None  # noqa: S101 # nosec B101 # checked in from_payload
         return self.metric_result
 
 
 class RunsWaitReason(str, enum.Enum):
-    """Why a wait for many runs has ended."""
+    """Reason why a wait for many runs ended."""
 
     ENDED = "ended"
-    """All runs have."""
+    """All runs ended."""
     FIRST_FAILURE = "first_failure"
-    """One has failed, while others go on."""
+    """A run failed while others are active."""
     RED = "red"
-    """One has been RED for too long."""
-    ACT = "act"
-    """The time has come at which the task wanted to act on those that have not ended."""
+    """A run was ``RED`` for too long."""
+    FORCE = "force"
+    """The task must force the stop of runs that have not ended."""
     TIMEOUT = "timeout"
-    """The time that the wait was given is over."""
+    """The deadline passed."""
 
 
 @dataclass(frozen=True)
 class RunsWaitEvent:
     """
-    The end of a wait for many runs. The resuming task reads their outcomes, so that the event stays small.
+    Result of a wait for many runs. The resumed task reads their outcomes, so that the event stays small.
 
-    :param runs: job id and run count of each run that was waited for
-    :param reason: why the wait has ended
-    :param until_failure: the next wait for the same runs is to end with the first failure
-    :param force_at: when the next wait is to end so that the task can act, in epoch seconds
-    :param timeout: seconds that the wait was given
-    :param deadline: when to give up, in epoch seconds
-    :param metrics_timeout: seconds to wait for the runs' final metrics, at the most
-    :param error: why the wait has ended before the runs have
-    :param identities: by job id, what tells the run from another one of the same number
+    :param runs: job id and run count of each run
+    :param reason: why the wait ended
+    :param until_failure: end the next wait for these runs at the first failure
+    :param force_at: end the next wait at this time so that the task can force stops, in epoch seconds
+    :param timeout: total seconds of the wait
+    :param deadline: deadline of the wait, in epoch seconds
+    :param metrics_timeout: maximum seconds to wait for the runs' final metrics
+    :param error: why the wait failed
+    :param identities: by job id, id and start time of the run
     :param forced: ids of the jobs whose runs the task has forced to stop
-    :param active: ids of the jobs whose runs were seen active, if that is what is waited for
+    :param active: ids of the jobs whose runs were active, in a wait for active runs
     :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
     :param red: reports of the runs that were abandoned because they were ``RED`` for too long, by job id
     """
@@ -201,11 +201,11 @@ class RunsWaitEvent:
         """Return the seconds until the deadline of the wait; infinite if there is none."""
         return math.inf if self.deadline is None else self.deadline - time.time()
 
-    def of_group(self, now: float) -> dict[str, Any]:
+    def run_group_state(self, now: float) -> dict[str, Any]:
         """
-        Return what a :class:`~airflow_provider_streamsets.control_hub.tracking.run_group.RunGroup` of the runs is to know.
+        Return arguments for a :class:`~airflow_provider_streamsets.control_hub.tracking.run_group.RunGroup`.
 
-        :param now: epoch seconds
+        :param now: current time in epoch seconds
         """
         red_for = {job_id: max(now - since, 0.0) for job_id, since in self.red_since.items()}
         return {"active": self.active, "red_for": red_for, "reports": self.red}
@@ -238,13 +238,13 @@ class RunsWaitEvent:
     @classmethod
     def from_payload(cls, payload: object) -> RunsWaitEvent:
         """
-        Read an event as it arrives at the task.
+        Parse the event that Airflow passes to the task.
 
-        :raises ControlHubUnexpectedAnswerError: if it is not a complete one; never taken for a success
+        :raises ControlHubUnexpectedAnswerError: if it is incomplete or malformed
         """
         try:
             if not isinstance(payload, Mapping):
-                raise ValueError(f"it is {type(payload).__name__}")
+                raise TypeError(f"it is of type {type(payload).__name__}")
             runs = tuple((str(job_id), int(run_count)) for job_id, run_count in payload["runs"])
             times = {name: payload.get(name) for name in ("timeout", "deadline", "force_at")}
             event = cls(
@@ -253,7 +253,7 @@ class RunsWaitEvent:
                 until_failure=bool(payload.get("until_failure")),
                 **{name: None if value is None else float(value) for name, value in times.items()},
                 metrics_timeout=float(payload.get("metrics_timeout") or 0.0),
-                error=_error(payload["error"]) if "error" in payload else None,
+                error=_error_from_payload(payload["error"]) if "error" in payload else None,
                 identities=dict(payload.get("identities") or {}),
                 forced=tuple(map(str, payload.get("forced") or ())),
                 active=tuple(map(str, payload.get("active") or ())),
@@ -264,15 +264,15 @@ class RunsWaitEvent:
                 },
             )
             if not runs and event.error is None:
-                raise ValueError("it names no run")
+                raise ValueError("it has no runs")
         except (KeyError, TypeError, ValueError) as error:
             raise errors.ControlHubUnexpectedAnswerError(
-                f"The event of the trigger cannot be used, so the outcome of the runs is not known: {error}"
+                f"Cannot read the trigger's event, so the outcomes of the runs are unknown: {error}"
             ) from error
         return event
 
     def raise_error(self) -> None:
-        """Raise why the wait has ended before the runs have, if it has."""
+        """Raise the error of the wait, if it failed."""
         if self.error is not None:
             raise self.error
 
@@ -282,30 +282,30 @@ def _error_payload(error: errors.ControlHubError) -> dict[str, Any]:
     if error.http_status is not None:
         payload["http_status"] = error.http_status
     if error.issues:
-        payload["issues"] = [[issue.code, issue.message[:500]] for issue in error.issues[:_MOST_ISSUES]]
+        payload["issues"] = [[issue.code, issue.message[:500]] for issue in error.issues[:_MAX_ISSUES]]
     if isinstance(error, errors.ControlHubUnavailableError):
         payload.update(retry_after=error.retry_after, maybe_executed=error.maybe_executed)
     return payload
 
 
-def _error(value: Any) -> errors.ControlHubError:
+def _error_from_payload(value: Any) -> errors.ControlHubError:
     """
-    Rebuild an error from its class name; a name that is not of the family becomes the plain one.
+    Rebuild an error from its payload. An unknown class name becomes :class:`ControlHubError`.
 
-    What else is known of it may be missing, as in events of earlier versions.
+    Details may be missing, as in events of earlier versions.
     """
     kind = getattr(errors, str(value["type"]), None)
     if not (isinstance(kind, type) and issubclass(kind, errors.ControlHubError)):
         kind = errors.ControlHubError
-    known: dict[str, Any] = {
+    options: dict[str, Any] = {
         "http_status": None if value.get("http_status") is None else int(value["http_status"]),
         "issues": [
             errors.Issue(None if code is None else str(code), str(message))
-            for code, message in (value.get("issues") or ())[:_MOST_ISSUES]
+            for code, message in (value.get("issues") or ())[:_MAX_ISSUES]
         ],
     }
     if issubclass(kind, errors.ControlHubUnavailableError):
         retry_after = value.get("retry_after")
-        known["retry_after"] = None if retry_after is None else float(retry_after)
-        known["maybe_executed"] = bool(value.get("maybe_executed"))
-    return kind(str(value["message"]), **known)
+        options["retry_after"] = None if retry_after is None else float(retry_after)
+        options["maybe_executed"] = bool(value.get("maybe_executed"))
+    return kind(str(value["message"]), **options)

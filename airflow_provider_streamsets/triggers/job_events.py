@@ -1,4 +1,4 @@
-"""The trigger for event-driven scheduling: asset events for the finished runs of jobs."""
+"""The trigger for event-driven scheduling: emits asset events for finished runs of jobs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _METRICS_TIMEOUT = 30.0
 
 class ControlHubJobRunEventTrigger(BaseEventTrigger):
     """
-    Fires when runs of a Control Hub job, or of jobs with a tag, have finished; for an ``AssetWatcher``.
+    Fire when runs of a Control Hub job, or of jobs with a tag, have finished; for an ``AssetWatcher``.
 
     .. code-block:: python
 
@@ -44,12 +44,12 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
         with DAG("after_orders", schedule=orders): ...
 
-    Runs that finish together are in one asset event: Airflow leaves an event that follows another one of its asset at
-    once for a DAG run that only a later event starts. The extra of the event holds under ``payload`` a list ``runs`` of
-    the facts about each run, those of a job in their order, and beside it the facts about the last one of the list.
-    They are the keys and values of the result of
-    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`. Two events of an asset are at least
-    ten seconds apart, and one holds up to about 100 kB of facts; what does not fit is in the next one.
+    Runs that finish together share one asset event, because Airflow assigns an event that immediately follows another
+    event of the asset to a later DAG run, which only a further event starts. The event's extra has a ``payload``: the
+    list ``runs`` with the result of each run (those of a job in order), and beside it the result of the last run in the
+    list. The keys are those of the result of
+    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`. Events of an asset are at least ten
+    seconds apart. An event holds up to about 100 kB of results; the rest goes into the next event.
 
     .. code-block:: python
 
@@ -60,23 +60,23 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
                     for run in event.extra["payload"]["runs"]:
                         print(run["job_name"], run["run_count"], run["outcome"])
 
-    All watchers with the same connection and interval share one poll (Airflow 3.3 and later). A run that has finished
-    before the watcher first looked is not reported. From then on, each finished run is reported once, those of a job in
-    their order, also those that finish while no triggerer runs, as far back as Control Hub's history of the job
-    reaches. For that, Airflow must have a state store (3.3 and later), and no other asset an equal watcher; otherwise
-    a watcher begins anew with each triggerer. If a triggerer dies within about two seconds after an event, it can be
-    that the run is reported again, never that it is not: `job_id` and `run_count` tell. Errors do not end the watcher.
+    All watchers with the same connection and interval share their polls (Airflow 3.3 and later). Runs that finished
+    before the first poll are not reported. After that, each finished run is reported once, and runs of a job in order,
+    including those that finish while no triggerer is running, as far back as Control Hub keeps the job's history. This
+    needs Airflow's asset state store (3.3 and later), and no other asset may have an identical watcher; otherwise the
+    watcher starts over with each triggerer. If a triggerer dies within about two seconds after an event, the event can
+    be repeated, but never lost; deduplicate by `job_id` and `run_count` if necessary. Errors do not end the watcher.
 
-    Exactly one of `job_id`, `job_name` and `job_tag` is to be given. Templates are not rendered.
+    Exactly one of `job_id`, `job_name` and `job_tag` is required. Templates are not rendered.
 
     :param control_hub_conn_id: id of the Airflow connection
     :param job_id: id of the job
     :param job_name: exact name of the job, instead of its id
-    :param job_tag: tag of the jobs, without organization, for example ``nightly/orders``; jobs that get it later are
-        watched from the next look on, at the latest five minutes later
-    :param poll_interval: seconds, or timedelta, between two looks; default 30
-    :param outcomes: which runs to report: a list of ``SUCCEEDED``, ``FAILED`` and ``STOPPED``; None is all of them
-    :param metrics_timeout: seconds, or timedelta, to wait for a run's final metrics after its end, at the most; default 30
+    :param job_tag: tag of the jobs, without organization, for example ``nightly/orders``; jobs that get the tag
+        later are watched from the next poll on, at the latest after five minutes
+    :param poll_interval: seconds, or timedelta, between two polls; default 30
+    :param outcomes: outcomes to report: a list of ``SUCCEEDED``, ``FAILED`` and ``STOPPED``; None reports all
+    :param metrics_timeout: maximum seconds, or timedelta, to wait for the final metrics of an ended run; default 30
     """
 
     def __init__(
@@ -100,16 +100,16 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
     def check(self) -> None:
         """
-        Check the arguments. Airflow's DAG processor does that with each DAG file, as part of :meth:`serialize`.
+        Check the arguments. Airflow's DAG processor calls this for each DAG file, through :meth:`serialize`.
 
-        :raises ValueError: if one of them cannot be right
+        :raises ValueError: if an argument is invalid
         """
         params.string(self.control_hub_conn_id, "control_hub_conn_id", rendered=True)
         params.exactly_one(job_id=self.job_id, job_name=self.job_name, job_tag=self.job_tag)
         for name in ("job_id", "job_name", "job_tag"):
             params.string(getattr(self, name), name, rendered=True)
             if "{{" in str(getattr(self, name)):
-                raise ValueError(f"'{name}' cannot be a template: a watcher belongs to no DAG run.")
+                raise ValueError(f"'{name}' cannot be a template, as a watcher does not belong to a DAG run.")
         if self.job_id is not None:
             job_uri(self.job_id)
         params.seconds(self.poll_interval, "poll_interval", rendered=True)
@@ -117,15 +117,15 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         if self.outcomes is None:
             return
         if not isinstance(self.outcomes, (list, tuple, set, frozenset)) or not self.outcomes:
-            raise ValueError(f"'outcomes' must be a list of {', '.join(OUTCOMES)}, but is {self.outcomes!r}.")
+            raise ValueError(f"'outcomes' must be a list of {', '.join(OUTCOMES)}, got {self.outcomes!r}.")
         for outcome in self.outcomes:
             params.one_of(outcome, "outcomes", OUTCOMES, rendered=True)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """
-        Return what Airflow stores: the class and all arguments of its constructor.
+        Return the class path and all constructor arguments, which Airflow stores.
 
-        :raises ValueError: if an argument cannot be right; never in the triggerer, whose triggers were checked before
+        :raises ValueError: if an argument is invalid; never in the triggerer, where the arguments were checked before
         """
         if self.trigger_id is None:
             self.check()
@@ -148,36 +148,36 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         return sorted(set(self.outcomes)) if isinstance(self.outcomes, (list, tuple, set, frozenset)) else None
 
     def shared_stream_key(self) -> Hashable | None:
-        """Share the poll with all watchers of the connection that have the same interval."""
+        """Share the stream with all watchers of the same connection and interval."""
         return (type(self).__name__, self.control_hub_conn_id, self._interval) if HAS_SHARED_STREAMS else None
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
-        """Return the shared poll."""
+        """Return the producer of the shared stream."""
         from airflow_provider_streamsets.triggers.shared_stream import RunStreamProducer
 
         return RunStreamProducer(kwargs["control_hub_conn_id"], kwargs["poll_interval"])
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[PollItem]) -> AsyncIterator[TriggerEvent]:
-        """Yield events for the finished runs that the shared poll has found."""
+        """Yield events for the finished runs in the shared stream."""
         await preload_watch()
         from airflow_provider_streamsets.polling.watcher_poll import watcher_group
 
-        watch = self._watch(watcher_group(self.control_hub_conn_id, self._interval))
-        async for payload in watch.payloads(shared_stream):
+        watcher = self._watcher(watcher_group(self.control_hub_conn_id, self._interval))
+        async for payload in watcher.payloads(shared_stream):
             yield TriggerEvent(payload)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Do the same with a poll of its own, where Airflow has no shared streams."""
+        """Yield events for finished runs, with a poll of its own where Airflow has no shared streams."""
         await preload_watch()
         from airflow_provider_streamsets.polling.watcher_poll import WatcherGroup
 
         group = WatcherGroup(self.control_hub_conn_id, self._interval)
-        watch = self._watch(group)
-        async for payload in watch.payloads(_confirmed_by_the_next(group)):
+        watcher = self._watcher(group)
+        async for payload in watcher.payloads(_acknowledge_on_next(group)):
             yield TriggerEvent(payload)
 
-    def _watch(self, group: WatcherGroup) -> RunWatcher:
+    def _watcher(self, group: WatcherGroup) -> RunWatcher:
         from airflow_provider_streamsets.polling.run_watcher import CursorStore, RunWatcher, event_slots
         from airflow_provider_streamsets.polling.watcher_query import JobSelector
 
@@ -193,13 +193,13 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
     @property
     def _cursor_key(self) -> str:
-        # One asset can have several watchers, and another one than before.
+        # One asset can have several watchers, and they can change.
         watched = [self.control_hub_conn_id, self.job_id, self.job_name, self.job_tag, self._outcomes]
         return f"streamsets_runs_{hashlib.sha256(json.dumps(watched).encode()).hexdigest()[:32]}"
 
 
-async def _confirmed_by_the_next(group: WatcherGroup) -> AsyncIterator[PollItem]:
-    """Yield the items of a group, and take each for dealt with when the next one is asked for."""
+async def _acknowledge_on_next(group: WatcherGroup) -> AsyncIterator[PollItem]:
+    """Yield the items of a group, and acknowledge each when the next one is requested."""
     number = 0
     async for item in group.items():
         group.acknowledge(number, clean=True)
@@ -208,7 +208,7 @@ async def _confirmed_by_the_next(group: WatcherGroup) -> AsyncIterator[PollItem]
 
 
 def _seconds(value: Any, default: float, *, zero: bool = False) -> float:
-    """Return a duration in seconds, the default if a stored trigger has something else."""
+    """Return a duration in seconds, or the default if a stored trigger has an invalid value."""
     try:
         return float(params.seconds(value, "seconds", rendered=True, zero=zero))
     except (TypeError, ValueError):

@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
     """
-    Wait on the triggerer until the metrics of one run satisfy conditions, or the run has ended.
+    Wait on the triggerer until the metrics of a run satisfy conditions, or the run has ended.
 
-    Yields one event, the payload of a :class:`~airflow_provider_streamsets.triggers.events.MetricWaitEvent`, whatever
-    happens. All triggers of one connection share their status requests; record counts and counters are asked for only
-    where a condition needs more than the status tells.
+    Always yields exactly one event, the payload of a
+    :class:`~airflow_provider_streamsets.triggers.events.MetricWaitEvent`. All triggers of a connection share their
+    status requests; record counts and counters are requested only for conditions that the status cannot decide.
 
     :param control_hub_conn_id: id of the Airflow connection
     :param job_id: id of the job
-    :param job_name: its name, for messages
+    :param job_name: name of the job, for messages
     :param run_count: number of the run
-    :param expect: the conditions: texts such as ``output_count >= 1000``, or dicts of their three fields
+    :param expect: conditions: strings such as ``output_count >= 1000``, or dicts of their three fields
     :param join: whether ``all`` or ``any`` of them must be satisfied
-    :param on_run_end: what counts when the run has ended before; see
+    :param on_run_end: how conditions are evaluated when the run ends first; see
         :class:`~airflow_provider_streamsets.control_hub.tracking.metric.MetricTracker`
-    :param poll_interval: seconds between two looks
-    :param timeout: seconds that the wait was given, for the message
-    :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
-    :param metrics_timeout: seconds to wait for the run's final metrics after its end, at the most
-    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
-    :param started_after: the same
+    :param poll_interval: seconds between two polls
+    :param timeout: total seconds of the wait, for messages
+    :param deadline: when the wait times out, in epoch seconds; None for no deadline
+    :param metrics_timeout: maximum seconds to wait for the final metrics after the run has ended
+    :param identity: see :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
+    :param started_after: see :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
         self.on_run_end = on_run_end
 
     def tracker(self, poller: SharedStatusPoller) -> MetricTracker:
-        """Return what decides when the conditions are satisfied or the run has ended."""
+        """Return the tracker of the run's metrics."""
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
         from airflow_provider_streamsets.control_hub.tracking.metric import MetricTracker
@@ -93,14 +93,14 @@ class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
             outage=poller.outage,
         )
 
-    def event(self, found: MetricResult) -> MetricWaitEvent:
-        """Return the event with what the metrics have come to."""
+    def event(self, result: MetricResult) -> MetricWaitEvent:
+        """Return the event with the evaluated metrics."""
         from airflow_provider_streamsets.triggers.events import MetricWaitEvent
 
-        return MetricWaitEvent(self.job_id, self.run_count, metric_result=found)
+        return MetricWaitEvent(self.job_id, self.run_count, metric_result=result)
 
     def failure(self, error: ControlHubError) -> MetricWaitEvent:
-        """Return the event without a finding."""
+        """Return the event of a failed wait."""
         from airflow_provider_streamsets.triggers.events import MetricWaitEvent
 
         return MetricWaitEvent(*self.known_run, error=error)

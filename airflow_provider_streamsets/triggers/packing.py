@@ -1,8 +1,7 @@
 """
-A short form of the arguments of a trigger that waits for many runs.
+Compress the arguments of a trigger that waits for many runs.
 
-MySQL stores 65,535 bytes of them. The event of the trigger needs no short form: it is stored as JSON, which has no such
-limit.
+MySQL stores at most 65,535 bytes of trigger arguments. Events have no such limit, as they are stored as JSON.
 """
 
 from __future__ import annotations
@@ -16,29 +15,29 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Bytes of JSON up to which arguments are stored as they are, for people to read: some 100 runs.
-_READABLE = 20_000
+# Arguments of up to so many bytes of JSON (some 100 runs) stay uncompressed, and so readable in the database.
+_MAX_PLAIN_SIZE = 20_000
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-# Stands for a UUID; JSON has no such character.
-_PLACE = "\0"
-_SETS = ("forced", "joined", "active")
+# Placeholder for a UUID; the character does not occur in JSON.
+_PLACEHOLDER = "\0"
+_SET_COLUMNS = ("forced", "joined", "active")
 _TIMES_PER_SECOND = {"started": 1000, "red_since": 10}
-# What the errors of unpacking text that is not a packed one can be.
+# What `unpack` can raise for a malformed string.
 UNPACK_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
 
 
 def pack(arguments: dict[str, Any]) -> dict[str, Any]:
     """
-    Return the arguments of a trigger with those about its runs in `packed`, unless they are short.
+    Compress the arguments about the runs into `packed`, unless they are short.
 
-    :param arguments: by name, with the runs in `runs`
+    :param arguments: arguments of the trigger by name
     """
-    if len(json.dumps(arguments)) <= _READABLE:
+    if len(json.dumps(arguments)) <= _MAX_PLAIN_SIZE:
         return arguments
     job_ids = [job_id for job_id, _ in arguments["runs"]]
     identities, red_since = arguments["identities"] or {}, arguments["red_since"] or {}
     known = [identities.get(job_id) or (None, None) for job_id in job_ids]
-    # Column by column, as values that are alike compress well side by side.
+    # By column, as similar values side by side compress well.
     columns: dict[str, Any] = {
         "job_ids": job_ids,
         "run_counts": [run_count for _, run_count in arguments["runs"]],
@@ -47,7 +46,7 @@ def pack(arguments: dict[str, Any]) -> dict[str, Any]:
         "red_since": _short_times("red_since", [red_since.get(job_id) for job_id in job_ids]),
         "red": arguments["red"],
     }
-    for name in _SETS:
+    for name in _SET_COLUMNS:
         members = set(arguments[name] or ())
         columns[name] = "".join(str(int(job_id in members)) for job_id in job_ids)
     others = {name: value for name, value in arguments.items() if name not in {"runs", "identities", *columns}}
@@ -56,9 +55,9 @@ def pack(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def unpack(packed: str) -> dict[str, Any]:
     """
-    Return the arguments that :func:`pack` has put into `packed`.
+    Return the arguments that :func:`pack` compressed.
 
-    :raises UNPACK_ERRORS: if it is something else
+    :raises UNPACK_ERRORS: if `packed` is malformed
     """
     columns = json.loads(_unpacked_text(packed))
     job_ids = columns["job_ids"]
@@ -71,13 +70,14 @@ def unpack(packed: str) -> dict[str, Any]:
         "red_since": {job_id: at for job_id, at in red_since if at is not None},
         "red": columns["red"],
         **{
-            name: [job_id for job_id, flag in zip(job_ids, columns[name], strict=True) if flag == "1"] for name in _SETS
+            name: [job_id for job_id, flag in zip(job_ids, columns[name], strict=True) if flag == "1"]
+            for name in _SET_COLUMNS
         },
     }
 
 
 def _short_times(name: str, times: Sequence[float | None]) -> list[int | None]:
-    """Return times as whole numbers: the earliest one, then how much later each is."""
+    """Return times as integers: the earliest time, then the offset of each time from it."""
     ticks = [None if time is None else round(time * _TIMES_PER_SECOND[name]) for time in times]
     first = min((tick for tick in ticks if tick is not None), default=0)
     return [first, *(None if tick is None else tick - first for tick in ticks)]
@@ -90,20 +90,20 @@ def _times(name: str, ticks: Sequence[int | None]) -> list[float | None]:
 
 def _packed_text(value: Mapping[str, Any]) -> str:
     text = json.dumps(value, separators=(",", ":"))
-    # Random digits do not compress. Each id is there once.
+    # Random digits do not compress, so each UUID is stored once, as bytes.
     ids = list(dict.fromkeys(_UUID.findall(text)))
-    numbers = {found: number for number, found in enumerate(ids)}
+    numbers = {match_text: number for number, match_text in enumerate(ids)}
     seen: set[str] = set()
 
     def place(match: re.Match[str]) -> str:
-        found = match[0]
-        if found in seen:
-            return f"{_PLACE}{numbers[found]}{_PLACE}"
-        seen.add(found)
-        return _PLACE * 2
+        match_text = match[0]
+        if match_text in seen:
+            return f"{_PLACEHOLDER}{numbers[match_text]}{_PLACEHOLDER}"
+        seen.add(match_text)
+        return _PLACEHOLDER * 2
 
     short = zlib.compress(_UUID.sub(place, text).encode(), 9)
-    return base64.b85encode(short + b"".join(uuid.UUID(found).bytes for found in ids)).decode()
+    return base64.b85encode(short + b"".join(uuid.UUID(match_text).bytes for match_text in ids)).decode()
 
 
 def _unpacked_text(packed: str) -> str:
@@ -113,7 +113,7 @@ def _unpacked_text(packed: str) -> str:
     ids = [str(uuid.UUID(bytes=rest[start : start + 16])) for start in range(0, len(rest), 16)]
     new = itertools.count()
     return re.sub(
-        f"{_PLACE}([0-9]*){_PLACE}",
+        f"{_PLACEHOLDER}([0-9]*){_PLACEHOLDER}",
         lambda match: ids[int(match[1]) if match[1] else next(new)],
         text.decode(),
     )

@@ -1,4 +1,4 @@
-"""Importing what takes long without keeping the event loop waiting."""
+"""Import heavy modules without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _WATCHING = ("polling.run_watcher", "polling.watcher_poll")
 
 
 async def preload_wait() -> None:
-    """Import the modules that wait for runs, as :func:`preload_watch`."""
+    """Import the modules for waits in a thread, as :func:`preload_watch` does."""
     await _load(_WAITING)
 
 
 async def preload_watch() -> None:
     """
-    Import the modules that watch jobs, in a thread.
+    Import the modules for watchers in a thread.
 
-    They bring the whole client along: imported on the event loop, they would hold up all triggers for a second.
+    They import the whole client: on the event loop, that would block all triggers for about a second.
     """
     await _load(_WATCHING)
 

@@ -7,11 +7,12 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub.errors import ControlHubError
 from airflow_provider_streamsets.triggers.base import KILL_MAX_WAIT, ControlHubTrigger, Deadline
 from airflow_provider_streamsets.triggers.packing import UNPACK_ERRORS, pack, unpack
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
     from airflow_provider_streamsets.control_hub.models import RunIdentity
     from airflow_provider_streamsets.control_hub.tracking.report import RunReport
     from airflow_provider_streamsets.control_hub.tracking.run import Log, RunTracker
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.polling.subscriptions import Subscription
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
-# Missing runs that one wait asks about at a time; a half of the threads for that is left for other waits.
+# Concurrent queries of one wait, half of the poller's query threads. The others are for other waits.
 _CONCURRENT_CHECKS = 4
 
 
@@ -27,33 +28,32 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
     """
     Wait on the triggerer until many runs have ended, or are active.
 
-    It looks at statuses only, with the requests that all triggers of the connection share; outcomes and metrics are
-    read by the task that it resumes. Yields one event, the payload of a
-    :class:`~airflow_provider_streamsets.triggers.events.RunsWaitEvent`, whatever happens.
+    It polls statuses only, with the requests that all triggers of the connection share; the resumed task reads outcomes
+    and metrics. Always yields exactly one event, the payload of a
+    :class:`~airflow_provider_streamsets.triggers.events.RunsWaitEvent`.
 
     :param control_hub_conn_id: id of the Airflow connection
     :param runs: job id and run count of each run
-    :param poll_interval: seconds between two looks
-    :param timeout: seconds that the wait was given, for the message
-    :param deadline: when to give up, in epoch seconds; None waits as long as the runs take
-    :param metrics_timeout: seconds to wait for the final metrics after the end of the last run, at the most
-    :param until_failure: end the wait with the first run that fails, while others go on
-    :param force_at: end the wait then, in epoch seconds, if there are runs that have not ended; None does not
-    :param stop_on_kill: stop the runs when a person kills the deferred task (Airflow 3.3 and later)
+    :param poll_interval: seconds between two polls
+    :param timeout: total seconds of the wait, for messages
+    :param deadline: when the wait times out, in epoch seconds; None for no deadline
+    :param metrics_timeout: maximum seconds to wait for the final metrics after the last run has ended
+    :param until_failure: end the wait at the first failure, while other runs are active
+    :param force_at: end the wait at this time, in epoch seconds, if runs have not ended; None never does
+    :param stop_on_kill: stop the runs when a user kills the deferred task (Airflow 3.3 and later)
     :param force_stop_after: seconds after which these stops are forced; None never forces them
-    :param identities: by job id, the id of the run and its start in epoch seconds, which tell it from a run of the same
-        number after the job was deleted and imported again
-    :param forced: ids of the jobs whose runs the task has forced to stop before; handed on in the event
-    :param joined: ids of the jobs whose runs others have started, so that they are not stopped
-    :param wait_for: wait for their ``completion``, or until they are ``active``
-    :param fail_on_red_after: end the wait when a run has been ``RED`` for so many seconds; None does not. A triggerer
-        that is restarted begins to count anew
-    :param active: ids of the jobs whose runs were seen active before
+    :param identities: by job id, the id and start time in epoch seconds of the run, which distinguish it from a run of
+        the same number after the job was deleted and imported again
+    :param forced: ids of the jobs whose runs the task has forced to stop; copied to the event
+    :param joined: ids of the jobs whose runs were not started by this task, so that they are not stopped
+    :param wait_for: wait for the runs' ``completion``, or until they are ``active``
+    :param fail_on_red_after: end the wait when a run has been ``RED`` for so many seconds; None never does. A restart
+        of the triggerer resets the count
+    :param active: ids of the jobs whose runs were active before
     :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
-    :param red: reports of the runs that were abandoned because of that, by job id, or only for how many seconds they
-        had been ``RED``; handed on in the event
-    :param packed: the arguments about the runs, if there are many, in the form of
-        :mod:`~airflow_provider_streamsets.triggers.packing`
+    :param red: by job id, reports of the runs that were abandoned because they were ``RED`` for too long, or only the
+        number of those seconds; copied to the event
+    :param packed: the arguments about many runs, compressed by :mod:`~airflow_provider_streamsets.triggers.packing`
     """
 
     def __init__(
@@ -99,31 +99,29 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         self.red_since = red_since
         self.red = red
         self.packed = packed
-        self._watch: _RunSet | None = None
+        self._run_set: _RunSet | None = None
 
     @property
-    def what(self) -> str:
-        """The runs, for messages."""
+    def description(self) -> str:
+        """Description of the runs for messages."""
         if self.packed is not None:
             return "many runs"
         return f"{len(self.runs)} runs" if isinstance(self.runs, Sequence) else "no runs"
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow stores: the class and its arguments, those about many runs in a short form."""
+        """Return the class path and the arguments, which Airflow stores; those about many runs compressed."""
         path, arguments = super().serialize()
         return path, arguments if self.packed is not None else pack(arguments)
 
     def _unpack(self) -> None:
-        """Put the packed arguments into their attributes; not in the constructor, as an error ends the triggerer."""
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
+        """Unpack the compressed arguments. Not done in the constructor, where an error would end the triggerer."""
         if self.packed is None:
             return
         try:
             arguments = unpack(self.packed)
         except UNPACK_ERRORS as error:
             raise ControlHubError(
-                "Cannot wait for the runs: the stored arguments of the trigger cannot be read "
+                "Cannot wait for the runs: the stored trigger arguments are unreadable "
                 f"({type(error).__name__}: {error})."
             ) from error
         for name, value in arguments.items():
@@ -142,44 +140,48 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         return {job_id: RunIdentity.from_json(known.get(job_id)) for job_id in self._run_counts}
 
     async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> RunsWaitEvent:
-        """Wait until the runs have ended, or there is something to do before."""
+        """Wait until the runs have ended, or the task must act before."""
         from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
         from airflow_provider_streamsets.triggers.events import RunsWaitReason
 
         self._unpack()
-        watch = self._watch = _RunSet(
+        run_set = self._run_set = _RunSet(
             poller,
             self._run_counts,
             self._identities,
-            metrics_are_wanted=bool(self.metrics_timeout),
+            wait_for_metrics=bool(self.metrics_timeout),
             until_active=self.wait_for == "active",
             fail_on_red_after=self.fail_on_red_after,
             log=self.log,
         )
-        watch.begin(active=self.active or (), red_since=self.red_since or {}, given_up=self.red or ())
-        if not watch.going_on and not watch.without_metrics:
+        run_set.restore(active=self.active or (), red_since=self.red_since or {}, abandoned=self.red or ())
+        if not run_set.unfinished and not run_set.awaiting_metrics:
             return self._event(RunsWaitReason.ENDED)
         force_at = Deadline(self.force_at)
-        # Final metrics of those that have ended show as new counts.
+        # The final metrics of an ended run show as new counts.
         notify_on = NotifyOn.COUNTS if self.metrics_timeout else NotifyOn.CHANGES
-        wanted = {job_id: count for job_id, count in self._run_counts.items() if job_id not in watch.done}
-        with poller.subscribe(wanted, self.poll_interval, notify_on) as subscription:
-            while watch.going_on:
-                if deadline.left == 0:
+        run_counts = {job_id: count for job_id, count in self._run_counts.items() if job_id not in run_set.done}
+        with poller.subscribe(run_counts, self.poll_interval, notify_on) as subscription:
+            while run_set.unfinished:
+                if deadline.remaining == 0:
                     return self._event(RunsWaitReason.TIMEOUT)
-                if force_at.left == 0:
-                    return self._event(RunsWaitReason.ACT)
-                await watch.note(await _updates(subscription, deadline.left, force_at.left), deadline, force_at)
-                if self.until_failure and watch.has_seen_failure and watch.going_on:
+                if force_at.remaining == 0:
+                    return self._event(RunsWaitReason.FORCE)
+                await run_set.observe(
+                    await _updates(subscription, deadline.remaining, force_at.remaining), deadline, force_at
+                )
+                if self.until_failure and run_set.has_failure and run_set.unfinished:
                     return self._event(RunsWaitReason.FIRST_FAILURE)
-                if watch.has_red_for_too_long:
+                if run_set.is_red_too_long:
                     return self._event(RunsWaitReason.RED)
-                subscription.unsubscribe(watch.done)
-                # A run that may be gone, or abandoned, is to be seen at each poll until that is sure.
-                subscription.notify_on = NotifyOn.EVERY_POLL if watch.has_doubts else notify_on
+                subscription.unsubscribe(run_set.done)
+                # While a run may be missing, or is RED, every poll matters.
+                subscription.notify_on = NotifyOn.EVERY_POLL if run_set.needs_every_poll else notify_on
             max_wait = Deadline(time.time() + self.metrics_timeout)
-            while watch.without_metrics and max_wait.left and deadline.left != 0:
-                await watch.note(await _updates(subscription, deadline.left, max_wait.left), deadline, max_wait)
+            while run_set.awaiting_metrics and max_wait.remaining and deadline.remaining != 0:
+                await run_set.observe(
+                    await _updates(subscription, deadline.remaining, max_wait.remaining), deadline, max_wait
+                )
         return self._event(RunsWaitReason.ENDED)
 
     def _event(self, reason: RunsWaitReason, error: ControlHubError | None = None) -> RunsWaitEvent:
@@ -192,15 +194,15 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
             tuple(counts.items()),
             reason=reason,
             until_failure=self.until_failure and reason is not RunsWaitReason.FIRST_FAILURE,
-            force_at=None if reason is RunsWaitReason.ACT else self.force_at,
+            force_at=None if reason is RunsWaitReason.FORCE else self.force_at,
             timeout=self.timeout,
             deadline=self.deadline,
             metrics_timeout=self.metrics_timeout,
             error=error,
             identities={job_id: json for job_id, one in identities.items() if (json := one.to_json())},
             forced=tuple(self.forced or ()),
-            active=tuple(self._watch.active) if self._watch else tuple(self.active or ()),
-            red_since=self._watch.red_since_epoch if self._watch else dict(self.red_since or {}),
+            active=tuple(self._run_set.active) if self._run_set else tuple(self.active or ()),
+            red_since=self._run_set.red_since_epoch if self._run_set else dict(self.red_since or {}),
             red={
                 str(job_id): RunReport.from_dict(value)
                 if isinstance(value, Mapping)
@@ -215,38 +217,37 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         )
 
     def failure(self, error: ControlHubError) -> RunsWaitEvent:
-        """Return the event of a wait that has ended with an error."""
-        from airflow_provider_streamsets.control_hub import ControlHubError
+        """Return the event of a wait that failed with an error."""
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         try:
             self._unpack()
             return self._event(RunsWaitReason.ENDED, error)
         except (AttributeError, TypeError, ValueError, ControlHubError):
-            # What is stored names no runs that could be read, which may well be the error.
+            # The stored runs are unreadable, which may be the error itself.
             return RunsWaitEvent((), error=error)
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
-        """Stop the runs that are not over, and no others."""
+        """Stop those of the runs that have not ended and that this task started."""
         self._unpack()
         runs = {job_id: count for job_id, count in self._run_counts.items() if job_id not in (self.joined or ())}
-        asked = client.runs.stop_many(runs, max_wait=KILL_MAX_WAIT, force=force)
+        stopped = client.runs.stop_many(runs, max_wait=KILL_MAX_WAIT, force=force)
         if force:
-            client.runs.acknowledge_forced({job_id: runs[job_id] for job_id in asked}, max_wait=KILL_MAX_WAIT)
-        return bool(asked)
+            client.runs.acknowledge_forced({job_id: runs[job_id] for job_id in stopped}, max_wait=KILL_MAX_WAIT)
+        return bool(stopped)
 
 
 class _RunSet:
     """
-    What is known of the runs that are waited for.
+    State of the runs of one wait.
 
-    :param poller: the statuses, and the client for what they do not tell
+    :param poller: poller of the connection
     :param run_counts: the runs, by job id
-    :param identities: what tells each from another one of the same number
-    :param metrics_are_wanted: whether to look for the final metrics of runs that have ended
-    :param until_active: whether runs that are active are waited for no more
-    :param fail_on_red_after: for how many seconds a run may be ``RED``; None sets no limit
-    :param log: where to tell what is seen
+    :param identities: id and start time of the runs, by job id
+    :param wait_for_metrics: whether to wait for the final metrics of ended runs
+    :param until_active: whether the wait for a run ends when it is active
+    :param fail_on_red_after: maximum seconds for which a run may be ``RED``; None sets no limit
+    :param log: logger of the trigger
     """
 
     def __init__(
@@ -255,7 +256,7 @@ class _RunSet:
         run_counts: Mapping[str, int],
         identities: dict[str, RunIdentity],
         *,
-        metrics_are_wanted: bool,
+        wait_for_metrics: bool,
         until_active: bool,
         fail_on_red_after: float | None,
         log: Log,
@@ -266,115 +267,117 @@ class _RunSet:
         self._until_active = until_active
         self._fail_on_red_after = fail_on_red_after
         self._log = log
-        self._judges: dict[str, RunTracker] = {}
-        self.going_on = set(run_counts)
-        """Ids of the jobs whose runs are not known to have ended."""
-        self.without_metrics = set(run_counts) if metrics_are_wanted else set()
-        """Ids of the jobs of whose runs final metrics may still be saved."""
-        self.has_seen_failure = False
+        self._trackers: dict[str, RunTracker] = {}
+        self.unfinished = set(run_counts)
+        """Ids of the jobs whose runs have not ended."""
+        self.awaiting_metrics = set(run_counts) if wait_for_metrics else set()
+        """Ids of the jobs whose runs may still get final metrics."""
+        self.has_failure = False
         self.active: dict[str, None] = {}
-        """Ids of the jobs whose runs were seen active, if that is waited for."""
-        self.has_red_for_too_long = False
-        """Whether the last poll has shown a run that has been ``RED`` for too long."""
+        """Ids of the jobs whose runs were active, in a wait for active runs."""
+        self.is_red_too_long = False
+        """Whether a run in the last poll has been ``RED`` for too long."""
         self._red_since: dict[str, float] = {}
 
-    def begin(self, *, active: Collection[str], red_since: Mapping[str, float], given_up: Collection[str]) -> None:
+    def restore(self, *, active: Collection[str], red_since: Mapping[str, float], abandoned: Collection[str]) -> None:
         """
-        Take note of what an earlier wait for the same runs has seen.
+        Restore the state of an earlier wait for the same runs.
 
         :param active: ids of the jobs whose runs were active
         :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
-        :param given_up: ids of the jobs whose runs are waited for no more
+        :param abandoned: ids of the jobs whose runs were abandoned
         """
         self.active.update(dict.fromkeys(active))
-        for job_id in (*active, *given_up):
-            self._has_ended(job_id, failed=False)
+        for job_id in (*active, *abandoned):
+            self._mark_ended(job_id, failed=False)
         age = self._poller.now() - time.time()
-        self._red_since.update({job_id: float(at) + age for job_id, at in red_since.items() if job_id in self.going_on})
+        self._red_since.update(
+            {job_id: float(at) + age for job_id, at in red_since.items() if job_id in self.unfinished}
+        )
 
     @property
     def red_since_epoch(self) -> dict[str, float]:
-        """Since when runs that go on have been ``RED``, in epoch seconds, by job id."""
+        """Since when unfinished runs have been ``RED``, in epoch seconds, by job id."""
         age = time.time() - self._poller.now()
-        return {job_id: since + age for job_id, since in self._red_since.items() if job_id in self.going_on}
+        return {job_id: since + age for job_id, since in self._red_since.items() if job_id in self.unfinished}
 
     @property
     def done(self) -> set[str]:
-        """Ids of the jobs of which nothing more is to be seen."""
-        return self._run_counts.keys() - self.going_on - self.without_metrics
+        """Ids of the jobs that no longer need to be polled."""
+        return self._run_counts.keys() - self.unfinished - self.awaiting_metrics
 
     @property
-    def has_doubts(self) -> bool:
-        """Whether a run may be gone, or is ``RED`` while that is timed."""
-        if self._fail_on_red_after is not None and not self._red_since.keys().isdisjoint(self.going_on):
+    def needs_every_poll(self) -> bool:
+        """Whether a run may be missing, or is ``RED`` with a time limit for that."""
+        if self._fail_on_red_after is not None and not self._red_since.keys().isdisjoint(self.unfinished):
             return True
         from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
 
         return any(
-            self._judges[job_id].notify_on is NotifyOn.EVERY_POLL for job_id in self.going_on & self._judges.keys()
+            self._trackers[job_id].notify_on is NotifyOn.EVERY_POLL
+            for job_id in self.unfinished & self._trackers.keys()
         )
 
-    async def note(self, updates: Mapping[str, JobRun | ControlHubError | None], *deadlines: Deadline) -> None:
+    async def observe(self, updates: Mapping[str, JobRun | ControlHubError | None], *deadlines: Deadline) -> None:
         """
-        Take note of what a look has found.
+        Process the updates of a poll.
 
-        :param updates: by job id, the latest run, None if there is none, or why further looks at it are pointless
-        :param deadlines: returns at the first of them, although requests for missing runs may have no answer yet
+        :param updates: by job id, the latest run, None if there is none, or the error for this job
+        :param deadlines: return at the first of them, even if queries for missing runs are pending
         """
-        from airflow_provider_streamsets.control_hub import ControlHubError
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
-        self.has_red_for_too_long = False
+        self.is_red_too_long = False
         checks = []
         for job_id, status in updates.items():
             run_count = self._run_counts[job_id]
             if isinstance(status, ControlHubError):
-                # A refusal that concerns this job alone says no more than that it shows no status.
-                checks.append(self._check_of(job_id, None))
+                # An error for this job alone means no more than a missing status.
+                checks.append(self._tracker_to_resolve(job_id, None))
             elif (
                 status is None
                 or status.run_count > run_count
                 or self._identities[job_id].contradicts(status, run_count)
             ):
-                checks.append(self._check_of(job_id, status))
+                checks.append(self._tracker_to_resolve(job_id, status))
             elif status.run_count == run_count and status.has_ended:
-                self._has_ended(job_id, failed=not status.is_success, metrics_may_come=not _has_final_metrics(status))
+                self._mark_ended(job_id, failed=not status.is_success, metrics_may_come=not _has_final_metrics(status))
             elif status.run_count == run_count:
                 if not self._identities[job_id].run_id:
                     self._identities[job_id] = RunIdentity.from_run(status)
-                self._note_running(job_id, status)
+                self._observe_running(job_id, status)
         await self._check_missing([tracker for tracker in checks if tracker is not None], deadlines)
 
-    def _note_running(self, job_id: str, status: JobRun) -> None:
-        self._note_red_for(job_id, 0.0 if status.is_red else None)
+    def _observe_running(self, job_id: str, status: JobRun) -> None:
+        self._observe_red(job_id, 0.0 if status.is_red else None)
         if self._until_active and status.is_working:
             self.active[job_id] = None
-            self._has_ended(job_id, failed=False)
+            self._mark_ended(job_id, failed=False)
 
-    def _note_red_for(self, job_id: str, seconds: float | None) -> None:
-        """Note that a run has been ``RED`` for so many seconds at least; None if it is not any more."""
+    def _observe_red(self, job_id: str, seconds: float | None) -> None:
+        """Record that a run has been ``RED`` for at least so many seconds; None if it no longer is."""
         if seconds is None:
             self._red_since.pop(job_id, None)
             return
         red_for = self._poller.now() - self._red_since.setdefault(job_id, self._poller.now() - seconds)
-        if self._fail_on_red_after is not None and red_for >= self._fail_on_red_after and job_id in self.going_on:
-            self.has_red_for_too_long = True
+        if self._fail_on_red_after is not None and red_for >= self._fail_on_red_after and job_id in self.unfinished:
+            self.is_red_too_long = True
 
-    def _has_ended(self, job_id: str, *, failed: bool, metrics_may_come: bool = False) -> None:
-        self.has_seen_failure = self.has_seen_failure or failed
-        self.going_on.discard(job_id)
+    def _mark_ended(self, job_id: str, *, failed: bool, metrics_may_come: bool = False) -> None:
+        self.has_failure = self.has_failure or failed
+        self.unfinished.discard(job_id)
         if not metrics_may_come:
-            self.without_metrics.discard(job_id)
+            self.awaiting_metrics.discard(job_id)
 
-    def _check_of(self, job_id: str, status: JobRun | None) -> RunTracker | None:
-        """Return what finds out about a job that may be gone, or was restarted, if there is something to ask."""
+    def _tracker_to_resolve(self, job_id: str, status: JobRun | None) -> RunTracker | None:
+        """Return the tracker of a run that may be missing or superseded, if the tracker must send requests."""
         from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 
-        if job_id not in self.going_on:
-            self._has_ended(job_id, failed=False)
+        if job_id not in self.unfinished:
+            self._mark_ended(job_id, failed=False)
             return None
-        if job_id not in self._judges:
-            self._judges[job_id] = RunTracker(
+        if job_id not in self._trackers:
+            self._trackers[job_id] = RunTracker(
                 self._poller.client,
                 job_id,
                 self._run_counts[job_id],
@@ -385,51 +388,51 @@ class _RunSet:
                 log=self._log,
                 outage=self._poller.outage,
             )
-        tracker = self._judges[job_id]
-        asks = tracker.observe(status)
+        tracker = self._trackers[job_id]
+        has_query = tracker.observe(status)
         if tracker.run_count != self._run_counts[job_id]:
-            # It follows the run that has taken the place of this one.
-            self._note_red_for(job_id, tracker.red_for)
-        return tracker if asks else None
+            # It tracks the run that replaced this one.
+            self._observe_red(job_id, tracker.red_for)
+        return tracker if has_query else None
 
     async def _check_missing(self, trackers: Sequence[RunTracker], deadlines: Sequence[Deadline]) -> None:
-        """Ask about runs that may be gone, as waits for each of them alone would, but not beyond the deadlines."""
+        """Resolve runs that may be missing, as a wait for one run would, until the first deadline."""
         from airflow_provider_streamsets.control_hub.paging import chunked
 
         for batch in chunked(list(trackers), _CONCURRENT_CHECKS):
-            left = min((one.left for one in deadlines if one.left is not None), default=None)
-            if left == 0:
+            remaining = min((one.remaining for one in deadlines if one.remaining is not None), default=None)
+            if remaining == 0:
                 return
-            checks = [asyncio.ensure_future(self._poller.run_query(tracker.resolve, left)) for tracker in batch]
+            checks = [asyncio.ensure_future(self._poller.run_query(tracker.resolve, remaining)) for tracker in batch]
             try:
-                await asyncio.wait(checks, timeout=left)
+                await asyncio.wait(checks, timeout=remaining)
                 for tracker, check in zip(batch, checks, strict=True):
                     if check.done():
-                        self._note_check(tracker.job_id, check)
+                        self._apply_check(tracker.job_id, check)
             finally:
                 for check in checks:
                     check.cancel()
 
-    def _note_check(self, job_id: str, check: asyncio.Future[RunReport | None]) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubError, Outcome
+    def _apply_check(self, job_id: str, check: asyncio.Future[RunReport | None]) -> None:
+        from airflow_provider_streamsets.control_hub import Outcome
 
         try:
             report = check.result()
         except asyncio.TimeoutError:
             return
         except ControlHubError as error:
-            self._log.warning("%s", error)
-            self._has_ended(job_id, failed=True)
+            self._log.warning("%s Treating the run as failed.", error)
+            self._mark_ended(job_id, failed=True)
             return
         if report is None:
             return
         if report.outcome is None:
             self.active[job_id] = None
-        self._has_ended(job_id, failed=report.outcome is Outcome.FAILED)
+        self._mark_ended(job_id, failed=report.outcome is Outcome.FAILED)
 
 
 async def _updates(subscription: Subscription, *limits: float | None) -> Mapping[str, JobRun | ControlHubError | None]:
-    """Return what the next look has found; nothing if the first of the limits has come before."""
+    """Return the next updates; none if the first of the limits passes before."""
     try:
         return await subscription.next(min((limit for limit in limits if limit is not None), default=None))
     except asyncio.TimeoutError:
@@ -437,6 +440,6 @@ async def _updates(subscription: Subscription, *limits: float | None) -> Mapping
 
 
 def _has_final_metrics(status: JobRun) -> bool:
-    """Return whether metrics were saved when the run had ended. Saves before that may be the last ones, too."""
+    """Return whether metrics were saved after the run ended. Earlier saves may be final, too."""
     saved, finished = status.metrics_saved, status.finish_time
     return saved is not None and finished is not None and saved >= finished

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 class ControlHubJobRunTrigger(ControlHubRunTriggerBase):
     """
-    Wait on the triggerer until one run of a job has ended, or is active.
+    Wait on the triggerer until a run has ended, or is active.
 
-    Yields one event, the payload of a :class:`~airflow_provider_streamsets.triggers.events.RunWaitEvent`, whatever
-    happens. All triggers of one connection share their status requests. The other parameters are those of
+    Always yields exactly one event, the payload of a
+    :class:`~airflow_provider_streamsets.triggers.events.RunWaitEvent`. All triggers of a connection share their status
+    requests. The other parameters are those of
     :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`.
 
-    :param upper_bounds: conditions on the run's metrics, as texts; when one is broken, the wait ends with an error
-        while the run goes on
-    :param wait_for: wait for its ``completion``, or until it is ``active``
-    :param fail_on_red_after: for how many seconds the run may be ``RED``; None sets no limit. A triggerer that is
-        restarted begins to count anew
+    :param upper_bounds: conditions on the run's metrics, as strings; the first violation ends the wait with an error
+        while the run is active
+    :param wait_for: wait for the run's ``completion``, or until it is ``active``
+    :param fail_on_red_after: maximum seconds for which the run may be ``RED``; None sets no limit. A restart of the
+        triggerer resets the count
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class ControlHubJobRunTrigger(ControlHubRunTriggerBase):
         self.fail_on_red_after = fail_on_red_after
 
     def tracker(self, poller: SharedStatusPoller) -> RunTracker:
-        """Return what decides when the wait is over."""
+        """Return the tracker of the run."""
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.conditions import ViolationCheck, parse_conditions
         from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
@@ -89,21 +90,21 @@ class ControlHubJobRunTrigger(ControlHubRunTriggerBase):
             outage=poller.outage,
         )
 
-    def event(self, found: RunReport) -> RunWaitEvent:
+    def event(self, result: RunReport) -> RunWaitEvent:
         """Return the event with the report of the run."""
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
-        return RunWaitEvent(self.job_id, self.run_count, report=found, deadline=self.deadline)
+        return RunWaitEvent(self.job_id, self.run_count, report=result, deadline=self.deadline)
 
     def failure(self, error: ControlHubError) -> RunWaitEvent:
-        """Return the event without a report."""
+        """Return the event of a failed wait."""
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         return RunWaitEvent(*self.known_run, error=error, deadline=self.deadline)
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
-        """Stop the run, unless it is over or another one runs."""
-        is_asked = client.runs.stop_run(self.job_id, self.run_count, max_wait=KILL_MAX_WAIT, force=force)
-        if is_asked and force:
+        """Stop the run, unless it has ended or another run is active."""
+        is_stopping = client.runs.stop_run(self.job_id, self.run_count, max_wait=KILL_MAX_WAIT, force=force)
+        if is_stopping and force:
             client.runs.acknowledge_forced({self.job_id: self.run_count}, max_wait=KILL_MAX_WAIT)
-        return is_asked
+        return is_stopping

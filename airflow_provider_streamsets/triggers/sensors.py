@@ -1,4 +1,4 @@
-"""The triggers of sensors that start in the triggerer, end there, or both, without a worker."""
+"""Triggers of sensors that start or end in the triggerer, without a worker."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccess
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import RETRIES_FAILED_EVENTS, push_xcoms, xcom_of_own_task
 from airflow_provider_streamsets.control_hub.choices import JOINS, ON_RUN_END
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubConfigurationError,
+    ControlHubRunTimeoutError,
+    ControlHubUnavailableError,
+)
 from airflow_provider_streamsets.job_selector import (
     check_job_selection,
     get_job,
@@ -37,7 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.triggers.events import MetricWaitEvent, RunWaitEvent
 
 _PINNED_RUN = "streamsets_run"
-# By how a task ends: the event that ends it, and the XCom key of its result.
+# By final state of the task: the event that ends the task, and the XCom key of its result.
 _ENDS = {
     FinalState.SUCCESS: (TaskSuccessEvent, "return_value"),
     FinalState.FAILED: (TaskFailedEvent, "result"),
@@ -47,11 +52,11 @@ _ENDS = {
 
 class SensorTrigger(ControlHubRunTriggerBase):
     """
-    Base of the triggers that do for a sensor what else its worker does.
+    Base class of the triggers that replace the worker of a sensor.
 
-    When it starts the task, it finds the job and the run as the sensor would, and keeps the run in XCom, so that it
-    waits for the same run after a restart of the triggerer. When it ends the task, that is as the sensor would end it;
-    but a time-out is told by a worker, as Airflow then does not retry the task.
+    A trigger that starts the task resolves the job and the run as the sensor would, and pushes the run to XCom, so that
+    it waits for the same run after a restart of the triggerer. A trigger that ends the task ends it as the sensor
+    would, except for a timeout: a worker raises that, so that Airflow does not retry the task.
     """
 
     starts: bool
@@ -65,33 +70,33 @@ class SensorTrigger(ControlHubRunTriggerBase):
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """
-        Read what was rendered, and return what else than the run the wait needs to know of the job, as JSON values.
+        Check the rendered arguments, and return those of the wait, as JSON values.
 
         :param job: the job
-        :raises ValueError: if a parameter cannot be right
+        :raises ValueError: if an argument is invalid
         """
         return {}
 
     def sensor_result(self, event: Any) -> SensorResult:
         """
-        Judge how the wait has ended, if not with an error.
+        Return the result of the sensor for a wait that ended without an error.
 
-        :param event: its event
+        :param event: event of the wait
         """
         raise NotImplementedError
 
     @property
-    def has_been_accepted(self) -> bool:
-        """A task that starts here has been on no worker before."""
+    def is_credential_accepted(self) -> bool:
+        """False if the task starts in the triggerer, as no worker has used the credential before."""
         return not self.starts
 
     @property
     def min_deferral(self) -> float:
-        """A task that has not been on a worker before may be resumed at once."""
+        """0 if the task starts in the triggerer, as it has not been on a worker before."""
         return 0.0 if self.starts else super().min_deferral
 
     async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Any:
-        """Find the job and the run, if that was not done before, and wait."""
+        """Resolve the job and the run, unless a worker has done so, and wait."""
         if self.starts:
             self.deadline = self._deadline_of_task()
             deadline = Deadline(self.deadline)
@@ -101,40 +106,38 @@ class SensorTrigger(ControlHubRunTriggerBase):
         if is_open:
             try:
                 await push_xcoms(self.task_instance, run_count=self.run_count)
-            except Exception as error:  # noqa: BLE001 - the task ends as it does all the same
-                self.log.warning("Could not push run_count to XCom: %s", error)
+            except Exception as error:  # noqa: BLE001 - the outcome of the task does not depend on it
+                self.log.warning("Could not push 'run_count' to XCom; ending the task without it: %s", error)
         return event
 
     def _deadline_of_task(self) -> float | None:
-        """Take the deadline from Airflow's own time-out of the task, which is that much later."""
+        """Return the deadline: `reserve` seconds before Airflow's own timeout of the task."""
         timeout_after = getattr(self, "timeout_after", None)
         if timeout_after is not None:
             return float(timeout_after.timestamp()) - self.reserve
         return None if self.timeout is None else time.time() + self.timeout
 
     async def _start(self, poller: SharedStatusPoller, deadline: Deadline) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
-
-        given: dict[str, Any] = {"job_id": self.job_id, "job_name": self.job_name}
-        given_run: dict[str, Any] = {
+        job_selection: dict[str, Any] = {"job_id": self.job_id, "job_name": self.job_name}
+        run_parameters: dict[str, Any] = {
             "run_count": self.run_count,
             "started_after": self.started_after,
             "next_run": self.next_run,
         }
-        # What is told if there turns out to be no such job or run.
+        # What the event reports if the job or the run does not exist.
         self.job_id, self.job_name, self.run_count = self.job_id or "", self.job_name or "", 0
         self.started_after = None
-        # Airflow keeps the XComs of the tries before of a task that starts here.
+        # If a task starts in the triggerer, Airflow keeps the XComs of its previous tries.
         try_number = getattr(self.task_instance, "try_number", None)
         run = await xcom_of_own_task(self.task_instance, _PINNED_RUN)
         if isinstance(run, dict) and run.get("try_number") == try_number:
-            # Another triggerer has worked with the connection.
+            # The previous triggerer has used the credential.
             poller.client.mark_accepted()
         else:
             try:
-                check_job_selection(**given, rendered=True)
-                wanted = validate_run_selection(**given_run, rendered=True)
-                job, run = await self._find_run(poller, deadline, wanted, **given)
+                check_job_selection(**job_selection, rendered=True)
+                run_selection = validate_run_selection(**run_parameters, rendered=True)
+                job, run = await self._find_run(poller, deadline, run_selection, **job_selection)
                 run = {**run, **self.run_details(job)}
             except ValueError as error:
                 raise ControlHubConfigurationError(str(error)) from error
@@ -145,7 +148,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
                 **({} if run.get("started_after") else {"run_count": run["run_count"]}),
                 **{_PINNED_RUN: {**run, "try_number": try_number}, ControlHubJobLink.xcom_key: link},
             )
-            log_selected_run(self.log, job, run, **wanted)
+            log_selected_run(self.log, job, run, **run_selection)
         for name, value in run.items():
             if name != "try_number":
                 setattr(self, name, value)
@@ -154,91 +157,89 @@ class SensorTrigger(ControlHubRunTriggerBase):
         self,
         poller: SharedStatusPoller,
         deadline: Deadline,
-        wanted: Mapping[str, Any],
+        run_selection: Mapping[str, Any],
         job_id: str | None,
         job_name: str | None,
     ) -> tuple[Job, dict[str, Any]]:
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError, ControlHubUnavailableError
-
         def find() -> tuple[Job, dict[str, Any]]:
             job = get_job(poller.client, job_id, job_name)
-            return job, select_run(poller.client, job, **wanted)
+            return job, select_run(poller.client, job, **run_selection)
 
         while True:
             try:
-                found = await poller.run_query(find, deadline.left)
+                job_and_run = await poller.run_query(find, deadline.remaining)
             except ControlHubUnavailableError as error:
                 poller.outage.failed(error)
             except asyncio.TimeoutError as error:
-                allowed = f" within {self.timeout:g} s" if self.timeout is not None else " in time"
-                raise ControlHubRunTimeoutError(f"Job '{job_id or job_name}' could not be read{allowed}.") from error
+                limit = f" within {self.timeout:g} s" if self.timeout is not None else " before the deadline"
+                raise ControlHubRunTimeoutError(f"Could not read job '{job_id or job_name}'{limit}.") from error
             else:
                 poller.outage.succeeded()
-                return found
+                return job_and_run
 
     async def trigger_event(self, event: Any) -> TriggerEvent:
-        """Return the end of the task, if it ends here."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-
-        # Where there is no task instance, as in a test of a DAG in one process, tasks do not end without a worker.
+        """Return the event that ends the task, or the one that resumes it on a worker."""
+        # Without a task instance, as in `dag.test()`, a task can only end on a worker.
         if not self.ends or self.task_instance is None or isinstance(event.error, ControlHubRunTimeoutError):
             return await super().trigger_event(event)
         sensor_result = self.sensor_result(event) if event.error is None else result_of_error(event.error)
-        ending = sensor_result.apply_soft_fail(soft_fail=self.soft_fail, never_fail=self.never_fail)
-        if ending is FinalState.FAILED and not RETRIES_FAILED_EVENTS:
+        final_state = sensor_result.apply_soft_fail(soft_fail=self.soft_fail, never_fail=self.never_fail)
+        if final_state is FinalState.FAILED and not RETRIES_FAILED_EVENTS:
             return await super().trigger_event(event)
-        if sensor_result.details or ending is FinalState.FAILED:
+        if sensor_result.details or final_state is FinalState.FAILED:
             self.log.error("%s", sensor_result.details or sensor_result.message)
-        if ending is not FinalState.FAILED:
-            self.log.info("%s%s", "Skipping the task: " if ending is FinalState.SKIPPED else "", sensor_result.message)
-        kind, key = _ENDS[ending]
+        if final_state is not FinalState.FAILED:
+            self.log.info(
+                "%s%s", "Skipping the task: " if final_state is FinalState.SKIPPED else "", sensor_result.message
+            )
+        kind, key = _ENDS[final_state]
         return kind(xcoms=await self._push_result(key, sensor_result.result))
 
     async def _push_result(self, key: str, result: dict[str, Any]) -> dict[str, Any] | None:
         """
         Push the result to XCom, as a worker would.
 
-        :param key: key of the result as a whole
+        :param key: XCom key of the complete result
         :param result: the result, empty if there is none
-        :returns: the XComs that are left to the event
+        :returns: XComs that Airflow must push with the event
         """
         if not self.do_xcom_push or not result:
             return None
         xcoms = {**(result if self.multiple_outputs else {}), key: result}
         try:
-            # What Airflow 3.3 itself makes of a dict in an event is the text of a text.
+            # Airflow 3.3 would encode a dict in an event twice.
             if await push_xcoms(self.task_instance, **xcoms):
                 return None
-        except Exception as error:  # noqa: BLE001 - the task ends as it does all the same
-            self.log.warning("The result could not be pushed to XCom beforehand: %s", error)
+        except Exception as error:  # noqa: BLE001 - Airflow can still push it with the event
+            self.log.warning("Could not push the result to XCom; leaving it to the event of the trigger: %s", error)
         return xcoms
 
 
 class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
     """
-    The trigger of a :class:`~airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor` without a worker.
+    Replace the worker of a :class:`~airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor`.
 
     :param control_hub_conn_id: id of the Airflow connection
     :param job_id: id of the job
-    :param job_name: its name, for messages; when it starts the task, it can be given instead of the id
-    :param run_count: number of the run; when it starts the task, None is the latest run
-    :param poll_interval: seconds between two looks
-    :param timeout: seconds that the wait was given, for the message
-    :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
-    :param metrics_timeout: seconds to wait for the run's final metrics after its end, at the most
-    :param accept_stopped: count a run that was stopped as a success
-    :param starts: start the task: find the job and the run, and the deadline
+    :param job_name: name of the job, for messages; with `starts`, it can replace the id
+    :param run_count: number of the run; with `starts`, None is the latest run
+    :param poll_interval: seconds between two polls
+    :param timeout: total seconds of the wait, for messages
+    :param deadline: when the wait times out, in epoch seconds; None for no deadline
+    :param metrics_timeout: maximum seconds to wait for the final metrics after the run has ended
+    :param accept_stopped: treat a run that a user stopped as a success
+    :param starts: start the task: resolve the job, the run and the deadline
     :param ends: end the task
-    :param soft_fail: skip the task instead of failing it if the run has failed
-    :param never_fail: skip the task instead of failing it, whatever has happened
-    :param do_xcom_push: push the result to XCom when the task ends here
-    :param multiple_outputs: push each key of the result, too
-    :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
-    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
-    :param wait_for: as that of :class:`~airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger`
-    :param fail_on_red_after: the same
-    :param started_after: when it starts the task: the first run that was started at this time or later
-    :param next_run: when it starts the task: the run after the latest one
+    :param soft_fail: skip the task instead of failing it if the run failed
+    :param never_fail: skip the task instead of failing it on any error
+    :param do_xcom_push: push the result to XCom; with `ends`
+    :param multiple_outputs: also push each key of the result
+    :param reserve: seconds from the deadline to Airflow's own timeout of the task; with `starts`
+    :param identity: see :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
+    :param wait_for: see :class:`~airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger`
+    :param fail_on_red_after: see :class:`~airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger`
+    :param started_after: with `starts`: the first run started at or after this time
+    :param next_run: with `starts`: the run after the latest one
     """
 
     def __init__(
@@ -290,44 +291,44 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
         self.next_run = next_run
 
     def run_details(self, job: Job) -> dict[str, Any]:
-        """Return what the run is waited for, and for how long it may be ``RED``."""
+        """Return `wait_for` and `fail_on_red_after`."""
         return params.validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=True)
 
     def sensor_result(self, event: RunWaitEvent) -> SensorResult:
-        """Judge the run."""
+        """Return the result for the run."""
         return result_of_run(event.report_or_raise(), accept_stopped=self.accept_stopped)
 
 
 class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger):
     """
-    The trigger of a :class:`~airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor` without a worker.
+    Replace the worker of a :class:`~airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor`.
 
     :param control_hub_conn_id: id of the Airflow connection
     :param job_id: id of the job
-    :param job_name: its name, for messages; when it starts the task, it can be given instead of the id
-    :param run_count: number of the run; when it starts the task, None is the latest run
-    :param expect: the conditions: texts such as ``output_count >= 1000``, or dicts of their three fields
+    :param job_name: name of the job, for messages; with `starts`, it can replace the id
+    :param run_count: number of the run; with `starts`, None is the latest run
+    :param expect: conditions: strings such as ``output_count >= 1000``, or dicts of their three fields
     :param join: whether ``all`` or ``any`` of them must be satisfied
-    :param on_run_end: what counts when the run has ended before; see
+    :param on_run_end: how conditions are evaluated when the run ends first; see
         :class:`~airflow_provider_streamsets.control_hub.tracking.metric.MetricTracker`
-    :param poll_interval: seconds between two looks
-    :param timeout: seconds that the wait was given, for the message
-    :param deadline: when to give up, in epoch seconds; None waits as long as the run takes
-    :param metrics_timeout: seconds to wait for the run's final metrics after its end, at the most; when it starts the
-        task, None is the job's statistics interval and 15 seconds
-    :param metric: when it starts the task: name of a metric, instead of `expect`
-    :param comparison: how it is compared
-    :param threshold: number with which it is compared
-    :param starts: start the task: find the job and the run, and the deadline
+    :param poll_interval: seconds between two polls
+    :param timeout: total seconds of the wait, for messages
+    :param deadline: when the wait times out, in epoch seconds; None for no deadline
+    :param metrics_timeout: maximum seconds to wait for the final metrics after the run has ended; with `starts`, None
+        is the job's statistics interval plus 15 seconds
+    :param metric: with `starts`: name of a metric, instead of `expect`
+    :param comparison: comparison of `metric` with `threshold`
+    :param threshold: number to compare `metric` with
+    :param starts: start the task: resolve the job, the run and the deadline
     :param ends: end the task
-    :param soft_fail: skip the task instead of failing it if the metrics are not as wanted
-    :param never_fail: skip the task instead of failing it, whatever has happened
-    :param do_xcom_push: push the result to XCom when the task ends here
-    :param multiple_outputs: push each key of the result, too
-    :param reserve: seconds by which Airflow's time-out of a task that starts here is later than the deadline
-    :param identity: as that of :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
-    :param started_after: when it starts the task: the first run that was started at this time or later
-    :param next_run: when it starts the task: the run after the latest one
+    :param soft_fail: skip the task instead of failing it if the metrics do not satisfy the conditions
+    :param never_fail: skip the task instead of failing it on any error
+    :param do_xcom_push: push the result to XCom; with `ends`
+    :param multiple_outputs: also push each key of the result
+    :param reserve: seconds from the deadline to Airflow's own timeout of the task; with `starts`
+    :param identity: see :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
+    :param started_after: with `starts`: the first run started at or after this time
+    :param next_run: with `starts`: the run after the latest one
     """
 
     def __init__(
@@ -385,15 +386,15 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
         self.next_run = next_run
 
     def run_details(self, job: Job) -> dict[str, Any]:
-        """Return the conditions, and how long to wait for the final metrics."""
-        wanted = params.resolve_conditions(self.metric, self.comparison, self.threshold, self.expect)
+        """Return the conditions and `metrics_timeout`."""
+        conditions = params.resolve_conditions(self.metric, self.comparison, self.threshold, self.expect)
         return {
-            "expect": [condition.to_dict() for condition in wanted],
+            "expect": [condition.to_dict() for condition in conditions],
             "join": params.one_of(self.join, "join", JOINS, rendered=True),
             "on_run_end": params.one_of(self.on_run_end, "on_run_end", ON_RUN_END, rendered=True),
             "metrics_timeout": params.resolve_metrics_timeout(self.metrics_timeout, job, is_needed=True),
         }
 
     def sensor_result(self, event: MetricWaitEvent) -> SensorResult:
-        """Judge the metrics."""
+        """Return the result for the metrics."""
         return result_of_metrics(event.result_or_raise(), on_run_end=self.on_run_end)

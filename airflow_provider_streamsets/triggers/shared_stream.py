@@ -1,4 +1,4 @@
-"""The shared poll as Airflow's shared stream drives it. Airflow 3.3 and later; imported in the triggerer only."""
+"""The producer of Airflow's shared streams (Airflow 3.3 and later); imported in the triggerer only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 class RunStreamProducer(SharedStreamProducer):
     """
-    Hands the items of a group to all watches that share the stream.
+    Yields the items of a watcher group to all watchers that share the stream.
 
-    Airflow tells when the events that were made of an item are stored, and only then the watches move their cursors.
+    Watchers advance their cursors only when Airflow has stored the events of an item, which it reports to
+    :meth:`advance`.
 
     :param conn_id: id of the Airflow connection
-    :param interval: seconds between two looks
+    :param interval: seconds between two polls
     """
 
     def __init__(self, conn_id: str, interval: float) -> None:
@@ -29,7 +30,7 @@ class RunStreamProducer(SharedStreamProducer):
         self._group: WatcherGroup | None = None
 
     async def open_stream(self) -> AsyncIterator[tuple[PollItem, int]]:
-        """Yield the items, each with its number."""
+        """Yield each item with its number as the token for :meth:`advance`."""
         await preload_watch()
         from airflow_provider_streamsets.polling.watcher_poll import watcher_group
 
@@ -38,12 +39,12 @@ class RunStreamProducer(SharedStreamProducer):
             yield item, item.number
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
-        """Pass on which items are dealt with."""
+        """Acknowledge the items whose events Airflow has processed."""
         for number, outcome in batch:
             if self._group is not None:
                 self._group.acknowledge(number, clean=outcome.is_clean)
 
     async def aclose(self) -> None:
-        """End what is under way."""
+        """Cancel running requests and close the session."""
         if self._group is not None:
             self._group.close()

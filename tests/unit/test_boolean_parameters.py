@@ -112,9 +112,9 @@ def _trigger_booleans() -> list[tuple[Any, str]]:
 @pytest.mark.parametrize(("kind", "name"), _trigger_booleans())
 def test_trigger_validates_booleans_before_waiting(kind, name):
     trigger = kind(**{name: "False"})
-    trigger._check_flags()
+    trigger._parse_booleans()
     assert getattr(trigger, name) is False
     for value in (0, None, "maybe", "{{ params.flag }}"):
         with pytest.raises(ValueError, match=f"'{name}' must be true or false"):
-            kind(**{name: value})._check_flags()
+            kind(**{name: value})._parse_booleans()
     assert issubclass(kind, ControlHubTrigger)

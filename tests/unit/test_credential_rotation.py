@@ -133,7 +133,7 @@ def now() -> float:
 
 REFUSED = "The credential of connection 'streamsets_default' was rejected"
 CREDENTIAL_ADOPTED = (
-    "Control Hub refused the credential of connection 'streamsets_default', which has changed; using the new one"
+    "Control Hub rejected the credential of connection 'streamsets_default'; retrying with the changed one"
 )
 
 
@@ -276,7 +276,7 @@ def test_waits_survive_secrets_backend_outage(token_hub, logged):
         assert token_hub.times(NEW)
 
     run_in_virtual_time(scenario())
-    assert logged().count("The connection could not be read again (OSError: the vault is sealed)") == 1
+    assert logged().count("Could not re-read the connection (OSError: the vault is sealed)") == 1
 
 
 def test_error_names_secrets_backend_outage(token_hub):
@@ -287,7 +287,7 @@ def test_error_names_secrets_backend_outage(token_hub):
 
     (message,) = {str(event.error) for event in run_in_virtual_time(scenario())}
     assert REFUSED in message
-    assert "The connection could not be read again (OSError: the vault is sealed)" in message
+    assert "Could not re-read the connection (OSError: the vault is sealed)" in message
 
 
 def test_deleted_connection_fails_waits_at_once(token_hub):
@@ -302,7 +302,7 @@ def test_deleted_connection_fails_waits_at_once(token_hub):
 
     (message,) = {str(event.error) for event in run_in_virtual_time(scenario())}
     assert REFUSED in message
-    assert "Connection 'streamsets_default' does not exist any more." in message
+    assert "Connection 'streamsets_default' no longer exists." in message
 
 
 def test_waits_survive_malformed_new_credential(token_hub, logged):
@@ -317,7 +317,7 @@ def test_waits_survive_malformed_new_credential(token_hub, logged):
         assert token_hub.times(NEW)
 
     run_in_virtual_time(scenario())
-    assert logged().count("The connection was changed, but cannot be used") == 1
+    assert logged().count("The connection has changed, but its settings are invalid") == 1
 
 
 def test_waits_adopt_next_token_after_second_refusal(token_hub):
@@ -486,7 +486,7 @@ def test_refusal_also_adopts_edited_host(token_hub, http):
 OTHER_HUB = "https://other.example.com"
 FOREIGN = "eyJhbGciOiJub25lIn0.eyJzIjoibmV3IiwibyI6Im90aGVyIn0."
 """A token of organization `other`."""
-FOREIGN_REASON = "changed to organization 'other', but the refused credential belongs to organization 'org'"
+FOREIGN_REASON = "changed to organization 'other', but the rejected credential belongs to organization 'org'"
 OTHER_HOSTS = pytest.mark.parametrize("host", [HUB, OTHER_HUB])
 
 
@@ -679,7 +679,7 @@ def test_deleted_connection_fails_worker_wait_at_once(token_hub, clock):
     client = ControlHubHook().get_conn()
     client.jobs.get("job-0")
     clock += [(1300, token_hub.accepted.clear), (1300, token_hub.disconnect)]
-    with pytest.raises(ControlHubAuthenticationError, match="does not exist any more"):
+    with pytest.raises(ControlHubAuthenticationError, match="no longer exists"):
         wait_on_worker(client)
     assert token_hub.now() == 1300
 

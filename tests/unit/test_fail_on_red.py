@@ -428,4 +428,4 @@ def test_event_restores_report_of_red_run():
     payload = json.loads(json.dumps(event.to_payload()))
     again = RunsWaitEvent.from_payload(payload)
     assert again.red["a:org"].summary == report.summary
-    assert again.of_group(9.0)["red_for"] == {"b:org": 4.0}
+    assert again.run_group_state(9.0)["red_for"] == {"b:org": 4.0}

@@ -31,7 +31,7 @@ def test_job_asset_accepts_further_arguments():
 
 @pytest.mark.parametrize("job_id", ["", UUID, f"{UUID}:", "orders", f"{UUID}:org/x", f"{UUID}:a b", "{{ x }}", None, 3])
 def test_invalid_job_id_raises_with_expected_form(job_id):
-    with pytest.raises(ValueError, match=r"is not the id of a job\. It is '<uuid>:<organization>'"):
+    with pytest.raises(ValueError, match=r"'job_id' must have the form '<uuid>:<organization>'"):
         job_uri(job_id)
 
 
@@ -60,7 +60,7 @@ def test_uri_variants_are_normalized(uri):
     ],
 )
 def test_invalid_job_uri_raises_with_expected_form(uri):
-    with pytest.raises(ValueError, match="is not the URI of a Control Hub job, which is streamsets://<organization>"):
+    with pytest.raises(ValueError, match="URI of a Control Hub job must have the form 'streamsets://<organization>"):
         sanitize_uri(urlsplit(uri))
 
 
@@ -81,5 +81,5 @@ def test_registered_scheme_functions_exist():
 
 def test_airflow_rejects_asset_with_invalid_uri():
     pytest.importorskip("airflow.sdk", reason="Airflow 2 only warns")
-    with pytest.raises(ValueError, match="is not the URI of a Control Hub job"):
+    with pytest.raises(ValueError, match="URI of a Control Hub job must have the form"):
         Asset(uri="streamsets://org/orders")

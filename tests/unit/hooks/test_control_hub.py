@@ -91,7 +91,7 @@ def test_every_form_field_is_a_setting():
 def test_empty_extra_fields_equal_missing_ones(monkeypatch, empty):
     def fingerprint(extra):
         connection = _connect(monkeypatch, extra=extra).get_connection("streamsets_default")
-        return ConnectionSettings.of(connection, connection.extra_dejson).fingerprint
+        return ConnectionSettings.from_connection(connection, connection.extra_dejson).fingerprint
 
     assert fingerprint(dict.fromkeys(CONN_FIELDS, empty)) == fingerprint({})
 
@@ -169,7 +169,7 @@ def test_bulk_size_limits_jobs_per_request(monkeypatch, given, requests):
         ({"extra": {"verify": 3}}, "'verify' must be"),
         ({"extra": {"proxies": "{nope"}}, "'proxies' must be"),
         ({"extra": {"job_link": "{hub}/{nope}"}}, "'job_link' must be"),
-        ({"extra": {"project_id": 7}}, "'project_id' must be a text"),
+        ({"extra": {"project_id": 7}}, "'project_id' must be a string, got int"),
         ({"host": "ftp://files.example.com"}, "The Control Hub URL is invalid"),
     ],
 )

@@ -77,7 +77,7 @@ def test_alias_gets_event_of_job_asset(hub, context, events):
 def test_invalid_job_id_is_logged_without_event(context, events, task_log):
     task = operator(outlets=[ALIAS])
     emit_asset_events(task, context, {"job_id": "orders"})
-    assert "'orders' is not the id of a job" in task_log()
+    assert "'job_id' must have the form '<uuid>:<organization>'" in task_log()
     assert len(events) == 0
 
 

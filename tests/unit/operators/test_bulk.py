@@ -370,7 +370,7 @@ def hang(http: Any, clock: Any, *urls: Any) -> None:
         http.post(url, json=hanging)
 
 
-@pytest.mark.parametrize("reason", ["act", "red", "first_failure"])
+@pytest.mark.parametrize("reason", ["force", "red", "first_failure"])
 def test_resumed_task_keeps_deadline_when_hub_hangs(http, context, clock, reason):
     hub = MultiJobHub(http, a=[active()], b=[failed()])
     hang(http, clock, f"{HUB}/jobrunner/rest/v1/jobs", f"{HUB}/jobrunner/rest/v1/jobs/status")
@@ -382,7 +382,7 @@ def test_resumed_task_keeps_deadline_when_hub_hangs(http, context, clock, reason
     # What could not be done is still to be done.
     trigger = deferred.value.trigger
     assert (trigger.deadline, trigger.until_failure) == (1030.0, reason == "first_failure")
-    assert (trigger.force_at is not None) is (reason == "act")
+    assert (trigger.force_at is not None) is (reason == "force")
     assert hub.done == []
 
 
@@ -430,7 +430,7 @@ def test_names_are_read_again_after_outage(http, context, clock):
 
 @pytest.mark.parametrize("event", [None, {}, {"runs": []}, "success", {"runs": [["a:org", 1]]}])
 def test_incomplete_event_raises(context, event):
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="event of the trigger cannot be used"):
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="Cannot read the trigger's event"):
         start(wait_for_completion=True, deferrable=True).execute_complete(context, event)
 
 
@@ -596,7 +596,7 @@ def test_forced_stop_keeps_absolute_deadline(http, clock, context):
         (1300.0, 1090.0),
         (1300.0, None),
     ]
-    assert [event["reason"] for event in legs.events] == ["act", "timeout"]
+    assert [event["reason"] for event in legs.events] == ["force", "timeout"]
     assert legs.timeouts[0] - legs.timeouts[1] == timedelta(seconds=90)
 
 

@@ -344,7 +344,7 @@ def test_deferral_is_unlimited_without_timeout(http, context):
 
 @pytest.mark.parametrize("event", [None, {}, {"report": None}, "success", {"job_id": JOB_ID, "run_count": 1}])
 def test_incomplete_event_never_succeeds(context, event):
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="event of the trigger cannot be used"):
+    with pytest.raises(ControlHubUnexpectedAnswerError, match="Cannot read the trigger's event"):
         operator(deferrable=True).execute_complete(context, event)
 
 

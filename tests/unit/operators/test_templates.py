@@ -414,7 +414,7 @@ def test_kill_before_start_starts_nothing(http, context):
 def test_kill_during_resumed_finish_stops_active_instances(http, context):
     hub = MultiJobHub(http, a=[active()], b=[succeeded()])
     task = operator(deferrable=True)
-    event = {"runs": [["a:org", 1], ["b:org", 1]], "reason": "act"}
+    event = {"runs": [["a:org", 1], ["b:org", 1]], "reason": "force"}
 
     def killed_meanwhile(request, _):
         task.on_kill()

@@ -768,7 +768,7 @@ def test_shorter_query_delay_adds_no_refusal():
 
     async def scenario() -> list[int]:
         credential, error = SharedCredential(FakeStatusClient(), refresh), ControlHubAuthenticationError("Refused.")
-        return await asyncio.gather(*(credential.wait_refreshed(error, 0, refusals) for refusals in (2, 0, 5)))
+        return await asyncio.gather(*(credential.wait_refreshed(error, 0, rejections) for rejections in (2, 0, 5)))
 
     assert run_in_virtual_time(scenario()) == [3, 1, 5]
 

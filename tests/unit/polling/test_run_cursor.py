@@ -47,7 +47,7 @@ def deliver_all(runs: RunCursor, delivery: int = 1) -> list[tuple[str, int]]:
 
 def stored(runs: RunCursor) -> RunCursor:
     """What continues after a restart."""
-    return RunCursor.resumed(json.loads(json.dumps(runs.cursor)))
+    return RunCursor.from_state(json.loads(json.dumps(runs.state)))
 
 
 def test_run_finished_before_first_poll_is_not_reported():
@@ -113,12 +113,12 @@ def test_cursor_advances_only_on_acknowledgement():
     runs = observed_cursor(run(3), run(5))
     runs.deliver(JOB, 4, 1)
     runs.deliver(JOB, 5, 2)
-    assert runs.cursor["runs"] == {JOB: 3}
-    assert runs.is_open(1)
+    assert runs.state["runs"] == {JOB: 3}
+    assert runs.has_unacknowledged(1)
     runs.acknowledge(1)
-    assert runs.cursor["runs"] == {JOB: 4}
-    assert not runs.is_open(1)
-    assert runs.is_open(2)
+    assert runs.state["runs"] == {JOB: 4}
+    assert not runs.has_unacknowledged(1)
+    assert runs.has_unacknowledged(2)
 
 
 def test_cursor_does_not_skip_unacknowledged_delivery():
@@ -126,9 +126,9 @@ def test_cursor_does_not_skip_unacknowledged_delivery():
     runs.deliver(JOB, 4, 1)
     runs.deliver(JOB, 5, 2)
     runs.acknowledge(2)
-    assert runs.cursor["runs"] == {JOB: 3}
+    assert runs.state["runs"] == {JOB: 3}
     runs.acknowledge(1)
-    assert runs.cursor["runs"] == {JOB: 5}
+    assert runs.state["runs"] == {JOB: 5}
 
 
 def test_restart_repeats_only_unacknowledged_runs():
@@ -168,7 +168,7 @@ def test_partial_polls_keep_time_of_last_listing():
     runs.observe({OTHER: run(1)}, NOW, complete=True)
     for number in range(1, 100):
         runs.observe({OTHER: run(1)}, NOW + number * 30, partial=True)
-    assert stored(runs).cursor == {"looked": NOW, "runs": {OTHER: 1}}
+    assert stored(runs).state == {"polled_at": NOW, "runs": {OTHER: 1}}
     runs.observe({OTHER: run(1), JOB: run(1, finished=NOW + 60)}, NOW + 3000, complete=True)
     assert deliver_all(runs) == [(JOB, 1)]
 
@@ -176,7 +176,7 @@ def test_partial_polls_keep_time_of_last_listing():
 def test_first_partial_poll_initializes_cursor():
     runs = RunCursor()
     runs.observe({JOB: run(3)}, NOW, partial=True)
-    assert runs.cursor == {"looked": NOW, "runs": {JOB: 3}}
+    assert runs.state == {"polled_at": NOW, "runs": {JOB: 3}}
     runs.observe({JOB: run(4)}, NOW + 30, partial=True)
     assert deliver_all(runs) == [(JOB, 4)]
 
@@ -185,7 +185,7 @@ def test_partial_poll_forgets_no_job():
     runs = observed_cursor(run(3))
     for hours in range(1, 4):
         runs.observe({OTHER: run(1)}, NOW + hours * 3600, partial=True)
-    assert runs.cursor["runs"][JOB] == 3
+    assert runs.state["runs"][JOB] == 3
 
 
 def test_new_job_without_history_reports_latest_run():
@@ -209,7 +209,7 @@ def test_recreated_job_is_reported_from_first_run():
     runs = observed_cursor(run(40))
     runs.observe({JOB: run(1, finished=NOW + 20)}, NOW + 30)
     assert deliver_all(runs) == [(JOB, 1)]
-    assert stored(runs).cursor["runs"] == {JOB: 1}
+    assert stored(runs).state["runs"] == {JOB: 1}
 
 
 def test_recreated_job_is_detected_after_restart():
@@ -233,13 +233,15 @@ def test_job_missing_for_hours_is_forgotten():
     runs = observed_cursor(run(3))
     for hours in range(1, 4):
         runs.observe({}, NOW + hours * 3600, complete=True)
-    assert runs.cursor["runs"] == {}
+    assert runs.state["runs"] == {}
 
 
-@pytest.mark.parametrize("cursor", [None, "x", 3, [], {}, {"looked": 1}, {"looked": "x", "runs": {}}, {"runs": {}}])
-def test_invalid_cursor_raises(cursor):
-    with pytest.raises(ValueError, match="does not say which runs were reported"):
-        RunCursor.resumed(cursor)
+@pytest.mark.parametrize(
+    "state", [None, "x", 3, [], {}, {"polled_at": 1}, {"polled_at": "x", "runs": {}}, {"runs": {}}]
+)
+def test_invalid_cursor_raises(state):
+    with pytest.raises(ValueError, match="saved watch position is unreadable"):
+        RunCursor.from_state(state)
 
 
 STEPS = st.lists(
@@ -295,4 +297,4 @@ def test_every_run_is_reported_and_repeats_only_unacknowledged(steps):
 def test_cursor_is_json_serializable():
     runs: Any = observed_cursor(run(3), run(4))
     deliver_all(runs)
-    assert json.loads(json.dumps(runs.cursor)) == runs.cursor == {"looked": NOW + 30, "runs": {JOB: 4}}
+    assert json.loads(json.dumps(runs.state)) == runs.state == {"polled_at": NOW + 30, "runs": {JOB: 4}}

@@ -44,7 +44,7 @@ def test_removed_jobs_do_not_count():
     schedule = schedule_of((500, 30), (500, 10))
     for _ in range(500):
         schedule.remove(10)
-    assert (schedule.request_spacing, schedule.shortest_interval) == (15, 30)
+    assert (schedule.request_spacing, schedule.min_interval) == (15, 30)
 
 
 def test_slots_are_spaced_within_interval():
@@ -118,7 +118,7 @@ def test_slot_lookup_scales_linearly():
 def test_intervals_can_change_during_backoff():
     schedule = schedule_of((10, 30))
     moments = itertools.count(0, 1e9)
-    backoff = Backoff.of_schedule(schedule, lambda: next(moments))
+    backoff = Backoff.from_schedule(schedule, lambda: next(moments))
     changes = 3_000
 
     def fail() -> None:
@@ -164,34 +164,34 @@ class Clock:
 
 def test_backoff_grows_to_limit_and_resets_on_success():
     clock = Clock()
-    backoff = Backoff.of_schedule(schedule_of((10_000, 30)), clock)
+    backoff = Backoff.from_schedule(schedule_of((10_000, 30)), clock)
     sleep_calls = []
     for _ in range(12):
         backoff.failed(ControlHubUnavailableError("no answer"))
-        sleep_calls.append(backoff.left)
-        clock.now += backoff.left
+        sleep_calls.append(backoff.remaining)
+        clock.now += backoff.remaining
     assert sleep_calls[0] < 1
     assert all(later > earlier for earlier, later in itertools.pairwise(sleep_calls[:6]))
     assert 0.8 * 60 <= sleep_calls[-1] <= 1.2 * 60
     backoff.succeeded()
     backoff.failed(ControlHubUnavailableError("no answer"))
-    assert backoff.left < 1
+    assert backoff.remaining < 1
 
 
 def test_concurrent_failures_count_once():
-    backoff = Backoff.of_schedule(schedule_of((10, 30)), Clock())
+    backoff = Backoff.from_schedule(schedule_of((10, 30)), Clock())
     for _ in range(50):
         backoff.failed(ControlHubUnavailableError("no answer"))
-    assert backoff.left <= 6
+    assert backoff.remaining <= 6
 
 
 def test_backoff_honours_late_retry_after():
     clock = Clock()
-    backoff = Backoff.of_schedule(schedule_of((10, 30)), clock)
+    backoff = Backoff.from_schedule(schedule_of((10, 30)), clock)
     backoff.failed(ControlHubUnavailableError("no answer"))
     backoff.failed(ControlHubUnavailableError("too many", http_status=429, retry_after=200))
     backoff.failed(ControlHubUnavailableError("no answer"))
-    assert backoff.left == 200
+    assert backoff.remaining == 200
     clock.now += 200
-    assert backoff.left == 0
+    assert backoff.remaining == 0
     assert math.isfinite(backoff.until)

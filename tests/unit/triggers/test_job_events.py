@@ -614,7 +614,7 @@ def test_unreadable_store_is_not_taken_for_empty(hub, logged):
         return again.runs
 
     assert run_in_virtual_time(scene()) == [("orders", 4)]
-    assert logged().count("could not be dealt with") == 1
+    assert logged().count("Unexpected error while processing a poll") == 1
 
 
 def test_unsaved_cursor_is_saved_later(hub, logged):
@@ -633,7 +633,7 @@ def test_unsaved_cursor_is_saved_later(hub, logged):
 
     run_in_virtual_time(scene())
     assert store.reported == {"orders": 4}
-    assert logged().count("could not be saved") == 1
+    assert logged().count("Could not save the watch position") == 1
 
 
 def test_watcher_of_several_assets_logs_missing_state(hub, logged):
@@ -648,7 +648,7 @@ def test_watcher_of_several_assets_logs_missing_state(hub, logged):
         return watcher.runs
 
     assert run_in_virtual_time(scene()) == [("orders", 4)]
-    assert logged().count("Several assets have the same watcher") == 1
+    assert logged().count("Several assets have identical watchers") == 1
 
 
 def test_invalid_cursor_is_logged_and_watch_restarts(hub, logged):
@@ -668,7 +668,7 @@ def test_invalid_cursor_is_logged_and_watch_restarts(hub, logged):
         return again.runs
 
     assert run_in_virtual_time(scene()) == [("orders", 5)]
-    assert "does not say which runs were reported" in logged()
+    assert "saved watch position is unreadable" in logged()
 
 
 def test_outage_is_survived_and_logged_once(hub, http, logged):
@@ -725,7 +725,7 @@ def test_refused_credential_is_logged_once_and_retried_rarely(hub, http, logged)
         return refused
 
     assert run_in_virtual_time(scene()) < 40
-    assert logged().count("No finished runs are noticed until that is mended") == 1
+    assert logged().count("Asset events are paused until this is fixed") == 1
 
 
 def test_new_token_is_noticed_soon_after_refusal(hub, http, connection, monkeypatch):
@@ -803,7 +803,7 @@ def test_unusable_connection_is_awaited(hub, connection, monkeypatch, logged, pr
         return watcher.runs
 
     assert run_in_virtual_time(scene()) == [("orders", 4)]
-    assert logged().count("No finished runs are noticed until that is mended") == 1
+    assert logged().count("Asset events are paused until this is fixed") == 1
 
 
 def test_run_with_unreadable_details_is_reported_later(hub, http):
@@ -859,7 +859,7 @@ def test_run_missing_from_history_does_not_delay_others(hub, logged):
         return watcher.runs
 
     assert run_in_virtual_time(scene()) == [("orders", 5), ("orders", 6)]
-    assert "its history does not contain run 4. It is not reported." in logged()
+    assert "its history does not have the run. It gets no asset event." in logged()
 
 
 def test_upgraded_run_is_reported_once_as_successor(hub, logged):
@@ -898,7 +898,7 @@ def test_internal_error_does_not_end_watch(hub, monkeypatch, logged):
         return watcher.runs
 
     assert run_in_virtual_time(scene()) == [("orders", 4)]
-    assert logged().count("met an error of its own") == 1
+    assert logged().count("Unexpected error while polling for finished runs") == 1
 
 
 def test_requests_are_sent_off_the_event_loop(hub):
@@ -1019,7 +1019,7 @@ def test_unreadable_job_does_not_affect_other_watchers(hub, logged):
         return triggerer.runs(1)
 
     assert run_in_virtual_time(scene()) == [("orders", 4)]
-    assert logged().count("Nothing is known about job secret:org until that is mended") == 1
+    assert logged().count("Asset events of job secret:org are paused until this is fixed") == 1
 
 
 @shared
@@ -1183,10 +1183,10 @@ def test_trigger_of_other_version_can_be_created():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "Exactly one of 'job_id', 'job_name', 'job_tag' is required, got none"),
-        ({**ONE_JOB, "job_name": "Orders"}, "got 'job_id' and 'job_name'"),
-        ({"job_id": "orders"}, "'orders' is not the id of a job"),
-        ({"job_name": " "}, "'job_name' must be a non-empty string"),
+        ({}, "Give exactly one of 'job_id', 'job_name', 'job_tag'; given are none of them"),
+        ({**ONE_JOB, "job_name": "Orders"}, "given are job_id and job_name"),
+        ({"job_id": "orders"}, "'job_id' must have the form '<uuid>:<organization>'"),
+        ({"job_name": " "}, "'job_name' is empty"),
         ({"job_name": "{{ params.job }}"}, "'job_name' cannot be a template"),
         ({**ONE_JOB, "poll_interval": 0}, "'poll_interval' must be a number of seconds above 0"),
         ({**ONE_JOB, "metrics_timeout": -1}, "'metrics_timeout' must be a number of seconds from 0"),
@@ -1210,7 +1210,7 @@ def test_dag_with_invalid_watcher_cannot_be_serialized():
     watcher = sdk.AssetWatcher(name="runs", trigger=ControlHubJobRunEventTrigger(job_id="orders"))
     with sdk.DAG("dag", schedule=sdk.Asset("orders", watchers=[watcher])) as dag:
         pass
-    with pytest.raises(Exception, match="is not the id of a job"):
+    with pytest.raises(Exception, match="'job_id' must have the form"):
         DagSerialization.to_dict(dag)
 
 

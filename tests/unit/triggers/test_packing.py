@@ -111,7 +111,7 @@ def test_few_runs_are_not_packed():
 def test_unreadable_packed_arguments_end_wait_with_error(http, clock, packed):
     MultiJobHub(http)
     payload = single_event(clock, ControlHubJobRunsTrigger(packed=packed))
-    with pytest.raises(ControlHubError, match="stored arguments of the trigger cannot be read"):
+    with pytest.raises(ControlHubError, match="stored trigger arguments are unreadable"):
         RunsWaitEvent.from_payload(payload).raise_error()
 
 
@@ -125,7 +125,7 @@ def test_packed_trigger_waits_and_stops(http, clock):
     for job_id in job_ids:
         hub.latest[job_id] = hub._status(job_id.removesuffix(":org"), active())
     with ControlHubClient(HUB, "credential-id", TOKEN) as client:
-        assert ControlHubJobRunsTrigger(**arguments).what == "many runs"
+        assert ControlHubJobRunsTrigger(**arguments).description == "many runs"
         ControlHubJobRunsTrigger(**arguments).stop(client)
     assert hub.asked("stopJobs") == [[job_ids[0].removesuffix(":org")]]
 

@@ -127,7 +127,7 @@ def test_slow_checks_of_missing_runs_keep_deadline(http, clock, limit):
 
     (payload,) = run_on_loop(loop, scene())
     event = RunsWaitEvent.from_payload(payload)
-    assert event.reason is (RunsWaitReason.TIMEOUT if "deadline" in limit else RunsWaitReason.ACT)
+    assert event.reason is (RunsWaitReason.TIMEOUT if "deadline" in limit else RunsWaitReason.FORCE)
     assert loop.time() <= 1251
 
 
@@ -167,7 +167,7 @@ def test_succeeded_and_restarted_run_has_ended(http, clock):
 def test_force_at_ends_wait_despite_long_interval(http, clock, interval):
     MultiJobHub(http, a=[active()], b=[succeeded()])
     event = wait(clock, "a", "b", poll_interval=interval, force_at=1100.0, until_failure=True, deadline=5000.0)
-    assert event.reason is RunsWaitReason.ACT
+    assert event.reason is RunsWaitReason.FORCE
     assert (event.force_at, event.until_failure, event.deadline) == (None, True, 5000.0)
     assert elapsed(clock) == pytest.approx(100, abs=1)
 
@@ -179,7 +179,7 @@ def test_force_at_is_ignored_after_all_runs_ended(http, clock):
 
 def test_force_at_ends_wait_during_outage(http, clock):
     http.post(STATUSES, status_code=503)
-    assert wait(clock, "a", force_at=1100.0).reason is RunsWaitReason.ACT
+    assert wait(clock, "a", force_at=1100.0).reason is RunsWaitReason.FORCE
 
 
 def test_first_failure_keeps_force_at(http, clock):
@@ -190,7 +190,7 @@ def test_first_failure_keeps_force_at(http, clock):
 
 def test_past_force_at_ends_wait_at_once(http, clock):
     MultiJobHub(http, a=[active()])
-    assert wait(clock, "a", force_at=1.0).reason is RunsWaitReason.ACT
+    assert wait(clock, "a", force_at=1.0).reason is RunsWaitReason.FORCE
     assert elapsed(clock) < 10
 
 
@@ -353,7 +353,7 @@ def test_invalid_arguments_become_error_event(http, clock, arguments):
 
 
 def test_trigger_without_runs_is_never_success(clock):
-    with pytest.raises(errors.ControlHubUnexpectedAnswerError, match="it names no run"):
+    with pytest.raises(errors.ControlHubUnexpectedAnswerError, match="it has no runs"):
         RunsWaitEvent.from_payload(single_event(clock, ControlHubJobRunsTrigger()))
 
 
@@ -372,7 +372,7 @@ def test_trigger_without_runs_is_never_success(clock):
     ],
 )
 def test_incomplete_event_raises(payload):
-    with pytest.raises(errors.ControlHubUnexpectedAnswerError, match="event of the trigger cannot be used"):
+    with pytest.raises(errors.ControlHubUnexpectedAnswerError, match="Cannot read the trigger's event"):
         RunsWaitEvent.from_payload(payload)
 
 
@@ -485,7 +485,7 @@ def test_failed_stop_after_kill_is_only_logged(http, clock, monkeypatch, task_lo
     monkeypatch.setattr(trigger_module, "is_still_deferred", killed)
     http.post(STATUSES, status_code=401)
     clock.run(trigger("a", "b", stop_on_kill=True).on_kill())
-    assert "Could not stop 2 runs, which may go on" in task_log()
+    assert "Could not stop 2 runs, which may still be active" in task_log()
 
 
 STEPS = st.sampled_from([activating, active, deactivating, lambda run_count: failed(run_count - 1), None])
@@ -528,6 +528,6 @@ def test_any_sequence_yields_one_correct_event(runs, outages, until_failure, for
             assert until_failure
             assert any(status["color"] == "RED" for status in over.values())
         else:
-            limit = force_at if event.reason is RunsWaitReason.ACT else deadline
+            limit = force_at if event.reason is RunsWaitReason.FORCE else deadline
             assert limit is not None
             assert clock.now >= limit - 1e-6

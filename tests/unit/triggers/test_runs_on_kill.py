@@ -47,7 +47,7 @@ def test_kill_gives_up_with_warning_on_lasting_errors(http, killed_trigger, task
     http.get(CURRENT_STATUS, **TROUBLE)
     run_in_virtual_time(killed_trigger.on_kill())
     assert hub.stops == []
-    assert "which may go on" in task_log()
+    assert "which may still be active" in task_log()
 
 
 def test_kill_backs_off_with_refused_credential(http, killed_trigger, task_log):
@@ -56,4 +56,4 @@ def test_kill_backs_off_with_refused_credential(http, killed_trigger, task_log):
     run_in_virtual_time(killed_trigger.on_kill())
     assert hub.stops == []
     assert asked.call_count <= 16, "with back-off, for as long as credential_patience says"
-    assert "which may go on" in task_log()
+    assert "which may still be active" in task_log()
