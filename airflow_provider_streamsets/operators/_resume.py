@@ -38,13 +38,13 @@ class ResumeDecision:
     """
     What a try does, and why.
 
-    :param course: what to do
+    :param action: what to do
     :param reason: one sentence for the log; empty for a first try
     :param run: the run of the earlier try
     :param is_own: whether the task has started that run, and did not join one of somebody else
     """
 
-    course: ResumeAction
+    action: ResumeAction
     reason: str = ""
     run: JobRun | None = None
     is_own: bool = True
@@ -163,14 +163,14 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
             intents.get(job_id) or StartIntent(job_id, emit_resume_stats, user, 0.0), run_count=emit_resume_stats
         )
     statuses = client.runs.statuses(intents)
-    left = {
+    remaining = {
         job_id: delivery_time_left(client, intent.at) for job_id, intent in intents.items() if job_id not in started
     }
     waited = 0.0
     # A start can be delivered after the run of another caller, too.
     while pending := [
         job_id
-        for job_id, max_wait in left.items()
+        for job_id, max_wait in remaining.items()
         if waited < max_wait and not intents[job_id].matches_later(statuses[job_id])
     ]:
         client.sleep(_SEARCH_INTERVAL)
@@ -184,14 +184,14 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
             is_found = job_id in started or (run is not None and intent.matches(run))
             if not is_found and intent.matches_later(latest):
                 run, intent = latest, replace(intent, run_count=latest.run_count)
-        if run is None or run.run_count != intent.run_count or _is_anew(record, job_id, run):
+        if run is None or run.run_count != intent.run_count or _was_recreated(record, job_id, run):
             continue
         if job_id in started or intent.matches(run):
             own[job_id] = client.runs.successor_of(replace(run, job_id=job_id))
     return own
 
 
-def _run_of_start(client: ControlHubClient, intent: StartIntent) -> JobRun | None:
+def _find_submitted_run(client: ControlHubClient, intent: StartIntent) -> JobRun | None:
     """Return the run of a start, which is waited for; or else the one that has its number, whoever has made it."""
     from airflow_provider_streamsets.control_hub.submission import delivery_time_left
 
@@ -216,23 +216,23 @@ def joined_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobRun
     return {
         job_id: replace(run, job_id=job_id)
         for job_id, run in client.runs.statuses(joined).items()
-        if run is not None and run.run_count == joined[job_id] and not _is_anew(record, job_id, run)
+        if run is not None and run.run_count == joined[job_id] and not _was_recreated(record, job_id, run)
     }
 
 
 def find_own_run(client: ControlHubClient, record: TaskState) -> JobRun | None:
     """Return the run of :func:`write_intent` that the task has started; None if there is none."""
-    written = _written_intent(record)
-    return None if written is None or record.values.get("joined") else _find_run(client, record, written)[0]
+    recorded = _recorded_intent(record)
+    return None if recorded is None or record.values.get("joined") else _find_run(client, record, recorded)[0]
 
 
-def _written_intent(record: TaskState) -> StartIntent | None:
+def _recorded_intent(record: TaskState) -> StartIntent | None:
     from airflow_provider_streamsets.control_hub.submission import StartIntent
 
-    written = record.values.get("intent")
-    if not isinstance(written, Mapping):
+    recorded = record.values.get("intent")
+    if not isinstance(recorded, Mapping):
         return None
-    intent = StartIntent(**written)
+    intent = StartIntent(**recorded)
     # The number that the run has come to have, where somebody else's run had come before it.
     counted = (record.values.get("started") or {}).get(intent.job_id)
     return intent if counted is None else replace(intent, run_count=int(counted))
@@ -242,13 +242,13 @@ def _find_run(client: ControlHubClient, record: TaskState, intent: StartIntent) 
     """Return the run that was written down, or why there is none; a start that may still be delivered is waited for."""
     from airflow_provider_streamsets.control_hub.submission import described
 
-    is_pending = not record.values.get("joined") and not record.values.get("started")
-    run = _run_of_start(client, intent) if is_pending else client.runs.of_start(intent)
+    is_unconfirmed = not record.values.get("joined") and not record.values.get("started")
+    run = _find_submitted_run(client, intent) if is_unconfirmed else client.runs.of_start(intent)
     if run is None:
         return None, "but there is no such run"
-    if is_pending and not intent.matches_later(run):
+    if is_unconfirmed and not intent.matches_later(run):
         return None, f"as {intent.user}, but Control Hub never created it: there is {described(run)}"
-    if _is_anew(record, intent.job_id, run):
+    if _was_recreated(record, intent.job_id, run):
         return None, f"which was deleted and imported again since: there is {described(run)}"
     return client.runs.successor_of(replace(run, job_id=intent.job_id)), ""
 
@@ -264,7 +264,7 @@ def decide_resume(client: ControlHubClient, record: TaskState, job: Job) -> Resu
     """
     from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRejectedError
 
-    intent = _written_intent(record)
+    intent = _recorded_intent(record)
     if intent is None:
         return ResumeDecision(ResumeAction.START)
     is_own = not record.values.get("joined")
@@ -273,7 +273,7 @@ def decide_resume(client: ControlHubClient, record: TaskState, job: Job) -> Resu
     if intent.job_id != job.job_id and abandon_reason is None:
         abandon_reason = f"the task is now for job {job.label}"
     try:
-        run, why_none = _find_run(client, record, intent)
+        run, missing_reason = _find_run(client, record, intent)
     except (ControlHubNotFoundError, ControlHubRejectedError) as error:
         if intent.job_id == job.job_id:
             raise
@@ -282,7 +282,7 @@ def decide_resume(client: ControlHubClient, record: TaskState, job: Job) -> Resu
             ResumeAction.START, f"{what} of job {intent.job_id}, which cannot be read any more ({error})"
         )
     if run is None:
-        return ResumeDecision(ResumeAction.START, f"{what} of job {intent.job_id}, {why_none}")
+        return ResumeDecision(ResumeAction.START, f"{what} of job {intent.job_id}, {missing_reason}")
     if abandon_reason is None and is_own and run.status == "DEACTIVATING" and was_stopped_by_task(client, run, record):
         abandon_reason = "it is being stopped for this task"
     what = f"{what} of job {intent.job_id}, which {'has ended' if run.has_ended else 'goes on'} ({run.status})"
@@ -308,7 +308,7 @@ def was_stopped_by_task(client: ControlHubClient, run: JobRun, record: TaskState
     return decision.outcome is not Outcome.SUCCEEDED and decision.stopped_by == user
 
 
-def _is_anew(record: TaskState, job_id: str, run: JobRun) -> bool:
+def _was_recreated(record: TaskState, job_id: str, run: JobRun) -> bool:
     """Return whether a run of the right number is one of the job after it was deleted and imported again."""
     from airflow_provider_streamsets.control_hub.models import RunIdentity
 

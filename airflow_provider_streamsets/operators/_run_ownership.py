@@ -33,13 +33,13 @@ _KILL_TIMEOUT = 2.0
 # Seconds to try again while Control Hub refuses, as it does while a job is being started.
 _KILL_MAX_WAIT = 2.0
 # Seconds for which a killed task waits for the end that it has forced, to acknowledge the error of that.
-_KILL_ACKNOWLEDGEMENT = 1.0
+_KILL_ACKNOWLEDGE_MAX_WAIT = 1.0
 _FORCED_STOP_MAX_WAIT = 60.0
 # The same for a task that was told not to wait for the ends of runs.
 _UNWAITED_STOP_MAX_WAIT = 15.0
 _RESTART_MAX_WAIT = 600.0
 _STOP_INTERVAL = 3.0
-_TOO_RED = "RED for longer than fail_on_red_after"
+_RED_TOO_LONG = "RED for longer than fail_on_red_after"
 
 
 class RunOwnershipMixin(RunWaitMixin):
@@ -92,13 +92,15 @@ class RunOwnershipMixin(RunWaitMixin):
         self.stop_on_kill = params.fixed_boolean(stop_on_kill, "stop_on_kill")
         self.force_stop_after = force_stop_after
         self.accept_stopped = accept_stopped
-        self._for_waits["accept_stopped"] = params.boolean(accept_stopped, "accept_stopped") and accept_stopped
-        self._for_waits["fail_on_red_after"] = fail_on_red_after
+        self._wait_only_parameters["accept_stopped"] = (
+            params.boolean(accept_stopped, "accept_stopped") and accept_stopped
+        )
+        self._wait_only_parameters["fail_on_red_after"] = fail_on_red_after
         self._record: TaskState | None = None
         self._started: dict[str, int] = {}
-        self._asked_to_stop: dict[str, int] = {}
+        self._stop_requested: dict[str, int] = {}
         self._stopped: dict[str, int] = {}
-        self._has_given_up = False
+        self._has_abandoned_runs = False
         self._check_policies(rendered=False)
 
     def _check_policies(self, *, rendered: bool) -> None:
@@ -111,18 +113,20 @@ class RunOwnershipMixin(RunWaitMixin):
         if self.wait_for == "active" and wait is False:
             raise ValueError("wait_for='active' waits, so it does not go with wait_for_completion=False.")
 
-    def check_effects(self, default_args: Mapping[str, Any] | None, *, if_running: str = "fail", **others: Any) -> None:
+    def check_unused_parameters(
+        self, default_args: Mapping[str, Any] | None, *, if_running: str = "fail", **others: Any
+    ) -> None:
         """
-        Check what has no effect, as :meth:`RunWaitMixin.check_effects`.
+        Check what has no effect, as :meth:`RunWaitMixin.check_unused_parameters`.
 
         :param default_args: the same
         :param if_running: what the task does about a run that is in the way; it can wait for the end of that
         """
         if if_running not in IF_RUNNING or if_running == "wait_then_start":
-            self._for_waits.pop("deferrable", None)
-        super().check_effects(default_args, **others)
+            self._wait_only_parameters.pop("deferrable", None)
+        super().check_unused_parameters(default_args, **others)
         if self.wait_for == "active":
-            metrics_timeout = self._for_waits["metrics_timeout"]
+            metrics_timeout = self._wait_only_parameters["metrics_timeout"]
             params.no_effect("wait_for='completion'", self, default_args, metrics_timeout=metrics_timeout)
 
     def prepare(self) -> bool:
@@ -145,7 +149,7 @@ class RunOwnershipMixin(RunWaitMixin):
         """Whether runs are waited for until they are active, and not for their ends."""
         return self.wait_for == "active"
 
-    def are_left_running(self, context: Context) -> bool:
+    def has_left_runs_active(self, context: Context) -> bool:
         """
         Return whether a try of this task has succeeded because its runs were active, and has left them running.
 
@@ -154,14 +158,14 @@ class RunOwnershipMixin(RunWaitMixin):
         record = self.record(context)
         return bool(record.values.get("left_running")) and record.abandon_reason is None
 
-    def left_running_note(self, context: Context) -> dict[str, Any]:
+    def left_running_values(self, context: Context) -> dict[str, Any]:
         """Return what must be kept when a later try writes the record anew although its runs are left running."""
-        return {"left_running": True} if self.are_left_running(context) else {}
+        return {"left_running": True} if self.has_left_runs_active(context) else {}
 
     def close_record(self, context: Context) -> None:
         """Note that the outcome is about to be delivered, and whether that is that the runs are active."""
         record = self.record(context)
-        if self.waits_until_active and record.may_stay and record.values:
+        if self.waits_until_active and record.is_retained and record.values:
             record.add(left_running=True)
         record.complete()
 
@@ -190,23 +194,23 @@ class RunOwnershipMixin(RunWaitMixin):
         """Return the runs of this task that were waited for until they were active, and go on."""
         return {}
 
-    def runs_of_record(self, context: Context) -> Mapping[str, int]:
+    def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that earlier tries have started and that have not ended: run count by job id."""
         return {}
 
     def record_started(
-        self, context: Context, runs: Mapping[str, int], seen: Mapping[str, JobRun | None] | None = None
+        self, context: Context, runs: Mapping[str, int], observed: Mapping[str, JobRun | None] | None = None
     ) -> None:
         """
         Note runs that this task has started: it answers for them from now on.
 
         :param runs: run count by job id
-        :param seen: these runs, as far as they were seen
+        :param observed: these runs, as far as they were seen
         """
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         self._started = dict(runs)
-        known = {job_id: json for job_id, run in (seen or {}).items() if (json := RunIdentity.of(run).to_json())}
+        known = {job_id: json for job_id, run in (observed or {}).items() if (json := RunIdentity.of(run).to_json())}
         record = self.record(context)
         record.add(started=self._started, known={**(record.values.get("known") or {}), **known})
 
@@ -256,10 +260,10 @@ class RunOwnershipMixin(RunWaitMixin):
         """Go on after a deferral, with whatever Airflow says that it came to."""
         self.note_resumption(next_kwargs)
         with self.stop_runs_on_failure(context):
-            self._started = {str(job_id): int(count) for job_id, count in self._started_before(context).items()}
+            self._started = {str(job_id): int(count) for job_id, count in self._recorded_started(context).items()}
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def _started_before(self, context: Context) -> Mapping[str, Any]:
+    def _recorded_started(self, context: Context) -> Mapping[str, Any]:
         started = self.record(context).values.get("started")
         return started if isinstance(started, Mapping) else {}
 
@@ -276,16 +280,16 @@ class RunOwnershipMixin(RunWaitMixin):
             if self._killed:
                 if self.stop_on_kill:
                     self._stop_quickly(self.runs_to_stop_on_kill())
-                if self._has_given_up:
-                    self._record_stopped(self._asked_to_stop)
+                if self._has_abandoned_runs:
+                    self._record_stopped(self._stop_requested)
                     record.abandon("the try before was killed")
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 red = {job_id: count for job_id, count in unfinished_runs(error).items() if job_id in self._started}
                 if red:
-                    self._act_on_active_at_end(context, error)
-                    self._act_on_red_at_end(context, red, error)
+                    self._handle_active_runs_on_failure(context, error)
+                    self._handle_red_runs_on_failure(context, red, error)
                 else:
-                    self._act_on_active_at_end(context, error)
+                    self._handle_active_runs_on_failure(context, error)
                     # The others have ended, or are being stopped: the next try is to start new ones.
                     self._clear_failed_runs(context, error)
             elif isinstance(error, ControlHubMetricsUnavailableError):
@@ -304,23 +308,23 @@ class RunOwnershipMixin(RunWaitMixin):
         except Exception as another:  # noqa: BLE001 - what the task fails with is the first error
             self.log.error("Could not clean up the runs this task started: %s", another)
 
-    def _act_on_red_at_end(self, context: Context, runs: Mapping[str, int], error: BaseException) -> None:
+    def _handle_red_runs_on_failure(self, context: Context, runs: Mapping[str, int], error: BaseException) -> None:
         """Stop runs that were ``RED`` for too long, although another try may come: it could start none beside them."""
         if self.on_error == "leave":
-            self.log.warning("Leaving %s running; another try of this task waits for it again.", _shown(runs))
+            self.log.warning("Leaving %s running; another try of this task waits for it again.", _describe_runs(runs))
         else:
             self.stop_red_runs(context, runs)
         record = self.record(context)
-        if not record.may_stay and not will_retry(context, error):
+        if not record.is_retained and not will_retry(context, error):
             record.clear()
 
-    def _act_on_active_at_end(self, context: Context, error: BaseException) -> None:
+    def _handle_active_runs_on_failure(self, context: Context, error: BaseException) -> None:
         """Stop runs that are active, as others did not become so, unless the next try keeps them."""
-        runs, again = self.active_runs(), will_retry(context, error)
-        if not runs or (again and not self.restart_failed_runs):
+        runs, will_be_retried = self.active_runs(), will_retry(context, error)
+        if not runs or (will_be_retried and not self.restart_failed_runs):
             return
-        if self.on_error == "leave" and not again:
-            self.log.warning("Leaving %s running.", _shown(runs))
+        if self.on_error == "leave" and not will_be_retried:
+            self.log.warning("Leaving %s running.", _describe_runs(runs))
         else:
             self.abandon_runs(context, runs, "other runs have failed")
 
@@ -330,9 +334,9 @@ class RunOwnershipMixin(RunWaitMixin):
 
         :param runs: run count by job id
         """
-        self.abandon_runs(context, runs, _TOO_RED, red=dict(runs))
+        self.abandon_runs(context, runs, _RED_TOO_LONG, red=dict(runs))
 
-    def acknowledge_red(self, context: Context) -> None:
+    def acknowledge_red_runs(self, context: Context) -> None:
         """
         Acknowledge the errors of runs that an earlier try has stopped because they were ``RED`` for too long.
 
@@ -343,12 +347,12 @@ class RunOwnershipMixin(RunWaitMixin):
             self.client.runs.acknowledge_forced(red)
 
     def _clear_failed_runs(self, context: Context, error: ControlHubError) -> None:
-        record, again = self.record(context), will_retry(context, error)
-        if not again and not record.may_stay:
+        record, will_be_retried = self.record(context), will_retry(context, error)
+        if not will_be_retried and not record.is_retained:
             record.clear()
         elif self.restart_failed_runs and record.abandon_reason is None:
             blocking = blocking_run(error)
-            if again and blocking is not None:
+            if will_be_retried and blocking is not None:
                 write_failed(record, *blocking)
             else:
                 record.clear()
@@ -356,34 +360,34 @@ class RunOwnershipMixin(RunWaitMixin):
     def _handle_error(self, context: Context, error: BaseException) -> None:
         from airflow_provider_streamsets.control_hub import ControlHubRunLostError
 
-        again = will_retry(context, error)
+        will_be_retried = will_retry(context, error)
         if isinstance(error, ControlHubRunLostError):
             # It is not there to be stopped; a run that has its number now is none of this task.
             return
         # Of a start without an answer, and of runs that this try has not got to yet, another try takes care, if any.
-        runs = self._started if again else self.runs_to_stop_on_kill() or self.runs_of_record(context)
+        runs = self._started if will_be_retried else self.runs_to_stop_on_kill() or self.find_recorded_runs(context)
         runs = {job_id: count for job_id, count in runs.items() if self._stopped.get(job_id) != count}
         if not runs:
             return
         if is_deferral_timeout(error):
-            self.act_on_timeout(context, runs)
+            self.handle_timeout(context, runs)
         elif self.on_error == "leave":
-            self.log.warning("Leaving %s running.", _shown(runs))
-        elif again:
-            self.log.warning("Leaving %s to the next try of this task.", _shown(runs))
+            self.log.warning("Leaving %s running.", _describe_runs(runs))
+        elif will_be_retried:
+            self.log.warning("Leaving %s to the next try of this task.", _describe_runs(runs))
         else:
             self.abandon_runs(context, runs, "the task has failed for another reason")
 
-    def act_on_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
+    def handle_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
         """
         Stop runs that have taken too long, unless they are to be left; a later try waits for those that are left.
 
         :param runs: run count by job id
         """
         if self.on_timeout == "stop":
-            self.abandon_runs(context, runs, _took_too_long(runs))
+            self.abandon_runs(context, runs, _timeout_reason(runs))
         else:
-            self.log.warning("Leaving %s running.", _shown(runs))
+            self.log.warning("Leaving %s running.", _describe_runs(runs))
 
     def abandon_runs(self, context: Context, runs: Mapping[str, int], reason: str, **values: Any) -> None:
         """
@@ -397,9 +401,9 @@ class RunOwnershipMixin(RunWaitMixin):
             self.record(context).abandon(f"the try before has stopped what it had started, because {reason}", **values)
         except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from storing it, the runs are to be stopped
             self.log.warning("That runs are stopped could not be written down: %s", error)
-        self.stop_started(runs, reason)
+        self.stop_runs(runs, reason)
 
-    def stop_started(self, runs: Mapping[str, int], reason: str) -> bool:
+    def stop_runs(self, runs: Mapping[str, int], reason: str) -> bool:
         """
         Stop runs and no others, by force after `force_stop_after`; what cannot be stopped is logged.
 
@@ -410,7 +414,7 @@ class RunOwnershipMixin(RunWaitMixin):
         from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
         from airflow_provider_streamsets.control_hub.tracking.run import stop_and_wait
 
-        self.log.warning("Stopping %s: %s.", _shown(runs), reason)
+        self.log.warning("Stopping %s: %s.", _describe_runs(runs), reason)
         self._record_stopped(runs)
         after = self.force_stop_seconds()
         try:
@@ -455,7 +459,7 @@ class RunOwnershipMixin(RunWaitMixin):
             force_stop_after=self.force_stop_seconds(),
             poll_interval=_STOP_INTERVAL,
         )
-        self.log.info("%s: stopped by this task.", _shown(runs))
+        self.log.info("%s: stopped by this task.", _describe_runs(runs))
 
     def wait_until_stable(
         self, jobs: Iterable[Job], read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]]
@@ -464,9 +468,9 @@ class RunOwnershipMixin(RunWaitMixin):
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
 
         try:
-            return wait_until_stable(self.polling_client(), jobs, read, pause=self.pause, log=self.log)
+            return wait_until_stable(self.polling_client(), jobs, read, sleep=self.sleep, log=self.log)
         except ControlHubRunTimeoutError as error:
-            raise self._waited_too_long(error) from error
+            raise self._timeout_before_start(error) from error
 
     def request_stop(
         self, client: ControlHubClient, runs: Mapping[str, int], *, max_wait: float, force: bool
@@ -483,7 +487,7 @@ class RunOwnershipMixin(RunWaitMixin):
         return client.runs.stop_many(runs, max_wait=max_wait, force=force)
 
     def _log_not_stopped(self, runs: Mapping[str, int], error: Exception) -> None:
-        self.log.error("%s could not be stopped and may go on: %s", _shown(runs), error)
+        self.log.error("%s could not be stopped and may go on: %s", _describe_runs(runs), error)
 
     def kill_client(self) -> ControlHubClient:
         """Return a client for the few seconds that a killed task has left."""
@@ -506,16 +510,16 @@ class RunOwnershipMixin(RunWaitMixin):
         if not is_timeout:
             self._stop_quickly(runs)
         elif self.on_timeout == "stop":
-            self._stop_quickly(runs, f"Stopping {_shown(runs)}: {_took_too_long(runs)}.")
+            self._stop_quickly(runs, f"Stopping {_describe_runs(runs)}: {_timeout_reason(runs)}.")
         elif runs:
-            self.log.warning("Leaving %s running.", _shown(runs))
+            self.log.warning("Leaving %s running.", _describe_runs(runs))
 
     def _stop_quickly(self, runs: Mapping[str, int], warning: str = "") -> None:
-        runs = {job_id: count for job_id, count in runs.items() if self._asked_to_stop.get(job_id) != count}
+        runs = {job_id: count for job_id, count in runs.items() if self._stop_requested.get(job_id) != count}
         if not runs:
             return
-        self._has_given_up = True
-        self._asked_to_stop.update(runs)
+        self._has_abandoned_runs = True
+        self._stop_requested.update(runs)
         client, force = self.kill_client(), self.force_stop_seconds() == 0
         try:
             asked = self.request_stop(client, runs, max_wait=_KILL_MAX_WAIT, force=force)
@@ -523,13 +527,13 @@ class RunOwnershipMixin(RunWaitMixin):
             self._log_not_stopped(runs, error)
             # There may be time to try it once more before the process is killed for good.
             for job_id in runs:
-                self._asked_to_stop.pop(job_id, None)
+                self._stop_requested.pop(job_id, None)
         else:
-            self.log.warning(warning or f"The task was killed: stopping {_shown(runs)}.")
+            self.log.warning(warning or f"The task was killed: stopping {_describe_runs(runs)}.")
             if force:
                 # One that has failed by itself keeps its error.
                 forced = {job_id: runs[job_id] for job_id in asked}
-                client.runs.acknowledge_forced(forced, max_wait=_KILL_ACKNOWLEDGEMENT)
+                client.runs.acknowledge_forced(forced, max_wait=_KILL_ACKNOWLEDGE_MAX_WAIT)
 
     def raise_if_killed(self, when: str) -> None:
         """Stop the runs and end the task if it has been killed, as :meth:`RunWaitMixin.raise_if_killed`."""
@@ -538,7 +542,7 @@ class RunOwnershipMixin(RunWaitMixin):
         super().raise_if_killed(when)
 
 
-def _shown(runs: Mapping[str, int]) -> str:
+def _describe_runs(runs: Mapping[str, int]) -> str:
     """Return runs for messages."""
     if len(runs) == 1:
         ((job_id, run_count),) = runs.items()
@@ -546,7 +550,7 @@ def _shown(runs: Mapping[str, int]) -> str:
     return f"{len(runs)} runs"
 
 
-def _took_too_long(runs: Mapping[str, int]) -> str:
+def _timeout_reason(runs: Mapping[str, int]) -> str:
     """Return why runs are stopped at a time-out, for messages."""
     return "it took too long" if len(runs) == 1 else "they took too long"
 
@@ -564,7 +568,7 @@ class RunsOwnershipMixin(RunOwnershipMixin, RunsWaitMixin):
     def stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
         """Stop these runs, as :meth:`RunOwnershipMixin.stop_red_runs`; the next try keeps the others."""
         self.record(context).add(red=dict(runs))
-        self.stop_started(runs, _TOO_RED)
+        self.stop_runs(runs, _RED_TOO_LONG)
 
     def on_red_runs(self, runs: dict[str, int]) -> bool:
         """Stop those of these runs that this task has started, and no others, unless they are to be left."""
@@ -572,16 +576,16 @@ class RunsOwnershipMixin(RunOwnershipMixin, RunsWaitMixin):
         if not runs:
             return True
         if self.on_error == "leave":
-            self.log.warning("Leaving %s running: %s.", _shown(runs), _TOO_RED)
+            self.log.warning("Leaving %s running: %s.", _describe_runs(runs), _RED_TOO_LONG)
             return True
-        return self.stop_started(runs, _TOO_RED)
+        return self.stop_runs(runs, _RED_TOO_LONG)
 
     def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
         """Stop the runs that this task has started, unless they are to be left."""
         own = {job_id: count for job_id, count in unfinished.items() if job_id not in self.joined_runs}
         own.update(self.active_runs())
         if own:
-            self.act_on_timeout(context, own)
+            self.handle_timeout(context, own)
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the runs that this task has started and that are not known to have ended."""
@@ -626,7 +630,7 @@ class RunsStopMixin(RunsWaitMixin):
         self.force = force
         self.force_stop_after = force_stop_after
         self._check_force(rendered=False)
-        self.check_effects(
+        self.check_unused_parameters(
             kwargs.get("default_args"), wait_timeout=self.wait_timeout, force_stop_after=force_stop_after
         )
 
@@ -684,7 +688,7 @@ class RunsStopMixin(RunsWaitMixin):
         try:
             forced = self.client.runs.stop_many(unfinished, max_wait=STOP_MAX_WAIT, force=True)
         except ControlHubError as error:
-            self.log.error("The stop of %s could not be forced: %s", _shown(unfinished), error)
+            self.log.error("The stop of %s could not be forced: %s", _describe_runs(unfinished), error)
             return not isinstance(error, ControlHubUnavailableError)
         self._forced.update({job_id: unfinished[job_id] for job_id in forced})
         self.log.warning("Forcing the stops of %d runs, which have not ended by themselves.", len(forced))

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 
 DEFAULT_POLL_INTERVAL = 30.0
-_BACKSTOP = 300.0
-_LONGEST_SLEEP = 1.0
+_FRAMEWORK_TIMEOUT_MARGIN = 300.0
+_MAX_SLEEP = 1.0
 
 
-def checked_deferrable(deferrable: Any) -> bool:
+def resolve_deferrable(deferrable: Any) -> bool:
     """
     Return whether a task is deferrable.
 
@@ -40,7 +40,7 @@ def checked_deferrable(deferrable: Any) -> bool:
 
 def framework_timeout(limit: float, poll_interval: float) -> timedelta:
     """Return Airflow's own time-out for a deferral: it must lose against the trigger's deadline, which tells more."""
-    return timedelta(seconds=limit + 2 * poll_interval + _BACKSTOP)
+    return timedelta(seconds=limit + 2 * poll_interval + _FRAMEWORK_TIMEOUT_MARGIN)
 
 
 class RunWaitMixin(ControlHubOperator):
@@ -80,16 +80,16 @@ class RunWaitMixin(ControlHubOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.wait_for_completion = wait_for_completion
-        self.deferrable = checked_deferrable(deferrable)
+        self.deferrable = resolve_deferrable(deferrable)
         self.poll_interval = poll_interval
         self.wait_timeout = wait_timeout
         self.metrics_timeout = metrics_timeout
         self._check_wait(rendered=False)
-        self._for_waits: dict[str, Any] = {
+        self._wait_only_parameters: dict[str, Any] = {
             "deferrable": None if deferrable is None else self.deferrable and deferrable,
             "metrics_timeout": metrics_timeout or None,
         }
-        self._began = time.monotonic()
+        self._execution_start = time.monotonic()
         self._killed = False
 
     def _check_wait(self, *, rendered: bool) -> None:
@@ -98,7 +98,7 @@ class RunWaitMixin(ControlHubOperator):
         params.seconds(self.wait_timeout, "wait_timeout", rendered=rendered)
         params.seconds(self.metrics_timeout, "metrics_timeout", rendered=rendered, zero=True)
 
-    def check_effects(self, default_args: Mapping[str, Any] | None, **others: Any) -> None:
+    def check_unused_parameters(self, default_args: Mapping[str, Any] | None, **others: Any) -> None:
         """
         Check at DAG parse that nothing is given for a wait if there is none. A `poll_interval` does no harm.
 
@@ -107,7 +107,7 @@ class RunWaitMixin(ControlHubOperator):
         :raises ValueError: if something is given
         """
         if params.boolean(self.wait_for_completion, "wait_for_completion") is False:
-            params.no_effect("wait_for_completion=True", self, default_args, **{**self._for_waits, **others})
+            params.no_effect("wait_for_completion=True", self, default_args, **{**self._wait_only_parameters, **others})
 
     def prepare(self) -> bool:
         """
@@ -116,7 +116,7 @@ class RunWaitMixin(ControlHubOperator):
         :returns: whether to wait for completion
         :raises ValueError: if one of them cannot be right; nothing has been done yet
         """
-        self._began = time.monotonic()
+        self._execution_start = time.monotonic()
         self._check_wait(rendered=True)
         return bool(params.boolean(self.wait_for_completion, "wait_for_completion", rendered=True))
 
@@ -131,7 +131,7 @@ class RunWaitMixin(ControlHubOperator):
         if self._killed:
             raise AirflowException(f"The task was killed {when}.")
 
-    def pause(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """
         Sleep, unless the task is killed meanwhile.
 
@@ -139,9 +139,9 @@ class RunWaitMixin(ControlHubOperator):
         Airflow allows, can still write down why.
         """
         while seconds > 0:
-            piece = min(seconds, _LONGEST_SLEEP)
-            time.sleep(piece)
-            seconds -= piece
+            chunk = min(seconds, _MAX_SLEEP)
+            time.sleep(chunk)
+            seconds -= chunk
             if self._killed:
                 raise AirflowException("The task was killed while it waited.")
 
@@ -154,17 +154,17 @@ class RunWaitMixin(ControlHubOperator):
         return float(params.seconds(self.poll_interval, "poll_interval", rendered=True))
 
     @property
-    def _allowed(self) -> float | None:
+    def _wait_timeout_seconds(self) -> float | None:
         timeout: float | None = params.seconds(self.wait_timeout, "wait_timeout", rendered=True)
         return timeout
 
     @property
-    def _remaining_timeout(self) -> float | None:
+    def _remaining_wait_timeout(self) -> float | None:
         """Seconds that are left of `wait_timeout`; None if there is none."""
-        return None if self._allowed is None else self._remaining_of(self._allowed)
+        return None if self._wait_timeout_seconds is None else self._remaining(self._wait_timeout_seconds)
 
-    def _remaining_of(self, limit: float) -> float:
-        return max(limit - (time.monotonic() - self._began), 0.0)
+    def _remaining(self, limit: float) -> float:
+        return max(limit - (time.monotonic() - self._execution_start), 0.0)
 
     def force_stop_seconds(self) -> float | None:
         """Return the seconds after which stops are forced that the task asks for when it is killed."""
@@ -187,17 +187,17 @@ class RunWaitMixin(ControlHubOperator):
         """
         limits = self._limits()
         if limits:
-            self._began = time.monotonic() - (min(limits) - max(deadline - time.time(), 0.0))
+            self._execution_start = time.monotonic() - (min(limits) - max(deadline - time.time(), 0.0))
 
     def _limits(self) -> list[float]:
         """Return the seconds that the task is given; the smallest counts."""
         execution_timeout = self.execution_timeout.total_seconds() if self.execution_timeout else None
-        return [limit for limit in (self._allowed, execution_timeout) if limit is not None]
+        return [limit for limit in (self._wait_timeout_seconds, execution_timeout) if limit is not None]
 
     @property
     def time_left(self) -> float:
         """Seconds that the task has left; infinite if nothing limits it."""
-        return min(map(self._remaining_of, self._limits()), default=math.inf)
+        return min(map(self._remaining, self._limits()), default=math.inf)
 
     def polling_client(self, time_left: Callable[[], float] | None = None) -> ControlHubClient:
         """
@@ -222,9 +222,9 @@ class RunWaitMixin(ControlHubOperator):
     def _is_execution_timeout(self) -> bool:
         """Return whether it is ``execution_timeout`` that a wait on the triggerer has exceeded, and not `wait_timeout`."""
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
-        return limit is not None and (self._allowed is None or limit < self._allowed)
+        return limit is not None and (self._wait_timeout_seconds is None or limit < self._wait_timeout_seconds)
 
-    def _waited_too_long(self, error: object) -> BaseException:
+    def _timeout_before_start(self, error: object) -> BaseException:
         """Return the error of a task that has used its time to wait for runs of others."""
         from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
 
@@ -270,7 +270,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
         :param stop_on_kill: whether a trigger that is killed stops the run
         """
         if self.deferrable:
-            self.defer_for(
+            self.defer_to_trigger(
                 job,
                 run,
                 stop_on_kill=stop_on_kill,
@@ -278,9 +278,9 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
                 until_active=self.waits_until_active,
                 fail_on_red_after=self.fail_on_red_seconds(),
             )
-        return self._wait_here(context, job, run)
+        return self._wait_on_worker(context, job, run)
 
-    def report_of(self, job: Job, run: JobRun) -> RunReport:
+    def fetch_report(self, job: Job, run: JobRun) -> RunReport:
         """
         Return the report of a run that has ended, within the time that the task has.
 
@@ -295,14 +295,14 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
         if self.deferrable:
             report = tracker.poll()
             if report is None:
-                self.defer_for(job, run, method_name="execute_after_ended_run")
+                self.defer_to_trigger(job, run, method_name="execute_after_ended_run")
             return report
         return wait_for_run(
             tracker,
             poll_interval=self._interval,
-            timeout=self._remaining_timeout,
-            allowed=self._allowed,
-            sleep=self.pause,
+            timeout=self._remaining_wait_timeout,
+            allowed=self._wait_timeout_seconds,
+            sleep=self.sleep,
         )
 
     def _new_tracker(self, job: Job, run: JobRun) -> RunTracker:
@@ -325,7 +325,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
             log=self.log,
         )
 
-    def _wait_here(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
+    def _wait_on_worker(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
         from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.tracking.run import wait_for_run
 
@@ -334,9 +334,9 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
             report = wait_for_run(
                 self._tracker,
                 poll_interval=self._interval,
-                timeout=self._remaining_timeout,
-                allowed=self._allowed,
-                sleep=self.pause,
+                timeout=self._remaining_wait_timeout,
+                allowed=self._wait_timeout_seconds,
+                sleep=self.sleep,
             )
         except ControlHubRunTimeoutError:
             self.on_wait_timeout(context, job.job_id, run.run_count)
@@ -348,7 +348,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
         self.raise_if_killed("while it waited")
         return self.finish(context, report)
 
-    def defer_for(
+    def defer_to_trigger(
         self,
         job: Job,
         run: JobRun,
@@ -377,7 +377,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
 
         self.raise_if_killed("before it was deferred")
         poll_interval, limits = self._interval, self._limits()
-        left = self.time_left if limits else None
+        time_left = self.time_left if limits else None
         self.defer(
             trigger=ControlHubJobRunTrigger(
                 control_hub_conn_id=self.control_hub_conn_id,
@@ -386,7 +386,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
                 run_count=run.run_count,
                 poll_interval=poll_interval,
                 timeout=min(limits, default=None),
-                deadline=None if left is None else time.time() + left,
+                deadline=None if time_left is None else time.time() + time_left,
                 metrics_timeout=self._metrics_timeout_for(job) if metrics_timeout is None else metrics_timeout,
                 stop_on_kill=stop_on_kill,
                 force_stop_after=self.force_stop_seconds(),
@@ -396,7 +396,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
                 fail_on_red_after=fail_on_red_after,
             ),
             method_name=method_name,
-            timeout=None if left is None else framework_timeout(left, poll_interval),
+            timeout=None if time_left is None else framework_timeout(time_left, poll_interval),
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:

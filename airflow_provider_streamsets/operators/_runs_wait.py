@@ -31,14 +31,14 @@ _RESUMED_MAX_WAIT = 60.0
 _NAMES_MAX_WAIT = 60.0
 # Seconds to try again while Control Hub refuses to stop a job that is being started.
 STOP_MAX_WAIT = 60.0
-_MOST_EXPLANATIONS = 10
-_MOST_NAMED = 20
+_MAX_LOGGED_FAILURES = 10
+_MAX_LISTED_FAILURES = 20
 # Of so many abandoned runs, a trigger hands on what was wrong with them; of the others, only that they were RED.
-_MOST_RED_REPORTS = 5
+_MAX_RED_REPORTS = 5
 # Bytes that such a report has when it is compressed, at the most.
 _RED_REPORT_SIZE = 1400
 # Milliseconds over which runs may have been started that are waited for together.
-_SPREAD_OF_STARTS = 86_400_000
+_MAX_START_SPREAD_MS = 86_400_000
 
 
 class RunsWaitMixin(RunWaitMixin):
@@ -95,7 +95,7 @@ class RunsWaitMixin(RunWaitMixin):
         """
         return True
 
-    def _act_on_red(self, group: RunGroup) -> None:
+    def _handle_red_runs(self, group: RunGroup) -> None:
         runs = {job_id: report.run.run_count for job_id, report in group.red.items() if job_id not in self._red}
         if runs and self.on_red_runs(runs):
             self._red.update(runs)
@@ -136,7 +136,7 @@ class RunsWaitMixin(RunWaitMixin):
                 raise error
         failed = [report for report in group.reports.values() if report.outcome is Outcome.FAILED]
         stopped = [report for report in group.reports.values() if report.outcome is Outcome.STOPPED]
-        for report in failed[:_MOST_EXPLANATIONS]:
+        for report in failed[:_MAX_LOGGED_FAILURES]:
             self.log.error(report.details())
         reasons = [report.summary for report in failed]
         reasons += [str(error).removesuffix(".") for error in group.unknown.values()]
@@ -156,7 +156,7 @@ class RunsWaitMixin(RunWaitMixin):
         failures = [report.failure() for report in failed]
         raise ControlHubRunFailedError(
             f"{len(reasons)} of {len(group.runs)} runs did not succeed: "
-            f"{join_truncated(reasons, '; ', most=_MOST_NAMED)}.{hint and ' '}{hint}",
+            f"{join_truncated(reasons, '; ', most=_MAX_LISTED_FAILURES)}.{hint and ' '}{hint}",
             outcome=next((failure.outcome for failure in failures), None),
             error_codes=dict.fromkeys(code for failure in failures for code in failure.error_codes),
             stage=next((failure.stage for failure in failures if failure.stage), None),
@@ -185,20 +185,20 @@ class RunsWaitMixin(RunWaitMixin):
         metrics_timeout = self._metrics_timeout_for(*jobs)
         if self.deferrable and runs:
             limits = self._limits()
-            self._defer_for(
+            self._defer_to_trigger(
                 runs,
                 timeout=min(limits, default=None),
-                deadline=time.time() + self._remaining_of(min(limits)) if limits else None,
+                deadline=time.time() + self._remaining(min(limits)) if limits else None,
                 metrics_timeout=metrics_timeout,
                 until_failure=until_failure,
-                force_at=None if self.force_after is None else time.time() + self._remaining_of(self.force_after),
+                force_at=None if self.force_after is None else time.time() + self._remaining(self.force_after),
             )
         return self._wait_for_all(
             context,
             runs,
             poll_interval=self._interval,
-            timeout=self._remaining_timeout,
-            allowed=self._allowed,
+            timeout=self._remaining_wait_timeout,
+            allowed=self._wait_timeout_seconds,
             metrics_timeout=metrics_timeout,
             until_failure=until_failure,
             force_after=self.force_after,
@@ -216,7 +216,7 @@ class RunsWaitMixin(RunWaitMixin):
         """
         if not self.deferrable:
             return
-        size, constant = self._largest_trigger_size(job_ids, joins), self._largest_trigger_size((), joins)
+        size, constant = self._max_trigger_size(job_ids, joins), self._max_trigger_size((), joins)
         if size > MAX_TRIGGER_SIZE:
             self.log.warning(
                 "The trigger that waits for %d runs may need %d bytes. If Airflow's database is MySQL, which stores up "
@@ -228,7 +228,7 @@ class RunsWaitMixin(RunWaitMixin):
                 (MAX_TRIGGER_SIZE - constant) * len(job_ids) // (size - constant),
             )
 
-    def _largest_trigger_size(self, job_ids: Sequence[str], joins: bool) -> int:
+    def _max_trigger_size(self, job_ids: Sequence[str], joins: bool) -> int:
         """Return the bytes for the trigger of the first deferral, or of a later one that has more to remember."""
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
@@ -237,10 +237,12 @@ class RunsWaitMixin(RunWaitMixin):
         may_be_red = self.fail_on_red_seconds() is not None
         digests = {job_id: hashlib.sha256(job_id.encode()).hexdigest() for job_id in job_ids}
         # Of some runs only: what is the same of all takes hardly any space.
-        some = [job_id for job_id, digest in digests.items() if int(digest, 16) % 2]
-        times = {job_id: now + int(digest, 16) % _SPREAD_OF_STARTS / 1000 for job_id, digest in digests.items()}
+        subset = [job_id for job_id, digest in digests.items() if int(digest, 16) % 2]
+        times = {job_id: now + int(digest, 16) % _MAX_START_SPREAD_MS / 1000 for job_id, digest in digests.items()}
         runs = [
-            RunRef(job_id, int(digest, 16) % 10_000, identity=RunIdentity(id_like(job_id, digest), times[job_id]))
+            RunRef(
+                job_id, int(digest, 16) % 10_000, identity=RunIdentity(placeholder_id(job_id, digest), times[job_id])
+            )
             for job_id, digest in digests.items()
         ]
         trigger = self._trigger(
@@ -249,13 +251,13 @@ class RunsWaitMixin(RunWaitMixin):
             deadline=now,
             metrics_timeout=now,
             force_at=now,
-            active=some if self.waits_until_active else (),
+            active=subset if self.waits_until_active else (),
             red_since=times if may_be_red else None,
-            red={i: hashlib.shake_256(i.encode()).hexdigest(_RED_REPORT_SIZE) for i in job_ids[:_MOST_RED_REPORTS]}
+            red={i: hashlib.shake_256(i.encode()).hexdigest(_RED_REPORT_SIZE) for i in job_ids[:_MAX_RED_REPORTS]}
             if may_be_red
             else None,
-            forced=some if is_forced else (),
-            joined=some if joins else (),
+            forced=subset if is_forced else (),
+            joined=subset if joins else (),
         )
         return trigger_size(trigger.serialize()[1])
 
@@ -286,15 +288,15 @@ class RunsWaitMixin(RunWaitMixin):
             **(resumed.of_group(time.time()) if resumed else {}),
         )
         group.stopped.update(dict(self.stopped_runs(context).items() & self._watched.items()))
-        is_told, act_after = not until_failure, math.inf if force_after is None else force_after
+        is_failure_handled, force_delay = not until_failure, math.inf if force_after is None else force_after
 
         def act(group: RunGroup) -> bool:
-            nonlocal is_told, act_after
-            self._act_on_red(group)
-            if not is_told and group.failures and group.unfinished:
-                is_told = self.on_first_failure(group)
-            if not self._remaining_of(act_after) and group.unfinished and self.force_unfinished(group.unfinished):
-                act_after = math.inf
+            nonlocal is_failure_handled, force_delay
+            self._handle_red_runs(group)
+            if not is_failure_handled and group.failures and group.unfinished:
+                is_failure_handled = self.on_first_failure(group)
+            if not self._remaining(force_delay) and group.unfinished and self.force_unfinished(group.unfinished):
+                force_delay = math.inf
             return False
 
         try:
@@ -304,8 +306,8 @@ class RunsWaitMixin(RunWaitMixin):
                 timeout=timeout,
                 allowed=allowed,
                 stop_when=act,
-                max_delay=lambda: self._remaining_of(act_after) or math.inf,
-                sleep=self.pause,
+                max_delay=lambda: self._remaining(force_delay) or math.inf,
+                sleep=self.sleep,
             )
         except ControlHubRunTimeoutError as error:
             if group.unfinished:
@@ -317,7 +319,7 @@ class RunsWaitMixin(RunWaitMixin):
         self.raise_if_killed("while it waited")
         return self.finish_all(context, group)
 
-    def _defer_for(
+    def _defer_to_trigger(
         self,
         runs: Sequence[RunRef],
         *,
@@ -333,8 +335,8 @@ class RunsWaitMixin(RunWaitMixin):
         self.raise_if_killed("before it was deferred")
         red = group.red if group else {}
         # What could not be done about them is still to be done: the trigger ends the wait for that again.
-        still_red = {job_id: report.red_for or 0.0 for job_id, report in red.items() if job_id not in self._red}
-        red_for = {**group.red_for, **still_red} if group else {}
+        unhandled_red = {job_id: report.red_for or 0.0 for job_id, report in red.items() if job_id not in self._red}
+        red_for = {**group.red_for, **unhandled_red} if group else {}
         self.defer(
             trigger=self._trigger(
                 runs,
@@ -345,7 +347,7 @@ class RunsWaitMixin(RunWaitMixin):
                 force_at=force_at,
                 active=active,
                 red_since={job_id: time.time() - seconds for job_id, seconds in red_for.items()} or None,
-                red=_short_reports({i: report for i, report in red.items() if i not in still_red}) or None,
+                red=_compact_reports({i: report for i, report in red.items() if i not in unhandled_red}) or None,
                 forced=list(self._forced),
                 joined=[run.job_id for run in runs if run.job_id in self.joined_runs],
                 before_start=before_start,
@@ -388,10 +390,10 @@ class RunsWaitMixin(RunWaitMixin):
         :param runs: the runs
         """
         limits = self._limits()
-        self._defer_for(
+        self._defer_to_trigger(
             runs,
             timeout=min(limits, default=None),
-            deadline=time.time() + self._remaining_of(min(limits)) if limits else None,
+            deadline=time.time() + self._remaining(min(limits)) if limits else None,
             metrics_timeout=0.0,
             before_start=True,
         )
@@ -406,7 +408,7 @@ class RunsWaitMixin(RunWaitMixin):
         wait = RunsWaitEvent.from_payload(event)
         self._watched = dict(wait.runs)
         wait.raise_error()
-        names = self._names_of(list(self._watched), min(max(wait.time_left(), 0.0), _NAMES_MAX_WAIT))
+        names = self._fetch_job_names(list(self._watched), min(max(wait.time_left(), 0.0), _NAMES_MAX_WAIT))
         self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}
         runs = [
             RunRef(job_id, count, names.get(job_id, ""), RunIdentity.from_json(wait.identities.get(job_id)))
@@ -415,12 +417,12 @@ class RunsWaitMixin(RunWaitMixin):
         self._red = set(wait.red)
         if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.ACT, RunsWaitReason.RED}:
             self._act_and_defer_again(wait, runs)
-        left = None if wait.deadline is None else max(wait.deadline - time.time(), _RESUMED_MAX_WAIT)
+        time_left = None if wait.deadline is None else max(wait.deadline - time.time(), _RESUMED_MAX_WAIT)
         return self._wait_for_all(
             context,
             runs,
             poll_interval=_RESUMED_INTERVAL,
-            timeout=0.0 if wait.reason is RunsWaitReason.TIMEOUT else left,
+            timeout=0.0 if wait.reason is RunsWaitReason.TIMEOUT else time_left,
             allowed=wait.timeout,
             # The trigger has waited for the metrics already.
             metrics_timeout=0.0,
@@ -442,7 +444,7 @@ class RunsWaitMixin(RunWaitMixin):
             **wait.of_group(time.time()),
         )
         group.poll(skip_metrics_wait=True)
-        self._act_on_red(group)
+        self._handle_red_runs(group)
         # Each is done once; the other one may still be to come.
         until_failure, force_at = wait.until_failure, wait.force_at
         if group.poll_failed:
@@ -454,7 +456,7 @@ class RunsWaitMixin(RunWaitMixin):
                 until_failure = not self.on_first_failure(group)
             elif wait.reason is RunsWaitReason.ACT and not self.force_unfinished(group.unfinished):
                 force_at = time.time() + self._interval
-        self._defer_for(
+        self._defer_to_trigger(
             runs,
             timeout=wait.timeout,
             deadline=wait.deadline,
@@ -465,7 +467,7 @@ class RunsWaitMixin(RunWaitMixin):
             group=group,
         )
 
-    def _names_of(self, job_ids: list[str], max_wait: float) -> dict[str, str]:
+    def _fetch_job_names(self, job_ids: list[str], max_wait: float) -> dict[str, str]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
         until = time.monotonic() + max_wait
@@ -478,7 +480,7 @@ class RunsWaitMixin(RunWaitMixin):
             return {}
 
 
-def id_like(example: str, digest: str) -> str:
+def placeholder_id(example: str, digest: str) -> str:
     """
     Return an id as Control Hub makes them, of the organization of another one.
 
@@ -488,9 +490,9 @@ def id_like(example: str, digest: str) -> str:
     return f"{uuid.UUID(digest[:32])}:{example.partition(':')[2]}"
 
 
-def _short_reports(red: Mapping[str, RunReport]) -> dict[str, dict[str, Any] | float | None]:
+def _compact_reports(red: Mapping[str, RunReport]) -> dict[str, dict[str, Any] | float | None]:
     """Return the reports of abandoned runs as a trigger hands them on, short as its row is."""
-    kept = dict(itertools.islice(red.items(), _MOST_RED_REPORTS))
+    kept = dict(itertools.islice(red.items(), _MAX_RED_REPORTS))
     return {
         job_id: report.shortened().to_dict() if job_id in kept else report.red_for for job_id, report in red.items()
     }

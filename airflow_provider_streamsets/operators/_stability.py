@@ -15,7 +15,7 @@ _MAX_WAIT = 300.0
 _POLL_DELAY = 3.0
 ACKNOWLEDGEMENT_MAX_WAIT = 60.0
 # Seconds between reads after a refusal, as the run that is in the way can take a moment to show.
-_DELAYS_AFTER_REJECTION = (2.0, 4.0)
+_REJECTION_CHECK_DELAYS = (2.0, 4.0)
 
 
 def wait_until_stable(
@@ -23,7 +23,7 @@ def wait_until_stable(
     jobs: Iterable[Job],
     read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]],
     *,
-    pause: Callable[[float], None],
+    sleep: Callable[[float], None],
     log: Log,
 ) -> dict[str, Job]:
     """
@@ -35,7 +35,7 @@ def wait_until_stable(
     :param client: the client, which sends requests once
     :param jobs: the jobs as just read
     :param read: reads jobs again, in one request for many
-    :param pause: waits so many seconds
+    :param sleep: waits so many seconds
     :param log: the task's log
     :raises ControlHubRunTimeoutError: if the time that the client has is over before
     """
@@ -43,21 +43,21 @@ def wait_until_stable(
     from airflow_provider_streamsets.control_hub._messages import join_truncated
     from airflow_provider_streamsets.control_hub.tracking.run import OutageLog
 
-    passing = {"ACTIVATING", "DEACTIVATING"}
+    transitional = {"ACTIVATING", "DEACTIVATING"}
     found = {job.job_id: job for job in jobs}
     ends_at, outage = time.monotonic() + _MAX_WAIT, OutageLog(log)
-    while unsettled := [job for job in found.values() if job.current_run and job.current_run.status in passing]:
+    while unstable := [job for job in found.values() if job.current_run and job.current_run.status in transitional]:
         if client.time_left() <= 0:
-            labels = join_truncated([job.label for job in unsettled])
+            labels = join_truncated([job.label for job in unstable])
             raise ControlHubRunTimeoutError(f"Still being started or stopped at the end of the task's time: {labels}.")
-        left = min(ends_at - time.monotonic(), client.time_left())
-        if left <= 0:
+        remaining = min(ends_at - time.monotonic(), client.time_left())
+        if remaining <= 0:
             break
-        for job in unsettled:
+        for job in unstable:
             log.info("Job %s is %s; waiting for it to settle.", job.label, job.current_run and job.current_run.status)
-        pause(min(_POLL_DELAY, left))
+        sleep(min(_POLL_DELAY, remaining))
         try:
-            found.update(read(client, [job.job_id for job in unsettled]))
+            found.update(read(client, [job.job_id for job in unstable]))
             outage.succeeded()
         except ControlHubUnavailableError as error:
             outage.failed(error)
@@ -88,19 +88,19 @@ def check_startable(jobs: Iterable[Job]) -> None:
         raise ControlHubJobStateError(" ".join(advice)) from None
 
 
-def newer_after_rejection(
-    jobs: Mapping[str, Job], read: Callable[[list[str]], Mapping[str, Job]], *, pause: Callable[[float], None]
+def find_jobs_started_by_others(
+    jobs: Mapping[str, Job], read: Callable[[list[str]], Mapping[str, Job]], *, sleep: Callable[[float], None]
 ) -> dict[str, Job]:
     """
     Return the jobs that another caller has started, so that Control Hub has refused to start them.
 
     :param jobs: the jobs as they were before the start call, by id
     :param read: reads jobs again, in one request for many
-    :param pause: waits so many seconds
+    :param sleep: waits so many seconds
     :returns: those with a newer run as they are now, by id; empty if Control Hub has another reason
     """
-    for seconds in (0.0, *_DELAYS_AFTER_REJECTION):
-        pause(seconds)
+    for seconds in (0.0, *_REJECTION_CHECK_DELAYS):
+        sleep(seconds)
         found = read(list(jobs))
         newer = {job_id: job for job_id, job in found.items() if job.last_run_count != jobs[job_id].last_run_count}
         if newer:

@@ -36,14 +36,14 @@ class TaskState:
 
     def __init__(self, context: Context, *, survives_kill: bool = False) -> None:
         self._survives_kill = survives_kill
-        self._store, self._may_stay = get_task_state_store(context)
+        self._store, self._is_retained = get_task_state_store(context)
         self._max_tries = getattr(context["ti"], "max_tries", None)
         self._values: dict[str, Any] | None = None
 
     @property
-    def may_stay(self) -> bool:
+    def is_retained(self) -> bool:
         """Whether what is written down can stay when no other try is to come: Airflow deletes it some day."""
-        return self._may_stay
+        return self._is_retained
 
     @property
     def values(self) -> dict[str, Any]:
@@ -58,8 +58,8 @@ class TaskState:
         """Why this try must not go on with what is written down: None if it may."""
         if self.was_cleared:
             return "a person has cleared the task"
-        given_up = self.values.get("given_up")
-        return None if given_up is None else str(given_up)
+        abandon_reason = self.values.get("abandon_reason")
+        return None if abandon_reason is None else str(abandon_reason)
 
     @property
     def was_cleared(self) -> bool:
@@ -96,7 +96,7 @@ class TaskState:
         :param values: further values to write down
         """
         if self.values:
-            self.add(given_up=reason, **values)
+            self.add(abandon_reason=reason, **values)
 
     def record_end(self) -> None:
         """Note that the try has come to an end of its own: it was not killed."""
@@ -110,5 +110,5 @@ class TaskState:
 
     def complete(self) -> None:
         """Note that the outcome is about to be delivered."""
-        if not self._may_stay:
+        if not self._is_retained:
             self.clear()

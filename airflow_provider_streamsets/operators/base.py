@@ -39,14 +39,14 @@ class ControlHubOperator(ControlHubMixin, BaseOperator):
         self.control_hub_conn_id = control_hub_conn_id
 
     def check_parameter_names(
-        self, job: str, commit_id: str | None, given: Iterable[str], *, known: Iterable[str] = (), strict: bool
+        self, job: str, commit_id: str | None, names: Iterable[str], *, known: Iterable[str] = (), strict: bool
     ) -> None:
         """
         Warn of runtime parameters that the pipeline does not have, in one request at the most.
 
         :param job: name and id of the job, for messages
         :param commit_id: the pipeline version that it runs; None if that is not known
-        :param given: names of parameters that the task was given
+        :param names: names of parameters that the task was given
         :param known: names that the pipeline is known to have, as the job has values for them
         :param strict: refuse them instead; not if it is not known which parameters the pipeline has
         :raises ControlHubConfigurationError: if they are refused
@@ -57,16 +57,16 @@ class ControlHubOperator(ControlHubMixin, BaseOperator):
             ControlHubError,
         )
 
-        unsure = sorted(set(given) - set(known))
-        if not unsure or commit_id is None:
+        unconfirmed = sorted(set(names) - set(known))
+        if not unconfirmed or commit_id is None:
             return
         client = self.client if strict else self.client.with_options(max_attempts=1)
         try:
-            unknown = client.pipelines.unknown_parameters(commit_id, unsure)
+            unknown = client.pipelines.unknown_parameters(commit_id, unconfirmed)
         except ControlHubAuthenticationError:
             raise
         except ControlHubError as error:
-            self.log.warning("Cannot check the names of the runtime parameters %s: %s", unsure, error)
+            self.log.warning("Cannot check the names of the runtime parameters %s: %s", unconfirmed, error)
             return
         if not unknown:
             return

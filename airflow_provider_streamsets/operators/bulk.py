@@ -28,7 +28,7 @@ from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT
 from airflow_provider_streamsets.operators._stability import (
     ACKNOWLEDGEMENT_MAX_WAIT,
     check_startable,
-    newer_after_rejection,
+    find_jobs_started_by_others,
 )
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.operators._task_state import TaskState
 
 _STOP_TIMEOUT = 600
-_CHOSEN = ControlHubJobsOperator.template_fields
+_SELECTION_FIELDS = ControlHubJobsOperator.template_fields
 
 
-def _added_by(base: type[BaseOperator]) -> tuple[str, ...]:
+def _additional_fields(base: type[BaseOperator]) -> tuple[str, ...]:
     """Return the template fields of a base that choosing jobs does not have already."""
-    return tuple(name for name in base.template_fields if name not in _CHOSEN)
+    return tuple(name for name in base.template_fields if name not in _SELECTION_FIELDS)
 
 
 class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
@@ -121,7 +121,12 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
     and when runs did not succeed, ``results`` (as returned otherwise).
     """
 
-    template_fields: Sequence[str] = (*_CHOSEN, *_added_by(RunsOwnershipMixin), "acknowledge_errors", "if_running")
+    template_fields: Sequence[str] = (
+        *_SELECTION_FIELDS,
+        *_additional_fields(RunsOwnershipMixin),
+        "acknowledge_errors",
+        "if_running",
+    )
 
     def __init__(
         self,
@@ -138,7 +143,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         self._joined: dict[str, JobRun] = {}
         self._blocking: dict[str, JobRun] = {}
         self._check_start(rendered=False)
-        self.check_effects(kwargs.get("default_args"), if_running=if_running)
+        self.check_unused_parameters(kwargs.get("default_args"), if_running=if_running)
 
     def _check_start(self, *, rendered: bool) -> None:
         params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
@@ -165,15 +170,15 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
             self.restore_deadline(others.deadline)
         others.raise_error()
         if others.reason is RunsWaitReason.TIMEOUT:
-            names = self._names_of([job_id for job_id, _ in others.runs], 0.0)
+            names = self._fetch_job_names([job_id for job_id, _ in others.runs], 0.0)
             runs = [
                 RunRef(job_id, count, names.get(job_id, ""), RunIdentity.from_json(others.identities.get(job_id)))
                 for job_id, count in others.runs
             ]
             try:
-                self._wait_here_for_other_runs(runs, timeout=0.0, allowed=others.timeout)
+                self._wait_on_worker_for_other_runs(runs, timeout=0.0, allowed=others.timeout)
             except (AirflowTaskTimeout, ControlHubRunTimeoutError):
-                self._handle_own_runs(context)
+                self._handle_own_runs_timeout(context)
                 raise
         return self._start_and_wait(context, wait)
 
@@ -188,7 +193,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
                 "No job matches the selection, so there is nothing to start. Tags must be complete, e.g. "
                 "'nightly/orders'."
             )
-        wait = wait and not self.are_left_running(context)
+        wait = wait and not self.has_left_runs_active(context)
         if wait or self.if_running == "wait_then_start":
             self.warn_of_large_trigger(list(jobs), joins=self.if_running == "join")
         self._resume_previous_try(context, wait)
@@ -199,7 +204,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         try:
             self._start(context, {i: job for i, job in jobs.items() if i not in {**self._own, **self._joined}})
         except ControlHubRunTimeoutError:
-            self._handle_own_runs(context)
+            self._handle_own_runs_timeout(context)
             raise
         self.raise_if_killed("while it started the jobs")
         found = {**self._own, **self._joined}
@@ -207,8 +212,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         context["ti"].xcom_push(key="run_counts", value={job_id: run.run_count for job_id, run in runs.items()})
         names = {job_id: job.name for job_id, job in jobs.items()}
         if wait:
-            references = [RunRef(i, run.run_count, names.get(i, ""), RunIdentity.of(run)) for i, run in runs.items()]
-            results: list[dict[str, Any]] = self.wait_for_runs(context, references, list(jobs.values()))
+            run_refs = [RunRef(i, run.run_count, names.get(i, ""), RunIdentity.of(run)) for i, run in runs.items()]
+            results: list[dict[str, Any]] = self.wait_for_runs(context, run_refs, list(jobs.values()))
             return results
         self.record(context).complete()
         return [unfinished_result(job_id, names.get(job_id, ""), run) for job_id, run in runs.items()]
@@ -216,11 +221,11 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
     def _resume_previous_try(self, context: Context, wait: bool) -> None:
         """Keep the runs that an earlier try has started, or joined, and that need no start any more."""
         record = self.record(context)
-        written = record.values.get("intents")
-        if not isinstance(written, Mapping):
+        recorded = record.values.get("intents")
+        if not isinstance(recorded, Mapping):
             return
         own, joined = find_own_runs(self.client, record), joined_runs(self.client, record)
-        self.log.info("An earlier try of this task has requested %d runs; there are %d.", len(written), len(own))
+        self.log.info("An earlier try of this task has requested %d runs; there are %d.", len(recorded), len(own))
         abandon_reason = record.abandon_reason
         if abandon_reason is not None:
             active = {job_id: run.run_count for job_id, run in own.items() if not run.has_ended}
@@ -230,18 +235,18 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
             own, joined = {job_id: run for job_id, run in own.items() if run.has_ended}, {}
         if record.was_cleared:
             return
-        self._own = {job_id: run for job_id, run in own.items() if not wait or self._is_worth_keeping(run, record)}
+        self._own = {job_id: run for job_id, run in own.items() if not wait or self._should_keep(run, record)}
         stopping = {i: run.run_count for i, run in own.items() if i not in self._own and not run.has_ended}
         if stopping:
             self.stop_and_wait(stopping)
-        self.acknowledge_red(context)
+        self.acknowledge_red_runs(context)
         self._joined = {i: run for i, run in joined.items() if not wait or not run.has_ended or run.is_success}
         self.log.info("%d of them go on or have succeeded, and are not started again.", len(self._own))
         if self._joined:
             self.log.info("It has joined %d runs of other callers.", len(self._joined))
         self._blocking = {job_id: run for job_id, run in own.items() if run.status == "INACTIVE_ERROR"}
 
-    def _is_worth_keeping(self, run: JobRun, record: TaskState) -> bool:
+    def _should_keep(self, run: JobRun, record: TaskState) -> bool:
         if run.has_ended:
             return is_complete(self.client, run, record, accept_stopped=self.accepts_stopped)
         was_asked_to_stop = (record.values.get("stopped") or {}).get(run.job_id) == run.run_count
@@ -273,7 +278,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
             if run is not None and not run.has_ended and self._intents[job_id].matches(run)
         }
 
-    def runs_of_record(self, context: Context) -> Mapping[str, int]:
+    def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that earlier tries have started and that have not ended: run count by job id."""
         record = self.record(context)
         if not isinstance(record.values.get("intents"), Mapping):
@@ -282,10 +287,10 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
             job_id: run.run_count for job_id, run in find_own_runs(self.client, record).items() if not run.has_ended
         }
 
-    def _handle_own_runs(self, context: Context) -> None:
+    def _handle_own_runs_timeout(self, context: Context) -> None:
         """Act on the own runs when the time is over before the others could be started."""
         if self._started:
-            self.act_on_timeout(context, self._started)
+            self.handle_timeout(context, self._started)
 
     def _record_own(self, context: Context) -> None:
         # Those of an earlier leg or try that are not kept are over.
@@ -297,32 +302,32 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         """Start jobs, and join, stop or wait for the runs of those that run already."""
         from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubRejectedError
 
-        acknowledges = params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=True)
-        attempts_left = MAX_START_ATTEMPTS
+        acknowledge_errors = params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=True)
+        attempts_remaining = MAX_START_ATTEMPTS
         while jobs:
             jobs = self.wait_until_stable(jobs.values(), lambda client, job_ids: client.jobs.get_many(job_ids))
             running = {job_id: job for job_id, job in jobs.items() if job.current_run and not job.current_run.has_ended}
             if running and self.if_running != "fail":
-                jobs = self._without_running(jobs, running)
+                jobs = self._resolve_conflicts(jobs, running)
                 continue
-            if acknowledges:
+            if acknowledge_errors:
                 jobs.update(self._acknowledge(jobs))
             self._fail_if_blocked(context, jobs)
             check_startable(jobs.values())
             self.raise_if_killed("before it had started the jobs")
-            attempts_left -= 1
+            attempts_remaining -= 1
             try:
                 self._start_all(context, jobs)
             except (ControlHubBulkError, ControlHubRejectedError) as error:
-                refusal = error.__cause__ if isinstance(error, ControlHubBulkError) else error
-                left = {job_id: job for job_id, job in jobs.items() if job_id not in self._own}
-                if not isinstance(refusal, ControlHubRejectedError) or not attempts_left:
+                rejection = error.__cause__ if isinstance(error, ControlHubBulkError) else error
+                remaining = {job_id: job for job_id, job in jobs.items() if job_id not in self._own}
+                if not isinstance(rejection, ControlHubRejectedError) or not attempts_remaining:
                     raise
-                newer = newer_after_rejection(left, self.client.jobs.get_all, pause=self.pause)
+                newer = find_jobs_started_by_others(remaining, self.client.jobs.get_all, sleep=self.sleep)
                 if not newer:
                     raise
-                jobs = {**left, **newer}
-                self.log.warning("%s Another caller has started some of the jobs; checking their runs.", refusal)
+                jobs = {**remaining, **newer}
+                self.log.warning("%s Another caller has started some of the jobs; checking their runs.", rejection)
             else:
                 return
         self._write_record(context, {})
@@ -372,11 +377,11 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         intents = sent if submitted is None else submitted
         record = self.record(context)
         if intents or self._own or self._joined:
-            write_intents(record, intents, self._own, self._joined, **self.left_running_note(context))
+            write_intents(record, intents, self._own, self._joined, **self.left_running_values(context))
         elif record.values:
             record.clear()
 
-    def _without_running(self, jobs: Mapping[str, Job], running: Mapping[str, Job]) -> dict[str, Job]:
+    def _resolve_conflicts(self, jobs: Mapping[str, Job], running: Mapping[str, Job]) -> dict[str, Job]:
         """Return the jobs that can be started once the runs of others are joined, stopped or over."""
         from airflow_provider_streamsets.control_hub.submission import described
 
@@ -404,9 +409,11 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         ]
         if self.deferrable:
             self.defer_before_start(runs)
-        self._wait_here_for_other_runs(runs, timeout=self._remaining_timeout, allowed=self._allowed)
+        self._wait_on_worker_for_other_runs(
+            runs, timeout=self._remaining_wait_timeout, allowed=self._wait_timeout_seconds
+        )
 
-    def _wait_here_for_other_runs(
+    def _wait_on_worker_for_other_runs(
         self, runs: Sequence[RunRef], *, timeout: float | None, allowed: float | None
     ) -> RunGroup:
         """Return runs when they have ended, which are waited for before this task starts its own."""
@@ -420,10 +427,10 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
                 poll_interval=self._interval,
                 timeout=timeout,
                 allowed=allowed,
-                sleep=self.pause,
+                sleep=self.sleep,
             )
         except ControlHubRunTimeoutError as error:
-            raise self._waited_too_long(error) from error
+            raise self._timeout_before_start(error) from error
         return group
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
@@ -440,7 +447,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         ]
         if not blocking:
             return
-        group = self._wait_here_for_other_runs(blocking, timeout=self._remaining_timeout, allowed=self._allowed)
+        group = self._wait_on_worker_for_other_runs(
+            blocking, timeout=self._remaining_wait_timeout, allowed=self._wait_timeout_seconds
+        )
         try:
             self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
         except ControlHubRunFailedError as error:
@@ -501,7 +510,7 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
     ``streamsets_job_link`` (of the first job); and when runs did not succeed, ``results`` (as returned otherwise).
     """
 
-    template_fields: Sequence[str] = (*_CHOSEN, *_added_by(RunsStopMixin))
+    template_fields: Sequence[str] = (*_SELECTION_FIELDS, *_additional_fields(RunsStopMixin))
 
     def __init__(self, *, metrics_timeout: float | timedelta | str | None = 0, **kwargs: Any) -> None:
         super().__init__(metrics_timeout=metrics_timeout, **kwargs)
@@ -573,7 +582,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
     """
 
     template_fields: Sequence[str] = (
-        *_CHOSEN,
+        *_SELECTION_FIELDS,
         "stop_first",
         "acknowledge_errors",
         "stop_timeout",
@@ -597,7 +606,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         self.stop_timeout = stop_timeout
         self.force_stop_after = force_stop_after
         self.poll_interval = poll_interval
-        self._checked(rendered=False)
+        self._check_parameters(rendered=False)
         if params.boolean(stop_first, "stop_first") is False:
             limit = None if stop_timeout == _STOP_TIMEOUT else stop_timeout
             default_args = kwargs.get("default_args")
@@ -605,7 +614,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
                 "stop_first=True", self, default_args, stop_timeout=limit, force_stop_after=force_stop_after
             )
 
-    def _checked(self, *, rendered: bool) -> tuple[bool, bool, float, float | None, float]:
+    def _check_parameters(self, *, rendered: bool) -> tuple[bool, bool, float, float | None, float]:
         return (
             params.boolean(self.stop_first, "stop_first", rendered=rendered),
             params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=rendered),
@@ -620,7 +629,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         from airflow_provider_streamsets.control_hub.jobs import check_deletable
         from airflow_provider_streamsets.control_hub.tracking.run import stop_and_wait
 
-        stop_first, acknowledge_errors, timeout, force_stop_after, poll_interval = self._checked(rendered=True)
+        stop_first, acknowledge_errors, timeout, force_stop_after, poll_interval = self._check_parameters(rendered=True)
         # What a first try has deleted has no name any more.
         is_retry = context["ti"].try_number > 1
         jobs = {job.job_id: job for job in self.find_jobs(context, missing_ok=self.job_ids is not None or is_retry)}

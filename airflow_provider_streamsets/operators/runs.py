@@ -23,7 +23,7 @@ from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT
 from airflow_provider_streamsets.operators._stability import (
     ACKNOWLEDGEMENT_MAX_WAIT,
     check_startable,
-    newer_after_rejection,
+    find_jobs_started_by_others,
 )
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
 
 # Within the 5 seconds of a killed task: looks for the run of a start call that has not been answered yet.
-_POLLS_WHEN_KILLED = 4
-_DELAY_WHEN_KILLED = 0.5
+_KILL_MAX_POLLS = 4
+_KILL_POLL_DELAY = 0.5
 
 
 class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
@@ -184,11 +184,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         self.stop_on_violation = stop_on_violation
         self._intent: StartIntent | None = None
         self._check_start(rendered=False)
-        self._check_use_of_expect(
+        self._check_expect(
             params.boolean(self.wait_for_completion, "wait_for_completion"),
             params.boolean(stop_on_violation, "stop_on_violation"),
         )
-        self.check_effects(kwargs.get("default_args"), if_running=if_running)
+        self.check_unused_parameters(kwargs.get("default_args"), if_running=if_running)
 
     def _check_start(self, *, rendered: bool) -> None:
         params.json_object(self.runtime_parameters, "runtime_parameters", rendered=rendered)
@@ -199,7 +199,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         params.conditions(self.expect, "expect", rendered=rendered)
         params.boolean(self.stop_on_violation, "stop_on_violation", rendered=rendered)
 
-    def _check_use_of_expect(self, wait: bool | str, stop_on_violation: bool | str) -> None:
+    def _check_expect(self, wait: bool | str, stop_on_violation: bool | str) -> None:
         if self.expect is not None and wait is False:
             raise ValueError(
                 "'expect' needs wait_for_completion=True: only a run that is waited for has final metrics."
@@ -215,7 +215,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the job and wait for its run, or go on with the run of an earlier try."""
         with self.stop_runs_on_failure(context):
-            wait = self._begin_run()
+            wait = self._prepare_run()
             job = self.find_job(context)
             resumed = self._resume_previous_run(context, job, wait)
             return self._start_and_wait(context, job, wait) if resumed is None else resumed
@@ -227,11 +227,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         other = RunWaitEvent.from_payload(event)
-        wait = self._begin_run()
+        wait = self._prepare_run()
         if other.deadline is not None:
             self.restore_deadline(other.deadline)
         if isinstance(other.error, ControlHubRunTimeoutError):
-            raise self._waited_too_long(other.error)
+            raise self._timeout_before_start(other.error)
         if other.error is not None:
             if is_fatal(other.error):
                 raise other.error
@@ -244,7 +244,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         ended = RunWaitEvent.from_payload(event)
-        wait = self._begin_run()
+        wait = self._prepare_run()
         if ended.deadline is not None:
             self.restore_deadline(ended.deadline)
         # There is nothing to stop, and the next try is to find this run again.
@@ -259,11 +259,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         resumed = self._resume_previous_run(context, job, wait)
         return self._start_and_wait(context, job, wait) if resumed is None else resumed
 
-    def _begin_run(self) -> bool:
+    def _prepare_run(self) -> bool:
         wait = self.prepare()
         self._check_start(rendered=True)
-        self._check_use_of_expect(wait, params.boolean(self.stop_on_violation, "stop_on_violation", rendered=True))
-        self._expectations()
+        self._check_expect(wait, params.boolean(self.stop_on_violation, "stop_on_violation", rendered=True))
+        self._expected_conditions()
         return wait
 
     def _resume_previous_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any] | None:
@@ -285,26 +285,26 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             self.log.info("%s.", decision.reason)
         if self._ended_report is None:
             emit_resume_stats(self, "reconnect_attempt" if decision.reason else "fresh_submit")
-        if run is None or decision.course is ResumeAction.START:
+        if run is None or decision.action is ResumeAction.START:
             return self._start_new_run(context, job, wait) if decision.reason else None
-        if decision.course is ResumeAction.STOP_AND_START:
+        if decision.action is ResumeAction.STOP_AND_START:
             if decision.is_own and not run.has_ended:
                 self.stop_and_wait({run.job_id: run.run_count})
-            self.acknowledge_red(context)
+            self.acknowledge_red_runs(context)
             return self._start_new_run(context, job, wait)
         context["ti"].xcom_push(key="run_count", value=run.run_count)
-        if not wait or self.are_left_running(context):
+        if not wait or self.has_left_runs_active(context):
             self.log.info("Not starting again.")
             return self._finish_result(context, unfinished_result(job.job_id, job.name, run))
         if decision.is_own:
             self.record_started(context, {run.job_id: run.run_count}, {run.job_id: run})
-        if decision.course is ResumeAction.JOIN:
+        if decision.action is ResumeAction.JOIN:
             self.log.info("Waiting for that run instead of starting another one.")
             emit_resume_stats(self, "reconnect_success")
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and decision.is_own)
         # It has ended: an error or a timeout leaves it to the next try, with nothing to stop.
         self._started = {}
-        report = self.report_of(job, run)
+        report = self.fetch_report(job, run)
         user = user_of(record)
         is_stopped_by_user = report.outcome is Outcome.STOPPED and user is not None and report.stopped_by == user
         stopped_by_task = decision.is_own and is_stopped_by_user
@@ -345,7 +345,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             known=job.runtime_parameters,
             strict=params.boolean(self.strict_parameters, "strict_parameters", rendered=True),
         )
-        attempts_left = MAX_START_ATTEMPTS
+        attempts_remaining = MAX_START_ATTEMPTS
         while True:
             job = self._wait_until_stable(job)
             other = job.current_run
@@ -359,17 +359,17 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
                 job = self._acknowledge(job)
             self._fail_if_blocked(context, job)
             check_startable([job])
-            attempts_left -= 1
+            attempts_remaining -= 1
             try:
                 if reset_offsets:
                     self.client.offsets.reset([job.job_id])
                     self.log.info("Reset the offsets of job %s.", job.label)
                 return self._start(context, job), True
             except ControlHubRejectedError as error:
-                newer = newer_after_rejection(
-                    {job.job_id: job}, partial(self._read_again, self.client), pause=self.pause
+                newer = find_jobs_started_by_others(
+                    {job.job_id: job}, partial(self._refetch, self.client), sleep=self.sleep
                 )
-                if not newer or not attempts_left:
+                if not newer or not attempts_remaining:
                     raise
                 job = newer[job.job_id]
                 self.log.warning("%s Another caller has started the job; checking its run.", error)
@@ -379,13 +379,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         from airflow_provider_streamsets.operators._resume import ACKNOWLEDGE_HINT, is_blocked_by_own_run
 
         if job.current_run is not None and is_blocked_by_own_run(self.record(context), job):
-            raise self._failure(context, self.report_of(job, job.current_run), ACKNOWLEDGE_HINT)
+            raise self._make_failure(context, self.fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
 
     def _wait_until_stable(self, job: Job) -> Job:
-        return self.wait_until_stable([job], self._read_again)[job.job_id]
+        return self.wait_until_stable([job], self._refetch)[job.job_id]
 
     @staticmethod
-    def _read_again(client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
+    def _refetch(client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
         return {job_id: client.jobs.get(job_id) for job_id in job_ids}
 
     def _join(self, context: Context, job: Job, other: JobRun) -> JobRun:
@@ -426,7 +426,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
 
         if self.deferrable:
-            self.defer_for(job, other, method_name="execute_after_other_run", metrics_timeout=0.0)
+            self.defer_to_trigger(job, other, method_name="execute_after_other_run", metrics_timeout=0.0)
         tracker = RunTracker(
             self.polling_client(),
             job.job_id,
@@ -440,12 +440,12 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             wait_for_run(
                 tracker,
                 poll_interval=self._interval,
-                timeout=self._remaining_timeout,
-                allowed=self._allowed,
-                sleep=self.pause,
+                timeout=self._remaining_wait_timeout,
+                allowed=self._wait_timeout_seconds,
+                sleep=self.sleep,
             )
         except ControlHubRunTimeoutError as error:
-            raise self._waited_too_long(error) from error
+            raise self._timeout_before_start(error) from error
         except ControlHubError as error:
             if is_fatal(error):
                 raise
@@ -459,7 +459,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             self.log.warning("Acknowledged the error of run %d: %s", run.run_count, run.error_message)
         return self.client.jobs.get(job.job_id)
 
-    def _expectations(self) -> tuple[MetricCondition, ...]:
+    def _expected_conditions(self) -> tuple[MetricCondition, ...]:
         from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
 
         expect = params.conditions(self.expect, "expect", rendered=True)
@@ -474,7 +474,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         """Return the conditions to look at while the run goes on."""
         if not params.boolean(self.stop_on_violation, "stop_on_violation", rendered=True):
             return ()
-        return tuple(condition for condition in self._expectations() if condition.is_upper_bound)
+        return tuple(condition for condition in self._expected_conditions() if condition.is_upper_bound)
 
     def on_condition_violated(self, context: Context, job_id: str, run_count: int) -> None:
         """Stop the run whose metrics have broken an upper bound."""
@@ -529,7 +529,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             context["ti"].xcom_push(key="run_count", value=report.run.run_count)
         if report.outcome not in self._accepted_outcomes():
             is_stopped = report.outcome is Outcome.STOPPED
-            raise self._failure(context, report, "Set accept_stopped=True if that is fine." if is_stopped else "")
+            raise self._make_failure(context, report, "Set accept_stopped=True if that is fine." if is_stopped else "")
         self.log.info(report.summary)
         if report.outcome is None:
             return self._finish_result(context, report.to_result())
@@ -537,10 +537,10 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             self.log.warning("The run succeeded, but Control Hub shows an error: %s", report.run.error_message)
         if not report.metrics_final:
             self.log.info("Control Hub has not saved the final metrics of the run yet.")
-        self._check_expectations(report)
+        self._check_expected_conditions(report)
         return self._finish_result(context, report.to_result())
 
-    def _failure(self, context: Context, report: RunReport, hint: str) -> ControlHubRunFailedError:
+    def _make_failure(self, context: Context, report: RunReport, hint: str) -> ControlHubRunFailedError:
         """Return the error of a run that did not succeed, having pushed its result to XCom."""
         self.log.error(report.details())
         self.push_failed_result(context, report.to_result())
@@ -552,7 +552,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         self.close_record(context)
         return result
 
-    def _check_expectations(self, report: RunReport) -> None:
+    def _check_expected_conditions(self, report: RunReport) -> None:
         from airflow_provider_streamsets.control_hub import (
             ControlHubError,
             ControlHubExpectationError,
@@ -560,11 +560,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         )
         from airflow_provider_streamsets.control_hub.tracking.conditions import evaluate_ended_run
 
-        expectations = self._expectations()
-        if not expectations:
+        conditions = self._expected_conditions()
+        if not conditions:
             return
         try:
-            evaluation = evaluate_ended_run(self.client, report, expectations)
+            evaluation = evaluate_ended_run(self.client, report, conditions)
         except ControlHubMetricsUnavailableError:
             raise
         except ControlHubError as error:
@@ -585,11 +585,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
     def on_wait_timeout(self, context: Context, job_id: str, run_count: int) -> None:
         """Stop the run, unless it is to be left, or somebody else has started it."""
         if self._owns_run(context, job_id, run_count):
-            self.act_on_timeout(context, {job_id: run_count})
+            self.handle_timeout(context, {job_id: run_count})
 
     def _owns_run(self, context: Context, job_id: str, run_count: int) -> bool:
         """Return whether this task has started a run, and has not joined it."""
-        return (self._started or self._started_before(context)).get(job_id) == run_count
+        return (self._started or self._recorded_started(context)).get(job_id) == run_count
 
     def request_stop(
         self, client: ControlHubClient, runs: Mapping[str, int], *, max_wait: float, force: bool
@@ -601,7 +601,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             if client.runs.stop_run(job_id, run_count, max_wait=max_wait, force=force)
         ]
 
-    def runs_of_record(self, context: Context) -> Mapping[str, int]:
+    def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the run that an earlier try has started, unless it has ended."""
         from airflow_provider_streamsets.operators._resume import find_own_run
 
@@ -620,7 +620,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         from airflow_provider_streamsets.control_hub import ControlHubError
 
         client = self.kill_client()
-        for _ in range(_POLLS_WHEN_KILLED):
+        for _ in range(_KILL_MAX_POLLS):
             try:
                 run = client.runs.current(intent.job_id)
             except ControlHubError as error:
@@ -628,7 +628,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
                 break
             if run is not None and intent.matches(run):
                 return {intent.job_id: run.run_count}
-            time.sleep(_DELAY_WHEN_KILLED)
+            time.sleep(_KILL_POLL_DELAY)
         return {}
 
 

@@ -12,7 +12,7 @@ from airflow_provider_streamsets.compat import will_retry
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators._resume import is_complete, was_stopped_by_task
 from airflow_provider_streamsets.operators._run_ownership import RunsOwnershipMixin
-from airflow_provider_streamsets.operators._runs_wait import id_like
+from airflow_provider_streamsets.operators._runs_wait import placeholder_id
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def _recorded_instances(record: TaskState) -> list[_Instance]:
     return [_Instance(*entry) for entry in record.values.get("instances") or []]
 
 
-def _assigned(earlier: Sequence[_Instance], kept: Mapping[str, _Instance], digests: Sequence[str]) -> list[_Instance]:
+def _assign_instances(
+    earlier: Sequence[_Instance], kept: Mapping[str, _Instance], digests: Sequence[str]
+) -> list[_Instance]:
     """
     Return for each set of parameters the instance that is kept for it, or one that is still to be started.
 
@@ -268,10 +270,10 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         self._template: Job | None = None
         self._intent: TemplateStartIntent | None = None
         self._kept: dict[str, int] = {}
-        self._earlier: dict[str, int] = {}
+        self._previous: dict[str, int] = {}
         self._check(rendered=False)
         others = if_instance_fails if if_instance_fails == "stop_others" else None
-        self.check_effects(kwargs.get("default_args"), if_instance_fails=others)
+        self.check_unused_parameters(kwargs.get("default_args"), if_instance_fails=others)
 
     def _check(self, *, rendered: bool) -> None:
         params.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
@@ -301,16 +303,16 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             if isinstance(delivered, dict) and self.record(context).abandon_reason is None:
                 self.log.info("An earlier try of this task has finished this; returning its result.")
                 return delivered
-            wait = wait and not self.are_left_running(context)
+            wait = wait and not self.has_left_runs_active(context)
             if wait:
-                digests = (hashlib.sha256(str(n).encode()).hexdigest() for n in range(len(self._values())))
-                self.warn_of_large_trigger([id_like(template.job_id, digest) for digest in digests])
-            instances = self._instances_of_previous_try(context, template, wait)
+                digests = (hashlib.sha256(str(n).encode()).hexdigest() for n in range(len(self._parameter_sets())))
+                self.warn_of_large_trigger([placeholder_id(template.job_id, digest) for digest in digests])
+            instances = self._resume_instances(context, template, wait)
             if not all(instance.job_id for instance in instances):
                 self.check_parameter_names(
                     template.label,
                     template.pipeline_commit_id,
-                    {name for values in self._values() for name in values},
+                    {name for values in self._parameter_sets() for name in values},
                     known=template.runtime_parameters,
                     strict=params.boolean(self.strict_parameters, "strict_parameters", rendered=True),
                 )
@@ -343,7 +345,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             [unfinished_result(instance.job_id, instance.name, instance.run) for instance in instances],
         )
 
-    def _values(self) -> list[Mapping[str, Any]]:
+    def _parameter_sets(self) -> list[Mapping[str, Any]]:
         values = params.json_objects(self.runtime_parameters, "runtime_parameters", rendered=True)
         if values is None:
             values = [{}] * params.integer(self.number_of_instances, "number_of_instances", rendered=True)
@@ -358,40 +360,40 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         """Whether the next try starts all instances anew, and not only those that did not succeed."""
         return self._retries_all
 
-    def _instances_of_previous_try(self, context: Context, template: Job, wait: bool) -> list[_Instance]:
+    def _resume_instances(self, context: Context, template: Job, wait: bool) -> list[_Instance]:
         """Return for each set of parameters the instance of an earlier try that is kept, or one still to be started."""
         from airflow_provider_streamsets.control_hub import ControlHubAmbiguousStartError
         from airflow_provider_streamsets.control_hub.templates import complete_parameters, parameters_digest
 
-        digests = [parameters_digest(values) for values in complete_parameters(template, self._values())]
-        nothing_kept = [_Instance(digest) for digest in digests]
+        digests = [parameters_digest(values) for values in complete_parameters(template, self._parameter_sets())]
+        none_kept = [_Instance(digest) for digest in digests]
         record = self.record(context)
         start, abandon_reason = _recorded_start(record), record.abandon_reason
         if start is None:
-            return nothing_kept
-        self._earlier = {i.job_id: i.run_count for i in _recorded_instances(record) if i.job_id}
+            return none_kept
+        self._previous = {i.job_id: i.run_count for i in _recorded_instances(record) if i.job_id}
         if start.template_id != template.job_id or record.was_cleared:
             reason = abandon_reason or f"the task is now for job template {template.label}"
-            runs = self.runs_of_record(context)
+            runs = self.find_recorded_runs(context)
             self.log.info("Not resuming instances of an earlier try (%s); stopping %d still active.", reason, len(runs))
             if runs:
                 # The stop is recorded, after which a later try could not tell any more that the task was cleared.
-                record.write(template_start=_start_json(start), started=runs, given_up=reason)
+                record.write(template_start=_start_json(start), started=runs, abandon_reason=reason)
                 self._stop_or_raise(runs, reason)
-            return nothing_kept
+            return none_kept
         try:
-            earlier = self._with_unconfirmed(record)
+            earlier = self._load_recorded_instances(record)
         except ControlHubAmbiguousStartError as error:
             if abandon_reason is None:
                 raise
             self.log.warning("%s", error)
             earlier = _recorded_instances(record)
-        self._earlier = {instance.job_id: instance.run_count for instance in earlier if instance.job_id}
+        self._previous = {instance.job_id: instance.run_count for instance in earlier if instance.job_id}
         found = self._with_own_runs(earlier)
-        kept = self._worth_keeping(record, earlier, found, wait)
-        instances = _assigned(earlier, kept, digests)
+        kept = self._select_kept(record, earlier, found, wait)
+        instances = _assign_instances(earlier, kept, digests)
         if self._retries_all and not all(instance.job_id for instance in instances):
-            instances = nothing_kept
+            instances = none_kept
         self._log_kept([found.get(instance.job_id, instance) for instance in earlier], instances)
         is_kept = {instance.job_id for instance in instances}
         runs = {job_id: n for job_id, n in self._active_runs(record, earlier).items() if job_id not in is_kept}
@@ -399,20 +401,20 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             self._stop_or_raise(runs, abandon_reason or "they are replaced")
         return instances
 
-    def _worth_keeping(
+    def _select_kept(
         self, record: TaskState, earlier: Sequence[_Instance], found: Mapping[str, _Instance], wait: bool
     ) -> Mapping[str, _Instance]:
         """Return the instances of an earlier try that need not be started again, by job id."""
         if not wait and record.abandon_reason is None:
             # Their outcomes do not matter.
             return {i.job_id: found.get(i.job_id, i) for i in earlier if i.job_id}
-        worth = {job_id: instance for job_id, instance in found.items() if self._is_worth_keeping(instance, record)}
-        if self._retries_all and len(worth) < len(earlier) == len(found):
+        kept = {job_id: instance for job_id, instance in found.items() if self._should_keep(instance, record)}
+        if self._retries_all and len(kept) < len(earlier) == len(found):
             active = [instance for instance in found.values() if instance.is_active]
-            if active and all(instance.job_id in worth for instance in active):
+            if active and all(instance.job_id in kept for instance in active):
                 # All are started anew only when all have ended.
                 return found
-        return worth
+        return kept
 
     def _log_kept(self, earlier: Sequence[_Instance], instances: Sequence[_Instance]) -> None:
         from airflow_provider_streamsets.control_hub._messages import join_truncated
@@ -436,20 +438,20 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
                 join_truncated(replaced) or "none",
             )
 
-    def _with_unconfirmed(self, record: TaskState) -> list[_Instance]:
+    def _load_recorded_instances(self, record: TaskState) -> list[_Instance]:
         """Return the recorded instances, and those of a start whose answer was lost with its process."""
         instances, start = _recorded_instances(record), _recorded_start(record)
         missing = tuple(instance.digest for instance in instances if not instance.job_id)
         if start is None or not missing or record.values.get("withdrawn"):
             return instances
-        made = iter(self.client.templates.instances_of(replace(start, parameters=missing), wait=True))
+        created = iter(self.client.templates.instances_of(replace(start, parameters=missing), wait=True))
         # All or none: a start counts only if it has the same sets.
         return [
-            instance if instance.job_id or (job := next(made, None)) is None else _Instance.of(instance.digest, job)
+            instance if instance.job_id or (job := next(created, None)) is None else _Instance.of(instance.digest, job)
             for instance in instances
         ]
 
-    def runs_of_record(self, context: Context) -> Mapping[str, int]:
+    def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """
         Return the runs that earlier tries have started and that have not ended: run count by job id.
 
@@ -463,7 +465,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
         record = self.record(context)
         try:
-            instances = self._with_unconfirmed(record)
+            instances = self._load_recorded_instances(record)
         except (ControlHubAmbiguousStartError, ControlHubNotFoundError, ControlHubRejectedError) as error:
             # None of the candidates is to be stopped; or the template is gone, and its history with it.
             self.log.warning("%s", error)
@@ -486,7 +488,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
     def _stop_or_raise(self, runs: Mapping[str, int], reason: str) -> None:
         from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
 
-        if not self.stop_started(runs, reason):
+        if not self.stop_runs(runs, reason):
             raise ControlHubUnavailableError(
                 "The instances that an earlier try has started could not be stopped, so no others are started."
             )
@@ -509,7 +511,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
                 return None
         return replace(instance, name=job.name, run=latest)
 
-    def _is_worth_keeping(self, instance: _Instance, record: TaskState) -> bool:
+    def _should_keep(self, instance: _Instance, record: TaskState) -> bool:
         """Return whether an instance is active or has succeeded, and was not stopped by this task."""
         from airflow_provider_streamsets.control_hub import Outcome
         from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
@@ -533,7 +535,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         """Return the runs that this task has started or kept, or is about to start."""
         runs = super().runs_to_stop_on_kill() or {**self._kept, **self._runs_of_unconfirmed_start()}
         # Until it is known which of the earlier try's are resumed, a kill stops all of them.
-        return runs or (self._earlier if self._killed else {})
+        return runs or (self._previous if self._killed else {})
 
     def _runs_of_unconfirmed_start(self) -> dict[str, int]:
         from airflow_provider_streamsets.control_hub import ControlHubError
@@ -556,11 +558,11 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
         record = self.record(context)
         self._kept = {instance.job_id: instance.run_count for instance in instances if instance.is_active}
-        self._earlier = {}
+        self._previous = {}
 
         def save(start: Any) -> None:
             recorded = [instance.to_json() for instance in instances]
-            record.write(template_start=start, instances=recorded, **self.left_running_note(context))
+            record.write(template_start=start, instances=recorded, **self.left_running_values(context))
 
         def withdraw() -> None:
             # The start has made no instances, so no later try may take others for them.
@@ -578,7 +580,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             self._intent = intent
 
         self.raise_if_killed("before it had started instances")
-        values = [own for instance, own in zip(instances, self._values(), strict=True) if not instance.job_id]
+        values = [own for instance, own in zip(instances, self._parameter_sets(), strict=True) if not instance.job_id]
         if not values:
             if record.abandon_reason is None:
                 record.add(instances=[instance.to_json() for instance in instances])
@@ -596,7 +598,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
                 tags=params.string_list(self.job_tags, "job_tags", rendered=True),
                 attach_to_template=params.boolean(self.attach_to_template, "attach_to_template", rendered=True),
                 # What the run of an instance that Control Hub deletes came to could not be found out.
-                delete_after_completion=self._deletes and (not wait or self.waits_until_active),
+                delete_after_completion=self._deletes_instances and (not wait or self.waits_until_active),
                 inherit_permissions=params.boolean(self.inherit_permissions, "inherit_permissions", rendered=True),
                 on_submit=on_submit,
             )
@@ -604,7 +606,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             self.record_started(context, {**self._kept, **error.done})
             self._intent = None
             record.add(withdrawn=True)
-            self.stop_started(error.done, "not all instances were started")
+            self.stop_runs(error.done, "not all instances were started")
             raise
         except ControlHubError as error:
             if self._intent is not None and not may_have_executed(error):
@@ -618,7 +620,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return instances
 
     @property
-    def _deletes(self) -> bool:
+    def _deletes_instances(self) -> bool:
         return bool(params.boolean(self.delete_after_completion, "delete_after_completion", rendered=True))
 
     def on_first_failure(self, group: RunGroup) -> bool:
@@ -627,7 +629,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             self.log.error(failure)
         unfinished = group.unfinished
         group.stopped.update(unfinished)
-        return self.stop_started(unfinished, "another instance has failed")
+        return self.stop_runs(unfinished, "another instance has failed")
 
     def finish_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
         """Return the results of the instances, or fail naming those that did not succeed."""
@@ -638,18 +640,18 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
         except ControlHubError as error:
             # Another try keeps them, and deletes them when all have succeeded.
-            if self._deletes and (self._retries_all or not will_retry(context, error)):
+            if self._deletes_instances and (self._retries_all or not will_retry(context, error)):
                 self._delete(succeeded)
             raise
-        result = self._result(*self._id_and_name_of_template(), results)
-        if self._deletes:
+        result = self._result(*self._template_id_and_name(), results)
+        if self._deletes_instances:
             # What a later try could not read any more.
             self.record(context).add(result=result)
             self._delete(succeeded)
         self.close_record(context)
         return result
 
-    def _id_and_name_of_template(self) -> tuple[str, str]:
+    def _template_id_and_name(self) -> tuple[str, str]:
         from airflow_provider_streamsets.control_hub import ControlHubError
 
         try:
