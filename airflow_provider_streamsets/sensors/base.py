@@ -27,7 +27,7 @@ from airflow_provider_streamsets.compat import (
 )
 from airflow_provider_streamsets.job_selector import JobSelectorMixin, checked_run, log_of_run, run_of_job
 from airflow_provider_streamsets.links.job import ControlHubJobLink
-from airflow_provider_streamsets.operators._run_wait import DEFAULT_POLL_INTERVAL, resolve_deferrable, framework_timeout
+from airflow_provider_streamsets.operators._run_wait import DEFAULT_POLL_INTERVAL, framework_timeout, resolve_deferrable
 from airflow_provider_streamsets.sensors.trigger_kwargs import to_trigger_kwarg
 
 if TYPE_CHECKING:
