@@ -50,6 +50,7 @@ _UNWAITED_STOP_MAX_WAIT = 15.0
 _RESTART_MAX_WAIT = 600.0
 _STOP_INTERVAL = 3.0
 _LEFT_RUNNING = "%s: left running because of %s='leave'."
+_TIMED_OUT = "the wait timed out"
 _RED_TOO_LONG = "RED for longer than fail_on_red_after"
 
 
@@ -391,7 +392,7 @@ class RunOwnershipMixin(RunWaitMixin):
         :param runs: run count by job id
         """
         if self.on_timeout == "stop":
-            self.abandon_runs(context, runs, "the wait timed out")
+            self.abandon_runs(context, runs, _TIMED_OUT)
         else:
             self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_timeout")
 
@@ -513,11 +514,11 @@ class RunOwnershipMixin(RunWaitMixin):
         if not is_timeout:
             self._stop_quickly(runs)
         elif self.on_timeout == "stop":
-            self._stop_quickly(runs, "the task reached its execution_timeout")
+            self._stop_quickly(runs, f"{_describe_runs(runs)}: stopping ({_TIMED_OUT}).")
         elif runs:
             self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_timeout")
 
-    def _stop_quickly(self, runs: Mapping[str, int], reason: str = "the task was killed") -> None:
+    def _stop_quickly(self, runs: Mapping[str, int], message: str = "") -> None:
         """Request the stops of runs within a few seconds, without waiting for them."""
         runs = {job_id: count for job_id, count in runs.items() if self._stop_requested.get(job_id) != count}
         if not runs:
@@ -533,7 +534,7 @@ class RunOwnershipMixin(RunWaitMixin):
             for job_id in runs:
                 self._stop_requested.pop(job_id, None)
         else:
-            self.log.warning("%s: stopping (%s).", _describe_runs(runs), reason)
+            self.log.warning(message or f"The task was killed; stopping {_name_runs(runs)}.")
             if force:
                 # A run that failed by itself keeps its error.
                 forced = {job_id: runs[job_id] for job_id in stopped}
@@ -547,10 +548,18 @@ class RunOwnershipMixin(RunWaitMixin):
 
 
 def _describe_runs(runs: Mapping[str, int]) -> str:
-    """Return a label of runs for messages."""
+    """Return a label of runs for the start of a message."""
     if len(runs) == 1:
         ((job_id, run_count),) = runs.items()
         return f"Job {job_id} run {run_count}"
+    return f"{len(runs)} runs"
+
+
+def _name_runs(runs: Mapping[str, int]) -> str:
+    """Return a label of runs for the middle of a message, as triggers use it."""
+    if len(runs) == 1:
+        ((job_id, run_count),) = runs.items()
+        return f"run {run_count} of job {job_id}"
     return f"{len(runs)} runs"
 
 

@@ -227,7 +227,7 @@ class ControlHubTrigger(BaseTrigger):
                     else "the state of the task cannot be read",
                 )
                 return
-            self.log.warning("The task was killed: stopping %s.", self.what)
+            self.log.warning("The task was killed; stopping %s.", self.what)
             if not await self._stop_patiently(force=self.force_stop_after == 0):
                 self.log.info("There was nothing left to stop of %s.", self.what)
             elif self.force_stop_after:
