@@ -7,17 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubError,
-    ControlHubNotFoundError,
-    ControlHubRejectedError,
-    ControlHubRunFailedError,
-)
-from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES, Outcome, RunIdentity
-from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
-
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun
     from airflow_provider_streamsets.control_hub.submission import StartIntent
     from airflow_provider_streamsets.operators._task_state import TaskState
 
@@ -79,6 +70,8 @@ def write_intent(record: TaskState, intent: StartIntent) -> None:
 
 def write_joined(record: TaskState, intent: StartIntent, run: JobRun) -> None:
     """Save that the task waits for the run of another caller."""
+    from airflow_provider_streamsets.control_hub.models import RunIdentity
+
     record.write(intent=asdict(intent), joined=True, identities={intent.job_id: RunIdentity.of(run).to_json()})
 
 
@@ -89,6 +82,8 @@ def write_failed(record: TaskState, job_id: str, run_count: int) -> None:
 
 def blocking_run(error: ControlHubError) -> tuple[str, int] | None:
     """Return job id and number of the failed run if its error must be acknowledged; else None."""
+    from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
+
     if not isinstance(error, ControlHubRunFailedError) or error.run_count is None:
         return None
     is_blocking = isinstance(error.result, Mapping) and error.result.get("status") == "INACTIVE_ERROR"
@@ -97,6 +92,9 @@ def blocking_run(error: ControlHubError) -> tuple[str, int] | None:
 
 def unfinished_runs(error: ControlHubError) -> dict[str, int]:
     """Return the number by job id of runs that failed the task before they ended."""
+    from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
+    from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES
+
     if not isinstance(error, ControlHubRunFailedError):
         return {}
     return {
@@ -131,6 +129,8 @@ def write_intents(
     :param joined: runs of other callers that the task waits for, by job id
     :param values: further values to save
     """
+    from airflow_provider_streamsets.control_hub.models import RunIdentity
+
     identities = {job_id: RunIdentity.of(run).to_json() for job_id, run in {**kept, **joined}.items()}
     record.write(
         intents={job_id: [intent.run_count, intent.at, intent.until] for job_id, intent in intents.items()},
@@ -263,6 +263,8 @@ def decide_resume(client: ControlHubClient, record: TaskState, job: Job) -> Resu
     :param job: the job to run
     :raises ControlHubError: if the runs cannot be fetched; nothing was done
     """
+    from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRejectedError
+
     intent = _recorded_intent(record)
     if intent is None:
         return ResumeDecision(ResumeAction.START)
@@ -298,6 +300,9 @@ def was_stopped_by_task(client: ControlHubClient, run: JobRun, record: TaskState
     A killed task stops its run but cannot always save that: Airflow accepts no state from a task that was cleared
     while it ran. Such a stop counts as the task's own, so the next try starts another run.
     """
+    from airflow_provider_streamsets.control_hub import Outcome
+    from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
+
     user = user_of(record)
     if user is None or not (run.has_ended or run.status == "DEACTIVATING"):
         return False
@@ -307,6 +312,8 @@ def was_stopped_by_task(client: ControlHubClient, run: JobRun, record: TaskState
 
 def _was_recreated(record: TaskState, job_id: str, run: JobRun) -> bool:
     """Return whether the run belongs to a job that was deleted and imported again since the state was saved."""
+    from airflow_provider_streamsets.control_hub.models import RunIdentity
+
     return RunIdentity.from_json((record.values.get("identities") or {}).get(job_id)).contradicts(run, run.run_count)
 
 
@@ -326,6 +333,9 @@ def is_complete(client: ControlHubClient, run: JobRun, record: TaskState, *, acc
     :param record: the saved state of the task
     :param accept_stopped: whether stopped runs count as successes
     """
+    from airflow_provider_streamsets.control_hub import Outcome
+    from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
+
     if not run.is_success:
         return False
     decision = decide_outcome(run, client.runs.events(run.run_id))

@@ -12,13 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_streamsets.compat import MAX_TRIGGER_SIZE, trigger_size
-from airflow_provider_streamsets.control_hub._messages import join_truncated
-from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubError,
-    ControlHubRunFailedError,
-    ControlHubRunTimeoutError,
-)
-from airflow_provider_streamsets.control_hub.models import Outcome, RunIdentity
 from airflow_provider_streamsets.operators._run_wait import RunWaitMixin, framework_timeout
 
 if TYPE_CHECKING:
@@ -135,6 +128,9 @@ class RunsWaitMixin(RunWaitMixin):
         :raises ControlHubRunFailedError: if runs did not succeed
         :raises ControlHubError: if there is only one run, and its outcome cannot be determined
         """
+        from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Outcome
+        from airflow_provider_streamsets.control_hub._messages import join_truncated
+
         if len(group.runs) == 1:
             for error in group.unknown.values():
                 raise error
@@ -234,6 +230,7 @@ class RunsWaitMixin(RunWaitMixin):
 
     def _max_trigger_size(self, job_ids: Sequence[str], joins: bool) -> int:
         """Return the maximum size in bytes of the trigger of this or a later deferral."""
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
 
         now, is_forced = round(time.time(), 3), not (self.force_after is None and self.force_stop_seconds() is None)
@@ -278,6 +275,7 @@ class RunsWaitMixin(RunWaitMixin):
         is_execution_timeout: bool = False,
         resumed: RunsWaitEvent | None = None,
     ) -> Any:
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, wait_for_runs
 
         group = self._group = RunGroup(
@@ -402,6 +400,7 @@ class RunsWaitMixin(RunWaitMixin):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Resume after the trigger has fired: finish the task, or handle the event and defer again."""
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
@@ -469,6 +468,8 @@ class RunsWaitMixin(RunWaitMixin):
         )
 
     def _fetch_job_names(self, job_ids: list[str], max_wait: float) -> dict[str, str]:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
         until = time.monotonic() + max_wait
         try:
             # Unlike a poll, this is not repeated, so the client retries it.

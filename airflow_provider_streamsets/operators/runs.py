@@ -11,31 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_streamsets import params
-from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubError,
-    ControlHubExpectationError,
-    ControlHubMetricsUnavailableError,
-    ControlHubRejectedError,
-    ControlHubRunFailedError,
-    ControlHubRunTimeoutError,
-    is_fatal,
-    may_have_executed,
-)
-from airflow_provider_streamsets.control_hub.models import Outcome, RunIdentity
-from airflow_provider_streamsets.control_hub.tracking.conditions import evaluate_ended_run, parse_conditions
 from airflow_provider_streamsets.operators._asset_events import emit_asset_events
-from airflow_provider_streamsets.operators._resume import (
-    ACKNOWLEDGE_HINT,
-    ResumeAction,
-    decide_resume,
-    emit_resume_stats,
-    find_own_run,
-    is_blocked_by_own_run,
-    user_of,
-    write_failed,
-    write_intent,
-    write_joined,
-)
 from airflow_provider_streamsets.operators._run_ownership import (
     IF_RUNNING,
     MAX_START_ATTEMPTS,
@@ -54,7 +30,14 @@ from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun, RunReport
+    from airflow_provider_streamsets.control_hub import (
+        ControlHubClient,
+        ControlHubRunFailedError,
+        Job,
+        JobRun,
+        Outcome,
+        RunReport,
+    )
     from airflow_provider_streamsets.control_hub.submission import StartIntent
     from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
     from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
@@ -235,6 +218,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def execute_after_other_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the job after the run of another caller has ended."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.errors import is_fatal
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         other = RunWaitEvent.from_payload(event)
@@ -251,6 +236,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def execute_after_ended_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume when the report of an earlier try's ended run is complete."""
+        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         ended = RunWaitEvent.from_payload(event)
@@ -278,7 +264,15 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _resume_previous_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any] | None:
         """Resume or replace the run of an earlier try, and return the result; None if there is no such run."""
+        from airflow_provider_streamsets.control_hub import Outcome
         from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
+        from airflow_provider_streamsets.operators._resume import (
+            ResumeAction,
+            decide_resume,
+            emit_resume_stats,
+            user_of,
+            write_failed,
+        )
 
         record = self.record(context)
         decision = decide_resume(self.client, record, job)
@@ -337,6 +331,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _start_or_join(self, context: Context, job: Job) -> tuple[JobRun, bool]:
         """Return a run of the job, and whether this task started it."""
+        from airflow_provider_streamsets.control_hub import ControlHubRejectedError
+
         reset_offsets = params.boolean(self.reset_offsets, "reset_offsets", rendered=True)
         self.check_parameter_names(
             job.label,
@@ -376,6 +372,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _fail_if_blocked(self, context: Context, job: Job) -> None:
         """Raise the error of an earlier try's run if it must be acknowledged before the job can be started."""
+        from airflow_provider_streamsets.operators._resume import ACKNOWLEDGE_HINT, is_blocked_by_own_run
+
         if job.current_run is not None and is_blocked_by_own_run(self.record(context), job):
             raise self._make_failure(context, self.fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
 
@@ -388,6 +386,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _join(self, context: Context, job: Job, other: JobRun) -> JobRun:
         from airflow_provider_streamsets.control_hub.submission import StartIntent, described
+        from airflow_provider_streamsets.operators._resume import write_joined
 
         self.log.warning(
             "Job %s is already running: %s. Joining that run because of if_running='join'; it keeps the runtime "
@@ -419,6 +418,9 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return self.client.jobs.get(job.job_id)
 
     def _wait_for_other_run(self, job: Job, other: JobRun) -> None:
+        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubRunTimeoutError
+        from airflow_provider_streamsets.control_hub.errors import is_fatal
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
 
         if self.deferrable:
@@ -456,6 +458,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return self.client.jobs.get(job.job_id)
 
     def _expected_conditions(self) -> tuple[MetricCondition, ...]:
+        from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
+
         expect = params.conditions(self.expect, "expect", rendered=True)
         return () if expect is None else parse_conditions(expect)
 
@@ -476,6 +480,10 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             self.abandon_runs(context, {job_id: run_count}, "its metrics are not as expected")
 
     def _start(self, context: Context, job: Job) -> JobRun:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+        from airflow_provider_streamsets.control_hub.errors import may_have_executed
+        from airflow_provider_streamsets.operators._resume import write_intent
+
         runtime_parameters = params.json_object(self.runtime_parameters, "runtime_parameters", rendered=True)
         record = self.record(context)
 
@@ -506,11 +514,15 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return run
 
     def _accepted_outcomes(self) -> set[Outcome | None]:
+        from airflow_provider_streamsets.control_hub import Outcome
+
         stopped = {Outcome.STOPPED} if self.accepts_stopped else set()
         return {Outcome.SUCCEEDED, *stopped, *({None} if self.waits_until_active else ())}
 
     def finish(self, context: Context, report: RunReport) -> dict[str, Any]:
         """Return the result of the run, or raise its error."""
+        from airflow_provider_streamsets.control_hub import Outcome
+
         if report.replaced is not None:
             context["ti"].xcom_push(key="run_count", value=report.run.run_count)
         if report.outcome not in self._accepted_outcomes():
@@ -541,6 +553,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return result
 
     def _check_expected_conditions(self, report: RunReport) -> None:
+        from airflow_provider_streamsets.control_hub import (
+            ControlHubError,
+            ControlHubExpectationError,
+            ControlHubMetricsUnavailableError,
+        )
+        from airflow_provider_streamsets.control_hub.tracking.conditions import evaluate_ended_run
+
         conditions = self._expected_conditions()
         if not conditions:
             return
@@ -583,6 +602,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the run that an earlier try started, unless it has ended."""
+        from airflow_provider_streamsets.operators._resume import find_own_run
+
         run = find_own_run(self.client, self.record(context))
         return {} if run is None or run.has_ended else {run.job_id: run.run_count}
 
@@ -595,6 +616,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return self._started
 
     def _run_of_unconfirmed_start(self, intent: StartIntent) -> dict[str, int]:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
         client = self.kill_client()
         for _ in range(_KILL_MAX_POLLS):
             try:
@@ -652,6 +675,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
     def execute(self, context: Context) -> dict[str, Any]:
         """Stop the run of the job, and wait until it has ended."""
         wait = self.prepare()
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef, unfinished_result
 
         job = self.find_job(context)

@@ -9,18 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import will_retry
-from airflow_provider_streamsets.control_hub._messages import join_truncated
-from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubAmbiguousStartError,
-    ControlHubBulkError,
-    ControlHubError,
-    ControlHubNotFoundError,
-    ControlHubRejectedError,
-    ControlHubUnavailableError,
-    may_have_executed,
-)
-from airflow_provider_streamsets.control_hub.models import Outcome, RunIdentity
-from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators._resume import is_complete, was_stopped_by_task
 from airflow_provider_streamsets.operators._run_ownership import RunsOwnershipMixin
@@ -63,6 +51,8 @@ class _Instance:
     @classmethod
     def from_job(cls, digest: str, job: Job) -> _Instance:
         """Return the instance of a job that was just started or found."""
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+
         first = job.current_run if job.last_run_count == 1 else None
         return cls(digest, job.job_id, identity=RunIdentity.of(first).to_json(), name=job.name, run=first)
 
@@ -330,6 +320,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
     def _wait_for_instances(
         self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
     ) -> dict[str, Any]:
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef, unfinished_result
 
         self.record_started(context, {instance.job_id: instance.run_count for instance in instances})
@@ -370,6 +361,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
     def _resume_instances(self, context: Context, template: Job, wait: bool) -> list[_Instance]:
         """Return the kept instance of an earlier try for each set of parameters, or a new one to be started."""
+        from airflow_provider_streamsets.control_hub import ControlHubAmbiguousStartError
         from airflow_provider_streamsets.control_hub.templates import complete_parameters, parameters_digest
 
         digests = [parameters_digest(values) for values in complete_parameters(template, self._parameter_sets())]
@@ -424,6 +416,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return kept
 
     def _log_kept(self, earlier: Sequence[_Instance], instances: Sequence[_Instance]) -> None:
+        from airflow_provider_streamsets.control_hub._messages import join_truncated
+
         kept = [instance for instance in instances if instance.job_id]
         self.log.info(
             "Keeping %d of %d instances of the previous try, which succeeded or are still active: %s.",
@@ -464,6 +458,12 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
         Uses only the saved state and the connection, because the other parameters may have changed.
         """
+        from airflow_provider_streamsets.control_hub import (
+            ControlHubAmbiguousStartError,
+            ControlHubNotFoundError,
+            ControlHubRejectedError,
+        )
+
         record = self.record(context)
         try:
             instances = self._load_recorded_instances(record)
@@ -475,6 +475,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
     def _active_runs(self, record: TaskState, instances: Sequence[_Instance]) -> dict[str, int]:
         """Return the runs of instances, and others saved as started, that have not ended: run count by job id."""
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+
         known = {instance.job_id: instance for instance in instances if instance.job_id}
         runs = {str(job_id): int(run_count) for job_id, run_count in (record.values.get("started") or {}).items()}
         runs.update({job_id: instance.run_count for job_id, instance in known.items()})
@@ -485,6 +487,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         }
 
     def _stop_or_raise(self, runs: Mapping[str, int], reason: str) -> None:
+        from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
+
         if not self.stop_runs(runs, reason):
             raise ControlHubUnavailableError(
                 "The instances of an earlier try could not be stopped, so no new ones were started."
@@ -497,6 +501,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return {instance.job_id: instance for instance in found if instance is not None}
 
     def _with_own_run(self, instance: _Instance, job: Job) -> _Instance | None:
+        from airflow_provider_streamsets.control_hub.models import RunIdentity
+
         identity, latest = RunIdentity.from_json(instance.identity), job.current_run
         if latest is not None and identity.contradicts(latest, instance.run_count):
             return None
@@ -508,6 +514,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
     def _should_keep(self, instance: _Instance, record: TaskState) -> bool:
         """Return whether an instance is active or succeeded, and was not stopped by this task."""
+        from airflow_provider_streamsets.control_hub import Outcome
+        from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
+
         run = instance.run
         if run is None:
             return True
@@ -530,6 +539,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return runs or (self._previous if self._killed else {})
 
     def _runs_of_unconfirmed_start(self) -> dict[str, int]:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
         if self._intent is None:
             return {}
         try:
@@ -543,6 +554,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
     ) -> Sequence[_Instance]:
         """Start the missing instances, and return all instances."""
+        from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubError
+        from airflow_provider_streamsets.control_hub.errors import may_have_executed
+
         record = self.record(context)
         self._kept = {instance.job_id: instance.run_count for instance in instances if instance.is_active}
         self._previous = {}
@@ -622,6 +636,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
     def finish_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
         """Return the results of the instances, or raise an error that names those that did not succeed."""
+        from airflow_provider_streamsets.control_hub import ControlHubError, Outcome
+
         succeeded = [r.job_id for r in group.reports.values() if r.outcome is Outcome.SUCCEEDED]
         try:
             results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
@@ -639,6 +655,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return result
 
     def _template_id_and_name(self) -> tuple[str, str]:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
         try:
             template = self._template or self.resolve_job(templates=True)
         except ControlHubError as error:
@@ -648,6 +666,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return template.job_id, template.name
 
     def _delete(self, job_ids: list[str]) -> None:
+        from airflow_provider_streamsets.control_hub import ControlHubError
+
         try:
             deleted = self.client.jobs.delete(job_ids)
         except ControlHubError as error:
