@@ -7,8 +7,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubRunFailedError,
+)
+
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
     from airflow_provider_streamsets.control_hub.submission import StartIntent
     from airflow_provider_streamsets.operators._task_state import TaskState
 
@@ -82,8 +89,6 @@ def write_failed(record: TaskState, job_id: str, run_count: int) -> None:
 
 def blocking_run(error: ControlHubError) -> tuple[str, int] | None:
     """Return job id and number of the failed run if its error must be acknowledged; else None."""
-    from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
-
     if not isinstance(error, ControlHubRunFailedError) or error.run_count is None:
         return None
     is_blocking = isinstance(error.result, Mapping) and error.result.get("status") == "INACTIVE_ERROR"
@@ -92,7 +97,6 @@ def blocking_run(error: ControlHubError) -> tuple[str, int] | None:
 
 def unfinished_runs(error: ControlHubError) -> dict[str, int]:
     """Return the number by job id of runs that failed the task before they ended."""
-    from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
     from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES
 
     if not isinstance(error, ControlHubRunFailedError):
@@ -263,8 +267,6 @@ def decide_resume(client: ControlHubClient, record: TaskState, job: Job) -> Resu
     :param job: the job to run
     :raises ControlHubError: if the runs cannot be fetched; nothing was done
     """
-    from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRejectedError
-
     intent = _recorded_intent(record)
     if intent is None:
         return ResumeDecision(ResumeAction.START)

@@ -12,6 +12,15 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import is_deferral_timeout, task_state_store, will_retry
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubExpectationError,
+    ControlHubMetricsUnavailableError,
+    ControlHubRunFailedError,
+    ControlHubRunLostError,
+    ControlHubRunTimeoutError,
+    ControlHubUnavailableError,
+)
 from airflow_provider_streamsets.operators._resume import blocking_run, unfinished_runs, write_failed
 from airflow_provider_streamsets.operators._run_wait import RunWaitMixin
 from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT, RunsWaitMixin
@@ -21,7 +30,7 @@ from airflow_provider_streamsets.operators._task_state import TaskState
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
     from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
 
 ON_TIMEOUT = ("stop", "leave")
@@ -272,13 +281,6 @@ class RunOwnershipMixin(RunWaitMixin):
         return started if isinstance(started, Mapping) else {}
 
     def _handle_failure(self, context: Context, error: BaseException) -> None:
-        from airflow_provider_streamsets.control_hub import (
-            ControlHubExpectationError,
-            ControlHubMetricsUnavailableError,
-            ControlHubRunFailedError,
-            ControlHubRunTimeoutError,
-        )
-
         try:
             record = self.record(context)
             if self._killed:
@@ -366,8 +368,6 @@ class RunOwnershipMixin(RunWaitMixin):
                 record.clear()
 
     def _handle_error(self, context: Context, error: BaseException) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubRunLostError
-
         will_be_retried = will_retry(context, error)
         if isinstance(error, ControlHubRunLostError):
             # The run no longer exists; a run that now has its number is not that of this task.
@@ -419,7 +419,6 @@ class RunOwnershipMixin(RunWaitMixin):
         :param reason: a clause for the log
         :returns: False if Control Hub was unavailable, so that a retry makes sense
         """
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
         from airflow_provider_streamsets.control_hub.tracking.run import stop_and_wait
 
         self.log.warning("%s: stopping (%s).", _describe_runs(runs), reason)
@@ -473,8 +472,6 @@ class RunOwnershipMixin(RunWaitMixin):
         self, jobs: Iterable[Job], read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]]
     ) -> dict[str, Job]:
         """Wait until no job is being started or stopped, within the deadline of the task."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-
         try:
             return wait_until_stable(self.polling_client(), jobs, read, sleep=self.sleep, log=self.log)
         except ControlHubRunTimeoutError as error:
@@ -695,8 +692,6 @@ class RunsStopMixin(RunsWaitMixin):
 
     def force_unfinished(self, unfinished: dict[str, int]) -> bool:
         """Force the stops of runs that have not ended; return False to retry later if Control Hub is unavailable."""
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
-
         try:
             forced = self.client.runs.stop_many(unfinished, max_wait=STOP_MAX_WAIT, force=True)
         except ControlHubError as error:

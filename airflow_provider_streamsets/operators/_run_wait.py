@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, conf
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.errors import ControlHubExpectationError, ControlHubRunTimeoutError
 from airflow_provider_streamsets.metric_parameters import metrics_timeout_for
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubOperator
 
@@ -229,8 +230,6 @@ class RunWaitMixin(ControlHubOperator):
 
     def _timeout_before_start(self, error: object) -> BaseException:
         """Return the error of a task that timed out while it waited for other runs before its own start."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-
         message = f"{error} The task was waiting for this before starting its own run; nothing was started."
         return AirflowTaskTimeout(message) if self._is_execution_timeout() else ControlHubRunTimeoutError(message)
 
@@ -329,7 +328,6 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
         )
 
     def _wait_on_worker(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.tracking.run import wait_for_run
 
         self._tracker = self._new_tracker(job, run)
@@ -404,7 +402,6 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume after the trigger has fired, and return the result of the run or raise its error."""
-        from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunTimeoutError
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         wait = RunWaitEvent.from_payload(event)

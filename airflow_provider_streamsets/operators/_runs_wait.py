@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_streamsets.compat import MAX_TRIGGER_SIZE, trigger_size
+from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubRunTimeoutError
 from airflow_provider_streamsets.operators._run_wait import RunWaitMixin, framework_timeout
 
 if TYPE_CHECKING:
@@ -129,7 +131,6 @@ class RunsWaitMixin(RunWaitMixin):
         :raises ControlHubError: if there is only one run, and its outcome cannot be determined
         """
         from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Outcome
-        from airflow_provider_streamsets.control_hub._messages import join_truncated
 
         if len(group.runs) == 1:
             for error in group.unknown.values():
@@ -275,7 +276,6 @@ class RunsWaitMixin(RunWaitMixin):
         is_execution_timeout: bool = False,
         resumed: RunsWaitEvent | None = None,
     ) -> Any:
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, wait_for_runs
 
         group = self._group = RunGroup(
@@ -468,8 +468,6 @@ class RunsWaitMixin(RunWaitMixin):
         )
 
     def _fetch_job_names(self, job_ids: list[str], max_wait: float) -> dict[str, str]:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         until = time.monotonic() + max_wait
         try:
             # Unlike a poll, this is not repeated, so the client retries it.

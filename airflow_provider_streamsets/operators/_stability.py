@@ -6,6 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubJobStateError,
+    ControlHubRunTimeoutError,
+    ControlHubUnavailableError,
+)
+
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job
     from airflow_provider_streamsets.control_hub.tracking.run import Log
@@ -41,8 +48,6 @@ def wait_until_stable(
     :returns: the jobs by id; after five minutes, some may still be in a transitional state
     :raises ControlHubRunTimeoutError: if the client's deadline passes first
     """
-    from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError, ControlHubUnavailableError
-    from airflow_provider_streamsets.control_hub._messages import join_truncated
     from airflow_provider_streamsets.control_hub.tracking.run import OutageLog
 
     transitional = {"ACTIVATING", "DEACTIVATING"}
@@ -77,7 +82,6 @@ def check_startable(jobs: Iterable[Job]) -> None:
     :raises ControlHubJobStateError: if a job cannot be started; the message suggests `if_running` and
         `acknowledge_errors` where they help
     """
-    from airflow_provider_streamsets.control_hub import ControlHubJobStateError
     from airflow_provider_streamsets.control_hub.runs import check_all_startable
 
     jobs = list(jobs)

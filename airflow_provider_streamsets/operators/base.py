@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
+    ControlHubConfigurationError,
+    ControlHubError,
+)
 from airflow_provider_streamsets.job_selector import ControlHubMixin, JobSelectorMixin, JobsSelectorMixin
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 
@@ -52,12 +57,6 @@ class ControlHubOperator(ControlHubMixin, BaseOperator):
             warn
         :raises ControlHubConfigurationError: if `strict` is set and the pipeline lacks a parameter
         """
-        from airflow_provider_streamsets.control_hub import (
-            ControlHubAuthenticationError,
-            ControlHubConfigurationError,
-            ControlHubError,
-        )
-
         unconfirmed = sorted(set(names) - set(known))
         if not unconfirmed or commit_id is None:
             return

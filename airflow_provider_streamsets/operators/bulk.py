@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubBulkError,
+    ControlHubError,
+    ControlHubJobStateError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubRunFailedError,
+    ControlHubRunTimeoutError,
+)
 from airflow_provider_streamsets.operators._resume import (
     ACKNOWLEDGE_HINT,
     find_joined_runs,
@@ -157,7 +166,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Start the jobs after the runs of other callers have ended."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
@@ -182,7 +190,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
-        from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef, unfinished_result
 
@@ -263,8 +270,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         return {**super().runs_to_stop_on_kill(), **self._runs_of_unconfirmed_start()}
 
     def _runs_of_unconfirmed_start(self) -> dict[str, int]:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         pending = self._intents.keys() - self._started.keys()
         if not pending:
             return {}
@@ -301,8 +306,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def _start(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Start jobs, and join, stop or wait for the runs of those that are already running."""
-        from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubRejectedError
-
         acknowledge_errors = params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=True)
         attempts_remaining = MAX_START_ATTEMPTS
         while jobs:
@@ -334,8 +337,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         self._write_record(context, {})
 
     def _start_all(self, context: Context, jobs: Mapping[str, Job]) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubBulkError
-
         def on_submit(intents: Mapping[str, StartIntent]) -> None:
             sent = {job_id: intent for job_id, intent in self._intents.items() if job_id in intents}
             if sent.items() == intents.items():
@@ -421,7 +422,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         self, runs: Sequence[RunRef], *, timeout: float | None, allowed: float | None
     ) -> RunGroup:
         """Wait on the worker until runs of other callers have ended, before this task starts its own."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, wait_for_runs
 
         group = RunGroup(self.polling_client(), runs, metrics_timeout=0.0, log=self.log)
@@ -439,7 +439,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Raise the errors of an earlier try's runs that must be acknowledged before their jobs can be started."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
 
         blocking = [
@@ -633,7 +632,6 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Delete the jobs."""
-        from airflow_provider_streamsets.control_hub import ControlHubJobStateError
         from airflow_provider_streamsets.control_hub.jobs import check_deletable
         from airflow_provider_streamsets.control_hub.tracking.run import stop_and_wait
 

