@@ -1,4 +1,4 @@
-"""What the events of a task's outlets tell about the run that the task has waited for."""
+"""Asset events for the outlets of a task that waited for a run."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 def emit_asset_events(operator: BaseOperator, context: Context, payload: Mapping[str, Any]) -> None:
     """
-    Put the facts about a run on the events of all outlets, under ``payload`` in their extra.
+    Add the result of a run to the extra of every outlet event, under ``payload``.
 
-    They are as on the events of
-    :class:`~airflow_provider_streamsets.triggers.job_events.ControlHubJobRunEventTrigger`. An alias gets an event of
-    the job's own asset.
+    The payload has the same form as on the events of
+    :class:`~airflow_provider_streamsets.triggers.job_events.ControlHubJobRunEventTrigger`. For an asset alias, emit an
+    event for the asset of the job.
 
-    :param operator: the task
-    :param context: its context
-    :param payload: the facts
+    :param operator: the operator whose outlets receive the events
+    :param context: the task's context
+    :param payload: the result of the run
     """
     outlets = list(operator.outlets or ())
     events: Any = context.get("outlet_events")
@@ -35,7 +35,7 @@ def emit_asset_events(operator: BaseOperator, context: Context, payload: Mapping
             try:
                 asset = job_asset(payload["job_id"])
             except ValueError as error:
-                operator.log.warning("The alias '%s' gets no event: %s", outlet.name, error)
+                operator.log.warning("Could not emit an event for asset alias '%s': %s", outlet.name, error)
             else:
                 events[outlet].add(asset, extra={"payload": event_payload([payload])})
         elif isinstance(outlet, ASSET_TYPES):

@@ -1,4 +1,4 @@
-"""Whether a try goes on with the run that an earlier try of the same task has started."""
+"""Decide whether a try resumes the run of an earlier try of the same task."""
 
 from __future__ import annotations
 
@@ -7,44 +7,50 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubRunFailedError,
+)
+
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
     from airflow_provider_streamsets.control_hub.submission import StartIntent
     from airflow_provider_streamsets.operators._task_state import TaskState
 
-# Seconds between two polls for runs whose starts may still be delivered.
+# Seconds between polls for a run whose start request may still be delivered.
 _SEARCH_INTERVAL = 2.0
 ACKNOWLEDGE_HINT = (
-    "This error must be acknowledged before the job can be started again: in Control Hub, or with "
-    "acknowledge_errors=True."
+    "Acknowledge this error before the job can be started again: in Control Hub, or with acknowledge_errors=True."
 )
 
 
 class ResumeAction(enum.Enum):
-    """What a try does about the run of an earlier one."""
+    """What a try does with the run of an earlier try."""
 
     START = "start"
-    """There is none: start one."""
+    """There is no such run: start one."""
     STOP_AND_START = "stop and start"
-    """It is not wanted any more: stop it if it goes on, and start another one."""
+    """The run must not be resumed: stop it if it is active, and start another one."""
     JOIN = "join"
-    """It goes on: wait for it."""
+    """The run is active: wait for it."""
     EVALUATE = "evaluate"
-    """It has ended: take what it came to, or start another one if it failed."""
+    """The run has ended: return its result, or start another run if it failed."""
 
 
 @dataclass(frozen=True)
 class ResumeDecision:
     """
-    What a try does, and why.
+    The action of a try, and its reason.
 
-    :param course: what to do
-    :param reason: one sentence for the log; empty for a first try
+    :param action: what to do
+    :param reason: a message for the log, without a full stop; empty for a first try
     :param run: the run of the earlier try
-    :param is_own: whether the task has started that run, and did not join one of somebody else
+    :param is_own: whether the task started that run; False if it joined the run of another caller
     """
 
-    course: ResumeAction
+    action: ResumeAction
     reason: str = ""
     run: JobRun | None = None
     is_own: bool = True
@@ -52,9 +58,9 @@ class ResumeDecision:
 
 def emit_resume_stats(operator: object, *decisions: str) -> None:
     """
-    Count decisions as Airflow's ``ResumableJobMixin`` does, under the same metric names.
+    Emit the metrics of Airflow's ``ResumableJobMixin``.
 
-    :param operator: the operator that has decided
+    :param operator: the operator that made the decisions
     :param decisions: ``fresh_submit``, ``reconnect_attempt``, ``reconnect_success``, ``already_succeeded``,
         ``terminal_resubmit``
     """
@@ -65,26 +71,24 @@ def emit_resume_stats(operator: object, *decisions: str) -> None:
 
 
 def write_intent(record: TaskState, intent: StartIntent) -> None:
-    """Write down a start that is about to be asked for."""
+    """Save a start before it is requested."""
     record.write(intent=asdict(intent))
 
 
 def write_joined(record: TaskState, intent: StartIntent, run: JobRun) -> None:
-    """Write down a run of somebody else that is going to be waited for."""
+    """Save that the task waits for the run of another caller."""
     from airflow_provider_streamsets.control_hub.models import RunIdentity
 
-    record.write(intent=asdict(intent), joined=True, known={intent.job_id: RunIdentity.from_run(run).to_json()})
+    record.write(intent=asdict(intent), joined=True, identities={intent.job_id: RunIdentity.from_run(run).to_json()})
 
 
 def write_failed(record: TaskState, job_id: str, run_count: int) -> None:
-    """Write down a run whose error keeps the next try from starting another one, and nothing else."""
+    """Replace the saved state by a failed run whose error blocks the next start."""
     record.write(failed={"job_id": job_id, "run_count": run_count})
 
 
 def blocking_run(error: ControlHubError) -> tuple[str, int] | None:
-    """Return job id and number of the run that has failed the task, if its error must be acknowledged; else None."""
-    from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
-
+    """Return job id and number of the failed run if its error must be acknowledged; else None."""
     if not isinstance(error, ControlHubRunFailedError) or error.run_count is None:
         return None
     is_blocking = isinstance(error.result, Mapping) and error.result.get("status") == "INACTIVE_ERROR"
@@ -92,8 +96,7 @@ def blocking_run(error: ControlHubError) -> tuple[str, int] | None:
 
 
 def unfinished_runs(error: ControlHubError) -> dict[str, int]:
-    """Return job id and number of the runs that have failed the task although they have not ended."""
-    from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
+    """Return the number by job id of runs that failed the task before they ended."""
     from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES
 
     if not isinstance(error, ControlHubRunFailedError):
@@ -108,7 +111,7 @@ def unfinished_runs(error: ControlHubError) -> dict[str, int]:
 
 
 def is_blocked_by_own_run(record: TaskState, job: Job) -> bool:
-    """Return whether the error that keeps a job from being started is that of a run of an earlier try."""
+    """Return whether the job cannot be started because of the error of an earlier try's run."""
     run = job.current_run
     if run is None or run.status != "INACTIVE_ERROR":
         return False
@@ -123,12 +126,12 @@ def write_intents(
     **values: Any,
 ) -> None:
     """
-    Write down starts that are about to be requested together.
+    Save starts before they are requested together.
 
     :param intents: the starts, by job id
     :param kept: runs of earlier starts that the task waits for, by job id
-    :param joined: runs of others that it waits for, by job id
-    :param values: further values to write down
+    :param joined: runs of other callers that the task waits for, by job id
+    :param values: further values to save
     """
     from airflow_provider_streamsets.control_hub.models import RunIdentity
 
@@ -141,16 +144,16 @@ def write_intents(
         user=next((intent.user for intent in intents.values()), user_of(record)),
         started={job_id: run.run_count for job_id, run in kept.items()},
         joined={job_id: run.run_count for job_id, run in joined.items()},
-        known={job_id: identity for job_id, identity in identities.items() if identity},
+        identities={job_id: identity for job_id, identity in identities.items() if identity},
         **values,
     )
 
 
 def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobRun]:
     """
-    Return those of the runs of :func:`write_intents` that the task has started, by job id.
+    Return the runs started by the task according to :func:`write_intents`, by job id.
 
-    A start that may still be delivered is waited for.
+    Wait for starts whose requests may still be delivered.
     """
     from airflow_provider_streamsets.control_hub.submission import StartIntent, remaining_delivery_time
 
@@ -158,30 +161,28 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
     started = values.get("started") or {}
     user = values.get("user")
     intents = {
-        job_id: StartIntent(job_id, emit_resume_stats, user, at, until)
-        for job_id, (emit_resume_stats, at, until) in values["intents"].items()
+        job_id: StartIntent(job_id, run_count, user, at, until)
+        for job_id, (run_count, at, until) in values["intents"].items()
     }
-    for job_id, emit_resume_stats in started.items():
-        intents[job_id] = replace(
-            intents.get(job_id) or StartIntent(job_id, emit_resume_stats, user, 0.0), run_count=emit_resume_stats
-        )
+    for job_id, run_count in started.items():
+        intents[job_id] = replace(intents.get(job_id) or StartIntent(job_id, run_count, user, 0.0), run_count=run_count)
     statuses = client.runs.statuses(intents)
-    left = {
+    max_waits = {
         job_id: remaining_delivery_time(client, intent.requested_at)
         for job_id, intent in intents.items()
         if job_id not in started
     }
     waited = 0.0
-    # A start can be delivered after the run of another caller, too.
+    # A start can also be delivered after the run of another caller.
     while pending := [
         job_id
-        for job_id, max_wait in left.items()
+        for job_id, max_wait in max_waits.items()
         if waited < max_wait and not intents[job_id].matches_later(statuses[job_id])
     ]:
         client.sleep(_SEARCH_INTERVAL)
         waited += _SEARCH_INTERVAL
         statuses.update(client.runs.statuses(pending))
-    own = {}
+    own_runs = {}
     for job_id, intent in intents.items():
         run = latest = statuses.get(job_id)
         if latest is not None and latest.run_count > intent.run_count:
@@ -189,15 +190,19 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
             is_found = job_id in started or (run is not None and intent.matches(run))
             if not is_found and intent.matches_later(latest):
                 run, intent = latest, replace(intent, run_count=latest.run_count)
-        if run is None or run.run_count != intent.run_count or _is_anew(record, job_id, run):
+        if run is None or run.run_count != intent.run_count or _was_recreated(record, job_id, run):
             continue
         if job_id in started or intent.matches(run):
-            own[job_id] = client.runs.get_successor(replace(run, job_id=job_id))
-    return own
+            own_runs[job_id] = client.runs.get_successor(replace(run, job_id=job_id))
+    return own_runs
 
 
-def _run_of_start(client: ControlHubClient, intent: StartIntent) -> JobRun | None:
-    """Return the run of a start, which is waited for; or else the one that has its number, whoever has made it."""
+def _find_submitted_run(client: ControlHubClient, intent: StartIntent) -> JobRun | None:
+    """
+    Return the run of a start, waiting while its request may still be delivered.
+
+    If there is none, return the run that has its number, whoever started it.
+    """
     from airflow_provider_streamsets.control_hub.submission import remaining_delivery_time
 
     max_wait: float | None = None
@@ -213,95 +218,94 @@ def _run_of_start(client: ControlHubClient, intent: StartIntent) -> JobRun | Non
         max_wait -= _SEARCH_INTERVAL
 
 
-def joined_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobRun]:
-    """Return the runs of others that the task has waited for, by job id, if they are still the latest of their jobs."""
+def find_joined_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobRun]:
+    """Return the joined runs of other callers by job id, as far as they are still the latest runs of their jobs."""
     joined = record.values.get("joined")
     if not isinstance(joined, Mapping):
         return {}
     return {
         job_id: replace(run, job_id=job_id)
         for job_id, run in client.runs.statuses(joined).items()
-        if run is not None and run.run_count == joined[job_id] and not _is_anew(record, job_id, run)
+        if run is not None and run.run_count == joined[job_id] and not _was_recreated(record, job_id, run)
     }
 
 
 def find_own_run(client: ControlHubClient, record: TaskState) -> JobRun | None:
-    """Return the run of :func:`write_intent` that the task has started; None if there is none."""
-    written = _written_intent(record)
-    return None if written is None or record.values.get("joined") else _find_run(client, record, written)[0]
+    """Return the run started by the task according to :func:`write_intent`; None if there is none."""
+    recorded = _recorded_intent(record)
+    return None if recorded is None or record.values.get("joined") else _find_run(client, record, recorded)[0]
 
 
-def _written_intent(record: TaskState) -> StartIntent | None:
+def _recorded_intent(record: TaskState) -> StartIntent | None:
     from airflow_provider_streamsets.control_hub.submission import StartIntent
 
-    written = record.values.get("intent")
-    if not isinstance(written, Mapping):
+    recorded = record.values.get("intent")
+    if not isinstance(recorded, Mapping):
         return None
-    intent = StartIntent(**written)
-    # The number that the run has come to have, where somebody else's run had come before it.
-    counted = (record.values.get("started") or {}).get(intent.job_id)
-    return intent if counted is None else replace(intent, run_count=int(counted))
+    intent = StartIntent(**recorded)
+    # The actual number of the run, which differs if another caller's run came first.
+    run_count = (record.values.get("started") or {}).get(intent.job_id)
+    return intent if run_count is None else replace(intent, run_count=int(run_count))
 
 
 def _find_run(client: ControlHubClient, record: TaskState, intent: StartIntent) -> tuple[JobRun | None, str]:
-    """Return the run that was written down, or why there is none; a start that may still be delivered is waited for."""
+    """Return the run of the saved start; or None and the reason as the end of a message."""
     from airflow_provider_streamsets.control_hub.submission import describe_run
 
-    is_pending = not record.values.get("joined") and not record.values.get("started")
-    run = _run_of_start(client, intent) if is_pending else client.runs.find_submitted(intent)
+    is_unconfirmed = not record.values.get("joined") and not record.values.get("started")
+    run = _find_submitted_run(client, intent) if is_unconfirmed else client.runs.find_submitted(intent)
     if run is None:
-        return None, "but there is no such run"
-    if is_pending and not intent.matches_later(run):
-        return None, f"as {intent.user}, but Control Hub never created it: there is {describe_run(run)}"
-    if _is_anew(record, intent.job_id, run):
-        return None, f"which was deleted and imported again since: there is {describe_run(run)}"
+        return None, ", but this run does not exist"
+    if is_unconfirmed and not intent.matches_later(run):
+        return None, f" as user {intent.user}, but Control Hub never created it; the job has {describe_run(run)}"
+    if _was_recreated(record, intent.job_id, run):
+        return None, f", but the job was deleted and imported again since; it now has {describe_run(run)}"
     return client.runs.get_successor(replace(run, job_id=intent.job_id)), ""
 
 
 def decide_resume(client: ControlHubClient, record: TaskState, job: Job) -> ResumeDecision:
     """
-    Look at what earlier tries have written down, and at what there is in Control Hub, and decide.
+    Decide from the saved state and the runs in Control Hub how this try continues.
 
     :param client: the client
-    :param record: what was written down
-    :param job: the job that is to run
-    :raises ControlHubError: if Control Hub cannot be asked; nothing was done
+    :param record: the saved state of the task
+    :param job: the job to run
+    :raises ControlHubError: if the runs cannot be fetched; nothing was done
     """
-    from airflow_provider_streamsets.control_hub import ControlHubNotFoundError, ControlHubRejectedError
-
-    intent = _written_intent(record)
+    intent = _recorded_intent(record)
     if intent is None:
         return ResumeDecision(ResumeAction.START)
     is_own = not record.values.get("joined")
     abandon_reason = record.abandon_reason
-    what = f"an earlier try of this task has {'asked for' if is_own else 'waited for'} run {intent.run_count}"
+    label = job.label if intent.job_id == job.job_id else intent.job_id
+    previous = f"Job {label} run {intent.run_count}: {'requested' if is_own else 'joined'} by an earlier try"
     if intent.job_id != job.job_id and abandon_reason is None:
-        abandon_reason = f"the task is now for job {job.label}"
+        abandon_reason = f"the task now runs job {job.label}"
     try:
-        run, why_none = _find_run(client, record, intent)
+        run, missing_reason = _find_run(client, record, intent)
     except (ControlHubNotFoundError, ControlHubRejectedError) as error:
         if intent.job_id == job.job_id:
             raise
-        # That job was deleted since, and its run with it.
-        return ResumeDecision(
-            ResumeAction.START, f"{what} of job {intent.job_id}, which cannot be read any more ({error})"
-        )
+        # The job and its runs were deleted since.
+        return ResumeDecision(ResumeAction.START, f"{previous}, but the job can no longer be fetched ({error})")
     if run is None:
-        return ResumeDecision(ResumeAction.START, f"{what} of job {intent.job_id}, {why_none}")
+        return ResumeDecision(ResumeAction.START, f"{previous}{missing_reason}")
     if abandon_reason is None and is_own and run.status == "DEACTIVATING" and was_stopped_by_task(client, run, record):
-        abandon_reason = "it is being stopped for this task"
-    what = f"{what} of job {intent.job_id}, which {'has ended' if run.has_ended else 'goes on'} ({run.status})"
+        abandon_reason = "this task is stopping it"
+    previous = f"{previous}, {'ended' if run.has_ended else 'still active'} ({run.status})"
     if abandon_reason is not None:
-        return ResumeDecision(ResumeAction.STOP_AND_START, f"{what}, but {abandon_reason}", run, is_own)
-    return ResumeDecision(ResumeAction.EVALUATE if run.has_ended else ResumeAction.JOIN, what, run, is_own)
+        return ResumeDecision(
+            ResumeAction.STOP_AND_START, f"{previous}; not resuming it because {abandon_reason}", run, is_own
+        )
+    return ResumeDecision(ResumeAction.EVALUATE if run.has_ended else ResumeAction.JOIN, previous, run, is_own)
 
 
 def was_stopped_by_task(client: ControlHubClient, run: JobRun, record: TaskState) -> bool:
     """
-    Return whether the user who has started a run has stopped it, too, as its events tell.
+    Return whether the events of a run name the user who started it as the one who stopped it.
 
-    A task that is killed stops its run, and cannot always write that down: Airflow takes nothing more from a task that
-    was cleared while it ran. Such a stop is the task's own, so the next try starts another run.
+    A killed task stops its run but cannot always save that: Airflow accepts no state from a task that was cleared
+    while it ran. Such a stop counts as the task's own, so the next try starts another run.
     """
     from airflow_provider_streamsets.control_hub import Outcome
     from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
@@ -313,15 +317,15 @@ def was_stopped_by_task(client: ControlHubClient, run: JobRun, record: TaskState
     return decision.outcome is not Outcome.SUCCEEDED and decision.stopped_by == user
 
 
-def _is_anew(record: TaskState, job_id: str, run: JobRun) -> bool:
-    """Return whether a run of the right number is one of the job after it was deleted and imported again."""
+def _was_recreated(record: TaskState, job_id: str, run: JobRun) -> bool:
+    """Return whether the run belongs to a job that was deleted and imported again since the state was saved."""
     from airflow_provider_streamsets.control_hub.models import RunIdentity
 
-    return RunIdentity.from_json((record.values.get("known") or {}).get(job_id)).contradicts(run, run.run_count)
+    return RunIdentity.from_json((record.values.get("identities") or {}).get(job_id)).contradicts(run, run.run_count)
 
 
 def user_of(record: TaskState) -> str | None:
-    """Return the id of the user as whom a start was asked for."""
+    """Return the id of the user who requested the start."""
     start = record.values.get("intent") or record.values.get("template_start") or record.values
     user: str | None = start.get("user")
     return user
@@ -329,12 +333,12 @@ def user_of(record: TaskState) -> str | None:
 
 def is_complete(client: ControlHubClient, run: JobRun, record: TaskState, *, accept_stopped: bool) -> bool:
     """
-    Return whether a run that has ended need not be followed by another one.
+    Return whether the outcome of an ended run makes another run unnecessary.
 
     :param client: the client
-    :param run: the run
-    :param record: what earlier tries have written down
-    :param accept_stopped: whether runs that were stopped count as successes
+    :param run: the ended run
+    :param record: the saved state of the task
+    :param accept_stopped: whether stopped runs count as successes
     """
     from airflow_provider_streamsets.control_hub import Outcome
     from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome

@@ -1,4 +1,4 @@
-"""What operators do with the runs that they start or stop: on time-outs, kills, errors, and stops by others."""
+"""Ownership of runs: what operators do with runs that they start or stop on time-outs, kills and errors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import is_deferral_timeout, task_state_store, will_retry
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubExpectationError,
+    ControlHubMetricsUnavailableError,
+    ControlHubRunFailedError,
+    ControlHubRunLostError,
+    ControlHubRunTimeoutError,
+    ControlHubUnavailableError,
+)
 from airflow_provider_streamsets.operators._resume import blocking_run, unfinished_runs, write_failed
 from airflow_provider_streamsets.operators._run_wait import RunWaitMixin
 from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT, RunsWaitMixin
@@ -21,45 +30,46 @@ from airflow_provider_streamsets.operators._task_state import TaskState
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
     from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
 
 ON_TIMEOUT = ("stop", "leave")
 IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
-# Refused start calls, because another caller was first, until the task gives up.
+# Start requests that may be rejected because another caller was first, before the task fails.
 MAX_START_ATTEMPTS = 5
-# Airflow gives a killed task 5 seconds before it is killed for good: two quick requests.
+# Seconds. Airflow terminates a killed task after 5 seconds: enough for two short requests.
 _KILL_TIMEOUT = 2.0
-# Seconds to try again while Control Hub refuses, as it does while a job is being started.
+# Seconds to retry while Control Hub rejects the stop of a job that is being started.
 _KILL_MAX_WAIT = 2.0
-# Seconds for which a killed task waits for the end that it has forced, to acknowledge the error of that.
-_KILL_ACKNOWLEDGEMENT = 1.0
+# Seconds for which a killed task waits for a forced stop, to acknowledge its error.
+_KILL_ACKNOWLEDGE_MAX_WAIT = 1.0
 _FORCED_STOP_MAX_WAIT = 60.0
-# The same for a task that was told not to wait for the ends of runs.
+# Seconds to acknowledge the error of a forced stop if the task does not wait for completion.
 _UNWAITED_STOP_MAX_WAIT = 15.0
 _RESTART_MAX_WAIT = 600.0
 _STOP_INTERVAL = 3.0
-_TOO_RED = "RED for longer than fail_on_red_after"
+_LEFT_RUNNING = "%s: left running because of %s='leave'."
+_TIMED_OUT = "the wait timed out"
+_RED_TOO_LONG = "RED for longer than fail_on_red_after"
 
 
 class RunOwnershipMixin(RunWaitMixin):
     """
-    Base of the operators that start runs and answer for them: no run goes on that no task waits for.
+    Base of the operators that start runs and own them: no run stays active without a task that waits for it.
 
-    :param on_timeout: what happens to the runs when `wait_timeout` or Airflow's ``execution_timeout`` is over: ``stop`` or
-        ``leave`` (templated)
-    :param on_error: what happens to them when the task fails for a reason of its own, such as a refused credential:
-        ``stop`` or ``leave``. If another try of the task is to come, they go on in any case, and it waits for them
+    :param on_timeout: ``stop`` (default) or ``leave`` the runs at `wait_timeout` or Airflow's ``execution_timeout``
         (templated)
-    :param stop_on_kill: stop the runs when the task is killed; when deferred, with Airflow 3.3 and later
+    :param on_error: ``stop`` (default) or ``leave`` the runs when the task fails for another reason, such as a rejected
+        credential. If Airflow retries the task, the runs stay active in any case, and the next try waits for them
+        (templated)
+    :param stop_on_kill: stop the runs when the task is killed; while deferred, this needs Airflow 3.3 or later
     :param force_stop_after: seconds, or timedelta, after which the stop of a run that has not ended is forced; its last
-        offset may then be lost. 0 forces it at once; by default that is left to the job's own force stop time-out
-        (templated)
-    :param accept_stopped: count runs that were stopped as successes (templated)
-    :param wait_for: wait for the ``completion`` (default) of the runs, or until they are ``active``: ``ACTIVE`` and
-        ``GREEN``, with all pipelines that engines report running. They are then left running (templated)
-    :param fail_on_red_after: seconds, or timedelta, for which a run may be ``RED`` without interruption; one that is
-        for longer has failed, and `on_error` says what happens to it. None, the default, sets no limit (templated)
+        offset may be lost. 0 forces it at once; default is the force stop time-out of the job (templated)
+    :param accept_stopped: count stopped runs as successes (templated)
+    :param wait_for: wait for ``completion`` of the runs (default), or until they are ``active``: ``ACTIVE`` and
+        ``GREEN``, and all pipelines reported by engines are running. They are then left running (templated)
+    :param fail_on_red_after: maximum seconds, or timedelta, for which a run may be ``RED`` without interruption; then
+        it counts as failed, and `on_error` decides whether it is stopped. Default None sets no limit (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -92,13 +102,15 @@ class RunOwnershipMixin(RunWaitMixin):
         self.stop_on_kill = params.fixed_boolean(stop_on_kill, "stop_on_kill")
         self.force_stop_after = force_stop_after
         self.accept_stopped = accept_stopped
-        self._for_waits["accept_stopped"] = params.boolean(accept_stopped, "accept_stopped") and accept_stopped
-        self._for_waits["fail_on_red_after"] = fail_on_red_after
+        self._wait_only_parameters["accept_stopped"] = (
+            params.boolean(accept_stopped, "accept_stopped") and accept_stopped
+        )
+        self._wait_only_parameters["fail_on_red_after"] = fail_on_red_after
         self._record: TaskState | None = None
         self._started: dict[str, int] = {}
-        self._asked_to_stop: dict[str, int] = {}
+        self._stop_requested: dict[str, int] = {}
         self._stopped: dict[str, int] = {}
-        self._has_given_up = False
+        self._has_abandoned_runs = False
         self._check_policies(rendered=False)
 
     def _check_policies(self, *, rendered: bool) -> None:
@@ -109,70 +121,73 @@ class RunOwnershipMixin(RunWaitMixin):
         params.validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=rendered)
         wait = params.boolean(self.wait_for_completion, "wait_for_completion", rendered=rendered)
         if self.wait_for == "active" and wait is False:
-            raise ValueError("wait_for='active' waits, so it does not go with wait_for_completion=False.")
+            raise ValueError("wait_for='active' cannot be combined with wait_for_completion=False.")
 
-    def check_effects(self, default_args: Mapping[str, Any] | None, *, if_running: str = "fail", **others: Any) -> None:
+    def check_unused_parameters(
+        self, default_args: Mapping[str, Any] | None, *, if_running: str = "fail", **others: Any
+    ) -> None:
         """
-        Check what has no effect, as :meth:`RunWaitMixin.check_effects`.
+        Check parameters that have no effect, see :meth:`RunWaitMixin.check_unused_parameters`.
 
-        :param default_args: the same
-        :param if_running: what the task does about a run that is in the way; it can wait for the end of that
+        :param default_args: see :func:`~airflow_provider_streamsets.params.no_effect`
+        :param if_running: value of the parameter; with ``wait_then_start``, `deferrable` has an effect without a wait
+            for completion
         """
         if if_running not in IF_RUNNING or if_running == "wait_then_start":
-            self._for_waits.pop("deferrable", None)
-        super().check_effects(default_args, **others)
+            self._wait_only_parameters.pop("deferrable", None)
+        super().check_unused_parameters(default_args, **others)
         if self.wait_for == "active":
-            metrics_timeout = self._for_waits["metrics_timeout"]
+            metrics_timeout = self._wait_only_parameters["metrics_timeout"]
             params.no_effect("wait_for='completion'", self, default_args, metrics_timeout=metrics_timeout)
 
     def prepare(self) -> bool:
-        """Note the time, and check the parameters, as :meth:`RunWaitMixin.prepare`."""
+        """Start the clock of `wait_timeout`, and validate the rendered parameters, see :meth:`RunWaitMixin.prepare`."""
         self._check_policies(rendered=True)
         return super().prepare()
 
     @property
     def accepts_stopped(self) -> bool:
-        """Whether runs that were stopped count as successes."""
+        """Whether stopped runs count as successes."""
         return bool(params.boolean(self.accept_stopped, "accept_stopped", rendered=True))
 
     def fail_on_red_seconds(self) -> float | None:
-        """Return for how many seconds a run may be ``RED``; None sets no limit."""
+        """Return the maximum seconds for which a run may be ``RED``; None sets no limit."""
         limit: float | None = params.seconds(self.fail_on_red_after, "fail_on_red_after", rendered=True)
         return limit
 
     @property
     def waits_until_active(self) -> bool:
-        """Whether runs are waited for until they are active, and not for their ends."""
+        """Whether a wait ends when the runs are active, rather than when they have ended."""
         return self.wait_for == "active"
 
-    def are_left_running(self, context: Context) -> bool:
+    def has_left_runs_active(self, context: Context) -> bool:
         """
-        Return whether a try of this task has succeeded because its runs were active, and has left them running.
+        Return whether an earlier try succeeded because its runs were active, and left them running.
 
-        The next one then starts and waits for nothing, unless a person has cleared the task.
+        The next try then neither starts nor waits for anything, unless the task was cleared.
         """
         record = self.record(context)
         return bool(record.values.get("left_running")) and record.abandon_reason is None
 
-    def left_running_note(self, context: Context) -> dict[str, Any]:
-        """Return what must be kept when a later try writes the record anew although its runs are left running."""
-        return {"left_running": True} if self.are_left_running(context) else {}
+    def left_running_values(self, context: Context) -> dict[str, Any]:
+        """Return the values to preserve when a later try replaces the state of runs that are left running."""
+        return {"left_running": True} if self.has_left_runs_active(context) else {}
 
     def close_record(self, context: Context) -> None:
-        """Note that the outcome is about to be delivered, and whether that is that the runs are active."""
+        """Complete the saved state before the result is returned, including whether active runs are left running."""
         record = self.record(context)
-        if self.waits_until_active and record.may_stay and record.values:
+        if self.waits_until_active and record.is_retained and record.values:
             record.add(left_running=True)
         record.complete()
 
     @property
     def stops_runs_on_kill(self) -> bool:
-        """Whether the runs are to be stopped when the task is killed."""
+        """Whether the runs are stopped when the task is killed."""
         return self.stop_on_kill
 
     @property
     def restart_failed_runs(self) -> bool:
-        """Whether, after runs that did not succeed, the next try begins with none of those of this one."""
+        """Whether the next try resumes none of the runs if some did not succeed."""
         return True
 
     def force_stop_seconds(self) -> float | None:
@@ -181,47 +196,49 @@ class RunOwnershipMixin(RunWaitMixin):
         return after
 
     def record(self, context: Context) -> TaskState:
-        """Return what this try and those before have written down."""
+        """Return the state saved by this and earlier tries."""
         if self._record is None:
             self._record = TaskState(context, survives_kill=not self.stop_on_kill)
         return self._record
 
     def active_runs(self) -> Mapping[str, int]:
-        """Return the runs of this task that were waited for until they were active, and go on."""
+        """Return the runs of this task whose wait ended because they were active: run count by job id."""
         return {}
 
-    def runs_of_record(self, context: Context) -> Mapping[str, int]:
-        """Return the runs that earlier tries have started and that have not ended: run count by job id."""
+    def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that earlier tries started and that have not ended: run count by job id."""
         return {}
 
     def record_started(
-        self, context: Context, runs: Mapping[str, int], seen: Mapping[str, JobRun | None] | None = None
+        self, context: Context, runs: Mapping[str, int], observed: Mapping[str, JobRun | None] | None = None
     ) -> None:
         """
-        Note runs that this task has started: it answers for them from now on.
+        Save runs that this task started, and owns from now on.
 
         :param runs: run count by job id
-        :param seen: these runs, as far as they were seen
+        :param observed: the same runs as fetched, where available
         """
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         self._started = dict(runs)
-        known = {job_id: json for job_id, run in (seen or {}).items() if (json := RunIdentity.from_run(run).to_json())}
+        identities = {
+            job_id: json for job_id, run in (observed or {}).items() if (json := RunIdentity.from_run(run).to_json())
+        }
         record = self.record(context)
-        record.add(started=self._started, known={**(record.values.get("known") or {}), **known})
+        record.add(started=self._started, identities={**(record.values.get("identities") or {}), **identities})
 
     @contextlib.contextmanager
     def stop_runs_on_failure(self, context: Context) -> Iterator[None]:
-        """See to it that no run that this task has started goes on unattended when the task fails within."""
+        """Handle the runs that this task started if the block fails, see `on_error` and `on_timeout`."""
         try:
             record = self.record(context)
             if self._was_accepted is None and record.values:
-                # An earlier try has worked with the connection.
+                # An earlier try used the connection successfully.
                 self.client.mark_accepted()
             if record.was_killed:
                 self.log.info(
-                    "A person has cleared the task before it had ended. With stop_on_kill=False, this try continues "
-                    "with the runs of that one; to start new runs, clear the task again when it has ended."
+                    "The task was cleared before it ended. Because of stop_on_kill=False, this try resumes the runs of "
+                    "the previous one. To start new runs, clear the task after it has ended."
                 )
             yield
         except TaskDeferred:
@@ -237,180 +254,174 @@ class RunOwnershipMixin(RunWaitMixin):
             return
         try:
             self.record(context).record_end()
-        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from storing it, the outcome stays
+        except Exception as error:  # noqa: BLE001 - an error of the state store must not change the outcome
             self.log.warning("Could not save that the task has ended: %s", error)
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Any, context: Context, *args: Any, **kwargs: Any
     ) -> None:
-        """Render the templates; what an earlier try has started is not left running by a template that fails."""
+        """Render the templates; if that fails, handle the runs that an earlier try started."""
         try:
             super()._do_render_template_fields(parent, template_fields, context, *args, **kwargs)
         except Exception as error:
-            # `airflow tasks render` comes here, too, but has no store of a task that is being executed.
+            # `airflow tasks render` also gets here, but without a state store.
             if parent is self and task_state_store(context) is not None:
                 self._handle_failure(context, error)
             raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral, with whatever Airflow says that it came to."""
+        """Resume after a deferral, also if it timed out or the trigger failed."""
         self.record_resumption(next_kwargs)
         with self.stop_runs_on_failure(context):
-            self._started = {str(job_id): int(count) for job_id, count in self._started_before(context).items()}
+            self._started = {str(job_id): int(count) for job_id, count in self._recorded_started(context).items()}
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def _started_before(self, context: Context) -> Mapping[str, Any]:
+    def _recorded_started(self, context: Context) -> Mapping[str, Any]:
         started = self.record(context).values.get("started")
         return started if isinstance(started, Mapping) else {}
 
     def _handle_failure(self, context: Context, error: BaseException) -> None:
-        from airflow_provider_streamsets.control_hub import (
-            ControlHubExpectationError,
-            ControlHubMetricsUnavailableError,
-            ControlHubRunFailedError,
-            ControlHubRunTimeoutError,
-        )
-
         try:
             record = self.record(context)
             if self._killed:
                 if self.stop_on_kill:
                     self._stop_quickly(self.runs_to_stop_on_kill())
-                if self._has_given_up:
-                    self._record_stopped(self._asked_to_stop)
-                    record.abandon("the try before was killed")
+                if self._has_abandoned_runs:
+                    self._record_stopped(self._stop_requested)
+                    record.abandon("the previous try was killed")
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 red = {job_id: count for job_id, count in unfinished_runs(error).items() if job_id in self._started}
                 if red:
-                    self._act_on_active_at_end(context, error)
-                    self._act_on_red_at_end(context, red, error)
+                    self._handle_active_runs_on_failure(context, error)
+                    self._handle_red_runs_on_failure(context, red, error)
                 else:
-                    self._act_on_active_at_end(context, error)
-                    # The others have ended, or are being stopped: the next try is to start new ones.
+                    self._handle_active_runs_on_failure(context, error)
+                    # The other runs have ended or are being stopped: the next try starts new ones.
                     self._clear_failed_runs(context, error)
             elif isinstance(error, ControlHubMetricsUnavailableError):
-                # The run has succeeded: there is nothing to stop, and the next try evaluates its metrics again.
+                # The run succeeded: there is nothing to stop, and the next try evaluates its metrics again.
                 return
             elif isinstance(error, AirflowTaskTimeout):
                 # Airflow calls `on_kill` next, which stops the runs.
                 if self.on_timeout == "stop" and self._started:
                     self._record_stopped(self.runs_to_stop_on_kill())
-                    record.abandon("the time of the try before was over")
+                    record.abandon("the previous try timed out")
             elif isinstance(error, ControlHubRunTimeoutError):
-                # What becomes of runs that have taken too long is seen to where that is noticed.
+                # Already handled where the time-out was raised.
                 return
             else:
                 self._handle_error(context, error)
-        except Exception as another:  # noqa: BLE001 - what the task fails with is the first error
-            self.log.error("Could not clean up the runs this task started: %s", another)
+        except Exception as cleanup_error:  # noqa: BLE001 - the task must fail with the first error
+            self.log.error("Could not clean up the runs this task started: %s", cleanup_error)
 
-    def _act_on_red_at_end(self, context: Context, runs: Mapping[str, int], error: BaseException) -> None:
-        """Stop runs that were ``RED`` for too long, although another try may come: it could start none beside them."""
+    def _handle_red_runs_on_failure(self, context: Context, runs: Mapping[str, int], error: BaseException) -> None:
+        """Stop runs that were ``RED`` for too long, even before a retry, which could not start others beside them."""
         if self.on_error == "leave":
-            self.log.warning("Leaving %s running; another try of this task waits for it again.", _shown(runs))
+            self.log.warning(
+                "%s: left running because of on_error='leave'; a retry of this task resumes the wait.",
+                _describe_runs(runs),
+            )
         else:
             self.stop_red_runs(context, runs)
         record = self.record(context)
-        if not record.may_stay and not will_retry(context, error):
+        if not record.is_retained and not will_retry(context, error):
             record.clear()
 
-    def _act_on_active_at_end(self, context: Context, error: BaseException) -> None:
-        """Stop runs that are active, as others did not become so, unless the next try keeps them."""
-        runs, again = self.active_runs(), will_retry(context, error)
-        if not runs or (again and not self.restart_failed_runs):
+    def _handle_active_runs_on_failure(self, context: Context, error: BaseException) -> None:
+        """Stop active runs because other runs failed, unless the next try keeps them."""
+        runs, will_be_retried = self.active_runs(), will_retry(context, error)
+        if not runs or (will_be_retried and not self.restart_failed_runs):
             return
-        if self.on_error == "leave" and not again:
-            self.log.warning("Leaving %s running.", _shown(runs))
+        if self.on_error == "leave" and not will_be_retried:
+            self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_error")
         else:
-            self.abandon_runs(context, runs, "other runs have failed")
+            self.abandon_runs(context, runs, "other runs failed")
 
     def stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
         """
-        Stop runs that were ``RED`` for too long, so that the next try starts others.
+        Stop runs that were ``RED`` for too long, so that the next try starts new ones.
 
         :param runs: run count by job id
         """
-        self.abandon_runs(context, runs, _TOO_RED, red=dict(runs))
+        self.abandon_runs(context, runs, _RED_TOO_LONG, red=dict(runs))
 
-    def acknowledge_red(self, context: Context) -> None:
+    def acknowledge_red_runs(self, context: Context) -> None:
         """
-        Acknowledge the errors of runs that an earlier try has stopped because they were ``RED`` for too long.
+        Acknowledge the errors of runs that an earlier try stopped because they were ``RED`` for too long.
 
-        A lost engine confirms no stop, so that such a run ends in ``INACTIVE_ERROR``; that try has reported its reason.
+        A lost engine does not confirm a stop, so such a run ends in ``INACTIVE_ERROR``. The earlier try has already
+        reported the cause.
         """
         red = self.record(context).values.get("red")
         if isinstance(red, Mapping):
             self.client.runs.acknowledge_forced(red)
 
     def _clear_failed_runs(self, context: Context, error: ControlHubError) -> None:
-        record, again = self.record(context), will_retry(context, error)
-        if not again and not record.may_stay:
+        record, will_be_retried = self.record(context), will_retry(context, error)
+        if not will_be_retried and not record.is_retained:
             record.clear()
         elif self.restart_failed_runs and record.abandon_reason is None:
             blocking = blocking_run(error)
-            if again and blocking is not None:
+            if will_be_retried and blocking is not None:
                 write_failed(record, *blocking)
             else:
                 record.clear()
 
     def _handle_error(self, context: Context, error: BaseException) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubRunLostError
-
-        again = will_retry(context, error)
+        will_be_retried = will_retry(context, error)
         if isinstance(error, ControlHubRunLostError):
-            # It is not there to be stopped; a run that has its number now is none of this task.
+            # The run no longer exists; a run that now has its number is not that of this task.
             return
-        # Of a start without an answer, and of runs that this try has not got to yet, another try takes care, if any.
-        runs = self._started if again else self.runs_to_stop_on_kill() or self.runs_of_record(context)
+        # A retry handles unconfirmed starts, and runs that this try has not resumed yet.
+        runs = self._started if will_be_retried else self.runs_to_stop_on_kill() or self.find_recorded_runs(context)
         runs = {job_id: count for job_id, count in runs.items() if self._stopped.get(job_id) != count}
         if not runs:
             return
         if is_deferral_timeout(error):
-            self.act_on_timeout(context, runs)
+            self.handle_timeout(context, runs)
         elif self.on_error == "leave":
-            self.log.warning("Leaving %s running.", _shown(runs))
-        elif again:
-            self.log.warning("Leaving %s to the next try of this task.", _shown(runs))
+            self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_error")
+        elif will_be_retried:
+            self.log.warning("%s: left running for the next try of this task.", _describe_runs(runs))
         else:
-            self.abandon_runs(context, runs, "the task has failed for another reason")
+            self.abandon_runs(context, runs, "the task failed with another error")
 
-    def act_on_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
+    def handle_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
         """
-        Stop runs that have taken too long, unless they are to be left; a later try waits for those that are left.
+        Stop or leave runs after a time-out, as `on_timeout` says; a later try resumes runs that are left.
 
         :param runs: run count by job id
         """
         if self.on_timeout == "stop":
-            self.abandon_runs(context, runs, _took_too_long(runs))
+            self.abandon_runs(context, runs, _TIMED_OUT)
         else:
-            self.log.warning("Leaving %s running.", _shown(runs))
+            self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_timeout")
 
     def abandon_runs(self, context: Context, runs: Mapping[str, int], reason: str, **values: Any) -> None:
         """
-        Stop runs, so that no later try waits for them.
+        Stop runs, so that no later try resumes them.
 
         :param runs: run count by job id
-        :param reason: for the log
-        :param values: to be written down for the next try
+        :param reason: a clause for the log
+        :param values: values to save for the next try
         """
         try:
-            self.record(context).abandon(f"the try before has stopped what it had started, because {reason}", **values)
-        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from storing it, the runs are to be stopped
-            self.log.warning("That runs are stopped could not be written down: %s", error)
-        self.stop_started(runs, reason)
+            self.record(context).abandon(f"the previous try stopped its runs: {reason}", **values)
+        except Exception as error:  # noqa: BLE001 - an error of the state store must not keep the runs from being stopped
+            self.log.warning("Could not save that the runs were stopped: %s", error)
+        self.stop_runs(runs, reason)
 
-    def stop_started(self, runs: Mapping[str, int], reason: str) -> bool:
+    def stop_runs(self, runs: Mapping[str, int], reason: str) -> bool:
         """
-        Stop runs and no others, by force after `force_stop_after`; what cannot be stopped is logged.
+        Stop exactly these runs, by force after `force_stop_after`, and log errors.
 
         :param runs: run count by job id
-        :param reason: for the log
-        :returns: False if Control Hub could not be reached, so that it is worth trying again
+        :param reason: a clause for the log
+        :returns: False if Control Hub was unavailable, so that a retry makes sense
         """
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
         from airflow_provider_streamsets.control_hub.tracking.run import stop_and_wait
 
-        self.log.warning("Stopping %s: %s.", _shown(runs), reason)
+        self.log.warning("%s: stopping (%s).", _describe_runs(runs), reason)
         self._record_stopped(runs)
         after = self.force_stop_seconds()
         try:
@@ -431,20 +442,20 @@ class RunOwnershipMixin(RunWaitMixin):
         return True
 
     def _record_stopped(self, runs: Mapping[str, int]) -> None:
-        """Write down for later legs which runs this task has stopped."""
+        """Save which runs this task stopped, for the executions after a deferral or retry."""
         if self._record is None:
             return
         try:
             self._record.add(stopped={**(self._record.values.get("stopped") or {}), **runs})
-        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from storing it, the runs are to be stopped
-            self.log.warning("Could not save that the runs are stopped by this task: %s", error)
+        except Exception as error:  # noqa: BLE001 - an error of the state store must not keep the runs from being stopped
+            self.log.warning("Could not save that the runs were stopped: %s", error)
 
     def stop_and_wait(self, runs: Mapping[str, int]) -> None:
         """
-        Stop runs and wait for their ends, by force after `force_stop_after`, so that others can be started.
+        Stop runs, by force after `force_stop_after`, and wait until they have ended and new ones can be started.
 
         :param runs: run count by job id
-        :raises ControlHubRunTimeoutError: if they do not end within ten minutes, or the time that the task has
+        :raises ControlHubRunTimeoutError: if the runs do not end within ten minutes, or by the deadline of the task
         """
         from airflow_provider_streamsets.control_hub.tracking.run import stop_and_wait
 
@@ -455,162 +466,164 @@ class RunOwnershipMixin(RunWaitMixin):
             force_stop_after=self.force_stop_seconds(),
             poll_interval=_STOP_INTERVAL,
         )
-        self.log.info("%s: stopped by this task.", _shown(runs))
+        self.log.info("%s: stopped by this task.", _describe_runs(runs))
 
     def wait_until_stable(
         self, jobs: Iterable[Job], read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]]
     ) -> dict[str, Job]:
-        """Wait for jobs that are being started or stopped, as :func:`wait_until_stable`, within the time that the task has."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-
+        """Wait until no job is being started or stopped, within the deadline of the task."""
         try:
-            return wait_until_stable(self.polling_client(), jobs, read, pause=self.pause, log=self.log)
+            return wait_until_stable(self.polling_client(), jobs, read, sleep=self.sleep, log=self.log)
         except ControlHubRunTimeoutError as error:
-            raise self._waited_too_long(error) from error
+            raise self._timeout_before_start(error) from error
 
     def request_stop(
         self, client: ControlHubClient, runs: Mapping[str, int], *, max_wait: float, force: bool
     ) -> list[str]:
         """
-        Ask Control Hub to stop runs and no others.
+        Request Control Hub to stop exactly these runs.
 
-        :param client: the client to ask with
+        :param client: the client to use
         :param runs: run count by job id
-        :param max_wait: seconds to try again while Control Hub refuses
+        :param max_wait: seconds to retry while Control Hub rejects the request
         :param force: force the stops
-        :returns: ids of the jobs whose runs were going on and have been asked to stop
+        :returns: ids of the jobs whose runs were active and are being stopped
         """
         return client.runs.stop_many(runs, max_wait=max_wait, force=force)
 
     def _log_not_stopped(self, runs: Mapping[str, int], error: Exception) -> None:
-        self.log.error("%s could not be stopped and may go on: %s", _shown(runs), error)
+        self.log.error("%s: could not be stopped and may still be active: %s", _describe_runs(runs), error)
 
     def kill_client(self) -> ControlHubClient:
-        """Return a client for the few seconds that a killed task has left."""
+        """Return a client with short time-outs for a killed task."""
         return self.client.with_options(timeout=_KILL_TIMEOUT, max_attempts=1)
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
-        """Return the runs that this task has started and that are not known to have ended."""
+        """Return the runs that this task started and that are not known to have ended."""
         return self._started
 
     def on_kill(self) -> None:
-        """Stop the runs that this task has started, and no others, quickly: Airflow allows 5 seconds."""
-        # Airflow also calls this when it has ended the task at its ``execution_timeout``.
+        """Stop exactly the runs that this task started, within the 5 seconds that Airflow allows."""
+        # Airflow also calls this after ``execution_timeout``.
         is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
         self._killed = not is_timeout
-        # Without a client, the connection would have to be read, for which Airflow may be being asked just now by what
-        # this interrupts; then the task itself stops its runs when it notices the kill.
+        # Without a client, the connection would have to be fetched from Airflow, which the interrupted code may be
+        # doing right now. The task then stops its runs itself when it notices the kill.
         if "client" not in vars(self) or not (is_timeout or self.stop_on_kill):
             return
         runs = self.runs_to_stop_on_kill()
         if not is_timeout:
             self._stop_quickly(runs)
         elif self.on_timeout == "stop":
-            self._stop_quickly(runs, f"Stopping {_shown(runs)}: {_took_too_long(runs)}.")
+            self._stop_quickly(runs, f"{_describe_runs(runs)}: stopping ({_TIMED_OUT}).")
         elif runs:
-            self.log.warning("Leaving %s running.", _shown(runs))
+            self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_timeout")
 
-    def _stop_quickly(self, runs: Mapping[str, int], warning: str = "") -> None:
-        runs = {job_id: count for job_id, count in runs.items() if self._asked_to_stop.get(job_id) != count}
+    def _stop_quickly(self, runs: Mapping[str, int], message: str = "") -> None:
+        """Request the stops of runs within a few seconds, without waiting for them."""
+        runs = {job_id: count for job_id, count in runs.items() if self._stop_requested.get(job_id) != count}
         if not runs:
             return
-        self._has_given_up = True
-        self._asked_to_stop.update(runs)
+        self._has_abandoned_runs = True
+        self._stop_requested.update(runs)
         client, force = self.kill_client(), self.force_stop_seconds() == 0
         try:
-            asked = self.request_stop(client, runs, max_wait=_KILL_MAX_WAIT, force=force)
-        except Exception as error:  # noqa: BLE001 - it would come out anywhere in what the kill has interrupted
+            stopped = self.request_stop(client, runs, max_wait=_KILL_MAX_WAIT, force=force)
+        except Exception as error:  # noqa: BLE001 - it would surface anywhere in the code that the kill interrupted
             self._log_not_stopped(runs, error)
-            # There may be time to try it once more before the process is killed for good.
+            # Allows one more attempt before the process is terminated.
             for job_id in runs:
-                self._asked_to_stop.pop(job_id, None)
+                self._stop_requested.pop(job_id, None)
         else:
-            self.log.warning(warning or f"The task was killed: stopping {_shown(runs)}.")
+            self.log.warning(message or f"The task was killed; stopping {_name_runs(runs)}.")
             if force:
-                # One that has failed by itself keeps its error.
-                forced = {job_id: runs[job_id] for job_id in asked}
-                client.runs.acknowledge_forced(forced, max_wait=_KILL_ACKNOWLEDGEMENT)
+                # A run that failed by itself keeps its error.
+                forced = {job_id: runs[job_id] for job_id in stopped}
+                client.runs.acknowledge_forced(forced, max_wait=_KILL_ACKNOWLEDGE_MAX_WAIT)
 
     def raise_if_killed(self, when: str) -> None:
-        """Stop the runs and end the task if it has been killed, as :meth:`RunWaitMixin.raise_if_killed`."""
+        """Stop the runs and raise an error if the task was killed, see :meth:`RunWaitMixin.raise_if_killed`."""
         if self._killed and self.stop_on_kill:
             self._stop_quickly(self.runs_to_stop_on_kill())
         super().raise_if_killed(when)
 
 
-def _shown(runs: Mapping[str, int]) -> str:
-    """Return runs for messages."""
+def _describe_runs(runs: Mapping[str, int]) -> str:
+    """Return a label of runs for the start of a message."""
+    if len(runs) == 1:
+        ((job_id, run_count),) = runs.items()
+        return f"Job {job_id} run {run_count}"
+    return f"{len(runs)} runs"
+
+
+def _name_runs(runs: Mapping[str, int]) -> str:
+    """Return a label of runs for the middle of a message, as triggers use it."""
     if len(runs) == 1:
         ((job_id, run_count),) = runs.items()
         return f"run {run_count} of job {job_id}"
     return f"{len(runs)} runs"
 
 
-def _took_too_long(runs: Mapping[str, int]) -> str:
-    """Return why runs are stopped at a time-out, for messages."""
-    return "it took too long" if len(runs) == 1 else "they took too long"
-
-
 class RunsOwnershipMixin(RunOwnershipMixin, RunsWaitMixin):
-    """Base of the operators that start many runs and wait for them; the parameters are those of :class:`RunOwnershipMixin`."""
+    """Base of the operators that start many runs, with the parameters of :class:`RunOwnershipMixin`."""
 
     template_fields: Sequence[str] = RunOwnershipMixin.template_fields
 
     @property
-    def joined_runs(self) -> Collection[str]:
-        """Ids of the jobs whose runs others have started, so that they are never stopped."""
+    def joined_job_ids(self) -> Collection[str]:
+        """Ids of the jobs whose runs were started by other callers, and are never stopped."""
         return self._watched.keys() - self._started.keys()
 
     def stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
-        """Stop these runs, as :meth:`RunOwnershipMixin.stop_red_runs`; the next try keeps the others."""
+        """Stop runs that were ``RED`` for too long; the next try keeps the others."""
         self.record(context).add(red=dict(runs))
-        self.stop_started(runs, _TOO_RED)
+        self.stop_runs(runs, _RED_TOO_LONG)
 
     def on_red_runs(self, runs: dict[str, int]) -> bool:
-        """Stop those of these runs that this task has started, and no others, unless they are to be left."""
-        runs = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_runs}
+        """Stop or leave those of the runs that this task started, as `on_error` says."""
+        runs = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_job_ids}
         if not runs:
             return True
         if self.on_error == "leave":
-            self.log.warning("Leaving %s running: %s.", _shown(runs), _TOO_RED)
+            self.log.warning("%s: %s; left running because of on_error='leave'.", _describe_runs(runs), _RED_TOO_LONG)
             return True
-        return self.stop_started(runs, _TOO_RED)
+        return self.stop_runs(runs, _RED_TOO_LONG)
 
     def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
-        """Stop the runs that this task has started, unless they are to be left."""
-        own = {job_id: count for job_id, count in unfinished.items() if job_id not in self.joined_runs}
+        """Stop or leave the runs that this task started, as `on_timeout` says."""
+        own = {job_id: count for job_id, count in unfinished.items() if job_id not in self.joined_job_ids}
         own.update(self.active_runs())
         if own:
-            self.act_on_timeout(context, own)
+            self.handle_timeout(context, own)
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
-        """Return the runs that this task has started and that are not known to have ended."""
+        """Return the runs that this task started and that are not known to have ended."""
         if self._group is None:
             return self._started
         runs = {**self._group.unfinished, **self._group.still_active}
         return {job_id: count for job_id, count in runs.items() if job_id in self._started}
 
     def active_runs(self) -> Mapping[str, int]:
-        """Return the runs of this task that were waited for until they were active, and go on."""
+        """Return the runs of this task whose wait ended because they were active: run count by job id."""
         if self._group is None:
             return {}
         runs = self._group.still_active.items() - {(i, r.run.run_count) for i, r in self._group.red.items()}
         return {job_id: count for job_id, count in runs if job_id in self._started}
 
     def stopped_runs(self, context: Context) -> Mapping[str, int]:
-        """Return the runs that this task has stopped, in this leg or an earlier one."""
+        """Return the runs that this task stopped, now or before a deferral or retry."""
         stopped: Mapping[str, int] = self.record(context).values.get("stopped") or {}
         return stopped
 
 
 class RunsStopMixin(RunsWaitMixin):
     """
-    Base of the operators that stop runs and wait for their ends.
+    Base of the operators that stop runs and wait until they have ended.
 
-    :param force: force the stops at once: ends runs that hang in ``DEACTIVATING``, but their last offsets may be lost
-        (templated)
-    :param force_stop_after: seconds, or timedelta, after which the stops of runs that have not ended are forced; None never
-        forces them. Only with `wait_for_completion` (templated)
+    :param force: force the stops at once; this ends runs that hang in ``DEACTIVATING``, but their last offsets may be
+        lost (templated)
+    :param force_stop_after: seconds, or timedelta, after which the stops of runs that have not ended are forced; None
+        never forces them. Requires `wait_for_completion` (templated)
     """
 
     template_fields: Sequence[str] = (*RunsWaitMixin.template_fields, "force", "force_stop_after")
@@ -626,7 +639,7 @@ class RunsStopMixin(RunsWaitMixin):
         self.force = force
         self.force_stop_after = force_stop_after
         self._check_force(rendered=False)
-        self.check_effects(
+        self.check_unused_parameters(
             kwargs.get("default_args"), wait_timeout=self.wait_timeout, force_stop_after=force_stop_after
         )
 
@@ -635,16 +648,16 @@ class RunsStopMixin(RunsWaitMixin):
         params.seconds(self.force_stop_after, "force_stop_after", rendered=rendered)
 
     def prepare(self) -> bool:
-        """Note the time, and check the parameters, as :meth:`RunWaitMixin.prepare`."""
+        """Start the clock of `wait_timeout`, and validate the rendered parameters, see :meth:`RunWaitMixin.prepare`."""
         self._check_force(rendered=True)
         return super().prepare()
 
     def record_stop_requests(self, runs: Mapping[str, int], *, wait: bool) -> None:
         """
-        Note runs that were asked to stop; errors that a forced stop causes are acknowledged at their ends.
+        Remember runs that are being stopped, to acknowledge the errors that forced stops cause.
 
         :param runs: run count by job id
-        :param wait: whether their ends are waited for
+        :param wait: whether the task waits for the end of the runs; if not, acknowledge the errors now
         """
         if self.forces and wait:
             self._forced.update(runs)
@@ -652,18 +665,18 @@ class RunsStopMixin(RunsWaitMixin):
             self.client.runs.acknowledge_forced(runs, max_wait=_UNWAITED_STOP_MAX_WAIT)
 
     def stopped_runs(self, context: Context) -> Mapping[str, int]:
-        """Return the runs that this task has stopped: all that it waits for."""
+        """Return the runs that this task stopped, which are all that it waits for."""
         return self._watched
 
     def results_or_failure(
         self, context: Context, group: RunGroup, *, accept_stopped: bool, hint: str = ""
     ) -> list[dict[str, Any]]:
-        """Acknowledge the errors that forced stops have caused, and return the results or fail."""
+        """Acknowledge errors caused by forced stops, then return the results or raise the failure."""
         self.client.runs.acknowledge_forced(self._forced)
         return super().results_or_failure(context, group, accept_stopped=accept_stopped, hint=hint)
 
     def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
-        """Acknowledge the errors that forced stops have caused."""
+        """Acknowledge errors caused by forced stops."""
         self.client.runs.acknowledge_forced(self._forced)
 
     @property
@@ -678,14 +691,12 @@ class RunsStopMixin(RunsWaitMixin):
         return after
 
     def force_unfinished(self, unfinished: dict[str, int]) -> bool:
-        """Force the stops of the runs that have not ended; again later if Control Hub cannot be reached."""
-        from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnavailableError
-
+        """Force the stops of runs that have not ended; return False to retry later if Control Hub is unavailable."""
         try:
             forced = self.client.runs.stop_many(unfinished, max_wait=STOP_MAX_WAIT, force=True)
         except ControlHubError as error:
-            self.log.error("The stop of %s could not be forced: %s", _shown(unfinished), error)
+            self.log.error("%s: could not force the stop: %s", _describe_runs(unfinished), error)
             return not isinstance(error, ControlHubUnavailableError)
         self._forced.update({job_id: unfinished[job_id] for job_id in forced})
-        self.log.warning("Forcing the stops of %d runs, which have not ended by themselves.", len(forced))
+        self.log.warning("Forcing the stop of %d runs that have not ended after force_stop_after.", len(forced))
         return True

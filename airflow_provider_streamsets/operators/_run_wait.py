@@ -1,4 +1,4 @@
-"""The one way in which operators wait for a run."""
+"""Waiting for one run, on the worker or on the triggerer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, conf
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.errors import ControlHubExpectationError, ControlHubRunTimeoutError
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubOperator
 
 if TYPE_CHECKING:
@@ -20,17 +21,18 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
     from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 
+# Seconds.
 DEFAULT_POLL_INTERVAL = 30.0
-_BACKSTOP = 300.0
-_LONGEST_SLEEP = 1.0
+_FRAMEWORK_TIMEOUT_MARGIN = 300.0
+_MAX_SLEEP = 1.0
 
 
-def checked_deferrable(deferrable: Any) -> bool:
+def resolve_deferrable(deferrable: Any) -> bool:
     """
     Return whether a task is deferrable.
 
-    :param deferrable: what the task was given; None stands for Airflow's ``[operators] default_deferrable``
-    :raises ValueError: if it is neither true nor false
+    :param deferrable: value of the parameter; None stands for Airflow's ``[operators] default_deferrable``
+    :raises ValueError: if the value is not a boolean
     """
     if deferrable is None:
         return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
@@ -38,25 +40,24 @@ def checked_deferrable(deferrable: Any) -> bool:
 
 
 def framework_timeout(limit: float, poll_interval: float) -> timedelta:
-    """Return Airflow's own time-out for a deferral: it must lose against the trigger's deadline, which tells more."""
-    return timedelta(seconds=limit + 2 * poll_interval + _BACKSTOP)
+    """Return a time-out for Airflow's deferral that is later than the trigger's deadline, whose error says more."""
+    return timedelta(seconds=limit + 2 * poll_interval + _FRAMEWORK_TIMEOUT_MARGIN)
 
 
 class RunWaitMixin(ControlHubOperator):
     """
-    Base of the operators that wait for one run or many: how long, how often, and where.
+    Base of the operators that wait for one or more runs.
 
     :param wait_for_completion: wait until the run has ended (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param poll_interval: seconds, or timedelta, between two looks at the run; default 30 (templated)
-    :param wait_timeout: seconds, or timedelta, after which to give up; None waits as long as the run takes. Like Airflow's
-        ``execution_timeout``, which this operator also keeps while it is deferred, it counts from the start of the
+    :param poll_interval: seconds, or timedelta, between polls; default 30 (templated)
+    :param wait_timeout: seconds, or timedelta, after which the task fails; None sets no limit. Counted from the start
+        of the task, like Airflow's ``execution_timeout``, which is also enforced while the task is deferred (templated)
+    :param metrics_timeout: maximum seconds, or timedelta, to wait for final metrics after the end of the run. Control
+        Hub saves them with a delay of up to the job's statistics interval. Default: that interval plus 15 seconds, at
+        most 2 minutes unless the task has conditions on metrics; without conditions, missing metrics never fail the
         task (templated)
-    :param metrics_timeout: seconds, or timedelta, to wait for the run's final metrics after its end, at the most. Control
-        Hub saves them with a delay of up to the job's statistics interval; by default that and 15 seconds are waited:
-        2 minutes at the most, unless the task has conditions on them, without which its success never depends on them
-        (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -79,16 +80,16 @@ class RunWaitMixin(ControlHubOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.wait_for_completion = wait_for_completion
-        self.deferrable = checked_deferrable(deferrable)
+        self.deferrable = resolve_deferrable(deferrable)
         self.poll_interval = poll_interval
         self.wait_timeout = wait_timeout
         self.metrics_timeout = metrics_timeout
         self._check_wait(rendered=False)
-        self._for_waits: dict[str, Any] = {
+        self._wait_only_parameters: dict[str, Any] = {
             "deferrable": None if deferrable is None else self.deferrable and deferrable,
             "metrics_timeout": metrics_timeout or None,
         }
-        self._began = time.monotonic()
+        self._execution_start = time.monotonic()
         self._killed = False
 
     def _check_wait(self, *, rendered: bool) -> None:
@@ -97,55 +98,58 @@ class RunWaitMixin(ControlHubOperator):
         params.seconds(self.wait_timeout, "wait_timeout", rendered=rendered)
         params.seconds(self.metrics_timeout, "metrics_timeout", rendered=rendered, zero=True)
 
-    def check_effects(self, default_args: Mapping[str, Any] | None, **others: Any) -> None:
+    def check_unused_parameters(self, default_args: Mapping[str, Any] | None, **others: Any) -> None:
         """
-        Check at DAG parse that nothing is given for a wait if there is none. A `poll_interval` does no harm.
+        Check at DAG parse that no parameter of a wait is set with ``wait_for_completion=False``.
 
-        :param default_args: as that of :func:`~airflow_provider_streamsets.params.no_effect`
-        :param others: further parameters that are for a wait only
-        :raises ValueError: if something is given
+        `poll_interval` is not checked, because it has a default.
+
+        :param default_args: see :func:`~airflow_provider_streamsets.params.no_effect`
+        :param others: further parameters that have an effect only with a wait
+        :raises ValueError: if such a parameter is set
         """
         if params.boolean(self.wait_for_completion, "wait_for_completion") is False:
-            params.no_effect("wait_for_completion=True", self, default_args, **{**self._for_waits, **others})
+            params.no_effect("wait_for_completion=True", self, default_args, **{**self._wait_only_parameters, **others})
 
     def prepare(self) -> bool:
         """
-        Note the time from which `wait_timeout` counts, and check what rendering has made of the parameters of the wait.
+        Start the clock of `wait_timeout`, and validate the rendered parameters.
 
         :returns: whether to wait for completion
-        :raises ValueError: if one of them cannot be right; nothing has been done yet
+        :raises ValueError: if a parameter is invalid; nothing was done
         """
-        self._began = time.monotonic()
+        self._execution_start = time.monotonic()
         self._check_wait(rendered=True)
         return bool(params.boolean(self.wait_for_completion, "wait_for_completion", rendered=True))
 
     def raise_if_killed(self, when: str) -> None:
         """
-        End the task if it has been killed.
+        Raise an error if the task was killed.
 
-        Airflow's handler of a kill returns, and the task goes on where it was: do not start or leave runs then.
+        Airflow's signal handler returns after :meth:`on_kill`, and the task continues. Call this before starting runs
+        or returning their results.
 
-        :param when: for the message, such as "before ..."
+        :param when: a clause for the message, such as "before ..."
         """
         if self._killed:
             raise AirflowException(f"The task was killed {when}.")
 
-    def pause(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """
-        Sleep, unless the task is killed meanwhile.
+        Sleep, and raise an error if the task is killed meanwhile.
 
-        Sleep goes on after the handler of the kill, so it is divided: a task that ends by itself, in the 5 seconds that
-        Airflow allows, can still write down why.
+        ``time.sleep`` continues after a signal handler, so the time is split: a killed task then ends within the 5
+        seconds that Airflow allows, and can still save its state.
         """
         while seconds > 0:
-            piece = min(seconds, _LONGEST_SLEEP)
-            time.sleep(piece)
-            seconds -= piece
+            chunk = min(seconds, _MAX_SLEEP)
+            time.sleep(chunk)
+            seconds -= chunk
             if self._killed:
                 raise AirflowException("The task was killed while it waited.")
 
     def on_kill(self) -> None:
-        """Note that the task is killed."""
+        """Remember that the task was killed."""
         self._killed = True
 
     @property
@@ -153,54 +157,54 @@ class RunWaitMixin(ControlHubOperator):
         return float(params.seconds(self.poll_interval, "poll_interval", rendered=True))
 
     @property
-    def _allowed(self) -> float | None:
+    def _wait_timeout_seconds(self) -> float | None:
         timeout: float | None = params.seconds(self.wait_timeout, "wait_timeout", rendered=True)
         return timeout
 
     @property
-    def _remaining_timeout(self) -> float | None:
-        """Seconds that are left of `wait_timeout`; None if there is none."""
-        return None if self._allowed is None else self._remaining_of(self._allowed)
+    def _remaining_wait_timeout(self) -> float | None:
+        """Remaining seconds of `wait_timeout`; None if there is no limit."""
+        return None if self._wait_timeout_seconds is None else self._remaining(self._wait_timeout_seconds)
 
-    def _remaining_of(self, limit: float) -> float:
-        return max(limit - (time.monotonic() - self._began), 0.0)
+    def _remaining(self, limit: float) -> float:
+        return max(limit - (time.monotonic() - self._execution_start), 0.0)
 
     def force_stop_seconds(self) -> float | None:
-        """Return the seconds after which stops are forced that the task asks for when it is killed."""
+        """Return the seconds after which a stop on kill is forced; None leaves that to Control Hub."""
         return None
 
     def fail_on_red_seconds(self) -> float | None:
-        """Return for how many seconds a run may be ``RED``; None sets no limit."""
+        """Return the maximum seconds for which a run may be ``RED``; None sets no limit."""
         return None
 
     @property
     def waits_until_active(self) -> bool:
-        """Whether runs are waited for until they are active, and not for their ends."""
+        """Whether a wait ends when the runs are active, rather than when they have ended."""
         return False
 
     def restore_deadline(self, deadline: float) -> None:
         """
-        Let the time count from where it did before the task was deferred.
+        Restore the deadline that the task had before it was deferred.
 
-        :param deadline: when the smallest limit is reached, in epoch seconds
+        :param deadline: the earliest deadline of the task, in epoch seconds
         """
         limits = self._limits()
         if limits:
-            self._began = time.monotonic() - (min(limits) - max(deadline - time.time(), 0.0))
+            self._execution_start = time.monotonic() - (min(limits) - max(deadline - time.time(), 0.0))
 
     def _limits(self) -> list[float]:
-        """Return the seconds that the task is given; the smallest counts."""
+        """Return all time limits of the task in seconds; the smallest is effective."""
         execution_timeout = self.execution_timeout.total_seconds() if self.execution_timeout else None
-        return [limit for limit in (self._allowed, execution_timeout) if limit is not None]
+        return [limit for limit in (self._wait_timeout_seconds, execution_timeout) if limit is not None]
 
     @property
     def time_left(self) -> float:
-        """Seconds that the task has left; infinite if nothing limits it."""
-        return min(map(self._remaining_of, self._limits()), default=math.inf)
+        """Seconds until the earliest deadline of the task; infinite if there is none."""
+        return min(map(self._remaining, self._limits()), default=math.inf)
 
     def polling_client(self, time_left: Callable[[], float] | None = None) -> ControlHubClient:
         """
-        Return a client that sends each request once, within the time that there is: a poll that fails is repeated.
+        Return a client for polls, which sends each request once, because a failed poll is repeated anyway.
 
         :param time_left: returns the seconds until the deadline; by default that of the task
         """
@@ -219,23 +223,21 @@ class RunWaitMixin(ControlHubOperator):
         return params.resolve_metrics_timeout(self.metrics_timeout, *jobs, is_needed=self.needs_metrics)
 
     def _is_execution_timeout(self) -> bool:
-        """Return whether it is ``execution_timeout`` that a wait on the triggerer has exceeded, and not `wait_timeout`."""
+        """Return whether the earliest deadline is that of ``execution_timeout``, and not of `wait_timeout`."""
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
-        return limit is not None and (self._allowed is None or limit < self._allowed)
+        return limit is not None and (self._wait_timeout_seconds is None or limit < self._wait_timeout_seconds)
 
-    def _waited_too_long(self, error: object) -> BaseException:
-        """Return the error of a task that has used its time to wait for runs of others."""
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
-
-        text = f"{error} The task has waited for that before starting its own; nothing was started."
-        return AirflowTaskTimeout(text) if self._is_execution_timeout() else ControlHubRunTimeoutError(text)
+    def _timeout_before_start(self, error: object) -> BaseException:
+        """Return the error of a task that timed out while it waited for other runs before its own start."""
+        message = f"{error} The task was waiting for this before starting its own run; nothing was started."
+        return AirflowTaskTimeout(message) if self._is_execution_timeout() else ControlHubRunTimeoutError(message)
 
 
 class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
     """
     Base of the operators that wait for one run.
 
-    Deferrable or not, a wait follows the same rules and ends in :meth:`finish`. The parameters are those of
+    A wait follows the same rules on worker and triggerer, and ends in :meth:`finish`. The parameters are those of
     :class:`~airflow_provider_streamsets.operators.base.ControlHubJobOperator` and :class:`RunWaitMixin`.
     """
 
@@ -247,29 +249,29 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
         self._ended_report: RunReport | None = None
 
     def finish(self, context: Context, report: RunReport) -> dict[str, Any]:
-        """Decide from the report of the run whether the task succeeds, and return its result."""
+        """Return the task's result from the report of the run, or raise an error if the task fails."""
         raise NotImplementedError
 
     def on_wait_timeout(self, context: Context, job_id: str, run_count: int) -> None:
-        """Act on a wait that has taken too long, before the task fails."""
+        """Handle a timed-out wait before the task fails."""
 
     def upper_bounds(self) -> tuple[MetricCondition, ...]:
-        """Return the conditions on the run's metrics that must not be broken while it goes on."""
+        """Return the conditions that the metrics must satisfy while the run is active."""
         return ()
 
     def on_condition_violated(self, context: Context, job_id: str, run_count: int) -> None:
-        """Act on a run that has broken an upper bound, before the task fails."""
+        """Handle a run whose metrics exceed an upper bound, before the task fails."""
 
     def wait_for_run(self, context: Context, job: Job, run: JobRun, *, stop_on_kill: bool) -> dict[str, Any]:
         """
-        Wait for a run, here or on the triggerer, and return the task's result.
+        Wait for a run, on the worker or the triggerer, and return the task's result.
 
-        :param job: the run's job
+        :param job: the job of the run
         :param run: the run
-        :param stop_on_kill: whether a trigger that is killed stops the run
+        :param stop_on_kill: whether the trigger stops the run if the task is killed
         """
         if self.deferrable:
-            self.defer_for(
+            self.defer_to_trigger(
                 job,
                 run,
                 stop_on_kill=stop_on_kill,
@@ -277,31 +279,31 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
                 until_active=self.waits_until_active,
                 fail_on_red_after=self.fail_on_red_seconds(),
             )
-        return self._wait_here(context, job, run)
+        return self._wait_on_worker(context, job, run)
 
-    def report_of(self, job: Job, run: JobRun) -> RunReport:
+    def fetch_report(self, job: Job, run: JobRun) -> RunReport:
         """
-        Return the report of a run that has ended, within the time that the task has.
+        Return the report of an ended run, waiting for its metrics until the task's deadline.
 
-        A deferrable task that does not get it at the first poll waits on the triggerer, and decides anew afterwards.
+        A deferrable task polls once; if the report is not complete, it defers to ``execute_after_ended_run``.
         """
         from airflow_provider_streamsets.control_hub.tracking.run import wait_for_run
 
-        known = self._ended_report
-        if known is not None and (known.job_id, known.run.run_count) == (job.job_id, run.run_count):
-            return known
+        cached = self._ended_report
+        if cached is not None and (cached.job_id, cached.run.run_count) == (job.job_id, run.run_count):
+            return cached
         self._tracker = tracker = self._new_tracker(job, run)
         if self.deferrable:
             report = tracker.poll()
             if report is None:
-                self.defer_for(job, run, method_name="execute_after_ended_run")
+                self.defer_to_trigger(job, run, method_name="execute_after_ended_run")
             return report
         return wait_for_run(
             tracker,
             poll_interval=self._interval,
-            timeout=self._remaining_timeout,
-            total_timeout=self._allowed,
-            sleep=self.pause,
+            timeout=self._remaining_wait_timeout,
+            total_timeout=self._wait_timeout_seconds,
+            sleep=self.sleep,
         )
 
     def _new_tracker(self, job: Job, run: JobRun) -> RunTracker:
@@ -324,8 +326,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
             log=self.log,
         )
 
-    def _wait_here(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunTimeoutError
+    def _wait_on_worker(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
         from airflow_provider_streamsets.control_hub.tracking.run import wait_for_run
 
         self._tracker = self._new_tracker(job, run)
@@ -333,9 +334,9 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
             report = wait_for_run(
                 self._tracker,
                 poll_interval=self._interval,
-                timeout=self._remaining_timeout,
-                total_timeout=self._allowed,
-                sleep=self.pause,
+                timeout=self._remaining_wait_timeout,
+                total_timeout=self._wait_timeout_seconds,
+                sleep=self.sleep,
             )
         except ControlHubRunTimeoutError:
             self.on_wait_timeout(context, job.job_id, run.run_count)
@@ -343,11 +344,11 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
         except ControlHubExpectationError:
             self.on_condition_violated(context, job.job_id, run.run_count)
             raise
-        # What the kill has stopped is no outcome.
+        # The outcome of a run stopped by the kill must not be reported.
         self.raise_if_killed("while it waited")
         return self.finish(context, report)
 
-    def defer_for(
+    def defer_to_trigger(
         self,
         job: Job,
         run: JobRun,
@@ -360,23 +361,23 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
         fail_on_red_after: float | None = None,
     ) -> NoReturn:
         """
-        Wait for a run on the triggerer.
+        Defer the task until the trigger reports the end of a run.
 
-        :param job: the run's job
+        :param job: the job of the run
         :param run: the run
-        :param method_name: the method that goes on afterwards
-        :param metrics_timeout: seconds to wait for its final metrics; by default as `metrics_timeout` of the operator
-        :param stop_on_kill: whether a trigger that is killed stops the run
-        :param upper_bounds: conditions that must not be broken meanwhile
-        :param until_active: wait until the run is active, and not for its end
-        :param fail_on_red_after: for how many seconds it may be ``RED``; None sets no limit
+        :param method_name: the method that Airflow calls afterwards
+        :param metrics_timeout: seconds to wait for final metrics; by default `metrics_timeout` of the operator
+        :param stop_on_kill: whether the trigger stops the run if the task is killed
+        :param upper_bounds: conditions that the metrics must satisfy while the run is active
+        :param until_active: wait until the run is active, rather than until it has ended
+        :param fail_on_red_after: maximum seconds for which the run may be ``RED``; None sets no limit
         """
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
 
         self.raise_if_killed("before it was deferred")
         poll_interval, limits = self._interval, self._limits()
-        left = self.time_left if limits else None
+        time_left = self.time_left if limits else None
         self.defer(
             trigger=ControlHubJobRunTrigger(
                 control_hub_conn_id=self.control_hub_conn_id,
@@ -385,7 +386,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
                 run_count=run.run_count,
                 poll_interval=poll_interval,
                 timeout=min(limits, default=None),
-                deadline=None if left is None else time.time() + left,
+                deadline=None if time_left is None else time.time() + time_left,
                 metrics_timeout=self._metrics_timeout_for(job) if metrics_timeout is None else metrics_timeout,
                 stop_on_kill=stop_on_kill,
                 force_stop_after=self.force_stop_seconds(),
@@ -395,12 +396,11 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
                 fail_on_red_after=fail_on_red_after,
             ),
             method_name=method_name,
-            timeout=None if left is None else framework_timeout(left, poll_interval),
+            timeout=None if time_left is None else framework_timeout(time_left, poll_interval),
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Resume after the trigger has fired: with the report of the ended run, or with what went wrong."""
-        from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunTimeoutError
+        """Resume after the trigger has fired, and return the result of the run or raise its error."""
         from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
         wait = RunWaitEvent.from_payload(event)

@@ -1,4 +1,4 @@
-"""The one way in which operators wait for many runs."""
+"""Waiting for many runs, on the worker or on the triggerer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_streamsets.compat import MAX_TRIGGER_SIZE, trigger_size
+from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubRunTimeoutError
 from airflow_provider_streamsets.operators._run_wait import RunWaitMixin, framework_timeout
 
 if TYPE_CHECKING:
@@ -24,28 +26,28 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent
     from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
 
-# What a resumed task still has to read is there, so it need not look slowly, and has this time even at the deadline.
+# Seconds. A resumed task only fetches reports of ended runs: it polls often, and has this long even at the deadline.
 _RESUMED_INTERVAL = 5.0
 _RESUMED_MAX_WAIT = 60.0
-# Seconds for which the names of the jobs are read when the task is resumed.
+# Seconds to fetch the names of the jobs when the task is resumed.
 _NAMES_MAX_WAIT = 60.0
-# Seconds to try again while Control Hub refuses to stop a job that is being started.
+# Seconds to retry while Control Hub rejects the stop of a job that is being started.
 STOP_MAX_WAIT = 60.0
-_MOST_EXPLANATIONS = 10
-_MOST_NAMED = 20
-# Of so many abandoned runs, a trigger hands on what was wrong with them; of the others, only that they were RED.
-_MOST_RED_REPORTS = 5
-# Bytes that such a report has when it is compressed, at the most.
+_MAX_LOGGED_FAILURES = 10
+_MAX_LISTED_FAILURES = 20
+# The trigger keeps complete reports of this many RED runs; for others, only that they were RED.
+_MAX_RED_REPORTS = 5
+# Maximum size of such a report in compressed bytes.
 _RED_REPORT_SIZE = 1400
-# Milliseconds over which runs may have been started that are waited for together.
-_SPREAD_OF_STARTS = 86_400_000
+# Maximum time between the starts of runs that are waited for together.
+_MAX_START_SPREAD_MS = 86_400_000
 
 
 class RunsWaitMixin(RunWaitMixin):
     """
-    Base of the operators that wait for many runs: one status request at each look for all of them.
+    Base of the operators that wait for many runs, with one status request per poll for all of them.
 
-    Deferrable or not, a wait follows the same rules and ends in :meth:`finish_all`.
+    A wait follows the same rules on worker and triggerer, and ends in :meth:`finish_all`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -56,61 +58,61 @@ class RunsWaitMixin(RunWaitMixin):
         self._red: set[str] = set()
 
     @property
-    def joined_runs(self) -> Collection[str]:
-        """Ids of the jobs whose runs others have started, so that they are never stopped."""
+    def joined_job_ids(self) -> Collection[str]:
+        """Ids of the jobs whose runs were started by other callers, and are never stopped."""
         return ()
 
     @property
     def stops_runs_on_kill(self) -> bool:
-        """Whether the runs are to be stopped when the task is killed."""
+        """Whether the runs are stopped when the task is killed."""
         return False
 
     def finish_all(self, context: Context, group: RunGroup) -> Any:
-        """Decide from the reports of the ended runs whether the task succeeds, and return its result."""
+        """Return the task's result from the reports of the runs, or raise an error if the task fails."""
         raise NotImplementedError
 
     def stopped_runs(self, context: Context) -> Mapping[str, int]:
-        """Return the runs that this task has stopped: run count by job id."""
+        """Return the runs that this task stopped: run count by job id."""
         return {}
 
     def push_results(self, context: Context, results: list[dict[str, Any]]) -> None:
-        """Push the results of runs to XCom, one of which has failed the task."""
+        """Push the results of the runs to XCom before the task fails."""
         if self.do_xcom_push:
             context["ti"].xcom_push(key="results", value=results)
 
     def on_first_failure(self, group: RunGroup) -> bool:
         """
-        Act on the first run that has failed while others go on.
+        Handle the first failure while other runs have not ended.
 
-        :returns: whether that is done; otherwise this is called again after the next look
+        :returns: False to be called again after the next poll
         """
         return True
 
     def on_red_runs(self, runs: dict[str, int]) -> bool:
         """
-        Act on runs that were abandoned because they were ``RED`` for too long, while others are waited for.
+        Handle runs that were ``RED`` for longer than allowed, while the wait for others continues.
 
         :param runs: run count by job id
-        :returns: whether that is done; otherwise this is called again after the next poll
+        :returns: False to be called again after the next poll
         """
         return True
 
-    def _act_on_red(self, group: RunGroup) -> None:
+    def _handle_red_runs(self, group: RunGroup) -> None:
         runs = {job_id: report.run.run_count for job_id, report in group.red.items() if job_id not in self._red}
         if runs and self.on_red_runs(runs):
             self._red.update(runs)
 
     @property
     def force_after(self) -> float | None:
-        """Seconds from the start of the task after which :meth:`force_unfinished` is called; None is never."""
+        """Seconds from the start of the task after which :meth:`force_unfinished` is called; None never calls it."""
         return None
 
     def force_unfinished(self, unfinished: dict[str, int]) -> bool:
         """
-        Act on the runs that have not ended after :attr:`force_after`.
+        Handle runs that have not ended after :attr:`force_after`.
 
         :param unfinished: run count by job id
-        :returns: whether that is done; otherwise this is called again after the next look
+        :returns: False to be called again after the next poll
         """
         return True
 
@@ -118,35 +120,34 @@ class RunsWaitMixin(RunWaitMixin):
         self, context: Context, group: RunGroup, *, accept_stopped: bool, hint: str = ""
     ) -> list[dict[str, Any]]:
         """
-        Return the results of the runs, or fail naming those that did not succeed.
+        Return the results of all runs, or raise an error that names those that did not succeed.
 
-        If one of them has failed, the results of all are pushed to XCom, see :meth:`push_results`.
+        If a run did not succeed, push the results of all runs to XCom, see :meth:`push_results`.
 
-        :param group: the runs, all over
-        :param accept_stopped: count runs that were stopped as successes
-        :param hint: what to do about a failure, as a sentence
+        :param group: the runs, whose wait has ended
+        :param accept_stopped: count stopped runs as successes
+        :param hint: what the user can do about a failure, as a sentence
         :raises ControlHubRunFailedError: if runs did not succeed
-        :raises ControlHubError: if there is one run only, and its outcome cannot be found out
+        :raises ControlHubError: if there is only one run, and its outcome cannot be determined
         """
         from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Outcome
-        from airflow_provider_streamsets.control_hub._messages import join_truncated
 
         if len(group.runs) == 1:
             for error in group.unresolved.values():
                 raise error
         failed = [report for report in group.reports.values() if report.outcome is Outcome.FAILED]
         stopped = [report for report in group.reports.values() if report.outcome is Outcome.STOPPED]
-        for report in failed[:_MOST_EXPLANATIONS]:
+        for report in failed[:_MAX_LOGGED_FAILURES]:
             self.log.error(report.details())
         reasons = [report.summary for report in failed]
         reasons += [str(error).removesuffix(".") for error in group.unresolved.values()]
         if stopped and not accept_stopped:
             if reasons:
-                # They may have been stopped because of the failure, which is what is worth naming.
-                hint = f"Others that were stopped: {len(stopped)}."
+                # They may have been stopped because of a failure, so only the failures are listed.
+                hint = f"Other stopped runs: {len(stopped)}."
             else:
                 reasons, failed = [report.summary for report in stopped], stopped
-                hint = "Set accept_stopped=True if that is fine."
+                hint = "Set accept_stopped=True to accept stopped runs."
         if not reasons:
             return list(group.results())
         results = list(group.results())
@@ -156,7 +157,7 @@ class RunsWaitMixin(RunWaitMixin):
         failures = [report.failure() for report in failed]
         raise ControlHubRunFailedError(
             f"{len(reasons)} of {len(group.runs)} runs did not succeed: "
-            f"{join_truncated(reasons, '; ', max_items=_MOST_NAMED)}.{hint and ' '}{hint}",
+            f"{join_truncated(reasons, '; ', max_items=_MAX_LISTED_FAILURES)}.{hint and ' '}{hint}",
             outcome=next((failure.outcome for failure in failures), None),
             error_codes=dict.fromkeys(code for failure in failures for code in failure.error_codes),
             stage=next((failure.stage for failure in failures if failure.stage), None),
@@ -166,39 +167,39 @@ class RunsWaitMixin(RunWaitMixin):
 
     def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
         """
-        Act on a wait that has taken too long, before the task fails.
+        Handle a timed-out wait before the task fails.
 
-        :param unfinished: run count by job id of the runs that have not ended
+        :param unfinished: the runs that have not ended: run count by job id
         """
 
     def wait_for_runs(
         self, context: Context, runs: Sequence[RunRef], jobs: Sequence[Job], *, until_failure: bool = False
     ) -> Any:
         """
-        Wait for runs, here or on the triggerer, and return the task's result.
+        Wait for runs, on the worker or the triggerer, and return the task's result.
 
         :param runs: the runs
         :param jobs: their jobs
-        :param until_failure: call :meth:`on_first_failure` when the first of them has failed
+        :param until_failure: call :meth:`on_first_failure` when the first run fails
         """
         self._watched = {run.job_id: run.run_count for run in runs}
         metrics_timeout = self._metrics_timeout_for(*jobs)
         if self.deferrable and runs:
             limits = self._limits()
-            self._defer_for(
+            self._defer_to_trigger(
                 runs,
                 timeout=min(limits, default=None),
-                deadline=time.time() + self._remaining_of(min(limits)) if limits else None,
+                deadline=time.time() + self._remaining(min(limits)) if limits else None,
                 metrics_timeout=metrics_timeout,
                 until_failure=until_failure,
-                force_at=None if self.force_after is None else time.time() + self._remaining_of(self.force_after),
+                force_at=None if self.force_after is None else time.time() + self._remaining(self.force_after),
             )
         return self._wait_for_all(
             context,
             runs,
             poll_interval=self._interval,
-            timeout=self._remaining_timeout,
-            allowed=self._allowed,
+            timeout=self._remaining_wait_timeout,
+            total_timeout=self._wait_timeout_seconds,
             metrics_timeout=metrics_timeout,
             until_failure=until_failure,
             force_after=self.force_after,
@@ -206,41 +207,43 @@ class RunsWaitMixin(RunWaitMixin):
 
     def warn_of_large_trigger(self, job_ids: Sequence[str], *, joins: bool = False) -> None:
         """
-        Warn, before anything is done, if MySQL could not store the trigger that waits for so many runs.
+        Warn before the start if MySQL could not store the trigger for this many runs.
 
-        Which database Airflow has is not known to a task. What is not known yet, such as the ids of the runs, is taken
-        to be as long as it can be.
+        A task cannot know which database Airflow uses. Values that are not known yet, such as the ids of the runs, are
+        estimated at their maximum length.
 
-        :param job_ids: ids of the jobs, or texts that are as long
+        :param job_ids: ids of the jobs, or strings of the same length
         :param joins: whether runs may be joined
         """
         if not self.deferrable:
             return
-        size, constant = self._largest_trigger_size(job_ids, joins), self._largest_trigger_size((), joins)
+        size, constant = self._max_trigger_size(job_ids, joins), self._max_trigger_size((), joins)
         if size > MAX_TRIGGER_SIZE:
             self.log.warning(
-                "The trigger that waits for %d runs may need %d bytes. If Airflow's database is MySQL, which stores up "
-                "to %d, the task fails after the start: set deferrable=False, or divide the jobs among several tasks "
-                "of up to %d each. With other databases, nothing needs doing.",
+                "The trigger for %d runs may need %d bytes. If Airflow's database is MySQL, which stores at most %d, "
+                "the task will fail after the start: set deferrable=False, or split the jobs among tasks of at most "
+                "%d jobs each. With other databases, nothing needs to be done.",
                 len(job_ids),
                 size,
                 MAX_TRIGGER_SIZE,
                 (MAX_TRIGGER_SIZE - constant) * len(job_ids) // (size - constant),
             )
 
-    def _largest_trigger_size(self, job_ids: Sequence[str], joins: bool) -> int:
-        """Return the bytes for the trigger of the first deferral, or of a later one that has more to remember."""
+    def _max_trigger_size(self, job_ids: Sequence[str], joins: bool) -> int:
+        """Return the maximum size in bytes of the trigger of this or a later deferral."""
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
 
         now, is_forced = round(time.time(), 3), not (self.force_after is None and self.force_stop_seconds() is None)
         may_be_red = self.fail_on_red_seconds() is not None
         digests = {job_id: hashlib.sha256(job_id.encode()).hexdigest() for job_id in job_ids}
-        # Of some runs only: what is the same of all takes hardly any space.
-        some = [job_id for job_id, digest in digests.items() if int(digest, 16) % 2]
-        times = {job_id: now + int(digest, 16) % _SPREAD_OF_STARTS / 1000 for job_id, digest in digests.items()}
+        # Only some of the runs: identical entries for all runs would compress too well.
+        subset = [job_id for job_id, digest in digests.items() if int(digest, 16) % 2]
+        times = {job_id: now + int(digest, 16) % _MAX_START_SPREAD_MS / 1000 for job_id, digest in digests.items()}
         runs = [
-            RunRef(job_id, int(digest, 16) % 10_000, identity=RunIdentity(id_like(job_id, digest), times[job_id]))
+            RunRef(
+                job_id, int(digest, 16) % 10_000, identity=RunIdentity(placeholder_id(job_id, digest), times[job_id])
+            )
             for job_id, digest in digests.items()
         ]
         trigger = self._trigger(
@@ -249,13 +252,13 @@ class RunsWaitMixin(RunWaitMixin):
             deadline=now,
             metrics_timeout=now,
             force_at=now,
-            active=some if self.waits_until_active else (),
+            active=subset if self.waits_until_active else (),
             red_since=times if may_be_red else None,
-            red={i: hashlib.shake_256(i.encode()).hexdigest(_RED_REPORT_SIZE) for i in job_ids[:_MOST_RED_REPORTS]}
+            red={i: hashlib.shake_256(i.encode()).hexdigest(_RED_REPORT_SIZE) for i in job_ids[:_MAX_RED_REPORTS]}
             if may_be_red
             else None,
-            forced=some if is_forced else (),
-            joined=some if joins else (),
+            forced=subset if is_forced else (),
+            joined=subset if joins else (),
         )
         return trigger_size(trigger.serialize()[1])
 
@@ -266,14 +269,13 @@ class RunsWaitMixin(RunWaitMixin):
         *,
         poll_interval: float,
         timeout: float | None,
-        allowed: float | None,
+        total_timeout: float | None,
         metrics_timeout: float,
         until_failure: bool = False,
         force_after: float | None = None,
         is_execution_timeout: bool = False,
         resumed: RunsWaitEvent | None = None,
     ) -> Any:
-        from airflow_provider_streamsets.control_hub import ControlHubRunTimeoutError
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, wait_for_runs
 
         group = self._group = RunGroup(
@@ -286,15 +288,15 @@ class RunsWaitMixin(RunWaitMixin):
             **(resumed.run_group_state(time.time()) if resumed else {}),
         )
         group.stopped.update(dict(self.stopped_runs(context).items() & self._watched.items()))
-        is_told, act_after = not until_failure, math.inf if force_after is None else force_after
+        is_failure_handled, force_delay = not until_failure, math.inf if force_after is None else force_after
 
         def act(group: RunGroup) -> bool:
-            nonlocal is_told, act_after
-            self._act_on_red(group)
-            if not is_told and group.failures and group.unfinished:
-                is_told = self.on_first_failure(group)
-            if not self._remaining_of(act_after) and group.unfinished and self.force_unfinished(group.unfinished):
-                act_after = math.inf
+            nonlocal is_failure_handled, force_delay
+            self._handle_red_runs(group)
+            if not is_failure_handled and group.failures and group.unfinished:
+                is_failure_handled = self.on_first_failure(group)
+            if not self._remaining(force_delay) and group.unfinished and self.force_unfinished(group.unfinished):
+                force_delay = math.inf
             return False
 
         try:
@@ -302,10 +304,10 @@ class RunsWaitMixin(RunWaitMixin):
                 group,
                 poll_interval=poll_interval,
                 timeout=timeout,
-                total_timeout=allowed,
+                total_timeout=total_timeout,
                 stop_when=act,
-                max_delay=lambda: self._remaining_of(act_after) or math.inf,
-                sleep=self.pause,
+                max_delay=lambda: self._remaining(force_delay) or math.inf,
+                sleep=self.sleep,
             )
         except ControlHubRunTimeoutError as error:
             if group.unfinished:
@@ -313,11 +315,11 @@ class RunsWaitMixin(RunWaitMixin):
             if is_execution_timeout:
                 raise AirflowTaskTimeout(str(error)) from error
             raise
-        # What the kill has stopped is no outcome.
+        # The outcome of a run stopped by the kill must not be reported.
         self.raise_if_killed("while it waited")
         return self.finish_all(context, group)
 
-    def _defer_for(
+    def _defer_to_trigger(
         self,
         runs: Sequence[RunRef],
         *,
@@ -332,9 +334,9 @@ class RunsWaitMixin(RunWaitMixin):
     ) -> NoReturn:
         self.raise_if_killed("before it was deferred")
         red = group.red if group else {}
-        # What could not be done about them is still to be done: the trigger ends the wait for that again.
-        still_red = {job_id: report.red_for or 0.0 for job_id, report in red.items() if job_id not in self._red}
-        red_for = {**group.red_for, **still_red} if group else {}
+        # Runs that could not be handled yet: the trigger ends its wait for them again.
+        unhandled_red = {job_id: report.red_for or 0.0 for job_id, report in red.items() if job_id not in self._red}
+        red_for = {**group.red_for, **unhandled_red} if group else {}
         self.defer(
             trigger=self._trigger(
                 runs,
@@ -345,9 +347,9 @@ class RunsWaitMixin(RunWaitMixin):
                 force_at=force_at,
                 active=active,
                 red_since={job_id: time.time() - seconds for job_id, seconds in red_for.items()} or None,
-                red=_short_reports({i: report for i, report in red.items() if i not in still_red}) or None,
+                red=_compact_reports({i: report for i, report in red.items() if i not in unhandled_red}) or None,
                 forced=list(self._forced),
-                joined=[run.job_id for run in runs if run.job_id in self.joined_runs],
+                joined=[run.job_id for run in runs if run.job_id in self.joined_job_ids],
                 before_start=before_start,
             ),
             method_name="execute_after_other_runs" if before_start else "execute_complete",
@@ -383,21 +385,21 @@ class RunsWaitMixin(RunWaitMixin):
 
     def defer_before_start(self, runs: Sequence[RunRef]) -> NoReturn:
         """
-        Wait on the triggerer until runs of others have ended, and resume in ``execute_after_other_runs``.
+        Defer until runs of other callers have ended, and resume in ``execute_after_other_runs``.
 
-        :param runs: the runs
+        :param runs: the runs of other callers
         """
         limits = self._limits()
-        self._defer_for(
+        self._defer_to_trigger(
             runs,
             timeout=min(limits, default=None),
-            deadline=time.time() + self._remaining_of(min(limits)) if limits else None,
+            deadline=time.time() + self._remaining(min(limits)) if limits else None,
             metrics_timeout=0.0,
             before_start=True,
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
-        """Resume after the trigger has fired: when all runs have ended, or something has happened before."""
+        """Resume after the trigger has fired: finish the task, or handle the event and defer again."""
         from airflow_provider_streamsets.control_hub.models import RunIdentity
         from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
@@ -406,7 +408,7 @@ class RunsWaitMixin(RunWaitMixin):
         wait = RunsWaitEvent.from_payload(event)
         self._watched = dict(wait.runs)
         wait.raise_error()
-        names = self._names_of(list(self._watched), min(max(wait.time_left(), 0.0), _NAMES_MAX_WAIT))
+        names = self._fetch_job_names(list(self._watched), min(max(wait.time_left(), 0.0), _NAMES_MAX_WAIT))
         self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}
         runs = [
             RunRef(job_id, count, names.get(job_id, ""), RunIdentity.from_json(wait.identities.get(job_id)))
@@ -415,14 +417,14 @@ class RunsWaitMixin(RunWaitMixin):
         self._red = set(wait.red)
         if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.FORCE, RunsWaitReason.RED}:
             self._act_and_defer_again(wait, runs)
-        left = None if wait.deadline is None else max(wait.deadline - time.time(), _RESUMED_MAX_WAIT)
+        time_left = None if wait.deadline is None else max(wait.deadline - time.time(), _RESUMED_MAX_WAIT)
         return self._wait_for_all(
             context,
             runs,
             poll_interval=_RESUMED_INTERVAL,
-            timeout=0.0 if wait.reason is RunsWaitReason.TIMEOUT else left,
-            allowed=wait.timeout,
-            # The trigger has waited for the metrics already.
+            timeout=0.0 if wait.reason is RunsWaitReason.TIMEOUT else time_left,
+            total_timeout=wait.timeout,
+            # The trigger has already waited for the metrics.
             metrics_timeout=0.0,
             is_execution_timeout=self._is_execution_timeout(),
             resumed=wait,
@@ -442,11 +444,11 @@ class RunsWaitMixin(RunWaitMixin):
             **wait.run_group_state(time.time()),
         )
         group.poll(skip_metrics_wait=True)
-        self._act_on_red(group)
-        # Each is done once; the other one may still be to come.
+        self._handle_red_runs(group)
+        # Failure and force are handled once each; the other one may still be due.
         until_failure, force_at = wait.until_failure, wait.force_at
         if group.poll_failed:
-            # Nothing can be done about the runs now. The trigger looks again, and keeps the deadline.
+            # The runs cannot be handled now. The trigger polls again, with the same deadline.
             until_failure = until_failure or wait.reason is RunsWaitReason.FIRST_FAILURE
             force_at = time.time() + self._interval if wait.reason is RunsWaitReason.FORCE else force_at
         elif group.unfinished:
@@ -454,7 +456,7 @@ class RunsWaitMixin(RunWaitMixin):
                 until_failure = not self.on_first_failure(group)
             elif wait.reason is RunsWaitReason.FORCE and not self.force_unfinished(group.unfinished):
                 force_at = time.time() + self._interval
-        self._defer_for(
+        self._defer_to_trigger(
             runs,
             timeout=wait.timeout,
             deadline=wait.deadline,
@@ -465,32 +467,30 @@ class RunsWaitMixin(RunWaitMixin):
             group=group,
         )
 
-    def _names_of(self, job_ids: list[str], max_wait: float) -> dict[str, str]:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
+    def _fetch_job_names(self, job_ids: list[str], max_wait: float) -> dict[str, str]:
         until = time.monotonic() + max_wait
         try:
-            # Unlike a poll, this is not repeated later.
+            # Unlike a poll, this is not repeated, so the client retries it.
             with self.client.within(lambda: until - time.monotonic()):
                 return {job_id: job.name for job_id, job in self.client.jobs.get_many(job_ids).items()}
         except ControlHubError as error:
-            self.log.warning("The names of the jobs could not be read: %s", error)
+            self.log.warning("Could not fetch the names of the jobs; continuing with their ids: %s", error)
             return {}
 
 
-def id_like(example: str, digest: str) -> str:
+def placeholder_id(example: str, digest: str) -> str:
     """
-    Return an id as Control Hub makes them, of the organization of another one.
+    Return an id in the form of Control Hub, with the organization of another id.
 
-    :param example: the other one
+    :param example: the other id
     :param digest: at least 32 random hexadecimal digits
     """
     return f"{uuid.UUID(digest[:32])}:{example.partition(':')[2]}"
 
 
-def _short_reports(red: Mapping[str, RunReport]) -> dict[str, dict[str, Any] | float | None]:
-    """Return the reports of abandoned runs as a trigger hands them on, short as its row is."""
-    kept = dict(itertools.islice(red.items(), _MOST_RED_REPORTS))
+def _compact_reports(red: Mapping[str, RunReport]) -> dict[str, dict[str, Any] | float | None]:
+    """Return the reports of RED runs in the short form that fits into a trigger's row."""
+    kept = dict(itertools.islice(red.items(), _MAX_RED_REPORTS))
     return {
         job_id: report.truncated().to_dict() if job_id in kept else report.red_for for job_id, report in red.items()
     }

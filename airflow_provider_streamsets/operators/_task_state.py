@@ -1,4 +1,4 @@
-"""What a try of a task writes down for the next one, before it does what must not be done twice."""
+"""State that a try of a task saves for the next try, before it does anything that must not be done twice."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ _KEY = "control_hub"
 
 class TaskState:
     """
-    The record of one task instance, in Airflow's task state store (before Airflow 3.3: in an Airflow variable).
+    The saved state of one task instance, in Airflow's task state store (before Airflow 3.3: in an Airflow variable).
 
-    It outlives the process, retries, and a person's clear. A retry goes on with what it tells of; a try that a person
-    has ordered by clearing the task begins anew. Airflow tells the two apart by the number of tries that it allows,
-    which grows with each clear. Because of that, the record stays when the task has succeeded: were it deleted, a
-    worker that is lost before Airflow has noted the success would make the next try start a second run.
+    It survives the process, retries and clears. A retry resumes from it; a try after a clear starts from scratch. The
+    two differ in ``max_tries`` of the task instance, which grows with each clear. That is why the state is kept after
+    success: if it were deleted and the worker lost before Airflow stored the success, the next try would start a
+    second run.
 
-    That number comes to the same when somebody lowers the retries of a task by as many as it has used and then clears
-    it: that task delivers once more what it had delivered. The number of clears of the DAG run would not tell better,
-    as it counts those of all its tasks.
+    If the ``retries`` of a task are lowered by the number of tries already used, and the task is then cleared,
+    ``max_tries`` is unchanged: the task returns its previous result again. ``clear_number`` of the DAG run would be
+    no better, as it counts the clears of all tasks.
 
-    With `survives_kill`, the clear of a task that has not come to an end of its own is a kill and a retry, whether
-    Airflow allows more tries afterwards (a deferred task) or not (one on a worker). It is part of the record, as the
-    DAG may have been edited since.
+    With `survives_kill`, clearing a task that has not ended counts as a kill and a retry, whether ``max_tries`` grows
+    (a deferred task) or not (a task on a worker). The flag is saved as well, because the DAG may have been edited
+    since.
 
-    :param context: context of the task
-    :param survives_kill: whether what a killed try has begun goes on
+    :param context: the task's context
+    :param survives_kill: whether the runs of a killed try are resumed
     """
 
     def __init__(self, context: Context, *, survives_kill: bool = False) -> None:
         self._survives_kill = survives_kill
-        self._store, self._may_stay = get_task_state_store(context)
+        self._store, self._is_retained = get_task_state_store(context)
         self._max_tries = getattr(context["ti"], "max_tries", None)
         self._values: dict[str, Any] | None = None
 
     @property
-    def may_stay(self) -> bool:
-        """Whether what is written down can stay when no other try is to come: Airflow deletes it some day."""
-        return self._may_stay
+    def is_retained(self) -> bool:
+        """Whether the state may be kept after the last try, because Airflow deletes it eventually."""
+        return self._is_retained
 
     @property
     def values(self) -> dict[str, Any]:
-        """What is written down; empty if nothing is."""
+        """The saved values; empty if there are none."""
         if self._values is None:
             stored = self._store.get(_KEY)
             self._values = dict(stored) if isinstance(stored, dict) else {}
@@ -55,20 +55,20 @@ class TaskState:
 
     @property
     def abandon_reason(self) -> str | None:
-        """Why this try must not go on with what is written down: None if it may."""
+        """Why this try must not resume from the saved state; None if it may."""
         if self.was_cleared:
-            return "a person has cleared the task"
-        given_up = self.values.get("given_up")
-        return None if given_up is None else str(given_up)
+            return "the task was cleared"
+        abandon_reason = self.values.get("abandon_reason")
+        return None if abandon_reason is None else str(abandon_reason)
 
     @property
     def was_cleared(self) -> bool:
-        """Whether a person has cleared the task since something was written down, so that this try begins anew."""
+        """Whether the task was cleared since the state was saved, so that this try starts from scratch."""
         return self._was_cleared and not self.was_killed
 
     @property
     def was_killed(self) -> bool:
-        """Whether a person has cleared the task, but this try goes on with what the killed one has begun."""
+        """Whether the task was killed by a clear, and this try resumes the runs of the killed one."""
         return self._was_cleared and self._survives_kill and bool(self.values.get("survives_kill"))
 
     @property
@@ -76,7 +76,7 @@ class TaskState:
         return bool(self.values) and self.values.get("max_tries") != self._max_tries
 
     def write(self, **values: Any) -> None:
-        """Write values down instead of those that were there, durably, before returning."""
+        """Replace the saved values; they are stored durably before this method returns."""
         self._set({**values, "survives_kill": self._survives_kill})
 
     def _set(self, values: Mapping[str, Any]) -> None:
@@ -85,30 +85,30 @@ class TaskState:
         self._values = record
 
     def add(self, **values: Any) -> None:
-        """Write further values down."""
+        """Save further values."""
         self.write(**{**self.values, **values})
 
     def abandon(self, reason: str, **values: Any) -> None:
         """
-        Write down that no later try is to go on with what this one has begun.
+        Save that no later try may resume from this state.
 
-        :param reason: such as "the try before was killed"
-        :param values: further values to write down
+        :param reason: a clause for the log, such as "the previous try was killed"
+        :param values: further values to save
         """
         if self.values:
-            self.add(given_up=reason, **values)
+            self.add(abandon_reason=reason, **values)
 
     def record_end(self) -> None:
-        """Note that the try has come to an end of its own: it was not killed."""
+        """Save that the try ended by itself and was not killed."""
         if self.values.get("survives_kill"):
             self._set({**self.values, "survives_kill": False})
 
     def clear(self) -> None:
-        """Delete the record: what it tells of has not happened, or has failed."""
+        """Delete the saved state, because its start was not executed or its runs failed."""
         self._store.delete(_KEY)
         self._values = {}
 
     def complete(self) -> None:
-        """Note that the outcome is about to be delivered."""
-        if not self._may_stay:
+        """Delete the state before the result is returned, unless it may be kept."""
+        if not self._is_retained:
             self.clear()

@@ -1,4 +1,4 @@
-"""What the operators of this provider share: connection, and how their jobs are chosen."""
+"""Base classes of the operators: connection parameters and job selection."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
+    ControlHubConfigurationError,
+    ControlHubError,
+)
 from airflow_provider_streamsets.job_selector import ControlHubMixin, JobSelectorMixin, JobsSelectorMixin
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 
@@ -21,7 +26,7 @@ class ControlHubOperator(ControlHubMixin, BaseOperator):
     Base of all operators of this provider.
 
     :param control_hub_conn_id: id of the Airflow connection (templated)
-    :param multiple_outputs: make each key of the result an XCom of its own, too; default if the result is a dict
+    :param multiple_outputs: also push each key of the result as its own XCom; by default, if the result is a dict
     """
 
     template_fields: Sequence[str] = ("control_hub_conn_id",)
@@ -39,49 +44,44 @@ class ControlHubOperator(ControlHubMixin, BaseOperator):
         self.control_hub_conn_id = control_hub_conn_id
 
     def check_parameter_names(
-        self, job: str, commit_id: str | None, given: Iterable[str], *, known: Iterable[str] = (), strict: bool
+        self, job: str, commit_id: str | None, names: Iterable[str], *, known: Iterable[str] = (), strict: bool
     ) -> None:
         """
-        Warn of runtime parameters that the pipeline does not have, in one request at the most.
+        Warn about runtime parameters that the pipeline does not have, with at most one request.
 
         :param job: name and id of the job, for messages
-        :param commit_id: the pipeline version that it runs; None if that is not known
-        :param given: names of parameters that the task was given
-        :param known: names that the pipeline is known to have, as the job has values for them
-        :param strict: refuse them instead; not if it is not known which parameters the pipeline has
-        :raises ControlHubConfigurationError: if they are refused
+        :param commit_id: commit id of the pipeline version; None if unknown
+        :param names: names of the runtime parameters of the task
+        :param known: names that the pipeline has, because the job has values for them
+        :param strict: raise an error instead of a warning; if the parameters of the pipeline cannot be fetched, only
+            warn
+        :raises ControlHubConfigurationError: if `strict` is set and the pipeline lacks a parameter
         """
-        from airflow_provider_streamsets.control_hub import (
-            ControlHubAuthenticationError,
-            ControlHubConfigurationError,
-            ControlHubError,
-        )
-
-        unsure = sorted(set(given) - set(known))
-        if not unsure or commit_id is None:
+        unconfirmed = sorted(set(names) - set(known))
+        if not unconfirmed or commit_id is None:
             return
         client = self.client if strict else self.client.with_options(max_attempts=1)
         try:
-            unknown = client.pipelines.unknown_parameters(commit_id, unsure)
+            unknown = client.pipelines.unknown_parameters(commit_id, unconfirmed)
         except ControlHubAuthenticationError:
             raise
         except ControlHubError as error:
-            self.log.warning("Cannot check the names of the runtime parameters %s: %s", unsure, error)
+            self.log.warning("Job %s: could not check the names of runtime parameters %s: %s", job, unconfirmed, error)
             return
         if not unknown:
             return
-        names = ", ".join(
+        suggestions = ", ".join(
             f"'{name}'" + (f" (did you mean '{similar}'?)" if similar else "") for name, similar in unknown.items()
         )
-        message = f"The pipeline of job {job} has no runtime parameter {names}."
+        message = f"The pipeline of job {job} has no runtime parameter {suggestions}."
         if strict:
-            raise ControlHubConfigurationError(f"{message} Nothing was done, as strict_parameters=True says.")
-        self.log.warning("%s Control Hub may ignore it; the pipeline then uses the values that are stored.", message)
+            raise ControlHubConfigurationError(f"{message} Nothing was done because strict_parameters=True.")
+        self.log.warning("%s Control Hub may ignore it and use the job's stored parameters.", message)
 
 
 class ControlHubJobOperator(JobSelectorMixin, ControlHubOperator):
     """
-    Base of the operators for one job. Exactly one of `job_id` and `job_name` has to be given.
+    Base of the operators for one job. Exactly one of `job_id` and `job_name` must be set.
 
     :param job_id: id of the job (templated)
     :param job_name: exact name of the job, instead of its id (templated)
@@ -99,12 +99,12 @@ class ControlHubJobOperator(JobSelectorMixin, ControlHubOperator):
 
 class ControlHubJobsOperator(JobsSelectorMixin, ControlHubOperator):
     """
-    Base of the operators for many jobs. Exactly one of the four ways to choose them has to be given.
+    Base of the operators for many jobs. Exactly one of the four selection parameters must be set.
 
-    :param job_ids: ids of the jobs: a list of texts, or a text holding a JSON list (templated)
-    :param job_names: exact names of the jobs: a list of texts, or a text holding a JSON list (templated)
+    :param job_ids: ids of the jobs: a list of strings, or a string with a JSON list (templated)
+    :param job_names: exact names of the jobs: a list of strings, or a string with a JSON list (templated)
     :param job_tag: tag of the jobs, without organization, for example ``nightly/orders`` (templated)
-    :param search: search of Control Hub that finds the jobs, for example
+    :param search: Control Hub search expression that selects the jobs, for example
         ``name=="orders*" and status=="INACTIVE"`` (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
     """
@@ -134,10 +134,10 @@ class ControlHubJobsOperator(JobsSelectorMixin, ControlHubOperator):
         self.check_selection()
 
     def find_jobs(self, context: Context, *, missing_ok: bool = False) -> list[Job]:
-        """Return the chosen jobs, as :meth:`JobsSelectorMixin.find_jobs`; that there is none is worth a warning."""
+        """Return the selected jobs as :meth:`JobsSelectorMixin.find_jobs` does, and log a warning if there are none."""
         jobs = super().find_jobs(context, missing_ok=missing_ok)
         if not jobs:
-            ways = ("job_ids", "job_names", "job_tag", "search")
-            chosen = [f"{way}={value!r}" for way in ways if (value := getattr(self, way)) is not None]
-            self.log.warning("There is no job with %s, so there is nothing to do.", ", ".join(chosen))
+            names = ("job_ids", "job_names", "job_tag", "search")
+            selection = [f"{name}={value!r}" for name in names if (value := getattr(self, name)) is not None]
+            self.log.warning("No job matches %s; nothing to do.", ", ".join(selection))
         return jobs

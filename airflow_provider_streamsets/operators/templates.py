@@ -1,4 +1,4 @@
-"""The operator that runs instances of a job template."""
+"""The operator that starts instances of a job template."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import will_retry
+from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAmbiguousStartError,
+    ControlHubBulkError,
+    ControlHubError,
+    ControlHubNotFoundError,
+    ControlHubRejectedError,
+    ControlHubUnavailableError,
+    may_have_executed,
+)
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators._resume import is_complete, was_stopped_by_task
 from airflow_provider_streamsets.operators._run_ownership import RunsOwnershipMixin
-from airflow_provider_streamsets.operators._runs_wait import id_like
+from airflow_provider_streamsets.operators._runs_wait import placeholder_id
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 
 if TYPE_CHECKING:
@@ -31,14 +41,14 @@ _SUFFIXES = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
 @dataclass(frozen=True)
 class _Instance:
     """
-    The instance for one set of runtime parameters, as far as there is one.
+    The instance for one set of runtime parameters, started or to be started.
 
-    :param digest: of the set that it was, or is to be, started with
-    :param job_id: its id; empty if it is not started, or not known to be
-    :param run_count: number of the run that this task has started: the first, whatever others start later
-    :param identity: what tells that run from another one of the same number, as JSON
-    :param name: its name, empty if it is not known
-    :param run: that run, or the one that an upgrade has put in its place, as last read
+    :param digest: digest of the set of runtime parameters
+    :param job_id: id of the instance; empty if it is not started, or the start is not confirmed
+    :param run_count: number of the run that this task started, which is the first, even if others start more
+    :param identity: distinguishes that run from another one with the same number, as JSON
+    :param name: name of the instance; empty if it is not known
+    :param run: that run as last fetched, or its successor after an upgrade
     """
 
     digest: str
@@ -49,20 +59,20 @@ class _Instance:
     run: JobRun | None = None
 
     @classmethod
-    def of(cls, digest: str, job: Job) -> _Instance:
-        """Return an instance that has just been started, or found."""
+    def from_job(cls, digest: str, job: Job) -> _Instance:
+        """Return the instance of a job that was just started or found."""
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         first = job.current_run if job.last_run_count == 1 else None
         return cls(digest, job.job_id, identity=RunIdentity.from_run(first).to_json(), name=job.name, run=first)
 
     def to_json(self) -> list[Any]:
-        """Return the first fields, as far as a later try needs them, as a small JSON value."""
+        """Return the first fields, which a later try needs, as a small JSON value."""
         return [self.digest, self.job_id, self.run_count, self.identity] if self.job_id else [self.digest]
 
     @property
     def is_active(self) -> bool:
-        """Whether its run has not ended, or does not show yet."""
+        """Whether the run has not ended, or is not visible yet."""
         return bool(self.job_id) and (self.run is None or not self.run.has_ended)
 
     @property
@@ -72,12 +82,12 @@ class _Instance:
 
 
 def _start_json(start: TemplateStartIntent) -> dict[str, Any]:
-    """Return a start without its parameters, which are those of the recorded instances, as a JSON value."""
+    """Return a start as JSON, without its parameters, which are saved with the instances."""
     return {name: value for name, value in asdict(start).items() if name != "parameters"}
 
 
 def _recorded_start(record: TaskState) -> TemplateStartIntent | None:
-    """Return the latest start that the task has requested, without its parameters; None if there is none."""
+    """Return the latest start that the task requested, without its parameters; None if there is none."""
     from airflow_provider_streamsets.control_hub.templates import TemplateStartIntent
 
     start = record.values.get("template_start")
@@ -85,48 +95,49 @@ def _recorded_start(record: TaskState) -> TemplateStartIntent | None:
 
 
 def _recorded_instances(record: TaskState) -> list[_Instance]:
-    """Return the instance for each set of parameters that is recorded, in their order."""
+    """Return the saved instances, in the order of the sets of parameters."""
     return [_Instance(*entry) for entry in record.values.get("instances") or []]
 
 
-def _assigned(earlier: Sequence[_Instance], kept: Mapping[str, _Instance], digests: Sequence[str]) -> list[_Instance]:
+def _assign_instances(
+    earlier: Sequence[_Instance], kept: Mapping[str, _Instance], digests: Sequence[str]
+) -> list[_Instance]:
     """
-    Return for each set of parameters the instance that is kept for it, or one that is still to be started.
+    Return the kept instance for each set of parameters, or a new one that is to be started.
 
-    Values may be rendered anew by each try, so that as many sets as before are told apart by their positions, unless
-    they are the same ones in another order; otherwise by their digests.
+    Each try may render other values. Therefore an equal number of sets is matched by position, unless they are the
+    same sets in another order; otherwise sets are matched by digest.
 
     :param earlier: the instances of the earlier try, by position
-    :param kept: those that are kept, by job id
-    :param digests: of the sets of this try
+    :param kept: the instances to keep, by job id
+    :param digests: digests of the sets of this try
     """
-    before = [instance.digest for instance in earlier]
-    is_reordered = before != list(digests) and sorted(before) == sorted(digests)
-    if len(before) == len(digests) and not is_reordered:
+    previous_digests = [instance.digest for instance in earlier]
+    is_reordered = previous_digests != list(digests) and sorted(previous_digests) == sorted(digests)
+    if len(previous_digests) == len(digests) and not is_reordered:
         return [kept.get(instance.job_id, _Instance(digest)) for instance, digest in zip(earlier, digests, strict=True)]
-    of_set: dict[str, list[_Instance]] = {}
+    by_digest: dict[str, list[_Instance]] = {}
     for instance in kept.values():
-        of_set.setdefault(instance.digest, []).append(instance)
-    return [of_set[digest].pop(0) if of_set.get(digest) else _Instance(digest) for digest in digests]
+        by_digest.setdefault(instance.digest, []).append(instance)
+    return [by_digest[digest].pop(0) if by_digest.get(digest) else _Instance(digest) for digest in digests]
 
 
 class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin):
     """
-    Start instances of a job template, wait for all of their runs, and return what they came to.
+    Start instances of a job template, wait for their runs, and return the results.
 
-    The instances' ids are pushed to XCom as soon as they are started. All of them are waited for with one status
-    request at each look. The task succeeds when all runs have; otherwise it fails naming the instances that did not.
+    The ids of the instances are pushed to XCom as soon as they are started. One status request per poll serves all
+    instances. The task succeeds if all runs succeed; otherwise it fails with an error that names the failed instances.
 
-    What is to be started is recorded before, as by
-    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`: a digest of each set of parameters,
-    by which another try finds the instances that a lost one has started. A retry keeps the instances that have
-    succeeded or are still active, and starts new ones for the other sets only, see `retry`. As many sets as before are
-    taken for the same ones in the same order, whatever their values are rendered to; if their number has changed, or
-    they have come in another order, they are told apart by their values. A task that a person clears starts all of them
-    anew.
+    Starts are saved before they are requested, as by
+    :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`, with a digest of each set of
+    parameters by which a later try finds the instances. A retry keeps the instances that succeeded or are still active,
+    and starts new ones only for the other sets, see `retry`. An equal number of sets counts as the same sets in the
+    same order, whatever their values are rendered to; if the number or the order has changed, sets are matched by their
+    values. If the task is cleared, all instances are started again.
 
-    Only the first run of an instance is that of the task: one that a person starts later is neither waited for nor
-    stopped.
+    Only the first run of an instance belongs to the task. Runs that are started later by others are neither waited for
+    nor stopped.
 
     .. code-block:: python
 
@@ -139,16 +150,17 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             if_instance_fails="stop_others",
         )
 
-    For a number of instances that only an earlier task knows, `runtime_parameters` can be that task's output; for one
-    Airflow task for each instance, map the operator over it, with a list of one element for each.
+    If the instances are only known at run time, pass the output of an upstream task as `runtime_parameters`. For one
+    Airflow task per instance, map the operator over that output, with a list of one element each.
 
     :param job_id: id of the job template (templated)
     :param job_name: exact name of the job template, instead of its id (templated)
-    :param runtime_parameters: a list with an element for each instance: the values that replace the template's of the
-        same names; or a text holding such a list (templated)
-    :param strict_parameters: fail before anything is done if the pipeline has no runtime parameter of a given name;
-        by default, that is a warning. If the parameters cannot be read, nothing is refused (templated)
-    :param number_of_instances: start so many instances with the template's values, instead (templated)
+    :param runtime_parameters: a list with one element per instance: a dict of values that override the template's
+        runtime parameters; or a string with such a list (templated)
+    :param strict_parameters: fail before the start if the pipeline does not have one of the runtime parameters; by
+        default, only warn. If the pipeline's parameters cannot be fetched, the task continues (templated)
+    :param number_of_instances: number of instances to start with the template's values, instead of `runtime_parameters`
+        (templated)
     :param instance_name: instances are named ``<instance_name> - <suffix>``; default is the name of the template
         (templated)
     :param description: description of the instances; default is that of the template (templated)
@@ -158,58 +170,57 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
     :param job_tags: tags of the instances, without organization; default is those of the template (templated)
     :param attach_to_template: instances follow changes of the template, cannot be edited or exported, and are deleted
         with it (templated)
-    :param delete_after_completion: delete the instances afterwards. With `wait_for_completion`, this task deletes those
-        that succeeded once it has their outcome and metrics and no other try is to come, and keeps the others to be
-        looked into; without, and with ``wait_for="active"``, Control Hub itself deletes each when its run is over,
-        whatever it came to. One that is gone before it was seen active fails the task (templated)
+    :param delete_after_completion: delete the instances afterwards. With `wait_for_completion`, this task deletes the
+        successful ones when it has their results and will not be retried, and keeps the others for inspection. Without
+        it, or with ``wait_for="active"``, Control Hub deletes each instance when its run has ended, whatever the
+        outcome; an instance that is deleted before it was seen active fails the task (templated)
     :param inherit_permissions: give the instances the permissions of the template (templated)
-    :param if_instance_fails: what happens to the other instances when one has failed: ``stop_others`` stops them at once,
-        ``wait_others`` lets them go on; the task fails when all have ended (templated)
-    :param retry: what another try starts when instances did not succeed, or were stopped by this task: ``failed``
-        (default) starts new ones for their sets of parameters and keeps the others, ``all`` starts all anew (templated)
+    :param if_instance_fails: what to do with the other instances when one fails: ``stop_others`` stops them at once,
+        ``wait_others`` (default) waits for them. The task fails when all have ended (templated)
+    :param retry: what a retry starts if instances did not succeed or were stopped by this task: ``failed`` (default)
+        starts new instances for their sets of parameters and keeps the others, ``all`` starts new instances for all
+        sets (templated)
     :param wait_for_completion: wait until all runs have ended; otherwise return as soon as they are started (templated)
-    :param wait_for: wait for the ``completion`` (default) of the runs, or until they are ``active``: ``ACTIVE`` and
-        ``GREEN``, with all pipelines that engines report running. They are then left running, and a run that has
-        succeeded before it was seen active will do, too (templated)
-    :param fail_on_red_after: seconds, or timedelta, for which a run may be ``RED`` without interruption, as when an
-        engine refuses to start it; one that is for longer has failed, which is noticed at the next poll, and is
-        stopped, also if another try of the task is to come. With ``on_error="leave"`` it is left, and the next try
-        waits for it again. While deferred, a triggerer that is restarted counts anew. None, the default, sets no limit
-        (templated)
+    :param wait_for: wait for ``completion`` of the runs (default), or until they are ``active``: ``ACTIVE`` and
+        ``GREEN``, and all pipelines reported by engines are running. They are then left running. A run that succeeds
+        before it is seen active also counts (templated)
+    :param fail_on_red_after: maximum seconds, or timedelta, for which a run may be ``RED`` without interruption, for
+        example because an engine cannot start it; then it counts as failed at the next poll, and is stopped, even
+        before a retry. With ``on_error="leave"`` it is left running, and a retry waits for it again. A restart of the
+        triggerer resets the time. Default None sets no limit (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
         ``[operators] default_deferrable``
-    :param poll_interval: seconds, or timedelta, between two looks at the runs; default 30 (templated)
-    :param wait_timeout: seconds, or timedelta, after which the task fails; None waits as long as they take (templated)
-    :param on_timeout: what happens to the runs when `wait_timeout` or Airflow's ``execution_timeout`` is over: ``stop`` or
-        ``leave`` (templated)
-    :param on_error: what happens to them when the task fails for a reason of its own, such as a refused credential:
-        ``stop`` or ``leave``. If another try of the task is to come, they go on in any case, and it waits for them
+    :param poll_interval: seconds, or timedelta, between polls; default 30 (templated)
+    :param wait_timeout: seconds, or timedelta, after which the task fails; None sets no limit (templated)
+    :param on_timeout: ``stop`` (default) or ``leave`` the runs at `wait_timeout` or Airflow's ``execution_timeout``
         (templated)
-    :param stop_on_kill: stop the runs when the task is killed; when deferred, with Airflow 3.3 and later
+    :param on_error: ``stop`` (default) or ``leave`` the runs when the task fails for another reason, such as a rejected
+        credential. If Airflow retries the task, the runs stay active in any case, and the next try waits for them
+        (templated)
+    :param stop_on_kill: stop the runs when the task is killed; while deferred, this needs Airflow 3.3 or later
     :param force_stop_after: seconds, or timedelta, after which the stop of a run that has not ended is forced; its last
-        offset may then be lost. 0 forces it at once; by default that is left to the force stop time-outs of the jobs
-        (templated)
-    :param accept_stopped: count runs that were stopped as successes (templated)
-    :param metrics_timeout: seconds, or timedelta, to wait for final metrics after the end of a run, at the most; by
-        default the template's statistics interval and 15 seconds, 2 minutes at the most (templated)
+        offset may be lost. 0 forces it at once; default is the force stop time-out of each job (templated)
+    :param accept_stopped: count stopped runs as successes (templated)
+    :param metrics_timeout: maximum seconds, or timedelta, to wait for final metrics after the end of a run. Default:
+        the template's statistics interval plus 15 seconds, at most 2 minutes (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
-    :returns: ``template_id``, ``template_name``, ``instances`` (for each what
-        :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator` returns, in the order of
-        `runtime_parameters`, those that were kept included) and ``metrics`` (the sums of ``input_count``,
-        ``output_count``, ``error_count``, ``stage_errors_count`` and ``total_error_count`` over the instances that
-        have metrics; None for one that Control Hub does not have of one of these)
-    :raises ControlHubConfigurationError: if instances cannot be started as it is asked for; nothing was started
-    :raises ControlHubBulkError: if Control Hub has started fewer instances than asked for; those are stopped
-    :raises ControlHubAmbiguousStartError: if the answer to the start was lost, and several starts with the same
-        parameters, user and time can be that of the task; none is taken over or stopped
+    :returns: ``template_id``, ``template_name``, ``instances`` (the results as returned by
+        :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`, in the order of
+        `runtime_parameters`, including kept instances) and ``metrics`` (the sums of ``input_count``, ``output_count``,
+        ``error_count``, ``stage_errors_count`` and ``total_error_count`` over the instances that have metrics; a sum is
+        None if one of these instances lacks the count)
+    :raises ControlHubConfigurationError: if the instances cannot be started with these parameters; nothing was started
+    :raises ControlHubBulkError: if Control Hub started fewer instances than requested; those are stopped
+    :raises ControlHubAmbiguousStartError: if the response to the start was lost, and several starts with the same
+        parameters, user and time match it; none of them is resumed or stopped
     :raises ControlHubRunFailedError: if runs did not succeed; the message names the instances
-    :raises ControlHubRunTimeoutError: if they took longer than `wait_timeout`
-    :raises ControlHubError: for everything else that Control Hub or the connection to it can do
+    :raises ControlHubRunTimeoutError: if the runs took longer than `wait_timeout`
+    :raises ControlHubError: on any other API or connection error
 
     XCom keys besides ``return_value``: those of the result (unless ``multiple_outputs=False``), ``job_id`` (of the
     template), ``job_ids`` and ``run_counts`` (by job id) of the instances, ``streamsets_job_link`` (of the template, or
-    of the instance if there is only one); and when runs did not succeed, ``results`` (as ``instances`` above).
+    of the instance if there is only one); and if runs did not succeed, ``results`` (in the form of ``instances``).
     """
 
     result_is_dict = True
@@ -268,10 +279,10 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         self._template: Job | None = None
         self._intent: TemplateStartIntent | None = None
         self._kept: dict[str, int] = {}
-        self._earlier: dict[str, int] = {}
+        self._previous: dict[str, int] = {}
         self._check(rendered=False)
         others = if_instance_fails if if_instance_fails == "stop_others" else None
-        self.check_effects(kwargs.get("default_args"), if_instance_fails=others)
+        self.check_unused_parameters(kwargs.get("default_args"), if_instance_fails=others)
 
     def _check(self, *, rendered: bool) -> None:
         params.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
@@ -289,28 +300,28 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         params.one_of(self.if_instance_fails, "if_instance_fails", _IF_INSTANCE_FAILS, rendered=rendered)
         params.one_of(self.retry, "retry", _RETRY, rendered=rendered)
         if self.suffix in _SUFFIXES and (self.suffix == "PARAM_VALUE") != (self.suffix_parameter is not None):
-            raise ValueError("Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then.")
+            raise ValueError("'suffix_parameter' must be set if, and only if, suffix='PARAM_VALUE'.")
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Start the instances and wait for their runs; resume those that an earlier try has started."""
+        """Start the instances and wait for their runs, or resume the instances of an earlier try."""
         with self.stop_runs_on_failure(context):
             wait = self.prepare()
             self._check(rendered=True)
             template = self._template = self.find_job(context, templates=True)
             delivered = self.record(context).values.get("result")
             if isinstance(delivered, dict) and self.record(context).abandon_reason is None:
-                self.log.info("An earlier try of this task has finished this; returning its result.")
+                self.log.info("An earlier try of this task succeeded; returning its result.")
                 return delivered
-            wait = wait and not self.are_left_running(context)
+            wait = wait and not self.has_left_runs_active(context)
             if wait:
-                digests = (hashlib.sha256(str(n).encode()).hexdigest() for n in range(len(self._values())))
-                self.warn_of_large_trigger([id_like(template.job_id, digest) for digest in digests])
-            instances = self._instances_of_previous_try(context, template, wait)
+                digests = (hashlib.sha256(str(n).encode()).hexdigest() for n in range(len(self._parameter_sets())))
+                self.warn_of_large_trigger([placeholder_id(template.job_id, digest) for digest in digests])
+            instances = self._resume_instances(context, template, wait)
             if not all(instance.job_id for instance in instances):
                 self.check_parameter_names(
                     template.label,
                     template.pipeline_commit_id,
-                    {name for values in self._values() for name in values},
+                    {name for values in self._parameter_sets() for name in values},
                     known=template.runtime_parameters,
                     strict=params.boolean(self.strict_parameters, "strict_parameters", rendered=True),
                 )
@@ -343,7 +354,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             [unfinished_result(instance.job_id, instance.name, instance.run) for instance in instances],
         )
 
-    def _values(self) -> list[Mapping[str, Any]]:
+    def _parameter_sets(self) -> list[Mapping[str, Any]]:
         values = params.json_objects(self.runtime_parameters, "runtime_parameters", rendered=True)
         if values is None:
             values = [{}] * params.integer(self.number_of_instances, "number_of_instances", rendered=True)
@@ -355,43 +366,42 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
     @property
     def restart_failed_runs(self) -> bool:
-        """Whether the next try starts all instances anew, and not only those that did not succeed."""
+        """Whether the next try starts all instances again, and not only those that did not succeed."""
         return self._retries_all
 
-    def _instances_of_previous_try(self, context: Context, template: Job, wait: bool) -> list[_Instance]:
-        """Return for each set of parameters the instance of an earlier try that is kept, or one still to be started."""
-        from airflow_provider_streamsets.control_hub import ControlHubAmbiguousStartError
+    def _resume_instances(self, context: Context, template: Job, wait: bool) -> list[_Instance]:
+        """Return the kept instance of an earlier try for each set of parameters, or a new one to be started."""
         from airflow_provider_streamsets.control_hub.templates import complete_parameters, parameters_digest
 
-        digests = [parameters_digest(values) for values in complete_parameters(template, self._values())]
-        nothing_kept = [_Instance(digest) for digest in digests]
+        digests = [parameters_digest(values) for values in complete_parameters(template, self._parameter_sets())]
+        none_kept = [_Instance(digest) for digest in digests]
         record = self.record(context)
         start, abandon_reason = _recorded_start(record), record.abandon_reason
         if start is None:
-            return nothing_kept
-        self._earlier = {i.job_id: i.run_count for i in _recorded_instances(record) if i.job_id}
+            return none_kept
+        self._previous = {i.job_id: i.run_count for i in _recorded_instances(record) if i.job_id}
         if start.template_id != template.job_id or record.was_cleared:
-            reason = abandon_reason or f"the task is now for job template {template.label}"
-            runs = self.runs_of_record(context)
+            reason = abandon_reason or f"the task now runs job template {template.label}"
+            runs = self.find_recorded_runs(context)
             self.log.info("Not resuming instances of an earlier try (%s); stopping %d still active.", reason, len(runs))
             if runs:
-                # The stop is recorded, after which a later try could not tell any more that the task was cleared.
-                record.write(template_start=_start_json(start), started=runs, given_up=reason)
+                # Saving the stop hides from later tries that the task was cleared, so the reason is saved, too.
+                record.write(template_start=_start_json(start), started=runs, abandon_reason=reason)
                 self._stop_or_raise(runs, reason)
-            return nothing_kept
+            return none_kept
         try:
-            earlier = self._with_unconfirmed(record)
+            earlier = self._load_recorded_instances(record)
         except ControlHubAmbiguousStartError as error:
             if abandon_reason is None:
                 raise
             self.log.warning("%s", error)
             earlier = _recorded_instances(record)
-        self._earlier = {instance.job_id: instance.run_count for instance in earlier if instance.job_id}
+        self._previous = {instance.job_id: instance.run_count for instance in earlier if instance.job_id}
         found = self._with_own_runs(earlier)
-        kept = self._worth_keeping(record, earlier, found, wait)
-        instances = _assigned(earlier, kept, digests)
+        kept = self._select_kept(record, earlier, found, wait)
+        instances = _assign_instances(earlier, kept, digests)
         if self._retries_all and not all(instance.job_id for instance in instances):
-            instances = nothing_kept
+            instances = none_kept
         self._log_kept([found.get(instance.job_id, instance) for instance in earlier], instances)
         is_kept = {instance.job_id for instance in instances}
         runs = {job_id: n for job_id, n in self._active_runs(record, earlier).items() if job_id not in is_kept}
@@ -399,27 +409,25 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             self._stop_or_raise(runs, abandon_reason or "they are replaced")
         return instances
 
-    def _worth_keeping(
+    def _select_kept(
         self, record: TaskState, earlier: Sequence[_Instance], found: Mapping[str, _Instance], wait: bool
     ) -> Mapping[str, _Instance]:
         """Return the instances of an earlier try that need not be started again, by job id."""
         if not wait and record.abandon_reason is None:
-            # Their outcomes do not matter.
+            # Their outcomes are irrelevant without a wait.
             return {i.job_id: found.get(i.job_id, i) for i in earlier if i.job_id}
-        worth = {job_id: instance for job_id, instance in found.items() if self._is_worth_keeping(instance, record)}
-        if self._retries_all and len(worth) < len(earlier) == len(found):
+        kept = {job_id: instance for job_id, instance in found.items() if self._should_keep(instance, record)}
+        if self._retries_all and len(kept) < len(earlier) == len(found):
             active = [instance for instance in found.values() if instance.is_active]
-            if active and all(instance.job_id in worth for instance in active):
-                # All are started anew only when all have ended.
+            if active and all(instance.job_id in kept for instance in active):
+                # All instances are started again only when all have ended.
                 return found
-        return worth
+        return kept
 
     def _log_kept(self, earlier: Sequence[_Instance], instances: Sequence[_Instance]) -> None:
-        from airflow_provider_streamsets.control_hub._messages import join_truncated
-
         kept = [instance for instance in instances if instance.job_id]
         self.log.info(
-            "Keeping %d of the %d instances of the previous try, which have succeeded or are still active: %s.",
+            "Keeping %d of %d instances of the previous try, which succeeded or are still active: %s.",
             len(kept),
             sum(bool(instance.job_id) for instance in earlier),
             join_truncated([instance.label for instance in kept]) or "none",
@@ -429,49 +437,45 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             is_kept = {instance.job_id for instance in kept}
             replaced = [i.label for i in earlier if i.job_id and i.job_id not in is_kept]
             self.log.info(
-                "Starting new instances for %d of %d sets of parameters: number %s. Not kept: %s.",
+                "Starting new instances for %d of %d sets of parameters: numbers %s. Instances not kept: %s.",
                 len(missing),
                 len(instances),
                 join_truncated(missing),
                 join_truncated(replaced) or "none",
             )
 
-    def _with_unconfirmed(self, record: TaskState) -> list[_Instance]:
-        """Return the recorded instances, and those of a start whose answer was lost with its process."""
+    def _load_recorded_instances(self, record: TaskState) -> list[_Instance]:
+        """Return the saved instances, including those of a start whose response was lost."""
         instances, start = _recorded_instances(record), _recorded_start(record)
         missing = tuple(instance.digest for instance in instances if not instance.job_id)
         if start is None or not missing or record.values.get("withdrawn"):
             return instances
-        made = iter(self.client.templates.find_instances(replace(start, parameters=missing), wait=True))
-        # All or none: a start counts only if it has the same sets.
+        created = iter(self.client.templates.find_instances(replace(start, parameters=missing), wait=True))
+        # All or none: a start matches only with the same sets.
         return [
-            instance if instance.job_id or (job := next(made, None)) is None else _Instance.of(instance.digest, job)
+            instance
+            if instance.job_id or (job := next(created, None)) is None
+            else _Instance.from_job(instance.digest, job)
             for instance in instances
         ]
 
-    def runs_of_record(self, context: Context) -> Mapping[str, int]:
+    def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """
-        Return the runs that earlier tries have started and that have not ended: run count by job id.
+        Return the runs that earlier tries started and that have not ended: run count by job id.
 
-        Nothing but the record and the connection is needed for that, whatever the other parameters are.
+        Uses only the saved state and the connection, because the other parameters may have changed.
         """
-        from airflow_provider_streamsets.control_hub import (
-            ControlHubAmbiguousStartError,
-            ControlHubNotFoundError,
-            ControlHubRejectedError,
-        )
-
         record = self.record(context)
         try:
-            instances = self._with_unconfirmed(record)
+            instances = self._load_recorded_instances(record)
         except (ControlHubAmbiguousStartError, ControlHubNotFoundError, ControlHubRejectedError) as error:
-            # None of the candidates is to be stopped; or the template is gone, and its history with it.
+            # No candidate may be stopped if the start is ambiguous; a deleted template has no history.
             self.log.warning("%s", error)
             instances = _recorded_instances(record)
         return self._active_runs(record, instances)
 
     def _active_runs(self, record: TaskState, instances: Sequence[_Instance]) -> dict[str, int]:
-        """Return those runs of instances, and of others that are recorded as started, that have not ended."""
+        """Return the runs of instances, and others saved as started, that have not ended: run count by job id."""
         from airflow_provider_streamsets.control_hub.models import RunIdentity
 
         known = {instance.job_id: instance for instance in instances if instance.job_id}
@@ -484,15 +488,13 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         }
 
     def _stop_or_raise(self, runs: Mapping[str, int], reason: str) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
-
-        if not self.stop_started(runs, reason):
+        if not self.stop_runs(runs, reason):
             raise ControlHubUnavailableError(
-                "The instances that an earlier try has started could not be stopped, so no others are started."
+                "The instances of an earlier try could not be stopped, so no new ones were started."
             )
 
     def _with_own_runs(self, instances: Sequence[_Instance]) -> dict[str, _Instance]:
-        """Return the instances that there still are, with the runs that this task has started, by job id."""
+        """Return the instances that still exist, with the runs that this task started, by job id."""
         jobs = self.client.jobs.get_many(instance.job_id for instance in instances if instance.job_id)
         found = [self._with_own_run(i, jobs[i.job_id]) for i in instances if i.job_id in jobs]
         return {instance.job_id: instance for instance in found if instance is not None}
@@ -509,8 +511,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
                 return None
         return replace(instance, name=job.name, run=latest)
 
-    def _is_worth_keeping(self, instance: _Instance, record: TaskState) -> bool:
-        """Return whether an instance is active or has succeeded, and was not stopped by this task."""
+    def _should_keep(self, instance: _Instance, record: TaskState) -> bool:
+        """Return whether an instance is active or succeeded, and was not stopped by this task."""
         from airflow_provider_streamsets.control_hub import Outcome
         from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
 
@@ -525,19 +527,17 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             return False
         if not was_asked_to_stop:
             return True
-        # It may have finished before the stop; that Control Hub names no user for the stop is no evidence of that.
+        # It may have finished before the stop, but the status alone is no evidence of that.
         decision = decide_outcome(run, self.client.runs.events(run.run_id))
         return decision.outcome is Outcome.SUCCEEDED and decision.is_confirmed
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
-        """Return the runs that this task has started or kept, or is about to start."""
+        """Return the runs that this task started, kept or is starting."""
         runs = super().runs_to_stop_on_kill() or {**self._kept, **self._runs_of_unconfirmed_start()}
-        # Until it is known which of the earlier try's are resumed, a kill stops all of them.
-        return runs or (self._earlier if self._killed else {})
+        # Before it is decided which earlier runs are resumed, a kill stops all of them.
+        return runs or (self._previous if self._killed else {})
 
     def _runs_of_unconfirmed_start(self) -> dict[str, int]:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         if self._intent is None:
             return {}
         try:
@@ -550,20 +550,17 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
     def _start(
         self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
     ) -> Sequence[_Instance]:
-        """Start the instances that are missing, and return all."""
-        from airflow_provider_streamsets.control_hub import ControlHubBulkError, ControlHubError
-        from airflow_provider_streamsets.control_hub.errors import may_have_executed
-
+        """Start the missing instances, and return all instances."""
         record = self.record(context)
         self._kept = {instance.job_id: instance.run_count for instance in instances if instance.is_active}
-        self._earlier = {}
+        self._previous = {}
 
         def save(start: Any) -> None:
             recorded = [instance.to_json() for instance in instances]
-            record.write(template_start=start, instances=recorded, **self.left_running_note(context))
+            record.write(template_start=start, instances=recorded, **self.left_running_values(context))
 
         def withdraw() -> None:
-            # The start has made no instances, so no later try may take others for them.
+            # The start created no instances, so no later try may mistake others for them.
             self._intent = None
             if any(instance.job_id for instance in instances):
                 record.add(withdrawn=True)
@@ -574,11 +571,13 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             save(_start_json(intent))
             if self._killed:
                 withdraw()
-            self.raise_if_killed("before it had started instances")
+            self.raise_if_killed("before it started instances")
             self._intent = intent
 
-        self.raise_if_killed("before it had started instances")
-        values = [own for instance, own in zip(instances, self._values(), strict=True) if not instance.job_id]
+        self.raise_if_killed("before it started instances")
+        values = [
+            values for instance, values in zip(instances, self._parameter_sets(), strict=True) if not instance.job_id
+        ]
         if not values:
             if record.abandon_reason is None:
                 record.add(instances=[instance.to_json() for instance in instances])
@@ -595,8 +594,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
                 suffix_parameter=params.string(self.suffix_parameter, "suffix_parameter", rendered=True),
                 tags=params.string_list(self.job_tags, "job_tags", rendered=True),
                 attach_to_template=params.boolean(self.attach_to_template, "attach_to_template", rendered=True),
-                # What the run of an instance that Control Hub deletes came to could not be found out.
-                delete_after_completion=self._deletes and (not wait or self.waits_until_active),
+                # The outcome of an instance that Control Hub deletes could not be fetched.
+                delete_after_completion=self._deletes_instances and (not wait or self.waits_until_active),
                 inherit_permissions=params.boolean(self.inherit_permissions, "inherit_permissions", rendered=True),
                 on_submit=on_submit,
             )
@@ -604,21 +603,21 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             self.record_started(context, {**self._kept, **error.done})
             self._intent = None
             record.add(withdrawn=True)
-            self.stop_started(error.done, "not all instances were started")
+            self.stop_runs(error.done, "not all instances were started")
             raise
         except ControlHubError as error:
             if self._intent is not None and not may_have_executed(error):
                 withdraw()
             raise
         for job in jobs:
-            self.log.info("Started instance %s.", job.label)
+            self.log.info("Job %s: started as instance of job template %s.", job.label, template.label)
         started = iter(jobs)
-        instances = [i if i.job_id else _Instance.of(i.digest, next(started)) for i in instances]
+        instances = [i if i.job_id else _Instance.from_job(i.digest, next(started)) for i in instances]
         record.add(instances=[instance.to_json() for instance in instances])
         return instances
 
     @property
-    def _deletes(self) -> bool:
+    def _deletes_instances(self) -> bool:
         return bool(params.boolean(self.delete_after_completion, "delete_after_completion", rendered=True))
 
     def on_first_failure(self, group: RunGroup) -> bool:
@@ -627,48 +626,44 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             self.log.error(failure)
         unfinished = group.unfinished
         group.stopped.update(unfinished)
-        return self.stop_started(unfinished, "another instance has failed")
+        return self.stop_runs(unfinished, "another instance failed")
 
     def finish_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
-        """Return the results of the instances, or fail naming those that did not succeed."""
+        """Return the results of the instances, or raise an error that names those that did not succeed."""
         from airflow_provider_streamsets.control_hub import ControlHubError, Outcome
 
         succeeded = [r.job_id for r in group.reports.values() if r.outcome is Outcome.SUCCEEDED]
         try:
             results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
         except ControlHubError as error:
-            # Another try keeps them, and deletes them when all have succeeded.
-            if self._deletes and (self._retries_all or not will_retry(context, error)):
+            # A retry keeps them, and deletes them when all have succeeded.
+            if self._deletes_instances and (self._retries_all or not will_retry(context, error)):
                 self._delete(succeeded)
             raise
-        result = self._result(*self._id_and_name_of_template(), results)
-        if self._deletes:
-            # What a later try could not read any more.
+        result = self._result(*self._template_id_and_name(), results)
+        if self._deletes_instances:
+            # A later try could not fetch it again.
             self.record(context).add(result=result)
             self._delete(succeeded)
         self.close_record(context)
         return result
 
-    def _id_and_name_of_template(self) -> tuple[str, str]:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
+    def _template_id_and_name(self) -> tuple[str, str]:
         try:
             template = self._template or self.resolve_job(templates=True)
         except ControlHubError as error:
-            # The runs have succeeded; that the template is gone or cannot be read is no reason to fail.
+            # The runs succeeded; a template that is deleted or cannot be fetched is no reason to fail.
             self.log.warning("%s", error)
             return self.job_id or "", self.job_name or ""
         return template.job_id, template.name
 
     def _delete(self, job_ids: list[str]) -> None:
-        from airflow_provider_streamsets.control_hub import ControlHubError
-
         try:
             deleted = self.client.jobs.delete(job_ids)
         except ControlHubError as error:
-            self.log.warning("Instances could not be deleted: %s", error)
+            self.log.warning("Could not delete instances; delete them in Control Hub: %s", error)
         else:
-            self.log.info("Deleted %d instances that succeeded.", len(deleted))
+            self.log.info("Deleted %d successful instances.", len(deleted))
 
     @staticmethod
     def _result(template_id: str, template_name: str, results: list[dict[str, Any]]) -> dict[str, Any]:

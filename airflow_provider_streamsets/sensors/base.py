@@ -38,7 +38,7 @@ from airflow_provider_streamsets.job_selector import (
     validate_run_selection,
 )
 from airflow_provider_streamsets.links.job import ControlHubJobLink
-from airflow_provider_streamsets.operators._run_wait import DEFAULT_POLL_INTERVAL, checked_deferrable, framework_timeout
+from airflow_provider_streamsets.operators._run_wait import DEFAULT_POLL_INTERVAL, framework_timeout, resolve_deferrable
 from airflow_provider_streamsets.sensors.trigger_kwargs import to_trigger_kwarg
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
         self.started_after = started_after
         self.next_run = validate_run_selection(run_count, started_after, next_run)["next_run"]
         self._has_start_time = started_after is not None
-        self.deferrable = checked_deferrable(deferrable)
+        self.deferrable = resolve_deferrable(deferrable)
         self.start_from_trigger = params.fixed_boolean(start_from_trigger, "start_from_trigger")
         self.end_from_trigger = params.fixed_boolean(end_from_trigger, "end_from_trigger")
         if self.start_from_trigger or self.end_from_trigger:

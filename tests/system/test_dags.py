@@ -127,7 +127,7 @@ def test_failed_template_instance_stops_others(airflow, hub):
     log = airflow.task_log("system_template", run_id, "run")
     assert "Job 'Orders template - 1' run 1" in log
     assert "1 of 3 runs did not succeed" in log
-    assert "Others that were stopped: 2" in log
+    assert "Other stopped runs: 2" in log
     assert {job_status(hub, f"Orders template - {number}") for number in (1, 2, 3)} == {"INACTIVE"}
 
 

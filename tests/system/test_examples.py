@@ -149,7 +149,7 @@ def test_promoted_job_runs_in_production(finished_runs, sandbox, production):
 
 def test_nightly_batch_passes_quality_gate(finished_runs):
     finished = finished_runs["streamsets_nightly_batch"]
-    assert "Its metrics are as expected: output_count >= 50000 (satisfied: 59700)" in finished.log("load_orders")
+    assert "Metrics as expected: output_count >= 50000 (satisfied: 59700)" in finished.log("load_orders")
     assert finished.result("publish") == 59700
 
 

@@ -130,7 +130,7 @@ def test_late_restart_with_other_version_is_no_replacement(hub, clock, context, 
 def test_retry_resumes_replacement(hub, clock, context, deferrable):
     context["ti"].max_tries = 1
     with pytest.raises(Exception, match="has not ended within 60 s"):
-        run_job(clock, context, deferrable=deferrable, timeout=60, on_timeout="leave")
+        run_job(clock, context, deferrable=deferrable, wait_timeout=60, on_timeout="leave")
     context["ti"].try_number = 2
     hub.upgrade()
     hub.run_duration = 500
@@ -228,7 +228,7 @@ def test_bulk_wait_fails_for_reimported_job(hub, http, clock, context, later, de
 def test_retry_does_not_resume_run_of_reimported_job(hub, clock, context, deferrable, runs):
     context["ti"].max_tries = 1
     with pytest.raises(Exception, match="has not ended within 60 s"):
-        run_job(clock, context, deferrable=deferrable, timeout=60, on_timeout="leave")
+        run_job(clock, context, deferrable=deferrable, wait_timeout=60, on_timeout="leave")
     context["ti"].try_number = 2
     hub.reimport(runs)
     hub.end()

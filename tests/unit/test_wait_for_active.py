@@ -129,7 +129,7 @@ def test_red_run_before_active_fails_and_is_stopped(hub, run, deferrable):
 def test_on_timeout_stops_or_leaves_run(hub, run, deferrable, on_timeout, calls):
     hub.starts_pipeline_until = float("inf")
     with pytest.raises(ControlHubRunTimeoutError, match="has not become active within 100 s"):
-        run(deferrable=deferrable, wait_for="active", timeout=100, on_timeout=on_timeout)
+        run(deferrable=deferrable, wait_for="active", wait_timeout=100, on_timeout=on_timeout)
     assert hub.calls == calls
 
 
@@ -137,8 +137,8 @@ def test_on_timeout_stops_or_leaves_run(hub, run, deferrable, on_timeout, calls)
 def test_retry_waits_for_same_run(hub, run, deferrable):
     hub.starts_pipeline_until = 150
     with pytest.raises(ControlHubRunTimeoutError):
-        run(deferrable=deferrable, wait_for="active", timeout=100, on_timeout="leave")
-    assert run(deferrable=deferrable, wait_for="active", timeout=100, on_timeout="leave")["run_count"] == 1
+        run(deferrable=deferrable, wait_for="active", wait_timeout=100, on_timeout="leave")
+    assert run(deferrable=deferrable, wait_for="active", wait_timeout=100, on_timeout="leave")["run_count"] == 1
     assert hub.calls == ["start"]
 
 
@@ -404,10 +404,14 @@ def test_sensor_times_out_if_run_never_activates(hub, sensor, mode):
     ("operator", "arguments", "message"),
     [
         (ControlHubRunJobOperator, {"wait_for": "ready"}, "'wait_for' must be one of 'completion', 'active'"),
-        (ControlHubRunJobOperator, {"wait_for_completion": False}, "does not go with wait_for_completion=False"),
-        (ControlHubStartJobsOperator, {"wait_for_completion": False}, "does not go with wait_for_completion=False"),
-        (ControlHubRunJobOperator, {"expect": "output_count > 1"}, "do not go with wait_for='active'"),
-        (ControlHubRunJobOperator, {"stop_on_violation": True}, "do not go with wait_for='active'"),
+        (ControlHubRunJobOperator, {"wait_for_completion": False}, "cannot be combined with wait_for_completion=False"),
+        (
+            ControlHubStartJobsOperator,
+            {"wait_for_completion": False},
+            "cannot be combined with wait_for_completion=False",
+        ),
+        (ControlHubRunJobOperator, {"expect": "output_count > 1"}, "cannot be combined with wait_for='active'"),
+        (ControlHubRunJobOperator, {"stop_on_violation": True}, "cannot be combined with wait_for='active'"),
         (ControlHubJobRunSensor, {"wait_for": "ready"}, "'wait_for' must be one of"),
     ],
 )
@@ -426,11 +430,11 @@ def test_rejects_invalid_rendered_wait_options(http, context):
     assert not http.request_history
 
 
-def test_bulk_start_waits_only_if_requested():
+def test_bulk_start_waits_by_default():
     def waits(**arguments):
         return ControlHubStartJobsOperator(task_id="task", job_ids=[JOB_ID], **arguments).wait_for_completion
 
-    assert (waits(), waits(wait_for="active"), waits(wait_for="completion")) == (False, True, True)
+    assert (waits(), waits(wait_for="active"), waits(wait_for_completion=False)) == (True, True, False)
 
 
 @MODES

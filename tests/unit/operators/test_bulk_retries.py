@@ -98,7 +98,7 @@ def test_retry_resumes_runs_of_lost_try(http, run, lost, deferrable, task_log):
         "b": (4, "SUCCEEDED"),
     }
     assert hub.asked("startJobs") == [["a", "b"]]
-    assert "2 of them go on or have succeeded, and are not started again" in task_log()
+    assert "2 of them are active or succeeded, and are not started again" in task_log()
 
 
 @MODES
@@ -219,8 +219,8 @@ def test_partial_start_is_resumed_or_stopped(http, run, context, task_log, defer
         run(ControlHubStartJobsOperator, **arguments)
     assert hub.asked("stopJobs") == stopped
     text = task_log()
-    assert ("to the next try" in text) is (not stopped)
-    assert ("Stopping run 1 of job a:org" in text) is bool(stopped)
+    assert ("for the next try" in text) is (not stopped)
+    assert ("Job a:org run 1: stopping" in text) is bool(stopped)
     if stopped:
         return
     hub.unstartable = set()
@@ -328,7 +328,8 @@ def test_kill_between_batches_stops_started_runs(http, connection, context, monk
 def test_accepted_start_ignores_clock_skew(http, run, monkeypatch, skew):
     monkeypatch.setattr("airflow_provider_streamsets.control_hub.submission.wall_clock", lambda: T0 / 1000 + skew)
     MultiJobHub(http, a=[None], b=[None])
-    assert [r["run_count"] for r in run(ControlHubStartJobsOperator, job_ids=["a:org", "b:org"])] == [1, 1]
+    results = run(ControlHubStartJobsOperator, job_ids=["a:org", "b:org"], wait_for_completion=False)
+    assert [result["run_count"] for result in results] == [1, 1]
 
 
 # Jobs that another caller with the same credential starts at the same moment
@@ -417,7 +418,7 @@ def test_retry_joins_same_runs_again(http, run, lost, deferrable):
     assert hub.done == [("startJobs", ["b"])]
 
 
-@pytest.mark.parametrize("wait", [{}, {"wait_for": "active"}], ids=["no wait", "active"])
+@pytest.mark.parametrize("wait", [{"wait_for_completion": False}, {"wait_for": "active"}], ids=["no wait", "active"])
 def test_retry_after_success_keeps_failed_joined_run(http, run, wait):
     hub = MultiJobHub(http, a=[active(5, user="somebody@org")])
     arguments = {"job_ids": ["a:org"], "if_running": "join", **wait}
@@ -433,7 +434,7 @@ def test_wait_for_other_runs_counts_towards_timeout(http, run, clock, deferrable
     hub = MultiJobHub(http, a=[active()], b=[None])
     arguments = {**A_AND_B, "deferrable": deferrable, "if_running": "wait_then_start", "wait_timeout": 200}
     began = clock.now
-    with pytest.raises(ControlHubRunTimeoutError, match="before starting its own; nothing was started"):
+    with pytest.raises(ControlHubRunTimeoutError, match="before starting its own run; nothing was started"):
         run(ControlHubStartJobsOperator, **arguments)
     assert 200 <= clock.now - began <= 240
     assert hub.done == []
@@ -762,9 +763,9 @@ def test_results_keep_job_order_on_every_try(http, run, context, deferrable, wai
     joined = [active(7), active(7), active(7), succeeded(7)] if wait else [active(7)]
     hub = MultiJobHub(http, a=[None], b=joined, c=[None], d=[None])
     hub.after_start = {"a": [active(), failed()], "c": [active(), active(), succeeded()], "d": [succeeded()]}
-    arguments = {"job_ids": [f"{name}:org" for name in names], "if_running": "join"}
+    arguments = {"job_ids": [f"{name}:org" for name in names], "if_running": "join", "wait_for_completion": wait}
     if wait:
-        arguments.update(wait_for_completion=True, deferrable=deferrable)
+        arguments.update(deferrable=deferrable)
         with pytest.raises(ControlHubRunFailedError):
             run(ControlHubStartJobsOperator, **arguments)
         assert [result["job_name"] for result in context["ti"].xcoms["results"]] == names

@@ -252,7 +252,7 @@ def test_restart_acknowledges_error_of_forced_stop(hub, run, task_log):
     arguments = {"job_id": JOB_ID, "if_running": "restart", "force_stop_after": 10, "deferrable": False}
     assert run(ControlHubRunJobOperator, **arguments)["run_count"] == 2
     assert hub.acknowledged == [1]
-    assert f"run 1 of job {JOB_ID}: stopped by this task" in task_log()
+    assert f"Job {JOB_ID} run 1: stopped by this task" in task_log()
 
 
 @pytest.mark.parametrize("status", [503, 403])
@@ -351,7 +351,7 @@ def test_instances_stopped_after_failure_are_attributed_to_task(http, context, r
 
     http.post(f"{JR}/jobs/stopJobs", json=hub._recorded("stopJobs", stop))
     arguments = {"job_id": "template:org", "number_of_instances": 2, "if_instance_fails": "stop_others"}
-    with pytest.raises(ControlHubRunFailedError, match="Others that were stopped: 1"):
+    with pytest.raises(ControlHubRunFailedError, match="Other stopped runs: 1"):
         run(ControlHubRunJobTemplateOperator, **arguments, deferrable=deferrable)
     assert "'Regional orders - 2' (instance-2:org) was stopped by this task" in task_log()
 

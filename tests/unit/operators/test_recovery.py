@@ -87,7 +87,7 @@ def test_sends_nothing_without_errors(http, context):
 def test_warns_if_tag_matches_no_job(http, context, task_log):
     BulkActionsHub(http)
     assert acknowledge(job_tag="nightly").execute(context) == []
-    assert "There is no job with job_tag='nightly', so there is nothing to do." in task_log()
+    assert "No job matches job_tag='nightly'; nothing to do." in task_log()
 
 
 def test_synchronizes_active_jobs_in_one_request(http, context):

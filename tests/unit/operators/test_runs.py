@@ -303,7 +303,7 @@ def test_failed_stop_on_kill_is_logged(http, context, task_log):
     task.execute(context)
     http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/stop", exc=requests.exceptions.ConnectTimeout)
     task.on_kill()
-    assert "could not be stopped and may go on" in task_log()
+    assert "could not be stopped and may still be active" in task_log()
 
 
 def test_trigger_carries_run_and_deadline_without_secret(http, context, monkeypatch):
@@ -465,6 +465,6 @@ def test_kill_before_start_starts_nothing(http, context):
     hub = SingleJobHub(http, latest=None)
     task = operator()
     task.on_kill()
-    with pytest.raises(Exception, match="was killed before it had started"):
+    with pytest.raises(Exception, match="was killed before it started"):
         task.execute(context)
     assert hub.started_with == []

@@ -127,7 +127,7 @@ def test_try_lost_before_start_leaves_start_to_retry(hub, tries, deferrable, tas
     tries.lost(deferrable=deferrable)
     assert tries.run(deferrable=deferrable)["run_count"] == 1
     assert len(hub.runs) == 1
-    assert "an earlier try of this task has asked for run 1" in task_log()
+    assert "run 1: requested by an earlier try" in task_log()
 
 
 @MODES
@@ -138,7 +138,7 @@ def test_retry_joins_running_run(hub, tries, deferrable, task_log):
     result = tries.run(deferrable=deferrable)
     assert (result["run_count"], result["outcome"]) == (1, "SUCCEEDED")
     assert hub.calls == ["start"]
-    assert "Waiting for that run instead of starting another one" in task_log()
+    assert "run 1: resuming the wait, not starting another run" in task_log()
 
 
 @MODES
@@ -149,7 +149,7 @@ def test_retry_delivers_finished_run_of_lost_try(hub, clock, tries, deferrable, 
     clock.now += 500
     assert tries.run(deferrable=deferrable)["outcome"] == "SUCCEEDED"
     assert hub.calls == ["start"]
-    assert "delivering what it came to" in task_log()
+    assert "The previous try's run succeeded; returning its result" in task_log()
 
 
 @MODES
@@ -159,7 +159,7 @@ def test_retry_replaces_failed_run_of_lost_try(hub, clock, tries, deferrable, ta
     hub.fail()
     hub.run_duration = 100
     assert tries.run(deferrable=deferrable)["run_count"] == 2
-    assert "That run did not succeed, so another one is started" in task_log()
+    assert "The previous try's run did not succeed; starting another run" in task_log()
 
 
 @MODES
@@ -241,7 +241,7 @@ def test_clear_after_success_starts_new_run(hub, tries, deferrable, task_log):
     tries.run(deferrable=deferrable)
     tries.clear()
     assert tries.run(deferrable=deferrable)["run_count"] == 2
-    assert "a person has cleared the task" in task_log()
+    assert "not resuming it because the task was cleared" in task_log()
 
 
 def test_clear_while_deferred_stops_old_run_and_restarts(hub, clock, tries, context):
@@ -320,7 +320,7 @@ def test_kill_before_start_request_claims_nothing(hub, context, tries, clock):
         task.on_kill()
 
     store.set = killed_while_it_is_recorded
-    with pytest.raises(AirflowException, match="killed before it had started"):
+    with pytest.raises(AirflowException, match="killed before it started"):
         task.execute(context)
     store.set = set_value
     context["ti"].try_number += 1
@@ -965,7 +965,7 @@ def test_cleared_task_rejoins_left_run(hub, clock, tries, monkeypatch, task_log,
     hub.run_duration = 50
     assert tries.run(deferrable=deferrable, stop_on_kill=False)["run_count"] == (2 if ended == "fail" else 1)
     assert hub.calls == ["start"] * (2 if ended == "fail" else 1)
-    assert ("clear the task again when it has ended" in task_log()) is deferrable
+    assert ("clear the task after it has ended" in task_log()) is deferrable
 
 
 @MODES
@@ -1213,7 +1213,7 @@ def test_unavailable_metrics_start_no_second_run(hub, http, tries, task_log, def
     http.get(COUNTS, json={"0": {**SAVED, "lastUpdatedOn": hub.runs[0]["finishTime"] + 1}})
     assert tries.run(**arguments)["run_count"] == 1
     assert hub.calls == ["start"]
-    assert "to the next try" not in task_log()
+    assert "for the next try" not in task_log()
 
 
 @MODES

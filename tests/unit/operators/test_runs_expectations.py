@@ -86,7 +86,7 @@ def registry(**counters: int) -> dict[str, Any]:
 def test_run_with_expected_metrics_succeeds(http, run, task_log, deferrable, expect):
     SingleJobHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1))
     assert run(deferrable, expect=expect)["outcome"] == "SUCCEEDED"
-    assert "Its metrics are as expected: " in task_log()
+    assert "Metrics as expected: " in task_log()
 
 
 @MODES
@@ -250,8 +250,8 @@ def test_failed_run_keeps_its_own_error(http, run, deferrable):
         ({"expect": '["a > 1 or b > 2"]'}, "use one entry per comparison"),
         ({"expect": [{"metric": "oops", "comparison": "<", "threshold": "{{ most }}"}]}, "Unknown metric 'oops'"),
         ({"expect": [{"metric": "{{ a }}", "comparison": "=<", "threshold": 1}]}, "'=<' is not a comparison"),
-        ({"expect": ["error_count < 1"], "wait_for_completion": False}, "'expect' needs wait_for_completion=True"),
-        ({"stop_on_violation": True}, "'stop_on_violation' needs conditions in 'expect'"),
+        ({"expect": ["error_count < 1"], "wait_for_completion": False}, "'expect' requires wait_for_completion=True"),
+        ({"stop_on_violation": True}, "'stop_on_violation' requires conditions in 'expect'"),
         ({"stop_on_violation": "perhaps"}, "'stop_on_violation' must be true or false"),
         ({"acknowledge_errors": "perhaps"}, "'acknowledge_errors' must be true or false"),
     ],
@@ -268,8 +268,11 @@ def test_rejects_invalid_arguments_at_parse(arguments, message):
         ({"expect": ["{{ 'many' }}"]}, "'expect' must contain conditions such as"),
         ({"expect": ["{{ 'outputs' }} > 5"]}, "Unknown metric 'outputs'"),
         ({"expect": ["error_count < 1"], "wait_for_completion": "{{ 'no' }}"}, "'wait_for_completion' must be true"),
-        ({"expect": ["error_count < 1"], "wait_for_completion": "{{ False }}"}, "'expect' needs wait_for_completion"),
-        ({"stop_on_violation": "{{ True }}"}, "'stop_on_violation' needs conditions in 'expect'"),
+        (
+            {"expect": ["error_count < 1"], "wait_for_completion": "{{ False }}"},
+            "'expect' requires wait_for_completion",
+        ),
+        ({"stop_on_violation": "{{ True }}"}, "'stop_on_violation' requires conditions in 'expect'"),
     ],
 )
 def test_rejects_invalid_rendered_values_before_requests(http, context, arguments, message):
@@ -396,7 +399,7 @@ def test_failed_stop_does_not_hide_violation(http, run, task_log, deferrable):
     http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/stop", status_code=403, json=refusal)
     with pytest.raises(ControlHubExpectationError, match=r"error_count <= 10 \(violated: 20\)"):
         run(deferrable, expect=["error_count <= 10"], stop_on_violation=True)
-    assert "could not be stopped and may go on" in task_log()
+    assert "could not be stopped and may still be active" in task_log()
 
 
 def test_trigger_carries_upper_bounds_as_strings(http, context):
@@ -434,7 +437,7 @@ def test_acknowledges_and_logs_previous_error(http, run, task_log, deferrable):
     http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/start", json=then_run)
     assert run(deferrable, acknowledge_errors=True)["run_count"] == 4
     assert acknowledged == [[JOB_ID]]
-    assert "Acknowledged the error of run 3: RUN_ERROR: JDBC_00" in task_log()
+    assert "run 3: acknowledged its error: RUN_ERROR: JDBC_00" in task_log()
 
 
 def test_unacknowledged_error_prevents_start(http, run):

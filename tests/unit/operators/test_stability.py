@@ -44,7 +44,7 @@ def make_reader(*looks):
 def test_polls_transient_jobs_together_until_stable(client, sleep_calls):
     read, asked = make_reader([job("a", "INACTIVE"), job("b", "DEACTIVATING")], [job("b", "INACTIVE")])
     found = wait_until_stable(
-        client, [job("a", "DEACTIVATING"), job("b", "ACTIVATING")], read, pause=time.sleep, log=LOG
+        client, [job("a", "DEACTIVATING"), job("b", "ACTIVATING")], read, sleep=time.sleep, log=LOG
     )
     assert {name: found[name].current_run.status for name in found} == {"a:org": "INACTIVE", "b:org": "INACTIVE"}
     assert asked == [["a:org", "b:org"], ["b:org"]]
@@ -53,7 +53,7 @@ def test_polls_transient_jobs_together_until_stable(client, sleep_calls):
 
 def test_stable_jobs_are_not_polled(client, sleep_calls):
     read, asked = make_reader([])
-    wait_until_stable(client, [job("a", "INACTIVE"), job("b", "ACTIVE")], read, pause=time.sleep, log=LOG)
+    wait_until_stable(client, [job("a", "INACTIVE"), job("b", "ACTIVE")], read, sleep=time.sleep, log=LOG)
     assert (asked, sleep_calls) == ([], [])
 
 
@@ -61,7 +61,7 @@ def test_stable_jobs_are_not_polled(client, sleep_calls):
 def test_gives_up_unstable_job_after_five_minutes(client, sleep_calls, limit):
     read, _ = make_reader([job("a", "DEACTIVATING")])
     with client.within(lambda: limit - sum(sleep_calls)):
-        found = wait_until_stable(client, [job("a", "DEACTIVATING")], read, pause=time.sleep, log=LOG)
+        found = wait_until_stable(client, [job("a", "DEACTIVATING")], read, sleep=time.sleep, log=LOG)
     assert found["a:org"].current_run.status == "DEACTIVATING"
     assert sum(sleep_calls) == 300
 
@@ -73,7 +73,7 @@ def test_unstable_job_times_out_at_task_deadline(client, sleep_calls, limit):
         client.within(lambda: limit - sum(sleep_calls)),
         pytest.raises(ControlHubRunTimeoutError, match=r"'a' \(a:org\)"),
     ):
-        wait_until_stable(client, [job("a", "DEACTIVATING")], read, pause=time.sleep, log=LOG)
+        wait_until_stable(client, [job("a", "DEACTIVATING")], read, sleep=time.sleep, log=LOG)
     assert sum(sleep_calls) == limit
 
 
@@ -90,7 +90,7 @@ def test_hanging_hub_does_not_exceed_deadline(http, client, sleep_calls, limit):
             client,
             [job("a", "DEACTIVATING")],
             lambda client, job_ids: client.jobs.get_many(job_ids),
-            pause=time.sleep,
+            sleep=time.sleep,
             log=LOG,
         )
     assert min(limit, 300) <= sum(sleep_calls) <= min(limit, 300 + 60) + 10
@@ -102,7 +102,7 @@ def test_outage_of_one_read_is_tolerated(http, client, sleep_calls):
         client,
         [job("a", "DEACTIVATING")],
         lambda client, job_ids: client.jobs.get_many(job_ids),
-        pause=time.sleep,
+        sleep=time.sleep,
         log=LOG,
     )
     assert found["a:org"].current_run is None
@@ -114,4 +114,4 @@ def test_deleted_job_ends_wait(client, sleep_calls):
         raise ControlHubNotFoundError("there is no such job")
 
     with pytest.raises(ControlHubNotFoundError):
-        wait_until_stable(client, [job("a", "DEACTIVATING")], gone, pause=time.sleep, log=LOG)
+        wait_until_stable(client, [job("a", "DEACTIVATING")], gone, sleep=time.sleep, log=LOG)

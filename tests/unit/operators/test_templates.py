@@ -153,7 +153,7 @@ def test_warns_of_oversized_trigger_before_start(http, context, task_log):
     with pytest.raises(TaskDeferred):
         operator(deferrable=True, number_of_instances=1_500).execute(context)
     log = task_log()
-    assert 0 < log.index("The trigger that waits for 1500 runs may need") < log.index("Started instance")
+    assert 0 < log.index("The trigger for 1500 runs may need") < log.index("started as instance of job template")
 
 
 def test_without_wait_returns_started_runs(http, run):
@@ -234,7 +234,7 @@ def test_failure_stops_others_at_once_if_requested(http, run, clock, task_log, d
     assert hub.asked("stopJobs") == [["instance-2", "instance-4"]]
     # Deferred, young runs are looked at more often.
     assert stopped_at[0] < 15 if deferrable else stopped_at == pytest.approx([60], abs=1)
-    assert "another instance has failed" in task_log()
+    assert "another instance failed" in task_log()
 
 
 @MODES
@@ -242,7 +242,7 @@ def test_stopped_others_do_not_count_as_failed(http, run, deferrable):
     hub = hub_with(http, [failed()], [active()])
     hub.after_stop = {"instance-2": [succeeded()]}
     hub.mark_stopped_by(ME, "instance-2")
-    message = r"^1 of 2 runs .*'Regional orders - 1'.* Others that were stopped: 1\.$"
+    message = r"^1 of 2 runs .*'Regional orders - 1'.* Other stopped runs: 1\.$"
     with pytest.raises(ControlHubRunFailedError, match=message):
         run(deferrable, if_instance_fails="stop_others")
 
@@ -273,7 +273,7 @@ def test_waits_for_others_if_stop_is_forbidden(http, run, task_log, deferrable):
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/stopJobs", status_code=403)
     with pytest.raises(ControlHubRunFailedError, match="1 of 2 runs did not succeed"):
         run(deferrable, if_instance_fails="stop_others")
-    assert "run 1 of job instance-2:org could not be stopped and may go on" in task_log()
+    assert "Job instance-2:org run 1: could not be stopped and may still be active" in task_log()
     assert hub.latest["instance-2:org"]["status"] == "INACTIVE"
 
 
@@ -331,7 +331,7 @@ def test_failed_deletion_does_not_fail_task(http, run, task_log, deferrable):
     hub_with(http, [succeeded()], [succeeded()])
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/deleteJobs", status_code=403)
     assert len(run(deferrable, delete_after_completion=True)["instances"]) == 2
-    assert "Instances could not be deleted" in task_log()
+    assert "Could not delete instances" in task_log()
 
 
 # Kills and time-outs
@@ -406,7 +406,7 @@ def test_kill_before_start_starts_nothing(http, context):
     hub = hub_with(http)
     task = operator()
     task.on_kill()
-    with pytest.raises(Exception, match="was killed before it had started instances"):
+    with pytest.raises(Exception, match="was killed before it started instances"):
         task.execute(context)
     assert hub.created == []
 
@@ -533,8 +533,8 @@ def test_execute_changes_no_template_field(http, context):
         ({"number_of_instances": 0}, "'number_of_instances' must be an integer >= 1"),
         ({"number_of_instances": 1.5}, "'number_of_instances' must be an integer >= 1"),
         ({"suffix": "NUMBER"}, "'suffix' must be one of 'COUNTER', 'TIME_STAMP', 'PARAM_VALUE'"),
-        ({"suffix": "PARAM_VALUE"}, "Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then"),
-        ({"suffix_parameter": "REGION"}, "Give 'suffix_parameter' with suffix='PARAM_VALUE', and only then"),
+        ({"suffix": "PARAM_VALUE"}, "'suffix_parameter' must be set if, and only if, suffix='PARAM_VALUE'"),
+        ({"suffix_parameter": "REGION"}, "'suffix_parameter' must be set if, and only if, suffix='PARAM_VALUE'"),
         ({"job_tags": "a"}, "'job_tags' must be a list of strings"),
         ({"job_tags": [""]}, "'job_tags' must be a list of non-empty strings"),
         ({"if_instance_fails": "ignore"}, "'if_instance_fails' must be one of 'stop_others', 'wait_others'"),
@@ -553,7 +553,7 @@ def test_rejects_invalid_arguments_at_parse(arguments, message):
     [
         ({"runtime_parameters": "{{ [] }}"}, "'runtime_parameters' must be a non-empty list of JSON objects"),
         ({"number_of_instances": "{{ 'many' }}"}, "'number_of_instances' must be an integer"),
-        ({"suffix": "{{ 'PARAM_VALUE' }}"}, "Give 'suffix_parameter' with suffix='PARAM_VALUE'"),
+        ({"suffix": "{{ 'PARAM_VALUE' }}"}, "'suffix_parameter' must be set if, and only if, suffix='PARAM_VALUE'"),
         ({"if_instance_fails": "{{ 'x' }}"}, "'if_instance_fails' must be one of"),
         ({"runtime_parameters": [{"a": float("nan")}]}, "must contain only JSON values"),
     ],

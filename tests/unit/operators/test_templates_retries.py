@@ -137,11 +137,11 @@ def test_retry_starts_only_failed_instances(hub, run, context, deferrable, task_
     assert context["ti"].xcoms["job_ids"] == list(map(job_id, expected))
     assert context["ti"].xcoms["run_counts"] == {job_id(name): 1 for name in expected}
     log = task_log()
-    assert "Keeping 37 of the 40 instances" in log
+    assert "Keeping 37 of 40 instances" in log
     assert "'Regional orders - 1' (instance-1:org), " in log
     assert "and 27 more" in log
-    assert "Starting new instances for 3 of 40 sets of parameters: number 4, 18, 40." in log
-    assert "Not kept: 'Regional orders - 4' (instance-4:org), " in log
+    assert "Starting new instances for 3 of 40 sets of parameters: numbers 4, 18, 40." in log
+    assert "Instances not kept: 'Regional orders - 4' (instance-4:org), " in log
 
 
 @MODES
@@ -574,7 +574,7 @@ def test_kill_before_start_request_claims_nothing(http, hub, context, run, monke
     store.set = killed_while_it_is_recorded
     hub.instance_scripts = [[active()]] * 3
     http.get(HISTORY, [{"json": []}, {"json": hub._template_history}])
-    with pytest.raises(AirflowException, match="killed before it had started"):
+    with pytest.raises(AirflowException, match="killed before it started"):
         task.execute(context)
     store.set = set_value
     hub.create({"runtimeParametersList": [{**own, "SIZE": "10"} for own in A_B_C], "name": None})
@@ -693,7 +693,7 @@ def test_start_of_wrong_number_is_stopped_and_repeated(http, hub, run, task_log,
         run()
     stopped = ["instance-4", "instance-5", "instance-6"] if too_many else ["instance-4"]
     assert hub.asked("stopJobs") == [stopped]
-    assert "to the next try" not in task_log()
+    assert "for the next try" not in task_log()
     http.post(CREATE, json=hub._create)
     hub.instance_scripts = []
     result = run()
@@ -732,7 +732,7 @@ def test_recorded_runs_need_no_template_or_parameter(http, hub, run, context):
     http.get(f"{JR}/job/{TEMPLATE_ID}", status_code=500)
     task = operator(job_id=None, job_name="{{ undefined }}", runtime_parameters="{{ broken }}")
     before = len(http.request_history)
-    assert task.runs_of_record(context) == {"instance-2:org": 1, "instance-4:org": 1}
+    assert task.find_recorded_runs(context) == {"instance-2:org": 1, "instance-4:org": 1}
     assert not [
         r for r in http.request_history[before:] if r.path.endswith((TEMPLATE_ID, "/jobs")) and r.method == "GET"
     ]
@@ -763,20 +763,20 @@ def test_last_try_failing_to_render_stops_earlier_instances(http, hub, run, cont
 
 
 def test_recorded_runs_are_empty_before_first_start(hub, context):
-    assert operator().runs_of_record(context) == {}
+    assert operator().find_recorded_runs(context) == {}
 
 
 def test_recorded_runs_exclude_ambiguous_starts(hub, run, ambiguous, context):
     with pytest.raises(ControlHubAmbiguousStartError):
         run()
-    assert operator().runs_of_record(context) == {}
+    assert operator().find_recorded_runs(context) == {}
 
 
 def test_recorded_runs_raise_during_outage(http, hub, run, context):
     lose(http, hub, run)
     http.get(HISTORY, status_code=503)
     with pytest.raises(ControlHubError):
-        operator().runs_of_record(context)
+        operator().find_recorded_runs(context)
 
 
 def test_task_with_other_template_stops_earlier_instances(http, hub, run):
