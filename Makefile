@@ -49,11 +49,12 @@ requirements: $(UV)  ## Recompile the pinned requirement files
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
 
 .PHONY: lint
-lint: venv  ## Check style, types and security
+lint: venv  ## Check style, types, security and vocabulary
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive airflow_provider_streamsets dev
+	$(BIN)/python -m dev.vocabulary
 
 .PHONY: audit
 audit: venv  ## Audit all dependencies for known vulnerabilities (needs network access)
