@@ -168,7 +168,7 @@ class ControlHubMixin:
         """
         Render a template to a string, also in a DAG with ``render_template_as_native_obj=True``.
 
-        There, Airflow evaluates strings that look like Python: version "1.10" would become 1.1. Only the value of a
+        There, Airflow evaluates strings that parse as Python: version "1.10" would become 1.1. Only the value of a
         single expression is kept, if it is an iterable, a dict, a timedelta or None.
         """
         if not isinstance(template.environment, NativeEnvironment):

@@ -46,7 +46,7 @@ class ControlHubClient:
 
     The constructor sends no request.
 
-    :param base_url: URL of Control Hub, such as ``https://na01.hub.streamsets.com``; None looks it up through the login
+    :param base_url: URL of Control Hub, such as ``https://na01.hub.streamsets.com``; None fetches it from the login
         service by the organization of the token
     :param credential_id: id of the API credential
     :param token: token of the API credential
@@ -140,15 +140,15 @@ class ControlHubClient:
             either. None keeps the timeouts of this client
         :param max_attempts: maximum number of attempts of a request that may be retried
         """
-        # Bypasses the constructor to keep the looked-up base URL and the state of the credential.
-        with_options = ControlHubClient.__new__(ControlHubClient)
-        with_options._session = self._session.with_options(timeout, max_attempts)
-        with_options._max_attempts = max_attempts
-        with_options._on_unauthorized = self._on_unauthorized if timeout is None else None
-        with_options._adopt_lock = threading.Lock()
-        with_options.bulk_size, with_options.sleep, with_options.time_left = self.bulk_size, self.sleep, self.time_left
-        with_options.gateway_timeout = self.gateway_timeout
-        return with_options
+        # Bypasses the constructor to keep the fetched base URL and the state of the credential.
+        client = ControlHubClient.__new__(ControlHubClient)
+        client._session = self._session.with_options(timeout, max_attempts)
+        client._max_attempts = max_attempts
+        client._on_unauthorized = self._on_unauthorized if timeout is None else None
+        client._adopt_lock = threading.Lock()
+        client.bulk_size, client.sleep, client.time_left = self.bulk_size, self.sleep, self.time_left
+        client.gateway_timeout = self.gateway_timeout
+        return client
 
     @contextlib.contextmanager
     def within(self, time_left: Callable[[], float]) -> Iterator[None]:

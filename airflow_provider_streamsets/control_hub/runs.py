@@ -261,7 +261,7 @@ class Runs:
         """
         Acknowledge the errors of jobs in ``INACTIVE_ERROR``, so that they can be started again.
 
-        Afterwards such a run can look like a success (contract section 18.8), so the runs are returned as they were
+        Afterwards such a run can appear successful (contract section 18.8), so the runs are returned as they were
         before.
 
         :param job_ids: ids of jobs; those without an error to acknowledge are ignored

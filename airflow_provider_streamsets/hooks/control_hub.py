@@ -58,10 +58,10 @@ class ControlHubHook(BaseHook):
         from airflow_provider_streamsets.hooks.credential_refresh import BlockingCredentialRefresher
 
         settings = self._settings()
-        renewal = BlockingCredentialRefresher(
+        refresher = BlockingCredentialRefresher(
             self.control_hub_conn_id, self._settings, grace_period=settings.credential_grace_period
         )
-        return settings.client(on_unauthorized=renewal)
+        return settings.client(on_unauthorized=refresher)
 
     def _settings(self) -> ConnectionSettings:
         from airflow_provider_streamsets.hooks.connection import ConnectionSettings

@@ -110,7 +110,7 @@ class ControlHubTrigger(BaseTrigger):
 
     @property
     def log(self) -> Any:
-        """Logger, one for each class: Airflow tells tasks apart by context, so that triggers can share it."""
+        """Logger, one for each class: Airflow distinguishes tasks by context, so that triggers can share it."""
         kind = type(self)
         if kind not in _logs:
             _logs[kind] = super().log

@@ -741,7 +741,7 @@ class RunTracker(Tracker[RunReport]):
         except ControlHubAuthenticationError:
             raise
         except ControlHubError as error:
-            # The events show whether a successful run was stopped, so the wait goes on during an outage. A failure
+            # The events show whether a successful run was stopped, so the wait continues during an outage. A failure
             # needs no events. How long Control Hub keeps them is unknown (contract section 18.22).
             is_outage = isinstance(error, ControlHubUnavailableError) or is_server_error(error)
             is_decisive = run.is_success and is_outage
