@@ -156,7 +156,7 @@ def test_single_401_is_retried(sandbox, clock, task, new_job):
 
 
 @modes
-def test_refusal_is_confirmed_after_credential_patience(sandbox, clock, task, new_job, monkeypatch):
+def test_refusal_is_confirmed_after_credential_grace_period(sandbox, clock, task, new_job, monkeypatch):
     connection = json.loads(sandbox.airflow_conn)
     connection["extra"] = {**connection.get("extra", {}), "credential_grace_period": 60}
     monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
@@ -242,7 +242,7 @@ def test_job_deleted_during_wait_loses_run(client, sandbox, clock, task, new_job
 def test_unknown_job_is_not_found(sandbox, task, unknown_job):
     sandbox.set_variants(unknown_job=unknown_job)
     with pytest.raises(ControlHubNotFoundError, match=r"knows no such job|does not exist") as caught:
-        task.run(ControlHubRunJobOperator, job_id="nobody:org")
+        task.run(ControlHubRunJobOperator, job_id="unknown:org")
     if unknown_job == "403":
         assert "or does not show it to the owner of the credential" in str(caught.value)
         assert caught.value.http_status == 403
