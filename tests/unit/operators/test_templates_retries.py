@@ -109,9 +109,9 @@ def lose(http, hub, run, *, after: bool = True, **arguments: Any) -> None:
 
 
 def restarted_by_other_user(hub: MultiJobHub, name: str, own: dict[str, Any]) -> None:
-    """Let somebody else's second run of an instance be active, after its own one has come to something."""
-    hub.history[name] = [active(2, user="somebody@org"), own]
-    end(hub, **{name: active(2, user="somebody@org")})
+    """Let another user's second run of an instance be active, after the instance's own run has ended."""
+    hub.history[name] = [active(2, user="another-user@org"), own]
+    end(hub, **{name: active(2, user="another-user@org")})
 
 
 # What a retry starts
@@ -208,7 +208,7 @@ def test_instance_finished_before_stop_is_kept(hub, run):
 @pytest.mark.parametrize("accept_stopped", [True, False])
 def test_keeps_instances_stopped_by_others_if_accepted(hub, run, accept_stopped):
     hub.instance_scripts = [[failed()], [succeeded()], [succeeded()]]
-    hub.mark_stopped_by("somebody@org", "instance-2")
+    hub.mark_stopped_by("another-user@org", "instance-2")
     with pytest.raises(ControlHubRunFailedError):
         run(accept_stopped=accept_stopped)
     replaced = "instance-2" if accept_stopped else "instance-5"
@@ -223,7 +223,7 @@ def test_retry_after_kill_keeps_succeeded_instances(hub, clock, context, run, mo
         task.execute(context)
     assert hub.asked("stopJobs") == [["instance-2", "instance-3"]]
     monkeypatch.setattr("time.sleep", clock.sleep)
-    # Nothing tells that they were stopped but that this task has asked for it.
+    # Only the stop request of this task shows that they were stopped.
     end(hub, instance_2=succeeded(), instance_3=deactivating())
     assert ids(run()) == ["instance-1", "instance-4", "instance-5"]
 
