@@ -138,7 +138,7 @@ def test_string_may_be_empty_only_if_allowed():
     for value in ("", " ", True, ["a"]):
         with pytest.raises(ValueError, match="'name' must be a non-empty string"):
             params.string(value, "name", rendered=True)
-    # Native rendering makes a number of a text that looks like one.
+    # Native rendering converts a numeric string to a number.
     assert params.string(20261124, "name", rendered=True) == "20261124"
     with pytest.raises(ValueError, match="'description' must be a string, got 7"):
         params.string(7, "description", empty=True)

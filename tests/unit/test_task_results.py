@@ -131,7 +131,7 @@ def runner(monkeypatch: pytest.MonkeyPatch, context: Any) -> Runner:
 
 
 def stop_when(http: Any) -> None:
-    """A run that goes on until it has written 100 records."""
+    """A run that is active until it has written 100 records."""
     active_run = run_json(4, outputRecordCount=100, lastReportedMetricTime=1)
     SingleJobHub(http, latest=run_json(4), script=[run_json(4), active_run])
 
