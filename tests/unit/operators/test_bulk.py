@@ -629,7 +629,7 @@ def fail_polls(number, *statuses):
         left = list(statuses)
 
         def on_poll():
-            if len(hub.looks) == number and left:
+            if len(hub.polls) == number and left:
                 hub.failing_polls = [left.pop(0)]
 
         hub.on_poll = on_poll
@@ -639,7 +639,7 @@ def fail_polls(number, *statuses):
 
 def hides(hub):
     """Let a job be one that may not be read from the fourth look on."""
-    hub.on_poll = lambda: hub.bad.update({"a:org": 403} if len(hub.looks) >= 3 else {})
+    hub.on_poll = lambda: hub.bad.update({"a:org": 403} if len(hub.polls) >= 3 else {})
 
 
 SCENES: dict[str, tuple[dict[str, list[Any]], Any]] = {

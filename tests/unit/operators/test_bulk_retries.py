@@ -587,7 +587,7 @@ def test_last_try_stops_unanswered_start_after_lost_try(http, run, context):
     arguments = {"job_ids": ["a:org"], "wait_for_completion": True, "if_running": "wait_then_start"}
 
     def lose_second_look():
-        if len(hub.looks) == 1:
+        if len(hub.polls) == 1:
             raise LostError
 
     hub.on_poll = lose_second_look

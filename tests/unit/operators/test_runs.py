@@ -94,7 +94,7 @@ def test_without_wait_returns_started_run(http, context):
     result = operator(wait_for_completion=False).execute(context)
     assert (result["run_count"], result["status"], result["outcome"]) == (4, "ACTIVATING", None)
     assert (result["metrics"], result["metrics_final"]) == (None, False)
-    assert hub.looks == 0
+    assert hub.polls == 0
 
 
 def test_merges_runtime_parameters_with_stored_ones(http, context):

@@ -86,7 +86,7 @@ def test_starts_instance_per_parameter_set_in_one_request(http, run, context):
         ("instance-1:org", "Regional orders - 1", 1, "SUCCEEDED"),
         ("instance-2:org", "Regional orders - 2", 1, "SUCCEEDED"),
     ]
-    assert hub.looks == [["instance-1:org", "instance-2:org"]] * 2 + [["instance-2:org"]]
+    assert hub.polls == [["instance-1:org", "instance-2:org"]] * 2 + [["instance-2:org"]]
     assert json.loads(json.dumps(result)) == result
 
 
@@ -161,7 +161,7 @@ def test_without_wait_returns_started_runs(http, run):
     result = run(wait_for_completion=False)
     assert [(i["status"], i["outcome"], i["metrics"]) for i in result["instances"]] == [("ACTIVATING", None, None)] * 2
     assert set(result["metrics"].values()) == {0}
-    assert hub.looks == []
+    assert hub.polls == []
 
 
 @MODES

@@ -121,7 +121,7 @@ def test_sensor_succeeds_at_first_satisfying_poll(mode, http, context):
         "color": "GREEN",
         "run_ended": False,
     }
-    assert hub.looks == 4
+    assert hub.polls == 4
     assert set(context["ti"].xcoms) == {"job_id", "run_count", "streamsets_job_link"}
     assert context["task_state_store"].values == {}
 

@@ -115,7 +115,7 @@ def test_deferral_for_active_run_sends_no_extra_poll(http, context):
     hub = SingleJobHub(http, latest=run_json(4))
     with pytest.raises(TaskDeferred):
         sensor(deferrable=True).execute(context)
-    assert hub.looks == 0
+    assert hub.polls == 0
 
 
 @pytest.mark.parametrize("never_fail", [False, True])
