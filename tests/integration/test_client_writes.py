@@ -434,7 +434,7 @@ def test_ambiguous_name_is_rejected(client):
         client.jobs.find_by_names(["Stock levels", "Quick check"])
     with pytest.raises(ControlHubNotFoundError, match="'Unknown', 'Missing'"):
         client.jobs.find_by_names(["Unknown", "Quick check", "Missing"])
-    with pytest.raises(ControlHubNotFoundError, match=r"are: 3 .*, 2 .*, 1 .*Its tags are: 2025\.4, released"):
+    with pytest.raises(ControlHubNotFoundError, match=r"versions: 3 .*, 2 .*, 1 .*Tags: 2025\.4, released"):
         pipeline(client, tag="other")
 
 
@@ -559,7 +559,7 @@ def test_engines_are_read_and_listed(client, sandbox, unknown):
     assert list(client.engines.list(executor_type="TRANSFORMER")) == []
     with pytest.raises(ControlHubNotFoundError, match="no-such-engine"):
         client.engines.get("no-such-engine")
-    with pytest.raises(ControlHubNotFoundError, match="these ids: no-such-engine"):
+    with pytest.raises(ControlHubNotFoundError, match="Cannot read engines no-such-engine: not found"):
         client.engines.get_all([*engines, "no-such-engine"])
 
 

@@ -188,7 +188,7 @@ def test_sha256_is_lowercased():
 
 @pytest.mark.parametrize("text", ["output_count => 5", "error_ratio =< 0.1"])
 def test_conditions_reject_reversed_comparison(text):
-    with pytest.raises(ValueError, match="write >= or <= instead"):
+    with pytest.raises(ValueError, match="use >= or <= instead of => or =<"):
         params.conditions([text], "expect")
 
 

@@ -710,7 +710,8 @@ def test_active_job_prevents_all_deletions(http, context):
 def test_job_with_error_prevents_all_deletions(http, context):
     hub = MultiJobHub(http, a=[succeeded()], b=[errored()])
     with pytest.raises(
-        ControlHubJobStateError, match=r"'b' .* must be acknowledged first: .*JDBC_00.* Set acknowledge_errors=True to"
+        ControlHubJobStateError,
+        match=r"'b' .* has an error to acknowledge first: .*JDBC_00.* Set acknowledge_errors=True to",
     ):
         delete().execute(context)
     assert hub.done == []
@@ -859,7 +860,7 @@ def test_job_ids_accept_rendered_list(http, context):
 
 @pytest.mark.parametrize(
     ("other", "said"),
-    [(errored(), "must be acknowledged first"), (deactivating(), "stop it first")],
+    [(errored(), "has an error to acknowledge first"), (deactivating(), "stop it first")],
 )
 def test_undeletable_job_raises_before_any_stop(http, context, other, said):
     hub = MultiJobHub(http, a=[active()], b=[other])

@@ -199,7 +199,10 @@ def test_unsaved_metrics_decide_nothing(http, run, deferrable):
     with pytest.raises(ControlHubMetricsUnavailableError) as error:
         run(deferrable, expect=["output_count >= 0", "stage.x.counter < 5"])
     assert "output_count >= 0 (undecided: no value), stage.x.counter < 5 (undecided: no value)" in str(error.value)
-    assert "has no output_count and stage.x.counter of this run: check that the pipeline" in str(error.value)
+    assert (
+        "has no output_count and stage.x.counter of this run: check the names of the metrics, and that the pipeline"
+        in str(error.value)
+    )
 
 
 @MODES

@@ -689,7 +689,7 @@ def test_start_of_wrong_number_is_stopped_and_repeated(http, hub, run, task_log,
         return made
 
     http.post(CREATE, json=other_number)
-    with pytest.raises(ControlHubBulkError, match="has started 3 of 2" if too_many else "has started only 1 of 2"):
+    with pytest.raises(ControlHubBulkError, match="Hub started 3 of 2" if too_many else "Hub started only 1 of 2"):
         run()
     stopped = ["instance-4", "instance-5", "instance-6"] if too_many else ["instance-4"]
     assert hub.asked("stopJobs") == [stopped]
@@ -713,7 +713,7 @@ def test_partial_start_of_last_try_is_stopped_once(http, hub, run, context, task
 
     http.post(CREATE, json=one_too_few)
     context["ti"].max_tries = 0
-    with pytest.raises(ControlHubBulkError, match="has started only 2 of 3"):
+    with pytest.raises(ControlHubBulkError, match="Hub started only 2 of 3"):
         run(on_error=on_error, deferrable=deferrable)
     assert hub.asked("stopJobs") == [["instance-1", "instance-2"]]
     assert "Leaving" not in task_log()
