@@ -18,7 +18,7 @@ def result_table(result: Result) -> Table:
     violated = {violation.history.case.number for violation in result.violations}
     rows = Table(
         title=f"{len(result.histories)} tasks, {result.plan.logical_runs} logical runs, seed {result.plan.seed}",
-        caption=f"Kill phases: {result.kill_seconds:.0f} s; all tasks finished {result.settle_seconds:.0f} s later. "
+        caption=f"Kill phases: {result.kill_seconds:.0f} s; all tasks finished {result.recovery_seconds:.0f} s later. "
         f"Airflow database: {result.database}. The next try replaces runs that failed or were abandoned.",
     )
     rows.add_column("Task")

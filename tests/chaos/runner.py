@@ -39,7 +39,7 @@ class Result:
     :param fault_hits: number of failed requests by fault
     :param rejected: number of user actions that were rejected and retried
     :param kill_seconds: duration of the kill phases
-    :param settle_seconds: seconds from then until all tasks had finished
+    :param recovery_seconds: seconds from the end of the kill phases until all tasks had finished
     :param database: type of Airflow's database
     :param logs: last log lines of the cases that violate a guarantee, by task id and map index
     """
@@ -50,7 +50,7 @@ class Result:
     fault_hits: Mapping[str, int]
     rejected: int
     kill_seconds: float
-    settle_seconds: float
+    recovery_seconds: float
     database: str
     logs: Mapping[TaskKey, Sequence[str]] = field(default_factory=dict)
 
@@ -104,10 +104,10 @@ class _Runner:
             kill_seconds = time.monotonic() - began
             self._set_faults_enabled(False)
             self._wait_until_idle(user_actions)
-            settle_seconds = time.monotonic() - began - kill_seconds
+            recovery_seconds = time.monotonic() - began - kill_seconds
         finally:
             self._killer.kill_orphans(include_busy=True)
-        return self._make_result(user_actions, kill_seconds, settle_seconds)
+        return self._make_result(user_actions, kill_seconds, recovery_seconds)
 
     def _inject_failures(self, user_actions: UserActions, began: float, seconds: float) -> None:
         kills = list(self._plan.kills)
@@ -161,7 +161,7 @@ class _Runner:
             self._killer.kill_orphans()
             time.sleep(_POLL_INTERVAL)
 
-    def _make_result(self, user_actions: UserActions, kill_seconds: float, settle_seconds: float) -> Result:
+    def _make_result(self, user_actions: UserActions, kill_seconds: float, recovery_seconds: float) -> Result:
         lost = lost_calls(self._killer.hits, self._killer.sandbox_kills, self._plan.size.gateway_timeout)
         lost += self._killer.killed_calls
         histories = collect(self._environment.sandbox, self._table, self._plan, user_actions.acted_at, lost)
@@ -173,7 +173,7 @@ class _Runner:
             fault_hits=self._killer.fault_hits,
             rejected=user_actions.rejected.total(),
             kill_seconds=kill_seconds,
-            settle_seconds=settle_seconds,
+            recovery_seconds=recovery_seconds,
             database=self._environment.database.partition(":")[0].partition("+")[0],
             logs={(case.task_id, case.map_index): list(self._table.log_tail(case, _LINES)) for case in suspects},
         )

@@ -157,7 +157,7 @@ def result_of(*histories: CaseHistory) -> Result:
         fault_hits={"html": 2},
         rejected=1,
         kill_seconds=60,
-        settle_seconds=30,
+        recovery_seconds=30,
         database="sqlite",
         logs={("run_deferrable", 0): ["last log line"]},
     )

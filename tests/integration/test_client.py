@@ -121,7 +121,7 @@ def test_jobs_are_read_and_listed(client):
     assert {job.current_run.status for job in client.jobs.list(status="INACTIVE_ERROR")} == {"INACTIVE_ERROR"}
     one = client.jobs.find_by_name("Orders to warehouse")
     assert client.jobs.get(one.job_id) == one
-    assert list(client.jobs.get_many([one.job_id, "nobody:org"])) == [one.job_id]
+    assert list(client.jobs.get_many([one.job_id, "unknown:org"])) == [one.job_id]
 
 
 def test_bulk_status_takes_one_request(client, sandbox):
@@ -254,11 +254,11 @@ def test_runs_work_under_each_variant(client, sandbox, variant):
     assert client.runs.history(good.job_id)[0].run_count == client.runs.current(good.job_id).run_count
     never_run = client.jobs.find_by_name("Stubborn stream")
     assert client.runs.current(never_run.job_id) is None
-    assert client.runs.statuses([never_run.job_id, "nobody:org"]) == {never_run.job_id: None, "nobody:org": None}
-    with pytest.raises(ControlHubError, match="nobody:org"):
-        client.jobs.get("nobody:org")
+    assert client.runs.statuses([never_run.job_id, "unknown:org"]) == {never_run.job_id: None, "unknown:org": None}
+    with pytest.raises(ControlHubError, match="unknown:org"):
+        client.jobs.get("unknown:org")
     with pytest.raises(ControlHubNotFoundError):
-        client.jobs.find_by_name("Nobody")
+        client.jobs.find_by_name("Unknown")
 
 
 @pytest.mark.parametrize("answer", ["empty", "404", "400", "403", "500", "foreign_code"])

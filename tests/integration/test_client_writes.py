@@ -219,7 +219,7 @@ def test_job_lifecycle_under_each_variant(client, sandbox, name, variants):
     assert sorted(client.runs.stop_many(dict.fromkeys(ids[:3], 2), max_wait=60)) == sorted(ids[:3])
     sandbox.advance(30)
     assert client.runs.stop_many(dict.fromkeys(ids, 2)) == []
-    assert client.jobs.delete([*ids, "nobody:org"]) == ids
+    assert client.jobs.delete([*ids, "unknown:org"]) == ids
     assert client.jobs.delete(ids) == []
     assert client.jobs.get_many(ids) == {}
 
@@ -268,7 +268,7 @@ def test_templates_and_errors_under_each_variant(client, sandbox, name, variants
     assert {job.job_id for job in client.jobs.list(template_id=template.job_id)} == set(attached)
     with pytest.raises(ControlHubJobStateError, match="Change the template"):
         client.jobs.update(attached[0], JobSettings(description="x"))
-    assert client.jobs.delete_templates([template.job_id, "nobody:org"]) == [template.job_id]
+    assert client.jobs.delete_templates([template.job_id, "unknown:org"]) == [template.job_id]
     assert list(client.jobs.get_many(runs)) == [instance.job_id for instance in instances[4:]]
     client.jobs.delete(runs)
 
@@ -286,8 +286,8 @@ def test_templates_and_errors_under_each_variant(client, sandbox, name, variants
     assert (error.job_id, error.status, error.run_count) == (failing.job_id, "INACTIVE_ERROR", 1)
     assert client.runs.acknowledge(both) == []
     assert {run.run_count for run in client.runs.start_many(both).values()} == {2}
-    judged = outcomes(client, sandbox, dict.fromkeys(both, 2))
-    assert judged == {failing.job_id: Outcome.FAILED, healthy.job_id: Outcome.SUCCEEDED}
+    found = outcomes(client, sandbox, dict.fromkeys(both, 2))
+    assert found == {failing.job_id: Outcome.FAILED, healthy.job_id: Outcome.SUCCEEDED}
     client.runs.acknowledge(both)
     assert client.jobs.delete(both) == both
 
@@ -404,11 +404,11 @@ def test_runs_of_refused_bulk_start_are_not_stopped(client, sandbox, name, parti
 
 def test_concurrent_change_is_not_overwritten(client, name):
     job = create(client, name)
-    looked_at = client.jobs.get(job.job_id)
-    client.jobs.update(job.job_id, JobSettings(description="Somebody else's"))
-    with pytest.raises(ControlHubConflictError, match="Look again"):
-        client.jobs.update(job.job_id, JobSettings(name="Mine"), unchanged_since=looked_at.last_modified)
-    assert client.jobs.get(job.job_id).description == "Somebody else's"
+    before = client.jobs.get(job.job_id)
+    client.jobs.update(job.job_id, JobSettings(description="Another user's"))
+    with pytest.raises(ControlHubConflictError, match="Read it again"):
+        client.jobs.update(job.job_id, JobSettings(name="Mine"), unchanged_since=before.last_modified)
+    assert client.jobs.get(job.job_id).description == "Another user's"
     client.jobs.delete([job.job_id])
 
 
@@ -432,9 +432,9 @@ def test_ambiguous_name_is_rejected(client):
         client.pipelines.find_by_name("Stock levels")
     with pytest.raises(ControlHubAmbiguousNameError):
         client.jobs.find_by_names(["Stock levels", "Quick check"])
-    with pytest.raises(ControlHubNotFoundError, match="'Nobody', 'No one'"):
-        client.jobs.find_by_names(["Nobody", "Quick check", "No one"])
-    with pytest.raises(ControlHubNotFoundError, match=r"are: 3 .*, 2 .*, 1 .*Its tags are: 2025\.4, released"):
+    with pytest.raises(ControlHubNotFoundError, match="'Unknown', 'Missing'"):
+        client.jobs.find_by_names(["Unknown", "Quick check", "Missing"])
+    with pytest.raises(ControlHubNotFoundError, match=r"versions: 3 .*, 2 .*, 1 .*Tags: 2025\.4, released"):
         pipeline(client, tag="other")
 
 
@@ -498,7 +498,7 @@ def test_instance_deleted_after_completion_loses_run(client, sandbox, deleted, u
     tracker = RunTracker(client, instance.job_id, 1)
 
     def poll_until_end():
-        while tracker.look() is None:
+        while tracker.poll() is None:
             client.sleep(10)
 
     assert tracker.poll() is None
@@ -557,10 +557,10 @@ def test_engines_are_read_and_listed(client, sandbox, unknown):
     assert {client.engines.get(engine_id).url for engine_id in engines} == {e.url for e in engines.values()}
     assert [engine.labels for engine in client.engines.list(label="field")] == [("field",)]
     assert list(client.engines.list(executor_type="TRANSFORMER")) == []
-    with pytest.raises(ControlHubNotFoundError, match="nobody"):
-        client.engines.get("nobody")
-    with pytest.raises(ControlHubNotFoundError, match="these ids: nobody"):
-        client.engines.get_all([*engines, "nobody"])
+    with pytest.raises(ControlHubNotFoundError, match="no-such-engine"):
+        client.engines.get("no-such-engine")
+    with pytest.raises(ControlHubNotFoundError, match="Cannot read engines no-such-engine: not found"):
+        client.engines.get_all([*engines, "no-such-engine"])
 
 
 def test_live_metrics_are_summed_over_engines(client, sandbox, name):

@@ -156,7 +156,7 @@ def test_single_401_is_retried(sandbox, clock, task, new_job):
 
 
 @modes
-def test_refusal_is_confirmed_after_credential_patience(sandbox, clock, task, new_job, monkeypatch):
+def test_refusal_is_confirmed_after_credential_grace_period(sandbox, clock, task, new_job, monkeypatch):
     connection = json.loads(sandbox.airflow_conn)
     connection["extra"] = {**connection.get("extra", {}), "credential_grace_period": 60}
     monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
@@ -242,9 +242,9 @@ def test_job_deleted_during_wait_loses_run(client, sandbox, clock, task, new_job
 def test_unknown_job_is_not_found(sandbox, task, unknown_job):
     sandbox.set_variants(unknown_job=unknown_job)
     with pytest.raises(ControlHubNotFoundError, match=r"knows no such job|does not exist") as caught:
-        task.run(ControlHubRunJobOperator, job_id="nobody:org")
+        task.run(ControlHubRunJobOperator, job_id="unknown:org")
     if unknown_job == "403":
-        assert "or does not show it to the owner of the credential" in str(caught.value)
+        assert "or the credential may not read it" in str(caught.value)
         assert caught.value.http_status == 403
 
 
@@ -272,11 +272,11 @@ def test_forced_stop_error_does_not_block_next_start(client, sandbox, task, new_
     sandbox.set_variants(forced_stop_end="inactive_error")
     job = new_job(pipeline="Stubborn stream", parameters={}, engine_labels=["dev"])
     with pytest.raises(ControlHubRunTimeoutError):
-        run_job(task, job, timeout=20, force_stop_after=5)
+        run_job(task, job, wait_timeout=20, force_stop_after=5)
     run = client.runs.current(job.job_id)
     assert (run.run_count, run.status) == (1, "INACTIVE")
     with pytest.raises(ControlHubRunTimeoutError):
-        run_job(task, job, timeout=20, force_stop_after=5)
+        run_job(task, job, wait_timeout=20, force_stop_after=5)
     assert starts_of(sandbox, job) == [1, 2]
 
 

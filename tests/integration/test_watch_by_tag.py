@@ -52,13 +52,13 @@ def traffic(monkeypatch):
 
 
 def test_poll_of_unchanged_jobs_is_small(hub, traffic):
-    looks = WatcherQuery(client_of(hub), list_every=10)
-    first = looks.look({TAGGED})
+    query = WatcherQuery(client_of(hub), list_every=10)
+    first = query.poll({TAGGED})
     assert len(first.statuses[TAGGED]) == JOBS
     assert first.complete == {TAGGED}
     listed = list(traffic[-2:])
     traffic.clear()
-    second = looks.poll({TAGGED})
+    second = query.poll({TAGGED})
     assert second.statuses == first.statuses
     assert second.names == first.names
     assert second.complete == set()
@@ -69,6 +69,6 @@ def test_poll_of_unchanged_jobs_is_small(hub, traffic):
     for name, tags, count in (("Quick check", ["many"], JOBS + 1), ("Copy 7", [], JOBS)):
         path = f"/jobrunner/rest/v1/job/{hub.job_id(name)}"
         assert hub.call("POST", path, {**hub.call("GET", path).json(), "rawJobTags": tags}).ok
-        look = looks.poll({TAGGED})
-        assert look.complete == {TAGGED}
-        assert (len(look.statuses[TAGGED]), hub.job_id(name) in look.statuses[TAGGED]) == (count, bool(tags))
+        result = query.poll({TAGGED})
+        assert result.complete == {TAGGED}
+        assert (len(result.statuses[TAGGED]), hub.job_id(name) in result.statuses[TAGGED]) == (count, bool(tags))

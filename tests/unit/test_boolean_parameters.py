@@ -15,7 +15,7 @@ from airflow_provider_streamsets.triggers.base import ControlHubTrigger
 from tests.unit.fakes.single_job_hub import JOB_ID
 from tests.unit.fakes.task_factory import leaves, make_task, parameter_defaults
 
-# By name, where the default does not tell.
+# Boolean parameters whose default is not a boolean.
 _WITHOUT_DEFAULT = {"deferrable", "failover", "multiple_outputs", "needs_acknowledgement", "time_series"}
 # What goes with a flag that is true.
 _WITH = {

@@ -21,7 +21,7 @@ def test_connection_is_read_from_event_loop(monkeypatch):
 
 def _task_runner(monkeypatch: pytest.MonkeyPatch, states: dict[str, Any]) -> list[dict[str, Any]]:
     task_runner = pytest.importorskip(
-        "airflow.sdk.execution_time.task_runner", reason="triggers of Airflow 2 cannot ask for task states"
+        "airflow.sdk.execution_time.task_runner", reason="triggers of Airflow 2 cannot read task states"
     )
     asked: list[dict[str, Any]] = []
 
@@ -119,7 +119,7 @@ def test_task_state_store_is_used_if_available(context):
 
 
 def test_stored_state_outlasts_long_runs(context, monkeypatch):
-    """Airflow deletes values after 30 days, unless it is told otherwise."""
+    """Airflow deletes values after 30 days, unless a retention is set."""
     retentions = []
     monkeypatch.setattr(
         context["task_state_store"], "set", lambda key, value, *, retention: retentions.append(retention)

@@ -32,7 +32,7 @@ OLD, NEW = TOKEN, "eyJhbGciOiJub25lIn0.eyJzIjoibmV3IiwibyI6Im9yZyJ9."
 CONFIRM_TIMEOUT = 300.0
 """Seconds for which a refused credential is tried again by default."""
 RETRIES = 16
-"""How often, at the most, in that time."""
+"""Maximum number of attempts in that time."""
 
 
 class TokenHub:
@@ -121,7 +121,7 @@ async def event_of(trigger: ControlHubJobRunTrigger) -> RunWaitEvent:
 
 
 async def started_waits(number: int) -> list[asyncio.Task[RunWaitEvent]]:
-    """Begin so many waits, and let them look for ten minutes."""
+    """Start so many waits, and let them poll for ten minutes."""
     tasks = [asyncio.create_task(event_of(trigger(n))) for n in range(number)]
     await asyncio.sleep(600)
     return tasks
@@ -373,7 +373,7 @@ def test_refused_query_limits_further_requests(token_hub):
             await asyncio.sleep(30)
             second = asyncio.create_task(poller.run_query(lambda: poller.client.jobs.get("job-0")))
             await asyncio.sleep(30)
-            assert len(token_hub.asked) - before < 15, "two questions, the look, and how often they are repeated"
+            assert len(token_hub.asked) - before < 15, "two queries, the poll, and their retries"
             token_hub.connect(NEW)
             assert {(await question).name for question in (first, second)} == {"Orders"}
 

@@ -223,7 +223,7 @@ def test_wait_others_stops_only_red_instances(http, run, context, clock, deferra
     assert [one["outcome"] for one in context["ti"].xcoms["results"]] == ["FAILED", "SUCCEEDED"]
     # The instance that was abandoned is polled no more.
     assert (
-        sum("instance-1:org" in look for look in hub.looks) < 20 < sum("instance-2:org" in look for look in hub.looks)
+        sum("instance-1:org" in poll for poll in hub.polls) < 20 < sum("instance-2:org" in poll for poll in hub.polls)
     )
 
 
@@ -353,7 +353,7 @@ def sensor(monkeypatch, clock, context):
                 if type(error).__name__ != "AirflowRescheduleException":
                     raise
             clock.sleep(10)
-        raise AssertionError("the sensor does not come to an end")
+        raise AssertionError("the sensor never ends")
 
     return run
 

@@ -96,8 +96,8 @@ def test_existing_file_is_kept_without_overwrite(path, tmp_path, store):
 
 def test_concurrently_created_file_is_kept_without_overwrite(path, tmp_path, store):
     with pytest.raises(FileExistsError):
-        write(path, overwrite=False, meanwhile=lambda: write(path, b"of somebody else"))
-    assert everything(tmp_path, store) == {"a file.zip": b"of somebody else"}
+        write(path, overwrite=False, meanwhile=lambda: write(path, b"of another writer"))
+    assert everything(tmp_path, store) == {"a file.zip": b"of another writer"}
 
 
 def test_reading_missing_file_raises(path):

@@ -138,7 +138,7 @@ def test_string_may_be_empty_only_if_allowed():
     for value in ("", " ", True, ["a"]):
         with pytest.raises(ValueError, match="'name' must be a non-empty string"):
             params.string(value, "name", rendered=True)
-    # Native rendering makes a number of a text that looks like one.
+    # Native rendering converts a numeric string to a number.
     assert params.string(20261124, "name", rendered=True) == "20261124"
     with pytest.raises(ValueError, match="'description' must be a string, got 7"):
         params.string(7, "description", empty=True)
@@ -188,7 +188,7 @@ def test_sha256_is_lowercased():
 
 @pytest.mark.parametrize("text", ["output_count => 5", "error_ratio =< 0.1"])
 def test_conditions_reject_reversed_comparison(text):
-    with pytest.raises(ValueError, match="write >= or <= instead"):
+    with pytest.raises(ValueError, match="use >= or <= instead of => or =<"):
         params.conditions([text], "expect")
 
 

@@ -53,14 +53,15 @@ class FaultResponse:
     headers: tuple[tuple[str, str], ...] = ()
     error: Exception | None = None
     seconds: float | None = None
-    """For how long it comes; None is for as long as the phase allows. At the most to so many requests:"""
+    """Duration of the fault; None is the duration of the phase."""
     most: int = 10**9
+    """Maximum number of affected requests."""
     is_decision: bool = False
     """Whether it is Control Hub's own word about the job, so that other requests are answered as usual."""
     in_find: type[Exception] | None = None
     """The error where nothing has been accepted yet."""
     in_start: type[Exception] | None = None
-    """The error when it comes to the start call."""
+    """The error when the start call gets this response."""
     never_acts: bool = False
     """Whether the request cannot have had its effect."""
 
@@ -116,7 +117,7 @@ class FaultInjector:
 
     :param http: the mocker, which Control Hub answers through, too
     :param answer: what comes
-    :param begins: whether a request is the first that it comes to
+    :param begins: whether a request is the first that gets the response
     :param seconds: for how long it comes
     """
 
@@ -137,7 +138,7 @@ class FaultInjector:
         self.met = 0
         """To how many requests it has come."""
         self.stops: list[float] = []
-        """When the task has asked for a stop."""
+        """Times of the stop requests."""
         http.add_matcher(self)
 
     def __call__(self, request: Any) -> requests.Response | None:
@@ -217,9 +218,9 @@ class Scenario:
 
         if answer in FINAL.values():
             seconds = ALWAYS
-        self.weather = FaultInjector(self.http, self.clock, self.hub, answer, begin, seconds)
-        self.weather.acts = phase == "start, answer lost"
-        return self.weather
+        self.faults = FaultInjector(self.http, self.clock, self.hub, answer, begin, seconds)
+        self.faults.acts = phase == "start, answer lost"
+        return self.faults
 
     def operator(self, *, deferrable: bool, expects: bool) -> Any:
         expect = {"expect": ["output_count >= 9"], "metrics_timeout": 120} if expects else {"metrics_timeout": 10}
@@ -288,7 +289,7 @@ def scene(http: Any, monkeypatch: pytest.MonkeyPatch, context: Any) -> Scenario:
 @pytest.mark.parametrize(("kind", "phase", "mode"), cells(TRANSIENT))
 def test_transient_response_stops_no_run(scene, task_log, kind, phase, mode):
     answer = TRANSIENT[kind]
-    weather = scene.let(answer, phase)
+    faults = scene.let(answer, phase)
     error = answer.in_find if phase == "find" else answer.in_start if phase == "start" else None
     if answer.status == 401 and mode == "no worker":
         error = None  # The triggerer confirms every refusal.
@@ -298,8 +299,8 @@ def test_transient_response_stops_no_run(scene, task_log, kind, phase, mode):
     else:
         result = MODES[mode](scene, expects=phase == "metrics")
         assert (result["run_count"], result["outcome"]) == (1, "SUCCEEDED")
-    assert weather.met
-    assert weather.stops == []
+    assert faults.met
+    assert faults.stops == []
     assert scene.hub.calls == (["start"] if mode in OPERATOR_MODES and error is None else [])
     assert "does not exist any more" not in task_log()
 
@@ -307,18 +308,18 @@ def test_transient_response_stops_no_run(scene, task_log, kind, phase, mode):
 @IN_TRIGGERER
 @pytest.mark.parametrize("kind", TRANSIENT)
 def test_other_triggerer_tolerates_transient_response(scene, kind):
-    weather = scene.let(TRANSIENT[kind], "find")
+    faults = scene.let(TRANSIENT[kind], "find")
     assert scene.without_worker(expects=False, pinned=True)["outcome"] == "SUCCEEDED"
-    assert weather.met
+    assert faults.met
 
 
 @pytest.mark.parametrize("kind", TRANSIENT)
 def test_rescheduled_sensor_without_store_tolerates_response(scene, kind):
-    """Before Airflow 3.3, each poke finds the job anew."""
+    """Before Airflow 3.3, each poke finds the job again."""
     del scene.context["task_state_store"]
-    weather = scene.let(TRANSIENT[kind], "wait")
+    faults = scene.let(TRANSIENT[kind], "wait")
     assert scene.reschedule(expects=False)["outcome"] == "SUCCEEDED"
-    assert weather.met
+    assert faults.met
 
 
 EXPECTED_ERRORS: dict[str, dict[str, type[Exception] | None]] = {
@@ -341,7 +342,7 @@ EXPECTED_ERRORS["job 403"] = {**EXPECTED_ERRORS["job 404"], "start": ControlHubP
 
 @pytest.mark.parametrize(("kind", "phase", "mode"), cells(FINAL))
 def test_final_response_raises_public_error(scene, kind, phase, mode):
-    weather = scene.let(FINAL[kind], phase)
+    faults = scene.let(FINAL[kind], phase)
     expects = phase == "metrics"
     error = None if expects and mode in SENSOR_MODES else EXPECTED_ERRORS[kind][phase]
     if error is None:
@@ -349,9 +350,9 @@ def test_final_response_raises_public_error(scene, kind, phase, mode):
     else:
         with pytest.raises(error):
             MODES[mode](scene, expects=expects)
-    assert weather.met
+    assert faults.met
     if kind == "401 for good":
-        assert all(when >= weather.began + CONFIRM_TIMEOUT for when in weather.stops)
+        assert all(when >= faults.began + CONFIRM_TIMEOUT for when in faults.stops)
     else:
-        assert weather.stops == []
+        assert faults.stops == []
     assert scene.hub.calls == (["start"] if mode in OPERATOR_MODES and phase not in {"find", "start"} else [])

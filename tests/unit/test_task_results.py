@@ -131,7 +131,7 @@ def runner(monkeypatch: pytest.MonkeyPatch, context: Any) -> Runner:
 
 
 def stop_when(http: Any) -> None:
-    """A run that goes on until it has written 100 records."""
+    """A run that is active until it has written 100 records."""
     active_run = run_json(4, outputRecordCount=100, lastReportedMetricTime=1)
     SingleJobHub(http, latest=run_json(4), script=[run_json(4), active_run])
 
@@ -350,7 +350,7 @@ def test_logs_skip_for_timeout(runner, http, task_log, mode, soft_mode):
     SingleJobHub(http, latest=run_json(4))
     runner.waited = timedelta(seconds=200) if mode == "reschedule" else None
     assert runner.ended(mode, ControlHubJobRunSensor, timeout=100, **soft_mode) == "skipped"
-    assert re.search(r"Skipping the task: Run 4 .* has not ended within 100 s", task_log())
+    assert re.search(r"Skipping the task: Job .* run 4 has not ended within 100 s", task_log())
 
 
 @EVERY_MODE

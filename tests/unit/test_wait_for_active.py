@@ -274,7 +274,7 @@ def test_instance_deleted_after_active_succeeds(http, run, clock, deferrable):
     hub.instance_scripts = [[running()], [*[starting()] * 8, running()]]
 
     def delete_first():
-        if len(hub.looks) == 6:
+        if len(hub.polls) == 6:
             hub.latest.pop("instance-1:org", None)
 
     hub.on_poll = delete_first
@@ -322,7 +322,7 @@ def test_timeout_names_runs_not_yet_active(http, run, deferrable):
             wait_timeout=100,
             deferrable=deferrable,
         )
-    # The next try would start both anew.
+    # The next try would start both again.
     assert sorted(hub.asked("stopJobs")[0]) == ["a", "b"]
 
 
@@ -366,7 +366,7 @@ def test_kill_stops_active_and_starting_runs(http, context, clock, monkeypatch):
 
     def killed(seconds):
         sleep(seconds)
-        if len(hub.looks) > 3:
+        if len(hub.polls) > 3:
             task.on_kill()
 
     monkeypatch.setattr("time.sleep", killed)

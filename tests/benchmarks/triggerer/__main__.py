@@ -147,7 +147,7 @@ class _Measurement:
         with self._phase("defer"):
             tasks.start()
             tasks.wait_for("deferred", plan.waits, _TIMEOUT + plan.waits * _TIMEOUT_PER_TASK, self._show)
-        with self._phase("settle"):
+        with self._phase("stabilize"):
             # Wait until the last worker has ended and the poll schedule is stable.
             time.sleep(2 * plan.interval)
         with self._phase("wait"):

@@ -56,35 +56,35 @@ def test_jobs_are_polled_in_one_request(client: ControlHubClient, hub: Hub):
 @pytest.mark.parametrize(("status", "kind"), [(404, type(None)), (400, type(None)), (403, ControlHubPermissionError)])
 def test_bad_id_is_isolated_by_halving(client, hub, status, kind):
     hub.bad = {"job-77:org": status}
-    looks = BulkStatusReader(client)
-    answers = looks.fetch(JOBS)
+    reader = BulkStatusReader(client)
+    answers = reader.fetch(JOBS)
     assert list(answers.keys() ^ set(JOBS)) == []
     assert [job_id for job_id, answer in answers.items() if not isinstance(answer, StatusSnapshot)] == ["job-77:org"]
     assert isinstance(answers["job-77:org"], kind)
     assert len(hub.asked) < 20
     hub.asked.clear()
-    assert looks.fetch(JOBS).keys() == answers.keys()
+    assert reader.fetch(JOBS).keys() == answers.keys()
     assert sorted(map(len, hub.asked)) == [1, 199]
 
 
 def test_recovered_id_rejoins_bulk_request(client, hub):
     hub.bad = {"job-5:org": 404}
-    looks = BulkStatusReader(client)
-    looks.fetch(JOBS)
+    reader = BulkStatusReader(client)
+    reader.fetch(JOBS)
     hub.bad = {}
-    looks.fetch(JOBS)
+    reader.fetch(JOBS)
     hub.asked.clear()
-    looks.fetch(JOBS)
+    reader.fetch(JOBS)
     assert hub.asked == [JOBS]
 
 
 def test_many_bad_ids_have_bounded_requests(client, hub):
     hub.bad = dict.fromkeys(JOBS, 404)
-    looks = BulkStatusReader(client)
+    reader = BulkStatusReader(client)
     found: dict[str, Any] = {}
     for _ in range(10):
         hub.asked.clear()
-        found.update(looks.fetch([job_id for job_id in JOBS if job_id not in found]))
+        found.update(reader.fetch([job_id for job_id in JOBS if job_id not in found]))
         assert len(hub.asked) <= 100
     assert found == dict.fromkeys(JOBS)
 
@@ -106,9 +106,9 @@ def test_general_errors_are_raised(client, http, status, error):
 
 def test_unreadable_runs_are_skipped_and_logged_once(client, http, caplog):
     http.post(STATUS, json={"a": run_json(4), "b": {"runCount": 1, "startTime": 5, "status": 7}, "c": "nothing"})
-    looks = BulkStatusReader(client)
+    reader = BulkStatusReader(client)
     for _ in range(3):
-        runs = looks.fetch_runs(["a", "b", "c", "d"])
+        runs = reader.fetch_runs(["a", "b", "c", "d"])
         assert set(runs) == {"a", "d"}
         assert runs["d"] is None
     assert len(caplog.records) == 2

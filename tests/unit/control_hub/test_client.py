@@ -368,7 +368,7 @@ def test_lookup_rejects_plain_http_hub(http, make_client):
 
 def test_netrc_is_ignored(http, make_client, monkeypatch, tmp_path):
     netrc = tmp_path / "netrc"
-    netrc.write_text("default login somebody password secret\n")
+    netrc.write_text("default login another-user password secret\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     http.get(CURRENT, json=run_json())

@@ -9,7 +9,7 @@ SDCS = f"{JR}/sdcs"
 
 
 def answers_with(http, *engine_ids, unknown=()):
-    """Let Control Hub know these engines; the unknown ones are null in its answers. Returns the ids it is asked for."""
+    """Register these engines; the unknown ones are null in the answers. Returns the requested ids."""
     asked = []
 
     def answer(request, _):

@@ -1,4 +1,4 @@
-"""Duplicating a job: as many copies as asked for, whatever happens to the call that makes them."""
+"""Duplicating a job: as many copies as requested, whatever happens to the request."""
 
 from __future__ import annotations
 
@@ -237,12 +237,12 @@ def test_ambiguous_duplicate_without_copies_is_not_retried(http, client, clock, 
     assert sum(clock.slept) >= 60
 
 
-@pytest.mark.parametrize("look", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
+@pytest.mark.parametrize("search", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
 @pytest.mark.parametrize("end", [{"exc": READ_TIMEOUT}, {"status_code": 500}, {"content": b""}], ids=str)
-def test_unconfirmed_duplicate_reports_search_name(http, client, end, look):
+def test_unconfirmed_duplicate_reports_search_name(http, client, end, search):
     CopyingHub(http)
     http.post(DUPLICATE, **end)
-    http.get(JOBS, **look)
+    http.get(JOBS, **search)
     with pytest.raises(
         ControlHubUnavailableError, match=rf"Could not determine whether .* named 'Night:{UUID}:\.\.\.'"
     ) as caught:
@@ -314,7 +314,7 @@ KEYED = {"key": "dag/task/run-1", "name": "N"}
 
 
 class Notes(list):
-    """The ids of the copies, written down before they got their names."""
+    """The ids of the copies, saved before the copies are renamed."""
 
     @property
     def kept(self):

@@ -218,7 +218,7 @@ def test_create_can_update_existing_job(http, client):
     job = client.jobs.create(JobSettings(name="New", description="other"), PIPELINE, if_exists="update")
     assert (job.job_id, job.description, job.pipeline_version) == (JOB_ID, "other", "3")
     assert paths(http) == [LIST_AND_CREATE[0], *READ_AND_UPDATE]
-    # What was not asked for keeps its value: the defaults are those of a new job.
+    # Settings that are not given keep their values: the defaults are those of a new job.
     assert http.last_request.json()["labels"] == ["prod"]
     assert http.last_request.json()["jobSequence"] is True
 
@@ -269,9 +269,9 @@ def test_ambiguous_create_without_job_is_not_retried(http, client, clock, end):
 
 
 @pytest.mark.parametrize("end", AMBIGUOUS_OUTCOMES.values(), ids=AMBIGUOUS_OUTCOMES)
-@pytest.mark.parametrize("look", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
-def test_unconfirmed_create_is_not_retried(http, client, end, look):
-    http.get(JOBS, [{"json": []}, look])
+@pytest.mark.parametrize("search", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
+def test_unconfirmed_create_is_not_retried(http, client, end, search):
+    http.get(JOBS, [{"json": []}, search])
     http.put(JOBS, **end)
     with pytest.raises(ControlHubUnavailableError, match="Could not determine whether the job was created") as caught:
         client.jobs.create(JobSettings(name="New"), PIPELINE)
@@ -439,25 +439,25 @@ def test_update_rejects_invalid_state(http, client, fields, message):
 
 def test_concurrent_change_is_a_conflict(http, client):
     http.get(JOB, json=job_json(lastModifiedBy="ann@org", lastModifiedOn=T0))
-    looked_at = pendulum.from_timestamp((T0 - HOUR) / 1000)
+    read_at = pendulum.from_timestamp((T0 - HOUR) / 1000)
     with pytest.raises(ControlHubConflictError, match=r"ann@org changed it at 2026-01-01.*Read it again"):
-        client.jobs.update(JOB_ID, JobSettings(description="new"), unchanged_since=looked_at)
+        client.jobs.update(JOB_ID, JobSettings(description="new"), unchanged_since=read_at)
     assert methods(http) == ["GET"]
 
 
 def test_change_already_made_is_no_conflict(http, client):
     """As at a second try, whose first one was lost."""
     http.get(JOB, json=job_json(lastModifiedOn=T0, description="new"))
-    looked_at = pendulum.from_timestamp((T0 - HOUR) / 1000)
-    assert client.jobs.update(JOB_ID, JobSettings(description="new"), unchanged_since=looked_at).description == "new"
+    read_at = pendulum.from_timestamp((T0 - HOUR) / 1000)
+    assert client.jobs.update(JOB_ID, JobSettings(description="new"), unchanged_since=read_at).description == "new"
     assert methods(http) == ["GET"]
 
 
 def test_unmodified_job_is_updated(http, client):
     http.get(JOB, json=job_json(lastModifiedOn=T0 + 123))
     http.post(JOB, json=lambda request, _: request.json())
-    looked_at = client.jobs.get(JOB_ID).last_modified
-    client.jobs.update(JOB_ID, JobSettings(description="new"), unchanged_since=looked_at)
+    read_at = client.jobs.get(JOB_ID).last_modified
+    client.jobs.update(JOB_ID, JobSettings(description="new"), unchanged_since=read_at)
     assert http.last_request.json()["description"] == "new"
 
 
@@ -663,11 +663,11 @@ def test_unreadable_newest_version_is_ignored(http, client, answer):
 
 
 def test_upgrade_of_active_job_is_awaited(http, client, clock):
-    before, going_on, done = (
+    before, upgrading, done = (
         job_json("a:o", pipelineCommitId=commit_id(version), currentUpgradeStatus=status and {"status": status})
         for version, status in ((2, "UPGRADE_ELIGIBLE"), (2, "UPGRADING"), (3, "UPGRADE_SUCCESSFUL"))
     )
-    http.post(JOBS, [{"json": [job]} for job in (before, going_on, going_on, done)])
+    http.post(JOBS, [{"json": [job]} for job in (before, upgrading, upgrading, done)])
     http.post(UPGRADE, content=b"")
     assert client.jobs.upgrade(["a:o"])[0].upgraded is True
     assert clock.slept == [3.0, 3.0]
@@ -750,7 +750,7 @@ class DeletingHub:
 def test_delete_uses_two_requests_and_skips_missing_jobs(http, client, marks):
     hub = DeletingHub(http, "a:o", "b:o", "old:o", marks=marks)
     hub.deleted = ["old:o"]
-    assert client.jobs.delete(["a:o", "nobody:o", "b:o", "a:o", "old:o"]) == ["a:o", "b:o"]
+    assert client.jobs.delete(["a:o", "unknown:o", "b:o", "a:o", "old:o"]) == ["a:o", "b:o"]
     assert hub.deleted == ["old:o", "a:o", "b:o"]
     assert paths(http) == ["POST /jobrunner/rest/v1/jobs", "POST /jobrunner/rest/v1/jobs/deleteJobs"]
     assert http.last_request.json() == ["a:o", "b:o"]
@@ -854,7 +854,7 @@ def test_repeated_deletion_without_jobs_succeeds(http, client, url, marks):
 
 def test_templates_use_own_delete_call(http, client):
     hub = DeletingHub(http, "a:o", "b:o", url=DELETE_TEMPLATES, jobTemplate=True)
-    assert client.jobs.delete_templates(["a:o", "nobody:o", "b:o", "a:o"]) == ["a:o", "b:o"]
+    assert client.jobs.delete_templates(["a:o", "unknown:o", "b:o", "a:o"]) == ["a:o", "b:o"]
     assert hub.deleted == ["a:o", "b:o"]
     assert paths(http) == ["POST /jobrunner/rest/v1/jobs", "POST /jobrunner/rest/v1/jobs/deleteJobTemplates"]
 

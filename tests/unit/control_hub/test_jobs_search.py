@@ -107,11 +107,11 @@ def test_name_searches_have_bounded_url_length(http, client, name):
     assert sum(map(len, addresses)) / len(addresses) > 1000
 
 
-@pytest.mark.parametrize("missing", [["Nobody"], ["Nobody", "No one"]])
+@pytest.mark.parametrize("missing", [["Missing"], ["Missing", "Not there"]])
 def test_missing_names_are_all_reported(http, client, missing):
-    SearchableJobs(http, "Orders", "nobody", "Customers")
-    told = ", ".join(f"'{name}'" for name in missing)
-    with pytest.raises(ControlHubNotFoundError, match=f"Cannot find jobs named {told}. Check their spelling"):
+    SearchableJobs(http, "Orders", "missing", "Customers")
+    names = ", ".join(f"'{name}'" for name in missing)
+    with pytest.raises(ControlHubNotFoundError, match=f"Cannot find jobs named {names}. Check their spelling"):
         client.jobs.find_by_names(["Orders", *missing, "Customers"])
 
 
@@ -257,7 +257,7 @@ def test_search_reads_all_pages(http, client):
 
 def test_search_without_matches_is_empty(http, client):
     http.get(SEARCH, json=page_json())
-    assert list(client.jobs.list(search="name==nobody")) == []
+    assert list(client.jobs.list(search="name==missing")) == []
 
 
 def test_empty_search_is_sent_unchanged(http, client):

@@ -1,4 +1,4 @@
-"""Answers that once ended in Python errors, or in ends that Control Hub had not told."""
+"""Responses that once caused Python errors, or outcomes that Control Hub had not reported."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def metrics_url(engine_id="engine-1", pipeline=NAME_ON_ENGINE):
 
 
 def connect(http, engine_id="engine-1", registry=None, **engine):
-    """An engine that is connected, with what it tells of the pipeline."""
+    """Register a connected engine, with what it reports about the pipeline."""
     http.get(f"{JR}/sdc/{engine_id}", json=engine_json(engine_id, **engine))
     http.get(connection_url(engine_id), json={"instanceId": f"tunnel-{engine_id}"})
     http.get(metrics_url(engine_id), json=registry)

@@ -321,12 +321,12 @@ def test_accepted_start_without_runs_is_not_retried(http, client):
     assert len(posts_to(http, START)) == 1
 
 
-@pytest.mark.parametrize("look", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
+@pytest.mark.parametrize("poll", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
 @pytest.mark.parametrize("end", [{"exc": READ_TIMEOUT}, {"content": b""}], ids=["unclear", "accepted"])
-def test_unconfirmed_bulk_start_is_not_retried(http, client, end, look):
+def test_unconfirmed_bulk_start_is_not_retried(http, client, end, poll):
     Hub(http, a=None, b=None)
     http.post(START, **end)
-    http.post(STATUSES, **look)
+    http.post(STATUSES, **poll)
     with pytest.raises(
         ControlHubUnavailableError, match=r"Could not determine whether these jobs were started: 'a' .*; 'b' "
     ) as caught:
@@ -427,7 +427,7 @@ def test_rejected_stop_raises_without_max_wait(http, client, clock):
     with pytest.raises(ControlHubRejectedError, match=r"Cannot stop job b:o: .*JOBRUNNER_7"):
         client.runs.stop_many({"a:o": 3, "b:o": 3})
     assert clock.slept == []
-    # The other one is stopped all the same.
+    # The other one is stopped anyway.
     assert hub.latest["a:o"]["status"] == "DEACTIVATING"
     assert posts_to(http, STOP) == [["a:o"], ["b:o"]]
 

@@ -244,11 +244,11 @@ def test_ineffective_starts_are_abandoned(http, client):
 
 
 @pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
-@pytest.mark.parametrize("look", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
-def test_unconfirmed_start_is_not_retried(http, client, answer, look):
+@pytest.mark.parametrize("poll", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
+def test_unconfirmed_start_is_not_retried(http, client, answer, poll):
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     http.post(START, **answer)
-    http.get(CURRENT, **look)
+    http.get(CURRENT, **poll)
     with pytest.raises(ControlHubUnavailableError, match=r"Could not determine whether job .* was started") as caught:
         client.runs.start(JOB_ID)
     assert caught.value.maybe_executed is True
@@ -293,7 +293,7 @@ def test_start_error_500_is_not_retried(http, client):
 
 
 def test_rejected_retry_adopts_run_of_first_call(http, client):
-    """The first call was still on its way when the looks found no run."""
+    """The first call was still on its way when the polls found no run."""
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     refused = {"status_code": 400, "json": issues_json(("JOBRUNNER_9", "job is active"))}
     http.post(START, [{"exc": READ_TIMEOUT}, refused])
@@ -342,11 +342,11 @@ def test_accepted_start_without_run_is_not_retried(http, client):
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
 
 
-@pytest.mark.parametrize("look", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 403}, {"text": "<html>"}])
-def test_unconfirmed_accepted_start_may_have_executed(http, client, look):
+@pytest.mark.parametrize("poll", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 403}, {"text": "<html>"}])
+def test_unconfirmed_accepted_start_may_have_executed(http, client, poll):
     http.get(JOB, json=job_json())
     http.post(START, content=b"")
-    http.get(CURRENT, **look)
+    http.get(CURRENT, **poll)
     with pytest.raises(ControlHubUnavailableError) as caught:
         client.runs.start(JOB_ID)
     assert caught.value.maybe_executed is True
@@ -385,7 +385,7 @@ def test_start_makes_at_most_one_run(http, client, ends, before):
         assert run.run_count == number + 1 == job.latest["runCount"]
 
 
-OTHER_USER = "somebody@org"
+OTHER_USER = "another-user@org"
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_run_of_other_caller_is_not_claimed(http, client, foreign):
 
 @pytest.mark.parametrize(("began_after", "is_own"), [(129, True), (131, False)])
 def test_run_after_gateway_timeout_is_not_claimed(http, client, monkeypatch, began_after, is_own):
-    """Where answers tell Control Hub's time, clocks need not be allowed for."""
+    """Responses with Control Hub's time need no allowance for clock skew."""
     monkeypatch.setattr("time.time", lambda: T0 / 1000)
     date = email.utils.formatdate(T0 / 1000, usegmt=True)
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)), headers={"Date": date})

@@ -1,4 +1,4 @@
-"""How long the effect of a request is looked for, and what counts as its effect."""
+"""How long the effect of a request is polled for, and what counts as its effect."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_immediate_effect_needs_no_wait(client, clock):
 
 
 def test_effect_is_polled_for_one_minute(client, clock):
-    looks = []
-    assert confirm_effect(client, lambda: looks.append(clock.now()) or [], subject="whether it was done") == []
-    assert [look - looks[0] for look in looks] == [3.0 * n for n in range(21)]
+    polls = []
+    assert confirm_effect(client, lambda: polls.append(clock.now()) or [], subject="whether it was done") == []
+    assert [when - polls[0] for when in polls] == [3.0 * n for n in range(21)]
 
 
 def test_effect_at_last_poll_counts(client, clock):
@@ -76,34 +76,34 @@ def test_partial_effect_is_returned(client, clock):
     ],
 )
 def test_failed_poll_leaves_effect_unknown(client, error, begins, status):
-    def look():
-        raise ControlHubNotFoundError("Cannot look.", http_status=404)
+    def poll():
+        raise ControlHubNotFoundError("Cannot poll.", http_status=404)
 
-    with pytest.raises(ControlHubUnavailableError, match="Cannot look") as caught:
-        confirm_effect(client, look, subject="whether it was done", error=error)
+    with pytest.raises(ControlHubUnavailableError, match="Cannot poll") as caught:
+        confirm_effect(client, poll, subject="whether it was done", error=error)
     assert str(caught.value).startswith(begins)
     assert (caught.value.maybe_executed, caught.value.http_status) == (True, status)
 
 
 @pytest.mark.parametrize("failing", [0, 1, 5])
 def test_max_wait_is_computed_after_answered_poll(client, clock, failing):
-    looks = []
+    polls = []
 
-    def look():
-        looks.append(clock.now())
-        if len(looks) <= failing:
-            raise ControlHubUnavailableError("Cannot look.")
+    def poll():
+        polls.append(clock.now())
+        if len(polls) <= failing:
+            raise ControlHubUnavailableError("Cannot poll.")
         return []
 
     def max_wait():
-        return 12.0 if len(looks) <= failing else 6.0
+        return 12.0 if len(polls) <= failing else 6.0
 
     if failing == 5:
         with pytest.raises(ControlHubUnavailableError):
-            confirm_effect(client, look, subject="whether it was done", max_wait=max_wait)
+            confirm_effect(client, poll, subject="whether it was done", max_wait=max_wait)
         assert clock.slept == [3.0] * 4
     else:
-        assert confirm_effect(client, look, subject="whether it was done", max_wait=max_wait) == []
+        assert confirm_effect(client, poll, subject="whether it was done", max_wait=max_wait) == []
         assert clock.slept == [3.0] * (failing + 2)
 
 

@@ -407,12 +407,12 @@ def test_ambiguous_start_without_instances_is_not_retried(http, client, clock, e
 
 
 @pytest.mark.parametrize("end", [*AMBIGUOUS_OUTCOMES.values(), {"content": b""}], ids=[*AMBIGUOUS_OUTCOMES, "empty"])
-@pytest.mark.parametrize("look", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
+@pytest.mark.parametrize("poll", [{"status_code": 503}, {"exc": REFUSED}, {"status_code": 401}, {"text": "<html>"}])
 @pytest.mark.parametrize("where", [HISTORY, USER])
-def test_unconfirmed_start_is_not_retried(http, client, end, look, where):
+def test_unconfirmed_start_is_not_retried(http, client, end, poll, where):
     StartingHub(http)
     http.post(START, **end)
-    http.get(**{"url": HISTORY, "response_list": [{"json": []}, look]} if where == HISTORY else {"url": where, **look})
+    http.get(**{"url": HISTORY, "response_list": [{"json": []}, poll]} if where == HISTORY else {"url": where, **poll})
     with pytest.raises(
         ControlHubUnavailableError, match="Could not determine whether instances were started"
     ) as caught:
@@ -509,9 +509,9 @@ def test_suffixes_match_control_hub():
 def test_missing_instances_are_reported(http, client):
     StartingHub(http)
     http.post(START, json=[run_json(1, "ACTIVATING", jobId="only:o")])
-    with pytest.raises(ControlHubBulkError, match=r"only 1 of 2 instances") as told:
+    with pytest.raises(ControlHubBulkError, match=r"only 1 of 2 instances") as caught:
         client.templates.start(TEMPLATE, [{"REGION": "apac"}, {"REGION": "amer"}])
-    assert told.value.done == {"only:o": 1}
+    assert caught.value.done == {"only:o": 1}
 
 
 @pytest.mark.parametrize("value", [None, "", " "])
@@ -571,7 +571,7 @@ def test_start_is_matched_by_remaining_instances(http, client, gone, found):
         del hub.jobs[ids[number]]
     digests = tuple(parameters_digest({"REGION": region}) for region in ("emea", "apac"))
     instances = client.templates.find_instances(TemplateStartIntent(TEMPLATE_ID, 0, ME, T0 / 1000, digests))
-    # Nothing tells a start of which all are deleted from that of another caller.
+    # A start whose instances are all deleted cannot be distinguished from that of another caller.
     assert [instance.job_id for instance in instances] == ids[::-1] * found
 
 

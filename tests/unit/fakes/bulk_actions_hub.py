@@ -1,4 +1,4 @@
-"""Jobs of a Control Hub for unit tests, over requests-mock, and which actions were asked for with which of them."""
+"""Jobs of a Control Hub for unit tests, over requests-mock, and which actions were requested for which of them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class BulkActionsHub:
     def __init__(self, http: requests_mock.Mocker, *jobs: dict[str, Any]) -> None:
         self.jobs = {job["id"]: job for job in jobs}
         self.asked: list[tuple[str, list[str]]] = []
-        """The actions that were asked for, with the ids they were asked for."""
+        """The requested actions, each with its ids."""
         self.on_poll: Callable[[], None] = lambda: None
-        """Called before each look at the statuses."""
+        """Called before each poll of the statuses."""
         jr = f"{HUB}/jobrunner/rest/v1"
         http.post(f"{jr}/jobs", json=lambda r, _: [self.jobs[job_id] for job_id in r.json() if job_id in self.jobs])
         http.get(f"{jr}/jobs", json=self._list)

@@ -40,7 +40,7 @@ def job_json(job_id: str, name: str, **fields: Any) -> dict[str, Any]:
         "description": "as it was",
         "organization": "org",
         "createTime": T0,
-        "lastModifiedBy": "somebody@org",
+        "lastModifiedBy": "another-user@org",
         "lastModifiedOn": T0 + 123,
         "pipelineId": PIPELINE_ID,
         "pipelineName": PIPELINE_NAME,
@@ -110,7 +110,7 @@ class JobCatalogHub:
         return [job for job in self.jobs.values() if job["name"] == name]
 
     def requests(self, method: str) -> list[str]:
-        """Paths that were asked for with a method."""
+        """Paths that were requested with a method."""
         return [request.path for request in self.http.request_history if request.method == method]
 
     def _one(self, request: Any, answer: Any) -> Any:

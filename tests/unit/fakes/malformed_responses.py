@@ -137,7 +137,7 @@ _DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "nested deeply": lambda _: b"[" * 100_000,
     "nested as deeply as can be": lambda _: b"[" * 900 + b"]" * 900,
     "object nested deeply": lambda _: b'{"a":' * 900 + b"1" + b"}" * 900,
-    "nested more deeply than can be told": lambda _: b'{"counters": ' * 450 + b"1" + b"}" * 450,
+    "nested more deeply than can be parsed": lambda _: b'{"counters": ' * 450 + b"1" + b"}" * 450,
     "a number of 5000 digits": lambda _: b"9" * 5000,
     "a number of 400 digits": lambda _: b"9" * 400,
     "digits in all numbers": lambda text: text.replace(b"0", b"0" * 400),

@@ -69,7 +69,7 @@ EXPECTED_DIFFERENCES = {
     "message of AirflowTaskTimeout": "raised by Airflow on a worker, with a text of its own",
     "text  The connection has not changed. Set an .* the token[.]": "a task that is resumed does not ask twice",
     "xcom streamsets_run": "a task that starts in the triggerer keeps its run there, for other triggerers",
-    "read jobs$": "the names of many jobs are read anew by a task that is resumed",
+    "read jobs$": "the names of many jobs are read again by a task that is resumed",
 }
 """Patterns of what may differ between modes, and why."""
 
@@ -86,7 +86,7 @@ class Scenario:
     :param timeline: what happens when, in seconds since the task began; at 0 before it began
     :param ends: how the task ends: its state, and the class of its error if there is one
     :param killed_at: when a person ends the task, in seconds since it began
-    :param is_cleared: whether that is done by clearing it, so that it begins anew
+    :param is_cleared: whether that is done by clearing it, so that it starts again
     """
 
     task: type
@@ -166,7 +166,7 @@ def becomes_active(after: float) -> Event:
 
 
 def counts(records: int, errors: int = 0) -> Event:
-    """Metrics of the run that goes on are saved."""
+    """Metrics of the active run are saved."""
 
     def save(scene: ScenarioRun) -> None:
         now = int(scene.current_time * 1000)
@@ -247,7 +247,7 @@ def stopped_by_other_user(*names: str) -> Event:
 
 
 def many_hang(scene: ScenarioRun) -> None:
-    """Let runs of the many jobs go on when they are stopped, until that is forced."""
+    """Let runs of the many jobs stay active when they are stopped, until that is forced."""
     scene.hub.after_stop = {name: [deactivating()] for name in NAMES}
 
 
@@ -318,7 +318,7 @@ class ScenarioRun:
             self.hub.after_force = {name: [succeeded_run()] for name in NAMES}
         http.get(COUNTERS, json=lambda *_: {"counters": self.counters, "meters": {}})
         http.add_matcher(self._answer)
-        self._course = sorted(case.timeline, key=lambda moment: moment[0])
+        self._timeline = sorted(case.timeline, key=lambda moment: moment[0])
         self._catch_up()
         self._let_airflow_work(monkeypatch)
 
@@ -355,8 +355,8 @@ class ScenarioRun:
         return self.clock.current_time if self._at is None else self._at
 
     def _catch_up(self) -> None:
-        while self._course and self.began + self._course[0][0] <= self.clock.current_time:
-            seconds, happens = self._course.pop(0)
+        while self._timeline and self.began + self._timeline[0][0] <= self.clock.current_time:
+            seconds, happens = self._timeline.pop(0)
             self._at = self.began + seconds
             happens(self)
         self._at = None
@@ -384,7 +384,7 @@ class ScenarioRun:
         else:
             ids = "" if "jobs/" in name else re.findall(r"[\w-]+:org", path)[-1]
             if "start" in name.lower():
-                # What other runs have come to before is not compared.
+                # The results of earlier runs are not compared.
                 self._lines_before_start = len(self.lines)
             self.actions.append(f"{name.rpartition('/')[2]} {ids}{request.text or ''}")
         if self.overriding_response is None or self.current_time >= self.overriding_response[1]:
@@ -394,7 +394,7 @@ class ScenarioRun:
     # Airflow
 
     def make(self, **mode: Any) -> Any:
-        """Make the task anew, as each process does."""
+        """Make the task again, as each process does."""
         arguments = {**GIVEN[self.case.task], **self.case.options, **mode}
         self.task = self.case.task(task_id="task", **arguments)
         return self.task

@@ -50,10 +50,10 @@ def errored(run_count: int = 1, message: str = "RUN_ERROR: JDBC_00") -> dict[str
 
 class MultiJobHub:
     """
-    Jobs whose statuses at each look are the next of a script; the last one stays.
+    Jobs whose statuses at each poll are the next of a script; the last one stays.
 
     :param http: the mocker to answer through
-    :param jobs: for each job, by name, its status when it is first read, and those at the looks after that
+    :param jobs: for each job, by name, its status when it is first read, and those at the polls after that
     """
 
     def __init__(self, http: requests_mock.Mocker, **jobs: list[dict[str, Any] | None]) -> None:
@@ -65,9 +65,9 @@ class MultiJobHub:
         for name, script in jobs.items():
             self.add(name, script)
         self.after_start: dict[str, list[dict[str, Any] | None]] = {}
-        """Statuses, by name, at the looks after a start; the job is activating before."""
+        """Statuses, by name, at the polls after a start; the job is activating before."""
         self.after_stop: dict[str, list[dict[str, Any] | None]] = {}
-        """Statuses, by name, at the looks after a stop."""
+        """Statuses, by name, at the polls after a stop."""
         self.after_force: dict[str, list[dict[str, Any] | None]] = {}
         self.after_acknowledgement: dict[str, list[dict[str, Any] | None]] = {}
         self.unstartable: set[str] = set()
@@ -75,19 +75,19 @@ class MultiJobHub:
         self.events: dict[str, list[dict[str, Any]]] = {}
         self.history: dict[str, list[dict[str, Any]]] = {}
         self.bad: dict[str, int] = {}
-        """Ids that spoil every answer they are asked for, and its HTTP status; with 403, their jobs cannot be read."""
+        """Ids that make every request with them fail, and its HTTP status; with 403, their jobs cannot be read."""
         self.unreadable: set[str] = set()
         """Ids whose status is nothing that could be read."""
         self.failing_polls: list[int] = []
-        """HTTP statuses of the next looks."""
+        """HTTP statuses of the next polls."""
         self.on_poll: Callable[[], None] = lambda: None
-        """Called before each look."""
-        self.looks: list[list[str]] = []
-        """The ids of each look that was answered."""
+        """Called before each poll."""
+        self.polls: list[list[str]] = []
+        """The ids of each poll that was answered."""
         self.done: list[tuple[str, list[str]]] = []
-        """Bulk actions that were asked for, with the names of the jobs."""
+        """Bulk actions that were requested, with the names of the jobs."""
         self.created: list[dict[str, Any]] = []
-        """What instances of the template were asked for."""
+        """The requested instances of the template."""
         self.instance_scripts: list[list[dict[str, Any] | None]] = []
         """Statuses of the instances that will be made, in their order."""
         self.starts: list[dict[str, Any]] = []
@@ -206,10 +206,10 @@ class MultiJobHub:
         if self.failing_polls:
             answer.status_code = self.failing_polls.pop(0)
             return {}
-        spoilt = [self.bad[identifier] for identifier in wanted if identifier in self.bad]
-        if spoilt:
-            return self._refused(answer, spoilt[0])
-        self.looks.append(sorted(wanted))
+        refused = [self.bad[identifier] for identifier in wanted if identifier in self.bad]
+        if refused:
+            return self._refused(answer, refused[0])
+        self.polls.append(sorted(wanted))
         for identifier in wanted:
             if self.scripts.get(identifier):
                 self.latest[identifier] = self.scripts[identifier].pop(0)

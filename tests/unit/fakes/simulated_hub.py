@@ -12,7 +12,7 @@ import requests_mock
 from tests.unit.fakes.single_job_hub import HUB, JOB_ID, JOB_NAME, ME
 from tests.unit.fakes.task_runner import Clock
 
-OTHER_USER = "somebody@org"
+OTHER_USER = "another-user@org"
 _ENDED = ("INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR")
 
 
@@ -73,7 +73,7 @@ class SimulatedHub:
         return copy.deepcopy(run)
 
     def start(self, user: str = ME) -> dict[str, Any]:
-        """Start the job as somebody."""
+        """Start the job as a user."""
         count = self.runs[-1]["runCount"] + 1 if self.runs else 1
         run = {
             "id": f"run-{self._life}{count}:org",
@@ -113,7 +113,7 @@ class SimulatedHub:
         return {}
 
     def upgrade(self, **evidence: Any) -> dict[str, Any]:
-        """Upgrade the active job as somebody, so that another run takes the place of the one that goes on."""
+        """Upgrade the active job as another user, so that another run replaces the active one."""
         old = self.runs[-1]
         self._set(OTHER_USER, "DEACTIVATING", "GREEN")
         self._set(None, "INACTIVE", "GRAY")
@@ -124,7 +124,7 @@ class SimulatedHub:
         return new
 
     def reimport(self, runs: int = 0) -> None:
-        """Delete the job and import it again, and run it so many times; the last run goes on."""
+        """Delete the job and import it again, and run it so many times; the last run stays active."""
         self.runs, self._life = [], "new-"
         for _ in range(runs):
             if self.runs:
@@ -132,7 +132,7 @@ class SimulatedHub:
             self.start(OTHER_USER)
 
     def stop(self, user: str, *, at_once: bool = True) -> None:
-        """Stop the run as somebody."""
+        """Stop the run as a user."""
         self._set(user, "DEACTIVATING", "GREEN")
         if at_once:
             self._set(None, "INACTIVE", "GRAY")

@@ -17,7 +17,7 @@ COUNTERS = re.compile("/jobrunner/rest/v1/metrics/job/")
 ME = "me@org"
 T0 = 1_767_261_000_000
 LONG_AGO = 1
-"""Start of a run that is old on virtual time, too; younger ones are looked at more often."""
+"""Start of a run that is old on virtual time, too; younger ones are polled more often."""
 
 
 def run_json(run_count: int = 4, status: str = "ACTIVE", color: str = "GREEN", **fields: Any) -> dict[str, Any]:
@@ -61,11 +61,11 @@ def event_json(seconds: int, status: str, message: str, user: str | None = None,
 
 class SingleJobHub:
     """
-    One job whose status at each look is the next of a script; the last one stays.
+    One job whose status at each poll is the next of a script; the last one stays.
 
     :param http: the mocker to answer through
     :param latest: the job's latest run when it is first read; None for a job that has never run
-    :param script: statuses at the looks after that
+    :param script: statuses at the polls after that
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class SingleJobHub:
         self.started_with: list[Any] = []
         self.stops: list[str] = []
         self.resets: list[Any] = []
-        self.looks = 0
+        self.polls = 0
         self.history: list[dict[str, Any]] = []
         jr, ts = f"{HUB}/jobrunner/rest/v1", f"{HUB}/timeseries/rest/v1"
         http.get(f"{HUB}/security/rest/v1/currentUser", json={"principalId": ME})
@@ -124,7 +124,7 @@ class SingleJobHub:
         return self.latest
 
     def _poll(self) -> dict[str, Any] | None:
-        self.looks += 1
+        self.polls += 1
         if self.script:
             self.latest = self.script.pop(0)
         return self.latest

@@ -21,7 +21,7 @@ from tests.unit.fakes.virtual_time import run_in_virtual_time
 
 
 def long_running_status(job_id: str, run_count: int = 1, **fields: Any) -> dict[str, Any]:
-    """The status of a run that has been going on for long."""
+    """The status of a run that has been active for long."""
     return run_json(run_count, **{"jobId": job_id, "startTime": LONG_AGO, **fields})
 
 
@@ -30,7 +30,7 @@ class FakeStatusClient:
     Answers status requests, and records when and for which ids they came.
 
     :param status: returns the status of a job, as on the wire
-    :param bulk_size: how many jobs are asked for with one request
+    :param bulk_size: how many jobs one request contains
     """
 
     def __init__(self, status: Callable[[str], Any] = long_running_status, bulk_size: int = 250) -> None:
@@ -60,7 +60,7 @@ class FakeStatusClient:
         return found
 
     def times(self, job_id: str) -> list[float]:
-        """Return when a job was asked for."""
+        """Return when the status of a job was requested."""
         return [when for when, job_ids in self.asked if job_id in job_ids]
 
     def mark_accepted(self) -> None:
@@ -78,11 +78,11 @@ def _now() -> float:
         return time.monotonic()
 
 
-def poll_times_alone(client: FakeStatusClient, job_ids: Iterable[str], interval: float, looks: int) -> list[float]:
-    """Return the times of so many looks of the only subscriber, on virtual time."""
+def poll_times_alone(client: FakeStatusClient, job_ids: Iterable[str], interval: float, polls: int) -> list[float]:
+    """Return the times of so many polls of the only subscriber, on virtual time."""
 
     async def scene() -> list[float]:
-        return await poll_times(SharedStatusPoller(client), job_ids, interval, looks)
+        return await poll_times(SharedStatusPoller(client), job_ids, interval, polls)
 
     return run_in_virtual_time(scene())
 
@@ -91,16 +91,16 @@ async def poll_times(
     poller: SharedStatusPoller,
     job_ids: Iterable[str],
     interval: float,
-    looks: int,
+    polls: int,
     notify_on: NotifyOn = NotifyOn.EVERY_POLL,
 ) -> list[float]:
-    """Subscribe, return the times of so many looks since the subscription, and leave."""
+    """Subscribe, return the times of so many polls since the subscription, and leave."""
     now = asyncio.get_running_loop().time
     began = now()
     wanted = list(job_ids)
     with poller.subscribe(dict.fromkeys(wanted, 1), interval, notify_on) as subscription:
         times = []
-        for _ in range(looks):
+        for _ in range(polls):
             for job_id, status in (await subscription.next()).items():
                 if isinstance(status, ControlHubError):
                     raise status

@@ -32,7 +32,7 @@ class Clock:
         self.now += seconds
 
     def run(self, coroutine: Any) -> Any:
-        """Run a coroutine to its end on a loop that begins at this time, and go on at the time of its end."""
+        """Run a coroutine to its end on a loop that begins at this time, and continue at the time of its end."""
         loop = self._loop = VirtualLoop(self.now)
         try:
             return run_on_loop(loop, coroutine)
@@ -78,7 +78,7 @@ def collect_events(clock: Clock, trigger: Any) -> list[Any]:
 
 
 def single_event(clock: Clock, trigger: Any) -> Any:
-    """Run a trigger, made anew from what Airflow stores of it, and return the one event as it arrives at the task."""
+    """Run a trigger, recreated from what Airflow stores of it, and return the one event as it arrives at the task."""
     _, arguments = trigger.serialize()
     (payload,) = collect_events(clock, type(trigger)(**json.loads(json.dumps(arguments))))
     return json.loads(json.dumps(payload))
@@ -86,7 +86,7 @@ def single_event(clock: Clock, trigger: Any) -> Any:
 
 class TaskRunner:
     """
-    Runs a task leg by leg, each with a task made anew, as each is a process of its own.
+    Runs a task leg by leg, each with a new task, as each is a process of its own.
 
     :param clock: the time
     :param make_task: makes the task

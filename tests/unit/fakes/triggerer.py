@@ -131,7 +131,7 @@ class Triggerer:
                 await asyncio.sleep(self.before_accept(number) or 0)
                 seq = self._manager.bind_pending_event(trigger_id=number, key=key)
                 self._outbound.append((number, event.payload, seq))
-        except Exception as error:  # noqa: BLE001 - what ended the watcher is asked for by tests
+        except Exception as error:  # noqa: BLE001 - tests check what ended the watcher
             self.errors[number] = error
         finally:
             await self._manager.unsubscribe(number, key)

@@ -25,7 +25,7 @@ REASON = "VALIDATION_0071 - no lib (engine engine-1)"
 
 
 class UnhealthyHub(SimulatedHub):
-    """Shows runs that go on as they are at their age, by number of the run."""
+    """Shows active runs as they are at their age, by number of the run."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

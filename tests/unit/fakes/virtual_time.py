@@ -30,7 +30,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     A loop on virtual time. What is sent to a thread runs in the loop.
 
     :param now: time at its beginning
-    :param thread_latency: seconds from the end of what is sent to a thread until the loop is told
+    :param thread_latency: seconds from the end of what is sent to a thread until the loop is notified
     """
 
     def __init__(self, now: float = 1000.0, thread_latency: float = 0.0) -> None:
@@ -45,7 +45,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
     def jump(self, seconds: float) -> None:
-        """Let time go on at once, as when the machine was suspended."""
+        """Advance the time at once, as when the machine was suspended."""
         self._jumping.now += seconds
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:

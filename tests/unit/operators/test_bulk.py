@@ -148,9 +148,9 @@ def test_partial_start_fails_and_stops_started_jobs(http, context, clock):
 def test_start_of_unmatched_tag_raises(http, context, task_log):
     hub = MultiJobHub(http)
     with pytest.raises(ControlHubNotFoundError, match="No job matches the selection, so there is nothing to start"):
-        start(job_ids=None, job_tag="nobody").execute(context)
+        start(job_ids=None, job_tag="unused").execute(context)
     assert hub.done == []
-    assert "No job matches job_tag='nobody'" in task_log()
+    assert "No job matches job_tag='unused'" in task_log()
 
 
 @MODES
@@ -176,14 +176,14 @@ def test_stopped_runs_fail_unless_accepted(http, run, deferrable):
     arguments = {**WAIT, "deferrable": deferrable, "metrics_timeout": 0}
     hub = MultiJobHub(http, a=[None], b=[None])
     hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
-    hub.mark_stopped_by("somebody@org", "b")
+    hub.mark_stopped_by("another-user@org", "b")
     with pytest.raises(
-        ControlHubRunFailedError, match=r"1 of 2 .* Job 'b' .* was stopped by user somebody@org .*accept_stop"
+        ControlHubRunFailedError, match=r"1 of 2 .* Job 'b' .* was stopped by user another-user@org .*accept_stop"
     ):
         run(ControlHubStartJobsOperator, **arguments)
     hub = MultiJobHub(http, a=[None], b=[None])
     hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
-    hub.mark_stopped_by("somebody@org", "b")
+    hub.mark_stopped_by("another-user@org", "b")
     results = run(ControlHubStartJobsOperator, **arguments, accept_stopped="true")
     assert [result["outcome"] for result in results] == ["SUCCEEDED", "STOPPED"]
 
@@ -623,13 +623,13 @@ def test_kill_of_stop_task_stops_nothing_more(http, context):
 
 
 def fail_polls(number, *statuses):
-    """Let so many looks fail after this number of looks."""
+    """Fail polls with these HTTP statuses after so many successful polls."""
 
     def prepare(hub):
         left = list(statuses)
 
         def on_poll():
-            if len(hub.looks) == number and left:
+            if len(hub.polls) == number and left:
                 hub.failing_polls = [left.pop(0)]
 
         hub.on_poll = on_poll
@@ -638,8 +638,8 @@ def fail_polls(number, *statuses):
 
 
 def hides(hub):
-    """Let a job be one that may not be read from the fourth look on."""
-    hub.on_poll = lambda: hub.bad.update({"a:org": 403} if len(hub.looks) >= 3 else {})
+    """Refuse to show a job from the fourth poll on."""
+    hub.on_poll = lambda: hub.bad.update({"a:org": 403} if len(hub.polls) >= 3 else {})
 
 
 SCENES: dict[str, tuple[dict[str, list[Any]], Any]] = {
@@ -710,7 +710,8 @@ def test_active_job_prevents_all_deletions(http, context):
 def test_job_with_error_prevents_all_deletions(http, context):
     hub = MultiJobHub(http, a=[succeeded()], b=[errored()])
     with pytest.raises(
-        ControlHubJobStateError, match=r"'b' .* must be acknowledged first: .*JDBC_00.* Set acknowledge_errors=True to"
+        ControlHubJobStateError,
+        match=r"'b' .* has an error to acknowledge first: .*JDBC_00.* Set acknowledge_errors=True to",
     ):
         delete().execute(context)
     assert hub.done == []
@@ -859,7 +860,7 @@ def test_job_ids_accept_rendered_list(http, context):
 
 @pytest.mark.parametrize(
     ("other", "said"),
-    [(errored(), "must be acknowledged first"), (deactivating(), "stop it first")],
+    [(errored(), "has an error to acknowledge first"), (deactivating(), "stop it first")],
 )
 def test_undeletable_job_raises_before_any_stop(http, context, other, said):
     hub = MultiJobHub(http, a=[active()], b=[other])

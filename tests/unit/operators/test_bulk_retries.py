@@ -1,4 +1,4 @@
-"""What becomes of many runs, or the instances of a template, when the try that has started them is lost or killed."""
+"""Runs of many jobs, and instances of a template, after the try that started them is lost or killed."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ def test_runs_of_another_user_are_not_claimed(http, run, lost):
     hub = MultiJobHub(http, a=[None], b=[None])
     lost(http, START, None, ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
     restore_start(http, hub)
-    hub.latest["a:org"] = {**active(user="somebody@org"), "jobId": "a:org"}
-    with pytest.raises(ControlHubJobStateError, match="run 1, started by somebody@org"):
+    hub.latest["a:org"] = {**active(user="another-user@org"), "jobId": "a:org"}
+    with pytest.raises(ControlHubJobStateError, match="run 1, started by another-user@org"):
         run(ControlHubStartJobsOperator, **A_AND_B, deferrable=False)
     assert hub.asked("startJobs") == []
 
@@ -420,7 +420,7 @@ def test_retry_joins_same_runs_again(http, run, lost, deferrable):
 
 @pytest.mark.parametrize("wait", [{"wait_for_completion": False}, {"wait_for": "active"}], ids=["no wait", "active"])
 def test_retry_after_success_keeps_failed_joined_run(http, run, wait):
-    hub = MultiJobHub(http, a=[active(5, user="somebody@org")])
+    hub = MultiJobHub(http, a=[active(5, user="another-user@org")])
     arguments = {"job_ids": ["a:org"], "if_running": "join", **wait}
     run(ControlHubStartJobsOperator, **arguments)
     hub.latest["a:org"] = hub._status("a", failed(5))
@@ -441,7 +441,7 @@ def test_wait_for_other_runs_counts_towards_timeout(http, run, clock, deferrable
 
 
 def test_jobs_of_unsent_batches_are_not_claimed(http, run, lost, connection, monkeypatch):
-    """Another task starts job b, whose batch the lost try had not come to."""
+    """Another task starts job b, whose batch the lost try had not sent."""
     connection["extra"] = {"bulk_size": 1}
     monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
     hub = MultiJobHub(http, a=[None], b=[None])
@@ -481,7 +481,7 @@ def test_waits_for_late_start_after_other_run(http, run, lost, clock):
     arguments = {"job_ids": ["a:org"], "wait_for_completion": True, "deferrable": False}
     lost(http, START, None, ControlHubStartJobsOperator, **arguments)
     restore_start(http, hub)
-    others = succeeded(1, user="somebody@org")
+    others = succeeded(1, user="another-user@org")
     hub.latest["a:org"] = hub._status("a", others)
     hub.history["a"] = [active(2), others]
     hub.scripts["a:org"] = [hub._status("a", status) for status in [others] * 9 + [active(2), succeeded(2)]]
@@ -495,7 +495,7 @@ def test_later_run_of_another_user_is_not_claimed(http, run, connection, monkeyp
     connection["extra"] = {"bulk_size": 1}
     monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(connection))
     hub = MultiJobHub(http, a=[None], b=[None])
-    others = active(2, user="somebody@org")
+    others = active(2, user="another-user@org")
     hub.after_start = {"a": [active(), others], "b": [succeeded(2)]}
     hub.history["a"] = [others, succeeded()]
 
@@ -548,7 +548,7 @@ def test_timeout_before_start_applies_to_kept_runs(http, run, lost, deferrable, 
     arguments["on_timeout"] = on_timeout
     lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
     restore_start(http, hub)
-    hub.latest["b:org"] = hub._status("b", active(user="somebody@org"))
+    hub.latest["b:org"] = hub._status("b", active(user="another-user@org"))
     with pytest.raises(ControlHubRunTimeoutError, match="before starting its own"):
         run(ControlHubStartJobsOperator, **arguments)
     assert hub.asked("stopJobs") == ([["a"]] if on_timeout == "stop" else [])
@@ -586,14 +586,14 @@ def test_last_try_stops_unanswered_start_after_lost_try(http, run, context):
     hub.after_start = {"a": [active()]}
     arguments = {"job_ids": ["a:org"], "wait_for_completion": True, "if_running": "wait_then_start"}
 
-    def lose_second_look():
-        if len(hub.looks) == 1:
+    def lose_second_poll():
+        if len(hub.polls) == 1:
             raise LostError
 
-    hub.on_poll = lose_second_look
+    hub.on_poll = lose_second_poll
     with pytest.raises(LostError):
         run(ControlHubStartJobsOperator, **arguments, deferrable=False)
-    others = {"user": "somebody@org"}
+    others = {"user": "another-user@org"}
     hub.history["a"] = [active(2, **others), failed()]
     hub.latest["a:org"] = hub._status("a", active(2, **others))
     hub.scripts["a:org"] = [hub._status("a", status) for status in (active(2, **others), succeeded(2, **others))]
@@ -614,7 +614,7 @@ def test_last_try_stops_unanswered_start_after_lost_try(http, run, context):
     assert hub.asked("stopJobs") == [["a"]]
 
 
-# A last try that fails before it has come to what an earlier one has started
+# Last tries that fail before they resume the runs of an earlier try
 
 
 @pytest.mark.parametrize("on_error", ["stop", "leave"])
@@ -669,7 +669,7 @@ def test_retry_starts_instances_lost_try_did_not(http, run, lost, deferrable):
     assert len(hub.created) == 1
 
 
-@pytest.mark.parametrize("foreign", [{"user": "somebody@org"}, {"jobInstanceIds": []}])
+@pytest.mark.parametrize("foreign", [{"user": "another-user@org"}, {"jobInstanceIds": []}])
 def test_foreign_instances_are_not_claimed(http, run, lost, foreign):
     hub = MultiJobHub(http)
     lost(http, CREATE, hub._create, ControlHubRunJobTemplateOperator, **TWO, deferrable=False)

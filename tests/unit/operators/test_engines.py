@@ -76,7 +76,7 @@ def test_unresponsive_engine_is_skipped_with_warning(hub, context, task_log):
     assert "Engine lost (http://lost.example.com:18630) does not respond; skipping it." in task_log()
 
 
-@pytest.mark.parametrize("label", ["field", "nobody has it"])
+@pytest.mark.parametrize("label", ["field", "unused"])
 def test_labels_without_responding_engine_raise(hub, context, label):
     with pytest.raises(ControlHubNotFoundError, match="no engine with the labels"):
         balance_engines(engine_labels=[label]).execute(context)
@@ -84,8 +84,8 @@ def test_labels_without_responding_engine_raise(hub, context, label):
 
 
 def test_unknown_engine_ids_raise(hub, context):
-    with pytest.raises(ControlHubNotFoundError, match=re.escape("Cannot read engines nobody, noone: not found.")):
-        balance_engines(engine_ids=["nobody", "one", "noone"]).execute(context)
+    with pytest.raises(ControlHubNotFoundError, match=re.escape("Cannot read engines missing, unknown: not found.")):
+        balance_engines(engine_ids=["missing", "one", "unknown"]).execute(context)
     assert hub.asked == []
 
 

@@ -221,7 +221,7 @@ def test_retry_waits_for_late_request_despite_clock_skew(http, context, sleep_ca
 
 
 def set_server_date(monkeypatch, now):
-    """Let each answer tell Control Hub's time."""
+    """Add the time of Control Hub to each response."""
     answer_of = requests_mock.Adapter.send
 
     def send(adapter, request, **arguments):
@@ -240,7 +240,7 @@ def test_retry_creates_job_that_lost_try_did_not(http, context, sleep_calls):
 
 
 @pytest.mark.parametrize(
-    "foreign", [{"creator": "somebody@org"}, {"createTime": T0}], ids=["another user", "another time"]
+    "foreign", [{"creator": "another-user@org"}, {"createTime": T0}], ids=["another user", "another time"]
 )
 def test_retry_does_not_adopt_foreign_job(http, context, sleep_calls, foreign):
     hub = JobCatalogHub(http)

@@ -44,7 +44,7 @@ def listed(context, **arguments):
         ({"templates": True}, ["t:org"]),
         ({"template_id": "t:org"}, ["i:org"]),
         ({"name_starts_with": "Orders", "color": "RED"}, ["a:org"]),
-        ({"name": "Nobody"}, []),
+        ({"name": "Unknown"}, []),
     ],
 )
 def test_returns_ids_matching_all_conditions(hub, context, conditions, found):
@@ -102,8 +102,8 @@ def test_pushes_ids_and_link_of_first_job(hub, context):
 
 
 def test_no_match_pushes_no_link(hub, context):
-    assert listed(context, name="Nobody") == []
-    assert listed(context, name="Nobody", result="summaries") == []
+    assert listed(context, name="Unknown") == []
+    assert listed(context, name="Unknown", result="summaries") == []
     assert context["ti"].xcoms == {"job_ids": []}
 
 

@@ -94,7 +94,7 @@ def test_warns_if_response_has_other_values(http, hub, context, task_log):
 
 def test_does_not_overwrite_change_since_earlier_task(hub, context):
     hub.jobs["job:org"]["lastModifiedOn"] = T0 + 999
-    with pytest.raises(ControlHubConflictError, match=r"somebody@org changed it at .*after it was read"):
+    with pytest.raises(ControlHubConflictError, match=r"another-user@org changed it at .*after it was read"):
         operator(description="new", unchanged_since=SEEN).execute(context)
     assert hub.updated == []
 

@@ -23,7 +23,7 @@ def operator(**arguments):
 
 
 def saves_counters(http, registry=REGISTRY):
-    """Let Control Hub answer with counters, and return the run counts that it was asked for."""
+    """Let Control Hub respond with counters, and return the run counts of the requests."""
     asked = []
     url = f"{HUB}/jobrunner/rest/v1/metrics/job/{JOB_ID}"
     http.get(url, json=lambda r, _: asked.append(int(r.qs["runcount"][0])) or registry)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("connection")
 
 @pytest.fixture
 def hub(http):
-    """A job with runs that have succeeded (2), failed (3), and go on (4)."""
+    """A job with a succeeded run (2), a failed run (3) and an active run (4)."""
     hub = SingleJobHub(http, latest=run_json(4))
     counts = {"inputRecordCount": 100, "outputRecordCount": 90, "errorRecordCount": 10}
     first = {**succeeded(2), **counts, "lastReportedMetricTime": T0, "pipelineCommitLabel": "v7"}
@@ -126,13 +126,13 @@ def test_include_events_returns_events_and_users(hub, context):
     hub.events = [
         event_json(60, "INACTIVE", "Job finished", run_count=2),
         event_json(0, "ACTIVATING", "Job started", ME, run_count=2),
-        event_json(30, "DEACTIVATING", "Job stopped", "somebody@org", run_count=2),
+        event_json(30, "DEACTIVATING", "Job stopped", "another-user@org", run_count=2),
     ]
     (run,) = operator(include_events=True, until=at(3)).execute(context)
     assert run["outcome"] == "STOPPED"
     assert [(event["status"], event["user"]) for event in run["events"]] == [
         ("ACTIVATING", ME),
-        ("DEACTIVATING", "somebody@org"),
+        ("DEACTIVATING", "another-user@org"),
         ("INACTIVE", None),
     ]
     assert run["events"][0]["time"] == run["start_time"]

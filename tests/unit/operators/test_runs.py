@@ -94,7 +94,7 @@ def test_without_wait_returns_started_run(http, context):
     result = operator(wait_for_completion=False).execute(context)
     assert (result["run_count"], result["status"], result["outcome"]) == (4, "ACTIVATING", None)
     assert (result["metrics"], result["metrics_final"]) == (None, False)
-    assert hub.looks == 0
+    assert hub.polls == 0
 
 
 def test_merges_runtime_parameters_with_stored_ones(http, context):
@@ -187,11 +187,13 @@ def test_every_failed_status_fails_task(http, context, sleep_calls, status, colo
 def test_stopped_run_fails_unless_accepted(http, context, sleep_calls):
     events = [
         event_json(0, "ACTIVATING", "Job started", "me@org"),
-        event_json(30, "DEACTIVATING", "Job stopped", "somebody@org"),
+        event_json(30, "DEACTIVATING", "Job stopped", "another-user@org"),
         event_json(60, "INACTIVE", "Job finished"),
     ]
     SingleJobHub(http, latest=succeeded(3), script=[succeeded(4)], events=events, counts=counts_json(4))
-    with pytest.raises(ControlHubRunFailedError, match=r"was stopped by user somebody@org .* Set accept_stopped=True"):
+    with pytest.raises(
+        ControlHubRunFailedError, match=r"was stopped by user another-user@org .* Set accept_stopped=True"
+    ):
         operator().execute(context)
     SingleJobHub(http, latest=succeeded(3), script=[succeeded(4)], events=events, counts=counts_json(4))
     assert operator(accept_stopped=True).execute(context)["outcome"] == "STOPPED"
@@ -276,7 +278,7 @@ def test_kill_stops_run_with_two_short_requests(http, context, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("time.sleep", killed_while_waiting)
-    before = 4  # read the job, ask who is logged in, start the job, look at its status
+    before = 4  # read the job, read the current user, start the job, poll its status
     with pytest.raises(KeyboardInterrupt):
         task.execute(context)
     assert hub.stops == ["stop"]
@@ -351,7 +353,7 @@ def test_incomplete_event_never_succeeds(context, event):
 @pytest.mark.parametrize(
     ("job", "error", "message"),
     [
-        ({"job_name": "Nobody"}, ControlHubNotFoundError, "no job has that name"),
+        ({"job_name": "Unknown"}, ControlHubNotFoundError, "no job has that name"),
         ({"job_id": "unknown:org"}, ControlHubNotFoundError, "unknown:org"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What becomes of the run of a task whose try is lost, killed, cleared or failed at any moment."""
+"""The run of a task whose try is lost, killed, cleared or failed at any moment."""
 
 from __future__ import annotations
 
@@ -537,16 +537,16 @@ def test_own_run_gets_time_left_after_wait(hub, clock, tries, deferrable):
 def test_transitioning_job_is_awaited_before_decision(hub, http, clock, tries, status, if_running):
     hub.start(OTHER_USER)
     hub.runs[-1]["status"] = status
-    settles_at = clock.now + 60
+    stable_at = clock.now + 60
     job = f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}"
 
-    def settling(*_):
-        if clock.now >= settles_at and len(hub.runs) == 1 and hub.runs[0]["status"] == status:
+    def read_job(*_):
+        if clock.now >= stable_at and len(hub.runs) == 1 and hub.runs[0]["status"] == status:
             hub.end()
             hub.run_duration = 10
         return hub._job()
 
-    http.get(job, json=settling)
+    http.get(job, json=read_job)
     assert tries.run(deferrable=False, if_running=if_running)["run_count"] == 2
     assert hub.calls == ["start"]
 
@@ -564,7 +564,7 @@ def test_start_preempted_by_foreign_run_is_reevaluated(hub, tries):
 
 
 def preempt_starts(hub, times):
-    """Each of the next runs is followed by one of somebody else, who has waited for its end as well."""
+    """Each of the next runs is followed by one of another user, who also waited for its end."""
     left = [hub.start] * times
 
     def and_start(end):
@@ -590,7 +590,7 @@ def test_repeatedly_preempted_task_gets_its_run(hub, tries, deferrable, if_runni
 
 
 def refuse_start_after(hub, user, *, ends=False):
-    """Control Hub refuses the start, because somebody has started the job a moment before."""
+    """Control Hub refuses the start, because another caller started the job a moment before."""
 
     def act(start):
         hub.run_duration = 30
@@ -617,7 +617,7 @@ def refusals(hub, http):
 @pytest.mark.parametrize("if_running", ["fail", "join", "restart", "wait_then_start"])
 @pytest.mark.usefixtures("refusals")
 def test_refused_start_does_not_claim_run_of_same_user(hub, tries, context, if_running):
-    """Another task with the same credential was first: nothing but the refusal tells its run from one's own."""
+    """Another task with the same credential was first: only the refusal distinguishes its run from the task's own."""
     hub.on_start = [refuse_start_after(hub, ME)]
     if if_running == "fail":
         for _ in range(2):
@@ -881,7 +881,7 @@ def test_resume_decisions_are_counted_in_stats(hub, clock, tries, monkeypatch):
     ]
 
 
-# Ends of tries that nobody can write down, and runs that are not what they seem
+# Tries that end without a saved state, and runs that are not what they seem
 
 
 class RefusingStore:
@@ -954,7 +954,7 @@ def cleared_while_waiting(clock, context, monkeypatch, operator, *, deferrable, 
 
 
 @MODES
-@pytest.mark.parametrize("ended", [None, "end", "fail"], ids=["goes on", "succeeded", "failed"])
+@pytest.mark.parametrize("ended", [None, "end", "fail"], ids=["active", "succeeded", "failed"])
 def test_cleared_task_rejoins_left_run(hub, clock, tries, monkeypatch, task_log, deferrable, ended):
     arguments = {"job_id": JOB_ID, "stop_on_kill": False}
     cleared_while_waiting(
@@ -971,7 +971,7 @@ def test_cleared_task_rejoins_left_run(hub, clock, tries, monkeypatch, task_log,
 @MODES
 @pytest.mark.parametrize("outcome", ["succeeded", "failed"])
 def test_clear_after_end_of_left_run_restarts(hub, clock, tries, deferrable, outcome):
-    """Also if it was cleared before, while it went on."""
+    """Also if it was cleared before, while the run was active."""
     arguments = {"deferrable": deferrable, "stop_on_kill": False, "accept_stopped": outcome == "succeeded"}
     hub.on_start = [lost_after(tries)]
     tries.lost(**arguments)
@@ -980,7 +980,7 @@ def test_clear_after_end_of_left_run_restarts(hub, clock, tries, deferrable, out
     if outcome == "succeeded":
         tries.run(**arguments)
     else:
-        # It fails although its run goes on, which is left.
+        # The task fails and leaves its run active.
         with pytest.raises(ControlHubRunTimeoutError):
             tries.run(**arguments, wait_timeout=10, on_timeout="leave")
     assert hub.calls == ["start"]
@@ -1039,13 +1039,13 @@ def test_deleted_job_does_not_block_cleared_task(hub, http, tries):
 
 
 def test_earlier_foreign_run_is_not_taken_for_own(hub, tries):
-    def after_somebody_else(start):
+    def after_other_user(start):
         hub.start(OTHER_USER)
         hub.end()
         hub.run_duration = 400
         return start()
 
-    hub.on_start = [after_somebody_else]
+    hub.on_start = [after_other_user]
     with pytest.raises(ControlHubRunTimeoutError):
         tries.run(deferrable=False, wait_timeout=100, on_timeout="leave")
     assert tries.run(deferrable=False)["run_count"] == 2
@@ -1095,11 +1095,11 @@ def test_kill_during_poll_yields_no_outcome(hub, http, context):
         task_id="run", job_id=JOB_ID, deferrable=False, accept_stopped=True, metrics_timeout=0
     )
 
-    def killed_during_the_look(*_):
+    def killed_during_poll(*_):
         task.on_kill()
         return {JOB_ID: hub.latest}
 
-    http.post(STATUSES, json=killed_during_the_look)
+    http.post(STATUSES, json=killed_during_poll)
     with pytest.raises(AirflowException, match="was killed while it waited"):
         task.execute(context)
     assert hub.calls == ["start", "stop"]

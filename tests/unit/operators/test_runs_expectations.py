@@ -55,7 +55,7 @@ def run(clock, context):
 
 
 def running(inputs: int = 0, outputs: int = 0, errors: int = 0) -> dict[str, Any]:
-    """The first run, going on, with counts that Control Hub has saved."""
+    """The first run, active, with counts that Control Hub has saved."""
     return run_json(
         1,
         inputRecordCount=inputs,
@@ -199,7 +199,10 @@ def test_unsaved_metrics_decide_nothing(http, run, deferrable):
     with pytest.raises(ControlHubMetricsUnavailableError) as error:
         run(deferrable, expect=["output_count >= 0", "stage.x.counter < 5"])
     assert "output_count >= 0 (undecided: no value), stage.x.counter < 5 (undecided: no value)" in str(error.value)
-    assert "has no output_count and stage.x.counter of this run: check that the pipeline" in str(error.value)
+    assert (
+        "has no output_count and stage.x.counter of this run: check the names of the metrics, and that the pipeline"
+        in str(error.value)
+    )
 
 
 @MODES
@@ -310,7 +313,7 @@ def test_violated_upper_bound_stops_run_and_fails(http, run, clock, deferrable):
         f"Job {JOB_ID} run 1 is active, but violates its conditions: error_count <= 10 (violated: 20)."
     )
     assert hub.stops == ["stop"]
-    # Deferred, young runs are looked at more often.
+    # Deferred, young runs are polled more often.
     assert clock.now - 1000 <= 60 if deferrable else clock.now - 1000 == pytest.approx(60, abs=1)
 
 

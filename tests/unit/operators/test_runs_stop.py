@@ -49,7 +49,7 @@ def test_without_wait_returns_after_stop_request(http, context):
     hub = SingleJobHub(http, latest=run_json(4))
     assert operator(wait_for_completion=False).execute(context)["status"] == "ACTIVE"
     assert hub.stops == ["stop"]
-    assert hub.looks == 0
+    assert hub.polls == 0
 
 
 def test_inactive_job_counts_as_stopped(http, context):

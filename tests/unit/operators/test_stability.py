@@ -30,13 +30,13 @@ def job(name, status):
     return Job.from_wire({"id": f"{name}:org", "name": name, "currentJobStatus": run_json(4, status)})
 
 
-def make_reader(*looks):
-    """Return a function that reads jobs as each look says, and the ids it was asked for."""
+def make_reader(*polls):
+    """Return a function that returns the jobs of each poll, and the list of the requested ids."""
     asked = []
 
     def read(client, job_ids):
         asked.append(job_ids)
-        return {found.job_id: found for found in looks[min(len(asked), len(looks)) - 1]}
+        return {found.job_id: found for found in polls[min(len(asked), len(polls)) - 1]}
 
     return read, asked
 

@@ -47,7 +47,7 @@ def runs(http):
     return Runs(http)
 
 
-def test_warns_of_misspelt_parameter_with_suggestion(runs, context, task_log):
+def test_warns_of_misspelled_parameter_with_suggestion(runs, context, task_log):
     runs.run(context, {"REGON": "apac", "DAY": "1", "XYZ": "1"})
     log = task_log()
     assert "has no runtime parameter 'REGON' (did you mean 'REGION'?), 'XYZ'." in log
@@ -56,7 +56,7 @@ def test_warns_of_misspelt_parameter_with_suggestion(runs, context, task_log):
 
 
 @pytest.mark.parametrize("arguments", [{}, {"reset_offsets": True, "if_running": "restart"}])
-def test_rejects_misspelt_parameter_before_any_change(runs, context, arguments):
+def test_rejects_misspelled_parameter_before_any_change(runs, context, arguments):
     with pytest.raises(ControlHubConfigurationError, match=r"'REGON' \(did you mean 'REGION'\?\)\. Nothing was done"):
         runs.run(context, {"REGON": "apac"}, strict_parameters="true", **arguments)
     assert runs.sent == runs.hub.resets == runs.hub.stops == []
@@ -97,7 +97,7 @@ def test_rejects_parameter_of_pipeline_without_any(runs, http, context):
         runs.run(context, {"REGON": "apac"}, strict_parameters=True)
 
 
-def test_rejects_misspelt_instance_parameter(http, context):
+def test_rejects_misspelled_instance_parameter(http, context):
     hub = MultiJobHub(http)
     hub.template["pipelineCommitId"] = "c:org"
     read = http.get(COMMIT, json=commit_json("REGION", "SIZE"))
@@ -113,7 +113,7 @@ def test_rejects_misspelt_instance_parameter(http, context):
     assert read.call_count == 1
 
 
-def test_create_rejects_misspelt_parameter(http, context, task_log):
+def test_create_rejects_misspelled_parameter(http, context, task_log):
     hub = JobCatalogHub(http)
     http.get(COMMIT, json=commit_json("REGION"))
     given = {"job_name": "Mine", "pipeline_id": PIPELINE_ID, "runtime_parameters": {"REGON": "apac"}}
@@ -125,7 +125,7 @@ def test_create_rejects_misspelt_parameter(http, context, task_log):
 
 
 @pytest.mark.parametrize("version", [{}, {"pipeline_version": "3"}])
-def test_update_rejects_misspelt_parameter(http, context, version):
+def test_update_rejects_misspelled_parameter(http, context, version):
     hub = JobCatalogHub(http, job_json("job:org", "Mine"))
     http.get(COMMIT, json=commit_json("REGION"))
     given = {"job_id": "job:org", "runtime_parameters": {"REGON": "apac"}, "strict_parameters": True, **version}

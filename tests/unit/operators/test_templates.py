@@ -86,7 +86,7 @@ def test_starts_instance_per_parameter_set_in_one_request(http, run, context):
         ("instance-1:org", "Regional orders - 1", 1, "SUCCEEDED"),
         ("instance-2:org", "Regional orders - 2", 1, "SUCCEEDED"),
     ]
-    assert hub.looks == [["instance-1:org", "instance-2:org"]] * 2 + [["instance-2:org"]]
+    assert hub.polls == [["instance-1:org", "instance-2:org"]] * 2 + [["instance-2:org"]]
     assert json.loads(json.dumps(result)) == result
 
 
@@ -144,7 +144,7 @@ def test_rejects_job_that_is_no_template(http, run):
     with pytest.raises(ControlHubConfigurationError, match="it is a job, not a job template"):
         run(job_id="a:org")
     with pytest.raises(ControlHubNotFoundError, match="no job template has that name"):
-        run(job_name="Nobody")
+        run(job_name="Unknown")
     assert hub.created == []
 
 
@@ -161,7 +161,7 @@ def test_without_wait_returns_started_runs(http, run):
     result = run(wait_for_completion=False)
     assert [(i["status"], i["outcome"], i["metrics"]) for i in result["instances"]] == [("ACTIVATING", None, None)] * 2
     assert set(result["metrics"].values()) == {0}
-    assert hub.looks == []
+    assert hub.polls == []
 
 
 @MODES
@@ -232,7 +232,7 @@ def test_failure_stops_others_at_once_if_requested(http, run, clock, task_log, d
         "RUN_ERROR: JDBC_00."
     )
     assert hub.asked("stopJobs") == [["instance-2", "instance-4"]]
-    # Deferred, young runs are looked at more often.
+    # Deferred, young runs are polled more often.
     assert stopped_at[0] < 15 if deferrable else stopped_at == pytest.approx([60], abs=1)
     assert "another instance failed" in task_log()
 
@@ -306,14 +306,14 @@ def test_deletes_succeeded_instances_after_fetching_metrics(http, run, deferrabl
     result = run(deferrable, delete_after_completion=True)
     assert result["metrics"]["output_count"] == 12
     assert hub.asked("deleteJobs") == [["instance-1", "instance-2"]]
-    # Control Hub would delete them before anybody could ask what they came to.
+    # Control Hub would delete them before the task could read their results.
     assert hub.created[0]["deleteAfterCompletion"] is False
 
 
 @MODES
 def test_keeps_failed_instances(http, run, deferrable):
     hub = hub_with(http, [failed()], [succeeded()], [succeeded()])
-    hub.mark_stopped_by("somebody@org", "instance-3")
+    hub.mark_stopped_by("another-user@org", "instance-3")
     with pytest.raises(ControlHubRunFailedError):
         run(deferrable, number_of_instances=3, delete_after_completion=True)
     assert hub.asked("deleteJobs") == [["instance-2"]]

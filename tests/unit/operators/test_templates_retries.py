@@ -109,9 +109,9 @@ def lose(http, hub, run, *, after: bool = True, **arguments: Any) -> None:
 
 
 def restarted_by_other_user(hub: MultiJobHub, name: str, own: dict[str, Any]) -> None:
-    """Let somebody else's second run of an instance be active, after its own one has come to something."""
-    hub.history[name] = [active(2, user="somebody@org"), own]
-    end(hub, **{name: active(2, user="somebody@org")})
+    """Let another user's second run of an instance be active, after the instance's own run has ended."""
+    hub.history[name] = [active(2, user="another-user@org"), own]
+    end(hub, **{name: active(2, user="another-user@org")})
 
 
 # What a retry starts
@@ -208,7 +208,7 @@ def test_instance_finished_before_stop_is_kept(hub, run):
 @pytest.mark.parametrize("accept_stopped", [True, False])
 def test_keeps_instances_stopped_by_others_if_accepted(hub, run, accept_stopped):
     hub.instance_scripts = [[failed()], [succeeded()], [succeeded()]]
-    hub.mark_stopped_by("somebody@org", "instance-2")
+    hub.mark_stopped_by("another-user@org", "instance-2")
     with pytest.raises(ControlHubRunFailedError):
         run(accept_stopped=accept_stopped)
     replaced = "instance-2" if accept_stopped else "instance-5"
@@ -223,7 +223,7 @@ def test_retry_after_kill_keeps_succeeded_instances(hub, clock, context, run, mo
         task.execute(context)
     assert hub.asked("stopJobs") == [["instance-2", "instance-3"]]
     monkeypatch.setattr("time.sleep", clock.sleep)
-    # Nothing tells that they were stopped but that this task has asked for it.
+    # Only the stop request of this task shows that they were stopped.
     end(hub, instance_2=succeeded(), instance_3=deactivating())
     assert ids(run()) == ["instance-1", "instance-4", "instance-5"]
 
@@ -689,7 +689,7 @@ def test_start_of_wrong_number_is_stopped_and_repeated(http, hub, run, task_log,
         return made
 
     http.post(CREATE, json=other_number)
-    with pytest.raises(ControlHubBulkError, match="has started 3 of 2" if too_many else "has started only 1 of 2"):
+    with pytest.raises(ControlHubBulkError, match="Hub started 3 of 2" if too_many else "Hub started only 1 of 2"):
         run()
     stopped = ["instance-4", "instance-5", "instance-6"] if too_many else ["instance-4"]
     assert hub.asked("stopJobs") == [stopped]
@@ -713,7 +713,7 @@ def test_partial_start_of_last_try_is_stopped_once(http, hub, run, context, task
 
     http.post(CREATE, json=one_too_few)
     context["ti"].max_tries = 0
-    with pytest.raises(ControlHubBulkError, match="has started only 2 of 3"):
+    with pytest.raises(ControlHubBulkError, match="Hub started only 2 of 3"):
         run(on_error=on_error, deferrable=deferrable)
     assert hub.asked("stopJobs") == [["instance-1", "instance-2"]]
     assert "Leaving" not in task_log()

@@ -15,7 +15,7 @@ from tests.unit.fakes.virtual_time import run_in_virtual_time
 
 
 class Backend:
-    """Where connections are read from; records what was asked for."""
+    """Where connections are read from; records what was requested."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -131,5 +131,5 @@ def test_cancelled_trigger_leaves_no_old_error_behind(backend, caplog):
     assert run_in_virtual_time(scene()) == "credential-id"
     gc.collect()
     assert not [record for record in caplog.records if record.name == "asyncio"], (
-        "the error of a reading that nobody awaits any more is not logged as never retrieved"
+        "the error of a reading that no one awaits any more is not logged as never retrieved"
     )

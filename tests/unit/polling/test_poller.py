@@ -146,7 +146,7 @@ def test_young_run_is_polled_sooner():
     run_on_loop(loop, scenario())
     times = client.times("job")
     assert len([when for when in times if when < 1020]) >= 5
-    assert len([when for when in times if when >= 1120]) == 480 / 30, "later no more often than is asked for"
+    assert len([when for when in times if when >= 1120]) == 480 / 30, "later no more often than requested"
 
 
 def test_old_run_is_polled_once_per_interval():
@@ -180,7 +180,7 @@ def test_young_runs_poll_at_most_once_per_second():
     assert len(client.asked) <= 61
 
 
-# How many jobs a request asks for
+# How many jobs a request contains
 
 
 class LimitedClient(FakeStatusClient):
@@ -295,7 +295,7 @@ def test_rate_limit_does_not_shrink_batches():
     assert min(sizes(client, 0)) >= 100
 
 
-# What is told
+# What is reported
 
 
 def test_unchanged_status_is_notified_once():
@@ -336,7 +336,7 @@ def test_change_is_notified(change):
 
 
 @pytest.mark.parametrize(
-    ("notify_on", "fields", "told"),
+    ("notify_on", "fields", "notifies"),
     [
         (NotifyOn.LIVE_COUNTS, {}, True),
         (NotifyOn.LIVE_COUNTS, {"lastReportedMetricTime": 1}, False),
@@ -347,13 +347,13 @@ def test_change_is_notified(change):
         (NotifyOn.CHANGES, {}, False),
     ],
 )
-def test_status_without_counts_notifies_live_counts_only(notify_on, fields, told):
+def test_status_without_counts_notifies_live_counts_only(notify_on, fields, notifies):
     client = FakeStatusClient(lambda job_id: long_running_status(job_id, **fields))
 
     async def scenario() -> list[float]:
         return await poll_times(SharedStatusPoller(client), ["job"], 10, 3, notify_on)
 
-    if told:
+    if notifies:
         assert len(run_in_virtual_time(scenario())) == 3
     else:
         with pytest.raises(asyncio.TimeoutError):
@@ -582,14 +582,14 @@ def test_outage_slows_polling_and_recovery_is_prompt(runs, interval):
 
 
 def test_pollers_resume_with_jitter():
-    async def second_look() -> float:
+    async def second_poll() -> float:
         client = FakeStatusClient()
         client.errors = [no_answer()]
         await poll_times(SharedStatusPoller(client), ["job"], 30, 1)
         return client.asked[1][0]
 
     async def scenario() -> list[float]:
-        return await asyncio.gather(*(second_look() for _ in range(20)))
+        return await asyncio.gather(*(second_poll() for _ in range(20)))
 
     assert len({round(when, 2) for when in run_in_virtual_time(scenario())}) > 10
 
@@ -672,7 +672,7 @@ def test_malformed_status_is_isolated_and_logged_once(nonsense, caplog):
 
     run_in_virtual_time(scenario())
     assert len([record for record in caplog.records if "odd" in record.getMessage()]) == 1
-    assert len(client.asked) <= 10 + 7, "a run that may be young is looked at sooner at first"
+    assert len(client.asked) <= 10 + 7, "a run that may be young is polled sooner at first"
 
 
 def test_inactive_subscriber_does_not_block_others():
@@ -932,7 +932,7 @@ def test_forked_process_uses_its_own_poller(clients):
     async def in_the_child() -> bytes:
         poller = shared_poller(settings())
         times = await poll_times(poller, ["job"], 30, 1)
-        return b"looked" if len(times) == 1 else b"did not look"
+        return b"polled" if len(times) == 1 else b"did not poll"
 
     async def scenario() -> int:
         poller = shared_poller(settings())
@@ -943,7 +943,7 @@ def test_forked_process_uses_its_own_poller(clients):
     child = _fork_while_a_feed_runs(scenario, in_the_child, writing)
     os.close(writing)
     with os.fdopen(reading, "rb") as answer:
-        assert answer.read() == b"looked"
+        assert answer.read() == b"polled"
     assert os.waitpid(child, 0)[1] == 0
 
 

@@ -28,7 +28,7 @@ def run(count: int, ended: bool = True, finished: float = NOW, job_id: str = JOB
 
 
 def observed_cursor(*runs: JobRun | None) -> RunCursor:
-    """One that has looked at the job once for each of the runs."""
+    """One that has polled the job once for each of the runs."""
     finished = RunCursor()
     for number, latest in enumerate(runs):
         finished.observe({JOB: latest}, NOW + number * 30)
@@ -245,7 +245,7 @@ def test_invalid_cursor_raises(state):
 
 
 STEPS = st.lists(
-    st.sampled_from(["start", "finish", "look", "look behind", "report", "arrive", "restart"]), min_size=5, max_size=80
+    st.sampled_from(["start", "finish", "poll", "late poll", "report", "arrive", "restart"]), min_size=5, max_size=80
 )
 
 
@@ -260,21 +260,21 @@ def test_every_run_is_reported_and_repeats_only_unacknowledged(steps):
     delivery, now = 0, NOW
     is_late = False
 
-    def look(count: int, ended: bool) -> None:
+    def poll(count: int, ended: bool) -> None:
         runs.observe({JOB: run(count, ended=ended, finished=NOW + 100 * count)}, now)
 
-    for step in [*steps, "restart", "finish", "look", "report", "arrive"]:
+    for step in [*steps, "restart", "finish", "poll", "report", "arrive"]:
         now += 30
         if step == "start" and not is_running:
             latest, is_running = latest + 1, True
         elif step == "finish":
             is_running = False
-        elif step == "look":
+        elif step == "poll":
             is_late = False
-            look(latest, not is_running)
-        elif step == "look behind" and not is_late:
+            poll(latest, not is_running)
+        elif step == "late poll" and not is_late:
             is_late = True
-            look(latest - 1, True)
+            poll(latest - 1, True)
         elif step == "report":
             delivery += 1
             while (pending := next(runs.pending(), None)) is not None:

@@ -88,7 +88,7 @@ def wait(mode: str, clock: Clock, context: Any, kind: Any = ControlHubJobRunSens
             if type(error).__name__ != "AirflowRescheduleException":
                 raise
         clock.now += 20
-    raise AssertionError("the sensor does not come to an end")
+    raise AssertionError("the sensor never ends")
 
 
 @MODES

@@ -52,7 +52,7 @@ THOUSAND_OUT = {"metric": "output_count", "threshold": 1000}
 
 @pytest.fixture(autouse=True)
 def no_database(monkeypatch):
-    """Airflow 2 asks its database when a rescheduled sensor has first looked; Airflow 3 the task instance."""
+    """Airflow 2 reads the first poke of a rescheduled sensor from its database, Airflow 3 from the task instance."""
     base = sys.modules[BaseSensorOperator.__module__]
     if hasattr(base, "_orig_start_date"):
         monkeypatch.setattr(base, "_orig_start_date", lambda **_: None)
@@ -104,7 +104,7 @@ def wait_in(mode: str, context: dict[str, Any], **arguments: Any) -> Any:
         except Exception as error:
             if type(error).__name__ != Rescheduled:
                 raise
-    raise AssertionError("the sensor does not come to an end")
+    raise AssertionError("the sensor never ends")
 
 
 @MODES
@@ -121,7 +121,7 @@ def test_sensor_succeeds_at_first_satisfying_poll(mode, http, context):
         "color": "GREEN",
         "run_ended": False,
     }
-    assert hub.looks == 4
+    assert hub.polls == 4
     assert set(context["ti"].xcoms) == {"job_id", "run_count", "streamsets_job_link"}
     assert context["task_state_store"].values == {}
 

@@ -37,7 +37,7 @@ Rescheduled = "AirflowRescheduleException"
 
 @pytest.fixture(autouse=True)
 def no_database(monkeypatch):
-    """Airflow 2 asks its database when a rescheduled sensor has first looked; Airflow 3 the task instance."""
+    """Airflow 2 reads the first poke of a rescheduled sensor from its database, Airflow 3 from the task instance."""
     base = sys.modules[BaseSensorOperator.__module__]
     if hasattr(base, "_orig_start_date"):
         monkeypatch.setattr(base, "_orig_start_date", lambda **_: None)
@@ -57,7 +57,7 @@ def reschedule_until_done(context, **arguments):
         except Exception as error:
             if type(error).__name__ != Rescheduled:
                 raise
-    raise AssertionError("the sensor does not come to an end")
+    raise AssertionError("the sensor never ends")
 
 
 def complete(task, context, run, outcome_events=(), error=None):
@@ -115,7 +115,7 @@ def test_deferral_for_active_run_sends_no_extra_poll(http, context):
     hub = SingleJobHub(http, latest=run_json(4))
     with pytest.raises(TaskDeferred):
         sensor(deferrable=True).execute(context)
-    assert hub.looks == 0
+    assert hub.polls == 0
 
 
 @pytest.mark.parametrize("never_fail", [False, True])
@@ -151,9 +151,9 @@ def test_failed_run_can_skip_sensor_in_every_mode(mode, kindness, http, context,
 
 
 def test_stopped_run_fails_sensor_unless_accepted(http, context, sleep_calls):
-    events = [event_json(30, "DEACTIVATING", "Job stopped", "somebody@org")]
+    events = [event_json(30, "DEACTIVATING", "Job stopped", "another-user@org")]
     SingleJobHub(http, latest=succeeded(4), events=events)
-    with pytest.raises(ControlHubRunFailedError, match="was stopped by user somebody@org"):
+    with pytest.raises(ControlHubRunFailedError, match="was stopped by user another-user@org"):
         sensor().execute(context)
     assert sensor(accept_stopped=True).execute(context)["outcome"] == "STOPPED"
 
@@ -240,7 +240,7 @@ def test_unreached_run_is_logged_once_and_in_timeout(mode, latest, has, http, co
     assert max(lines) == 1
 
 
-def test_retry_of_rescheduled_sensor_starts_anew(http, context, sleep_calls):
+def test_retry_of_rescheduled_sensor_starts_over(http, context, sleep_calls):
     SingleJobHub(http, latest=run_json(4))
     for _ in range(2):
         with pytest.raises(Exception, check=lambda error: type(error).__name__ == Rescheduled):  # noqa: B017 - another class in each Airflow

@@ -61,7 +61,7 @@ class TaggedRuns(MultiJobHub):
     def __init__(self, http: Any, **jobs: list[dict[str, Any] | None]) -> None:
         self.tags: dict[str, list[str]] = {}
         self.lists = 0
-        """Lists that were asked for whole."""
+        """Number of complete lists that were requested."""
         self.hides_changes = False
         super().__init__(http, **jobs)
 
@@ -282,7 +282,7 @@ def test_tagged_jobs_share_one_request_and_rare_listings(hub):
 
     assert sorted(run_in_virtual_time(scene())) == [("invoices", 8), ("orders", 4)]
     assert hub.lists == 2
-    assert hub.looks == [["invoices:org", "orders:org"]] * 9
+    assert hub.polls == [["invoices:org", "orders:org"]] * 9
 
 
 def test_job_replacing_tagged_job_is_watched_after_listing(hub):
@@ -308,11 +308,11 @@ def test_deleted_tagged_job_is_no_longer_polled(hub):
     async def scene() -> None:
         StandaloneWatcher(trigger(None, job_tag="nightly"))
         await asyncio.sleep(40)
-        assert hub.looks == [["invoices:org", "orders:org"]]
+        assert hub.polls == [["invoices:org", "orders:org"]]
         for known in (hub.latest, hub.names):
             del known["invoices:org"]
         await asyncio.sleep(60)
-        assert hub.looks[1:] == [["orders:org"]]
+        assert hub.polls[1:] == [["orders:org"]]
 
     run_in_virtual_time(scene())
 
@@ -352,7 +352,7 @@ def test_invisible_changes_cause_listing_at_each_poll(hub, http, status, answer)
         return watcher.runs
 
     assert run_in_virtual_time(scene()) == [("orders", 4)]
-    assert (hub.lists, hub.looks) == (3, [])
+    assert (hub.lists, hub.polls) == (3, [])
 
 
 FIVE = ["berlin", "lisbon", "madrid", "paris", "rome"]
@@ -701,22 +701,22 @@ def test_outage_is_survived_and_logged_once(hub, http, logged):
 
 def test_retry_after_delays_next_poll(hub, http):
     async def scene() -> list[int]:
-        looks = http.post(STATUS, status_code=503, headers={"Retry-After": "250"})
+        polls = http.post(STATUS, status_code=503, headers={"Retry-After": "250"})
         StandaloneWatcher(trigger())
         await asyncio.sleep(245)
-        before = looks.call_count
+        before = polls.call_count
         await asyncio.sleep(10)
-        return [before, looks.call_count]
+        return [before, polls.call_count]
 
     assert run_in_virtual_time(scene()) == [1, 2]
 
 
 def test_refused_credential_is_logged_once_and_retried_rarely(hub, http, logged):
     async def scene() -> int:
-        looks = http.post(STATUS, status_code=401)
+        polls = http.post(STATUS, status_code=401)
         watcher = StandaloneWatcher(trigger())
         await asyncio.sleep(3500)
-        refused = looks.call_count
+        refused = polls.call_count
         http.post(STATUS, json=hub._poll)
         await asyncio.sleep(301)
         show(hub, "orders", succeeded(4))
@@ -845,7 +845,7 @@ def test_many_pending_details_do_not_overload_failing_hub(hub, http):
         return pressed, len(set(watcher.runs))
 
     pressed, reported = run_in_virtual_time(scene())
-    # At each look a few are tried.
+    # At each poll a few are tried.
     assert pressed < 60
     assert reported == 200
 
@@ -881,13 +881,13 @@ def test_upgraded_run_is_reported_once_as_successor(hub, logged):
 def test_internal_error_does_not_end_watch(hub, monkeypatch, logged):
     from airflow_provider_streamsets.polling.watcher_query import WatcherQuery
 
-    look = WatcherQuery.poll
+    poll = WatcherQuery.poll
     errors = [ZeroDivisionError("oops")] * 3
 
     def sometimes(self: Any, wanted: Any) -> Any:
         if errors:
             raise errors.pop()
-        return look(self, wanted)
+        return poll(self, wanted)
 
     async def scene() -> list[tuple[str, int]]:
         watcher = StandaloneWatcher(trigger())
@@ -907,7 +907,7 @@ def test_requests_are_sent_off_the_event_loop(hub):
 
     async def scene() -> None:
         watcher = StandaloneWatcher(trigger(poll_interval=0.05))
-        while len(hub.looks) < 3:
+        while len(hub.polls) < 3:
             await asyncio.sleep(0.01)
         await watcher.stop()
 
@@ -932,8 +932,8 @@ def test_watchers_of_one_connection_share_requests(hub):
         return [triggerer.runs(number) for number in range(40)]
 
     assert run_in_virtual_time(scene()) == [[(f"job{number}", 2)] for number in range(40)]
-    assert {len(look) for look in hub.looks} == {40}
-    assert len(hub.looks) == 10
+    assert {len(poll) for poll in hub.polls} == {40}
+    assert len(hub.polls) == 10
 
 
 @shared
@@ -977,15 +977,15 @@ def test_joining_and_leaving_watchers_change_polled_jobs(hub):
         await asyncio.sleep(100)
         triggerer.start(2, trigger("invoices"))
         await asyncio.sleep(1)
-        assert hub.looks[-1] == ["invoices:org", "orders:org"]
+        assert hub.polls[-1] == ["invoices:org", "orders:org"]
         triggerer.cancel(1)
         await asyncio.sleep(60)
-        assert hub.looks[-1] == ["invoices:org"]
+        assert hub.polls[-1] == ["invoices:org"]
         triggerer.cancel(2)
         await asyncio.sleep(60)
-        looks = len(hub.looks)
+        count = len(hub.polls)
         await asyncio.sleep(600)
-        assert len(hub.looks) == looks
+        assert len(hub.polls) == count
 
     run_in_virtual_time(scene())
 
@@ -996,12 +996,12 @@ def test_watcher_joining_during_poll_is_polled_next(hub):
         triggerer = Triggerer()
         triggerer.start(1, trigger())
         await asyncio.sleep(12)
-        assert hub.looks == [["orders:org"]]
+        assert hub.polls == [["orders:org"]]
         triggerer.start(2, trigger("invoices"))
         await asyncio.sleep(20)
 
     run_on_loop(VirtualLoop(thread_latency=5.0), scene())
-    assert hub.looks == [["orders:org"], ["invoices:org", "orders:org"]]
+    assert hub.polls == [["orders:org"], ["invoices:org", "orders:org"]]
 
 
 @shared

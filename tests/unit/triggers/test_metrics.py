@@ -69,7 +69,7 @@ def test_status_metrics_need_no_other_request(http):
     event = single_event(trigger())
     assert event.metric_result is not None
     assert (event.metric_result.satisfied, event.metric_result.values) == (True, {"output_count": 1500})
-    assert hub.looks == 3
+    assert hub.polls == 3
     assert {request.path for request in http.request_history} == {"/jobrunner/rest/v1/jobs/status"}
 
 
@@ -79,7 +79,7 @@ def test_other_metrics_are_read_at_each_poll(http):
     event = single_event(trigger(expect=TEN_STAGE_ERRORS))
     assert event.metric_result is not None
     assert event.metric_result.to_result()["values"] == {"stage_errors_count": 10}
-    assert hub.looks == 3
+    assert hub.polls == 3
     assert sum(request.url.startswith(COUNTS) for request in http.request_history) == 3
 
 

@@ -65,7 +65,7 @@ def test_one_request_per_poll_awaits_all_runs(http, clock):
     event = wait(clock, "a", "b")
     assert (event.reason, event.runs) == (RunsWaitReason.ENDED, (("a:org", 1), ("b:org", 1)))
     assert event.error is None
-    assert hub.looks == [["a:org", "b:org"], ["a:org", "b:org"], ["b:org"], ["b:org"]]
+    assert hub.polls == [["a:org", "b:org"], ["a:org", "b:org"], ["b:org"], ["b:org"]]
     assert {request.path for request in http.request_history} == {"/jobrunner/rest/v1/jobs/status"}
 
 
@@ -79,7 +79,7 @@ def test_event_is_small_regardless_of_messages(http, clock):
 def test_previous_runs_are_ignored(http, clock):
     hub = MultiJobHub(http, a=[succeeded(3), succeeded(3), failed(3), active(4), succeeded(4)])
     assert wait(clock, "a", run_count=4, until_failure=True).reason is RunsWaitReason.ENDED
-    assert len(hub.looks) == 4
+    assert len(hub.polls) == 4
 
 
 @pytest.mark.parametrize("end", [failed, errored])
@@ -105,7 +105,7 @@ def test_simultaneous_failures_are_one_event(http, clock):
 def test_failure_does_not_end_wait_by_default(http, clock):
     hub = MultiJobHub(http, a=[failed()], b=[active(), active(), active(), succeeded()])
     assert wait(clock, "a", "b").reason is RunsWaitReason.ENDED
-    assert len(hub.looks) == 3
+    assert len(hub.polls) == 3
 
 
 def test_failed_and_restarted_run_is_failure(http, clock):
@@ -220,7 +220,7 @@ def test_deadline_precedes_force_at(http, clock):
 
 
 def old(status: dict[str, Any]) -> dict[str, Any]:
-    """The status of a run that was started long ago, so that it is looked at as often as is asked for."""
+    """The status of a run that was started long ago, so that it is polled as often as requested."""
     return {**status, "startTime": LONG_AGO}
 
 
@@ -232,7 +232,7 @@ def saved(seconds: float) -> dict[str, Any]:
 def test_final_metrics_are_awaited_until_saved(http, clock):
     hub = MultiJobHub(http, a=[saved(30), saved(30), saved(30), saved(61)], b=[saved(61)])
     assert wait(clock, "a", "b", metrics_timeout=600.0).reason is RunsWaitReason.ENDED
-    assert hub.looks == [["a:org", "b:org"], ["a:org"], ["a:org"]]
+    assert hub.polls == [["a:org", "b:org"], ["a:org"], ["a:org"]]
     assert elapsed(clock) == pytest.approx(60, abs=2)
 
 
@@ -252,7 +252,7 @@ def test_metrics_are_not_awaited_beyond_deadline(http, clock):
 def test_metrics_of_restarted_or_deleted_job_are_skipped(http, clock, then):
     hub = MultiJobHub(http, a=[old(active()), old(succeeded()), then], b=[old(succeeded())])
     assert wait(clock, "a", "b", metrics_timeout=40.0).reason is RunsWaitReason.ENDED
-    assert hub.looks == [["a:org", "b:org"], ["a:org", "b:org"]]
+    assert hub.polls == [["a:org", "b:org"], ["a:org", "b:org"]]
     hub = MultiJobHub(http, a=[old(active()), old(succeeded()), then])
     began = clock.now
     assert wait(clock, "a", metrics_timeout=600.0).reason is RunsWaitReason.ENDED
@@ -286,7 +286,7 @@ def test_forbidden_job_counts_as_failure_without_ending_wait(http, clock):
     hub.bad["secret:org"] = 403
     event = wait(clock, "secret", "open")
     assert (event.reason, event.error) == (RunsWaitReason.ENDED, None)
-    assert hub.looks == [["open:org"]] * 3
+    assert hub.polls == [["open:org"]] * 3
     assert wait(clock, "secret", "open", until_failure=True).reason is RunsWaitReason.ENDED
 
 
@@ -300,13 +300,13 @@ def test_deleted_job_is_missing_after_three_polls(http, clock):
     hub = MultiJobHub(http, gone=[None], stays=[active(), active(), active(), active(), active(), succeeded()])
     del hub.latest["gone:org"]
     assert wait(clock, "gone", "stays").reason is RunsWaitReason.ENDED
-    assert [len(look) for look in hub.looks] == [2, 2, 2, 1, 1]
+    assert [len(poll) for poll in hub.polls] == [2, 2, 2, 1, 1]
 
 
 def test_run_not_yet_visible_is_awaited(http, clock):
     hub = MultiJobHub(http, a=[None] * 12 + [active(), succeeded()])
     assert wait(clock, "a", until_failure=True).reason is RunsWaitReason.ENDED
-    assert len(hub.looks) == 13
+    assert len(hub.polls) == 13
 
 
 def test_long_outage_does_not_end_wait(http, clock):

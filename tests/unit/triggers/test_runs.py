@@ -72,7 +72,7 @@ def test_trigger_yields_one_event_with_report(http):
     assert (event.report.run.run_count, event.report.outcome.value) == (4, "SUCCEEDED")
     assert event.report.to_result()["metrics"]["total_error_count"] == 10
     assert event.report.metrics_final
-    assert hub.looks == 4
+    assert hub.polls == 4
 
 
 def test_trigger_survives_serialization(http):
@@ -282,7 +282,7 @@ def test_kill_forces_stop_of_hanging_run(http, monkeypatch, force_stop_after, en
         kill = asyncio.create_task(trigger(stop_on_kill=True, force_stop_after=force_stop_after).on_kill())
         await asyncio.sleep(60)
         hub.latest = succeeded(4) if ends else run_json(4, "DEACTIVATING")
-        # Airflow gives up on the method of the trigger; the stop goes on.
+        # Airflow gives up on the method of the trigger; the stop continues.
         kill.cancel()
         await asyncio.sleep(60)
 

@@ -55,5 +55,5 @@ def test_kill_backs_off_with_refused_credential(http, killed_trigger, task_log):
     asked = http.get(CURRENT_STATUS, status_code=401)
     run_in_virtual_time(killed_trigger.on_kill())
     assert hub.stops == []
-    assert asked.call_count <= 16, "with back-off, for as long as credential_patience says"
+    assert asked.call_count <= 16, "with back-off, for as long as credential_grace_period says"
     assert "which may still be active" in task_log()

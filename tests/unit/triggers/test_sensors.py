@@ -78,7 +78,7 @@ def xcoms(monkeypatch: pytest.MonkeyPatch) -> XComs:
 def events_of(
     clock: Clock, trigger: Any, ti: TaskInstance | None = None, timeout_after: datetime.datetime | None = None
 ) -> list[Any]:
-    """Run a trigger, made anew from what Airflow stores of it, as the triggerer does."""
+    """Run a trigger, recreated from what Airflow stores of it, as the triggerer does."""
     _, arguments = trigger.serialize()
     again = type(trigger)(**json.loads(json.dumps(arguments)))
     # As the triggerer attaches them; its setter wants more of a task instance than there is here.

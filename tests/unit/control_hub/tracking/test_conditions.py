@@ -1,4 +1,4 @@
-"""Conditions on metrics: how they are written, judged, and which sources are asked for them."""
+"""Conditions on metrics: how they are written and evaluated, and which sources are read for them."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def test_values_missing_in_status_are_read_once(http, client):
 
 
 def test_newest_counts_belong_to_active_run(http, client):
-    """They do not name their run; the status tells that it is the latest."""
+    """They do not name their run; the status shows that it is the latest."""
     http.get(COUNTS, json={"0": counts_json(), "1": counts_json(3)})
     assert values_of(client, status=RUNNING).get("total_error_count") == 10
     assert http.call_count == 1

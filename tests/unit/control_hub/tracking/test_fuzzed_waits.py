@@ -1,4 +1,4 @@
-"""Whatever comes back while a run is waited for: no success that Control Hub has not told, no end by what may pass."""
+"""Waits with arbitrary responses: no success that Control Hub did not report, no end because of a temporary error."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ WAITS: dict[str, Callable[[VirtualClock], RunReport]] = {"one run": _follow, "a 
 
 class _SentResponses:
     """
-    Keeps what is sent, to know whether anything of it told of a success.
+    Records the sent bodies and whether any of them reported success.
 
     :param run_count: the run
     """
@@ -124,8 +124,8 @@ def _reports_success(entry: dict[str, Any], run_count: int) -> bool:
     )
 
 
-def _going_on(**fields: Any) -> FakeResponse:
-    """The right answer, but that the run goes on, or what else is said of it."""
+def _active(**fields: Any) -> FakeResponse:
+    """Return a valid response, except that the run is active or has other fields."""
 
     def body(right: Any) -> bytes:
         text = json.dumps(right)
@@ -134,26 +134,26 @@ def _going_on(**fields: Any) -> FakeResponse:
                 text = text.replace(f'"{name}": {json.dumps(old)}', f'"{name}": {json.dumps(value)}')
         return text.encode()
 
-    return FakeResponse(body, f"a run that goes on, with {fields}")
+    return FakeResponse(body, f"an active run, with {fields}")
 
 
 _NO_SUCCESS = st.sampled_from(
     [
-        _going_on(),
-        _going_on(status="SOMETHING_NEW"),
-        _going_on(status="inactive"),
-        _going_on(status=None),
-        _going_on(status=["INACTIVE"]),
-        _going_on(status="INACTIVE", color="RED"),
-        _going_on(status="INACTIVE", runCount=RUN_COUNT - 1),
-        _going_on(status="INACTIVE", runCount=RUN_COUNT + 1),
-        _going_on(status="INACTIVE", runCount=None),
-        _going_on(status="INACTIVE", runCount=str(RUN_COUNT)),
-        _going_on(status="INACTIVE", runCount=RUN_COUNT + 0.5),
-        _going_on(status="INACTIVE", runCount=True),
-        _going_on(status="INACTIVE", jobId="another:org"),
-        _going_on(status="INACTIVE_ERROR", color="GRAY"),
-        _going_on(status="ACTIVATION_ERROR", color="GREEN"),
+        _active(),
+        _active(status="SOMETHING_NEW"),
+        _active(status="inactive"),
+        _active(status=None),
+        _active(status=["INACTIVE"]),
+        _active(status="INACTIVE", color="RED"),
+        _active(status="INACTIVE", runCount=RUN_COUNT - 1),
+        _active(status="INACTIVE", runCount=RUN_COUNT + 1),
+        _active(status="INACTIVE", runCount=None),
+        _active(status="INACTIVE", runCount=str(RUN_COUNT)),
+        _active(status="INACTIVE", runCount=RUN_COUNT + 0.5),
+        _active(status="INACTIVE", runCount=True),
+        _active(status="INACTIVE", jobId="another:org"),
+        _active(status="INACTIVE_ERROR", color="GRAY"),
+        _active(status="ACTIVATION_ERROR", color="GREEN"),
     ]
 )
 
@@ -162,15 +162,15 @@ _NO_SUCCESS = st.sampled_from(
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answers=st.lists(RESPONSES | _NO_SUCCESS, min_size=1, max_size=6), last=RESPONSES | _NO_SUCCESS)
 def test_success_requires_status_of_that_run(http, how, answers, last):
-    told = _SentResponses()
-    serve(http, [told.of(answer) for answer in (*answers, last)])
+    recorder = _SentResponses()
+    serve(http, [recorder.of(answer) for answer in (*answers, last)])
     try:
         report = WAITS[how](VirtualClock())
     except ControlHubError:
         return
     assert report.run.run_count == RUN_COUNT
     assert report.run.has_ended
-    assert report.outcome is not Outcome.SUCCEEDED or told.success
+    assert report.outcome is not Outcome.SUCCEEDED or recorder.success
     assert RunReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
     report.details().encode()
 
@@ -216,7 +216,7 @@ def test_metric_wait_tolerates_unusable_responses(http, answers):
 
 
 def test_status_of_other_job_is_logged_and_ignored(http, caplog):
-    serve(http, [_going_on(status="INACTIVE", jobId="another:org"), VALID])
+    serve(http, [_active(status="INACTIVE", jobId="another:org"), VALID])
     assert _follow(VirtualClock()).outcome is Outcome.SUCCEEDED
     assert f"Job {JOB_ID}: Control Hub returned the status of job another:org instead" in caplog.text
 
@@ -255,9 +255,9 @@ def test_task_succeeds_with_valid_responses(http, sleep_calls):
 @given(before=st.integers(0, 5), answers=st.lists(RESPONSES, min_size=1, max_size=4), last=RESPONSES | st.just(VALID))
 def test_task_success_requires_success_status(http, sleep_calls, before, answers, last):
     sleep_calls.clear()
-    told = [_SentResponses(run_count) for run_count in range(1, 5)]
+    recorders = [_SentResponses(run_count) for run_count in range(1, 5)]
     sent = [VALID] * before + answers + [last]
-    for each in told:
+    for each in recorders:
         sent = [each.of(answer) for answer in sent]
     serve(http, sent)
     try:
@@ -265,5 +265,5 @@ def test_task_success_requires_success_status(http, sleep_calls, before, answers
     except (ControlHubError, AirflowException):
         return
     assert result["outcome"] == "SUCCEEDED"
-    assert told[result["run_count"] - 1].success
+    assert recorders[result["run_count"] - 1].success
     assert result["run_count"] > 2

@@ -294,7 +294,7 @@ def test_acknowledged_failure_remains_failure():
     run = JobRun(run_id="run", job_id="job", run_count=1, status="INACTIVE", color="GRAY")
     events = [
         RunEvent(time=None, status="INACTIVE_ERROR", message="Job failed", user=None),
-        RunEvent(time=None, status="INACTIVE", message="Error acknowledged", user="somebody@org"),
+        RunEvent(time=None, status="INACTIVE", message="Error acknowledged", user="another-user@org"),
     ]
     report = RunReport.build(job_id="job", job_name="Job", run=run, events=events)
     assert report.outcome is Outcome.FAILED

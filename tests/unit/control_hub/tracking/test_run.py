@@ -56,7 +56,7 @@ OUTAGE = {"status_code": 503}
 
 
 def status(body):
-    """The answer to a look that finds this run."""
+    """The answer to a poll that finds this run."""
     return {"json": {JOB_ID: body}}
 
 
@@ -76,7 +76,7 @@ def final_counts(run_count=RUN, **fields):
 
 
 class Hub:
-    """Answers looks from a script, the last entry for ever, and all else from its attributes."""
+    """Answers polls from a script, repeating its last entry, and all else from its attributes."""
 
     def __init__(self, http):
         self.http = http
@@ -89,7 +89,7 @@ class Hub:
         self.http.post(STATUSES, list(answers))
 
     @property
-    def looks(self):
+    def polls(self):
         return len([path for path in paths(self.http) if path.endswith("/jobs/status")])
 
 
@@ -140,7 +140,7 @@ def test_end_of_previous_run_is_ignored(hub, wait, before):
 def test_unknown_status_is_warned_about_once(hub, wait, caplog, unknown):
     hub.shows(*[status(run_json(RUN, unknown, "GRAY"))] * 5, status(succeeded(RUN)))
     assert wait().outcome is Outcome.SUCCEEDED
-    assert hub.looks == 6
+    assert hub.polls == 6
     assert caplog.text.count("unknown status") == 1
 
 
@@ -164,8 +164,11 @@ def test_later_reason_for_red_is_logged(hub, wait, caplog):
         status(succeeded(RUN)),
     )
     wait()
-    told = [record.getMessage() for record in caplog.records if "which may be temporary" in record.getMessage()]
-    assert [line.partition("which may be temporary: ")[2] for line in told] == ["no details", "no such lib (engine e1)"]
+    messages = [record.getMessage() for record in caplog.records if "which may be temporary" in record.getMessage()]
+    assert [line.partition("which may be temporary: ")[2] for line in messages] == [
+        "no details",
+        "no such lib (engine e1)",
+    ]
 
 
 def test_timeout_reports_engine_messages(hub, wait):
@@ -198,7 +201,7 @@ def test_red_run_fails_in_any_status(hub, wait, status_shown, polls):
     hub.shows(status(run_json(RUN, status_shown, "RED", **REFUSED)))
     report = wait(fail_on_red_after=60)
     assert (report.outcome, report.red_for, report.run.status) == (Outcome.FAILED, 60.0, status_shown)
-    assert hub.looks == polls
+    assert hub.polls == polls
 
 
 def test_red_of_previous_run_is_ignored(hub, wait):
@@ -287,8 +290,8 @@ def test_restarted_job_keeps_metrics_of_tracked_run(http, hub, wait):
 
 def test_active_run_in_history_is_awaited(http, hub, wait):
     hub.shows(status(run_json(RUN + 1)))
-    going_on, over = page_json(run_json(RUN, "DEACTIVATING")), page_json(succeeded(RUN))
-    http.get(HISTORY, [{"json": going_on}] * 5 + [{"json": over}])
+    active, over = page_json(run_json(RUN, "DEACTIVATING")), page_json(succeeded(RUN))
+    http.get(HISTORY, [{"json": active}] * 5 + [{"json": over}])
     assert wait().run.run_count == RUN
 
 
@@ -307,7 +310,7 @@ def test_run_missing_in_history_is_lost(http, hub, wait, clock, history):
     http.get(HISTORY, **history)
     with pytest.raises(ControlHubRunLostError, match=rf"latest run is {RUN + 1}, and its history does not contain"):
         wait()
-    assert hub.looks == 3
+    assert hub.polls == 3
     assert clock.slept == [10.0, 10.0]
 
 
@@ -332,20 +335,20 @@ GONE = {
 }
 
 
-@pytest.mark.parametrize("look", GONE.values(), ids=GONE)
+@pytest.mark.parametrize("answer", GONE.values(), ids=GONE)
 @pytest.mark.parametrize("job", [UNKNOWN, FORBIDDEN, {"content": b""}], ids=["404", "403", "empty"])
-def test_run_of_deleted_job_is_lost(http, hub, wait, look, job):
-    hub.shows(status(run_json(RUN)), look)
+def test_run_of_deleted_job_is_lost(http, hub, wait, answer, job):
+    hub.shows(status(run_json(RUN)), answer)
     http.get(JOB, **job)
     http.post(JOBS, json=[])
     with pytest.raises(ControlHubRunLostError, match="the job does not exist any more"):
         wait()
-    assert hub.looks == 4
+    assert hub.polls == 4
 
 
-@pytest.mark.parametrize("look", GONE.values(), ids=GONE)
-def test_late_run_is_awaited(hub, wait, look):
-    hub.shows(*[look] * 10, status(run_json(RUN)), status(succeeded(RUN)))
+@pytest.mark.parametrize("answer", GONE.values(), ids=GONE)
+def test_late_run_is_awaited(hub, wait, answer):
+    hub.shows(*[answer] * 10, status(run_json(RUN)), status(succeeded(RUN)))
     assert wait().outcome is Outcome.SUCCEEDED
 
 
@@ -401,7 +404,7 @@ def test_forbidden_job_ends_wait_after_confirmation(http, hub, wait, answer):
     http.post(JOBS, **answer)
     with pytest.raises(ControlHubPermissionError):
         wait()
-    assert hub.looks == 4
+    assert hub.polls == 4
 
 
 def test_unauthorized_poll_ends_wait(hub, wait, clock):
@@ -416,7 +419,7 @@ def test_timeout_reports_last_status(hub, wait, clock):
     with pytest.raises(ControlHubRunTimeoutError, match=rf"Job .* run {RUN} .* within 25 s.*Last status: ACTIVE/RED"):
         wait(timeout=25.0)
     assert clock.slept == [10.0, 10.0, 5.0]
-    assert hub.looks == 4
+    assert hub.polls == 4
 
 
 def test_final_poll_at_deadline_finds_end(hub, wait, clock):
@@ -438,7 +441,7 @@ def test_expired_timeout_polls_once(hub, wait, clock, timeout):
     hub.shows(status(run_json(RUN)))
     with pytest.raises(ControlHubRunTimeoutError):
         wait(timeout=timeout)
-    assert hub.looks == 1
+    assert hub.polls == 1
     assert clock.slept == []
 
 
@@ -539,7 +542,7 @@ def test_final_metrics_are_awaited_briefly(http, hub, wait, clock):
     report = wait()
     assert (report.metrics.input_count, report.metrics_final) == (100, True)
     assert clock.slept == [5.0, 5.0]
-    assert hub.looks == 1
+    assert hub.polls == 1
 
 
 def test_late_metrics_are_marked_provisional(http, hub, wait, clock):

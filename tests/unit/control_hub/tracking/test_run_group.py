@@ -83,7 +83,7 @@ def test_all_runs_are_polled_in_one_request(http, group_of, wait, clock):
     hub = MultiJobHub(http, **{f"job{n}": [None, activating(), active(), succeeded()] for n in range(20)})
     group = wait(group_of(*(f"job{n}" for n in range(20))))
     assert set(outcomes(group).values()) == {"SUCCEEDED"}
-    assert [len(look) for look in hub.looks] == [20, 20, 20]
+    assert [len(poll) for poll in hub.polls] == [20, 20, 20]
     assert clock.slept == [30, 30]
 
 
@@ -92,13 +92,13 @@ def test_large_group_is_polled_in_batches(http, make_client, clock, wait):
     client = make_client(HUB, max_attempts=1, bulk_size=2)
     group = RunGroup(client, [RunRef(job_id(f"job{n}"), 1) for n in range(5)], metrics_timeout=0, now=clock.now)
     assert len(outcomes(wait(group))) == 5
-    assert [len(look) for look in hub.looks] == [2, 2, 1]
+    assert [len(poll) for poll in hub.polls] == [2, 2, 1]
 
 
 def test_ended_runs_are_not_polled_again(http, group_of, wait):
     hub = MultiJobHub(http, quick=[succeeded()], slow=[active(), active(), active(), succeeded()])
     wait(group_of("quick", "slow"))
-    assert hub.looks == [["quick:org", "slow:org"], ["slow:org"], ["slow:org"]]
+    assert hub.polls == [["quick:org", "slow:org"], ["slow:org"], ["slow:org"]]
 
 
 def test_details_are_read_once_after_end(http, group_of, wait):
@@ -134,7 +134,7 @@ def test_missing_job_is_lost_after_three_polls(http, group_of, wait):
     assert outcomes(group) == {"stays": "SUCCEEDED"}
     assert isinstance(group.unresolved["gone:org"], ControlHubRunLostError)
     assert "the job does not exist any more" in group.failures["gone:org"]
-    assert [len(look) for look in hub.looks] == [2, 2, 2, 1, 1]
+    assert [len(poll) for poll in hub.polls] == [2, 2, 2, 1, 1]
 
 
 def test_late_run_is_not_missing(http, group_of, wait):
@@ -161,7 +161,7 @@ def test_forbidden_job_is_no_longer_polled(http, group_of, wait):
     polls = [request.json() for request in http.request_history if request.path.endswith("/jobs/status")]
     assert polls.count(["secret:org", "open:org"]) == 1
     assert polls.count(["secret:org"]) == 3
-    assert hub.looks == [["open:org"]] * 3
+    assert hub.polls == [["open:org"]] * 3
 
 
 def test_single_forbidden_job_raises(http, group_of, wait):
@@ -356,7 +356,7 @@ def test_slow_metrics_are_not_skipped(http, group_of, wait, clock):
 
     http.get(re.compile("/timeseries/"), json=slow)
     group = wait(group_of(*names))
-    assert hub.looks
+    assert hub.polls
     assert all(report.metrics is not None for report in group.reports.values())
 
 
@@ -440,7 +440,7 @@ def test_zero_timeout_polls_once(http, group_of, wait, clock):
 
 def test_stop_when_ends_wait(http, group_of, wait):
     hub = MultiJobHub(http, a=[active()])
-    group = wait(group_of("a"), stop_when=lambda group: len(hub.looks) == 3)
+    group = wait(group_of("a"), stop_when=lambda group: len(hub.polls) == 3)
     assert not group.is_done
 
 
