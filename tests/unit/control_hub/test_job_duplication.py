@@ -310,7 +310,7 @@ def test_rejected_rename_raises(http, client):
         client.jobs.duplicate(JOB_ID, number_of_copies=2, name="N")
 
 
-KEYED = {"key": "dag/task/run-1", "name": "N"}
+KEYED = {"idempotency_key": "dag/task/run-1", "name": "N"}
 
 
 class Notes(list):

@@ -168,7 +168,7 @@ def test_deadline_ends_wait_with_last_values(http):
     SingleJobHub(http, latest=active_run(5))
     event = single_event(trigger(poll_interval=3600, timeout=100, deadline=1100.0))
     assert isinstance(event.error, errors.ControlHubRunTimeoutError)
-    assert "have not satisfied output_count >= 1000 within 100 s" in str(event.error)
+    assert "did not satisfy output_count >= 1000 within 100 s" in str(event.error)
     assert "(not satisfied: 5)" in str(event.error)
 
 
