@@ -226,7 +226,7 @@ def test_error_of_forced_stop_is_acknowledged(hub, run, task_log, deferrable, af
         run(ControlHubRunJobOperator, job_id=JOB_ID, wait_timeout=60, force_stop_after=after, deferrable=deferrable)
     assert hub.calls == (["start", "forceStop"] if after == 0 else ["start", "stop", "forceStop"])
     assert hub.acknowledged == [1]
-    assert "acknowledged the error that its stop has caused" in task_log()
+    assert "acknowledged the error that its stop caused" in task_log()
 
 
 def test_error_without_forced_stop_is_not_acknowledged(hub, run):
@@ -261,7 +261,7 @@ def test_failed_acknowledgement_is_logged_as_warning(hub, http, run, task_log, s
     http.post(f"{JR}/jobs/acknowledgeErrors", status_code=status)
     with pytest.raises(ControlHubRunTimeoutError):
         run(ControlHubRunJobOperator, job_id=JOB_ID, wait_timeout=60, force_stop_after=0, deferrable=False)
-    assert "Could not acknowledge the errors that forced stops may have caused" in task_log()
+    assert "Could not acknowledge errors caused by forced stops" in task_log()
 
 
 def test_killed_task_acknowledges_error_of_forced_stop(hub, clock, monkeypatch, context):
@@ -353,7 +353,7 @@ def test_instances_stopped_after_failure_are_attributed_to_task(http, context, r
     arguments = {"job_id": "template:org", "number_of_instances": 2, "if_instance_fails": "stop_others"}
     with pytest.raises(ControlHubRunFailedError, match="Other stopped runs: 1"):
         run(ControlHubRunJobTemplateOperator, **arguments, deferrable=deferrable)
-    assert "'Regional orders - 2' (instance-2:org) was stopped by this task" in task_log()
+    assert "Job 'Regional orders - 2' (instance-2:org) run 1 was stopped by this task" in task_log()
 
 
 def test_conflicting_evidence_is_logged(hub, clock, context, run, task_log):
