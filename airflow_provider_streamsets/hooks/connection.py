@@ -20,17 +20,6 @@ from airflow_provider_streamsets.params import format_value
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-EXTRA_FIELDS = (
-    "project_id",
-    "login_url",
-    "verify",
-    "timeout",
-    "proxies",
-    "job_link",
-    "bulk_size",
-    "credential_grace_period",
-    "gateway_timeout",
-)
 DEFAULT_CREDENTIAL_GRACE_PERIOD = 300.0
 
 _Default = TypeVar("_Default", float, None)

@@ -122,7 +122,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
     :param on_timeout: ``stop`` (default) or ``leave`` the run at `wait_timeout` or Airflow's ``execution_timeout``; a
         later try resumes a run that is left (templated)
     :param on_error: ``stop`` (default) or ``leave`` the run when the task fails for another reason, such as a rejected
-        credential. If Airflow retries the task, the run stays active in any case, and the next try waits for it
+        credential. If Airflow retries the task, the run stays active, and the next try waits for it
         (templated)
     :param stop_on_kill: stop the run when the task is killed (marked, cleared, or its process terminated). While the
         task is deferred, this needs Airflow 3.3; older triggerers cannot distinguish a killed task from a restart

@@ -195,7 +195,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
     :param on_timeout: ``stop`` (default) or ``leave`` the runs at `wait_timeout` or Airflow's ``execution_timeout``
         (templated)
     :param on_error: ``stop`` (default) or ``leave`` the runs when the task fails for another reason, such as a rejected
-        credential. If Airflow retries the task, the runs stay active in any case, and the next try waits for them
+        credential. If Airflow retries the task, the runs stay active, and the next try waits for them
         (templated)
     :param stop_on_kill: stop the runs when the task is killed; while deferred, this needs Airflow 3.3 or later
     :param force_stop_after: seconds, or timedelta, after which the stop of a run that has not ended is forced; its last
