@@ -41,7 +41,7 @@ def status_of(sandbox, job):
 @modes
 def test_refusal_reason_appears_only_in_engine_message(sandbox, task, refused_job, deferrable):
     with pytest.raises(ControlHubRunTimeoutError, match=rf"Last status: ACTIVE/RED: .*{REFUSAL} \(engine "):
-        run_job(task, refused_job, timeout=60, on_timeout="leave")
+        run_job(task, refused_job, wait_timeout=60, on_timeout="leave")
     status = status_of(sandbox, refused_job)
     assert (status["status"], status["color"], status["errorMessage"], status["warnings"]) == (
         "ACTIVE",

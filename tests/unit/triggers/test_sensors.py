@@ -547,7 +547,7 @@ def test_workerless_sensor_rejects_pre_execution_hooks(name):
 
 @pytest.mark.skipif(CAN_START_FROM_TRIGGER, reason="this version of Airflow can start tasks in the triggerer")
 def test_old_airflow_starts_on_worker_with_warning():
-    with pytest.warns(UserWarning, match="needs Airflow 3.3"):
+    with pytest.warns(UserWarning, match="requires Airflow 3.3"):
         sensor = run_sensor(start_from_trigger=True)
     assert not sensor.start_from_trigger
     assert sensor.deferrable
