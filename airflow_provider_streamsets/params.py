@@ -16,6 +16,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pendulum
+from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_streamsets.compat import is_from_mapped
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
 
 WAIT_FOR = ("completion", "active")
+DEFAULT_POLL_INTERVAL = 30.0
+"""Seconds."""
+_FRAMEWORK_TIMEOUT_MARGIN = 300.0
 # Seconds, beyond the statistics interval, in which Control Hub should have saved the final metrics.
 _SAVE_DELAY = 15.0
 _MAX_METRICS_TIMEOUT = 120.0
@@ -456,6 +460,23 @@ def _check_condition(entry: Any, name: str, rendered: bool) -> None:
         raise ValueError(
             f"'{name}' must contain conditions such as 'output_count >= 1000', got {format_value(entry)}. {error}"
         ) from None
+
+
+def resolve_deferrable(deferrable: Any) -> bool:
+    """
+    Return whether a task is deferrable.
+
+    :param deferrable: value of the parameter; None stands for Airflow's ``[operators] default_deferrable``
+    :raises ValueError: if the value is not a boolean
+    """
+    if deferrable is None:
+        return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+    return fixed_boolean(deferrable, "deferrable")
+
+
+def framework_timeout(limit: float, poll_interval: float) -> timedelta:
+    """Return a time-out for Airflow's deferral that is later than the trigger's deadline, whose error says more."""
+    return timedelta(seconds=limit + 2 * poll_interval + _FRAMEWORK_TIMEOUT_MARGIN)
 
 
 def resolve_metrics_timeout(value: Any, *jobs: Job, is_needed: bool = False) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, conf
+from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub.errors import ControlHubExpectationError, ControlHubRunTimeoutError
@@ -21,27 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
     from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 
-# Seconds.
-DEFAULT_POLL_INTERVAL = 30.0
-_FRAMEWORK_TIMEOUT_MARGIN = 300.0
-_MAX_SLEEP = 1.0
-
-
-def resolve_deferrable(deferrable: Any) -> bool:
-    """
-    Return whether a task is deferrable.
-
-    :param deferrable: value of the parameter; None stands for Airflow's ``[operators] default_deferrable``
-    :raises ValueError: if the value is not a boolean
-    """
-    if deferrable is None:
-        return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
-    return params.fixed_boolean(deferrable, "deferrable")
-
-
-def framework_timeout(limit: float, poll_interval: float) -> timedelta:
-    """Return a time-out for Airflow's deferral that is later than the trigger's deadline, whose error says more."""
-    return timedelta(seconds=limit + 2 * poll_interval + _FRAMEWORK_TIMEOUT_MARGIN)
+_MAX_SLEEP = 1.0  # seconds
 
 
 class RunWaitMixin(ControlHubOperator):
@@ -73,14 +53,14 @@ class RunWaitMixin(ControlHubOperator):
         *,
         wait_for_completion: bool | str = True,
         deferrable: bool | None = None,
-        poll_interval: float | timedelta | str = DEFAULT_POLL_INTERVAL,
+        poll_interval: float | timedelta | str = params.DEFAULT_POLL_INTERVAL,
         wait_timeout: float | timedelta | str | None = None,
         metrics_timeout: float | timedelta | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.wait_for_completion = wait_for_completion
-        self.deferrable = resolve_deferrable(deferrable)
+        self.deferrable = params.resolve_deferrable(deferrable)
         self.poll_interval = poll_interval
         self.wait_timeout = wait_timeout
         self.metrics_timeout = metrics_timeout
@@ -396,7 +376,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
                 fail_on_red_after=fail_on_red_after,
             ),
             method_name=method_name,
-            timeout=None if time_left is None else framework_timeout(time_left, poll_interval),
+            timeout=None if time_left is None else params.framework_timeout(time_left, poll_interval),
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import MAX_TRIGGER_SIZE, trigger_size
 from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubRunTimeoutError
-from airflow_provider_streamsets.operators._run_wait import RunWaitMixin, framework_timeout
+from airflow_provider_streamsets.operators._run_wait import RunWaitMixin
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -353,7 +354,9 @@ class RunsWaitMixin(RunWaitMixin):
                 before_start=before_start,
             ),
             method_name="execute_after_other_runs" if before_start else "execute_complete",
-            timeout=None if deadline is None else framework_timeout(max(deadline - time.time(), 0.0), self._interval),
+            timeout=None
+            if deadline is None
+            else params.framework_timeout(max(deadline - time.time(), 0.0), self._interval),
         )
 
     def _trigger(

@@ -38,7 +38,6 @@ from airflow_provider_streamsets.job_selector import (
     validate_run_selection,
 )
 from airflow_provider_streamsets.links.job import ControlHubJobLink
-from airflow_provider_streamsets.operators._run_wait import DEFAULT_POLL_INTERVAL, framework_timeout, resolve_deferrable
 from airflow_provider_streamsets.sensors.trigger_kwargs import to_trigger_kwarg
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
         interval: timedelta | float | None = params.alias(
             ("poke_interval", "poll_interval"), (poke_interval, poll_interval), kwargs.get("default_args")
         )
-        poke_interval = DEFAULT_POLL_INTERVAL if interval is None else interval
+        poke_interval = params.DEFAULT_POLL_INTERVAL if interval is None else interval
         super().__init__(
             poke_interval=poke_interval, multiple_outputs=self.validate_multiple_outputs(multiple_outputs), **kwargs
         )
@@ -125,7 +124,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
         self.started_after = started_after
         self.next_run = validate_run_selection(run_count, started_after, next_run)["next_run"]
         self._has_start_time = started_after is not None
-        self.deferrable = resolve_deferrable(deferrable)
+        self.deferrable = params.resolve_deferrable(deferrable)
         self.start_from_trigger = params.fixed_boolean(start_from_trigger, "start_from_trigger")
         self.end_from_trigger = params.fixed_boolean(end_from_trigger, "end_from_trigger")
         if self.start_from_trigger or self.end_from_trigger:
@@ -200,7 +199,9 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
             return
         limit = min(self.timeout, self._execution_timeout)
         # Airflow applies the earlier of this and `execution_timeout`; the trigger derives its deadline from the result.
-        reserve = min(framework_timeout(0.0, self.poke_interval).total_seconds(), self._execution_timeout - limit)
+        reserve = min(
+            params.framework_timeout(0.0, self.poke_interval).total_seconds(), self._execution_timeout - limit
+        )
         values = {
             "control_hub_conn_id": self.control_hub_conn_id,
             "job_id": self.job_id,
@@ -295,7 +296,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
             self.defer(
                 trigger=self.trigger(run, timeout=limit, deadline=time.time() + remaining),
                 method_name="execute_complete",
-                timeout=framework_timeout(remaining, self.poke_interval),
+                timeout=params.framework_timeout(remaining, self.poke_interval),
             )
         try:
             outcome = super().execute(context)

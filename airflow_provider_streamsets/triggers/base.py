@@ -94,7 +94,7 @@ class ControlHubTrigger(BaseTrigger):
     def __init__(
         self,
         control_hub_conn_id: str = "streamsets_default",
-        poll_interval: float = 30.0,
+        poll_interval: float = params.DEFAULT_POLL_INTERVAL,
         timeout: float | None = None,
         deadline: float | None = None,
         stop_on_kill: bool = False,
@@ -302,7 +302,7 @@ class ControlHubRunTriggerBase(ControlHubTrigger):
         job_id: str = "",
         job_name: str = "",
         run_count: int = 0,
-        poll_interval: float = 30.0,
+        poll_interval: float = params.DEFAULT_POLL_INTERVAL,
         timeout: float | None = None,
         deadline: float | None = None,
         metrics_timeout: float = 30.0,

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.polling.watcher_poll import PollItem, WatcherGroup
 
 OUTCOMES = ("SUCCEEDED", "FAILED", "STOPPED")
-_POLL_INTERVAL = 30.0
 _METRICS_TIMEOUT = 30.0
 
 
@@ -85,7 +84,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         job_id: str | None = None,
         job_name: str | None = None,
         job_tag: str | None = None,
-        poll_interval: float | timedelta = _POLL_INTERVAL,
+        poll_interval: float | timedelta = params.DEFAULT_POLL_INTERVAL,
         outcomes: Collection[str] | None = None,
         metrics_timeout: float | timedelta = _METRICS_TIMEOUT,
     ) -> None:
@@ -141,7 +140,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
     @property
     def _interval(self) -> float:
-        return _seconds(self.poll_interval, _POLL_INTERVAL)
+        return _seconds(self.poll_interval, params.DEFAULT_POLL_INTERVAL)
 
     @property
     def _outcomes(self) -> list[str] | None:

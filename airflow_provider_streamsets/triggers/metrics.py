@@ -48,7 +48,7 @@ class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
         expect: Sequence[str | dict[str, Any]] = (),
         join: Literal["all", "any"] = "all",
         on_run_end: Literal["fail", "evaluate", "skip"] = "fail",
-        poll_interval: float = 30.0,
+        poll_interval: float = params.DEFAULT_POLL_INTERVAL,
         timeout: float | None = None,
         deadline: float | None = None,
         metrics_timeout: float = 30.0,

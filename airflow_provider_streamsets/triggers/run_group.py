@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub.errors import ControlHubError
 from airflow_provider_streamsets.triggers.base import KILL_MAX_WAIT, ControlHubTrigger, Deadline
 from airflow_provider_streamsets.triggers.packing import UNPACK_ERRORS, pack, unpack
@@ -60,7 +61,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         self,
         control_hub_conn_id: str = "streamsets_default",
         runs: Sequence[Sequence[str | int]] | None = None,
-        poll_interval: float = 30.0,
+        poll_interval: float = params.DEFAULT_POLL_INTERVAL,
         timeout: float | None = None,
         deadline: float | None = None,
         metrics_timeout: float = 0.0,

@@ -37,7 +37,7 @@ class ControlHubJobRunTrigger(ControlHubRunTriggerBase):
         job_id: str = "",
         job_name: str = "",
         run_count: int = 0,
-        poll_interval: float = 30.0,
+        poll_interval: float = params.DEFAULT_POLL_INTERVAL,
         timeout: float | None = None,
         deadline: float | None = None,
         metrics_timeout: float = 30.0,
