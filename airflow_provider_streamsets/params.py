@@ -161,15 +161,20 @@ def no_effect(without: str, task: object, default_args: Mapping[str, Any] | None
     """
     if is_from_mapped(task):
         return
-    defaults = default_args or {}
-    names = [
-        name
-        for name, value in values.items()
-        if value is not None and value is not False and not (name in defaults and defaults[name] == value)
-    ]
+    names = [name for name, value in _own_arguments(values, default_args).items() if value is not False]
     if names:
         has, it = ("has", "it") if len(names) == 1 else ("have", "them")
         raise ValueError(f"{_quoted(names, ' and ')} {has} no effect without {without}; remove {it}.")
+
+
+def _own_arguments(values: Mapping[str, Any], default_args: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the arguments that are set by the task itself and not by the DAG's ``default_args``."""
+    defaults = default_args or {}
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and not (name in defaults and defaults[name] == value)
+    }
 
 
 def alias(names: tuple[str, str], values: tuple[Any, Any], default_args: Mapping[str, Any] | None) -> Any:
@@ -184,9 +189,8 @@ def alias(names: tuple[str, str], values: tuple[Any, Any], default_args: Mapping
     :param default_args: the ``default_args`` that Airflow passes to the constructor
     :raises ValueError: if the task itself sets both
     """
-    defaults = default_args or {}
     passed = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-    own = {name: value for name, value in passed.items() if name not in defaults or defaults[name] != value}
+    own = _own_arguments(passed, default_args)
     if len(own) > 1:
         raise ValueError(f"'{names[1]}' is an alias of '{names[0]}'; set only one of them.")
     return next(iter((own or passed).values()), None)
