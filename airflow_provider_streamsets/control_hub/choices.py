@@ -12,6 +12,8 @@ EXECUTOR_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
 
 IfExists = Literal["fail", "skip", "update"]
 IF_EXISTS: tuple[str, ...] = get_args(IfExists)
+InstanceSuffix = Literal["COUNTER", "TIME_STAMP", "PARAM_VALUE"]
+INSTANCE_SUFFIXES: tuple[str, ...] = get_args(InstanceSuffix)
 Join = Literal["all", "any"]
 JOINS: tuple[str, ...] = get_args(Join)
 OnRunEnd = Literal["fail", "evaluate", "skip"]

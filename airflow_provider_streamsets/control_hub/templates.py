@@ -9,13 +9,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import pendulum
 
 from airflow_provider_streamsets.control_hub import submission
 from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
 from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub.choices import INSTANCE_SUFFIXES, InstanceSuffix
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousStartError,
     ControlHubBulkError,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-InstanceSuffix = Literal["COUNTER", "TIME_STAMP", "PARAM_VALUE"]
-INSTANCE_SUFFIXES: tuple[InstanceSuffix, ...] = get_args(InstanceSuffix)
 
 _HISTORY_LENGTH = 1000
 # Long enough to distinguish the parameter sets of a template; a thousand of them take 20 KB in the task state.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import will_retry
 from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub.choices import INSTANCE_SUFFIXES
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousStartError,
     ControlHubBulkError,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _IF_INSTANCE_FAILS = ("stop_others", "wait_others")
 _RETRY = ("failed", "all")
-_SUFFIXES = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")
 
 
 @dataclass(frozen=True)
@@ -292,14 +292,14 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         params.string(self.instance_name, "instance_name", rendered=rendered)
         params.string(self.description, "description", rendered=rendered, empty=True)
         params.string(self.suffix_parameter, "suffix_parameter", rendered=rendered)
-        params.one_of(self.suffix, "suffix", _SUFFIXES, rendered=rendered)
+        params.one_of(self.suffix, "suffix", INSTANCE_SUFFIXES, rendered=rendered)
         params.string_list(self.job_tags, "job_tags", rendered=rendered)
         params.boolean(self.attach_to_template, "attach_to_template", rendered=rendered)
         params.boolean(self.delete_after_completion, "delete_after_completion", rendered=rendered)
         params.boolean(self.inherit_permissions, "inherit_permissions", rendered=rendered)
         params.one_of(self.if_instance_fails, "if_instance_fails", _IF_INSTANCE_FAILS, rendered=rendered)
         params.one_of(self.retry, "retry", _RETRY, rendered=rendered)
-        if self.suffix in _SUFFIXES and (self.suffix == "PARAM_VALUE") != (self.suffix_parameter is not None):
+        if self.suffix in INSTANCE_SUFFIXES and (self.suffix == "PARAM_VALUE") != (self.suffix_parameter is not None):
             raise ValueError("'suffix_parameter' must be set if, and only if, suffix='PARAM_VALUE'.")
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -590,7 +590,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
                 values,
                 name=params.string(self.instance_name, "instance_name", rendered=True),
                 description=params.string(self.description, "description", rendered=True, empty=True),
-                suffix=params.one_of(self.suffix, "suffix", _SUFFIXES, rendered=True),
+                suffix=params.one_of(self.suffix, "suffix", INSTANCE_SUFFIXES, rendered=True),
                 suffix_parameter=params.string(self.suffix_parameter, "suffix_parameter", rendered=True),
                 tags=params.string_list(self.job_tags, "job_tags", rendered=True),
                 attach_to_template=params.boolean(self.attach_to_template, "attach_to_template", rendered=True),
