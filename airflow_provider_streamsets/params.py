@@ -19,6 +19,7 @@ import pendulum
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_streamsets.compat import is_from_mapped
+from airflow_provider_streamsets.control_hub import choices
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
 
 WAIT_FOR = ("completion", "active")
-DEFAULT_POLL_INTERVAL = 30.0
-"""Seconds."""
+DEFAULT_POLL_INTERVAL = choices.DEFAULT_POLL_INTERVAL
 _FRAMEWORK_TIMEOUT_MARGIN = 300.0
 # Seconds, beyond the statistics interval, in which Control Hub should have saved the final metrics.
 _SAVE_DELAY = 15.0

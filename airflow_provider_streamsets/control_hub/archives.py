@@ -17,8 +17,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.models import ImportedJob, Job, Model
-from airflow_provider_streamsets.control_hub.services import Service
-from airflow_provider_streamsets.control_hub.transport import Retry
+from airflow_provider_streamsets.control_hub.services import Retry, Service
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient

@@ -1,4 +1,4 @@
-"""Allowed values of parameters; a separate module, so that DAG parsing does not load the models."""
+"""Allowed values and defaults of parameters; a separate module, so that DAG parsing does not load the models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import operator
 from collections.abc import Callable
 from typing import Literal, get_args
 
+DEFAULT_POLL_INTERVAL = 30.0
+"""Seconds."""
 STATUSES = ("INACTIVE", "ACTIVATING", "ACTIVE", "DEACTIVATING", "ACTIVATION_ERROR", "INACTIVE_ERROR")
 COLORS = ("GRAY", "GREEN", "RED")
 EXECUTOR_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")

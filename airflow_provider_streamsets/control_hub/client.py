@@ -24,10 +24,9 @@ from airflow_provider_streamsets.control_hub.models import CurrentUser
 from airflow_provider_streamsets.control_hub.offsets import Offsets
 from airflow_provider_streamsets.control_hub.pipelines import Pipelines
 from airflow_provider_streamsets.control_hub.runs import Runs
-from airflow_provider_streamsets.control_hub.services import Service
+from airflow_provider_streamsets.control_hub.services import Retry, Service
 from airflow_provider_streamsets.control_hub.session import Session
 from airflow_provider_streamsets.control_hub.templates import Templates
-from airflow_provider_streamsets.control_hub.transport import Retry
 
 DEFAULT_TIMEOUT = (10.0, 60.0)
 # Gateways usually time out after 60 seconds; some are configured for more.

@@ -10,8 +10,7 @@ from airflow_provider_streamsets.control_hub._messages import describe_ids, join
 from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError
 from airflow_provider_streamsets.control_hub.models import Engine
 from airflow_provider_streamsets.control_hub.paging import chunked, paginate
-from airflow_provider_streamsets.control_hub.services import Service, quote_id
-from airflow_provider_streamsets.control_hub.transport import Retry
+from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient

@@ -17,9 +17,8 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import Job
 from airflow_provider_streamsets.control_hub.paging import chunked, paginate
-from airflow_provider_streamsets.control_hub.services import Service, quote_id
+from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 from airflow_provider_streamsets.control_hub.submission import CreateIntent, confirm_effect
-from airflow_provider_streamsets.control_hub.transport import Retry
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient

@@ -31,9 +31,8 @@ from airflow_provider_streamsets.control_hub.job_duplication import JobDuplicato
 from airflow_provider_streamsets.control_hub.job_reading import JobReader
 from airflow_provider_streamsets.control_hub.models import Job, JobSettings, JobUpgrade, PipelineVersion
 from airflow_provider_streamsets.control_hub.paging import chunked
-from airflow_provider_streamsets.control_hub.services import Service, quote_id
+from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 from airflow_provider_streamsets.control_hub.submission import CONFIRM_TIMEOUT, CreateIntent, confirm_effect
-from airflow_provider_streamsets.control_hub.transport import Retry
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,8 @@ import pendulum
 from airflow_provider_streamsets.control_hub import submission
 from airflow_provider_streamsets.control_hub._json import as_list, as_object
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
+from airflow_provider_streamsets.control_hub.choices import DEFAULT_POLL_INTERVAL
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubJobStateError,
@@ -21,16 +23,19 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRejectedError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, run_or_none
+from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, RunIdentity, RunRef, run_or_none
 from airflow_provider_streamsets.control_hub.paging import PAGE_LENGTH, chunked, paginate
-from airflow_provider_streamsets.control_hub.services import Service, quote_id
+from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.submission import BulkStarter, JobStarter, StartIntent, describe_run
 from airflow_provider_streamsets.control_hub.tracking.outcome import sort_events
-from airflow_provider_streamsets.control_hub.transport import Retry
+from airflow_provider_streamsets.control_hub.tracking.run import DEFAULT_METRICS_TIMEOUT, RunTracker
+from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
+from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run, wait_for_runs
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +124,7 @@ class Runs:
         :returns: whether the run was active and its stop was accepted
         :raises ControlHubRejectedError: if Control Hub still rejects the stop after `max_wait`
         """
-        remaining = max_wait
+        deadline = Deadline.of_retries(max_wait, self._client.sleep)
         while True:
             current = self.current(job_id)
             if current is None or current.has_ended or not self._is_run_or_successor(job_id, current, run_count):
@@ -127,11 +132,10 @@ class Runs:
             try:
                 (self.force_stop if force else self.stop)(job_id)
             except ControlHubRejectedError as error:
-                if remaining <= 0:
+                if deadline.has_passed:
                     raise
                 log.info("%s Retrying in %.0f s.", error, _STOP_RETRY_DELAY)
-                self._client.sleep(_STOP_RETRY_DELAY)
-                remaining -= _STOP_RETRY_DELAY
+                deadline.sleep(_STOP_RETRY_DELAY)
             else:
                 return True
 
@@ -176,7 +180,7 @@ class Runs:
         """
         action, verb = ("forceStopJobs", "force-stop") if force else ("stopJobs", "stop")
         accepted: dict[str, None] = {}
-        remaining = max_wait
+        deadline = Deadline.of_retries(max_wait, self._client.sleep)
         while True:
             # An accepted stop is not sent again while others are retried.
             pending = {job_id: run_count for job_id, run_count in runs.items() if job_id not in accepted}
@@ -186,22 +190,81 @@ class Runs:
             activating = [job_id for job_id, run in active.items() if run.status == "ACTIVATING"]
             ready = [job_id for job_id in active if job_id not in activating]
             try:
-                for job_ids in (ready, activating) if remaining <= 0 else (ready,):
+                for job_ids in (ready, activating) if deadline.has_passed else (ready,):
                     for batch in chunked(job_ids, self._client.bulk_size):
                         self._post_bulk_action(batch, action, verb)
                         accepted.update(dict.fromkeys(batch))
-                if remaining <= 0 or not activating:
+                if deadline.has_passed or not activating:
                     return list(accepted)
             except (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError) as error:
                 # A run that ended or was deleted meanwhile can fail the request; the others are stopped at once.
                 pending = {job_id: runs[job_id] for job_id in active if job_id not in accepted}
                 if len(self.get_active(pending)) < len(pending):
                     continue
-                if remaining <= 0 or isinstance(error, ControlHubPermissionError):
+                if deadline.has_passed or isinstance(error, ControlHubPermissionError):
                     raise
                 log.info("%s Retrying in %.0f s.", error, _STOP_RETRY_DELAY)
-            self._client.sleep(_STOP_RETRY_DELAY)
-            remaining -= _STOP_RETRY_DELAY
+            deadline.sleep(_STOP_RETRY_DELAY)
+
+    def wait(
+        self,
+        run: JobRun,
+        *,
+        timeout: float | None = None,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        metrics_timeout: float = DEFAULT_METRICS_TIMEOUT,
+    ) -> RunReport:
+        """
+        Wait until a run has ended, and return its report, whatever its outcome.
+
+        Failed polls do not end the wait. If an upgrade of the active job replaces the run, its successor is waited for.
+
+        .. code-block:: python
+
+            report = client.runs.wait(client.runs.start(job), timeout=3600)
+            if report.outcome is not Outcome.SUCCEEDED:
+                raise report.failure()
+
+        :param run: the run, as returned by :meth:`start`
+        :param timeout: seconds to wait; None sets no limit
+        :param poll_interval: seconds between two polls; young runs are polled more often
+        :param metrics_timeout: maximum number of seconds to wait for the final metrics of the ended run
+        :raises ControlHubRunTimeoutError: if the run has not ended in time
+        :raises ControlHubRunLostError: if the job was deleted, or its history lacks the run
+        :raises ControlHubError: on a fatal error, such as a rejected credential
+        """
+        client = self._client.with_options(max_attempts=1)
+        tracker = RunTracker(
+            client, run.job_id, run.run_count, identity=RunIdentity.from_run(run), metrics_timeout=metrics_timeout
+        )
+        return wait_for_run(tracker, Deadline(timeout, sleep=client.sleep), poll_interval=poll_interval)
+
+    def wait_many(
+        self,
+        runs: Iterable[JobRun],
+        *,
+        timeout: float | None = None,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        metrics_timeout: float = DEFAULT_METRICS_TIMEOUT,
+    ) -> dict[str, RunReport]:
+        """
+        Wait until runs of different jobs have ended, with bulk status requests, and return their reports by job id.
+
+        :param runs: the runs, such as the values returned by :meth:`start_many`
+        :param timeout: seconds to wait for all of them; None sets no limit
+        :param poll_interval: as for :meth:`wait`
+        :param metrics_timeout: as for :meth:`wait`
+        :raises ControlHubRunTimeoutError: if they have not ended in time
+        :raises ControlHubRunLostError: as :meth:`wait`, when all others have ended
+        :raises ControlHubError: on a fatal error, such as a rejected credential
+        """
+        client = self._client.with_options(max_attempts=1)
+        refs = [RunRef(run.job_id, run.run_count, identity=RunIdentity.from_run(run)) for run in runs]
+        group = RunGroup(client, refs, metrics_timeout=metrics_timeout)
+        wait_for_runs(group, Deadline(timeout, sleep=client.sleep), poll_interval=poll_interval)
+        for error in group.unresolved.values():
+            raise error
+        return group.reports
 
     def get_active(self, runs: Mapping[str, int]) -> dict[str, JobRun]:
         """
@@ -277,21 +340,20 @@ class Runs:
             # After an ambiguous failure, the transport's retry can find the errors acknowledged already.
             if any(run and run.status == "INACTIVE_ERROR" for run in self.statuses(failed).values()):
                 raise
-        unacknowledged, remaining = list(failed), max_wait
-        while unacknowledged and max_wait:
-            statuses = self.statuses(unacknowledged)
-            unacknowledged = [
-                job_id for job_id in unacknowledged if (run := statuses[job_id]) and run.status == "INACTIVE_ERROR"
-            ]
-            if unacknowledged and remaining <= 0:
-                raise ControlHubUnexpectedAnswerError(
-                    f"Control Hub accepted the acknowledgement, but {max_wait:g} s later these jobs are still "
-                    f"INACTIVE_ERROR: {join_truncated(unacknowledged)}."
-                )
-            if unacknowledged:
-                self._client.sleep(_ACKNOWLEDGE_POLL_DELAY)
-                remaining -= _ACKNOWLEDGE_POLL_DELAY
+        if failed and max_wait:
+            self._wait_until_acknowledged(list(failed), max_wait)
         return list(failed.values())
+
+    def _wait_until_acknowledged(self, job_ids: list[str], max_wait: float) -> None:
+        for _ in Deadline.of_retries(max_wait, self._client.sleep).polls(_ACKNOWLEDGE_POLL_DELAY):
+            statuses = self.statuses(job_ids)
+            job_ids = [job_id for job_id in job_ids if (run := statuses[job_id]) and run.status == "INACTIVE_ERROR"]
+            if not job_ids:
+                return
+        raise ControlHubUnexpectedAnswerError(
+            f"Control Hub accepted the acknowledgement, but {max_wait:g} s later these jobs are still "
+            f"INACTIVE_ERROR: {join_truncated(job_ids)}."
+        )
 
     def acknowledge_forced(self, runs: Mapping[str, int], *, max_wait: float = 0.0) -> None:
         """
@@ -305,11 +367,10 @@ class Runs:
         """
         if not runs:
             return
-        remaining = max_wait
+        deadline = Deadline.of_retries(max_wait, self._client.sleep)
         try:
-            while (active := self.get_active(runs)) and remaining > 0:
-                self._client.sleep(min(_ACKNOWLEDGE_POLL_DELAY, remaining))
-                remaining -= _ACKNOWLEDGE_POLL_DELAY
+            while (active := self.get_active(runs)) and not deadline.has_passed:
+                deadline.sleep(_ACKNOWLEDGE_POLL_DELAY)
             failed = [
                 job_id
                 for job_id, run in self.statuses(runs).items()

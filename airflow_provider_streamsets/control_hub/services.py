@@ -1,4 +1,4 @@
-"""Control Hub services and the quoting of ids in their paths."""
+"""What describes a request: the service, the id in its path, and whether it may be repeated."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ class Service(enum.Enum):
     def is_in_project(self) -> bool:
         """Whether the service accepts the query parameter ``project`` (contract section 1.6)."""
         return self in {Service.JOBRUNNER, Service.PIPELINES}
+
+
+class Retry(enum.Enum):
+    """Whether a request may be retried when its result is unknown (contract section 15)."""
+
+    SAFE = "safe"
+    """A read, or an idempotent change."""
+    NEVER = "never"
+    """Not idempotent, such as the start of a run."""
 
 
 def quote_id(identifier: str) -> str:

@@ -17,9 +17,9 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.models import parse_landing_url
-from airflow_provider_streamsets.control_hub.services import Service
+from airflow_provider_streamsets.control_hub.services import Retry, Service
 from airflow_provider_streamsets.control_hub.tokens import organization_id, validate_secret
-from airflow_provider_streamsets.control_hub.transport import Retry, Transport
+from airflow_provider_streamsets.control_hub.transport import Transport
 from airflow_provider_streamsets.control_hub.urls import normalize_base_url
 
 DEFAULT_LOGIN_URL = "https://cloud.login.streamsets.com"

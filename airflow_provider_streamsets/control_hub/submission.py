@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubBulkError,
     ControlHubError,
@@ -23,8 +24,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import Job, JobRun
 from airflow_provider_streamsets.control_hub.paging import chunked
-from airflow_provider_streamsets.control_hub.services import Service, quote_id
-from airflow_provider_streamsets.control_hub.transport import Retry
+from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -375,7 +375,7 @@ class BulkStarter:
             for job_id, intent in self._intents.items()
             if job_id not in self._started
         }
-        waited = 0.0
+        deadline = Deadline.of_retries(max(remaining.values(), default=0.0), self._client.sleep)
         while remaining:
             self._poll_error = None
             for batch in chunked(list(remaining), self._client.bulk_size):
@@ -388,10 +388,9 @@ class BulkStarter:
                 except ControlHubError as error:
                     self._poll_error = error
                     log.warning("%s Could not check all jobs for new runs.", error)
-            if not remaining or waited >= max(remaining.values()):
+            if not remaining or deadline.elapsed >= max(remaining.values()):
                 return
-            self._client.sleep(_SEARCH_INTERVAL)
-            waited += _SEARCH_INTERVAL
+            deadline.sleep(_SEARCH_INTERVAL)
 
     def _own_run(self, intent: StartIntent, latest: JobRun | None) -> JobRun | None:
         """Return the first run of a job that matches its intent; other runs may have followed it."""
@@ -521,7 +520,7 @@ def confirm_effect(
     """
     if max_wait is None:
         max_wait = search_time(client, error)
-    remaining = math.nan if callable(max_wait) else max_wait
+    deadline = None if callable(max_wait) else Deadline.of_retries(max_wait, client.sleep)
     has_response = False
     while True:
         probe_error: ControlHubError | None = None
@@ -529,11 +528,11 @@ def confirm_effect(
             found = probe()
         except ControlHubError as caught:
             probe_error = caught
-        if callable(max_wait) and not has_response and (probe_error is None or math.isnan(remaining)):
-            remaining = max_wait()
+        if deadline is None or (callable(max_wait) and not has_response and probe_error is None):
+            deadline = Deadline.of_retries(max_wait() if callable(max_wait) else max_wait, client.sleep)
         has_response = has_response or probe_error is None
         if probe_error is not None:
-            if remaining <= 0 or is_fatal(probe_error):
+            if deadline.has_passed or is_fatal(probe_error):
                 cause = error or probe_error
                 raise ControlHubUnavailableError(
                     f"{f'{error} ' if error else ''}Could not determine {subject}: {probe_error}",
@@ -541,7 +540,6 @@ def confirm_effect(
                     issues=cause.issues,
                     maybe_executed=True,
                 ) from probe_error
-        elif is_complete(found) or remaining <= 0:
+        elif is_complete(found) or deadline.has_passed:
             return found
-        client.sleep(_POLL_DELAY)
-        remaining -= _POLL_DELAY
+        deadline.sleep(_POLL_DELAY)

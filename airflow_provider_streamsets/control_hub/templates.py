@@ -17,6 +17,7 @@ from airflow_provider_streamsets.control_hub import submission
 from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
 from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.choices import INSTANCE_SUFFIXES, InstanceSuffix
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousStartError,
     ControlHubBulkError,
@@ -28,9 +29,8 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import Job
 from airflow_provider_streamsets.control_hub.paging import paginate
-from airflow_provider_streamsets.control_hub.services import Service, quote_id
+from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 from airflow_provider_streamsets.control_hub.submission import confirm_effect, search_time
-from airflow_provider_streamsets.control_hub.transport import Retry
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -171,13 +171,12 @@ class Templates:
         :raises ControlHubAmbiguousStartError: if several starts match
         """
         found = self._find_starts(intent, intent.template_id)
-        remaining = 0.0
         if wait and intent.requested_at is not None:
-            remaining = submission.remaining_delivery_time(self._client, intent.requested_at)
-        while not found and remaining > 0:
-            self._client.sleep(_SEARCH_INTERVAL)
-            remaining -= _SEARCH_INTERVAL
-            found = self._find_starts(intent, intent.template_id)
+            max_wait = submission.remaining_delivery_time(self._client, intent.requested_at)
+            deadline = Deadline.of_retries(max_wait, self._client.sleep)
+            while not found and not deadline.has_passed:
+                deadline.sleep(_SEARCH_INTERVAL)
+                found = self._find_starts(intent, intent.template_id)
         if len(found) > 1:
             raise ControlHubAmbiguousStartError(
                 f"Cannot determine which start of job template {intent.template_id} belongs to this task: "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import enum
 import json
 import logging
 import math
@@ -30,6 +29,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedAnswerError,
     ControlHubUntrustedCertificateError,
 )
+from airflow_provider_streamsets.control_hub.services import Retry
 from airflow_provider_streamsets.control_hub.time_limit import TimeLimitAdapter, total_time_limit
 from airflow_provider_streamsets.control_hub.urls import trusted_redirect
 
@@ -56,15 +56,6 @@ _INVALID_SETTING_ERRORS = (
 )
 # Responses that Control Hub sends only to a credential it accepts.
 _CONTROL_HUB_DECISIONS = (ControlHubNotFoundError, ControlHubPermissionError, ControlHubRejectedError)
-
-
-class Retry(enum.Enum):
-    """Whether a request may be retried when its result is unknown (contract section 15)."""
-
-    SAFE = "safe"
-    """A read, or an idempotent change."""
-    NEVER = "never"
-    """Not idempotent, such as the start of a run."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubNotFoundError,
@@ -172,15 +173,14 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
         for job_id, intent in intents.items()
         if job_id not in started
     }
-    waited = 0.0
+    deadline = Deadline.of_retries(max(max_waits.values(), default=0.0), client.sleep)
     # A start can also be delivered after the run of another caller.
     while pending := [
         job_id
         for job_id, max_wait in max_waits.items()
-        if waited < max_wait and not intents[job_id].matches_later(statuses[job_id])
+        if deadline.elapsed < max_wait and not intents[job_id].matches_later(statuses[job_id])
     ]:
-        client.sleep(_SEARCH_INTERVAL)
-        waited += _SEARCH_INTERVAL
+        deadline.sleep(_SEARCH_INTERVAL)
         statuses.update(client.runs.statuses(pending))
     own_runs = {}
     for job_id, intent in intents.items():
@@ -205,17 +205,16 @@ def _find_submitted_run(client: ControlHubClient, intent: StartIntent) -> JobRun
     """
     from airflow_provider_streamsets.control_hub.submission import remaining_delivery_time
 
-    max_wait: float | None = None
+    deadline: Deadline | None = None
     while True:
         run = client.runs.find_submitted(intent)
         if run is not None and not intent.matches(run):
             latest = client.runs.current(intent.job_id)
             run = latest if intent.matches_later(latest) else run
-        max_wait = remaining_delivery_time(client, intent.requested_at) if max_wait is None else max_wait
-        if max_wait <= 0 or intent.matches_later(run):
+        deadline = deadline or Deadline.of_retries(remaining_delivery_time(client, intent.requested_at), client.sleep)
+        if deadline.has_passed or intent.matches_later(run):
             return run
-        client.sleep(_SEARCH_INTERVAL)
-        max_wait -= _SEARCH_INTERVAL
+        deadline.sleep(_SEARCH_INTERVAL)
 
 
 def find_joined_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobRun]:

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import is_deferral_timeout, task_state_store, will_retry
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubExpectationError,
@@ -24,7 +25,6 @@ from airflow_provider_streamsets.control_hub.errors import (
 from airflow_provider_streamsets.operators._resume import blocking_run, unfinished_runs, write_failed
 from airflow_provider_streamsets.operators._run_wait import RunWaitMixin
 from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT, RunsWaitMixin
-from airflow_provider_streamsets.operators._stability import wait_until_stable
 from airflow_provider_streamsets.operators._task_state import TaskState
 
 if TYPE_CHECKING:
@@ -419,7 +419,7 @@ class RunOwnershipMixin(RunWaitMixin):
         :param reason: a clause for the log
         :returns: False if Control Hub was unavailable, so that a retry makes sense
         """
-        from airflow_provider_streamsets.control_hub.tracking.run import stop_and_wait
+        from airflow_provider_streamsets.control_hub.tracking.wait import stop_runs
 
         self.log.warning("%s: stopping (%s).", _describe_runs(runs), reason)
         self._record_stopped(runs)
@@ -428,13 +428,8 @@ class RunOwnershipMixin(RunWaitMixin):
             if after is None:
                 self.request_stop(self.client, runs, max_wait=STOP_MAX_WAIT, force=False)
             else:
-                stop_and_wait(
-                    self.client,
-                    runs,
-                    timeout=after + _FORCED_STOP_MAX_WAIT,
-                    force_stop_after=after,
-                    poll_interval=_STOP_INTERVAL,
-                )
+                deadline = Deadline(after + _FORCED_STOP_MAX_WAIT)
+                stop_runs(self.client, runs, deadline, poll_interval=_STOP_INTERVAL, force_stop_after=after)
         except ControlHubError as error:
             self._log_not_stopped(runs, error)
             return not isinstance(error, ControlHubUnavailableError)
@@ -457,14 +452,14 @@ class RunOwnershipMixin(RunWaitMixin):
         :param runs: run count by job id
         :raises ControlHubRunTimeoutError: if the runs do not end within ten minutes, or by the deadline of the task
         """
-        from airflow_provider_streamsets.control_hub.tracking.run import stop_and_wait
+        from airflow_provider_streamsets.control_hub.tracking.wait import stop_runs
 
-        stop_and_wait(
+        stop_runs(
             self.client,
             runs,
-            timeout=min(_RESTART_MAX_WAIT, self.time_left),
-            force_stop_after=self.force_stop_seconds(),
+            Deadline(min(_RESTART_MAX_WAIT, self.time_left)),
             poll_interval=_STOP_INTERVAL,
+            force_stop_after=self.force_stop_seconds(),
         )
         self.log.info("%s: stopped by this task.", _describe_runs(runs))
 
@@ -472,6 +467,8 @@ class RunOwnershipMixin(RunWaitMixin):
         self, jobs: Iterable[Job], read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]]
     ) -> dict[str, Job]:
         """Wait until no job is being started or stopped, within the deadline of the task."""
+        from airflow_provider_streamsets.control_hub.tracking.wait import wait_until_stable
+
         try:
             return wait_until_stable(self.polling_client(), jobs, read, sleep=self.sleep, log=self.log)
         except ControlHubRunTimeoutError as error:

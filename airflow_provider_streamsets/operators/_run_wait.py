@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import ControlHubExpectationError, ControlHubRunTimeoutError
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubOperator
 
@@ -142,9 +143,10 @@ class RunWaitMixin(ControlHubOperator):
         return timeout
 
     @property
-    def _remaining_wait_timeout(self) -> float | None:
-        """Remaining seconds of `wait_timeout`; None if there is no limit."""
-        return None if self._wait_timeout_seconds is None else self._remaining(self._wait_timeout_seconds)
+    def wait_deadline(self) -> Deadline:
+        """Deadline of `wait_timeout`; sleeps until then end when the task is killed."""
+        total = self._wait_timeout_seconds
+        return Deadline(None if total is None else self._remaining(total), total=total, sleep=self.sleep)
 
     def _remaining(self, limit: float) -> float:
         return max(limit - (time.monotonic() - self._execution_start), 0.0)
@@ -267,7 +269,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
 
         A deferrable task polls once; if the report is not complete, it defers to ``execute_after_ended_run``.
         """
-        from airflow_provider_streamsets.control_hub.tracking.run import wait_for_run
+        from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
 
         cached = self._ended_report
         if cached is not None and (cached.job_id, cached.run.run_count) == (job.job_id, run.run_count):
@@ -278,13 +280,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
             if report is None:
                 self.defer_to_trigger(job, run, method_name="execute_after_ended_run")
             return report
-        return wait_for_run(
-            tracker,
-            poll_interval=self._interval,
-            timeout=self._remaining_wait_timeout,
-            total_timeout=self._wait_timeout_seconds,
-            sleep=self.sleep,
-        )
+        return wait_for_run(tracker, self.wait_deadline, poll_interval=self._interval)
 
     def _new_tracker(self, job: Job, run: JobRun) -> RunTracker:
         from airflow_provider_streamsets.control_hub.models import RunIdentity
@@ -307,17 +303,11 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
         )
 
     def _wait_on_worker(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub.tracking.run import wait_for_run
+        from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
 
         self._tracker = self._new_tracker(job, run)
         try:
-            report = wait_for_run(
-                self._tracker,
-                poll_interval=self._interval,
-                timeout=self._remaining_wait_timeout,
-                total_timeout=self._wait_timeout_seconds,
-                sleep=self.sleep,
-            )
+            report = wait_for_run(self._tracker, self.wait_deadline, poll_interval=self._interval)
         except ControlHubRunTimeoutError:
             self.on_wait_timeout(context, job.job_id, run.run_count)
             raise

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import MAX_TRIGGER_SIZE, trigger_size
 from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubRunTimeoutError
 from airflow_provider_streamsets.operators._run_wait import RunWaitMixin
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.control_hub import Job, RunReport
-    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, RunRef
+    from airflow_provider_streamsets.control_hub.models import RunRef
+    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent
     from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
 
@@ -198,9 +200,8 @@ class RunsWaitMixin(RunWaitMixin):
         return self._wait_for_all(
             context,
             runs,
+            deadline=self.wait_deadline,
             poll_interval=self._interval,
-            timeout=self._remaining_wait_timeout,
-            total_timeout=self._wait_timeout_seconds,
             metrics_timeout=metrics_timeout,
             until_failure=until_failure,
             force_after=self.force_after,
@@ -232,8 +233,7 @@ class RunsWaitMixin(RunWaitMixin):
 
     def _max_trigger_size(self, job_ids: Sequence[str], joins: bool) -> int:
         """Return the maximum size in bytes of the trigger of this or a later deferral."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
+        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
 
         now, is_forced = round(time.time(), 3), not (self.force_after is None and self.force_stop_seconds() is None)
         may_be_red = self.fail_on_red_seconds() is not None
@@ -268,16 +268,16 @@ class RunsWaitMixin(RunWaitMixin):
         context: Context,
         runs: Sequence[RunRef],
         *,
+        deadline: Deadline,
         poll_interval: float,
-        timeout: float | None,
-        total_timeout: float | None,
         metrics_timeout: float,
         until_failure: bool = False,
         force_after: float | None = None,
         is_execution_timeout: bool = False,
         resumed: RunsWaitEvent | None = None,
     ) -> Any:
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, wait_for_runs
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
+        from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_runs
 
         group = self._group = RunGroup(
             self.polling_client(),
@@ -303,12 +303,10 @@ class RunsWaitMixin(RunWaitMixin):
         try:
             wait_for_runs(
                 group,
+                deadline,
                 poll_interval=poll_interval,
-                timeout=timeout,
-                total_timeout=total_timeout,
                 stop_when=act,
                 max_delay=lambda: self._remaining(force_delay) or math.inf,
-                sleep=self.sleep,
             )
         except ControlHubRunTimeoutError as error:
             if group.unfinished:
@@ -403,8 +401,7 @@ class RunsWaitMixin(RunWaitMixin):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Resume after the trigger has fired: finish the task, or handle the event and defer again."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
+        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         self.prepare()
@@ -424,9 +421,10 @@ class RunsWaitMixin(RunWaitMixin):
         return self._wait_for_all(
             context,
             runs,
+            deadline=Deadline(
+                0.0 if wait.reason is RunsWaitReason.TIMEOUT else time_left, total=wait.timeout, sleep=self.sleep
+            ),
             poll_interval=_RESUMED_INTERVAL,
-            timeout=0.0 if wait.reason is RunsWaitReason.TIMEOUT else time_left,
-            total_timeout=wait.timeout,
             # The trigger has already waited for the metrics.
             metrics_timeout=0.0,
             is_execution_timeout=self._is_execution_timeout(),
@@ -471,10 +469,10 @@ class RunsWaitMixin(RunWaitMixin):
         )
 
     def _fetch_job_names(self, job_ids: list[str], max_wait: float) -> dict[str, str]:
-        until = time.monotonic() + max_wait
+        deadline = Deadline(max_wait)
         try:
             # Unlike a poll, this is not repeated, so the client retries it.
-            with self.client.within(lambda: until - time.monotonic()):
+            with self.client.within(lambda: deadline.remaining):
                 return {job_id: job.name for job_id, job in self.client.jobs.get_many(job_ids).items()}
         except ControlHubError as error:
             self.log.warning("Could not fetch the names of the jobs; continuing with their ids: %s", error)

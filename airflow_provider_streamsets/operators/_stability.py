@@ -1,78 +1,18 @@
-"""Waits for jobs in a transitional state, and checks whether jobs can be started."""
+"""Check whether jobs can be started, and why Control Hub rejected a start."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from airflow_provider_streamsets.control_hub._messages import join_truncated
-from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubJobStateError,
-    ControlHubRunTimeoutError,
-    ControlHubUnavailableError,
-)
+from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job
-    from airflow_provider_streamsets.control_hub.tracking.run import Log
+    from airflow_provider_streamsets.control_hub import Job
 
-# Seconds; longer than the default time-out of Control Hub for engines to confirm a stop.
-_MAX_WAIT = 300.0
-_POLL_DELAY = 3.0
 ACKNOWLEDGEMENT_MAX_WAIT = 60.0
 # Seconds between fetches after a rejected start: the conflicting run may not be visible at once.
 _REJECTION_CHECK_DELAYS = (2.0, 4.0)
-
-
-def wait_until_stable(
-    client: ControlHubClient,
-    jobs: Iterable[Job],
-    fetch: Callable[[ControlHubClient, list[str]], Mapping[str, Job]],
-    *,
-    sleep: Callable[[float], None],
-    log: Log,
-) -> dict[str, Job]:
-    """
-    Wait until no job is ``ACTIVATING`` or ``DEACTIVATING``, and return the refreshed jobs by id.
-
-    Control Hub rejects starts and stops in these states (contract sections 8 and 10.3). The wait ends after five
-    minutes, or at the client's deadline if that is earlier. A fetch that fails because Control Hub is unavailable is
-    repeated.
-
-    :param client: a client that sends each request once
-    :param jobs: the jobs as just fetched
-    :param fetch: fetches jobs by id, in one request if possible
-    :param sleep: sleeps for a number of seconds
-    :param log: the task's log
-    :returns: the jobs by id; after five minutes, some may still be in a transitional state
-    :raises ControlHubRunTimeoutError: if the client's deadline passes first
-    """
-    from airflow_provider_streamsets.control_hub.tracking.run import OutageLog
-
-    transitional = {"ACTIVATING", "DEACTIVATING"}
-    current = {job.job_id: job for job in jobs}
-    ends_at, outage = time.monotonic() + _MAX_WAIT, OutageLog(log)
-    while unstable := [job for job in current.values() if job.current_run and job.current_run.status in transitional]:
-        if client.time_left() <= 0:
-            labels = join_truncated([job.label for job in unstable])
-            raise ControlHubRunTimeoutError(f"The task timed out while jobs were being started or stopped: {labels}.")
-        remaining = min(ends_at - time.monotonic(), client.time_left())
-        if remaining <= 0:
-            break
-        for job in unstable:
-            log.info(
-                "Job %s: %s; waiting until it is active or inactive.",
-                job.label,
-                job.current_run and job.current_run.status,
-            )
-        sleep(min(_POLL_DELAY, remaining))
-        try:
-            current.update(fetch(client, [job.job_id for job in unstable]))
-            outage.succeeded()
-        except ControlHubUnavailableError as error:
-            outage.failed(error)
-    return current
 
 
 def check_startable(jobs: Iterable[Job]) -> None:

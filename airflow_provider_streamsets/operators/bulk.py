@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubBulkError,
     ControlHubError,
@@ -45,8 +46,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_provider_streamsets.control_hub import Job, JobRun
+    from airflow_provider_streamsets.control_hub.models import RunRef
     from airflow_provider_streamsets.control_hub.submission import StartIntent
-    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, RunRef
+    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
     from airflow_provider_streamsets.operators._task_state import TaskState
 
 _STOP_TIMEOUT = 600
@@ -166,8 +168,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Start the jobs after the runs of other callers have ended."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
+        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
         from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
         others = RunsWaitEvent.from_payload(event)
@@ -183,15 +184,15 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
                 for job_id, count in others.runs
             ]
             try:
-                self._wait_on_worker_for_other_runs(runs, timeout=0.0, total_timeout=others.timeout)
+                self._wait_on_worker_for_other_runs(runs, Deadline(0.0, total=others.timeout))
             except (AirflowTaskTimeout, ControlHubRunTimeoutError):
                 self._handle_own_runs_timeout(context)
                 raise
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef, unfinished_result
+        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
+        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
 
         jobs = {job.job_id: job for job in self.find_jobs(context)}
         if not jobs:
@@ -408,8 +409,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def _wait_for_other_runs(self, jobs: Mapping[str, Job]) -> None:
         """Wait until runs of other callers have ended; defer if the task is deferrable."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
+        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
 
         runs = [
             RunRef(job.job_id, job.last_run_count, job.name, RunIdentity.from_run(job.current_run))
@@ -417,32 +417,23 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         ]
         if self.deferrable:
             self.defer_before_start(runs)
-        self._wait_on_worker_for_other_runs(
-            runs, timeout=self._remaining_wait_timeout, total_timeout=self._wait_timeout_seconds
-        )
+        self._wait_on_worker_for_other_runs(runs, self.wait_deadline)
 
-    def _wait_on_worker_for_other_runs(
-        self, runs: Sequence[RunRef], *, timeout: float | None, total_timeout: float | None
-    ) -> RunGroup:
+    def _wait_on_worker_for_other_runs(self, runs: Sequence[RunRef], deadline: Deadline) -> RunGroup:
         """Wait on the worker until runs of other callers have ended, before this task starts its own."""
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, wait_for_runs
+        from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
+        from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_runs
 
         group = RunGroup(self.polling_client(), runs, metrics_timeout=0.0, log=self.log)
         try:
-            wait_for_runs(
-                group,
-                poll_interval=self._interval,
-                timeout=timeout,
-                total_timeout=total_timeout,
-                sleep=self.sleep,
-            )
+            wait_for_runs(group, deadline, poll_interval=self._interval)
         except ControlHubRunTimeoutError as error:
             raise self._timeout_before_start(error) from error
         return group
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Raise the errors of an earlier try's runs that must be acknowledged before their jobs can be started."""
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef
+        from airflow_provider_streamsets.control_hub.models import RunRef
 
         blocking = [
             RunRef(job_id, run.run_count, jobs[job_id].name)
@@ -453,9 +444,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         ]
         if not blocking:
             return
-        group = self._wait_on_worker_for_other_runs(
-            blocking, timeout=self._remaining_wait_timeout, total_timeout=self._wait_timeout_seconds
-        )
+        group = self._wait_on_worker_for_other_runs(blocking, self.wait_deadline)
         try:
             self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
         except ControlHubRunFailedError as error:
@@ -527,8 +516,8 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Stop the runs of the jobs, and wait until they have ended."""
         wait = self.prepare()
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef, unfinished_result
+        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
+        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
 
         jobs = {job.job_id: job for job in self.find_jobs(context)}
         running = {
@@ -637,7 +626,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
     def execute(self, context: Context) -> list[str]:
         """Delete the jobs."""
         from airflow_provider_streamsets.control_hub.jobs import check_deletable
-        from airflow_provider_streamsets.control_hub.tracking.run import stop_and_wait
+        from airflow_provider_streamsets.control_hub.tracking.wait import stop_runs
 
         stop_first, acknowledge_errors, timeout, force_stop_after, poll_interval = self._check_parameters(rendered=True)
         # Jobs deleted by an earlier try can no longer be found by name.
@@ -656,8 +645,12 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         }
         if stop_first and running:
             self.log.info("Stopping %d jobs before deleting them.", len(running))
-            stop_and_wait(
-                self.client, running, timeout=timeout, force_stop_after=force_stop_after, poll_interval=poll_interval
+            stop_runs(
+                self.client,
+                running,
+                Deadline(timeout),
+                poll_interval=poll_interval,
+                force_stop_after=force_stop_after,
             )
         if acknowledge_errors and jobs:
             for run in self.client.runs.acknowledge(jobs, max_wait=ACKNOWLEDGEMENT_MAX_WAIT):

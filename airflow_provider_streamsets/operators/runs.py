@@ -423,7 +423,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _wait_for_other_run(self, job: Job, other: JobRun) -> None:
         from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
+        from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+        from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
 
         if self.deferrable:
             self.defer_to_trigger(job, other, method_name="execute_after_other_run", metrics_timeout=0.0)
@@ -437,13 +438,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             log=self.log,
         )
         try:
-            wait_for_run(
-                tracker,
-                poll_interval=self._interval,
-                timeout=self._remaining_wait_timeout,
-                total_timeout=self._wait_timeout_seconds,
-                sleep=self.sleep,
-            )
+            wait_for_run(tracker, self.wait_deadline, poll_interval=self._interval)
         except ControlHubRunTimeoutError as error:
             raise self._timeout_before_start(error) from error
         except ControlHubError as error:
@@ -668,8 +663,8 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
     def execute(self, context: Context) -> dict[str, Any]:
         """Stop the run of the job, and wait until it has ended."""
         wait = self.prepare()
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef, unfinished_result
+        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
+        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
 
         job = self.find_job(context)
         run = job.current_run

@@ -330,8 +330,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
     def _wait_for_instances(
         self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
     ) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunRef, unfinished_result
+        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
+        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
 
         self.record_started(context, {instance.job_id: instance.run_count for instance in instances})
         self._kept, self._intent = {}, None

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, Job
-from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, stop_and_wait, wait_for_run
+from airflow_provider_streamsets.control_hub.deadline import Deadline
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+from airflow_provider_streamsets.control_hub.tracking.wait import stop_runs, wait_for_run
 from tests.benchmarks.environment import Environment
 from tests.benchmarks.job_operations import BATCH, STREAM, VERSIONED
 from tests.benchmarks.measurement import Operation
@@ -285,9 +287,8 @@ class StopJobs(Operation):
 
     def with_client(self, client: ControlHubClient, prepared: list[Job]) -> None:
         jobs = client.jobs.list(tag=prepared[0].tags[0])
-        stop_and_wait(
-            client, {job.job_id: job.last_run_count for job in jobs}, timeout=_TIMEOUT, poll_interval=POLL_INTERVAL
-        )
+        runs = {job.job_id: job.last_run_count for job in jobs}
+        stop_runs(client, runs, Deadline(_TIMEOUT), poll_interval=POLL_INTERVAL)
 
     def effect(self, environment: Environment, prepared: list[Job], returned: None) -> Any:
         jobs = environment.reload(prepared)
@@ -395,7 +396,7 @@ class RunAndReport(RunAndWait):
     def with_client(self, client: ControlHubClient, prepared: Job) -> Any:
         job = client.jobs.find_by_name(prepared.name)
         tracker = RunTracker(client, job.job_id, client.runs.start(job).run_count)
-        report = wait_for_run(tracker, poll_interval=POLL_INTERVAL, timeout=_TIMEOUT)
+        report = wait_for_run(tracker, Deadline(_TIMEOUT), poll_interval=POLL_INTERVAL)
         return report.run.is_success, len(report.events), report.metrics and report.metrics.input_count
 
     def expected(self, environment: Environment, prepared: Job) -> Any:

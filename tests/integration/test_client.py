@@ -13,12 +13,16 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubError,
     ControlHubJobStateError,
     ControlHubNotFoundError,
+    ControlHubRunFailedError,
     ControlHubRunLostError,
+    ControlHubRunTimeoutError,
     ControlHubUnavailableError,
     ControlHubUntrustedCertificateError,
     Outcome,
 )
-from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
+from airflow_provider_streamsets.control_hub.deadline import Deadline
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
 from dev.local_sandbox import SandboxProcess
 from tests.integration.conftest import client_of
 
@@ -35,7 +39,7 @@ def run_to_completion(client, sandbox, name, timeout=300.0, **parameters):
         sandbox.advance(seconds)
 
     tracker = RunTracker(client, job.job_id, run.run_count, job_name=name, now=lambda: clock["now"])
-    return wait_for_run(tracker, poll_interval=2, timeout=timeout, now=lambda: clock["now"], sleep=sleep)
+    return wait_for_run(tracker, Deadline(timeout, sleep=sleep, now=lambda: clock["now"]), poll_interval=2)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,21 @@ def test_report_has_outcome_status_and_error(client, sandbox, name, outcome, sta
         assert any(error in pipeline.status for pipeline in report.run.engine_pipelines)
     else:
         assert report.run.error_message is None
+
+
+def test_wait_returns_report_of_run(client):
+    report = client.runs.wait(client.runs.start(client.jobs.find_by_name("Quick check")), poll_interval=2)
+    assert (report.outcome, report.metrics_final) == (Outcome.SUCCEEDED, True)
+    with pytest.raises(ControlHubRunTimeoutError, match="has not ended within 0 s"):
+        client.runs.wait(client.runs.start(report.job_id), timeout=0)
+
+
+def test_wait_for_many_runs_returns_their_reports(client):
+    jobs = [client.jobs.find_by_name(name) for name in ("Orders to warehouse", "Customers nightly")]
+    reports = client.runs.wait_many(client.runs.start_many(jobs).values(), poll_interval=2)
+    assert [reports[job.job_id].outcome for job in jobs] == [Outcome.SUCCEEDED, Outcome.FAILED]
+    with pytest.raises(ControlHubRunFailedError, match="RUN_ERROR"):
+        raise reports[jobs[1].job_id].failure()
 
 
 def test_run_metrics_are_final_and_consistent(client, sandbox):

@@ -21,7 +21,9 @@ from airflow_provider_streamsets.control_hub import (
     Outcome,
     submission,
 )
-from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
+from airflow_provider_streamsets.control_hub.deadline import Deadline
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
@@ -118,7 +120,7 @@ def test_client_wait_outlasts_faults(sandbox, clock, new_job, fault):
         run = client.runs.start(job)
         sandbox.set_faults({**FAULTS[fault], "path": "*", "times": 30})
         tracker = RunTracker(client, job.job_id, run.run_count, job_name=job.name, now=clock.time)
-        report = wait_for_run(tracker, poll_interval=2, timeout=600, now=clock.time, sleep=clock.sleep)
+        report = wait_for_run(tracker, Deadline(600, sleep=clock.sleep, now=clock.time), poll_interval=2)
     assert (report.outcome, report.metrics_final) == (Outcome.SUCCEEDED, True)
     assert report.metrics.input_count == 10_000
 

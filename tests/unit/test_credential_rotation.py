@@ -15,8 +15,11 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubClient,
     ControlHubRunTimeoutError,
 )
-from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
-from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, RunRef, wait_for_runs
+from airflow_provider_streamsets.control_hub.deadline import Deadline
+from airflow_provider_streamsets.control_hub.models import RunRef
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
+from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run, wait_for_runs
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.polling.connections import connection_settings
@@ -563,7 +566,7 @@ def tracker(client: ControlHubClient) -> RunTracker:
 
 
 def wait_on_worker(client: ControlHubClient) -> Any:
-    return wait_for_run(tracker(client.with_options()), poll_interval=30, timeout=None)
+    return wait_for_run(tracker(client.with_options()), Deadline(None), poll_interval=30)
 
 
 @pytest.fixture
@@ -634,7 +637,7 @@ def test_worker_deadline_ends_retries_of_refused_token(token_hub, clock, many):
     waited: Any = RunGroup(client, [RunRef("job-0", 1), RunRef("job-1", 1)]) if many else tracker(client)
     wait = wait_for_runs if many else wait_for_run
     with pytest.raises(ControlHubRunTimeoutError, match="within 60 s"):
-        wait(waited, poll_interval=10, timeout=60)
+        wait(waited, Deadline(60), poll_interval=10)
     assert token_hub.now() == 1060
     with pytest.raises(ControlHubAuthenticationError):
         client.jobs.get("job-0")

@@ -33,6 +33,7 @@ from airflow_provider_streamsets.control_hub.models.runs import (
     Outcome,
     RunEvent,
     RunIdentity,
+    RunRef,
     run_or_none,
     status_run_count,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "RunEvent",
     "RunIdentity",
     "RunMetrics",
+    "RunRef",
     "commit_ids_by_tag",
     "document_to_upload",
     "parse_landing_url",

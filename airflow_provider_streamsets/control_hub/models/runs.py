@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pendulum
 
@@ -13,6 +14,9 @@ from airflow_provider_streamsets.control_hub._json import JsonReader
 from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.choices import STATUSES
 from airflow_provider_streamsets.control_hub.models.base import Model
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.models.jobs import Job
 
 ENDED_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
 # Maximum gap between the end of a run and its replacement by an upgrade; a manual restart takes longer.
@@ -333,6 +337,28 @@ class RunIdentity:
         if self.started is None or run.start_time is None or run.start_time.timestamp() <= self.started:
             return False
         return run.run_count < run_count or (run.run_count == run_count and run.run_id != self.run_id)
+
+
+@dataclass(frozen=True)
+class RunRef:
+    """
+    One run of one job.
+
+    :param job_id: id of the job
+    :param run_count: number of the run
+    :param job_name: name of the job, for messages
+    :param identity: identity of the run, as far as known
+    """
+
+    job_id: str
+    run_count: int
+    job_name: str = ""
+    identity: RunIdentity = field(default_factory=RunIdentity)
+
+    @classmethod
+    def of_job(cls, job: Job, run: JobRun) -> RunRef:
+        """Return the reference to a run of a job."""
+        return cls(job.job_id, run.run_count, job.name, RunIdentity.from_run(run))
 
 
 def status_run_count(value: object) -> int:

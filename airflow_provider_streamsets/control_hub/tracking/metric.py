@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub.choices import Join, OnRunEnd
-from airflow_provider_streamsets.control_hub.client import ControlHubClient
 from airflow_provider_streamsets.control_hub.errors import ControlHubRunTimeoutError
 from airflow_provider_streamsets.control_hub.models import JobRun, Model, RunIdentity
 from airflow_provider_streamsets.control_hub.tracking.conditions import (
@@ -30,6 +29,8 @@ from airflow_provider_streamsets.control_hub.tracking.run import (
 
 if TYPE_CHECKING:
     import pendulum
+
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
 
 
 @dataclass(frozen=True)

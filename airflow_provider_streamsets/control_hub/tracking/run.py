@@ -2,7 +2,8 @@
 Track a run until it ends.
 
 :class:`RunTracker` decides from successive polls of a job when the run is over and what its outcome is. It never
-    sleeps, so a worker (:func:`wait_for_run`) and a trigger can share its rules.
+    sleeps, so a worker (:func:`~airflow_provider_streamsets.control_hub.tracking.wait.wait_for_run`) and a
+    trigger can share its rules.
 """
 
 from __future__ import annotations
@@ -10,16 +11,13 @@ from __future__ import annotations
 import enum
 import functools
 import logging
-import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from airflow_provider_streamsets.control_hub import submission
-from airflow_provider_streamsets.control_hub._messages import join_truncated
-from airflow_provider_streamsets.control_hub.client import ControlHubClient
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubError,
@@ -46,6 +44,8 @@ from airflow_provider_streamsets.control_hub.tracking.report import RunReport, s
 
 if TYPE_CHECKING:
     import pendulum
+
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
 
 log = logging.getLogger(__name__)
 
@@ -827,82 +827,3 @@ def fetch_status(client: ControlHubClient, job_id: str) -> JobRun | None:
         if is_server_error(error):
             raise
         return None
-
-
-def stop_and_wait(
-    client: ControlHubClient,
-    runs: Mapping[str, int],
-    *,
-    timeout: float,
-    poll_interval: float,
-    force_stop_after: float | None = None,
-    now: Callable[[], float] | None = None,
-) -> None:
-    """
-    Stop runs, and no later runs of their jobs, and wait until they have ended.
-
-    Errors caused by forced stops are acknowledged, so that the jobs can be started again.
-
-    :param runs: run counts by job id
-    :param timeout: seconds to wait
-    :param poll_interval: seconds between two polls
-    :param force_stop_after: seconds after which unfinished stops are forced; 0 forces them at once
-    :raises ControlHubRunTimeoutError: if they have not ended in time
-    """
-    now = now or time.monotonic
-    started_at, force_now = now(), force_stop_after == 0
-    # A failed poll is repeated at the next interval anyway.
-    poller = client.with_options(max_attempts=1)
-    remaining = client.runs.stop_many(runs, max_wait=timeout, force=force_now)
-    forced = {job_id: runs[job_id] for job_id in remaining} if force_now else {}
-    try:
-        while remaining:
-            if now() - started_at >= timeout:
-                raise ControlHubRunTimeoutError(
-                    f"{len(remaining)} jobs were not stopped within {timeout:g} s: {join_truncated(remaining)}."
-                )
-            if force_stop_after is not None and not force_now and now() - started_at >= force_stop_after:
-                force_now = True
-                log.warning("%d runs have not ended after %g s; forcing their stops.", len(remaining), force_stop_after)
-                accepted = client.runs.stop_many({job_id: runs[job_id] for job_id in remaining}, force=True)
-                forced = {job_id: runs[job_id] for job_id in accepted}
-            client.sleep(min(poll_interval, max(started_at + timeout - now(), 0.0)))
-            try:
-                remaining = list(poller.runs.get_active({job_id: runs[job_id] for job_id in remaining}))
-            except ControlHubUnavailableError as error:
-                log.warning("%s Retrying at the next poll.", error)
-    finally:
-        client.runs.acknowledge_forced(forced)
-
-
-def wait_for_run(
-    tracker: RunTracker,
-    *,
-    poll_interval: float,
-    timeout: float | None,
-    total_timeout: float | None = None,
-    now: Callable[[], float] | None = None,
-    sleep: Callable[[float], None] | None = None,
-) -> RunReport:
-    """
-    Poll a job until the tracked run has ended, and return its report.
-
-    :param tracker: the tracker of the run
-    :param poll_interval: seconds between two polls
-    :param timeout: seconds to wait; None waits indefinitely
-    :param total_timeout: the complete timeout, of which `timeout` remains, for the message
-    :raises ControlHubRunTimeoutError: if the run has not ended in time
-    :raises ControlHubError: as :meth:`RunTracker.poll`
-    """
-    now, sleep = now or time.monotonic, sleep or time.sleep
-    deadline = math.inf if timeout is None else now() + timeout
-    while True:
-        is_last_poll = now() >= deadline
-        with tracker.client.within(lambda: deadline - now()):
-            report = tracker.poll(skip_metrics_wait=is_last_poll)
-        if report is not None:
-            return report
-        # A poll that failed at the deadline is not repeated: it would take as long again.
-        if is_last_poll or (tracker.poll_failed and now() >= deadline):
-            raise tracker.timed_out(total_timeout or timeout)
-        sleep(min(tracker.next_delay(poll_interval), max(deadline - now(), 0.0)))

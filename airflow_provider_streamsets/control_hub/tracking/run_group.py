@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub._messages import join_truncated
@@ -19,7 +19,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRunTimeoutError,
     is_fatal,
 )
-from airflow_provider_streamsets.control_hub.models import JobRun, RunIdentity
+from airflow_provider_streamsets.control_hub.models import JobRun, RunRef
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport, run_summary
 from airflow_provider_streamsets.control_hub.tracking.run import (
@@ -43,23 +43,6 @@ _READ_TIME_ALLOWANCE = 10.0
 _SLOW_READS_LIMIT = 60.0
 _TIME_LEFT_AFTER_SLOW_READS = -8.0
 _SLOW_READS_MEMORY = 3600.0
-
-
-@dataclass(frozen=True)
-class RunRef:
-    """
-    One run of one job.
-
-    :param job_id: id of the job
-    :param run_count: number of the run
-    :param job_name: name of the job, for messages
-    :param identity: identity of the run, as far as known
-    """
-
-    job_id: str
-    run_count: int
-    job_name: str = ""
-    identity: RunIdentity = field(default_factory=RunIdentity)
 
 
 class RunGroup:
@@ -360,42 +343,6 @@ def sum_metrics(results: Sequence[dict[str, Any]]) -> dict[str, int | None]:
     metrics = [result["metrics"] for result in results if result["metrics"]]
     columns = {name: [counts[name] for counts in metrics] for name in names}
     return {name: None if None in column else sum(column) for name, column in columns.items()}
-
-
-def wait_for_runs(
-    group: RunGroup,
-    *,
-    poll_interval: float,
-    timeout: float | None,
-    total_timeout: float | None = None,
-    stop_when: Callable[[RunGroup], bool] = lambda group: False,
-    max_delay: Callable[[], float] = lambda: math.inf,
-    now: Callable[[], float] | None = None,
-    sleep: Callable[[float], None] | None = None,
-) -> None:
-    """
-    Poll runs until all of them are completed.
-
-    :param group: the runs to wait for
-    :param poll_interval: seconds between two polls
-    :param timeout: seconds to wait; None waits indefinitely
-    :param total_timeout: the complete timeout, of which `timeout` remains, for the message
-    :param stop_when: called after each poll; returns True to end the wait early
-    :param max_delay: called after each poll; returns the maximum number of seconds until the next one
-    :raises ControlHubRunTimeoutError: if they have not ended in time
-    :raises ControlHubError: as :meth:`RunGroup.poll`
-    """
-    now, sleep = now or time.monotonic, sleep or time.sleep
-    deadline = math.inf if timeout is None else now() + timeout
-    while True:
-        is_last_poll = now() >= deadline
-        with group.client.within(lambda: deadline - now()):
-            group.poll(skip_metrics_wait=is_last_poll)
-        if group.is_done or stop_when(group):
-            return
-        if is_last_poll:
-            raise group.timed_out(total_timeout or timeout)
-        sleep(min(group.next_delay(poll_interval), max_delay(), max(deadline - now(), 0.0)))
 
 
 class _RunOutage:

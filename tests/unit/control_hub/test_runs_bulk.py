@@ -306,7 +306,8 @@ def test_bulk_start_is_retried_after_gateway_timeout(http, make_client, clock, e
     with pytest.raises(ControlHubError, match="Cannot start 2 jobs"):
         make_client(gateway_timeout=90).runs.start_many(["a:o", "b:o"])
     assert len(posts_to(http, START)) == 3
-    assert sum(clock.slept) == 3 * 90
+    # Each search is shorter by the age of its call.
+    assert 3 * 89 < sum(clock.slept) <= 3 * 90
 
 
 def test_accepted_start_without_runs_is_not_retried(http, client):

@@ -13,12 +13,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError
-from airflow_provider_streamsets.control_hub.models import JobRun, Outcome
+from airflow_provider_streamsets.control_hub.deadline import Deadline
+from airflow_provider_streamsets.control_hub.models import JobRun, Outcome, RunRef
 from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
 from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult, MetricTracker
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
-from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
-from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, RunRef, wait_for_runs
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
+from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run, wait_for_runs
 from tests.unit.conftest import StateStore, TaskInstance
 from tests.unit.fakes.api_payloads import (
     CREDENTIAL_ID,
@@ -47,13 +49,13 @@ def _client(clock: VirtualClock) -> ControlHubClient:
 def _follow(clock: VirtualClock) -> RunReport:
     with _client(clock) as client:
         tracker = RunTracker(client, JOB_ID, RUN_COUNT, now=clock.now)
-        return wait_for_run(tracker, poll_interval=60, timeout=1200, now=clock.now, sleep=clock.sleep)
+        return wait_for_run(tracker, Deadline(1200, sleep=clock.sleep, now=clock.now), poll_interval=60)
 
 
 def _follow_group(clock: VirtualClock) -> RunReport:
     with _client(clock) as client:
         group = RunGroup(client, [RunRef(JOB_ID, RUN_COUNT)], now=clock.now)
-        wait_for_runs(group, poll_interval=60, timeout=1200, now=clock.now, sleep=clock.sleep)
+        wait_for_runs(group, Deadline(1200, sleep=clock.sleep, now=clock.now), poll_interval=60)
         if group.unresolved:
             raise group.unresolved[JOB_ID]
         return group.reports[JOB_ID]

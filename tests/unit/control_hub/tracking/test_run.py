@@ -18,9 +18,11 @@ from airflow_provider_streamsets.control_hub import (
     JobRun,
     Outcome,
 )
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.models import RunEvent
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
-from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, wait_for_run
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
 from tests.unit.fakes.api_payloads import (
     COUNTS,
     FORBIDDEN,
@@ -102,7 +104,8 @@ def hub(http):
 def wait(kill_client, clock):
     def wait(*, timeout=None, poll_interval=10.0, client=kill_client, **settings):
         tracker = RunTracker(client, JOB_ID, RUN, job_name=JOB_NAME, now=clock.now, **settings)
-        return wait_for_run(tracker, poll_interval=poll_interval, timeout=timeout, now=clock.now, sleep=clock.sleep)
+        deadline = Deadline(timeout, sleep=clock.sleep, now=clock.now)
+        return wait_for_run(tracker, deadline, poll_interval=poll_interval)
 
     return wait
 

@@ -20,14 +20,14 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubRunTimeoutError,
     Outcome,
 )
-from airflow_provider_streamsets.control_hub.models import JobRun
+from airflow_provider_streamsets.control_hub.deadline import Deadline
+from airflow_provider_streamsets.control_hub.models import JobRun, RunRef
 from airflow_provider_streamsets.control_hub.tracking.run_group import (
     RunGroup,
-    RunRef,
     sum_metrics,
     unfinished_result,
-    wait_for_runs,
 )
+from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_runs
 from tests.unit.fakes.api_payloads import CREDENTIAL_ID, TOKEN, VirtualClock
 from tests.unit.fakes.multi_job_hub import (
     MultiJobHub,
@@ -62,10 +62,9 @@ def group_of(client, clock):
 
 @pytest.fixture
 def wait(clock):
-    def wait_for(group, poll_interval=30, timeout=None, **arguments):
-        wait_for_runs(
-            group, poll_interval=poll_interval, timeout=timeout, now=clock.now, sleep=clock.sleep, **arguments
-        )
+    def wait_for(group, poll_interval=30, timeout=None, total=None, **arguments):
+        deadline = Deadline(timeout, total=total, sleep=clock.sleep, now=clock.now)
+        wait_for_runs(group, deadline, poll_interval=poll_interval, **arguments)
         return group
 
     return wait_for
@@ -409,7 +408,7 @@ def test_timeout_names_unfinished_runs(http, group_of, wait, clock):
 def test_timeout_reports_total_timeout(http, group_of, wait):
     MultiJobHub(http, a=[active()])
     with pytest.raises(ControlHubRunTimeoutError, match="within 600 s"):
-        wait(group_of("a"), timeout=90, total_timeout=600)
+        wait(group_of("a"), timeout=90, total=600)
 
 
 def test_timeout_message_is_truncated(http, group_of, wait):
@@ -539,7 +538,7 @@ def test_every_run_gets_its_own_outcome(runs, outages):
         with ControlHubClient(HUB, CREDENTIAL_ID, TOKEN, sleep=clock.sleep, max_attempts=1) as client:
             references = [RunRef(job_id(f"job{n}"), run_count) for n, (run_count, *_) in enumerate(runs)]
             group = RunGroup(client, references, metrics_timeout=0, now=clock.now)
-            wait_for_runs(group, poll_interval=30, timeout=None, now=clock.now, sleep=clock.sleep)
+            wait_for_runs(group, Deadline(None, sleep=clock.sleep, now=clock.now), poll_interval=30)
         assert group.unresolved == {}
         for n, (run_count, _, end, _) in enumerate(runs):
             report = group.reports[job_id(f"job{n}")]

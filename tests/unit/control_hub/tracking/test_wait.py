@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubRunTimeoutError,
     Job,
 )
-from airflow_provider_streamsets.operators._stability import wait_until_stable
+from airflow_provider_streamsets.control_hub.tracking.wait import wait_until_stable
 from tests.unit.conftest import TOKEN
 from tests.unit.fakes.multi_job_hub import JR
 from tests.unit.fakes.single_job_hub import HUB, run_json
