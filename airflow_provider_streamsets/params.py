@@ -19,12 +19,11 @@ import pendulum
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_streamsets.compat import is_from_mapped
-from airflow_provider_streamsets.control_hub import choices
+from airflow_provider_streamsets.control_hub import choices, tracking
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import Job
-    from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
 
 WAIT_FOR = ("completion", "active")
 DEFAULT_POLL_INTERVAL = choices.DEFAULT_POLL_INTERVAL
@@ -421,10 +420,9 @@ def metric(value: Any, name: str, *, rendered: bool = False) -> Any:
     if value is None or _is_template(value, rendered):
         return value
     # Not at the top: a DAG without conditions is parsed without any module of the client.
-    from airflow_provider_streamsets.control_hub.tracking.conditions import validate_metric
 
     try:
-        return validate_metric(value)
+        return tracking.validate_metric(value)
     except ControlHubConfigurationError as error:
         raise ValueError(f"'{name}' must be the name of a metric. {error}") from None
 
@@ -451,15 +449,13 @@ def conditions(value: Any, name: str, *, rendered: bool = False) -> Any:
 
 
 def _check_condition(entry: Any, name: str, rendered: bool) -> None:
-    from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
-
     if isinstance(entry, Mapping) and set(entry) == set(_PLACEHOLDER_CONDITION):
         # The templated fields get valid placeholders, so that the others are checked.
         entry = {
             key: _PLACEHOLDER_CONDITION[key] if _is_template(part, rendered) else part for key, part in entry.items()
         }
     try:
-        MetricCondition.parse(entry)
+        tracking.MetricCondition.parse(entry)
     except ControlHubConfigurationError as error:
         raise ValueError(
             f"'{name}' must contain conditions such as 'output_count >= 1000', got {format_value(entry)}. {error}"
@@ -499,18 +495,18 @@ def resolve_metrics_timeout(value: Any, *jobs: Job, is_needed: bool = False) -> 
     return interval + _SAVE_DELAY if is_needed else min(interval + _SAVE_DELAY, _MAX_METRICS_TIMEOUT)
 
 
-def resolve_conditions(metric_name: Any, comparison: Any, threshold: Any, expect: Any) -> tuple[MetricCondition, ...]:
+def resolve_conditions(
+    metric_name: Any, comparison: Any, threshold: Any, expect: Any
+) -> tuple[tracking.MetricCondition, ...]:
     """
     Return the conditions that are given either by `metric`, `comparison` and `threshold`, or by `expect`; all rendered.
 
     :raises ValueError: if a condition is invalid
     """
-    from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
-
     if metric_name is None:
-        return parse_conditions(conditions(expect, "expect", rendered=True))
+        return tracking.parse_conditions(conditions(expect, "expect", rendered=True))
     metric(metric_name, "metric", rendered=True)
-    return parse_conditions({"metric": metric_name, "comparison": comparison, "threshold": threshold})
+    return tracking.parse_conditions({"metric": metric_name, "comparison": comparison, "threshold": threshold})
 
 
 def json_object(value: Any, name: str, *, rendered: bool = False) -> Any:

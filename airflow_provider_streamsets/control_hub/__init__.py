@@ -12,8 +12,9 @@ Python client for the Control Hub REST API, usable without Airflow.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from airflow_provider_streamsets.control_hub._lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.archives import ExportedArchive
@@ -108,20 +109,14 @@ __all__ = [
     "RunReport",
 ]
 
-# Every other error is in `errors`, everything else in `models`.
-_MODULES = {
+_OTHERS = {
     "ControlHubClient": "client",
     "ExportedArchive": "archives",
     "Issue": "errors",
     "RunReport": "tracking.report",
 }
+_modules: dict[str, list[str]] = {}
+for _name in __all__:
+    _modules.setdefault(_OTHERS.get(_name, "errors" if _name.endswith("Error") else "models"), []).append(_name)
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that parsing a DAG does not import the HTTP client."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULES.get(name, "errors" if name.endswith("Error") else "models")
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_attributes(__name__, _modules)

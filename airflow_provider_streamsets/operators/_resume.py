@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
@@ -14,10 +15,11 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRejectedError,
     ControlHubRunFailedError,
 )
+from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES, Outcome, RunIdentity
+from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run, remaining_delivery_time
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
-    from airflow_provider_streamsets.control_hub.submission import StartIntent
     from airflow_provider_streamsets.operators._task_state import TaskState
 
 # Seconds between polls for a run whose start request may still be delivered.
@@ -78,8 +80,6 @@ def write_intent(record: TaskState, intent: StartIntent) -> None:
 
 def write_joined(record: TaskState, intent: StartIntent, run: JobRun) -> None:
     """Save that the task waits for the run of another caller."""
-    from airflow_provider_streamsets.control_hub.models import RunIdentity
-
     record.write(intent=asdict(intent), joined=True, identities={intent.job_id: RunIdentity.from_run(run).to_json()})
 
 
@@ -98,8 +98,6 @@ def blocking_run(error: ControlHubError) -> tuple[str, int] | None:
 
 def unfinished_runs(error: ControlHubError) -> dict[str, int]:
     """Return the number by job id of runs that failed the task before they ended."""
-    from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES
-
     if not isinstance(error, ControlHubRunFailedError):
         return {}
     return {
@@ -134,8 +132,6 @@ def write_intents(
     :param joined: runs of other callers that the task waits for, by job id
     :param values: further values to save
     """
-    from airflow_provider_streamsets.control_hub.models import RunIdentity
-
     identities = {job_id: RunIdentity.from_run(run).to_json() for job_id, run in {**kept, **joined}.items()}
     record.write(
         intents={
@@ -156,8 +152,6 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
 
     Wait for starts whose requests may still be delivered.
     """
-    from airflow_provider_streamsets.control_hub.submission import StartIntent, remaining_delivery_time
-
     values = record.values
     started = values.get("started") or {}
     user = values.get("user")
@@ -203,8 +197,6 @@ def _find_submitted_run(client: ControlHubClient, intent: StartIntent) -> JobRun
 
     If there is none, return the run that has its number, whoever started it.
     """
-    from airflow_provider_streamsets.control_hub.submission import remaining_delivery_time
-
     deadline: Deadline | None = None
     while True:
         run = client.runs.find_submitted(intent)
@@ -236,8 +228,6 @@ def find_own_run(client: ControlHubClient, record: TaskState) -> JobRun | None:
 
 
 def _recorded_intent(record: TaskState) -> StartIntent | None:
-    from airflow_provider_streamsets.control_hub.submission import StartIntent
-
     recorded = record.values.get("intent")
     if not isinstance(recorded, Mapping):
         return None
@@ -249,8 +239,6 @@ def _recorded_intent(record: TaskState) -> StartIntent | None:
 
 def _find_run(client: ControlHubClient, record: TaskState, intent: StartIntent) -> tuple[JobRun | None, str]:
     """Return the run of the saved start; or None and the reason as the end of a message."""
-    from airflow_provider_streamsets.control_hub.submission import describe_run
-
     is_unconfirmed = not record.values.get("joined") and not record.values.get("started")
     run = _find_submitted_run(client, intent) if is_unconfirmed else client.runs.find_submitted(intent)
     if run is None:
@@ -306,20 +294,15 @@ def was_stopped_by_task(client: ControlHubClient, run: JobRun, record: TaskState
     A killed task stops its run but cannot always save that: Airflow accepts no state from a task that was cleared
     while it ran. Such a stop counts as the task's own, so the next try starts another run.
     """
-    from airflow_provider_streamsets.control_hub import Outcome
-    from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
-
     user = user_of(record)
     if user is None or not (run.has_ended or run.status == "DEACTIVATING"):
         return False
-    decision = decide_outcome(run, client.runs.events(run.run_id))
+    decision = tracking.decide_outcome(run, client.runs.events(run.run_id))
     return decision.outcome is not Outcome.SUCCEEDED and decision.stopped_by == user
 
 
 def _was_recreated(record: TaskState, job_id: str, run: JobRun) -> bool:
     """Return whether the run belongs to a job that was deleted and imported again since the state was saved."""
-    from airflow_provider_streamsets.control_hub.models import RunIdentity
-
     return RunIdentity.from_json((record.values.get("identities") or {}).get(job_id)).contradicts(run, run.run_count)
 
 
@@ -339,12 +322,9 @@ def is_complete(client: ControlHubClient, run: JobRun, record: TaskState, *, acc
     :param record: the saved state of the task
     :param accept_stopped: whether stopped runs count as successes
     """
-    from airflow_provider_streamsets.control_hub import Outcome
-    from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
-
     if not run.is_success:
         return False
-    decision = decide_outcome(run, client.runs.events(run.run_id))
+    decision = tracking.decide_outcome(run, client.runs.events(run.run_id))
     if decision.outcome is Outcome.STOPPED:
         user = user_of(record)
         return accept_stopped and (user is None or decision.stopped_by != user)

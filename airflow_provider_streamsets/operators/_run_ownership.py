@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import is_deferral_timeout, task_state_store, will_retry
+from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
@@ -22,6 +23,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRunTimeoutError,
     ControlHubUnavailableError,
 )
+from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.operators._resume import blocking_run, unfinished_runs, write_failed
 from airflow_provider_streamsets.operators._run_wait import RunWaitMixin
 from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT, RunsWaitMixin
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
-    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
 
 ON_TIMEOUT = ("stop", "leave")
 IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
@@ -218,8 +219,6 @@ class RunOwnershipMixin(RunWaitMixin):
         :param runs: run count by job id
         :param observed: the same runs as fetched, where available
         """
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-
         self._started = dict(runs)
         identities = {
             job_id: json for job_id, run in (observed or {}).items() if (json := RunIdentity.from_run(run).to_json())
@@ -419,8 +418,6 @@ class RunOwnershipMixin(RunWaitMixin):
         :param reason: a clause for the log
         :returns: False if Control Hub was unavailable, so that a retry makes sense
         """
-        from airflow_provider_streamsets.control_hub.tracking.wait import stop_runs
-
         self.log.warning("%s: stopping (%s).", _describe_runs(runs), reason)
         self._record_stopped(runs)
         after = self.force_stop_seconds()
@@ -429,7 +426,7 @@ class RunOwnershipMixin(RunWaitMixin):
                 self.request_stop(self.client, runs, max_wait=STOP_MAX_WAIT, force=False)
             else:
                 deadline = Deadline(after + _FORCED_STOP_MAX_WAIT)
-                stop_runs(self.client, runs, deadline, poll_interval=_STOP_INTERVAL, force_stop_after=after)
+                tracking.stop_runs(self.client, runs, deadline, poll_interval=_STOP_INTERVAL, force_stop_after=after)
         except ControlHubError as error:
             self._log_not_stopped(runs, error)
             return not isinstance(error, ControlHubUnavailableError)
@@ -452,9 +449,7 @@ class RunOwnershipMixin(RunWaitMixin):
         :param runs: run count by job id
         :raises ControlHubRunTimeoutError: if the runs do not end within ten minutes, or by the deadline of the task
         """
-        from airflow_provider_streamsets.control_hub.tracking.wait import stop_runs
-
-        stop_runs(
+        tracking.stop_runs(
             self.client,
             runs,
             Deadline(min(_RESTART_MAX_WAIT, self.time_left)),
@@ -467,10 +462,8 @@ class RunOwnershipMixin(RunWaitMixin):
         self, jobs: Iterable[Job], read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]]
     ) -> dict[str, Job]:
         """Wait until no job is being started or stopped, within the deadline of the task."""
-        from airflow_provider_streamsets.control_hub.tracking.wait import wait_until_stable
-
         try:
-            return wait_until_stable(self.polling_client(), jobs, read, sleep=self.sleep, log=self.log)
+            return tracking.wait_until_stable(self.polling_client(), jobs, read, sleep=self.sleep, log=self.log)
         except ControlHubRunTimeoutError as error:
             raise self._timeout_before_start(error) from error
 
@@ -666,7 +659,7 @@ class RunsStopMixin(RunsWaitMixin):
         return self._watched
 
     def results_or_failure(
-        self, context: Context, group: RunGroup, *, accept_stopped: bool, hint: str = ""
+        self, context: Context, group: tracking.RunGroup, *, accept_stopped: bool, hint: str = ""
     ) -> list[dict[str, Any]]:
         """Acknowledge errors caused by forced stops, then return the results or raise the failure."""
         self.client.runs.acknowledge_forced(self._forced)

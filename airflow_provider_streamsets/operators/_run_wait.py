@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout
 
-from airflow_provider_streamsets import params
+from airflow_provider_streamsets import params, triggers
+from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import ControlHubExpectationError, ControlHubRunTimeoutError
+from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun, RunReport
-    from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
-    from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
 
 _MAX_SLEEP = 1.0  # seconds
 
@@ -227,17 +227,17 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._tracker: RunTracker | None = None
-        self._ended_report: RunReport | None = None
+        self._tracker: tracking.RunTracker | None = None
+        self._ended_report: tracking.RunReport | None = None
 
-    def finish(self, context: Context, report: RunReport) -> dict[str, Any]:
+    def finish(self, context: Context, report: tracking.RunReport) -> dict[str, Any]:
         """Return the task's result from the report of the run, or raise an error if the task fails."""
         raise NotImplementedError
 
     def on_wait_timeout(self, context: Context, job_id: str, run_count: int) -> None:
         """Handle a timed-out wait before the task fails."""
 
-    def upper_bounds(self) -> tuple[MetricCondition, ...]:
+    def upper_bounds(self) -> tuple[tracking.MetricCondition, ...]:
         """Return the conditions that the metrics must satisfy while the run is active."""
         return ()
 
@@ -263,14 +263,12 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
             )
         return self._wait_on_worker(context, job, run)
 
-    def fetch_report(self, job: Job, run: JobRun) -> RunReport:
+    def fetch_report(self, job: Job, run: JobRun) -> tracking.RunReport:
         """
         Return the report of an ended run, waiting for its metrics until the task's deadline.
 
         A deferrable task polls once; if the report is not complete, it defers to ``execute_after_ended_run``.
         """
-        from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
-
         cached = self._ended_report
         if cached is not None and (cached.job_id, cached.run.run_count) == (job.job_id, run.run_count):
             return cached
@@ -280,16 +278,12 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
             if report is None:
                 self.defer_to_trigger(job, run, method_name="execute_after_ended_run")
             return report
-        return wait_for_run(tracker, self.wait_deadline, poll_interval=self._interval)
+        return tracking.wait_for_run(tracker, self.wait_deadline, poll_interval=self._interval)
 
-    def _new_tracker(self, job: Job, run: JobRun) -> RunTracker:
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.conditions import ViolationCheck
-        from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-
+    def _new_tracker(self, job: Job, run: JobRun) -> tracking.RunTracker:
         bounds = self.upper_bounds()
         client = self.polling_client()
-        return RunTracker(
+        return tracking.RunTracker(
             client,
             job.job_id,
             run.run_count,
@@ -298,16 +292,14 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
             metrics_timeout=self._metrics_timeout_for(job),
             until_active=self.waits_until_active,
             fail_on_red_after=self.fail_on_red_seconds(),
-            while_running=ViolationCheck(client, job.job_id, run.run_count, bounds) if bounds else None,
+            while_running=tracking.ViolationCheck(client, job.job_id, run.run_count, bounds) if bounds else None,
             log=self.log,
         )
 
     def _wait_on_worker(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
-
         self._tracker = self._new_tracker(job, run)
         try:
-            report = wait_for_run(self._tracker, self.wait_deadline, poll_interval=self._interval)
+            report = tracking.wait_for_run(self._tracker, self.wait_deadline, poll_interval=self._interval)
         except ControlHubRunTimeoutError:
             self.on_wait_timeout(context, job.job_id, run.run_count)
             raise
@@ -342,14 +334,11 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
         :param until_active: wait until the run is active, rather than until it has ended
         :param fail_on_red_after: maximum seconds for which the run may be ``RED``; None sets no limit
         """
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
-
         self.raise_if_killed("before it was deferred")
         poll_interval, limits = self._interval, self._limits()
         time_left = self.time_left if limits else None
         self.defer(
-            trigger=ControlHubJobRunTrigger(
+            trigger=triggers.ControlHubJobRunTrigger(
                 control_hub_conn_id=self.control_hub_conn_id,
                 job_id=job.job_id,
                 job_name=job.name,
@@ -371,9 +360,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume after the trigger has fired, and return the result of the run or raise its error."""
-        from airflow_provider_streamsets.triggers.events import RunWaitEvent
-
-        wait = RunWaitEvent.from_payload(event)
+        wait = triggers.RunWaitEvent.from_payload(event)
         try:
             report = wait.report_or_raise()
         except ControlHubRunTimeoutError as error:

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_streamsets import params
+from airflow_provider_streamsets import params, triggers
 from airflow_provider_streamsets.compat import MAX_TRIGGER_SIZE, trigger_size
+from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.deadline import Deadline
-from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubRunTimeoutError
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubRunFailedError,
+    ControlHubRunTimeoutError,
+)
+from airflow_provider_streamsets.control_hub.models import Outcome, RunIdentity, RunRef
 from airflow_provider_streamsets.operators._run_wait import RunWaitMixin
 
 if TYPE_CHECKING:
@@ -23,11 +29,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import Job, RunReport
-    from airflow_provider_streamsets.control_hub.models import RunRef
-    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
-    from airflow_provider_streamsets.triggers.events import RunsWaitEvent
-    from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
+    from airflow_provider_streamsets.control_hub import Job
 
 # Seconds. A resumed task only fetches reports of ended runs: it polls often, and has this long even at the deadline.
 _RESUMED_INTERVAL = 5.0
@@ -55,7 +57,7 @@ class RunsWaitMixin(RunWaitMixin):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._group: RunGroup | None = None
+        self._group: tracking.RunGroup | None = None
         self._watched: dict[str, int] = {}
         self._forced: dict[str, int] = {}
         self._red: set[str] = set()
@@ -70,7 +72,7 @@ class RunsWaitMixin(RunWaitMixin):
         """Whether the runs are stopped when the task is killed."""
         return False
 
-    def finish_all(self, context: Context, group: RunGroup) -> Any:
+    def finish_all(self, context: Context, group: tracking.RunGroup) -> Any:
         """Return the task's result from the reports of the runs, or raise an error if the task fails."""
         raise NotImplementedError
 
@@ -83,7 +85,7 @@ class RunsWaitMixin(RunWaitMixin):
         if self.do_xcom_push:
             context["ti"].xcom_push(key="results", value=results)
 
-    def on_first_failure(self, group: RunGroup) -> bool:
+    def on_first_failure(self, group: tracking.RunGroup) -> bool:
         """
         Handle the first failure while other runs have not ended.
 
@@ -100,7 +102,7 @@ class RunsWaitMixin(RunWaitMixin):
         """
         return True
 
-    def _handle_red_runs(self, group: RunGroup) -> None:
+    def _handle_red_runs(self, group: tracking.RunGroup) -> None:
         runs = {job_id: report.run.run_count for job_id, report in group.red.items() if job_id not in self._red}
         if runs and self.on_red_runs(runs):
             self._red.update(runs)
@@ -120,7 +122,7 @@ class RunsWaitMixin(RunWaitMixin):
         return True
 
     def results_or_failure(
-        self, context: Context, group: RunGroup, *, accept_stopped: bool, hint: str = ""
+        self, context: Context, group: tracking.RunGroup, *, accept_stopped: bool, hint: str = ""
     ) -> list[dict[str, Any]]:
         """
         Return the results of all runs, or raise an error that names those that did not succeed.
@@ -133,8 +135,6 @@ class RunsWaitMixin(RunWaitMixin):
         :raises ControlHubRunFailedError: if runs did not succeed
         :raises ControlHubError: if there is only one run, and its outcome cannot be determined
         """
-        from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Outcome
-
         if len(group.runs) == 1:
             for error in group.unresolved.values():
                 raise error
@@ -233,8 +233,6 @@ class RunsWaitMixin(RunWaitMixin):
 
     def _max_trigger_size(self, job_ids: Sequence[str], joins: bool) -> int:
         """Return the maximum size in bytes of the trigger of this or a later deferral."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
-
         now, is_forced = round(time.time(), 3), not (self.force_after is None and self.force_stop_seconds() is None)
         may_be_red = self.fail_on_red_seconds() is not None
         digests = {job_id: hashlib.sha256(job_id.encode()).hexdigest() for job_id in job_ids}
@@ -274,12 +272,9 @@ class RunsWaitMixin(RunWaitMixin):
         until_failure: bool = False,
         force_after: float | None = None,
         is_execution_timeout: bool = False,
-        resumed: RunsWaitEvent | None = None,
+        resumed: triggers.RunsWaitEvent | None = None,
     ) -> Any:
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
-        from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_runs
-
-        group = self._group = RunGroup(
+        group = self._group = tracking.RunGroup(
             self.polling_client(),
             runs,
             metrics_timeout=metrics_timeout,
@@ -291,7 +286,7 @@ class RunsWaitMixin(RunWaitMixin):
         group.stopped.update(dict(self.stopped_runs(context).items() & self._watched.items()))
         is_failure_handled, force_delay = not until_failure, math.inf if force_after is None else force_after
 
-        def act(group: RunGroup) -> bool:
+        def act(group: tracking.RunGroup) -> bool:
             nonlocal is_failure_handled, force_delay
             self._handle_red_runs(group)
             if not is_failure_handled and group.failures and group.unfinished:
@@ -301,7 +296,7 @@ class RunsWaitMixin(RunWaitMixin):
             return False
 
         try:
-            wait_for_runs(
+            tracking.wait_for_runs(
                 group,
                 deadline,
                 poll_interval=poll_interval,
@@ -328,7 +323,7 @@ class RunsWaitMixin(RunWaitMixin):
         until_failure: bool = False,
         force_at: float | None = None,
         active: Sequence[str] = (),
-        group: RunGroup | None = None,
+        group: tracking.RunGroup | None = None,
         before_start: bool = False,
     ) -> NoReturn:
         self.raise_if_killed("before it was deferred")
@@ -366,10 +361,8 @@ class RunsWaitMixin(RunWaitMixin):
         joined: Sequence[str],
         before_start: bool = False,
         **arguments: Any,
-    ) -> ControlHubJobRunsTrigger:
-        from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
-
-        return ControlHubJobRunsTrigger(
+    ) -> triggers.ControlHubJobRunsTrigger:
+        return triggers.ControlHubJobRunsTrigger(
             control_hub_conn_id=self.control_hub_conn_id,
             runs=[[run.job_id, run.run_count] for run in runs],
             poll_interval=self._interval,
@@ -401,11 +394,8 @@ class RunsWaitMixin(RunWaitMixin):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Resume after the trigger has fired: finish the task, or handle the event and defer again."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
-        from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
-
         self.prepare()
-        wait = RunsWaitEvent.from_payload(event)
+        wait = triggers.RunsWaitEvent.from_payload(event)
         self._watched = dict(wait.runs)
         wait.raise_error()
         names = self._fetch_job_names(list(self._watched), min(max(wait.time_left(), 0.0), _NAMES_MAX_WAIT))
@@ -415,14 +405,22 @@ class RunsWaitMixin(RunWaitMixin):
             for job_id, count in wait.runs
         ]
         self._red = set(wait.red)
-        if wait.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.FORCE, RunsWaitReason.RED}:
+        if wait.reason in {
+            triggers.RunsWaitReason.FIRST_FAILURE,
+            triggers.RunsWaitReason.FORCE,
+            triggers.RunsWaitReason.RED,
+        }:
             self._act_and_defer_again(wait, runs)
-        time_left = None if wait.deadline is None else max(wait.deadline - time.time(), _RESUMED_MAX_WAIT)
+        time_left = None if wait.deadline is None else max(wait.time_left(), _RESUMED_MAX_WAIT)
+        if wait.reason is triggers.RunsWaitReason.TIMEOUT:
+            time_left = 0.0
         return self._wait_for_all(
             context,
             runs,
             deadline=Deadline(
-                0.0 if wait.reason is RunsWaitReason.TIMEOUT else time_left, total=wait.timeout, sleep=self.sleep
+                0.0 if wait.reason is triggers.RunsWaitReason.TIMEOUT else time_left,
+                total=wait.timeout,
+                sleep=self.sleep,
             ),
             poll_interval=_RESUMED_INTERVAL,
             # The trigger has already waited for the metrics.
@@ -431,11 +429,8 @@ class RunsWaitMixin(RunWaitMixin):
             resumed=wait,
         )
 
-    def _act_and_defer_again(self, wait: RunsWaitEvent, runs: Sequence[RunRef]) -> NoReturn:
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
-        from airflow_provider_streamsets.triggers.events import RunsWaitReason
-
-        group = RunGroup(
+    def _act_and_defer_again(self, wait: triggers.RunsWaitEvent, runs: Sequence[RunRef]) -> NoReturn:
+        group = tracking.RunGroup(
             self.polling_client(wait.time_left),
             runs,
             metrics_timeout=0.0,
@@ -450,12 +445,12 @@ class RunsWaitMixin(RunWaitMixin):
         until_failure, force_at = wait.until_failure, wait.force_at
         if group.poll_failed:
             # The runs cannot be handled now. The trigger polls again, with the same deadline.
-            until_failure = until_failure or wait.reason is RunsWaitReason.FIRST_FAILURE
-            force_at = time.time() + self._interval if wait.reason is RunsWaitReason.FORCE else force_at
+            until_failure = until_failure or wait.reason is triggers.RunsWaitReason.FIRST_FAILURE
+            force_at = time.time() + self._interval if wait.reason is triggers.RunsWaitReason.FORCE else force_at
         elif group.unfinished:
-            if wait.reason is RunsWaitReason.FIRST_FAILURE or (until_failure and group.failures):
+            if wait.reason is triggers.RunsWaitReason.FIRST_FAILURE or (until_failure and group.failures):
                 until_failure = not self.on_first_failure(group)
-            elif wait.reason is RunsWaitReason.FORCE and not self.force_unfinished(group.unfinished):
+            elif wait.reason is triggers.RunsWaitReason.FORCE and not self.force_unfinished(group.unfinished):
                 force_at = time.time() + self._interval
         self._defer_to_trigger(
             runs,
@@ -489,7 +484,7 @@ def placeholder_id(example: str, digest: str) -> str:
     return f"{uuid.UUID(digest[:32])}:{example.partition(':')[2]}"
 
 
-def _compact_reports(red: Mapping[str, RunReport]) -> dict[str, dict[str, Any] | float | None]:
+def _compact_reports(red: Mapping[str, tracking.RunReport]) -> dict[str, dict[str, Any] | float | None]:
     """Return the reports of RED runs in the short form that fits into a trigger's row."""
     kept = dict(itertools.islice(red.items(), _MAX_RED_REPORTS))
     return {

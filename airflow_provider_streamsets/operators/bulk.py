@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_streamsets import params
+from airflow_provider_streamsets import params, triggers
+from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubBulkError,
@@ -20,6 +21,8 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
 )
+from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
+from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run
 from airflow_provider_streamsets.operators._resume import (
     ACKNOWLEDGE_HINT,
     find_joined_runs,
@@ -46,9 +49,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_provider_streamsets.control_hub import Job, JobRun
-    from airflow_provider_streamsets.control_hub.models import RunRef
-    from airflow_provider_streamsets.control_hub.submission import StartIntent
-    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
     from airflow_provider_streamsets.operators._task_state import TaskState
 
 _STOP_TIMEOUT = 600
@@ -168,16 +168,13 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Start the jobs after the runs of other callers have ended."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
-        from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
-
-        others = RunsWaitEvent.from_payload(event)
+        others = triggers.RunsWaitEvent.from_payload(event)
         wait = self.prepare()
         self._check_start(rendered=True)
         if others.deadline is not None:
             self.restore_deadline(others.deadline)
         others.raise_error()
-        if others.reason is RunsWaitReason.TIMEOUT:
+        if others.reason is triggers.RunsWaitReason.TIMEOUT:
             names = self._fetch_job_names([job_id for job_id, _ in others.runs], 0.0)
             runs = [
                 RunRef(job_id, count, names.get(job_id, ""), RunIdentity.from_json(others.identities.get(job_id)))
@@ -191,9 +188,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
-        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
-        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
-
         jobs = {job.job_id: job for job in self.find_jobs(context)}
         if not jobs:
             raise ControlHubNotFoundError(
@@ -225,7 +219,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
             results: list[dict[str, Any]] = self.wait_for_runs(context, run_refs, list(jobs.values()))
             return results
         self.record(context).complete()
-        return [unfinished_result(job_id, names.get(job_id, ""), run) for job_id, run in runs.items()]
+        return [tracking.unfinished_result(job_id, names.get(job_id, ""), run) for job_id, run in runs.items()]
 
     def _resume_previous_try(self, context: Context, wait: bool) -> None:
         """Keep the runs that an earlier try started or joined and that do not have to be started again."""
@@ -388,8 +382,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def _resolve_conflicts(self, jobs: Mapping[str, Job], running: Mapping[str, Job]) -> dict[str, Job]:
         """Join, stop or wait for the runs of other callers, and return the jobs that are left to start; may defer."""
-        from airflow_provider_streamsets.control_hub.submission import describe_run
-
         runs = {job_id: job.current_run for job_id, job in running.items() if job.current_run}
         for job_id, run in runs.items():
             self.log.warning(
@@ -409,8 +401,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def _wait_for_other_runs(self, jobs: Mapping[str, Job]) -> None:
         """Wait until runs of other callers have ended; defer if the task is deferrable."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
-
         runs = [
             RunRef(job.job_id, job.last_run_count, job.name, RunIdentity.from_run(job.current_run))
             for job in jobs.values()
@@ -419,22 +409,17 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
             self.defer_before_start(runs)
         self._wait_on_worker_for_other_runs(runs, self.wait_deadline)
 
-    def _wait_on_worker_for_other_runs(self, runs: Sequence[RunRef], deadline: Deadline) -> RunGroup:
+    def _wait_on_worker_for_other_runs(self, runs: Sequence[RunRef], deadline: Deadline) -> tracking.RunGroup:
         """Wait on the worker until runs of other callers have ended, before this task starts its own."""
-        from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
-        from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_runs
-
-        group = RunGroup(self.polling_client(), runs, metrics_timeout=0.0, log=self.log)
+        group = tracking.RunGroup(self.polling_client(), runs, metrics_timeout=0.0, log=self.log)
         try:
-            wait_for_runs(group, deadline, poll_interval=self._interval)
+            tracking.wait_for_runs(group, deadline, poll_interval=self._interval)
         except ControlHubRunTimeoutError as error:
             raise self._timeout_before_start(error) from error
         return group
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Raise the errors of an earlier try's runs that must be acknowledged before their jobs can be started."""
-        from airflow_provider_streamsets.control_hub.models import RunRef
-
         blocking = [
             RunRef(job_id, run.run_count, jobs[job_id].name)
             for job_id, run in self._blocking.items()
@@ -463,7 +448,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
             )
         return self.client.jobs.get_many(failed)
 
-    def finish_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
+    def finish_all(self, context: Context, group: tracking.RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or raise an error that names those that did not succeed."""
         results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
         self.close_record(context)
@@ -516,8 +501,6 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Stop the runs of the jobs, and wait until they have ended."""
         wait = self.prepare()
-        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
-        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
 
         jobs = {job.job_id: job for job in self.find_jobs(context)}
         running = {
@@ -542,9 +525,9 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
             ]
             results: list[dict[str, Any]] = self.wait_for_runs(context, runs, list(jobs.values()))
             return results
-        return [unfinished_result(job_id, jobs[job_id].name, run) for job_id, run in running.items()]
+        return [tracking.unfinished_result(job_id, jobs[job_id].name, run) for job_id, run in running.items()]
 
-    def finish_all(self, context: Context, group: RunGroup) -> list[dict[str, Any]]:
+    def finish_all(self, context: Context, group: tracking.RunGroup) -> list[dict[str, Any]]:
         """Return the results of the stopped runs, or raise an error that names those that failed."""
         return self.results_or_failure(context, group, accept_stopped=True)
 
@@ -626,7 +609,6 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
     def execute(self, context: Context) -> list[str]:
         """Delete the jobs."""
         from airflow_provider_streamsets.control_hub.jobs import check_deletable
-        from airflow_provider_streamsets.control_hub.tracking.wait import stop_runs
 
         stop_first, acknowledge_errors, timeout, force_stop_after, poll_interval = self._check_parameters(rendered=True)
         # Jobs deleted by an earlier try can no longer be found by name.
@@ -645,7 +627,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         }
         if stop_first and running:
             self.log.info("Stopping %d jobs before deleting them.", len(running))
-            stop_runs(
+            tracking.stop_runs(
                 self.client,
                 running,
                 Deadline(timeout),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub import models
 from airflow_provider_streamsets.operators.base import ControlHubOperator
-
-if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import JobSettings
 
 _UNLIMITED = -1
 _ON_ALL_ENGINES = -1
@@ -107,7 +105,7 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         self.version_selector(rendered=False)
         self._validate_settings()
 
-    def job_settings(self, name: str | None) -> JobSettings:
+    def job_settings(self, name: str | None) -> models.JobSettings:
         """
         Return the settings after rendering.
 
@@ -115,11 +113,11 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         :raises ValueError: if a setting is invalid
         :raises ControlHubConfigurationError: if :class:`JobSettings` does not allow a value
         """
-        from airflow_provider_streamsets.control_hub import JobSettings
+        return models.JobSettings(name=name, **self._validate_settings(rendered=True))
 
-        return JobSettings(name=name, **self._validate_settings(rendered=True))
-
-    def check_settings(self, settings: JobSettings, job: str, commit_id: str | None, known: Iterable[str] = ()) -> None:
+    def check_settings(
+        self, settings: models.JobSettings, job: str, commit_id: str | None, known: Iterable[str] = ()
+    ) -> None:
         """
         Check the names of the runtime parameters; see :meth:`check_parameter_names`.
 

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub import models
 from airflow_provider_streamsets.control_hub.choices import COLORS, EXECUTOR_TYPES, IF_EXISTS, STATUSES
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
@@ -17,6 +18,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedAnswerError,
     may_have_executed,
 )
+from airflow_provider_streamsets.control_hub.submission import CreateIntent
 from airflow_provider_streamsets.operators._task_state import TaskState
 from airflow_provider_streamsets.operators.base import (
     ControlHubJobOperator,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     import pendulum
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import Job, JobSettings, PipelineVersion
+    from airflow_provider_streamsets.control_hub import Job, PipelineVersion
 
 _RESULTS = ("ids", "summaries")
 
@@ -157,8 +159,6 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
 
     def _created_by_previous_try(self, state: TaskState, name: str, template: bool) -> Job | None:
         """Return the job that a previous try of this task created; None if there is none, or it is not to be reused."""
-        from airflow_provider_streamsets.control_hub.submission import CreateIntent
-
         stored = state.values.get("creation")
         if not isinstance(stored, dict):
             return None
@@ -181,7 +181,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         return job
 
     def _create(
-        self, state: TaskState, settings: JobSettings, pipeline: PipelineVersion, template: bool, if_exists: Any
+        self, state: TaskState, settings: models.JobSettings, pipeline: PipelineVersion, template: bool, if_exists: Any
     ) -> Job:
 
         try:
@@ -471,8 +471,6 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Duplicate the job, or reuse the copies of a previous try."""
-        from airflow_provider_streamsets.control_hub.submission import CreateIntent
-
         template = params.boolean(self.template, "template", rendered=True)
         number_of_copies = params.integer(self.number_of_copies, "number_of_copies", rendered=True)
         name = params.string(self.name, "name", rendered=True)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub import models, tracking
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubMetricsUnavailableError,
     ControlHubNotFoundError,
@@ -162,8 +163,6 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
     def _entry(
         self, job: Job, run_count: int, saved: RunMetrics | None, live: LiveMetrics | None
     ) -> dict[str, Any] | None:
-        from airflow_provider_streamsets.control_hub import RunMetrics
-
         if saved is None:
             self._handle_missing(f"Job {job.label} run {run_count}: Control Hub has no saved record counts.")
         extras: dict[str, Any] = {}
@@ -174,7 +173,7 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
             extras["realtime"] = live.to_dict() if live and live.run_count == run_count else None
         if saved is None and not any(extras.values()):
             return None
-        counts = saved.to_dict() if saved else dict.fromkeys(field.name for field in fields(RunMetrics))
+        counts = saved.to_dict() if saved else dict.fromkeys(field.name for field in fields(models.RunMetrics))
         return {"job_id": job.job_id, "job_name": job.name, **counts, "run_count": run_count, **extras}
 
     def _registry_values(self, job: Job, run_count: int, names: list[str] | None) -> dict[str, Any]:
@@ -288,8 +287,6 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Read the runs."""
-        from airflow_provider_streamsets.control_hub.tracking.report import run_record
-
         limit = params.integer(self.limit, "limit", rendered=True)
         times = self._validate_times(rendered=True)
         include_events = params.boolean(self.include_events, "include_events", rendered=True)
@@ -302,7 +299,7 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         records = []
         for run in runs[:limit]:
             events = self._events(job, run) if include_events else None
-            record = run_record(job.name, run, events)
+            record = tracking.run_record(job.name, run, events)
             records.append({"events": None, **record} if include_events else record)
         return records
 

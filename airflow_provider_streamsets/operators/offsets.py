@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_streamsets import files, params
+from airflow_provider_streamsets.control_hub import models
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
 from airflow_provider_streamsets.job_selector import get_job
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubJobsOperator
@@ -213,19 +214,17 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
         return {"job_id": job.job_id, "offset": document}
 
     def _document(self) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub.models import document_to_upload
-
         engine_id = params.string(self.engine_id, "engine_id", rendered=True)
         if self.offset is not None:
-            return document_to_upload(params.json_object(self.offset, "offset", rendered=True), engine_id)
+            return models.document_to_upload(params.json_object(self.offset, "offset", rendered=True), engine_id)
         if self.path is not None:
-            return document_to_upload(self._read_file(), engine_id)
+            return models.document_to_upload(self._read_file(), engine_id)
         source = self._source_job()
         run_count = params.integer(self.from_run_count, "from_run_count", rendered=True)
         run = source.current_run
         if run is not None and not run.has_ended and run_count in (None, run.run_count):
             self.log.warning("Job %s run %d: %s; its offset is not final.", source.label, run.run_count, run.status)
-        return document_to_upload(_read_offsets(self.client, source, run_count).to_dict(), engine_id)
+        return models.document_to_upload(_read_offsets(self.client, source, run_count).to_dict(), engine_id)
 
     def _source_job(self) -> Job:
         return get_job(self.client, self.from_job_id, self.from_job_name)

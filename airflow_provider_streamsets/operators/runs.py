@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_streamsets import params
+from airflow_provider_streamsets import params, triggers
+from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubExpectationError,
@@ -21,7 +22,21 @@ from airflow_provider_streamsets.control_hub.errors import (
     is_fatal,
     may_have_executed,
 )
+from airflow_provider_streamsets.control_hub.models import Outcome, RunIdentity, RunRef
+from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run
 from airflow_provider_streamsets.operators._asset_events import emit_asset_events
+from airflow_provider_streamsets.operators._resume import (
+    ACKNOWLEDGE_HINT,
+    ResumeAction,
+    decide_resume,
+    emit_resume_stats,
+    find_own_run,
+    is_blocked_by_own_run,
+    user_of,
+    write_failed,
+    write_intent,
+    write_joined,
+)
 from airflow_provider_streamsets.operators._run_ownership import (
     IF_RUNNING,
     MAX_START_ATTEMPTS,
@@ -40,16 +55,7 @@ from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import (
-        ControlHubClient,
-        Job,
-        JobRun,
-        Outcome,
-        RunReport,
-    )
-    from airflow_provider_streamsets.control_hub.submission import StartIntent
-    from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
-    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
 
 # Polls of a killed task, within its 5 seconds, for the run of a start request without a response.
 _KILL_MAX_POLLS = 4
@@ -227,9 +233,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def execute_after_other_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the job after the run of another caller has ended."""
-        from airflow_provider_streamsets.triggers.events import RunWaitEvent
-
-        other = RunWaitEvent.from_payload(event)
+        other = triggers.RunWaitEvent.from_payload(event)
         wait = self._prepare_run()
         if other.deadline is not None:
             self.restore_deadline(other.deadline)
@@ -243,9 +247,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def execute_after_ended_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume when the report of an earlier try's ended run is complete."""
-        from airflow_provider_streamsets.triggers.events import RunWaitEvent
-
-        ended = RunWaitEvent.from_payload(event)
+        ended = triggers.RunWaitEvent.from_payload(event)
         wait = self._prepare_run()
         if ended.deadline is not None:
             self.restore_deadline(ended.deadline)
@@ -270,16 +272,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _resume_previous_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any] | None:
         """Resume or replace the run of an earlier try, and return the result; None if there is no such run."""
-        from airflow_provider_streamsets.control_hub import Outcome
-        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
-        from airflow_provider_streamsets.operators._resume import (
-            ResumeAction,
-            decide_resume,
-            emit_resume_stats,
-            user_of,
-            write_failed,
-        )
-
         record = self.record(context)
         decision = decide_resume(self.client, record, job)
         run = decision.run
@@ -297,7 +289,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         context["ti"].xcom_push(key="run_count", value=run.run_count)
         if not wait or self.has_left_runs_active(context):
             self.log.info("Job %s run %d: already started, not starting another run.", job.label, run.run_count)
-            return self._finish_result(context, unfinished_result(job.job_id, job.name, run))
+            return self._finish_result(context, tracking.unfinished_result(job.job_id, job.name, run))
         if decision.is_own:
             self.record_started(context, {run.job_id: run.run_count}, {run.job_id: run})
         if decision.action is ResumeAction.JOIN:
@@ -326,14 +318,12 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return self._start_and_wait(context, self.client.jobs.get(job.job_id), wait)
 
     def _start_and_wait(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
-
         run, is_own = self._start_or_join(context, job)
         context["ti"].xcom_push(key="run_count", value=run.run_count)
         self.log.info("Job page: %s", self.client.job_url(job.job_id))
         if wait:
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and is_own)
-        return self._finish_result(context, unfinished_result(job.job_id, job.name, run))
+        return self._finish_result(context, tracking.unfinished_result(job.job_id, job.name, run))
 
     def _start_or_join(self, context: Context, job: Job) -> tuple[JobRun, bool]:
         """Return a run of the job, and whether this task started it."""
@@ -376,8 +366,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _fail_if_blocked(self, context: Context, job: Job) -> None:
         """Raise the error of an earlier try's run if it must be acknowledged before the job can be started."""
-        from airflow_provider_streamsets.operators._resume import ACKNOWLEDGE_HINT, is_blocked_by_own_run
-
         if job.current_run is not None and is_blocked_by_own_run(self.record(context), job):
             raise self._make_failure(context, self.fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
 
@@ -389,9 +377,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return {job_id: client.jobs.get(job_id) for job_id in job_ids}
 
     def _join(self, context: Context, job: Job, other: JobRun) -> JobRun:
-        from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run
-        from airflow_provider_streamsets.operators._resume import write_joined
-
         self.log.warning(
             "Job %s is already running: %s. Joining that run because of if_running='join'; it keeps the runtime "
             "parameters it was started with.",
@@ -407,8 +392,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _resolve_conflict(self, job: Job, other: JobRun) -> Job:
         """Stop or wait for the run of another caller, and return the refreshed job; may defer."""
-        from airflow_provider_streamsets.control_hub.submission import describe_run
-
         if self.if_running == "restart":
             self.log.warning(
                 "Job %s is already running: %s. Stopping it because of if_running='restart'.",
@@ -422,13 +405,9 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return self.client.jobs.get(job.job_id)
 
     def _wait_for_other_run(self, job: Job, other: JobRun) -> None:
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-        from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
-
         if self.deferrable:
             self.defer_to_trigger(job, other, method_name="execute_after_other_run", metrics_timeout=0.0)
-        tracker = RunTracker(
+        tracker = tracking.RunTracker(
             self.polling_client(),
             job.job_id,
             other.run_count,
@@ -438,7 +417,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             log=self.log,
         )
         try:
-            wait_for_run(tracker, self.wait_deadline, poll_interval=self._interval)
+            tracking.wait_for_run(tracker, self.wait_deadline, poll_interval=self._interval)
         except ControlHubRunTimeoutError as error:
             raise self._timeout_before_start(error) from error
         except ControlHubError as error:
@@ -454,18 +433,16 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             self.log.warning("Job %s run %d: acknowledged its error: %s", job.label, run.run_count, run.error_message)
         return self.client.jobs.get(job.job_id)
 
-    def _expected_conditions(self) -> tuple[MetricCondition, ...]:
-        from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
-
+    def _expected_conditions(self) -> tuple[tracking.MetricCondition, ...]:
         expect = params.conditions(self.expect, "expect", rendered=True)
-        return () if expect is None else parse_conditions(expect)
+        return () if expect is None else tracking.parse_conditions(expect)
 
     @property
     def needs_metrics(self) -> bool:
         """Whether the task has conditions on the final metrics."""
         return self.expect is not None
 
-    def upper_bounds(self) -> tuple[MetricCondition, ...]:
+    def upper_bounds(self) -> tuple[tracking.MetricCondition, ...]:
         """Return the conditions to evaluate while the run is active."""
         if not params.boolean(self.stop_on_violation, "stop_on_violation", rendered=True):
             return ()
@@ -477,8 +454,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             self.abandon_runs(context, {job_id: run_count}, "its metrics are not as expected")
 
     def _start(self, context: Context, job: Job) -> JobRun:
-        from airflow_provider_streamsets.operators._resume import write_intent
-
         runtime_parameters = params.json_object(self.runtime_parameters, "runtime_parameters", rendered=True)
         record = self.record(context)
 
@@ -509,15 +484,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return run
 
     def _accepted_outcomes(self) -> set[Outcome | None]:
-        from airflow_provider_streamsets.control_hub import Outcome
-
         stopped = {Outcome.STOPPED} if self.accepts_stopped else set()
         return {Outcome.SUCCEEDED, *stopped, *({None} if self.waits_until_active else ())}
 
-    def finish(self, context: Context, report: RunReport) -> dict[str, Any]:
+    def finish(self, context: Context, report: tracking.RunReport) -> dict[str, Any]:
         """Return the result of the run, or raise its error."""
-        from airflow_provider_streamsets.control_hub import Outcome
-
         if report.replaced is not None:
             context["ti"].xcom_push(key="run_count", value=report.run.run_count)
         if report.outcome not in self._accepted_outcomes():
@@ -535,7 +506,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         self._check_expected_conditions(report)
         return self._finish_result(context, report.to_result())
 
-    def _make_failure(self, context: Context, report: RunReport, hint: str) -> ControlHubRunFailedError:
+    def _make_failure(self, context: Context, report: tracking.RunReport, hint: str) -> ControlHubRunFailedError:
         """Push the result of a run that did not succeed to XCom, and return its error."""
         self.log.error(report.details())
         self.push_failed_result(context, report.to_result())
@@ -547,14 +518,12 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         self.close_record(context)
         return result
 
-    def _check_expected_conditions(self, report: RunReport) -> None:
-        from airflow_provider_streamsets.control_hub.tracking.conditions import evaluate_ended_run
-
+    def _check_expected_conditions(self, report: tracking.RunReport) -> None:
         conditions = self._expected_conditions()
         if not conditions:
             return
         try:
-            evaluation = evaluate_ended_run(self.client, report, conditions)
+            evaluation = tracking.evaluate_ended_run(self.client, report, conditions)
         except ControlHubMetricsUnavailableError:
             raise
         except ControlHubError as error:
@@ -592,8 +561,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the run that an earlier try started, unless it has ended."""
-        from airflow_provider_streamsets.operators._resume import find_own_run
-
         run = find_own_run(self.client, self.record(context))
         return {} if run is None or run.has_ended else {run.job_id: run.run_count}
 
@@ -663,8 +630,6 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
     def execute(self, context: Context) -> dict[str, Any]:
         """Stop the run of the job, and wait until it has ended."""
         wait = self.prepare()
-        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
-        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
 
         job = self.find_job(context)
         run = job.current_run
@@ -685,7 +650,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
         else:
             self.log.info("Job %s run %d: ended before the stop was requested.", job.label, run.run_count)
         if run is None or run.has_ended or not wait:
-            return unfinished_result(job.job_id, job.name, run)
+            return tracking.unfinished_result(job.job_id, job.name, run)
         run_ref = RunRef(job.job_id, run.run_count, job.name, RunIdentity.from_run(run))
         result: dict[str, Any] = self.wait_for_runs(context, [run_ref], [job])
         return result
@@ -694,7 +659,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
         """Push the result of the run to XCom."""
         self.push_failed_result(context, results[0])
 
-    def finish_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
+    def finish_all(self, context: Context, group: tracking.RunGroup) -> dict[str, Any]:
         """Return the result of the stopped run, or raise its error."""
         (result,) = self.results_or_failure(context, group, accept_stopped=True)
         return result

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import will_retry
+from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.choices import INSTANCE_SUFFIXES
 from airflow_provider_streamsets.control_hub.errors import (
@@ -20,6 +21,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnavailableError,
     may_have_executed,
 )
+from airflow_provider_streamsets.control_hub.models import Outcome, RunIdentity, RunRef
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators._resume import is_complete, was_stopped_by_task
 from airflow_provider_streamsets.operators._run_ownership import RunsOwnershipMixin
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_streamsets.control_hub import Job, JobRun
     from airflow_provider_streamsets.control_hub.templates import TemplateStartIntent
-    from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
     from airflow_provider_streamsets.operators._task_state import TaskState
 
 _IF_INSTANCE_FAILS = ("stop_others", "wait_others")
@@ -61,8 +62,6 @@ class _Instance:
     @classmethod
     def from_job(cls, digest: str, job: Job) -> _Instance:
         """Return the instance of a job that was just started or found."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-
         first = job.current_run if job.last_run_count == 1 else None
         return cls(digest, job.job_id, identity=RunIdentity.from_run(first).to_json(), name=job.name, run=first)
 
@@ -330,9 +329,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
     def _wait_for_instances(
         self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
     ) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
-        from airflow_provider_streamsets.control_hub.tracking.run_group import unfinished_result
-
         self.record_started(context, {instance.job_id: instance.run_count for instance in instances})
         self._kept, self._intent = {}, None
         self.raise_if_killed("while it started instances")
@@ -351,7 +347,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return self._result(
             template.job_id,
             template.name,
-            [unfinished_result(instance.job_id, instance.name, instance.run) for instance in instances],
+            [tracking.unfinished_result(instance.job_id, instance.name, instance.run) for instance in instances],
         )
 
     def _parameter_sets(self) -> list[Mapping[str, Any]]:
@@ -476,8 +472,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
     def _active_runs(self, record: TaskState, instances: Sequence[_Instance]) -> dict[str, int]:
         """Return the runs of instances, and others saved as started, that have not ended: run count by job id."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-
         known = {instance.job_id: instance for instance in instances if instance.job_id}
         runs = {str(job_id): int(run_count) for job_id, run_count in (record.values.get("started") or {}).items()}
         runs.update({job_id: instance.run_count for job_id, instance in known.items()})
@@ -500,8 +494,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         return {instance.job_id: instance for instance in found if instance is not None}
 
     def _with_own_run(self, instance: _Instance, job: Job) -> _Instance | None:
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-
         identity, latest = RunIdentity.from_json(instance.identity), job.current_run
         if latest is not None and identity.contradicts(latest, instance.run_count):
             return None
@@ -513,9 +505,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
     def _should_keep(self, instance: _Instance, record: TaskState) -> bool:
         """Return whether an instance is active or succeeded, and was not stopped by this task."""
-        from airflow_provider_streamsets.control_hub import Outcome
-        from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
-
         run = instance.run
         if run is None:
             return True
@@ -528,7 +517,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         if not was_asked_to_stop:
             return True
         # It may have finished before the stop, but the status alone is no evidence of that.
-        decision = decide_outcome(run, self.client.runs.events(run.run_id))
+        decision = tracking.decide_outcome(run, self.client.runs.events(run.run_id))
         return decision.outcome is Outcome.SUCCEEDED and decision.is_confirmed
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
@@ -620,7 +609,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
     def _deletes_instances(self) -> bool:
         return bool(params.boolean(self.delete_after_completion, "delete_after_completion", rendered=True))
 
-    def on_first_failure(self, group: RunGroup) -> bool:
+    def on_first_failure(self, group: tracking.RunGroup) -> bool:
         """Stop the other instances."""
         for failure in group.failures.values():
             self.log.error(failure)
@@ -628,10 +617,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         group.stopped.update(unfinished)
         return self.stop_runs(unfinished, "another instance failed")
 
-    def finish_all(self, context: Context, group: RunGroup) -> dict[str, Any]:
+    def finish_all(self, context: Context, group: tracking.RunGroup) -> dict[str, Any]:
         """Return the results of the instances, or raise an error that names those that did not succeed."""
-        from airflow_provider_streamsets.control_hub import ControlHubError, Outcome
-
         succeeded = [r.job_id for r in group.reports.values() if r.outcome is Outcome.SUCCEEDED]
         try:
             results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
@@ -667,11 +654,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
     @staticmethod
     def _result(template_id: str, template_name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
-        from airflow_provider_streamsets.control_hub.tracking.run_group import sum_metrics
-
         return {
             "template_id": template_id,
             "template_name": template_name,
             "instances": results,
-            "metrics": sum_metrics(results),
+            "metrics": tracking.sum_metrics(results),
         }

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
-from airflow_provider_streamsets import params
+from airflow_provider_streamsets import params, triggers
+from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.choices import COMPARISONS, JOINS, ON_RUN_END
 from airflow_provider_streamsets.control_hub.errors import ControlHubExpectationError
+from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
 from airflow_provider_streamsets.sensors.result import FinalState, result_of_metrics
 
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_streamsets.control_hub import Job
-    from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition
-    from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult, MetricTracker
 
 _SENSOR_TRIGGERS = "airflow_provider_streamsets.triggers.sensors"
 
@@ -192,19 +192,16 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self._check(rendered=True)
         self._conditions()
 
-    def _conditions(self) -> tuple[MetricCondition, ...]:
+    def _conditions(self) -> tuple[tracking.MetricCondition, ...]:
         return params.resolve_conditions(self.metric, self.comparison, self.threshold, self.expect)
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return the time limit for the final metrics, which depends on the job's statistics interval."""
         return {"metrics_timeout": params.resolve_metrics_timeout(self.metrics_timeout, job, is_needed=True)}
 
-    def make_tracker(self, run: dict[str, Any], *, missing_threshold: int) -> MetricTracker:
+    def make_tracker(self, run: dict[str, Any], *, missing_threshold: int) -> tracking.MetricTracker:
         """Return the tracker that decides when the wait is over."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.metric import MetricTracker
-
-        return MetricTracker(
+        return tracking.MetricTracker(
             self.poll_client,
             run["job_id"],
             run["run_count"],
@@ -219,7 +216,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
             log=self.log,
         )
 
-    def poll_once(self, tracker: MetricTracker) -> PokeReturnValue:
+    def poll_once(self, tracker: tracking.MetricTracker) -> PokeReturnValue:
         """Poll the metrics once; after the end of the run, until they are final."""
         result = tracker.poll(skip_metrics_wait=self.remaining_time <= 0)
         deadline = time.monotonic() + min(tracker.metrics_timeout, self.remaining_time)
@@ -231,9 +228,6 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
 
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
         """Return the trigger that waits for the metrics."""
-        from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
-        from airflow_provider_streamsets.triggers.sensors import ControlHubJobMetricSensorTrigger
-
         arguments: dict[str, Any] = {
             "control_hub_conn_id": self.control_hub_conn_id,
             "expect": [condition.to_dict() for condition in self._conditions()],
@@ -245,16 +239,14 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
             **run,
         }
         if self.end_from_trigger:
-            return ControlHubJobMetricSensorTrigger(**arguments, **self.end_trigger_kwargs)
-        return ControlHubJobMetricTrigger(**arguments)
+            return triggers.ControlHubJobMetricSensorTrigger(**arguments, **self.end_trigger_kwargs)
+        return triggers.ControlHubJobMetricTrigger(**arguments)
 
-    def read_event(self, event: object) -> MetricResult:
+    def read_event(self, event: object) -> tracking.MetricResult:
         """Return the result of the metrics."""
-        from airflow_provider_streamsets.triggers.events import MetricWaitEvent
+        return triggers.MetricWaitEvent.from_payload(event).result_or_raise()
 
-        return MetricWaitEvent.from_payload(event).result_or_raise()
-
-    def finish(self, context: Context, outcome: MetricResult) -> dict[str, Any]:
+    def finish(self, context: Context, outcome: tracking.MetricResult) -> dict[str, Any]:
         """Return the metrics that satisfy the conditions, or fail or skip the task."""
         sensor_result = result_of_metrics(outcome, on_run_end=self.on_run_end)
         if sensor_result.final_state is FinalState.SUCCESS:

@@ -6,9 +6,11 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub import tracking
+from airflow_provider_streamsets.control_hub.models import Outcome
+
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubError, RunReport
-    from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult
+    from airflow_provider_streamsets.control_hub import ControlHubError
 
 
 class FinalState(enum.Enum):
@@ -44,21 +46,19 @@ class SensorResult:
         return self.final_state
 
 
-def result_of_run(report: RunReport, *, accept_stopped: bool) -> SensorResult:
+def result_of_run(report: tracking.RunReport, *, accept_stopped: bool) -> SensorResult:
     """
     Return the result of a wait for a run.
 
     :param report: report of the run
     :param accept_stopped: whether a stopped run is a success
     """
-    from airflow_provider_streamsets.control_hub import Outcome
-
     if report.outcome in {None, Outcome.SUCCEEDED} or (accept_stopped and report.outcome is Outcome.STOPPED):
         return SensorResult(FinalState.SUCCESS, report.summary, report.to_result())
     return SensorResult(FinalState.FAILED, f"{report.summary}.", report.to_result(), details=report.details())
 
 
-def result_of_metrics(metric_result: MetricResult, *, on_run_end: str) -> SensorResult:
+def result_of_metrics(metric_result: tracking.MetricResult, *, on_run_end: str) -> SensorResult:
     """
     Return the result of a wait for metrics.
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
+from airflow_provider_streamsets import triggers
+from airflow_provider_streamsets.control_hub import tracking
+from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.params import boolean, timestamp, validate_wait_options
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
 from airflow_provider_streamsets.sensors.result import FinalState, result_of_run
@@ -17,8 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
-    from airflow_provider_streamsets.control_hub import JobRun, RunReport
-    from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+    from airflow_provider_streamsets.control_hub import JobRun
 
 
 class ControlHubJobRunSensor(ControlHubRunSensor):
@@ -123,13 +125,10 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     def _wait_options(self) -> dict[str, Any]:
         return validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=True)
 
-    def make_tracker(self, run: dict[str, Any], *, missing_threshold: int) -> RunTracker:
+    def make_tracker(self, run: dict[str, Any], *, missing_threshold: int) -> tracking.RunTracker:
         """Return the tracker that decides when the wait is over."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-
         options, red_since = self._wait_options(), run.get("red_since")
-        return RunTracker(
+        return tracking.RunTracker(
             self.poll_client,
             run["job_id"],
             run["run_count"],
@@ -148,21 +147,18 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         """Return whether the run has ended, or is active with ``wait_for="active"``."""
         return super().is_final(latest) or (self.wait_for == "active" and latest.is_working)
 
-    def progress(self, tracker: RunTracker) -> dict[str, Any]:
+    def progress(self, tracker: tracking.RunTracker) -> dict[str, Any]:
         """Return since when the run has been ``RED``, in epoch seconds."""
         is_timed = self.fail_on_red_after is not None and tracker.red_for is not None
         return {"red_since": time.time() - (tracker.red_for or 0.0)} if is_timed else {}
 
-    def poll_once(self, tracker: RunTracker) -> PokeReturnValue:
+    def poll_once(self, tracker: tracking.RunTracker) -> PokeReturnValue:
         """Poll the run once."""
         report = tracker.poll(skip_metrics_wait=self.remaining_time <= 0)
         return PokeReturnValue(is_done=report is not None, xcom_value=report)
 
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
         """Return the trigger that waits for the run."""
-        from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
-        from airflow_provider_streamsets.triggers.sensors import ControlHubJobRunSensorTrigger
-
         arguments: dict[str, Any] = {
             "control_hub_conn_id": self.control_hub_conn_id,
             "poll_interval": self.poke_interval,
@@ -173,18 +169,16 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
             **run,
         }
         if self.end_from_trigger:
-            return ControlHubJobRunSensorTrigger(
+            return triggers.ControlHubJobRunSensorTrigger(
                 **arguments, accept_stopped=self._accepts_stopped, **self.end_trigger_kwargs
             )
-        return ControlHubJobRunTrigger(**arguments)
+        return triggers.ControlHubJobRunTrigger(**arguments)
 
-    def read_event(self, event: object) -> RunReport:
+    def read_event(self, event: object) -> tracking.RunReport:
         """Return the report of the run."""
-        from airflow_provider_streamsets.triggers.events import RunWaitEvent
+        return triggers.RunWaitEvent.from_payload(event).report_or_raise()
 
-        return RunWaitEvent.from_payload(event).report_or_raise()
-
-    def finish(self, context: Context, outcome: RunReport) -> dict[str, Any]:
+    def finish(self, context: Context, outcome: tracking.RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
         sensor_result = result_of_run(outcome, accept_stopped=self._accepts_stopped)
         if sensor_result.final_state is FinalState.SUCCESS:

@@ -197,6 +197,11 @@ class RunsWaitEvent:
     red_since: Mapping[str, float] = field(default_factory=dict)
     red: Mapping[str, RunReport] = field(default_factory=dict)
 
+    @property
+    def needs_action(self) -> bool:
+        """Whether the task must act on runs before it waits for them again."""
+        return self.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.FORCE, RunsWaitReason.RED}
+
     def time_left(self) -> float:
         """Return the seconds until the deadline of the wait; infinite if there is none."""
         return math.inf if self.deadline is None else self.deadline - time.time()

@@ -1,43 +1,52 @@
-"""Frozen dataclasses of Control Hub's objects. Field names of the API are declared here and nowhere above."""
+"""
+Frozen dataclasses of Control Hub's objects; loaded on first use.
+
+Field names of the API are declared here and nowhere above.
+"""
 
 from __future__ import annotations
 
-from airflow_provider_streamsets.control_hub.models.base import Model
-from airflow_provider_streamsets.control_hub.models.engines import Engine, tunnel_instance_id
-from airflow_provider_streamsets.control_hub.models.job_settings import JobSettings
-from airflow_provider_streamsets.control_hub.models.jobs import ImportedJob, Job, JobUpgrade
-from airflow_provider_streamsets.control_hub.models.metrics import (
-    EngineLiveMetrics,
-    LiveMetrics,
-    MetricRegistry,
-    RunMetrics,
-)
-from airflow_provider_streamsets.control_hub.models.offsets import (
-    EngineOffset,
-    JobOffsets,
-    document_to_upload,
-    validate_offset_document,
-)
-from airflow_provider_streamsets.control_hub.models.pipelines import (
-    COMMIT_ID_FIELD,
-    PipelineVersion,
-    commit_ids_by_tag,
-    runtime_parameter_names,
-)
-from airflow_provider_streamsets.control_hub.models.runs import (
-    ENDED_STATUSES,
-    KNOWN_STATUSES,
-    EngineCommand,
-    EnginePipeline,
-    JobRun,
-    Outcome,
-    RunEvent,
-    RunIdentity,
-    RunRef,
-    run_or_none,
-    status_run_count,
-)
-from airflow_provider_streamsets.control_hub.models.users import CurrentUser, parse_landing_url
+from typing import TYPE_CHECKING
+
+from airflow_provider_streamsets.control_hub._lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.models.base import Model
+    from airflow_provider_streamsets.control_hub.models.engines import Engine, tunnel_instance_id
+    from airflow_provider_streamsets.control_hub.models.job_settings import JobSettings
+    from airflow_provider_streamsets.control_hub.models.jobs import ImportedJob, Job, JobUpgrade
+    from airflow_provider_streamsets.control_hub.models.metrics import (
+        EngineLiveMetrics,
+        LiveMetrics,
+        MetricRegistry,
+        RunMetrics,
+    )
+    from airflow_provider_streamsets.control_hub.models.offsets import (
+        EngineOffset,
+        JobOffsets,
+        document_to_upload,
+        validate_offset_document,
+    )
+    from airflow_provider_streamsets.control_hub.models.pipelines import (
+        COMMIT_ID_FIELD,
+        PipelineVersion,
+        commit_ids_by_tag,
+        runtime_parameter_names,
+    )
+    from airflow_provider_streamsets.control_hub.models.runs import (
+        ENDED_STATUSES,
+        KNOWN_STATUSES,
+        EngineCommand,
+        EnginePipeline,
+        JobRun,
+        Outcome,
+        RunEvent,
+        RunIdentity,
+        RunRef,
+        run_or_none,
+        status_run_count,
+    )
+    from airflow_provider_streamsets.control_hub.models.users import CurrentUser, parse_landing_url
 
 __all__ = [
     "COMMIT_ID_FIELD",
@@ -73,3 +82,55 @@ __all__ = [
     "tunnel_instance_id",
     "validate_offset_document",
 ]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "base": ("Model",),
+        "engines": (
+            "Engine",
+            "tunnel_instance_id",
+        ),
+        "job_settings": ("JobSettings",),
+        "jobs": (
+            "ImportedJob",
+            "Job",
+            "JobUpgrade",
+        ),
+        "metrics": (
+            "EngineLiveMetrics",
+            "LiveMetrics",
+            "MetricRegistry",
+            "RunMetrics",
+        ),
+        "offsets": (
+            "EngineOffset",
+            "JobOffsets",
+            "document_to_upload",
+            "validate_offset_document",
+        ),
+        "pipelines": (
+            "COMMIT_ID_FIELD",
+            "PipelineVersion",
+            "commit_ids_by_tag",
+            "runtime_parameter_names",
+        ),
+        "runs": (
+            "ENDED_STATUSES",
+            "KNOWN_STATUSES",
+            "EngineCommand",
+            "EnginePipeline",
+            "JobRun",
+            "Outcome",
+            "RunEvent",
+            "RunIdentity",
+            "RunRef",
+            "run_or_none",
+            "status_run_count",
+        ),
+        "users": (
+            "CurrentUser",
+            "parse_landing_url",
+        ),
+    },
+)

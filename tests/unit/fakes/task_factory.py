@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterable
 from typing import Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -12,6 +13,21 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_streamsets import operators, sensors
 from tests.unit.fakes.single_job_hub import JOB_ID
 
+# Modules of the layers below that may be loaded, apart from packages whose contents are loaded on first use.
+_LIGHT_MODULES = (
+    "control_hub._json",
+    "control_hub._lazy",
+    "control_hub._messages",
+    "control_hub.choices",
+    "control_hub.deadline",
+    "control_hub.errors",
+    "control_hub.models.base",
+    "control_hub.models.runs",
+    "control_hub.paging",
+    "control_hub.services",
+    "control_hub.submission",
+)
+_LAZY_PACKAGES = ("control_hub", "control_hub.models", "control_hub.tracking", "triggers")
 _LEAST: dict[str, dict[str, Any]] = {
     "ControlHubBalanceEnginesOperator": {"all_engines": True},
     "ControlHubCreateJobOperator": {"job_name": "name", "pipeline_name": "pipeline"},
@@ -68,3 +84,10 @@ def parameter_defaults(kind: Any) -> dict[str, Any]:
         for name, parameter in inspect.signature(inspect.unwrap(base.__init__)).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
+
+
+def own_heavy_modules(loaded: Iterable[str]) -> set[str]:
+    """Return those of the loaded modules of the lower layers that DAG parsing must not load."""
+    light = {f"airflow_provider_streamsets.{module}" for module in (*_LIGHT_MODULES, *_LAZY_PACKAGES)}
+    ours = {name for name in loaded if name.startswith("airflow_provider_streamsets.")} - light
+    return {name for name in ours if name.split(".")[1] in {"control_hub", "hooks", "triggers", "sandbox"}}
