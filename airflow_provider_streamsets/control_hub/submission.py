@@ -22,12 +22,13 @@ from airflow_provider_streamsets.control_hub.errors import (
     is_fatal,
     may_have_executed,
 )
+from airflow_provider_streamsets.control_hub.models import JobRun
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
-    from airflow_provider_streamsets.control_hub.models import Job, JobRun
+    from airflow_provider_streamsets.control_hub.models import Job
 
 log = logging.getLogger(__name__)
 
