@@ -73,19 +73,19 @@ def emit_resume_stats(operator: object, *decisions: str) -> None:
         Stats.incr(f"resumable_job.{decision}", tags={"operator": type(operator).__name__})
 
 
-def write_intent(record: TaskState, intent: StartIntent) -> None:
+def write_intent(state: TaskState, intent: StartIntent) -> None:
     """Save a start before it is requested."""
-    record.write(intent=asdict(intent))
+    state.write(intent=asdict(intent))
 
 
-def write_joined(record: TaskState, intent: StartIntent, run: JobRun) -> None:
+def write_joined(state: TaskState, intent: StartIntent, run: JobRun) -> None:
     """Save that the task waits for the run of another caller."""
-    record.write(intent=asdict(intent), joined=True, identities={intent.job_id: RunIdentity.from_run(run).to_json()})
+    state.write(intent=asdict(intent), joined=True, identities={intent.job_id: RunIdentity.from_run(run).to_json()})
 
 
-def write_failed(record: TaskState, job_id: str, run_count: int) -> None:
+def write_failed(state: TaskState, job_id: str, run_count: int) -> None:
     """Replace the saved state by a failed run whose error blocks the next start."""
-    record.write(failed={"job_id": job_id, "run_count": run_count})
+    state.write(failed={"job_id": job_id, "run_count": run_count})
 
 
 def blocking_run(error: ControlHubError) -> tuple[str, int] | None:
@@ -109,16 +109,16 @@ def unfinished_runs(error: ControlHubError) -> dict[str, int]:
     }
 
 
-def is_blocked_by_own_run(record: TaskState, job: Job) -> bool:
+def is_blocked_by_own_run(state: TaskState, job: Job) -> bool:
     """Return whether the job cannot be started because of the error of an earlier try's run."""
     run = job.current_run
     if run is None or run.status != "INACTIVE_ERROR":
         return False
-    return bool(record.values.get("failed") == {"job_id": job.job_id, "run_count": run.run_count})
+    return bool(state.values.get("failed") == {"job_id": job.job_id, "run_count": run.run_count})
 
 
 def write_intents(
-    record: TaskState,
+    state: TaskState,
     intents: Mapping[str, StartIntent],
     kept: Mapping[str, JobRun],
     joined: Mapping[str, JobRun],
@@ -133,12 +133,12 @@ def write_intents(
     :param values: further values to save
     """
     identities = {job_id: RunIdentity.from_run(run).to_json() for job_id, run in {**kept, **joined}.items()}
-    record.write(
+    state.write(
         intents={
             job_id: [intent.run_count, intent.requested_at, intent.deliverable_until]
             for job_id, intent in intents.items()
         },
-        user=next((intent.user for intent in intents.values()), user_of(record)),
+        user=next((intent.user for intent in intents.values()), user_of(state)),
         started={job_id: run.run_count for job_id, run in kept.items()},
         joined={job_id: run.run_count for job_id, run in joined.items()},
         identities={job_id: identity for job_id, identity in identities.items() if identity},
@@ -146,13 +146,13 @@ def write_intents(
     )
 
 
-def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobRun]:
+def find_own_runs(client: ControlHubClient, state: TaskState) -> dict[str, JobRun]:
     """
     Return the runs started by the task according to :func:`write_intents`, by job id.
 
     Wait for starts whose requests may still be delivered.
     """
-    values = record.values
+    values = state.values
     started = values.get("started") or {}
     user = values.get("user")
     intents = {
@@ -184,7 +184,7 @@ def find_own_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobR
             is_found = job_id in started or (run is not None and intent.matches(run))
             if not is_found and intent.matches_later(latest):
                 run, intent = latest, replace(intent, run_count=latest.run_count)
-        if run is None or run.run_count != intent.run_count or _was_recreated(record, job_id, run):
+        if run is None or run.run_count != intent.run_count or _was_recreated(state, job_id, run):
             continue
         if job_id in started or intent.matches(run):
             own_runs[job_id] = client.runs.get_successor(replace(run, job_id=job_id))
@@ -209,67 +209,67 @@ def _find_submitted_run(client: ControlHubClient, intent: StartIntent) -> JobRun
         deadline.sleep(_SEARCH_INTERVAL)
 
 
-def find_joined_runs(client: ControlHubClient, record: TaskState) -> dict[str, JobRun]:
+def find_joined_runs(client: ControlHubClient, state: TaskState) -> dict[str, JobRun]:
     """Return the joined runs of other callers by job id, as far as they are still the latest runs of their jobs."""
-    joined = record.values.get("joined")
+    joined = state.values.get("joined")
     if not isinstance(joined, Mapping):
         return {}
     return {
         job_id: replace(run, job_id=job_id)
         for job_id, run in client.runs.statuses(joined).items()
-        if run is not None and run.run_count == joined[job_id] and not _was_recreated(record, job_id, run)
+        if run is not None and run.run_count == joined[job_id] and not _was_recreated(state, job_id, run)
     }
 
 
-def find_own_run(client: ControlHubClient, record: TaskState) -> JobRun | None:
+def find_own_run(client: ControlHubClient, state: TaskState) -> JobRun | None:
     """Return the run started by the task according to :func:`write_intent`; None if there is none."""
-    recorded = _recorded_intent(record)
-    return None if recorded is None or record.values.get("joined") else _find_run(client, record, recorded)[0]
+    recorded = _recorded_intent(state)
+    return None if recorded is None or state.values.get("joined") else _find_run(client, state, recorded)[0]
 
 
-def _recorded_intent(record: TaskState) -> StartIntent | None:
-    recorded = record.values.get("intent")
+def _recorded_intent(state: TaskState) -> StartIntent | None:
+    recorded = state.values.get("intent")
     if not isinstance(recorded, Mapping):
         return None
     intent = StartIntent(**recorded)
     # The actual number of the run, which differs if another caller's run came first.
-    run_count = (record.values.get("started") or {}).get(intent.job_id)
+    run_count = (state.values.get("started") or {}).get(intent.job_id)
     return intent if run_count is None else replace(intent, run_count=int(run_count))
 
 
-def _find_run(client: ControlHubClient, record: TaskState, intent: StartIntent) -> tuple[JobRun | None, str]:
+def _find_run(client: ControlHubClient, state: TaskState, intent: StartIntent) -> tuple[JobRun | None, str]:
     """Return the run of the saved start; or None and the reason as the end of a message."""
-    is_unconfirmed = not record.values.get("joined") and not record.values.get("started")
+    is_unconfirmed = not state.values.get("joined") and not state.values.get("started")
     run = _find_submitted_run(client, intent) if is_unconfirmed else client.runs.find_submitted(intent)
     if run is None:
         return None, ", but this run does not exist"
     if is_unconfirmed and not intent.matches_later(run):
         return None, f" as user {intent.user}, but Control Hub never created it; the job has {describe_run(run)}"
-    if _was_recreated(record, intent.job_id, run):
+    if _was_recreated(state, intent.job_id, run):
         return None, f", but the job was deleted and imported again since; it now has {describe_run(run)}"
     return client.runs.get_successor(replace(run, job_id=intent.job_id)), ""
 
 
-def decide_resume(client: ControlHubClient, record: TaskState, job: Job) -> ResumeDecision:
+def decide_resume(client: ControlHubClient, state: TaskState, job: Job) -> ResumeDecision:
     """
     Decide from the saved state and the runs in Control Hub how this try continues.
 
     :param client: the client
-    :param record: the saved state of the task
+    :param state: the saved state of the task
     :param job: the job to run
     :raises ControlHubError: if the runs cannot be fetched; nothing was done
     """
-    intent = _recorded_intent(record)
+    intent = _recorded_intent(state)
     if intent is None:
         return ResumeDecision(ResumeAction.START)
-    is_own = not record.values.get("joined")
-    abandon_reason = record.abandon_reason
+    is_own = not state.values.get("joined")
+    abandon_reason = state.abandon_reason
     label = job.label if intent.job_id == job.job_id else intent.job_id
     previous = f"Job {label} run {intent.run_count}: {'requested' if is_own else 'joined'} by an earlier try"
     if intent.job_id != job.job_id and abandon_reason is None:
         abandon_reason = f"the task now runs job {job.label}"
     try:
-        run, missing_reason = _find_run(client, record, intent)
+        run, missing_reason = _find_run(client, state, intent)
     except (ControlHubNotFoundError, ControlHubRejectedError) as error:
         if intent.job_id == job.job_id:
             raise
@@ -277,7 +277,7 @@ def decide_resume(client: ControlHubClient, record: TaskState, job: Job) -> Resu
         return ResumeDecision(ResumeAction.START, f"{previous}, but the job can no longer be fetched ({error})")
     if run is None:
         return ResumeDecision(ResumeAction.START, f"{previous}{missing_reason}")
-    if abandon_reason is None and is_own and run.status == "DEACTIVATING" and was_stopped_by_task(client, run, record):
+    if abandon_reason is None and is_own and run.status == "DEACTIVATING" and was_stopped_by_task(client, run, state):
         abandon_reason = "this task is stopping it"
     previous = f"{previous}, {'ended' if run.has_ended else 'still active'} ({run.status})"
     if abandon_reason is not None:
@@ -287,45 +287,45 @@ def decide_resume(client: ControlHubClient, record: TaskState, job: Job) -> Resu
     return ResumeDecision(ResumeAction.EVALUATE if run.has_ended else ResumeAction.JOIN, previous, run, is_own)
 
 
-def was_stopped_by_task(client: ControlHubClient, run: JobRun, record: TaskState) -> bool:
+def was_stopped_by_task(client: ControlHubClient, run: JobRun, state: TaskState) -> bool:
     """
     Return whether the events of a run name the user who started it as the one who stopped it.
 
     A killed task stops its run but cannot always save that: Airflow accepts no state from a task that was cleared
     while it ran. Such a stop counts as the task's own, so the next try starts another run.
     """
-    user = user_of(record)
+    user = user_of(state)
     if user is None or not (run.has_ended or run.status == "DEACTIVATING"):
         return False
     decision = tracking.decide_outcome(run, client.runs.events(run.run_id))
     return decision.outcome is not Outcome.SUCCEEDED and decision.stopped_by == user
 
 
-def _was_recreated(record: TaskState, job_id: str, run: JobRun) -> bool:
+def _was_recreated(state: TaskState, job_id: str, run: JobRun) -> bool:
     """Return whether the run belongs to a job that was deleted and imported again since the state was saved."""
-    return RunIdentity.from_json((record.values.get("identities") or {}).get(job_id)).contradicts(run, run.run_count)
+    return RunIdentity.from_json((state.values.get("identities") or {}).get(job_id)).contradicts(run, run.run_count)
 
 
-def user_of(record: TaskState) -> str | None:
+def user_of(state: TaskState) -> str | None:
     """Return the id of the user who requested the start."""
-    start = record.values.get("intent") or record.values.get("template_start") or record.values
+    start = state.values.get("intent") or state.values.get("template_start") or state.values
     user: str | None = start.get("user")
     return user
 
 
-def is_complete(client: ControlHubClient, run: JobRun, record: TaskState, *, accept_stopped: bool) -> bool:
+def is_complete(client: ControlHubClient, run: JobRun, state: TaskState, *, accept_stopped: bool) -> bool:
     """
     Return whether the outcome of an ended run makes another run unnecessary.
 
     :param client: the client
     :param run: the ended run
-    :param record: the saved state of the task
+    :param state: the saved state of the task
     :param accept_stopped: whether stopped runs count as successes
     """
     if not run.is_success:
         return False
     decision = tracking.decide_outcome(run, client.runs.events(run.run_id))
     if decision.outcome is Outcome.STOPPED:
-        user = user_of(record)
+        user = user_of(state)
         return accept_stopped and (user is None or decision.stopped_by != user)
     return decision.outcome is Outcome.SUCCEEDED

@@ -107,7 +107,7 @@ class RunOwnershipMixin(RunWaitMixin):
             params.boolean(accept_stopped, "accept_stopped") and accept_stopped
         )
         self._wait_only_parameters["fail_on_red_after"] = fail_on_red_after
-        self._record: TaskState | None = None
+        self._task_state: TaskState | None = None
         self._started: dict[str, int] = {}
         self._stop_requested: dict[str, int] = {}
         self._stopped: dict[str, int] = {}
@@ -167,19 +167,19 @@ class RunOwnershipMixin(RunWaitMixin):
 
         The next try then neither starts nor waits for anything, unless the task was cleared.
         """
-        record = self.record(context)
-        return bool(record.values.get("left_running")) and record.abandon_reason is None
+        state = self.task_state(context)
+        return bool(state.values.get("left_running")) and state.abandon_reason is None
 
     def left_running_values(self, context: Context) -> dict[str, Any]:
         """Return the values to preserve when a later try replaces the state of runs that are left running."""
         return {"left_running": True} if self.has_left_runs_active(context) else {}
 
-    def close_record(self, context: Context) -> None:
+    def close_task_state(self, context: Context) -> None:
         """Complete the saved state before the result is returned, including whether active runs are left running."""
-        record = self.record(context)
-        if self.waits_until_active and record.is_retained and record.values:
-            record.add(left_running=True)
-        record.complete()
+        state = self.task_state(context)
+        if self.waits_until_active and state.is_retained and state.values:
+            state.add(left_running=True)
+        state.complete()
 
     @property
     def stops_runs_on_kill(self) -> bool:
@@ -196,11 +196,11 @@ class RunOwnershipMixin(RunWaitMixin):
         after: float | None = params.seconds(self.force_stop_after, "force_stop_after", rendered=True, zero=True)
         return after
 
-    def record(self, context: Context) -> TaskState:
+    def task_state(self, context: Context) -> TaskState:
         """Return the state saved by this and earlier tries."""
-        if self._record is None:
-            self._record = TaskState(context, survives_kill=not self.stop_on_kill)
-        return self._record
+        if self._task_state is None:
+            self._task_state = TaskState(context, survives_kill=not self.stop_on_kill)
+        return self._task_state
 
     def active_runs(self) -> Mapping[str, int]:
         """Return the runs of this task whose wait ended because they were active: run count by job id."""
@@ -223,18 +223,18 @@ class RunOwnershipMixin(RunWaitMixin):
         identities = {
             job_id: json for job_id, run in (observed or {}).items() if (json := RunIdentity.from_run(run).to_json())
         }
-        record = self.record(context)
-        record.add(started=self._started, identities={**(record.values.get("identities") or {}), **identities})
+        state = self.task_state(context)
+        state.add(started=self._started, identities={**(state.values.get("identities") or {}), **identities})
 
     @contextlib.contextmanager
     def stop_runs_on_failure(self, context: Context) -> Iterator[None]:
         """Handle the runs that this task started if the block fails, see `on_error` and `on_timeout`."""
         try:
-            record = self.record(context)
-            if self._was_accepted is None and record.values:
+            state = self.task_state(context)
+            if self._was_accepted is None and state.values:
                 # An earlier try used the connection successfully.
                 self.client.mark_accepted()
-            if record.was_killed:
+            if state.was_killed:
                 self.log.info(
                     "The task was cleared before it ended. Because of stop_on_kill=False, this try resumes the runs of "
                     "the previous one. To start new runs, clear the task after it has ended."
@@ -252,7 +252,7 @@ class RunOwnershipMixin(RunWaitMixin):
         if self._killed:
             return
         try:
-            self.record(context).record_end()
+            self.task_state(context).record_end()
         except Exception as error:  # noqa: BLE001 - an error of the state store must not change the outcome
             self.log.warning("Could not save that the task has ended: %s", error)
 
@@ -276,18 +276,18 @@ class RunOwnershipMixin(RunWaitMixin):
             return super().resume_execution(next_method, next_kwargs, context)
 
     def _recorded_started(self, context: Context) -> Mapping[str, Any]:
-        started = self.record(context).values.get("started")
+        started = self.task_state(context).values.get("started")
         return started if isinstance(started, Mapping) else {}
 
     def _handle_failure(self, context: Context, error: BaseException) -> None:
         try:
-            record = self.record(context)
+            state = self.task_state(context)
             if self._killed:
                 if self.stop_on_kill:
                     self._stop_quickly(self.runs_to_stop_on_kill())
                 if self._has_abandoned_runs:
                     self._record_stopped(self._stop_requested)
-                    record.abandon("the previous try was killed")
+                    state.abandon("the previous try was killed")
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 red = {job_id: count for job_id, count in unfinished_runs(error).items() if job_id in self._started}
                 if red:
@@ -304,7 +304,7 @@ class RunOwnershipMixin(RunWaitMixin):
                 # Airflow calls `on_kill` next, which stops the runs.
                 if self.on_timeout == "stop" and self._started:
                     self._record_stopped(self.runs_to_stop_on_kill())
-                    record.abandon("the previous try timed out")
+                    state.abandon("the previous try timed out")
             elif isinstance(error, ControlHubRunTimeoutError):
                 # Already handled where the time-out was raised.
                 return
@@ -322,9 +322,9 @@ class RunOwnershipMixin(RunWaitMixin):
             )
         else:
             self.stop_red_runs(context, runs)
-        record = self.record(context)
-        if not record.is_retained and not will_retry(context, error):
-            record.clear()
+        state = self.task_state(context)
+        if not state.is_retained and not will_retry(context, error):
+            state.clear()
 
     def _handle_active_runs_on_failure(self, context: Context, error: BaseException) -> None:
         """Stop active runs because other runs failed, unless the next try keeps them."""
@@ -351,20 +351,20 @@ class RunOwnershipMixin(RunWaitMixin):
         A lost engine does not confirm a stop, so such a run ends in ``INACTIVE_ERROR``. The earlier try has already
         reported the cause.
         """
-        red = self.record(context).values.get("red")
+        red = self.task_state(context).values.get("red")
         if isinstance(red, Mapping):
             self.client.runs.acknowledge_forced(red)
 
     def _clear_failed_runs(self, context: Context, error: ControlHubError) -> None:
-        record, will_be_retried = self.record(context), will_retry(context, error)
-        if not will_be_retried and not record.is_retained:
-            record.clear()
-        elif self.restart_failed_runs and record.abandon_reason is None:
+        state, will_be_retried = self.task_state(context), will_retry(context, error)
+        if not will_be_retried and not state.is_retained:
+            state.clear()
+        elif self.restart_failed_runs and state.abandon_reason is None:
             blocking = blocking_run(error)
             if will_be_retried and blocking is not None:
-                write_failed(record, *blocking)
+                write_failed(state, *blocking)
             else:
-                record.clear()
+                state.clear()
 
     def _handle_error(self, context: Context, error: BaseException) -> None:
         will_be_retried = will_retry(context, error)
@@ -405,7 +405,7 @@ class RunOwnershipMixin(RunWaitMixin):
         :param values: values to save for the next try
         """
         try:
-            self.record(context).abandon(f"the previous try stopped its runs: {reason}", **values)
+            self.task_state(context).abandon(f"the previous try stopped its runs: {reason}", **values)
         except Exception as error:  # noqa: BLE001 - an error of the state store must not keep the runs from being stopped
             self.log.warning("Could not save that the runs were stopped: %s", error)
         self.stop_runs(runs, reason)
@@ -435,10 +435,10 @@ class RunOwnershipMixin(RunWaitMixin):
 
     def _record_stopped(self, runs: Mapping[str, int]) -> None:
         """Save which runs this task stopped, for the executions after a deferral or retry."""
-        if self._record is None:
+        if self._task_state is None:
             return
         try:
-            self._record.add(stopped={**(self._record.values.get("stopped") or {}), **runs})
+            self._task_state.add(stopped={**(self._task_state.values.get("stopped") or {}), **runs})
         except Exception as error:  # noqa: BLE001 - an error of the state store must not keep the runs from being stopped
             self.log.warning("Could not save that the runs were stopped: %s", error)
 
@@ -566,7 +566,7 @@ class RunsOwnershipMixin(RunOwnershipMixin, RunsWaitMixin):
 
     def stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
         """Stop runs that were ``RED`` for too long; the next try keeps the others."""
-        self.record(context).add(red=dict(runs))
+        self.task_state(context).add(red=dict(runs))
         self.stop_runs(runs, _RED_TOO_LONG)
 
     def on_red_runs(self, runs: dict[str, int]) -> bool:
@@ -602,7 +602,7 @@ class RunsOwnershipMixin(RunOwnershipMixin, RunsWaitMixin):
 
     def stopped_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that this task stopped, now or before a deferral or retry."""
-        stopped: Mapping[str, int] = self.record(context).values.get("stopped") or {}
+        stopped: Mapping[str, int] = self.task_state(context).values.get("stopped") or {}
         return stopped
 
 

@@ -80,9 +80,9 @@ class TaskState:
         self._set({**values, "survives_kill": self._survives_kill})
 
     def _set(self, values: Mapping[str, Any]) -> None:
-        record = {**values, "max_tries": self._max_tries}
-        self._store.set(_KEY, record)
-        self._values = record
+        state = {**values, "max_tries": self._max_tries}
+        self._store.set(_KEY, state)
+        self._values = state
 
     def add(self, **values: Any) -> None:
         """Save further values."""

@@ -198,7 +198,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         if wait or self.if_running == "wait_then_start":
             self.warn_of_large_trigger(list(jobs), joins=self.if_running == "join")
         self._resume_previous_try(context, wait)
-        if self.record(context).values:
+        if self.task_state(context).values:
             # The runs of an earlier try may have ended since the jobs were fetched.
             jobs = self.client.jobs.get_all(jobs)
         self._record_own(context)
@@ -218,27 +218,27 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
             ]
             results: list[dict[str, Any]] = self.wait_for_runs(context, run_refs, list(jobs.values()))
             return results
-        self.record(context).complete()
+        self.task_state(context).complete()
         return [tracking.unfinished_result(job_id, names.get(job_id, ""), run) for job_id, run in runs.items()]
 
     def _resume_previous_try(self, context: Context, wait: bool) -> None:
         """Keep the runs that an earlier try started or joined and that do not have to be started again."""
-        record = self.record(context)
-        recorded = record.values.get("intents")
+        state = self.task_state(context)
+        recorded = state.values.get("intents")
         if not isinstance(recorded, Mapping):
             return
-        own, joined = find_own_runs(self.client, record), find_joined_runs(self.client, record)
+        own, joined = find_own_runs(self.client, state), find_joined_runs(self.client, state)
         self.log.info("An earlier try of this task requested %d runs; found %d of them.", len(recorded), len(own))
-        abandon_reason = record.abandon_reason
+        abandon_reason = state.abandon_reason
         if abandon_reason is not None:
             active = {job_id: run.run_count for job_id, run in own.items() if not run.has_ended}
             self.log.info("Not resuming them (%s); stopping %d still active.", abandon_reason, len(active))
             if active:
                 self.stop_and_wait(active)
             own, joined = {job_id: run for job_id, run in own.items() if run.has_ended}, {}
-        if record.was_cleared:
+        if state.was_cleared:
             return
-        self._own = {job_id: run for job_id, run in own.items() if not wait or self._should_keep(run, record)}
+        self._own = {job_id: run for job_id, run in own.items() if not wait or self._should_keep(run, state)}
         stopping = {i: run.run_count for i, run in own.items() if i not in self._own and not run.has_ended}
         if stopping:
             self.stop_and_wait(stopping)
@@ -251,11 +251,11 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
             )
         self._blocking = {job_id: run for job_id, run in own.items() if run.status == "INACTIVE_ERROR"}
 
-    def _should_keep(self, run: JobRun, record: TaskState) -> bool:
+    def _should_keep(self, run: JobRun, state: TaskState) -> bool:
         if run.has_ended:
-            return is_complete(self.client, run, record, accept_stopped=self.accepts_stopped)
-        was_asked_to_stop = (record.values.get("stopped") or {}).get(run.job_id) == run.run_count
-        return not was_asked_to_stop and not was_stopped_by_task(self.client, run, record)
+            return is_complete(self.client, run, state, accept_stopped=self.accepts_stopped)
+        was_asked_to_stop = (state.values.get("stopped") or {}).get(run.job_id) == run.run_count
+        return not was_asked_to_stop and not was_stopped_by_task(self.client, run, state)
 
     @property
     def restart_failed_runs(self) -> bool:
@@ -283,12 +283,10 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that earlier tries started and that have not ended: run count by job id."""
-        record = self.record(context)
-        if not isinstance(record.values.get("intents"), Mapping):
+        state = self.task_state(context)
+        if not isinstance(state.values.get("intents"), Mapping):
             return {}
-        return {
-            job_id: run.run_count for job_id, run in find_own_runs(self.client, record).items() if not run.has_ended
-        }
+        return {job_id: run.run_count for job_id, run in find_own_runs(self.client, state).items() if not run.has_ended}
 
     def _handle_own_runs_timeout(self, context: Context) -> None:
         """Stop or leave the own runs if the task times out before the others are started."""
@@ -331,19 +329,19 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
                 self.log.warning("%s Another caller started some of the jobs; checking their runs.", rejection)
             else:
                 return
-        self._write_record(context, {})
+        self._save_starts(context, {})
 
     def _start_all(self, context: Context, jobs: Mapping[str, Job]) -> None:
         def on_submit(intents: Mapping[str, StartIntent]) -> None:
             sent = {job_id: intent for job_id, intent in self._intents.items() if job_id in intents}
             if sent.items() == intents.items():
-                self._write_record(context, intents)
+                self._save_starts(context, intents)
                 return
             self.raise_if_killed("while it started the jobs")
-            self._write_record(context, sent, submitted=intents)
+            self._save_starts(context, sent, submitted=intents)
             if self._killed:
                 # These were not sent, so no later try may mistake the runs of other callers for them.
-                self._write_record(context, sent)
+                self._save_starts(context, sent)
                 self.raise_if_killed("while it started the jobs")
             self._intents = intents
 
@@ -364,7 +362,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         for job_id, run in started.items():
             self.log.info("Job %s run %d: started.", jobs[job_id].label, run.run_count)
 
-    def _write_record(
+    def _save_starts(
         self,
         context: Context,
         sent: Mapping[str, StartIntent],
@@ -374,11 +372,11 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         """Save the runs that the task started, joined and is starting."""
         self._intents = sent
         intents = sent if submitted is None else submitted
-        record = self.record(context)
+        state = self.task_state(context)
         if intents or self._own or self._joined:
-            write_intents(record, intents, self._own, self._joined, **self.left_running_values(context))
-        elif record.values:
-            record.clear()
+            write_intents(state, intents, self._own, self._joined, **self.left_running_values(context))
+        elif state.values:
+            state.clear()
 
     def _resolve_conflicts(self, jobs: Mapping[str, Job], running: Mapping[str, Job]) -> dict[str, Job]:
         """Join, stop or wait for the runs of other callers, and return the jobs that are left to start; may defer."""
@@ -451,7 +449,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
     def finish_all(self, context: Context, group: tracking.RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or raise an error that names those that did not succeed."""
         results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
-        self.close_record(context)
+        self.close_task_state(context)
         return results
 
 

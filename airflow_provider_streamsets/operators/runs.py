@@ -28,6 +28,7 @@ from airflow_provider_streamsets.operators._asset_events import emit_asset_event
 from airflow_provider_streamsets.operators._resume import (
     ACKNOWLEDGE_HINT,
     ResumeAction,
+    ResumeDecision,
     decide_resume,
     emit_resume_stats,
     find_own_run,
@@ -227,9 +228,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         """Start the job and wait for its run, or resume the run of an earlier try."""
         with self.stop_runs_on_failure(context):
             wait = self._prepare_run()
-            job = self.find_job(context)
-            resumed = self._resume_previous_run(context, job, wait)
-            return self._start_and_wait(context, job, wait) if resumed is None else resumed
+            return self._resume_or_start(context, self.find_job(context), wait)
 
     def execute_after_other_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the job after the run of another caller has ended."""
@@ -259,9 +258,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             if self._is_execution_timeout():
                 raise AirflowTaskTimeout(str(error)) from error
             raise
-        job = self.client.jobs.get(ended.job_id)
-        resumed = self._resume_previous_run(context, job, wait)
-        return self._start_and_wait(context, job, wait) if resumed is None else resumed
+        return self._resume_or_start(context, self.client.jobs.get(ended.job_id), wait)
 
     def _prepare_run(self) -> bool:
         wait = self.prepare()
@@ -270,22 +267,31 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         self._expected_conditions()
         return wait
 
-    def _resume_previous_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any] | None:
-        """Resume or replace the run of an earlier try, and return the result; None if there is no such run."""
-        record = self.record(context)
-        decision = decide_resume(self.client, record, job)
-        run = decision.run
+    def _resume_or_start(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
+        """Return the result of the run of an earlier try if there is one to resume, else that of a new run."""
+        decision = decide_resume(self.client, self.task_state(context), job)
         if decision.reason:
             self.log.info("%s.", decision.reason)
         if self._ended_report is None:
             emit_resume_stats(self, "reconnect_attempt" if decision.reason else "fresh_submit")
+        result = self._resume(context, job, decision, wait)
+        if result is not None:
+            return result
+        if decision.reason:
+            # The run of the earlier try may have ended since.
+            job = self.client.jobs.get(job.job_id)
+        return self._start_and_wait(context, job, wait)
+
+    def _resume(self, context: Context, job: Job, decision: ResumeDecision, wait: bool) -> dict[str, Any] | None:
+        """Return the result of the run of an earlier try; None if another one must be started."""
+        run = decision.run
         if run is None or decision.action is ResumeAction.START:
-            return self._start_new_run(context, job, wait) if decision.reason else None
+            return None
         if decision.action is ResumeAction.STOP_AND_START:
             if decision.is_own and not run.has_ended:
                 self.stop_and_wait({run.job_id: run.run_count})
             self.acknowledge_red_runs(context)
-            return self._start_new_run(context, job, wait)
+            return None
         context["ti"].xcom_push(key="run_count", value=run.run_count)
         if not wait or self.has_left_runs_active(context):
             self.log.info("Job %s run %d: already started, not starting another run.", job.label, run.run_count)
@@ -296,26 +302,25 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             self.log.info("Job %s run %d: resuming the wait, not starting another run.", job.label, run.run_count)
             emit_resume_stats(self, "reconnect_success")
             return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and decision.is_own)
-        # The run has ended: nothing to stop on an error or time-out.
+        return self._evaluate_ended_run(context, job, run, is_own=decision.is_own)
+
+    def _evaluate_ended_run(self, context: Context, job: Job, run: JobRun, *, is_own: bool) -> dict[str, Any] | None:
+        """Return the result of an ended run of an earlier try if it succeeded; else None."""
+        # Nothing to stop on an error or time-out.
         self._started = {}
         report = self.fetch_report(job, run)
-        user = user_of(record)
+        user = user_of(self.task_state(context))
         is_stopped_by_user = report.outcome is Outcome.STOPPED and user is not None and report.stopped_by == user
-        stopped_by_task = decision.is_own and is_stopped_by_user
-        if report.outcome in self._accepted_outcomes() and not stopped_by_task:
+        if report.outcome in self._accepted_outcomes() and not (is_own and is_stopped_by_user):
             self.log.info("The previous try's run succeeded; returning its result.")
             emit_resume_stats(self, "already_succeeded")
             return self.finish(context, report)
         self.log.warning(report.details())
         self.log.info("The previous try's run did not succeed; starting another run.")
         emit_resume_stats(self, "terminal_resubmit")
-        if decision.is_own and run.status == "INACTIVE_ERROR":
-            write_failed(record, run.job_id, run.run_count)
-        return self._start_new_run(context, job, wait)
-
-    def _start_new_run(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
-        """Fetch the job again, as the run of an earlier try may have ended since, and start another run."""
-        return self._start_and_wait(context, self.client.jobs.get(job.job_id), wait)
+        if is_own and run.status == "INACTIVE_ERROR":
+            write_failed(self.task_state(context), run.job_id, run.run_count)
+        return None
 
     def _start_and_wait(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
         run, is_own = self._start_or_join(context, job)
@@ -366,8 +371,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _fail_if_blocked(self, context: Context, job: Job) -> None:
         """Raise the error of an earlier try's run if it must be acknowledged before the job can be started."""
-        if job.current_run is not None and is_blocked_by_own_run(self.record(context), job):
-            raise self._make_failure(context, self.fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
+        if job.current_run is not None and is_blocked_by_own_run(self.task_state(context), job):
+            raise self._report_failure(context, self.fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
 
     def _wait_until_stable(self, job: Job) -> Job:
         return self.wait_until_stable([job], self._refetch)[job.job_id]
@@ -384,7 +389,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             describe_run(other),
         )
         write_joined(
-            self.record(context),
+            self.task_state(context),
             replace(StartIntent.for_next_run(job, other.user, self.client), run_count=other.run_count),
             other,
         )
@@ -455,13 +460,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _start(self, context: Context, job: Job) -> JobRun:
         runtime_parameters = params.json_object(self.runtime_parameters, "runtime_parameters", rendered=True)
-        record = self.record(context)
+        state = self.task_state(context)
 
         def on_submit(intent: StartIntent) -> None:
-            write_intent(record, intent)
+            write_intent(state, intent)
             if self._killed and self._intent is None:
                 # Nothing was sent, so no later try may mistake the run of another caller for this start.
-                record.clear()
+                state.clear()
             self.raise_if_killed(f"before it started job {job.label}")
             # The runs of earlier tries have ended.
             self._started, self._intent = {}, intent
@@ -471,7 +476,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         except ControlHubError as error:
             if not may_have_executed(error):
                 self._intent = None
-                record.clear()
+                state.clear()
             raise
         self.record_started(context, {job.job_id: run.run_count}, {job.job_id: run})
         self.raise_if_killed(f"while it started run {run.run_count} of job {job.label}")
@@ -493,7 +498,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             context["ti"].xcom_push(key="run_count", value=report.run.run_count)
         if report.outcome not in self._accepted_outcomes():
             is_stopped = report.outcome is Outcome.STOPPED
-            raise self._make_failure(
+            raise self._report_failure(
                 context, report, "Set accept_stopped=True to accept stopped runs." if is_stopped else ""
             )
         self.log.info(report.summary)
@@ -506,7 +511,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         self._check_expected_conditions(report)
         return self._finish_result(context, report.to_result())
 
-    def _make_failure(self, context: Context, report: tracking.RunReport, hint: str) -> ControlHubRunFailedError:
+    def _report_failure(self, context: Context, report: tracking.RunReport, hint: str) -> ControlHubRunFailedError:
         """Push the result of a run that did not succeed to XCom, and return its error."""
         self.log.error(report.details())
         self.push_failed_result(context, report.to_result())
@@ -515,7 +520,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
     def _finish_result(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         """Emit asset events, complete the saved state, and return the result."""
         emit_asset_events(self, context, result)
-        self.close_record(context)
+        self.close_task_state(context)
         return result
 
     def _check_expected_conditions(self, report: tracking.RunReport) -> None:
@@ -561,7 +566,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the run that an earlier try started, unless it has ended."""
-        run = find_own_run(self.client, self.record(context))
+        run = find_own_run(self.client, self.task_state(context))
         return {} if run is None or run.has_ended else {run.job_id: run.run_count}
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:

@@ -85,17 +85,17 @@ def _start_json(start: TemplateStartIntent) -> dict[str, Any]:
     return {name: value for name, value in asdict(start).items() if name != "parameters"}
 
 
-def _recorded_start(record: TaskState) -> TemplateStartIntent | None:
+def _recorded_start(state: TaskState) -> TemplateStartIntent | None:
     """Return the latest start that the task requested, without its parameters; None if there is none."""
     from airflow_provider_streamsets.control_hub.templates import TemplateStartIntent
 
-    start = record.values.get("template_start")
+    start = state.values.get("template_start")
     return TemplateStartIntent(**start) if isinstance(start, dict) else None
 
 
-def _recorded_instances(record: TaskState) -> list[_Instance]:
+def _recorded_instances(state: TaskState) -> list[_Instance]:
     """Return the saved instances, in the order of the sets of parameters."""
-    return [_Instance(*entry) for entry in record.values.get("instances") or []]
+    return [_Instance(*entry) for entry in state.values.get("instances") or []]
 
 
 def _assign_instances(
@@ -307,8 +307,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             wait = self.prepare()
             self._check(rendered=True)
             template = self._template = self.find_job(context, templates=True)
-            delivered = self.record(context).values.get("result")
-            if isinstance(delivered, dict) and self.record(context).abandon_reason is None:
+            delivered = self.task_state(context).values.get("result")
+            if isinstance(delivered, dict) and self.task_state(context).abandon_reason is None:
                 self.log.info("An earlier try of this task succeeded; returning its result.")
                 return delivered
             wait = wait and not self.has_left_runs_active(context)
@@ -343,7 +343,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
                 context, runs, [template], until_failure=self.if_instance_fails == "stop_others"
             )
             return result
-        self.record(context).complete()
+        self.task_state(context).complete()
         return self._result(
             template.job_id,
             template.name,
@@ -371,48 +371,48 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
         digests = [parameters_digest(values) for values in complete_parameters(template, self._parameter_sets())]
         none_kept = [_Instance(digest) for digest in digests]
-        record = self.record(context)
-        start, abandon_reason = _recorded_start(record), record.abandon_reason
+        state = self.task_state(context)
+        start, abandon_reason = _recorded_start(state), state.abandon_reason
         if start is None:
             return none_kept
-        self._previous = {i.job_id: i.run_count for i in _recorded_instances(record) if i.job_id}
-        if start.template_id != template.job_id or record.was_cleared:
+        self._previous = {i.job_id: i.run_count for i in _recorded_instances(state) if i.job_id}
+        if start.template_id != template.job_id or state.was_cleared:
             reason = abandon_reason or f"the task now runs job template {template.label}"
             runs = self.find_recorded_runs(context)
             self.log.info("Not resuming instances of an earlier try (%s); stopping %d still active.", reason, len(runs))
             if runs:
                 # Saving the stop hides from later tries that the task was cleared, so the reason is saved, too.
-                record.write(template_start=_start_json(start), started=runs, abandon_reason=reason)
+                state.write(template_start=_start_json(start), started=runs, abandon_reason=reason)
                 self._stop_or_raise(runs, reason)
             return none_kept
         try:
-            earlier = self._load_recorded_instances(record)
+            earlier = self._load_recorded_instances(state)
         except ControlHubAmbiguousStartError as error:
             if abandon_reason is None:
                 raise
             self.log.warning("%s", error)
-            earlier = _recorded_instances(record)
+            earlier = _recorded_instances(state)
         self._previous = {instance.job_id: instance.run_count for instance in earlier if instance.job_id}
         found = self._with_own_runs(earlier)
-        kept = self._select_kept(record, earlier, found, wait)
+        kept = self._select_kept(state, earlier, found, wait)
         instances = _assign_instances(earlier, kept, digests)
         if self._retries_all and not all(instance.job_id for instance in instances):
             instances = none_kept
         self._log_kept([found.get(instance.job_id, instance) for instance in earlier], instances)
         is_kept = {instance.job_id for instance in instances}
-        runs = {job_id: n for job_id, n in self._active_runs(record, earlier).items() if job_id not in is_kept}
+        runs = {job_id: n for job_id, n in self._active_runs(state, earlier).items() if job_id not in is_kept}
         if runs:
             self._stop_or_raise(runs, abandon_reason or "they are replaced")
         return instances
 
     def _select_kept(
-        self, record: TaskState, earlier: Sequence[_Instance], found: Mapping[str, _Instance], wait: bool
+        self, state: TaskState, earlier: Sequence[_Instance], found: Mapping[str, _Instance], wait: bool
     ) -> Mapping[str, _Instance]:
         """Return the instances of an earlier try that need not be started again, by job id."""
-        if not wait and record.abandon_reason is None:
+        if not wait and state.abandon_reason is None:
             # Their outcomes are irrelevant without a wait.
             return {i.job_id: found.get(i.job_id, i) for i in earlier if i.job_id}
-        kept = {job_id: instance for job_id, instance in found.items() if self._should_keep(instance, record)}
+        kept = {job_id: instance for job_id, instance in found.items() if self._should_keep(instance, state)}
         if self._retries_all and len(kept) < len(earlier) == len(found):
             active = [instance for instance in found.values() if instance.is_active]
             if active and all(instance.job_id in kept for instance in active):
@@ -440,11 +440,11 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
                 join_truncated(replaced) or "none",
             )
 
-    def _load_recorded_instances(self, record: TaskState) -> list[_Instance]:
+    def _load_recorded_instances(self, state: TaskState) -> list[_Instance]:
         """Return the saved instances, including those of a start whose response was lost."""
-        instances, start = _recorded_instances(record), _recorded_start(record)
+        instances, start = _recorded_instances(state), _recorded_start(state)
         missing = tuple(instance.digest for instance in instances if not instance.job_id)
-        if start is None or not missing or record.values.get("withdrawn"):
+        if start is None or not missing or state.values.get("withdrawn"):
             return instances
         created = iter(self.client.templates.find_instances(replace(start, parameters=missing), wait=True))
         # All or none: a start matches only with the same sets.
@@ -461,19 +461,19 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
         Uses only the saved state and the connection, because the other parameters may have changed.
         """
-        record = self.record(context)
+        state = self.task_state(context)
         try:
-            instances = self._load_recorded_instances(record)
+            instances = self._load_recorded_instances(state)
         except (ControlHubAmbiguousStartError, ControlHubNotFoundError, ControlHubRejectedError) as error:
             # No candidate may be stopped if the start is ambiguous; a deleted template has no history.
             self.log.warning("%s", error)
-            instances = _recorded_instances(record)
-        return self._active_runs(record, instances)
+            instances = _recorded_instances(state)
+        return self._active_runs(state, instances)
 
-    def _active_runs(self, record: TaskState, instances: Sequence[_Instance]) -> dict[str, int]:
+    def _active_runs(self, state: TaskState, instances: Sequence[_Instance]) -> dict[str, int]:
         """Return the runs of instances, and others saved as started, that have not ended: run count by job id."""
         known = {instance.job_id: instance for instance in instances if instance.job_id}
-        runs = {str(job_id): int(run_count) for job_id, run_count in (record.values.get("started") or {}).items()}
+        runs = {str(job_id): int(run_count) for job_id, run_count in (state.values.get("started") or {}).items()}
         runs.update({job_id: instance.run_count for job_id, instance in known.items()})
         return {
             job_id: runs[job_id]
@@ -503,16 +503,16 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
                 return None
         return replace(instance, name=job.name, run=latest)
 
-    def _should_keep(self, instance: _Instance, record: TaskState) -> bool:
+    def _should_keep(self, instance: _Instance, state: TaskState) -> bool:
         """Return whether an instance is active or succeeded, and was not stopped by this task."""
         run = instance.run
         if run is None:
             return True
-        was_asked_to_stop = (record.values.get("stopped") or {}).get(instance.job_id) == instance.run_count
+        was_asked_to_stop = (state.values.get("stopped") or {}).get(instance.job_id) == instance.run_count
         if not run.has_ended:
-            is_stopped = was_asked_to_stop or was_stopped_by_task(self.client, run, record)
-            return record.abandon_reason is None and not is_stopped
-        if not is_complete(self.client, run, record, accept_stopped=self.accepts_stopped):
+            is_stopped = was_asked_to_stop or was_stopped_by_task(self.client, run, state)
+            return state.abandon_reason is None and not is_stopped
+        if not is_complete(self.client, run, state, accept_stopped=self.accepts_stopped):
             return False
         if not was_asked_to_stop:
             return True
@@ -540,21 +540,21 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
     ) -> Sequence[_Instance]:
         """Start the missing instances, and return all instances."""
-        record = self.record(context)
+        state = self.task_state(context)
         self._kept = {instance.job_id: instance.run_count for instance in instances if instance.is_active}
         self._previous = {}
 
         def save(start: Any) -> None:
             recorded = [instance.to_json() for instance in instances]
-            record.write(template_start=start, instances=recorded, **self.left_running_values(context))
+            state.write(template_start=start, instances=recorded, **self.left_running_values(context))
 
         def withdraw() -> None:
             # The start created no instances, so no later try may mistake others for them.
             self._intent = None
             if any(instance.job_id for instance in instances):
-                record.add(withdrawn=True)
+                state.add(withdrawn=True)
             else:
-                record.clear()
+                state.clear()
 
         def on_submit(intent: TemplateStartIntent) -> None:
             save(_start_json(intent))
@@ -568,10 +568,10 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             values for instance, values in zip(instances, self._parameter_sets(), strict=True) if not instance.job_id
         ]
         if not values:
-            if record.abandon_reason is None:
-                record.add(instances=[instance.to_json() for instance in instances])
+            if state.abandon_reason is None:
+                state.add(instances=[instance.to_json() for instance in instances])
             else:
-                save(record.values.get("template_start"))
+                save(state.values.get("template_start"))
             return instances
         try:
             jobs = self.client.templates.start(
@@ -591,7 +591,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         except ControlHubBulkError as error:
             self.record_started(context, {**self._kept, **error.done})
             self._intent = None
-            record.add(withdrawn=True)
+            state.add(withdrawn=True)
             self.stop_runs(error.done, "not all instances were started")
             raise
         except ControlHubError as error:
@@ -602,7 +602,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             self.log.info("Job %s: started as instance of job template %s.", job.label, template.label)
         started = iter(jobs)
         instances = [i if i.job_id else _Instance.from_job(i.digest, next(started)) for i in instances]
-        record.add(instances=[instance.to_json() for instance in instances])
+        state.add(instances=[instance.to_json() for instance in instances])
         return instances
 
     @property
@@ -630,9 +630,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         result = self._result(*self._template_id_and_name(), results)
         if self._deletes_instances:
             # A later try could not fetch it again.
-            self.record(context).add(result=result)
+            self.task_state(context).add(result=result)
             self._delete(succeeded)
-        self.close_record(context)
+        self.close_task_state(context)
         return result
 
     def _template_id_and_name(self) -> tuple[str, str]:
