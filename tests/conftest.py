@@ -12,7 +12,9 @@ _NETWORK = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_b
 for name in list(os.environ):
     if name.startswith("AIRFLOW") or name.lower() in _NETWORK:
         del os.environ[name]
-os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
+# Deleted when the interpreter exits.
+_airflow_home = tempfile.TemporaryDirectory(prefix="airflow-home-", ignore_cleanup_errors=True)
+os.environ["AIRFLOW_HOME"] = _airflow_home.name
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 

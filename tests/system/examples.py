@@ -58,9 +58,9 @@ class FinishedDagRun:
         airflow, dag_id, run_id = self.identity
         return airflow.links(dag_id, run_id, task_id)
 
-    def log(self, task_id: str) -> str:
+    def log(self, task_id: str, map_index: int = -1) -> str:
         airflow, dag_id, run_id = self.identity
-        return airflow.task_log(dag_id, run_id, task_id)
+        return airflow.task_log(dag_id, run_id, task_id, map_index=map_index)
 
 
 def run_examples(airflow: LocalAirflow) -> dict[str, FinishedDagRun]:

@@ -20,7 +20,7 @@ def test_example_succeeds(finished_runs, airflow, dag_id):
         for task in tasks:
             if task["state"] == "failed":
                 try:
-                    logs.append(f"{task['task_id']}:\n{finished.log(task['task_id'])}")
+                    logs.append(f"{task['task_id']}:\n{finished.log(task['task_id'], task['map_index'])}")
                 except LocalAirflowError as error:
                     logs.append(f"{task['task_id']}: {error}")
         pytest.fail("\n".join(logs) or str({task["task_id"]: task["state"] for task in tasks}))
