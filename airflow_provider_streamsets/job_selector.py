@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from jinja2 import Undefined
 from jinja2.nativetypes import NativeEnvironment
 
-from airflow_provider_streamsets import params
+from airflow_provider_streamsets import hooks, params
+from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 
 if TYPE_CHECKING:
@@ -83,8 +84,6 @@ def select_run(
     :returns: ``job_id``, ``job_name``, ``run_count``, and ``identity`` if the run is known; ``started_after`` if there
         is no such run yet; ``run_count`` is then its lowest possible number
     """
-    from airflow_provider_streamsets.control_hub.models import RunIdentity
-
     candidate, latest = job.current_run, job.last_run_count
     run: dict[str, Any] = {"job_id": job.job_id, "job_name": job.name, "run_count": run_count or max(latest, 1)}
     if started_after is not None:
@@ -157,9 +156,7 @@ class ControlHubMixin:
     @cached_property
     def client(self) -> ControlHubClient:
         """The client of the connection, created on first use."""
-        from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
-
-        client = ControlHubHook(self.control_hub_conn_id).get_conn()
+        client = hooks.ControlHubHook(self.control_hub_conn_id).get_conn()
         if self._was_accepted:
             client.mark_accepted()
         return client

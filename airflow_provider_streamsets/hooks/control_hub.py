@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_streamsets import hooks
 from airflow_provider_streamsets.connection_form import CONNECTION_TYPE, HOOK_NAME, form_widgets, ui_field_behaviour
 from airflow_provider_streamsets.control_hub.errors import ControlHubError
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient
-    from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 
 
 class ControlHubHook(BaseHook):
@@ -55,19 +55,15 @@ class ControlHubHook(BaseHook):
 
     @cached_property
     def _client(self) -> ControlHubClient:
-        from airflow_provider_streamsets.hooks.credential_refresh import BlockingCredentialRefresher
-
         settings = self._settings()
-        refresher = BlockingCredentialRefresher(
+        refresher = hooks.BlockingCredentialRefresher(
             self.control_hub_conn_id, self._settings, grace_period=settings.credential_grace_period
         )
         return settings.client(on_unauthorized=refresher)
 
-    def _settings(self) -> ConnectionSettings:
-        from airflow_provider_streamsets.hooks.connection import ConnectionSettings
-
+    def _settings(self) -> hooks.ConnectionSettings:
         connection = self.get_connection(self.control_hub_conn_id)
-        return ConnectionSettings.from_connection(connection, connection.extra_dejson)
+        return hooks.ConnectionSettings.from_connection(connection, connection.extra_dejson)
 
     def get_conn(self) -> ControlHubClient:
         """

@@ -27,7 +27,7 @@ _LIGHT_MODULES = (
     "control_hub.services",
     "control_hub.submission",
 )
-_LAZY_PACKAGES = ("control_hub", "control_hub.models", "control_hub.tracking", "triggers")
+_LAZY_PACKAGES = ("control_hub", "control_hub.models", "control_hub.tracking", "hooks", "triggers")
 _LEAST: dict[str, dict[str, Any]] = {
     "ControlHubBalanceEnginesOperator": {"all_engines": True},
     "ControlHubCreateJobOperator": {"job_name": "name", "pipeline_name": "pipeline"},
