@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import inspect
 import itertools
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -17,6 +16,7 @@ from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import MIN_DEFERRAL_SECONDS, is_still_deferred
 from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError, ControlHubError
 from airflow_provider_streamsets.polling.connections import ConnectionRefresh, connection_settings
+from airflow_provider_streamsets.triggers.arguments import StoredArguments, ignore_unknown_arguments, trigger_fields
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
@@ -32,12 +32,6 @@ _KILL_RETRY_DELAY = 3.0
 # Strong references, so that running stop tasks are not garbage-collected.
 _stop_tasks: set[asyncio.Task[None]] = set()
 _logs: dict[type, Any] = {}
-
-
-@functools.cache
-def _parameters(kind: type) -> Mapping[str, inspect.Parameter]:
-    # Cached: thousands of triggers can start together.
-    return inspect.signature(kind).parameters
 
 
 class Event(Protocol):
@@ -75,13 +69,14 @@ class Deadline:
         return remaining is not None and remaining <= seconds
 
 
-class ControlHubTrigger(BaseTrigger):
+@ignore_unknown_arguments
+@dataclass(kw_only=True, eq=False, repr=False)
+class ControlHubTrigger(StoredArguments, BaseTrigger):
     """
     Base class of the triggers. Always yields exactly one event.
 
-    Airflow stores the arguments unencrypted in its database, so they must not hold secrets. Subclasses must name all
-    arguments in the constructor, give them defaults (a stored trigger must survive an upgrade of this provider), and
-    keep them in attributes of the same names. The constructor must do nothing else: an error in it ends the triggerer.
+    Airflow stores the arguments unencrypted in its database, so they must not hold secrets. Subclasses declare theirs
+    as described in :class:`~airflow_provider_streamsets.triggers.arguments.StoredArguments`.
 
     :param control_hub_conn_id: id of the Airflow connection
     :param poll_interval: seconds between two polls
@@ -91,22 +86,12 @@ class ControlHubTrigger(BaseTrigger):
     :param force_stop_after: seconds after which that stop is forced; None never forces it
     """
 
-    def __init__(
-        self,
-        control_hub_conn_id: str = "streamsets_default",
-        poll_interval: float = params.DEFAULT_POLL_INTERVAL,
-        timeout: float | None = None,
-        deadline: float | None = None,
-        stop_on_kill: bool = False,
-        force_stop_after: float | None = None,
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.control_hub_conn_id = control_hub_conn_id
-        self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.deadline = deadline
-        self.stop_on_kill = stop_on_kill
-        self.force_stop_after = force_stop_after
+    control_hub_conn_id: str = "streamsets_default"
+    poll_interval: float = params.DEFAULT_POLL_INTERVAL
+    timeout: float | None = None
+    deadline: float | None = None
+    stop_on_kill: bool = False
+    force_stop_after: float | None = None
 
     @property
     def log(self) -> Any:
@@ -146,14 +131,10 @@ class ControlHubTrigger(BaseTrigger):
         """
         raise NotImplementedError
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and all constructor arguments, which Airflow stores."""
-        names = _parameters(type(self))
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
-
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event. Never raises: after an unhandled error, the task would start over."""
         started = asyncio.get_running_loop().time()
+        self.warn_about_unknown_arguments(self.log)
         try:
             self._parse_booleans()
             deadline = Deadline(self.deadline)
@@ -171,9 +152,9 @@ class ControlHubTrigger(BaseTrigger):
 
     def _parse_booleans(self) -> None:
         """Parse boolean arguments, which are strings if a task that starts in the triggerer templates them."""
-        for name, parameter in _parameters(type(self)).items():
-            if isinstance(parameter.default, bool):
-                setattr(self, name, params.boolean(getattr(self, name), name, rendered=True))
+        for field in trigger_fields(type(self)):
+            if isinstance(field.default, bool):
+                setattr(self, field.name, params.boolean(getattr(self, field.name), field.name, rendered=True))
 
     @property
     def is_credential_accepted(self) -> bool:
@@ -274,57 +255,31 @@ class ControlHubTrigger(BaseTrigger):
         raise AssertionError("unreachable")
 
 
+@ignore_unknown_arguments
+@dataclass(kw_only=True, eq=False, repr=False)
 class ControlHubRunTriggerBase(ControlHubTrigger):
     """
     Base class of the triggers that wait for one run.
 
-    All triggers of a connection share their status requests.
+    All triggers of a connection share their status requests. The other parameters are those of
+    :class:`ControlHubTrigger`.
 
-    :param control_hub_conn_id: id of the Airflow connection
     :param job_id: id of the job
     :param job_name: name of the job, for messages
     :param run_count: number of the run
-    :param poll_interval: seconds between two polls
-    :param timeout: total seconds of the wait, for messages
-    :param deadline: when the wait times out, in epoch seconds; None for no deadline
     :param metrics_timeout: maximum seconds to wait for the final metrics after the run has ended
-    :param stop_on_kill: stop the run when a user kills the deferred task (Airflow 3.3 and later)
-    :param force_stop_after: seconds after which that stop is forced; None never forces it
     :param identity: id of the run and its start time in epoch seconds, which distinguish it from a run of the same
         number after the job was deleted and imported again; None if unknown
     :param started_after: wait for the first run started at or after this time, in ISO 8601; `run_count` is then the
         lowest number it can have. None if the number is known
     """
 
-    def __init__(
-        self,
-        control_hub_conn_id: str = "streamsets_default",
-        job_id: str = "",
-        job_name: str = "",
-        run_count: int = 0,
-        poll_interval: float = params.DEFAULT_POLL_INTERVAL,
-        timeout: float | None = None,
-        deadline: float | None = None,
-        metrics_timeout: float = 30.0,
-        stop_on_kill: bool = False,
-        force_stop_after: float | None = None,
-        identity: Sequence[str | float | None] | None = None,
-        started_after: str | None = None,
-    ) -> None:
-        super().__init__(
-            control_hub_conn_id=control_hub_conn_id,
-            poll_interval=poll_interval,
-            timeout=timeout,
-            deadline=deadline,
-            stop_on_kill=stop_on_kill,
-            force_stop_after=force_stop_after,
-        )
-        self.job_id = job_id
-        self.job_name = job_name
-        self.run_count = run_count
-        self.metrics_timeout = metrics_timeout
-        self.identity = identity
-        self.started_after = started_after
+    job_id: str = ""
+    job_name: str = ""
+    run_count: int = 0
+    metrics_timeout: float = 30.0
+    identity: Sequence[str | float | None] | None = None
+    started_after: str | None = None
 
     @property
     def description(self) -> str:

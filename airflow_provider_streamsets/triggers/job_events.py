@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Collection, Hashable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.assets.jobs import job_uri
 from airflow_provider_streamsets.compat import HAS_SHARED_STREAMS, BaseEventTrigger, watched_asset
+from airflow_provider_streamsets.triggers.arguments import StoredArguments, ignore_unknown_arguments
 from airflow_provider_streamsets.triggers.preload import preload_watch
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ OUTCOMES = ("SUCCEEDED", "FAILED", "STOPPED")
 _METRICS_TIMEOUT = 30.0
 
 
-class ControlHubJobRunEventTrigger(BaseEventTrigger):
+@ignore_unknown_arguments
+@dataclass(kw_only=True, eq=False, repr=False)
+class ControlHubJobRunEventTrigger(StoredArguments, BaseEventTrigger):
     """
     Fire when runs of a Control Hub job, or of jobs with a tag, have finished; for an ``AssetWatcher``.
 
@@ -78,24 +82,13 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
     :param metrics_timeout: maximum seconds, or timedelta, to wait for the final metrics of an ended run; default 30
     """
 
-    def __init__(
-        self,
-        control_hub_conn_id: str = "streamsets_default",
-        job_id: str | None = None,
-        job_name: str | None = None,
-        job_tag: str | None = None,
-        poll_interval: float | timedelta = params.DEFAULT_POLL_INTERVAL,
-        outcomes: Collection[str] | None = None,
-        metrics_timeout: float | timedelta = _METRICS_TIMEOUT,
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.control_hub_conn_id = control_hub_conn_id
-        self.job_id = job_id
-        self.job_name = job_name
-        self.job_tag = job_tag
-        self.poll_interval = poll_interval
-        self.outcomes = outcomes
-        self.metrics_timeout = metrics_timeout
+    control_hub_conn_id: str = "streamsets_default"
+    job_id: str | None = None
+    job_name: str | None = None
+    job_tag: str | None = None
+    poll_interval: float | timedelta = params.DEFAULT_POLL_INTERVAL
+    outcomes: Collection[str] | None = None
+    metrics_timeout: float | timedelta = _METRICS_TIMEOUT
 
     def check(self) -> None:
         """
@@ -103,6 +96,8 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
         :raises ValueError: if an argument is invalid
         """
+        if self.unknown_arguments:
+            raise ValueError(f"{type(self).__name__} has no argument {', '.join(map(repr, self.unknown_arguments))}.")
         params.string(self.control_hub_conn_id, "control_hub_conn_id", rendered=True)
         params.exactly_one(job_id=self.job_id, job_name=self.job_name, job_tag=self.job_tag)
         for name in ("job_id", "job_name", "job_tag"):
@@ -128,11 +123,9 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
         """
         if self.trigger_id is None:
             self.check()
-        return f"{type(self).__module__}.{type(self).__qualname__}", {
-            "control_hub_conn_id": self.control_hub_conn_id,
-            "job_id": self.job_id,
-            "job_name": self.job_name,
-            "job_tag": self.job_tag,
+        path, arguments = super().serialize()
+        return path, {
+            **arguments,
             "poll_interval": self._interval,
             "outcomes": self._outcomes,
             "metrics_timeout": _seconds(self.metrics_timeout, _METRICS_TIMEOUT, zero=True),
@@ -144,11 +137,14 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
     @property
     def _outcomes(self) -> list[str] | None:
-        return sorted(set(self.outcomes)) if isinstance(self.outcomes, (list, tuple, set, frozenset)) else None
+        outcomes = self.outcomes if isinstance(self.outcomes, (list, tuple, set, frozenset)) else (None,)
+        return sorted(set(outcomes)) if all(isinstance(outcome, str) for outcome in outcomes) else None
 
     def shared_stream_key(self) -> Hashable | None:
         """Share the stream with all watchers of the same connection and interval."""
-        return (type(self).__name__, self.control_hub_conn_id, self._interval) if HAS_SHARED_STREAMS else None
+        if not HAS_SHARED_STREAMS or not isinstance(self.control_hub_conn_id, str):
+            return None
+        return type(self).__name__, self.control_hub_conn_id, self._interval
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
@@ -159,6 +155,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[PollItem]) -> AsyncIterator[TriggerEvent]:
         """Yield events for the finished runs in the shared stream."""
+        self.warn_about_unknown_arguments(self.log)
         await preload_watch()
         from airflow_provider_streamsets.polling.watcher_poll import watcher_group
 
@@ -168,6 +165,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield events for finished runs, with a poll of its own where Airflow has no shared streams."""
+        self.warn_about_unknown_arguments(self.log)
         await preload_watch()
         from airflow_provider_streamsets.polling.watcher_poll import WatcherGroup
 

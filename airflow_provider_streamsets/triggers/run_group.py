@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub.errors import ControlHubError
+from airflow_provider_streamsets.triggers.arguments import ignore_unknown_arguments
 from airflow_provider_streamsets.triggers.base import KILL_MAX_WAIT, ControlHubTrigger, Deadline
 from airflow_provider_streamsets.triggers.packing import UNPACK_ERRORS, pack, unpack
 
@@ -25,24 +26,21 @@ if TYPE_CHECKING:
 _CONCURRENT_CHECKS = 4
 
 
+@ignore_unknown_arguments
+@dataclass(kw_only=True, eq=False, repr=False)
 class ControlHubJobRunsTrigger(ControlHubTrigger):
     """
     Wait on the triggerer until many runs have ended, or are active.
 
     It polls statuses only, with the requests that all triggers of the connection share; the resumed task reads outcomes
     and metrics. Always yields exactly one event, the payload of a
-    :class:`~airflow_provider_streamsets.triggers.events.RunsWaitEvent`.
+    :class:`~airflow_provider_streamsets.triggers.events.RunsWaitEvent`. The other parameters are those of
+    :class:`~airflow_provider_streamsets.triggers.base.ControlHubTrigger`.
 
-    :param control_hub_conn_id: id of the Airflow connection
     :param runs: job id and run count of each run
-    :param poll_interval: seconds between two polls
-    :param timeout: total seconds of the wait, for messages
-    :param deadline: when the wait times out, in epoch seconds; None for no deadline
     :param metrics_timeout: maximum seconds to wait for the final metrics after the last run has ended
     :param until_failure: end the wait at the first failure, while other runs are active
     :param force_at: end the wait at this time, in epoch seconds, if runs have not ended; None never does
-    :param stop_on_kill: stop the runs when a user kills the deferred task (Airflow 3.3 and later)
-    :param force_stop_after: seconds after which these stops are forced; None never forces them
     :param identities: by job id, the id and start time in epoch seconds of the run, which distinguish it from a run of
         the same number after the job was deleted and imported again
     :param forced: ids of the jobs whose runs the task has forced to stop; copied to the event
@@ -57,50 +55,20 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
     :param packed: the arguments about many runs, compressed by :mod:`~airflow_provider_streamsets.triggers.packing`
     """
 
-    def __init__(
-        self,
-        control_hub_conn_id: str = "streamsets_default",
-        runs: Sequence[Sequence[str | int]] | None = None,
-        poll_interval: float = params.DEFAULT_POLL_INTERVAL,
-        timeout: float | None = None,
-        deadline: float | None = None,
-        metrics_timeout: float = 0.0,
-        until_failure: bool = False,
-        force_at: float | None = None,
-        stop_on_kill: bool = False,
-        force_stop_after: float | None = None,
-        identities: Mapping[str, Sequence[str | float | None]] | None = None,
-        forced: Sequence[str] | None = None,
-        joined: Sequence[str] | None = None,
-        wait_for: str = "completion",
-        fail_on_red_after: float | None = None,
-        active: Sequence[str] | None = None,
-        red_since: Mapping[str, float] | None = None,
-        red: Mapping[str, Mapping[str, Any] | float] | None = None,
-        packed: str | None = None,
-    ) -> None:
-        super().__init__(
-            control_hub_conn_id=control_hub_conn_id,
-            poll_interval=poll_interval,
-            timeout=timeout,
-            deadline=deadline,
-            stop_on_kill=stop_on_kill,
-            force_stop_after=force_stop_after,
-        )
-        self.runs = runs
-        self.metrics_timeout = metrics_timeout
-        self.until_failure = until_failure
-        self.force_at = force_at
-        self.identities = identities
-        self.forced = forced
-        self.joined = joined
-        self.wait_for = wait_for
-        self.fail_on_red_after = fail_on_red_after
-        self.active = active
-        self.red_since = red_since
-        self.red = red
-        self.packed = packed
-        self._run_set: _RunSet | None = None
+    runs: Sequence[Sequence[str | int]] | None = None
+    metrics_timeout: float = 0.0
+    until_failure: bool = False
+    force_at: float | None = None
+    identities: Mapping[str, Sequence[str | float | None]] | None = None
+    forced: Sequence[str] | None = None
+    joined: Sequence[str] | None = None
+    wait_for: str = "completion"
+    fail_on_red_after: float | None = None
+    active: Sequence[str] | None = None
+    red_since: Mapping[str, float] | None = None
+    red: Mapping[str, Mapping[str, Any] | float] | None = None
+    packed: str | None = None
+    _run_set: _RunSet | None = field(default=None, init=False)
 
     @property
     def description(self) -> str:
@@ -224,7 +192,7 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         try:
             self._unpack()
             return self._event(RunsWaitReason.ENDED, error)
-        except (AttributeError, TypeError, ValueError, ControlHubError):
+        except (*UNPACK_ERRORS, ControlHubError):
             # The stored runs are unreadable, which may be the error itself.
             return RunsWaitEvent((), error=error)
 

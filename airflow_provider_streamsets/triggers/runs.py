@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.triggers.arguments import ignore_unknown_arguments
 from airflow_provider_streamsets.triggers.base import KILL_MAX_WAIT, ControlHubRunTriggerBase
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
 
+@ignore_unknown_arguments
+@dataclass(kw_only=True, eq=False, repr=False)
 class ControlHubJobRunTrigger(ControlHubRunTriggerBase):
     """
     Wait on the triggerer until a run has ended, or is active.
@@ -31,41 +35,9 @@ class ControlHubJobRunTrigger(ControlHubRunTriggerBase):
         triggerer resets the count
     """
 
-    def __init__(
-        self,
-        control_hub_conn_id: str = "streamsets_default",
-        job_id: str = "",
-        job_name: str = "",
-        run_count: int = 0,
-        poll_interval: float = params.DEFAULT_POLL_INTERVAL,
-        timeout: float | None = None,
-        deadline: float | None = None,
-        metrics_timeout: float = 30.0,
-        stop_on_kill: bool = False,
-        force_stop_after: float | None = None,
-        upper_bounds: Sequence[str] | None = None,
-        identity: Sequence[str | float | None] | None = None,
-        wait_for: str = "completion",
-        fail_on_red_after: float | None = None,
-        started_after: str | None = None,
-    ) -> None:
-        super().__init__(
-            control_hub_conn_id=control_hub_conn_id,
-            job_id=job_id,
-            job_name=job_name,
-            run_count=run_count,
-            poll_interval=poll_interval,
-            timeout=timeout,
-            deadline=deadline,
-            metrics_timeout=metrics_timeout,
-            stop_on_kill=stop_on_kill,
-            force_stop_after=force_stop_after,
-            identity=identity,
-            started_after=started_after,
-        )
-        self.upper_bounds = upper_bounds
-        self.wait_for = wait_for
-        self.fail_on_red_after = fail_on_red_after
+    upper_bounds: Sequence[str] | None = None
+    wait_for: str = "completion"
+    fail_on_red_after: float | None = None
 
     def tracker(self, poller: SharedStatusPoller) -> RunTracker:
         """Return the tracker of the run."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
@@ -32,6 +33,7 @@ from airflow_provider_streamsets.sensors.result import (
     result_of_metrics,
     result_of_run,
 )
+from airflow_provider_streamsets.triggers.arguments import ignore_unknown_arguments
 from airflow_provider_streamsets.triggers.base import ControlHubRunTriggerBase, Deadline
 from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
 from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
@@ -50,6 +52,8 @@ _ENDS = {
 }
 
 
+@ignore_unknown_arguments
+@dataclass(kw_only=True, eq=False, repr=False)
 class SensorTrigger(ControlHubRunTriggerBase):
     """
     Base class of the triggers that replace the worker of a sensor.
@@ -57,16 +61,32 @@ class SensorTrigger(ControlHubRunTriggerBase):
     A trigger that starts the task resolves the job and the run as the sensor would, and pushes the run to XCom, so that
     it waits for the same run after a restart of the triggerer. A trigger that ends the task ends it as the sensor
     would, except for a timeout: a worker raises that, so that Airflow does not retry the task.
+
+    The other parameters are those of :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`,
+    without `stop_on_kill` and `force_stop_after`. With `starts`, `job_name` can replace `job_id`, and without a
+    `run_count`, it is the latest run.
+
+    :param starts: start the task: resolve the job, the run and the deadline
+    :param ends: end the task
+    :param soft_fail: skip the task instead of failing it if the run failed or the metrics do not satisfy the conditions
+    :param never_fail: skip the task instead of failing it on any error
+    :param do_xcom_push: push the result to XCom; with `ends`
+    :param multiple_outputs: also push each key of the result
+    :param reserve: seconds from the deadline to Airflow's own timeout of the task; with `starts`
+    :param next_run: with `starts`: the run after the latest one
     """
 
-    starts: bool
-    ends: bool
-    soft_fail: bool
-    never_fail: bool
-    do_xcom_push: bool
-    multiple_outputs: bool
-    reserve: float
-    next_run: bool
+    starts: bool = False
+    ends: bool = False
+    soft_fail: bool = False
+    never_fail: bool = False
+    do_xcom_push: bool = True
+    multiple_outputs: bool = True
+    reserve: float = 0.0
+    next_run: bool = False
+    # The task has not started the run, so that a kill does not stop it.
+    stop_on_kill: bool = field(default=False, init=False)
+    force_stop_after: float | None = field(default=None, init=False)
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """
@@ -215,80 +235,22 @@ class SensorTrigger(ControlHubRunTriggerBase):
         return xcoms
 
 
+@ignore_unknown_arguments
+@dataclass(kw_only=True, eq=False, repr=False)
 class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
     """
     Replace the worker of a :class:`~airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor`.
 
-    :param control_hub_conn_id: id of the Airflow connection
-    :param job_id: id of the job
-    :param job_name: name of the job, for messages; with `starts`, it can replace the id
-    :param run_count: number of the run; with `starts`, None is the latest run
-    :param poll_interval: seconds between two polls
-    :param timeout: total seconds of the wait, for messages
-    :param deadline: when the wait times out, in epoch seconds; None for no deadline
+    The other parameters are those of :class:`SensorTrigger` and
+    :class:`~airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger`, without `upper_bounds`.
+
     :param metrics_timeout: maximum seconds to wait for the final metrics after the run has ended
     :param accept_stopped: treat a run that a user stopped as a success
-    :param starts: start the task: resolve the job, the run and the deadline
-    :param ends: end the task
-    :param soft_fail: skip the task instead of failing it if the run failed
-    :param never_fail: skip the task instead of failing it on any error
-    :param do_xcom_push: push the result to XCom; with `ends`
-    :param multiple_outputs: also push each key of the result
-    :param reserve: seconds from the deadline to Airflow's own timeout of the task; with `starts`
-    :param identity: see :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
-    :param wait_for: see :class:`~airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger`
-    :param fail_on_red_after: see :class:`~airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger`
-    :param started_after: with `starts`: the first run started at or after this time
-    :param next_run: with `starts`: the run after the latest one
     """
 
-    def __init__(
-        self,
-        control_hub_conn_id: str = "streamsets_default",
-        job_id: str = "",
-        job_name: str = "",
-        run_count: int = 0,
-        poll_interval: float = params.DEFAULT_POLL_INTERVAL,
-        timeout: float | None = None,
-        deadline: float | None = None,
-        metrics_timeout: float = 0.0,
-        accept_stopped: bool = False,
-        starts: bool = False,
-        ends: bool = False,
-        soft_fail: bool = False,
-        never_fail: bool = False,
-        do_xcom_push: bool = True,
-        multiple_outputs: bool = True,
-        reserve: float = 0.0,
-        identity: Sequence[str | float | None] | None = None,
-        wait_for: str = "completion",
-        fail_on_red_after: float | None = None,
-        started_after: str | None = None,
-        next_run: bool = False,
-    ) -> None:
-        super().__init__(
-            control_hub_conn_id=control_hub_conn_id,
-            job_id=job_id,
-            job_name=job_name,
-            run_count=run_count,
-            poll_interval=poll_interval,
-            timeout=timeout,
-            deadline=deadline,
-            metrics_timeout=metrics_timeout,
-            identity=identity,
-            wait_for=wait_for,
-            fail_on_red_after=fail_on_red_after,
-            started_after=started_after,
-        )
-        self.accept_stopped = accept_stopped
-        self.starts = starts
-        self.ends = ends
-        self.soft_fail = soft_fail
-        self.never_fail = never_fail
-        self.do_xcom_push = do_xcom_push
-        self.multiple_outputs = multiple_outputs
-        self.reserve = reserve
-        self.next_run = next_run
+    metrics_timeout: float = 0.0
+    accept_stopped: bool = False
+    upper_bounds: Sequence[str] | None = field(default=None, init=False)
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return `wait_for` and `fail_on_red_after`."""
@@ -299,91 +261,28 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
         return result_of_run(event.report_or_raise(), accept_stopped=self.accept_stopped)
 
 
+@ignore_unknown_arguments
+@dataclass(kw_only=True, eq=False, repr=False)
 class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger):
     """
     Replace the worker of a :class:`~airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor`.
 
-    :param control_hub_conn_id: id of the Airflow connection
-    :param job_id: id of the job
-    :param job_name: name of the job, for messages; with `starts`, it can replace the id
-    :param run_count: number of the run; with `starts`, None is the latest run
+    The other parameters are those of :class:`SensorTrigger` and
+    :class:`~airflow_provider_streamsets.triggers.metrics.ControlHubJobMetricTrigger`.
+
     :param expect: conditions: strings such as ``output_count >= 1000``, or dicts of their three fields
-    :param join: whether ``all`` or ``any`` of them must be satisfied
-    :param on_run_end: how conditions are evaluated when the run ends first; see
-        :class:`~airflow_provider_streamsets.control_hub.tracking.metric.MetricTracker`
-    :param poll_interval: seconds between two polls
-    :param timeout: total seconds of the wait, for messages
-    :param deadline: when the wait times out, in epoch seconds; None for no deadline
     :param metrics_timeout: maximum seconds to wait for the final metrics after the run has ended; with `starts`, None
         is the job's statistics interval plus 15 seconds
     :param metric: with `starts`: name of a metric, instead of `expect`
     :param comparison: comparison of `metric` with `threshold`
     :param threshold: number to compare `metric` with
-    :param starts: start the task: resolve the job, the run and the deadline
-    :param ends: end the task
-    :param soft_fail: skip the task instead of failing it if the metrics do not satisfy the conditions
-    :param never_fail: skip the task instead of failing it on any error
-    :param do_xcom_push: push the result to XCom; with `ends`
-    :param multiple_outputs: also push each key of the result
-    :param reserve: seconds from the deadline to Airflow's own timeout of the task; with `starts`
-    :param identity: see :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`
-    :param started_after: with `starts`: the first run started at or after this time
-    :param next_run: with `starts`: the run after the latest one
     """
 
-    def __init__(
-        self,
-        control_hub_conn_id: str = "streamsets_default",
-        job_id: str = "",
-        job_name: str = "",
-        run_count: int = 0,
-        expect: Sequence[str | Mapping[str, Any]] | str | None = None,
-        join: Literal["all", "any"] = "all",
-        on_run_end: Literal["fail", "evaluate", "skip"] = "fail",
-        poll_interval: float = params.DEFAULT_POLL_INTERVAL,
-        timeout: float | None = None,
-        deadline: float | None = None,
-        metrics_timeout: float | None = 30.0,
-        metric: str | None = None,
-        comparison: str = ">=",
-        threshold: float | str | None = None,
-        starts: bool = False,
-        ends: bool = False,
-        soft_fail: bool = False,
-        never_fail: bool = False,
-        do_xcom_push: bool = True,
-        multiple_outputs: bool = True,
-        reserve: float = 0.0,
-        identity: Sequence[str | float | None] | None = None,
-        started_after: str | None = None,
-        next_run: bool = False,
-    ) -> None:
-        super().__init__(
-            control_hub_conn_id=control_hub_conn_id,
-            job_id=job_id,
-            job_name=job_name,
-            run_count=run_count,
-            expect=expect,  # type: ignore[arg-type]
-            join=join,
-            on_run_end=on_run_end,
-            poll_interval=poll_interval,
-            timeout=timeout,
-            deadline=deadline,
-            metrics_timeout=metrics_timeout,  # type: ignore[arg-type]
-            identity=identity,
-            started_after=started_after,
-        )
-        self.metric = metric
-        self.comparison = comparison
-        self.threshold = threshold
-        self.starts = starts
-        self.ends = ends
-        self.soft_fail = soft_fail
-        self.never_fail = never_fail
-        self.do_xcom_push = do_xcom_push
-        self.multiple_outputs = multiple_outputs
-        self.reserve = reserve
-        self.next_run = next_run
+    expect: Sequence[str | Mapping[str, Any]] | str | None = None  # type: ignore[assignment]
+    metrics_timeout: float | None = 30.0  # type: ignore[assignment]
+    metric: str | None = None
+    comparison: str = ">="
+    threshold: float | str | None = None
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return the conditions and `metrics_timeout`."""
