@@ -398,18 +398,6 @@ def string_list(value: Any, name: str, *, rendered: bool = False) -> Any:
     return entries
 
 
-def validate_wait_options(wait_for: Any, fail_on_red_after: Any, *, rendered: bool = False) -> dict[str, Any]:
-    """
-    Return `wait_for` and `fail_on_red_after` (in seconds), by name.
-
-    :raises ValueError: if one of them is invalid
-    """
-    return {
-        "wait_for": one_of(wait_for, "wait_for", WAIT_FOR, rendered=rendered),
-        "fail_on_red_after": seconds(fail_on_red_after, "fail_on_red_after", rendered=rendered),
-    }
-
-
 def metric(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
     Return the name of a metric.
@@ -657,11 +645,12 @@ class ParametersMixin:
         """
         Check the rendered parameters, each by itself.
 
-        :param declared_by: check only the parameters of this base class and its own bases
+        :param declared_by: check only the parameters that this class declares, without those of its bases
         :raises ValueError: if one of them is invalid
         """
-        for name in _declared_parameters(declared_by or type(self)):
-            getattr(self.rendered, name)
+        for name in _declared_parameters(type(self)):
+            if declared_by is None or name in vars(declared_by):
+                getattr(self.rendered, name)
 
 
 class RenderedParameters:

@@ -292,7 +292,10 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return `wait_for` and `fail_on_red_after`."""
-        return params.validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=True)
+        return {
+            "wait_for": params.one_of(self.wait_for, "wait_for", params.WAIT_FOR, rendered=True),
+            "fail_on_red_after": params.seconds(self.fail_on_red_after, "fail_on_red_after", rendered=True),
+        }
 
     def sensor_result(self, event: RunWaitEvent) -> SensorResult:
         """Return the result for the run."""
