@@ -22,17 +22,15 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job
 
 
-def check_job_selection(job_id: Any, job_name: Any, *, rendered: bool = False) -> None:
+def check_job_selection(job_id: Any, job_name: Any) -> None:
     """
-    Check that exactly one of job id and job name is set.
+    Check that exactly one of job id and job name is set, after rendering.
 
-    :param rendered: whether templates have been rendered
-    :raises ValueError: if not, or the id is malformed
+    :raises ValueError: if not, or one of them is invalid
     """
     params.exactly_one(job_id=job_id, job_name=job_name)
-    params.resource_id(job_id, "job_id", rendered=rendered)
-    if rendered:
-        params.string(job_name, "job_name", rendered=True)
+    params.resource_id(job_id, "job_id", rendered=True)
+    params.string(job_name, "job_name", rendered=True)
 
 
 def get_job(client: ControlHubClient, job_id: str | None, job_name: str | None, *, templates: bool = False) -> Job:

@@ -568,6 +568,7 @@ class Parameter:
 
     This makes it a template field. The assignment in the constructor checks the value. The attribute is what the DAG
     author passed and, later, what Airflow rendered it to; ``self.rendered`` has the checked and converted value.
+    Checks of several parameters together stay in the class. Parameters that are needed at DAG parse are no `Parameter`.
 
     :param check: one of the functions of this module; None accepts all values
     :param arguments: further positional arguments of this function

@@ -62,25 +62,22 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        is_all = params.boolean(all_engines, "all_engines")
+        params.exactly_one(engine_ids=engine_ids, engine_labels=engine_labels, all_engines=is_all or None)
         self.engine_ids = engine_ids
         self.engine_labels = engine_labels
         self.all_engines = all_engines
         self.executor_type = executor_type
-        self._check_selection(params.boolean(all_engines, "all_engines"))
         if engine_ids is not None:
             non_default = executor_type if executor_type in _EXECUTOR_TYPES[1:] else None
             default_args = kwargs.get("default_args")
             params.no_effect("'engine_labels' or 'all_engines'", self, default_args, executor_type=non_default)
 
-    def _check_selection(self, all_engines: Any) -> None:
-        params.exactly_one(
-            engine_ids=self.engine_ids, engine_labels=self.engine_labels, all_engines=all_engines or None
-        )
-
     def execute(self, context: Context) -> list[str]:
         """Find the engines and balance them."""
+        is_all = self.rendered.all_engines
+        params.exactly_one(engine_ids=self.engine_ids, engine_labels=self.engine_labels, all_engines=is_all or None)
         self.check_parameters()
-        self._check_selection(self.rendered.all_engines)
         responding = []
         for engine in self._engines():
             if engine.is_responding:

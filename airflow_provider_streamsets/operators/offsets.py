@@ -177,18 +177,16 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        params.exactly_one(offset=offset, path=path, from_job_id=from_job_id, from_job_name=from_job_name)
         self.offset = offset
         self.path = path
         self.from_job_id = from_job_id
         self.from_job_name = from_job_name
         self.from_run_count = from_run_count
         self.engine_id = engine_id
-        self._check_source()
+        self._check_run_count()
 
-    def _check_source(self) -> None:
-        params.exactly_one(
-            offset=self.offset, path=self.path, from_job_id=self.from_job_id, from_job_name=self.from_job_name
-        )
+    def _check_run_count(self) -> None:
         if self.from_run_count is not None and self.from_job_id is None and self.from_job_name is None:
             raise ValueError("'from_run_count' requires 'from_job_id' or 'from_job_name'.")
 
@@ -196,7 +194,10 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
         """Resolve, validate and upload the offset."""
         from airflow_provider_streamsets.control_hub.offsets import check_offsets_changeable
 
-        self._check_source()
+        params.exactly_one(
+            offset=self.offset, path=self.path, from_job_id=self.from_job_id, from_job_name=self.from_job_name
+        )
+        self._check_run_count()
         job = self.find_job(context)
         check_offsets_changeable([job])
         document = self._document()

@@ -258,6 +258,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        params.exactly_one(runtime_parameters=runtime_parameters, number_of_instances=number_of_instances)
         self.runtime_parameters = runtime_parameters
         self.strict_parameters = strict_parameters
         self.number_of_instances = number_of_instances
@@ -275,12 +276,11 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         self._intent: TemplateStartIntent | None = None
         self._kept: dict[str, int] = {}
         self._previous: dict[str, int] = {}
-        self._check_instances()
+        self._check_suffix()
         others = if_instance_fails if if_instance_fails == "stop_others" else None
         self.check_unused_parameters(kwargs.get("default_args"), if_instance_fails=others)
 
-    def _check_instances(self) -> None:
-        params.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
+    def _check_suffix(self) -> None:
         if self.suffix in INSTANCE_SUFFIXES and (self.suffix == "PARAM_VALUE") != (self.suffix_parameter is not None):
             raise ValueError("'suffix_parameter' must be set if, and only if, suffix='PARAM_VALUE'.")
 
@@ -288,7 +288,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         """Start the instances and wait for their runs, or resume the instances of an earlier try."""
         with self.stop_runs_on_failure(context):
             wait = self.prepare()
-            self._check_instances()
+            params.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
+            self.check_parameters(ControlHubRunJobTemplateOperator)
+            self._check_suffix()
             template = self._template = self.find_job(context, templates=True)
             delivered = self.task_state(context).values.get("result")
             if isinstance(delivered, dict) and self.task_state(context).abandon_reason is None:

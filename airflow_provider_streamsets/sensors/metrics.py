@@ -145,6 +145,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        params.exactly_one(metric=metric, expect=expect)
         self.metric = metric
         self.comparison = comparison
         self.threshold = threshold
@@ -171,7 +172,6 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         )
 
     def _check_threshold(self) -> None:
-        params.exactly_one(metric=self.metric, expect=self.expect)
         if self.metric is None and self.threshold is not None:
             raise ValueError("'threshold' requires 'metric'; conditions of 'expect' have thresholds of their own.")
         if self.metric is not None and self.threshold is None:
@@ -179,6 +179,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
 
     def check_rendered(self) -> None:
         """Validate the rendered parameters, including the conditions."""
+        params.exactly_one(metric=self.metric, expect=self.expect)
         super().check_rendered()
         self._check_threshold()
         self._conditions()

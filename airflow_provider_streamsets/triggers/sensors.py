@@ -135,7 +135,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
             poller.client.mark_accepted()
         else:
             try:
-                check_job_selection(**job_selection, rendered=True)
+                check_job_selection(**job_selection)
                 run_selection = validate_run_selection(**run_parameters, rendered=True)
                 job, run = await self._find_run(poller, deadline, run_selection, **job_selection)
                 run = {**run, **self.run_details(job)}
