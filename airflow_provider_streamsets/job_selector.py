@@ -14,6 +14,7 @@ from jinja2.nativetypes import NativeEnvironment
 from airflow_provider_streamsets import hooks, params
 from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.links.job import ControlHubJobLink
+from airflow_provider_streamsets.params import Parameter, ParametersMixin
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -22,17 +23,15 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job
 
 
-def check_job_selection(job_id: Any, job_name: Any, *, rendered: bool = False) -> None:
+def check_job_selection(job_id: Any, job_name: Any) -> None:
     """
-    Check that exactly one of job id and job name is set.
+    Check that exactly one of job id and job name is set, after rendering.
 
-    :param rendered: whether templates have been rendered
-    :raises ValueError: if not, or the id is malformed
+    :raises ValueError: if not, or one of them is invalid
     """
     params.exactly_one(job_id=job_id, job_name=job_name)
-    params.resource_id(job_id, "job_id", rendered=rendered)
-    if rendered:
-        params.string(job_name, "job_name", rendered=True)
+    params.resource_id(job_id, "job_id", rendered=True)
+    params.string(job_name, "job_name", rendered=True)
 
 
 def get_job(client: ControlHubClient, job_id: str | None, job_name: str | None, *, templates: bool = False) -> Job:
@@ -142,10 +141,10 @@ def log_selected_run(
         log.info("Job %s: never run, waiting for the first run.", job.label)
 
 
-class ControlHubMixin:
+class ControlHubMixin(ParametersMixin):
     """Mixin of tasks with a connection to Control Hub."""
 
-    control_hub_conn_id: str
+    control_hub_conn_id = Parameter()
     do_xcom_push: bool
     multiple_outputs: bool
     result_is_dict: ClassVar[bool] = False
@@ -236,32 +235,33 @@ class ControlHubMixin:
 class JobSelectorMixin(ControlHubMixin):
     """Mixin of tasks for one job, selected by id or name."""
 
-    job_id: str | None
-    job_name: str | None
+    job_id = Parameter(params.resource_id, first=True)
+    job_name = Parameter(params.string, at_parse=False, first=True)
 
-    def check_selection(self, *, rendered: bool = False) -> None:
+    def check_selection(self) -> None:
         """
         Check that exactly one of `job_id` and `job_name` is set.
 
-        :param rendered: whether templates have been rendered
-        :raises ValueError: if not, or the id is malformed
+        :raises ValueError: if not
         """
-        check_job_selection(self.job_id, self.job_name, rendered=rendered)
+        params.exactly_one(job_id=self.job_id, job_name=self.job_name)
 
     def resolve_job(self, *, templates: bool = False) -> Job:
         """
         Return the selected job, with one request.
 
         :param templates: whether the name is that of a job template
-        :raises ValueError: if none or both of `job_id` and `job_name` are set after rendering
+        :raises ValueError: if none or both of `job_id` and `job_name` are set after rendering, or one is invalid
         :raises ControlHubNotFoundError: if the job does not exist
         :raises ControlHubAmbiguousNameError: if several jobs have the name
         """
-        self.check_selection(rendered=True)
+        self.check_selection()
+        self.check_parameters(JobSelectorMixin)
         return get_job(self.client, self.job_id, self.job_name, templates=templates)
 
     def find_job(self, context: Context, *, templates: bool = False) -> Job:
-        """Return the selected job and push its id and link to XCom; see :meth:`resolve_job`."""
+        """Check all parameters, return the selected job, and push its id and link to XCom; see :meth:`resolve_job`."""
+        self.check_parameters()
         job = self.resolve_job(templates=templates)
         self.push_job(context, job.job_id)
         return job
@@ -270,33 +270,27 @@ class JobSelectorMixin(ControlHubMixin):
 class JobsSelectorMixin(ControlHubMixin):
     """Mixin of tasks for many jobs, selected by ids, names, tag or search."""
 
-    job_ids: Any
-    job_names: Any
-    job_tag: str | None
-    search: str | None
+    job_ids = Parameter(params.resource_ids, first=True)
+    job_names = Parameter(params.string_list, first=True)
+    job_tag = Parameter(params.string, at_parse=False, first=True)
+    search = Parameter(params.string, at_parse=False, first=True)
 
-    def check_selection(self, *, rendered: bool = False) -> None:
+    def check_selection(self) -> None:
         """
         Check that exactly one of `job_ids`, `job_names`, `job_tag` and `search` is set.
 
-        :param rendered: whether templates have been rendered
         :raises ValueError: if not
         """
         params.exactly_one(job_ids=self.job_ids, job_names=self.job_names, job_tag=self.job_tag, search=self.search)
-        params.resource_ids(self.job_ids, "job_ids", rendered=rendered)
-        params.string_list(self.job_names, "job_names", rendered=rendered)
-        if rendered:
-            params.string(self.job_tag, "job_tag", rendered=True)
-            params.string(self.search, "search", rendered=True)
 
     def find_jobs(self, context: Context, *, missing_ok: bool = False) -> list[Job]:
         """
-        Return the selected jobs; push their ids and the link to the first of them to XCom.
+        Check all parameters and return the selected jobs; push their ids and the link to the first of them to XCom.
 
         A tag or search without matches returns an empty list. Job templates can be selected only by id.
 
         :param missing_ok: skip jobs given by id or name that do not exist
-        :raises ValueError: if none or several of the parameters are set after rendering
+        :raises ValueError: if none or several of the parameters are set after rendering, or one is invalid
         :raises ControlHubNotFoundError: if a job given by id or name does not exist
         :raises ControlHubAmbiguousNameError: if several jobs have one of the names
         """
@@ -305,14 +299,13 @@ class JobsSelectorMixin(ControlHubMixin):
         return jobs
 
     def _resolve_jobs(self, missing_ok: bool) -> list[Job]:
-        self.check_selection(rendered=True)
+        self.check_selection()
+        self.check_parameters()
         if self.job_ids is not None:
-            job_ids = params.resource_ids(self.job_ids, "job_ids", rendered=True)
             read = self.client.jobs.get_many if missing_ok else self.client.jobs.get_all
-            return list(read(job_ids).values())
+            return list(read(self.rendered.job_ids).values())
         if self.job_names is not None:
-            names = params.string_list(self.job_names, "job_names", rendered=True)
-            return self.client.jobs.find_by_names(names, missing_ok=missing_ok)
+            return self.client.jobs.find_by_names(self.rendered.job_names, missing_ok=missing_ok)
         if self.job_tag is not None:
-            return list(self.client.jobs.list(tag=str(self.job_tag).strip()))
-        return list(self.client.jobs.list(search=str(self.search)))
+            return list(self.client.jobs.list(tag=self.rendered.job_tag.strip()))
+        return list(self.client.jobs.list(search=self.rendered.search))

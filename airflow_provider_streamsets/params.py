@@ -1,5 +1,5 @@
 """
-Validate the parameters of operators, sensors and triggers, at DAG parse and after rendering.
+Declare and validate the parameters of operators, sensors and triggers, at DAG parse and after rendering.
 
 Unless `rendered`, each function returns templates and XComs unchanged, as only a running task knows their values.
 """
@@ -11,7 +11,7 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -398,18 +398,6 @@ def string_list(value: Any, name: str, *, rendered: bool = False) -> Any:
     return entries
 
 
-def validate_wait_options(wait_for: Any, fail_on_red_after: Any, *, rendered: bool = False) -> dict[str, Any]:
-    """
-    Return `wait_for` and `fail_on_red_after` (in seconds), by name.
-
-    :raises ValueError: if one of them is invalid
-    """
-    return {
-        "wait_for": one_of(wait_for, "wait_for", WAIT_FOR, rendered=rendered),
-        "fail_on_red_after": seconds(fail_on_red_after, "fail_on_red_after", rendered=rendered),
-    }
-
-
 def metric(value: Any, name: str, *, rendered: bool = False) -> Any:
     """
     Return the name of a metric.
@@ -557,3 +545,126 @@ def _parse(string: str, name: str, expected: str) -> Any:
             return ast.literal_eval(string.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             raise ValueError(f"'{name}' must be {expected}, got the string {format_value(string)} ({error}).") from None
+
+
+class Parameter:
+    """
+    Declare a templated parameter on the class of an operator or sensor.
+
+    .. code-block:: python
+
+        class ControlHubExampleOperator(ControlHubJobOperator):
+            if_running = Parameter(params.one_of, IF_RUNNING)
+            metrics_timeout = Parameter(params.seconds, zero=True)
+
+            def __init__(self, *, if_running: str = "fail", metrics_timeout: float | str = 0, **kwargs: Any) -> None:
+                super().__init__(**kwargs)
+                self.if_running = if_running
+                self.metrics_timeout = metrics_timeout
+
+            def execute(self, context: Context) -> None:
+                self.check_parameters()
+                wait(self.rendered.metrics_timeout)
+
+    This makes it a template field. The assignment in the constructor checks the value. The attribute is what the DAG
+    author passed and, later, what Airflow rendered it to; ``self.rendered`` has the checked and converted value.
+    Checks of several parameters together stay in the class. Parameters that are needed at DAG parse are no `Parameter`.
+
+    :param check: one of the functions of this module; None accepts all values
+    :param arguments: further positional arguments of this function
+    :param optional: whether None is valid, even if the function rejects it
+    :param at_parse: whether to check the value that is passed to the constructor; otherwise, only the rendered one
+    :param first: list the template field before all that are not `first`
+    :param options: keyword arguments of the function
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        check: Callable[..., Any] | None = None,
+        *arguments: Any,
+        optional: bool = False,
+        at_parse: bool = True,
+        first: bool = False,
+        **options: Any,
+    ) -> None:
+        self.first = first
+        self._check, self._arguments, self._options = check, arguments, options
+        self._optional, self._at_parse = optional, at_parse
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, task: Any, owner: type | None = None) -> Any:
+        if task is None:
+            return self
+        try:
+            return vars(task)[self.name]
+        except KeyError:
+            raise AttributeError(f"'{type(task).__name__}' object has no attribute '{self.name}'") from None
+
+    def __set__(self, task: Any, value: Any) -> None:
+        # Only the constructor assigns for the first time; then Airflow assigns what it rendered.
+        if self._at_parse and self.name not in vars(task):
+            self.check(value, rendered=False)
+        vars(task)[self.name] = value
+
+    def check(self, value: Any, *, rendered: bool) -> Any:
+        """
+        Return the value, converted unless it is a template.
+
+        :raises ValueError: if it is invalid
+        """
+        if self._check is None or (value is None and self._optional):
+            return value
+        return self._check(value, self.name, *self._arguments, rendered=rendered, **self._options)
+
+
+class ParametersMixin:
+    """Mixin of tasks whose parameters are declared as :class:`Parameter`."""
+
+    template_fields: Collection[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        is_inherited = len(cls.__bases__) == 1 and not any(isinstance(value, Parameter) for value in vars(cls).values())
+        if "template_fields" in vars(cls) or is_inherited:
+            return
+        parameters = _declared_parameters(cls)
+        fields = sorted(parameters, key=lambda name: not parameters[name].first)
+        # Fields that a base class lists without declaring them.
+        others = (name for name in getattr(cls, "template_fields", ()) if name not in parameters)
+        cls.template_fields = (*fields, *others)
+
+    @property
+    def rendered(self) -> RenderedParameters:
+        """The parameters as checked and converted after rendering; each access raises ValueError if it is invalid."""
+        return RenderedParameters(self)
+
+    def check_parameters(self, declared_by: type | None = None) -> None:
+        """
+        Check the rendered parameters, each by itself.
+
+        :param declared_by: check only the parameters that this class declares, without those of its bases
+        :raises ValueError: if one of them is invalid
+        """
+        for name in _declared_parameters(type(self)):
+            if declared_by is None or name in vars(declared_by):
+                getattr(self.rendered, name)
+
+
+class RenderedParameters:
+    """The rendered parameters of a task, see :attr:`ParametersMixin.rendered`."""
+
+    def __init__(self, task: ParametersMixin) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(type(self._task), name).check(getattr(self._task, name), rendered=True)
+
+
+def _declared_parameters(kind: type) -> dict[str, Parameter]:
+    """Return the parameters of a class, after those of its bases."""
+    bases = (base for base in reversed(kind.__mro__) if issubclass(base, ParametersMixin))
+    return {name: value for base in bases for name, value in vars(base).items() if isinstance(value, Parameter)}

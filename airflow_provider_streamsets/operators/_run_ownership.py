@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +28,7 @@ from airflow_provider_streamsets.operators._resume import blocking_run, unfinish
 from airflow_provider_streamsets.operators._run_wait import RunWaitMixin
 from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT, RunsWaitMixin
 from airflow_provider_streamsets.operators._task_state import TaskState
+from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -73,15 +74,12 @@ class RunOwnershipMixin(RunWaitMixin):
         it counts as failed, and `on_error` decides whether it is stopped. Default None sets no limit (templated)
     """
 
-    template_fields: Sequence[str] = (
-        *RunWaitMixin.template_fields,
-        "wait_for",
-        "fail_on_red_after",
-        "on_timeout",
-        "on_error",
-        "force_stop_after",
-        "accept_stopped",
-    )
+    wait_for = Parameter(params.one_of, params.WAIT_FOR)
+    fail_on_red_after = Parameter(params.seconds)
+    on_timeout = Parameter(params.one_of, ON_TIMEOUT)
+    on_error = Parameter(params.one_of, ON_TIMEOUT)
+    force_stop_after = Parameter(params.seconds, zero=True)
+    accept_stopped = Parameter(params.boolean)
 
     def __init__(
         self,
@@ -112,15 +110,9 @@ class RunOwnershipMixin(RunWaitMixin):
         self._stop_requested: dict[str, int] = {}
         self._stopped: dict[str, int] = {}
         self._has_abandoned_runs = False
-        self._check_policies(rendered=False)
+        self._check_wait_for(params.boolean(self.wait_for_completion, "wait_for_completion"))
 
-    def _check_policies(self, *, rendered: bool) -> None:
-        params.one_of(self.on_timeout, "on_timeout", ON_TIMEOUT, rendered=rendered)
-        params.one_of(self.on_error, "on_error", ON_TIMEOUT, rendered=rendered)
-        params.seconds(self.force_stop_after, "force_stop_after", rendered=rendered, zero=True)
-        params.boolean(self.accept_stopped, "accept_stopped", rendered=rendered)
-        params.validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=rendered)
-        wait = params.boolean(self.wait_for_completion, "wait_for_completion", rendered=rendered)
+    def _check_wait_for(self, wait: bool | str) -> None:
         if self.wait_for == "active" and wait is False:
             raise ValueError("wait_for='active' cannot be combined with wait_for_completion=False.")
 
@@ -143,23 +135,20 @@ class RunOwnershipMixin(RunWaitMixin):
 
     def prepare(self) -> bool:
         """Start the clock of `wait_timeout`, and validate the rendered parameters, see :meth:`RunWaitMixin.prepare`."""
-        self._check_policies(rendered=True)
-        return super().prepare()
-
-    @property
-    def accepts_stopped(self) -> bool:
-        """Whether stopped runs count as successes."""
-        return bool(params.boolean(self.accept_stopped, "accept_stopped", rendered=True))
+        self.check_parameters(RunOwnershipMixin)
+        wait = super().prepare()
+        self._check_wait_for(wait)
+        return wait
 
     def fail_on_red_seconds(self) -> float | None:
         """Return the maximum seconds for which a run may be ``RED``; None sets no limit."""
-        limit: float | None = params.seconds(self.fail_on_red_after, "fail_on_red_after", rendered=True)
+        limit: float | None = self.rendered.fail_on_red_after
         return limit
 
     @property
     def waits_until_active(self) -> bool:
         """Whether a wait ends when the runs are active, rather than when they have ended."""
-        return self.wait_for == "active"
+        return bool(self.wait_for == "active")
 
     def has_left_runs_active(self, context: Context) -> bool:
         """
@@ -193,7 +182,7 @@ class RunOwnershipMixin(RunWaitMixin):
 
     def force_stop_seconds(self) -> float | None:
         """Return the seconds after which stops are forced; None leaves that to Control Hub."""
-        after: float | None = params.seconds(self.force_stop_after, "force_stop_after", rendered=True, zero=True)
+        after: float | None = self.rendered.force_stop_after
         return after
 
     def task_state(self, context: Context) -> TaskState:
@@ -557,8 +546,6 @@ def _name_runs(runs: Mapping[str, int]) -> str:
 class RunsOwnershipMixin(RunOwnershipMixin, RunsWaitMixin):
     """Base of the operators that start many runs, with the parameters of :class:`RunOwnershipMixin`."""
 
-    template_fields: Sequence[str] = RunOwnershipMixin.template_fields
-
     @property
     def joined_job_ids(self) -> Collection[str]:
         """Ids of the jobs whose runs were started by other callers, and are never stopped."""
@@ -616,7 +603,8 @@ class RunsStopMixin(RunsWaitMixin):
         never forces them. Requires `wait_for_completion` (templated)
     """
 
-    template_fields: Sequence[str] = (*RunsWaitMixin.template_fields, "force", "force_stop_after")
+    force = Parameter(params.boolean)
+    force_stop_after = Parameter(params.seconds)
 
     def __init__(
         self,
@@ -628,18 +616,13 @@ class RunsStopMixin(RunsWaitMixin):
         super().__init__(**kwargs)
         self.force = force
         self.force_stop_after = force_stop_after
-        self._check_force(rendered=False)
         self.check_unused_parameters(
             kwargs.get("default_args"), wait_timeout=self.wait_timeout, force_stop_after=force_stop_after
         )
 
-    def _check_force(self, *, rendered: bool) -> None:
-        params.boolean(self.force, "force", rendered=rendered)
-        params.seconds(self.force_stop_after, "force_stop_after", rendered=rendered)
-
     def prepare(self) -> bool:
         """Start the clock of `wait_timeout`, and validate the rendered parameters, see :meth:`RunWaitMixin.prepare`."""
-        self._check_force(rendered=True)
+        self.check_parameters(RunsStopMixin)
         return super().prepare()
 
     def record_stop_requests(self, runs: Mapping[str, int], *, wait: bool) -> None:
@@ -649,9 +632,9 @@ class RunsStopMixin(RunsWaitMixin):
         :param runs: run count by job id
         :param wait: whether the task waits for the end of the runs; if not, acknowledge the errors now
         """
-        if self.forces and wait:
+        if self.rendered.force and wait:
             self._forced.update(runs)
-        elif self.forces:
+        elif self.rendered.force:
             self.client.runs.acknowledge_forced(runs, max_wait=_UNWAITED_STOP_MAX_WAIT)
 
     def stopped_runs(self, context: Context) -> Mapping[str, int]:
@@ -670,14 +653,9 @@ class RunsStopMixin(RunsWaitMixin):
         self.client.runs.acknowledge_forced(self._forced)
 
     @property
-    def forces(self) -> bool:
-        """Whether stops are forced at once."""
-        return bool(params.boolean(self.force, "force", rendered=True))
-
-    @property
     def force_after(self) -> float | None:
         """Seconds after which stops are forced."""
-        after: float | None = params.seconds(self.force_stop_after, "force_stop_after", rendered=True)
+        after: float | None = self.rendered.force_stop_after
         return after
 
     def force_unfinished(self, unfinished: dict[str, int]) -> bool:

@@ -16,6 +16,7 @@ from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import ControlHubExpectationError, ControlHubRunTimeoutError
 from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubOperator
+from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -41,13 +42,10 @@ class RunWaitMixin(ControlHubOperator):
         task (templated)
     """
 
-    template_fields: Sequence[str] = (
-        *ControlHubOperator.template_fields,
-        "wait_for_completion",
-        "poll_interval",
-        "wait_timeout",
-        "metrics_timeout",
-    )
+    wait_for_completion = Parameter(params.boolean)
+    poll_interval = Parameter(params.seconds)
+    wait_timeout = Parameter(params.seconds)
+    metrics_timeout = Parameter(params.seconds, zero=True)
 
     def __init__(
         self,
@@ -65,19 +63,12 @@ class RunWaitMixin(ControlHubOperator):
         self.poll_interval = poll_interval
         self.wait_timeout = wait_timeout
         self.metrics_timeout = metrics_timeout
-        self._check_wait(rendered=False)
         self._wait_only_parameters: dict[str, Any] = {
             "deferrable": None if deferrable is None else self.deferrable and deferrable,
             "metrics_timeout": metrics_timeout or None,
         }
         self._execution_start = time.monotonic()
         self._killed = False
-
-    def _check_wait(self, *, rendered: bool) -> None:
-        params.boolean(self.wait_for_completion, "wait_for_completion", rendered=rendered)
-        params.seconds(self.poll_interval, "poll_interval", rendered=rendered)
-        params.seconds(self.wait_timeout, "wait_timeout", rendered=rendered)
-        params.seconds(self.metrics_timeout, "metrics_timeout", rendered=rendered, zero=True)
 
     def check_unused_parameters(self, default_args: Mapping[str, Any] | None, **others: Any) -> None:
         """
@@ -94,14 +85,14 @@ class RunWaitMixin(ControlHubOperator):
 
     def prepare(self) -> bool:
         """
-        Start the clock of `wait_timeout`, and validate the rendered parameters.
+        Start the clock of `wait_timeout`, and validate the rendered parameters of the wait.
 
         :returns: whether to wait for completion
         :raises ValueError: if a parameter is invalid; nothing was done
         """
         self._execution_start = time.monotonic()
-        self._check_wait(rendered=True)
-        return bool(params.boolean(self.wait_for_completion, "wait_for_completion", rendered=True))
+        self.check_parameters(RunWaitMixin)
+        return bool(self.rendered.wait_for_completion)
 
     def raise_if_killed(self, when: str) -> None:
         """
@@ -134,18 +125,9 @@ class RunWaitMixin(ControlHubOperator):
         self._killed = True
 
     @property
-    def _interval(self) -> float:
-        return float(params.seconds(self.poll_interval, "poll_interval", rendered=True))
-
-    @property
-    def _wait_timeout_seconds(self) -> float | None:
-        timeout: float | None = params.seconds(self.wait_timeout, "wait_timeout", rendered=True)
-        return timeout
-
-    @property
     def wait_deadline(self) -> Deadline:
         """Deadline of `wait_timeout`; sleeps until then end when the task is killed."""
-        total = self._wait_timeout_seconds
+        total = self.rendered.wait_timeout
         return Deadline(None if total is None else self._remaining(total), total=total, sleep=self.sleep)
 
     def _remaining(self, limit: float) -> float:
@@ -177,7 +159,7 @@ class RunWaitMixin(ControlHubOperator):
     def _limits(self) -> list[float]:
         """Return all time limits of the task in seconds; the smallest is effective."""
         execution_timeout = self.execution_timeout.total_seconds() if self.execution_timeout else None
-        return [limit for limit in (self._wait_timeout_seconds, execution_timeout) if limit is not None]
+        return [limit for limit in (self.rendered.wait_timeout, execution_timeout) if limit is not None]
 
     @property
     def time_left(self) -> float:
@@ -207,7 +189,8 @@ class RunWaitMixin(ControlHubOperator):
     def _is_execution_timeout(self) -> bool:
         """Return whether the earliest deadline is that of ``execution_timeout``, and not of `wait_timeout`."""
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
-        return limit is not None and (self._wait_timeout_seconds is None or limit < self._wait_timeout_seconds)
+        wait_timeout = self.rendered.wait_timeout
+        return limit is not None and (wait_timeout is None or limit < wait_timeout)
 
     def _timeout_before_start(self, error: object) -> BaseException:
         """Return the error of a task that timed out while it waited for other runs before its own start."""
@@ -222,8 +205,6 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
     A wait follows the same rules on worker and triggerer, and ends in :meth:`finish`. The parameters are those of
     :class:`~airflow_provider_streamsets.operators.base.ControlHubJobOperator` and :class:`RunWaitMixin`.
     """
-
-    template_fields: Sequence[str] = ("job_id", "job_name", *RunWaitMixin.template_fields)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -278,7 +259,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
             if report is None:
                 self.defer_to_trigger(job, run, method_name="execute_after_ended_run")
             return report
-        return tracking.wait_for_run(tracker, self.wait_deadline, poll_interval=self._interval)
+        return tracking.wait_for_run(tracker, self.wait_deadline, poll_interval=self.rendered.poll_interval)
 
     def _new_tracker(self, job: Job, run: JobRun) -> tracking.RunTracker:
         bounds = self.upper_bounds()
@@ -299,7 +280,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
     def _wait_on_worker(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
         self._tracker = self._new_tracker(job, run)
         try:
-            report = tracking.wait_for_run(self._tracker, self.wait_deadline, poll_interval=self._interval)
+            report = tracking.wait_for_run(self._tracker, self.wait_deadline, poll_interval=self.rendered.poll_interval)
         except ControlHubRunTimeoutError:
             self.on_wait_timeout(context, job.job_id, run.run_count)
             raise
@@ -335,7 +316,7 @@ class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
         :param fail_on_red_after: maximum seconds for which the run may be ``RED``; None sets no limit
         """
         self.raise_if_killed("before it was deferred")
-        poll_interval, limits = self._interval, self._limits()
+        poll_interval, limits = self.rendered.poll_interval, self._limits()
         time_left = self.time_left if limits else None
         self.defer(
             trigger=triggers.ControlHubJobRunTrigger(

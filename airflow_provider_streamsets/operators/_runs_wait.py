@@ -201,7 +201,7 @@ class RunsWaitMixin(RunWaitMixin):
             context,
             runs,
             deadline=self.wait_deadline,
-            poll_interval=self._interval,
+            poll_interval=self.rendered.poll_interval,
             metrics_timeout=metrics_timeout,
             until_failure=until_failure,
             force_after=self.force_after,
@@ -349,7 +349,7 @@ class RunsWaitMixin(RunWaitMixin):
             method_name="execute_after_other_runs" if before_start else "execute_complete",
             timeout=None
             if deadline is None
-            else params.framework_timeout(max(deadline - time.time(), 0.0), self._interval),
+            else params.framework_timeout(max(deadline - time.time(), 0.0), self.rendered.poll_interval),
         )
 
     def _trigger(
@@ -365,7 +365,7 @@ class RunsWaitMixin(RunWaitMixin):
         return triggers.ControlHubJobRunsTrigger(
             control_hub_conn_id=self.control_hub_conn_id,
             runs=[[run.job_id, run.run_count] for run in runs],
-            poll_interval=self._interval,
+            poll_interval=self.rendered.poll_interval,
             identities={run.job_id: json for run in runs if (json := run.identity.to_json())},
             forced=list(forced),
             joined=list(joined),
@@ -446,12 +446,13 @@ class RunsWaitMixin(RunWaitMixin):
         if group.poll_failed:
             # The runs cannot be handled now. The trigger polls again, with the same deadline.
             until_failure = until_failure or wait.reason is triggers.RunsWaitReason.FIRST_FAILURE
-            force_at = time.time() + self._interval if wait.reason is triggers.RunsWaitReason.FORCE else force_at
+            if wait.reason is triggers.RunsWaitReason.FORCE:
+                force_at = time.time() + self.rendered.poll_interval
         elif group.unfinished:
             if wait.reason is triggers.RunsWaitReason.FIRST_FAILURE or (until_failure and group.failures):
                 until_failure = not self.on_first_failure(group)
             elif wait.reason is triggers.RunsWaitReason.FORCE and not self.force_unfinished(group.unfinished):
-                force_at = time.time() + self._interval
+                force_at = time.time() + self.rendered.poll_interval
         self._defer_to_trigger(
             runs,
             timeout=wait.timeout,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
+from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -24,14 +24,13 @@ class ControlHubActiveJobsOperator(ControlHubJobsOperator):
         nothing is sent (templated)
     """
 
-    template_fields: Sequence[str] = (*ControlHubJobsOperator.template_fields, "skip_inactive")
+    skip_inactive = Parameter(params.boolean)
 
     action: str
     """Verb that describes the operation, for messages."""
 
     def __init__(self, *, skip_inactive: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        params.boolean(skip_inactive, "skip_inactive")
         self.skip_inactive = skip_inactive
 
     def reason_not_applicable(self, job: Job) -> str | None:
@@ -44,10 +43,9 @@ class ControlHubActiveJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Check all jobs and request the operation."""
-        skip_inactive = params.boolean(self.skip_inactive, "skip_inactive", rendered=True)
         jobs = self.find_jobs(context)
         reasons = {job.job_id: f"{job.label} {why}" for job in jobs if (why := self.reason_not_applicable(job))}
-        if reasons and not skip_inactive:
+        if reasons and not self.rendered.skip_inactive:
             raise ControlHubJobStateError(
                 f"Cannot {self.action} jobs: {join_truncated(list(reasons.values()), '; ')}. Nothing was sent. To skip "
                 "such jobs, set skip_inactive=True."

@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_streamsets import files, params
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError, ControlHubNotFoundError
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator, ControlHubOperator
+from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.files import FilePath
-
-_UPDATE_FLAGS = (
-    "update_pipeline",
-    "update_number_of_instances",
-    "update_runtime_parameters",
-    "update_engine_labels",
-    "update_failover",
-)
 
 
 class ControlHubExportJobsOperator(ControlHubJobsOperator):
@@ -61,12 +54,12 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
     """
 
     result_is_dict = True
+    path = Parameter(params.path)
+    overwrite = Parameter(params.boolean)
     template_fields: Sequence[str] = ("path", "overwrite", *ControlHubJobsOperator.template_fields)
 
     def __init__(self, *, path: FilePath, overwrite: bool | str = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        params.path(path, "path")
-        params.boolean(overwrite, "overwrite")
         self.path = path
         self.overwrite = overwrite
 
@@ -74,13 +67,12 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
         """Export the jobs."""
         from airflow_provider_streamsets.control_hub.archives import check_exportable
 
-        path = params.path(self.path, "path", rendered=True)
-        overwrite = params.boolean(self.overwrite, "overwrite", rendered=True)
         jobs = self.find_jobs(context)
+        path = self.rendered.path
         if not jobs:
             raise ControlHubNotFoundError("Cannot export jobs: no job matches the selection. Nothing was written.")
         check_exportable(jobs)
-        with files.atomic_write(path, overwrite=overwrite) as target:
+        with files.atomic_write(path, overwrite=self.rendered.overwrite) as target:
             archive = self.client.archives.export_jobs([job.job_id for job in jobs], target)
         self.log.info("Exported %d jobs to '%s' (%d bytes).", len(jobs), path, archive.size)
         context["ti"].xcom_push(key="path", value=str(path))
@@ -128,12 +120,13 @@ class ControlHubImportJobsOperator(ControlHubOperator):
     XCom keys besides ``return_value``: ``job_ids``, ``streamsets_job_link`` (first job).
     """
 
-    template_fields: Sequence[str] = (
-        "path",
-        "sha256",
-        *_UPDATE_FLAGS,
-        *ControlHubOperator.template_fields,
-    )
+    path = Parameter(params.path, first=True)
+    sha256 = Parameter(params.sha256, first=True)
+    update_pipeline = Parameter(params.boolean, first=True)
+    update_number_of_instances = Parameter(params.boolean, first=True)
+    update_runtime_parameters = Parameter(params.boolean, first=True)
+    update_engine_labels = Parameter(params.boolean, first=True)
+    update_failover = Parameter(params.boolean, first=True)
 
     def __init__(
         self,
@@ -148,8 +141,6 @@ class ControlHubImportJobsOperator(ControlHubOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        params.path(path, "path")
-        params.sha256(sha256, "sha256")
         self.path = path
         self.sha256 = sha256
         self.update_pipeline = update_pipeline
@@ -157,19 +148,25 @@ class ControlHubImportJobsOperator(ControlHubOperator):
         self.update_runtime_parameters = update_runtime_parameters
         self.update_engine_labels = update_engine_labels
         self.update_failover = update_failover
-        self._validate_flags(rendered=False)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Import the jobs."""
-        path = params.path(self.path, "path", rendered=True)
-        sha256 = params.sha256(self.sha256, "sha256", rendered=True)
-        flags = self._validate_flags(rendered=True)
+        self.check_parameters()
+        rendered = self.rendered
+        path, sha256 = rendered.path, rendered.sha256
         with files.open_local_copy(path) as archive:
             if sha256 is not None and (actual := files.sha256_of(archive)) != sha256:
                 raise ControlHubConfigurationError(
                     f"Cannot import '{path}': its SHA-256 is {actual}, expected {sha256}. Nothing was sent."
                 )
-            imported = self.client.archives.import_jobs(archive, **flags)
+            imported = self.client.archives.import_jobs(
+                archive,
+                update_pipeline=rendered.update_pipeline,
+                update_number_of_instances=rendered.update_number_of_instances,
+                update_runtime_parameters=rendered.update_runtime_parameters,
+                update_engine_labels=rendered.update_engine_labels,
+                update_failover=rendered.update_failover,
+            )
         self.log.info("Imported %d jobs from '%s'.", len(imported), path)
         for job in imported:
             self.log.info(
@@ -179,6 +176,3 @@ class ControlHubImportJobsOperator(ControlHubOperator):
         return [
             {"job_id": job.job_id, "job_name": job.name, "pipeline_version": job.pipeline_version} for job in imported
         ]
-
-    def _validate_flags(self, *, rendered: bool) -> dict[str, Any]:
-        return {name: params.boolean(getattr(self, name), name, rendered=rendered) for name in _UPDATE_FLAGS}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
@@ -29,7 +30,6 @@ class ControlHubOperator(ControlHubMixin, BaseOperator):
     :param multiple_outputs: also push each key of the result as its own XCom; by default, if the result is a dict
     """
 
-    template_fields: Sequence[str] = ("control_hub_conn_id",)
     operator_extra_links: Collection[BaseOperatorLink] = (ControlHubJobLink(),)
     ui_color = "#e8f1fb"
 
@@ -88,13 +88,11 @@ class ControlHubJobOperator(JobSelectorMixin, ControlHubOperator):
     :param control_hub_conn_id: id of the Airflow connection (templated)
     """
 
-    template_fields: Sequence[str] = ("job_id", "job_name", *ControlHubOperator.template_fields)
-
     def __init__(self, *, job_id: str | None = None, job_name: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        params.exactly_one(job_id=job_id, job_name=job_name)
         self.job_id = job_id
         self.job_name = job_name
-        self.check_selection()
 
 
 class ControlHubJobsOperator(JobsSelectorMixin, ControlHubOperator):
@@ -109,14 +107,6 @@ class ControlHubJobsOperator(JobsSelectorMixin, ControlHubOperator):
     :param control_hub_conn_id: id of the Airflow connection (templated)
     """
 
-    template_fields: Sequence[str] = (
-        "job_ids",
-        "job_names",
-        "job_tag",
-        "search",
-        *ControlHubOperator.template_fields,
-    )
-
     def __init__(
         self,
         *,
@@ -127,11 +117,11 @@ class ControlHubJobsOperator(JobsSelectorMixin, ControlHubOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        params.exactly_one(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
         self.job_ids = job_ids
         self.job_names = job_names
         self.job_tag = job_tag
         self.search = search
-        self.check_selection()
 
     def find_jobs(self, context: Context, *, missing_ok: bool = False) -> list[Job]:
         """Return the selected jobs as :meth:`JobsSelectorMixin.find_jobs` does, and log a warning if there are none."""

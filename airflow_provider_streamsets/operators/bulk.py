@@ -44,20 +44,15 @@ from airflow_provider_streamsets.operators._stability import (
     find_jobs_started_by_others,
 )
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
+from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator, Context
+    from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.control_hub import Job, JobRun
     from airflow_provider_streamsets.operators._task_state import TaskState
 
 _STOP_TIMEOUT = 600
-_SELECTION_FIELDS = ControlHubJobsOperator.template_fields
-
-
-def _additional_fields(base: type[BaseOperator]) -> tuple[str, ...]:
-    """Return the template fields of a base class that are not among those of the job selection."""
-    return tuple(name for name in base.template_fields if name not in _SELECTION_FIELDS)
 
 
 class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
@@ -131,12 +126,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
     job); and if runs did not succeed, ``results`` (in the form of the return value).
     """
 
-    template_fields: Sequence[str] = (
-        *_SELECTION_FIELDS,
-        *_additional_fields(RunsOwnershipMixin),
-        "acknowledge_errors",
-        "if_running",
-    )
+    acknowledge_errors = Parameter(params.boolean)
+    if_running = Parameter(params.one_of, IF_RUNNING)
 
     def __init__(
         self,
@@ -152,25 +143,19 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         self._own: dict[str, JobRun] = {}
         self._joined: dict[str, JobRun] = {}
         self._blocking: dict[str, JobRun] = {}
-        self._check_start(rendered=False)
         self.check_unused_parameters(kwargs.get("default_args"), if_running=if_running)
-
-    def _check_start(self, *, rendered: bool) -> None:
-        params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
-        params.one_of(self.if_running, "if_running", IF_RUNNING, rendered=rendered)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Start the jobs and wait for their runs, or resume the runs of an earlier try."""
         with self.stop_runs_on_failure(context):
             wait = self.prepare()
-            self._check_start(rendered=True)
             return self._start_and_wait(context, wait)
 
     def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Start the jobs after the runs of other callers have ended."""
         others = triggers.RunsWaitEvent.from_payload(event)
         wait = self.prepare()
-        self._check_start(rendered=True)
+        self.check_parameters(ControlHubStartJobsOperator)
         if others.deadline is not None:
             self.restore_deadline(others.deadline)
         others.raise_error()
@@ -253,7 +238,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def _should_keep(self, run: JobRun, state: TaskState) -> bool:
         if run.has_ended:
-            return is_complete(self.client, run, state, accept_stopped=self.accepts_stopped)
+            return is_complete(self.client, run, state, accept_stopped=self.rendered.accept_stopped)
         was_asked_to_stop = (state.values.get("stopped") or {}).get(run.job_id) == run.run_count
         return not was_asked_to_stop and not was_stopped_by_task(self.client, run, state)
 
@@ -301,7 +286,6 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def _start(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Start jobs, and join, stop or wait for the runs of those that are already running."""
-        acknowledge_errors = params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=True)
         attempts_remaining = MAX_START_ATTEMPTS
         while jobs:
             jobs = self.wait_until_stable(jobs.values(), lambda client, job_ids: client.jobs.get_many(job_ids))
@@ -309,7 +293,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
             if running and self.if_running != "fail":
                 jobs = self._resolve_conflicts(jobs, running)
                 continue
-            if acknowledge_errors:
+            if self.rendered.acknowledge_errors:
                 jobs.update(self._acknowledge(jobs))
             self._fail_if_blocked(context, jobs)
             check_startable(jobs.values())
@@ -411,7 +395,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         """Wait on the worker until runs of other callers have ended, before this task starts its own."""
         group = tracking.RunGroup(self.polling_client(), runs, metrics_timeout=0.0, log=self.log)
         try:
-            tracking.wait_for_runs(group, deadline, poll_interval=self._interval)
+            tracking.wait_for_runs(group, deadline, poll_interval=self.rendered.poll_interval)
         except ControlHubRunTimeoutError as error:
             raise self._timeout_before_start(error) from error
         return group
@@ -448,7 +432,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def finish_all(self, context: Context, group: tracking.RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or raise an error that names those that did not succeed."""
-        results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
+        results = self.results_or_failure(context, group, accept_stopped=self.rendered.accept_stopped)
         self.close_task_state(context)
         return results
 
@@ -491,8 +475,6 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
     value).
     """
 
-    template_fields: Sequence[str] = (*_SELECTION_FIELDS, *_additional_fields(RunsStopMixin))
-
     def __init__(self, *, metrics_timeout: float | timedelta | str | None = 0, **kwargs: Any) -> None:
         super().__init__(metrics_timeout=metrics_timeout, **kwargs)
 
@@ -513,7 +495,7 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
             return []
         if wait:
             self.warn_of_large_trigger(list(running))
-        stopped = self.client.runs.stop_many(run_counts, max_wait=STOP_MAX_WAIT, force=self.forces)
+        stopped = self.client.runs.stop_many(run_counts, max_wait=STOP_MAX_WAIT, force=self.rendered.force)
         self.log.info("Requested the stop of %d runs.", len(stopped))
         self.record_stop_requests({job_id: run_counts[job_id] for job_id in stopped}, wait=wait)
         if wait:
@@ -562,14 +544,11 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
     XCom keys besides ``return_value``: ``job_ids``.
     """
 
-    template_fields: Sequence[str] = (
-        *_SELECTION_FIELDS,
-        "stop_first",
-        "acknowledge_errors",
-        "stop_timeout",
-        "force_stop_after",
-        "poll_interval",
-    )
+    stop_first = Parameter(params.boolean)
+    acknowledge_errors = Parameter(params.boolean)
+    stop_timeout = Parameter(params.seconds)
+    force_stop_after = Parameter(params.seconds)
+    poll_interval = Parameter(params.seconds)
 
     def __init__(
         self,
@@ -587,7 +566,6 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         self.stop_timeout = stop_timeout
         self.force_stop_after = force_stop_after
         self.poll_interval = poll_interval
-        self._check_parameters(rendered=False)
         if params.boolean(stop_first, "stop_first") is False:
             limit = None if stop_timeout == _STOP_TIMEOUT else stop_timeout
             default_args = kwargs.get("default_args")
@@ -595,23 +573,14 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
                 "stop_first=True", self, default_args, stop_timeout=limit, force_stop_after=force_stop_after
             )
 
-    def _check_parameters(self, *, rendered: bool) -> tuple[bool, bool, float, float | None, float]:
-        return (
-            params.boolean(self.stop_first, "stop_first", rendered=rendered),
-            params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=rendered),
-            params.seconds(self.stop_timeout, "stop_timeout", rendered=rendered),
-            params.seconds(self.force_stop_after, "force_stop_after", rendered=rendered),
-            params.seconds(self.poll_interval, "poll_interval", rendered=rendered),
-        )
-
     def execute(self, context: Context) -> list[str]:
         """Delete the jobs."""
         from airflow_provider_streamsets.control_hub.jobs import check_deletable
 
-        stop_first, acknowledge_errors, timeout, force_stop_after, poll_interval = self._check_parameters(rendered=True)
         # Jobs deleted by an earlier try can no longer be found by name.
         is_retry = context["ti"].try_number > 1
         jobs = {job.job_id: job for job in self.find_jobs(context, missing_ok=self.job_ids is not None or is_retry)}
+        stop_first, acknowledge_errors = self.rendered.stop_first, self.rendered.acknowledge_errors
         try:
             check_deletable(jobs.values(), allow_active=stop_first, allow_failed=acknowledge_errors)
         except ControlHubJobStateError as error:
@@ -628,9 +597,9 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
             tracking.stop_runs(
                 self.client,
                 running,
-                Deadline(timeout),
-                poll_interval=poll_interval,
-                force_stop_after=force_stop_after,
+                Deadline(self.rendered.stop_timeout),
+                poll_interval=self.rendered.poll_interval,
+                force_stop_after=self.rendered.force_stop_after,
             )
         if acknowledge_errors and jobs:
             for run in self.client.runs.acknowledge(jobs, max_wait=ACKNOWLEDGEMENT_MAX_WAIT):

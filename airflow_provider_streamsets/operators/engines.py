@@ -9,6 +9,7 @@ from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError
 from airflow_provider_streamsets.operators.active_jobs import ControlHubActiveJobsOperator
 from airflow_provider_streamsets.operators.base import ControlHubOperator
+from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
@@ -44,13 +45,10 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
     No XCom keys besides ``return_value``.
     """
 
-    template_fields: Sequence[str] = (
-        "engine_ids",
-        "engine_labels",
-        "all_engines",
-        "executor_type",
-        *ControlHubOperator.template_fields,
-    )
+    engine_ids = Parameter(params.string_list, first=True)
+    engine_labels = Parameter(params.string_list, first=True)
+    all_engines = Parameter(params.boolean, first=True)
+    executor_type = Parameter(params.one_of, _EXECUTOR_TYPES, first=True)
     # No job, no link.
     operator_extra_links: Collection[BaseOperatorLink] = ()
 
@@ -64,28 +62,22 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        is_all = params.boolean(all_engines, "all_engines")
+        params.exactly_one(engine_ids=engine_ids, engine_labels=engine_labels, all_engines=is_all or None)
         self.engine_ids = engine_ids
         self.engine_labels = engine_labels
         self.all_engines = all_engines
         self.executor_type = executor_type
-        self._check_selection(rendered=False)
         if engine_ids is not None:
             non_default = executor_type if executor_type in _EXECUTOR_TYPES[1:] else None
             default_args = kwargs.get("default_args")
             params.no_effect("'engine_labels' or 'all_engines'", self, default_args, executor_type=non_default)
 
-    def _check_selection(self, *, rendered: bool) -> None:
-        all_engines = params.boolean(self.all_engines, "all_engines", rendered=rendered)
-        params.exactly_one(
-            engine_ids=self.engine_ids, engine_labels=self.engine_labels, all_engines=all_engines or None
-        )
-        params.string_list(self.engine_ids, "engine_ids", rendered=rendered)
-        params.string_list(self.engine_labels, "engine_labels", rendered=rendered)
-        params.one_of(self.executor_type, "executor_type", _EXECUTOR_TYPES, rendered=rendered)
-
     def execute(self, context: Context) -> list[str]:
         """Find the engines and balance them."""
-        self._check_selection(rendered=True)
+        is_all = self.rendered.all_engines
+        params.exactly_one(engine_ids=self.engine_ids, engine_labels=self.engine_labels, all_engines=is_all or None)
+        self.check_parameters()
         responding = []
         for engine in self._engines():
             if engine.is_responding:
@@ -101,11 +93,9 @@ class ControlHubBalanceEnginesOperator(ControlHubOperator):
 
     def _engines(self) -> list[Engine]:
         if self.engine_ids is not None:
-            engine_ids = params.string_list(self.engine_ids, "engine_ids", rendered=True)
-            return list(self.client.engines.get_all(engine_id.strip() for engine_id in engine_ids).values())
-        labels = {
-            label.strip() for label in params.string_list(self.engine_labels, "engine_labels", rendered=True) or ()
-        }
+            engine_ids = [engine_id.strip() for engine_id in self.rendered.engine_ids]
+            return list(self.client.engines.get_all(engine_ids).values())
+        labels = {label.strip() for label in self.rendered.engine_labels or ()}
         engines = self.client.engines.list(label=min(labels, default=None), executor_type=self.executor_type)
         return [engine for engine in engines if labels <= set(engine.labels)]
 

@@ -9,9 +9,26 @@ from typing import Any, ClassVar
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub import models
 from airflow_provider_streamsets.operators.base import ControlHubOperator
+from airflow_provider_streamsets.params import Parameter
 
 _UNLIMITED = -1
 _ON_ALL_ENGINES = -1
+# Parameters that are fields of JobSettings, in which `job_tags` are named "tags".
+_SETTINGS = (
+    "description",
+    "engine_labels",
+    "job_tags",
+    "runtime_parameters",
+    "number_of_instances",
+    "failover",
+    "failover_retries",
+    "failover_retries_per_engine",
+    "needs_acknowledgement",
+    "statistics_interval",
+    "force_stop_after",
+    "static_parameters",
+    "time_series",
+)
 
 
 class ControlHubJobSettingsOperator(ControlHubOperator):
@@ -39,26 +56,23 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
     :param time_series: keep metrics as time series (templated)
     """
 
-    template_fields: Sequence[str] = (
-        *ControlHubOperator.template_fields,
-        "pipeline_version",
-        "pipeline_commit_id",
-        "pipeline_tag",
-        "description",
-        "engine_labels",
-        "job_tags",
-        "runtime_parameters",
-        "strict_parameters",
-        "number_of_instances",
-        "failover",
-        "failover_retries",
-        "failover_retries_per_engine",
-        "needs_acknowledgement",
-        "statistics_interval",
-        "force_stop_after",
-        "static_parameters",
-        "time_series",
-    )
+    pipeline_version = Parameter(params.version, latest=True)
+    pipeline_commit_id = Parameter(params.string)
+    pipeline_tag = Parameter(params.string)
+    description = Parameter(params.string, empty=True)
+    engine_labels = Parameter(params.string_list)
+    job_tags = Parameter(params.string_list)
+    runtime_parameters = Parameter(params.json_object, optional=True)
+    strict_parameters = Parameter(params.boolean)
+    number_of_instances = Parameter(params.integer, also=_ON_ALL_ENGINES)
+    failover = Parameter(params.boolean, optional=True)
+    failover_retries = Parameter(params.integer, minimum=0, also=_UNLIMITED)
+    failover_retries_per_engine = Parameter(params.integer, minimum=0, also=_UNLIMITED)
+    needs_acknowledgement = Parameter(params.boolean, optional=True)
+    statistics_interval = Parameter(params.seconds)
+    force_stop_after = Parameter(params.seconds)
+    static_parameters = Parameter(params.string_list)
+    time_series = Parameter(params.boolean, optional=True)
     template_fields_renderers: ClassVar[dict[str, str]] = {"runtime_parameters": "json"}
 
     def __init__(
@@ -101,9 +115,7 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         self.force_stop_after = force_stop_after
         self.static_parameters = static_parameters
         self.time_series = time_series
-        params.boolean(strict_parameters, "strict_parameters")
-        self.version_selector(rendered=False)
-        self._validate_settings()
+        self._check_version()
 
     def job_settings(self, name: str | None) -> models.JobSettings:
         """
@@ -113,7 +125,8 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         :raises ValueError: if a setting is invalid
         :raises ControlHubConfigurationError: if :class:`JobSettings` does not allow a value
         """
-        return models.JobSettings(name=name, **self._validate_settings(rendered=True))
+        settings = {name: getattr(self.rendered, name) for name in _SETTINGS}
+        return models.JobSettings(name=name, tags=settings.pop("job_tags"), **settings)
 
     def check_settings(
         self, settings: models.JobSettings, job: str, commit_id: str | None, known: Iterable[str] = ()
@@ -126,68 +139,36 @@ class ControlHubJobSettingsOperator(ControlHubOperator):
         :param commit_id: commit id of the pipeline version
         :param known: parameter names that the version is known to define
         """
-        strict = params.boolean(self.strict_parameters, "strict_parameters", rendered=True)
+        strict = self.rendered.strict_parameters
         self.check_parameter_names(job, commit_id, settings.runtime_parameters or (), known=known, strict=strict)
 
     @property
     def has_settings(self) -> bool:
         """Whether any job setting is given."""
-        return any(value is not None for value in self._validate_settings().values())
+        return any(getattr(self, name) is not None for name in _SETTINGS)
 
     @property
     def has_version(self) -> bool:
         """Whether a pipeline version is given."""
         return any(v is not None for v in (self.pipeline_version, self.pipeline_commit_id, self.pipeline_tag))
 
-    def version_selector(self, *, rendered: bool = True) -> dict[str, Any]:
+    def version_selector(self) -> dict[str, Any]:
         """
         Return the arguments of :meth:`Pipelines.version` that select the pipeline version; by default the newest.
 
         :raises ValueError: if they are invalid or contradictory
         """
+        self._check_version()
+        version = self.rendered.pipeline_version
+        return {
+            "version": None if version == "latest" else version,
+            "commit_id": self.rendered.pipeline_commit_id,
+            "tag": self.rendered.pipeline_tag,
+        }
+
+    def _check_version(self) -> None:
         params.at_most_one(
             pipeline_version=self.pipeline_version,
             pipeline_commit_id=self.pipeline_commit_id,
             pipeline_tag=self.pipeline_tag,
         )
-        version = params.version(self.pipeline_version, "pipeline_version", rendered=rendered, latest=True)
-        return {
-            "version": None if version == "latest" else version,
-            "commit_id": params.string(self.pipeline_commit_id, "pipeline_commit_id", rendered=rendered),
-            "tag": params.string(self.pipeline_tag, "pipeline_tag", rendered=rendered),
-        }
-
-    def _validate_settings(self, *, rendered: bool = False) -> dict[str, Any]:
-        """Return the settings, validated, by their names in :class:`JobSettings`; without the name of the job."""
-
-        def strings(name: str) -> Any:
-            return params.string_list(getattr(self, name), name, rendered=rendered)
-
-        def seconds(name: str) -> Any:
-            return params.seconds(getattr(self, name), name, rendered=rendered)
-
-        def boolean(name: str) -> Any:
-            value = getattr(self, name)
-            return None if value is None else params.boolean(value, name, rendered=rendered)
-
-        def integer(name: str, minimum: int, also: int) -> Any:
-            return params.integer(getattr(self, name), name, rendered=rendered, minimum=minimum, also=also)
-
-        runtime_parameters = self.runtime_parameters
-        if runtime_parameters is not None:
-            runtime_parameters = params.json_object(runtime_parameters, "runtime_parameters", rendered=rendered)
-        return {
-            "description": params.string(self.description, "description", rendered=rendered, empty=True),
-            "engine_labels": strings("engine_labels"),
-            "tags": strings("job_tags"),
-            "runtime_parameters": runtime_parameters,
-            "number_of_instances": integer("number_of_instances", 1, _ON_ALL_ENGINES),
-            "failover": boolean("failover"),
-            "failover_retries": integer("failover_retries", 0, _UNLIMITED),
-            "failover_retries_per_engine": integer("failover_retries_per_engine", 0, _UNLIMITED),
-            "needs_acknowledgement": boolean("needs_acknowledgement"),
-            "statistics_interval": seconds("statistics_interval"),
-            "force_stop_after": seconds("force_stop_after"),
-            "static_parameters": strings("static_parameters"),
-            "time_series": boolean("time_series"),
-        }

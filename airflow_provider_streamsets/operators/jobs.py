@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from itertools import islice
@@ -26,6 +26,7 @@ from airflow_provider_streamsets.operators.base import (
     ControlHubOperator,
 )
 from airflow_provider_streamsets.operators.job_settings import ControlHubJobSettingsOperator
+from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     import pendulum
@@ -97,14 +98,11 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
     XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
     """
 
-    template_fields: Sequence[str] = (
-        "job_name",
-        "pipeline_id",
-        "pipeline_name",
-        *ControlHubJobSettingsOperator.template_fields,
-        "template",
-        "if_exists",
-    )
+    job_name = Parameter(params.string, first=True)
+    pipeline_id = Parameter(params.resource_id, first=True)
+    pipeline_name = Parameter(first=True)
+    template = Parameter(params.boolean)
+    if_exists = Parameter(params.one_of, IF_EXISTS)
 
     def __init__(
         self,
@@ -117,11 +115,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        params.string(job_name, "job_name")
         params.exactly_one(pipeline_id=pipeline_id, pipeline_name=pipeline_name)
-        params.resource_id(pipeline_id, "pipeline_id")
-        params.boolean(template, "template")
-        params.one_of(if_exists, "if_exists", IF_EXISTS)
         self.job_name = job_name
         self.pipeline_id = pipeline_id
         self.pipeline_name = pipeline_name
@@ -131,10 +125,9 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
     def execute(self, context: Context) -> str:
         """Create the job."""
         params.exactly_one(pipeline_id=self.pipeline_id, pipeline_name=self.pipeline_name)
-        params.resource_id(self.pipeline_id, "pipeline_id", rendered=True)
-        template = params.boolean(self.template, "template", rendered=True)
-        if_exists = params.one_of(self.if_exists, "if_exists", IF_EXISTS, rendered=True)
-        settings = self.job_settings(params.string(self.job_name, "job_name", rendered=True))
+        self.check_parameters()
+        template, if_exists = self.rendered.template, self.rendered.if_exists
+        settings = self.job_settings(self.rendered.job_name)
         version_selector = self.version_selector()
 
         state = TaskState(context)
@@ -145,7 +138,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         if job is None:
             pipelines = self.client.pipelines
             if self.pipeline_id is not None:
-                pipeline_id = str(self.pipeline_id).strip()
+                pipeline_id = self.rendered.pipeline_id
             else:
                 pipeline_id = pipelines.find_by_name(str(self.pipeline_name)).pipeline_id
             pipeline = pipelines.version(pipeline_id, **version_selector)
@@ -204,7 +197,7 @@ class ControlHubCreateJobOperator(ControlHubJobSettingsOperator):
         job = jobs[0]
         self.log.info("Job %s: exists already; leaving it unchanged.", job.label)
         other_pipeline = job.pipeline_name != self.pipeline_name if self.pipeline_name is not None else False
-        number = params.version(self.pipeline_version, "pipeline_version", rendered=True, latest=True)
+        number = self.rendered.pipeline_version
         if other_pipeline or number not in (None, "latest", job.pipeline_version):
             self.log.warning(
                 "Job %s: uses version %s of pipeline '%s', not the requested one. Set if_exists='update' to change it.",
@@ -278,14 +271,9 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
     """
 
     result_is_dict = True
-    template_fields: Sequence[str] = (
-        "job_id",
-        "job_name",
-        "template",
-        "new_name",
-        *ControlHubJobSettingsOperator.template_fields,
-        "unchanged_since",
-    )
+    template = Parameter(params.boolean, first=True)
+    new_name = Parameter(params.string, first=True)
+    unchanged_since = Parameter(params.timestamp)
 
     def __init__(
         self,
@@ -296,24 +284,20 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        params.boolean(template, "template")
-        params.string(new_name, "new_name")
-        params.timestamp(unchanged_since, "unchanged_since")
-        if new_name is None and not self.has_version and not self.has_settings:
-            raise ValueError("At least one job setting, a pipeline version or 'new_name' is required, got none.")
-        _check_template_flag(self, template, kwargs.get("default_args"))
         self.template = template
         self.new_name = new_name
         self.unchanged_since = unchanged_since
+        if new_name is None and not self.has_version and not self.has_settings:
+            raise ValueError("At least one job setting, a pipeline version or 'new_name' is required, got none.")
+        _check_template_flag(self, template, kwargs.get("default_args"))
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Change the job."""
-        template = params.boolean(self.template, "template", rendered=True)
-        settings = self.job_settings(params.string(self.new_name, "new_name", rendered=True))
+        settings = self.job_settings(self.rendered.new_name)
         version_selector = self.version_selector()
-        unchanged_since = params.timestamp(self.unchanged_since, "unchanged_since", rendered=True)
+        unchanged_since = self.rendered.unchanged_since
 
-        before = self.find_job(context, templates=template)
+        before = self.find_job(context, templates=self.rendered.template)
         pipeline = self._resolve_version(before, version_selector) if self.has_version else None
         commit_id, known = before.pipeline_commit_id, before.runtime_parameters
         self.check_settings(settings, before.label, *((pipeline.commit_id, ()) if pipeline else (commit_id, known)))
@@ -441,13 +425,10 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
     copy).
     """
 
-    template_fields: Sequence[str] = (
-        *ControlHubJobOperator.template_fields,
-        "template",
-        "number_of_copies",
-        "name",
-        "description",
-    )
+    template = Parameter(params.boolean)
+    number_of_copies = Parameter(params.integer)
+    name = Parameter(params.string)
+    description = Parameter(params.string, empty=True)
 
     def __init__(
         self,
@@ -459,33 +440,24 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        params.boolean(template, "template")
-        _check_template_flag(self, template, kwargs.get("default_args"))
-        params.integer(number_of_copies, "number_of_copies")
-        params.string(name, "name")
-        params.string(description, "description", empty=True)
         self.template = template
+        _check_template_flag(self, template, kwargs.get("default_args"))
         self.number_of_copies = number_of_copies
         self.name = name
         self.description = description
 
     def execute(self, context: Context) -> list[str]:
         """Duplicate the job, or reuse the copies of a previous try."""
-        template = params.boolean(self.template, "template", rendered=True)
-        number_of_copies = params.integer(self.number_of_copies, "number_of_copies", rendered=True)
-        name = params.string(self.name, "name", rendered=True)
-        description = params.string(self.description, "description", rendered=True, empty=True)
-
-        job = self.find_job(context, templates=template)
+        job = self.find_job(context, templates=self.rendered.template)
         state = TaskState(context)
         existing_ids = state.values.get("copies") if state.abandon_reason is None else None
         # Also after a clear: the request of the previous try may still be executed.
         submitted = state.values.get("duplication")
         copies = self.client.jobs.duplicate(
             job,
-            number_of_copies=number_of_copies,
-            name=name,
-            description=description,
+            number_of_copies=self.rendered.number_of_copies,
+            name=self.rendered.name,
+            description=self.rendered.description,
             idempotency_key=_idempotency_key(context),
             existing_ids=existing_ids if isinstance(existing_ids, list) else (),
             on_created=lambda job_ids: state.write(copies=job_ids),
@@ -536,22 +508,19 @@ class ControlHubListJobsOperator(ControlHubOperator):
     job).
     """
 
-    template_fields: Sequence[str] = (
-        "name",
-        "name_starts_with",
-        "status",
-        "color",
-        "job_tag",
-        "engine_label",
-        "executor_type",
-        "pipeline_version",
-        "search",
-        "templates",
-        "template_id",
-        "limit",
-        "result",
-        *ControlHubOperator.template_fields,
-    )
+    name = Parameter(params.string, first=True)
+    name_starts_with = Parameter(params.string, first=True)
+    status = Parameter(params.one_of, STATUSES, optional=True, first=True)
+    color = Parameter(params.one_of, COLORS, optional=True, first=True)
+    job_tag = Parameter(params.string, first=True)
+    engine_label = Parameter(params.string, first=True)
+    executor_type = Parameter(params.one_of, EXECUTOR_TYPES, optional=True, first=True)
+    pipeline_version = Parameter(params.version, first=True)
+    search = Parameter(params.string, first=True)
+    templates = Parameter(params.boolean, first=True)
+    template_id = Parameter(params.resource_id, first=True)
+    limit = Parameter(params.integer, first=True)
+    result = Parameter(params.one_of, _RESULTS, first=True)
 
     def __init__(
         self,
@@ -585,50 +554,36 @@ class ControlHubListJobsOperator(ControlHubOperator):
         self.template_id = template_id
         self.limit = limit
         self.result = result
-        self._validate_filters(rendered=False)
-        params.integer(limit, "limit")
-        params.one_of(result, "result", _RESULTS)
+        params.at_most_one(name=name, name_starts_with=name_starts_with)
 
     def execute(self, context: Context) -> list[str] | list[dict[str, Any]]:
         """List the jobs."""
-        filters = self._validate_filters(rendered=True)
-        limit = params.integer(self.limit, "limit", rendered=True)
-        result = params.one_of(self.result, "result", _RESULTS, rendered=True)
-
-        jobs = list(islice(self.client.jobs.list(**filters), limit))
+        params.at_most_one(name=self.name, name_starts_with=self.name_starts_with)
+        self.check_parameters()
+        rendered = self.rendered
+        limit = rendered.limit
+        found = self.client.jobs.list(
+            name=rendered.name,
+            name_starts_with=rendered.name_starts_with,
+            status=rendered.status,
+            color=rendered.color,
+            tag=rendered.job_tag,
+            engine_label=rendered.engine_label,
+            executor_type=rendered.executor_type,
+            pipeline_version=rendered.pipeline_version,
+            search=rendered.search,
+            templates=rendered.templates,
+            template_id=rendered.template_id,
+        )
+        jobs = list(islice(found, limit))
         self.log.info("Found %d jobs%s.", len(jobs), " (limit reached)" if len(jobs) == limit else "")
         job_ids = [job.job_id for job in jobs]
-        if result == "ids":
+        if rendered.result == "ids":
             # The return value contains the ids already.
             self.push_link(context, job_ids)
             return job_ids
         self.push_jobs(context, job_ids)
         return [_summary(job) for job in jobs]
-
-    def _validate_filters(self, *, rendered: bool) -> dict[str, Any]:
-        """Return the validated arguments of :meth:`Jobs.list`."""
-
-        def string(name: str) -> Any:
-            return params.string(getattr(self, name), name, rendered=rendered)
-
-        def choice(name: str, choices: Sequence[str]) -> Any:
-            value = getattr(self, name)
-            return None if value is None else params.one_of(value, name, choices, rendered=rendered)
-
-        params.at_most_one(name=self.name, name_starts_with=self.name_starts_with)
-        return {
-            "name": string("name"),
-            "name_starts_with": string("name_starts_with"),
-            "status": choice("status", STATUSES),
-            "color": choice("color", COLORS),
-            "tag": string("job_tag"),
-            "engine_label": string("engine_label"),
-            "executor_type": choice("executor_type", EXECUTOR_TYPES),
-            "pipeline_version": params.version(self.pipeline_version, "pipeline_version", rendered=rendered),
-            "search": string("search"),
-            "templates": params.boolean(self.templates, "templates", rendered=rendered),
-            "template_id": params.resource_id(self.template_id, "template_id", rendered=rendered),
-        }
 
 
 def _summary(job: Job) -> dict[str, Any]:

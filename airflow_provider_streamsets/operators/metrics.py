@@ -15,6 +15,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRejectedError,
 )
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
+from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import Job, JobRun, LiveMetrics, RunEvent, RunMetrics
 
 _RUN_SELECTIONS = ("last", "all")
-_TIME_FILTERS = ("since", "until", "ended_after", "active_at")
 
 
 class ControlHubJobMetricsOperator(ControlHubJobOperator):
@@ -71,17 +71,14 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
     """
 
     result_is_dict = True
-    template_fields: Sequence[str] = (
-        *ControlHubJobOperator.template_fields,
-        "runs",
-        "limit",
-        "run_count",
-        "start_time",
-        "counters",
-        "metrics",
-        "realtime",
-        "fail_if_missing",
-    )
+    runs = Parameter(params.one_of, _RUN_SELECTIONS)
+    limit = Parameter(params.integer)
+    run_count = Parameter(params.integer)
+    start_time = Parameter(params.timestamp)
+    counters = Parameter(params.boolean)
+    metrics = Parameter(params.string_list)
+    realtime = Parameter(params.boolean)
+    fail_if_missing = Parameter(params.boolean)
 
     def __init__(
         self,
@@ -105,19 +102,12 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         self.metrics = metrics
         self.realtime = realtime
         self.fail_if_missing = fail_if_missing
-        self._check(rendered=False)
+        self._check_selected_runs()
 
-    def _check(self, *, rendered: bool) -> None:
-        params.one_of(self.runs, "runs", _RUN_SELECTIONS, rendered=rendered)
+    def _check_selected_runs(self) -> None:
         if self.runs == "all":
             # Airflow fails a task with multiple outputs that returns a list.
             self.multiple_outputs = False
-        params.integer(self.limit, "limit", rendered=rendered)
-        params.integer(self.run_count, "run_count", rendered=rendered)
-        params.timestamp(self.start_time, "start_time", rendered=rendered)
-        params.string_list(self.metrics, "metrics", rendered=rendered)
-        for name in ("counters", "realtime", "fail_if_missing"):
-            params.boolean(getattr(self, name), name, rendered=rendered)
         params.at_most_one(run_count=self.run_count, start_time=self.start_time)
         if self.runs == "all" and not (self.run_count is None and self.start_time is None):
             raise ValueError("'run_count' and 'start_time' select one run; they cannot be combined with runs='all'.")
@@ -126,12 +116,11 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
 
     def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]] | None:
         """Read the metrics."""
-        self._check(rendered=True)
+        self._check_selected_runs()
         job = self.find_job(context)
-        live = self._live_metrics(job) if self._is_enabled("realtime") else None
+        live = self._live_metrics(job) if self.rendered.realtime else None
         if self.runs == "all":
-            limit = params.integer(self.limit, "limit", rendered=True)
-            return self._all_runs_metrics(job, limit, live)
+            return self._all_runs_metrics(job, self.rendered.limit, live)
         run_count = self._selected_run(job)
         if run_count is None:
             when = f"had not run by {self.start_time}" if self.start_time is not None else "has never run"
@@ -153,10 +142,10 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         return [entry for entry in entries if entry is not None]
 
     def _selected_run(self, job: Job) -> int | None:
-        run_count: int | None = params.integer(self.run_count, "run_count", rendered=True)
+        run_count: int | None = self.rendered.run_count
         if run_count is not None:
             return run_count
-        start_time = params.timestamp(self.start_time, "start_time", rendered=True)
+        start_time = self.rendered.start_time
         run = self.client.runs.find_started_at(job.job_id, start_time) if start_time else job.current_run
         return run.run_count if run else None
 
@@ -166,10 +155,10 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         if saved is None:
             self._handle_missing(f"Job {job.label} run {run_count}: Control Hub has no saved record counts.")
         extras: dict[str, Any] = {}
-        names = params.string_list(self.metrics, "metrics", rendered=True)
-        if self._is_enabled("counters") or names:
+        names = self.rendered.metrics
+        if self.rendered.counters or names:
             extras.update(self._registry_values(job, run_count, names))
-        if self._is_enabled("realtime"):
+        if self.rendered.realtime:
             extras["realtime"] = live.to_dict() if live and live.run_count == run_count else None
         if saved is None and not any(extras.values()):
             return None
@@ -181,7 +170,7 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
         if registry is None:
             self._handle_missing(f"Job {job.label} run {run_count}: Control Hub has no saved counters.")
         extras: dict[str, Any] = {}
-        if self._is_enabled("counters"):
+        if self.rendered.counters:
             extras["counters"] = registry.counts() if registry else None
         if names:
             values = {name: _plain(registry.value(name)) for name in names} if registry else None
@@ -204,12 +193,9 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
 
     def _handle_missing(self, message: str) -> None:
         """Fail because of missing metrics, or log them, as `fail_if_missing` says."""
-        if self._is_enabled("fail_if_missing"):
+        if self.rendered.fail_if_missing:
             raise ControlHubMetricsUnavailableError(message)
         self.log.info(message)
-
-    def _is_enabled(self, name: str) -> bool:
-        return bool(params.boolean(getattr(self, name), name, rendered=True))
 
 
 def _plain(number: float | None) -> float | int | None:
@@ -253,12 +239,12 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
     XCom keys besides ``return_value``: ``job_id``, ``streamsets_job_link``.
     """
 
-    template_fields: Sequence[str] = (
-        *ControlHubJobOperator.template_fields,
-        "limit",
-        *_TIME_FILTERS,
-        "include_events",
-    )
+    limit = Parameter(params.integer)
+    since = Parameter(params.timestamp)
+    until = Parameter(params.timestamp)
+    ended_after = Parameter(params.timestamp)
+    active_at = Parameter(params.timestamp)
+    include_events = Parameter(params.boolean)
 
     def __init__(
         self,
@@ -272,27 +258,27 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        params.integer(limit, "limit")
-        params.boolean(include_events, "include_events")
         self.limit = limit
         self.since = since
         self.until = until
         self.ended_after = ended_after
         self.active_at = active_at
         self.include_events = include_events
-        self._validate_times(rendered=False)
-
-    def _validate_times(self, *, rendered: bool) -> dict[str, Any]:
-        return {name: params.timestamp(getattr(self, name), name, rendered=rendered) for name in _TIME_FILTERS}
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Read the runs."""
-        limit = params.integer(self.limit, "limit", rendered=True)
-        times = self._validate_times(rendered=True)
-        include_events = params.boolean(self.include_events, "include_events", rendered=True)
         job = self.find_job(context)
-        # One more than the limit, to see whether there are more.
-        runs = self.client.runs.history(job.job_id, None if limit is None else limit + 1, **times)
+        rendered = self.rendered
+        limit, include_events = rendered.limit, rendered.include_events
+        runs = self.client.runs.history(
+            job.job_id,
+            # One more than the limit, to see whether there are more.
+            None if limit is None else limit + 1,
+            since=rendered.since,
+            until=rendered.until,
+            ended_after=rendered.ended_after,
+            active_at=rendered.active_at,
+        )
         has_more = limit is not None and len(runs) > limit
         suffix = f" or more, returning the newest {limit}" if has_more else ""
         self.log.info("Job %s: found %d runs%s.", job.label, len(runs), suffix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_streamsets import files, params
@@ -11,6 +11,7 @@ from airflow_provider_streamsets.control_hub import models
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
 from airflow_provider_streamsets.job_selector import get_job
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubJobsOperator
+from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -91,20 +92,18 @@ class ControlHubGetOffsetsOperator(ControlHubJobOperator):
     """
 
     result_is_dict = True
-    template_fields: Sequence[str] = (*ControlHubJobOperator.template_fields, "run_count", "path")
+    run_count = Parameter(params.integer)
+    path = Parameter(params.path, optional=True)
 
     def __init__(self, *, run_count: int | str | None = None, path: FilePath | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        params.integer(run_count, "run_count")
-        _optional_path(path, rendered=False)
         self.run_count = run_count
         self.path = path
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the offsets."""
-        run_count = params.integer(self.run_count, "run_count", rendered=True)
-        path = _optional_path(self.path, rendered=True)
         job = self.find_job(context)
+        run_count, path = self.rendered.run_count, self.rendered.path
         offsets = _read_offsets(self.client, job, run_count)
         engine_ids = [engine.engine_id for engine in offsets.engines]
         if not engine_ids:
@@ -158,15 +157,12 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
     """
 
     result_is_dict = True
-    template_fields: Sequence[str] = (
-        *ControlHubJobOperator.template_fields,
-        "offset",
-        "path",
-        "from_job_id",
-        "from_job_name",
-        "from_run_count",
-        "engine_id",
-    )
+    offset = Parameter(params.json_object)
+    path = Parameter(params.path, optional=True)
+    from_job_id = Parameter(params.resource_id)
+    from_job_name = Parameter()
+    from_run_count = Parameter(params.integer)
+    engine_id = Parameter(params.string)
     template_fields_renderers: ClassVar[dict[str, str]] = {"offset": "json"}
 
     def __init__(
@@ -181,31 +177,27 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        params.exactly_one(offset=offset, path=path, from_job_id=from_job_id, from_job_name=from_job_name)
         self.offset = offset
         self.path = path
         self.from_job_id = from_job_id
         self.from_job_name = from_job_name
         self.from_run_count = from_run_count
         self.engine_id = engine_id
-        self._check(rendered=False)
+        self._check_run_count()
 
-    def _check(self, *, rendered: bool) -> None:
-        params.exactly_one(
-            offset=self.offset, path=self.path, from_job_id=self.from_job_id, from_job_name=self.from_job_name
-        )
+    def _check_run_count(self) -> None:
         if self.from_run_count is not None and self.from_job_id is None and self.from_job_name is None:
             raise ValueError("'from_run_count' requires 'from_job_id' or 'from_job_name'.")
-        params.resource_id(self.from_job_id, "from_job_id", rendered=rendered)
-        params.json_object(self.offset, "offset", rendered=rendered)
-        _optional_path(self.path, rendered=rendered)
-        params.integer(self.from_run_count, "from_run_count", rendered=rendered)
-        params.string(self.engine_id, "engine_id", rendered=rendered)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Resolve, validate and upload the offset."""
         from airflow_provider_streamsets.control_hub.offsets import check_offsets_changeable
 
-        self._check(rendered=True)
+        params.exactly_one(
+            offset=self.offset, path=self.path, from_job_id=self.from_job_id, from_job_name=self.from_job_name
+        )
+        self._check_run_count()
         job = self.find_job(context)
         check_offsets_changeable([job])
         document = self._document()
@@ -214,24 +206,20 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
         return {"job_id": job.job_id, "offset": document}
 
     def _document(self) -> dict[str, Any]:
-        engine_id = params.string(self.engine_id, "engine_id", rendered=True)
+        engine_id = self.rendered.engine_id
         if self.offset is not None:
-            return models.document_to_upload(params.json_object(self.offset, "offset", rendered=True), engine_id)
+            return models.document_to_upload(self.rendered.offset, engine_id)
         if self.path is not None:
             return models.document_to_upload(self._read_file(), engine_id)
-        source = self._source_job()
-        run_count = params.integer(self.from_run_count, "from_run_count", rendered=True)
+        source = get_job(self.client, self.from_job_id, self.from_job_name)
+        run_count = self.rendered.from_run_count
         run = source.current_run
         if run is not None and not run.has_ended and run_count in (None, run.run_count):
             self.log.warning("Job %s run %d: %s; its offset is not final.", source.label, run.run_count, run.status)
         return models.document_to_upload(_read_offsets(self.client, source, run_count).to_dict(), engine_id)
 
-    def _source_job(self) -> Job:
-        return get_job(self.client, self.from_job_id, self.from_job_name)
-
     def _read_file(self) -> Any:
-
-        path = _optional_path(self.path, rendered=True)
+        path = self.rendered.path
         with files.open_local_copy(path) as file:
             try:
                 return json.load(file)
@@ -248,7 +236,3 @@ def _read_offsets(client: ControlHubClient, job: Job, run_count: int | None) -> 
     if run_count is None:
         return JobOffsets(job.job_id, job.last_run_count, tuple(client.offsets.current(job.job_id)))
     return JobOffsets(job.job_id, run_count, tuple(client.offsets.of_run(job.job_id, run_count)))
-
-
-def _optional_path(path: FilePath | None, *, rendered: bool) -> Any:
-    return None if path is None else params.path(path, "path", rendered=rendered)

@@ -52,6 +52,7 @@ from airflow_provider_streamsets.operators._stability import (
     find_jobs_started_by_others,
 )
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
+from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -162,18 +163,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
     """
 
     result_is_dict = True
-    template_fields: Sequence[str] = (
-        "job_id",
-        "job_name",
-        *RunOwnershipMixin.template_fields,
-        "runtime_parameters",
-        "strict_parameters",
-        "reset_offsets",
-        "acknowledge_errors",
-        "if_running",
-        "expect",
-        "stop_on_violation",
-    )
+    runtime_parameters = Parameter(params.json_object)
+    strict_parameters = Parameter(params.boolean)
+    reset_offsets = Parameter(params.boolean)
+    acknowledge_errors = Parameter(params.boolean)
+    if_running = Parameter(params.one_of, IF_RUNNING)
+    expect = Parameter(params.conditions)
+    stop_on_violation = Parameter(params.boolean)
     template_fields_renderers: ClassVar[dict[str, str]] = {"runtime_parameters": "json", "expect": "json"}
 
     def __init__(
@@ -197,21 +193,11 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         self.expect = expect
         self.stop_on_violation = stop_on_violation
         self._intent: StartIntent | None = None
-        self._check_start(rendered=False)
         self._check_expect(
             params.boolean(self.wait_for_completion, "wait_for_completion"),
             params.boolean(stop_on_violation, "stop_on_violation"),
         )
         self.check_unused_parameters(kwargs.get("default_args"), if_running=if_running)
-
-    def _check_start(self, *, rendered: bool) -> None:
-        params.json_object(self.runtime_parameters, "runtime_parameters", rendered=rendered)
-        params.boolean(self.strict_parameters, "strict_parameters", rendered=rendered)
-        params.boolean(self.reset_offsets, "reset_offsets", rendered=rendered)
-        params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=rendered)
-        params.one_of(self.if_running, "if_running", IF_RUNNING, rendered=rendered)
-        params.conditions(self.expect, "expect", rendered=rendered)
-        params.boolean(self.stop_on_violation, "stop_on_violation", rendered=rendered)
 
     def _check_expect(self, wait: bool | str, stop_on_violation: bool | str) -> None:
         if self.expect is not None and wait is False:
@@ -262,8 +248,8 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _prepare_run(self) -> bool:
         wait = self.prepare()
-        self._check_start(rendered=True)
-        self._check_expect(wait, params.boolean(self.stop_on_violation, "stop_on_violation", rendered=True))
+        self.check_parameters(ControlHubRunJobOperator)
+        self._check_expect(wait, self.rendered.stop_on_violation)
         self._expected_conditions()
         return wait
 
@@ -332,13 +318,12 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def _start_or_join(self, context: Context, job: Job) -> tuple[JobRun, bool]:
         """Return a run of the job, and whether this task started it."""
-        reset_offsets = params.boolean(self.reset_offsets, "reset_offsets", rendered=True)
         self.check_parameter_names(
             job.label,
             job.pipeline_commit_id,
-            params.json_object(self.runtime_parameters, "runtime_parameters", rendered=True),
+            self.rendered.runtime_parameters,
             known=job.runtime_parameters,
-            strict=params.boolean(self.strict_parameters, "strict_parameters", rendered=True),
+            strict=self.rendered.strict_parameters,
         )
         attempts_remaining = MAX_START_ATTEMPTS
         while True:
@@ -350,13 +335,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
                 # Not counted as an attempt: any number of other callers may be waiting and start the job first.
                 job = self._resolve_conflict(job, other)
                 continue
-            if params.boolean(self.acknowledge_errors, "acknowledge_errors", rendered=True):
+            if self.rendered.acknowledge_errors:
                 job = self._acknowledge(job)
             self._fail_if_blocked(context, job)
             check_startable([job])
             attempts_remaining -= 1
             try:
-                if reset_offsets:
+                if self.rendered.reset_offsets:
                     self.client.offsets.reset([job.job_id])
                     self.log.info("Job %s: reset the offsets.", job.label)
                 return self._start(context, job), True
@@ -422,7 +407,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             log=self.log,
         )
         try:
-            tracking.wait_for_run(tracker, self.wait_deadline, poll_interval=self._interval)
+            tracking.wait_for_run(tracker, self.wait_deadline, poll_interval=self.rendered.poll_interval)
         except ControlHubRunTimeoutError as error:
             raise self._timeout_before_start(error) from error
         except ControlHubError as error:
@@ -439,7 +424,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return self.client.jobs.get(job.job_id)
 
     def _expected_conditions(self) -> tuple[tracking.MetricCondition, ...]:
-        expect = params.conditions(self.expect, "expect", rendered=True)
+        expect = self.rendered.expect
         return () if expect is None else tracking.parse_conditions(expect)
 
     @property
@@ -449,7 +434,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def upper_bounds(self) -> tuple[tracking.MetricCondition, ...]:
         """Return the conditions to evaluate while the run is active."""
-        if not params.boolean(self.stop_on_violation, "stop_on_violation", rendered=True):
+        if not self.rendered.stop_on_violation:
             return ()
         return tuple(condition for condition in self._expected_conditions() if condition.is_upper_bound)
 
@@ -459,7 +444,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             self.abandon_runs(context, {job_id: run_count}, "its metrics are not as expected")
 
     def _start(self, context: Context, job: Job) -> JobRun:
-        runtime_parameters = params.json_object(self.runtime_parameters, "runtime_parameters", rendered=True)
+        runtime_parameters = self.rendered.runtime_parameters
         state = self.task_state(context)
 
         def on_submit(intent: StartIntent) -> None:
@@ -489,7 +474,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         return run
 
     def _accepted_outcomes(self) -> set[Outcome | None]:
-        stopped = {Outcome.STOPPED} if self.accepts_stopped else set()
+        stopped = {Outcome.STOPPED} if self.rendered.accept_stopped else set()
         return {Outcome.SUCCEEDED, *stopped, *({None} if self.waits_until_active else ())}
 
     def finish(self, context: Context, report: tracking.RunReport) -> dict[str, Any]:
@@ -630,7 +615,6 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
     """
 
     result_is_dict = True
-    template_fields: Sequence[str] = ("job_id", "job_name", *RunsStopMixin.template_fields)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stop the run of the job, and wait until it has ended."""
@@ -649,7 +633,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
                 run.status,
                 run.color,
             )
-        elif self.client.runs.stop_run(job.job_id, run.run_count, max_wait=STOP_MAX_WAIT, force=self.forces):
+        elif self.client.runs.stop_run(job.job_id, run.run_count, max_wait=STOP_MAX_WAIT, force=self.rendered.force):
             self.log.info("Job %s run %d: requested stop.", job.label, run.run_count)
             self.record_stop_requests({job.job_id: run.run_count}, wait=wait)
         else:

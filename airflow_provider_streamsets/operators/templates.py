@@ -27,6 +27,7 @@ from airflow_provider_streamsets.operators._resume import is_complete, was_stopp
 from airflow_provider_streamsets.operators._run_ownership import RunsOwnershipMixin
 from airflow_provider_streamsets.operators._runs_wait import placeholder_id
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
+from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -223,24 +224,19 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
     """
 
     result_is_dict = True
-    template_fields: Sequence[str] = (
-        "job_id",
-        "job_name",
-        *RunsOwnershipMixin.template_fields,
-        "runtime_parameters",
-        "strict_parameters",
-        "number_of_instances",
-        "instance_name",
-        "description",
-        "suffix",
-        "suffix_parameter",
-        "job_tags",
-        "attach_to_template",
-        "delete_after_completion",
-        "inherit_permissions",
-        "if_instance_fails",
-        "retry",
-    )
+    runtime_parameters = Parameter(params.json_objects)
+    strict_parameters = Parameter(params.boolean)
+    number_of_instances = Parameter(params.integer)
+    instance_name = Parameter(params.string)
+    description = Parameter(params.string, empty=True)
+    suffix = Parameter(params.one_of, INSTANCE_SUFFIXES)
+    suffix_parameter = Parameter(params.string)
+    job_tags = Parameter(params.string_list)
+    attach_to_template = Parameter(params.boolean)
+    delete_after_completion = Parameter(params.boolean)
+    inherit_permissions = Parameter(params.boolean)
+    if_instance_fails = Parameter(params.one_of, _IF_INSTANCE_FAILS)
+    retry = Parameter(params.one_of, _RETRY)
     template_fields_renderers: ClassVar[dict[str, str]] = {"runtime_parameters": "json"}
 
     def __init__(
@@ -262,6 +258,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        params.exactly_one(runtime_parameters=runtime_parameters, number_of_instances=number_of_instances)
         self.runtime_parameters = runtime_parameters
         self.strict_parameters = strict_parameters
         self.number_of_instances = number_of_instances
@@ -279,25 +276,11 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         self._intent: TemplateStartIntent | None = None
         self._kept: dict[str, int] = {}
         self._previous: dict[str, int] = {}
-        self._check(rendered=False)
+        self._check_suffix()
         others = if_instance_fails if if_instance_fails == "stop_others" else None
         self.check_unused_parameters(kwargs.get("default_args"), if_instance_fails=others)
 
-    def _check(self, *, rendered: bool) -> None:
-        params.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
-        params.json_objects(self.runtime_parameters, "runtime_parameters", rendered=rendered)
-        params.boolean(self.strict_parameters, "strict_parameters", rendered=rendered)
-        params.integer(self.number_of_instances, "number_of_instances", rendered=rendered)
-        params.string(self.instance_name, "instance_name", rendered=rendered)
-        params.string(self.description, "description", rendered=rendered, empty=True)
-        params.string(self.suffix_parameter, "suffix_parameter", rendered=rendered)
-        params.one_of(self.suffix, "suffix", INSTANCE_SUFFIXES, rendered=rendered)
-        params.string_list(self.job_tags, "job_tags", rendered=rendered)
-        params.boolean(self.attach_to_template, "attach_to_template", rendered=rendered)
-        params.boolean(self.delete_after_completion, "delete_after_completion", rendered=rendered)
-        params.boolean(self.inherit_permissions, "inherit_permissions", rendered=rendered)
-        params.one_of(self.if_instance_fails, "if_instance_fails", _IF_INSTANCE_FAILS, rendered=rendered)
-        params.one_of(self.retry, "retry", _RETRY, rendered=rendered)
+    def _check_suffix(self) -> None:
         if self.suffix in INSTANCE_SUFFIXES and (self.suffix == "PARAM_VALUE") != (self.suffix_parameter is not None):
             raise ValueError("'suffix_parameter' must be set if, and only if, suffix='PARAM_VALUE'.")
 
@@ -305,7 +288,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         """Start the instances and wait for their runs, or resume the instances of an earlier try."""
         with self.stop_runs_on_failure(context):
             wait = self.prepare()
-            self._check(rendered=True)
+            params.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
+            self.check_parameters(ControlHubRunJobTemplateOperator)
+            self._check_suffix()
             template = self._template = self.find_job(context, templates=True)
             delivered = self.task_state(context).values.get("result")
             if isinstance(delivered, dict) and self.task_state(context).abandon_reason is None:
@@ -322,7 +307,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
                     template.pipeline_commit_id,
                     {name for values in self._parameter_sets() for name in values},
                     known=template.runtime_parameters,
-                    strict=params.boolean(self.strict_parameters, "strict_parameters", rendered=True),
+                    strict=self.rendered.strict_parameters,
                 )
             return self._wait_for_instances(context, template, self._start(context, template, instances, wait), wait)
 
@@ -351,19 +336,15 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         )
 
     def _parameter_sets(self) -> list[Mapping[str, Any]]:
-        values = params.json_objects(self.runtime_parameters, "runtime_parameters", rendered=True)
+        values = self.rendered.runtime_parameters
         if values is None:
-            values = [{}] * params.integer(self.number_of_instances, "number_of_instances", rendered=True)
+            values = [{}] * self.rendered.number_of_instances
         return list(values)
-
-    @property
-    def _retries_all(self) -> bool:
-        return bool(params.one_of(self.retry, "retry", _RETRY, rendered=True) == "all")
 
     @property
     def restart_failed_runs(self) -> bool:
         """Whether the next try starts all instances again, and not only those that did not succeed."""
-        return self._retries_all
+        return bool(self.rendered.retry == "all")
 
     def _resume_instances(self, context: Context, template: Job, wait: bool) -> list[_Instance]:
         """Return the kept instance of an earlier try for each set of parameters, or a new one to be started."""
@@ -396,7 +377,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         found = self._with_own_runs(earlier)
         kept = self._select_kept(state, earlier, found, wait)
         instances = _assign_instances(earlier, kept, digests)
-        if self._retries_all and not all(instance.job_id for instance in instances):
+        if self.restart_failed_runs and not all(instance.job_id for instance in instances):
             instances = none_kept
         self._log_kept([found.get(instance.job_id, instance) for instance in earlier], instances)
         is_kept = {instance.job_id for instance in instances}
@@ -413,7 +394,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             # Their outcomes are irrelevant without a wait.
             return {i.job_id: found.get(i.job_id, i) for i in earlier if i.job_id}
         kept = {job_id: instance for job_id, instance in found.items() if self._should_keep(instance, state)}
-        if self._retries_all and len(kept) < len(earlier) == len(found):
+        if self.restart_failed_runs and len(kept) < len(earlier) == len(found):
             active = [instance for instance in found.values() if instance.is_active]
             if active and all(instance.job_id in kept for instance in active):
                 # All instances are started again only when all have ended.
@@ -512,7 +493,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         if not run.has_ended:
             is_stopped = was_asked_to_stop or was_stopped_by_task(self.client, run, state)
             return state.abandon_reason is None and not is_stopped
-        if not is_complete(self.client, run, state, accept_stopped=self.accepts_stopped):
+        if not is_complete(self.client, run, state, accept_stopped=self.rendered.accept_stopped):
             return False
         if not was_asked_to_stop:
             return True
@@ -577,15 +558,15 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
             jobs = self.client.templates.start(
                 template,
                 values,
-                name=params.string(self.instance_name, "instance_name", rendered=True),
-                description=params.string(self.description, "description", rendered=True, empty=True),
-                suffix=params.one_of(self.suffix, "suffix", INSTANCE_SUFFIXES, rendered=True),
-                suffix_parameter=params.string(self.suffix_parameter, "suffix_parameter", rendered=True),
-                tags=params.string_list(self.job_tags, "job_tags", rendered=True),
-                attach_to_template=params.boolean(self.attach_to_template, "attach_to_template", rendered=True),
+                name=self.rendered.instance_name,
+                description=self.rendered.description,
+                suffix=self.rendered.suffix,
+                suffix_parameter=self.rendered.suffix_parameter,
+                tags=self.rendered.job_tags,
+                attach_to_template=self.rendered.attach_to_template,
                 # The outcome of an instance that Control Hub deletes could not be fetched.
-                delete_after_completion=self._deletes_instances and (not wait or self.waits_until_active),
-                inherit_permissions=params.boolean(self.inherit_permissions, "inherit_permissions", rendered=True),
+                delete_after_completion=self.rendered.delete_after_completion and (not wait or self.waits_until_active),
+                inherit_permissions=self.rendered.inherit_permissions,
                 on_submit=on_submit,
             )
         except ControlHubBulkError as error:
@@ -605,10 +586,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         state.add(instances=[instance.to_json() for instance in instances])
         return instances
 
-    @property
-    def _deletes_instances(self) -> bool:
-        return bool(params.boolean(self.delete_after_completion, "delete_after_completion", rendered=True))
-
     def on_first_failure(self, group: tracking.RunGroup) -> bool:
         """Stop the other instances."""
         for failure in group.failures.values():
@@ -621,14 +598,14 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
         """Return the results of the instances, or raise an error that names those that did not succeed."""
         succeeded = [r.job_id for r in group.reports.values() if r.outcome is Outcome.SUCCEEDED]
         try:
-            results = self.results_or_failure(context, group, accept_stopped=self.accepts_stopped)
+            results = self.results_or_failure(context, group, accept_stopped=self.rendered.accept_stopped)
         except ControlHubError as error:
             # A retry keeps them, and deletes them when all have succeeded.
-            if self._deletes_instances and (self._retries_all or not will_retry(context, error)):
+            if self.rendered.delete_after_completion and (self.restart_failed_runs or not will_retry(context, error)):
                 self._delete(succeeded)
             raise
         result = self._result(*self._template_id_and_name(), results)
-        if self._deletes_instances:
+        if self.rendered.delete_after_completion:
             # A later try could not fetch it again.
             self.task_state(context).add(result=result)
             self._delete(succeeded)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +37,7 @@ from airflow_provider_streamsets.job_selector import (
     validate_run_selection,
 )
 from airflow_provider_streamsets.links.job import ControlHubJobLink
+from airflow_provider_streamsets.params import Parameter
 from airflow_provider_streamsets.sensors.trigger_kwargs import to_trigger_kwarg
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
     """
 
     result_is_dict = True
-    template_fields: Sequence[str] = ("job_id", "job_name", "run_count", "started_after", "control_hub_conn_id")
+    run_count = Parameter(params.integer, first=True)
+    started_after = Parameter(params.timestamp, first=True)
     operator_extra_links = (ControlHubJobLink(),)
     ui_color = "#e8f1fb"
 
@@ -371,7 +372,8 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
 
         :raises ValueError: if one of them is invalid
         """
-        self.check_selection(rendered=True)
+        self.check_parameters()
+        self.check_selection()
         self._run_selection()
 
     def _run_selection(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.choices import COMPARISONS, JOINS, ON_RUN_END
 from airflow_provider_streamsets.control_hub.errors import ControlHubExpectationError
 from airflow_provider_streamsets.control_hub.models import RunIdentity
+from airflow_provider_streamsets.params import Parameter
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
 from airflow_provider_streamsets.sensors.result import FinalState, result_of_metrics
 
@@ -122,16 +123,13 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     ``run_count``, ``streamsets_job_link``.
     """
 
-    template_fields: Sequence[str] = (
-        *ControlHubRunSensor.template_fields,
-        "metric",
-        "comparison",
-        "threshold",
-        "expect",
-        "join",
-        "on_run_end",
-        "metrics_timeout",
-    )
+    metric = Parameter(params.metric)
+    comparison = Parameter(params.one_of, tuple(COMPARISONS))
+    threshold = Parameter(params.number)
+    expect = Parameter(params.conditions)
+    join = Parameter(params.one_of, JOINS)
+    on_run_end = Parameter(params.one_of, ON_RUN_END)
+    metrics_timeout = Parameter(params.seconds, zero=True)
     template_fields_renderers: ClassVar[dict[str, str]] = {"expect": "json"}
 
     def __init__(
@@ -147,6 +145,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        params.exactly_one(metric=metric, expect=expect)
         self.metric = metric
         self.comparison = comparison
         self.threshold = threshold
@@ -154,7 +153,7 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         self.join = join
         self.on_run_end = on_run_end
         self.metrics_timeout = metrics_timeout
-        self._check(rendered=False)
+        self._check_threshold()
         default_args = kwargs.get("default_args")
         if metric is None:
             non_default = comparison if comparison in tuple(COMPARISONS)[1:] else None
@@ -172,24 +171,17 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
             metrics_timeout=metrics_timeout,
         )
 
-    def _check(self, *, rendered: bool) -> None:
-        params.exactly_one(metric=self.metric, expect=self.expect)
+    def _check_threshold(self) -> None:
         if self.metric is None and self.threshold is not None:
             raise ValueError("'threshold' requires 'metric'; conditions of 'expect' have thresholds of their own.")
         if self.metric is not None and self.threshold is None:
             raise ValueError("'metric' requires 'threshold'.")
-        params.metric(self.metric, "metric", rendered=rendered)
-        params.one_of(self.comparison, "comparison", tuple(COMPARISONS), rendered=rendered)
-        params.number(self.threshold, "threshold", rendered=rendered)
-        params.conditions(self.expect, "expect", rendered=rendered)
-        params.one_of(self.join, "join", JOINS, rendered=rendered)
-        params.one_of(self.on_run_end, "on_run_end", ON_RUN_END, rendered=rendered)
-        params.seconds(self.metrics_timeout, "metrics_timeout", rendered=rendered, zero=True)
 
     def check_rendered(self) -> None:
         """Validate the rendered parameters, including the conditions."""
+        params.exactly_one(metric=self.metric, expect=self.expect)
         super().check_rendered()
-        self._check(rendered=True)
+        self._check_threshold()
         self._conditions()
 
     def _conditions(self) -> tuple[tracking.MetricCondition, ...]:
@@ -206,8 +198,8 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
             run["job_id"],
             run["run_count"],
             self._conditions(),
-            join=params.one_of(self.join, "join", JOINS, rendered=True),
-            on_run_end=params.one_of(self.on_run_end, "on_run_end", ON_RUN_END, rendered=True),
+            join=self.rendered.join,
+            on_run_end=self.rendered.on_run_end,
             job_name=run["job_name"],
             identity=RunIdentity.from_json(run.get("identity")),
             started_after=params.timestamp(run.get("started_after"), "started_after", rendered=True),
@@ -231,8 +223,8 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         arguments: dict[str, Any] = {
             "control_hub_conn_id": self.control_hub_conn_id,
             "expect": [condition.to_dict() for condition in self._conditions()],
-            "join": params.one_of(self.join, "join", JOINS, rendered=True),
-            "on_run_end": params.one_of(self.on_run_end, "on_run_end", ON_RUN_END, rendered=True),
+            "join": self.rendered.join,
+            "on_run_end": self.rendered.on_run_end,
             "poll_interval": self.poke_interval,
             "timeout": timeout,
             "deadline": deadline,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
-from airflow_provider_streamsets import triggers
+from airflow_provider_streamsets import params, triggers
 from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.models import RunIdentity
-from airflow_provider_streamsets.params import boolean, timestamp, validate_wait_options
+from airflow_provider_streamsets.params import Parameter
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
 from airflow_provider_streamsets.sensors.result import FinalState, result_of_run
 
@@ -83,12 +82,9 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
     keys.
     """
 
-    template_fields: Sequence[str] = (
-        *ControlHubRunSensor.template_fields,
-        "accept_stopped",
-        "wait_for",
-        "fail_on_red_after",
-    )
+    accept_stopped = Parameter(params.boolean)
+    wait_for = Parameter(params.one_of, params.WAIT_FOR)
+    fail_on_red_after = Parameter(params.seconds)
 
     def __init__(
         self,
@@ -102,8 +98,6 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         self.accept_stopped = accept_stopped
         self.wait_for = wait_for
         self.fail_on_red_after = fail_on_red_after
-        boolean(accept_stopped, "accept_stopped")
-        validate_wait_options(wait_for, fail_on_red_after, rendered=False)
         self.configure_start_trigger(
             "airflow_provider_streamsets.triggers.sensors.ControlHubJobRunSensorTrigger",
             accept_stopped=accept_stopped,
@@ -112,33 +106,20 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
             fail_on_red_after=fail_on_red_after,
         )
 
-    def check_rendered(self) -> None:
-        """Validate the rendered parameters."""
-        super().check_rendered()
-        self._wait_options()
-        boolean(self.accept_stopped, "accept_stopped", rendered=True)
-
-    @property
-    def _accepts_stopped(self) -> bool:
-        return bool(boolean(self.accept_stopped, "accept_stopped", rendered=True))
-
-    def _wait_options(self) -> dict[str, Any]:
-        return validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=True)
-
     def make_tracker(self, run: dict[str, Any], *, missing_threshold: int) -> tracking.RunTracker:
         """Return the tracker that decides when the wait is over."""
-        options, red_since = self._wait_options(), run.get("red_since")
+        red_since = run.get("red_since")
         return tracking.RunTracker(
             self.poll_client,
             run["job_id"],
             run["run_count"],
             job_name=run["job_name"],
             identity=RunIdentity.from_json(run.get("identity")),
-            started_after=timestamp(run.get("started_after"), "started_after", rendered=True),
+            started_after=params.timestamp(run.get("started_after"), "started_after", rendered=True),
             metrics_timeout=0.0,
             missing_threshold=missing_threshold,
-            until_active=options["wait_for"] == "active",
-            fail_on_red_after=options["fail_on_red_after"],
+            until_active=self.rendered.wait_for == "active",
+            fail_on_red_after=self.rendered.fail_on_red_after,
             red_for=None if red_since is None else max(time.time() - red_since, 0.0),
             log=self.log,
         )
@@ -165,12 +146,13 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
             "timeout": timeout,
             "deadline": deadline,
             "metrics_timeout": 0.0,
-            **self._wait_options(),
+            "wait_for": self.rendered.wait_for,
+            "fail_on_red_after": self.rendered.fail_on_red_after,
             **run,
         }
         if self.end_from_trigger:
             return triggers.ControlHubJobRunSensorTrigger(
-                **arguments, accept_stopped=self._accepts_stopped, **self.end_trigger_kwargs
+                **arguments, accept_stopped=self.rendered.accept_stopped, **self.end_trigger_kwargs
             )
         return triggers.ControlHubJobRunTrigger(**arguments)
 
@@ -180,7 +162,7 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
 
     def finish(self, context: Context, outcome: tracking.RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
-        sensor_result = result_of_run(outcome, accept_stopped=self._accepts_stopped)
+        sensor_result = result_of_run(outcome, accept_stopped=self.rendered.accept_stopped)
         if sensor_result.final_state is FinalState.SUCCESS:
             self.log.info(sensor_result.message)
             return sensor_result.result

@@ -155,7 +155,7 @@ class SensorTrigger(ControlHubRunTriggerBase):
             poller.client.mark_accepted()
         else:
             try:
-                check_job_selection(**job_selection, rendered=True)
+                check_job_selection(**job_selection)
                 run_selection = validate_run_selection(**run_parameters, rendered=True)
                 job, run = await self._find_run(poller, deadline, run_selection, **job_selection)
                 run = {**run, **self.run_details(job)}
@@ -254,7 +254,10 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return `wait_for` and `fail_on_red_after`."""
-        return params.validate_wait_options(self.wait_for, self.fail_on_red_after, rendered=True)
+        return {
+            "wait_for": params.one_of(self.wait_for, "wait_for", params.WAIT_FOR, rendered=True),
+            "fail_on_red_after": params.seconds(self.fail_on_red_after, "fail_on_red_after", rendered=True),
+        }
 
     def sensor_result(self, event: RunWaitEvent) -> SensorResult:
         """Return the result for the run."""

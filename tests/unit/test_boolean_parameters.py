@@ -97,7 +97,7 @@ def test_string_false_is_accepted_at_parse(kind, name, default, value):
 def test_sensor_reads_boolean_after_rendering(value, succeeds):
     sensor = ControlHubJobRunSensor(task_id="wait", job_id=JOB_ID, accept_stopped="{{ params.flag }}")
     sensor.render_template_fields({"params": {"flag": value}})
-    assert sensor._accepts_stopped is succeeds
+    assert sensor.rendered.accept_stopped is succeeds
 
 
 def _trigger_booleans() -> list[tuple[Any, str]]:

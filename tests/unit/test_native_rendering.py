@@ -113,6 +113,6 @@ def test_natively_rendered_values_pass_validation():
         history = ControlHubJobRunHistoryOperator(task_id="history", job_name="1.10", since="20260101")
     for task in (start, listed, history):
         task.render_template_fields({"params": VALUES})
-    start.check_selection(rendered=True)
-    listed.check_selection(rendered=True)
+    start.check_parameters()
+    listed.check_parameters()
     assert (listed.job_names, history.since) == (["a", "2024"], "20260101")
