@@ -7,7 +7,7 @@ import contextvars
 import logging
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
@@ -25,6 +25,17 @@ log = logging.getLogger(__name__)
 _CACHE_SECONDS = 10.0
 _READ_RETRY_DELAYS = (2, 5, 15, 30, 60, 60, 60)
 
+_Result = TypeVar("_Result")
+
+
+def spawn(coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+    """
+    Run a coroutine as a task that serves several triggers.
+
+    In a new context: in that of the first trigger, all log lines would go to the log of that trigger's task.
+    """
+    return contextvars.Context().run(asyncio.get_running_loop().create_task, coroutine)
+
 
 class _ConnectionRead:
     """A read of a connection that any number of triggers can await."""
@@ -32,7 +43,7 @@ class _ConnectionRead:
     def __init__(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> None:
         self._has_ended = asyncio.Event()
         # A task of its own, so that cancelling the first trigger does not cancel the read for the others.
-        self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._run(read))
+        self._task = spawn(self._run(read))
         # Retrieves the error, as all triggers that wait for it can be cancelled.
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
