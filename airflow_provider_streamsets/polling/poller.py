@@ -10,7 +10,6 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub.bulk_status import BulkStatusReader
@@ -80,9 +79,7 @@ class SharedStatusPoller(RequestSender):
         self._user_count += 1
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._user_count -= 1
         if not self._user_count:
             self._on_unused()

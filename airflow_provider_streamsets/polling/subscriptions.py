@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
@@ -167,9 +166,7 @@ class Subscription(Wakeup):
     def __enter__(self) -> Subscription:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def subscribe_job(self, job: WatchedJob, run_count: int, *, started: float) -> JobSubscription:
@@ -182,7 +179,7 @@ class Subscription(Wakeup):
         self.unsubscribe(list(self._subscriptions))
         poller, self._poller = self._poller, None
         if poller is not None:
-            poller.__exit__(None, None, None)
+            poller.__exit__()
 
     def unsubscribe(self, job_ids: Iterable[str]) -> None:
         """Unsubscribe from jobs."""
