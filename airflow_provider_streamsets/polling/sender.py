@@ -37,6 +37,7 @@ class RequestSender:
     :param backoff: delays requests after failures
     :param refresh: see :class:`SharedCredential`
     :param concurrent_queries: maximum number of concurrent queries
+    :param retry_queries: whether to retry rejected queries; otherwise, only polls show that the credential is rejected
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class RequestSender:
         backoff: Backoff,
         refresh: Refresh | None = None,
         concurrent_queries: int = _CONCURRENT_QUERIES,
+        *,
+        retry_queries: bool = True,
     ) -> None:
         self.client = client
         """The client; stays the same when the credential is replaced."""
@@ -53,6 +56,7 @@ class RequestSender:
         self.outage: OutageListener = _Outage(backoff)
         """Listener for the outcomes of the requests of queries; thread-safe."""
         self._backoff = backoff
+        self._retry_queries = retry_queries
         self._poll_outage = _Outage(backoff)
         self._credential = SharedCredential(client, refresh)
         self._accepted_at = -math.inf
@@ -114,6 +118,8 @@ class RequestSender:
             try:
                 return await asyncio.get_running_loop().run_in_executor(executor, request)
             except ControlHubAuthenticationError as error:
+                if executor is self._query_threads and not self._retry_queries:
+                    raise
                 rejected_at = min(rejected_at, self.now())
                 try:
                     rejections = await self._credential.wait_refreshed(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
 
     from airflow_provider_streamsets.polling.run_watcher import RunWatcher
-    from airflow_provider_streamsets.polling.watcher_poll import PollItem, WatcherGroup
+    from airflow_provider_streamsets.polling.watcher_group import PollItem, WatcherGroup
 
 OUTCOMES = ("SUCCEEDED", "FAILED", "STOPPED")
 _METRICS_TIMEOUT = 30.0
@@ -160,7 +160,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
     async def filter_shared_stream(self, shared_stream: AsyncIterator[PollItem]) -> AsyncIterator[TriggerEvent]:
         """Yield events for the finished runs in the shared stream."""
         await preload_watch()
-        from airflow_provider_streamsets.polling.watcher_poll import watcher_group
+        from airflow_provider_streamsets.polling.watcher_group import watcher_group
 
         watcher = self._watcher(watcher_group(self.control_hub_conn_id, self._interval))
         async for payload in watcher.payloads(shared_stream):
@@ -169,7 +169,7 @@ class ControlHubJobRunEventTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield events for finished runs, with a poll of its own where Airflow has no shared streams."""
         await preload_watch()
-        from airflow_provider_streamsets.polling.watcher_poll import WatcherGroup
+        from airflow_provider_streamsets.polling.watcher_group import WatcherGroup
 
         group = WatcherGroup(self.control_hub_conn_id, self._interval)
         watcher = self._watcher(group)
