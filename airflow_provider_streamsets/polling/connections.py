@@ -6,8 +6,8 @@ import asyncio
 import contextvars
 import logging
 import weakref
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
@@ -25,26 +25,16 @@ log = logging.getLogger(__name__)
 _CACHE_SECONDS = 10.0
 _READ_RETRY_DELAYS = (2, 5, 15, 30, 60, 60, 60)
 
+_Result = TypeVar("_Result")
 
-class _ConnectionRead:
-    """A read of a connection that any number of triggers can await."""
 
-    def __init__(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> None:
-        self._has_ended = asyncio.Event()
-        # A task of its own, so that cancelling the first trigger does not cancel the read for the others.
-        self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._run(read))
-        # Retrieves the error, as all triggers that wait for it can be cancelled.
-        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+def spawn(coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+    """
+    Run a coroutine as a task that serves several triggers.
 
-    async def _run(self, read: Callable[[], Coroutine[Any, Any, ConnectionSettings]]) -> ConnectionSettings:
-        try:
-            return await read()
-        finally:
-            self._has_ended.set()
-
-    async def settings(self) -> ConnectionSettings:
-        await self._has_ended.wait()
-        return await self._task
+    In a new context: in that of the first trigger, all log lines would go to the log of that trigger's task.
+    """
+    return contextvars.Context().run(asyncio.get_running_loop().create_task, coroutine)
 
 
 class _ConnectionCache:
@@ -52,7 +42,7 @@ class _ConnectionCache:
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[float, ConnectionSettings]] = {}
-        self._reads: dict[str, _ConnectionRead] = {}
+        self._reads: dict[str, asyncio.Task[ConnectionSettings]] = {}
 
     async def get(self, conn_id: str) -> ConnectionSettings:
         known = self._entries.get(conn_id)
@@ -60,8 +50,11 @@ class _ConnectionCache:
             return known[1]
         read = self._reads.get(conn_id)
         if read is None:
-            read = self._reads[conn_id] = _ConnectionRead(lambda: self._read(conn_id))
-        return await read.settings()
+            read = self._reads[conn_id] = spawn(self._read(conn_id))
+            # Retrieves the error, as all triggers that wait for it can be cancelled.
+            read.add_done_callback(lambda task: task.cancelled() or task.exception())
+        # Cancelling one trigger does not cancel the read for the others.
+        return await asyncio.shield(read)
 
     async def _read(self, conn_id: str) -> ConnectionSettings:
         now = asyncio.get_running_loop().time

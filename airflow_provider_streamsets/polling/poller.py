@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import heapq
 import itertools
 import logging
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub.bulk_status import BulkStatusReader
 from airflow_provider_streamsets.control_hub.errors import (
@@ -25,11 +21,11 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
-from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn, OutageListener, OutageLog, poll_delay
-from airflow_provider_streamsets.polling.connections import ConnectionRefresh
-from airflow_provider_streamsets.polling.credential import Refresh, SharedCredential
+from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn, poll_delay
+from airflow_provider_streamsets.polling.connections import ConnectionRefresh, spawn
 from airflow_provider_streamsets.polling.schedule import Backoff, BatchSize, PollSchedule
-from airflow_provider_streamsets.polling.subscriptions import JobSubscription, Subscription, WatchedJob
+from airflow_provider_streamsets.polling.sender import Refresh, RequestSender
+from airflow_provider_streamsets.polling.subscriptions import JobSubscription, Subscription, Wakeup, WatchedJob
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -41,28 +37,9 @@ log = logging.getLogger(__name__)
 _BATCHING_DELAY = 0.1
 # Seconds that are not worth a wait: a timer can fire that much too early.
 _MIN_DELAY = 0.001
-# Threads for requests about a single run, such as its metrics.
-_CONCURRENT_QUERIES = 8
-
-_Result = TypeVar("_Result")
 
 
-class _QueryOutage:
-    """Logs an outage of queries once for all runs, and slows down polling during it."""
-
-    def __init__(self, backoff: Backoff) -> None:
-        self._backoff = backoff
-        self._log = OutageLog(log)
-
-    def failed(self, error: ControlHubError) -> None:
-        self._log.failed(error)
-        self._backoff.failed(error)
-
-    def succeeded(self) -> None:
-        self._log.succeeded()
-
-
-class SharedStatusPoller:
+class SharedStatusPoller(RequestSender):
     """
     Polls the statuses of all subscribed jobs with bulk requests, sent one after the other in a thread.
 
@@ -73,7 +50,7 @@ class SharedStatusPoller:
 
     :param client: client of the connection; should not retry requests, as the poller does
     :param on_unused: called when the last user has left
-    :param refresh: see :class:`~airflow_provider_streamsets.polling.credential.SharedCredential`
+    :param refresh: see :class:`~airflow_provider_streamsets.polling.sender.SharedCredential`
     :param batch_size: jobs per request, limited by the client's ``bulk_size``
     """
 
@@ -84,40 +61,25 @@ class SharedStatusPoller:
         refresh: Refresh | None = None,
         batch_size: BatchSize | None = None,
     ) -> None:
-        self.client = client
-        """The client; stays the same when the credential is replaced."""
+        self._batch_size = batch_size or BatchSize()
+        self._poll_schedule = PollSchedule(self._batch_size.within(client.bulk_size))
+        super().__init__(client, Backoff.from_schedule(self._poll_schedule, asyncio.get_running_loop().time), refresh)
         self._on_unused = on_unused
-        self._credential = SharedCredential(client, refresh)
         self._user_count = 0
-        self.now = asyncio.get_running_loop().time
-        """Clock of the event loop, in seconds."""
         self._jobs: dict[str, WatchedJob] = {}
         # Heap of jobs by due time; outdated entries are dropped when they come up.
         self._queue: list[tuple[float, int, WatchedJob]] = []
         self._sequence = itertools.count()
-        self._changed = asyncio.Event()
+        self._changed = Wakeup()
         self._task: asyncio.Task[None] | None = None
         self._query = BulkStatusReader(client)
-        self._poll_outage = OutageLog(log)
-        self._batch_size = batch_size or BatchSize()
-        self._poll_schedule = PollSchedule(self._batch_size.within(client.bulk_size))
-        self._backoff = Backoff.from_schedule(self._poll_schedule, self.now)
-        self.outage: OutageListener = _QueryOutage(self._backoff)
-        """Listener for the outcomes of the requests of queries; thread-safe."""
         self._last_poll = float("-inf")
-        self._poll_rejections = 0
-        self._accepted_at = float("-inf")
-        self._poll_thread = ThreadPoolExecutor(1, thread_name_prefix="control-hub-statuses")
-        self._query_threads = ThreadPoolExecutor(_CONCURRENT_QUERIES, thread_name_prefix="control-hub-queries")
-        self._query_slots = asyncio.Semaphore(_CONCURRENT_QUERIES)
 
     def __enter__(self) -> SharedStatusPoller:
         self._user_count += 1
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._user_count -= 1
         if not self._user_count:
             self._on_unused()
@@ -147,11 +109,9 @@ class SharedStatusPoller:
             job.add(subscription.subscribe_job(job, run_count, started=now))
             self._poll_schedule.add(job.interval)
             self._schedule(job, now + _BATCHING_DELAY)
-        self._changed.set()
+        self._changed.wake()
         if self._task is None:
-            # In a new context: in that of the first subscriber, all log lines would go to that subscriber's task log.
-            create_task = asyncio.get_running_loop().create_task
-            self._task = contextvars.Context().run(create_task, self._run(), name="control-hub-status-poller")
+            self._task = spawn(self._run())
         return subscription
 
     def leave(self, job_subscription: JobSubscription) -> None:
@@ -171,66 +131,6 @@ class SharedStatusPoller:
             self._task = None
             self._queue.clear()
 
-    def close(self) -> None:
-        """Shut down threads and close the session without waiting for running requests."""
-        self._credential.close()
-        self._poll_thread.shutdown(wait=False, cancel_futures=True)
-        self._query_threads.shutdown(wait=False, cancel_futures=True)
-        self.client.close()
-
-    async def run_query(self, query: Callable[[], _Result], timeout: float | None = None) -> _Result:
-        """
-        Run a function that sends requests in a thread, with limited concurrency.
-
-        Queries wait while polling pauses after failures or a rejected credential. A rejected query is retried.
-
-        :param query: the function
-        :param timeout: maximum seconds until it starts
-        :raises asyncio.TimeoutError: if it did not start in time
-        :raises ControlHubError: as raised by the query
-        """
-        deadline = float("inf") if timeout is None else self.now() + timeout
-        await _acquire(self._query_slots, timeout)
-        rejections, rejected_at = 0, float("inf")
-        try:
-            while True:
-                await self._wait_until_allowed(deadline)
-                generation = self._credential.generation
-                try:
-                    return await asyncio.get_running_loop().run_in_executor(self._query_threads, query)
-                except ControlHubAuthenticationError as error:
-                    rejected_at = min(rejected_at, self.now())
-                    try:
-                        rejections = await self._credential.wait_refreshed(
-                            error, generation, rejections, deadline - self.now()
-                        )
-                    except ControlHubError as confirmed:
-                        # Statuses that were read meanwhile prove that the credential is valid.
-                        if self._accepted_at <= rejected_at:
-                            self._fail_all(confirmed)
-                        raise
-        finally:
-            self._query_slots.release()
-
-    async def _wait_until_allowed(self, deadline: float) -> None:
-        """Wait until queries may be sent."""
-        while self._backoff.remaining or self._credential.is_rejected:
-            remaining = deadline - self.now()
-            if remaining <= 0:
-                raise asyncio.TimeoutError
-            if self._credential.is_rejected:
-                await self._credential.wait_idle(remaining)
-            else:
-                await asyncio.sleep(min(self._backoff.remaining, remaining))
-
-    def adopt(self, client: ControlHubClient) -> None:
-        """
-        Replace the credential.
-
-        :param client: client with the new credential; must not be used any more
-        """
-        self._credential.adopt(client)
-
     def _schedule(self, job: WatchedJob, due: float) -> None:
         self._poll_schedule.release(job.due)
         job.due = due
@@ -241,31 +141,24 @@ class SharedStatusPoller:
             heapq.heappop(self._queue)
         return self._queue[0][2] if self._queue else None
 
-    def _next_poll_at(self) -> float | None:
-        first = self._first()
-        if first is None:
-            return None
-        return max(first.due, self._last_poll + self._poll_schedule.min_spacing, self._backoff.until)
+    def _pause(self) -> float:
+        """Return the seconds until a request may be sent, 0 if it is not worth a wait."""
+        at = max(self._last_poll + self._poll_schedule.min_spacing, self._backoff.until)
+        return seconds if (seconds := at - self.now()) > _MIN_DELAY else 0.0
 
     async def _run(self) -> None:
-        # Before Python 3.12, `asyncio.wait_for` can swallow a cancellation; a newer task then replaces this one.
-        while self._jobs and self._task is asyncio.current_task():
-            self._changed.clear()
-            at = self._next_poll_at()
-            wait = None if at is None else at - self.now()
-            if self._credential.is_rejected:
-                await self._credential.wait_idle()
-                continue
+        while self._jobs:
+            first = self._first()
+            wait = None if first is None else max(first.due - self.now(), self._pause())
             if wait is None or wait > _MIN_DELAY:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), wait)
+                await self._changed.wait(wait)
                 continue
             try:
                 await self._poll()
             except Exception as error:
                 # A bug here must not fail the waits: their own deadlines limit them.
                 log.exception("Unexpected error in the status poller; retrying.")
-                self._failed(ControlHubUnexpectedAnswerError(f"Could not read the statuses of runs: {error}"))
+                self.poll_failed(ControlHubUnexpectedAnswerError(f"Could not read the statuses of runs: {error}"))
 
     def _next_batch(self) -> list[WatchedJob]:
         """Take the jobs that are due first, and fill the batch with jobs that are due next."""
@@ -282,17 +175,19 @@ class SharedStatusPoller:
         batch = self._next_batch()
         job_ids = [job.job_id for job in batch]
         results: Mapping[str, StatusSnapshot | ControlHubError | None] = {}
-        self._last_poll = self.now()
-        generation = self._credential.generation
+
+        def fetch() -> Mapping[str, StatusSnapshot | ControlHubError | None]:
+            # Each time it is sent, as it is retried with another credential.
+            self._last_poll = self.now()
+            return self._query.fetch(job_ids)
+
         try:
-            results = await asyncio.get_running_loop().run_in_executor(self._poll_thread, self._query.fetch, job_ids)
-        except ControlHubAuthenticationError as error:
-            try:
-                self._poll_rejections = await self._credential.wait_refreshed(error, generation, self._poll_rejections)
-            except ControlHubError as confirmed:
-                self._fail_all(confirmed)
+            results = await self.run_poll(fetch, self._pause)
+        except ControlHubAuthenticationError:
+            # All waits have failed.
+            pass
         except ControlHubConfigurationError as error:
-            self._fail_all(error)
+            self._rejected(error)
         except ControlHubPermissionError as error:
             # The request was for a single job: its waits find out whether the job exists.
             results = dict.fromkeys(job_ids, error)
@@ -301,7 +196,7 @@ class SharedStatusPoller:
             # Smaller batches would mean even more requests.
             if error.http_status != HTTPStatus.TOO_MANY_REQUESTS:
                 self._batch_size.failed(len(batch))
-            self._failed(error)
+            self.poll_failed(error)
         else:
             if self._query.rejected_batch_size is None:
                 self._batch_size.succeeded(len(batch), self.now() - self._last_poll)
@@ -311,29 +206,15 @@ class SharedStatusPoller:
         finally:
             self._reschedule(batch, results)
 
-    def _succeeded(
-        self, batch: list[WatchedJob], results: Mapping[str, StatusSnapshot | ControlHubError | None]
-    ) -> None:
-        self._poll_outage.succeeded()
-        self._backoff.succeeded()
-        self._poll_rejections = 0
-        self._accepted_at = self.now()
-        self._publish(batch, results)
-
-    def _failed(self, error: ControlHubError) -> None:
-        self._poll_outage.failed(error)
-        self._backoff.failed(error)
-
-    def _fail_all(self, error: ControlHubError) -> None:
-        self._fail(list(self._jobs.values()), error)
-
-    @staticmethod
-    def _fail(jobs: list[WatchedJob], error: ControlHubError) -> None:
-        for job in jobs:
+    def _rejected(self, error: ControlHubError) -> None:
+        for job in list(self._jobs.values()):
             for job_subscription in job.subscriptions:
                 job_subscription.subscription.fail(error)
 
-    def _publish(self, batch: list[WatchedJob], results: Mapping[str, StatusSnapshot | ControlHubError | None]) -> None:
+    def _succeeded(
+        self, batch: list[WatchedJob], results: Mapping[str, StatusSnapshot | ControlHubError | None]
+    ) -> None:
+        self.poll_succeeded()
         now = self.now()
         for job in batch:
             if job.job_id not in results:
@@ -378,20 +259,6 @@ def _age(result: StatusSnapshot | ControlHubError | None, job: WatchedJob, wall_
         return 0.0
     is_older = result.run_count < max(job_subscription.run_count for job_subscription in job.subscriptions)
     return 0.0 if is_older else wall_clock - result.started
-
-
-async def _acquire(semaphore: asyncio.Semaphore, timeout: float | None) -> None:
-    """Acquire a semaphore with a timeout. `asyncio.wait_for` can swallow a cancellation before Python 3.12."""
-    task = asyncio.ensure_future(semaphore.acquire())
-    try:
-        await asyncio.wait({task}, timeout=timeout)
-    except asyncio.CancelledError:
-        if not task.cancel():
-            semaphore.release()
-        raise
-    if not task.done():
-        task.cancel()
-        raise asyncio.TimeoutError
 
 
 class _ConnectionPoller(SharedStatusPoller):

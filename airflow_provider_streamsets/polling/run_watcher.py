@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_streamsets.assets.jobs import event_payload
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubNotFoundError
-from airflow_provider_streamsets.polling.report_loader import load_report
+from airflow_provider_streamsets.polling.connections import spawn
 from airflow_provider_streamsets.polling.run_cursor import RunCursor
-from airflow_provider_streamsets.polling.watcher_poll import PollItem, ReportRequest, WatcherGroup, spawn
+from airflow_provider_streamsets.polling.watcher_group import PollItem, ReportRequest, WatcherGroup
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.models import JobRun
@@ -141,8 +141,8 @@ class RunWatcher:
         metrics_timeout: float,
         slots: EventSlots,
     ) -> None:
+        self.selector = selector
         self._group = group
-        self._selector = selector
         self._store = store
         self._outcomes = frozenset(outcomes)
         self._metrics_timeout = metrics_timeout
@@ -157,11 +157,6 @@ class RunWatcher:
         self._logged_errors: dict[str, str] = {}
         self._is_saving = self._is_unsaved = False
         self._saved = 0.0
-
-    @property
-    def selector(self) -> JobSelector:
-        """The jobs."""
-        return self._selector
 
     async def payloads(self, items: AsyncIterator[PollItem]) -> AsyncIterator[dict[str, Any]]:
         """
@@ -187,6 +182,8 @@ class RunWatcher:
                 self._save()
         finally:
             self._group.leave(self)
+            for task in self._histories.values():
+                task.cancel()
 
     async def _process(self, item: PollItem) -> RunCursor | None:
         try:
@@ -200,21 +197,19 @@ class RunWatcher:
         except Exception as error:
             if self._is_new_error("item", error):
                 log.exception(
-                    "Unexpected error while processing a poll of %s; retrying at the next poll.", self._selector
+                    "Unexpected error while processing a poll of %s; retrying at the next poll.", self.selector
                 )
         return self._cursor
 
     async def _load_cursor(self) -> RunCursor:
         cursor = await self._store.load()
         if cursor is None:
-            log.info("Watching %s from now on; runs that finished before get no asset event.", self._selector)
+            log.info("Watching %s from now on; runs that finished before get no asset event.", self.selector)
             return RunCursor(self._tolerance)
         try:
             return RunCursor.from_state(cursor, self._tolerance)
         except ValueError as error:
-            log.error(
-                "%s Watching %s from now on; runs that finished before get no asset event.", error, self._selector
-            )
+            log.error("%s Watching %s from now on; runs that finished before get no asset event.", error, self.selector)
             return RunCursor(self._tolerance)
 
     @property
@@ -222,17 +217,17 @@ class RunWatcher:
         return max(_CLOCK_TOLERANCE, 4 * self._group.interval)
 
     def _observe(self, result: PollResult, runs: RunCursor) -> None:
-        error = result.errors.get(self._selector)
+        error = result.errors.get(self.selector)
         if error is not None and self._is_new_error("result", error):
-            log.warning("%s Asset events of %s are paused until this is fixed.", error, self._selector)
-        statuses = result.statuses.get(self._selector)
+            log.warning("%s Asset events of %s are paused until this is fixed.", error, self.selector)
+        statuses = result.statuses.get(self.selector)
         if statuses is None:
             return
         self._logged_errors.pop("result", None)
         self._names = result.names
         known = runs.state["runs"].keys()
-        complete = self._selector in result.complete
-        partial = self._selector.job_tag is not None and not complete
+        complete = self.selector in result.complete
+        partial = self.selector.job_tag is not None and not complete
         runs.observe(statuses, time.time(), complete=complete, partial=partial)
         self._is_unsaved |= runs.state["runs"].keys() != known
         # A recreated job has other runs of the same numbers.
@@ -276,7 +271,7 @@ class RunWatcher:
                 # A run with a successor has had the time to save its metrics.
                 metrics_timeout = self._metrics_timeout if pending[1] == latest.run_count else 0.0
                 run = ReportRequest(*pending, latest.start_time, metrics_timeout)
-                self._reports[pending] = load_report(self._group, run, latest, self._names.get(pending[0], ""))
+                self._reports[pending] = self._group.load_report(run, latest, self._names.get(pending[0], ""))
 
     def _next_event(self, runs: RunCursor) -> list[_Ready]:
         """Return the runs to deliver now, in one event if any is reported; none if they must wait."""
@@ -369,7 +364,7 @@ class RunWatcher:
                 log.warning(
                     "Could not save the watch position for %s; retrying at the next poll. Until then, a restart of the "
                     "triggerer repeats asset events: %s",
-                    self._selector,
+                    self.selector,
                     error,
                 )
         finally:

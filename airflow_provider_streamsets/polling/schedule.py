@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubUnavailableError
+from airflow_provider_streamsets.params import DEFAULT_POLL_INTERVAL
 
 # Minimum distance of two requests: a share of the request spacing, up to so many seconds.
 _MIN_SPACING = 0.25
@@ -18,7 +19,6 @@ _MAX_MIN_SPACING = 1.0
 # Maximum seconds of the first delay after a failure, and of all delays.
 _FIRST_DELAY = 5.0
 _MAX_DELAY = 300.0
-_DEFAULT_INTERVAL = 30.0
 # Jobs in the first request of a connection, and minimum number to which failures reduce it.
 _FIRST_BATCH = 100
 _MIN_BATCH = 10
@@ -47,7 +47,7 @@ class PollSchedule:
         self._spacing: tuple[float, float] | None = None
         # Jobs by slot. Slots have a number on a grid, given by the time of slot 0 and the seconds between two slots.
         self._reserved: Counter[float] = Counter()
-        self._grid = (0.0, _DEFAULT_INTERVAL)
+        self._grid = (0.0, DEFAULT_POLL_INTERVAL)
         self._slots: Counter[int] = Counter()
         self._numbers: list[int] = []
 
@@ -93,7 +93,7 @@ class PollSchedule:
         # Threads read it while the event loop adds and removes jobs.
         with self._lock:
             if self._spacing is None:
-                shortest = min(self._intervals, default=_DEFAULT_INTERVAL)
+                shortest = min(self._intervals, default=DEFAULT_POLL_INTERVAL)
                 jobs = sum(count * shortest / interval for interval, count in self._intervals.items())
                 # Rounded, as rounding errors can make the sum slightly too large.
                 self._spacing = shortest, shortest / max(math.ceil(round(jobs / self._batch_size, 6)), 1)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
@@ -14,6 +13,7 @@ from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.errors import ControlHubError
     from airflow_provider_streamsets.control_hub.models import JobRun
+    from airflow_provider_streamsets.polling.poller import SharedStatusPoller
 
 # Share of an interval by which a poll may be too early and still notify the subscriber.
 _TOLERANCE = 0.5
@@ -102,20 +102,46 @@ class JobSubscription:
         return snapshot.change_key if changes else snapshot.counts_change_key
 
 
-class Poller(Protocol):
-    """A poller that serves subscriptions."""
+class Wakeup:
+    """Lets one task sleep until it is woken, or a time has passed."""
 
-    def __enter__(self) -> Poller: ...
+    __slots__ = ("_sleep", "_timer")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __init__(self) -> None:
+        self._sleep: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def leave(self, job_subscription: JobSubscription) -> None:
-        """Remove a subscription to a job."""
+    async def wait(self, timeout: float | None = None) -> None:
+        """
+        Sleep until :meth:`wake` is called.
+
+        :param timeout: maximum seconds to sleep
+        """
+        try:
+            await self._start(timeout)
+        finally:
+            self._stop()
+
+    def _start(self, timeout: float | None) -> asyncio.Future[None]:
+        # Not asyncio.wait_for: before Python 3.12, it can swallow the cancellation of a killed trigger.
+        loop = asyncio.get_running_loop()
+        self._sleep = loop.create_future()
+        if timeout is not None:
+            self._timer = loop.call_later(timeout, self.wake)
+        return self._sleep
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sleep = self._timer = None
+
+    def wake(self) -> None:
+        """End the sleep, if there is one."""
+        if self._sleep is not None and not self._sleep.done():
+            self._sleep.set_result(None)
 
 
-class Subscription:
+class Subscription(Wakeup):
     """
     Subscription of a wait to the statuses of its jobs; created by :meth:`SharedStatusPoller.subscribe`.
 
@@ -124,25 +150,23 @@ class Subscription:
     :param notify_on: which polls notify the subscriber
     """
 
-    __slots__ = ("_end", "_poller", "_subscriptions", "_updates", "_waiter", "interval", "notify_on")
+    __slots__ = ("_end", "_poller", "_subscriptions", "_updates", "interval", "notify_on")
 
-    def __init__(self, poller: Poller, interval: float, notify_on: NotifyOn) -> None:
+    def __init__(self, poller: SharedStatusPoller, interval: float, notify_on: NotifyOn) -> None:
+        super().__init__()
         self.interval = interval
         self.notify_on = notify_on
-        self._poller: Poller | None = poller
+        self._poller: SharedStatusPoller | None = poller
         self._subscriptions: dict[str, JobSubscription] = {}
         # The latest update of each job. None saves memory, as most subscriptions have no updates most of the time.
         self._updates: dict[str, JobRun | ControlHubError | None] | None = None
         self._end: ControlHubError | None = None
-        self._waiter: asyncio.Future[None] | None = None
         poller.__enter__()
 
     def __enter__(self) -> Subscription:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def subscribe_job(self, job: WatchedJob, run_count: int, *, started: float) -> JobSubscription:
@@ -155,7 +179,7 @@ class Subscription:
         self.unsubscribe(list(self._subscriptions))
         poller, self._poller = self._poller, None
         if poller is not None:
-            poller.__exit__(None, None, None)
+            poller.__exit__()
 
     def unsubscribe(self, job_ids: Iterable[str]) -> None:
         """Unsubscribe from jobs."""
@@ -170,16 +194,12 @@ class Subscription:
         if self._updates is None:
             self._updates = {}
         self._updates[job_id] = update
-        self._wake()
+        self.wake()
 
     def fail(self, error: ControlHubError) -> None:
         """End the wait of the subscriber with an error."""
         self._end = error
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self.wake()
 
     async def next(self, timeout: float | None = None) -> dict[str, JobRun | ControlHubError | None]:
         """
@@ -194,16 +214,11 @@ class Subscription:
         :raises ControlHubError: if polling cannot continue, as after a confirmed rejection of the credential
         """
         if self._updates is None and self._end is None:
-            # Not asyncio.wait_for: before Python 3.12, it can swallow the cancellation of a killed trigger.
-            loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            timer = None if timeout is None else loop.call_later(timeout, self._wake)
+            # Not `wait`, which takes the memory of a coroutine for each waiting run.
             try:
-                await self._waiter
+                await self._start(timeout)
             finally:
-                self._waiter = None
-                if timer is not None:
-                    timer.cancel()
+                self._stop()
         if self._end is not None:
             raise self._end
         if self._updates is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
 
     from airflow_provider_streamsets.polling.run_watcher import RunWatcher
-    from airflow_provider_streamsets.polling.watcher_poll import PollItem, WatcherGroup
+    from airflow_provider_streamsets.polling.watcher_group import PollItem, WatcherGroup
 
 OUTCOMES = ("SUCCEEDED", "FAILED", "STOPPED")
 _METRICS_TIMEOUT = 30.0
@@ -157,7 +157,7 @@ class ControlHubJobRunEventTrigger(StoredArguments, BaseEventTrigger):
         """Yield events for the finished runs in the shared stream."""
         self.warn_about_unknown_arguments(self.log)
         await preload_watch()
-        from airflow_provider_streamsets.polling.watcher_poll import watcher_group
+        from airflow_provider_streamsets.polling.watcher_group import watcher_group
 
         watcher = self._watcher(watcher_group(self.control_hub_conn_id, self._interval))
         async for payload in watcher.payloads(shared_stream):
@@ -167,7 +167,7 @@ class ControlHubJobRunEventTrigger(StoredArguments, BaseEventTrigger):
         """Yield events for finished runs, with a poll of its own where Airflow has no shared streams."""
         self.warn_about_unknown_arguments(self.log)
         await preload_watch()
-        from airflow_provider_streamsets.polling.watcher_poll import WatcherGroup
+        from airflow_provider_streamsets.polling.watcher_group import WatcherGroup
 
         group = WatcherGroup(self.control_hub_conn_id, self._interval)
         watcher = self._watcher(group)

@@ -10,7 +10,7 @@ from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 from airflow_provider_streamsets.triggers.preload import preload_watch
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.polling.watcher_poll import PollItem, WatcherGroup
+    from airflow_provider_streamsets.polling.watcher_group import PollItem, WatcherGroup
 
 
 class RunStreamProducer(SharedStreamProducer):
@@ -32,7 +32,7 @@ class RunStreamProducer(SharedStreamProducer):
     async def open_stream(self) -> AsyncIterator[tuple[PollItem, int]]:
         """Yield each item with its number as the token for :meth:`advance`."""
         await preload_watch()
-        from airflow_provider_streamsets.polling.watcher_poll import watcher_group
+        from airflow_provider_streamsets.polling.watcher_group import watcher_group
 
         group = self._group = watcher_group(self._conn_id, self._interval)
         async for item in group.items():

@@ -370,7 +370,7 @@ def test_query_awaiting_new_token_keeps_its_timeout(token_hub):
 def test_refused_query_limits_further_requests(token_hub):
     async def scenario() -> None:
         with await poller_of_connection() as poller, poller.subscribe({"job-1": 1}, 5):
-            await asyncio.sleep(300)
+            await asyncio.sleep(301)
             token_hub.accepted, before = {NEW}, len(token_hub.asked)
             first = asyncio.create_task(poller.run_query(lambda: poller.client.jobs.get("job-0")))
             await asyncio.sleep(30)

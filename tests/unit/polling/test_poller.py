@@ -20,9 +20,9 @@ from airflow_provider_streamsets.control_hub import (
 from airflow_provider_streamsets.control_hub.models import JobRun
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
 from airflow_provider_streamsets.hooks.connection import ConnectionSettings
-from airflow_provider_streamsets.polling import poller as pollers
-from airflow_provider_streamsets.polling.credential import SharedCredential
+from airflow_provider_streamsets.polling import sender
 from airflow_provider_streamsets.polling.poller import SharedStatusPoller, shared_poller
+from airflow_provider_streamsets.polling.sender import SharedCredential
 from tests.unit.conftest import TOKEN
 from tests.unit.fakes.status_client import FakeStatusClient, long_running_status, poll_times, poll_times_alone
 from tests.unit.fakes.virtual_time import VirtualLoop, run_in_virtual_time, run_on_loop
@@ -547,7 +547,7 @@ def test_invalid_interval_fails_only_its_wait(interval):
 def test_outage_is_logged_once_and_not_notified(caplog):
     client = FakeStatusClient()
     client.errors = [no_answer() for _ in range(20)]
-    with caplog.at_level(logging.INFO, pollers.__name__):
+    with caplog.at_level(logging.INFO, sender.__name__):
         poll_times_alone(client, ["job"], 30, 1)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
@@ -789,7 +789,7 @@ def test_query_outage_slows_polling_and_is_logged_once(caplog):
             poller.outage.succeeded()
             assert len(client.asked) - asked <= 1
 
-    with caplog.at_level(logging.INFO, pollers.__name__):
+    with caplog.at_level(logging.INFO, sender.__name__):
         run_in_virtual_time(scenario())
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 

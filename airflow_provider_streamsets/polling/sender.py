@@ -1,0 +1,288 @@
+"""Send requests in threads: limited, paused after failures, and retried together when the credential is rejected."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError, ControlHubError
+from airflow_provider_streamsets.control_hub.tracking.run import OutageListener, OutageLog
+from airflow_provider_streamsets.polling.connections import spawn
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.polling.schedule import Backoff
+
+log = logging.getLogger(__name__)
+
+Refresh = Callable[["ControlHubAuthenticationError", int], Awaitable["ControlHubClient | None"]]
+
+# Threads for requests about a single run, such as its metrics.
+_CONCURRENT_QUERIES = 8
+
+_Result = TypeVar("_Result")
+
+
+class RequestSender:
+    """
+    Sends the requests of a poller: polls one after the other in one thread, queries in some others.
+
+    Created on an event loop and used on it.
+
+    :param client: the client; should not retry requests, as the sender does
+    :param backoff: delays requests after failures
+    :param refresh: see :class:`SharedCredential`
+    :param concurrent_queries: maximum number of concurrent queries
+    :param retry_queries: whether to retry rejected queries; otherwise, only polls show that the credential is rejected
+    """
+
+    def __init__(
+        self,
+        client: ControlHubClient,
+        backoff: Backoff,
+        refresh: Refresh | None = None,
+        concurrent_queries: int = _CONCURRENT_QUERIES,
+        *,
+        retry_queries: bool = True,
+    ) -> None:
+        self.client = client
+        """The client; stays the same when the credential is replaced."""
+        self.now = asyncio.get_running_loop().time
+        """Clock of the event loop, in seconds."""
+        self.outage: OutageListener = _Outage(backoff)
+        """Listener for the outcomes of the requests of queries; thread-safe."""
+        self._backoff = backoff
+        self._retry_queries = retry_queries
+        self._poll_outage = _Outage(backoff)
+        self._credential = SharedCredential(client, refresh)
+        self._accepted_at = -math.inf
+        self._poll_thread = ThreadPoolExecutor(1, thread_name_prefix="control-hub-statuses")
+        self._query_threads = ThreadPoolExecutor(concurrent_queries, thread_name_prefix="control-hub-queries")
+        self._query_slots = asyncio.Semaphore(concurrent_queries)
+
+    async def run_poll(self, poll: Callable[[], _Result], pause: Callable[[], float] = lambda: 0.0) -> _Result:
+        """
+        Run a function that polls statuses, and is to be followed by :meth:`poll_succeeded` or :meth:`poll_failed`.
+
+        The caller waits for the end of a back-off. A rejected poll is retried.
+
+        :param poll: the function
+        :param pause: returns the seconds until it may be sent
+        :raises ControlHubError: as raised by the function
+        """
+        return await self._send(self._poll_thread, poll, pause)
+
+    def poll_succeeded(self) -> None:
+        """Record that statuses were read, which also proves that the credential is valid."""
+        self._poll_outage.succeeded()
+        self._backoff.succeeded()
+        self._accepted_at = self.now()
+
+    def poll_failed(self, error: ControlHubError) -> None:
+        """Record that statuses could not be read."""
+        self._poll_outage.failed(error)
+
+    async def run_query(self, query: Callable[[], _Result], timeout: float | None = None) -> _Result:
+        """
+        Run a function that sends requests, with limited concurrency.
+
+        Queries wait while requests pause after failures or a rejected credential. A rejected query is retried.
+
+        :param query: the function
+        :param timeout: maximum seconds until it starts
+        :raises asyncio.TimeoutError: if it did not start in time
+        :raises ControlHubError: as raised by the query
+        """
+        deadline = math.inf if timeout is None else self.now() + timeout
+        await _acquire(self._query_slots, timeout)
+        try:
+            return await self._send(self._query_threads, query, lambda: self._backoff.remaining, deadline)
+        finally:
+            self._query_slots.release()
+
+    async def _send(
+        self,
+        executor: Executor,
+        request: Callable[[], _Result],
+        pause: Callable[[], float],
+        deadline: float = math.inf,
+    ) -> _Result:
+        rejections, rejected_at = 0, math.inf
+        while True:
+            await self._wait_until_allowed(pause, deadline)
+            generation = self._credential.generation
+            try:
+                return await asyncio.get_running_loop().run_in_executor(executor, request)
+            except ControlHubAuthenticationError as error:
+                if executor is self._query_threads and not self._retry_queries:
+                    raise
+                rejected_at = min(rejected_at, self.now())
+                try:
+                    rejections = await self._credential.wait_refreshed(
+                        error, generation, rejections, deadline - self.now()
+                    )
+                except ControlHubError as confirmed:
+                    # Statuses that were read meanwhile prove that the credential is valid.
+                    if self._accepted_at <= rejected_at:
+                        self._rejected(confirmed)
+                    raise
+
+    async def _wait_until_allowed(self, pause: Callable[[], float], deadline: float) -> None:
+        while (seconds := pause()) > 0 or self._credential.is_rejected:
+            remaining = deadline - self.now()
+            if remaining <= 0:
+                raise asyncio.TimeoutError
+            if self._credential.is_rejected:
+                await self._credential.wait_idle(remaining)
+            else:
+                await asyncio.sleep(min(seconds, remaining))
+
+    def _rejected(self, error: ControlHubError) -> None:
+        """Handle a confirmed rejection of the credential."""
+
+    def adopt(self, client: ControlHubClient) -> None:
+        """
+        Replace the credential.
+
+        :param client: client with the new credential; must not be used any more
+        """
+        self._credential.adopt(client)
+
+    def close(self) -> None:
+        """Shut down threads and close the session without waiting for running requests."""
+        self._credential.close()
+        self._poll_thread.shutdown(wait=False, cancel_futures=True)
+        self._query_threads.shutdown(wait=False, cancel_futures=True)
+        self.client.close()
+
+
+class _Outage:
+    """Logs an outage once for all requests, and slows them down during it."""
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._log = OutageLog(log)
+
+    def failed(self, error: ControlHubError) -> None:
+        self._log.failed(error)
+        self._backoff.failed(error)
+
+    def succeeded(self) -> None:
+        self._log.succeeded()
+
+
+class SharedCredential:
+    """
+    Handles rejections of a client's credential, once for all rejected requests.
+
+    :param client: the client
+    :param refresh: called when a request was rejected, with the error and the number of its previous rejections.
+        Returns, after a delay, a client with a newer credential, or None to retry with the same one; raises if the
+        rejection is confirmed. Without `refresh`, every rejection counts as confirmed
+    """
+
+    def __init__(self, client: ControlHubClient, refresh: Refresh | None) -> None:
+        self._client = client
+        self._refresh = refresh
+        self._refresh_task: asyncio.Task[None] | None = None
+        self._rejections = 0
+        self.generation = 0
+        """Incremented whenever rejected requests must be retried, with a new credential or with the same one."""
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether a retry is pending, so that no requests may be sent."""
+        return self._refresh_task is not None
+
+    async def wait_idle(self, timeout: float = math.inf) -> None:
+        """
+        Wait until no retry is pending.
+
+        :param timeout: maximum seconds to wait
+        """
+        if self._refresh_task is not None:
+            await _end_of(self._refresh_task, timeout)
+
+    async def wait_refreshed(
+        self, error: ControlHubAuthenticationError, generation: int, rejections: int, timeout: float = math.inf
+    ) -> int:
+        """
+        Wait until a rejected request must be retried.
+
+        :param error: error of the rejected request
+        :param generation: :attr:`generation` when the request was sent
+        :param rejections: number of previous rejections of the request
+        :param timeout: maximum seconds to wait
+        :returns: the new number of rejections; not incremented after a shorter delay, set by a request with fewer of
+            them
+        :raises asyncio.TimeoutError: if the timeout passes first
+        :raises ControlHubError: if the rejection is confirmed
+        """
+        if generation != self.generation:
+            return rejections
+        if self._refresh is None:
+            raise error
+        if self._refresh_task is None:
+            self._rejections = rejections
+            self._refresh_task = spawn(self._replace(self._refresh, error, rejections))
+            self._refresh_task.add_done_callback(self._on_refresh_done)
+        refresh_task, counted = self._refresh_task, self._rejections
+        await _end_of(refresh_task, timeout)
+        if not refresh_task.done():
+            raise asyncio.TimeoutError
+        if not refresh_task.cancelled():
+            refresh_task.result()
+        return rejections + 1 if counted >= rejections else rejections
+
+    def adopt(self, client: ControlHubClient) -> None:
+        """
+        Replace the credential at once.
+
+        :param client: client with the new credential; must not be used any more
+        """
+        self._client.adopt(client)
+        self.generation += 1
+        self.close()
+
+    def close(self) -> None:
+        """Cancel the pending retry."""
+        refresh_task, self._refresh_task = self._refresh_task, None
+        if refresh_task is not None:
+            refresh_task.cancel()
+
+    async def _replace(self, refresh: Refresh, error: ControlHubAuthenticationError, rejections: int) -> None:
+        client = await refresh(error, rejections)
+        self._refresh_task = None
+        if client is None:
+            self.generation += 1
+        else:
+            self.adopt(client)
+
+    def _on_refresh_done(self, refresh_task: asyncio.Task[None]) -> None:
+        if self._refresh_task is refresh_task:
+            self._refresh_task = None
+        if not refresh_task.cancelled():
+            # Retrieves the error, as all requests that wait for it can be cancelled.
+            refresh_task.exception()
+
+
+async def _end_of(task: asyncio.Task[None], timeout: float) -> None:
+    await asyncio.wait({task}, timeout=None if timeout == math.inf else max(timeout, 0.0))
+
+
+async def _acquire(semaphore: asyncio.Semaphore, timeout: float | None) -> None:
+    """Acquire a semaphore with a timeout. `asyncio.wait_for` can swallow a cancellation before Python 3.12."""
+    task = asyncio.ensure_future(semaphore.acquire())
+    try:
+        await asyncio.wait({task}, timeout=timeout)
+    except asyncio.CancelledError:
+        if not task.cancel():
+            semaphore.release()
+        raise
+    if not task.done():
+        task.cancel()
+        raise asyncio.TimeoutError
