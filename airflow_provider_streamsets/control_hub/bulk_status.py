@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     is_fatal,
     is_server_error,
 )
-from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient

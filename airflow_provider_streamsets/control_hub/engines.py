@@ -9,7 +9,7 @@ from airflow_provider_streamsets.control_hub._json import as_object
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError
 from airflow_provider_streamsets.control_hub.models import Engine
-from airflow_provider_streamsets.control_hub.paging import chunked, paginate
+from airflow_provider_streamsets.control_hub.paging import chunked, page_params, paginate, sort_params
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 
 if TYPE_CHECKING:
@@ -79,11 +79,8 @@ class Engines:
                 params={
                     "executorType": executor_type,
                     "label": label,
-                    "orderBy": "HTTP_URL",
-                    "order": "ASC",
-                    "offset": offset,
-                    "len": length,
-                    "withWrapper": "true",
+                    **sort_params("HTTP_URL", "ASC"),
+                    **page_params(offset, length, wrapped=True),
                 },
                 needs_body=True,
             )

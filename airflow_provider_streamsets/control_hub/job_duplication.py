@@ -8,15 +8,15 @@ from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub import submission
-from airflow_provider_streamsets.control_hub._json import JsonReader
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubError,
     ControlHubUnexpectedAnswerError,
     may_have_executed,
 )
-from airflow_provider_streamsets.control_hub.models import Job
-from airflow_provider_streamsets.control_hub.paging import chunked, paginate
+from airflow_provider_streamsets.control_hub.job_reading import kind_params, name_params
+from airflow_provider_streamsets.control_hub.models import Job, JobDocument, duplicate_request
+from airflow_provider_streamsets.control_hub.paging import chunked, page_params, paginate
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 from airflow_provider_streamsets.control_hub.submission import CreateIntent, confirm_effect
 
@@ -79,24 +79,24 @@ class JobDuplicator:
         if len(found) != number_of_copies:
             raise ControlHubUnexpectedAnswerError(
                 f"Expected {number_of_copies} copies of job {job.label}, but found {len(found)}: "
-                f"{', '.join(repr(found[number]['name']) for number in sorted(found))}. Delete them, then retry."
+                f"{', '.join(repr(found[number].name) for number in sorted(found))}. Delete them, then retry."
             )
         copies = [found[number] for number in sorted(found)]
         if on_created is not None:
-            on_created([copy["id"] for copy in copies])
+            on_created([copy.job_id for copy in copies])
         renamed = self._rename(copies, names)
         if submitted is not None or existing_ids:
             self._delete_surplus(job, prefix, {copy.job_id for copy in renamed})
         return renamed
 
-    def _get_existing(self, job_ids: Sequence[str], number: int) -> dict[int, dict[str, Any]]:
+    def _get_existing(self, job_ids: Sequence[str], number: int) -> dict[int, JobDocument]:
         """Return these jobs, numbered from 1, if there are `number` of them and all exist."""
         found = self._client.jobs.read_many(job_ids) if job_ids else {}
         return {n: found[i] for n, i in enumerate(job_ids, start=1)} if len(found) == len(job_ids) == number else {}
 
     def _find_previous_copies(
         self, job: Job, prefix: str, number: int, submitted: CreateIntent | None
-    ) -> dict[int, dict[str, Any]]:
+    ) -> dict[int, JobDocument]:
         """Return the copies of an earlier call, waiting for those of a call that may still be delivered."""
         if submitted is None or submitted.name != prefix:
             return self._copies_by_number(job, prefix)
@@ -115,7 +115,7 @@ class JobDuplicator:
         number: int,
         description: str | None,
         on_submit: Callable[[CreateIntent | None], None] | None,
-    ) -> dict[int, dict[str, Any]]:
+    ) -> dict[int, JobDocument]:
         error: ControlHubError | None = None
         on_submit = on_submit or (lambda intent: None)
         on_submit(CreateIntent.for_name(prefix, None, self._client.clock_skew))
@@ -125,7 +125,7 @@ class JobDuplicator:
                 Service.JOBRUNNER,
                 f"/v1/job/{quote_id(job.job_id)}/duplicate",
                 action=f"duplicate job {job.label}",
-                body={"namePrefix": prefix, "description": description, "numberOfCopies": number},
+                body=duplicate_request(prefix, description, number),
                 retry=Retry.NEVER,
             )
         except ControlHubError as caught:
@@ -145,7 +145,7 @@ class JobDuplicator:
             raise error
         return found
 
-    def _list_copies(self, job: Job, start: str) -> list[dict[str, Any]]:
+    def _list_copies(self, job: Job, start: str) -> list[JobDocument]:
         def read_page(offset: int, length: int) -> Any:
             return self._client.request(
                 "GET",
@@ -153,31 +153,24 @@ class JobDuplicator:
                 "/v1/jobs",
                 action=f"find the copies of job {job.label}",
                 params={
-                    "jobSearchOperation": "STARTS_WITH",
-                    "jobSearchText": start,
-                    "jobTemplate": str(job.is_template).lower(),
-                    "removed": "false",
-                    "withWrapper": "true",
-                    "offset": offset,
-                    "len": length,
+                    **name_params("STARTS_WITH", start),
+                    **kind_params(templates=job.is_template),
+                    **page_params(offset, length, wrapped=True),
                 },
                 needs_body=True,
             )
 
-        return [
-            raw
-            for raw in paginate(read_page, "copies of a job")
-            if JsonReader(raw, "job").string("name").startswith(start)
-        ]
+        documents = map(JobDocument.from_wire, paginate(read_page, "copies of a job"))
+        return [document for document in documents if document.name.startswith(start)]
 
-    def _copies_by_number(self, job: Job, prefix: str) -> dict[int, dict[str, Any]]:
+    def _copies_by_number(self, job: Job, prefix: str) -> dict[int, JobDocument]:
         """Return the copies by number, the oldest of each number; a single copy has number 0."""
         copies = self._list_copies(job, prefix)
-        copies.sort(key=lambda raw: JsonReader(raw, "job").integer("createTime"), reverse=True)
-        numbers = {raw["name"].removeprefix(prefix): raw for raw in copies}
+        copies.sort(key=lambda copy: copy.created_ms, reverse=True)
+        numbers = {copy.name.removeprefix(prefix): copy for copy in copies}
         return {
-            int(number or 0): raw
-            for number, raw in numbers.items()
+            int(number or 0): copy
+            for number, copy in numbers.items()
             # Longer ones are not copy numbers, and int() rejects very long ones.
             if not number or (number.isdecimal() and len(number) < 20)
         }
@@ -185,8 +178,8 @@ class JobDuplicator:
     def _delete_surplus(self, job: Job, prefix: str, kept: Container[str]) -> None:
         """Delete copies that another call with the same key created."""
         try:
-            others = [copy for raw in self._list_copies(job, prefix) if (copy := Job.from_wire(raw)).job_id not in kept]
-            surplus = [copy.job_id for copy in others if copy.current_run is None]
+            copies = [document.to_job() for document in self._list_copies(job, prefix)]
+            surplus = [copy.job_id for copy in copies if copy.job_id not in kept and copy.current_run is None]
             if surplus:
                 delete = self._client.jobs.delete_templates if job.is_template else self._client.jobs.delete
                 log.warning(
@@ -203,11 +196,11 @@ class JobDuplicator:
                 error,
             )
 
-    def _rename(self, copies: list[dict[str, Any]], names: list[str]) -> list[Job]:
-        renamed = [{**copy, "name": name} for copy, name in zip(copies, names, strict=True)]
-        changed = [new for new, old in zip(renamed, copies, strict=True) if new["name"] != old["name"]]
+    def _rename(self, copies: list[JobDocument], names: list[str]) -> list[Job]:
+        renamed = [copy.renamed(name) for copy, name in zip(copies, names, strict=True)]
+        changed = [new.raw for new, old in zip(renamed, copies, strict=True) if new.name != old.name]
         for batch in chunked(changed, self._client.bulk_size):
             self._client.request(
                 "POST", Service.JOBRUNNER, "/v1/jobs/updateJobs", action=f"rename {len(batch)} copies", body=batch
             )
-        return [Job.from_wire(copy) for copy in renamed]
+        return [copy.to_job() for copy in renamed]

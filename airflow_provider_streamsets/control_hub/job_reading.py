@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_list, as_object
+from airflow_provider_streamsets.control_hub._json import as_list
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
@@ -18,9 +18,9 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnavailableError,
     may_be_unknown_id,
 )
-from airflow_provider_streamsets.control_hub.models import Job
-from airflow_provider_streamsets.control_hub.paging import chunked, paginate
-from airflow_provider_streamsets.control_hub.saql import equals, one_of
+from airflow_provider_streamsets.control_hub.models import Job, JobDocument, jobs_change_key
+from airflow_provider_streamsets.control_hub.paging import chunked, page_params, paginate, sort_params
+from airflow_provider_streamsets.control_hub.saql import equals, one_of, search_params
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class JobReader:
         :param job_id: id of the job or job template
         :raises ControlHubNotFoundError: if there is no such job
         """
-        return Job.from_wire(self._read(job_id))
+        return self._read(job_id).to_job()
 
-    def _read(self, job_id: str) -> dict[str, Any]:
+    def _read(self, job_id: str) -> JobDocument:
         try:
             response = self._client.request(
                 "GET", Service.JOBRUNNER, f"/v1/job/{quote_id(job_id)}", action=f"read job {job_id}"
@@ -56,13 +56,13 @@ class JobReader:
             return self._read_in_bulk(job_id, error)
         if response is None or response == {}:
             return self._read_in_bulk(job_id, None)
-        raw = dict(as_object(response, "job"))
+        document = JobDocument.from_wire(response)
         # Whether a deleted job can still be read is unknown (contract section 18.24).
-        if JsonReader(raw, "job").boolean("jobDeleted"):
+        if document.is_deleted:
             raise ControlHubNotFoundError(f"Cannot read job {job_id}: it has been deleted.")
-        return raw
+        return document
 
-    def _read_in_bulk(self, job_id: str, error: ControlHubError | None) -> dict[str, Any]:
+    def _read_in_bulk(self, job_id: str, error: ControlHubError | None) -> JobDocument:
         """
         Read a job through the bulk request, whose response distinguishes a missing job from an outage.
 
@@ -104,7 +104,7 @@ class JobReader:
         :param job_ids: ids of jobs and job templates
         :returns: the jobs by id, in the order of `job_ids`, without unknown ids
         """
-        return {job_id: Job.from_wire(raw) for job_id, raw in self.read_many(job_ids).items()}
+        return {job_id: document.to_job() for job_id, document in self.read_many(job_ids).items()}
 
     def get_all(self, job_ids: Iterable[str]) -> dict[str, Job]:
         """
@@ -130,24 +130,23 @@ class JobReader:
         read = self.get_all(job for job in jobs_by_id.values() if isinstance(job, str))
         return {job_id: read[job_id] if isinstance(job, str) else job for job_id, job in jobs_by_id.items()}
 
-    def read_many(self, job_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    def read_many(self, job_ids: Iterable[str]) -> dict[str, JobDocument]:
         """
         Return the JSON of several jobs by id, for other resources of this package.
 
         Unknown ids are missing, and the response has any order (contract section 18.37).
         """
         unique_ids = list(dict.fromkeys(job_ids))
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, JobDocument] = {}
         for batch in chunked(unique_ids, self._client.bulk_size):
             response = self._client.request(
                 "POST", Service.JOBRUNNER, "/v1/jobs", action=f"read {describe_ids(batch)}", body=batch, needs_body=True
             )
             for entry in as_list(response, "jobs"):
                 if entry is not None:
-                    raw = dict(as_object(entry, "job"))
-                    read = JsonReader(raw, "job")
-                    if not read.boolean("jobDeleted"):
-                        found[read.required_string("id")] = raw
+                    document = JobDocument.from_wire(entry)
+                    if not document.is_deleted:
+                        found[document.job_id] = document
         return {job_id: found[job_id] for job_id in unique_ids if job_id in found}
 
     def find_by_name(self, name: str, *, templates: bool = False) -> Job:
@@ -238,18 +237,15 @@ class JobReader:
         if search is not None:
             path = "/v1/saql/jobs/search/templates" if templates else "/v1/saql/jobs/search"
             action = f"search jobs by '{search}'"
-            # The published definitions use one of the parameters, the SDK the other (contract section 5).
-            organization = self._client.organization
-            params = {"search": search, "orderBy": "created_on", "organization": organization, "orgId": organization}
+            params = {**search_params(search, self._client.organization), **sort_params("created_on")}
         else:
             path = "/v1/jobs"
             action = "list jobs" if text is None else f"list jobs by the name '{text}'"
             params = {
-                "orderBy": "CREATE_TIME",
-                "order": "ASC",
-                **self._instances(templates, tag),
-                "jobSearchOperation": None if text is None else ("EQUALS" if name is not None else "STARTS_WITH"),
-                "jobSearchText": text,
+                **sort_params("CREATE_TIME", "ASC"),
+                **kind_params(templates=templates),
+                **self._tag_params(tag),
+                **({} if text is None else name_params("EQUALS" if name is not None else "STARTS_WITH", text)),
                 "jobStatus": status,
                 # A job that has never run has no color, so Control Hub may not list it as GRAY.
                 "jobStatusColor": None if color == "GRAY" else color,
@@ -264,7 +260,7 @@ class JobReader:
                 Service.JOBRUNNER,
                 path,
                 action=action,
-                params={**params, "offset": offset, "len": length},
+                params={**params, **page_params(offset, length, wrapped=None if search is not None else True)},
                 needs_body=True,
             )
 
@@ -306,30 +302,36 @@ class JobReader:
             "/v1/jobs",
             action=f"check for changes of the jobs with tag '{tag}'",
             params={
-                "orderBy": "LAST_MODIFIED_ON",
-                "order": "DESC",
-                "offset": 0,
-                "len": 1,
-                **self._instances(False, tag),
+                **sort_params("LAST_MODIFIED_ON", "DESC"),
+                **page_params(0, 1, wrapped=True),
+                **kind_params(templates=False),
+                **self._tag_params(tag),
             },
             needs_body=True,
         )
-        if isinstance(response, list):
-            return None
-        wrapper = JsonReader(response, "page of jobs")
-        total, newest = wrapper.integer("totalCount"), wrapper.array("data")[:1]
-        if not newest:
-            return 0, "", 0
-        job = JsonReader(as_object(newest[0], "job"), "job")
-        return (total, job.string("id"), job.integer("lastModifiedOn")) if total > 0 else None
+        return jobs_change_key(response)
 
-    def _instances(self, templates: bool, tag: str | None) -> dict[str, Any]:
-        return {
-            "removed": "false",
-            "withWrapper": "true",
-            "jobTemplate": str(templates).lower(),
-            "jobTag": f"{tag}:{self._client.organization}" if tag is not None else None,
-        }
+    def _tag_params(self, tag: str | None) -> dict[str, str]:
+        return {} if tag is None else {"jobTag": f"{tag}:{self._client.organization}"}
+
+
+def kind_params(*, templates: bool) -> dict[str, str]:
+    """
+    Return the query parameters for a list of existing jobs.
+
+    :param templates: list job templates instead of jobs
+    """
+    return {"removed": "false", "jobTemplate": str(templates).lower()}
+
+
+def name_params(operation: str, text: str) -> dict[str, str]:
+    """
+    Return the query parameters for a list of jobs by name.
+
+    :param operation: ``EQUALS`` or ``STARTS_WITH``
+    :param text: the name, or its start
+    """
+    return {"jobSearchOperation": operation, "jobSearchText": text}
 
 
 def _search_batches(names: list[str]) -> Iterator[list[str]]:

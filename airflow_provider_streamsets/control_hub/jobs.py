@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pendulum
 
 from airflow_provider_streamsets.control_hub import submission
-from airflow_provider_streamsets.control_hub._json import as_object
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.choices import IF_EXISTS, IfExists
 from airflow_provider_streamsets.control_hub.errors import (
@@ -29,7 +27,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.job_duplication import JobDuplicator
 from airflow_provider_streamsets.control_hub.job_reading import JobReader
-from airflow_provider_streamsets.control_hub.models import Job, JobSettings, JobUpgrade, PipelineVersion
+from airflow_provider_streamsets.control_hub.models import Job, JobDocument, JobSettings, JobUpgrade, PipelineVersion
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 from airflow_provider_streamsets.control_hub.submission import CONFIRM_TIMEOUT, CreateIntent, confirm_effect
@@ -38,16 +36,6 @@ log = logging.getLogger(__name__)
 
 # Seconds to wait for upgrades of active jobs: Control Hub restarts their pipelines.
 _UPGRADE_MAX_WAIT = 120.0
-
-# Defaults of new jobs, as in the official SDK (contract section 6.1).
-_NEW_JOB_DEFAULTS = JobSettings(
-    engine_labels=("all",),
-    tags=(),
-    runtime_parameters={},
-    number_of_instances=1,
-    statistics_interval=60,
-    force_stop_after=120,
-)
 
 
 class Jobs(JobReader):
@@ -91,13 +79,7 @@ class Jobs(JobReader):
         existing = list(self.list(name=settings.name, templates=template))
         if existing:
             return self._apply_if_exists(existing, settings, pipeline, if_exists)
-        body = {
-            **_NEW_JOB_DEFAULTS.to_wire(self._client.organization),
-            **settings.to_wire(self._client.organization),
-            **_pipeline_fields(pipeline),
-            "jobTemplate": template,
-        }
-        del body["jobTags"]
+        body = settings.to_create_request(pipeline, self._client.organization, template=template)
         user = self._client.current_user().user_id if on_submit is not None else None
         intent = CreateIntent.for_name(settings.name, user, self._client.clock_skew)
         if on_submit is not None:
@@ -203,14 +185,14 @@ class Jobs(JobReader):
         :raises ControlHubConflictError: if another user changed the job after `unchanged_since`; nothing was sent
         :raises ControlHubJobStateError: if the job's state does not allow changes; nothing was sent
         """
-        raw = self._read(job_id)
-        before = Job.from_wire(raw)
+        document = self._read(job_id)
+        before = document.to_job()
         changes = (settings or JobSettings()).to_wire(self._client.organization)
         if pipeline is not None:
             _check_published(pipeline)
-            changes.update(_pipeline_fields(pipeline))
+            changes.update(pipeline.to_job_fields())
         # Checked first: a retry must not report the change of its own first attempt as a conflict.
-        if all(_is_equal(name, raw.get(name), value) for name, value in changes.items() if name != "jobTags"):
+        if not document.differing_fields(changes):
             return before
         if unchanged_since is not None and before.last_modified != unchanged_since:
             raise ControlHubConflictError(
@@ -223,15 +205,13 @@ class Jobs(JobReader):
             Service.JOBRUNNER,
             f"/v1/job/{quote_id(job_id)}",
             action=f"update job {before.label}",
-            body={**raw, **changes},
+            body={**document.raw, **changes},
         )
-        after = as_object(response, "job") if response else self._read(job_id)
-        ignored = [
-            name for name, value in changes.items() if name != "jobTags" and not _is_equal(name, after.get(name), value)
-        ]
+        after = JobDocument.from_wire(response) if response else self._read(job_id)
+        ignored = after.differing_fields(changes)
         if ignored:
             log.warning("Job %s: the response to the update has other values of %s than sent.", before.label, ignored)
-        return Job.from_wire(after)
+        return after.to_job()
 
     def upgrade(self, jobs: Iterable[Job | str]) -> list[JobUpgrade]:
         """
@@ -450,25 +430,3 @@ def _check_published(pipeline: PipelineVersion) -> None:
         raise ControlHubConfigurationError(
             f"A job cannot run pipeline {pipeline.label}: it is a draft. Publish it first."
         )
-
-
-def _pipeline_fields(pipeline: PipelineVersion) -> dict[str, Any]:
-    """Return the job fields of a pipeline version; id and label of the commit must always change together."""
-    fields = {
-        "pipelineId": pipeline.pipeline_id,
-        "pipelineName": pipeline.name,
-        "pipelineCommitId": pipeline.commit_id,
-        "pipelineCommitLabel": f"v{pipeline.version}",
-        "rulesId": pipeline.rules_id,
-        "executorType": pipeline.executor_type,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _is_equal(name: str, old: Any, new: Any) -> bool:
-    if name != "runtimeParameters":
-        return bool(old == new)
-    try:
-        return bool(json.loads(old or "{}") == json.loads(new))
-    except (TypeError, ValueError, RecursionError):
-        return False

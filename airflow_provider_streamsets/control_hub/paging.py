@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_object, checked_depth
+from airflow_provider_streamsets.control_hub._json import as_object, checked_depth
+from airflow_provider_streamsets.control_hub.models import Page
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +16,27 @@ PAGE_LENGTH = 250
 _MAX_RESTARTS = 4
 
 _Item = TypeVar("_Item")
+
+
+def page_params(offset: int, length: int, *, wrapped: bool | None = None) -> dict[str, Any]:
+    """
+    Return the query parameters of a page.
+
+    :param offset: number of entries before the page
+    :param length: maximum number of entries; -1 for all
+    :param wrapped: request a wrapper object with the total; None if the call has no such parameter
+    """
+    return {"offset": offset, "len": length, "withWrapper": None if wrapped is None else str(wrapped).lower()}
+
+
+def sort_params(field: str, order: str | None = None) -> dict[str, Any]:
+    """
+    Return the query parameters of a sort order.
+
+    :param field: Control Hub's name of the sort key
+    :param order: ``ASC`` or ``DESC``; None if the call has no such parameter
+    """
+    return {"orderBy": field, "order": order}
 
 
 def paginate(
@@ -37,17 +59,12 @@ def paginate(
     yielded: set[str] = set()
     seen: set[str] = set()
     while True:
-        response = read_page(offset, PAGE_LENGTH)
-        total = 0
-        if isinstance(response, list):
-            entries = response
-        else:
-            wrapper = JsonReader(response, f"page of {entry_name}")
-            entries, total = wrapper.array("data"), wrapper.integer("totalCount")
-        page = {_entry_key(as_object(entry, entry_name), key_field): entry for entry in entries}
-        yield from (entry for key, entry in page.items() if key not in yielded)
-        yielded.update(page)
-        if last_key is not None and last_key not in page:
+        page = Page.from_wire(read_page(offset, PAGE_LENGTH), f"page of {entry_name}")
+        entries = page.entries
+        by_key = {_entry_key(as_object(entry, entry_name), key_field): entry for entry in entries}
+        yield from (entry for key, entry in by_key.items() if key not in yielded)
+        yielded.update(by_key)
+        if last_key is not None and last_key not in by_key:
             restarts += 1
             if restarts <= _MAX_RESTARTS:
                 offset, last_key = 0, None
@@ -55,9 +72,9 @@ def paginate(
                 continue
             if restarts == _MAX_RESTARTS + 1:
                 log.warning("The list of %s kept changing while it was read; some entries may be missing.", entry_name)
-        if page.keys() <= seen or 0 < total <= offset + len(entries):
+        if by_key.keys() <= seen or 0 < page.total <= offset + len(entries):
             return
-        seen.update(page)
+        seen.update(by_key)
         # A page of one entry leaves no room for an overlap.
         overlap = 1 if len(entries) > 1 else 0
         last_key = _entry_key(entries[-1], key_field) if overlap else None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_list, as_object
+from airflow_provider_streamsets.control_hub._json import as_list, as_object
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
@@ -17,12 +17,13 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import (
     COMMIT_ID_FIELD,
+    Page,
     PipelineVersion,
     commit_ids_by_tag,
     runtime_parameter_names,
 )
-from airflow_provider_streamsets.control_hub.paging import chunked, paginate
-from airflow_provider_streamsets.control_hub.saql import equals
+from airflow_provider_streamsets.control_hub.paging import chunked, page_params, paginate
+from airflow_provider_streamsets.control_hub.saql import equals, search_params
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
 if TYPE_CHECKING:
@@ -60,11 +61,10 @@ class Pipelines:
         # The filtered list serves names that SAQL cannot express; an empty search would return all pipelines.
         query = equals("name", name)
         path = "/v1/saql/pipelines/search" if query else "/v1/pipelines"
-        organization = self._client.organization
         params = (
-            {"search": query, "organization": organization, "orgId": organization}
+            search_params(query, self._client.organization)
             if query
-            else {"filterText": name, "onlyPublished": "false"}
+            else {"filterText": name, **_published_params(only=False)}
         )
 
         def read_page(offset: int, length: int) -> Any:
@@ -73,7 +73,7 @@ class Pipelines:
                 Service.PIPELINES,
                 path,
                 action=f"find the pipeline named '{name}'",
-                params={**params, "offset": offset, "len": length},
+                params={**params, **page_params(offset, length)},
                 needs_body=True,
             )
 
@@ -94,13 +94,10 @@ class Pipelines:
             Service.PIPELINES,
             f"/v1/pipeline/{quote_id(pipeline_id)}/log",
             action=f"read the versions of pipeline {pipeline_id}",
-            params={"offset": 0, "len": -1, "order": "DESC", "onlyPublished": "true", "withWrapper": "false"},
+            params={**page_params(0, -1, wrapped=False), "order": "DESC", **_published_params(only=True)},
             needs_body=True,
         )
-        entries = (
-            response if isinstance(response, list) else JsonReader(response, "versions of a pipeline").array("data")
-        )
-        versions = [PipelineVersion.from_wire(entry) for entry in entries]
+        versions = [PipelineVersion.from_wire(e) for e in Page.from_wire(response, "versions of a pipeline").entries]
         return sorted((v for v in versions if not v.is_draft), key=lambda version: version.order, reverse=True)
 
     def latest(self, pipeline_id: str) -> PipelineVersion:
@@ -115,7 +112,7 @@ class Pipelines:
             Service.PIPELINES,
             f"/v1/pipeline/{quote_id(pipeline_id)}/latest",
             action=f"read the latest version of pipeline {pipeline_id}",
-            params={"onlyPublished": "true"},
+            params=_published_params(only=True),
             needs_body=True,
         )
         # An unknown or unpublished pipeline yields an object without commit id (contract section 13).
@@ -258,3 +255,7 @@ class Pipelines:
         if version.rules_id is not None:
             return version
         return replace(version, rules_id=self.commit(version.commit_id).rules_id)
+
+
+def _published_params(*, only: bool) -> dict[str, str]:
+    return {"onlyPublished": str(only).lower()}

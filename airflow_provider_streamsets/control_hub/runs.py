@@ -24,9 +24,9 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedAnswerError,
 )
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, RunIdentity, RunRef, run_or_none
-from airflow_provider_streamsets.control_hub.paging import PAGE_LENGTH, chunked, paginate
+from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.paging import PAGE_LENGTH, chunked, page_params, paginate
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
-from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.submission import BulkStarter, JobStarter, StartIntent, describe_run
 from airflow_provider_streamsets.control_hub.tracking.outcome import sort_events
 from airflow_provider_streamsets.control_hub.tracking.run import DEFAULT_METRICS_TIMEOUT, RunTracker
@@ -580,7 +580,7 @@ class Runs:
                 Service.JOBRUNNER,
                 f"/v1/saql/jobs/search/{quote_id(job_id)}/runs",
                 action=f"read the runs of job {job_id}",
-                params={"offset": offset, "len": length, "withWrapper": "true"},
+                params=page_params(offset, length, wrapped=True),
                 needs_body=True,
             )
 
@@ -636,7 +636,7 @@ class Runs:
             Service.JOBRUNNER,
             f"/v1/job/{quote_id(run_id)}/jobStatusHistory",
             action=f"read the events of run {run_id}",
-            params={"offset": 0, "len": -1},
+            params=page_params(0, -1),
             needs_body=True,
         )
         events = [RunEvent.from_wire(entry) for entry in as_list(response, "run events")]

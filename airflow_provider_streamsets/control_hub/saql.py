@@ -31,6 +31,18 @@ def one_of(name: str, values: Iterable[str]) -> str | None:
     return f"{name}=in=({','.join(texts)})" if len(texts) == len(quoted) else None
 
 
+def search_params(search: str, organization: str) -> dict[str, str]:
+    """
+    Return the query parameters of a search.
+
+    The published definitions use one of the parameters for the organization, the SDK the other (contract section 5).
+
+    :param search: the conditions
+    :param organization: id of the organization
+    """
+    return {"search": search, "organization": organization, "orgId": organization}
+
+
 def _quoted(value: str) -> str | None:
     # The escaping of quotation marks is unknown (contract section 18.40), so use a mark that the value lacks.
     mark = next((mark for mark in ('"', "'") if mark not in value), None)

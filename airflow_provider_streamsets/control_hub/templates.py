@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 
 from airflow_provider_streamsets.control_hub import submission
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
+from airflow_provider_streamsets.control_hub._json import as_list
 from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.choices import INSTANCE_SUFFIXES, InstanceSuffix
 from airflow_provider_streamsets.control_hub.deadline import Deadline
@@ -27,8 +27,13 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnavailableError,
     may_have_executed,
 )
-from airflow_provider_streamsets.control_hub.models import Job
-from airflow_provider_streamsets.control_hub.paging import paginate
+from airflow_provider_streamsets.control_hub.models import (
+    Job,
+    TemplateStart,
+    started_instance_id,
+    template_start_request,
+)
+from airflow_provider_streamsets.control_hub.paging import page_params, paginate
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 from airflow_provider_streamsets.control_hub.submission import confirm_effect, search_time
 
@@ -96,16 +101,16 @@ class Templates:
         """
         check_template_start(template, runtime_parameters, suffix, suffix_parameter)
         values = complete_parameters(template, runtime_parameters)
-        body = {
-            "namePostfixType": suffix,
-            "paramName": suffix_parameter,
-            "runtimeParametersList": values,
-            "name": name,
-            "description": description,
-            "rawJobTags": None if tags is None else list(tags),
-            "attachToTemplate": attach_to_template,
-            "deleteAfterCompletion": delete_after_completion,
-        }
+        body = template_start_request(
+            values,
+            suffix=suffix,
+            suffix_parameter=suffix_parameter,
+            name=name,
+            description=description,
+            tags=tags,
+            attach_to_template=attach_to_template,
+            delete_after_completion=delete_after_completion,
+        )
         intent = self._intent(template, values, with_user=on_submit is not None)
         if on_submit is not None:
             on_submit(intent)
@@ -122,7 +127,7 @@ class Templates:
                 retry=Retry.NEVER,
             )
             entries = as_list(response, "instances of a job template")
-            ids = list(dict.fromkeys(_job_id(entry) for entry in entries))
+            ids = list(dict.fromkeys(started_instance_id(entry) for entry in entries))
         except ControlHubError as caught:
             if not may_have_executed(caught):
                 raise
@@ -185,7 +190,7 @@ class Templates:
             )
         return found[0][1] if found else []
 
-    def _find_starts(self, intent: TemplateStartIntent, label: str) -> list[tuple[_Start, list[Job]]]:
+    def _find_starts(self, intent: TemplateStartIntent, label: str) -> list[tuple[TemplateStart, list[Job]]]:
         intent = intent if intent.user else replace(intent, user=self._client.current_user().user_id)
         starts = self._starts(intent.template_id, label)
         matching = [s for s in starts if intent.matches(s.number, s.user, s.time) and s.job_ids]
@@ -225,19 +230,19 @@ class Templates:
             maybe_executed=True,
         )
 
-    def _starts(self, template_id: str, label: str) -> list[_Start]:
+    def _starts(self, template_id: str, label: str) -> list[TemplateStart]:
         def read_page(offset: int, _: int) -> Any:
             return self._client.request(
                 "GET",
                 Service.JOBRUNNER,
                 f"/v1/job/{quote_id(template_id)}/runHistory",
                 action=f"read the starts of job template {label}",
-                params={"offset": offset, "len": _HISTORY_LENGTH, "withTotalCount": "true"},
+                params={**page_params(offset, _HISTORY_LENGTH), "withTotalCount": "true"},
                 needs_body=True,
             )
 
         # The order of the list is unknown, so the latest start may be on any page (contract section 18.12).
-        return [_Start.from_wire(entry) for entry in paginate(read_page, "starts of a template")]
+        return [TemplateStart.from_wire(entry) for entry in paginate(read_page, "starts of a template")]
 
 
 @dataclass(frozen=True)
@@ -267,26 +272,6 @@ class TemplateStartIntent:
         if time is None or self.requested_at is None:
             return True
         return self.requested_at - submission.CLOCK_TOLERANCE <= time.timestamp() <= self.deliverable_until
-
-
-@dataclass(frozen=True)
-class _Start:
-    """One start of a job template, from its run history."""
-
-    number: int
-    user: str | None
-    time: pendulum.DateTime | None
-    job_ids: tuple[str, ...]
-
-    @classmethod
-    def from_wire(cls, value: object) -> _Start:
-        read = JsonReader(value, "start of a template")
-        return cls(
-            read.integer("runCount"),
-            read.optional_string("user"),
-            read.timestamp("time"),
-            read.strings("jobInstanceIds"),
-        )
 
 
 def complete_parameters(template: Job, runtime_parameters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -351,7 +336,7 @@ def _order_instances(instances: Sequence[Job], digests: Sequence[str]) -> list[J
     return [instance or next(others) for instance in ordered]
 
 
-def _describe_starts(found: Sequence[tuple[_Start, Sequence[Job]]]) -> str:
+def _describe_starts(found: Sequence[tuple[TemplateStart, Sequence[Job]]]) -> str:
     """Return a message about several starts that match one intent."""
     named = [
         f"start {start.number} ({join_truncated([job.job_id for job in instances], max_items=3)})"
@@ -403,9 +388,3 @@ def check_template_start(
                     f"{action}: suffix parameter '{suffix_parameter}' is empty in instance {number} of "
                     f"{len(runtime_parameters)}."
                 )
-
-
-def _job_id(entry: object) -> str:
-    """Return the id of an instance from its status or its job; the response has either."""
-    read = JsonReader(entry, "instance of a job template")
-    return read.optional_string("jobId") or read.required_string("id")

@@ -20,7 +20,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubPermissionError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn, poll_delay
 from airflow_provider_streamsets.polling.connections import ConnectionRefresh, spawn
 from airflow_provider_streamsets.polling.schedule import Backoff, BatchSize, PollSchedule

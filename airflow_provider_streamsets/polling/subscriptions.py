@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
 
 if TYPE_CHECKING:

@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING
 from airflow_provider_streamsets.control_hub._lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.models.base import Model
+    from airflow_provider_streamsets.control_hub.models.base import Model, Page
     from airflow_provider_streamsets.control_hub.models.engines import Engine, tunnel_instance_id
     from airflow_provider_streamsets.control_hub.models.job_settings import JobSettings
-    from airflow_provider_streamsets.control_hub.models.jobs import ImportedJob, Job, JobUpgrade
+    from airflow_provider_streamsets.control_hub.models.jobs import (
+        ImportedJob,
+        Job,
+        JobDocument,
+        JobUpgrade,
+        duplicate_request,
+        jobs_change_key,
+    )
     from airflow_provider_streamsets.control_hub.models.metrics import (
         EngineLiveMetrics,
         LiveMetrics,
@@ -46,6 +53,12 @@ if TYPE_CHECKING:
         run_or_none,
         status_run_count,
     )
+    from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
+    from airflow_provider_streamsets.control_hub.models.templates import (
+        TemplateStart,
+        started_instance_id,
+        template_start_request,
+    )
     from airflow_provider_streamsets.control_hub.models.users import CurrentUser, parse_landing_url
 
 __all__ = [
@@ -60,6 +73,7 @@ __all__ = [
     "EnginePipeline",
     "ImportedJob",
     "Job",
+    "JobDocument",
     "JobOffsets",
     "JobRun",
     "JobSettings",
@@ -68,17 +82,24 @@ __all__ = [
     "MetricRegistry",
     "Model",
     "Outcome",
+    "Page",
     "PipelineVersion",
     "RunEvent",
     "RunIdentity",
     "RunMetrics",
     "RunRef",
+    "StatusSnapshot",
+    "TemplateStart",
     "commit_ids_by_tag",
     "document_to_upload",
+    "duplicate_request",
+    "jobs_change_key",
     "parse_landing_url",
     "run_or_none",
     "runtime_parameter_names",
+    "started_instance_id",
     "status_run_count",
+    "template_start_request",
     "tunnel_instance_id",
     "validate_offset_document",
 ]
@@ -86,7 +107,10 @@ __all__ = [
 __getattr__ = lazy_attributes(
     __name__,
     {
-        "base": ("Model",),
+        "base": (
+            "Model",
+            "Page",
+        ),
         "engines": (
             "Engine",
             "tunnel_instance_id",
@@ -95,7 +119,10 @@ __getattr__ = lazy_attributes(
         "jobs": (
             "ImportedJob",
             "Job",
+            "JobDocument",
             "JobUpgrade",
+            "duplicate_request",
+            "jobs_change_key",
         ),
         "metrics": (
             "EngineLiveMetrics",
@@ -127,6 +154,12 @@ __getattr__ = lazy_attributes(
             "RunRef",
             "run_or_none",
             "status_run_count",
+        ),
+        "status_snapshot": ("StatusSnapshot",),
+        "templates": (
+            "TemplateStart",
+            "started_instance_id",
+            "template_start_request",
         ),
         "users": (
             "CurrentUser",

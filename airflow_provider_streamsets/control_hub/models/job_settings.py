@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
 from airflow_provider_streamsets.control_hub.models.base import Model
+from airflow_provider_streamsets.control_hub.models.pipelines import PipelineVersion
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,25 @@ class JobSettings(Model):
         if self.tags is not None:
             wire["jobTags"] = [_tag(tag, organization) for tag in self.tags]
         return wire
+
+    def to_create_request(self, pipeline: PipelineVersion, organization: str, *, template: bool) -> dict[str, Any]:
+        """
+        Return the body of the request that creates a job.
+
+        Settings that are None take the defaults of the official SDK (contract section 6.1).
+
+        :param pipeline: version of the pipeline to run
+        :param organization: id of the organization
+        :param template: create a job template
+        """
+        body = {
+            **_NEW_JOB_DEFAULTS.to_wire(organization),
+            **self.to_wire(organization),
+            **pipeline.to_job_fields(),
+            "jobTemplate": template,
+        }
+        del body["jobTags"]
+        return body
 
 
 def _tag(tag: str, organization: str) -> dict[str, Any]:
@@ -158,3 +178,12 @@ _SPECS: dict[str, tuple[str, Callable[[object], bool], str]] = {
     "static_parameters": ("staticParameters", _is_string_list, "a list of non-empty strings"),
     "time_series": ("timeSeries", _is_boolean, "a boolean"),
 }
+
+_NEW_JOB_DEFAULTS = JobSettings(
+    engine_labels=("all",),
+    tags=(),
+    runtime_parameters={},
+    number_of_instances=1,
+    statistics_interval=60,
+    force_stop_after=120,
+)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pendulum
 
-from airflow_provider_streamsets.control_hub._json import JsonReader
-from airflow_provider_streamsets.control_hub.models.base import Model
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_object
+from airflow_provider_streamsets.control_hub.models.base import Model, Page
 from airflow_provider_streamsets.control_hub.models.runs import JobRun, run_or_none
 
 _T = TypeVar("_T")
@@ -115,6 +116,97 @@ def _upgrade_status(value: object) -> str | None:
 def _tags(entries: list[Any]) -> tuple[str, ...]:
     """Return tags from their ids; a tag can contain colons, but the organization after the last one cannot."""
     return tuple(JsonReader(entry, "job tag").required_string("id").rpartition(":")[0] for entry in entries)
+
+
+@dataclass(frozen=True)
+class JobDocument(Model):
+    """The complete JSON of a job, for changes: Control Hub accepts only complete jobs (contract section 6.2)."""
+
+    raw: Mapping[str, Any]
+
+    @classmethod
+    def from_wire(cls, value: object) -> JobDocument:
+        """Keep a ``JobJson``."""
+        return cls(dict(as_object(value, "job")))
+
+    def _read(self) -> JsonReader:
+        return JsonReader(self.raw, "job")
+
+    @property
+    def job_id(self) -> str:
+        """Id of the job."""
+        return self._read().required_string("id")
+
+    @property
+    def name(self) -> str:
+        """Name of the job."""
+        return self._read().string("name")
+
+    @property
+    def created_ms(self) -> int:
+        """Time of the creation in epoch milliseconds; 0 if unknown."""
+        return self._read().integer("createTime")
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the job has been deleted."""
+        return self._read().boolean("jobDeleted")
+
+    def to_job(self) -> Job:
+        """Return the job."""
+        return Job.from_wire(self.raw)
+
+    def renamed(self, name: str) -> JobDocument:
+        """Return the document with another name."""
+        return JobDocument({**self.raw, "name": name})
+
+    def differing_fields(self, changes: Mapping[str, Any]) -> list[str]:
+        """
+        Return the names of fields that have other values here.
+
+        :param changes: fields as in :meth:`JobSettings.to_wire`, whose ``jobTags`` are those of ``rawJobTags``
+        """
+        return [
+            name
+            for name, value in changes.items()
+            if name != "jobTags" and not _is_equal(name, self.raw.get(name), value)
+        ]
+
+
+def _is_equal(name: str, old: Any, new: Any) -> bool:
+    if name != "runtimeParameters":
+        return bool(old == new)
+    try:
+        return bool(json.loads(old or "{}") == json.loads(new))
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def duplicate_request(name_prefix: str, description: str | None, number_of_copies: int) -> dict[str, Any]:
+    """
+    Return the body of the request that duplicates a job (contract section 6.4).
+
+    :param name_prefix: start of the names of the copies, which a number follows
+    :param description: description of the copies; None is Control Hub's default
+    :param number_of_copies: number of copies
+    """
+    return {"namePrefix": name_prefix, "description": description, "numberOfCopies": number_of_copies}
+
+
+def jobs_change_key(value: object) -> tuple[int, str, int] | None:
+    """
+    Return the number of jobs of a list, and the id and time of the last change, from its most recently changed job.
+
+    :param value: page with the most recently changed job
+    :returns: None if the page does not contain the number
+    """
+    if isinstance(value, list):
+        return None
+    page = Page.from_wire(value, "page of jobs")
+    if not page.entries:
+        return 0, "", 0
+    job = JsonReader(as_object(page.entries[0], "job"), "job")
+    return (page.total, job.string("id"), job.integer("lastModifiedOn")) if page.total > 0 else None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pendulum
 
@@ -52,6 +53,18 @@ class PipelineVersion(Model):
     def from_wire_or_none(cls, value: object) -> PipelineVersion | None:
         """Parse a ``PipelineJson``; None without a commit, which means an unknown or unpublished pipeline."""
         return cls.from_wire(value) if JsonReader(value, "pipeline").optional_string(COMMIT_ID_FIELD) else None
+
+    def to_job_fields(self) -> dict[str, Any]:
+        """Return the version as fields of a ``JobJson``; id and label of the commit must always change together."""
+        fields = {
+            "pipelineId": self.pipeline_id,
+            "pipelineName": self.name,
+            "pipelineCommitId": self.commit_id,
+            "pipelineCommitLabel": f"v{self.version}",
+            "rulesId": self.rules_id,
+            "executorType": self.executor_type,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
     @property
     def label(self) -> str:

@@ -14,7 +14,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnavailableError,
 )
 from airflow_provider_streamsets.control_hub.bulk_status import BulkStatusReader
-from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from tests.unit.fakes.api_payloads import HUB
 from tests.unit.fakes.single_job_hub import run_json
 

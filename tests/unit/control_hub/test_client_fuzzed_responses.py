@@ -26,7 +26,7 @@ from airflow_provider_streamsets.control_hub import (
     PipelineVersion,
 )
 from airflow_provider_streamsets.control_hub.models import JobRun, Model
-from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.submission import CreateIntent, StartIntent
 from airflow_provider_streamsets.control_hub.templates import TemplateStartIntent
 from tests.unit.fakes.api_payloads import (

@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub import (
     JobSettings,
     PipelineVersion,
 )
-from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from tests.unit.fakes.api_payloads import (
     CURRENT,
     HISTORY,

@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubRejectedError,
 )
 from airflow_provider_streamsets.control_hub.models import JobRun
-from airflow_provider_streamsets.control_hub.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
 from airflow_provider_streamsets.polling.poller import SharedStatusPoller
 from tests.unit.fakes.single_job_hub import LONG_AGO, run_json

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES, JobRun, run_or_none
-from airflow_provider_streamsets.control_hub.models.runs import FAILED_RESULTS, is_established
+from airflow_provider_streamsets.control_hub.models.runs import (
+    ENDED_STATUSES,
+    FAILED_RESULTS,
+    JobRun,
+    is_established,
+    run_or_none,
+)
 
 # In milliseconds, the year 5138. Larger values take the slower, validating path.
 _MAX_PLAIN = 10**14
