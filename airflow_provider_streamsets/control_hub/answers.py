@@ -8,7 +8,6 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from requests.utils import get_environ_proxies, select_proxy
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from airflow_provider_streamsets.control_hub._json import parse_json
+from airflow_provider_streamsets.control_hub.config import ClientConfig
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
@@ -66,17 +66,16 @@ class ResponseClassifier:
                                                  was accepted, :class:`ControlHubUnavailableError` afterwards
     ===========================================  ==================================================================
 
-    :param token: token of the credential; redacted from every message
-    :param verify: verify TLS certificates: True, False, or the path of a CA file
-    :param proxies: proxy URL by scheme, in addition to those of the environment
-    :param credential_name: name of the credential at the start of a sentence in messages
+    The token is redacted from every message.
+
+    :param config: validated settings of the client
     """
 
-    def __init__(self, token: str, *, verify: bool | str, proxies: Mapping[str, str], credential_name: str) -> None:
-        self._token = token
-        self._verify = verify
-        self._proxies = proxies
-        self._credential_name = credential_name
+    def __init__(self, config: ClientConfig) -> None:
+        self._token = config.token
+        self._verify = config.verify
+        self._proxies = dict(config.proxies or {})
+        self._credential_name = config.credential_name
         self.has_accepted = False
         """Whether Control Hub has accepted the credential before, which proves the settings right."""
 

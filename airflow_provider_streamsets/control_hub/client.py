@@ -12,10 +12,17 @@ from functools import cached_property
 from typing import Any, BinaryIO
 
 from airflow_provider_streamsets.control_hub.archives import Archives
+from airflow_provider_streamsets.control_hub.config import (
+    DEFAULT_BULK_SIZE,
+    DEFAULT_GATEWAY_TIMEOUT,
+    DEFAULT_JOB_LINK,
+    DEFAULT_LOGIN_URL,
+    DEFAULT_TIMEOUT,
+    ClientConfig,
+)
 from airflow_provider_streamsets.control_hub.engines import Engines
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
-    ControlHubConfigurationError,
     ControlHubUnavailableError,
 )
 from airflow_provider_streamsets.control_hub.jobs import Jobs
@@ -27,10 +34,6 @@ from airflow_provider_streamsets.control_hub.runs import Runs
 from airflow_provider_streamsets.control_hub.services import Retry, Service
 from airflow_provider_streamsets.control_hub.session import Session
 from airflow_provider_streamsets.control_hub.templates import Templates
-
-DEFAULT_TIMEOUT = (10.0, 60.0)
-# Gateways usually time out after 60 seconds; some are configured for more.
-DEFAULT_GATEWAY_TIMEOUT = 120.0
 
 OnUnauthorized = Callable[["ControlHubClient", ControlHubAuthenticationError, int], "ControlHubClient | None"]
 
@@ -82,20 +85,13 @@ class ControlHubClient:
         login_url: str | None = None,
         job_link: str | None = None,
         max_attempts: int = 5,
-        bulk_size: int = 250,
+        bulk_size: int = DEFAULT_BULK_SIZE,
         gateway_timeout: float = DEFAULT_GATEWAY_TIMEOUT,
         sleep: Callable[[float], None] | None = None,
         credential_name: str = "The credential",
         on_unauthorized: OnUnauthorized | None = None,
     ) -> None:
-        if bulk_size < 1 or max_attempts < 1:
-            raise ControlHubConfigurationError(
-                f"'bulk_size' and 'max_attempts' must be at least 1, got {bulk_size} and {max_attempts}."
-            )
-        self.bulk_size = bulk_size
-        self.gateway_timeout = gateway_timeout
-        self.sleep = sleep or time.sleep
-        self._session = Session(
+        config = ClientConfig(
             base_url,
             credential_id,
             token,
@@ -103,13 +99,35 @@ class ControlHubClient:
             verify=verify,
             timeout=timeout,
             proxies=proxies,
-            login_url=login_url,
-            job_link=job_link,
+            login_url=login_url or DEFAULT_LOGIN_URL,
+            job_link=job_link or DEFAULT_JOB_LINK,
             max_attempts=max_attempts,
-            sleep=self.sleep,
+            bulk_size=bulk_size,
+            gateway_timeout=gateway_timeout,
+            sleep=sleep,
             credential_name=credential_name,
         )
-        self._max_attempts = max_attempts
+        self._initialize(Session(config), on_unauthorized)
+
+    @classmethod
+    def from_config(cls, config: ClientConfig, *, on_unauthorized: OnUnauthorized | None = None) -> ControlHubClient:
+        """
+        Return a client with these settings.
+
+        :param config: the settings
+        :param on_unauthorized: see the constructor, whose errors this raises
+        """
+        return cls._from_session(Session(config), on_unauthorized)
+
+    @classmethod
+    def _from_session(cls, session: Session, on_unauthorized: OnUnauthorized | None) -> ControlHubClient:
+        client = cls.__new__(cls)
+        client._initialize(session, on_unauthorized)
+        return client
+
+    def _initialize(self, session: Session, on_unauthorized: OnUnauthorized | None) -> None:
+        self._session = session
+        self.sleep = session.config.sleep or time.sleep
         self._on_unauthorized = on_unauthorized
         self._adopt_lock = threading.Lock()
         self.time_left: Callable[[], float] = _no_deadline
@@ -139,14 +157,9 @@ class ControlHubClient:
             either. None keeps the timeouts of this client
         :param max_attempts: maximum number of attempts of a request that may be retried
         """
-        # Bypasses the constructor to keep the fetched base URL and the state of the credential.
-        client = ControlHubClient.__new__(ControlHubClient)
-        client._session = self._session.with_options(timeout, max_attempts)
-        client._max_attempts = max_attempts
-        client._on_unauthorized = self._on_unauthorized if timeout is None else None
-        client._adopt_lock = threading.Lock()
-        client.bulk_size, client.sleep, client.time_left = self.bulk_size, self.sleep, self.time_left
-        client.gateway_timeout = self.gateway_timeout
+        session = self._session.with_options(timeout, max_attempts)
+        client = self._from_session(session, self._on_unauthorized if timeout is None else None)
+        client.sleep, client.time_left = self.sleep, self.time_left
         return client
 
     @contextlib.contextmanager
@@ -194,11 +207,20 @@ class ControlHubClient:
         Requests in flight finish with the old credential. Thread-safe.
         """
         before = self._session
-        session = other._session.with_options(None, self._max_attempts)
+        session = other._session.with_options(None, before.config.max_attempts)
         session.was_accepted = before.was_accepted
         self._session = session
-        self.bulk_size, self.gateway_timeout = other.bulk_size, other.gateway_timeout
         before.close()
+
+    @property
+    def bulk_size(self) -> int:
+        """Maximum number of ids in one bulk request."""
+        return self._session.config.bulk_size
+
+    @property
+    def gateway_timeout(self) -> float:
+        """Seconds after which no gateway still delivers a request."""
+        return self._session.config.gateway_timeout
 
     @property
     def organization(self) -> str:

@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.control_hub._json import MAX_ERROR_BYTES, MAX_RESPONSE_BYTES, parse_json, read_limited
 from airflow_provider_streamsets.control_hub.answers import ResponseClassifier, origin
+from airflow_provider_streamsets.control_hub.config import ClientConfig
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubNotFoundError,
@@ -87,47 +88,25 @@ class Transport:
     """
     Sends requests with the credential and returns the parsed JSON of the responses.
 
-    :param credential_id: id of the API credential
-    :param token: token of the API credential; redacted from every message
-    :param verify: verify TLS certificates: True, False, or the path of a CA bundle
-    :param timeout: connect and read timeouts in seconds; the total time of a request, file transfers excepted, is
-        limited to three times the read timeout
-    :param proxies: proxy URL by scheme, as for `requests`
-    :param max_attempts: maximum number of attempts of a request
-    :param sleep: function that sleeps between attempts
-    :param session: HTTP session to use instead of a new one
-    :param credential_name: name of the credential at the start of a sentence in messages
-    :param organization: id of the organization, sent as a header (contract section 1.4); None sends no such header
+    The total time of a request, file transfers excepted, is limited to three times the read timeout.
+
+    :param config: validated settings of the client
     """
 
-    def __init__(
-        self,
-        credential_id: str,
-        token: str,
-        *,
-        verify: bool | str = True,
-        timeout: tuple[float, float],
-        proxies: Mapping[str, str] | None = None,
-        max_attempts: int = 5,
-        sleep: Callable[[float], None] = time.sleep,
-        session: requests.Session | None = None,
-        credential_name: str = "The credential",
-        organization: str | None = None,
-    ) -> None:
-        self._verify = verify
-        self._timeout = timeout
-        self._proxies = dict(proxies or {})
-        self._max_attempts = max_attempts
-        self._sleep = sleep
-        self._session = session or _new_session()
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._session = _new_session()
         self.clock_skew: float | None = None
         """Seconds by which the server's clock is ahead, from the last ``Date`` header; None if there was none."""
-        self.classifier = ResponseClassifier(
-            token, verify=verify, proxies=self._proxies, credential_name=credential_name
-        )
+        self.classifier = ResponseClassifier(config)
         """Classifies error responses, and records whether the credential was ever accepted."""
-        self._credential_headers = {"X-SS-App-Component-Id": credential_id, "X-SS-App-Auth-Token": token}
+        self._credential_headers = {
+            "X-SS-App-Component-Id": config.credential_id,
+            "X-SS-App-Auth-Token": config.token,
+        }
+        organization = config.organization_or_none
         if organization is not None:
+            # Contract section 1.4.
             self._credential_headers["X-SS-Org-Id"] = organization
 
     def close(self) -> None:
@@ -179,14 +158,14 @@ class Transport:
             time_left = None
 
         def is_last(state: tenacity.RetryCallState) -> bool:
-            return state.attempt_number >= self._max_attempts or (time_left is not None and time_left() <= 0)
+            return state.attempt_number >= self._config.max_attempts or (time_left is not None and time_left() <= 0)
 
         retrying = tenacity.Retrying(
             stop=is_last,
             wait=_retry_delay,
             retry=tenacity.retry_if_exception(may_retry),
             before_sleep=_log_retry,
-            sleep=self._sleep,
+            sleep=self._config.sleep or time.sleep,
             reraise=True,
         )
         data = None if body is None else _as_json(body, action)
@@ -244,8 +223,8 @@ class Transport:
                     headers=headers,
                     timeout=(connect, read),
                     # Passed with each request: the environment overrides the attribute of the session.
-                    verify=self._verify,
-                    proxies=self._proxies,
+                    verify=self._config.verify,
+                    proxies=dict(self._config.proxies or {}),
                     allow_redirects=False,
                     # The body is read separately, up to a maximum size.
                     stream=True,
@@ -263,7 +242,7 @@ class Transport:
 
     def _timeouts(self, request: _Request) -> tuple[float, float, float | None]:
         """Return the connect, read and total timeouts in seconds."""
-        connect, read = self._timeout
+        connect, read = self._config.timeouts
         if request.file is not None or request.stream_to is not None:
             # The time of a file transfer depends on the size of the file.
             return connect, read, None

@@ -7,14 +7,21 @@ import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_streamsets.control_hub.client import ControlHubClient
+from airflow_provider_streamsets.control_hub.client import ControlHubClient, OnUnauthorized
+from airflow_provider_streamsets.control_hub.config import (
+    DEFAULT_BULK_SIZE,
+    DEFAULT_GATEWAY_TIMEOUT,
+    DEFAULT_JOB_LINK,
+    DEFAULT_LOGIN_URL,
+    DEFAULT_TIMEOUT,
+    ClientConfig,
+)
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
 )
-from airflow_provider_streamsets.control_hub.tokens import organization_id
 from airflow_provider_streamsets.params import format_value
 
 if TYPE_CHECKING:
@@ -22,34 +29,19 @@ if TYPE_CHECKING:
 
 DEFAULT_CREDENTIAL_GRACE_PERIOD = 300.0
 
-_Default = TypeVar("_Default", float, None)
 
-
-@dataclass(frozen=True, repr=False)
-class ConnectionSettings:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class ConnectionSettings(ClientConfig):
     """
-    Settings from a connection of type ``streamsets``.
+    Settings of a client from a connection of type ``streamsets``.
 
     :param conn_id: id of the connection, for messages
-    :param base_url: from host, port and schema; None to get the URL from the login service
-    :param credential_id: from the login
-    :param token: from the password
+    :param credential_grace_period: seconds for which a rejected credential that was accepted before is retried until
+        the rejection is confirmed
     """
 
     conn_id: str
-    base_url: str | None
-    credential_id: str
-    token: str
-    project_id: str | None
-    login_url: str | None
-    verify: bool | str
-    timeout: float | tuple[float, float] | None
-    proxies: Mapping[str, str] | None
-    job_link: str | None
-    bulk_size: int | None = None
     credential_grace_period: float = DEFAULT_CREDENTIAL_GRACE_PERIOD
-    """Seconds for which a rejected credential that was accepted before is retried until the rejection is confirmed."""
-    gateway_timeout: float | None = None
 
     @classmethod
     def from_connection(cls, connection: Connection, extra: Any) -> ConnectionSettings:
@@ -69,14 +61,15 @@ class ConnectionSettings:
                 credential_id=connection.login or "",
                 token=connection.password or "",
                 project_id=_string(extra, "project_id"),
-                login_url=_string(extra, "login_url"),
+                login_url=_string(extra, "login_url") or DEFAULT_LOGIN_URL,
                 verify=_verify(extra.get("verify")),
                 timeout=_timeout(extra.get("timeout")),
                 proxies=_proxies(extra.get("proxies")),
-                job_link=_string(extra, "job_link"),
+                job_link=_string(extra, "job_link") or DEFAULT_JOB_LINK,
                 bulk_size=_bulk_size(extra.get("bulk_size")),
                 credential_grace_period=_seconds(extra, "credential_grace_period", DEFAULT_CREDENTIAL_GRACE_PERIOD),
-                gateway_timeout=_seconds(extra, "gateway_timeout", None),
+                gateway_timeout=_seconds(extra, "gateway_timeout", DEFAULT_GATEWAY_TIMEOUT),
+                credential_name=f"The credential of connection '{conn_id}'",
             )
         except ControlHubConfigurationError as error:
             raise ControlHubConfigurationError(f"Connection '{conn_id}': {error}") from None
@@ -89,36 +82,19 @@ class ConnectionSettings:
     @property
     def sharing_key(self) -> str:
         """Hash of all fields, with only the organization of the credential. Waits with equal keys share a poller."""
-        try:
-            organization = organization_id(self.token)
-        except ControlHubAuthenticationError:
-            organization = ""
-        return replace(self, credential_id="", token=organization).fingerprint
+        return replace(self, credential_id="", token=self.organization_or_none or "").fingerprint
 
-    def client(self, **options: Any) -> ControlHubClient:
+    def client(self, *, on_unauthorized: OnUnauthorized | None = None, **options: Any) -> ControlHubClient:
         """
         Return a new client.
 
-        :param options: further parameters of :class:`ControlHubClient`, which override those of the connection
+        :param on_unauthorized: see :class:`ControlHubClient`
+        :param options: settings that override those of the connection
         :raises ControlHubConfigurationError: if a setting is invalid
         :raises ControlHubAuthenticationError: if login or password are missing or malformed
         """
-        settings: dict[str, Any] = {
-            "project_id": self.project_id,
-            "verify": self.verify,
-            "proxies": self.proxies,
-            "login_url": self.login_url,
-            "job_link": self.job_link,
-            "credential_name": f"The credential of connection '{self.conn_id}'",
-        }
-        if self.timeout is not None:
-            settings["timeout"] = self.timeout
-        if self.bulk_size is not None:
-            settings["bulk_size"] = self.bulk_size
-        if self.gateway_timeout is not None:
-            settings["gateway_timeout"] = self.gateway_timeout
         try:
-            return ControlHubClient(self.base_url, self.credential_id, self.token, **{**settings, **options})
+            return ControlHubClient.from_config(replace(self, **options), on_unauthorized=on_unauthorized)
         except ControlHubAuthenticationError as error:
             raise ControlHubAuthenticationError(
                 f"Connection '{self.conn_id}': {error} The login of the connection is the credential id, its password "
@@ -191,9 +167,9 @@ def _verify(value: Any) -> bool | str:
     )
 
 
-def _timeout(value: Any) -> float | tuple[float, float] | None:
+def _timeout(value: Any) -> float | tuple[float, float]:
     if value is None:
-        return None
+        return DEFAULT_TIMEOUT
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
     try:
         seconds = [float(part) for part in parts if not isinstance(part, bool)]
@@ -209,9 +185,9 @@ def _timeout(value: Any) -> float | tuple[float, float] | None:
     )
 
 
-def _bulk_size(value: Any) -> int | None:
+def _bulk_size(value: Any) -> int:
     if value is None:
-        return None
+        return DEFAULT_BULK_SIZE
     try:
         size = int(str(value))
     except ValueError:
@@ -221,7 +197,7 @@ def _bulk_size(value: Any) -> int | None:
     return size
 
 
-def _seconds(extra: Mapping[str, Any], name: str, default: _Default) -> float | _Default:
+def _seconds(extra: Mapping[str, Any], name: str, default: float) -> float:
     value = extra.get(name)
     if value is None:
         return default

@@ -803,12 +803,6 @@ def settings(**fields: Any) -> ConnectionSettings:
         "base_url": "https://hub.example.com",
         "credential_id": "id",
         "token": TOKEN,
-        "project_id": None,
-        "login_url": None,
-        "verify": True,
-        "timeout": None,
-        "proxies": None,
-        "job_link": None,
     }
     return ConnectionSettings(**{**values, **fields})
 
