@@ -20,7 +20,7 @@ from airflow_provider_streamsets.control_hub.models import ImportedJob, Job, Mod
 from airflow_provider_streamsets.control_hub.services import Retry, Service
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.session import Session
 
 # First bytes of a zip archive, and of an empty one.
 _ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
@@ -44,8 +44,8 @@ class ExportedArchive(Model):
 class Archives:
     """Export and import of jobs, available as ``client.archives``."""
 
-    def __init__(self, client: ControlHubClient) -> None:
-        self._client = client
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def export_jobs(self, job_ids: Iterable[str], target: BinaryIO) -> ExportedArchive:
         """
@@ -82,7 +82,7 @@ class Archives:
                 raise ControlHubUnexpectedAnswerError(f"Cannot {action}: the response is not a complete zip archive.")
             return ExportedArchive(size, digest.hexdigest())
 
-        archive: ExportedArchive = self._client.request(
+        archive: ExportedArchive = self._session.request(
             "POST", Service.JOBRUNNER, "/v1/jobs/exportJobs", action=action, body=ids, stream_to=write
         )
         return archive
@@ -128,7 +128,7 @@ class Archives:
             "updateLabels": update_engine_labels,
             "updateMigrateOffsets": update_failover,
         }
-        response = self._client.request(
+        response = self._session.request(
             "POST",
             Service.JOBRUNNER,
             "/v1/jobs/importJobs",

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import math
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, BinaryIO
 
 from airflow_provider_streamsets.control_hub.archives import Archives
 from airflow_provider_streamsets.control_hub.config import (
@@ -21,28 +15,19 @@ from airflow_provider_streamsets.control_hub.config import (
     ClientConfig,
 )
 from airflow_provider_streamsets.control_hub.engines import Engines
-from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubAuthenticationError,
-    ControlHubUnavailableError,
-)
+from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError
 from airflow_provider_streamsets.control_hub.jobs import Jobs
 from airflow_provider_streamsets.control_hub.metrics import Metrics
-from airflow_provider_streamsets.control_hub.models import CurrentUser
 from airflow_provider_streamsets.control_hub.offsets import Offsets
 from airflow_provider_streamsets.control_hub.pipelines import Pipelines
 from airflow_provider_streamsets.control_hub.runs import Runs
-from airflow_provider_streamsets.control_hub.services import Retry, Service
-from airflow_provider_streamsets.control_hub.session import Session
+from airflow_provider_streamsets.control_hub.session import CredentialSession, Session
 from airflow_provider_streamsets.control_hub.templates import Templates
 
 OnUnauthorized = Callable[["ControlHubClient", ControlHubAuthenticationError, int], "ControlHubClient | None"]
 
 
-def _no_deadline() -> float:
-    return math.inf
-
-
-class ControlHubClient:
+class ControlHubClient(Session):
     """
     Client of the Control Hub REST API with one API credential. Thread-safe, and usable without Airflow.
 
@@ -107,130 +92,7 @@ class ControlHubClient:
             sleep=sleep,
             credential_name=credential_name,
         )
-        self._initialize(Session(config), on_unauthorized)
-
-    @classmethod
-    def from_config(cls, config: ClientConfig, *, on_unauthorized: OnUnauthorized | None = None) -> ControlHubClient:
-        """
-        Return a client with these settings.
-
-        :param config: the settings
-        :param on_unauthorized: see the constructor, whose errors this raises
-        """
-        return cls._from_session(Session(config), on_unauthorized)
-
-    @classmethod
-    def _from_session(cls, session: Session, on_unauthorized: OnUnauthorized | None) -> ControlHubClient:
-        client = cls.__new__(cls)
-        client._initialize(session, on_unauthorized)
-        return client
-
-    def _initialize(self, session: Session, on_unauthorized: OnUnauthorized | None) -> None:
-        self._session = session
-        self.sleep = session.config.sleep or time.sleep
-        self._on_unauthorized = on_unauthorized
-        self._adopt_lock = threading.Lock()
-        self.time_left: Callable[[], float] = _no_deadline
-        """Returns the seconds until the deadline of the wait; set by :meth:`within`."""
-
-    def __repr__(self) -> str:
-        return f"<ControlHubClient {self._session.base_url_or_none or 'base URL not looked up yet'}>"
-
-    def __enter__(self) -> ControlHubClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the HTTP session. The next request opens a new one."""
-        self._session.close()
-
-    def with_options(self, *, timeout: float | None = None, max_attempts: int = 1) -> ControlHubClient:
-        """
-        Return a client of the same Control Hub and credential with other timeouts and retries.
-
-        It has an HTTP session of its own, so it can be used while this client is in the middle of a request, for
-        example in a signal handler.
-
-        :param timeout: connect and read timeout in seconds; the client then does not wait for a newer credential
-            either. None keeps the timeouts of this client
-        :param max_attempts: maximum number of attempts of a request that may be retried
-        """
-        session = self._session.with_options(timeout, max_attempts)
-        client = self._from_session(session, self._on_unauthorized if timeout is None else None)
-        client.sleep, client.time_left = self.sleep, self.time_left
-        return client
-
-    @contextlib.contextmanager
-    def within(self, time_left: Callable[[], float]) -> Iterator[None]:
-        """
-        Apply a deadline within this context.
-
-        The timeouts of requests that may be retried are shortened to the remaining time, but to no less than ten
-        seconds before the deadline. After the deadline, no request is retried, and an unconfirmed rejection counts as
-        an outage.
-
-        :param time_left: returns the seconds until the deadline
-        """
-        before, self.time_left = self.time_left, time_left
-        try:
-            yield
-        finally:
-            self.time_left = before
-
-    def same_identity(self, other: ControlHubClient) -> bool:
-        """Return whether another client uses the same Control Hub with the same credential and settings."""
-        return self._session.same_identity(other._session)
-
-    def same_organization(self, other: ControlHubClient) -> bool:
-        """
-        Return whether another client works in the same organization, even under another URL.
-
-        Compares the organizations in the tokens, or the base URLs if neither token names an organization.
-        """
-        return self._session.same_organization(other._session)
-
-    def mark_accepted(self) -> None:
-        """
-        Assume that credential and settings are valid, because another process has used them successfully.
-
-        A rejection is then confirmed before it is raised, and a sign of wrong settings counts as an outage
-        (:class:`~airflow_provider_streamsets.control_hub.answers.ResponseClassifier`).
-        """
-        self._session.was_accepted = True
-
-    def adopt(self, other: ControlHubClient) -> None:
-        """
-        Take over the Control Hub, credential and settings of another client, which must not be used afterwards.
-
-        Requests in flight finish with the old credential. Thread-safe.
-        """
-        before = self._session
-        session = other._session.with_options(None, before.config.max_attempts)
-        session.was_accepted = before.was_accepted
-        self._session = session
-        before.close()
-
-    @property
-    def bulk_size(self) -> int:
-        """Maximum number of ids in one bulk request."""
-        return self._session.config.bulk_size
-
-    @property
-    def gateway_timeout(self) -> float:
-        """Seconds after which no gateway still delivers a request."""
-        return self._session.config.gateway_timeout
-
-    @property
-    def organization(self) -> str:
-        """Id of the organization in the token."""
-        return self._session.organization
-
-    @property
-    def known_organization(self) -> str | None:
-        """Id of the organization in the token; None if the token names none."""
-        return self._session.known_organization
+        super().__init__(CredentialSession(config), on_unauthorized)
 
     @cached_property
     def jobs(self) -> Jobs:
@@ -240,7 +102,7 @@ class ControlHubClient:
     @cached_property
     def templates(self) -> Templates:
         """Job templates: start instances."""
-        return Templates(self)
+        return Templates(self, self.jobs)
 
     @cached_property
     def archives(self) -> Archives:
@@ -265,98 +127,9 @@ class ControlHubClient:
     @cached_property
     def metrics(self) -> Metrics:
         """Record counts, counters and live metrics of runs."""
-        return Metrics(self)
+        return Metrics(self, self.jobs, self.runs, self.engines)
 
     @cached_property
     def offsets(self) -> Offsets:
         """Offsets of jobs: read, reset, upload."""
-        return Offsets(self)
-
-    @property
-    def base_url(self) -> str:
-        """
-        URL of Control Hub without a trailing slash.
-
-        If it is not set, it is looked up through the login service on first use (contract section 1.3).
-
-        :raises ControlHubNotFoundError: if the login service does not know the organization
-        """
-        return self._session.base_url
-
-    def job_url(self, job_id: str) -> str:
-        """Return the URL of a job's page in the web UI."""
-        return self._session.job_url(job_id)
-
-    @property
-    def clock_skew(self) -> float:
-        """Seconds by which Control Hub's clock is ahead of the local one; 0 if unknown."""
-        return self._session.clock_skew
-
-    @property
-    def is_clock_skew_known(self) -> bool:
-        """Whether a response has reported the time of Control Hub."""
-        return self._session.is_clock_skew_known
-
-    def current_user(self) -> CurrentUser:
-        """Return the user of the credential; the cheapest check of a credential (contract section 1.5)."""
-        response = self.request(
-            "GET", Service.SECURITY, "/v1/currentUser", action="read the current user", needs_body=True
-        )
-        return CurrentUser.from_wire(response)
-
-    def request(
-        self,
-        method: str,
-        service: Service,
-        path: str,
-        *,
-        action: str,
-        params: Mapping[str, Any] | None = None,
-        body: Any = None,
-        file: BinaryIO | None = None,
-        stream_to: Callable[[Iterator[bytes]], Any] | None = None,
-        retry: Retry = Retry.SAFE,
-        needs_body: bool = False,
-    ) -> Any:
-        """
-        Send one request to Control Hub and return the parsed JSON of the response; None if it is empty.
-
-        Internal to this package: the resources wrap every public call. `body`, `file`, `stream_to` and `needs_body` are
-        those of :meth:`Transport.send`.
-
-        :param path: path below the service, its ids quoted by :func:`quote_id`
-        :param action: what is attempted, for messages
-        """
-        for rejections in itertools.count():
-            session = self._session
-            try:
-                return session.send(
-                    method,
-                    service,
-                    path,
-                    action=action,
-                    params=params,
-                    body=body,
-                    file=file,
-                    stream_to=stream_to,
-                    retry=retry,
-                    needs_body=needs_body,
-                    time_left=self.time_left,
-                )
-            except ControlHubAuthenticationError as error:
-                # A rejected request had no effect, so retrying any request is safe.
-                if self._on_unauthorized is None or not session.was_accepted:
-                    raise
-                if self.time_left() <= 0:
-                    raise ControlHubUnavailableError(
-                        f"{error.message} The deadline passed before the rejection could be confirmed.",
-                        http_status=error.http_status,
-                        issues=error.issues,
-                    ) from None
-                with self._adopt_lock:
-                    if (
-                        self._session is session
-                        and (newer := self._on_unauthorized(self, error, rejections)) is not None
-                    ):
-                        self.adopt(newer)
-        raise AssertionError("unreachable")
+        return Offsets(self, self.jobs, self.runs)

@@ -13,14 +13,14 @@ from airflow_provider_streamsets.control_hub.paging import chunked, page_params,
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.session import Session
 
 
 class Engines:
     """Engines, available as ``client.engines``."""
 
-    def __init__(self, client: ControlHubClient) -> None:
-        self._client = client
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def get(self, engine_id: str) -> Engine:
         """
@@ -29,7 +29,7 @@ class Engines:
         :param engine_id: id of the engine
         :raises ControlHubNotFoundError: if the engine does not exist
         """
-        response = self._client.request(
+        response = self._session.request(
             "GET", Service.JOBRUNNER, f"/v1/sdc/{quote_id(engine_id)}", action=f"read engine {engine_id}"
         )
         # An empty response can mean an unknown engine, or come from a gateway (contract sections 14 and 18.38).
@@ -44,8 +44,8 @@ class Engines:
         """
         ids = list(dict.fromkeys(engine_ids))
         found: dict[str, Engine] = {}
-        for batch in chunked(ids, self._client.bulk_size):
-            response = self._client.request(
+        for batch in chunked(ids, self._session.bulk_size):
+            response = self._session.request(
                 "POST",
                 Service.JOBRUNNER,
                 "/v1/sdcs",
@@ -71,7 +71,7 @@ class Engines:
         """
 
         def read_page(offset: int, length: int) -> Any:
-            return self._client.request(
+            return self._session.request(
                 "GET",
                 Service.JOBRUNNER,
                 "/v1/sdcs",
@@ -101,7 +101,7 @@ class Engines:
         """
         ids = list(dict.fromkeys(engine_ids))
         if ids:
-            self._client.request(
+            self._session.request(
                 "POST",
                 Service.JOBRUNNER,
                 "/v1/jobs/balanceSDCs",

@@ -28,14 +28,20 @@ from airflow_provider_streamsets.control_hub.models import (
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.engines import Engines
+    from airflow_provider_streamsets.control_hub.jobs import Jobs
+    from airflow_provider_streamsets.control_hub.runs import Runs
+    from airflow_provider_streamsets.control_hub.session import Session
 
 
 class Metrics:
     """Metrics of runs, available as ``client.metrics``."""
 
-    def __init__(self, client: ControlHubClient) -> None:
-        self._client = client
+    def __init__(self, session: Session, jobs: Jobs, runs: Runs, engines: Engines) -> None:
+        self._session = session
+        self._jobs = jobs
+        self._runs = runs
+        self._engines = engines
 
     def all_runs(self, job_id: str, *, latest: JobRun | None = None, run: JobRun | None = None) -> list[RunMetrics]:
         """
@@ -48,7 +54,7 @@ class Metrics:
         :param latest: the latest run of the job, if just read; saves a request
         :param run: another run of the job, used to match the newest entry, which has no run count
         """
-        response = self._client.request(
+        response = self._session.request(
             "GET",
             Service.TIMESERIES,
             f"/v1/metrics/job/{quote_id(job_id)}/recordCountsForAllRuns",
@@ -73,12 +79,12 @@ class Metrics:
         self, job_id: str, newest: RunMetrics, taken: set[int], latest: JobRun | None, run: JobRun | None
     ) -> int | None:
         """Return the number of the run that the newest entry belongs to; None if that run already has an entry."""
-        runs = [candidate for candidate in (latest or self._client.runs.current(job_id), run) if candidate is not None]
+        runs = [candidate for candidate in (latest or self._runs.current(job_id), run) if candidate is not None]
         matched = _match_run(newest, runs)
         is_ambiguous = matched not in taken and latest is not None and matched == latest.run_count != newest.run_count
         if is_ambiguous and latest is not None and latest.has_ended:
             # Number and time disagree, and the job may have been restarted since.
-            current = self._client.runs.current(job_id)
+            current = self._runs.current(job_id)
             matched = _match_run(newest, [*runs, current] if current is not None else runs)
         return None if matched in taken else matched
 
@@ -120,7 +126,7 @@ class Metrics:
 
         :param job_id: id of the job
         """
-        current = self._client.runs.current(job_id)
+        current = self._runs.current(job_id)
         if current is None:
             return None
         return self.of_run(job_id, current.run_count, latest=current)
@@ -136,7 +142,7 @@ class Metrics:
         :param engine_id: only the metrics of this engine
         """
         try:
-            response = self._client.request(
+            response = self._session.request(
                 "GET",
                 Service.JOBRUNNER,
                 f"/v1/metrics/job/{quote_id(job_id)}",
@@ -161,7 +167,7 @@ class Metrics:
             says nothing about the run
         """
         if isinstance(job, str):
-            job = self._client.jobs.get(job)
+            job = self._jobs.get(job)
         run = job.current_run
         pipelines = [pipeline for pipeline in (run.engine_pipelines if run else ()) if pipeline.engine_id]
         if run is None or not pipelines:
@@ -188,17 +194,19 @@ class Metrics:
 
     def _fetch_live_registry(self, pipeline: EnginePipeline) -> MetricRegistry:
         engine_id = pipeline.engine_id
-        separator = self._client.engines.get(engine_id).id_separator
+        separator = self._engines.get(engine_id).id_separator
         name = pipeline.name.replace(":", separator) if separator == "__" else pipeline.name
         action = f"read the live metrics of engine {engine_id}"
         # A disconnected engine yields no instance, an empty response or an error (contract sections 12.3 and 18.23).
-        connection = self._client.request("GET", Service.TUNNELING, f"/connection/{quote_id(engine_id)}", action=action)
+        connection = self._session.request(
+            "GET", Service.TUNNELING, f"/connection/{quote_id(engine_id)}", action=action
+        )
         instance = tunnel_instance_id(connection)
         if instance is None:
             raise ControlHubMetricsUnavailableError(
                 f"Cannot {action}: the engine is not connected to Control Hub's tunnel."
             )
-        response = self._client.request(
+        response = self._session.request(
             "GET",
             Service.TUNNELING,
             f"/{quote_id(engine_id)}/rest/v1/pipeline/{quote_id(name)}/metrics",

@@ -13,14 +13,18 @@ from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.jobs import Jobs
+    from airflow_provider_streamsets.control_hub.runs import Runs
+    from airflow_provider_streamsets.control_hub.session import Session
 
 
 class Offsets:
     """Offsets of jobs, available as ``client.offsets``."""
 
-    def __init__(self, client: ControlHubClient) -> None:
-        self._client = client
+    def __init__(self, session: Session, jobs: Jobs, runs: Runs) -> None:
+        self._session = session
+        self._jobs = jobs
+        self._runs = runs
 
     def reset(self, job_ids: Iterable[str]) -> None:
         """
@@ -32,8 +36,8 @@ class Offsets:
         :param job_ids: ids of inactive jobs
         """
         ids = list(dict.fromkeys(job_ids))
-        for batch in chunked(ids, self._client.bulk_size):
-            self._client.request(
+        for batch in chunked(ids, self._session.bulk_size):
+            self._session.request(
                 "POST",
                 Service.JOBRUNNER,
                 "/v1/jobs/resetOffset",
@@ -47,7 +51,7 @@ class Offsets:
 
         :param job_id: id of the job
         """
-        response = self._client.request(
+        response = self._session.request(
             "GET",
             Service.JOBRUNNER,
             f"/v1/job/{quote_id(job_id)}/currentStatus",
@@ -63,7 +67,7 @@ class Offsets:
         :param run_count: number of the run
         :raises ControlHubNotFoundError: if the job's history does not contain the run
         """
-        for entry in self._client.runs.iter_raw_history(job_id):
+        for entry in self._runs.iter_raw_history(job_id):
             if status_run_count(entry) == run_count:
                 return EngineOffset.from_status(entry)
         raise ControlHubNotFoundError(
@@ -79,7 +83,7 @@ class Offsets:
 
         :param job_id: id of the job
         """
-        response = self._client.request(
+        response = self._session.request(
             "GET",
             Service.JOBRUNNER,
             f"/v1/job/{quote_id(job_id)}/committedOffsets",
@@ -95,7 +99,7 @@ class Offsets:
 
         :param job_id: id of the job
         """
-        response = self._client.request(
+        response = self._session.request(
             "GET",
             Service.JOBRUNNER,
             f"/v1/job/{quote_id(job_id)}/latestCommittedOffsets",
@@ -115,14 +119,14 @@ class Offsets:
         :raises ControlHubConfigurationError: if `document` is not a valid offset document; nothing was sent
         """
         checked = validate_offset_document(document)
-        response = self._client.request(
+        response = self._session.request(
             "POST",
             Service.JOBRUNNER,
             f"/v1/job/{quote_id(job_id)}/uploadOffsetAsJson",
             action=f"upload an offset to job {job_id}",
             body=checked,
         )
-        return Job.from_wire(response) if response else self._client.jobs.get(job_id)
+        return Job.from_wire(response) if response else self._jobs.get(job_id)
 
 
 def check_offsets_changeable(jobs: Collection[Job]) -> None:

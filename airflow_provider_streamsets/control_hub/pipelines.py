@@ -27,14 +27,14 @@ from airflow_provider_streamsets.control_hub.saql import equals, search_params
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.session import Session
 
 
 class Pipelines:
     """Pipelines, available as ``client.pipelines``."""
 
-    def __init__(self, client: ControlHubClient) -> None:
-        self._client = client
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def find_by_name(self, name: str) -> PipelineVersion:
         """
@@ -62,13 +62,13 @@ class Pipelines:
         query = equals("name", name)
         path = "/v1/saql/pipelines/search" if query else "/v1/pipelines"
         params = (
-            search_params(query, self._client.organization)
+            search_params(query, self._session.organization)
             if query
             else {"filterText": name, **_published_params(only=False)}
         )
 
         def read_page(offset: int, length: int) -> Any:
-            return self._client.request(
+            return self._session.request(
                 "GET",
                 Service.PIPELINES,
                 path,
@@ -89,7 +89,7 @@ class Pipelines:
 
         :param pipeline_id: id of the pipeline
         """
-        response = self._client.request(
+        response = self._session.request(
             "GET",
             Service.PIPELINES,
             f"/v1/pipeline/{quote_id(pipeline_id)}/log",
@@ -107,7 +107,7 @@ class Pipelines:
         :param pipeline_id: id of the pipeline
         :raises ControlHubNotFoundError: if the pipeline has no published version
         """
-        response = self._client.request(
+        response = self._session.request(
             "GET",
             Service.PIPELINES,
             f"/v1/pipeline/{quote_id(pipeline_id)}/latest",
@@ -132,8 +132,8 @@ class Pipelines:
         :returns: versions by pipeline id; unknown pipelines are missing
         """
         found: dict[str, PipelineVersion] = {}
-        for batch in chunked(list(dict.fromkeys(pipeline_ids)), self._client.bulk_size):
-            response = self._client.request(
+        for batch in chunked(list(dict.fromkeys(pipeline_ids)), self._session.bulk_size):
+            response = self._session.request(
                 "POST",
                 Service.PIPELINES,
                 "/v1/pipelines/latestCommit",
@@ -157,7 +157,7 @@ class Pipelines:
         return PipelineVersion.from_wire(self._fetch_commit(commit_id))
 
     def _fetch_commit(self, commit_id: str) -> Any:
-        response = self._client.request(
+        response = self._session.request(
             "GET",
             Service.PIPELINES,
             f"/v1/pipelineCommit/{quote_id(commit_id)}",
@@ -193,7 +193,7 @@ class Pipelines:
 
         :param pipeline_id: id of the pipeline
         """
-        response = self._client.request(
+        response = self._session.request(
             "GET",
             Service.PIPELINES,
             f"/v1/pipeline/{quote_id(pipeline_id)}/tags",

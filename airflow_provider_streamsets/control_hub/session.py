@@ -1,33 +1,48 @@
-"""Base URL, credential and HTTP session of a client."""
+"""Base URL, credential and HTTP session of a client, and the requests of its resources."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_streamsets.control_hub.config import ClientConfig
 from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
     ControlHubNotFoundError,
     ControlHubUnavailableError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.models import parse_landing_url
+from airflow_provider_streamsets.control_hub.models import CurrentUser, parse_landing_url
 from airflow_provider_streamsets.control_hub.services import Retry, Service
 from airflow_provider_streamsets.control_hub.tokens import organization_id
 from airflow_provider_streamsets.control_hub.transport import Transport
 from airflow_provider_streamsets.control_hub.urls import normalize_base_url
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# Called with the session itself, as its subclass.
+_OnUnauthorized = Callable[[Any, ControlHubAuthenticationError, int], "Session | None"]
+
 # Suffix of the landing URL that the login service returns; the base URL precedes it (contract section 1.3).
 _LANDING_PATH = "/security/public-rest/v1/aster/landing"
 
 
-class Session:
+def _no_deadline() -> float:
+    return math.inf
+
+
+class CredentialSession:
     """
-    State that is specific to one credential; a client that adopts another credential replaces its session.
+    HTTP session of one credential; a :class:`Session` that adopts another credential replaces it.
 
     :param config: settings of the client
     :raises ControlHubConfigurationError: if a setting is invalid
@@ -42,20 +57,20 @@ class Session:
         """Id of the organization in the token; None if the token names none."""
         self._transport = Transport(self.config)
 
-    def same_identity(self, other: Session) -> bool:
+    def same_identity(self, other: CredentialSession) -> bool:
         """Return whether another session uses the same Control Hub with the same credential and settings."""
         return self.config.identity == other.config.identity
 
-    def same_organization(self, other: Session) -> bool:
+    def same_organization(self, other: CredentialSession) -> bool:
         """Return whether both tokens name the same organization; if neither names one, compare the base URLs."""
         if self.known_organization is None and other.known_organization is None:
             return self.config.base_url == other.config.base_url
         return self.known_organization == other.known_organization
 
-    def with_options(self, timeout: float | None, max_attempts: int) -> Session:
+    def with_options(self, timeout: float | None, max_attempts: int) -> CredentialSession:
         """Return a copy with an HTTP session of its own; see :meth:`ControlHubClient.with_options`."""
         changes: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-        session = Session(replace(self.config, max_attempts=max_attempts, **changes))
+        session = CredentialSession(replace(self.config, max_attempts=max_attempts, **changes))
         # The fetched or redirected URL, which the identity of the session does not contain.
         session._base_url, session.was_accepted = self._base_url, self.was_accepted
         session._transport.clock_skew = self._transport.clock_skew
@@ -168,3 +183,227 @@ class Session:
         return self._transport.send(
             method, f"{self.base_url}/{service.value}{path}", params=query, on_moved=self._update_base_url, **options
         )
+
+
+class Session:
+    """
+    Sends the requests of the resources, with the current credential and until the deadline of a wait. Thread-safe.
+
+    The subclass :class:`~airflow_provider_streamsets.control_hub.ControlHubClient` adds the resources, which need only
+    this part of it.
+    """
+
+    def __init__(self, credential: CredentialSession, on_unauthorized: _OnUnauthorized | None = None) -> None:
+        self._credential = credential
+        self.sleep = credential.config.sleep or time.sleep
+        self._on_unauthorized = on_unauthorized
+        self._adopt_lock = threading.Lock()
+        self.time_left: Callable[[], float] = _no_deadline
+        """Returns the seconds until the deadline of the wait; set by :meth:`within`."""
+
+    @classmethod
+    def from_config(cls, config: ClientConfig, *, on_unauthorized: _OnUnauthorized | None = None) -> Self:
+        """
+        Return a client with these settings.
+
+        :param config: the settings
+        :param on_unauthorized: see :class:`~airflow_provider_streamsets.control_hub.ControlHubClient`
+        :raises ControlHubConfigurationError: if a setting is invalid
+        :raises ControlHubAuthenticationError: if the credential id or the token is malformed
+        """
+        return cls._from_credential(CredentialSession(config), on_unauthorized)
+
+    @classmethod
+    def _from_credential(cls, credential: CredentialSession, on_unauthorized: _OnUnauthorized | None) -> Self:
+        # The constructor of the subclass takes the settings one by one.
+        session = cls.__new__(cls)
+        Session.__init__(session, credential, on_unauthorized)
+        return session
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._credential.base_url_or_none or 'base URL not looked up yet'}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the HTTP session. The next request opens a new one."""
+        self._credential.close()
+
+    def with_options(self, *, timeout: float | None = None, max_attempts: int = 1) -> Self:
+        """
+        Return a client of the same Control Hub and credential with other timeouts and retries.
+
+        It has an HTTP session of its own, so it can be used while this client is in the middle of a request, for
+        example in a signal handler.
+
+        :param timeout: connect and read timeout in seconds; the client then does not wait for a newer credential
+            either. None keeps the timeouts of this client
+        :param max_attempts: maximum number of attempts of a request that may be retried
+        """
+        credential = self._credential.with_options(timeout, max_attempts)
+        client = self._from_credential(credential, self._on_unauthorized if timeout is None else None)
+        client.sleep, client.time_left = self.sleep, self.time_left
+        return client
+
+    @contextlib.contextmanager
+    def within(self, time_left: Callable[[], float]) -> Iterator[None]:
+        """
+        Apply a deadline within this context.
+
+        The timeouts of requests that may be retried are shortened to the remaining time, but to no less than ten
+        seconds before the deadline. After the deadline, no request is retried, and an unconfirmed rejection counts as
+        an outage.
+
+        :param time_left: returns the seconds until the deadline
+        """
+        before, self.time_left = self.time_left, time_left
+        try:
+            yield
+        finally:
+            self.time_left = before
+
+    def same_identity(self, other: Session) -> bool:
+        """Return whether another client uses the same Control Hub with the same credential and settings."""
+        return self._credential.same_identity(other._credential)
+
+    def same_organization(self, other: Session) -> bool:
+        """
+        Return whether another client works in the same organization, even under another URL.
+
+        Compares the organizations in the tokens, or the base URLs if neither token names an organization.
+        """
+        return self._credential.same_organization(other._credential)
+
+    def mark_accepted(self) -> None:
+        """
+        Assume that credential and settings are valid, because another process has used them successfully.
+
+        A rejection is then confirmed before it is raised, and a sign of wrong settings counts as an outage
+        (:class:`~airflow_provider_streamsets.control_hub.answers.ResponseClassifier`).
+        """
+        self._credential.was_accepted = True
+
+    def adopt(self, other: Session) -> None:
+        """
+        Take over the Control Hub, credential and settings of another client, which must not be used afterwards.
+
+        Requests in flight finish with the old credential. Thread-safe.
+        """
+        before = self._credential
+        credential = other._credential.with_options(None, before.config.max_attempts)
+        credential.was_accepted = before.was_accepted
+        self._credential = credential
+        before.close()
+
+    @property
+    def bulk_size(self) -> int:
+        """Maximum number of ids in one bulk request."""
+        return self._credential.config.bulk_size
+
+    @property
+    def gateway_timeout(self) -> float:
+        """Seconds after which no gateway still delivers a request."""
+        return self._credential.config.gateway_timeout
+
+    @property
+    def organization(self) -> str:
+        """Id of the organization in the token."""
+        return self._credential.organization
+
+    @property
+    def known_organization(self) -> str | None:
+        """Id of the organization in the token; None if the token names none."""
+        return self._credential.known_organization
+
+    @property
+    def base_url(self) -> str:
+        """
+        URL of Control Hub without a trailing slash.
+
+        If it is not set, it is looked up through the login service on first use (contract section 1.3).
+
+        :raises ControlHubNotFoundError: if the login service does not know the organization
+        """
+        return self._credential.base_url
+
+    def job_url(self, job_id: str) -> str:
+        """Return the URL of a job's page in the web UI."""
+        return self._credential.job_url(job_id)
+
+    @property
+    def clock_skew(self) -> float:
+        """Seconds by which Control Hub's clock is ahead of the local one; 0 if unknown."""
+        return self._credential.clock_skew
+
+    @property
+    def is_clock_skew_known(self) -> bool:
+        """Whether a response has reported the time of Control Hub."""
+        return self._credential.is_clock_skew_known
+
+    def current_user(self) -> CurrentUser:
+        """Return the user of the credential; the cheapest check of a credential (contract section 1.5)."""
+        response = self.request(
+            "GET", Service.SECURITY, "/v1/currentUser", action="read the current user", needs_body=True
+        )
+        return CurrentUser.from_wire(response)
+
+    def request(
+        self,
+        method: str,
+        service: Service,
+        path: str,
+        *,
+        action: str,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        file: BinaryIO | None = None,
+        stream_to: Callable[[Iterator[bytes]], Any] | None = None,
+        retry: Retry = Retry.SAFE,
+        needs_body: bool = False,
+    ) -> Any:
+        """
+        Send one request to Control Hub and return the parsed JSON of the response; None if it is empty.
+
+        Internal to this package: the resources wrap every public call. `body`, `file`, `stream_to` and `needs_body` are
+        those of :meth:`Transport.send`.
+
+        :param path: path below the service, its ids quoted by :func:`quote_id`
+        :param action: what is attempted, for messages
+        """
+        for rejections in itertools.count():
+            credential = self._credential
+            try:
+                return credential.send(
+                    method,
+                    service,
+                    path,
+                    action=action,
+                    params=params,
+                    body=body,
+                    file=file,
+                    stream_to=stream_to,
+                    retry=retry,
+                    needs_body=needs_body,
+                    time_left=self.time_left,
+                )
+            except ControlHubAuthenticationError as error:
+                # A rejected request had no effect, so retrying any request is safe.
+                if self._on_unauthorized is None or not credential.was_accepted:
+                    raise
+                if self.time_left() <= 0:
+                    raise ControlHubUnavailableError(
+                        f"{error.message} The deadline passed before the rejection could be confirmed.",
+                        http_status=error.http_status,
+                        issues=error.issues,
+                    ) from None
+                with self._adopt_lock:
+                    if (
+                        self._credential is credential
+                        and (newer := self._on_unauthorized(self, error, rejections)) is not None
+                    ):
+                        self.adopt(newer)
+        raise AssertionError("unreachable")

@@ -29,6 +29,7 @@ from airflow_provider_streamsets.control_hub.services import Retry, Service, quo
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
     from airflow_provider_streamsets.control_hub.models import Job
+    from airflow_provider_streamsets.control_hub.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class StartIntent:
         return not (self.user and run.user and run.user != self.user)
 
 
-def latest_delivery(client: ControlHubClient, requested_at: float) -> float:
+def latest_delivery(client: Session, requested_at: float) -> float:
     """
     Return the latest time at which a gateway can deliver a request.
 
@@ -115,7 +116,7 @@ def latest_delivery(client: ControlHubClient, requested_at: float) -> float:
     return requested_at + client.gateway_timeout + tolerance
 
 
-def remaining_delivery_time(client: ControlHubClient, requested_at: float) -> float:
+def remaining_delivery_time(client: Session, requested_at: float) -> float:
     """
     Return the seconds in which a gateway can still deliver a request.
 
@@ -440,7 +441,7 @@ def _is_ambiguous(error: ControlHubError | None) -> bool:
     return error is not None and may_have_executed(error)
 
 
-def _search_time(client: ControlHubClient, intent: StartIntent, error: ControlHubError | None) -> float:
+def _search_time(client: Session, intent: StartIntent, error: ControlHubError | None) -> float:
     """
     Return the seconds for which to search for the run of a start.
 
@@ -487,7 +488,7 @@ class CreateIntent:
         return job.create_time is None or abs(job.create_time.timestamp() - self.requested_at) <= CLOCK_TOLERANCE
 
 
-def search_time(client: ControlHubClient, error: ControlHubError | None) -> float:
+def search_time(client: Session, error: ControlHubError | None) -> float:
     """
     Return the seconds for which to search for the effect of a request: until no gateway can deliver it any more.
 
@@ -498,7 +499,7 @@ def search_time(client: ControlHubClient, error: ControlHubError | None) -> floa
 
 
 def confirm_effect(
-    client: ControlHubClient,
+    client: Session,
     probe: Callable[[], _Effect],
     *,
     subject: str,

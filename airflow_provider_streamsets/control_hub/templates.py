@@ -38,7 +38,8 @@ from airflow_provider_streamsets.control_hub.services import Retry, Service, quo
 from airflow_provider_streamsets.control_hub.submission import confirm_effect, search_time
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+    from airflow_provider_streamsets.control_hub.jobs import Jobs
+    from airflow_provider_streamsets.control_hub.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,9 @@ _SEARCH_INTERVAL = 3.0
 class Templates:
     """Manage job templates; available as ``client.templates``."""
 
-    def __init__(self, client: ControlHubClient) -> None:
-        self._client = client
+    def __init__(self, session: Session, jobs: Jobs) -> None:
+        self._session = session
+        self._jobs = jobs
 
     def start(
         self,
@@ -117,7 +119,7 @@ class Templates:
         action = f"start {len(runtime_parameters)} instances of job template {template.label}"
         error: ControlHubError | None = None
         try:
-            response = self._client.request(
+            response = self._session.request(
                 "POST",
                 Service.JOBRUNNER,
                 f"/v1/job/{quote_id(template.job_id)}/createAndStartJobInstances",
@@ -151,8 +153,8 @@ class Templates:
     def _intent(self, template: Job, values: Sequence[Mapping[str, Any]], *, with_user: bool) -> TemplateStartIntent:
         starts = self._starts(template.job_id, template.label)
         previous_start = max((start.number for start in starts), default=0)
-        user = self._client.current_user().user_id if with_user else None
-        requested_at = submission.wall_clock() + self._client.clock_skew
+        user = self._session.current_user().user_id if with_user else None
+        requested_at = submission.wall_clock() + self._session.clock_skew
 
         return TemplateStartIntent(
             template.job_id,
@@ -160,7 +162,7 @@ class Templates:
             user,
             requested_at,
             tuple(map(parameters_digest, values)),
-            submission.latest_delivery(self._client, requested_at),
+            submission.latest_delivery(self._session, requested_at),
         )
 
     def find_instances(self, intent: TemplateStartIntent, *, wait: bool = False) -> list[Job]:
@@ -177,8 +179,8 @@ class Templates:
         """
         found = self._find_starts(intent, intent.template_id)
         if wait and intent.requested_at is not None:
-            max_wait = submission.remaining_delivery_time(self._client, intent.requested_at)
-            deadline = Deadline.of_retries(max_wait, self._client.sleep)
+            max_wait = submission.remaining_delivery_time(self._session, intent.requested_at)
+            deadline = Deadline.of_retries(max_wait, self._session.sleep)
             while not found and not deadline.has_passed:
                 deadline.sleep(_SEARCH_INTERVAL)
                 found = self._find_starts(intent, intent.template_id)
@@ -191,7 +193,7 @@ class Templates:
         return found[0][1] if found else []
 
     def _find_starts(self, intent: TemplateStartIntent, label: str) -> list[tuple[TemplateStart, list[Job]]]:
-        intent = intent if intent.user else replace(intent, user=self._client.current_user().user_id)
+        intent = intent if intent.user else replace(intent, user=self._session.current_user().user_id)
         starts = self._starts(intent.template_id, label)
         matching = [s for s in starts if intent.matches(s.number, s.user, s.time) and s.job_ids]
         candidates = [(start, self._instances(intent.template_id, start.job_ids)) for start in matching]
@@ -202,14 +204,14 @@ class Templates:
         ]
 
     def _instances(self, template_id: str, ids: Sequence[str]) -> list[Job]:
-        found = self._client.jobs.get_many(ids)
+        found = self._jobs.get_many(ids)
         # An instance with 'delete after completion' may be deleted already.
         return [found.get(job_id) or _unread_instance(template_id, job_id) for job_id in ids]
 
     def _find_submitted(self, template: Job, intent: TemplateStartIntent, error: ControlHubError | None) -> list[Job]:
         """Return the instances of a start whose response did not name them."""
         found = confirm_effect(
-            self._client,
+            self._session,
             lambda: self._find_starts(intent, template.label),
             subject="whether instances were started",
             error=error,
@@ -220,7 +222,7 @@ class Templates:
             return instances
         if isinstance(error, ControlHubRejectedError) and not found:
             raise error
-        seconds = search_time(self._client, error)
+        seconds = search_time(self._session, error)
         finding = _describe_starts(found) if found else f"No start with these parameters appeared within {seconds:g} s"
         error_class = ControlHubAmbiguousStartError if found else ControlHubUnavailableError
         raise error_class(
@@ -232,7 +234,7 @@ class Templates:
 
     def _starts(self, template_id: str, label: str) -> list[TemplateStart]:
         def read_page(offset: int, _: int) -> Any:
-            return self._client.request(
+            return self._session.request(
                 "GET",
                 Service.JOBRUNNER,
                 f"/v1/job/{quote_id(template_id)}/runHistory",
