@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_provider_streamsets.control_hub._json import as_list
-from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
+from airflow_provider_streamsets.control_hub._messages import describe_ids
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
-    ControlHubJobStateError,
     ControlHubUnexpectedAnswerError,
 )
-from airflow_provider_streamsets.control_hub.models import ImportedJob, Job, Model
+from airflow_provider_streamsets.control_hub.models import ImportedJob, Model
 from airflow_provider_streamsets.control_hub.services import Retry, Service
 
 if TYPE_CHECKING:
@@ -138,20 +137,6 @@ class Archives:
             retry=Retry.NEVER,
         )
         return [ImportedJob.from_wire(entry) for entry in as_list(response, "imported jobs")]
-
-
-def check_exportable(jobs: Iterable[Job]) -> None:
-    """
-    Raise if any of the jobs cannot be exported (contract section 7).
-
-    :raises ControlHubJobStateError: if a job is attached to a template; the message lists all such jobs
-    """
-    attached = [job.label for job in jobs if job.template_id is not None]
-    if attached:
-        raise ControlHubJobStateError(
-            f"Cannot export jobs that are attached to a job template: {join_truncated(attached)}. Export the "
-            "template instead. Nothing was sent."
-        )
 
 
 def _find_pipeline_entry(archive: BinaryIO) -> str | None:

@@ -27,6 +27,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.job_duplication import JobDuplicator
 from airflow_provider_streamsets.control_hub.job_reading import JobReader
+from airflow_provider_streamsets.control_hub.job_state import check_deletable, check_idle
 from airflow_provider_streamsets.control_hub.models import Job, JobDocument, JobSettings, JobUpgrade, PipelineVersion
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
@@ -391,38 +392,7 @@ def check_editable(job: Job) -> None:
         raise ControlHubJobStateError(
             f"Cannot update job {job.label}: it is attached to the job template {job.template_id}. Change the template."
         )
-    _check_idle([job], "update")
-
-
-def check_deletable(jobs: Iterable[Job], *, allow_active: bool = False, allow_failed: bool = False) -> None:
-    """
-    Check that the states of jobs allow their deletion.
-
-    :param allow_active: accept active jobs, which the caller stops first
-    :param allow_failed: accept jobs with an error to acknowledge, which the caller acknowledges first
-    :raises ControlHubConfigurationError: if one of them is a job template
-    :raises ControlHubJobStateError: if some cannot be deleted; the message names them all
-    """
-    jobs = list(jobs)
-    for job in jobs:
-        if job.is_template:
-            raise ControlHubConfigurationError(f"Cannot delete jobs: {job.label} is a job template, not a job.")
-    _check_idle(jobs, "delete", allow_active=allow_active, allow_failed=allow_failed)
-
-
-def _check_idle(jobs: Iterable[Job], action: str, *, allow_active: bool = False, allow_failed: bool = False) -> None:
-    problems = []
-    for job in jobs:
-        run = job.current_run
-        if run is None:
-            continue
-        if not run.has_ended and not allow_active:
-            problems.append(f"{job.label} is {run.status or 'in an unknown state'}: stop it first")
-        elif run.status == "INACTIVE_ERROR" and not allow_failed:
-            error = run.error_message or "none stated"
-            problems.append(f"{job.label} has an error to acknowledge first: {error}")
-    if problems:
-        raise ControlHubJobStateError(f"Cannot {action} jobs. {join_truncated(problems, '; ')}. Nothing was sent.")
+    check_idle([job], "update")
 
 
 def _check_published(pipeline: PipelineVersion) -> None:

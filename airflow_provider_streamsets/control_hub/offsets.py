@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub._json import as_list, as_object, checked_depth
-from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
-from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError, ControlHubNotFoundError
+from airflow_provider_streamsets.control_hub._messages import describe_ids
+from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError
 from airflow_provider_streamsets.control_hub.models import EngineOffset, Job, status_run_count, validate_offset_document
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
@@ -127,18 +127,3 @@ class Offsets:
             body=checked,
         )
         return Job.from_wire(response) if response else self._jobs.get(job_id)
-
-
-def check_offsets_changeable(jobs: Collection[Job]) -> None:
-    """
-    Raise if the offsets of any of the jobs cannot be reset or uploaded in its current state.
-
-    :raises ControlHubJobStateError: if a job is active or a template; the message lists all such jobs
-    """
-    problems = [f"{job.label} is a job template" for job in jobs if job.is_template]
-    problems += [f"{job.label} is {run.status}" for job in jobs if (run := job.current_run) and not run.has_ended]
-    if problems:
-        raise ControlHubJobStateError(
-            f"Cannot change the offsets of jobs that are active or templates: {join_truncated(problems, '; ')}. Stop "
-            "active jobs first. Nothing was sent."
-        )

@@ -17,17 +17,17 @@ from airflow_provider_streamsets.control_hub.choices import DEFAULT_POLL_INTERVA
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
-    ControlHubJobStateError,
     ControlHubNotFoundError,
     ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnexpectedAnswerError,
 )
+from airflow_provider_streamsets.control_hub.job_state import check_all_startable, check_startable
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, RunIdentity, RunRef, run_or_none
 from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.paging import PAGE_LENGTH, chunked, page_params, paginate
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
-from airflow_provider_streamsets.control_hub.submission import BulkStarter, JobStarter, StartIntent, describe_run
+from airflow_provider_streamsets.control_hub.submission import BulkStarter, JobStarter, StartIntent
 from airflow_provider_streamsets.control_hub.tracking.outcome import sort_events
 from airflow_provider_streamsets.control_hub.tracking.run import DEFAULT_METRICS_TIMEOUT, RunTracker
 from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
@@ -641,62 +641,3 @@ class Runs:
         )
         events = [RunEvent.from_wire(entry) for entry in as_list(response, "run events")]
         return sort_events(events)
-
-
-def check_startable(job: Job) -> None:
-    """
-    Check that the state of a job allows a start.
-
-    :raises ControlHubJobStateError: if not; the message has the reason and the remedy
-    """
-    if job.is_template:
-        raise ControlHubJobStateError(
-            f"Cannot start {job.label}: it is a job template. Start an instance of it instead."
-        )
-    run = job.current_run
-    if run is None or (run.has_ended and run.status != "INACTIVE_ERROR"):
-        return
-    if run.status == "INACTIVE_ERROR":
-        raise ControlHubJobStateError(
-            f"Cannot start job {job.label}: its run {run.run_count} ended in INACTIVE_ERROR. Acknowledge the error "
-            f"first: {run.error_message or 'none stated'}"
-        )
-    raise ControlHubJobStateError(
-        f"Cannot start job {job.label}: its {describe_run(run)}, is {run.status or 'in an unknown state'}. Wait for it "
-        "to end, or stop it."
-    )
-
-
-def check_all_startable(jobs: Iterable[Job]) -> None:
-    """
-    Check that the states of all these jobs allow a start.
-
-    :raises ControlHubJobStateError: if not; the message has the reason for each job
-    """
-    problems = []
-    for job in jobs:
-        try:
-            check_startable(job)
-        except ControlHubJobStateError as error:
-            problems.append(str(error))
-    if problems:
-        more = f" And {len(problems) - 10} more." if len(problems) > 10 else ""
-        raise ControlHubJobStateError(f"{' '.join(problems[:10])}{more} Nothing was started.")
-
-
-def reason_not_synchronizable(job: Job) -> str | None:
-    """Return why the state of a job does not allow synchronising, as in "is INACTIVE"; None if it does."""
-    if job.is_template:
-        return "is a job template"
-    if job.current_run is None:
-        return "has never run"
-    return None if job.current_run.status == "ACTIVE" else f"is {job.current_run.status or 'in an unknown state'}"
-
-
-def reason_not_balanceable(job: Job) -> str | None:
-    """
-    Return why the state of a job does not allow balancing, as in "has failover disabled"; None if it does.
-
-    Jobs without failover are skipped (contract section 18.34).
-    """
-    return reason_not_synchronizable(job) or (None if job.failover else "has failover disabled")

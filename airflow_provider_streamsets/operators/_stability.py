@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError
+from airflow_provider_streamsets.control_hub.job_state import check_all_startable
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import Job
@@ -22,8 +23,6 @@ def check_startable(jobs: Iterable[Job]) -> None:
     :raises ControlHubJobStateError: if a job cannot be started; the message suggests `if_running` and
         `acknowledge_errors` where they help
     """
-    from airflow_provider_streamsets.control_hub.runs import check_all_startable
-
     jobs = list(jobs)
     try:
         check_all_startable(jobs)

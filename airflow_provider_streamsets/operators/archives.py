@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets import files, params
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError, ControlHubNotFoundError
+from airflow_provider_streamsets.control_hub.job_state import check_exportable
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator, ControlHubOperator
 from airflow_provider_streamsets.params import Parameter
 
@@ -65,8 +66,6 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Export the jobs."""
-        from airflow_provider_streamsets.control_hub.archives import check_exportable
-
         jobs = self.find_jobs(context)
         path = self.rendered.path
         if not jobs:

@@ -21,6 +21,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
 )
+from airflow_provider_streamsets.control_hub.job_state import check_deletable
 from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
 from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run
 from airflow_provider_streamsets.operators._resume import (
@@ -575,8 +576,6 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Delete the jobs."""
-        from airflow_provider_streamsets.control_hub.jobs import check_deletable
-
         # Jobs deleted by an earlier try can no longer be found by name.
         is_retry = context["ti"].try_number > 1
         jobs = {job.job_id: job for job in self.find_jobs(context, missing_ok=self.job_ids is not None or is_retry)}

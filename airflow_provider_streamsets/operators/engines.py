@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError
+from airflow_provider_streamsets.control_hub.job_state import reason_not_balanceable
 from airflow_provider_streamsets.operators.active_jobs import ControlHubActiveJobsOperator
 from airflow_provider_streamsets.operators.base import ControlHubOperator
 from airflow_provider_streamsets.params import Parameter
@@ -130,8 +131,6 @@ class ControlHubBalanceJobsOperator(ControlHubActiveJobsOperator):
 
     def reason_not_applicable(self, job: Job) -> str | None:
         """Return why a job cannot be balanced in its current state; None if it can."""
-        from airflow_provider_streamsets.control_hub.runs import reason_not_balanceable
-
         return reason_not_balanceable(job)
 
     def act(self, job_ids: list[str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_streamsets import files, params
 from airflow_provider_streamsets.control_hub import models
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
+from airflow_provider_streamsets.control_hub.job_state import check_offsets_changeable
 from airflow_provider_streamsets.job_selector import get_job
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubJobsOperator
 from airflow_provider_streamsets.params import Parameter
@@ -46,8 +47,6 @@ class ControlHubResetOffsetsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Check all jobs and reset their offsets."""
-        from airflow_provider_streamsets.control_hub.offsets import check_offsets_changeable
-
         jobs = self.find_jobs(context)
         check_offsets_changeable(jobs)
         job_ids = [job.job_id for job in jobs]
@@ -192,8 +191,6 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Resolve, validate and upload the offset."""
-        from airflow_provider_streamsets.control_hub.offsets import check_offsets_changeable
-
         params.exactly_one(
             offset=self.offset, path=self.path, from_job_id=self.from_job_id, from_job_name=self.from_job_name
         )

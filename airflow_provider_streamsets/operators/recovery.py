@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_streamsets.control_hub.job_state import reason_not_synchronizable
 from airflow_provider_streamsets.operators.active_jobs import ControlHubActiveJobsOperator
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 
@@ -93,8 +94,6 @@ class ControlHubSyncJobsOperator(ControlHubActiveJobsOperator):
 
     def reason_not_applicable(self, job: Job) -> str | None:
         """Return why a job cannot be synchronized in its current state; None if it can."""
-        from airflow_provider_streamsets.control_hub.runs import reason_not_synchronizable
-
         return reason_not_synchronizable(job)
 
     def act(self, job_ids: list[str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
+from airflow_provider_streamsets import hooks
 from airflow_provider_streamsets.compat import get_connection_and_extra
 from airflow_provider_streamsets.control_hub.errors import ControlHubError
 from airflow_provider_streamsets.triggers.preload import preload_wait
@@ -166,6 +167,4 @@ async def _read_with_retries(conn_id: str) -> ConnectionSettings:
 
 
 async def _read(conn_id: str) -> ConnectionSettings:
-    from airflow_provider_streamsets.hooks.connection import ConnectionSettings
-
-    return ConnectionSettings.from_connection(*await get_connection_and_extra(conn_id))
+    return hooks.ConnectionSettings.from_connection(*await get_connection_and_extra(conn_id))

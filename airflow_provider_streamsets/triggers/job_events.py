@@ -14,6 +14,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.assets.jobs import job_uri
 from airflow_provider_streamsets.compat import HAS_SHARED_STREAMS, BaseEventTrigger, watched_asset
+from airflow_provider_streamsets.control_hub.models import Outcome
 from airflow_provider_streamsets.triggers.arguments import StoredArguments, ignore_unknown_arguments
 from airflow_provider_streamsets.triggers.preload import preload_watch
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.polling.run_watcher import RunWatcher
     from airflow_provider_streamsets.polling.watcher_group import PollItem, WatcherGroup
 
-OUTCOMES = ("SUCCEEDED", "FAILED", "STOPPED")
+OUTCOMES = tuple(outcome.value for outcome in Outcome)
 _METRICS_TIMEOUT = 30.0
 
 

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.models import RunIdentity
+from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
+from airflow_provider_streamsets.control_hub.tracking.metric import MetricTracker
 from airflow_provider_streamsets.triggers.arguments import ignore_unknown_arguments
 from airflow_provider_streamsets.triggers.base import ControlHubRunTriggerBase
+from airflow_provider_streamsets.triggers.events import MetricWaitEvent
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubError
-    from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult, MetricTracker
+    from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult
     from airflow_provider_streamsets.polling.poller import SharedStatusPoller
-    from airflow_provider_streamsets.triggers.events import MetricWaitEvent
 
 
 @ignore_unknown_arguments
@@ -44,10 +47,6 @@ class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
 
     def tracker(self, poller: SharedStatusPoller) -> MetricTracker:
         """Return the tracker of the run's metrics."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
-        from airflow_provider_streamsets.control_hub.tracking.metric import MetricTracker
-
         return MetricTracker(
             poller.client,
             self.job_id,
@@ -66,12 +65,8 @@ class ControlHubJobMetricTrigger(ControlHubRunTriggerBase):
 
     def event(self, result: MetricResult) -> MetricWaitEvent:
         """Return the event with the evaluated metrics."""
-        from airflow_provider_streamsets.triggers.events import MetricWaitEvent
-
         return MetricWaitEvent(self.job_id, self.run_count, metric_result=result)
 
     def failure(self, error: ControlHubError) -> MetricWaitEvent:
         """Return the event of a failed wait."""
-        from airflow_provider_streamsets.triggers.events import MetricWaitEvent
-
         return MetricWaitEvent(*self.known_run, error=error)

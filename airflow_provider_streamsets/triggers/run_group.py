@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubError
+from airflow_provider_streamsets.control_hub.models import JobRun, Outcome, RunIdentity
+from airflow_provider_streamsets.control_hub.paging import chunked
+from airflow_provider_streamsets.control_hub.tracking.report import RunReport
+from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn, RunTracker
 from airflow_provider_streamsets.triggers.arguments import ignore_unknown_arguments
 from airflow_provider_streamsets.triggers.base import KILL_MAX_WAIT, ControlHubTrigger, Deadline
+from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 from airflow_provider_streamsets.triggers.packing import UNPACK_ERRORS, pack, unpack
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
-    from airflow_provider_streamsets.control_hub.models import RunIdentity
-    from airflow_provider_streamsets.control_hub.tracking.report import RunReport
-    from airflow_provider_streamsets.control_hub.tracking.run import Log, RunTracker
+    from airflow_provider_streamsets.control_hub import ControlHubClient
+    from airflow_provider_streamsets.control_hub.tracking.run import Log
     from airflow_provider_streamsets.polling.poller import SharedStatusPoller
     from airflow_provider_streamsets.polling.subscriptions import Subscription
-    from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 
 # Concurrent queries of one wait, half of the poller's query threads. The others are for other waits.
 _CONCURRENT_CHECKS = 4
@@ -103,16 +105,11 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     @property
     def _identities(self) -> dict[str, RunIdentity]:
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-
         known = self.identities if isinstance(self.identities, Mapping) else {}
         return {job_id: RunIdentity.from_json(known.get(job_id)) for job_id in self._run_counts}
 
     async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> RunsWaitEvent:
         """Wait until the runs have ended, or the task must act before."""
-        from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
-        from airflow_provider_streamsets.triggers.events import RunsWaitReason
-
         self._unpack()
         run_set = self._run_set = _RunSet(
             poller,
@@ -154,10 +151,6 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
         return self._event(RunsWaitReason.ENDED)
 
     def _event(self, reason: RunsWaitReason, error: ControlHubError | None = None) -> RunsWaitEvent:
-        from airflow_provider_streamsets.control_hub.models import JobRun
-        from airflow_provider_streamsets.control_hub.tracking.report import RunReport
-        from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
-
         counts, identities = self._run_counts, self._identities
         return RunsWaitEvent(
             tuple(counts.items()),
@@ -187,8 +180,6 @@ class ControlHubJobRunsTrigger(ControlHubTrigger):
 
     def failure(self, error: ControlHubError) -> RunsWaitEvent:
         """Return the event of a wait that failed with an error."""
-        from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
-
         try:
             self._unpack()
             return self._event(RunsWaitReason.ENDED, error)
@@ -280,7 +271,6 @@ class _RunSet:
         """Whether a run may be missing, or is ``RED`` with a time limit for that."""
         if self._fail_on_red_after is not None and not self._red_since.keys().isdisjoint(self.unfinished):
             return True
-        from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
 
         return any(
             self._trackers[job_id].notify_on is NotifyOn.EVERY_POLL
@@ -294,8 +284,6 @@ class _RunSet:
         :param updates: by job id, the latest run, None if there is none, or the error for this job
         :param deadlines: return at the first of them, even if queries for missing runs are pending
         """
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-
         self.is_red_too_long = False
         checks = []
         for job_id, status in updates.items():
@@ -340,8 +328,6 @@ class _RunSet:
 
     def _tracker_to_resolve(self, job_id: str, status: JobRun | None) -> RunTracker | None:
         """Return the tracker of a run that may be missing or superseded, if the tracker must send requests."""
-        from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-
         if job_id not in self.unfinished:
             self._mark_ended(job_id, failed=False)
             return None
@@ -366,8 +352,6 @@ class _RunSet:
 
     async def _check_missing(self, trackers: Sequence[RunTracker], deadlines: Sequence[Deadline]) -> None:
         """Resolve runs that may be missing, as a wait for one run would, until the first deadline."""
-        from airflow_provider_streamsets.control_hub.paging import chunked
-
         for batch in chunked(list(trackers), _CONCURRENT_CHECKS):
             remaining = min((one.remaining for one in deadlines if one.remaining is not None), default=None)
             if remaining == 0:
@@ -383,8 +367,6 @@ class _RunSet:
                     check.cancel()
 
     def _apply_check(self, job_id: str, check: asyncio.Future[RunReport | None]) -> None:
-        from airflow_provider_streamsets.control_hub import Outcome
-
         try:
             report = check.result()
         except asyncio.TimeoutError:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.control_hub.models import RunIdentity
+from airflow_provider_streamsets.control_hub.tracking.conditions import ViolationCheck, parse_conditions
+from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 from airflow_provider_streamsets.triggers.arguments import ignore_unknown_arguments
 from airflow_provider_streamsets.triggers.base import KILL_MAX_WAIT, ControlHubRunTriggerBase
+from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, RunReport
-    from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
     from airflow_provider_streamsets.polling.poller import SharedStatusPoller
-    from airflow_provider_streamsets.triggers.events import RunWaitEvent
 
 
 @ignore_unknown_arguments
@@ -41,10 +43,6 @@ class ControlHubJobRunTrigger(ControlHubRunTriggerBase):
 
     def tracker(self, poller: SharedStatusPoller) -> RunTracker:
         """Return the tracker of the run."""
-        from airflow_provider_streamsets.control_hub.models import RunIdentity
-        from airflow_provider_streamsets.control_hub.tracking.conditions import ViolationCheck, parse_conditions
-        from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-
         bounds = parse_conditions(self.upper_bounds) if self.upper_bounds else ()
         return RunTracker(
             poller.client,
@@ -64,14 +62,10 @@ class ControlHubJobRunTrigger(ControlHubRunTriggerBase):
 
     def event(self, result: RunReport) -> RunWaitEvent:
         """Return the event with the report of the run."""
-        from airflow_provider_streamsets.triggers.events import RunWaitEvent
-
         return RunWaitEvent(self.job_id, self.run_count, report=result, deadline=self.deadline)
 
     def failure(self, error: ControlHubError) -> RunWaitEvent:
         """Return the event of a failed wait."""
-        from airflow_provider_streamsets.triggers.events import RunWaitEvent
-
         return RunWaitEvent(*self.known_run, error=error, deadline=self.deadline)
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:

@@ -26,8 +26,8 @@ from airflow_provider_streamsets.control_hub import (
     ImportedJob,
     Job,
 )
-from airflow_provider_streamsets.control_hub.archives import check_exportable
 from airflow_provider_streamsets.control_hub.errors import may_have_executed
+from airflow_provider_streamsets.control_hub.job_state import check_exportable
 from tests.unit.fakes.api_payloads import (
     AMBIGUOUS_OUTCOMES,
     FAILURES,

@@ -26,7 +26,7 @@ from airflow_provider_streamsets.control_hub import (
     JobSettings,
     PipelineVersion,
 )
-from airflow_provider_streamsets.control_hub.jobs import check_deletable
+from airflow_provider_streamsets.control_hub.job_state import check_deletable
 from tests.unit.fakes.api_payloads import (
     AMBIGUOUS_OUTCOMES,
     HOUR,

@@ -16,8 +16,8 @@ from airflow_provider_streamsets.control_hub import (
     EngineOffset,
     Job,
 )
+from airflow_provider_streamsets.control_hub.job_state import check_offsets_changeable
 from airflow_provider_streamsets.control_hub.models import JobOffsets, document_to_upload, validate_offset_document
-from airflow_provider_streamsets.control_hub.offsets import check_offsets_changeable
 from tests.unit.fakes.api_payloads import (
     CURRENT,
     HISTORY,

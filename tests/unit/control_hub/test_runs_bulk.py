@@ -16,7 +16,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnexpectedAnswerError,
     Job,
 )
-from airflow_provider_streamsets.control_hub.runs import reason_not_balanceable, reason_not_synchronizable
+from airflow_provider_streamsets.control_hub.job_state import reason_not_balanceable, reason_not_synchronizable
 from tests.unit.fakes.api_payloads import (
     AMBIGUOUS_OUTCOMES,
     FORBIDDEN,

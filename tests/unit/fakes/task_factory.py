@@ -21,6 +21,7 @@ _LIGHT_MODULES = (
     "control_hub.choices",
     "control_hub.deadline",
     "control_hub.errors",
+    "control_hub.job_state",
     "control_hub.models.base",
     "control_hub.models.runs",
     "control_hub.paging",
