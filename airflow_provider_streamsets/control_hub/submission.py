@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -13,6 +15,7 @@ from airflow_provider_streamsets.control_hub._messages import describe_ids, join
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubBulkError,
+    ControlHubConfigurationError,
     ControlHubError,
     ControlHubJobStateError,
     ControlHubNotFoundError,
@@ -27,6 +30,8 @@ from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 
 if TYPE_CHECKING:
+    import pendulum
+
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
     from airflow_provider_streamsets.control_hub.models import Job
     from airflow_provider_streamsets.control_hub.session import Session
@@ -47,6 +52,8 @@ _SEARCH_AFTER_REJECTION = 6.0
 CLOCK_TOLERANCE = 300.0
 # The same, if Control Hub's responses include its time.
 _KNOWN_CLOCK_TOLERANCE = 10.0
+# Long enough to distinguish the parameter sets of a template; a thousand of them take 20 KB in the task state.
+_DIGEST_LENGTH = 16
 wall_clock = time.time
 
 _Effect = TypeVar("_Effect")
@@ -486,6 +493,70 @@ class CreateIntent:
         if job.name != self.name or (self.user and job.creator and job.creator != self.user):
             return False
         return job.create_time is None or abs(job.create_time.timestamp() - self.requested_at) <= CLOCK_TOLERANCE
+
+
+@dataclass(frozen=True)
+class TemplateStartIntent:
+    """
+    A start of template instances to be submitted.
+
+    :param template_id: id of the job template
+    :param previous_start: number of the template's latest start before
+    :param user: id of the user who submits it
+    :param requested_at: time of the request, in epoch seconds of Control Hub's clock
+    :param parameters: digest of each parameter set, in the order sent
+    :param deliverable_until: latest possible time of the start
+    """
+
+    template_id: str
+    previous_start: int
+    user: str | None
+    requested_at: float | None = None
+    parameters: tuple[str, ...] = ()
+    deliverable_until: float = math.inf
+
+    def matches(self, number: int, user: str | None, time: pendulum.DateTime | None) -> bool:
+        """Return whether this intent can have caused a start with that number, user and time."""
+        if number <= self.previous_start or user not in (self.user, None):
+            return False
+        if time is None or self.requested_at is None:
+            return True
+        return self.requested_at - CLOCK_TOLERANCE <= time.timestamp() <= self.deliverable_until
+
+
+def complete_parameters(template: Job, runtime_parameters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """
+    Return the parameter sets to send, completed with the template's values.
+
+    :param template: the template as just read
+    :param runtime_parameters: for each instance the values that override the template's
+    """
+    return [{**template.runtime_parameters, **own} for own in runtime_parameters]
+
+
+def parameters_digest(values: Mapping[str, Any]) -> str:
+    """
+    Return a digest of a set of runtime parameters in their JSON form, in which tuples are lists and names are strings.
+
+    :param values: the complete set, as sent or as read from an instance
+    :raises ControlHubConfigurationError: if the values cannot be serialised
+    """
+    try:
+        wire = json.loads(json.dumps(dict(values)), parse_float=_number)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ControlHubConfigurationError(
+            f"Cannot send runtime parameters {join_truncated(sorted(map(str, values)))}: they are not valid JSON "
+            f"({error})."
+        ) from None
+    text = json.dumps(wire, sort_keys=True, ensure_ascii=False)
+    # Lone surrogates cannot be encoded.
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:_DIGEST_LENGTH]
+
+
+def _number(text: str) -> float:
+    """Return a number, as an integer if it is one: 1.0 and 1 are equal."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def search_time(client: Session, error: ControlHubError | None) -> float:

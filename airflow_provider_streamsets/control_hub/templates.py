@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import pendulum
 
 from airflow_provider_streamsets.control_hub import submission
 from airflow_provider_streamsets.control_hub._json import as_list
@@ -35,7 +30,13 @@ from airflow_provider_streamsets.control_hub.models import (
 )
 from airflow_provider_streamsets.control_hub.paging import page_params, paginate
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
-from airflow_provider_streamsets.control_hub.submission import confirm_effect, search_time
+from airflow_provider_streamsets.control_hub.submission import (
+    TemplateStartIntent,
+    complete_parameters,
+    confirm_effect,
+    parameters_digest,
+    search_time,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.jobs import Jobs
@@ -45,8 +46,6 @@ log = logging.getLogger(__name__)
 
 
 _HISTORY_LENGTH = 1000
-# Long enough to distinguish the parameter sets of a template; a thousand of them take 20 KB in the task state.
-_DIGEST_LENGTH = 16
 # Seconds between two searches for a start that may still be delivered.
 _SEARCH_INTERVAL = 3.0
 
@@ -245,70 +244,6 @@ class Templates:
 
         # The order of the list is unknown, so the latest start may be on any page (contract section 18.12).
         return [TemplateStart.from_wire(entry) for entry in paginate(read_page, "starts of a template")]
-
-
-@dataclass(frozen=True)
-class TemplateStartIntent:
-    """
-    A start of template instances to be submitted.
-
-    :param template_id: id of the job template
-    :param previous_start: number of the template's latest start before
-    :param user: id of the user who submits it
-    :param requested_at: time of the request, in epoch seconds of Control Hub's clock
-    :param parameters: digest of each parameter set, in the order sent
-    :param deliverable_until: latest possible time of the start
-    """
-
-    template_id: str
-    previous_start: int
-    user: str | None
-    requested_at: float | None = None
-    parameters: tuple[str, ...] = ()
-    deliverable_until: float = math.inf
-
-    def matches(self, number: int, user: str | None, time: pendulum.DateTime | None) -> bool:
-        """Return whether this intent can have caused a start with that number, user and time."""
-        if number <= self.previous_start or user not in (self.user, None):
-            return False
-        if time is None or self.requested_at is None:
-            return True
-        return self.requested_at - submission.CLOCK_TOLERANCE <= time.timestamp() <= self.deliverable_until
-
-
-def complete_parameters(template: Job, runtime_parameters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """
-    Return the parameter sets to send, completed with the template's values.
-
-    :param template: the template as just read
-    :param runtime_parameters: for each instance the values that override the template's
-    """
-    return [{**template.runtime_parameters, **own} for own in runtime_parameters]
-
-
-def parameters_digest(values: Mapping[str, Any]) -> str:
-    """
-    Return a digest of a set of runtime parameters in their JSON form, in which tuples are lists and names are strings.
-
-    :param values: the complete set, as sent or as read from an instance
-    :raises ControlHubConfigurationError: if the values cannot be serialised
-    """
-    try:
-        wire = json.loads(json.dumps(dict(values)), parse_float=_number)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ControlHubConfigurationError(
-            f"Cannot send runtime parameters {join_truncated(sorted(map(str, values)))}: they are not valid JSON "
-            f"({error})."
-        ) from None
-    text = json.dumps(wire, sort_keys=True, ensure_ascii=False)
-    # Lone surrogates cannot be encoded.
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:_DIGEST_LENGTH]
-
-
-def _number(text: str) -> float:
-    """Return a number, as an integer if it is one: 1.0 and 1 are equal."""
-    number = float(text)
-    return int(number) if number.is_integer() else number
 
 
 def _instance_digest(instance: Job) -> str:

@@ -228,8 +228,6 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
 
 def _read_offsets(client: ControlHubClient, job: Job, run_count: int | None) -> JobOffsets:
     """Return the offsets at the end of a run; without run count, those from which the next run continues."""
-    from airflow_provider_streamsets.control_hub import JobOffsets
-
     if run_count is None:
-        return JobOffsets(job.job_id, job.last_run_count, tuple(client.offsets.current(job.job_id)))
-    return JobOffsets(job.job_id, run_count, tuple(client.offsets.of_run(job.job_id, run_count)))
+        return models.JobOffsets(job.job_id, job.last_run_count, tuple(client.offsets.current(job.job_id)))
+    return models.JobOffsets(job.job_id, run_count, tuple(client.offsets.of_run(job.job_id, run_count)))

@@ -22,6 +22,11 @@ from airflow_provider_streamsets.control_hub.errors import (
     may_have_executed,
 )
 from airflow_provider_streamsets.control_hub.models import Outcome, RunIdentity, RunRef
+from airflow_provider_streamsets.control_hub.submission import (
+    TemplateStartIntent,
+    complete_parameters,
+    parameters_digest,
+)
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators._resume import is_complete, was_stopped_by_task
 from airflow_provider_streamsets.operators._run_ownership import RunsOwnershipMixin
@@ -33,7 +38,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.control_hub import Job, JobRun
-    from airflow_provider_streamsets.control_hub.templates import TemplateStartIntent
     from airflow_provider_streamsets.operators._task_state import TaskState
 
 _IF_INSTANCE_FAILS = ("stop_others", "wait_others")
@@ -88,8 +92,6 @@ def _start_json(start: TemplateStartIntent) -> dict[str, Any]:
 
 def _recorded_start(state: TaskState) -> TemplateStartIntent | None:
     """Return the latest start that the task requested, without its parameters; None if there is none."""
-    from airflow_provider_streamsets.control_hub.templates import TemplateStartIntent
-
     start = state.values.get("template_start")
     return TemplateStartIntent(**start) if isinstance(start, dict) else None
 
@@ -348,8 +350,6 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin
 
     def _resume_instances(self, context: Context, template: Job, wait: bool) -> list[_Instance]:
         """Return the kept instance of an earlier try for each set of parameters, or a new one to be started."""
-        from airflow_provider_streamsets.control_hub.templates import complete_parameters, parameters_digest
-
         digests = [parameters_digest(values) for values in complete_parameters(template, self._parameter_sets())]
         none_kept = [_Instance(digest) for digest in digests]
         state = self.task_state(context)

@@ -27,8 +27,7 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.models import JobRun, Model
 from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
-from airflow_provider_streamsets.control_hub.submission import CreateIntent, StartIntent
-from airflow_provider_streamsets.control_hub.templates import TemplateStartIntent
+from airflow_provider_streamsets.control_hub.submission import CreateIntent, StartIntent, TemplateStartIntent
 from tests.unit.fakes.api_payloads import (
     CREDENTIAL_ID,
     HOUR,

@@ -19,7 +19,7 @@ from airflow_provider_streamsets.control_hub import (
     Job,
 )
 from airflow_provider_streamsets.control_hub.choices import INSTANCE_SUFFIXES
-from airflow_provider_streamsets.control_hub.templates import TemplateStartIntent, parameters_digest
+from airflow_provider_streamsets.control_hub.submission import TemplateStartIntent, parameters_digest
 from tests.unit.fakes.api_payloads import (
     AMBIGUOUS_OUTCOMES,
     JOBS,
