@@ -29,13 +29,13 @@ from airflow_provider_streamsets.control_hub.paging import PAGE_LENGTH, chunked,
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 from airflow_provider_streamsets.control_hub.submission import BulkStarter, JobStarter, StartIntent
 from airflow_provider_streamsets.control_hub.tracking.outcome import sort_events
+from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from airflow_provider_streamsets.control_hub.tracking.run import DEFAULT_METRICS_TIMEOUT, RunTracker
 from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
 from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run, wait_for_runs
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
-    from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 
 log = logging.getLogger(__name__)
 

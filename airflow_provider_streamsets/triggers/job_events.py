@@ -182,7 +182,8 @@ class ControlHubJobRunEventTrigger(StoredArguments, BaseEventTrigger):
         store = getattr(self, "asset_state_store", None)
         return RunWatcher(
             group,
-            JobSelector(self.job_id, self.job_name, self.job_tag),
+            # A stored row can have values of other types.
+            JobSelector(*(None if it is None else str(it) for it in (self.job_id, self.job_name, self.job_tag))),
             CursorStore(store, self._cursor_key),
             outcomes=OUTCOMES if self._outcomes is None else self._outcomes,
             metrics_timeout=_seconds(self.metrics_timeout, _METRICS_TIMEOUT, zero=True),

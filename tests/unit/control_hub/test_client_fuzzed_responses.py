@@ -28,6 +28,7 @@ from airflow_provider_streamsets.control_hub import (
 from airflow_provider_streamsets.control_hub.models import JobRun, Model
 from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.submission import CreateIntent, StartIntent, TemplateStartIntent
+from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from tests.unit.fakes.api_payloads import (
     CREDENTIAL_ID,
     HOUR,
@@ -129,6 +130,8 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "runs.force_stop": [lambda c: c.runs.force_stop(JOB_ID)],
     "runs.stop_run": [lambda c: c.runs.stop_run(JOB_ID, 2, max_wait=5)],
     "runs.stop_many": [lambda c: c.runs.stop_many({JOB_ID: 2, _OTHER: 3}, max_wait=5)],
+    "runs.wait": [lambda c: c.runs.wait(JobRun.from_wire(run_json(2)), timeout=0, metrics_timeout=0)],
+    "runs.wait_many": [lambda c: c.runs.wait_many([JobRun.from_wire(run_json(2))], timeout=0, metrics_timeout=0)],
     "runs.get_active": [lambda c: c.runs.get_active({JOB_ID: 2, _OTHER: 3})],
     "runs.get_or_successor": [lambda c: c.runs.get_or_successor(JOB_ID, 2, JobRun.from_wire(run_json(3)))],
     "runs.get_successor": [lambda c: c.runs.get_successor(JobRun.from_wire(run_json(2)))],
@@ -206,7 +209,7 @@ def http() -> Iterator[requests_mock.Mocker]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Model):
+    if isinstance(value, (Model, RunReport)):
         return value.to_dict()
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
