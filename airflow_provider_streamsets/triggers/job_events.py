@@ -71,9 +71,10 @@ class ControlHubJobRunEventTrigger(StoredArguments, BaseEventTrigger):
     watcher starts over with each triggerer. If a triggerer dies within about two seconds after an event, the event can
     be repeated, but never lost; deduplicate by `job_id` and `run_count` if necessary. Errors do not end the watcher.
 
-    Exactly one of `job_id`, `job_name` and `job_tag` is required. Templates are not rendered.
+    All arguments are keyword-only. Exactly one of `job_id`, `job_name` and `job_tag` is required. Templates are not
+    rendered.
 
-    :param control_hub_conn_id: id of the Airflow connection
+    :param control_hub_conn_id: id of the Airflow connection; default ``streamsets_default``
     :param job_id: id of the job
     :param job_name: exact name of the job, instead of its id
     :param job_tag: tag of the jobs, without organization, for example ``nightly/orders``; jobs that get the tag
