@@ -10,8 +10,10 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.job_selector import ControlHubMixin
 from airflow_provider_streamsets.operators.base import ControlHubOperator
 from airflow_provider_streamsets.params import Parameter
+from tests.unit.fakes.task_factory import leaves, make_task
 
 
 class Base(ControlHubOperator):
@@ -152,3 +154,23 @@ def test_default_args_reach_parameters():
     with DAG("dag", schedule=None, default_args={"choice": "b", "seconds": 0}):
         made = example()
     assert (made.choice, made.seconds) == ("b", 0)
+
+
+@pytest.mark.parametrize("kind", leaves())
+def test_every_template_field_is_declared(kind):
+    assert all(isinstance(getattr(kind, name), Parameter) for name in kind.template_fields)
+
+
+@pytest.mark.parametrize("kind", leaves())
+def test_invalid_rendered_value_of_any_parameter_raises_before_request(kind, make_context, monkeypatch):
+    def client(_: Any) -> None:
+        raise ConnectionError("a request would be sent")
+
+    monkeypatch.setattr(ControlHubMixin, "client", property(client))
+    # Any object can be a path.
+    unchecked = {"control_hub_conn_id", "from_job_name", "path", "pipeline_name"}
+    for name in set(kind.template_fields) - unchecked:
+        made = make_task(kind)
+        vars(made)[name] = object()
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            made.execute(make_context())
