@@ -8,7 +8,7 @@ import itertools
 import logging
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,6 @@ class SharedStatusPoller(RequestSender):
     read meanwhile. As a context manager, it stays open for queries without subscriptions.
 
     :param client: client of the connection; should not retry requests, as the poller does
-    :param on_unused: called when the last user has left
     :param refresh: see :class:`~airflow_provider_streamsets.polling.sender.SharedCredential`
     :param batch_size: jobs per request, limited by the client's ``bulk_size``
     """
@@ -57,14 +56,12 @@ class SharedStatusPoller(RequestSender):
     def __init__(
         self,
         client: ControlHubClient,
-        on_unused: Callable[[], None] = lambda: None,
         refresh: Refresh | None = None,
         batch_size: BatchSize | None = None,
     ) -> None:
         self._batch_size = batch_size or BatchSize()
         self._poll_schedule = PollSchedule(self._batch_size.within(client.bulk_size))
         super().__init__(client, Backoff.from_schedule(self._poll_schedule, asyncio.get_running_loop().time), refresh)
-        self._on_unused = on_unused
         self._user_count = 0
         self._jobs: dict[str, WatchedJob] = {}
         # Heap of jobs by due time; outdated entries are dropped when they come up.
@@ -82,7 +79,10 @@ class SharedStatusPoller(RequestSender):
     def __exit__(self, *error: object) -> None:
         self._user_count -= 1
         if not self._user_count:
-            self._on_unused()
+            self._unused()
+
+    def _unused(self) -> None:
+        """Handle that the last user has left."""
 
     def subscribe(
         self, runs: Mapping[str, int], interval: float, notify_on: NotifyOn = NotifyOn.CHANGES
@@ -143,8 +143,8 @@ class SharedStatusPoller(RequestSender):
 
     def _pause(self) -> float:
         """Return the seconds until a request may be sent, 0 if it is not worth a wait."""
-        at = max(self._last_poll + self._poll_schedule.min_spacing, self._backoff.until)
-        return seconds if (seconds := at - self.now()) > _MIN_DELAY else 0.0
+        seconds = max(self._last_poll + self._poll_schedule.min_spacing, self._backoff.until) - self.now()
+        return seconds if seconds > _MIN_DELAY else 0.0
 
     async def _run(self) -> None:
         while self._jobs:
@@ -278,7 +278,6 @@ class _ConnectionPoller(SharedStatusPoller):
         self._refresh = ConnectionRefresh(settings.conn_id, settings.credential_grace_period, max_attempts=1)
         super().__init__(
             settings.client(max_attempts=1),
-            on_unused=self._close_unused,
             refresh=self._newer_client,
             batch_size=_batch_sizes.setdefault(asyncio.get_running_loop(), {}).setdefault(
                 settings.sharing_key, BatchSize()
@@ -302,7 +301,7 @@ class _ConnectionPoller(SharedStatusPoller):
         self._pollers.setdefault(self._settings.sharing_key, self)
         return client
 
-    def _close_unused(self) -> None:
+    def _unused(self) -> None:
         self._unregister()
         self.close()
 

@@ -229,7 +229,8 @@ class SharedCredential:
         if self._refresh_task is None:
             self._rejections = rejections
             self._refresh_task = spawn(self._replace(self._refresh, error, rejections))
-            self._refresh_task.add_done_callback(self._on_refresh_done)
+            # Retrieves the error, as all requests that wait for it can be cancelled.
+            self._refresh_task.add_done_callback(lambda task: task.cancelled() or task.exception())
         refresh_task, counted = self._refresh_task, self._rejections
         await _end_of(refresh_task, timeout)
         if not refresh_task.done():
@@ -255,19 +256,15 @@ class SharedCredential:
             refresh_task.cancel()
 
     async def _replace(self, refresh: Refresh, error: ControlHubAuthenticationError, rejections: int) -> None:
-        client = await refresh(error, rejections)
-        self._refresh_task = None
+        try:
+            client = await refresh(error, rejections)
+        finally:
+            if self._refresh_task is asyncio.current_task():
+                self._refresh_task = None
         if client is None:
             self.generation += 1
         else:
             self.adopt(client)
-
-    def _on_refresh_done(self, refresh_task: asyncio.Task[None]) -> None:
-        if self._refresh_task is refresh_task:
-            self._refresh_task = None
-        if not refresh_task.cancelled():
-            # Retrieves the error, as all requests that wait for it can be cancelled.
-            refresh_task.exception()
 
 
 async def _end_of(task: asyncio.Task[None], timeout: float) -> None:
