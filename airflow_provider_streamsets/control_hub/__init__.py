@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         ControlHubRunLostError,
         ControlHubRunTimeoutError,
         ControlHubUnavailableError,
-        ControlHubUnexpectedAnswerError,
+        ControlHubUnexpectedResponseError,
         ControlHubUntrustedCertificateError,
         Issue,
     )
@@ -84,7 +84,7 @@ __all__ = [
     "ControlHubRunLostError",
     "ControlHubRunTimeoutError",
     "ControlHubUnavailableError",
-    "ControlHubUnexpectedAnswerError",
+    "ControlHubUnexpectedResponseError",
     "ControlHubUntrustedCertificateError",
     "CurrentUser",
     "Engine",

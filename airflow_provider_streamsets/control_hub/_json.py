@@ -2,7 +2,7 @@
 Parsing and validation of JSON responses.
 
 Fields can be null or missing, and unknown ones can appear (contract section 2). A value of the wrong type raises
-:class:`ControlHubUnexpectedAnswerError` instead of a Python error elsewhere.
+:class:`ControlHubUnexpectedResponseError` instead of a Python error elsewhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import pendulum
 
-from airflow_provider_streamsets.control_hub.errors import ControlHubUnexpectedAnswerError
+from airflow_provider_streamsets.control_hub.errors import ControlHubUnexpectedResponseError
 
 # Control Hub sends 64-bit integers (Java).
 _MAX_INTEGER = 2**63 - 1
@@ -25,8 +25,8 @@ _MAX_DEPTH = 100
 _MAX_TIMESTAMP_MS = 253402300799999
 
 
-def _unexpected_type(name: str, expected: str, value: object) -> ControlHubUnexpectedAnswerError:
-    return ControlHubUnexpectedAnswerError(
+def _unexpected_type(name: str, expected: str, value: object) -> ControlHubUnexpectedResponseError:
+    return ControlHubUnexpectedResponseError(
         f"Unexpected response from Control Hub: {name} must be {expected}, got {type(value).__name__}."
     )
 

@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub._json import as_list
 from airflow_provider_streamsets.control_hub._messages import describe_ids
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.control_hub.models import ImportedJob, Model
 from airflow_provider_streamsets.control_hub.services import Retry, Service
@@ -55,7 +55,7 @@ class Archives:
         :param job_ids: ids of jobs and job templates, sent in one request; instances attached to a template cannot be
             exported
         :param target: seekable file to write to; truncated if the request is retried
-        :raises ControlHubUnexpectedAnswerError: if the response is not a zip archive
+        :raises ControlHubUnexpectedResponseError: if the response is not a zip archive
         """
         ids = list(dict.fromkeys(job_ids))
         if not ids:
@@ -78,7 +78,7 @@ class Archives:
                 tail = (tail + chunk)[-_MAX_END_RECORD_LENGTH:]
             # An archive truncated by a proxy lacks the directory at its end.
             if head not in _ZIP_SIGNATURES or not _is_complete(tail):
-                raise ControlHubUnexpectedAnswerError(f"Cannot {action}: the response is not a complete zip archive.")
+                raise ControlHubUnexpectedResponseError(f"Cannot {action}: the response is not a complete zip archive.")
             return ExportedArchive(size, digest.hexdigest())
 
         archive: ExportedArchive = self._session.request(

@@ -137,7 +137,7 @@ class ControlHubUntrustedCertificateError(ControlHubUnavailableError):
     """The TLS certificate of the server is not trusted; nothing was sent."""
 
 
-class ControlHubUnexpectedAnswerError(ControlHubError):
+class ControlHubUnexpectedResponseError(ControlHubError):
     """The response does not match the API, for example the HTML page of a proxy."""
 
 
@@ -202,7 +202,7 @@ def may_have_executed(error: ControlHubError) -> bool:
     if isinstance(error, ControlHubRejectedError):
         return (error.http_status or 0) >= 500
     # An unusable body of a successful response leaves the result open; a redirected request was not executed.
-    return isinstance(error, ControlHubUnexpectedAnswerError) and (error.http_status or 200) < 300
+    return isinstance(error, ControlHubUnexpectedResponseError) and (error.http_status or 200) < 300
 
 
 def is_server_error(error: ControlHubError) -> bool:

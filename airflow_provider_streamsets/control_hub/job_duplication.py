@@ -11,7 +11,7 @@ from airflow_provider_streamsets.control_hub import submission
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     may_have_executed,
 )
 from airflow_provider_streamsets.control_hub.job_reading import kind_params, name_params
@@ -72,12 +72,12 @@ class JobDuplicator:
         else:
             found = self._submit(job, prefix, number_of_copies, description, on_submit)
         if not found:
-            raise ControlHubUnexpectedAnswerError(
+            raise ControlHubUnexpectedResponseError(
                 f"Cannot duplicate job {job.label}: Control Hub accepted the request, but no copy appeared. A late "
                 f"copy is named '{prefix}...'."
             )
         if len(found) != number_of_copies:
-            raise ControlHubUnexpectedAnswerError(
+            raise ControlHubUnexpectedResponseError(
                 f"Expected {number_of_copies} copies of job {job.label}, but found {len(found)}: "
                 f"{', '.join(repr(found[number].name) for number in sorted(found))}. Delete them, then retry."
             )

@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
     ControlHubConfigurationError,
     ControlHubNotFoundError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.control_hub.models import (
     COMMIT_ID_FIELD,
@@ -180,7 +180,7 @@ class Pipelines:
         commit = as_object(self._fetch_commit(commit_id), "pipeline")
         try:
             parameters = runtime_parameter_names(commit)
-        except ControlHubUnexpectedAnswerError:
+        except ControlHubUnexpectedResponseError:
             return {}
         if parameters is None:
             return {}

@@ -20,7 +20,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubNotFoundError,
     ControlHubPermissionError,
     ControlHubRejectedError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.control_hub.job_state import check_all_startable, check_startable
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, RunIdentity, RunRef, run_or_none
@@ -330,7 +330,7 @@ class Runs:
         :param job_ids: ids of jobs; those without an error to acknowledge are ignored
         :param max_wait: maximum number of seconds to wait for the effect; 0 does not wait
         :returns: the acknowledged runs, as they were before
-        :raises ControlHubUnexpectedAnswerError: if the effect does not appear in that time
+        :raises ControlHubUnexpectedResponseError: if the effect does not appear in that time
         """
         statuses = self.statuses(job_ids)
         failed = {job_id: run for job_id, run in statuses.items() if run and run.status == "INACTIVE_ERROR"}
@@ -350,7 +350,7 @@ class Runs:
             job_ids = [job_id for job_id in job_ids if (run := statuses[job_id]) and run.status == "INACTIVE_ERROR"]
             if not job_ids:
                 return
-        raise ControlHubUnexpectedAnswerError(
+        raise ControlHubUnexpectedResponseError(
             f"Control Hub accepted the acknowledgement, but {max_wait:g} s later these jobs are still "
             f"INACTIVE_ERROR: {join_truncated(job_ids)}."
         )
@@ -468,7 +468,7 @@ class Runs:
         for job_id, status in self._raw_statuses(job_ids):
             try:
                 found[job_id] = StatusSnapshot.from_wire(status)
-            except ControlHubUnexpectedAnswerError as error:
+            except ControlHubUnexpectedResponseError as error:
                 found[job_id] = error
         return found
 

@@ -18,7 +18,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubNotFoundError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.control_hub.models import CurrentUser, parse_landing_url
 from airflow_provider_streamsets.control_hub.services import Retry, Service
@@ -130,13 +130,13 @@ class CredentialSession:
             ) from None
         landing_url = parse_landing_url(response)
         if not landing_url.endswith(_LANDING_PATH):
-            raise ControlHubUnexpectedAnswerError(
+            raise ControlHubUnexpectedResponseError(
                 f"Cannot {action}: it returned '{landing_url[:200]}', which is not a landing URL. "
                 "Set the Control Hub URL in the connection instead."
             )
         base_url = normalize_base_url(landing_url.removesuffix(_LANDING_PATH), "Control Hub URL")
         if base_url.startswith("http://") and login_url.startswith("https://"):
-            raise ControlHubUnexpectedAnswerError(
+            raise ControlHubUnexpectedResponseError(
                 f"Cannot {action}: it returned {base_url}. Refusing to send the credential to a URL that is not https. "
                 "If you trust that URL, set it as the Control Hub URL of the connection."
             )
@@ -283,7 +283,7 @@ class Session:
         Assume that credential and settings are valid, because another process has used them successfully.
 
         A rejection is then confirmed before it is raised, and a sign of wrong settings counts as an outage
-        (:class:`~airflow_provider_streamsets.control_hub.answers.ResponseClassifier`).
+        (:class:`~airflow_provider_streamsets.control_hub.responses.ResponseClassifier`).
         """
         self._credential.was_accepted = True
 

@@ -21,7 +21,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubNotFoundError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     is_fatal,
     may_have_executed,
 )
@@ -198,7 +198,7 @@ class JobStarter:
                 run = self._find_submitted_run(intent, None)
             if run is not None:
                 return run
-            raise ControlHubUnexpectedAnswerError(
+            raise ControlHubUnexpectedResponseError(
                 f"Cannot start job {job.label}: Control Hub accepted the request, but no run after run "
                 f"{job.last_run_count} appeared."
             )

@@ -19,7 +19,6 @@ from urllib3.exceptions import HTTPError
 
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.control_hub._json import MAX_ERROR_BYTES, MAX_RESPONSE_BYTES, parse_json, read_limited
-from airflow_provider_streamsets.control_hub.answers import ResponseClassifier, origin
 from airflow_provider_streamsets.control_hub.config import ClientConfig
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
@@ -27,9 +26,10 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     ControlHubUntrustedCertificateError,
 )
+from airflow_provider_streamsets.control_hub.responses import ResponseClassifier, origin
 from airflow_provider_streamsets.control_hub.services import Retry
 from airflow_provider_streamsets.control_hub.time_limit import TimeLimitAdapter, total_time_limit
 from airflow_provider_streamsets.control_hub.urls import trusted_redirect
@@ -192,7 +192,7 @@ class Transport:
                 location = response.headers.get("Location", "")
             new_base = trusted_redirect(request.url, location)
             if new_base is None or on_moved is None:
-                raise ControlHubUnexpectedAnswerError(
+                raise ControlHubUnexpectedResponseError(
                     f"Cannot {action}: {origin(request.url)} redirects to "
                     f"'{self.classifier.redact(origin(location))}', as the organization has moved. Refusing to "
                     "send the credential to a new host. If you trust that URL, set it as the Control Hub URL of "
@@ -201,7 +201,7 @@ class Transport:
                 )
             on_moved(new_base)
             request = replace(request, url=new_base + urlsplit(request.url).path)
-        raise ControlHubUnexpectedAnswerError(
+        raise ControlHubUnexpectedResponseError(
             f"Cannot {action}: Control Hub redirected the request more than {_MAX_REDIRECTS} times.",
             http_status=308,
         )
@@ -290,7 +290,7 @@ class Transport:
     def _parse_json(self, response: requests.Response, request: _Request) -> Any:
         body, is_complete = read_limited(self._iter_chunks(response, request), MAX_RESPONSE_BYTES)
         if not is_complete:
-            raise ControlHubUnexpectedAnswerError(
+            raise ControlHubUnexpectedResponseError(
                 f"Cannot {request.action}: the response of {origin(response.url)} exceeds {MAX_RESPONSE_BYTES} bytes, "
                 "more than any response of Control Hub.",
                 http_status=response.status_code,

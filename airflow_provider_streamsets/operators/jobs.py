@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub.choices import COLORS, EXECUTOR_TYP
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAmbiguousNameError,
     ControlHubError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     may_have_executed,
 )
 from airflow_provider_streamsets.control_hub.submission import CreateIntent
@@ -325,7 +325,7 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
     def _resolve_version(self, job: Job, version_selector: dict[str, Any]) -> PipelineVersion:
 
         if job.pipeline_id is None:
-            raise ControlHubUnexpectedAnswerError(
+            raise ControlHubUnexpectedResponseError(
                 f"Cannot update job {job.label}: Control Hub's response does not name its pipeline."
             )
         return self.client.pipelines.version(job.pipeline_id, **version_selector)
@@ -418,7 +418,7 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
 
     :returns: ids of the copies, in the order of their numbers
     :raises ControlHubNotFoundError: if the job does not exist
-    :raises ControlHubUnexpectedAnswerError: if some of the copies do not appear; the message lists those that do
+    :raises ControlHubUnexpectedResponseError: if some of the copies do not appear; the message lists those that do
     :raises ControlHubError: on any other API or connection error
 
     XCom keys besides ``return_value``: ``job_id`` (original job), ``job_ids`` (copies), ``streamsets_job_link`` (first

@@ -35,7 +35,7 @@ class ControlHubAcknowledgeErrorsOperator(ControlHubJobsOperator):
 
     :returns: ``job_id``, ``job_name``, ``run_count`` and ``error_message`` of each acknowledged error; an empty list if
         there was none
-    :raises ControlHubUnexpectedAnswerError: if jobs are still in ``INACTIVE_ERROR`` after 30 seconds
+    :raises ControlHubUnexpectedResponseError: if jobs are still in ``INACTIVE_ERROR`` after 30 seconds
     :raises ControlHubError: on any other API or connection error
 
     XCom keys besides ``return_value``: ``job_ids`` (all selected jobs), ``streamsets_job_link`` (first job).

@@ -18,7 +18,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubError,
     ControlHubPermissionError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn, poll_delay
@@ -158,7 +158,7 @@ class SharedStatusPoller(RequestSender):
             except Exception as error:
                 # A bug here must not fail the waits: their own deadlines limit them.
                 log.exception("Unexpected error in the status poller; retrying.")
-                self.poll_failed(ControlHubUnexpectedAnswerError(f"Could not read the statuses of runs: {error}"))
+                self.poll_failed(ControlHubUnexpectedResponseError(f"Could not read the statuses of runs: {error}"))
 
     def _next_batch(self) -> list[WatchedJob]:
         """Take the jobs that are due first, and fill the batch with jobs that are due next."""

@@ -19,7 +19,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubRunLostError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     is_server_error,
 )
 from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
@@ -232,7 +232,7 @@ class WatcherGroup:
         except Exception as error:
             if not self._has_failed:
                 log.exception("Unexpected error while polling for finished runs; retrying.")
-            self._failed(sender, ControlHubUnexpectedAnswerError(f"Could not read the latest runs: {error}"))
+            self._failed(sender, ControlHubUnexpectedResponseError(f"Could not read the latest runs: {error}"))
         else:
             sender.poll_succeeded()
             self._is_rejected = self._has_failed = False

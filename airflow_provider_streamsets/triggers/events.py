@@ -50,7 +50,7 @@ class RunWaitEvent:
         """
         Parse the event that Airflow passes to the task.
 
-        :raises ControlHubUnexpectedAnswerError: if it is incomplete or malformed
+        :raises ControlHubUnexpectedResponseError: if it is incomplete or malformed
         """
         try:
             if not isinstance(payload, Mapping):
@@ -73,7 +73,7 @@ class RunWaitEvent:
             ):
                 raise ValueError("its report is of another run")
         except (KeyError, TypeError, ValueError) as error:
-            raise errors.ControlHubUnexpectedAnswerError(
+            raise errors.ControlHubUnexpectedResponseError(
                 f"Cannot read the trigger's event, so the outcome of the run is unknown: {error}"
             ) from error
         return event
@@ -116,7 +116,7 @@ class MetricWaitEvent:
         """
         Parse the event that Airflow passes to the task.
 
-        :raises ControlHubUnexpectedAnswerError: if it is incomplete or malformed
+        :raises ControlHubUnexpectedResponseError: if it is incomplete or malformed
         """
         try:
             if not isinstance(payload, Mapping):
@@ -135,7 +135,7 @@ class MetricWaitEvent:
             ):
                 raise ValueError("its result is of another run")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise errors.ControlHubUnexpectedAnswerError(
+            raise errors.ControlHubUnexpectedResponseError(
                 f"Cannot read the trigger's event, so the metrics of the run are unknown: {error}"
             ) from error
         return event
@@ -245,7 +245,7 @@ class RunsWaitEvent:
         """
         Parse the event that Airflow passes to the task.
 
-        :raises ControlHubUnexpectedAnswerError: if it is incomplete or malformed
+        :raises ControlHubUnexpectedResponseError: if it is incomplete or malformed
         """
         try:
             if not isinstance(payload, Mapping):
@@ -271,7 +271,7 @@ class RunsWaitEvent:
             if not runs and event.error is None:
                 raise ValueError("it has no runs")
         except (KeyError, TypeError, ValueError) as error:
-            raise errors.ControlHubUnexpectedAnswerError(
+            raise errors.ControlHubUnexpectedResponseError(
                 f"Cannot read the trigger's event, so the outcomes of the runs are unknown: {error}"
             ) from error
         return event

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubUnexpectedAnswerError
+from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubUnexpectedResponseError
 from dev.local_sandbox import SandboxProcess
 
 JOB_ID = "job:org"
@@ -76,7 +76,7 @@ def test_redirect_to_other_host_is_not_followed(hub, elsewhere, sandbox_process:
     hub.status, hub.location = status, elsewhere.url
     with (
         ControlHubClient(hub.url, sandbox_process.credential_id, sandbox_process.token) as client,
-        pytest.raises(ControlHubUnexpectedAnswerError) as caught,
+        pytest.raises(ControlHubUnexpectedResponseError) as caught,
     ):
         call(client)
     assert len(hub.seen) == 1
@@ -93,7 +93,7 @@ def test_login_redirect_is_not_followed(hub, elsewhere, sandbox_process: Sandbox
         ControlHubClient(
             None, sandbox_process.credential_id, sandbox_process.token, login_url=hub.url, max_attempts=1
         ) as client,
-        pytest.raises(ControlHubUnexpectedAnswerError),
+        pytest.raises(ControlHubUnexpectedResponseError),
     ):
         client.current_user()
     assert not {"x-ss-app-auth-token", "x-ss-app-component-id", "authorization"} & hub.seen[0][1].keys()

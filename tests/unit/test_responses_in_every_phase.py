@@ -27,7 +27,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubRunLostError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
@@ -91,9 +91,9 @@ TRANSIENT = {
     "html 407": FaultResponse(407, PAGE, HTML, in_find=ControlHubConfigurationError, never_acts=True),
     "json 404": FaultResponse(404, '{"message": "no Route matched"}'),
     # Control Hub itself may accept a start like that, so that call is not repeated.
-    "empty 200": FaultResponse(in_start=ControlHubUnexpectedAnswerError),
-    "html 200": FaultResponse(200, PAGE, HTML, in_find=ControlHubUnexpectedAnswerError),
-    "login page": FaultResponse(302, headers=LOGIN, in_find=ControlHubUnexpectedAnswerError, never_acts=True),
+    "empty 200": FaultResponse(in_start=ControlHubUnexpectedResponseError),
+    "html 200": FaultResponse(200, PAGE, HTML, in_find=ControlHubUnexpectedResponseError),
+    "login page": FaultResponse(302, headers=LOGIN, in_find=ControlHubUnexpectedResponseError, never_acts=True),
     "one 401": refusal(most=1),
     "100 s of 401": refusal(seconds=100.0),
     "reset": FaultResponse(error=requests.exceptions.ConnectionError("connection reset")),

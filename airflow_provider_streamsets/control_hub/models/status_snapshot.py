@@ -44,7 +44,7 @@ class StatusSnapshot:
 
         The rules are those of :func:`~airflow_provider_streamsets.control_hub.models.run_or_none`.
 
-        :raises ControlHubUnexpectedAnswerError: if the value is not a status
+        :raises ControlHubUnexpectedResponseError: if the value is not a status
         """
         if isinstance(value, dict):
             run_count, started = value.get("runCount"), value.get("startTime")
@@ -78,7 +78,7 @@ class StatusSnapshot:
         """
         Return the run.
 
-        :raises ControlHubUnexpectedAnswerError: if the response does not follow the API
+        :raises ControlHubUnexpectedResponseError: if the response does not follow the API
         """
         return JobRun.from_wire(self._raw)
 

@@ -27,7 +27,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRunLostError,
     ControlHubRunTimeoutError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     is_fatal,
     is_server_error,
 )
@@ -745,7 +745,7 @@ class RunTracker(Tracker[RunReport]):
             # needs no events. How long Control Hub keeps them is unknown (contract section 18.22).
             is_outage = isinstance(error, ControlHubUnavailableError) or is_server_error(error)
             is_decisive = run.is_success and is_outage
-            is_transient = is_outage or isinstance(error, ControlHubUnexpectedAnswerError)
+            is_transient = is_outage or isinstance(error, ControlHubUnexpectedResponseError)
             is_early = self._now() < self._ended_at + (_EVENTS_TIMEOUT if is_decisive else self._metrics_timeout)
             if is_transient and is_early and (is_decisive or not skip_metrics_wait):
                 raise

@@ -21,7 +21,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubJobStateError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     ExportedArchive,
     ImportedJob,
     Job,
@@ -267,7 +267,7 @@ def test_interrupted_export_fails_after_max_attempts(hub, make_client, broken):
 def test_non_archive_response_is_discarded(http, client, content):
     http.post(EXPORT, content=content)
     target = Target(b"before")
-    with pytest.raises(ControlHubUnexpectedAnswerError, match=r"Cannot export 2 jobs: .* not a complete zip archive"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match=r"Cannot export 2 jobs: .* not a complete zip archive"):
         client.archives.export_jobs(["a:o", "b:o"], target)
     assert len(target.getvalue()) < 4
     assert http.call_count == 1
@@ -277,7 +277,7 @@ def test_non_archive_response_is_discarded(http, client, content):
 def test_truncated_archive_is_detected(http, client, size):
     """As from a proxy that has lost its connection to Control Hub."""
     http.post(EXPORT, content=ARCHIVE[:size])
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="not a complete zip archive"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="not a complete zip archive"):
         client.archives.export_jobs([JOB_ID], Target())
 
 
@@ -557,7 +557,7 @@ def test_example_import_response_is_parsed(http, client):
 @pytest.mark.parametrize("answer", [{}, "x", [None], [{}], [{"minimalJobJson": {}}], [{"minimalJobJson": {"id": 5}}]])
 def test_import_response_without_jobs_raises(http, client, answer):
     http.post(IMPORT, json=answer)
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="imported job"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="imported job"):
         client.archives.import_jobs(io.BytesIO(ARCHIVE))
     assert http.call_count == 1
 
@@ -568,7 +568,7 @@ def test_archive_with_comment_is_complete(http, client):
         archive.comment = b"x" * 65535
     http.post(EXPORT, [{"content": written.getvalue()}, {"content": written.getvalue()[:-1]}])
     assert client.archives.export_jobs([JOB_ID], Target()).size == len(written.getvalue())
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="not a complete zip archive"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="not a complete zip archive"):
         client.archives.export_jobs([JOB_ID], Target())
 
 

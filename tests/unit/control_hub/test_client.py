@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubError,
     ControlHubNotFoundError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from tests.unit.fakes.api_payloads import (
     COUNTS,
@@ -154,7 +154,7 @@ def test_lookup_without_hub_raises(http, make_client, answer):
 
 def test_login_service_redirect_is_not_followed(http, make_client):
     http.get(LOOKUP, status_code=308, headers={"Location": LOOKUP.replace("login.", "other.")})
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         _ = make_client(None, login_url=LOGIN).base_url
     assert http.call_count == 1
 
@@ -170,7 +170,7 @@ def test_current_user_is_parsed(http, client):
 @pytest.mark.parametrize("answer", [[], "me", {"roles": "admin"}])
 def test_invalid_current_user_raises(http, client, answer):
     http.get(f"{SEC}/currentUser", json=answer)
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         client.current_user()
 
 
@@ -360,7 +360,7 @@ def test_lookup_rejects_plain_http_hub(http, make_client):
     http.get(LOOKUP, json=_landing("http://na01.hub.example.com"))
     client = make_client(None, login_url=LOGIN)
     with pytest.raises(
-        ControlHubUnexpectedAnswerError, match="Refusing to send the credential to a URL that is not https"
+        ControlHubUnexpectedResponseError, match="Refusing to send the credential to a URL that is not https"
     ):
         client.current_user()
     assert [request.url for request in http.request_history] == [LOOKUP]

@@ -7,7 +7,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubNotFoundError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     Engine,
 )
 from tests.unit.fakes.api_payloads import (
@@ -123,14 +123,14 @@ def test_engine_filters_are_sent_and_applied(http, client):
 @pytest.mark.parametrize("answer", ["x", [5], [{}], {"data": [{"labels": ["a"]}]}])
 def test_invalid_engine_list_raises(http, client, answer):
     http.get(ENGINES, json=answer)
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         list(client.engines.list())
 
 
 @pytest.mark.parametrize("answer", ["x", [], {"engine-1": 5}, {"engine-1": {"labels": []}}])
 def test_invalid_engines_by_id_raise(http, client, answer):
     http.post(ENGINES, json=answer)
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         client.engines.get_all(["engine-1"])
 
 

@@ -14,7 +14,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubNotFoundError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     Job,
 )
 from tests.unit.fakes.api_payloads import (
@@ -279,7 +279,7 @@ def test_partial_copies_are_reported_and_not_renamed(http, client):
 
     http.post(DUPLICATE, json=make_and_lose_one)
     with pytest.raises(
-        ControlHubUnexpectedAnswerError, match=rf"Expected 3 copies.* found 2: 'N:{UUID}:1', 'N:{UUID}:2'"
+        ControlHubUnexpectedResponseError, match=rf"Expected 3 copies.* found 2: 'N:{UUID}:1', 'N:{UUID}:2'"
     ):
         client.jobs.duplicate(JOB_ID, number_of_copies=3, name="N")
     assert http.last_request.method == "GET"
@@ -290,7 +290,7 @@ def test_missing_copies_report_search_name(http, client):
     CopyingHub(http)
     http.post(DUPLICATE, content=b"")
     with pytest.raises(
-        ControlHubUnexpectedAnswerError,
+        ControlHubUnexpectedResponseError,
         match=rf"Cannot duplicate job .*accepted.*no copy appeared.* 'Night:{UUID}:\.\.\.'",
     ):
         client.jobs.duplicate(JOB_ID, name="Night")
@@ -403,7 +403,7 @@ def test_different_copy_count_raises(http, client):
     hub.rename_answers = [(False, REJECTIONS["400"])]
     with pytest.raises(ControlHubRejectedError):
         client.jobs.duplicate(JOB_ID, number_of_copies=3, **KEYED)
-    with pytest.raises(ControlHubUnexpectedAnswerError, match=r"Expected 2 copies .* found 3: .*Delete them, then"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match=r"Expected 2 copies .* found 3: .*Delete them, then"):
         client.jobs.duplicate(JOB_ID, number_of_copies=2, **KEYED)
     assert len(hub.names) == 3
 

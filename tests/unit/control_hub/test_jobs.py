@@ -9,7 +9,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubNotFoundError,
     ControlHubPermissionError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from tests.unit.fakes.api_payloads import (
     FORBIDDEN,
@@ -111,7 +111,7 @@ def test_forbidden_job_error_names_both_causes(http, client):
 
 def test_job_without_id_raises(http, client):
     http.get(JOB, json={"name": JOB_NAME})
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="'id' of the job"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="'id' of the job"):
         client.jobs.get(JOB_ID)
 
 
@@ -260,7 +260,7 @@ def test_empty_body_is_not_empty_list(http, kill_client, answer):
 )
 def test_invalid_list_raises(http, client, answer):
     http.get(JOBS, json=answer)
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         list(client.jobs.list())
 
 

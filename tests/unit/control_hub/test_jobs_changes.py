@@ -21,7 +21,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubNotFoundError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     Job,
     JobSettings,
     PipelineVersion,
@@ -499,7 +499,7 @@ def test_effective_update_logs_no_warning(http, client, caplog):
 def test_invalid_update_response_raises(http, client):
     http.get(JOB, json=job_json())
     http.post(JOB, json=job_json(runtimeParameters="{"))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="'runtimeParameters' of the job"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="'runtimeParameters' of the job"):
         client.jobs.update(JOB_ID, JobSettings(runtime_parameters={"A": "1"}))
     assert methods(http) == ["GET", "POST"]
 

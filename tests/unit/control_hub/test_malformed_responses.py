@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_streamsets.control_hub import (
     ControlHubNotFoundError,
     ControlHubRejectedError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     Job,
     JobRun,
     JobSettings,
@@ -49,7 +49,7 @@ def test_snapshot_defers_invalid_list_errors(field, value):
     snapshot = StatusSnapshot.from_wire({**run_json(2), field: value})
     assert snapshot is not None
     assert isinstance(snapshot.counts_change_key, int)
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         snapshot.to_run()
 
 
@@ -59,16 +59,16 @@ def test_status_rejects_numbers_beyond_64_bits(http, client, field, value):
     http.post(STATUSES, json={JOB_ID: {**run_json(2), field: value}})
     found = client.runs.snapshots([JOB_ID])[JOB_ID]
     if isinstance(found, StatusSnapshot):
-        with pytest.raises(ControlHubUnexpectedAnswerError, match=r"64-bit|milliseconds"):
+        with pytest.raises(ControlHubUnexpectedResponseError, match=r"64-bit|milliseconds"):
             found.to_run()
     else:
-        assert isinstance(found, ControlHubUnexpectedAnswerError)
+        assert isinstance(found, ControlHubUnexpectedResponseError)
 
 
 @pytest.mark.parametrize("field", ["numInstances", "statsRefreshInterval", "globalMaxRetries"])
 @pytest.mark.parametrize("value", [10**400, 2**63, 1e300])
 def test_job_rejects_numbers_beyond_64_bits(field, value):
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="64-bit"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="64-bit"):
         Job.from_wire(job_json(**{field: value}))
     assert JobRun.from_wire(run_json(2, inputRecordCount=2**63 - 1)).input_record_count == 2**63 - 1
 
@@ -90,36 +90,36 @@ def test_copy_with_huge_number_is_ignored(http, client, clock):
 
     http.post(f"{JOB}/duplicate", json=[])
     http.get(JOBS, json=copies)
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="no copy appeared"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="no copy appeared"):
         client.jobs.duplicate(Job.from_wire(job_json()), name=JOB_NAME)
 
 
 def test_deeply_nested_parameters_raise(http, client):
     http.get(JOB, json=job_json())
     http.post(JOB, json=job_json(runtimeParameters="[" * 100_000))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="runtimeParameters"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="runtimeParameters"):
         client.jobs.update(JOB_ID, JobSettings(runtime_parameters={"A": 1}))
 
 
 def test_passed_through_json_depth_is_limited(http, client):
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="100 levels"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="100 levels"):
         Job.from_wire(job_json(runtimeParameters=DEEP))
     http.get(REGISTRY, text=f'{{"counters": {DEEP}}}')
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="100 levels"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="100 levels"):
         client.metrics.registry(JOB_ID)
     for name, method in (
         ("committedOffsets", client.offsets.committed),
         ("latestCommittedOffsets", client.offsets.latest_committed),
     ):
         http.get(f"{JOB}/{name}", text=DEEP)
-        with pytest.raises(ControlHubUnexpectedAnswerError, match="100 levels"):
+        with pytest.raises(ControlHubUnexpectedResponseError, match="100 levels"):
             method(JOB_ID)
 
 
 @pytest.mark.parametrize("answer", ["[]", "0", "false", '""', '"text"', "[5]"])
 def test_non_object_does_not_mean_missing_job(http, client, answer):
     http.get(JOB, text=answer)
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="job must be an object"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="job must be an object"):
         client.jobs.get(JOB_ID)
 
 
@@ -134,17 +134,17 @@ def test_empty_response_means_missing_job(http, client, answer):
 @pytest.mark.parametrize("deleted", ["false", "no", 1, []])
 def test_only_true_marks_job_deleted(http, client, deleted):
     http.get(JOB, json=job_json(jobDeleted=deleted))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="'jobDeleted' of the job must be a boolean"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="'jobDeleted' of the job must be a boolean"):
         client.jobs.get(JOB_ID)
     http.post(JOBS, json=[job_json(jobDeleted=deleted)])
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="'jobDeleted'"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="'jobDeleted'"):
         client.jobs.get_many([JOB_ID])
 
 
 @pytest.mark.parametrize("entry", [None, 5, "text", [1]])
 def test_non_object_page_entry_raises(http, client, entry):
     http.get(HISTORY, json=page_json(succeeded(2), entry))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="runs must be an object"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="runs must be an object"):
         list(client.runs.iter_raw_history(JOB_ID))
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pendulum
 import pytest
 
-from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnexpectedAnswerError, JobRun
+from airflow_provider_streamsets.control_hub import ControlHubError, ControlHubUnexpectedResponseError, JobRun
 from tests.unit.fakes.api_payloads import (
     COUNTS,
     CURRENT,
@@ -189,7 +189,7 @@ def test_job_may_have_no_counts(http, client):
 )
 def test_invalid_counts_raise(http, client, answer):
     http.get(COUNTS, json=answer)
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         client.metrics.all_runs(JOB_ID, latest=run(1))
 
 

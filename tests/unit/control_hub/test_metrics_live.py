@@ -11,7 +11,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubNotFoundError,
     ControlHubPermissionError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     Job,
     MetricRegistry,
 )
@@ -88,9 +88,9 @@ def test_missing_registry_is_none(http, kill_client, answer):
         ({"status_code": 503}, ControlHubUnavailableError),
         ({"exc": READ_TIMEOUT}, ControlHubUnavailableError),
         ({"exc": REFUSED}, ControlHubUnavailableError),
-        ({"text": "<html>"}, ControlHubUnexpectedAnswerError),
-        ({"json": [1]}, ControlHubUnexpectedAnswerError),
-        ({"json": {"counters": []}}, ControlHubUnexpectedAnswerError),
+        ({"text": "<html>"}, ControlHubUnexpectedResponseError),
+        ({"json": [1]}, ControlHubUnexpectedResponseError),
+        ({"json": {"counters": []}}, ControlHubUnexpectedResponseError),
     ],
 )
 def test_failure_is_not_missing_registry(http, kill_client, answer, error):
@@ -132,7 +132,7 @@ def test_metric_without_number_has_no_value():
 @pytest.mark.parametrize("counter", [5, [], {"count": "5"}, {"count": True}, None])
 def test_invalid_metric_raises(counter):
     registry = MetricRegistry.from_wire({"counters": {"a.counter": counter}})
-    with pytest.raises(ControlHubUnexpectedAnswerError, match=r"metric 'a\.counter'"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match=r"metric 'a\.counter'"):
         registry.value("a.counter")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from airflow_provider_streamsets.control_hub import (
     ControlHubClient,
     ControlHubError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     CurrentUser,
     Job,
     JobRun,
@@ -193,7 +193,7 @@ def test_any_json_yields_model_or_error(http, make_client, clock, url, answer):
 def test_any_job_field_parses_or_raises(name, value):
     try:
         job = Job.from_wire({**job_json(), name: value})
-    except ControlHubUnexpectedAnswerError as error:
+    except ControlHubUnexpectedResponseError as error:
         assert len(str(error)) < 500  # noqa: PT017
     else:
         json.dumps(job.to_dict())
@@ -204,7 +204,7 @@ def test_any_job_field_parses_or_raises(name, value):
 def test_any_run_field_parses_or_raises(name, value):
     try:
         run = JobRun.from_wire({**run_json(), name: value})
-    except ControlHubUnexpectedAnswerError:
+    except ControlHubUnexpectedResponseError:
         return
     assert isinstance(run.has_ended, bool)
     assert not (run.is_success and not run.has_ended)
@@ -394,11 +394,11 @@ def test_runtime_parameters_are_parsed_from_text(stored, parameters):
 
 @pytest.mark.parametrize("stored", ["[]", "5", "{", [], 5, '"text"', "[" * 100_000])
 def test_non_object_runtime_parameters_raise(stored):
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="'runtimeParameters' of the job"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="'runtimeParameters' of the job"):
         Job.from_wire(job_json(runtimeParameters=stored))
 
 
 def test_type_error_names_field_not_value():
-    with pytest.raises(ControlHubUnexpectedAnswerError) as caught:
+    with pytest.raises(ControlHubUnexpectedResponseError) as caught:
         JobRun.from_wire(run_json(warnings="a secret"))
     assert str(caught.value).endswith("'warnings' of the job status must be an array, got str.")

@@ -12,7 +12,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubJobStateError,
     ControlHubNotFoundError,
     ControlHubRejectedError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     EngineOffset,
     Job,
 )
@@ -80,7 +80,7 @@ def test_offsets_may_be_missing(http, client, answer):
 @pytest.mark.parametrize("document", ["[]", "5", "{", '"text"', "orders.csv::40960"])
 def test_invalid_offset_document_raises(http, client, document):
     http.get(CURRENT, json=succeeded(3, pipelineOffsets=[pipeline_offset(document=document)]))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="'offset' of the pipeline offset"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="'offset' of the pipeline offset"):
         client.offsets.current(JOB_ID)
 
 
@@ -137,7 +137,7 @@ def test_latest_committed_offsets_may_be_missing(http, client, answer):
 @pytest.mark.parametrize("answer", ["x", 5, True])
 def test_invalid_offsets_raise(http, client, url, ask, answer):
     http.get(url, json=answer)
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         ask(client)
 
 

@@ -9,7 +9,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubConfigurationError,
     ControlHubError,
     ControlHubNotFoundError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     PipelineVersion,
 )
 from tests.unit.fakes.api_payloads import (
@@ -336,7 +336,7 @@ def test_failed_request_is_not_missing_pipeline(http, kill_client, url, ask, mes
 @pytest.mark.parametrize("answer", ["x", 5, [5], [{"name": "x"}], {"data": "x"}])
 def test_invalid_versions_raise(http, client, answer):
     http.get(LOG, json=answer)
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         client.pipelines.versions(PIPELINE_ID)
 
 

@@ -9,7 +9,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubNotFoundError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.control_hub.models import JobRun
 from tests.unit.fakes.api_payloads import (
@@ -107,7 +107,7 @@ def test_jobs_without_run_have_no_status(http, client, answer):
 @pytest.mark.parametrize("answer", [[], "x", 5, {"a:o": 5}, {"a:o": []}, {"a:o": {"runCount": "1"}}])
 def test_invalid_statuses_raise(http, client, answer):
     http.post(STATUSES, json=answer)
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         client.runs.statuses(["a:o"])
 
 

@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     Job,
 )
 from airflow_provider_streamsets.control_hub.job_state import reason_not_balanceable, reason_not_synchronizable
@@ -527,7 +527,7 @@ def test_acknowledge_can_wait_for_effect(http, client, clock):
 def test_acknowledge_wait_times_out(http, client, clock):
     http.post(ACKNOWLEDGE, content=b"")
     http.post(STATUSES, json={"a:o": run_json(3, "INACTIVE_ERROR", "RED", jobId="a:o")})
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="10 s later these jobs are still INACTIVE_ERROR: a:o"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="10 s later these jobs are still INACTIVE_ERROR: a:o"):
         client.runs.acknowledge(["a:o"], max_wait=10.0)
     assert 10.0 <= sum(clock.slept) < 20.0
 

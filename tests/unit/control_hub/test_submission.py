@@ -17,7 +17,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubJobStateError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.control_hub.models import Job
 from airflow_provider_streamsets.control_hub.submission import remaining_delivery_time
@@ -337,7 +337,7 @@ def test_accepted_start_without_run_is_not_retried(http, client):
     http.get(JOB, json=job_json(currentJobStatus=succeeded(3)))
     http.post(START, content=b"")
     http.get(CURRENT, json=succeeded(3))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="no run after run 3 appeared"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="no run after run 3 appeared"):
         client.runs.start(JOB_ID)
     assert len([r for r in http.request_history if r.method == "POST"]) == 1
 

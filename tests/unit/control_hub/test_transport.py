@@ -26,7 +26,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     ControlHubUntrustedCertificateError,
     Issue,
 )
@@ -137,8 +137,8 @@ def test_certificates_are_verified_by_default(http, client):
         (407, {}, ControlHubConfigurationError),
         (503, {}, ControlHubUnavailableError),
         (504, {}, ControlHubUnavailableError),
-        (301, {}, ControlHubUnexpectedAnswerError),
-        (304, {}, ControlHubUnexpectedAnswerError),
+        (301, {}, ControlHubUnexpectedResponseError),
+        (304, {}, ControlHubUnexpectedResponseError),
     ],
 )
 def test_error_response_maps_to_exception(http, make_client, status, body, error):
@@ -151,7 +151,7 @@ def test_error_response_maps_to_exception(http, make_client, status, body, error
     issues = body.get("ISSUES", []) if isinstance(body, dict) else []
     assert caught.value.codes == tuple(issue["code"] for issue in issues if issue["code"])
     assert caught.value.issues == tuple(Issue(issue["code"], issue["message"]) for issue in issues)
-    if error is not ControlHubUnexpectedAnswerError:
+    if error is not ControlHubUnexpectedResponseError:
         assert all(issue["message"] in str(caught.value) for issue in issues)
 
 
@@ -238,7 +238,7 @@ def test_long_envelopes_are_truncated(http, client):
 )
 def test_non_json_success_is_not_retried(http, client, content, kind):
     http.get(CURRENT, content=content, headers={"Content-Type": kind})
-    with pytest.raises(ControlHubUnexpectedAnswerError, match=rf"not JSON \({kind}") as caught:
+    with pytest.raises(ControlHubUnexpectedResponseError, match=rf"not JSON \({kind}") as caught:
         client.runs.current(JOB_ID)
     assert caught.value.http_status == 200
     assert http.call_count == 1
@@ -302,7 +302,7 @@ def test_echoed_token_is_never_shown(http, make_client, caplog, answer):
 
 def test_token_in_nested_json_is_not_shown(http, client):
     http.get(JOB, json={"id": "j", "runtimeParameters": TOKEN})
-    with pytest.raises(ControlHubUnexpectedAnswerError) as caught:
+    with pytest.raises(ControlHubUnexpectedResponseError) as caught:
         client.jobs.get(JOB_ID)
     assert TOKEN not in _shown(caught.value)
 

@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_streamsets.control_hub import (
     ControlHubError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from tests.unit.fakes.api_payloads import (
     CREDENTIAL_ID,
@@ -100,7 +100,7 @@ def test_untrusted_redirect_is_refused(http, client, location):
     http.get(JOB, json=job_json())
     http.get(CURRENT, json=run_json())
     with pytest.raises(
-        ControlHubUnexpectedAnswerError, match=r"the organization has moved\. Refusing to send.*set it"
+        ControlHubUnexpectedResponseError, match=r"the organization has moved\. Refusing to send.*set it"
     ) as caught:
         client.runs.start(JOB_ID)
     assert caught.value.http_status == 308
@@ -112,14 +112,14 @@ def test_untrusted_redirect_is_refused(http, client, location):
 
 def test_redirect_without_location_raises(http, client):
     http.get(CURRENT, status_code=308)
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         client.runs.current(JOB_ID)
 
 
 def test_redirect_loop_is_abandoned(http, client, clock):
     http.get(CURRENT, **_moved_to(_there(CURRENT)))
     http.get(_there(CURRENT), **_moved_to(CURRENT))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="redirected the request more than 3 times"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="redirected the request more than 3 times"):
         client.runs.current(JOB_ID)
     assert http.call_count == 4
     assert clock.slept == []
@@ -128,7 +128,7 @@ def test_redirect_loop_is_abandoned(http, client, clock):
 @pytest.mark.parametrize("status", [301, 302, 303, 307])
 def test_other_redirects_are_not_followed(http, client, status):
     http.get(CURRENT, status_code=status, headers={"Location": _there(CURRENT)})
-    with pytest.raises(ControlHubUnexpectedAnswerError, match=r"redirects to 'https://eu01") as caught:
+    with pytest.raises(ControlHubUnexpectedResponseError, match=r"redirects to 'https://eu01") as caught:
         client.runs.current(JOB_ID)
     assert caught.value.http_status == status
     assert http.call_count == 1
@@ -147,7 +147,7 @@ def test_redirect_after_success_is_an_outage(http, client):
 
 def test_redirect_to_invalid_url_raises(http, client):
     http.get(CURRENT, status_code=302, headers={"Location": "https://[::1"})
-    with pytest.raises(ControlHubUnexpectedAnswerError):
+    with pytest.raises(ControlHubUnexpectedResponseError):
         client.runs.current(JOB_ID)
 
 

@@ -19,7 +19,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubAuthenticationError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     transport,
 )
 from airflow_provider_streamsets.control_hub._json import MAX_ERROR_BYTES, MAX_RESPONSE_BYTES
@@ -122,7 +122,7 @@ def test_large_invalid_response_uses_bounded_memory(hub, make_client, kind):
     piece = {"text": b'"' + b"x" * (10 * MB) + b'"', "nothing": b" " * (10 * MB) + b"x", "numbers": b"9" * (10 * MB)}
     handler.pieces = staticmethod(_once(piece[kind]))
     with make_client(address) as client, memory_limit(60 * MB):  # noqa: SIM117
-        with pytest.raises(ControlHubUnexpectedAnswerError) as caught:
+        with pytest.raises(ControlHubUnexpectedResponseError) as caught:
             client.jobs.get(JOB_ID)
     assert len(str(caught.value)) < 1000
 
@@ -132,7 +132,7 @@ def test_endless_response_is_rejected(hub, make_client, clock, piece):
     address, handler = hub
     handler.pieces = staticmethod(_endless(piece))
     with make_client(address) as client, memory_limit(2 * MAX_RESPONSE_BYTES):  # noqa: SIM117
-        with pytest.raises(ControlHubUnexpectedAnswerError, match=f"exceeds {MAX_RESPONSE_BYTES} bytes"):
+        with pytest.raises(ControlHubUnexpectedResponseError, match=f"exceeds {MAX_RESPONSE_BYTES} bytes"):
             client.runs.current(JOB_ID)
     assert clock.slept == []
 
@@ -146,7 +146,7 @@ def test_decompressed_size_is_limited(hub, make_client, monkeypatch):
     handler.headers_sent = {"Content-Encoding": "gzip", "Content-Length": str(len(packed))}
     handler.pieces = staticmethod(_once(packed))
     with make_client(address) as client, memory_limit(6 * largest):  # noqa: SIM117
-        with pytest.raises(ControlHubUnexpectedAnswerError, match=f"exceeds {largest} bytes"):
+        with pytest.raises(ControlHubUnexpectedResponseError, match=f"exceeds {largest} bytes"):
             client.runs.current(JOB_ID)
 
 

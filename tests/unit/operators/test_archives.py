@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubJobStateError,
     ControlHubNotFoundError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.operators.archives import ControlHubExportJobsOperator, ControlHubImportJobsOperator
 from tests.unit.fakes.job_catalog_hub import ARCHIVE, JR, JobCatalogHub, job_json
@@ -118,8 +118,8 @@ def test_export_without_overwrite_keeps_existing_file(hub, context, archive):
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        ({"text": "<html>proxy</html>"}, ControlHubUnexpectedAnswerError),
-        ({"content": b""}, ControlHubUnexpectedAnswerError),
+        ({"text": "<html>proxy</html>"}, ControlHubUnexpectedResponseError),
+        ({"content": b""}, ControlHubUnexpectedResponseError),
         ({"status_code": 503}, ControlHubUnavailableError),
         ({"exc": requests.exceptions.ConnectionError}, ControlHubUnavailableError),
     ],

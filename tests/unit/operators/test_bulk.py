@@ -21,7 +21,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubNotFoundError,
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.operators.bulk import (
     ControlHubDeleteJobsOperator,
@@ -430,7 +430,7 @@ def test_names_are_read_again_after_outage(http, context, clock):
 
 @pytest.mark.parametrize("event", [None, {}, {"runs": []}, "success", {"runs": [["a:org", 1]]}])
 def test_incomplete_event_raises(context, event):
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="Cannot read the trigger's event"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="Cannot read the trigger's event"):
         start(wait_for_completion=True, deferrable=True).execute_complete(context, event)
 
 
@@ -789,7 +789,7 @@ def test_error_after_stop_is_acknowledged(http, context):
 
 def test_ineffective_acknowledgement_prevents_all_deletions(http, context, clock):
     hub = MultiJobHub(http, a=[succeeded()], b=[errored()])
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="60 s later these jobs are still INACTIVE_ERROR"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="60 s later these jobs are still INACTIVE_ERROR"):
         delete(acknowledge_errors=True).execute(context)
     assert hub.asked("deleteJobs") == []
     assert clock.now - 1000 == pytest.approx(60, abs=5)

@@ -7,7 +7,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubConflictError,
     ControlHubJobStateError,
     ControlHubNotFoundError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.operators.jobs import ControlHubUpdateJobOperator
 from tests.unit.fakes.job_catalog_hub import JR, JobCatalogHub, job_json
@@ -141,7 +141,7 @@ def test_unknown_version_error_lists_known_versions(hub, context):
 
 def test_version_change_without_pipeline_fails(http, context):
     JobCatalogHub(http, job_json("job:org", "Mine", pipelineId=None))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match=r"Cannot update job 'Mine' .* not name its pipeline"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match=r"Cannot update job 'Mine' .* not name its pipeline"):
         operator(pipeline_version="latest").execute(context)
 
 

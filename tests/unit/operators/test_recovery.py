@@ -5,7 +5,7 @@ import pytest
 from airflow_provider_streamsets.control_hub import (
     ControlHubJobStateError,
     ControlHubNotFoundError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.operators.recovery import (
     ControlHubAcknowledgeErrorsOperator,
@@ -71,7 +71,7 @@ def test_waits_for_acknowledgement(http, context, sleep_calls):
 
 def test_ineffective_acknowledgement_fails_after_30_seconds(http, context, sleep_calls):
     BulkActionsHub(http, job_with_status("broken", "INACTIVE_ERROR", error=BROKEN))
-    with pytest.raises(ControlHubUnexpectedAnswerError, match=r"30 s later .* still INACTIVE_ERROR: broken:org"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match=r"30 s later .* still INACTIVE_ERROR: broken:org"):
         acknowledge(job_ids=["broken:org"]).execute(context)
     assert sum(sleep_calls) == 30
 

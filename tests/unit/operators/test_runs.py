@@ -14,7 +14,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubNotFoundError,
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from tests.unit.fakes.single_job_hub import (
@@ -346,7 +346,7 @@ def test_deferral_is_unlimited_without_timeout(http, context):
 
 @pytest.mark.parametrize("event", [None, {}, {"report": None}, "success", {"job_id": JOB_ID, "run_count": 1}])
 def test_incomplete_event_never_succeeds(context, event):
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="Cannot read the trigger's event"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="Cannot read the trigger's event"):
         operator(deferrable=True).execute_complete(context, event)
 
 

@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubMetricsUnavailableError,
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from tests.unit.fakes.single_job_hub import (
@@ -453,7 +453,7 @@ def test_unacknowledged_error_prevents_start(http, run):
 def test_ineffective_acknowledgement_fails_within_a_minute(http, run, clock):
     hub = SingleJobHub(http, latest=run_json(3, "INACTIVE_ERROR", "RED"))
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/acknowledgeErrors", json={})
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="still INACTIVE_ERROR"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="still INACTIVE_ERROR"):
         run(acknowledge_errors=True)
     assert hub.started_with == []
     assert clock.now - 1000 == 60

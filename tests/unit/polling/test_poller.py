@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.control_hub.models import JobRun
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
@@ -230,7 +230,7 @@ TOO_LARGE = [
     no_answer(http_status=414),
     ControlHubRejectedError("too many ids", http_status=413),
 ]
-OTHER_FAILURES = [no_answer(), no_answer(http_status=500), ControlHubUnexpectedAnswerError("cut off")]
+OTHER_FAILURES = [no_answer(), no_answer(http_status=500), ControlHubUnexpectedResponseError("cut off")]
 
 
 @pytest.mark.parametrize(
@@ -958,7 +958,7 @@ def _fork_while_a_feed_runs(scenario: Any, in_the_child: Any, writing: int) -> i
 
 def test_unexpected_response_counts_as_outage():
     client = FakeStatusClient()
-    client.errors = [ControlHubUnexpectedAnswerError("a login page") for _ in range(3)]
+    client.errors = [ControlHubUnexpectedResponseError("a login page") for _ in range(3)]
     poll_times_alone(client, ["a", "b"], 30, 1)
     assert len(client.asked) == 4
 

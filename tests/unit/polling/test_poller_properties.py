@@ -17,7 +17,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubRejectedError,
     ControlHubRunLostError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.control_hub.models import JobRun
 from airflow_provider_streamsets.hooks.connection import ConnectionSettings
@@ -128,7 +128,7 @@ failures = st.lists(
         [
             lambda: ControlHubUnavailableError("no answer"),
             lambda: ControlHubUnavailableError("slow down", http_status=429, retry_after=90),
-            lambda: ControlHubUnexpectedAnswerError("a login page"),
+            lambda: ControlHubUnexpectedResponseError("a login page"),
             lambda: ControlHubRejectedError("one of them is not right", http_status=400),
             lambda: RuntimeError("a bug"),
         ]

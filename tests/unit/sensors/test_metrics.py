@@ -23,7 +23,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubMetricsUnavailableError,
     ControlHubPermissionError,
     ControlHubRunLostError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
@@ -541,7 +541,7 @@ def test_rejects_invalid_arguments_at_parse(arguments, said):
     "event", [None, {}, {"job_id": JOB_ID, "run_count": 4}, {"metric_result": {"satisfied": True}}]
 )
 def test_incomplete_event_raises(event, context):
-    with pytest.raises(ControlHubUnexpectedAnswerError, match="the metrics of the run are unknown"):
+    with pytest.raises(ControlHubUnexpectedResponseError, match="the metrics of the run are unknown"):
         sensor(deferrable=True, **THOUSAND_OUT).execute_complete(context, event)
     with pytest.raises(ControlHubError):
         sensor(deferrable=True, soft_fail=True, **THOUSAND_OUT).execute_complete(context, event)

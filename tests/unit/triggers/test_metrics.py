@@ -309,5 +309,5 @@ def test_event_of_other_version_is_readable():
     ids=str,
 )
 def test_incomplete_event_raises(payload):
-    with pytest.raises(errors.ControlHubUnexpectedAnswerError):
+    with pytest.raises(errors.ControlHubUnexpectedResponseError):
         MetricWaitEvent.from_payload(payload)

@@ -353,7 +353,7 @@ def test_invalid_arguments_become_error_event(http, clock, arguments):
 
 
 def test_trigger_without_runs_is_never_success(clock):
-    with pytest.raises(errors.ControlHubUnexpectedAnswerError, match="it has no runs"):
+    with pytest.raises(errors.ControlHubUnexpectedResponseError, match="it has no runs"):
         RunsWaitEvent.from_payload(single_event(clock, ControlHubJobRunsTrigger()))
 
 
@@ -372,7 +372,7 @@ def test_trigger_without_runs_is_never_success(clock):
     ],
 )
 def test_incomplete_event_raises(payload):
-    with pytest.raises(errors.ControlHubUnexpectedAnswerError, match="Cannot read the trigger's event"):
+    with pytest.raises(errors.ControlHubUnexpectedResponseError, match="Cannot read the trigger's event"):
         RunsWaitEvent.from_payload(payload)
 
 

@@ -111,7 +111,7 @@ def check_single_event(trigger: Any, parser: Any) -> None:
     if hasattr(event, "task_instance_state"):
         json.dumps(event.xcoms)
         return
-    with contextlib.suppress(errors.ControlHubUnexpectedAnswerError):
+    with contextlib.suppress(errors.ControlHubUnexpectedResponseError):
         parser.from_payload(json.loads(json.dumps(event.payload)))
 
 

@@ -25,7 +25,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubPermissionError,
     ControlHubRejectedError,
     ControlHubUnavailableError,
-    ControlHubUnexpectedAnswerError,
+    ControlHubUnexpectedResponseError,
     ControlHubUntrustedCertificateError,
     Issue,
 )
@@ -157,7 +157,7 @@ class ResponseClassifier:
         """
         if self.has_accepted:
             return ControlHubUnavailableError(message, maybe_executed=(fields.get("http_status") or 0) < 300, **fields)
-        return ControlHubUnexpectedAnswerError(message, **fields)
+        return ControlHubUnexpectedResponseError(message, **fields)
 
     def _invalid_setting(self, message: str, **fields: Any) -> ControlHubError:
         if self.has_accepted:
