@@ -15,7 +15,7 @@ _WAITING = (
     "triggers.events",
     "polling.poller",
 )
-_WATCHING = ("polling.run_watcher", "polling.watcher_group")
+_WATCHING = ("hooks.connection", "polling.run_watcher", "polling.watcher_group")
 
 
 async def preload_wait() -> None:
