@@ -39,7 +39,7 @@ from airflow_provider_streamsets.operators._run_ownership import (
     RunsStopMixin,
 )
 from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT
-from airflow_provider_streamsets.operators._stability import (
+from airflow_provider_streamsets.operators._start_checks import (
     ACKNOWLEDGEMENT_MAX_WAIT,
     check_startable,
     find_jobs_started_by_others,
