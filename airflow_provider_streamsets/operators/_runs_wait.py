@@ -400,10 +400,7 @@ class RunsWaitMixin(RunWaitMixin):
         wait.raise_error()
         names = self._fetch_job_names(list(self._watched), min(max(wait.time_left(), 0.0), _NAMES_MAX_WAIT))
         self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}
-        runs = [
-            RunRef(job_id, count, names.get(job_id, ""), RunIdentity.from_json(wait.identities.get(job_id)))
-            for job_id, count in wait.runs
-        ]
+        runs = wait.run_refs(names)
         self._red = set(wait.red)
         if wait.reason in {
             triggers.RunsWaitReason.FIRST_FAILURE,

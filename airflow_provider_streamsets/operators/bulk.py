@@ -22,7 +22,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRunTimeoutError,
 )
 from airflow_provider_streamsets.control_hub.job_state import check_deletable
-from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
+from airflow_provider_streamsets.control_hub.models import RunRef
 from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run
 from airflow_provider_streamsets.operators._resume import (
     ACKNOWLEDGE_HINT,
@@ -162,12 +162,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         others.raise_error()
         if others.reason is triggers.RunsWaitReason.TIMEOUT:
             names = self._fetch_job_names([job_id for job_id, _ in others.runs], 0.0)
-            runs = [
-                RunRef(job_id, count, names.get(job_id, ""), RunIdentity.from_json(others.identities.get(job_id)))
-                for job_id, count in others.runs
-            ]
             try:
-                self._wait_on_worker_for_other_runs(runs, Deadline(0.0, total=others.timeout))
+                self._wait_on_worker_for_other_runs(others.run_refs(names), Deadline(0.0, total=others.timeout))
             except (AirflowTaskTimeout, ControlHubRunTimeoutError):
                 self._handle_own_runs_timeout(context)
                 raise
@@ -199,9 +195,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         context["ti"].xcom_push(key="run_counts", value={job_id: run.run_count for job_id, run in runs.items()})
         names = {job_id: job.name for job_id, job in jobs.items()}
         if wait:
-            run_refs = [
-                RunRef(i, run.run_count, names.get(i, ""), RunIdentity.from_run(run)) for i, run in runs.items()
-            ]
+            run_refs = [RunRef.of_job(jobs[job_id], run) for job_id, run in runs.items()]
             results: list[dict[str, Any]] = self.wait_for_runs(context, run_refs, list(jobs.values()))
             return results
         self.task_state(context).complete()
@@ -384,10 +378,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def _wait_for_other_runs(self, jobs: Mapping[str, Job]) -> None:
         """Wait until runs of other callers have ended; defer if the task is deferrable."""
-        runs = [
-            RunRef(job.job_id, job.last_run_count, job.name, RunIdentity.from_run(job.current_run))
-            for job in jobs.values()
-        ]
+        runs = [RunRef.of_job(job, job.current_run) for job in jobs.values() if job.current_run]
         if self.deferrable:
             self.defer_before_start(runs)
         self._wait_on_worker_for_other_runs(runs, self.wait_deadline)
@@ -500,10 +491,7 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
         self.log.info("Requested the stop of %d runs.", len(stopped))
         self.record_stop_requests({job_id: run_counts[job_id] for job_id in stopped}, wait=wait)
         if wait:
-            runs = [
-                RunRef(job_id, run.run_count, jobs[job_id].name, RunIdentity.from_run(run))
-                for job_id, run in running.items()
-            ]
+            runs = [RunRef.of_job(jobs[job_id], run) for job_id, run in running.items()]
             results: list[dict[str, Any]] = self.wait_for_runs(context, runs, list(jobs.values()))
             return results
         return [tracking.unfinished_result(job_id, jobs[job_id].name, run) for job_id, run in running.items()]

@@ -640,8 +640,7 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
             self.log.info("Job %s run %d: ended before the stop was requested.", job.label, run.run_count)
         if run is None or run.has_ended or not wait:
             return tracking.unfinished_result(job.job_id, job.name, run)
-        run_ref = RunRef(job.job_id, run.run_count, job.name, RunIdentity.from_run(run))
-        result: dict[str, Any] = self.wait_for_runs(context, [run_ref], [job])
+        result: dict[str, Any] = self.wait_for_runs(context, [RunRef.of_job(job, run)], [job])
         return result
 
     def push_results(self, context: Context, results: list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_streamsets.control_hub import errors
+from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
 from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 
@@ -201,6 +202,17 @@ class RunsWaitEvent:
     def needs_action(self) -> bool:
         """Whether the task must act on runs before it waits for them again."""
         return self.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.FORCE, RunsWaitReason.RED}
+
+    def run_refs(self, names: Mapping[str, str]) -> list[RunRef]:
+        """
+        Return references to the runs.
+
+        :param names: names of the jobs, by job id, as far as known
+        """
+        return [
+            RunRef(job_id, run_count, names.get(job_id, ""), RunIdentity.from_json(self.identities.get(job_id)))
+            for job_id, run_count in self.runs
+        ]
 
     def time_left(self) -> float:
         """Return the seconds until the deadline of the wait; infinite if there is none."""
