@@ -7,12 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_provider_streamsets.sandbox.backend.caller import caller_context, current_caller
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
+from airflow_provider_streamsets.sandbox.backend.credentials import caller_context, current_caller
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, WrongStateError, bad_request
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
 from airflow_provider_streamsets.sandbox.backend.runs import FINAL_STATUSES, Run, UserAction
-from airflow_provider_streamsets.sandbox.backend.store import OFFSET_KEY, Store
+from airflow_provider_streamsets.sandbox.backend.store import OFFSET_KEY, Job, Store
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.seed.behaviour import Behaviour, apply_parameters
 from airflow_provider_streamsets.sandbox.seed.models import PastRunSeed, Seed, make_id

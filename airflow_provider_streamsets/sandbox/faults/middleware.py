@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any, cast
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from airflow_provider_streamsets.sandbox.api.context import AppContext
 from airflow_provider_streamsets.sandbox.api.responses import (
@@ -20,10 +24,57 @@ from airflow_provider_streamsets.sandbox.api.responses import (
     unauthorized_response,
 )
 from airflow_provider_streamsets.sandbox.asgi import read_body, replay_body
-from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER
+from airflow_provider_streamsets.sandbox.backend.credentials import CALLER_HEADER
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
-from airflow_provider_streamsets.sandbox.faults import disconnect
 from airflow_provider_streamsets.sandbox.faults.rules import FaultRule
+
+_TRANSPORT_KEY = "connection"
+
+
+class ConnectionProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+    """The server's HTTP protocol, which gives the application access to the connection of each request."""
+
+    app_state: dict[str, Any]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Store the transport of a new connection in the state of its requests."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, _TRANSPORT_KEY: transport}
+
+
+async def _reset(scope: Scope, receive: Receive) -> None:
+    """Reset the TCP connection; unread data is lost and the client receives an error."""
+    transport = _transport(scope)
+    # A linger time of zero makes the system send RST instead of FIN.
+    linger = struct.pack("ii", 1, 0)
+    cast("socket.socket", transport.get_extra_info("socket")).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    transport.abort()
+    await _wait_for_disconnect(receive)
+
+
+async def _drop(scope: Scope, receive: Receive) -> None:
+    """Close the TCP connection without the TLS close notification."""
+    _transport(scope).abort()
+    await _wait_for_disconnect(receive)
+
+
+async def _close(scope: Scope, receive: Receive) -> None:
+    """Close the connection after the data sent so far."""
+    _transport(scope).close()
+    await _wait_for_disconnect(receive)
+
+
+def _transport(scope: Scope) -> asyncio.Transport:
+    transport = scope.get("state", {}).get(_TRANSPORT_KEY)
+    if transport is None:
+        raise ConnectionResetError("connection ended by fault injection")
+    return cast("asyncio.Transport", transport)
+
+
+async def _wait_for_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
 
 DRIP_CHUNKS = 20
 GATEWAY_MESSAGE = "no Route matched with those values"
@@ -146,12 +197,12 @@ async def _unauthorized(rule: FaultRule, request: _FaultedRequest) -> None:
 
 
 async def _reset_before(rule: FaultRule, request: _FaultedRequest) -> None:
-    await request.disconnect(disconnect.reset)
+    await request.disconnect(_reset)
 
 
 async def _reset_after(rule: FaultRule, request: _FaultedRequest) -> None:
     await request.process()
-    await request.disconnect(disconnect.reset)
+    await request.disconnect(_reset)
 
 
 async def _truncated(rule: FaultRule, request: _FaultedRequest) -> None:
@@ -160,7 +211,7 @@ async def _truncated(rule: FaultRule, request: _FaultedRequest) -> None:
     if request.body:
         await request.send(request.start)
         await request.send_body(request.body[: len(request.body) // 2], more=True)
-    await request.disconnect(disconnect.close)
+    await request.disconnect(_close)
 
 
 async def _html(rule: FaultRule, request: _FaultedRequest) -> None:
@@ -192,7 +243,7 @@ async def _drip(rule: FaultRule, request: _FaultedRequest) -> None:
 
 
 async def _tls_close(rule: FaultRule, request: _FaultedRequest) -> None:
-    await request.disconnect(disconnect.drop)
+    await request.disconnect(_drop)
 
 
 _HANDLERS: dict[str, Callable[[FaultRule, _FaultedRequest], Awaitable[None]]] = {
