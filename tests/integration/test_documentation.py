@@ -33,7 +33,7 @@ from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOpe
 from airflow_provider_streamsets.operators.metrics import ControlHubJobMetricsOperator, ControlHubJobRunHistoryOperator
 from airflow_provider_streamsets.operators.offsets import ControlHubGetOffsetsOperator
 from airflow_provider_streamsets.sandbox.faults.rules import parse_faults
-from airflow_provider_streamsets.sandbox.seed.loader import load_seed
+from airflow_provider_streamsets.sandbox.seed.models import load_seed
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from tests.documentation import (

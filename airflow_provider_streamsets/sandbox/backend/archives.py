@@ -11,13 +11,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
+from pydantic import TypeAdapter
+
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
 from airflow_provider_streamsets.sandbox.backend.jobs import check_update
 from airflow_provider_streamsets.sandbox.backend.payload import Payload, find_commit, parse_json, read_settings
 from airflow_provider_streamsets.sandbox.backend.store import Job
-from airflow_provider_streamsets.sandbox.seed.behaviour import SANDBOX_METADATA_KEY, Behaviour, read_behaviour
-from airflow_provider_streamsets.sandbox.seed.document import DocumentNode, SeedError
+from airflow_provider_streamsets.sandbox.seed.behaviour import SANDBOX_METADATA_KEY, Behaviour, PipelineMetadata
+from airflow_provider_streamsets.sandbox.seed.document import SeedError, validate
 from airflow_provider_streamsets.sandbox.seed.models import JobSeed, PipelineSeed, VersionSeed
 
 MAX_ENTRY_BYTES = 64 * 1024 * 1024
@@ -101,8 +103,10 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
         raise bad_request(f"Archive entry '{info.filename}' is not valid JSON.") from None
 
 
-DEFAULT_IMPORT_BEHAVIOUR = Behaviour(records=1000, rate=500.0)
-"""The behaviour of an imported pipeline without sandbox metadata."""
+DEFAULT_IMPORT_METADATA = PipelineMetadata(
+    "Directory", "JDBCProducer", "{position}", Behaviour(records=1000, rate=500.0)
+)
+"""The metadata of an imported pipeline without sandbox metadata."""
 
 
 @dataclass(frozen=True)
@@ -172,31 +176,20 @@ def read_pipeline(job: Payload, commit: Payload) -> PipelineImport:
                     rules=commit.string("rulesDefinition"),
                 ),
             ),
-            **_behaviour_values(metadata_fields),
+            **vars(_sandbox_metadata(metadata_fields)),
         ),
         number=int(number[1]) if number else None,
     )
 
 
-def _behaviour_values(metadata: Payload) -> dict[str, Any]:
-    """Return the values of :class:`~airflow_provider_streamsets.sandbox.seed.models.PipelineSeed` for the behaviour."""
+def _sandbox_metadata(metadata: Payload) -> PipelineMetadata:
     document = metadata.value(SANDBOX_METADATA_KEY)
     if document is None:
-        return {
-            "origin": "Directory",
-            "destination": "JDBCProducer",
-            "offset": "{position}",
-            "behaviour": DEFAULT_IMPORT_BEHAVIOUR,
-        }
-    node = DocumentNode(document, f"{SANDBOX_METADATA_KEY} in the metadata of pipelineDefinition")
+        return DEFAULT_IMPORT_METADATA
     try:
-        node.check_keys("origin", "destination", "offset", "behaviour")
-        return {
-            "origin": node.string("origin"),
-            "destination": node.string("destination"),
-            "offset": node.string("offset"),
-            "behaviour": read_behaviour(node.child("behaviour")),
-        }
+        return validate(
+            TypeAdapter(PipelineMetadata), document, f"{SANDBOX_METADATA_KEY} in the metadata of pipelineDefinition"
+        )
     except SeedError as error:
         raise bad_request(str(error)) from None
 

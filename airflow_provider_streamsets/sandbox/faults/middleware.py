@@ -26,7 +26,14 @@ from airflow_provider_streamsets.sandbox.api.responses import (
 from airflow_provider_streamsets.sandbox.asgi import read_body, replay_body
 from airflow_provider_streamsets.sandbox.backend.credentials import CALLER_HEADER
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
-from airflow_provider_streamsets.sandbox.faults.rules import FaultRule
+from airflow_provider_streamsets.sandbox.faults.rules import (
+    DelayFault,
+    FaultRule,
+    GatewayFault,
+    RateLimitFault,
+    ServerErrorFault,
+    SlowFault,
+)
 
 _TRANSPORT_KEY = "connection"
 
@@ -154,7 +161,7 @@ class _FaultedRequest:
         await close(self._scope, self._receive)
 
 
-async def _delay(rule: FaultRule, request: _FaultedRequest) -> None:
+async def _delay(rule: DelayFault, request: _FaultedRequest) -> None:
     if rule.processed:
         await request.process()
         await asyncio.sleep(rule.seconds)
@@ -165,13 +172,13 @@ async def _delay(rule: FaultRule, request: _FaultedRequest) -> None:
     await request.send_body(request.body)
 
 
-async def _too_many_requests(rule: FaultRule, request: _FaultedRequest) -> None:
+async def _too_many_requests(rule: RateLimitFault, request: _FaultedRequest) -> None:
     response = error_response(ApiError(429, "SANDBOX_429", "Too many requests"))
     response.headers["Retry-After"] = str(rule.retry_after)
     await request.respond(response)
 
 
-async def _server_error(rule: FaultRule, request: _FaultedRequest) -> None:
+async def _server_error(rule: ServerErrorFault, request: _FaultedRequest) -> None:
     """Respond with an error: 500 in the envelope of Control Hub, the others as the HTML page of a gateway."""
     if rule.processed:
         await request.process()
@@ -181,7 +188,7 @@ async def _server_error(rule: FaultRule, request: _FaultedRequest) -> None:
         await request.respond(_error_page(rule.status, rule.status))
 
 
-async def _gateway(rule: FaultRule, request: _FaultedRequest) -> None:
+async def _gateway(rule: GatewayFault, request: _FaultedRequest) -> None:
     """Respond like an ingress without a route, a firewall or a proxy in front of Control Hub."""
     if rule.processed:
         await request.process()
@@ -222,7 +229,7 @@ async def _empty(rule: FaultRule, request: _FaultedRequest) -> None:
     await request.respond(empty_response())
 
 
-async def _late(rule: FaultRule, request: _FaultedRequest) -> None:
+async def _late(rule: SlowFault, request: _FaultedRequest) -> None:
     """Respond with a gateway timeout and process the request afterwards."""
     await request.respond(_error_page(504, 504))
     # Cancelled when the server shuts down: the request is processed then, so that its effect is not lost.
@@ -231,7 +238,7 @@ async def _late(rule: FaultRule, request: _FaultedRequest) -> None:
     await request.process()
 
 
-async def _drip(rule: FaultRule, request: _FaultedRequest) -> None:
+async def _drip(rule: SlowFault, request: _FaultedRequest) -> None:
     await request.process()
     await request.send(request.start)
     size = -(-len(request.body) // DRIP_CHUNKS) or 1
@@ -246,7 +253,7 @@ async def _tls_close(rule: FaultRule, request: _FaultedRequest) -> None:
     await request.disconnect(_drop)
 
 
-_HANDLERS: dict[str, Callable[[FaultRule, _FaultedRequest], Awaitable[None]]] = {
+_HANDLERS: dict[str, Callable[[Any, _FaultedRequest], Awaitable[None]]] = {
     "delay": _delay,
     "too_many_requests": _too_many_requests,
     "server_error": _server_error,
