@@ -276,13 +276,7 @@ def _import(backend: ControlHubBackend, item: JobImport, overwrite: OverwriteOpt
                 **item.settings,
             )
         )
-    overwritten = {
-        "tags": True,
-        "instances": overwrite.instances,
-        "parameters": overwrite.parameters,
-        "labels": overwrite.labels,
-        "failover": overwrite.failover,
-    }
+    overwritten = {"tags": True, **vars(overwrite)}
     changes = {name: value for name, value in item.settings.items() if overwritten.get(name)}
     if overwrite.pipeline:
         changes["pipeline"], changes["version"] = item.pipeline.apply(backend)

@@ -36,11 +36,7 @@ def new_job_seed(backend: ControlHubBackend, body: Any) -> JobSeed:
 
 
 def check_update(backend: ControlHubBackend, job: Job) -> None:
-    """
-    Check that a job can be changed.
-
-    :raises ApiError: if it cannot.
-    """
+    """Check that a job can be changed, or raise an :class:`ApiError`."""
     if job.seed.template_id is not None:
         raise ApiError(
             400, "JOBRUNNER_33", f"Job '{job.seed.name}' cannot be changed: it is attached to a job template"
@@ -73,11 +69,7 @@ def read_changes(backend: ControlHubBackend, job: Job, body: Any) -> dict[str, A
 
 
 def check_upgrade(backend: ControlHubBackend, job: Job) -> None:
-    """
-    Check that a job can be upgraded; active jobs can, too.
-
-    :raises ApiError: if it cannot.
-    """
+    """Check that a job, active or not, can be upgraded, or raise an :class:`ApiError`."""
     if backend.status(job) != "ACTIVE":
         backend.check_idle(job, "upgraded")
 
@@ -149,11 +141,7 @@ def template_instances(backend: ControlHubBackend, template: Job) -> list[Job]:
 
 
 def check_delete(backend: ControlHubBackend, job: Job) -> None:
-    """
-    Check that a job, or a template without attached jobs, can be deleted.
-
-    :raises ApiError: if it cannot.
-    """
+    """Check that a job or a template without attached jobs can be deleted, or raise an :class:`ApiError`."""
     if template_instances(backend, job):
         raise ApiError(
             400, "JOBRUNNER_34", f"Job template '{job.seed.name}' cannot be deleted: jobs are attached to it"
@@ -162,21 +150,13 @@ def check_delete(backend: ControlHubBackend, job: Job) -> None:
 
 
 def delete(backend: ControlHubBackend, job: Job) -> None:
-    """
-    Delete a job.
-
-    :raises ApiError: if it cannot be deleted.
-    """
+    """Delete a job, or raise an :class:`ApiError`."""
     check_delete(backend, job)
     backend.delete_job(job)
 
 
 def check_delete_template(backend: ControlHubBackend, template: Job) -> None:
-    """
-    Check that a template and all its instances can be deleted.
-
-    :raises ApiError: if one of them cannot.
-    """
+    """Check that a template and all its instances can be deleted, or raise an :class:`ApiError`."""
     check_template(template)
     for job in template_instances(backend, template):
         backend.check_idle(job, "deleted")
@@ -205,11 +185,7 @@ def archive_template(backend: ControlHubBackend, template: Job) -> None:
 
 
 def check_template(job: Job) -> None:
-    """
-    Check that a job is a template.
-
-    :raises ApiError: if it is not a template.
-    """
+    """Check that a job is a template, or raise an :class:`ApiError`."""
     if not job.seed.is_template:
         raise ApiError(400, "JOBRUNNER_35", f"Job '{job.seed.name}' is not a job template")
 

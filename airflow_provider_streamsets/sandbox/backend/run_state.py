@@ -74,6 +74,15 @@ class RunTimeline:
     def _command(self, at: int, kind: str, seconds: float, result: str = "SUCCESS", message: str | None = None) -> None:
         self.commands.append(Command(at, kind, at + self.run.scaled_ms(seconds), result, message))
 
+    @staticmethod
+    def _final(
+        previous: Phase, at: int, message: str, status: str = "INACTIVE", color: str = "GRAY", error: str | None = None
+    ) -> Phase:
+        """Return the last phase of a run."""
+        return replace(
+            previous, at=at, status=status, color=color, pipeline=None, error=error, message=message, user=None
+        )
+
     def _build_phases(self) -> list[Phase]:
         run = self.run
         activation = run.behaviour.activation
@@ -115,11 +124,7 @@ class RunTimeline:
             phases.append(lost)
             if self.lost_until < running_until:
                 phases.append(
-                    replace(
-                        running,
-                        at=self.lost_until,
-                        message=f"{self._engine(self.lost_until)} is responding again",
-                    )
+                    replace(running, at=self.lost_until, message=f"{self._engine(self.lost_until)} is responding again")
                 )
         if self.stopped_at < NEVER:
             phases += self._stop(phases[-1])
@@ -140,10 +145,7 @@ class RunTimeline:
             pipeline="FINISHED",
             message=self._engine_report(self.natural_end, "FINISHED"),
         )
-        return [
-            finished,
-            replace(finished, at=end, status="INACTIVE", color="GRAY", pipeline=None, message="Job finished"),
-        ]
+        return [finished, self._final(finished, end, "Job finished")]
 
     def _failed_start(self, previous: Phase, error: str) -> Phase:
         self.commands[-1] = replace(self.commands[-1], result="ERROR", message=error)
@@ -157,17 +159,7 @@ class RunTimeline:
         self.pipeline_ended = at
         self.commands[-1] = replace(self.commands[-1], result="ERROR", message=error)
         if self._variants.start_failure == "activation_error":
-            return [
-                replace(
-                    previous,
-                    at=at,
-                    status="ACTIVATION_ERROR",
-                    color="RED",
-                    pipeline=None,
-                    error=message,
-                    message=message,
-                )
-            ]
+            return [self._final(previous, at, message, "ACTIVATION_ERROR", "RED", message)]
         failed = replace(
             previous, at=at, status="ACTIVE", color="RED", pipeline="START_ERROR", error=message, message=message
         )
@@ -182,20 +174,12 @@ class RunTimeline:
     def _error_end(self, failed: Phase, at: int) -> list[Phase]:
         run = self.run
         self._command(at, "STOP_DELETE_PIPELINE", 0.1, "ERROR", "Pipeline is not running")
-        ending = replace(
-            failed,
-            at=at,
-            status="DEACTIVATING",
-            color="RED",
-        )
-        last = replace(
-            ending,
-            at=at + run.scaled_ms(run.behaviour.deactivation),
-            status="INACTIVE_ERROR" if run.needs_ack else "INACTIVE",
-            pipeline=None,
-            message="Job failed; the error must be acknowledged" if run.needs_ack else "Job failed",
-        )
-        return [ending, last]
+        ending = replace(failed, at=at, status="DEACTIVATING", color="RED")
+        status, message = "INACTIVE", "Job failed"
+        if run.needs_ack:
+            status, message = "INACTIVE_ERROR", "Job failed; the error must be acknowledged"
+        ended = at + run.scaled_ms(run.behaviour.deactivation)
+        return [ending, self._final(ending, ended, message, status, "RED", ending.error)]
 
     def _stop(self, previous: Phase) -> list[Phase]:
         run, at = self.run, self.stopped_at
@@ -227,21 +211,12 @@ class RunTimeline:
             end = forced_at + run.scaled_ms(0.3)
             self.pipeline_ended = forced_at
             self.commands.append(Command(at, "STOP_PIPELINE", end, "IGNORE"))
-            in_error = self._variants.forced_stop_end == "inactive_error"
-            error = f"JOBRUNNER_64 - Job was force stopped: {self._engine(end)} may still run its pipeline"
-            phases.append(
-                replace(
-                    stopping,
-                    at=end,
-                    status="INACTIVE_ERROR" if in_error else "INACTIVE",
-                    color="RED" if in_error else "GRAY",
-                    pipeline=None,
-                    error=error if in_error else None,
-                    lost_since=None,
-                    message=error if in_error else "Job force stopped",
-                    user=None,
-                )
-            )
+            stopping = replace(stopping, lost_since=None)
+            if self._variants.forced_stop_end == "inactive_error":
+                error = f"JOBRUNNER_64 - Job was force stopped: {self._engine(end)} may still run its pipeline"
+                phases.append(self._final(stopping, end, error, "INACTIVE_ERROR", "RED", error))
+            else:
+                phases.append(self._final(stopping, end, "Job force stopped"))
         elif confirmed <= timed_out:
             self.pipeline_ended = confirmed
             self.commands.append(Command(at, "STOP_PIPELINE", confirmed))
@@ -255,25 +230,11 @@ class RunTimeline:
                 user=None,
             )
             end = confirmed + run.scaled_ms(deactivation * 0.4)
-            phases += [
-                stopped,
-                replace(stopped, at=end, status="INACTIVE", color="GRAY", pipeline=None, message="Job stopped"),
-            ]
+            phases += [stopped, self._final(stopped, end, "Job stopped")]
         else:
             self.commands.append(Command(at, "STOP_PIPELINE", timed_out, "TIMEDOUT", "No answer from the engine"))
             error = f"{self._engine(timed_out)} did not confirm the stop within {run.force_stop_timeout} ms"
-            phases.append(
-                replace(
-                    stopping,
-                    at=timed_out,
-                    status="INACTIVE_ERROR",
-                    color="RED",
-                    pipeline=None,
-                    error=error,
-                    message=error,
-                    user=None,
-                )
-            )
+            phases.append(self._final(stopping, timed_out, error, "INACTIVE_ERROR", "RED", error))
         return phases
 
     def _upgrade(self, previous: Phase, upgrade: UserAction) -> list[Phase]:
@@ -291,11 +252,7 @@ class RunTimeline:
             user=upgrade.user,
         )
         stopped = replace(requested, pipeline="STOPPED", message=self._engine_report(upgrade.at, "STOPPED"), user=None)
-        return [
-            requested,
-            stopped,
-            replace(stopped, status="INACTIVE", color="GRAY", pipeline=None, message=upgrade.text),
-        ]
+        return [requested, stopped, self._final(stopped, upgrade.at, upgrade.text)]
 
     def _with_acknowledgement(self, phases: list[Phase]) -> list[Phase]:
         last = phases[-1]
@@ -310,23 +267,8 @@ class RunTimeline:
         return phases
 
 
-class RunState:
-    """
-    The state of a run at any time, given its user actions so far.
-
-    :param run: the run.
-    :param variants: behaviour where the behaviour of Control Hub is unknown.
-    """
-
-    def __init__(self, run: Run, variants: Variants) -> None:
-        self.run = run
-        self._variants = variants
-        self._timeline = timeline = RunTimeline(run, variants)
-        self.phases = timeline.phases
-        self.commands = timeline.commands
-        self.running_since = timeline.running_since
-        self.natural_end = timeline.natural_end
-        self.pipeline_ended = timeline.pipeline_ended
+class RunState(RunTimeline):
+    """The state of a run at any time, given its user actions so far."""
 
     def phase_at(self, time: int) -> Phase:
         """Return the phase at a time."""
@@ -367,11 +309,11 @@ class RunState:
 
     def counts(self, time: int) -> Counts:
         """Return the records processed up to a time, as counted by the engine."""
-        timeline, behaviour = self._timeline, self.run.behaviour
+        behaviour = self.run.behaviour
         if behaviour.start_error is not None:
             return Counts(at=time, input=0, error=0, stage_errors=0)
-        until = min(time, timeline.natural_end, timeline.stopped_at)
-        if behaviour.ends_after is not None and until >= timeline.natural_end:
+        until = min(time, self.natural_end, self.stopped_at)
+        if behaviour.ends_after is not None and until >= self.natural_end:
             records = behaviour.ends_after
         else:
             records = int(self._running_ms(until) * self.run.scale * behaviour.rate / 1000)
@@ -422,8 +364,7 @@ class RunState:
         regular = regular[max(0, -((regular.start - begin) // regular.step)) :]
         # Counted from the end, so that the latest is always included.
         thinned = regular[:: -max(1, -(-len(regular) // limit))][::-1]
-        timeline = self._timeline
-        times = [time for time in thinned if not timeline.lost_from < time < timeline.lost_until]
+        times = [time for time in thinned if not self.lost_from < time < self.lost_until]
         return [*times, final] if begin <= final <= end else times
 
     def _final_save(self) -> int | None:
@@ -431,16 +372,16 @@ class RunState:
         run = self.run
         if not run.behaviour.saves_metrics or run.behaviour.start_error is not None:
             return None
-        return min(NEVER, self._timeline.pipeline_ended + run.scaled_ms(self._variants.metrics_lag))
+        return min(NEVER, self.pipeline_ended + run.scaled_ms(self._variants.metrics_lag))
 
     def _regular_saves(self, time: int) -> range:
         """Return the times up to the given one at which metrics are saved while the pipeline runs."""
-        timeline, run = self._timeline, self.run
-        until = min(time, timeline.natural_end, timeline.stopped_at)
-        if timeline.lost_from <= until < timeline.lost_until:
-            until = timeline.lost_from
+        run = self.run
+        until = min(time, self.natural_end, self.stopped_at)
+        if self.lost_from <= until < self.lost_until:
+            until = self.lost_from
         interval = max(1, run.scaled_ms(run.stats_interval / 1000))
-        return range(timeline.running_since + interval, until + 1, interval)
+        return range(self.running_since + interval, until + 1, interval)
 
     def offset_position(self, time: int) -> int | None:
         """Return the position of the origin, or None before the end of the run or if it read nothing."""
@@ -451,9 +392,8 @@ class RunState:
 
     def _running_ms(self, until: int) -> int:
         """Return how long the pipeline processed records; it pauses while its engine is lost."""
-        timeline = self._timeline
-        lost = max(0, min(until, timeline.lost_until) - timeline.lost_from)
-        return max(0, until - timeline.running_since - lost)
+        lost = max(0, min(until, self.lost_until) - self.lost_from)
+        return max(0, until - self.running_since - lost)
 
 
 MINUTE = 60.0

@@ -35,7 +35,11 @@ from airflow_provider_streamsets.sandbox.faults.rules import (
     SlowFault,
 )
 
+DRIP_CHUNKS = 20
+GATEWAY_MESSAGE = "no Route matched with those values"
 _TRANSPORT_KEY = "connection"
+
+log = logging.getLogger(__name__)
 
 
 class ConnectionProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
@@ -47,46 +51,6 @@ class ConnectionProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
         """Store the transport of a new connection in the state of its requests."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, _TRANSPORT_KEY: transport}
-
-
-async def _reset(scope: Scope, receive: Receive) -> None:
-    """Reset the TCP connection; unread data is lost and the client receives an error."""
-    transport = _transport(scope)
-    # A linger time of zero makes the system send RST instead of FIN.
-    linger = struct.pack("ii", 1, 0)
-    cast("socket.socket", transport.get_extra_info("socket")).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    transport.abort()
-    await _wait_for_disconnect(receive)
-
-
-async def _drop(scope: Scope, receive: Receive) -> None:
-    """Close the TCP connection without the TLS close notification."""
-    _transport(scope).abort()
-    await _wait_for_disconnect(receive)
-
-
-async def _close(scope: Scope, receive: Receive) -> None:
-    """Close the connection after the data sent so far."""
-    _transport(scope).close()
-    await _wait_for_disconnect(receive)
-
-
-def _transport(scope: Scope) -> asyncio.Transport:
-    transport = scope.get("state", {}).get(_TRANSPORT_KEY)
-    if transport is None:
-        raise ConnectionResetError("connection ended by fault injection")
-    return cast("asyncio.Transport", transport)
-
-
-async def _wait_for_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-DRIP_CHUNKS = 20
-GATEWAY_MESSAGE = "no Route matched with those values"
-
-log = logging.getLogger(__name__)
 
 
 class FaultMiddleware:
@@ -156,9 +120,36 @@ class _FaultedRequest:
         """Send another response."""
         await response(self._scope, self._receive, self.send)
 
-    async def disconnect(self, close: Callable[[Scope, Receive], Awaitable[None]]) -> None:
-        """End the connection."""
-        await close(self._scope, self._receive)
+    async def disconnect(self, end: Callable[[asyncio.Transport], None]) -> None:
+        """
+        End the connection.
+
+        :param end: ends the transport.
+        """
+        transport = self._scope.get("state", {}).get(_TRANSPORT_KEY)
+        if transport is None:
+            raise ConnectionResetError("connection ended by fault injection")
+        end(transport)
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+def _close(transport: asyncio.Transport) -> None:
+    """Close the connection after the data sent so far."""
+    transport.close()
+
+
+def _drop(transport: asyncio.Transport) -> None:
+    """Close the TCP connection without the TLS close notification."""
+    transport.abort()
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Reset the TCP connection; unread data is lost and the client receives an error."""
+    # A linger time of zero makes the system send RST instead of FIN.
+    linger = struct.pack("ii", 1, 0)
+    cast("socket.socket", transport.get_extra_info("socket")).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    transport.abort()
 
 
 async def _delay(rule: DelayFault, request: _FaultedRequest) -> None:

@@ -214,9 +214,7 @@ class PastRunSeed:
 
     started_ago: Annotated[Duration, Field(alias="started")]
     version: Annotated[
-        str,
-        PlainValidator(lambda number, info: getattr(_find_version(number, info), "version", None)),
-        _VERSION,
+        str, PlainValidator(lambda number, info: getattr(_find_version(number, info), "version", None)), _VERSION
     ]
     stopped_ago: Annotated[Duration | None, Field(alias="stopped")] = None
     acknowledged_ago: Annotated[Duration | None, Field(alias="acknowledged")] = None
