@@ -29,6 +29,7 @@ _Delay = Annotated[float, Field(strict=True, ge=0, le=3600)]
 
 
 def _allow_null(schema: dict[str, Any]) -> None:
+    """Add null, which counts as missing, to the values of all options."""
     for name, option in schema["properties"].items():
         if name not in schema["required"] and "anyOf" not in option:
             schema["properties"][name] = {"anyOf": [option, {"type": "null"}]}
