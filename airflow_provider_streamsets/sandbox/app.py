@@ -39,10 +39,8 @@ from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, Unk
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.faults.middleware import FaultMiddleware
 from airflow_provider_streamsets.sandbox.faults.rules import FaultRules
-from airflow_provider_streamsets.sandbox.persistence.journal import JournalMiddleware, initial_settings, replay
-from airflow_provider_streamsets.sandbox.persistence.state_file import StateFile
-from airflow_provider_streamsets.sandbox.seed.loader import load_seed
-from airflow_provider_streamsets.sandbox.seed.models import Seed
+from airflow_provider_streamsets.sandbox.persistence import JournalMiddleware, StateFile, initial_settings, replay
+from airflow_provider_streamsets.sandbox.seed.models import Seed, load_seed
 from airflow_provider_streamsets.sandbox.ui import pages
 
 ROUTERS = (

@@ -20,11 +20,11 @@ from airflow_provider_streamsets.sandbox.app import create_app
 from airflow_provider_streamsets.sandbox.backend import credentials
 from airflow_provider_streamsets.sandbox.backend.credentials import Credential
 from airflow_provider_streamsets.sandbox.backend.variants import VariantError, Variants
-from airflow_provider_streamsets.sandbox.faults.disconnect import ConnectionProtocol
-from airflow_provider_streamsets.sandbox.faults.rules import FAULT_OPTIONS, load_faults
-from airflow_provider_streamsets.sandbox.persistence.state_file import StateError, StateFile
+from airflow_provider_streamsets.sandbox.faults.middleware import ConnectionProtocol
+from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES, load_faults
+from airflow_provider_streamsets.sandbox.persistence import StateError, StateFile
 from airflow_provider_streamsets.sandbox.seed.document import SeedError
-from airflow_provider_streamsets.sandbox.seed.loader import load_seed
+from airflow_provider_streamsets.sandbox.seed.models import load_seed
 
 
 class Server(uvicorn.Server):
@@ -83,7 +83,7 @@ class Server(uvicorn.Server):
     "--faults",
     "fault_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"YAML or JSON file with rules for fault injection. Faults: {', '.join(FAULT_OPTIONS)}.",
+    help=f"YAML or JSON file with rules for fault injection. Faults: {', '.join(FAULT_TYPES)}.",
 )
 @click.option(
     "--variant",

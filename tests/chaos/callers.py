@@ -8,7 +8,7 @@ from typing import Any
 import requests
 import structlog
 
-from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER
+from airflow_provider_streamsets.sandbox.backend.credentials import CALLER_HEADER
 
 _FIELDS = ("dag_id", "run_id", "task_id", "map_index", "try_number")
 

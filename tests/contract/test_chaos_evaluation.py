@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from airflow_provider_streamsets.sandbox.faults.rules import parse_faults
-from airflow_provider_streamsets.sandbox.seed.loader import load_seed
+from airflow_provider_streamsets.sandbox.seed.models import load_seed
 from tests.chaos.evaluation import Guarantee, find_violations
 from tests.chaos.faults import fault_rules
 from tests.chaos.history import CaseHistory, RunResult, RunState, Stop, TaskOutcome

@@ -10,7 +10,7 @@ import pytest
 import requests
 import structlog
 
-from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER
+from airflow_provider_streamsets.sandbox.backend.credentials import CALLER_HEADER
 from tests.chaos.callers import Caller, send_caller_header
 from tests.chaos.collector import lost_calls
 from tests.chaos.evaluation import Guarantee, find_ambiguities, find_violations

@@ -32,8 +32,8 @@ from airflow_provider_streamsets.operators.archives import ControlHubExportJobsO
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator, ControlHubListJobsOperator
 from airflow_provider_streamsets.operators.metrics import ControlHubJobMetricsOperator, ControlHubJobRunHistoryOperator
 from airflow_provider_streamsets.operators.offsets import ControlHubGetOffsetsOperator
-from airflow_provider_streamsets.sandbox.faults.rules import parse_faults
-from airflow_provider_streamsets.sandbox.seed.loader import load_seed
+from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES, FaultRule, parse_faults
+from airflow_provider_streamsets.sandbox.seed.models import load_seed
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 from tests.documentation import (
@@ -248,6 +248,18 @@ def test_sandbox_options_are_documented():
     usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     options = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", usage, re.MULTILINE)) - {"--help", "--version"}
     assert first_cells("reference/sandbox.md", "Options") == options
+
+
+def test_sandbox_faults_are_documented():
+    section = (DOCS / "reference/sandbox.md").read_text("utf-8").partition("## Faults\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*) \| ([^|]*)\|", section, re.MULTILINE)
+    documented = {
+        fault: set(re.findall(r"`(\w+)`", options))
+        for faults, options in rows
+        for fault in re.findall(r"`(\w+)`", faults)
+    }
+    common = set(FaultRule.model_fields)
+    assert documented == {fault: set(rule.model_fields) - common for fault, rule in FAULT_TYPES.items()}
 
 
 @pytest.mark.parametrize("kind", ["operators", "sensors"])

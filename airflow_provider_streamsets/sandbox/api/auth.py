@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_streamsets.sandbox.api.context import AppContext
 from airflow_provider_streamsets.sandbox.api.responses import unauthorized_response
-from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER, caller_context
+from airflow_provider_streamsets.sandbox.backend.credentials import CALLER_HEADER, caller_context
 
 PUBLIC_PREFIXES = ("/login/", "/sch/")
 PUBLIC_PATHS = ("/", "/healthz", "/favicon.ico", "/sandbox/openapi.json")

@@ -7,12 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_provider_streamsets.sandbox.backend.caller import caller_context, current_caller
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
+from airflow_provider_streamsets.sandbox.backend.credentials import caller_context, current_caller
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, WrongStateError, bad_request
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
 from airflow_provider_streamsets.sandbox.backend.runs import FINAL_STATUSES, Run, UserAction
-from airflow_provider_streamsets.sandbox.backend.store import OFFSET_KEY, Store
+from airflow_provider_streamsets.sandbox.backend.store import OFFSET_KEY, Job, Store
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.seed.behaviour import Behaviour, apply_parameters
 from airflow_provider_streamsets.sandbox.seed.models import PastRunSeed, Seed, make_id
@@ -31,15 +30,9 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Stop:
+class Stop(Start):
     """An entry in the log of stops."""
 
-    job_id: str
-    job_name: str
-    run_count: int
-    time: int
-    user: str
-    caller: str | None
     forced: bool
 
 
@@ -103,7 +96,7 @@ class ControlHubBackend(Store):
         The log of starts does not include the successor, because no client requested it.
         """
         version = job.seed.version.version
-        run.superseded = UserAction(self.clock.now(), self.user, f"Job upgraded to pipeline version v{version}")
+        run.superseded = self._action(f"Job upgraded to pipeline version v{version}")
         successor = self._new_run(job, self.clock.now(), version, run.parameters, None)
         successor.predecessor_id = run.id
         job.runs.append(successor)
@@ -122,11 +115,7 @@ class ControlHubBackend(Store):
         self._scheduler.add(at, start)
 
     def check_start(self, job: Job) -> None:
-        """
-        Check that a job can be started.
-
-        :raises ApiError: if the check fails.
-        """
+        """Check that a job can be started, or raise an :class:`ApiError`."""
         self._check_not_template(job, "started")
         self.check_idle(job, "started")
         self.check_engines(job)
@@ -158,39 +147,27 @@ class ControlHubBackend(Store):
             )
 
     def stop(self, job: Job) -> None:
-        """
-        Request the stop of a running job.
-
-        :raises ApiError: if the state of the job does not allow it.
-        """
+        """Request the stop of a running job, or raise an :class:`ApiError`."""
         self.check_stop(job)
         run, status = job.latest, self.status(job)
         if run is not None and status not in FINAL_STATUSES and status != "DEACTIVATING":
             run.stops.append(self._log_stop(job, run, forced=False))
 
     def force_stop(self, job: Job) -> None:
-        """
-        Stop a job without waiting for its engine.
-
-        :raises ApiError: if the state of the job does not allow it.
-        """
+        """Stop a job without waiting for its engine, or raise an :class:`ApiError`."""
         self.check_stop(job)
         run, status = job.latest, self.status(job)
         if run is not None and status not in FINAL_STATUSES:
             run.force_stops.append(self._log_stop(job, run, forced=True))
 
     def _log_stop(self, job: Job, run: Run, *, forced: bool) -> UserAction:
-        action = UserAction(self.clock.now(), self.user)
+        action = self._action()
         stop = Stop(job.id, job.seed.name, run.run_count, action.at, action.user, current_caller(), forced)
         self._stops.append(stop)
         return action
 
     def check_stop(self, job: Job) -> None:
-        """
-        Check that a job can be stopped.
-
-        :raises ApiError: if the check fails.
-        """
+        """Check that a job can be stopped, or raise an :class:`ApiError`."""
         self._check_not_template(job, "stopped")
         status = self.status(job)
         if status in (None, "INACTIVE", "ACTIVATION_ERROR") and self.variants.stop_inactive == "refused":
@@ -209,14 +186,10 @@ class ControlHubBackend(Store):
         self.check_acknowledge(job)
         run = job.latest
         if run is not None and self.status(job) == "INACTIVE_ERROR":
-            run.acks.append(UserAction(self.clock.now(), self.user))
+            run.acks.append(self._action())
 
     def check_acknowledge(self, job: Job) -> None:
-        """
-        Check that a job's error can be acknowledged.
-
-        :raises ApiError: if the check fails.
-        """
+        """Check that a job's error can be acknowledged, or raise an :class:`ApiError`."""
         status = self.status(job)
         if status != "INACTIVE_ERROR" and self.variants.acknowledge_elsewhere == "refused":
             raise self._state_error(job, status, "has no error to acknowledge")
@@ -227,11 +200,7 @@ class ControlHubBackend(Store):
         self.add_note(job, "Job synchronized")
 
     def check_active(self, job: Job) -> None:
-        """
-        Check that a job is active.
-
-        :raises ApiError: if the check fails.
-        """
+        """Check that a job is active, or raise an :class:`ApiError`."""
         status = self.status(job)
         if status != "ACTIVE":
             raise self._state_error(job, status, "is not active")
@@ -239,14 +208,10 @@ class ControlHubBackend(Store):
     def reset_error_info(self, job: Job) -> None:
         """Clear the errors that engines reported for the latest run of a job."""
         if job.latest:
-            job.latest.error_info_resets.append(UserAction(self.clock.now(), self.user))
+            job.latest.error_info_resets.append(self._action())
 
     def reset_offset(self, job: Job) -> None:
-        """
-        Reset the offset of a job.
-
-        :raises ApiError: if the job is running.
-        """
+        """Reset the offset of a job, or raise an :class:`ApiError`."""
         self.check_offset_change(job)
         job.offset_changes.append((self.clock.now(), None))
 
@@ -267,11 +232,7 @@ class ControlHubBackend(Store):
         job.offset_changes.append((self.clock.now(), document))
 
     def check_offset_change(self, job: Job) -> None:
-        """
-        Check that a job's offset can be changed.
-
-        :raises ApiError: if the check fails.
-        """
+        """Check that a job's offset can be changed, or raise an :class:`ApiError`."""
         self._check_not_template(job, "assigned an offset")
         status = self.status(job)
         if status is not None and status not in FINAL_STATUSES:
@@ -352,7 +313,10 @@ class ControlHubBackend(Store):
     def add_note(self, job: Job, text: str) -> None:
         """Add an event to the latest run of a job."""
         if job.latest:
-            job.latest.notes.append(UserAction(self.clock.now(), self.user, text))
+            job.latest.notes.append(self._action(text))
+
+    def _action(self, text: str = "") -> UserAction:
+        return UserAction(self.clock.now(), self.user, text)
 
     def _check_not_template(self, job: Job, action: str) -> None:
         if job.seed.is_template:

@@ -1,4 +1,4 @@
-"""The API credential that the sandbox accepts."""
+"""The API credential that the sandbox accepts, and the callers that share it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ import hmac
 import json
 import secrets
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+
+CALLER_HEADER = "X-Sandbox-Caller"
+"""
+Name of the header in which tests can name the caller of a request; its value may be any text.
+
+The caller appears in the sandbox's own logs only. Responses of Control Hub cannot distinguish clients with the same
+credential.
+"""
+
+_caller: ContextVar[str | None] = ContextVar("caller", default=None)
 
 
 @dataclass(frozen=True)
@@ -60,3 +73,22 @@ def parse_organization_id(token: str) -> str:
 
 def _encode_part(claims: dict[str, object]) -> str:
     return base64.b64encode(json.dumps(claims, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def current_caller() -> str | None:
+    """Return the caller of the current request, or None if the request names no caller."""
+    return _caller.get()
+
+
+@contextmanager
+def caller_context(caller: str | None) -> Iterator[None]:
+    """
+    Set the caller for the duration of the context.
+
+    :param caller: the caller, or None if it is unknown.
+    """
+    token = _caller.set(caller)
+    try:
+        yield
+    finally:
+        _caller.reset(token)

@@ -1,148 +1,219 @@
-"""Jobs, and the store that holds them."""
+"""Creation, update, upgrade, duplication and deletion of jobs, and their permissions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
-from airflow_provider_streamsets.sandbox.backend.runs import Run
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
+from airflow_provider_streamsets.sandbox.backend.payload import Payload, read_commit, read_settings
+from airflow_provider_streamsets.sandbox.backend.runs import FINAL_STATUSES
+from airflow_provider_streamsets.sandbox.backend.store import Job, Permission
 from airflow_provider_streamsets.sandbox.seed.models import JobSeed
 
-
-@dataclass(frozen=True)
-class Permission:
-    """The actions on a job that a user or a group is permitted."""
-
-    subject_id: str
-    subject_type: str
-    actions: tuple[str, ...]
+MAX_COPIES = 1000
 
 
-@dataclass(frozen=True)
-class TemplateRun:
-    """One start of instances of a job template; ``configuration`` is the body of the request."""
-
-    id: str
-    user: str
-    at: int
-    run_count: int
-    configuration: str
-    job_ids: tuple[str, ...]
-
-
-@dataclass
-class Job:
+def new_job_seed(backend: ControlHubBackend, body: Any) -> JobSeed:
     """
-    A job with its runs, the newest last.
+    Parse a ``NewJobJson``; missing values take the defaults of the server.
 
-    :param seed: the definition of the job; replaced when the job is changed.
+    :raises ApiError: if it is invalid.
     """
-
-    seed: JobSeed
-    creator: str
-    created_on: int
-    modified_by: str
-    modified_on: int
-    destroyer: str | None = None
-    deleted_on: int = 0
-    permissions: tuple[Permission, ...] = ()
-    permitted_by: str | None = None
-    permitted_on: int = 0
-    template_runs: list[TemplateRun] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
-    latest_metrics_purged_on: int = 0
-    offset_changes: list[tuple[int, dict[str, Any] | None]] = field(default_factory=list)
-    """Offset changes with their times: None for a reset, the document for an upload."""
-
-    @property
-    def id(self) -> str:
-        """The job id."""
-        return self.seed.id
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The stored runtime parameters."""
-        return self.seed.parameters
-
-    @property
-    def latest(self) -> Run | None:
-        """The latest run."""
-        return self.runs[-1] if self.runs else None
-
-
-def new_job(seed: JobSeed, now: int, user: str) -> Job:
-    """
-    Create a job.
-
-    :param seed: the definition of the job.
-    :param now: default of the creation time.
-    :param user: default of the creator.
-    """
-    creator = seed.creator or user
-    created_on = now - seed.created_ago if seed.created_on is None else seed.created_on
-    return Job(
-        seed,
-        creator=creator,
-        created_on=created_on,
-        modified_by=seed.modified_by or creator,
-        modified_on=created_on if seed.modified_on is None else seed.modified_on,
-        permissions=(Permission(creator, "USER", ("READ", "WRITE", "EXECUTE")),),
+    fields = Payload(body, "a new job")
+    name = fields.required_string("name")
+    pipeline, version = read_commit(fields, backend.pipelines)
+    return JobSeed(
+        id=backend.new_job_id(),
+        name=name,
+        description=fields.string("description"),
+        pipeline=pipeline,
+        version=version,
+        is_template=fields.boolean("jobTemplate") or False,
+        **read_settings(fields),
     )
 
 
-class JobStore:
+def check_update(backend: ControlHubBackend, job: Job) -> None:
+    """Check that a job can be changed, or raise an :class:`ApiError`."""
+    if job.seed.template_id is not None:
+        raise ApiError(
+            400, "JOBRUNNER_33", f"Job '{job.seed.name}' cannot be changed: it is attached to a job template"
+        )
+    backend.check_idle(job, "changed")
+
+
+def read_changes(backend: ControlHubBackend, job: Job, body: Any) -> dict[str, Any]:
     """
-    Jobs and deleted jobs by id.
+    Parse the changes to a job from a ``JobJson``.
 
-    :param now: returns the current time.
-    :param finished_at: returns when the run of a job ended, or 0 if there is no ended run.
-    :param user: recorded as the user who deletes jobs after completion.
+    The body is the complete job. Values owned by the server (creator, times, status, whether it is a template) are
+    ignored. A null keeps the current value, except that it removes the description.
+
+    :raises ApiError: if the body is invalid.
     """
+    fields = Payload(body, "a job")
+    if fields.string("id") not in (None, job.id):
+        raise bad_request(f"The body has the job id '{fields.string('id')}', the path has '{job.id}'.")
+    pipeline, version = read_commit(fields, backend.pipelines, (job.seed.pipeline, job.seed.version))
+    changes = {
+        "name": fields.required_string("name"),
+        "pipeline": pipeline,
+        "version": version,
+        **read_settings(fields),
+    }
+    if fields.has("description"):
+        changes["description"] = fields.string("description")
+    return changes
 
-    def __init__(self, now: Callable[[], int], finished_at: Callable[[Job], int], user: str) -> None:
-        self._now = now
-        self._finished_at = finished_at
-        self._user = user
-        # Replaced instead of modified, so that callers can look up jobs while they iterate.
-        self._jobs: dict[str, Job] = {}
-        # The jobs to delete after completion.
-        self._expiring: dict[str, Job] = {}
-        self._deleted: dict[str, Job] = {}
 
-    @property
-    def jobs(self) -> dict[str, Job]:
-        """The jobs, without the deleted ones."""
-        return self._jobs
+def check_upgrade(backend: ControlHubBackend, job: Job) -> None:
+    """Check that a job, active or not, can be upgraded, or raise an :class:`ApiError`."""
+    if backend.status(job) != "ACTIVE":
+        backend.check_idle(job, "upgraded")
 
-    @property
-    def deleted(self) -> dict[str, Job]:
-        """The deleted jobs."""
-        return self._deleted
 
-    def add(self, job: Job) -> None:
-        """Add a job, or replace the one with the same id."""
-        self._jobs = {**self._jobs, job.id: job}
-        self._expiring.pop(job.id, None)
-        if job.seed.delete_after_completion:
-            self._expiring[job.id] = job
-        self._deleted = {key: other for key, other in self._deleted.items() if key != job.id}
+def upgrade(backend: ControlHubBackend, job: Job) -> None:
+    """
+    Upgrade a job to the latest version of its pipeline.
 
-    def delete(self, job: Job, user: str) -> None:
-        """Delete a job."""
-        self._delete(job, user, self._now())
+    An active job continues with the new version in the same run or in a successor of it, depending on the variant
+    ``upgrade_active``.
 
-    def delete_completed(self) -> None:
-        """Delete the jobs that are to be deleted after completion and whose run has ended."""
-        now = self._now()
-        ends = [(self._finished_at(job), job) for job in self._expiring.values()]
-        # In the order of their times, as if each had been deleted on time.
-        for ended, job in sorted(ends, key=lambda end: end[0]):
-            if 0 < ended <= now:
-                self._delete(job, self._user, ended)
+    :raises ApiError: if the state of the job does not allow it.
+    """
+    check_upgrade(backend, job)
+    latest = job.seed.pipeline.versions[-1]
+    if job.seed.version == latest:
+        return
+    backend.change_job(job, version=latest)
+    run = job.latest
+    if run is None or backend.status(job) in FINAL_STATUSES:
+        return
+    # No successor for a pipeline that has just failed: its run is about to end.
+    if (
+        backend.variants.upgrade_active == "successor"
+        and backend.run_state(run).phase_at(backend.clock.now()).pipeline == "RUNNING"
+    ):
+        backend.start_successor(job, run)
+    else:
+        run.version, run.commit_id = latest.version, latest.commit_id
+        backend.add_note(job, f"Job upgraded to pipeline version v{latest.version}")
 
-    def _delete(self, job: Job, user: str, at: int) -> None:
-        job.destroyer, job.deleted_on = user, at
-        self._expiring.pop(job.id, None)
-        self._jobs = {key: other for key, other in self._jobs.items() if other is not job}
-        self._deleted = {**self._deleted, job.id: job}
+
+def duplicate(backend: ControlHubBackend, job: Job, body: Any) -> list[Job]:
+    """
+    Duplicate a job or a job template; the copies have no runs and are not attached to a template.
+
+    :param backend: the simulated Control Hub.
+    :param job: the job.
+    :param body: a ``DuplicateJobJson``.
+    :return: the copies.
+    :raises ApiError: if the body is invalid.
+    """
+    fields = Payload(body, "a duplication")
+    prefix, copies = fields.required_string("namePrefix"), fields.integer("numberOfCopies", 1) or 1
+    if copies > MAX_COPIES:
+        raise fields.invalid("numberOfCopies", f"at most {MAX_COPIES}")
+    description = fields.string("description") or job.seed.description
+    names = [prefix] if copies == 1 else [f"{prefix}{number}" for number in range(1, copies + 1)]
+    return [
+        backend.add_job(
+            replace(
+                without_history(job.seed), id=backend.new_job_id(), name=name, description=description, template_id=None
+            )
+        )
+        for name in names
+    ]
+
+
+def without_history(seed: JobSeed) -> JobSeed:
+    """Return the definition of a job without creation data and past runs."""
+    return replace(
+        seed, creator=None, created_on=None, created_ago=0, modified_by=None, modified_on=None, archived=False, past=()
+    )
+
+
+def template_instances(backend: ControlHubBackend, template: Job) -> list[Job]:
+    """Return the jobs attached to a template."""
+    return [job for job in backend.jobs.values() if job.seed.template_id == template.id]
+
+
+def check_delete(backend: ControlHubBackend, job: Job) -> None:
+    """Check that a job or a template without attached jobs can be deleted, or raise an :class:`ApiError`."""
+    if template_instances(backend, job):
+        raise ApiError(
+            400, "JOBRUNNER_34", f"Job template '{job.seed.name}' cannot be deleted: jobs are attached to it"
+        )
+    backend.check_idle(job, "deleted")
+
+
+def delete(backend: ControlHubBackend, job: Job) -> None:
+    """Delete a job, or raise an :class:`ApiError`."""
+    check_delete(backend, job)
+    backend.delete_job(job)
+
+
+def check_delete_template(backend: ControlHubBackend, template: Job) -> None:
+    """Check that a template and all its instances can be deleted, or raise an :class:`ApiError`."""
+    check_template(template)
+    for job in template_instances(backend, template):
+        backend.check_idle(job, "deleted")
+
+
+def delete_template(backend: ControlHubBackend, template: Job) -> None:
+    """
+    Delete a template and all its instances.
+
+    :raises ApiError: if one of them cannot be deleted.
+    """
+    check_delete_template(backend, template)
+    for job in (*template_instances(backend, template), template):
+        backend.delete_job(job)
+
+
+def archive_template(backend: ControlHubBackend, template: Job) -> None:
+    """
+    Archive a template; it stays readable, but no longer starts instances.
+
+    :raises ApiError: if it is not a template.
+    """
+    check_template(template)
+    if not template.seed.archived:
+        backend.change_job(template, archived=True)
+
+
+def check_template(job: Job) -> None:
+    """Check that a job is a template, or raise an :class:`ApiError`."""
+    if not job.seed.is_template:
+        raise ApiError(400, "JOBRUNNER_35", f"Job '{job.seed.name}' is not a job template")
+
+
+ACTIONS = ("READ", "WRITE", "EXECUTE")
+SUBJECT_TYPES = ("USER", "GROUP")
+
+
+def change_permissions(backend: ControlHubBackend, job: Job, body: Any) -> None:
+    """
+    Replace the permissions of a job.
+
+    :param backend: the simulated Control Hub.
+    :param job: the job.
+    :param body: an ``AclJson``.
+    :raises ApiError: if the body is invalid.
+    """
+    entries = Payload(body, "an ACL").value("permissions")
+    if not isinstance(entries, list):
+        raise bad_request("'permissions' of an ACL must be a list.")
+    job.permissions = tuple(_permission(Payload(entry, "a permission")) for entry in entries)
+    job.permitted_by, job.permitted_on = backend.user, backend.clock.now()
+
+
+def _permission(fields: Payload) -> Permission:
+    subject_type, actions = fields.string("subjectType"), fields.strings("actions") or ()
+    if subject_type not in SUBJECT_TYPES:
+        raise fields.invalid("subjectType", f"one of {', '.join(SUBJECT_TYPES)}")
+    if not set(actions) <= set(ACTIONS):
+        raise fields.invalid("actions", f"a list of {', '.join(ACTIONS)}")
+    return Permission(fields.required_string("subjectId"), subject_type, actions)

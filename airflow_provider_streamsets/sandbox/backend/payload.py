@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
 from airflow_provider_streamsets.sandbox.seed.models import PipelineSeed, VersionSeed
+
+ENGINE_TYPE = "COLLECTOR"
+MAX_INT32 = 2**31 - 1
+
+T = TypeVar("T")
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -23,11 +28,6 @@ def parse_json(text: str | bytes) -> Any:
     except RecursionError:
         raise ValueError("too deeply nested") from None
     return value
-
-
-DEFAULT_LABELS = ("all",)
-ENGINE_TYPE = "COLLECTOR"
-MAX_INT32 = 2**31 - 1
 
 
 class Payload:
@@ -65,9 +65,13 @@ class Payload:
 
         :raises ApiError: if it has another type.
         """
+        return self._typed(name, str, "a string")
+
+    def _typed(self, name: str, kind: type[T], requirement: str) -> T | None:
         value = self._body.get(name)
-        if value is not None and not isinstance(value, str):
-            raise self.invalid(name, "a string")
+        # Not isinstance: a bool is no integer.
+        if value is not None and type(value) is not kind:
+            raise self.invalid(name, requirement)
         return value
 
     def required_string(self, name: str) -> str:
@@ -100,10 +104,7 @@ class Payload:
 
         :raises ApiError: if it has another type.
         """
-        value = self._body.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise self.invalid(name, "true or false")
-        return value
+        return self._typed(name, bool, "true or false")
 
     def integer(self, name: str, minimum: int) -> int | None:
         """
@@ -111,11 +112,10 @@ class Payload:
 
         :raises ApiError: if it is not an integer or out of range.
         """
-        value = self._body.get(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= MAX_INT32:
-            raise self.invalid(name, f"an integer from {minimum} to {MAX_INT32}")
+        requirement = f"an integer from {minimum} to {MAX_INT32}"
+        value = self._typed(name, int, requirement)
+        if value is not None and not minimum <= value <= MAX_INT32:
+            raise self.invalid(name, requirement)
         return value
 
     def parameters(self, name: str) -> dict[str, Any] | None:

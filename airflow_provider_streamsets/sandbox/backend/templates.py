@@ -9,11 +9,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.deletion import check_template
-from airflow_provider_streamsets.sandbox.backend.editing import without_history
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
-from airflow_provider_streamsets.sandbox.backend.jobs import Job, TemplateRun
+from airflow_provider_streamsets.sandbox.backend.jobs import check_template, without_history
 from airflow_provider_streamsets.sandbox.backend.payload import Payload
+from airflow_provider_streamsets.sandbox.backend.store import Job, TemplateRun
 from airflow_provider_streamsets.sandbox.seed.models import make_id
 
 SUFFIXES = ("COUNTER", "TIME_STAMP", "PARAM_VALUE")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any, cast
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from airflow_provider_streamsets.sandbox.api.context import AppContext
 from airflow_provider_streamsets.sandbox.api.responses import (
@@ -20,15 +24,33 @@ from airflow_provider_streamsets.sandbox.api.responses import (
     unauthorized_response,
 )
 from airflow_provider_streamsets.sandbox.asgi import read_body, replay_body
-from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER
+from airflow_provider_streamsets.sandbox.backend.credentials import CALLER_HEADER
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
-from airflow_provider_streamsets.sandbox.faults import disconnect
-from airflow_provider_streamsets.sandbox.faults.rules import FaultRule
+from airflow_provider_streamsets.sandbox.faults.rules import (
+    DelayFault,
+    FaultRule,
+    GatewayFault,
+    RateLimitFault,
+    ServerErrorFault,
+    SlowFault,
+)
 
 DRIP_CHUNKS = 20
 GATEWAY_MESSAGE = "no Route matched with those values"
+_TRANSPORT_KEY = "connection"
 
 log = logging.getLogger(__name__)
+
+
+class ConnectionProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+    """The server's HTTP protocol, which gives the application access to the connection of each request."""
+
+    app_state: dict[str, Any]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Store the transport of a new connection in the state of its requests."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, _TRANSPORT_KEY: transport}
 
 
 class FaultMiddleware:
@@ -98,12 +120,39 @@ class _FaultedRequest:
         """Send another response."""
         await response(self._scope, self._receive, self.send)
 
-    async def disconnect(self, close: Callable[[Scope, Receive], Awaitable[None]]) -> None:
-        """End the connection."""
-        await close(self._scope, self._receive)
+    async def disconnect(self, end: Callable[[asyncio.Transport], None]) -> None:
+        """
+        End the connection.
+
+        :param end: ends the transport.
+        """
+        transport = self._scope.get("state", {}).get(_TRANSPORT_KEY)
+        if transport is None:
+            raise ConnectionResetError("connection ended by fault injection")
+        end(transport)
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
 
-async def _delay(rule: FaultRule, request: _FaultedRequest) -> None:
+def _close(transport: asyncio.Transport) -> None:
+    """Close the connection after the data sent so far."""
+    transport.close()
+
+
+def _drop(transport: asyncio.Transport) -> None:
+    """Close the TCP connection without the TLS close notification."""
+    transport.abort()
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Reset the TCP connection; unread data is lost and the client receives an error."""
+    # A linger time of zero makes the system send RST instead of FIN.
+    linger = struct.pack("ii", 1, 0)
+    cast("socket.socket", transport.get_extra_info("socket")).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    transport.abort()
+
+
+async def _delay(rule: DelayFault, request: _FaultedRequest) -> None:
     if rule.processed:
         await request.process()
         await asyncio.sleep(rule.seconds)
@@ -114,13 +163,13 @@ async def _delay(rule: FaultRule, request: _FaultedRequest) -> None:
     await request.send_body(request.body)
 
 
-async def _too_many_requests(rule: FaultRule, request: _FaultedRequest) -> None:
+async def _too_many_requests(rule: RateLimitFault, request: _FaultedRequest) -> None:
     response = error_response(ApiError(429, "SANDBOX_429", "Too many requests"))
     response.headers["Retry-After"] = str(rule.retry_after)
     await request.respond(response)
 
 
-async def _server_error(rule: FaultRule, request: _FaultedRequest) -> None:
+async def _server_error(rule: ServerErrorFault, request: _FaultedRequest) -> None:
     """Respond with an error: 500 in the envelope of Control Hub, the others as the HTML page of a gateway."""
     if rule.processed:
         await request.process()
@@ -130,7 +179,7 @@ async def _server_error(rule: FaultRule, request: _FaultedRequest) -> None:
         await request.respond(_error_page(rule.status, rule.status))
 
 
-async def _gateway(rule: FaultRule, request: _FaultedRequest) -> None:
+async def _gateway(rule: GatewayFault, request: _FaultedRequest) -> None:
     """Respond like an ingress without a route, a firewall or a proxy in front of Control Hub."""
     if rule.processed:
         await request.process()
@@ -146,12 +195,12 @@ async def _unauthorized(rule: FaultRule, request: _FaultedRequest) -> None:
 
 
 async def _reset_before(rule: FaultRule, request: _FaultedRequest) -> None:
-    await request.disconnect(disconnect.reset)
+    await request.disconnect(_reset)
 
 
 async def _reset_after(rule: FaultRule, request: _FaultedRequest) -> None:
     await request.process()
-    await request.disconnect(disconnect.reset)
+    await request.disconnect(_reset)
 
 
 async def _truncated(rule: FaultRule, request: _FaultedRequest) -> None:
@@ -160,7 +209,7 @@ async def _truncated(rule: FaultRule, request: _FaultedRequest) -> None:
     if request.body:
         await request.send(request.start)
         await request.send_body(request.body[: len(request.body) // 2], more=True)
-    await request.disconnect(disconnect.close)
+    await request.disconnect(_close)
 
 
 async def _html(rule: FaultRule, request: _FaultedRequest) -> None:
@@ -171,7 +220,7 @@ async def _empty(rule: FaultRule, request: _FaultedRequest) -> None:
     await request.respond(empty_response())
 
 
-async def _late(rule: FaultRule, request: _FaultedRequest) -> None:
+async def _late(rule: SlowFault, request: _FaultedRequest) -> None:
     """Respond with a gateway timeout and process the request afterwards."""
     await request.respond(_error_page(504, 504))
     # Cancelled when the server shuts down: the request is processed then, so that its effect is not lost.
@@ -180,7 +229,7 @@ async def _late(rule: FaultRule, request: _FaultedRequest) -> None:
     await request.process()
 
 
-async def _drip(rule: FaultRule, request: _FaultedRequest) -> None:
+async def _drip(rule: SlowFault, request: _FaultedRequest) -> None:
     await request.process()
     await request.send(request.start)
     size = -(-len(request.body) // DRIP_CHUNKS) or 1
@@ -192,10 +241,10 @@ async def _drip(rule: FaultRule, request: _FaultedRequest) -> None:
 
 
 async def _tls_close(rule: FaultRule, request: _FaultedRequest) -> None:
-    await request.disconnect(disconnect.drop)
+    await request.disconnect(_drop)
 
 
-_HANDLERS: dict[str, Callable[[FaultRule, _FaultedRequest], Awaitable[None]]] = {
+_HANDLERS: dict[str, Callable[[Any, _FaultedRequest], Awaitable[None]]] = {
     "delay": _delay,
     "too_many_requests": _too_many_requests,
     "server_error": _server_error,

@@ -2,83 +2,124 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
-from airflow_provider_streamsets.sandbox.seed.document import DocumentNode, read_document
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-FAULT_OPTIONS: dict[str, tuple[str, ...]] = {
-    "delay": ("seconds", "processed"),
-    "too_many_requests": ("retry_after",),
-    "server_error": ("status", "processed"),
-    "gateway": ("status", "body", "processed"),
-    "unauthorized": (),
-    "reset_before": (),
-    "reset_after": (),
-    "truncated": (),
-    "html": (),
-    "empty": (),
-    "late": ("seconds",),
-    "drip": ("seconds",),
-    "tls_close": (),
-}
-"""The faults and their options; see :mod:`~airflow_provider_streamsets.sandbox.faults.middleware`."""
-
-FAULT_STATUSES: dict[str, tuple[int, ...]] = {
-    "server_error": (500, 502, 503, 504),
-    "gateway": (404, 400, 403, 405, 407, 410, 413, 502, 503, 504),
-}
-"""The possible HTTP statuses of a fault, the default first."""
-
-GATEWAY_BODIES = ("html", "json")
+from airflow_provider_streamsets.sandbox.seed.document import (
+    Count,
+    Flag,
+    Share,
+    Text,
+    check_keys,
+    must,
+    read_document,
+    validate,
+)
 
 MAX_HITS = 5000
 
+_Delay = Annotated[float, Field(strict=True, ge=0, le=3600)]
 
-@dataclass(frozen=True)
-class FaultRule:
+
+def _allow_null(schema: dict[str, Any]) -> None:
+    """Add null, which counts as missing, to the values of all options."""
+    for name, option in schema["properties"].items():
+        if name not in schema["required"] and "anyOf" not in option:
+            schema["properties"][name] = {"anyOf": [option, {"type": "null"}]}
+
+
+class FaultRule(BaseModel):
     """
-    A fault, and the requests to which it applies.
+    A fault, and the requests to which it applies. A subclass defines the options of some faults.
 
-    :param fault: one of :data:`FAULT_OPTIONS`.
+    :param fault: the fault; see :mod:`~airflow_provider_streamsets.sandbox.faults.middleware`.
     :param path: pattern of the path; ``*`` matches any text.
     :param method: HTTP method, ``*`` for any.
     :param probability: fraction of the matching requests that fail.
     :param after: number of matching requests that succeed first.
     :param times: maximum number of requests that fail, None for no limit.
-    :param seconds: length of a delay or of a slow response; delay until a late request is processed.
-    :param retry_after: value of the header ``Retry-After``, in seconds.
-    :param status: HTTP status of a server error or a gateway error.
-    :param body: format of a gateway error, one of :data:`GATEWAY_BODIES`.
-    :param processed: whether the request is processed before it fails.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_allow_null)
+
     fault: str
-    path: str
-    method: str = "*"
-    probability: float = 1.0
-    after: int = 0
-    times: int | None = None
-    seconds: float = 1.0
-    retry_after: int = 1
-    status: int = 500
-    body: str = "html"
-    processed: bool = False
+    path: Annotated[str, Field(strict=True, pattern="^[/*]"), must("start with / or *")]
+    method: Annotated[Text, AfterValidator(str.upper)] = "*"
+    probability: Share = 1.0
+    after: Count = 0
+    times: Count | None = None
+
+    _keys = model_validator(mode="before")(check_keys)
 
     def matches(self, method: str, path: str) -> bool:
         """Return whether the rule applies to a request."""
         return self.method in ("*", method) and fnmatchcase(path, self.path)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the rule in the format of a fault file."""
-        others = {option for options in FAULT_OPTIONS.values() for option in options} - set(FAULT_OPTIONS[self.fault])
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in others}
+
+class SimpleFault(FaultRule):
+    """A fault without options."""
+
+    fault: Literal["unauthorized", "reset_before", "reset_after", "truncated", "html", "empty", "tls_close"]
+
+
+class DelayFault(FaultRule):
+    """A late response; ``processed`` means that the request is processed before the delay."""
+
+    fault: Literal["delay"]
+    seconds: _Delay = 1.0
+    processed: Flag = False
+
+
+class SlowFault(FaultRule):
+    """A slow response, or a request that is processed ``seconds`` after its response."""
+
+    fault: Literal["late", "drip"]
+    seconds: _Delay = 1.0
+
+
+class RateLimitFault(FaultRule):
+    """A response with status 429; ``retry_after`` is the value of its header ``Retry-After``, in seconds."""
+
+    fault: Literal["too_many_requests"]
+    retry_after: Count = 1
+
+
+class ServerErrorFault(FaultRule):
+    """A server error; ``processed`` means that the request is processed before it fails."""
+
+    fault: Literal["server_error"]
+    status: Literal[500, 502, 503, 504] = 500
+    processed: Flag = False
+
+
+class GatewayFault(FaultRule):
+    """The response of an ingress, a proxy or a firewall."""
+
+    fault: Literal["gateway"]
+    status: Literal[404, 400, 403, 405, 407, 410, 413, 502, 503, 504] = 404
+    body: Literal["html", "json"] = "html"
+    processed: Flag = False
+
+
+AnyFault = DelayFault | RateLimitFault | ServerErrorFault | GatewayFault | SimpleFault | SlowFault
+FAULT_TYPES: dict[str, type[FaultRule]] = {
+    fault: rule for rule in get_args(AnyFault) for fault in get_args(rule.model_fields["fault"].annotation)
+}
+"""The models of the faults by name."""
+
+
+class _FaultFile(BaseModel):
+    seed: Count = 0
+    rules: tuple[Annotated[AnyFault, Field(discriminator="fault")], ...]
+
+    _keys = model_validator(mode="before")(check_keys)
 
 
 @dataclass
@@ -128,7 +169,7 @@ class FaultRules:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rules with their numbers of matches and hits, and the latest hits."""
-        rules = [{**tally.rule.to_dict(), "matched": tally.matched, "hit": tally.hit} for tally in self._tallies]
+        rules = [{**tally.rule.model_dump(), "matched": tally.matched, "hit": tally.hit} for tally in self._tallies]
         return {"seed": self._seed, "rules": rules, "hits": list(self._hits)}
 
     def _is_selected(self, number: int, tally: _Tally) -> bool:
@@ -157,34 +198,5 @@ def parse_faults(document: Any, source: str = "faults") -> FaultRules:
     :param source: name of the file in error messages.
     :raises SeedError: with the path of the first invalid value.
     """
-    root = DocumentNode(document, f"{source}: ")
-    root.check_keys("seed", "rules")
-    rules = [_rule(node) for node in root.child("rules").items()]
-    return FaultRules(rules, root.integer("seed") if root.has("seed") else 0)
-
-
-def _rule(node: DocumentNode) -> FaultRule:
-    fault = node.string("fault")
-    if fault not in FAULT_OPTIONS:
-        raise node.child("fault").error(f"must be one of {', '.join(FAULT_OPTIONS)}, got '{fault}'.")
-    node.check_keys("fault", "method", "path", "probability", "after", "times", *FAULT_OPTIONS[fault])
-    path = node.string("path")
-    if path[0] not in "/*":
-        raise node.child("path").error(f"must start with / or *, got '{path}'.")
-    values: dict[str, Any] = {"fault": fault, "path": path, "method": node.string("method", "*").upper()}
-    if node.has("probability"):
-        values["probability"] = node.number("probability", maximum=1)
-    if node.has("seconds"):
-        values["seconds"] = node.number("seconds", maximum=3600)
-    for count in ("after", "times", "retry_after"):
-        if node.has(count):
-            values[count] = node.integer(count)
-    if fault in FAULT_STATUSES:
-        values["status"] = node.integer("status") if node.has("status") else FAULT_STATUSES[fault][0]
-        if values["status"] not in FAULT_STATUSES[fault]:
-            raise node.child("status").error(f"must be one of {', '.join(map(str, FAULT_STATUSES[fault]))}.")
-    values["body"] = node.string("body", GATEWAY_BODIES[0])
-    if values["body"] not in GATEWAY_BODIES:
-        raise node.child("body").error(f"must be one of {', '.join(GATEWAY_BODIES)}.")
-    values["processed"] = node.boolean("processed", False)
-    return FaultRule(**values)
+    file = validate(TypeAdapter(_FaultFile), document, f"{source}: ", tags=FAULT_TYPES)
+    return FaultRules(file.rules, file.seed)

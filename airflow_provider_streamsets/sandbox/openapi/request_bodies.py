@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_streamsets.sandbox.backend.payload import MAX_INT32
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
-from airflow_provider_streamsets.sandbox.faults.rules import FAULT_OPTIONS, FAULT_STATUSES, GATEWAY_BODIES
+from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES
 from airflow_provider_streamsets.sandbox.openapi.spec import Json, array_of, nullable, schema_ref
 
 _REQUIRED_STRING: Json = {"type": "string", "pattern": r"\S"}
@@ -76,40 +76,9 @@ CLOCK_CHANGE: Json = {
     ]
 }
 _COUNT: Json = {"type": ["integer", "null"], "minimum": 0}
-_FAULT_OPTIONS: dict[str, Json] = {
-    "seconds": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
-    "processed": _BOOLEAN,
-    "retry_after": _COUNT,
-    "body": {"enum": [*GATEWAY_BODIES, None]},
-}
-
-
-def _fault_option(fault: str, name: str) -> Json:
-    return {"enum": [*FAULT_STATUSES[fault], None]} if name == "status" else _FAULT_OPTIONS[name]
-
-
 FAULT_RULES: Json = {
     **_object(
-        {
-            "rules": array_of(
-                {
-                    "anyOf": [
-                        {
-                            **_object(
-                                {"fault": {"const": fault}, "path": {"type": "string", "pattern": "^[/*]"}},
-                                method={"type": ["string", "number", "null"]},
-                                probability={"type": ["number", "null"], "minimum": 0, "maximum": 1},
-                                after=_COUNT,
-                                times=_COUNT,
-                                **{name: _fault_option(fault, name) for name in options},
-                            ),
-                            "additionalProperties": False,
-                        }
-                        for fault, options in FAULT_OPTIONS.items()
-                    ]
-                }
-            )
-        },
+        {"rules": array_of({"anyOf": [rule.model_json_schema() for rule in dict.fromkeys(FAULT_TYPES.values())]})},
         seed=_COUNT,
     ),
     "additionalProperties": False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.jobs import Job, TemplateRun
+from airflow_provider_streamsets.sandbox.backend.store import Job, TemplateRun
 from airflow_provider_streamsets.sandbox.serializers.pipelines import pipeline_body
 from airflow_provider_streamsets.sandbox.serializers.schemas import FIELDS, Json, complete
 from airflow_provider_streamsets.sandbox.serializers.statuses import current_status_body

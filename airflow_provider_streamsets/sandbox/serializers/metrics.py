@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
-from airflow_provider_streamsets.sandbox.backend.rates import MINUTE, MetricsSample
+from airflow_provider_streamsets.sandbox.backend.run_state import MINUTE, MetricsSample
 from airflow_provider_streamsets.sandbox.backend.runs import Counts, Run
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.serializers.schemas import Json, complete
 
 _HOUR = 60 * MINUTE

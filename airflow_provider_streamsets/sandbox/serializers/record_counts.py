@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
-from airflow_provider_streamsets.sandbox.backend.rates import MINUTE, MetricsSample
+from airflow_provider_streamsets.sandbox.backend.run_state import MINUTE, MetricsSample
 from airflow_provider_streamsets.sandbox.backend.runs import Run
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.serializers.schemas import Json
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
 from airflow_provider_streamsets.sandbox.backend.runs import FINAL_STATUSES, Run
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.seed.models import make_id
 from airflow_provider_streamsets.sandbox.serializers.schemas import Json, complete
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
-from airflow_provider_streamsets.sandbox.backend.rates import MINUTE, MetricsSample
+from airflow_provider_streamsets.sandbox.backend.run_state import MINUTE, MetricsSample
 from airflow_provider_streamsets.sandbox.backend.runs import Counts
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.serializers.schemas import Json
 
 _UNITS = {"M": 60_000, "H": 3_600_000, "D": 86_400_000}

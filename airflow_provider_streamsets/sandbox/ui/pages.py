@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.serializers.engines import engine_body
 from airflow_provider_streamsets.sandbox.serializers.events import event_bodies
 from airflow_provider_streamsets.sandbox.serializers.jobs import job_body

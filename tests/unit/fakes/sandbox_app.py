@@ -8,8 +8,7 @@ from fastapi.testclient import TestClient
 
 from airflow_provider_streamsets.sandbox.app import create_app
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
-from airflow_provider_streamsets.sandbox.seed.loader import load_seed
-from airflow_provider_streamsets.sandbox.seed.models import Seed
+from airflow_provider_streamsets.sandbox.seed.models import Seed, load_seed
 
 SEED = load_seed()
 T0 = 1_767_261_000_000

@@ -14,7 +14,7 @@ from airflow_provider_streamsets.sandbox.api.responses import empty_response, js
 from airflow_provider_streamsets.sandbox.backend import balancing
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.openapi.request_bodies import RUNTIME_PARAMETERS
 from airflow_provider_streamsets.sandbox.openapi.spec import (
     array_of,

@@ -11,11 +11,15 @@ from fastapi.responses import Response, StreamingResponse
 from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import Query, read_file, read_ids, read_json
 from airflow_provider_streamsets.sandbox.api.responses import json_response
-from airflow_provider_streamsets.sandbox.backend.archive import read_archive, write_archive
-from airflow_provider_streamsets.sandbox.backend.archive_import import OverwriteOptions, import_jobs
+from airflow_provider_streamsets.sandbox.backend.archives import (
+    OverwriteOptions,
+    import_jobs,
+    read_archive,
+    write_archive,
+)
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.openapi.request_bodies import ARCHIVE_ENTRY
 from airflow_provider_streamsets.sandbox.openapi.spec import (
     BINARY,

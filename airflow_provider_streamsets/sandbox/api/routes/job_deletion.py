@@ -10,9 +10,9 @@ from fastapi.responses import Response
 from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import read_ids
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response
-from airflow_provider_streamsets.sandbox.backend import deletion
+from airflow_provider_streamsets.sandbox.backend import jobs as deletion
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.openapi.spec import array_of, id_list_body, route_spec, schema_ref
 from airflow_provider_streamsets.sandbox.serializers.jobs import job_body
 

@@ -10,10 +10,10 @@ from fastapi.responses import Response
 from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import Query, read_ids, read_json
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response
-from airflow_provider_streamsets.sandbox.backend import editing
+from airflow_provider_streamsets.sandbox.backend import jobs as editing
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.openapi.request_bodies import DUPLICATION, JOB, JOB_WITH_ID, NEW_JOB
 from airflow_provider_streamsets.sandbox.openapi.spec import (
     array_of,

@@ -10,7 +10,7 @@ from fastapi import Request
 from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import Query
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.openapi.spec import ORDER, boolean_param, enum_param, schema_ref, string_param
 from airflow_provider_streamsets.sandbox.serializers.statuses import current_status_body
 

@@ -25,7 +25,7 @@ from airflow_provider_streamsets.sandbox.api.routes.job_filters import (
 )
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.openapi.spec import (
     COUNT,
     INTEGER,

@@ -12,7 +12,7 @@ from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import Query, read_sort_order
 from airflow_provider_streamsets.sandbox.api.responses import search_response
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.openapi.spec import SEARCH, array_of, route_spec, schema_ref, wrapper_of
 from airflow_provider_streamsets.sandbox.serializers.jobs import job_body
 from airflow_provider_streamsets.sandbox.serializers.statuses import pipeline_status_bodies

@@ -11,7 +11,7 @@ from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import Query, read_ids
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.openapi.spec import (
     WRAPPED_PAGE,
     id_list_body,

@@ -8,8 +8,8 @@ from fastapi.responses import Response
 from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import Query, read_json
 from airflow_provider_streamsets.sandbox.api.responses import json_response, page_response
-from airflow_provider_streamsets.sandbox.backend.deletion import check_template
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.jobs import check_template
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.backend.templates import start_instances
 from airflow_provider_streamsets.sandbox.openapi.request_bodies import TEMPLATE_START
 from airflow_provider_streamsets.sandbox.openapi.spec import (

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import read_json
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response
-from airflow_provider_streamsets.sandbox.backend.acl import change_permissions
+from airflow_provider_streamsets.sandbox.backend.jobs import change_permissions
 from airflow_provider_streamsets.sandbox.openapi.request_bodies import ACL
 from airflow_provider_streamsets.sandbox.openapi.spec import STRINGS, json_body, route_spec, schema_ref
 from airflow_provider_streamsets.sandbox.serializers.jobs import acl_body, job_body

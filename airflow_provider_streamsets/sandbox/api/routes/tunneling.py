@@ -9,7 +9,7 @@ from airflow_provider_streamsets.sandbox.api.context import get_backend
 from airflow_provider_streamsets.sandbox.api.requests import Query
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.openapi.spec import (
     OBJECT,
     STRING,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from airflow_provider_streamsets.sandbox.seed.loader import parse_seed
+from airflow_provider_streamsets.sandbox.seed.models import parse_seed
 from tests.unit.fakes.sandbox_app import JR, Hub
 
 JOBS = 10_000

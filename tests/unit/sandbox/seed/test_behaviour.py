@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import TypeAdapter
 
 from airflow_provider_streamsets.sandbox.seed.behaviour import (
     Behaviour,
     apply_parameters,
-    read_behaviour,
     write_behaviour,
 )
-from airflow_provider_streamsets.sandbox.seed.document import DocumentNode
+from airflow_provider_streamsets.sandbox.seed.document import validate
 from tests.unit.fakes.sandbox_app import SEED
 
 BATCH = Behaviour(records=10_000, rate=1000, error_share=0.01)
@@ -34,4 +34,4 @@ def test_invalid_parameter_fails_validation(name, value):
 
 @pytest.mark.parametrize("pipeline", SEED.pipelines, ids=lambda pipeline: pipeline.name)
 def test_behaviour_round_trip(pipeline):
-    assert read_behaviour(DocumentNode(write_behaviour(pipeline.behaviour), "here")) == pipeline.behaviour
+    assert validate(TypeAdapter(Behaviour), write_behaviour(pipeline.behaviour), "here") == pipeline.behaviour

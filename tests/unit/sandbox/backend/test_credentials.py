@@ -8,10 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from airflow_provider_streamsets.sandbox.app import create_app
-from airflow_provider_streamsets.sandbox.backend.caller import CALLER_HEADER
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
-from airflow_provider_streamsets.sandbox.backend.credentials import issue_credential
-from airflow_provider_streamsets.sandbox.persistence.state_file import StateFile
+from airflow_provider_streamsets.sandbox.backend.credentials import CALLER_HEADER, issue_credential
+from airflow_provider_streamsets.sandbox.persistence import StateFile
 from tests.unit.fakes.sandbox_app import JR, SEED, T0, Hub
 
 STARTS, STOPS, FAULTS = "/sandbox/v1/starts", "/sandbox/v1/stops", "/sandbox/v1/faults"

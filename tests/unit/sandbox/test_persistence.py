@@ -17,9 +17,8 @@ from airflow_provider_streamsets.sandbox.app import create_app
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
 from airflow_provider_streamsets.sandbox.backend.credentials import Credential, issue_credential
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
-from airflow_provider_streamsets.sandbox.persistence.journal import READ_ONLY_POSTS
-from airflow_provider_streamsets.sandbox.persistence.state_file import StateError, StateFile
-from airflow_provider_streamsets.sandbox.seed.loader import parse_seed
+from airflow_provider_streamsets.sandbox.persistence import READ_ONLY_POSTS, StateError, StateFile
+from airflow_provider_streamsets.sandbox.seed.models import parse_seed
 from tests.unit.fakes.sandbox_app import JR, OFFSET, SEED, T0
 
 ADMIN = "/sandbox/v1"

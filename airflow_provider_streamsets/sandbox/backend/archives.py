@@ -1,22 +1,112 @@
-"""Import of jobs and their pipeline versions from the entries of an archive."""
+"""Archives of jobs, ZIP files with one JSON file per job: reading, writing and import."""
 
 from __future__ import annotations
 
+import io
+import json
 import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
+
+from pydantic import TypeAdapter
 
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.editing import check_update
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
-from airflow_provider_streamsets.sandbox.backend.jobs import Job
+from airflow_provider_streamsets.sandbox.backend.jobs import check_update
 from airflow_provider_streamsets.sandbox.backend.payload import Payload, find_commit, parse_json, read_settings
-from airflow_provider_streamsets.sandbox.seed.behaviour import SANDBOX_METADATA_KEY, Behaviour, read_behaviour
-from airflow_provider_streamsets.sandbox.seed.document import DocumentNode, SeedError
+from airflow_provider_streamsets.sandbox.backend.store import Job
+from airflow_provider_streamsets.sandbox.seed.behaviour import SANDBOX_METADATA_KEY, Behaviour, PipelineMetadata
+from airflow_provider_streamsets.sandbox.seed.document import SeedError, validate
 from airflow_provider_streamsets.sandbox.seed.models import JobSeed, PipelineSeed, VersionSeed
 
-DEFAULT_IMPORT_BEHAVIOUR = Behaviour(records=1000, rate=500.0)
-"""The behaviour of an imported pipeline without sandbox metadata."""
+MAX_ENTRY_BYTES = 64 * 1024 * 1024
+# Contained in the exports of real organizations (contract, 19.14).
+_CONNECTIONS_FILE = "connections_metadata.json"
+
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, UnicodeError, OverflowError,
+)  # fmt: skip
+
+
+class _ChunkBuffer(io.RawIOBase):
+    """A write-only file whose content can be drained."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._chunks.append(bytes(data))
+        return len(data)
+
+    def drain(self) -> bytes:
+        content = b"".join(self._chunks)
+        self._chunks.clear()
+        return content
+
+
+def write_archive(entries: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """Yield an archive in chunks, with one entry in memory at a time."""
+    buffer = _ChunkBuffer()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry in entries:
+            archive.writestr(entry_name(entry), json.dumps(entry, indent=2))
+            yield buffer.drain()
+    yield buffer.drain()
+
+
+def entry_name(entry: dict[str, Any]) -> str:
+    """Return a readable file name for a job; readers ignore it."""
+    job = entry["minimalJobJson"]
+    name, key = (_safe_name(text) for text in (job["name"], job["id"].partition(":")[0]))
+    return f"{name[:80]}-{key}.json"
+
+
+def _safe_name(text: str) -> str:
+    return re.sub(r"[^\w -]", "_", text, flags=re.ASCII)
+
+
+def read_archive(file: IO[bytes]) -> list[Any]:
+    """
+    Return the entries of an archive, whatever their file names.
+
+    :param file: the archive.
+    :raises ApiError: if the archive is invalid or an entry is not valid JSON.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return [
+                _read_entry(archive, info)
+                for info in archive.infolist()
+                if not info.is_dir() and info.filename.rpartition("/")[2] != _CONNECTIONS_FILE
+            ]
+    except _UNREADABLE:
+        raise bad_request("The file is not a valid ZIP archive.") from None
+
+
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
+    try:
+        with archive.open(info) as file:
+            content = file.read(MAX_ENTRY_BYTES + 1)
+        if len(content) > MAX_ENTRY_BYTES:
+            raise bad_request(f"Archive entry '{info.filename}' is larger than {MAX_ENTRY_BYTES} bytes.")
+    except (*_UNREADABLE, ValueError) as error:
+        raise bad_request(f"Cannot read archive entry '{info.filename}': {error}") from None
+    try:
+        return parse_json(content)
+    except ValueError:
+        raise bad_request(f"Archive entry '{info.filename}' is not valid JSON.") from None
+
+
+DEFAULT_IMPORT_METADATA = PipelineMetadata(
+    "Directory", "JDBCProducer", "{position}", Behaviour(records=1000, rate=500.0)
+)
+"""The metadata of an imported pipeline without sandbox metadata."""
 
 
 @dataclass(frozen=True)
@@ -86,31 +176,20 @@ def read_pipeline(job: Payload, commit: Payload) -> PipelineImport:
                     rules=commit.string("rulesDefinition"),
                 ),
             ),
-            **_behaviour_values(metadata_fields),
+            **vars(_sandbox_metadata(metadata_fields)),
         ),
         number=int(number[1]) if number else None,
     )
 
 
-def _behaviour_values(metadata: Payload) -> dict[str, Any]:
-    """Return the values of :class:`~airflow_provider_streamsets.sandbox.seed.models.PipelineSeed` for the behaviour."""
+def _sandbox_metadata(metadata: Payload) -> PipelineMetadata:
     document = metadata.value(SANDBOX_METADATA_KEY)
     if document is None:
-        return {
-            "origin": "Directory",
-            "destination": "JDBCProducer",
-            "offset": "{position}",
-            "behaviour": DEFAULT_IMPORT_BEHAVIOUR,
-        }
-    node = DocumentNode(document, f"{SANDBOX_METADATA_KEY} in the metadata of pipelineDefinition")
+        return DEFAULT_IMPORT_METADATA
     try:
-        node.check_keys("origin", "destination", "offset", "behaviour")
-        return {
-            "origin": node.string("origin"),
-            "destination": node.string("destination"),
-            "offset": node.string("offset"),
-            "behaviour": read_behaviour(node.child("behaviour")),
-        }
+        return validate(
+            TypeAdapter(PipelineMetadata), document, f"{SANDBOX_METADATA_KEY} in the metadata of pipelineDefinition"
+        )
     except SeedError as error:
         raise bad_request(str(error)) from None
 
@@ -197,13 +276,7 @@ def _import(backend: ControlHubBackend, item: JobImport, overwrite: OverwriteOpt
                 **item.settings,
             )
         )
-    overwritten = {
-        "tags": True,
-        "instances": overwrite.instances,
-        "parameters": overwrite.parameters,
-        "labels": overwrite.labels,
-        "failover": overwrite.failover,
-    }
+    overwritten = {"tags": True, **vars(overwrite)}
     changes = {name: value for name, value in item.settings.items() if overwritten.get(name)}
     if overwrite.pipeline:
         changes["pipeline"], changes["version"] = item.pipeline.apply(backend)

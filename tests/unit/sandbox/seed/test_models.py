@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from airflow_provider_streamsets.sandbox.seed.document import SeedError
-from airflow_provider_streamsets.sandbox.seed.loader import DEFAULT_SEED, load_seed, parse_seed
+from airflow_provider_streamsets.sandbox.seed.models import DEFAULT_SEED, load_seed, parse_seed
 
 MINIMAL = {
     "organization": {"name": "Org", "user": {"name": "Me", "email": "me@example.com"}},
