@@ -1,16 +1,67 @@
-"""Parsing and validating requests."""
+"""The state that an application shares with its routes, and reading of requests."""
 
 from __future__ import annotations
 
 import io
+from collections import Counter, deque
 from collections.abc import Container, Sequence
-from typing import IO, Any
+from dataclasses import dataclass, field
+from typing import IO, Any, cast
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive
 
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
+from airflow_provider_streamsets.sandbox.backend.credentials import Credential
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.payload import parse_json
+from airflow_provider_streamsets.sandbox.faults.rules import FaultRules
+
+MAX_REQUESTS = 5000
+
+
+@dataclass
+class RequestLog:
+    """The latest API requests, and the number of requests per method and path."""
+
+    entries: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_REQUESTS))
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, method: str, path: str, query: str, time: int) -> None:
+        """Record a request."""
+        self.entries.append({"method": method, "path": path, "query": query, "time": time})
+        self.counts[f"{method} {path}"] += 1
+
+    def clear(self) -> None:
+        """Remove all requests."""
+        self.entries.clear()
+        self.counts.clear()
+
+
+@dataclass
+class AppContext:
+    """The state of an application."""
+
+    backend: ControlHubBackend
+    credential: Credential
+    requests: RequestLog = field(default_factory=RequestLog)
+    faults: FaultRules = field(default_factory=FaultRules)
+
+
+def get_context(request: Request) -> AppContext:
+    """Return the state of the application that serves a request."""
+    return cast("AppContext", request.app.state.context)
+
+
+def get_backend(request: Request) -> ControlHubBackend:
+    """Return the backend of the application that serves a request."""
+    return get_context(request).backend
+
+
+def base_url(request: Request) -> str:
+    """Return the base URL that the client used."""
+    return str(request.base_url).rstrip("/")
 
 
 class Query:
@@ -132,3 +183,28 @@ async def read_file(request: Request) -> IO[bytes]:
     if part is None:
         raise bad_request("The form has no part 'file'.")
     return io.BytesIO(part.encode()) if isinstance(part, str) else part.file
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """Read the complete body of a request; return None if the client disconnected first."""
+    chunks = []
+    while (message := await receive())["type"] == "http.request":
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+    return None
+
+
+def replay_body(body: bytes, receive_next: Receive) -> Receive:
+    """
+    Return a receive channel that delivers a body that has already been read.
+
+    :param body: the body.
+    :param receive_next: the original channel, used after the body has been delivered.
+    """
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return messages.pop() if messages else await receive_next()
+
+    return receive

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from airflow_provider_streamsets.sandbox.api.context import get_backend
-from airflow_provider_streamsets.sandbox.api.requests import Query
+from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.serializers.schemas import complete
 

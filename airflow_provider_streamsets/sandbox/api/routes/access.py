@@ -9,26 +9,54 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from airflow_provider_streamsets.sandbox.api.context import base_url, get_backend
+from airflow_provider_streamsets.sandbox.api.requests import base_url, get_backend
 from airflow_provider_streamsets.sandbox.api.responses import json_response
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, unsupported_endpoint
-from airflow_provider_streamsets.sandbox.openapi.document import openapi_document
-from airflow_provider_streamsets.sandbox.openapi.services import (
-    SERVICES,
-    service_openapi_document,
-    service_swagger_document,
-)
-from airflow_provider_streamsets.sandbox.openapi.spec import (
+from airflow_provider_streamsets.sandbox.openapi import (
     OBJECT,
+    SERVICES,
     STRING,
     STRINGS,
     array_of,
     object_of,
+    openapi_document,
     route_spec,
     schema_ref,
+    service_openapi_document,
+    service_swagger_document,
 )
-from airflow_provider_streamsets.sandbox.serializers.principals import ROLES, principal_body
-from airflow_provider_streamsets.sandbox.serializers.schemas import complete
+from airflow_provider_streamsets.sandbox.serializers.schemas import Json, complete
+
+ROLES = (
+    "user",
+    "org-user",
+    "jobrunner:operator",
+    "datacollector:manager",
+    "pipelinestore:pipelineEditor",
+    "timeseries:reader",
+)
+
+
+def principal_body(backend: ControlHubBackend) -> Json:
+    """Return the ``SSOPrincipalJson`` of the user of the credential."""
+    organization = backend.seed.organization
+    return complete(
+        "SSOPrincipalJson",
+        {
+            "expires": -1,
+            "principalId": organization.user_id,
+            "principalName": organization.user_name,
+            "organizationId": organization.id,
+            "organizationName": organization.name,
+            "email": organization.user_email,
+            "roles": list(ROLES),
+            "groups": [f"all@{organization.id}"],
+            "app": False,
+            "attributes": {},
+        },
+    )
+
 
 router = APIRouter()
 

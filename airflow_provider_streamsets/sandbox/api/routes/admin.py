@@ -8,16 +8,15 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.api.context import get_backend, get_context
-from airflow_provider_streamsets.sandbox.api.requests import read_json
+from airflow_provider_streamsets.sandbox.api.request_bodies import CLOCK_CHANGE, FAULT_RULES, VARIANT_CHANGES
+from airflow_provider_streamsets.sandbox.api.requests import get_backend, get_context, read_json
 from airflow_provider_streamsets.sandbox.api.responses import json_response
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.runs import FINAL_STATUSES
 from airflow_provider_streamsets.sandbox.backend.variants import VariantError
 from airflow_provider_streamsets.sandbox.faults.rules import FaultRules, parse_faults
-from airflow_provider_streamsets.sandbox.openapi.request_bodies import CLOCK_CHANGE, FAULT_RULES, VARIANT_CHANGES
-from airflow_provider_streamsets.sandbox.openapi.spec import (
+from airflow_provider_streamsets.sandbox.openapi import (
     INTEGER,
     OBJECT,
     STRING,

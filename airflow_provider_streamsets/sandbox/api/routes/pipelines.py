@@ -9,13 +9,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.api import saql
-from airflow_provider_streamsets.sandbox.api.context import get_backend
-from airflow_provider_streamsets.sandbox.api.requests import Query, read_ids
+from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, read_ids
 from airflow_provider_streamsets.sandbox.api.responses import json_response, page_response, search_response
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.backend.payload import find_commit
-from airflow_provider_streamsets.sandbox.openapi.spec import (
+from airflow_provider_streamsets.sandbox.openapi import (
     COUNT,
     ORDER,
     PAGE,
@@ -31,7 +30,7 @@ from airflow_provider_streamsets.sandbox.openapi.spec import (
     wrapper_of,
 )
 from airflow_provider_streamsets.sandbox.seed.models import PipelineSeed
-from airflow_provider_streamsets.sandbox.serializers.pipelines import pipeline_body, tag_bodies
+from airflow_provider_streamsets.sandbox.serializers.jobs import pipeline_body, tag_bodies
 from airflow_provider_streamsets.sandbox.serializers.schemas import complete
 
 router = APIRouter(prefix="/pipelinestore/rest")

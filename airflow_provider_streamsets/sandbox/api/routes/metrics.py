@@ -7,12 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.api.context import get_backend
-from airflow_provider_streamsets.sandbox.api.requests import Query, read_ids, read_json
+from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, read_ids, read_json
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
-from airflow_provider_streamsets.sandbox.openapi.spec import (
+from airflow_provider_streamsets.sandbox.openapi import (
     NULL,
     OBJECT,
     STRING,
@@ -28,14 +27,15 @@ from airflow_provider_streamsets.sandbox.openapi.spec import (
     schema_ref,
     string_param,
 )
-from airflow_provider_streamsets.sandbox.serializers.metrics import empty_metrics_body, latest_metrics_body
-from airflow_provider_streamsets.sandbox.serializers.record_counts import record_counts_body
-from airflow_provider_streamsets.sandbox.serializers.time_series import (
+from airflow_provider_streamsets.sandbox.serializers.metrics import (
     COLUMNS,
     MEASUREMENTS,
     RECORDS,
     Window,
+    empty_metrics_body,
+    latest_metrics_body,
     read_window,
+    record_counts_body,
     series_body,
 )
 

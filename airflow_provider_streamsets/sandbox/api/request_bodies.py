@@ -1,8 +1,4 @@
-"""
-Schemas of request bodies.
-
-They contain the fields that the sandbox reads; it ignores all others.
-"""
+"""Schemas of request bodies: the fields that the sandbox reads; it ignores all others."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from typing import Any
 from airflow_provider_streamsets.sandbox.backend.payload import MAX_INT32
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES
-from airflow_provider_streamsets.sandbox.openapi.spec import Json, array_of, nullable, schema_ref
+from airflow_provider_streamsets.sandbox.openapi import Json, array_of, nullable, schema_ref
 
 _REQUIRED_STRING: Json = {"type": "string", "pattern": r"\S"}
 _STRING: Json = {"type": ["string", "null"]}

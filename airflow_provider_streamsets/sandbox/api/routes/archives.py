@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
-from airflow_provider_streamsets.sandbox.api.context import get_backend
-from airflow_provider_streamsets.sandbox.api.requests import Query, read_file, read_ids, read_json
+from airflow_provider_streamsets.sandbox.api.request_bodies import ARCHIVE_ENTRY
+from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, read_file, read_ids, read_json
 from airflow_provider_streamsets.sandbox.api.responses import json_response
 from airflow_provider_streamsets.sandbox.backend.archives import (
     OverwriteOptions,
@@ -20,8 +20,7 @@ from airflow_provider_streamsets.sandbox.backend.archives import (
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
 from airflow_provider_streamsets.sandbox.backend.store import Job
-from airflow_provider_streamsets.sandbox.openapi.request_bodies import ARCHIVE_ENTRY
-from airflow_provider_streamsets.sandbox.openapi.spec import (
+from airflow_provider_streamsets.sandbox.openapi import (
     BINARY,
     FILE,
     array_of,
