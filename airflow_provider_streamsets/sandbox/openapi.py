@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.routing import BaseRoute
 
 from airflow_provider_streamsets import __version__
@@ -137,14 +138,11 @@ ORDER = enum_param("order", ("ASC", "DESC"))
 SEARCH = (string_param("organization"), string_param("orgId"), string_param("search"), string_param("orderBy"), *PAGE)
 
 
-def json_body(schema: Json, *, required: bool = True) -> Json:
-    """Return a JSON request body."""
+def json_body(schema: type[BaseModel] | Json, *, required: bool = True) -> Json:
+    """Return a JSON request body, described by a model or a schema."""
+    if not isinstance(schema, dict):
+        schema = schema_ref(schema.__name__)
     return {"required": required, "content": {"application/json": {"schema": schema}}}
-
-
-def id_list_body(schema: str) -> Json:
-    """Return a request body with a list of ids."""
-    return json_body(array_of(schema_ref(schema)))
 
 
 FILE = {"required": True, "content": {"multipart/form-data": {"schema": object_of(file=BINARY)}}}
@@ -277,8 +275,13 @@ _UNAUTHORIZED: Json = {
 }
 
 
-def openapi_document(routes: Sequence[BaseRoute]) -> Json:
-    """Return the OpenAPI document of routes."""
+def openapi_document(routes: Sequence[BaseRoute], body_schemas: dict[str, Json]) -> Json:
+    """
+    Return the OpenAPI document of routes.
+
+    :param routes: the routes.
+    :param body_schemas: the schemas of request bodies by name.
+    """
     result = get_openapi(
         title="Control Hub sandbox", version=__version__, description=_DESCRIPTION, routes=list(routes)
     )
@@ -286,7 +289,7 @@ def openapi_document(routes: Sequence[BaseRoute]) -> Json:
         for operation in item.values():
             _complete_operation(operation)
     result["components"] = {
-        "schemas": _schemas(),
+        "schemas": {**_schemas(), **body_schemas},
         "securitySchemes": {
             name: {"type": "apiKey", "in": "header", "name": header} for name, header in _CREDENTIAL.items()
         },

@@ -12,6 +12,7 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
+from airflow_provider_streamsets.sandbox.api.bodies import BodyType, IdList, JobIds, check_body
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.credentials import Credential
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
@@ -157,17 +158,24 @@ async def read_json(request: Request) -> Any:
         raise bad_request("The body is not valid JSON.") from None
 
 
-async def read_ids(request: Request, kind: str = "job") -> list[str]:
+async def parse_body(request: Request, model: type[BodyType]) -> BodyType:
+    """
+    Parse the body of a request.
+
+    :param model: the model of the body.
+    :raises ApiError: if the body does not match the model.
+    """
+    return check_body(model, await read_json(request))
+
+
+async def read_ids(request: Request, model: type[IdList] = JobIds) -> list[str]:
     """
     Parse the list of ids in the body of a bulk call.
 
-    :param kind: kind of object, for the error message.
+    :param model: the model of the list.
     :raises ApiError: if it is not a list of strings.
     """
-    ids = await read_json(request)
-    if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
-        raise bad_request(f"The body must be a JSON array of {kind} ids.")
-    return ids
+    return (await parse_body(request, model)).root
 
 
 async def read_file(request: Request) -> IO[bytes]:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
+from airflow_provider_streamsets.sandbox.api.bodies import body_schemas
 from airflow_provider_streamsets.sandbox.api.requests import base_url, get_backend
 from airflow_provider_streamsets.sandbox.api.responses import json_response
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
@@ -147,7 +148,7 @@ async def read_swagger(request: Request, service: str) -> Response:
 @router.get("/sandbox/openapi.json", **route_spec(OBJECT, is_public=True))
 async def read_sandbox_openapi(request: Request) -> Response:
     """Return the OpenAPI document of the sandbox."""
-    return json_response(openapi_document(request.app.routes))
+    return json_response(openapi_document(request.app.routes, body_schemas()))
 
 
 def _served_paths(request: Request, service: str) -> dict[str, list[str]]:

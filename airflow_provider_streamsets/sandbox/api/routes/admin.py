@@ -8,8 +8,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.api.request_bodies import CLOCK_CHANGE, FAULT_RULES, VARIANT_CHANGES
-from airflow_provider_streamsets.sandbox.api.requests import get_backend, get_context, read_json
+from airflow_provider_streamsets.sandbox.api.bodies import (
+    FAULT_RULES,
+    ClockAdvance,
+    ClockChange,
+    ClockSet,
+    VariantChanges,
+)
+from airflow_provider_streamsets.sandbox.api.requests import get_backend, get_context, parse_body, read_json
 from airflow_provider_streamsets.sandbox.api.responses import json_response
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
@@ -93,34 +99,31 @@ async def read_state(request: Request) -> Response:
     )
 
 
-@router.post("/clock", **route_spec(_CLOCK, body=json_body(CLOCK_CHANGE), errors=(400,)))
+@router.post("/clock", **route_spec(_CLOCK, body=json_body(ClockChange), errors=(400,)))
 async def change_clock(request: Request) -> Response:
     """Set, advance, freeze or unfreeze the clock."""
     clock = get_backend(request).clock
-    change = await _read_change(request)
+    change = (await parse_body(request, ClockChange)).root
     try:
-        if set(change) == {"set"} and type(change["set"]) is int:
-            clock.set(change["set"])
-        elif set(change) == {"advance"} and type(change["advance"]) in (int, float):
-            clock.advance(change["advance"])
-        elif set(change) == {"freeze"} and isinstance(change["freeze"], bool):
-            if change["freeze"]:
-                clock.freeze()
-            else:
-                clock.unfreeze()
+        if isinstance(change, ClockSet):
+            clock.set(change.set)
+        elif isinstance(change, ClockAdvance):
+            clock.advance(change.advance)
+        elif change.freeze:
+            clock.freeze()
         else:
-            raise bad_request('The body must be {"set": <ms>}, {"advance": <seconds>} or {"freeze": true | false}.')
+            clock.unfreeze()
     except ValueError as error:
         raise bad_request(str(error)) from None
     return json_response({"now": clock.now(), "frozen": clock.frozen})
 
 
-@router.post("/variants", **route_spec(OBJECT, body=json_body(VARIANT_CHANGES), errors=(400,)))
+@router.post("/variants", **route_spec(OBJECT, body=json_body(VariantChanges), errors=(400,)))
 async def change_variants(request: Request) -> Response:
     """Change the given variants."""
     backend = get_backend(request)
     try:
-        backend.variants = backend.variants.changed(await _read_change(request))
+        backend.variants = backend.variants.changed((await parse_body(request, VariantChanges)).root)
     except VariantError as error:
         raise bad_request(str(error)) from None
     return json_response(backend.variants.as_dict())
@@ -142,13 +145,6 @@ async def clear_requests(request: Request) -> Response:
 
 def _starts(backend: ControlHubBackend) -> list[dict[str, Any]]:
     return [dataclasses.asdict(start) for start in backend.starts]
-
-
-async def _read_change(request: Request) -> dict[str, Any]:
-    change = await read_json(request)
-    if not isinstance(change, dict):
-        raise bad_request("The body must be a JSON object.")
-    return change
 
 
 _RULES = object_of(seed=INTEGER, rules=array_of(OBJECT), hits=array_of(OBJECT))

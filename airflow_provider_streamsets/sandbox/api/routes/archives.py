@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
-from airflow_provider_streamsets.sandbox.api.request_bodies import ARCHIVE_ENTRY
+from airflow_provider_streamsets.sandbox.api.bodies import ArchiveEntry, JobIds, check_body
 from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, read_file, read_ids, read_json
 from airflow_provider_streamsets.sandbox.api.responses import json_response
 from airflow_provider_streamsets.sandbox.backend.archives import (
@@ -25,7 +25,6 @@ from airflow_provider_streamsets.sandbox.openapi import (
     FILE,
     array_of,
     boolean_param,
-    id_list_body,
     json_body,
     route_spec,
     schema_ref,
@@ -43,7 +42,7 @@ _OVERWRITE = tuple(
 )  # fmt: skip
 
 
-@router.post("/v1/jobs/exportJobs", **route_spec(BINARY, media=_ZIP, body=id_list_body("JobId"), errors=(400, 404)))
+@router.post("/v1/jobs/exportJobs", **route_spec(BINARY, media=_ZIP, body=json_body(JobIds), errors=(400, 404)))
 async def export_jobs(request: Request) -> Response:
     """Export jobs and job templates to an archive."""
     backend = get_backend(request)
@@ -72,7 +71,7 @@ async def import_archive(request: Request) -> Response:
 
 @router.post(
     "/v1/jobs/importJobsFromJson",
-    **route_spec(_ENTRIES, query=_OVERWRITE, body=json_body(array_of(ARCHIVE_ENTRY)), errors=(400,)),
+    **route_spec(_ENTRIES, query=_OVERWRITE, body=json_body(array_of(schema_ref("ArchiveEntry"))), errors=(400,)),
 )
 async def import_json(request: Request) -> Response:
     """Create or update the jobs of a JSON body."""
@@ -108,6 +107,8 @@ def _import(request: Request, entries: list[object]) -> Response:
         labels=option("updateLabels", defaults.labels),
         failover=option("updateMigrateOffsets", defaults.failover),
     )
+    for number, entry in enumerate(entries, start=1):
+        check_body(ArchiveEntry, entry, f"entry {number}")
     jobs = import_jobs(backend, entries, overwrite)
     now = backend.clock.now()
     return json_response([archive_entry_body(backend, job, now) for job in jobs])

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from airflow_provider_streamsets.sandbox.api.bodies import EngineIds
 from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, read_ids
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response, page_response
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
@@ -22,7 +23,7 @@ from airflow_provider_streamsets.sandbox.openapi import (
     array_of,
     boolean_param,
     enum_param,
-    id_list_body,
+    json_body,
     map_of,
     nullable,
     object_of,
@@ -92,12 +93,12 @@ async def list_engines(request: Request) -> Response:
     return page_response(query, bodies, lambda body: body)
 
 
-@router.post("/v1/sdcs", **route_spec(map_of(schema_ref("SDCJson")), body=id_list_body("EngineId"), errors=(400,)))
+@router.post("/v1/sdcs", **route_spec(map_of(schema_ref("SDCJson")), body=json_body(EngineIds), errors=(400,)))
 async def read_engines(request: Request) -> Response:
     """Return the engines with the given ids."""
     backend = get_backend(request)
     now = backend.clock.now()
-    ids = await read_ids(request, "engine")
+    ids = await read_ids(request, EngineIds)
     return json_response(
         {key: engine_body(backend, backend.engines[key], now) for key in ids if key in backend.engines}
     )

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.api import saql
+from airflow_provider_streamsets.sandbox.api.bodies import JobIds
 from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, read_ids, read_sort_order
 from airflow_provider_streamsets.sandbox.api.responses import (
     empty_response,
@@ -33,7 +34,7 @@ from airflow_provider_streamsets.sandbox.openapi import (
     array_of,
     boolean_param,
     enum_param,
-    id_list_body,
+    json_body,
     map_of,
     object_of,
     page_of,
@@ -208,7 +209,7 @@ async def list_problematic_jobs(request: Request) -> Response:
     return page_response(Query(request), jobs, _job_bodies(backend), wrapped=True)
 
 
-@router.post("/v1/jobs", **route_spec(array_of(schema_ref("JobJson")), body=id_list_body("JobId"), errors=(400,)))
+@router.post("/v1/jobs", **route_spec(array_of(schema_ref("JobJson")), body=json_body(JobIds), errors=(400,)))
 async def read_jobs(request: Request) -> Response:
     """Return the jobs with the given ids; unknown ids are omitted."""
     backend = get_backend(request)
@@ -247,7 +248,7 @@ async def list_job_tags(request: Request) -> Response:
 
 @router.post(
     "/v1/job/jobTagsBulk",
-    **route_spec(map_of(array_of(schema_ref("JobTagJson"))), body=id_list_body("JobId"), errors=(400,)),
+    **route_spec(map_of(array_of(schema_ref("JobTagJson"))), body=json_body(JobIds), errors=(400,)),
 )
 async def read_job_tags(request: Request) -> Response:
     """Return the tags of many jobs."""

@@ -9,16 +9,20 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.api.request_bodies import (
-    ACL,
-    DUPLICATION,
-    JOB,
-    JOB_WITH_ID,
-    NEW_JOB,
-    RUNTIME_PARAMETERS,
-    TEMPLATE_START,
+from airflow_provider_streamsets.sandbox.api.bodies import (
+    Acl,
+    BulkJobUpdate,
+    Duplication,
+    EngineIds,
+    JobIds,
+    JobUpdate,
+    NewJob,
+    RuntimeParameters,
+    TemplateIds,
+    TemplateStart,
+    check_body,
 )
-from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, read_ids, read_json
+from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, parse_body, read_ids, read_json
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response, page_response
 from airflow_provider_streamsets.sandbox.backend import balancing
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
@@ -46,7 +50,6 @@ from airflow_provider_streamsets.sandbox.openapi import (
     Json,
     array_of,
     boolean_param,
-    id_list_body,
     json_body,
     nullable,
     page_of,
@@ -79,12 +82,14 @@ async def read_job_acl(request: Request, job_id: str) -> Response:
     return json_response(acl_body(backend, backend.job(job_id)))
 
 
-@router.post("/v1/job/{job_id}/acl", **route_spec(schema_ref("AclJson"), body=json_body(ACL), errors=(400, 404)))
+@router.post("/v1/job/{job_id}/acl", **route_spec(schema_ref("AclJson"), body=json_body(Acl), errors=(400, 404)))
 async def update_job_acl(request: Request, job_id: str) -> Response:
     """Replace the permissions of a job."""
     backend = get_backend(request)
     job = backend.job(job_id)
-    change_permissions(backend, job, await read_json(request))
+    body = await read_json(request)
+    check_body(Acl, body)
+    change_permissions(backend, job, body)
     return json_response(acl_body(backend, job))
 
 
@@ -141,7 +146,7 @@ ACTIONS = (
     "/v1/job/{job_id}/start",
     **route_spec(
         schema_ref("JobStatusJson"),
-        body=json_body(RUNTIME_PARAMETERS, required=False),
+        body=json_body(RuntimeParameters, required=False),
         errors=(400, 404),
         may_be_empty=True,
     ),
@@ -149,18 +154,16 @@ ACTIONS = (
 async def start_job(request: Request, job_id: str) -> Response:
     """Start a job, optionally with runtime parameters."""
     backend = get_backend(request)
-    parameters = await read_json(request)
-    if parameters is not None and not isinstance(parameters, dict):
-        raise bad_request("The runtime parameters of a start must be a JSON object.")
+    parameters = (await parse_body(request, RuntimeParameters)).root
     job = backend.job(job_id)
     backend.start(job, parameters)
     return empty_response() if backend.variants.start_body == "empty" else _status_response(backend, job)
 
 
-@router.post("/v1/jobs/balanceSDCs", **route_spec(body=id_list_body("EngineId"), errors=(400, 404)))
+@router.post("/v1/jobs/balanceSDCs", **route_spec(body=json_body(EngineIds), errors=(400, 404)))
 async def balance_engines(request: Request) -> Response:
     """Balance all active jobs on the given engines."""
-    balancing.balance_engines(get_backend(request), await read_ids(request, "engine"))
+    balancing.balance_engines(get_backend(request), await read_ids(request, EngineIds))
     return empty_response()
 
 
@@ -196,7 +199,7 @@ def _bulk_route(
 
 _SINGLE_SPEC = route_spec(schema_ref("JobStatusJson"), errors=(400, 404), may_be_empty=True)
 _BULK_SPEC = route_spec(
-    array_of(nullable(schema_ref("JobStatusJson"))), body=id_list_body("JobId"), errors=(400, 404), may_be_empty=True
+    array_of(nullable(schema_ref("JobStatusJson"))), body=json_body(JobIds), errors=(400, 404), may_be_empty=True
 )
 
 for action in ACTIONS:
@@ -215,17 +218,20 @@ router.post("/v1/job/{job_id}/resetErrorInfo", summary="Clear the errors reporte
 
 
 _TEMPLATE_START_SPEC: Json = {
-    "query": (boolean_param("inheritPermissions"),), "body": json_body(TEMPLATE_START), "errors": (400, 404),
+    "query": (boolean_param("inheritPermissions"),), "body": json_body(TemplateStart), "errors": (400, 404),
 }  # fmt: skip
 _TEMPLATE_HISTORY = (boolean_param("withTotalCount"), *PAGE)
 
 
 async def _start_instances(request: Request, template_id: str, *, deferred: bool) -> list[Job]:
     backend = get_backend(request)
+    template, body = backend.job(template_id), await read_json(request)
+    check_template(template)
+    check_body(TemplateStart, body)
     return start_instances(
         backend,
-        backend.job(template_id),
-        await read_json(request),
+        template,
+        body,
         inherit_permissions=Query(request).boolean("inheritPermissions") or False,
         deferred=deferred,
     )
@@ -265,10 +271,10 @@ async def read_template_history(request: Request, template_id: str) -> Response:
 
 
 _BULK_DELETION_SPEC = route_spec(
-    array_of(schema_ref("JobJson")), body=id_list_body("JobId"), errors=(400, 404), may_be_empty=True
+    array_of(schema_ref("JobJson")), body=json_body(JobIds), errors=(400, 404), may_be_empty=True
 )
 _BULK_TEMPLATES_SPEC = route_spec(
-    array_of(schema_ref("JobJson")), body=id_list_body("TemplateId"), errors=(400, 404), may_be_empty=True
+    array_of(schema_ref("JobJson")), body=json_body(TemplateIds), errors=(400, 404), may_be_empty=True
 )
 
 
@@ -335,23 +341,27 @@ async def _read_list(request: Request) -> list[Any]:
     return body
 
 
-@router.put("/v1/jobs", **route_spec(schema_ref("JobJson"), body=json_body(NEW_JOB), errors=(400,)))
+@router.put("/v1/jobs", **route_spec(schema_ref("JobJson"), body=json_body(NewJob), errors=(400,)))
 async def create_job(request: Request) -> Response:
     """Create a job or a job template; names need not be unique."""
-    backend = get_backend(request)
-    job = backend.add_job(new_job_seed(backend, await read_json(request)))
+    backend, body = get_backend(request), await read_json(request)
+    check_body(NewJob, body)
+    job = backend.add_job(new_job_seed(backend, body))
     return json_response(job_body(backend, job, backend.clock.now()))
 
 
-@router.put("/v1/jobs/createJobs", **route_spec(_JOBS, body=json_body(array_of(NEW_JOB)), errors=(400,)))
+@router.put("/v1/jobs/createJobs", **route_spec(_JOBS, body=json_body(array_of(schema_ref("NewJob"))), errors=(400,)))
 async def create_jobs(request: Request) -> Response:
     """Create many jobs, or none if one of them is invalid."""
     backend = get_backend(request)
-    seeds = [new_job_seed(backend, body) for body in await _read_list(request)]
+    bodies = await _read_list(request)
+    for body in bodies:
+        check_body(NewJob, body)
+    seeds = [new_job_seed(backend, body) for body in bodies]
     return json_response(_bodies(backend, [backend.add_job(seed) for seed in seeds]))
 
 
-@router.post("/v1/job/{job_id}", **route_spec(schema_ref("JobJson"), body=json_body(JOB), errors=(400, 404)))
+@router.post("/v1/job/{job_id}", **route_spec(schema_ref("JobJson"), body=json_body(JobUpdate), errors=(400, 404)))
 async def update_job(request: Request, job_id: str) -> Response:
     """
     Update a job or a job template.
@@ -361,13 +371,15 @@ async def update_job(request: Request, job_id: str) -> Response:
     backend = get_backend(request)
     job = backend.job(job_id)
     check_update(backend, job)
-    backend.change_job(job, **read_changes(backend, job, await read_json(request)))
+    body = await read_json(request)
+    check_body(JobUpdate, body)
+    backend.change_job(job, **read_changes(backend, job, body))
     return json_response(job_body(backend, job, backend.clock.now()))
 
 
 @router.post(
     "/v1/jobs/updateJobs",
-    **route_spec(_JOBS, body=json_body(array_of(JOB_WITH_ID)), errors=(400, 404), may_be_empty=True),
+    **route_spec(_JOBS, body=json_body(array_of(schema_ref("BulkJobUpdate"))), errors=(400, 404), may_be_empty=True),
 )
 async def update_jobs(request: Request) -> Response:
     """Update many jobs."""
@@ -382,6 +394,7 @@ async def update_jobs(request: Request) -> Response:
 
     def check(job: Job) -> None:
         check_update(backend, job)
+        check_body(BulkJobUpdate, bodies[job.id])
         changes[job.id] = read_changes(backend, job, bodies[job.id])
 
     jobs = backend.apply_in_bulk(list(bodies), check, lambda job: backend.change_job(job, **changes[job.id]))
@@ -400,9 +413,7 @@ def _upgrade(request: Request, job_ids: list[str]) -> Response:
     return json_response(_bodies(backend, jobs))
 
 
-@router.post(
-    "/v1/jobs/upgradeJobs", **route_spec(_JOBS, query=_VERIFIED, body=id_list_body("JobId"), errors=(400, 404))
-)
+@router.post("/v1/jobs/upgradeJobs", **route_spec(_JOBS, query=_VERIFIED, body=json_body(JobIds), errors=(400, 404)))
 async def upgrade_jobs(request: Request) -> Response:
     """Upgrade many jobs to the latest versions of their pipelines."""
     return _upgrade(request, await read_ids(request))
@@ -415,10 +426,12 @@ async def upgrade_job(request: Request, job_id: str) -> Response:
 
 
 @router.post(
-    "/v1/job/{job_id}/duplicate", **route_spec(_JOBS, body=json_body(DUPLICATION), errors=(400, 404), may_be_empty=True)
+    "/v1/job/{job_id}/duplicate", **route_spec(_JOBS, body=json_body(Duplication), errors=(400, 404), may_be_empty=True)
 )
 async def duplicate_job(request: Request, job_id: str) -> Response:
     """Duplicate a job or a job template, once or several times."""
     backend = get_backend(request)
-    copies = duplicate(backend, backend.job(job_id), await read_json(request))
+    job, body = backend.job(job_id), await read_json(request)
+    check_body(Duplication, body)
+    copies = duplicate(backend, job, body)
     return empty_response() if backend.variants.duplicate_body == "empty" else json_response(_bodies(backend, copies))

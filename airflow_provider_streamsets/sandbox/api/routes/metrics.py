@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, read_ids, read_json
+from airflow_provider_streamsets.sandbox.api.bodies import JobIds, SeriesQueries
+from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, parse_body, read_ids
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response
-from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.openapi import (
     NULL,
     OBJECT,
     STRING,
     STRINGS,
-    Json,
     array_of,
-    id_list_body,
     integer_param,
     json_body,
     map_of,
@@ -28,7 +23,6 @@ from airflow_provider_streamsets.sandbox.openapi import (
     string_param,
 )
 from airflow_provider_streamsets.sandbox.serializers.metrics import (
-    COLUMNS,
     MEASUREMENTS,
     RECORDS,
     Window,
@@ -50,11 +44,6 @@ _WINDOW = (
 )
 _SERIES = object_of(
     series=array_of(object_of(name=STRING, columns=STRINGS, values=array_of({"type": "array"}), tags=NULL)), error=NULL
-)
-_QUERY: Json = object_of(
-    measurement={"enum": [*MEASUREMENTS]},
-    columns={"type": "array", "minItems": 1, "items": {"enum": [*COLUMNS]}},
-    jobId=schema_ref("JobId"),
 )
 
 
@@ -82,7 +71,7 @@ async def read_latest_metrics(request: Request, job_id: str) -> Response:
     return json_response(body or empty_metrics_body())
 
 
-@router.post("/v1/metrics/purgeLatestMetricsOfDeletedJobs", **route_spec(body=id_list_body("JobId"), errors=(400,)))
+@router.post("/v1/metrics/purgeLatestMetricsOfDeletedJobs", **route_spec(body=json_body(JobIds), errors=(400,)))
 async def purge_latest_metrics(request: Request) -> Response:
     """Purge the saved metrics of the latest runs of jobs, deleted or not; unknown ids are ignored."""
     backend = get_backend(request)
@@ -113,26 +102,26 @@ async def read_record_throughput_series(request: Request, job_id: str) -> Respon
 
 @router.post(
     "/v1/metrics/query",
-    **route_spec(array_of(_SERIES), query=_WINDOW, body=json_body(array_of(_QUERY)), errors=(400, 404)),
+    **route_spec(array_of(_SERIES), query=_WINDOW, body=json_body(SeriesQueries), errors=(400, 404)),
 )
 async def query_series(request: Request) -> Response:
     """Return one result per time series query."""
     backend, window = get_backend(request), _window(request)
-    queries = await read_json(request)
-    if not isinstance(queries, list) or not all(isinstance(query, dict) for query in queries):
-        raise bad_request("The body must be a JSON array of queries.")
-    return json_response([_query_result(backend, query, window) for query in queries])
-
-
-def _query_result(backend: ControlHubBackend, query: dict[str, Any], window: Window) -> dict[str, Any]:
-    columns, measurement = query.get("columns"), query.get("measurement")
-    if not isinstance(measurement, str) or measurement not in MEASUREMENTS:
-        raise bad_request(f"'measurement' must be one of {', '.join(MEASUREMENTS)}, got {measurement}.")
-    if not isinstance(columns, list) or not columns or not all(column in [*COLUMNS] for column in columns):
-        raise bad_request(f"'columns' must be a list of {', '.join(COLUMNS)}, got {columns}.")
-    job = backend.job(str(query.get("jobId")))
-    engine_id, version = query.get("sdcId"), query.get("pipelineVersion")
-    return series_body(backend, job, MEASUREMENTS[measurement], columns, window, engine_id, version)
+    queries = (await parse_body(request, SeriesQueries)).root
+    return json_response(
+        [
+            series_body(
+                backend,
+                backend.job(query.job_id),
+                MEASUREMENTS[query.measurement],
+                query.columns,
+                window,
+                query.sdc_id,
+                query.pipeline_version,
+            )
+            for query in queries
+        ]
+    )
 
 
 def _record_series(request: Request, job_id: str, column: str) -> Response:

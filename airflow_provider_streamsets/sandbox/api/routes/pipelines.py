@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.api import saql
+from airflow_provider_streamsets.sandbox.api.bodies import PipelineIds
 from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, read_ids
 from airflow_provider_streamsets.sandbox.api.responses import json_response, page_response, search_response
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
@@ -22,7 +23,7 @@ from airflow_provider_streamsets.sandbox.openapi import (
     WRAPPED_PAGE,
     array_of,
     boolean_param,
-    id_list_body,
+    json_body,
     page_of,
     route_spec,
     schema_ref,
@@ -116,12 +117,12 @@ async def count_pipelines(request: Request) -> Response:
 
 
 @router.post(
-    "/v1/pipelines/latestCommit", **route_spec(array_of(_PIPELINE), body=id_list_body("PipelineId"), errors=(400,))
+    "/v1/pipelines/latestCommit", **route_spec(array_of(_PIPELINE), body=json_body(PipelineIds), errors=(400,))
 )
 async def read_latest_commits(request: Request) -> Response:
     """Return the latest versions of the given pipelines."""
     backend = get_backend(request)
-    ids = await read_ids(request, "pipeline")
+    ids = await read_ids(request, PipelineIds)
     return json_response([_latest(backend, backend.pipelines[key]) for key in ids if key in backend.pipelines])
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.api import saql
-from airflow_provider_streamsets.sandbox.api.request_bodies import OFFSET
+from airflow_provider_streamsets.sandbox.api.bodies import JobIds, Offset, check_body
 from airflow_provider_streamsets.sandbox.api.requests import (
     Query,
     get_backend,
@@ -35,7 +35,6 @@ from airflow_provider_streamsets.sandbox.openapi import (
     SEARCH,
     WRAPPED_PAGE,
     array_of,
-    id_list_body,
     integer_param,
     json_body,
     map_of,
@@ -61,6 +60,7 @@ router = APIRouter(prefix="/jobrunner/rest")
 START_STATUS_LAG_MS = 500
 
 _STATUS = schema_ref("JobStatusJson")
+_OFFSET = schema_ref("Offset")
 
 
 @router.get("/v1/job/{job_id}/currentStatus", **route_spec(nullable(_STATUS), errors=(404,), may_be_empty=True))
@@ -77,7 +77,7 @@ async def read_current_status(request: Request, job_id: str) -> Response:
     return json_response(None if never_run == "null" else unstarted_status_body(backend, job, now))
 
 
-@router.post("/v1/jobs/status", **route_spec(map_of(nullable(_STATUS)), body=id_list_body("JobId"), errors=(400,)))
+@router.post("/v1/jobs/status", **route_spec(map_of(nullable(_STATUS)), body=json_body(JobIds), errors=(400,)))
 async def read_statuses(request: Request) -> Response:
     """Return the current statuses of many jobs."""
     backend = get_backend(request)
@@ -232,7 +232,7 @@ async def read_run_metrics(request: Request, job_id: str) -> Response:
     return json_response(body or empty_metrics_body())
 
 
-@router.get("/v1/job/{job_id}/committedOffsets", **route_spec(OFFSET, errors=(404,), may_be_empty=True))
+@router.get("/v1/job/{job_id}/committedOffsets", **route_spec(_OFFSET, errors=(404,), may_be_empty=True))
 async def read_committed_offsets(request: Request, job_id: str) -> Response:
     """Return the offset of a job."""
     backend = get_backend(request)
@@ -240,7 +240,7 @@ async def read_committed_offsets(request: Request, job_id: str) -> Response:
     return empty_response() if document is None else json_response(document)
 
 
-@router.get("/v1/job/{job_id}/latestCommittedOffsets", **route_spec(array_of(map_of(OFFSET)), errors=(404,)))
+@router.get("/v1/job/{job_id}/latestCommittedOffsets", **route_spec(array_of(map_of(_OFFSET)), errors=(404,)))
 async def read_latest_committed_offsets(request: Request, job_id: str) -> Response:
     """Return the offset of a job for each engine of its latest run."""
     backend = get_backend(request)
@@ -258,7 +258,7 @@ async def reset_offset(request: Request, job_id: str) -> Response:
     return empty_response()
 
 
-@router.post("/v1/jobs/resetOffset", **route_spec(body=id_list_body("JobId"), errors=(400, 404)))
+@router.post("/v1/jobs/resetOffset", **route_spec(body=json_body(JobIds), errors=(400, 404)))
 async def reset_offsets(request: Request) -> Response:
     """Reset the offsets of many jobs."""
     backend = get_backend(request)
@@ -268,14 +268,13 @@ async def reset_offsets(request: Request) -> Response:
 
 @router.post(
     "/v1/job/{job_id}/uploadOffsetAsJson",
-    **route_spec(schema_ref("JobJson"), body=json_body(OFFSET), errors=(400, 404)),
+    **route_spec(schema_ref("JobJson"), body=json_body(Offset), errors=(400, 404)),
 )
 async def upload_offset_as_json(request: Request, job_id: str) -> Response:
     """Set the offset of a job from a JSON body."""
     backend = get_backend(request)
     job = backend.job(job_id)
-    backend.upload_offset(job, await read_json(request))
-    return json_response(job_body(backend, job, backend.clock.now()))
+    return _upload_offset(backend, job, await read_json(request))
 
 
 @router.post("/v1/job/{job_id}/uploadOffset", **route_spec(schema_ref("JobJson"), body=FILE, errors=(400, 404)))
@@ -288,5 +287,11 @@ async def upload_offset(request: Request, job_id: str) -> Response:
         document = parse_json(file.read())
     except ValueError:
         raise bad_request("The file is not valid JSON.") from None
+    return _upload_offset(backend, job, document)
+
+
+def _upload_offset(backend: ControlHubBackend, job: Job, document: Any) -> Response:
+    backend.check_offset_change(job)
+    check_body(Offset, document)
     backend.upload_offset(job, document)
     return json_response(job_body(backend, job, backend.clock.now()))
