@@ -15,6 +15,7 @@ from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.sandbox.serializers.schemas import FIELDS
 
 Json = dict[str, Any]
+Schema = Json | str | type[BaseModel]
 
 MAY_BE_EMPTY = "x-may-be-empty"
 """Marks a response that has no body if the object does not exist, which OpenAPI cannot express."""
@@ -28,10 +29,12 @@ BINARY: Json = {"type": "string", "format": "binary"}
 
 
 def route_spec(
-    success: Json | None = None,
+    success: Schema | None = None,
     *,
     query: Iterable[Json] = (),
-    body: Json | None = None,
+    body: Schema | None = None,
+    body_required: bool = True,
+    upload: bool = False,
     errors: Iterable[int] = (),
     may_be_empty: bool = False,
     media: str = "application/json",
@@ -43,49 +46,59 @@ def route_spec(
 
     :param success: schema of the response; None for a response without a body.
     :param query: the query parameters.
-    :param body: the request body.
+    :param body: schema of the request body.
+    :param body_required: whether the body is required.
+    :param upload: whether the request body is a form with a file.
     :param errors: HTTP statuses of the errors, except 401.
     :param may_be_empty: whether the response has no body if the object does not exist.
     :param media: media type of the response.
     :param is_public: whether the route needs no credential.
     :param no_content: HTTP statuses of successful responses without a body.
     """
-    error = {"content": {"application/json": {"schema": schema_ref("Issues")}}}
+    error = _content("application/json", schema_of("Issues"))
     responses: dict[int | str, Json] = dict.fromkeys(errors, error)
     responses.update({status: {} for status in no_content})
     extra: Json = {"parameters": list(query)}
-    if body is not None:
-        extra["requestBody"] = body
+    if upload:
+        extra["requestBody"] = _content("multipart/form-data", object_of(file=BINARY), required=True)
+    elif body is not None:
+        extra["requestBody"] = _content("application/json", schema_of(body), required=body_required)
     if is_public:
         extra["security"] = []
     arguments: Json = {"responses": responses, "openapi_extra": extra}
     if success is None or media != "application/json":
         arguments["response_class"] = Response
     if success is not None:
-        responses[200] = {"content": {media: {"schema": success}}}
+        responses[200] = _content(media, schema_of(success))
         if may_be_empty:
             responses[200][MAY_BE_EMPTY] = True
     return arguments
 
 
-def schema_ref(name: str) -> Json:
-    """Return a reference to the schema of an API object."""
-    return {"$ref": f"#/components/schemas/{name}"}
+def _content(media: str, schema: Json, **others: Any) -> Json:
+    return {"content": {media: {"schema": schema}}, **others}
 
 
-def nullable(schema: Json) -> Json:
+def schema_of(schema: Schema) -> Json:
+    """Return a schema; a name or a model stands for a reference to its schema."""
+    if isinstance(schema, dict):
+        return schema
+    return {"$ref": f"#/components/schemas/{schema if isinstance(schema, str) else schema.__name__}"}
+
+
+def nullable(schema: Schema) -> Json:
     """Return a schema that also allows null."""
-    return {"anyOf": [schema, NULL]}
+    return {"anyOf": [schema_of(schema), NULL]}
 
 
-def array_of(items: Json) -> Json:
+def array_of(items: Schema) -> Json:
     """Return the schema of a list."""
-    return {"type": "array", "items": items}
+    return {"type": "array", "items": schema_of(items)}
 
 
-def map_of(values: Json) -> Json:
+def map_of(values: Schema) -> Json:
     """Return the schema of a mapping."""
-    return {"type": "object", "additionalProperties": values}
+    return {"type": "object", "additionalProperties": schema_of(values)}
 
 
 def object_of(**fields: Json) -> Json:
@@ -98,7 +111,7 @@ def wrapper_of(data: Json) -> Json:
     return object_of(totalCount=INTEGER, offset=INTEGER, len=INTEGER, data=data)
 
 
-def page_of(items: Json) -> Json:
+def page_of(items: Schema) -> Json:
     """Return the schema of a list that may be wrapped in a ``PaginationWrapperJson``."""
     return {"anyOf": [array_of(items), wrapper_of(array_of(items))]}
 
@@ -112,9 +125,9 @@ def _parameter(name: str, schema: Json, *, required: bool = False) -> Json:
     return parameter if required else {**parameter, "allowEmptyValue": True}
 
 
-def string_param(name: str, *, required: bool = False, schema: Json = STRING) -> Json:
+def string_param(name: str, *, required: bool = False, schema: Schema = STRING) -> Json:
     """Return a string query parameter."""
-    return _parameter(name, schema, required=required)
+    return _parameter(name, schema_of(schema), required=required)
 
 
 def boolean_param(name: str) -> Json:
@@ -136,17 +149,6 @@ PAGE = (integer_param("offset", 0), integer_param("len", -1))
 WRAPPED_PAGE = (*PAGE, boolean_param("withWrapper"))
 ORDER = enum_param("order", ("ASC", "DESC"))
 SEARCH = (string_param("organization"), string_param("orgId"), string_param("search"), string_param("orderBy"), *PAGE)
-
-
-def json_body(schema: type[BaseModel] | Json, *, required: bool = True) -> Json:
-    """Return a JSON request body, described by a model or a schema."""
-    if not isinstance(schema, dict):
-        schema = schema_ref(schema.__name__)
-    return {"required": required, "content": {"application/json": {"schema": schema}}}
-
-
-FILE = {"required": True, "content": {"multipart/form-data": {"schema": object_of(file=BINARY)}}}
-"""The request body of an upload."""
 
 
 _TYPES: dict[str, dict[str, Any]] = {
@@ -271,7 +273,7 @@ _REQUESTED_BY: Json = {
 _UNAUTHORIZED: Json = {
     "description": "The credential is missing or invalid, or X-Requested-By is missing.",
     "headers": {"WWW-Authenticate": {"schema": {"const": "dpm"}, "required": True}},
-    "content": {"application/json": {"schema": schema_ref("Issues")}},
+    **_content("application/json", schema_of("Issues")),
 }
 
 
@@ -310,7 +312,7 @@ def _complete_operation(operation: Json) -> None:
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "path":
             schema = _PATH_PARAMETERS.get(parameter["name"])
-            parameter["schema"] = schema_ref(schema) if schema else STRING
+            parameter["schema"] = schema_of(schema) if schema else STRING
     if "security" not in operation:
         operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/RequestedBy"})
         operation["responses"]["401"] = {"$ref": "#/components/responses/Unauthorized"}

@@ -6,115 +6,33 @@ They contain the fields that the sandbox reads; it ignores all others.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    RootModel,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WithJsonSchema,
-    WrapValidator,
-    model_validator,
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema, model_validator
+
+from airflow_provider_streamsets.sandbox.api.validation import (
+    Body,
+    Boolean,
+    FromMinusOne,
+    FromOne,
+    FromZero,
+    RequiredString,
+    String,
+    Strings,
+    component,
+    must,
+    nested,
 )
-from pydantic.alias_generators import to_camel
-from pydantic.json_schema import models_json_schema
-
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.jobs import ACTIONS, MAX_COPIES, SUBJECT_TYPES
-from airflow_provider_streamsets.sandbox.backend.payload import ENGINE_TYPE, MAX_INT32, parse_json
+from airflow_provider_streamsets.sandbox.backend.payload import ENGINE_TYPE, parse_json
 from airflow_provider_streamsets.sandbox.backend.templates import SUFFIXES
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES
-from airflow_provider_streamsets.sandbox.openapi import Json, array_of, schema_ref
+from airflow_provider_streamsets.sandbox.openapi import Json, array_of
 from airflow_provider_streamsets.sandbox.serializers.metrics import COLUMNS, MEASUREMENTS
 
-
-class Body(BaseModel):
-    """A request body or a part of one."""
-
-    model_config = ConfigDict(strict=True, alias_generator=to_camel)
-
-    label: ClassVar[str] = ""
-    """Name of the body in error messages."""
-    problem: ClassVar[str] = ""
-    """Error message for a body of another type; by default, that it must be an object."""
-
-
-BodyType = TypeVar("BodyType", bound=Body)
-
-
-def check_body(model: type[BodyType], value: Any, label: str = "") -> BodyType:
-    """
-    Check a body.
-
-    :param model: the model of the body.
-    :param value: the body.
-    :param label: replaces the label of the model.
-    :raises ApiError: with the first problem.
-    """
-    label = label or model.label
-    try:
-        return model.model_validate(value, context=label)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        if problem["type"] == "missing" and not model.problem:
-            raise bad_request(f"'{problem['loc'][-1]}' of {label} is missing.") from None
-        raise bad_request(model.problem or f"{label} must be a JSON object.") from None
-
-
-def _must(requirement: str, holds: Callable[[Any], bool] = lambda value: True) -> WrapValidator:
-    """
-    Return a validator with an error message in the words of Control Hub.
-
-    :param requirement: what a value must be.
-    :param holds: a condition in addition to the type.
-    """
-
-    def check(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-        try:
-            result = handler(value)
-        except ValidationError:
-            raise _invalid(info, requirement, value) from None
-        if not holds(result):
-            raise _invalid(info, requirement, value)
-        return result
-
-    return WrapValidator(check)
-
-
-def _invalid(info: ValidationInfo, requirement: str, value: Any) -> Exception:
-    name = to_camel(info.field_name or "")
-    return bad_request(f"'{name}' of {info.context} must be {requirement}, got {json.dumps(value)[:100]}.")
-
-
-def _present(value: Any, info: ValidationInfo) -> Any:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise bad_request(f"'{to_camel(info.field_name or '')}' of {info.context} is missing.")
-    return value
-
-
-def _component(name: str) -> WithJsonSchema:
-    # Not a reference: pydantic rejects references to schemas that it does not generate.
-    return WithJsonSchema({"x-component": name})
-
-
-String = Annotated[str, _must("a string")]
-RequiredString = Annotated[str, Field(pattern=r"\S"), _must("a string"), BeforeValidator(_present)]
-Strings = Annotated[list[Annotated[str, Field(min_length=1)]], _must("a list of non-empty strings")]
-Boolean = Annotated[bool, _must("true or false")]
-FromMinusOne = Annotated[int, Field(ge=-1, le=MAX_INT32), _must(f"an integer from -1 to {MAX_INT32}")]
-FromZero = Annotated[int, Field(ge=0, le=MAX_INT32), _must(f"an integer from 0 to {MAX_INT32}")]
-FromOne = Annotated[int, Field(ge=1, le=MAX_INT32), _must(f"an integer from 1 to {MAX_INT32}")]
-
-JobId = Annotated[str, _component("JobId")]
+JobId = Annotated[str, component("JobId")]
 
 
 class IdList(Body, RootModel[list[str]]):
@@ -134,7 +52,7 @@ class TemplateIds(IdList):
 
     problem = "The body must be a JSON array of job ids."
 
-    root: list[Annotated[str, _component("TemplateId")]]
+    root: list[Annotated[str, component("TemplateId")]]
 
 
 class EngineIds(IdList):
@@ -142,7 +60,7 @@ class EngineIds(IdList):
 
     problem = "The body must be a JSON array of engine ids."
 
-    root: list[Annotated[str, _component("EngineId")]]
+    root: list[Annotated[str, component("EngineId")]]
 
 
 class PipelineIds(IdList):
@@ -150,7 +68,7 @@ class PipelineIds(IdList):
 
     problem = "The body must be a JSON array of pipeline ids."
 
-    root: list[Annotated[str, _component("PipelineId")]]
+    root: list[Annotated[str, component("PipelineId")]]
 
 
 class RuntimeParameters(Body, RootModel[dict[str, Any] | None]):
@@ -179,7 +97,7 @@ def _is_parameters(text: str) -> bool:
 
 
 _FALSE = WithJsonSchema({"const": False})
-_PARAMETERS = _must("a string that holds a JSON object", _is_parameters)
+_PARAMETERS = must("a string that holds a JSON object", _is_parameters)
 
 
 class JobSettings(Body):
@@ -188,11 +106,11 @@ class JobSettings(Body):
     labels: Strings | None = None
     raw_job_tags: Strings | None = None
     static_parameters: Strings | None = None
-    runtime_parameters: Annotated[String, _PARAMETERS, _component("JsonObject")] | None = None
+    runtime_parameters: Annotated[String, _PARAMETERS, component("JsonObject")] | None = None
     num_instances: (
         Annotated[
             FromMinusOne,
-            _must("-1 or at least 1", lambda count: count != 0),
+            must("-1 or at least 1", lambda count: count != 0),
             Field(json_schema_extra={"not": {"const": 0}}),
         ]
         | None
@@ -214,10 +132,10 @@ class JobSettings(Body):
 class _JobWithPipeline(JobSettings):
     name: RequiredString
     description: String | None = None
-    pipeline_id: Annotated[String, _component("PipelineId")] | None = None
-    pipeline_commit_id: Annotated[String, _component("CommitId")] | None = None
-    pipeline_commit_label: Annotated[String, _component("VersionLabel")] | None = None
-    rules_id: Annotated[String, _component("RulesId")] | None = None
+    pipeline_id: Annotated[String, component("PipelineId")] | None = None
+    pipeline_commit_id: Annotated[String, component("CommitId")] | None = None
+    pipeline_commit_label: Annotated[String, component("VersionLabel")] | None = None
+    rules_id: Annotated[String, component("RulesId")] | None = None
 
 
 class NewJob(_JobWithPipeline):
@@ -226,7 +144,7 @@ class NewJob(_JobWithPipeline):
     label = "a new job"
     model_config = ConfigDict(json_schema_extra={"required": ["name", "pipelineCommitId"]})
 
-    pipeline_commit_id: Annotated[String | None, _component("CommitId")] = None
+    pipeline_commit_id: Annotated[String | None, component("CommitId")] = None
     job_template: Boolean | None = None
 
 
@@ -235,13 +153,13 @@ class JobUpdate(_JobWithPipeline):
 
     label = "a job"
 
-    id: Annotated[String, _component("JobId")] | None = None
+    id: Annotated[String, component("JobId")] | None = None
 
 
 class BulkJobUpdate(JobUpdate):
     """A job in a list of jobs to change."""
 
-    id: Annotated[String, _component("JobId")]
+    id: Annotated[String, component("JobId")]
 
 
 class Duplication(Body):
@@ -254,7 +172,7 @@ class Duplication(Body):
     number_of_copies: (
         Annotated[
             FromOne,
-            _must(f"at most {MAX_COPIES}", lambda count: count <= MAX_COPIES),
+            must(f"at most {MAX_COPIES}", lambda count: count <= MAX_COPIES),
             Field(json_schema_extra={"maximum": MAX_COPIES}),
         ]
         | None
@@ -280,7 +198,7 @@ class TemplateStart(Body):
     name_postfix_type: (
         Annotated[
             String,
-            _must(f"one of {', '.join(SUFFIXES)}", lambda suffix: suffix in ("", *SUFFIXES)),
+            must(f"one of {', '.join(SUFFIXES)}", lambda suffix: suffix in ("", *SUFFIXES)),
             WithJsonSchema({"enum": [*SUFFIXES, ""]}),
         ]
         | None
@@ -291,7 +209,7 @@ class TemplateStart(Body):
             list[dict[str, _Scalar]],
             Field(min_length=1),
             AfterValidator(_scalars),
-            _must("a list of objects, one per instance"),
+            must("a list of objects, one per instance"),
         ]
         | None
     ) = None
@@ -335,26 +253,17 @@ class Permission(Body):
     subject_id: RequiredString
     subject_type: Annotated[
         String | None,
-        _must(f"one of {', '.join(SUBJECT_TYPES)}", lambda kind: kind in SUBJECT_TYPES),
+        must(f"one of {', '.join(SUBJECT_TYPES)}", lambda kind: kind in SUBJECT_TYPES),
         WithJsonSchema({"enum": [*SUBJECT_TYPES]}),
     ] = Field(None, validate_default=True)
     actions: (
         Annotated[
             Strings,
-            _must(f"a list of {', '.join(ACTIONS)}", lambda actions: set(actions) <= set(ACTIONS)),
+            must(f"a list of {', '.join(ACTIONS)}", lambda actions: set(actions) <= set(ACTIONS)),
             WithJsonSchema({"type": "array", "items": {"enum": [*ACTIONS]}}),
         ]
         | None
     ) = None
-
-
-def _nested(model: type[BodyType]) -> BeforeValidator:
-    """Return a validator that names a part of a body in error messages."""
-
-    def check(value: Any, info: ValidationInfo) -> BodyType:
-        return check_body(model, value, model.label or f"{to_camel(info.field_name or '')} of {info.context}")
-
-    return BeforeValidator(check)
 
 
 class Acl(Body):
@@ -362,7 +271,7 @@ class Acl(Body):
 
     label = "an ACL"
 
-    permissions: list[Annotated[Permission, _nested(Permission)]]
+    permissions: list[Annotated[Permission, nested(Permission)]]
 
     @model_validator(mode="before")
     @classmethod
@@ -389,7 +298,7 @@ class ArchivedJob(JobSettings):
 class ArchivedPipeline(Body):
     """A pipeline version in an archive."""
 
-    pipeline_definition: Annotated[RequiredString, _component("PipelineDefinition")]
+    pipeline_definition: Annotated[RequiredString, component("PipelineDefinition")]
     name: String | None = None
     commit_message: String | None = None
     rules_definition: String | None = None
@@ -400,8 +309,8 @@ class ArchiveEntry(Body):
 
     model_config = ConfigDict(json_schema_extra={"required": ["minimalJobJson", "commitPipelineJson"]})
 
-    minimal_job_json: Annotated[ArchivedJob, _nested(ArchivedJob)] = Field(None, validate_default=True)
-    commit_pipeline_json: Annotated[ArchivedPipeline, _nested(ArchivedPipeline)] = Field(None, validate_default=True)
+    minimal_job_json: Annotated[ArchivedJob, nested(ArchivedJob)] = Field(None, validate_default=True)
+    commit_pipeline_json: Annotated[ArchivedPipeline, nested(ArchivedPipeline)] = Field(None, validate_default=True)
 
 
 class SeriesQuery(Body):
@@ -411,7 +320,7 @@ class SeriesQuery(Body):
 
     measurement: Annotated[Any, WithJsonSchema({"enum": [*MEASUREMENTS]})] = None
     columns: Annotated[Any, WithJsonSchema({"type": "array", "minItems": 1, "items": {"enum": [*COLUMNS]}})] = None
-    job_id: Annotated[str, BeforeValidator(str), _component("JobId")] = "None"
+    job_id: Annotated[str, BeforeValidator(str), component("JobId")] = "None"
     sdc_id: Any = None
     pipeline_version: Any = None
 
@@ -460,6 +369,13 @@ class ClockChange(Body, RootModel[ClockSet | ClockAdvance | ClockFreeze]):
 
     problem = 'The body must be {"set": <ms>}, {"advance": <seconds>} or {"freeze": true | false}.'
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_object(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise bad_request("The body must be a JSON object.")
+        return value
+
 
 _VARIANTS: Json = {
     "type": "object",
@@ -483,29 +399,6 @@ BODIES = (
     JobIds, TemplateIds, EngineIds, PipelineIds, RuntimeParameters, NewJob, JobUpdate, BulkJobUpdate, Duplication,
     TemplateStart, Offset, Acl, ArchiveEntry, SeriesQueries, ClockChange, VariantChanges,
 )  # fmt: skip
-
-
-def body_schemas() -> dict[str, Json]:
-    """Return the schemas of all bodies and their parts, for the OpenAPI document."""
-    inputs = [(model, "validation") for model in BODIES]
-    _, document = models_json_schema(inputs, ref_template="#/components/schemas/{model}")
-    schemas: dict[str, Json] = _simplified(document["$defs"])
-    return schemas
-
-
-def _simplified(schema: Any) -> Any:
-    """Return a schema with references to named strings, and without titles and null defaults."""
-    if isinstance(schema, list):
-        return [_simplified(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "x-component" in schema:
-        return schema_ref(schema["x-component"])
-    return {
-        key: _simplified(value)
-        for key, value in schema.items()
-        if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
-    }
 
 
 FAULT_RULES: Json = {

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 from collections import Counter, deque
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any, cast
+from typing import IO, Annotated, Any, cast
 
-from fastapi import Request
+from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
-from airflow_provider_streamsets.sandbox.api.bodies import BodyType, IdList, JobIds, check_body
+from airflow_provider_streamsets.sandbox.api.bodies import IdList, JobIds
+from airflow_provider_streamsets.sandbox.api.validation import BodyType, check_body
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.credentials import Credential
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
@@ -65,7 +66,7 @@ def base_url(request: Request) -> str:
     return str(request.base_url).rstrip("/")
 
 
-class Query:
+class QueryParameters:
     """The query parameters of a request. An empty value counts as unset; unknown parameters are ignored."""
 
     def __init__(self, request: Request) -> None:
@@ -126,21 +127,17 @@ class Query:
         return value
 
 
-def read_sort_order(query: Query, default: str, properties: Container[str]) -> tuple[str, bool]:
-    """
-    Return the sort property of a SAQL search, and whether the order is descending.
+async def _inject_backend(request: Request) -> ControlHubBackend:
+    # Asynchronous: FastAPI runs other dependencies in a thread.
+    return get_backend(request)
 
-    :param query: the query with ``orderBy``.
-    :param default: the property if ``orderBy`` is unset.
-    :param properties: the known properties.
-    :raises ApiError: if the property is unknown.
-    """
-    # A plus sign in a query is decoded to a space.
-    text = (query.string("orderBy") or default).strip()
-    name = text.rstrip("+-")
-    if name not in properties:
-        raise bad_request(f"'orderBy' must be one of the searchable properties, got '{name}'.")
-    return name, text.endswith("-")
+
+async def _inject_query(request: Request) -> QueryParameters:
+    return QueryParameters(request)
+
+
+Backend = Annotated[ControlHubBackend, Depends(_inject_backend)]
+Query = Annotated[QueryParameters, Depends(_inject_query)]
 
 
 async def read_json(request: Request) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend
-from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
+from airflow_provider_streamsets.sandbox.api import saql
+from airflow_provider_streamsets.sandbox.api.requests import QueryParameters
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
 from airflow_provider_streamsets.sandbox.serializers.schemas import complete
 
 Item = TypeVar("Item")
@@ -43,7 +44,7 @@ def pagination_wrapper(total: int, offset: int, length: int, data: list[Any]) ->
 
 
 def page_response(
-    query: Query, items: Sequence[Item], body: Callable[[Item], Any], *, wrapped: bool | None = None
+    query: QueryParameters, items: Sequence[Item], body: Callable[[Item], Any], *, wrapped: bool | None = None
 ) -> Response:
     """
     Return a page of a list.
@@ -61,10 +62,46 @@ def page_response(
     return json_response(pagination_wrapper(len(items), offset, length, data) if wrapped else data)
 
 
-def search_response(request: Request, items: Sequence[Item], body: Callable[[Item], Any]) -> Response:
-    """Return a page of a SAQL search, where ``len`` defaults to 0."""
-    offset, length = Query(request).bounds(0)
-    if length == 0 and get_backend(request).variants.saql_len_zero == "all":
+Property = tuple[str, Callable[[dict[str, Any]], Any]]
+"""Type and value of a property for which a SAQL search can be made."""
+
+
+def search_response(
+    backend: ControlHubBackend,
+    query: QueryParameters,
+    bodies: Iterable[dict[str, Any]],
+    properties: Mapping[str, Property],
+    *,
+    order: str | None,
+    descending: bool | None = None,
+) -> Response:
+    """
+    Return a page of a SAQL search, where ``len`` defaults to 0.
+
+    :param backend: the simulated Control Hub.
+    :param query: ``search``, ``orderBy``, ``offset`` and ``len``.
+    :param bodies: the objects.
+    :param properties: the searchable properties of an object.
+    :param order: the property by which to sort if ``orderBy`` is unset; None if the objects are sorted already.
+    :param descending: whether to sort in descending order, whatever ``orderBy`` says.
+    :raises ApiError: if the query is invalid.
+    """
+    found = list(bodies)
+    search = query.string("search")
+    if search:
+        matches = saql.parse(search, {name: kind for name, (kind, _) in properties.items()})
+        found = [body for body in found if matches({name: read(body) for name, (_, read) in properties.items()})]
+    if order is not None:
+        # A plus sign in a query is decoded to a space.
+        text = (query.string("orderBy") or order).strip()
+        name = text.rstrip("+-")
+        if name not in properties:
+            raise bad_request(f"'orderBy' must be one of the searchable properties, got '{name}'.")
+        _, read = properties[name]
+        reverse = text.endswith("-") if descending is None else descending
+        found.sort(key=lambda body: saql.sort_key(read(body)), reverse=reverse)
+    offset, length = query.bounds(0)
+    if length == 0 and backend.variants.saql_len_zero == "all":
         length = -1
     end = None if length == -1 else offset + length
-    return json_response(pagination_wrapper(len(items), offset, length, [body(item) for item in items[offset:end]]))
+    return json_response(pagination_wrapper(len(found), offset, length, found[offset:end]))

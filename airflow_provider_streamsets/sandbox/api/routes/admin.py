@@ -15,9 +15,8 @@ from airflow_provider_streamsets.sandbox.api.bodies import (
     ClockSet,
     VariantChanges,
 )
-from airflow_provider_streamsets.sandbox.api.requests import get_backend, get_context, parse_body, read_json
+from airflow_provider_streamsets.sandbox.api.requests import Backend, get_context, parse_body, read_json
 from airflow_provider_streamsets.sandbox.api.responses import json_response
-from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.runs import FINAL_STATUSES
 from airflow_provider_streamsets.sandbox.backend.variants import VariantError
@@ -27,7 +26,6 @@ from airflow_provider_streamsets.sandbox.openapi import (
     OBJECT,
     STRING,
     array_of,
-    json_body,
     map_of,
     nullable,
     object_of,
@@ -54,21 +52,20 @@ _STATE = object_of(
 
 
 @router.get("/starts", **route_spec(array_of(_START)))
-async def read_starts(request: Request) -> Response:
-    """Return the log of starts with their callers, as schema_ref in the header ``X-Sandbox-Caller``."""
-    return json_response(_starts(get_backend(request)))
+async def read_starts(backend: Backend) -> Response:
+    """Return the log of starts with their callers, as given in the header ``X-Sandbox-Caller``."""
+    return json_response(_starts(backend))
 
 
 @router.get("/stops", **route_spec(array_of(_STOP)))
-async def read_stops(request: Request) -> Response:
+async def read_stops(backend: Backend) -> Response:
     """Return the log of stops and forced stops with their callers."""
-    return json_response([dataclasses.asdict(stop) for stop in get_backend(request).stops])
+    return json_response([dataclasses.asdict(stop) for stop in backend.stops])
 
 
 @router.get("/state", **route_spec(_STATE))
-async def read_state(request: Request) -> Response:
+async def read_state(backend: Backend) -> Response:
     """Return the clock, the variants, the states of the jobs and the log of starts."""
-    backend = get_backend(request)
     now = backend.clock.now()
     jobs = []
     for job in backend.jobs.values():
@@ -99,10 +96,10 @@ async def read_state(request: Request) -> Response:
     )
 
 
-@router.post("/clock", **route_spec(_CLOCK, body=json_body(ClockChange), errors=(400,)))
-async def change_clock(request: Request) -> Response:
+@router.post("/clock", **route_spec(_CLOCK, body=ClockChange, errors=(400,)))
+async def change_clock(request: Request, backend: Backend) -> Response:
     """Set, advance, freeze or unfreeze the clock."""
-    clock = get_backend(request).clock
+    clock = backend.clock
     change = (await parse_body(request, ClockChange)).root
     try:
         if isinstance(change, ClockSet):
@@ -118,10 +115,9 @@ async def change_clock(request: Request) -> Response:
     return json_response({"now": clock.now(), "frozen": clock.frozen})
 
 
-@router.post("/variants", **route_spec(OBJECT, body=json_body(VariantChanges), errors=(400,)))
-async def change_variants(request: Request) -> Response:
+@router.post("/variants", **route_spec(OBJECT, body=VariantChanges, errors=(400,)))
+async def change_variants(request: Request, backend: Backend) -> Response:
     """Change the given variants."""
-    backend = get_backend(request)
     try:
         backend.variants = backend.variants.changed((await parse_body(request, VariantChanges)).root)
     except VariantError as error:
@@ -143,7 +139,7 @@ async def clear_requests(request: Request) -> Response:
     return json_response({"total": 0, "counts": {}, "requests": []})
 
 
-def _starts(backend: ControlHubBackend) -> list[dict[str, Any]]:
+def _starts(backend: Backend) -> list[dict[str, Any]]:
     return [dataclasses.asdict(start) for start in backend.starts]
 
 
@@ -156,7 +152,7 @@ async def read_faults(request: Request) -> Response:
     return json_response(get_context(request).faults.to_dict())
 
 
-@router.put("/faults", **route_spec(_RULES, body=json_body(FAULT_RULES), errors=(400,)))
+@router.put("/faults", **route_spec(_RULES, body=FAULT_RULES, errors=(400,)))
 async def replace_faults(request: Request) -> Response:
     """Replace all fault rules and reset their counts."""
     try:

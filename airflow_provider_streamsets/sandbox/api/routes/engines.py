@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from airflow_provider_streamsets.sandbox.api.bodies import EngineIds
-from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, read_ids
+from airflow_provider_streamsets.sandbox.api.requests import Backend, Query, read_ids
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response, page_response
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.backend.store import Job
@@ -23,13 +23,11 @@ from airflow_provider_streamsets.sandbox.openapi import (
     array_of,
     boolean_param,
     enum_param,
-    json_body,
     map_of,
     nullable,
     object_of,
     page_of,
     route_spec,
-    schema_ref,
     string_param,
 )
 from airflow_provider_streamsets.sandbox.seed.models import EngineSeed, make_id
@@ -63,17 +61,16 @@ _FILTERS = (
 )
 
 
-def _get_engine(request: Request, engine_id: str) -> EngineSeed:
+def _get_engine(backend: Backend, engine_id: str) -> EngineSeed:
     try:
-        return get_backend(request).engines[engine_id]
+        return backend.engines[engine_id]
     except KeyError:
         raise ApiError(404, "JOBRUNNER_04", f"Engine '{engine_id}' does not exist") from None
 
 
-@router.get("/v1/sdcs", **route_spec(page_of(schema_ref("SDCJson")), query=_FILTERS, errors=(400,)))
-async def list_engines(request: Request) -> Response:
+@router.get("/v1/sdcs", **route_spec(page_of("SDCJson"), query=_FILTERS, errors=(400,)))
+async def list_engines(backend: Backend, query: Query) -> Response:
     """List engines."""
-    backend, query = get_backend(request), Query(request)
     now = backend.clock.now()
     engines = list(backend.engines.values())
     kind, edge = query.choice("executorType", ENGINE_TYPES), query.boolean("edge")
@@ -93,10 +90,9 @@ async def list_engines(request: Request) -> Response:
     return page_response(query, bodies, lambda body: body)
 
 
-@router.post("/v1/sdcs", **route_spec(map_of(schema_ref("SDCJson")), body=json_body(EngineIds), errors=(400,)))
-async def read_engines(request: Request) -> Response:
+@router.post("/v1/sdcs", **route_spec(map_of("SDCJson"), body=EngineIds, errors=(400,)))
+async def read_engines(request: Request, backend: Backend) -> Response:
     """Return the engines with the given ids."""
-    backend = get_backend(request)
     now = backend.clock.now()
     ids = await read_ids(request, EngineIds)
     return json_response(
@@ -105,58 +101,55 @@ async def read_engines(request: Request) -> Response:
 
 
 @router.get("/v1/sdcs/labels", **route_spec(STRINGS))
-async def list_engine_labels(request: Request) -> Response:
+async def list_engine_labels(backend: Backend) -> Response:
     """List the labels of all engines."""
-    return json_response(sorted({label for engine in get_backend(request).engines.values() for label in engine.labels}))
+    return json_response(sorted({label for engine in backend.engines.values() for label in engine.labels}))
 
 
 @router.get("/v1/sdcs/versions", **route_spec(STRINGS))
-async def list_engine_versions(request: Request) -> Response:
+async def list_engine_versions(backend: Backend) -> Response:
     """List the versions of all engines."""
-    return json_response(sorted({engine.version for engine in get_backend(request).engines.values()}))
+    return json_response(sorted({engine.version for engine in backend.engines.values()}))
 
 
 @router.get("/v1/sdcs/count", **route_spec(COUNT))
-async def count_engines(request: Request) -> Response:
+async def count_engines(backend: Backend) -> Response:
     """Count the engines."""
-    return json_response({"count": len(get_backend(request).engines)})
+    return json_response({"count": len(backend.engines)})
 
 
-@router.get("/v1/sdc/{engine_id}", **route_spec(schema_ref("SDCJson"), may_be_empty=True))
-async def read_get_engine(request: Request, engine_id: str) -> Response:
+@router.get("/v1/sdc/{engine_id}", **route_spec("SDCJson", may_be_empty=True))
+async def read_get_engine(backend: Backend, engine_id: str) -> Response:
     """Return an engine."""
-    backend = get_backend(request)
     if engine_id not in backend.engines and backend.variants.engine_unknown == "empty":
         return empty_response()
-    return json_response(engine_body(backend, _get_engine(request, engine_id), backend.clock.now()))
+    return json_response(engine_body(backend, _get_engine(backend, engine_id), backend.clock.now()))
 
 
 @router.get("/v1/sdc/{engine_id}/labels", **route_spec(STRINGS, errors=(404,)))
-async def read_engine_labels(request: Request, engine_id: str) -> Response:
+async def read_engine_labels(backend: Backend, engine_id: str) -> Response:
     """Return the labels of an engine in Control Hub."""
-    return json_response(list(_get_engine(request, engine_id).labels))
+    return json_response(list(_get_engine(backend, engine_id).labels))
 
 
 @router.get("/v1/sdc/{engine_id}/reportedLabels", **route_spec(STRINGS, errors=(404,)))
-async def read_reported_labels(request: Request, engine_id: str) -> Response:
+async def read_reported_labels(backend: Backend, engine_id: str) -> Response:
     """Return the labels that an engine reported."""
-    return json_response(list(_get_engine(request, engine_id).reported_labels))
+    return json_response(list(_get_engine(backend, engine_id).reported_labels))
 
 
-@router.get("/v1/sdc/{engine_id}/pipelines", **route_spec(array_of(schema_ref("PipelineStatusJson")), errors=(404,)))
-async def read_engine_pipelines(request: Request, engine_id: str) -> Response:
+@router.get("/v1/sdc/{engine_id}/pipelines", **route_spec(array_of("PipelineStatusJson"), errors=(404,)))
+async def read_engine_pipelines(backend: Backend, engine_id: str) -> Response:
     """Return the pipelines that run on an engine."""
-    backend = get_backend(request)
-    return json_response(pipelines_on(backend, _get_engine(request, engine_id), backend.clock.now()))
+    return json_response(pipelines_on(backend, _get_engine(backend, engine_id), backend.clock.now()))
 
 
 tunneling_router = APIRouter(prefix="/tunneling/rest")
 
-_INSTANCE = string_param("TUNNELING_INSTANCE_ID", required=True, schema=schema_ref("InstanceId"))
+_INSTANCE = string_param("TUNNELING_INSTANCE_ID", required=True, schema="InstanceId")
 
 
-def _is_connected(request: Request, engine_id: str) -> bool:
-    backend = get_backend(request)
+def _is_connected(backend: Backend, engine_id: str) -> bool:
     engine = backend.engines.get(engine_id)
     return engine is not None and backend.engine_health(engine, backend.clock.now())[0]
 
@@ -164,11 +157,11 @@ def _is_connected(request: Request, engine_id: str) -> bool:
 @tunneling_router.get(
     "/connection/{engine_id}", **route_spec(object_of(instanceId=nullable(STRING)), may_be_empty=True)
 )
-async def read_connection(request: Request, engine_id: str) -> Response:
+async def read_connection(backend: Backend, engine_id: str) -> Response:
     """Return the instance id of the tunnel to an engine."""
-    if _is_connected(request, engine_id):
+    if _is_connected(backend, engine_id):
         return json_response({"instanceId": make_id("tunnel", engine_id)})
-    disconnected = get_backend(request).variants.tunnel_disconnected
+    disconnected = backend.variants.tunnel_disconnected
     if disconnected == "no_instance":
         return json_response({"instanceId": None})
     if disconnected == "error":
@@ -176,12 +169,11 @@ async def read_connection(request: Request, engine_id: str) -> Response:
     return empty_response()
 
 
-def _find_job(request: Request, engine_id: str, pipeline_id: str) -> Job | None:
-    backend = get_backend(request)
+def _find_job(backend: Backend, query: Query, engine_id: str, pipeline_id: str) -> Job | None:
     now = backend.clock.now()
-    if not _is_connected(request, engine_id):
+    if not _is_connected(backend, engine_id):
         raise ApiError(500, "TUNNELING_01", f"Engine '{engine_id}' is not connected")
-    if Query(request).string("TUNNELING_INSTANCE_ID") != make_id("tunnel", engine_id):
+    if query.string("TUNNELING_INSTANCE_ID") != make_id("tunnel", engine_id):
         raise ApiError(400, "TUNNELING_02", "TUNNELING_INSTANCE_ID is missing or does not belong to this engine")
     return next(
         (
@@ -195,12 +187,11 @@ def _find_job(request: Request, engine_id: str, pipeline_id: str) -> Job | None:
 
 @tunneling_router.get(
     "/{engine_id}/rest/v1/pipeline/{engine_pipeline_id}/metrics",
-    **route_spec(nullable(schema_ref("MetricRegistryJson")), query=(_INSTANCE,), errors=(400, 500), no_content=(204,)),
+    **route_spec(nullable("MetricRegistryJson"), query=(_INSTANCE,), errors=(400, 500), no_content=(204,)),
 )
-async def read_live_metrics(request: Request, engine_id: str, engine_pipeline_id: str) -> Response:
+async def read_live_metrics(backend: Backend, query: Query, engine_id: str, engine_pipeline_id: str) -> Response:
     """Return the live metrics of a running pipeline."""
-    backend = get_backend(request)
-    job = _find_job(request, engine_id, engine_pipeline_id)
+    job = _find_job(backend, query, engine_id, engine_pipeline_id)
     if job is None or job.latest is None:
         return json_response(None)
     now = backend.clock.now()
@@ -215,14 +206,13 @@ async def read_live_metrics(request: Request, engine_id: str, engine_pipeline_id
     "/{engine_id}/rest/v1/system/logs",
     **route_spec(
         array_of(OBJECT),
-        query=(_INSTANCE, string_param("pipeline", schema=schema_ref("EnginePipelineId"))),
+        query=(_INSTANCE, string_param("pipeline", schema="EnginePipelineId")),
         errors=(400, 500),
     ),
 )
-async def read_engine_log(request: Request, engine_id: str) -> Response:
+async def read_engine_log(backend: Backend, query: Query, engine_id: str) -> Response:
     """Return the log lines of a pipeline on its engine."""
-    backend = get_backend(request)
-    job = _find_job(request, engine_id, Query(request).string("pipeline") or "")
+    job = _find_job(backend, query, engine_id, query.string("pipeline") or "")
     if job is None or job.latest is None:
         return json_response([])
     return json_response(

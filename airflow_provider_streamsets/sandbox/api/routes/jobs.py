@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -20,10 +19,16 @@ from airflow_provider_streamsets.sandbox.api.bodies import (
     RuntimeParameters,
     TemplateIds,
     TemplateStart,
-    check_body,
 )
-from airflow_provider_streamsets.sandbox.api.requests import Query, get_backend, parse_body, read_ids, read_json
+from airflow_provider_streamsets.sandbox.api.requests import (
+    Backend,
+    Query,
+    parse_body,
+    read_ids,
+    read_json,
+)
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response, page_response
+from airflow_provider_streamsets.sandbox.api.validation import check_body
 from airflow_provider_streamsets.sandbox.backend import balancing
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
@@ -50,11 +55,9 @@ from airflow_provider_streamsets.sandbox.openapi import (
     Json,
     array_of,
     boolean_param,
-    json_body,
     nullable,
     page_of,
     route_spec,
-    schema_ref,
 )
 from airflow_provider_streamsets.sandbox.serializers.jobs import acl_body, job_body, template_run_body
 from airflow_provider_streamsets.sandbox.serializers.runs import current_status_body
@@ -62,30 +65,59 @@ from airflow_provider_streamsets.sandbox.serializers.runs import current_status_
 router = APIRouter(prefix="/jobrunner/rest")
 
 
-@router.get("/v1/job/{job_id}", **route_spec(schema_ref("JobJson"), errors=(404,)))
-async def read_job(request: Request, job_id: str) -> Response:
+_JOBS = array_of("JobJson")
+_VERIFIED = (boolean_param("ciVerified"),)
+
+_Check = Callable[[ControlHubBackend, Job], None]
+_Apply = Callable[[ControlHubBackend, Job], object]
+_Serialize = Callable[[ControlHubBackend, Job, int], Json | None]
+
+
+def _bodies(backend: Backend, jobs: list[Job], serialize: _Serialize = job_body) -> list[Json | None]:
+    now = backend.clock.now()
+    return [serialize(backend, job, now) for job in jobs]
+
+
+def _job_response(backend: Backend, job: Job) -> Response:
+    return json_response(job_body(backend, job, backend.clock.now()))
+
+
+def _bulk_response(backend: Backend, jobs: list[Job], serialize: _Serialize = job_body) -> Response:
+    return (
+        empty_response() if backend.variants.bulk_body == "empty" else json_response(_bodies(backend, jobs, serialize))
+    )
+
+
+async def _apply_in_bulk(
+    request: Request, backend: Backend, check: _Check, apply: _Apply, serialize: _Serialize = job_body
+) -> Response:
+    jobs = backend.apply_in_bulk(
+        await read_ids(request), lambda job: check(backend, job), lambda job: apply(backend, job)
+    )
+    return _bulk_response(backend, jobs, serialize)
+
+
+@router.get("/v1/job/{job_id}", **route_spec("JobJson", errors=(404,)))
+async def read_job(backend: Backend, job_id: str) -> Response:
     """Return a job or a job template."""
-    backend = get_backend(request)
-    return json_response(job_body(backend, backend.readable_job(job_id), backend.clock.now()))
+    return _job_response(backend, backend.readable_job(job_id))
 
 
 @router.get("/v1/job/{job_id}/labels", **route_spec(STRINGS, errors=(404,)))
-async def read_job_labels(request: Request, job_id: str) -> Response:
+async def read_job_labels(backend: Backend, job_id: str) -> Response:
     """Return the engine labels of a job."""
-    return json_response(list(get_backend(request).job(job_id).seed.labels))
+    return json_response(list(backend.job(job_id).seed.labels))
 
 
-@router.get("/v1/job/{job_id}/acl", **route_spec(schema_ref("AclJson"), errors=(404,)))
-async def read_job_acl(request: Request, job_id: str) -> Response:
+@router.get("/v1/job/{job_id}/acl", **route_spec("AclJson", errors=(404,)))
+async def read_job_acl(backend: Backend, job_id: str) -> Response:
     """Return the permissions of a job."""
-    backend = get_backend(request)
     return json_response(acl_body(backend, backend.job(job_id)))
 
 
-@router.post("/v1/job/{job_id}/acl", **route_spec(schema_ref("AclJson"), body=json_body(Acl), errors=(400, 404)))
-async def update_job_acl(request: Request, job_id: str) -> Response:
+@router.post("/v1/job/{job_id}/acl", **route_spec("AclJson", body=Acl, errors=(400, 404)))
+async def update_job_acl(request: Request, backend: Backend, job_id: str) -> Response:
     """Replace the permissions of a job."""
-    backend = get_backend(request)
     job = backend.job(job_id)
     body = await read_json(request)
     check_body(Acl, body)
@@ -94,137 +126,85 @@ async def update_job_acl(request: Request, job_id: str) -> Response:
 
 
 @router.get("/v1/{job_id}/validateAccess", **route_spec(errors=(404,)))
-async def validate_access(request: Request, job_id: str) -> Response:
+async def validate_access(backend: Backend, job_id: str) -> Response:
     """Check that the caller may read a job."""
-    get_backend(request).job(job_id)
+    backend.job(job_id)
     return empty_response()
-
-
-@dataclass(frozen=True)
-class Action:
-    """
-    An action on one job or on many jobs.
-
-    :param single: last part of the path for one job.
-    :param bulk: last part of the path for many jobs.
-    :param check: raises if the state of a job does not allow the action.
-    :param apply: checks and performs the action.
-    :param summary: description of the action.
-    """
-
-    single: str
-    bulk: str
-    check: Callable[[ControlHubBackend, Job], None]
-    apply: Callable[[ControlHubBackend, Job], object]
-    summary: str
-
-
-ACTIONS = (
-    Action("stop", "stopJobs", ControlHubBackend.check_stop, ControlHubBackend.stop, "Stop"),
-    Action(
-        "forceStop",
-        "forceStopJobs",
-        ControlHubBackend.check_stop,
-        ControlHubBackend.force_stop,
-        "Stop without waiting for the engine",
-    ),
-    Action(
-        "acknowledgeError",
-        "acknowledgeErrors",
-        ControlHubBackend.check_acknowledge,
-        ControlHubBackend.acknowledge,
-        "Acknowledge an error",
-    ),
-    Action(
-        "sync", "syncJobs", ControlHubBackend.check_active, ControlHubBackend.synchronize, "Synchronize while active"
-    ),
-    Action("balance", "balanceJobs", balancing.check_balance, balancing.balance_job, "Balance while active"),
-)
 
 
 @router.post(
     "/v1/job/{job_id}/start",
     **route_spec(
-        schema_ref("JobStatusJson"),
-        body=json_body(RuntimeParameters, required=False),
+        "JobStatusJson",
+        body=RuntimeParameters,
+        body_required=False,
         errors=(400, 404),
         may_be_empty=True,
     ),
 )
-async def start_job(request: Request, job_id: str) -> Response:
+async def start_job(request: Request, backend: Backend, job_id: str) -> Response:
     """Start a job, optionally with runtime parameters."""
-    backend = get_backend(request)
     parameters = (await parse_body(request, RuntimeParameters)).root
     job = backend.job(job_id)
     backend.start(job, parameters)
     return empty_response() if backend.variants.start_body == "empty" else _status_response(backend, job)
 
 
-@router.post("/v1/jobs/balanceSDCs", **route_spec(body=json_body(EngineIds), errors=(400, 404)))
-async def balance_engines(request: Request) -> Response:
+@router.post("/v1/jobs/balanceSDCs", **route_spec(body=EngineIds, errors=(400, 404)))
+async def balance_engines(request: Request, backend: Backend) -> Response:
     """Balance all active jobs on the given engines."""
-    balancing.balance_engines(get_backend(request), await read_ids(request, EngineIds))
+    balancing.balance_engines(backend, await read_ids(request, EngineIds))
     return empty_response()
 
 
-def _status_response(backend: ControlHubBackend, job: Job) -> Response:
+def _status_response(backend: Backend, job: Job) -> Response:
     body = current_status_body(backend, job, backend.clock.now())
     return empty_response() if body is None else json_response(body)
 
 
-def _single_route(apply: Callable[[ControlHubBackend, Job], object]) -> Callable[..., Awaitable[Response]]:
-    async def act_on_job(request: Request, job_id: str) -> Response:
-        backend = get_backend(request)
+def _add_single_route(path: str, summary: str, apply: _Apply) -> None:
+    async def act_on_job(backend: Backend, job_id: str) -> Response:
         job = backend.job(job_id)
         apply(backend, job)
         return _status_response(backend, job)
 
-    return act_on_job
+    spec = route_spec("JobStatusJson", errors=(400, 404), may_be_empty=True)
+    router.post(f"/v1/job/{{job_id}}/{path}", summary=summary, **spec)(act_on_job)
 
 
-def _bulk_route(
-    check: Callable[[ControlHubBackend, Job], None], apply: Callable[[ControlHubBackend, Job], object]
-) -> Callable[..., Awaitable[Response]]:
-    async def act_on_jobs(request: Request) -> Response:
-        backend = get_backend(request)
-        jobs = backend.apply_in_bulk(
-            await read_ids(request), lambda job: check(backend, job), lambda job: apply(backend, job)
-        )
-        if backend.variants.bulk_body == "empty":
-            return empty_response()
-        return json_response([current_status_body(backend, job, backend.clock.now()) for job in jobs])
+def _add_bulk_route(path: str, summary: str, check: _Check, apply: _Apply) -> None:
+    async def act_on_jobs(request: Request, backend: Backend) -> Response:
+        return await _apply_in_bulk(request, backend, check, apply, current_status_body)
 
-    return act_on_jobs
+    spec = route_spec(array_of(nullable("JobStatusJson")), body=JobIds, errors=(400, 404), may_be_empty=True)
+    router.post(f"/v1/jobs/{path}", summary=summary, **spec)(act_on_jobs)
 
 
-_SINGLE_SPEC = route_spec(schema_ref("JobStatusJson"), errors=(400, 404), may_be_empty=True)
-_BULK_SPEC = route_spec(
-    array_of(nullable(schema_ref("JobStatusJson"))), body=json_body(JobIds), errors=(400, 404), may_be_empty=True
-)
-
-for action in ACTIONS:
-    router.post(f"/v1/job/{{job_id}}/{action.single}", summary=action.summary, **_SINGLE_SPEC)(
-        _single_route(action.apply)
-    )
-    router.post(f"/v1/jobs/{action.bulk}", summary=action.summary, **_BULK_SPEC)(
-        _bulk_route(action.check, action.apply)
-    )
-router.post("/v1/jobs/startJobs", summary="Start", **_BULK_SPEC)(
-    _bulk_route(ControlHubBackend.check_start, ControlHubBackend.start)
-)
-router.post("/v1/job/{job_id}/resetErrorInfo", summary="Clear the errors reported by engines", **_SINGLE_SPEC)(
-    _single_route(ControlHubBackend.reset_error_info)
-)
+_ACTIONS: tuple[tuple[str, str, str, _Check, _Apply], ...] = (
+    ("stop", "stopJobs", "Stop", ControlHubBackend.check_stop, ControlHubBackend.stop),
+    ("forceStop", "forceStopJobs", "Stop without waiting for the engine", ControlHubBackend.check_stop,
+     ControlHubBackend.force_stop),
+    ("acknowledgeError", "acknowledgeErrors", "Acknowledge an error", ControlHubBackend.check_acknowledge,
+     ControlHubBackend.acknowledge),
+    ("sync", "syncJobs", "Synchronize while active", ControlHubBackend.check_active, ControlHubBackend.synchronize),
+    ("balance", "balanceJobs", "Balance while active", balancing.check_balance, balancing.balance_job),
+)  # fmt: skip
+for single, bulk, summary, check_action, action in _ACTIONS:
+    _add_single_route(single, summary, action)
+    _add_bulk_route(bulk, summary, check_action, action)
+_add_bulk_route("startJobs", "Start", ControlHubBackend.check_start, ControlHubBackend.start)
+_add_single_route("resetErrorInfo", "Clear the errors reported by engines", ControlHubBackend.reset_error_info)
 
 
 _TEMPLATE_START_SPEC: Json = {
-    "query": (boolean_param("inheritPermissions"),), "body": json_body(TemplateStart), "errors": (400, 404),
+    "query": (boolean_param("inheritPermissions"),), "body": TemplateStart, "errors": (400, 404),
 }  # fmt: skip
 _TEMPLATE_HISTORY = (boolean_param("withTotalCount"), *PAGE)
 
 
-async def _start_instances(request: Request, template_id: str, *, deferred: bool) -> list[Job]:
-    backend = get_backend(request)
+async def _start_instances(
+    request: Request, backend: Backend, query: Query, template_id: str, *, deferred: bool
+) -> list[Job]:
     template, body = backend.job(template_id), await read_json(request)
     check_template(template)
     check_body(TemplateStart, body)
@@ -232,106 +212,78 @@ async def _start_instances(request: Request, template_id: str, *, deferred: bool
         backend,
         template,
         body,
-        inherit_permissions=Query(request).boolean("inheritPermissions") or False,
+        inherit_permissions=query.boolean("inheritPermissions") or False,
         deferred=deferred,
     )
 
 
 @router.post(
     "/v1/job/{template_id}/createAndStartJobInstances",
-    **route_spec(array_of(schema_ref("JobStatusJson")), **_TEMPLATE_START_SPEC),
+    **route_spec(array_of("JobStatusJson"), **_TEMPLATE_START_SPEC),
 )
-async def start_template(request: Request, template_id: str) -> Response:
+async def start_template(request: Request, backend: Backend, query: Query, template_id: str) -> Response:
     """Create and start instances of a template and return their statuses."""
-    backend, jobs = get_backend(request), await _start_instances(request, template_id, deferred=False)
-    return json_response([current_status_body(backend, job, backend.clock.now()) for job in jobs])
+    jobs = await _start_instances(request, backend, query, template_id, deferred=False)
+    return json_response(_bodies(backend, jobs, current_status_body))
 
 
 @router.post(
     "/v1/job/{template_id}/createAndStartJobInstancesAsync",
-    **route_spec(array_of(schema_ref("JobJson")), **_TEMPLATE_START_SPEC),
+    **route_spec(array_of("JobJson"), **_TEMPLATE_START_SPEC),
 )
-async def start_template_async(request: Request, template_id: str) -> Response:
+async def start_template_async(request: Request, backend: Backend, query: Query, template_id: str) -> Response:
     """Create instances of a template and return them; they start after a short delay."""
-    backend, jobs = get_backend(request), await _start_instances(request, template_id, deferred=True)
-    return json_response([job_body(backend, job, backend.clock.now()) for job in jobs])
+    return json_response(_bodies(backend, await _start_instances(request, backend, query, template_id, deferred=True)))
 
 
 @router.get(
     "/v1/job/{template_id}/runHistory",
-    **route_spec(page_of(schema_ref("JobTemplateRunHistoryJson")), query=_TEMPLATE_HISTORY, errors=(400, 404)),
+    **route_spec(page_of("JobTemplateRunHistoryJson"), query=_TEMPLATE_HISTORY, errors=(400, 404)),
 )
-async def read_template_history(request: Request, template_id: str) -> Response:
+async def read_template_history(backend: Backend, query: Query, template_id: str) -> Response:
     """Return the starts of instances of a template, newest first."""
-    template, query = get_backend(request).job(template_id), Query(request)
+    template = backend.job(template_id)
     check_template(template)
     wrapped = query.boolean("withTotalCount")
     runs = template.template_runs[::-1]
     return page_response(query, runs, lambda run: template_run_body(template, run), wrapped=wrapped is None or wrapped)
 
 
-_BULK_DELETION_SPEC = route_spec(
-    array_of(schema_ref("JobJson")), body=json_body(JobIds), errors=(400, 404), may_be_empty=True
-)
-_BULK_TEMPLATES_SPEC = route_spec(
-    array_of(schema_ref("JobJson")), body=json_body(TemplateIds), errors=(400, 404), may_be_empty=True
-)
+_BULK_DELETION_SPEC = route_spec(_JOBS, body=JobIds, errors=(400, 404), may_be_empty=True)
+_BULK_TEMPLATES_SPEC = route_spec(_JOBS, body=TemplateIds, errors=(400, 404), may_be_empty=True)
 
 
-@router.delete("/v2/job/{job_id}", **route_spec(schema_ref("JobJson"), errors=(400, 404)))
-async def delete_job(request: Request, job_id: str) -> Response:
+@router.delete("/v2/job/{job_id}", **route_spec("JobJson", errors=(400, 404)))
+async def delete_job(backend: Backend, job_id: str) -> Response:
     """Delete a job and return it."""
-    backend = get_backend(request)
     job = backend.job(job_id)
     delete(backend, job)
-    return json_response(job_body(backend, job, backend.clock.now()))
+    return _job_response(backend, job)
 
 
 @router.delete("/v1/job/{job_id}", **route_spec(errors=(400, 404)))
-async def delete_job_v1(request: Request, job_id: str) -> Response:
+async def delete_job_v1(backend: Backend, job_id: str) -> Response:
     """Delete a job; older version of the call, without a response body."""
-    backend = get_backend(request)
     delete(backend, backend.job(job_id))
     return empty_response()
 
 
 @router.post("/v1/jobs/deleteJobs", **_BULK_DELETION_SPEC)
-async def delete_jobs(request: Request) -> Response:
+async def delete_jobs(request: Request, backend: Backend) -> Response:
     """Delete many jobs."""
-    return await _apply_in_bulk(request, check_delete, delete)
+    return await _apply_in_bulk(request, backend, check_delete, delete)
 
 
 @router.post("/v1/jobs/deleteJobTemplates", **_BULK_TEMPLATES_SPEC)
-async def delete_templates(request: Request) -> Response:
+async def delete_templates(request: Request, backend: Backend) -> Response:
     """Delete job templates and all their instances."""
-    return await _apply_in_bulk(request, check_delete_template, delete_template)
+    return await _apply_in_bulk(request, backend, check_delete_template, delete_template)
 
 
 @router.post("/v1/jobs/archiveJobTemplates", **_BULK_TEMPLATES_SPEC)
-async def archive_templates(request: Request) -> Response:
+async def archive_templates(request: Request, backend: Backend) -> Response:
     """Archive job templates."""
-    return await _apply_in_bulk(request, lambda backend, job: check_template(job), archive_template)
-
-
-async def _apply_in_bulk(
-    request: Request, check: Callable[[ControlHubBackend, Job], None], apply: Callable[[ControlHubBackend, Job], None]
-) -> Response:
-    backend = get_backend(request)
-    jobs = backend.apply_in_bulk(
-        await read_ids(request), lambda job: check(backend, job), lambda job: apply(backend, job)
-    )
-    if backend.variants.bulk_body == "empty":
-        return empty_response()
-    return json_response([job_body(backend, job, backend.clock.now()) for job in jobs])
-
-
-_JOBS = array_of(schema_ref("JobJson"))
-_VERIFIED = (boolean_param("ciVerified"),)
-
-
-def _bodies(backend: ControlHubBackend, jobs: list[Job]) -> list[Any]:
-    now = backend.clock.now()
-    return [job_body(backend, job, now) for job in jobs]
+    return await _apply_in_bulk(request, backend, lambda _, job: check_template(job), archive_template)
 
 
 async def _read_list(request: Request) -> list[Any]:
@@ -341,19 +293,18 @@ async def _read_list(request: Request) -> list[Any]:
     return body
 
 
-@router.put("/v1/jobs", **route_spec(schema_ref("JobJson"), body=json_body(NewJob), errors=(400,)))
-async def create_job(request: Request) -> Response:
+@router.put("/v1/jobs", **route_spec("JobJson", body=NewJob, errors=(400,)))
+async def create_job(request: Request, backend: Backend) -> Response:
     """Create a job or a job template; names need not be unique."""
-    backend, body = get_backend(request), await read_json(request)
+    body = await read_json(request)
     check_body(NewJob, body)
     job = backend.add_job(new_job_seed(backend, body))
-    return json_response(job_body(backend, job, backend.clock.now()))
+    return _job_response(backend, job)
 
 
-@router.put("/v1/jobs/createJobs", **route_spec(_JOBS, body=json_body(array_of(schema_ref("NewJob"))), errors=(400,)))
-async def create_jobs(request: Request) -> Response:
+@router.put("/v1/jobs/createJobs", **route_spec(_JOBS, body=array_of(NewJob), errors=(400,)))
+async def create_jobs(request: Request, backend: Backend) -> Response:
     """Create many jobs, or none if one of them is invalid."""
-    backend = get_backend(request)
     bodies = await _read_list(request)
     for body in bodies:
         check_body(NewJob, body)
@@ -361,29 +312,27 @@ async def create_jobs(request: Request) -> Response:
     return json_response(_bodies(backend, [backend.add_job(seed) for seed in seeds]))
 
 
-@router.post("/v1/job/{job_id}", **route_spec(schema_ref("JobJson"), body=json_body(JobUpdate), errors=(400, 404)))
-async def update_job(request: Request, job_id: str) -> Response:
+@router.post("/v1/job/{job_id}", **route_spec("JobJson", body=JobUpdate, errors=(400, 404)))
+async def update_job(request: Request, backend: Backend, job_id: str) -> Response:
     """
     Update a job or a job template.
 
     Running instances of a template are not restarted, and ``updateDynamicParameters`` has no effect.
     """
-    backend = get_backend(request)
     job = backend.job(job_id)
     check_update(backend, job)
     body = await read_json(request)
     check_body(JobUpdate, body)
     backend.change_job(job, **read_changes(backend, job, body))
-    return json_response(job_body(backend, job, backend.clock.now()))
+    return _job_response(backend, job)
 
 
 @router.post(
     "/v1/jobs/updateJobs",
-    **route_spec(_JOBS, body=json_body(array_of(schema_ref("BulkJobUpdate"))), errors=(400, 404), may_be_empty=True),
+    **route_spec(_JOBS, body=array_of(BulkJobUpdate), errors=(400, 404), may_be_empty=True),
 )
-async def update_jobs(request: Request) -> Response:
+async def update_jobs(request: Request, backend: Backend) -> Response:
     """Update many jobs."""
-    backend = get_backend(request)
     bodies: dict[str, Any] = {}
     for body in await _read_list(request):
         job_id = body.get("id") if isinstance(body, dict) else None
@@ -398,13 +347,12 @@ async def update_jobs(request: Request) -> Response:
         changes[job.id] = read_changes(backend, job, bodies[job.id])
 
     jobs = backend.apply_in_bulk(list(bodies), check, lambda job: backend.change_job(job, **changes[job.id]))
-    return empty_response() if backend.variants.bulk_body == "empty" else json_response(_bodies(backend, jobs))
+    return _bulk_response(backend, jobs)
 
 
-def _upgrade(request: Request, job_ids: list[str]) -> Response:
+def _upgrade(backend: Backend, query: Query, job_ids: list[str]) -> Response:
     """Upgrade jobs. With ``ciVerified``, nothing changes: the sandbox has no versions verified by CI."""
-    backend = get_backend(request)
-    verified_only = Query(request).boolean("ciVerified")
+    verified_only = query.boolean("ciVerified")
     jobs = backend.apply_in_bulk(
         job_ids,
         lambda job: check_upgrade(backend, job),
@@ -413,24 +361,21 @@ def _upgrade(request: Request, job_ids: list[str]) -> Response:
     return json_response(_bodies(backend, jobs))
 
 
-@router.post("/v1/jobs/upgradeJobs", **route_spec(_JOBS, query=_VERIFIED, body=json_body(JobIds), errors=(400, 404)))
-async def upgrade_jobs(request: Request) -> Response:
+@router.post("/v1/jobs/upgradeJobs", **route_spec(_JOBS, query=_VERIFIED, body=JobIds, errors=(400, 404)))
+async def upgrade_jobs(request: Request, backend: Backend, query: Query) -> Response:
     """Upgrade many jobs to the latest versions of their pipelines."""
-    return _upgrade(request, await read_ids(request))
+    return _upgrade(backend, query, await read_ids(request))
 
 
 @router.post("/v1/job/{job_id}/upgrade", **route_spec(_JOBS, query=_VERIFIED, errors=(400, 404)))
-async def upgrade_job(request: Request, job_id: str) -> Response:
+async def upgrade_job(backend: Backend, query: Query, job_id: str) -> Response:
     """Upgrade a job to the latest version of its pipeline; the response is a list."""
-    return _upgrade(request, [job_id])
+    return _upgrade(backend, query, [job_id])
 
 
-@router.post(
-    "/v1/job/{job_id}/duplicate", **route_spec(_JOBS, body=json_body(Duplication), errors=(400, 404), may_be_empty=True)
-)
-async def duplicate_job(request: Request, job_id: str) -> Response:
+@router.post("/v1/job/{job_id}/duplicate", **route_spec(_JOBS, body=Duplication, errors=(400, 404), may_be_empty=True))
+async def duplicate_job(request: Request, backend: Backend, job_id: str) -> Response:
     """Duplicate a job or a job template, once or several times."""
-    backend = get_backend(request)
     job, body = backend.job(job_id), await read_json(request)
     check_body(Duplication, body)
     copies = duplicate(backend, job, body)
