@@ -147,7 +147,10 @@ def enum_param(name: str, choices: Sequence[str]) -> Json:
 
 PAGE = (integer_param("offset", 0), integer_param("len", -1))
 WRAPPED_PAGE = (*PAGE, boolean_param("withWrapper"))
-ORDER = enum_param("order", ("ASC", "DESC"))
+ORDERS = ("ASC", "DESC")
+ORDER = enum_param("order", ORDERS)
+ENGINE_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
+ENGINE_TYPE = enum_param("executorType", ENGINE_TYPES)
 SEARCH = (string_param("organization"), string_param("orgId"), string_param("search"), string_param("orderBy"), *PAGE)
 
 

@@ -19,6 +19,7 @@ from airflow_provider_streamsets.sandbox.backend.credentials import Credential
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.payload import parse_json
 from airflow_provider_streamsets.sandbox.faults.rules import FaultRules
+from airflow_provider_streamsets.sandbox.openapi import ENGINE_TYPES, ORDERS
 
 MAX_REQUESTS = 5000
 
@@ -125,6 +126,23 @@ class QueryParameters:
         if value is not None and value not in choices:
             raise bad_request(f"'{name}' must be one of {', '.join(choices)}, got '{value}'.")
         return value
+
+    def is_descending(self) -> bool:
+        """
+        Return whether the order is descending.
+
+        :raises ApiError: if it is unknown.
+        """
+        return self.choice("order", ORDERS) == "DESC"
+
+    def includes_collectors(self) -> bool:
+        """
+        Return whether engines of the only supported type are selected.
+
+        :raises ApiError: if a parameter is invalid.
+        """
+        kind, edge = self.choice("executorType", ENGINE_TYPES), self.boolean("edge")
+        return not edge and kind in (None, "COLLECTOR")
 
 
 async def _inject_backend(request: Request) -> ControlHubBackend:

@@ -43,6 +43,10 @@ def pagination_wrapper(total: int, offset: int, length: int, data: list[Any]) ->
     return complete("PaginationWrapperJson", {"totalCount": total, "offset": offset, "len": length, "data": data})
 
 
+def _slice(items: Sequence[Item], offset: int, length: int) -> Sequence[Item]:
+    return items[offset : None if length == -1 else offset + length]
+
+
 def page_response(
     query: QueryParameters, items: Sequence[Item], body: Callable[[Item], Any], *, wrapped: bool | None = None
 ) -> Response:
@@ -55,8 +59,7 @@ def page_response(
     :param wrapped: whether to return the list in a wrapper.
     """
     offset, length = query.bounds(-1)
-    end = None if length == -1 else offset + length
-    data = [body(item) for item in items[offset:end]]
+    data = [body(item) for item in _slice(items, offset, length)]
     if wrapped is None:
         wrapped = query.boolean("withWrapper") or False
     return json_response(pagination_wrapper(len(items), offset, length, data) if wrapped else data)
@@ -103,5 +106,4 @@ def search_response(
     offset, length = query.bounds(0)
     if length == 0 and backend.variants.saql_len_zero == "all":
         length = -1
-    end = None if length == -1 else offset + length
-    return json_response(pagination_wrapper(len(found), offset, length, found[offset:end]))
+    return json_response(pagination_wrapper(len(found), offset, length, [*_slice(found, offset, length)]))

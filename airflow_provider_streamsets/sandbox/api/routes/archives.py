@@ -9,13 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
 from airflow_provider_streamsets.sandbox.api.bodies import ArchiveEntry, JobIds
-from airflow_provider_streamsets.sandbox.api.requests import (
-    Backend,
-    Query,
-    read_file,
-    read_ids,
-    read_json,
-)
+from airflow_provider_streamsets.sandbox.api.requests import Backend, Query, read_file, read_ids, read_json
 from airflow_provider_streamsets.sandbox.api.responses import json_response
 from airflow_provider_streamsets.sandbox.api.validation import check_body
 from airflow_provider_streamsets.sandbox.backend.archives import (

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -15,6 +12,7 @@ from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.openapi import (
     COUNT,
+    ENGINE_TYPE,
     OBJECT,
     ORDER,
     STRING,
@@ -41,21 +39,16 @@ from airflow_provider_streamsets.sandbox.serializers.runs import (
 
 router = APIRouter(prefix="/jobrunner/rest")
 
-ENGINE_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
-_ORDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "LAST_REPORTED_TIME": lambda body: body["lastReportedTime"],
-    "HTTP_URL": lambda body: body["httpUrl"],
-    "CPU_LOAD": lambda body: body["cpuLoad"],
-    "USED_MEMORY": lambda body: body["usedMemory"],
-    "PIPELINES_COUNT": lambda body: body["pipelinesCount"],
-    "MEMORY_USED_PERCENTAGE": lambda body: body["memoryUsedPercentage"],
-}
+_SORT_FIELDS = {
+    "LAST_REPORTED_TIME": "lastReportedTime", "HTTP_URL": "httpUrl", "CPU_LOAD": "cpuLoad", "USED_MEMORY": "usedMemory",
+    "PIPELINES_COUNT": "pipelinesCount", "MEMORY_USED_PERCENTAGE": "memoryUsedPercentage",
+}  # fmt: skip
 _FILTERS = (
-    enum_param("executorType", ENGINE_TYPES),
+    ENGINE_TYPE,
     boolean_param("edge"),
     string_param("label"),
     string_param("version"),
-    enum_param("orderBy", [*_ORDERS]),
+    enum_param("orderBy", [*_SORT_FIELDS]),
     ORDER,
     *WRAPPED_PAGE,
 )
@@ -72,10 +65,7 @@ def _get_engine(backend: Backend, engine_id: str) -> EngineSeed:
 async def list_engines(backend: Backend, query: Query) -> Response:
     """List engines."""
     now = backend.clock.now()
-    engines = list(backend.engines.values())
-    kind, edge = query.choice("executorType", ENGINE_TYPES), query.boolean("edge")
-    if edge or kind not in (None, "COLLECTOR"):
-        engines = []
+    engines = list(backend.engines.values()) if query.includes_collectors() else []
     label, version = query.string("label"), query.string("version")
     engines = [
         engine
@@ -83,10 +73,8 @@ async def list_engines(backend: Backend, query: Query) -> Response:
         if (label is None or label in engine.labels) and (version is None or version == engine.version)
     ]
     bodies = [engine_body(backend, engine, now) for engine in engines]
-    bodies.sort(
-        key=_ORDERS[query.choice("orderBy", tuple(_ORDERS)) or "LAST_REPORTED_TIME"],
-        reverse=query.choice("order", ("ASC", "DESC")) == "DESC",
-    )
+    field = _SORT_FIELDS[query.choice("orderBy", tuple(_SORT_FIELDS)) or "LAST_REPORTED_TIME"]
+    bodies.sort(key=lambda body: body[field], reverse=query.is_descending())
     return page_response(query, bodies, lambda body: body)
 
 

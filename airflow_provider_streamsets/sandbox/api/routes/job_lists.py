@@ -23,6 +23,7 @@ from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.openapi import (
     COUNT,
+    ENGINE_TYPE,
     INTEGER,
     ORDER,
     PAGE,
@@ -46,24 +47,23 @@ from airflow_provider_streamsets.sandbox.serializers.schemas import Json, comple
 
 COLORS = ("GRAY", "GREEN", "RED")
 STATUSES = ("INACTIVE", "ACTIVATING", "ACTIVATION_ERROR", "ACTIVE", "DEACTIVATING", "INACTIVE_ERROR")
-ENGINE_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
 SEARCH_OPERATIONS = ("EQUALS", "STARTS_WITH")
-ORDERS = (
-    "NAME",
-    "PIPELINE_NAME",
-    "PIPELINE_COMMIT_LABEL",
-    "STATUS",
-    "CREATOR",
-    "CREATE_TIME",
-    "DELETE_TIME",
-    "LAST_MODIFIED_ON",
-    "LAST_MODIFIED_BY",
-)
+SORT_KEYS: dict[str, Callable[[Backend, Job], Any]] = {
+    "NAME": lambda _, job: job.seed.name,
+    "PIPELINE_NAME": lambda _, job: job.seed.pipeline.name,
+    "PIPELINE_COMMIT_LABEL": lambda _, job: job.seed.version.version,
+    "STATUS": lambda backend, job: backend.status(job) or "",
+    "CREATOR": lambda _, job: job.creator,
+    "CREATE_TIME": lambda _, job: job.created_on,
+    "DELETE_TIME": lambda _, job: job.deleted_on,
+    "LAST_MODIFIED_ON": lambda _, job: job.modified_on,
+    "LAST_MODIFIED_BY": lambda _, job: job.modified_by,
+}
 
 STATUS_FILTERS = (
     boolean_param("draftRun"),
     boolean_param("edge"),
-    enum_param("executorType", ENGINE_TYPES),
+    ENGINE_TYPE,
     boolean_param("removed"),
     boolean_param("archived"),
     enum_param("jobStatus", STATUSES),
@@ -71,7 +71,7 @@ STATUS_FILTERS = (
     enum_param("jobSearchOperation", SEARCH_OPERATIONS),
     string_param("filterText"),
     string_param("jobTag"),
-    enum_param("orderBy", ORDERS),
+    enum_param("orderBy", [*SORT_KEYS]),
     ORDER,
 )
 """Query parameters for a list of the jobs with a given status."""
@@ -91,8 +91,8 @@ def select_jobs(backend: Backend, query: Query, *, by_status: bool = False) -> l
     now = backend.clock.now()
     jobs = list((backend.deleted_jobs if query.boolean("removed") else backend.jobs).values())
     # All parameters are validated, even if no jobs are left.
-    draft, edge, kind = query.boolean("draftRun"), query.boolean("edge"), query.choice("executorType", ENGINE_TYPES)
-    if draft or edge or kind not in (None, "COLLECTOR"):
+    is_draft, collectors = query.boolean("draftRun"), query.includes_collectors()
+    if is_draft or not collectors:
         jobs = []
     archived = query.boolean("archived")
     if archived is not None:
@@ -127,7 +127,8 @@ def select_jobs(backend: Backend, query: Query, *, by_status: bool = False) -> l
     tag = query.string("jobTag")
     if tag:
         jobs = [job for job in jobs if tag in {f"{name}:{backend.organization}" for name in job.seed.tags}]
-    return _sort_jobs(backend, query, jobs)
+    key = SORT_KEYS[query.choice("orderBy", tuple(SORT_KEYS)) or "NAME"]
+    return sorted(jobs, key=lambda job: key(backend, job), reverse=query.is_descending())
 
 
 def listed_status(backend: Backend, job: Job, now: int) -> str:
@@ -144,23 +145,6 @@ def _filter_templates(backend: Backend, query: Query, jobs: list[Job]) -> list[J
     if template is None and backend.variants.job_template_omitted == "all":
         return jobs
     return [job for job in jobs if job.seed.is_template is bool(template)]
-
-
-def _sort_jobs(backend: Backend, query: Query, jobs: list[Job]) -> list[Job]:
-    keys: dict[str, Callable[[Job], Any]] = {
-        "NAME": lambda job: job.seed.name,
-        "PIPELINE_NAME": lambda job: job.seed.pipeline.name,
-        "PIPELINE_COMMIT_LABEL": lambda job: job.seed.version.version,
-        "STATUS": lambda job: backend.status(job) or "",
-        "CREATOR": lambda job: job.creator,
-        "CREATE_TIME": lambda job: job.created_on,
-        "DELETE_TIME": lambda job: job.deleted_on,
-        "LAST_MODIFIED_ON": lambda job: job.modified_on,
-        "LAST_MODIFIED_BY": lambda job: job.modified_by,
-    }
-    key = keys[query.choice("orderBy", ORDERS) or "NAME"]
-    descending = query.choice("order", ("ASC", "DESC")) == "DESC"
-    return sorted(jobs, key=key, reverse=descending)
 
 
 router = APIRouter(prefix="/jobrunner/rest")
@@ -237,7 +221,7 @@ async def list_job_tags(backend: Backend, query: Query) -> Response:
     tags = [{**job_tag_body(backend, tag), "optimisticLockVersion": 0} for tag in sorted(texts)]
     parent = query.string("parentId")
     tags = [complete("JobTag", tag) for tag in tags if tag["parentId"] == parent]
-    if query.choice("order", ("ASC", "DESC")) == "DESC":
+    if query.is_descending():
         tags.reverse()
     return page_response(query, tags, lambda tag: tag)
 

@@ -20,13 +20,7 @@ from airflow_provider_streamsets.sandbox.api.bodies import (
     TemplateIds,
     TemplateStart,
 )
-from airflow_provider_streamsets.sandbox.api.requests import (
-    Backend,
-    Query,
-    parse_body,
-    read_ids,
-    read_json,
-)
+from airflow_provider_streamsets.sandbox.api.requests import Backend, Query, parse_body, read_ids, read_json
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response, page_response
 from airflow_provider_streamsets.sandbox.api.validation import check_body
 from airflow_provider_streamsets.sandbox.backend import balancing

@@ -68,7 +68,7 @@ async def list_pipelines(backend: Backend, query: Query) -> Response:
     }
     # Control Hub has other sort orders, which fall back to the name here.
     key = keys.get(query.string("orderBy") or "NAME", keys["NAME"])
-    pipelines.sort(key=key, reverse=query.choice("order", ("ASC", "DESC")) == "DESC")
+    pipelines.sort(key=key, reverse=query.is_descending())
     return page_response(query, pipelines, lambda pipeline: _latest(backend, pipeline), wrapped=True)
 
 
@@ -121,7 +121,7 @@ async def read_log(backend: Backend, query: Query, pipeline_id: str) -> Response
     """Return all versions of a pipeline, oldest first."""
     pipeline = _get_pipeline(backend, pipeline_id)
     versions = list(pipeline.versions)
-    if query.choice("order", ("ASC", "DESC")) == "DESC":
+    if query.is_descending():
         versions.reverse()
     return page_response(query, versions, lambda version: pipeline_body(backend, pipeline, version, definitions=False))
 
