@@ -1,7 +1,8 @@
 """
 Request bodies. Each model checks a body and describes it in the OpenAPI document.
 
-They contain the fields that the sandbox reads; it ignores all others.
+They contain the fields that the sandbox reads; it ignores all others. A field that has a default but is listed as
+required has an error message of its own if it is missing.
 """
 
 from __future__ import annotations
@@ -100,6 +101,14 @@ _FALSE = WithJsonSchema({"const": False})
 _PARAMETERS = must("a string that holds a JSON object", _is_parameters)
 
 
+_Instances = Annotated[
+    FromMinusOne,
+    must("-1 or at least 1", lambda count: count != 0),
+    Field(json_schema_extra={"not": {"const": 0}}),
+]
+_EngineType = Annotated[String, AfterValidator(_supported_engine), WithJsonSchema({"const": ENGINE_TYPE})]
+
+
 class JobSettings(Body):
     """The settings of a job."""
 
@@ -107,14 +116,7 @@ class JobSettings(Body):
     raw_job_tags: Strings | None = None
     static_parameters: Strings | None = None
     runtime_parameters: Annotated[String, _PARAMETERS, component("JsonObject")] | None = None
-    num_instances: (
-        Annotated[
-            FromMinusOne,
-            must("-1 or at least 1", lambda count: count != 0),
-            Field(json_schema_extra={"not": {"const": 0}}),
-        ]
-        | None
-    ) = None
+    num_instances: _Instances | None = None
     max_retries_for_failed_job: FromMinusOne | None = None
     global_max_retries: FromMinusOne | None = None
     stats_refresh_interval: FromOne | None = None
@@ -124,9 +126,7 @@ class JobSettings(Body):
     time_series: Boolean | None = None
     draft_run: Annotated[Boolean, AfterValidator(_not_draft), _FALSE] | None = None
     edge: Annotated[Boolean, AfterValidator(_supported_engine), _FALSE] | None = None
-    executor_type: (
-        Annotated[String, AfterValidator(_supported_engine), WithJsonSchema({"const": ENGINE_TYPE})] | None
-    ) = None
+    executor_type: _EngineType | None = None
 
 
 class _JobWithPipeline(JobSettings):
@@ -162,6 +162,13 @@ class BulkJobUpdate(JobUpdate):
     id: Annotated[String, component("JobId")]
 
 
+_Copies = Annotated[
+    FromOne,
+    must(f"at most {MAX_COPIES}", lambda count: count <= MAX_COPIES),
+    Field(json_schema_extra={"maximum": MAX_COPIES}),
+]
+
+
 class Duplication(Body):
     """A duplication of a job."""
 
@@ -169,14 +176,7 @@ class Duplication(Body):
 
     name_prefix: RequiredString
     description: String | None = None
-    number_of_copies: (
-        Annotated[
-            FromOne,
-            must(f"at most {MAX_COPIES}", lambda count: count <= MAX_COPIES),
-            Field(json_schema_extra={"maximum": MAX_COPIES}),
-        ]
-        | None
-    ) = None
+    number_of_copies: _Copies | None = None
 
 
 def _scalars(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -187,7 +187,18 @@ def _scalars(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return instances
 
 
+_Suffix = Annotated[
+    String,
+    must(f"one of {', '.join(SUFFIXES)}", lambda suffix: suffix in ("", *SUFFIXES)),
+    WithJsonSchema({"enum": [*SUFFIXES, ""]}),
+]
 _Scalar = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
+_ParameterSets = Annotated[
+    list[dict[str, _Scalar]],
+    Field(min_length=1),
+    AfterValidator(_scalars),
+    must("a list of objects, one per instance"),
+]
 
 
 class TemplateStart(Body):
@@ -195,24 +206,9 @@ class TemplateStart(Body):
 
     label = "a template start"
 
-    name_postfix_type: (
-        Annotated[
-            String,
-            must(f"one of {', '.join(SUFFIXES)}", lambda suffix: suffix in ("", *SUFFIXES)),
-            WithJsonSchema({"enum": [*SUFFIXES, ""]}),
-        ]
-        | None
-    ) = None
+    name_postfix_type: _Suffix | None = None
     param_name: String | None = None
-    runtime_parameters_list: (
-        Annotated[
-            list[dict[str, _Scalar]],
-            Field(min_length=1),
-            AfterValidator(_scalars),
-            must("a list of objects, one per instance"),
-        ]
-        | None
-    ) = None
+    runtime_parameters_list: _ParameterSets | None = None
     name: String | None = None
     description: String | None = None
     raw_job_tags: Strings | None = None
@@ -244,6 +240,18 @@ class Offset(Body):
     ]
 
 
+_SubjectType = Annotated[
+    String | None,
+    must(f"one of {', '.join(SUBJECT_TYPES)}", lambda kind: kind in SUBJECT_TYPES),
+    WithJsonSchema({"enum": [*SUBJECT_TYPES]}),
+]
+_Actions = Annotated[
+    Strings,
+    must(f"a list of {', '.join(ACTIONS)}", lambda actions: set(actions) <= set(ACTIONS)),
+    WithJsonSchema({"type": "array", "items": {"enum": [*ACTIONS]}}),
+]
+
+
 class Permission(Body):
     """A permission on a job."""
 
@@ -251,19 +259,8 @@ class Permission(Body):
     model_config = ConfigDict(json_schema_extra={"required": ["subjectId", "subjectType"]})
 
     subject_id: RequiredString
-    subject_type: Annotated[
-        String | None,
-        must(f"one of {', '.join(SUBJECT_TYPES)}", lambda kind: kind in SUBJECT_TYPES),
-        WithJsonSchema({"enum": [*SUBJECT_TYPES]}),
-    ] = Field(None, validate_default=True)
-    actions: (
-        Annotated[
-            Strings,
-            must(f"a list of {', '.join(ACTIONS)}", lambda actions: set(actions) <= set(ACTIONS)),
-            WithJsonSchema({"type": "array", "items": {"enum": [*ACTIONS]}}),
-        ]
-        | None
-    ) = None
+    subject_type: _SubjectType = Field(None, validate_default=True)
+    actions: _Actions | None = None
 
 
 class Acl(Body):
