@@ -12,6 +12,7 @@ REQUIRED_MODULES = frozenset(
 def main() -> None:
     """Run the command, or exit with the command that installs a missing requirement."""
     try:
+        # Not at the top: a missing requirement must be reported, not raised.
         from airflow_provider_streamsets.sandbox.server import command
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in REQUIRED_MODULES:
