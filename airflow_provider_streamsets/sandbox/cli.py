@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 REQUIRED_MODULES = frozenset(
-    {"click", "fastapi", "jinja2", "multipart", "python_multipart", "starlette", "uvicorn", "yaml"}
+    {"click", "fastapi", "jinja2", "multipart", "pydantic", "python_multipart", "starlette", "uvicorn", "yaml"}
 )
 
 
