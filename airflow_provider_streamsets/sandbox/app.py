@@ -7,34 +7,37 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_streamsets import __version__
-from airflow_provider_streamsets.sandbox.api.auth import AuthMiddleware
-from airflow_provider_streamsets.sandbox.api.context import AppContext, get_context
-from airflow_provider_streamsets.sandbox.api.responses import empty_response, error_response, json_response
+from airflow_provider_streamsets.sandbox.api.requests import AppContext, get_context
+from airflow_provider_streamsets.sandbox.api.responses import (
+    empty_response,
+    error_response,
+    json_response,
+    unauthorized_response,
+)
 from airflow_provider_streamsets.sandbox.api.routes import (
     access,
     admin,
+    archives,
     engines,
-    job_actions,
-    job_archives,
-    job_deletion,
-    job_editing,
     job_lists,
-    job_offsets,
-    job_runs,
-    job_search,
-    job_status,
-    job_templates,
     jobs,
+    metrics,
     pipelines,
-    timeseries,
-    tunneling,
+    runs,
 )
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
-from airflow_provider_streamsets.sandbox.backend.credentials import Credential, issue_credential
+from airflow_provider_streamsets.sandbox.backend.credentials import (
+    CALLER_HEADER,
+    Credential,
+    caller_context,
+    issue_credential,
+)
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, UnknownJobError, unsupported_endpoint
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.faults.middleware import FaultMiddleware
@@ -45,23 +48,16 @@ from airflow_provider_streamsets.sandbox.ui import pages
 
 ROUTERS = (
     access.router,
+    # Before jobs: the first matching route wins, and /v1/job/{job_id} also matches /v1/job/jobTagsBulk and
+    # /v1/job/logMessages.
     job_lists.router,
-    job_search.router,
-    job_status.router,
-    # Before jobs: the first matching route wins, and /v1/job/logMessages also matches /v1/job/{job_id}.
-    job_runs.router,
+    runs.router,
     jobs.router,
-    job_actions.router,
-    job_offsets.router,
-    job_templates.router,
-    job_archives.router,
-    job_deletion.router,
-    # Last among the routes for POST /v1/job/<word>.
-    job_editing.router,
+    archives.router,
     engines.router,
+    engines.tunneling_router,
+    metrics.router,
     pipelines.router,
-    timeseries.router,
-    tunneling.router,
     admin.router,
     pages.router,
 )
@@ -150,3 +146,43 @@ async def _handle_http_exception(request: Request, error: Exception) -> Response
     if status in (404, 405):
         return error_response(unsupported_endpoint(request.method, request.url.path))
     return json_response({"ISSUES": [{"message": str(getattr(error, "detail", error))}]}, status)
+
+
+PUBLIC_PREFIXES = ("/login/", "/sch/")
+PUBLIC_PATHS = ("/", "/healthz", "/favicon.ico", "/sandbox/openapi.json")
+
+
+class AuthMiddleware:
+    """
+    Checks the credential of requests and records them in the request log.
+
+    A plain ASGI middleware: FastAPI's ``middleware("http")`` would take longer than most responses.
+
+    :param app: the wrapped application.
+    :param context: holds the credential and the request log.
+    """
+
+    def __init__(self, app: ASGIApp, context: AppContext) -> None:
+        self._app = app
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or respond with 401."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if path not in PUBLIC_PATHS and not path.startswith(PUBLIC_PREFIXES):
+            if not path.startswith("/sandbox/"):
+                query = scope["query_string"].decode("latin-1")
+                self._context.requests.add(scope["method"], path, query, self._context.backend.clock.now())
+            if not self._is_authenticated(Headers(scope=scope)):
+                await unauthorized_response()(scope, receive, send)
+                return
+        with caller_context(Headers(scope=scope).get(CALLER_HEADER)):
+            await self._app(scope, receive, send)
+
+    def _is_authenticated(self, headers: Headers) -> bool:
+        return bool(headers.get("X-Requested-By")) and self._context.credential.accepts(
+            headers.get("X-SS-App-Component-Id", ""), headers.get("X-SS-App-Auth-Token", "")
+        )

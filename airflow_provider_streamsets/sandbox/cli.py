@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 
 REQUIRED_MODULES = frozenset(
-    {"click", "fastapi", "jinja2", "multipart", "python_multipart", "starlette", "uvicorn", "yaml"}
+    {"click", "fastapi", "jinja2", "multipart", "pydantic", "python_multipart", "starlette", "uvicorn", "yaml"}
 )
 
 
 def main() -> None:
     """Run the command, or exit with the command that installs a missing requirement."""
     try:
+        # Not at the top: a missing requirement must be reported, not raised.
         from airflow_provider_streamsets.sandbox.server import command
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in REQUIRED_MODULES:

@@ -30,8 +30,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_streamsets import __version__
+from airflow_provider_streamsets.sandbox.api.requests import read_body, replay_body
 from airflow_provider_streamsets.sandbox.api.responses import error_response
-from airflow_provider_streamsets.sandbox.asgi import read_body, replay_body
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.credentials import CALLER_HEADER, Credential

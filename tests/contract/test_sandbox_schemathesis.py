@@ -24,8 +24,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from airflow_provider_streamsets.sandbox.faults.rules import FaultRules
-from airflow_provider_streamsets.sandbox.openapi.spec import MAY_BE_EMPTY
-from airflow_provider_streamsets.sandbox.serializers.statuses import engine_pipeline_id
+from airflow_provider_streamsets.sandbox.openapi import MAY_BE_EMPTY
+from airflow_provider_streamsets.sandbox.serializers.runs import engine_pipeline_id
 from tests.unit.fakes.sandbox_app import JR, OFFSET, Hub
 
 EXAMPLES = 8

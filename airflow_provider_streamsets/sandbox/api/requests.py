@@ -1,19 +1,73 @@
-"""Parsing and validating requests."""
+"""The state that an application shares with its routes, and reading of requests."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Container, Sequence
-from typing import IO, Any
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import IO, Annotated, Any, cast
 
-from fastapi import Request
+from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive
 
+from airflow_provider_streamsets.sandbox.api.bodies import IdList, JobIds
+from airflow_provider_streamsets.sandbox.api.validation import BodyType, check_body
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
+from airflow_provider_streamsets.sandbox.backend.credentials import Credential
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.payload import parse_json
+from airflow_provider_streamsets.sandbox.faults.rules import FaultRules
+from airflow_provider_streamsets.sandbox.openapi import ENGINE_TYPES, ORDERS
+
+MAX_REQUESTS = 5000
 
 
-class Query:
+@dataclass
+class RequestLog:
+    """The latest API requests, and the number of requests per method and path."""
+
+    entries: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_REQUESTS))
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, method: str, path: str, query: str, time: int) -> None:
+        """Record a request."""
+        self.entries.append({"method": method, "path": path, "query": query, "time": time})
+        self.counts[f"{method} {path}"] += 1
+
+    def clear(self) -> None:
+        """Remove all requests."""
+        self.entries.clear()
+        self.counts.clear()
+
+
+@dataclass
+class AppContext:
+    """The state of an application."""
+
+    backend: ControlHubBackend
+    credential: Credential
+    requests: RequestLog = field(default_factory=RequestLog)
+    faults: FaultRules = field(default_factory=FaultRules)
+
+
+def get_context(request: Request) -> AppContext:
+    """Return the state of the application that serves a request."""
+    return cast("AppContext", request.app.state.context)
+
+
+def get_backend(request: Request) -> ControlHubBackend:
+    """Return the backend of the application that serves a request."""
+    return get_context(request).backend
+
+
+def base_url(request: Request) -> str:
+    """Return the base URL that the client used."""
+    return str(request.base_url).rstrip("/")
+
+
+class QueryParameters:
     """The query parameters of a request. An empty value counts as unset; unknown parameters are ignored."""
 
     def __init__(self, request: Request) -> None:
@@ -73,22 +127,35 @@ class Query:
             raise bad_request(f"'{name}' must be one of {', '.join(choices)}, got '{value}'.")
         return value
 
+    def is_descending(self) -> bool:
+        """
+        Return whether the order is descending.
 
-def read_sort_order(query: Query, default: str, properties: Container[str]) -> tuple[str, bool]:
-    """
-    Return the sort property of a SAQL search, and whether the order is descending.
+        :raises ApiError: if it is unknown.
+        """
+        return self.choice("order", ORDERS) == "DESC"
 
-    :param query: the query with ``orderBy``.
-    :param default: the property if ``orderBy`` is unset.
-    :param properties: the known properties.
-    :raises ApiError: if the property is unknown.
-    """
-    # A plus sign in a query is decoded to a space.
-    text = (query.string("orderBy") or default).strip()
-    name = text.rstrip("+-")
-    if name not in properties:
-        raise bad_request(f"'orderBy' must be one of the searchable properties, got '{name}'.")
-    return name, text.endswith("-")
+    def includes_collectors(self) -> bool:
+        """
+        Return whether engines of the only supported type are selected.
+
+        :raises ApiError: if a parameter is invalid.
+        """
+        kind, edge = self.choice("executorType", ENGINE_TYPES), self.boolean("edge")
+        return not edge and kind in (None, "COLLECTOR")
+
+
+async def _inject_backend(request: Request) -> ControlHubBackend:
+    # Asynchronous: FastAPI runs other dependencies in a thread.
+    return get_backend(request)
+
+
+async def _inject_query(request: Request) -> QueryParameters:
+    return QueryParameters(request)
+
+
+Backend = Annotated[ControlHubBackend, Depends(_inject_backend)]
+Query = Annotated[QueryParameters, Depends(_inject_query)]
 
 
 async def read_json(request: Request) -> Any:
@@ -106,17 +173,24 @@ async def read_json(request: Request) -> Any:
         raise bad_request("The body is not valid JSON.") from None
 
 
-async def read_ids(request: Request, kind: str = "job") -> list[str]:
+async def parse_body(request: Request, model: type[BodyType]) -> BodyType:
+    """
+    Parse the body of a request.
+
+    :param model: the model of the body.
+    :raises ApiError: if the body does not match the model.
+    """
+    return check_body(model, await read_json(request))
+
+
+async def read_ids(request: Request, model: type[IdList] = JobIds) -> list[str]:
     """
     Parse the list of ids in the body of a bulk call.
 
-    :param kind: kind of object, for the error message.
+    :param model: the model of the list.
     :raises ApiError: if it is not a list of strings.
     """
-    ids = await read_json(request)
-    if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
-        raise bad_request(f"The body must be a JSON array of {kind} ids.")
-    return ids
+    return (await parse_body(request, model)).root
 
 
 async def read_file(request: Request) -> IO[bytes]:
@@ -132,3 +206,28 @@ async def read_file(request: Request) -> IO[bytes]:
     if part is None:
         raise bad_request("The form has no part 'file'.")
     return io.BytesIO(part.encode()) if isinstance(part, str) else part.file
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """Read the complete body of a request; return None if the client disconnected first."""
+    chunks = []
+    while (message := await receive())["type"] == "http.request":
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+    return None
+
+
+def replay_body(body: bytes, receive_next: Receive) -> Receive:
+    """
+    Return a receive channel that delivers a body that has already been read.
+
+    :param body: the body.
+    :param receive_next: the original channel, used after the body has been delivered.
+    """
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return messages.pop() if messages else await receive_next()
+
+    return receive

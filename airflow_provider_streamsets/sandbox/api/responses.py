@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from airflow_provider_streamsets.sandbox.api.context import get_backend
-from airflow_provider_streamsets.sandbox.api.requests import Query
-from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
+from airflow_provider_streamsets.sandbox.api import saql
+from airflow_provider_streamsets.sandbox.api.requests import QueryParameters
+from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
+from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
 from airflow_provider_streamsets.sandbox.serializers.schemas import complete
 
 Item = TypeVar("Item")
@@ -43,8 +43,12 @@ def pagination_wrapper(total: int, offset: int, length: int, data: list[Any]) ->
     return complete("PaginationWrapperJson", {"totalCount": total, "offset": offset, "len": length, "data": data})
 
 
+def _slice(items: Sequence[Item], offset: int, length: int) -> Sequence[Item]:
+    return items[offset : None if length == -1 else offset + length]
+
+
 def page_response(
-    query: Query, items: Sequence[Item], body: Callable[[Item], Any], *, wrapped: bool | None = None
+    query: QueryParameters, items: Sequence[Item], body: Callable[[Item], Any], *, wrapped: bool | None = None
 ) -> Response:
     """
     Return a page of a list.
@@ -55,17 +59,51 @@ def page_response(
     :param wrapped: whether to return the list in a wrapper.
     """
     offset, length = query.bounds(-1)
-    end = None if length == -1 else offset + length
-    data = [body(item) for item in items[offset:end]]
+    data = [body(item) for item in _slice(items, offset, length)]
     if wrapped is None:
         wrapped = query.boolean("withWrapper") or False
     return json_response(pagination_wrapper(len(items), offset, length, data) if wrapped else data)
 
 
-def search_response(request: Request, items: Sequence[Item], body: Callable[[Item], Any]) -> Response:
-    """Return a page of a SAQL search, where ``len`` defaults to 0."""
-    offset, length = Query(request).bounds(0)
-    if length == 0 and get_backend(request).variants.saql_len_zero == "all":
+Property = tuple[str, Callable[[dict[str, Any]], Any]]
+"""Type and value of a property for which a SAQL search can be made."""
+
+
+def search_response(
+    backend: ControlHubBackend,
+    query: QueryParameters,
+    bodies: Iterable[dict[str, Any]],
+    properties: Mapping[str, Property],
+    *,
+    order: str | None,
+    descending: bool | None = None,
+) -> Response:
+    """
+    Return a page of a SAQL search, where ``len`` defaults to 0.
+
+    :param backend: the simulated Control Hub.
+    :param query: ``search``, ``orderBy``, ``offset`` and ``len``.
+    :param bodies: the objects.
+    :param properties: the searchable properties of an object.
+    :param order: the property by which to sort if ``orderBy`` is unset; None if the objects are sorted already.
+    :param descending: whether to sort in descending order, whatever ``orderBy`` says.
+    :raises ApiError: if the query is invalid.
+    """
+    found = list(bodies)
+    search = query.string("search")
+    if search:
+        matches = saql.parse(search, {name: kind for name, (kind, _) in properties.items()})
+        found = [body for body in found if matches({name: read(body) for name, (_, read) in properties.items()})]
+    if order is not None:
+        # A plus sign in a query is decoded to a space.
+        text = (query.string("orderBy") or order).strip()
+        name = text.rstrip("+-")
+        if name not in properties:
+            raise bad_request(f"'orderBy' must be one of the searchable properties, got '{name}'.")
+        _, read = properties[name]
+        reverse = text.endswith("-") if descending is None else descending
+        found.sort(key=lambda body: saql.sort_key(read(body)), reverse=reverse)
+    offset, length = query.bounds(0)
+    if length == 0 and backend.variants.saql_len_zero == "all":
         length = -1
-    end = None if length == -1 else offset + length
-    return json_response(pagination_wrapper(len(items), offset, length, [body(item) for item in items[offset:end]]))
+    return json_response(pagination_wrapper(len(found), offset, length, [*_slice(found, offset, length)]))

@@ -16,14 +16,13 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from airflow_provider_streamsets.sandbox.api.context import AppContext
+from airflow_provider_streamsets.sandbox.api.requests import AppContext, read_body, replay_body
 from airflow_provider_streamsets.sandbox.api.responses import (
     empty_response,
     error_response,
     json_response,
     unauthorized_response,
 )
-from airflow_provider_streamsets.sandbox.asgi import read_body, replay_body
 from airflow_provider_streamsets.sandbox.backend.credentials import CALLER_HEADER
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.faults.rules import (

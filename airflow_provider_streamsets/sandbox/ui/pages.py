@@ -12,14 +12,12 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from airflow_provider_streamsets import __version__
-from airflow_provider_streamsets.sandbox.api.context import get_backend
+from airflow_provider_streamsets.sandbox.api.requests import get_backend
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.store import Job
-from airflow_provider_streamsets.sandbox.serializers.engines import engine_body
-from airflow_provider_streamsets.sandbox.serializers.events import event_bodies
 from airflow_provider_streamsets.sandbox.serializers.jobs import job_body
-from airflow_provider_streamsets.sandbox.serializers.record_counts import record_counts_body
-from airflow_provider_streamsets.sandbox.serializers.statuses import status_body
+from airflow_provider_streamsets.sandbox.serializers.metrics import record_counts_body
+from airflow_provider_streamsets.sandbox.serializers.runs import engine_body, event_bodies, status_body
 
 router = APIRouter(include_in_schema=False)
 

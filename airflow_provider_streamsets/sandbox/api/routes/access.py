@@ -9,26 +9,54 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from airflow_provider_streamsets.sandbox.api.context import base_url, get_backend
+from airflow_provider_streamsets.sandbox.api.bodies import BODIES
+from airflow_provider_streamsets.sandbox.api.requests import Backend, base_url
 from airflow_provider_streamsets.sandbox.api.responses import json_response
+from airflow_provider_streamsets.sandbox.api.validation import body_schemas
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, unsupported_endpoint
-from airflow_provider_streamsets.sandbox.openapi.document import openapi_document
-from airflow_provider_streamsets.sandbox.openapi.services import (
-    SERVICES,
-    service_openapi_document,
-    service_swagger_document,
-)
-from airflow_provider_streamsets.sandbox.openapi.spec import (
+from airflow_provider_streamsets.sandbox.openapi import (
     OBJECT,
+    SERVICES,
     STRING,
     STRINGS,
     array_of,
     object_of,
+    openapi_document,
     route_spec,
-    schema_ref,
+    service_openapi_document,
+    service_swagger_document,
 )
-from airflow_provider_streamsets.sandbox.serializers.principals import ROLES, principal_body
-from airflow_provider_streamsets.sandbox.serializers.schemas import complete
+from airflow_provider_streamsets.sandbox.serializers.schemas import Json, complete
+
+ROLES = (
+    "user",
+    "org-user",
+    "jobrunner:operator",
+    "datacollector:manager",
+    "pipelinestore:pipelineEditor",
+    "timeseries:reader",
+)
+
+
+def principal_body(backend: Backend) -> Json:
+    """Return the ``SSOPrincipalJson`` of the user of the credential."""
+    organization = backend.seed.organization
+    return complete(
+        "SSOPrincipalJson",
+        {
+            "expires": -1,
+            "principalId": organization.user_id,
+            "principalName": organization.user_name,
+            "organizationId": organization.id,
+            "organizationName": organization.name,
+            "email": organization.user_email,
+            "roles": list(ROLES),
+            "groups": [f"all@{organization.id}"],
+            "app": False,
+            "attributes": {},
+        },
+    )
+
 
 router = APIRouter()
 
@@ -40,9 +68,9 @@ ENGINE_VERSION = "5.10.0"
     "/login/api/security/public/v3/orgs/{organization}/info",
     **route_spec(object_of(data=object_of(landingUrl=STRING)), errors=(404,), is_public=True),
 )
-async def read_landing_url(request: Request, organization: str) -> Response:
+async def read_landing_url(request: Request, backend: Backend, organization: str) -> Response:
     """Return the landing URL of an organization."""
-    if organization != get_backend(request).organization:
+    if organization != backend.organization:
         raise ApiError(404, "LOGIN_01", f"Organization '{organization}' does not exist")
     return json_response({"data": {"landingUrl": base_url(request) + LANDING_PATH}})
 
@@ -53,10 +81,10 @@ async def check_health() -> Response:
     return json_response({"status": "ok"})
 
 
-@router.get("/security/rest/v1/currentUser", **route_spec(schema_ref("SSOPrincipalJson")))
-async def read_current_user(request: Request) -> Response:
+@router.get("/security/rest/v1/currentUser", **route_spec("SSOPrincipalJson"))
+async def read_current_user(backend: Backend) -> Response:
     """Return the user of the credential."""
-    return json_response(principal_body(get_backend(request)))
+    return json_response(principal_body(backend))
 
 
 @router.get("/security/rest/v1/currentUser/availableAddOns", **route_spec(object_of(enabled=STRINGS)))
@@ -65,7 +93,7 @@ async def read_add_ons() -> Response:
     return json_response({"enabled": []})
 
 
-@router.get("/security/rest/v1/roles", **route_spec(array_of(schema_ref("RoleJson"))))
+@router.get("/security/rest/v1/roles", **route_spec(array_of("RoleJson")))
 async def list_roles() -> Response:
     """List the roles that users can have."""
     return json_response(
@@ -76,7 +104,7 @@ async def list_roles() -> Response:
     )
 
 
-@router.get("/security/rest/v1/projects", **route_spec(array_of(schema_ref("ProjectJson"))))
+@router.get("/security/rest/v1/projects", **route_spec(array_of("ProjectJson")))
 async def list_projects() -> Response:
     """List the projects, an empty list."""
     return json_response([])
@@ -98,9 +126,9 @@ async def read_translations() -> Response:
     "/sequencing/rest/v1/sequencing/job/{job_id}/sequence",
     **route_spec(array_of(object_of(sequenceId=STRING, sequenceName=STRING)), errors=(404,)),
 )
-async def read_sequence(request: Request, job_id: str) -> Response:
+async def read_sequence(backend: Backend, job_id: str) -> Response:
     """Return the sequences that contain a job, an empty list."""
-    get_backend(request).job(job_id)
+    backend.job(job_id)
     return json_response([])
 
 
@@ -119,7 +147,7 @@ async def read_swagger(request: Request, service: str) -> Response:
 @router.get("/sandbox/openapi.json", **route_spec(OBJECT, is_public=True))
 async def read_sandbox_openapi(request: Request) -> Response:
     """Return the OpenAPI document of the sandbox."""
-    return json_response(openapi_document(request.app.routes))
+    return json_response(openapi_document(request.app.routes, body_schemas(BODIES)))
 
 
 def _served_paths(request: Request, service: str) -> dict[str, list[str]]:

@@ -8,21 +8,24 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.api.context import get_backend, get_context
-from airflow_provider_streamsets.sandbox.api.requests import read_json
+from airflow_provider_streamsets.sandbox.api.bodies import (
+    FAULT_RULES,
+    ClockAdvance,
+    ClockChange,
+    ClockSet,
+    VariantChanges,
+)
+from airflow_provider_streamsets.sandbox.api.requests import Backend, get_context, parse_body, read_json
 from airflow_provider_streamsets.sandbox.api.responses import json_response
-from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.runs import FINAL_STATUSES
 from airflow_provider_streamsets.sandbox.backend.variants import VariantError
 from airflow_provider_streamsets.sandbox.faults.rules import FaultRules, parse_faults
-from airflow_provider_streamsets.sandbox.openapi.request_bodies import CLOCK_CHANGE, FAULT_RULES, VARIANT_CHANGES
-from airflow_provider_streamsets.sandbox.openapi.spec import (
+from airflow_provider_streamsets.sandbox.openapi import (
     INTEGER,
     OBJECT,
     STRING,
     array_of,
-    json_body,
     map_of,
     nullable,
     object_of,
@@ -49,21 +52,20 @@ _STATE = object_of(
 
 
 @router.get("/starts", **route_spec(array_of(_START)))
-async def read_starts(request: Request) -> Response:
-    """Return the log of starts with their callers, as schema_ref in the header ``X-Sandbox-Caller``."""
-    return json_response(_starts(get_backend(request)))
+async def read_starts(backend: Backend) -> Response:
+    """Return the log of starts with their callers, as given in the header ``X-Sandbox-Caller``."""
+    return json_response(_starts(backend))
 
 
 @router.get("/stops", **route_spec(array_of(_STOP)))
-async def read_stops(request: Request) -> Response:
+async def read_stops(backend: Backend) -> Response:
     """Return the log of stops and forced stops with their callers."""
-    return json_response([dataclasses.asdict(stop) for stop in get_backend(request).stops])
+    return json_response([dataclasses.asdict(stop) for stop in backend.stops])
 
 
 @router.get("/state", **route_spec(_STATE))
-async def read_state(request: Request) -> Response:
+async def read_state(backend: Backend) -> Response:
     """Return the clock, the variants, the states of the jobs and the log of starts."""
-    backend = get_backend(request)
     now = backend.clock.now()
     jobs = []
     for job in backend.jobs.values():
@@ -94,34 +96,30 @@ async def read_state(request: Request) -> Response:
     )
 
 
-@router.post("/clock", **route_spec(_CLOCK, body=json_body(CLOCK_CHANGE), errors=(400,)))
-async def change_clock(request: Request) -> Response:
+@router.post("/clock", **route_spec(_CLOCK, body=ClockChange, errors=(400,)))
+async def change_clock(request: Request, backend: Backend) -> Response:
     """Set, advance, freeze or unfreeze the clock."""
-    clock = get_backend(request).clock
-    change = await _read_change(request)
+    clock = backend.clock
+    change = (await parse_body(request, ClockChange)).root
     try:
-        if set(change) == {"set"} and type(change["set"]) is int:
-            clock.set(change["set"])
-        elif set(change) == {"advance"} and type(change["advance"]) in (int, float):
-            clock.advance(change["advance"])
-        elif set(change) == {"freeze"} and isinstance(change["freeze"], bool):
-            if change["freeze"]:
-                clock.freeze()
-            else:
-                clock.unfreeze()
+        if isinstance(change, ClockSet):
+            clock.set(change.set)
+        elif isinstance(change, ClockAdvance):
+            clock.advance(change.advance)
+        elif change.freeze:
+            clock.freeze()
         else:
-            raise bad_request('The body must be {"set": <ms>}, {"advance": <seconds>} or {"freeze": true | false}.')
+            clock.unfreeze()
     except ValueError as error:
         raise bad_request(str(error)) from None
     return json_response({"now": clock.now(), "frozen": clock.frozen})
 
 
-@router.post("/variants", **route_spec(OBJECT, body=json_body(VARIANT_CHANGES), errors=(400,)))
-async def change_variants(request: Request) -> Response:
+@router.post("/variants", **route_spec(OBJECT, body=VariantChanges, errors=(400,)))
+async def change_variants(request: Request, backend: Backend) -> Response:
     """Change the given variants."""
-    backend = get_backend(request)
     try:
-        backend.variants = backend.variants.changed(await _read_change(request))
+        backend.variants = backend.variants.changed((await parse_body(request, VariantChanges)).root)
     except VariantError as error:
         raise bad_request(str(error)) from None
     return json_response(backend.variants.as_dict())
@@ -141,15 +139,8 @@ async def clear_requests(request: Request) -> Response:
     return json_response({"total": 0, "counts": {}, "requests": []})
 
 
-def _starts(backend: ControlHubBackend) -> list[dict[str, Any]]:
+def _starts(backend: Backend) -> list[dict[str, Any]]:
     return [dataclasses.asdict(start) for start in backend.starts]
-
-
-async def _read_change(request: Request) -> dict[str, Any]:
-    change = await read_json(request)
-    if not isinstance(change, dict):
-        raise bad_request("The body must be a JSON object.")
-    return change
 
 
 _RULES = object_of(seed=INTEGER, rules=array_of(OBJECT), hits=array_of(OBJECT))
@@ -161,7 +152,7 @@ async def read_faults(request: Request) -> Response:
     return json_response(get_context(request).faults.to_dict())
 
 
-@router.put("/faults", **route_spec(_RULES, body=json_body(FAULT_RULES), errors=(400,)))
+@router.put("/faults", **route_spec(_RULES, body=FAULT_RULES, errors=(400,)))
 async def replace_faults(request: Request) -> Response:
     """Replace all fault rules and reset their counts."""
     try:

@@ -1,73 +1,71 @@
-"""Job Runner: engines."""
+"""Job Runner and Tunneling: engines, their live metrics and logs."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.api.context import get_backend
-from airflow_provider_streamsets.sandbox.api.requests import Query, read_ids
+from airflow_provider_streamsets.sandbox.api.bodies import EngineIds
+from airflow_provider_streamsets.sandbox.api.requests import Backend, Query, read_ids
 from airflow_provider_streamsets.sandbox.api.responses import empty_response, json_response, page_response
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
-from airflow_provider_streamsets.sandbox.openapi.spec import (
+from airflow_provider_streamsets.sandbox.backend.store import Job
+from airflow_provider_streamsets.sandbox.openapi import (
     COUNT,
+    ENGINE_TYPE,
+    OBJECT,
     ORDER,
+    STRING,
     STRINGS,
     WRAPPED_PAGE,
     array_of,
     boolean_param,
     enum_param,
-    id_list_body,
     map_of,
+    nullable,
+    object_of,
     page_of,
     route_spec,
-    schema_ref,
     string_param,
 )
-from airflow_provider_streamsets.sandbox.seed.models import EngineSeed
-from airflow_provider_streamsets.sandbox.serializers.engines import engine_body, pipelines_on
+from airflow_provider_streamsets.sandbox.seed.models import EngineSeed, make_id
+from airflow_provider_streamsets.sandbox.serializers.metrics import metrics_body
+from airflow_provider_streamsets.sandbox.serializers.runs import (
+    engine_body,
+    engine_pipeline_id,
+    log_message_bodies,
+    pipelines_on,
+)
 
 router = APIRouter(prefix="/jobrunner/rest")
 
-ENGINE_TYPES = ("COLLECTOR", "TRANSFORMER", "EDGE", "SNOWPARK")
-_ORDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "LAST_REPORTED_TIME": lambda body: body["lastReportedTime"],
-    "HTTP_URL": lambda body: body["httpUrl"],
-    "CPU_LOAD": lambda body: body["cpuLoad"],
-    "USED_MEMORY": lambda body: body["usedMemory"],
-    "PIPELINES_COUNT": lambda body: body["pipelinesCount"],
-    "MEMORY_USED_PERCENTAGE": lambda body: body["memoryUsedPercentage"],
-}
+_SORT_FIELDS = {
+    "LAST_REPORTED_TIME": "lastReportedTime", "HTTP_URL": "httpUrl", "CPU_LOAD": "cpuLoad", "USED_MEMORY": "usedMemory",
+    "PIPELINES_COUNT": "pipelinesCount", "MEMORY_USED_PERCENTAGE": "memoryUsedPercentage",
+}  # fmt: skip
 _FILTERS = (
-    enum_param("executorType", ENGINE_TYPES),
+    ENGINE_TYPE,
     boolean_param("edge"),
     string_param("label"),
     string_param("version"),
-    enum_param("orderBy", [*_ORDERS]),
+    enum_param("orderBy", [*_SORT_FIELDS]),
     ORDER,
     *WRAPPED_PAGE,
 )
 
 
-def _get_engine(request: Request, engine_id: str) -> EngineSeed:
+def _get_engine(backend: Backend, engine_id: str) -> EngineSeed:
     try:
-        return get_backend(request).engines[engine_id]
+        return backend.engines[engine_id]
     except KeyError:
         raise ApiError(404, "JOBRUNNER_04", f"Engine '{engine_id}' does not exist") from None
 
 
-@router.get("/v1/sdcs", **route_spec(page_of(schema_ref("SDCJson")), query=_FILTERS, errors=(400,)))
-async def list_engines(request: Request) -> Response:
+@router.get("/v1/sdcs", **route_spec(page_of("SDCJson"), query=_FILTERS, errors=(400,)))
+async def list_engines(backend: Backend, query: Query) -> Response:
     """List engines."""
-    backend, query = get_backend(request), Query(request)
     now = backend.clock.now()
-    engines = list(backend.engines.values())
-    kind, edge = query.choice("executorType", ENGINE_TYPES), query.boolean("edge")
-    if edge or kind not in (None, "COLLECTOR"):
-        engines = []
+    engines = list(backend.engines.values()) if query.includes_collectors() else []
     label, version = query.string("label"), query.string("version")
     engines = [
         engine
@@ -75,65 +73,145 @@ async def list_engines(request: Request) -> Response:
         if (label is None or label in engine.labels) and (version is None or version == engine.version)
     ]
     bodies = [engine_body(backend, engine, now) for engine in engines]
-    bodies.sort(
-        key=_ORDERS[query.choice("orderBy", tuple(_ORDERS)) or "LAST_REPORTED_TIME"],
-        reverse=query.choice("order", ("ASC", "DESC")) == "DESC",
-    )
+    field = _SORT_FIELDS[query.choice("orderBy", tuple(_SORT_FIELDS)) or "LAST_REPORTED_TIME"]
+    bodies.sort(key=lambda body: body[field], reverse=query.is_descending())
     return page_response(query, bodies, lambda body: body)
 
 
-@router.post("/v1/sdcs", **route_spec(map_of(schema_ref("SDCJson")), body=id_list_body("EngineId"), errors=(400,)))
-async def read_engines(request: Request) -> Response:
+@router.post("/v1/sdcs", **route_spec(map_of("SDCJson"), body=EngineIds, errors=(400,)))
+async def read_engines(request: Request, backend: Backend) -> Response:
     """Return the engines with the given ids."""
-    backend = get_backend(request)
     now = backend.clock.now()
-    ids = await read_ids(request, "engine")
+    ids = await read_ids(request, EngineIds)
     return json_response(
         {key: engine_body(backend, backend.engines[key], now) for key in ids if key in backend.engines}
     )
 
 
 @router.get("/v1/sdcs/labels", **route_spec(STRINGS))
-async def list_engine_labels(request: Request) -> Response:
+async def list_engine_labels(backend: Backend) -> Response:
     """List the labels of all engines."""
-    return json_response(sorted({label for engine in get_backend(request).engines.values() for label in engine.labels}))
+    return json_response(sorted({label for engine in backend.engines.values() for label in engine.labels}))
 
 
 @router.get("/v1/sdcs/versions", **route_spec(STRINGS))
-async def list_engine_versions(request: Request) -> Response:
+async def list_engine_versions(backend: Backend) -> Response:
     """List the versions of all engines."""
-    return json_response(sorted({engine.version for engine in get_backend(request).engines.values()}))
+    return json_response(sorted({engine.version for engine in backend.engines.values()}))
 
 
 @router.get("/v1/sdcs/count", **route_spec(COUNT))
-async def count_engines(request: Request) -> Response:
+async def count_engines(backend: Backend) -> Response:
     """Count the engines."""
-    return json_response({"count": len(get_backend(request).engines)})
+    return json_response({"count": len(backend.engines)})
 
 
-@router.get("/v1/sdc/{engine_id}", **route_spec(schema_ref("SDCJson"), may_be_empty=True))
-async def read_get_engine(request: Request, engine_id: str) -> Response:
+@router.get("/v1/sdc/{engine_id}", **route_spec("SDCJson", may_be_empty=True))
+async def read_get_engine(backend: Backend, engine_id: str) -> Response:
     """Return an engine."""
-    backend = get_backend(request)
     if engine_id not in backend.engines and backend.variants.engine_unknown == "empty":
         return empty_response()
-    return json_response(engine_body(backend, _get_engine(request, engine_id), backend.clock.now()))
+    return json_response(engine_body(backend, _get_engine(backend, engine_id), backend.clock.now()))
 
 
 @router.get("/v1/sdc/{engine_id}/labels", **route_spec(STRINGS, errors=(404,)))
-async def read_engine_labels(request: Request, engine_id: str) -> Response:
+async def read_engine_labels(backend: Backend, engine_id: str) -> Response:
     """Return the labels of an engine in Control Hub."""
-    return json_response(list(_get_engine(request, engine_id).labels))
+    return json_response(list(_get_engine(backend, engine_id).labels))
 
 
 @router.get("/v1/sdc/{engine_id}/reportedLabels", **route_spec(STRINGS, errors=(404,)))
-async def read_reported_labels(request: Request, engine_id: str) -> Response:
+async def read_reported_labels(backend: Backend, engine_id: str) -> Response:
     """Return the labels that an engine reported."""
-    return json_response(list(_get_engine(request, engine_id).reported_labels))
+    return json_response(list(_get_engine(backend, engine_id).reported_labels))
 
 
-@router.get("/v1/sdc/{engine_id}/pipelines", **route_spec(array_of(schema_ref("PipelineStatusJson")), errors=(404,)))
-async def read_engine_pipelines(request: Request, engine_id: str) -> Response:
+@router.get("/v1/sdc/{engine_id}/pipelines", **route_spec(array_of("PipelineStatusJson"), errors=(404,)))
+async def read_engine_pipelines(backend: Backend, engine_id: str) -> Response:
     """Return the pipelines that run on an engine."""
-    backend = get_backend(request)
-    return json_response(pipelines_on(backend, _get_engine(request, engine_id), backend.clock.now()))
+    return json_response(pipelines_on(backend, _get_engine(backend, engine_id), backend.clock.now()))
+
+
+tunneling_router = APIRouter(prefix="/tunneling/rest")
+
+_INSTANCE = string_param("TUNNELING_INSTANCE_ID", required=True, schema="InstanceId")
+
+
+def _is_connected(backend: Backend, engine_id: str) -> bool:
+    engine = backend.engines.get(engine_id)
+    return engine is not None and backend.engine_health(engine, backend.clock.now())[0]
+
+
+@tunneling_router.get(
+    "/connection/{engine_id}", **route_spec(object_of(instanceId=nullable(STRING)), may_be_empty=True)
+)
+async def read_connection(backend: Backend, engine_id: str) -> Response:
+    """Return the instance id of the tunnel to an engine."""
+    if _is_connected(backend, engine_id):
+        return json_response({"instanceId": make_id("tunnel", engine_id)})
+    disconnected = backend.variants.tunnel_disconnected
+    if disconnected == "no_instance":
+        return json_response({"instanceId": None})
+    if disconnected == "error":
+        raise ApiError(500, "TUNNELING_01", f"Engine '{engine_id}' is not connected")
+    return empty_response()
+
+
+def _find_job(backend: Backend, query: Query, engine_id: str, pipeline_id: str) -> Job | None:
+    now = backend.clock.now()
+    if not _is_connected(backend, engine_id):
+        raise ApiError(500, "TUNNELING_01", f"Engine '{engine_id}' is not connected")
+    if query.string("TUNNELING_INSTANCE_ID") != make_id("tunnel", engine_id):
+        raise ApiError(400, "TUNNELING_02", "TUNNELING_INSTANCE_ID is missing or does not belong to this engine")
+    return next(
+        (
+            job
+            for job in backend.jobs.values()
+            if engine_pipeline_id(job) == pipeline_id and job.latest and engine_id in job.latest.engine_ids_at(now)
+        ),
+        None,
+    )
+
+
+@tunneling_router.get(
+    "/{engine_id}/rest/v1/pipeline/{engine_pipeline_id}/metrics",
+    **route_spec(nullable("MetricRegistryJson"), query=(_INSTANCE,), errors=(400, 500), no_content=(204,)),
+)
+async def read_live_metrics(backend: Backend, query: Query, engine_id: str, engine_pipeline_id: str) -> Response:
+    """Return the live metrics of a running pipeline."""
+    job = _find_job(backend, query, engine_id, engine_pipeline_id)
+    if job is None or job.latest is None:
+        return json_response(None)
+    now = backend.clock.now()
+    instance = job.latest.engine_ids_at(now).index(engine_id)
+    running = backend.run_state(job.latest).phase_at(now).pipeline in ("RUNNING", "STOPPING")
+    if not running or instance in job.latest.moving_at(now):
+        return empty_response(204)
+    return json_response(metrics_body(backend, job, job.latest, now, engine_id, live=True))
+
+
+@tunneling_router.get(
+    "/{engine_id}/rest/v1/system/logs",
+    **route_spec(
+        array_of(OBJECT),
+        query=(_INSTANCE, string_param("pipeline", schema="EnginePipelineId")),
+        errors=(400, 500),
+    ),
+)
+async def read_engine_log(backend: Backend, query: Query, engine_id: str) -> Response:
+    """Return the log lines of a pipeline on its engine."""
+    job = _find_job(backend, query, engine_id, query.string("pipeline") or "")
+    if job is None or job.latest is None:
+        return json_response([])
+    return json_response(
+        [
+            {
+                "timestamp": message["logTimestamp"],
+                "severity": message["logLevel"],
+                "s-entity": engine_pipeline_id(job),
+                "category": "ProductionPipelineRunner",
+                "message": message["logMessage"],
+            }
+            for message in log_message_bodies(backend, job, job.latest, backend.clock.now())
+        ]
+    )

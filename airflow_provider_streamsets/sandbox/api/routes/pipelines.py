@@ -8,14 +8,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from airflow_provider_streamsets.sandbox.api import saql
-from airflow_provider_streamsets.sandbox.api.context import get_backend
-from airflow_provider_streamsets.sandbox.api.requests import Query, read_ids
-from airflow_provider_streamsets.sandbox.api.responses import json_response, page_response, search_response
-from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
+from airflow_provider_streamsets.sandbox.api.bodies import PipelineIds
+from airflow_provider_streamsets.sandbox.api.requests import Backend, Query, read_ids
+from airflow_provider_streamsets.sandbox.api.responses import Property, json_response, page_response, search_response
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.backend.payload import find_commit
-from airflow_provider_streamsets.sandbox.openapi.spec import (
+from airflow_provider_streamsets.sandbox.openapi import (
     COUNT,
     ORDER,
     PAGE,
@@ -23,20 +21,18 @@ from airflow_provider_streamsets.sandbox.openapi.spec import (
     WRAPPED_PAGE,
     array_of,
     boolean_param,
-    id_list_body,
     page_of,
     route_spec,
-    schema_ref,
     string_param,
     wrapper_of,
 )
 from airflow_provider_streamsets.sandbox.seed.models import PipelineSeed
-from airflow_provider_streamsets.sandbox.serializers.pipelines import pipeline_body, tag_bodies
+from airflow_provider_streamsets.sandbox.serializers.jobs import pipeline_body, tag_bodies
 from airflow_provider_streamsets.sandbox.serializers.schemas import complete
 
 router = APIRouter(prefix="/pipelinestore/rest")
 
-_PIPELINE = schema_ref("PipelineJson")
+_PIPELINE = "PipelineJson"
 _FILTERS = (
     boolean_param("draft"),
     string_param("filterText"),
@@ -47,14 +43,13 @@ _FILTERS = (
 )
 
 
-def _latest(backend: ControlHubBackend, pipeline: PipelineSeed, *, definitions: bool = False) -> dict[str, Any]:
+def _latest(backend: Backend, pipeline: PipelineSeed, *, definitions: bool = False) -> dict[str, Any]:
     return pipeline_body(backend, pipeline, pipeline.versions[-1], definitions=definitions)
 
 
 @router.get("/v1/pipelines", **route_spec(wrapper_of(array_of(_PIPELINE)), query=_FILTERS, errors=(400,)))
-async def list_pipelines(request: Request) -> Response:
+async def list_pipelines(backend: Backend, query: Query) -> Response:
     """List the latest version of each pipeline."""
-    backend, query = get_backend(request), Query(request)
     pipelines = [] if query.boolean("draft") else list(backend.pipelines.values())
     text, label = query.string("filterText"), query.string("pipelineLabelId")
     if text:
@@ -73,63 +68,48 @@ async def list_pipelines(request: Request) -> Response:
     }
     # Control Hub has other sort orders, which fall back to the name here.
     key = keys.get(query.string("orderBy") or "NAME", keys["NAME"])
-    pipelines.sort(key=key, reverse=query.choice("order", ("ASC", "DESC")) == "DESC")
+    pipelines.sort(key=key, reverse=query.is_descending())
     return page_response(query, pipelines, lambda pipeline: _latest(backend, pipeline), wrapped=True)
 
 
-_PROPERTIES = {
-    "name": "string", "id": "string", "version": "number", "latest_version": "number", "label": "string",
-    "draft": "boolean",    "engine_type": "string", "commit_message": "string", "description": "string",
-}  # fmt: skip
+_PROPERTIES: dict[str, Property] = {
+    "name": ("string", lambda pipeline: pipeline["name"]),
+    "id": ("string", lambda pipeline: pipeline["pipelineId"]),
+    "version": ("number", lambda pipeline: int(pipeline["version"])),
+    "latest_version": ("number", lambda pipeline: int(pipeline["version"])),
+    "label": ("string", lambda pipeline: [label["label"] for label in pipeline["pipelineLabels"]]),
+    "draft": ("boolean", lambda pipeline: pipeline["draft"]),
+    "engine_type": ("string", lambda pipeline: pipeline["executorType"]),
+    "commit_message": ("string", lambda pipeline: pipeline["commitMessage"]),
+    "description": ("string", lambda pipeline: pipeline["description"]),
+}
 
 
 @router.get("/v1/saql/pipelines/search", **route_spec(wrapper_of(array_of(_PIPELINE)), query=SEARCH, errors=(400,)))
-async def search_pipelines(request: Request) -> Response:
+async def search_pipelines(backend: Backend, query: Query) -> Response:
     """Search for pipelines."""
-    backend, query = get_backend(request), Query(request)
-
-    def properties(pipeline: PipelineSeed) -> dict[str, Any]:
-        return {
-            "name": pipeline.name,
-            "id": pipeline.id,
-            "version": int(pipeline.versions[-1].version),
-            "latest_version": int(pipeline.versions[-1].version),
-            "label": list(pipeline.labels),
-            "draft": False,
-            "engine_type": "COLLECTOR",
-            "commit_message": pipeline.versions[-1].message,
-            "description": pipeline.description,
-        }
-
-    pipelines = list(backend.pipelines.values())
-    search = query.string("search")
-    if search:
-        matches = saql.parse(search, _PROPERTIES)
-        pipelines = [pipeline for pipeline in pipelines if matches(properties(pipeline))]
-    pipelines.sort(key=lambda pipeline: pipeline.name, reverse=(query.string("orderBy") or "").endswith("-"))
-    return search_response(request, pipelines, lambda pipeline: _latest(backend, pipeline))
+    descending = (query.string("orderBy") or "").endswith("-")
+    pipelines = sorted(backend.pipelines.values(), key=lambda pipeline: pipeline.name, reverse=descending)
+    bodies = [_latest(backend, pipeline) for pipeline in pipelines]
+    return search_response(backend, query, bodies, _PROPERTIES, order=None)
 
 
 @router.get("/v1/pipelines/count", **route_spec(COUNT))
-async def count_pipelines(request: Request) -> Response:
+async def count_pipelines(backend: Backend) -> Response:
     """Count the pipelines."""
-    return json_response({"count": len(get_backend(request).pipelines)})
+    return json_response({"count": len(backend.pipelines)})
 
 
-@router.post(
-    "/v1/pipelines/latestCommit", **route_spec(array_of(_PIPELINE), body=id_list_body("PipelineId"), errors=(400,))
-)
-async def read_latest_commits(request: Request) -> Response:
+@router.post("/v1/pipelines/latestCommit", **route_spec(array_of(_PIPELINE), body=PipelineIds, errors=(400,)))
+async def read_latest_commits(request: Request, backend: Backend) -> Response:
     """Return the latest versions of the given pipelines."""
-    backend = get_backend(request)
-    ids = await read_ids(request, "pipeline")
+    ids = await read_ids(request, PipelineIds)
     return json_response([_latest(backend, backend.pipelines[key]) for key in ids if key in backend.pipelines])
 
 
 @router.get("/v1/pipeline/{pipeline_id}/latest", **route_spec(_PIPELINE))
-async def read_latest(request: Request, pipeline_id: str) -> Response:
+async def read_latest(backend: Backend, pipeline_id: str) -> Response:
     """Return the latest version of a pipeline, or an object without a commit if it does not exist."""
-    backend = get_backend(request)
     pipeline = backend.pipelines.get(pipeline_id)
     return json_response(_latest(backend, pipeline, definitions=True) if pipeline else complete("PipelineJson", {}))
 
@@ -137,20 +117,18 @@ async def read_latest(request: Request, pipeline_id: str) -> Response:
 @router.get(
     "/v1/pipeline/{pipeline_id}/log", **route_spec(page_of(_PIPELINE), query=(ORDER, *WRAPPED_PAGE), errors=(400, 404))
 )
-async def read_log(request: Request, pipeline_id: str) -> Response:
+async def read_log(backend: Backend, query: Query, pipeline_id: str) -> Response:
     """Return all versions of a pipeline, oldest first."""
-    backend, query = get_backend(request), Query(request)
     pipeline = _get_pipeline(backend, pipeline_id)
     versions = list(pipeline.versions)
-    if query.choice("order", ("ASC", "DESC")) == "DESC":
+    if query.is_descending():
         versions.reverse()
     return page_response(query, versions, lambda version: pipeline_body(backend, pipeline, version, definitions=False))
 
 
-@router.get("/v1/pipeline/{pipeline_id}/tags", **route_spec(array_of(schema_ref("TagJson")), errors=(404,)))
-async def read_tags(request: Request, pipeline_id: str) -> Response:
+@router.get("/v1/pipeline/{pipeline_id}/tags", **route_spec(array_of("TagJson"), errors=(404,)))
+async def read_tags(backend: Backend, pipeline_id: str) -> Response:
     """Return the tags of the versions of a pipeline."""
-    backend = get_backend(request)
     return json_response(tag_bodies(backend, _get_pipeline(backend, pipeline_id)))
 
 
@@ -158,10 +136,9 @@ async def read_tags(request: Request, pipeline_id: str) -> Response:
     "/v1/pipelineCommit/{commit_id}",
     **route_spec(_PIPELINE, query=(boolean_param("includeLibraryDefinitions"),), errors=(400, 404)),
 )
-async def read_commit(request: Request, commit_id: str) -> Response:
+async def read_commit(backend: Backend, query: Query, commit_id: str) -> Response:
     """Return a pipeline version with its definitions."""
-    backend = get_backend(request)
-    libraries = Query(request).boolean("includeLibraryDefinitions")
+    libraries = query.boolean("includeLibraryDefinitions")
     found = find_commit(backend.pipelines, commit_id)
     if found is None:
         raise ApiError(404, "PIPELINE_STORE_02", f"Pipeline commit '{commit_id}' does not exist")
@@ -171,7 +148,7 @@ async def read_commit(request: Request, commit_id: str) -> Response:
     return json_response(body)
 
 
-def _get_pipeline(backend: ControlHubBackend, pipeline_id: str) -> PipelineSeed:
+def _get_pipeline(backend: Backend, pipeline_id: str) -> PipelineSeed:
     try:
         return backend.pipelines[pipeline_id]
     except KeyError:

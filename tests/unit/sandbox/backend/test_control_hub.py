@@ -15,7 +15,7 @@ from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBa
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, WrongStateError
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.seed.models import load_seed
-from airflow_provider_streamsets.sandbox.serializers.statuses import current_status_body
+from airflow_provider_streamsets.sandbox.serializers.runs import current_status_body
 
 T0 = 1_767_261_000_000
 SEED = load_seed()

@@ -8,35 +8,25 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
-from airflow_provider_streamsets.sandbox.api.context import get_backend
-from airflow_provider_streamsets.sandbox.api.requests import Query, read_file, read_ids, read_json
+from airflow_provider_streamsets.sandbox.api.bodies import ArchiveEntry, JobIds
+from airflow_provider_streamsets.sandbox.api.requests import Backend, Query, read_file, read_ids, read_json
 from airflow_provider_streamsets.sandbox.api.responses import json_response
+from airflow_provider_streamsets.sandbox.api.validation import check_body
 from airflow_provider_streamsets.sandbox.backend.archives import (
     OverwriteOptions,
     import_jobs,
     read_archive,
     write_archive,
 )
-from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, bad_request
 from airflow_provider_streamsets.sandbox.backend.store import Job
-from airflow_provider_streamsets.sandbox.openapi.request_bodies import ARCHIVE_ENTRY
-from airflow_provider_streamsets.sandbox.openapi.spec import (
-    BINARY,
-    FILE,
-    array_of,
-    boolean_param,
-    id_list_body,
-    json_body,
-    route_spec,
-    schema_ref,
-)
+from airflow_provider_streamsets.sandbox.openapi import BINARY, array_of, boolean_param, route_spec
 from airflow_provider_streamsets.sandbox.serializers.jobs import archive_entry_body
 
 router = APIRouter(prefix="/jobrunner/rest")
 
 _ZIP = "application/octet-stream"
-_ENTRIES = array_of(schema_ref("JobEnvelopeWithConnectionsMetadataJson"))
+_ENTRIES = array_of("JobEnvelopeWithConnectionsMetadataJson")
 _OVERWRITE = tuple(
     boolean_param(name)
     for name in ("updatePipelineRefs", "updateNumInstances", "updateRuntimeParameters", "updateLabels",
@@ -44,10 +34,9 @@ _OVERWRITE = tuple(
 )  # fmt: skip
 
 
-@router.post("/v1/jobs/exportJobs", **route_spec(BINARY, media=_ZIP, body=id_list_body("JobId"), errors=(400, 404)))
-async def export_jobs(request: Request) -> Response:
+@router.post("/v1/jobs/exportJobs", **route_spec(BINARY, media=_ZIP, body=JobIds, errors=(400, 404)))
+async def export_jobs(request: Request, backend: Backend) -> Response:
     """Export jobs and job templates to an archive."""
-    backend = get_backend(request)
     jobs = [backend.job(job_id) for job_id in dict.fromkeys(await read_ids(request))]
     for job in jobs:
         if job.seed.template_id is not None:
@@ -58,32 +47,31 @@ async def export_jobs(request: Request) -> Response:
 
 
 @router.post("/v1/jobs/exportAllJobs", **route_spec(BINARY, media=_ZIP))
-async def export_all_jobs(request: Request) -> Response:
+async def export_all_jobs(backend: Backend) -> Response:
     """Export all jobs and job templates that are not attached to a template."""
-    backend = get_backend(request)
     return _archive_response(backend, [job for job in backend.jobs.values() if job.seed.template_id is None])
 
 
-@router.post("/v1/jobs/importJobs", **route_spec(_ENTRIES, query=_OVERWRITE, body=FILE, errors=(400,)))
-async def import_archive(request: Request) -> Response:
+@router.post("/v1/jobs/importJobs", **route_spec(_ENTRIES, query=_OVERWRITE, upload=True, errors=(400,)))
+async def import_archive(request: Request, backend: Backend, query: Query) -> Response:
     """Create or update the jobs of an archive."""
     file = await read_file(request)
-    return _import(request, await run_in_threadpool(read_archive, file))
+    return _import(backend, query, await run_in_threadpool(read_archive, file))
 
 
 @router.post(
     "/v1/jobs/importJobsFromJson",
-    **route_spec(_ENTRIES, query=_OVERWRITE, body=json_body(array_of(ARCHIVE_ENTRY)), errors=(400,)),
+    **route_spec(_ENTRIES, query=_OVERWRITE, body=array_of(ArchiveEntry), errors=(400,)),
 )
-async def import_json(request: Request) -> Response:
+async def import_json(request: Request, backend: Backend, query: Query) -> Response:
     """Create or update the jobs of a JSON body."""
     entries = await read_json(request)
     if not isinstance(entries, list):
         raise bad_request("The body must be a JSON array of jobs with their pipelines.")
-    return _import(request, entries)
+    return _import(backend, query, entries)
 
 
-def _archive_response(backend: ControlHubBackend, jobs: list[Job]) -> Response:
+def _archive_response(backend: Backend, jobs: list[Job]) -> Response:
     now = backend.clock.now()
 
     async def stream() -> AsyncIterator[bytes]:
@@ -94,8 +82,7 @@ def _archive_response(backend: ControlHubBackend, jobs: list[Job]) -> Response:
     return StreamingResponse(stream(), media_type=_ZIP, headers=headers)
 
 
-def _import(request: Request, entries: list[object]) -> Response:
-    backend, query = get_backend(request), Query(request)
+def _import(backend: Backend, query: Query, entries: list[object]) -> Response:
     defaults = OverwriteOptions()
 
     def option(name: str, default: bool) -> bool:
@@ -109,6 +96,8 @@ def _import(request: Request, entries: list[object]) -> Response:
         labels=option("updateLabels", defaults.labels),
         failover=option("updateMigrateOffsets", defaults.failover),
     )
+    for number, entry in enumerate(entries, start=1):
+        check_body(ArchiveEntry, entry, f"entry {number}")
     jobs = import_jobs(backend, entries, overwrite)
     now = backend.clock.now()
     return json_response([archive_entry_body(backend, job, now) for job in jobs])

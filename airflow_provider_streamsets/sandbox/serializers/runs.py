@@ -1,4 +1,4 @@
-"""Statuses of jobs and runs."""
+"""Runs and their events, and the engines that execute them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.runs import FINAL_STATUSES, Run
 from airflow_provider_streamsets.sandbox.backend.store import Job
-from airflow_provider_streamsets.sandbox.seed.models import make_id
+from airflow_provider_streamsets.sandbox.seed.models import EngineSeed, make_id
 from airflow_provider_streamsets.sandbox.serializers.schemas import Json, complete
 
 ID_SEPARATOR = "__"
@@ -189,4 +189,96 @@ def _ack_trackers(backend: ControlHubBackend, run: Run, now: int) -> list[Json]:
         for command in backend.run_state(run).commands
         if command.at <= now
         for engine_id in run.engine_ids_at(command.at)
+    ]
+
+
+def event_bodies(backend: ControlHubBackend, run: Run, now: int) -> list[Json]:
+    """Return the run events, out of chronological order so that clients must sort them."""
+    variants = backend.variants
+    lag = round(variants.engine_clock_behind * 1000)
+    bodies = [
+        complete(
+            "JobStatusHistoryJson",
+            {
+                "user": run.user if variants.event_users == "starter_on_all" else event.user,
+                "time": event.at - lag if event.is_from_engine else event.at,
+                "message": event.message,
+                "status": event.status,
+                "jobStatusId": run.id,
+            },
+        )
+        for event in backend.run_state(run).events(now)
+    ]
+    if len({body["time"] for body in bodies[-2:]}) == 2:
+        bodies[-2:] = bodies[:-3:-1]
+    return bodies
+
+
+def log_message_bodies(backend: ControlHubBackend, job: Job, run: Run, now: int) -> list[Json]:
+    """Return the log messages of a run, oldest first."""
+    events = [event for event in backend.run_state(run).events(now) if event.user is None]
+    return [
+        complete(
+            "JobLogMessage",
+            {
+                "optimisticLockVersion": 0,
+                "id": f"{make_id('log', run.id, str(event.at), event.message)}:{backend.organization}",
+                "jobId": job.id,
+                "runCount": run.run_count,
+                "component": "pipeline",
+                "logLevel": "ERROR" if "_ERROR'" in event.message else "INFO",
+                "logMessage": event.message,
+                "logTimestamp": event.at,
+            },
+        )
+        for event in events
+    ]
+
+
+def engine_body(backend: ControlHubBackend, engine: EngineSeed, now: int) -> Json:
+    """Return an ``SDCJson``."""
+    responding, last_heartbeat = backend.engine_health(engine, now)
+    running = len(pipelines_on(backend, engine, now))
+    started = backend.created_at - engine.started_ago
+    total, used = 16606822400.0, 581667472.0 + running * 60_000_000.0
+    return complete(
+        "SDCJson",
+        {
+            "id": engine.id,
+            "organization": backend.organization,
+            "httpUrl": engine.url,
+            "version": engine.version,
+            "labels": list(engine.labels),
+            "reportedLabels": list(engine.reported_labels),
+            "pipelinesCommitted": [],
+            "lastReportedTime": last_heartbeat,
+            "startUpTime": started,
+            "offsetProtocolVersion": 2,
+            "edge": False,
+            "cpuLoad": round(0.7 + 4.5 * running, 1),
+            "totalMemory": total,
+            "usedMemory": used,
+            "memoryUsedPercentage": round(100 * used / total, 1),
+            "pipelinesCount": running,
+            "responding": responding,
+            "idSeparator": ID_SEPARATOR,
+            "executorType": "COLLECTOR",
+            "maxCpuLoad": 80.0,
+            "maxMemoryUsed": 100.0,
+            "maxPipelinesRunning": 1000000,
+            "cspDeploymentId": f"{make_id('deployment', engine.name)}:{backend.organization}",
+            "buildTime": started - 7_776_000_000,
+            "overrideEngineMaxes": False,
+        },
+    )
+
+
+def pipelines_on(backend: ControlHubBackend, engine: EngineSeed, now: int) -> list[Json]:
+    """Return the statuses of the pipelines that run on an engine."""
+    return [
+        body
+        for job in backend.jobs.values()
+        if job.latest is not None
+        for body in pipeline_status_bodies(backend, job, job.latest, now)
+        if body["sdcId"] == engine.id
     ]
