@@ -276,6 +276,8 @@ def test_kill_forces_stop_of_hanging_run(http, monkeypatch, force_stop_after, en
         return False
 
     monkeypatch.setattr(trigger_module, "is_still_deferred", killed)
+    # The stop waits in a thread, to acknowledge the error of a forced one.
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     hub = SingleJobHub(http, latest=run_json(4))
 
     async def scene() -> None:
