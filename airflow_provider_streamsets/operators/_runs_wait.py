@@ -402,11 +402,7 @@ class RunsWaitMixin(RunWaitMixin):
         self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}
         runs = wait.run_refs(names)
         self._red = set(wait.red)
-        if wait.reason in {
-            triggers.RunsWaitReason.FIRST_FAILURE,
-            triggers.RunsWaitReason.FORCE,
-            triggers.RunsWaitReason.RED,
-        }:
+        if wait.needs_action:
             self._act_and_defer_again(wait, runs)
         time_left = None if wait.deadline is None else max(wait.time_left(), _RESUMED_MAX_WAIT)
         if wait.reason is triggers.RunsWaitReason.TIMEOUT:
@@ -414,11 +410,7 @@ class RunsWaitMixin(RunWaitMixin):
         return self._wait_for_all(
             context,
             runs,
-            deadline=Deadline(
-                0.0 if wait.reason is triggers.RunsWaitReason.TIMEOUT else time_left,
-                total=wait.timeout,
-                sleep=self.sleep,
-            ),
+            deadline=Deadline(time_left, total=wait.timeout, sleep=self.sleep),
             poll_interval=_RESUMED_INTERVAL,
             # The trigger has already waited for the metrics.
             metrics_timeout=0.0,
