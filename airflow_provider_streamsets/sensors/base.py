@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from datetime import datetime, timedelta, timezone
@@ -24,6 +23,7 @@ from airflow_provider_streamsets.compat import (
     is_deferral_timeout,
     task_state_store,
 )
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubRunTimeoutError,
@@ -144,7 +144,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
         self.control_hub_conn_id = control_hub_conn_id
         self.check_selection()
         self._tracker: Any = None
-        self._deadline = math.inf
+        self._deadline = Deadline(None)
         self._was_rescheduled = False
         self._may_be_final = False
         # Whether no run has started yet at or after `started_after`.
@@ -324,9 +324,9 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
         if not self._may_be_final:
             return None
         tracker = self.make_tracker(run, missing_threshold=3)
-        deadline = time.monotonic() + min(_FIRST_POLL_TIMEOUT, self.remaining_time)
+        deadline = Deadline(min(_FIRST_POLL_TIMEOUT, self.remaining_time))
         try:
-            with tracker.client.within(lambda: deadline - time.monotonic()):
+            with tracker.client.within(lambda: deadline.remaining):
                 return tracker.poll()
         except ControlHubError as error:
             self.log.info("%s Retrying on the triggerer.", error)
@@ -344,13 +344,13 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
     @property
     def remaining_time(self) -> float:
         """Seconds until the wait times out."""
-        return self._deadline - time.monotonic()
+        return self._deadline.remaining
 
     def _set_deadline(self, context: Context) -> None:
         first = first_reschedule(context) if self._is_rescheduled else None
         self._was_rescheduled = first is not None
         waited = 0.0 if first is None else (datetime.now(timezone.utc) - first).total_seconds()
-        self._deadline = time.monotonic() + min(self._limit - waited, self._execution_timeout)
+        self._deadline = Deadline(min(self._limit - waited, self._execution_timeout))
 
     def _convert_loop_error(self, error: BaseException) -> BaseException:
         """

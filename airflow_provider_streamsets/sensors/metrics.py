@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,6 +11,7 @@ from airflow.providers.common.compat.sdk import PokeReturnValue
 from airflow_provider_streamsets import params, triggers
 from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.choices import COMPARISONS, JOINS, ON_RUN_END
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import ControlHubExpectationError
 from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.params import Parameter
@@ -211,10 +211,10 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
     def poll_once(self, tracker: tracking.MetricTracker) -> PokeReturnValue:
         """Poll the metrics once; after the end of the run, until they are final."""
         result = tracker.poll(skip_metrics_wait=self.remaining_time <= 0)
-        deadline = time.monotonic() + min(tracker.metrics_timeout, self.remaining_time)
+        deadline = Deadline(min(tracker.metrics_timeout, self.remaining_time))
         # The next poke of a rescheduled sensor would not know when the run ended.
-        while result is None and tracker.has_ended and (remaining := deadline - time.monotonic()) > 0:
-            time.sleep(min(tracker.next_delay(self.poke_interval), remaining))
+        while result is None and tracker.has_ended and not deadline.has_passed:
+            deadline.sleep(tracker.next_delay(self.poke_interval))
             result = tracker.poll(skip_metrics_wait=self.remaining_time <= 0)
         return PokeReturnValue(is_done=result is not None, xcom_value=result)
 
