@@ -184,7 +184,7 @@ class ControlHubJobRunEventTrigger(StoredArguments, BaseEventTrigger):
         return RunWatcher(
             group,
             # A stored row can have values of other types.
-            JobSelector(*(None if it is None else str(it) for it in (self.job_id, self.job_name, self.job_tag))),
+            JobSelector(*(None if job is None else str(job) for job in (self.job_id, self.job_name, self.job_tag))),
             CursorStore(store, self._cursor_key),
             outcomes=OUTCOMES if self._outcomes is None else self._outcomes,
             metrics_timeout=_seconds(self.metrics_timeout, _METRICS_TIMEOUT, zero=True),

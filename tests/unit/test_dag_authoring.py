@@ -78,15 +78,29 @@ print(json.dumps(loaded))
 """
 
 
-def test_modules_import_nothing_heavy():
-    command = [sys.executable, "-W", "ignore", "-c", _IMPORT, json.dumps(MODULES)]
+_HEAVY_PACKAGES = {"requests", "urllib3", "tenacity", "fastapi", "uvicorn", "yaml"}
+
+
+def modules_loaded_by(names):
+    """Return for each module what is loaded, besides Airflow's own modules, after it and those before it."""
+    command = [sys.executable, "-W", "ignore", "-c", _IMPORT, json.dumps(names)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    for name, loaded in json.loads(done.stdout.strip().splitlines()[-1]).items():
-        heavy = {"requests", "urllib3", "tenacity", "fastapi", "uvicorn", "yaml"}
-        assert not {module for module in loaded if module.partition(".")[0] in heavy}, name
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def test_modules_import_nothing_heavy():
+    for name, loaded in modules_loaded_by(MODULES).items():
+        assert not {module for module in loaded if module.partition(".")[0] in _HEAVY_PACKAGES}, name
         # Its models take as long as all operators and sensors together.
         assert "airflow.triggers.base" not in loaded, name
         assert not own_heavy_modules(loaded), name
+
+
+# Loading a trigger must not block the triggerer's event loop.
+def test_triggers_import_no_http_client():
+    names = ("runs", "run_group", "metrics", "sensors", "job_events")
+    for name, loaded in modules_loaded_by([f"airflow_provider_streamsets.triggers.{name}" for name in names]).items():
+        assert not {module for module in loaded if module.partition(".")[0] in _HEAVY_PACKAGES}, name
 
 
 @pytest.mark.parametrize("operator", CLASSES)
