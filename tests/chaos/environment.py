@@ -36,7 +36,7 @@ _SETTINGS = {
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "4",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
 }
-# Seconds without a heartbeat after which Airflow counts a process as lost.
+# Seconds after which Airflow gives up on a process without a heartbeat, or on a queued task.
 _LOSS_TIMEOUTS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 15,
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 10,
@@ -100,9 +100,10 @@ def run_environment(folder: Path, plan: Plan) -> Iterator[Environment]:
         (home / "config").mkdir(parents=True)
         (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS, "utf-8")
         database = _database(exits, home)
+        slowdown = _slowdown()
         environment = {
             **_SETTINGS,
-            **{name: str(round(seconds * _slowdown())) for name, seconds in _LOSS_TIMEOUTS.items()},
+            **{name: str(round(seconds * slowdown)) for name, seconds in _LOSS_TIMEOUTS.items()},
             # Airflow's processes run with its home as the working directory.
             "PYTHONPATH": str(_ROOT),
             TASKS_VARIABLE: str(write_tasks(folder / "tasks.json", plan)),
