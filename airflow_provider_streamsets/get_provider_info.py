@@ -50,9 +50,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _INTEGRATION,
                 "python-modules": [
-                    f"{_PACKAGE}.triggers.run_group",
                     f"{_PACKAGE}.triggers.job_events",
-                    f"{_PACKAGE}.triggers.metrics",
                     f"{_PACKAGE}.triggers.runs",
                     f"{_PACKAGE}.triggers.sensors",
                 ],

@@ -30,9 +30,9 @@ from airflow_provider_streamsets.control_hub.services import Retry, Service, quo
 from airflow_provider_streamsets.control_hub.submission import BulkStarter, JobStarter, StartIntent
 from airflow_provider_streamsets.control_hub.tracking.outcome import sort_events
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
-from airflow_provider_streamsets.control_hub.tracking.run import DEFAULT_METRICS_TIMEOUT, RunTracker
+from airflow_provider_streamsets.control_hub.tracking.run import DEFAULT_METRICS_TIMEOUT
 from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
-from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run, wait_for_runs
+from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_runs
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -233,11 +233,8 @@ class Runs:
         :raises ControlHubRunLostError: if the job was deleted, or its history lacks the run
         :raises ControlHubError: on a fatal error, such as a rejected credential
         """
-        client = self._client.with_options(max_attempts=1)
-        tracker = RunTracker(
-            client, run.job_id, run.run_count, identity=RunIdentity.from_run(run), metrics_timeout=metrics_timeout
-        )
-        return wait_for_run(tracker, Deadline(timeout, sleep=client.sleep), poll_interval=poll_interval)
+        reports = self.wait_many([run], timeout=timeout, poll_interval=poll_interval, metrics_timeout=metrics_timeout)
+        return reports[run.job_id]
 
     def wait_many(
         self,

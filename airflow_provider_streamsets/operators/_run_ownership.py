@@ -25,8 +25,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.operators._resume import blocking_run, unfinished_runs, write_failed
-from airflow_provider_streamsets.operators._run_wait import RunWaitMixin
-from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT, RunsWaitMixin
+from airflow_provider_streamsets.operators._run_wait import STOP_MAX_WAIT, RunWaitMixin
 from airflow_provider_streamsets.operators._task_state import TaskState
 from airflow_provider_streamsets.params import Parameter
 
@@ -52,7 +51,7 @@ _RESTART_MAX_WAIT = 600.0
 _STOP_INTERVAL = 3.0
 _LEFT_RUNNING = "%s: left running because of %s='leave'."
 _TIMED_OUT = "the wait timed out"
-_RED_TOO_LONG = "RED for longer than fail_on_red_after"
+RED_TOO_LONG = "RED for longer than fail_on_red_after"
 
 
 class RunOwnershipMixin(RunWaitMixin):
@@ -191,9 +190,22 @@ class RunOwnershipMixin(RunWaitMixin):
             self._task_state = TaskState(context, survives_kill=not self.stop_on_kill)
         return self._task_state
 
+    @property
+    def joined_job_ids(self) -> Collection[str]:
+        """Ids of the jobs whose runs were started by other callers, and are never stopped."""
+        return self._watched.keys() - self._started.keys()
+
     def active_runs(self) -> Mapping[str, int]:
         """Return the runs of this task whose wait ended because they were active: run count by job id."""
-        return {}
+        if self._group is None:
+            return {}
+        runs = self._group.still_active.items() - {(i, r.run.run_count) for i, r in self._group.red.items()}
+        return {job_id: count for job_id, count in runs if job_id in self._started}
+
+    def stopped_runs(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that this task stopped, now or before a deferral or retry."""
+        stopped: Mapping[str, int] = self.task_state(context).values.get("stopped") or {}
+        return stopped
 
     def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that earlier tries started and that have not ended: run count by job id."""
@@ -327,11 +339,12 @@ class RunOwnershipMixin(RunWaitMixin):
 
     def stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
         """
-        Stop runs that were ``RED`` for too long, so that the next try starts new ones.
+        Stop runs that were ``RED`` for too long; the next try keeps the others.
 
         :param runs: run count by job id
         """
-        self.abandon_runs(context, runs, _RED_TOO_LONG, red=dict(runs))
+        self.task_state(context).add(red=dict(runs))
+        self.stop_runs(runs, RED_TOO_LONG)
 
     def acknowledge_red_runs(self, context: Context) -> None:
         """
@@ -373,6 +386,29 @@ class RunOwnershipMixin(RunWaitMixin):
             self.log.warning("%s: left running for the next try of this task.", _describe_runs(runs))
         else:
             self.abandon_runs(context, runs, "the task failed with another error")
+
+    def on_red_runs(self, runs: dict[str, int]) -> bool:
+        """Stop or leave those of the runs that this task started, as `on_error` says."""
+        runs = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_job_ids}
+        if not runs:
+            return True
+        if self.on_error == "leave":
+            self.log.warning("%s: %s; left running because of on_error='leave'.", _describe_runs(runs), RED_TOO_LONG)
+            return True
+        return self.stop_runs(runs, RED_TOO_LONG)
+
+    def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
+        """Stop or leave the runs that this task started, as `on_timeout` says."""
+        own = {job_id: count for job_id, count in unfinished.items() if job_id not in self.joined_job_ids}
+        own.update(self.active_runs())
+        if own:
+            self.handle_timeout(context, own)
+
+    def on_condition_violated(self, context: Context, runs: Mapping[str, int]) -> None:
+        """Stop those of the runs that this task started."""
+        own = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_job_ids}
+        if own:
+            self.abandon_runs(context, own, "its metrics are not as expected")
 
     def handle_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
         """
@@ -479,7 +515,10 @@ class RunOwnershipMixin(RunWaitMixin):
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the runs that this task started and that are not known to have ended."""
-        return self._started
+        if self._group is None:
+            return self._started
+        runs = {**self._group.unfinished, **self._group.still_active}
+        return {job_id: count for job_id, count in runs.items() if job_id in self._started}
 
     def on_kill(self) -> None:
         """Stop exactly the runs that this task started, within the 5 seconds that Airflow allows."""
@@ -543,57 +582,7 @@ def _name_runs(runs: Mapping[str, int]) -> str:
     return f"{len(runs)} runs"
 
 
-class RunsOwnershipMixin(RunOwnershipMixin, RunsWaitMixin):
-    """Base of the operators that start many runs, with the parameters of :class:`RunOwnershipMixin`."""
-
-    @property
-    def joined_job_ids(self) -> Collection[str]:
-        """Ids of the jobs whose runs were started by other callers, and are never stopped."""
-        return self._watched.keys() - self._started.keys()
-
-    def stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
-        """Stop runs that were ``RED`` for too long; the next try keeps the others."""
-        self.task_state(context).add(red=dict(runs))
-        self.stop_runs(runs, _RED_TOO_LONG)
-
-    def on_red_runs(self, runs: dict[str, int]) -> bool:
-        """Stop or leave those of the runs that this task started, as `on_error` says."""
-        runs = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_job_ids}
-        if not runs:
-            return True
-        if self.on_error == "leave":
-            self.log.warning("%s: %s; left running because of on_error='leave'.", _describe_runs(runs), _RED_TOO_LONG)
-            return True
-        return self.stop_runs(runs, _RED_TOO_LONG)
-
-    def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
-        """Stop or leave the runs that this task started, as `on_timeout` says."""
-        own = {job_id: count for job_id, count in unfinished.items() if job_id not in self.joined_job_ids}
-        own.update(self.active_runs())
-        if own:
-            self.handle_timeout(context, own)
-
-    def runs_to_stop_on_kill(self) -> Mapping[str, int]:
-        """Return the runs that this task started and that are not known to have ended."""
-        if self._group is None:
-            return self._started
-        runs = {**self._group.unfinished, **self._group.still_active}
-        return {job_id: count for job_id, count in runs.items() if job_id in self._started}
-
-    def active_runs(self) -> Mapping[str, int]:
-        """Return the runs of this task whose wait ended because they were active: run count by job id."""
-        if self._group is None:
-            return {}
-        runs = self._group.still_active.items() - {(i, r.run.run_count) for i, r in self._group.red.items()}
-        return {job_id: count for job_id, count in runs if job_id in self._started}
-
-    def stopped_runs(self, context: Context) -> Mapping[str, int]:
-        """Return the runs that this task stopped, now or before a deferral or retry."""
-        stopped: Mapping[str, int] = self.task_state(context).values.get("stopped") or {}
-        return stopped
-
-
-class RunsStopMixin(RunsWaitMixin):
+class RunsStopMixin(RunWaitMixin):
     """
     Base of the operators that stop runs and wait until they have ended.
 

@@ -1,34 +1,66 @@
-"""Waiting for one run, on the worker or on the triggerer."""
+"""Waiting for runs, on the worker or on the triggerer."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout
 
 from airflow_provider_streamsets import params, triggers
+from airflow_provider_streamsets.compat import MAX_TRIGGER_SIZE, trigger_size
 from airflow_provider_streamsets.control_hub import tracking
+from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.deadline import Deadline
-from airflow_provider_streamsets.control_hub.errors import ControlHubExpectationError, ControlHubRunTimeoutError
-from airflow_provider_streamsets.control_hub.models import RunIdentity
-from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubOperator
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubError,
+    ControlHubExpectationError,
+    ControlHubRunFailedError,
+    ControlHubRunLostError,
+    ControlHubRunTimeoutError,
+)
+from airflow_provider_streamsets.control_hub.models import Outcome, RunIdentity, RunRef
+from airflow_provider_streamsets.operators.base import ControlHubOperator
 from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job
 
 _MAX_SLEEP = 1.0  # seconds
+# Seconds. A resumed task only fetches reports of ended runs: it polls often, and has this long even at the deadline.
+_RESUMED_INTERVAL = 5.0
+_RESUMED_MAX_WAIT = 60.0
+# Seconds to fetch the names of the jobs when the task is resumed.
+_NAMES_MAX_WAIT = 60.0
+# Seconds to retry while Control Hub rejects the stop of a job that is being started.
+STOP_MAX_WAIT = 60.0
+_MAX_LOGGED_FAILURES = 10
+_MAX_LISTED_FAILURES = 20
+# The trigger keeps complete reports of this many RED runs; for others, only that they were RED.
+_MAX_RED_REPORTS = 5
+# Maximum size of such a report in compressed bytes.
+_RED_REPORT_SIZE = 1400
+# The trigger of up to so many runs has the names of their jobs; for more, the resumed task fetches them.
+_MAX_NAMED_RUNS = 10
+# Maximum time between the starts of runs that are waited for together.
+_MAX_START_SPREAD_MS = 86_400_000
 
 
 class RunWaitMixin(ControlHubOperator):
     """
-    Base of the operators that wait for one or more runs.
+    Base of the operators that wait for runs, with one status request per poll for all of them.
+
+    A wait follows the same rules on worker and triggerer, and ends in :meth:`finish_all`.
 
     :param wait_for_completion: wait until the run has ended (templated)
     :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
@@ -69,6 +101,10 @@ class RunWaitMixin(ControlHubOperator):
         }
         self._execution_start = time.monotonic()
         self._killed = False
+        self._group: tracking.RunGroup | None = None
+        self._watched: dict[str, int] = {}
+        self._forced: dict[str, int] = {}
+        self._red: set[str] = set()
 
     def check_unused_parameters(self, default_args: Mapping[str, Any] | None, **others: Any) -> None:
         """
@@ -197,159 +233,483 @@ class RunWaitMixin(ControlHubOperator):
         message = f"{error} The task was waiting for this before starting its own run; nothing was started."
         return AirflowTaskTimeout(message) if self._is_execution_timeout() else ControlHubRunTimeoutError(message)
 
-
-class ControlHubRunWaitingOperator(ControlHubJobOperator, RunWaitMixin):
-    """
-    Base of the operators that wait for one run.
-
-    A wait follows the same rules on worker and triggerer, and ends in :meth:`finish`. The parameters are those of
-    :class:`~airflow_provider_streamsets.operators.base.ControlHubJobOperator` and :class:`RunWaitMixin`.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._tracker: tracking.RunTracker | None = None
-        self._ended_report: tracking.RunReport | None = None
-
-    def finish(self, context: Context, report: tracking.RunReport) -> dict[str, Any]:
-        """Return the task's result from the report of the run, or raise an error if the task fails."""
-        raise NotImplementedError
-
-    def on_wait_timeout(self, context: Context, job_id: str, run_count: int) -> None:
-        """Handle a timed-out wait before the task fails."""
-
-    def upper_bounds(self) -> tuple[tracking.MetricCondition, ...]:
-        """Return the conditions that the metrics must satisfy while the run is active."""
+    @property
+    def joined_job_ids(self) -> Collection[str]:
+        """Ids of the jobs whose runs were started by other callers, and are never stopped."""
         return ()
 
-    def on_condition_violated(self, context: Context, job_id: str, run_count: int) -> None:
-        """Handle a run whose metrics exceed an upper bound, before the task fails."""
+    @property
+    def stops_runs_on_kill(self) -> bool:
+        """Whether the runs are stopped when the task is killed."""
+        return False
 
-    def wait_for_run(self, context: Context, job: Job, run: JobRun, *, stop_on_kill: bool) -> dict[str, Any]:
+    def finish_all(self, context: Context, group: tracking.RunGroup) -> Any:
+        """Return the task's result from the reports of the runs, or raise an error if the task fails."""
+        raise NotImplementedError
+
+    def stopped_runs(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that this task stopped: run count by job id."""
+        return {}
+
+    def push_results(self, context: Context, results: list[dict[str, Any]]) -> None:
+        """Push the results of the runs to XCom before the task fails."""
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="results", value=results)
+
+    def upper_bounds(self) -> tuple[tracking.MetricCondition, ...]:
+        """Return the conditions that the metrics of the run must satisfy while it is active."""
+        return ()
+
+    def on_condition_violated(self, context: Context, runs: Mapping[str, int]) -> None:
         """
-        Wait for a run, on the worker or the triggerer, and return the task's result.
+        Handle runs whose metrics exceed an upper bound, before the task fails.
 
-        :param job: the job of the run
-        :param run: the run
-        :param stop_on_kill: whether the trigger stops the run if the task is killed
+        :param runs: run count by job id
         """
-        if self.deferrable:
-            self.defer_to_trigger(
-                job,
-                run,
-                stop_on_kill=stop_on_kill,
-                upper_bounds=[str(b) for b in self.upper_bounds()],
-                until_active=self.waits_until_active,
-                fail_on_red_after=self.fail_on_red_seconds(),
-            )
-        return self._wait_on_worker(context, job, run)
 
-    def fetch_report(self, job: Job, run: JobRun) -> tracking.RunReport:
+    def on_first_failure(self, group: tracking.RunGroup) -> bool:
         """
-        Return the report of an ended run, waiting for its metrics until the task's deadline.
+        Handle the first failure while other runs have not ended.
 
-        A deferrable task polls once; if the report is not complete, it defers to ``execute_after_ended_run``.
+        :returns: False to be called again after the next poll
         """
-        cached = self._ended_report
-        if cached is not None and (cached.job_id, cached.run.run_count) == (job.job_id, run.run_count):
-            return cached
-        self._tracker = tracker = self._new_tracker(job, run)
-        if self.deferrable:
-            report = tracker.poll()
-            if report is None:
-                self.defer_to_trigger(job, run, method_name="execute_after_ended_run")
-            return report
-        return tracking.wait_for_run(tracker, self.wait_deadline, poll_interval=self.rendered.poll_interval)
+        return True
 
-    def _new_tracker(self, job: Job, run: JobRun) -> tracking.RunTracker:
-        bounds = self.upper_bounds()
-        client = self.polling_client()
-        return tracking.RunTracker(
-            client,
-            job.job_id,
-            run.run_count,
-            job_name=job.name,
-            identity=RunIdentity.from_run(run),
-            metrics_timeout=self._metrics_timeout_for(job),
-            until_active=self.waits_until_active,
-            fail_on_red_after=self.fail_on_red_seconds(),
-            while_running=tracking.ViolationCheck(client, job.job_id, run.run_count, bounds) if bounds else None,
-            log=self.log,
+    def on_red_runs(self, runs: dict[str, int]) -> bool:
+        """
+        Handle runs that were ``RED`` for longer than allowed, while the wait for others continues.
+
+        :param runs: run count by job id
+        :returns: False to be called again after the next poll
+        """
+        return True
+
+    def _handle_red_runs(self, group: tracking.RunGroup) -> None:
+        runs = {job_id: report.run.run_count for job_id, report in group.red.items() if job_id not in self._red}
+        # The failure of the task handles the only run.
+        if runs and len(group.runs) > 1 and self.on_red_runs(runs):
+            self._red.update(runs)
+
+    @property
+    def force_after(self) -> float | None:
+        """Seconds from the start of the task after which :meth:`force_unfinished` is called; None never calls it."""
+        return None
+
+    def force_unfinished(self, unfinished: dict[str, int]) -> bool:
+        """
+        Handle runs that have not ended after :attr:`force_after`.
+
+        :param unfinished: run count by job id
+        :returns: False to be called again after the next poll
+        """
+        return True
+
+    def results_or_failure(
+        self, context: Context, group: tracking.RunGroup, *, accept_stopped: bool, hint: str = ""
+    ) -> list[dict[str, Any]]:
+        """
+        Return the results of all runs, or raise an error that names those that did not succeed.
+
+        If a run did not succeed, push the results of all runs to XCom, see :meth:`push_results`.
+
+        :param group: the runs, whose wait has ended
+        :param accept_stopped: count stopped runs as successes
+        :param hint: what the user can do about a failure, as a sentence
+        :raises ControlHubRunFailedError: if runs did not succeed
+        """
+        failed = [report for report in group.reports.values() if report.outcome is Outcome.FAILED]
+        stopped = [report for report in group.reports.values() if report.outcome is Outcome.STOPPED]
+        for report in failed[:_MAX_LOGGED_FAILURES]:
+            self.log.error(report.details())
+        reasons = [report.summary for report in failed]
+        reasons += [str(error).removesuffix(".") for error in group.unresolved.values()]
+        if stopped and not accept_stopped:
+            if reasons:
+                # They may have been stopped because of a failure, so only the failures are listed.
+                hint = f"Other stopped runs: {len(stopped)}."
+            else:
+                reasons, failed = [report.summary for report in stopped], stopped
+                hint = "Set accept_stopped=True to accept stopped runs."
+        if not reasons:
+            if len(group.runs) == 1:
+                self.log.info(next(report.summary for report in group.reports.values()))
+            return list(group.results())
+        results = list(group.results())
+        self.push_results(context, results)
+        if len(group.runs) == 1:
+            raise failed[0].failure(hint)
+        failures = [report.failure() for report in failed]
+        raise ControlHubRunFailedError(
+            f"{len(reasons)} of {len(group.runs)} runs did not succeed: "
+            f"{join_truncated(reasons, '; ', max_items=_MAX_LISTED_FAILURES)}.{hint and ' '}{hint}",
+            outcome=next((failure.outcome for failure in failures), None),
+            error_codes=dict.fromkeys(code for failure in failures for code in failure.error_codes),
+            stage=next((failure.stage for failure in failures if failure.stage), None),
+            result=results,
+            failures=failures,
         )
 
-    def _wait_on_worker(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
-        self._tracker = self._new_tracker(job, run)
+    def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
+        """
+        Handle a timed-out wait before the task fails.
+
+        :param unfinished: the runs that have not ended: run count by job id
+        """
+
+    def wait_for_runs(
+        self, context: Context, runs: Sequence[RunRef], jobs: Sequence[Job], *, until_failure: bool = False
+    ) -> Any:
+        """
+        Wait for runs, on the worker or the triggerer, and return the task's result.
+
+        :param runs: the runs
+        :param jobs: their jobs
+        :param until_failure: call :meth:`on_first_failure` when the first run fails
+        """
+        self._watched = {run.job_id: run.run_count for run in runs}
+        metrics_timeout = self._metrics_timeout_for(*jobs)
+        if self.deferrable and runs:
+            self.defer_to_trigger(
+                runs,
+                metrics_timeout=metrics_timeout,
+                until_failure=until_failure,
+                force_at=None if self.force_after is None else time.time() + self._remaining(self.force_after),
+            )
+        return self._wait_for_all(
+            context,
+            runs,
+            deadline=self.wait_deadline,
+            poll_interval=self.rendered.poll_interval,
+            metrics_timeout=metrics_timeout,
+            until_failure=until_failure,
+            force_after=self.force_after,
+        )
+
+    def wait_for_other_runs(self, runs: Sequence[RunRef]) -> None:
+        """
+        Wait until runs of other callers have ended, before this task starts its own.
+
+        A deferrable task is deferred, and resumes in ``execute_after_other_runs``, which calls
+        :meth:`resume_after_other_runs`.
+
+        :param runs: the runs of other callers
+        """
+        if self.deferrable:
+            self.defer_to_trigger(runs, method_name="execute_after_other_runs", metrics_timeout=0.0)
+        self._wait_for_ends(runs, self.wait_deadline)
+
+    def resume_after_other_runs(self, event: object) -> triggers.RunsWaitEvent:
+        """
+        Return the event of :meth:`wait_for_other_runs`, with the deadline of the task restored.
+
+        :raises ControlHubRunTimeoutError: if the task timed out
+        """
+        others = triggers.RunsWaitEvent.from_payload(event)
+        if others.deadline is not None:
+            self.restore_deadline(others.deadline)
+        with self._ends_of_other_runs():
+            others.raise_error()
+        if others.reason is triggers.RunsWaitReason.TIMEOUT:
+            self._wait_for_ends(self._with_names(others.runs, 0.0), Deadline(0.0, total=others.timeout))
+        return others
+
+    def _wait_for_ends(self, runs: Sequence[RunRef], deadline: Deadline) -> tracking.RunGroup:
+        group = tracking.RunGroup(self.polling_client(), runs, metrics_timeout=0.0, log=self.log)
+        with self._ends_of_other_runs():
+            tracking.wait_for_runs(group, deadline, poll_interval=self.rendered.poll_interval)
+        return group
+
+    @contextlib.contextmanager
+    def _ends_of_other_runs(self) -> Iterator[None]:
         try:
-            report = tracking.wait_for_run(self._tracker, self.wait_deadline, poll_interval=self.rendered.poll_interval)
-        except ControlHubRunTimeoutError:
-            self.on_wait_timeout(context, job.job_id, run.run_count)
-            raise
-        except ControlHubExpectationError:
-            self.on_condition_violated(context, job.job_id, run.run_count)
-            raise
+            yield
+        except ControlHubRunLostError as error:
+            # It is no longer active, whatever happened to it.
+            self.log.warning("%s", error)
+        except ControlHubRunTimeoutError as error:
+            raise self._timeout_before_start(error) from error
+
+    def warn_of_large_trigger(self, job_ids: Sequence[str], *, joins: bool = False) -> None:
+        """
+        Warn before the start if MySQL could not store the trigger for this many runs.
+
+        A task cannot know which database Airflow uses. Values that are not known yet, such as the ids of the runs, are
+        estimated at their maximum length.
+
+        :param job_ids: ids of the jobs, or strings of the same length
+        :param joins: whether runs may be joined
+        """
+        if not self.deferrable:
+            return
+        size, constant = self._max_trigger_size(job_ids, joins), self._max_trigger_size((), joins)
+        if size > MAX_TRIGGER_SIZE:
+            self.log.warning(
+                "The trigger for %d runs may need %d bytes. If Airflow's database is MySQL, which stores at most %d, "
+                "the task will fail after the start: set deferrable=False, or split the jobs among tasks of at most "
+                "%d jobs each. With other databases, nothing needs to be done.",
+                len(job_ids),
+                size,
+                MAX_TRIGGER_SIZE,
+                (MAX_TRIGGER_SIZE - constant) * len(job_ids) // (size - constant),
+            )
+
+    def _max_trigger_size(self, job_ids: Sequence[str], joins: bool) -> int:
+        """Return the maximum size in bytes of the trigger of this or a later deferral."""
+        now, is_forced = round(time.time(), 3), not (self.force_after is None and self.force_stop_seconds() is None)
+        may_be_red = self.fail_on_red_seconds() is not None
+        digests = {job_id: hashlib.sha256(job_id.encode()).hexdigest() for job_id in job_ids}
+        # Only some of the runs: identical entries for all runs would compress too well.
+        subset = [job_id for job_id, digest in digests.items() if int(digest, 16) % 2]
+        times = {job_id: now + int(digest, 16) % _MAX_START_SPREAD_MS / 1000 for job_id, digest in digests.items()}
+        runs = [
+            RunRef(
+                job_id, int(digest, 16) % 10_000, identity=RunIdentity(placeholder_id(job_id, digest), times[job_id])
+            )
+            for job_id, digest in digests.items()
+        ]
+        trigger = self._trigger(
+            runs,
+            timeout=now,
+            deadline=now,
+            metrics_timeout=now,
+            force_at=now,
+            active=subset if self.waits_until_active else None,
+            red_since=times if may_be_red else None,
+            red={i: hashlib.shake_256(i.encode()).hexdigest(_RED_REPORT_SIZE) for i in job_ids[:_MAX_RED_REPORTS]}
+            if may_be_red
+            else None,
+            forced=subset if is_forced else (),
+            joined=subset if joins else (),
+        )
+        return trigger_size(trigger.serialize()[1])
+
+    def _wait_for_all(
+        self,
+        context: Context,
+        runs: Sequence[RunRef],
+        *,
+        deadline: Deadline,
+        poll_interval: float,
+        metrics_timeout: float,
+        until_failure: bool = False,
+        force_after: float | None = None,
+        resumed: triggers.RunsWaitEvent | None = None,
+    ) -> Any:
+        stopped = self.stopped_runs(context).items() & self._watched.items()
+        group = self._group = self._new_group(runs, resumed, metrics_timeout=metrics_timeout, stopped=dict(stopped))
+        is_failure_handled, force_delay = not until_failure, math.inf if force_after is None else force_after
+
+        def act(group: tracking.RunGroup) -> bool:
+            nonlocal is_failure_handled, force_delay
+            self._handle_red_runs(group)
+            if not is_failure_handled and group.failures and group.unfinished:
+                is_failure_handled = self.on_first_failure(group)
+            if not self._remaining(force_delay) and group.unfinished and self.force_unfinished(group.unfinished):
+                force_delay = math.inf
+            return False
+
+        with self._failed_wait(context, lambda: group.unfinished, is_resumed=resumed is not None):
+            tracking.wait_for_runs(
+                group,
+                deadline,
+                poll_interval=poll_interval,
+                stop_when=act,
+                max_delay=lambda: self._remaining(force_delay) or math.inf,
+            )
         # The outcome of a run stopped by the kill must not be reported.
         self.raise_if_killed("while it waited")
-        return self.finish(context, report)
+        return self.finish_all(context, group)
 
-    def defer_to_trigger(
+    def _new_group(
         self,
-        job: Job,
-        run: JobRun,
+        runs: Sequence[RunRef],
+        resumed: triggers.RunsWaitEvent | None = None,
         *,
-        method_name: str = "execute_complete",
-        metrics_timeout: float | None = None,
-        stop_on_kill: bool = False,
-        upper_bounds: Sequence[str] = (),
-        until_active: bool = False,
-        fail_on_red_after: float | None = None,
-    ) -> NoReturn:
-        """
-        Defer the task until the trigger reports the end of a run.
-
-        :param job: the job of the run
-        :param run: the run
-        :param method_name: the method that Airflow calls afterwards
-        :param metrics_timeout: seconds to wait for final metrics; by default `metrics_timeout` of the operator
-        :param stop_on_kill: whether the trigger stops the run if the task is killed
-        :param upper_bounds: conditions that the metrics must satisfy while the run is active
-        :param until_active: wait until the run is active, rather than until it has ended
-        :param fail_on_red_after: maximum seconds for which the run may be ``RED``; None sets no limit
-        """
-        self.raise_if_killed("before it was deferred")
-        poll_interval, limits = self.rendered.poll_interval, self._limits()
-        time_left = self.time_left if limits else None
-        self.defer(
-            trigger=triggers.ControlHubJobRunTrigger(
-                control_hub_conn_id=self.control_hub_conn_id,
-                job_id=job.job_id,
-                job_name=job.name,
-                run_count=run.run_count,
-                poll_interval=poll_interval,
-                timeout=min(limits, default=None),
-                deadline=None if time_left is None else time.time() + time_left,
-                metrics_timeout=self._metrics_timeout_for(job) if metrics_timeout is None else metrics_timeout,
-                stop_on_kill=stop_on_kill,
-                force_stop_after=self.force_stop_seconds(),
-                upper_bounds=list(upper_bounds),
-                identity=RunIdentity.from_run(run).to_json(),
-                wait_for="active" if until_active else "completion",
-                fail_on_red_after=fail_on_red_after,
-            ),
-            method_name=method_name,
-            timeout=None if time_left is None else params.framework_timeout(time_left, poll_interval),
+        metrics_timeout: float,
+        stopped: Collection[str] = (),
+        time_left: Callable[[], float] | None = None,
+    ) -> tracking.RunGroup:
+        return tracking.RunGroup(
+            self.polling_client(time_left),
+            runs,
+            metrics_timeout=metrics_timeout,
+            upper_bounds=self.upper_bounds(),
+            until_active=self.waits_until_active,
+            fail_on_red_after=self.fail_on_red_seconds(),
+            stopped=stopped,
+            log=self.log,
+            **(resumed.run_group_state(time.time()) if resumed else {}),
         )
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Resume after the trigger has fired, and return the result of the run or raise its error."""
-        wait = triggers.RunWaitEvent.from_payload(event)
+    @contextlib.contextmanager
+    def _failed_wait(
+        self, context: Context, unfinished: Callable[[], dict[str, int]], *, is_resumed: bool
+    ) -> Iterator[None]:
+        """Handle the runs if a wait times out or a condition is violated, before the task fails."""
         try:
-            report = wait.report_or_raise()
+            yield
         except ControlHubRunTimeoutError as error:
-            self.on_wait_timeout(context, wait.job_id, wait.run_count)
-            if self._is_execution_timeout():
+            if runs := unfinished():
+                self.on_runs_timeout(context, runs)
+            # While the task is deferred, the trigger enforces ``execution_timeout``, too.
+            if is_resumed and self._is_execution_timeout():
                 raise AirflowTaskTimeout(str(error)) from error
             raise
         except ControlHubExpectationError:
-            self.on_condition_violated(context, wait.job_id, wait.run_count)
+            self.on_condition_violated(context, unfinished())
             raise
-        return self.finish(context, report)
+
+    def defer_to_trigger(
+        self,
+        runs: Sequence[RunRef],
+        *,
+        metrics_timeout: float,
+        method_name: str = "execute_complete",
+        wait: triggers.RunsWaitEvent | None = None,
+        group: tracking.RunGroup | None = None,
+        **arguments: Any,
+    ) -> NoReturn:
+        """
+        Defer the task until the runs have ended.
+
+        :param runs: the runs
+        :param metrics_timeout: maximum seconds to wait for final metrics
+        :param method_name: the method that Airflow calls afterwards; with another one than ``execute_complete``, the
+            trigger neither stops the runs nor ends the wait before they have ended
+        :param wait: event of an earlier wait for these runs, whose deadline still applies
+        :param group: the runs as polled after that wait
+        :param arguments: further arguments of the trigger
+        """
+        self.raise_if_killed("before it was deferred")
+        if wait is not None:
+            timeout, deadline = wait.timeout, wait.deadline
+        else:
+            limits = self._limits()
+            timeout, deadline = min(limits, default=None), time.time() + self.time_left if limits else None
+        red = group.red if group else {}
+        # Runs that could not be handled yet: the trigger ends its wait for them again.
+        unhandled_red = {job_id: report.red_for or 0.0 for job_id, report in red.items() if job_id not in self._red}
+        red_for = {**group.red_for, **unhandled_red} if group else {}
+        self.defer(
+            trigger=self._trigger(
+                runs,
+                timeout=timeout,
+                deadline=deadline,
+                metrics_timeout=metrics_timeout,
+                red_since={job_id: time.time() - seconds for job_id, seconds in red_for.items()} or None,
+                red=_compact_reports({i: report for i, report in red.items() if i not in unhandled_red}) or None,
+                forced=list(self._forced),
+                joined=[run.job_id for run in runs if run.job_id in self.joined_job_ids],
+                only_ends=method_name != "execute_complete",
+                **arguments,
+            ),
+            method_name=method_name,
+            timeout=None
+            if deadline is None
+            else params.framework_timeout(max(deadline - time.time(), 0.0), self.rendered.poll_interval),
+        )
+
+    def _trigger(
+        self, runs: Sequence[RunRef], *, joined: Sequence[str], only_ends: bool = False, **arguments: Any
+    ) -> triggers.ControlHubRunsTrigger:
+        if len(runs) > _MAX_NAMED_RUNS:
+            runs = [replace(run, job_name="") for run in runs]
+        if not only_ends:
+            arguments.update(
+                upper_bounds=[str(bound) for bound in self.upper_bounds()] or None,
+                wait_for="active" if self.waits_until_active else "completion",
+                fail_on_red_after=self.fail_on_red_seconds(),
+                stop_on_kill=self.stops_runs_on_kill and len(joined) < len(runs),
+            )
+        return triggers.ControlHubRunsTrigger(
+            control_hub_conn_id=self.control_hub_conn_id,
+            runs=[run.to_json() for run in runs],
+            poll_interval=self.rendered.poll_interval,
+            joined=list(joined),
+            force_stop_after=self.force_stop_seconds(),
+            **arguments,
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """Resume after the trigger has fired: finish the task, or handle the event and defer again."""
+        self.prepare()
+        wait = triggers.RunsWaitEvent.from_payload(event)
+        self._watched = wait.run_counts
+        with self._failed_wait(context, lambda: self._watched, is_resumed=True):
+            wait.raise_error()
+        runs = self._with_names(wait.runs, min(max(wait.time_left(), 0.0), _NAMES_MAX_WAIT))
+        self._forced = {job_id: self._watched[job_id] for job_id in wait.forced if job_id in self._watched}
+        self._red = {job_id for job_id, report in wait.reports.items() if report.red_for is not None}
+        if wait.needs_action:
+            self._act_and_defer_again(wait, runs)
+        time_left = None if wait.deadline is None else max(wait.time_left(), _RESUMED_MAX_WAIT)
+        if wait.reason is triggers.RunsWaitReason.TIMEOUT:
+            time_left = 0.0
+        return self._wait_for_all(
+            context,
+            runs,
+            deadline=Deadline(time_left, total=wait.timeout, sleep=self.sleep),
+            poll_interval=_RESUMED_INTERVAL,
+            # The trigger has already waited for the metrics.
+            metrics_timeout=0.0,
+            resumed=wait,
+        )
+
+    def _act_and_defer_again(self, wait: triggers.RunsWaitEvent, runs: Sequence[RunRef]) -> NoReturn:
+        group = self._new_group(runs, wait, metrics_timeout=0.0, time_left=wait.time_left)
+        group.poll(skip_metrics_wait=True)
+        self._handle_red_runs(group)
+        # Failure and force are handled once each; the other one may still be due.
+        until_failure, force_at = wait.until_failure, wait.force_at
+        if group.poll_failed:
+            # The runs cannot be handled now. The trigger polls again, with the same deadline.
+            until_failure = until_failure or wait.reason is triggers.RunsWaitReason.FIRST_FAILURE
+            if wait.reason is triggers.RunsWaitReason.FORCE:
+                force_at = time.time() + self.rendered.poll_interval
+        elif group.unfinished:
+            if wait.reason is triggers.RunsWaitReason.FIRST_FAILURE or (until_failure and group.failures):
+                until_failure = not self.on_first_failure(group)
+            elif wait.reason is triggers.RunsWaitReason.FORCE and not self.force_unfinished(group.unfinished):
+                force_at = time.time() + self.rendered.poll_interval
+        active = {*wait.active, *(report.job_id for report in group.reports.values() if not report.outcome)}
+        self.defer_to_trigger(
+            runs,
+            metrics_timeout=wait.metrics_timeout,
+            wait=wait,
+            group=group,
+            until_failure=until_failure,
+            force_at=force_at,
+            active=sorted(active) or None,
+        )
+
+    def _with_names(self, runs: Sequence[RunRef], max_wait: float) -> Sequence[RunRef]:
+        """Return the runs with the names of their jobs, which are fetched if the trigger did not have them."""
+        if all(run.job_name for run in runs):
+            return runs
+        deadline = Deadline(max_wait)
+        try:
+            # Unlike a poll, this is not repeated, so the client retries it.
+            with self.client.within(lambda: deadline.remaining):
+                jobs = self.client.jobs.get_many([run.job_id for run in runs])
+        except ControlHubError as error:
+            self.log.warning("Could not fetch the names of the jobs; continuing with their ids: %s", error)
+            return runs
+        return [replace(run, job_name=jobs[run.job_id].name) if run.job_id in jobs else run for run in runs]
+
+
+def placeholder_id(example: str, digest: str) -> str:
+    """
+    Return an id in the form of Control Hub, with the organization of another id.
+
+    :param example: the other id
+    :param digest: at least 32 random hexadecimal digits
+    """
+    return f"{uuid.UUID(digest[:32])}:{example.partition(':')[2]}"
+
+
+def _compact_reports(red: Mapping[str, tracking.RunReport]) -> dict[str, dict[str, Any] | float | None]:
+    """Return the reports of RED runs in the short form that fits into a trigger's row."""
+    kept = dict(itertools.islice(red.items(), _MAX_RED_REPORTS))
+    return {
+        job_id: report.truncated().to_dict() if job_id in kept else report.red_for for job_id, report in red.items()
+    }

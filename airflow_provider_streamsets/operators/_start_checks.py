@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError
 from airflow_provider_streamsets.control_hub.job_state import check_all_startable
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job
 
-ACKNOWLEDGEMENT_MAX_WAIT = 60.0
+_ACKNOWLEDGEMENT_MAX_WAIT = 60.0
 # Seconds between fetches after a rejected start: the conflicting run may not be visible at once.
 _REJECTION_CHECK_DELAYS = (2.0, 4.0)
 
@@ -34,6 +34,21 @@ def check_startable(jobs: Iterable[Job]) -> None:
         if any(run.status == "INACTIVE_ERROR" for run in runs):
             sentences.append("Set acknowledge_errors=True to acknowledge errors before the start.")
         raise ControlHubJobStateError(" ".join(sentences)) from None
+
+
+def log_and_acknowledge(client: ControlHubClient, jobs: Mapping[str, Job], log: Any) -> None:
+    """
+    Acknowledge the errors of the latest runs of jobs, and log them.
+
+    :param client: the client
+    :param jobs: the jobs, by id
+    :param log: the task's log
+    :raises ControlHubUnexpectedResponseError: if a job is still in ``INACTIVE_ERROR`` a minute later
+    """
+    for run in client.runs.acknowledge(jobs, max_wait=_ACKNOWLEDGEMENT_MAX_WAIT):
+        log.warning(
+            "Job %s run %d: acknowledged its error: %s", jobs[run.job_id].label, run.run_count, run.error_message
+        )
 
 
 def find_jobs_started_by_others(

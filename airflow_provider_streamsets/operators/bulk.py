@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_streamsets import params, triggers
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
@@ -35,14 +35,14 @@ from airflow_provider_streamsets.operators._resume import (
 from airflow_provider_streamsets.operators._run_ownership import (
     IF_RUNNING,
     MAX_START_ATTEMPTS,
-    RunsOwnershipMixin,
+    RunOwnershipMixin,
     RunsStopMixin,
 )
-from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT
+from airflow_provider_streamsets.operators._run_wait import STOP_MAX_WAIT
 from airflow_provider_streamsets.operators._start_checks import (
-    ACKNOWLEDGEMENT_MAX_WAIT,
     check_startable,
     find_jobs_started_by_others,
+    log_and_acknowledge,
 )
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 from airflow_provider_streamsets.params import Parameter
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 _STOP_TIMEOUT = 600
 
 
-class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
+class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
     """
     Start many jobs with their stored runtime parameters in one request.
 
@@ -154,19 +154,13 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
 
     def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Start the jobs after the runs of other callers have ended."""
-        others = triggers.RunsWaitEvent.from_payload(event)
         wait = self.prepare()
         self.check_parameters(ControlHubStartJobsOperator)
-        if others.deadline is not None:
-            self.restore_deadline(others.deadline)
-        others.raise_error()
-        if others.reason is triggers.RunsWaitReason.TIMEOUT:
-            names = self._fetch_job_names([job_id for job_id, _ in others.runs], 0.0)
-            try:
-                self._wait_on_worker_for_other_runs(others.run_refs(names), Deadline(0.0, total=others.timeout))
-            except (AirflowTaskTimeout, ControlHubRunTimeoutError):
-                self._handle_own_runs_timeout(context)
-                raise
+        try:
+            self.resume_after_other_runs(event)
+        except (AirflowTaskTimeout, ControlHubRunTimeoutError):
+            self._handle_own_runs_timeout(context)
+            raise
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
@@ -373,24 +367,8 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         if self.if_running == "restart":
             self.stop_and_wait({job_id: run.run_count for job_id, run in runs.items()})
         else:
-            self._wait_for_other_runs(running)
+            self.wait_for_other_runs([RunRef.of_job(running[job_id], run) for job_id, run in runs.items()])
         return self.client.jobs.get_all(jobs)
-
-    def _wait_for_other_runs(self, jobs: Mapping[str, Job]) -> None:
-        """Wait until runs of other callers have ended; defer if the task is deferrable."""
-        runs = [RunRef.of_job(job, job.current_run) for job in jobs.values() if job.current_run]
-        if self.deferrable:
-            self.defer_before_start(runs)
-        self._wait_on_worker_for_other_runs(runs, self.wait_deadline)
-
-    def _wait_on_worker_for_other_runs(self, runs: Sequence[RunRef], deadline: Deadline) -> tracking.RunGroup:
-        """Wait on the worker until runs of other callers have ended, before this task starts its own."""
-        group = tracking.RunGroup(self.polling_client(), runs, metrics_timeout=0.0, log=self.log)
-        try:
-            tracking.wait_for_runs(group, deadline, poll_interval=self.rendered.poll_interval)
-        except ControlHubRunTimeoutError as error:
-            raise self._timeout_before_start(error) from error
-        return group
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Raise the errors of an earlier try's runs that must be acknowledged before their jobs can be started."""
@@ -403,7 +381,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         ]
         if not blocking:
             return
-        group = self._wait_on_worker_for_other_runs(blocking, self.wait_deadline)
+        group = self._wait_for_ends(blocking, self.wait_deadline)
         try:
             self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
         except ControlHubRunFailedError as error:
@@ -416,10 +394,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunsOwnershipMixin):
         failed = [j.job_id for j in jobs.values() if j.current_run and j.current_run.status == "INACTIVE_ERROR"]
         if not failed:
             return {}
-        for run in self.client.runs.acknowledge(failed, max_wait=ACKNOWLEDGEMENT_MAX_WAIT):
-            self.log.warning(
-                "Job %s run %d: acknowledged its error: %s", jobs[run.job_id].label, run.run_count, run.error_message
-            )
+        log_and_acknowledge(self.client, {job_id: jobs[job_id] for job_id in failed}, self.log)
         return self.client.jobs.get_many(failed)
 
     def finish_all(self, context: Context, group: tracking.RunGroup) -> list[dict[str, Any]]:
@@ -589,13 +564,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
                 force_stop_after=self.rendered.force_stop_after,
             )
         if acknowledge_errors and jobs:
-            for run in self.client.runs.acknowledge(jobs, max_wait=ACKNOWLEDGEMENT_MAX_WAIT):
-                self.log.warning(
-                    "Job %s run %d: acknowledged its error: %s",
-                    jobs[run.job_id].label,
-                    run.run_count,
-                    run.error_message,
-                )
+            log_and_acknowledge(self.client, jobs, self.log)
         deleted = self.client.jobs.delete(jobs)
         for job_id in deleted:
             self.log.info("Job %s: deleted.", jobs[job_id].label)

@@ -19,10 +19,9 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRejectedError,
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
-    is_fatal,
     may_have_executed,
 )
-from airflow_provider_streamsets.control_hub.models import Outcome, RunIdentity, RunRef
+from airflow_provider_streamsets.control_hub.models import Outcome, RunRef
 from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run
 from airflow_provider_streamsets.operators._asset_events import emit_asset_events
 from airflow_provider_streamsets.operators._resume import (
@@ -41,15 +40,15 @@ from airflow_provider_streamsets.operators._resume import (
 from airflow_provider_streamsets.operators._run_ownership import (
     IF_RUNNING,
     MAX_START_ATTEMPTS,
+    RED_TOO_LONG,
     RunOwnershipMixin,
     RunsStopMixin,
 )
-from airflow_provider_streamsets.operators._run_wait import ControlHubRunWaitingOperator
-from airflow_provider_streamsets.operators._runs_wait import STOP_MAX_WAIT
+from airflow_provider_streamsets.operators._run_wait import STOP_MAX_WAIT
 from airflow_provider_streamsets.operators._start_checks import (
-    ACKNOWLEDGEMENT_MAX_WAIT,
     check_startable,
     find_jobs_started_by_others,
+    log_and_acknowledge,
 )
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 from airflow_provider_streamsets.params import Parameter
@@ -64,7 +63,7 @@ _KILL_MAX_POLLS = 4
 _KILL_POLL_DELAY = 0.5
 
 
-class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
+class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
     """
     Start a Control Hub job, wait for the run, and return its result.
 
@@ -193,6 +192,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         self.expect = expect
         self.stop_on_violation = stop_on_violation
         self._intent: StartIntent | None = None
+        self._ended_report: tracking.RunReport | None = None
         self._check_expect(
             params.boolean(self.wait_for_completion, "wait_for_completion"),
             params.boolean(stop_on_violation, "stop_on_violation"),
@@ -216,23 +216,15 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             wait = self._prepare_run()
             return self._resume_or_start(context, self.find_job(context), wait)
 
-    def execute_after_other_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the job after the run of another caller has ended."""
-        other = triggers.RunWaitEvent.from_payload(event)
         wait = self._prepare_run()
-        if other.deadline is not None:
-            self.restore_deadline(other.deadline)
-        if isinstance(other.error, ControlHubRunTimeoutError):
-            raise self._timeout_before_start(other.error)
-        if other.error is not None:
-            if is_fatal(other.error):
-                raise other.error
-            self.log.warning("%s", other.error)
+        (other,) = self.resume_after_other_runs(event).runs
         return self._start_and_wait(context, self.client.jobs.get(other.job_id), wait)
 
     def execute_after_ended_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume when the report of an earlier try's ended run is complete."""
-        ended = triggers.RunWaitEvent.from_payload(event)
+        ended = triggers.RunsWaitEvent.from_payload(event)
         wait = self._prepare_run()
         if ended.deadline is not None:
             self.restore_deadline(ended.deadline)
@@ -244,7 +236,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             if self._is_execution_timeout():
                 raise AirflowTaskTimeout(str(error)) from error
             raise
-        return self._resume_or_start(context, self.client.jobs.get(ended.job_id), wait)
+        return self._resume_or_start(context, self.client.jobs.get(self._ended_report.job_id), wait)
 
     def _prepare_run(self) -> bool:
         wait = self.prepare()
@@ -287,20 +279,20 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         if decision.action is ResumeAction.JOIN:
             self.log.info("Job %s run %d: resuming the wait, not starting another run.", job.label, run.run_count)
             emit_resume_stats(self, "reconnect_success")
-            return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and decision.is_own)
+            return self._wait_for_run(context, job, run)
         return self._evaluate_ended_run(context, job, run, is_own=decision.is_own)
 
     def _evaluate_ended_run(self, context: Context, job: Job, run: JobRun, *, is_own: bool) -> dict[str, Any] | None:
         """Return the result of an ended run of an earlier try if it succeeded; else None."""
         # Nothing to stop on an error or time-out.
         self._started = {}
-        report = self.fetch_report(job, run)
+        report = self._fetch_report(job, run)
         user = user_of(self.task_state(context))
         is_stopped_by_user = report.outcome is Outcome.STOPPED and user is not None and report.stopped_by == user
         if report.outcome in self._accepted_outcomes() and not (is_own and is_stopped_by_user):
             self.log.info("The previous try's run succeeded; returning its result.")
             emit_resume_stats(self, "already_succeeded")
-            return self.finish(context, report)
+            return self._finish(context, report)
         self.log.warning(report.details())
         self.log.info("The previous try's run did not succeed; starting another run.")
         emit_resume_stats(self, "terminal_resubmit")
@@ -308,16 +300,39 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             write_failed(self.task_state(context), run.job_id, run.run_count)
         return None
 
+    def _fetch_report(self, job: Job, run: JobRun) -> tracking.RunReport:
+        """
+        Return the report of an ended run, waiting for its metrics until the task's deadline.
+
+        A deferrable task polls once; if the report is not complete, it defers to :meth:`execute_after_ended_run`.
+        """
+        known = self._ended_report
+        if known is not None and (known.job_id, known.run.run_count) == (job.job_id, run.run_count):
+            return known
+        runs, metrics_timeout = [RunRef.of_job(job, run)], self._metrics_timeout_for(job)
+        group = self._group = self._new_group(runs, metrics_timeout=metrics_timeout)
+        if not self.deferrable:
+            tracking.wait_for_runs(group, self.wait_deadline, poll_interval=self.rendered.poll_interval)
+            return group.reports[job.job_id]
+        group.poll()
+        if not group.is_done:
+            self.defer_to_trigger(runs, method_name="execute_after_ended_run", metrics_timeout=metrics_timeout)
+        return group.reports[job.job_id]
+
     def _start_and_wait(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
-        run, is_own = self._start_or_join(context, job)
+        run = self._start_or_join(context, job)
         context["ti"].xcom_push(key="run_count", value=run.run_count)
         self.log.info("Job page: %s", self.client.job_url(job.job_id))
         if wait:
-            return self.wait_for_run(context, job, run, stop_on_kill=self.stop_on_kill and is_own)
+            return self._wait_for_run(context, job, run)
         return self._finish_result(context, tracking.unfinished_result(job.job_id, job.name, run))
 
-    def _start_or_join(self, context: Context, job: Job) -> tuple[JobRun, bool]:
-        """Return a run of the job, and whether this task started it."""
+    def _wait_for_run(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
+        result: dict[str, Any] = self.wait_for_runs(context, [RunRef.of_job(job, run)], [job])
+        return result
+
+    def _start_or_join(self, context: Context, job: Job) -> JobRun:
+        """Start the job, or join the run of another caller, and return the run."""
         self.check_parameter_names(
             job.label,
             job.pipeline_commit_id,
@@ -331,12 +346,13 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             other = job.current_run
             if other is not None and not other.has_ended and self.if_running != "fail":
                 if self.if_running == "join":
-                    return self._join(context, job, other), False
+                    return self._join(context, job, other)
                 # Not counted as an attempt: any number of other callers may be waiting and start the job first.
                 job = self._resolve_conflict(job, other)
                 continue
-            if self.rendered.acknowledge_errors:
-                job = self._acknowledge(job)
+            if self.rendered.acknowledge_errors and other is not None and other.status == "INACTIVE_ERROR":
+                log_and_acknowledge(self.client, {job.job_id: job}, self.log)
+                job = self.client.jobs.get(job.job_id)
             self._fail_if_blocked(context, job)
             check_startable([job])
             attempts_remaining -= 1
@@ -344,7 +360,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
                 if self.rendered.reset_offsets:
                     self.client.offsets.reset([job.job_id])
                     self.log.info("Job %s: reset the offsets.", job.label)
-                return self._start(context, job), True
+                return self._start(context, job)
             except ControlHubRejectedError as error:
                 newer = find_jobs_started_by_others(
                     {job.job_id: job}, partial(self._refetch, self.client), sleep=self.sleep
@@ -357,7 +373,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
     def _fail_if_blocked(self, context: Context, job: Job) -> None:
         """Raise the error of an earlier try's run if it must be acknowledged before the job can be started."""
         if job.current_run is not None and is_blocked_by_own_run(self.task_state(context), job):
-            raise self._report_failure(context, self.fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
+            raise self._report_failure(context, self._fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
 
     def _wait_until_stable(self, job: Job) -> Job:
         return self.wait_until_stable([job], self._refetch)[job.job_id]
@@ -391,36 +407,7 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             self.stop_and_wait({job.job_id: other.run_count})
         else:
             self.log.info("Job %s is already running: %s. Waiting until it has ended.", job.label, describe_run(other))
-            self._wait_for_other_run(job, other)
-        return self.client.jobs.get(job.job_id)
-
-    def _wait_for_other_run(self, job: Job, other: JobRun) -> None:
-        if self.deferrable:
-            self.defer_to_trigger(job, other, method_name="execute_after_other_run", metrics_timeout=0.0)
-        tracker = tracking.RunTracker(
-            self.polling_client(),
-            job.job_id,
-            other.run_count,
-            job_name=job.name,
-            identity=RunIdentity.from_run(other),
-            metrics_timeout=0.0,
-            log=self.log,
-        )
-        try:
-            tracking.wait_for_run(tracker, self.wait_deadline, poll_interval=self.rendered.poll_interval)
-        except ControlHubRunTimeoutError as error:
-            raise self._timeout_before_start(error) from error
-        except ControlHubError as error:
-            if is_fatal(error):
-                raise
-            self.log.warning("%s", error)
-
-    def _acknowledge(self, job: Job) -> Job:
-        """Acknowledge the error of the job's last run, if any, and return the refreshed job."""
-        if job.current_run is None or job.current_run.status != "INACTIVE_ERROR":
-            return job
-        for run in self.client.runs.acknowledge([job.job_id], max_wait=ACKNOWLEDGEMENT_MAX_WAIT):
-            self.log.warning("Job %s run %d: acknowledged its error: %s", job.label, run.run_count, run.error_message)
+            self.wait_for_other_runs([RunRef.of_job(job, other)])
         return self.client.jobs.get(job.job_id)
 
     def _expected_conditions(self) -> tuple[tracking.MetricCondition, ...]:
@@ -437,11 +424,6 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         if not self.rendered.stop_on_violation:
             return ()
         return tuple(condition for condition in self._expected_conditions() if condition.is_upper_bound)
-
-    def on_condition_violated(self, context: Context, job_id: str, run_count: int) -> None:
-        """Stop the run whose metrics exceed an upper bound."""
-        if self._owns_run(context, job_id, run_count):
-            self.abandon_runs(context, {job_id: run_count}, "its metrics are not as expected")
 
     def _start(self, context: Context, job: Job) -> JobRun:
         runtime_parameters = self.rendered.runtime_parameters
@@ -477,8 +459,12 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
         stopped = {Outcome.STOPPED} if self.rendered.accept_stopped else set()
         return {Outcome.SUCCEEDED, *stopped, *({None} if self.waits_until_active else ())}
 
-    def finish(self, context: Context, report: tracking.RunReport) -> dict[str, Any]:
+    def finish_all(self, context: Context, group: tracking.RunGroup) -> dict[str, Any]:
         """Return the result of the run, or raise its error."""
+        (report,) = group.reports.values()
+        return self._finish(context, report)
+
+    def _finish(self, context: Context, report: tracking.RunReport) -> dict[str, Any]:
         if report.replaced is not None:
             context["ti"].xcom_push(key="run_count", value=report.run.run_count)
         if report.outcome not in self._accepted_outcomes():
@@ -530,24 +516,15 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
             )
         self.log.info("Metrics as expected: %s.", evaluation.text)
 
-    def on_wait_timeout(self, context: Context, job_id: str, run_count: int) -> None:
-        """Stop or leave the run as `on_timeout` says, unless another caller started it."""
-        if self._owns_run(context, job_id, run_count):
-            self.handle_timeout(context, {job_id: run_count})
-
-    def _owns_run(self, context: Context, job_id: str, run_count: int) -> bool:
-        """Return whether this task started the run."""
-        return (self._started or self._recorded_started(context)).get(job_id) == run_count
-
     def request_stop(
         self, client: ControlHubClient, runs: Mapping[str, int], *, max_wait: float, force: bool
     ) -> list[str]:
         """Request Control Hub to stop the run, see :meth:`RunOwnershipMixin.request_stop`."""
-        return [
-            job_id
-            for job_id, run_count in runs.items()
-            if client.runs.stop_run(job_id, run_count, max_wait=max_wait, force=force)
-        ]
+        return [i for i, n in runs.items() if client.runs.stop_run(i, n, max_wait=max_wait, force=force)]
+
+    def stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
+        """Stop the run that was ``RED`` for too long, so that the next try starts another one."""
+        self.abandon_runs(context, runs, RED_TOO_LONG, red=dict(runs))
 
     def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the run that an earlier try started, unless it has ended."""
@@ -556,11 +533,9 @@ class ControlHubRunJobOperator(ControlHubRunWaitingOperator, RunOwnershipMixin):
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the run that this task started or is starting, unless it has ended."""
-        if self._tracker is not None and self._tracker.has_ended:
-            return {}
         if not self._started and self._intent is not None:
             return self._run_of_unconfirmed_start(self._intent)
-        return self._started
+        return super().runs_to_stop_on_kill()
 
     def _run_of_unconfirmed_start(self, intent: StartIntent) -> dict[str, int]:
         client = self.kill_client()

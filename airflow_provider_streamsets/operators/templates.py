@@ -29,8 +29,8 @@ from airflow_provider_streamsets.control_hub.submission import (
 )
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators._resume import is_complete, was_stopped_by_task
-from airflow_provider_streamsets.operators._run_ownership import RunsOwnershipMixin
-from airflow_provider_streamsets.operators._runs_wait import placeholder_id
+from airflow_provider_streamsets.operators._run_ownership import RunOwnershipMixin
+from airflow_provider_streamsets.operators._run_wait import placeholder_id
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 from airflow_provider_streamsets.params import Parameter
 
@@ -124,7 +124,7 @@ def _assign_instances(
     return [by_digest[digest].pop(0) if by_digest.get(digest) else _Instance(digest) for digest in digests]
 
 
-class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunsOwnershipMixin):
+class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin):
     """
     Start instances of a job template, wait for their runs, and return the results.
 

@@ -511,8 +511,8 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
         except ControlHubError as error:
             self._skip_if_never_fail(error)
             raise
-        if self.started_after is not None and event is not None:
-            self._push_run_count(context, event["run_count"])
+        if self.started_after is not None:
+            self._push_run_count(context, outcome.awaited_run_count)
         return self.finish(context, outcome)
 
     def read_event(self, event: object) -> Any:

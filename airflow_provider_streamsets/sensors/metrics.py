@@ -220,19 +220,17 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
 
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
         """Return the trigger that waits for the metrics."""
-        arguments: dict[str, Any] = {
-            "control_hub_conn_id": self.control_hub_conn_id,
-            "expect": [condition.to_dict() for condition in self._conditions()],
-            "join": self.rendered.join,
-            "on_run_end": self.rendered.on_run_end,
-            "poll_interval": self.poke_interval,
-            "timeout": timeout,
-            "deadline": deadline,
+        return triggers.ControlHubJobMetricSensorTrigger(
+            control_hub_conn_id=self.control_hub_conn_id,
+            expect=[condition.to_dict() for condition in self._conditions()],
+            join=self.rendered.join,
+            on_run_end=self.rendered.on_run_end,
+            poll_interval=self.poke_interval,
+            timeout=timeout,
+            deadline=deadline,
             **run,
-        }
-        if self.end_from_trigger:
-            return triggers.ControlHubJobMetricSensorTrigger(**arguments, **self.end_trigger_kwargs)
-        return triggers.ControlHubJobMetricTrigger(**arguments)
+            **self.end_trigger_kwargs,
+        )
 
     def read_event(self, event: object) -> tracking.MetricResult:
         """Return the result of the metrics."""

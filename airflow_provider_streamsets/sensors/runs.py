@@ -140,25 +140,22 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
 
     def trigger(self, run: dict[str, Any], *, timeout: float, deadline: float) -> BaseTrigger:
         """Return the trigger that waits for the run."""
-        arguments: dict[str, Any] = {
-            "control_hub_conn_id": self.control_hub_conn_id,
-            "poll_interval": self.poke_interval,
-            "timeout": timeout,
-            "deadline": deadline,
-            "metrics_timeout": 0.0,
-            "wait_for": self.rendered.wait_for,
-            "fail_on_red_after": self.rendered.fail_on_red_after,
+        return triggers.ControlHubJobRunSensorTrigger(
+            control_hub_conn_id=self.control_hub_conn_id,
+            poll_interval=self.poke_interval,
+            timeout=timeout,
+            deadline=deadline,
+            metrics_timeout=0.0,
+            wait_for=self.rendered.wait_for,
+            fail_on_red_after=self.rendered.fail_on_red_after,
+            accept_stopped=self.rendered.accept_stopped,
             **run,
-        }
-        if self.end_from_trigger:
-            return triggers.ControlHubJobRunSensorTrigger(
-                **arguments, accept_stopped=self.rendered.accept_stopped, **self.end_trigger_kwargs
-            )
-        return triggers.ControlHubJobRunTrigger(**arguments)
+            **self.end_trigger_kwargs,
+        )
 
     def read_event(self, event: object) -> tracking.RunReport:
         """Return the report of the run."""
-        return triggers.RunWaitEvent.from_payload(event).report_or_raise()
+        return triggers.RunsWaitEvent.from_payload(event).report_or_raise()
 
     def finish(self, context: Context, outcome: tracking.RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""

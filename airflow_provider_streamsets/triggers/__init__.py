@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING
 from airflow_provider_streamsets.control_hub._lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.triggers.events import (
-        MetricWaitEvent,
-        RunsWaitEvent,
-        RunsWaitReason,
-        RunWaitEvent,
-    )
-    from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
-    from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
-    from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+    from airflow_provider_streamsets.triggers.events import MetricWaitEvent, RunsWaitEvent, RunsWaitReason
+    from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
     from airflow_provider_streamsets.triggers.sensors import (
         ControlHubJobMetricSensorTrigger,
         ControlHubJobRunSensorTrigger,
@@ -23,12 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ControlHubJobMetricSensorTrigger",
-    "ControlHubJobMetricTrigger",
     "ControlHubJobRunSensorTrigger",
-    "ControlHubJobRunTrigger",
-    "ControlHubJobRunsTrigger",
+    "ControlHubRunsTrigger",
     "MetricWaitEvent",
-    "RunWaitEvent",
     "RunsWaitEvent",
     "RunsWaitReason",
 ]
@@ -36,10 +26,8 @@ __all__ = [
 __getattr__ = lazy_attributes(
     __name__,
     {
-        "events": ("MetricWaitEvent", "RunWaitEvent", "RunsWaitEvent", "RunsWaitReason"),
-        "metrics": ("ControlHubJobMetricTrigger",),
-        "run_group": ("ControlHubJobRunsTrigger",),
-        "runs": ("ControlHubJobRunTrigger",),
+        "events": ("MetricWaitEvent", "RunsWaitEvent", "RunsWaitReason"),
+        "runs": ("ControlHubRunsTrigger",),
         "sensors": ("ControlHubJobMetricSensorTrigger", "ControlHubJobRunSensorTrigger"),
     },
 )

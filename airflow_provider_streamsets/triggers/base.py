@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
     from airflow_provider_streamsets.control_hub.tracking.run import Tracker
     from airflow_provider_streamsets.polling.poller import SharedStatusPoller
+
+_Result = TypeVar("_Result")
 
 _KILL_TIMEOUT = 10.0
 # Seconds within which the last poll after a deadline must start; it can queue behind those of other waits.
@@ -106,14 +108,22 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         """Description of the awaited runs for messages, such as "run 4 of job ..."."""
         raise NotImplementedError
 
-    async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Event:
+    def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Coroutine[Any, Any, Any]:
         """
         Wait for the runs.
 
         :param poller: poller of the connection
         :param deadline: deadline of the wait
-        :returns: event with the result
+        :returns: the result, which :meth:`event` turns into an event
         :raises ControlHubError: if the wait fails; :meth:`failure` turns it into an event
+        """
+        raise NotImplementedError
+
+    def event(self, result: Any) -> Event:
+        """
+        Return the event for the result of :meth:`wait`.
+
+        :param result: the result
         """
         raise NotImplementedError
 
@@ -144,11 +154,40 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
             with shared_poller(settings) as poller:
                 if self.is_credential_accepted:
                     poller.client.mark_accepted()
-                event = await self.wait(poller, deadline)
+                event = self.event(await self.wait(poller, deadline))
         except Exception as error:  # noqa: BLE001 - becomes the event
             event = self._event_of_error(error)
         await asyncio.sleep(max(started + self.min_deferral - asyncio.get_running_loop().time(), 0.0))
         yield await self.trigger_event(event)
+
+    async def track(self, tracker: Tracker[_Result], poller: SharedStatusPoller, deadline: Deadline) -> _Result:
+        """
+        Pass the statuses of a job to a tracker until it has a result, and return that.
+
+        :param tracker: the tracker; its methods that send requests are called in a thread
+        :param poller: poller of the connection
+        :param deadline: deadline of the wait
+        :raises ControlHubRunTimeoutError: if there is no result in time
+        """
+        result: _Result | None = None
+        runs = {tracker.job_id: tracker.run_count}
+        try:
+            with poller.subscribe(runs, self.poll_interval, tracker.notify_on) as subscription:
+                while result is None and not tracker.has_ended:
+                    # The status is not kept in a variable: thousands of waits would hold theirs until the next update.
+                    if _deliver(tracker, await subscription.next(deadline.remaining)):
+                        result = await poller.run_query(tracker.resolve, deadline.remaining)
+                    # While a run may be missing, the tracker needs every poll.
+                    subscription.notify_on = tracker.notify_on
+            while result is None:
+                if await deadline.sleep(tracker.next_delay(self.poll_interval)):
+                    raise asyncio.TimeoutError
+                result = await poller.run_query(tracker.resolve, deadline.remaining)
+        except asyncio.TimeoutError:
+            result = await _last_poll(tracker, poller)
+        if result is None:
+            raise tracker.timed_out(self.timeout)
+        return result
 
     def _parse_booleans(self) -> None:
         """Parse boolean arguments, which are strings if a task that starts in the triggerer templates them."""
@@ -255,90 +294,15 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         raise AssertionError("unreachable")
 
 
-@ignore_unknown_arguments
-@dataclass(kw_only=True, eq=False, repr=False)
-class ControlHubRunTriggerBase(ControlHubTrigger):
-    """
-    Base class of the triggers that wait for one run.
+def _deliver(tracker: Tracker[Any], updates: Mapping[str, JobRun | ControlHubError | None]) -> bool:
+    """Pass an update to the tracker, and return whether the tracker must send requests."""
+    status = updates[tracker.job_id]
+    # An error for this job alone means no more than a missing status.
+    return tracker.observe(None if isinstance(status, Exception) else status)
 
-    All triggers of a connection share their status requests. The other parameters are those of
-    :class:`ControlHubTrigger`.
 
-    :param job_id: id of the job
-    :param job_name: name of the job, for messages
-    :param run_count: number of the run
-    :param metrics_timeout: maximum seconds to wait for the final metrics after the run has ended
-    :param identity: id of the run and its start time in epoch seconds, which distinguish it from a run of the same
-        number after the job was deleted and imported again; None if unknown
-    :param started_after: wait for the first run started at or after this time, in ISO 8601; `run_count` is then the
-        lowest number it can have. None if the number is known
-    """
-
-    job_id: str = ""
-    job_name: str = ""
-    run_count: int = 0
-    metrics_timeout: float = 30.0
-    identity: Sequence[str | float | None] | None = None
-    started_after: str | None = None
-
-    @property
-    def description(self) -> str:
-        """Description of the run for messages."""
-        return f"run {self.run_count} of job {self.job_id}"
-
-    @property
-    def known_run(self) -> tuple[str, int]:
-        """Job id and run count for an event, as far as they are known."""
-        return self.job_id or "", self.run_count if isinstance(self.run_count, int) else 0
-
-    def tracker(self, poller: SharedStatusPoller) -> Tracker[Any]:
-        """
-        Return the tracker of the run. Its methods that send requests are called in a thread.
-
-        :param poller: poller of the connection
-        """
-        raise NotImplementedError
-
-    def event(self, result: Any) -> Event:
-        """
-        Return the event for a result of the tracker.
-
-        :param result: the result
-        """
-        raise NotImplementedError
-
-    async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Any:
-        """Pass the statuses of the job to the tracker until it has a result."""
-        tracker = self.tracker(poller)
-        result: Any = None
-        try:
-            with poller.subscribe({self.job_id: self.run_count}, self.poll_interval, tracker.notify_on) as subscription:
-                while result is None and not tracker.has_ended:
-                    # The status is not kept in a variable: thousands of waits would hold theirs until the next update.
-                    if self._deliver(tracker, await subscription.next(deadline.remaining)):
-                        result = await poller.run_query(tracker.resolve, deadline.remaining)
-                    # While a run may be missing, the tracker needs every poll.
-                    subscription.notify_on = tracker.notify_on
-            while result is None:
-                if await deadline.sleep(tracker.next_delay(self.poll_interval)):
-                    raise asyncio.TimeoutError
-                result = await poller.run_query(tracker.resolve, deadline.remaining)
-        except asyncio.TimeoutError:
-            result = await self._last_poll(tracker, poller)
-        if result is None:
-            raise tracker.timed_out(self.timeout)
-        self.run_count = result.replaced or tracker.run_count
-        return self.event(result)
-
-    def _deliver(self, tracker: Tracker[Any], updates: Mapping[str, JobRun | ControlHubError | None]) -> bool:
-        """Pass an update to the tracker, and return whether the tracker must send requests."""
-        status = updates[self.job_id]
-        # An error for this job alone means no more than a missing status.
-        return tracker.observe(None if isinstance(status, Exception) else status)
-
-    @staticmethod
-    async def _last_poll(tracker: Tracker[Any], poller: SharedStatusPoller) -> Any:
-        """Poll once more after the deadline, unless polling is paused after failures."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            return await poller.run_query(lambda: tracker.poll(skip_metrics_wait=True), _LAST_POLL_TIMEOUT)
-        return None
+async def _last_poll(tracker: Tracker[_Result], poller: SharedStatusPoller) -> _Result | None:
+    """Poll once more after the deadline, unless polling is paused after failures."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        return await poller.run_query(lambda: tracker.poll(skip_metrics_wait=True), _LAST_POLL_TIMEOUT)
+    return None

@@ -10,81 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_streamsets.control_hub import errors
-from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
+from airflow_provider_streamsets.control_hub.models import RunRef
 from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 
 _MAX_ISSUES = 10
-
-
-@dataclass(frozen=True)
-class RunWaitEvent:
-    """
-    Result of a wait for one run. It is all that the resumed task needs.
-
-    :param job_id: id of the job
-    :param run_count: number of the run
-    :param report: report of the run, or None
-    :param error: why there is no report
-    :param deadline: deadline of the wait, in epoch seconds
-    """
-
-    job_id: str
-    run_count: int
-    report: RunReport | None = None
-    error: errors.ControlHubError | None = None
-    deadline: float | None = None
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return the event as JSON values."""
-        payload: dict[str, Any] = {"job_id": self.job_id, "run_count": self.run_count}
-        if self.deadline is not None:
-            payload["deadline"] = self.deadline
-        if self.report is not None:
-            payload["report"] = self.report.to_dict()
-        if self.error is not None:
-            payload["error"] = _error_payload(self.error)
-        return payload
-
-    @classmethod
-    def from_payload(cls, payload: object) -> RunWaitEvent:
-        """
-        Parse the event that Airflow passes to the task.
-
-        :raises ControlHubUnexpectedResponseError: if it is incomplete or malformed
-        """
-        try:
-            if not isinstance(payload, Mapping):
-                raise TypeError(f"it is of type {type(payload).__name__}")
-            report = RunReport.from_dict(payload["report"]) if "report" in payload else None
-            error = _error_from_payload(payload["error"]) if "error" in payload else None
-            deadline = payload.get("deadline")
-            event = cls(
-                str(payload["job_id"]),
-                int(payload["run_count"]),
-                report,
-                error,
-                None if deadline is None else float(deadline),
-            )
-            if (report is None) == (error is None):
-                raise ValueError("it must hold either a report or an error")
-            if report is not None and (report.job_id, report.replaced or report.run.run_count) != (
-                event.job_id,
-                event.run_count,
-            ):
-                raise ValueError("its report is of another run")
-        except (KeyError, TypeError, ValueError) as error:
-            raise errors.ControlHubUnexpectedResponseError(
-                f"Cannot read the trigger's event, so the outcome of the run is unknown: {error}"
-            ) from error
-        return event
-
-    def report_or_raise(self) -> RunReport:
-        """Return the report, or raise the error of the wait."""
-        if self.error is not None:
-            raise self.error
-        assert self.report is not None  # noqa: S101 # nosec B101 # checked in from_payload
-        return self.report
 
 
 @dataclass(frozen=True)
@@ -127,13 +57,8 @@ class MetricWaitEvent:
             event = cls(str(payload["job_id"]), int(payload["run_count"]), metric_result, error)
             if (metric_result is None) == (error is None):
                 raise ValueError("it must hold either a result or an error")
-            if metric_result is not None and (
-                metric_result.job_id,
-                metric_result.replaced or metric_result.run_count,
-            ) != (
-                event.job_id,
-                event.run_count,
-            ):
+            awaited = metric_result and (metric_result.job_id, metric_result.awaited_run_count)
+            if awaited and awaited != (event.job_id, event.run_count):
                 raise ValueError("its result is of another run")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise errors.ControlHubUnexpectedResponseError(
@@ -150,7 +75,7 @@ class MetricWaitEvent:
 
 
 class RunsWaitReason(str, enum.Enum):
-    """Reason why a wait for many runs ended."""
+    """Reason why a wait for runs ended."""
 
     ENDED = "ended"
     """All runs ended."""
@@ -167,9 +92,12 @@ class RunsWaitReason(str, enum.Enum):
 @dataclass(frozen=True)
 class RunsWaitEvent:
     """
-    Result of a wait for many runs. The resumed task reads their outcomes, so that the event stays small.
+    Result of a wait for runs.
 
-    :param runs: job id and run count of each run
+    For one run, it has the complete report. The outcomes of many runs are read by the resumed task, so that the event
+    stays small.
+
+    :param runs: the runs
     :param reason: why the wait ended
     :param until_failure: end the next wait for these runs at the first failure
     :param force_at: end the next wait at this time so that the task can force stops, in epoch seconds
@@ -177,14 +105,14 @@ class RunsWaitEvent:
     :param deadline: deadline of the wait, in epoch seconds
     :param metrics_timeout: maximum seconds to wait for the runs' final metrics
     :param error: why the wait failed
-    :param identities: by job id, id and start time of the run
     :param forced: ids of the jobs whose runs the task has forced to stop
     :param active: ids of the jobs whose runs were active, in a wait for active runs
     :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
-    :param red: reports of the runs that were abandoned because they were ``RED`` for too long, by job id
+    :param reports: by job id, reports of runs for which the wait is over: that of the only run, and those of runs that
+        were abandoned because they were ``RED`` for too long
     """
 
-    runs: tuple[tuple[str, int], ...]
+    runs: tuple[RunRef, ...]
     reason: RunsWaitReason = RunsWaitReason.ENDED
     until_failure: bool = False
     force_at: float | None = None
@@ -192,27 +120,25 @@ class RunsWaitEvent:
     deadline: float | None = None
     metrics_timeout: float = 0.0
     error: errors.ControlHubError | None = None
-    identities: Mapping[str, Any] = field(default_factory=dict)
     forced: tuple[str, ...] = ()
     active: tuple[str, ...] = ()
     red_since: Mapping[str, float] = field(default_factory=dict)
-    red: Mapping[str, RunReport] = field(default_factory=dict)
+    reports: Mapping[str, RunReport] = field(default_factory=dict)
 
     @property
     def needs_action(self) -> bool:
         """Whether the task must act on runs before it waits for them again."""
         return self.reason in {RunsWaitReason.FIRST_FAILURE, RunsWaitReason.FORCE, RunsWaitReason.RED}
 
-    def run_refs(self, names: Mapping[str, str]) -> list[RunRef]:
-        """
-        Return references to the runs.
+    @property
+    def run_counts(self) -> dict[str, int]:
+        """Run counts by job id."""
+        return {run.job_id: run.run_count for run in self.runs}
 
-        :param names: names of the jobs, by job id, as far as known
-        """
-        return [
-            RunRef(job_id, run_count, names.get(job_id, ""), RunIdentity.from_json(self.identities.get(job_id)))
-            for job_id, run_count in self.runs
-        ]
+    @property
+    def report(self) -> RunReport | None:
+        """Report of the only run; None if there are several runs, or it has no report."""
+        return self.reports.get(self.runs[0].job_id) if len(self.runs) == 1 else None
 
     def time_left(self) -> float:
         """Return the seconds until the deadline of the wait; infinite if there is none."""
@@ -225,32 +151,25 @@ class RunsWaitEvent:
         :param now: current time in epoch seconds
         """
         red_for = {job_id: max(now - since, 0.0) for job_id, since in self.red_since.items()}
-        return {"active": self.active, "red_for": red_for, "reports": self.red}
+        return {"active": self.active, "red_for": red_for, "reports": self.reports}
 
     def to_payload(self) -> dict[str, Any]:
-        """Return the event as JSON values."""
+        """Return the event as JSON values, without those that are not set."""
         payload: dict[str, Any] = {
-            "runs": [list(run) for run in self.runs],
+            "runs": [run.to_json() for run in self.runs],
             "reason": self.reason.value,
             "until_failure": self.until_failure,
             "force_at": self.force_at,
             "timeout": self.timeout,
             "deadline": self.deadline,
             "metrics_timeout": self.metrics_timeout,
+            "forced": list(self.forced),
+            "active": list(self.active),
+            "red_since": dict(self.red_since),
+            "reports": {job_id: report.to_dict() for job_id, report in self.reports.items()},
+            "error": None if self.error is None else _error_payload(self.error),
         }
-        if self.identities:
-            payload["identities"] = dict(self.identities)
-        if self.forced:
-            payload["forced"] = list(self.forced)
-        if self.active:
-            payload["active"] = list(self.active)
-        if self.red_since:
-            payload["red_since"] = dict(self.red_since)
-        if self.red:
-            payload["red"] = {job_id: report.to_dict() for job_id, report in self.red.items()}
-        if self.error is not None:
-            payload["error"] = _error_payload(self.error)
-        return payload
+        return {name: value for name, value in payload.items() if value or name == "runs"}
 
     @classmethod
     def from_payload(cls, payload: object) -> RunsWaitEvent:
@@ -262,31 +181,45 @@ class RunsWaitEvent:
         try:
             if not isinstance(payload, Mapping):
                 raise TypeError(f"it is of type {type(payload).__name__}")
-            runs = tuple((str(job_id), int(run_count)) for job_id, run_count in payload["runs"])
             times = {name: payload.get(name) for name in ("timeout", "deadline", "force_at")}
             event = cls(
-                runs,
+                tuple(map(RunRef.from_json, payload["runs"])),
                 reason=RunsWaitReason(payload["reason"]),
                 until_failure=bool(payload.get("until_failure")),
                 **{name: None if value is None else float(value) for name, value in times.items()},
                 metrics_timeout=float(payload.get("metrics_timeout") or 0.0),
                 error=_error_from_payload(payload["error"]) if "error" in payload else None,
-                identities=dict(payload.get("identities") or {}),
                 forced=tuple(map(str, payload.get("forced") or ())),
                 active=tuple(map(str, payload.get("active") or ())),
                 red_since={str(job_id): float(at) for job_id, at in dict(payload.get("red_since") or {}).items()},
-                red={
+                reports={
                     str(job_id): RunReport.from_dict(report)
-                    for job_id, report in dict(payload.get("red") or {}).items()
+                    for job_id, report in dict(payload.get("reports") or {}).items()
                 },
             )
-            if not runs and event.error is None:
+            if not event.runs and event.error is None:
                 raise ValueError("it has no runs")
+            for job_id, report in event.reports.items():
+                if (report.job_id, event.run_counts.get(job_id)) != (job_id, report.awaited_run_count):
+                    raise ValueError(f"its report for job {job_id} is of another run")
         except (KeyError, TypeError, ValueError) as error:
             raise errors.ControlHubUnexpectedResponseError(
                 f"Cannot read the trigger's event, so the outcomes of the runs are unknown: {error}"
             ) from error
         return event
+
+    def report_or_raise(self) -> RunReport:
+        """
+        Return the report of the only run, or raise the error of the wait.
+
+        :raises ControlHubUnexpectedResponseError: if there is neither
+        """
+        self.raise_error()
+        if self.report is None:
+            raise errors.ControlHubUnexpectedResponseError(
+                "Cannot read the trigger's event, so the outcome of the run is unknown: it has no report of one run"
+            )
+        return self.report
 
     def raise_error(self) -> None:
         """Raise the error of the wait, if it failed."""

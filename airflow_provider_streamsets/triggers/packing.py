@@ -28,28 +28,28 @@ UNPACK_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueE
 
 def pack(arguments: dict[str, Any]) -> dict[str, Any]:
     """
-    Compress the arguments about the runs into `packed`, unless they are short.
+    Compress the arguments about the runs, without the names of jobs, into `packed`, unless they are short.
 
     :param arguments: arguments of the trigger by name
     """
     if len(json.dumps(arguments)) <= _MAX_PLAIN_SIZE:
         return arguments
-    job_ids = [job_id for job_id, _ in arguments["runs"]]
-    identities, red_since = arguments["identities"] or {}, arguments["red_since"] or {}
-    known = [identities.get(job_id) or (None, None) for job_id in job_ids]
+    runs = [[*run, None, None][:4] for run in arguments["runs"]]
+    job_ids, run_counts, run_ids, started = zip(*runs, strict=True)
+    red_since = arguments["red_since"] or {}
     # By column, as similar values side by side compress well.
     columns: dict[str, Any] = {
         "job_ids": job_ids,
-        "run_counts": [run_count for _, run_count in arguments["runs"]],
-        "run_ids": [run_id for run_id, _ in known],
-        "started": _short_times("started", [started for _, started in known]),
+        "run_counts": run_counts,
+        "run_ids": run_ids,
+        "started": _short_times("started", started),
         "red_since": _short_times("red_since", [red_since.get(job_id) for job_id in job_ids]),
         "red": arguments["red"],
     }
     for name in _SET_COLUMNS:
         members = set(arguments[name] or ())
         columns[name] = "".join(str(int(job_id in members)) for job_id in job_ids)
-    others = {name: value for name, value in arguments.items() if name not in {"runs", "identities", *columns}}
+    others = {name: value for name, value in arguments.items() if name not in {"runs", *columns}}
     return {**others, "packed": _packed_text(columns)}
 
 
@@ -61,12 +61,10 @@ def unpack(packed: str) -> dict[str, Any]:
     """
     columns = json.loads(_unpacked_text(packed))
     job_ids = columns["job_ids"]
-    started = _times("started", columns["started"])
-    identities = zip(job_ids, columns["run_ids"], started, strict=True)
+    runs = zip(job_ids, columns["run_counts"], columns["run_ids"], _times("started", columns["started"]), strict=True)
     red_since = zip(job_ids, _times("red_since", columns["red_since"]), strict=True)
     return {
-        "runs": [list(run) for run in zip(job_ids, columns["run_counts"], strict=True)],
-        "identities": {job_id: [run_id, at] for job_id, run_id, at in identities if run_id is not None},
+        "runs": [list(run) if run[2] is not None else list(run[:2]) for run in runs],
         "red_since": {job_id: at for job_id, at in red_since if at is not None},
         "red": columns["red"],
         **{

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
@@ -18,6 +18,9 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRunTimeoutError,
     ControlHubUnavailableError,
 )
+from airflow_provider_streamsets.control_hub.models import RunIdentity, RunRef
+from airflow_provider_streamsets.control_hub.tracking.conditions import parse_conditions
+from airflow_provider_streamsets.control_hub.tracking.metric import MetricTracker
 from airflow_provider_streamsets.job_selector import (
     check_job_selection,
     get_job,
@@ -34,14 +37,16 @@ from airflow_provider_streamsets.sensors.result import (
     result_of_run,
 )
 from airflow_provider_streamsets.triggers.arguments import ignore_unknown_arguments
-from airflow_provider_streamsets.triggers.base import ControlHubRunTriggerBase, Deadline
-from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
-from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from airflow_provider_streamsets.triggers.base import ControlHubTrigger, Deadline
+from airflow_provider_streamsets.triggers.events import MetricWaitEvent, RunsWaitEvent
+from airflow_provider_streamsets.triggers.runs import run_tracker
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub import Job
+    from airflow_provider_streamsets.control_hub import ControlHubError, Job
+    from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult
+    from airflow_provider_streamsets.control_hub.tracking.report import RunReport
+    from airflow_provider_streamsets.control_hub.tracking.run import RunTracker, Tracker
     from airflow_provider_streamsets.polling.poller import SharedStatusPoller
-    from airflow_provider_streamsets.triggers.events import MetricWaitEvent, RunWaitEvent
 
 _PINNED_RUN = "streamsets_run"
 # By final state of the task: the event that ends the task, and the XCom key of its result.
@@ -54,18 +59,24 @@ _ENDS = {
 
 @ignore_unknown_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
-class SensorTrigger(ControlHubRunTriggerBase):
+class SensorTrigger(ControlHubTrigger):
     """
-    Base class of the triggers that replace the worker of a sensor.
+    Base class of the triggers of sensors, which wait for one run and may replace the worker.
 
     A trigger that starts the task resolves the job and the run as the sensor would, and pushes the run to XCom, so that
     it waits for the same run after a restart of the triggerer. A trigger that ends the task ends it as the sensor
     would, except for a timeout: a worker raises that, so that Airflow does not retry the task.
 
-    The other parameters are those of :class:`~airflow_provider_streamsets.triggers.base.ControlHubRunTriggerBase`,
-    without `stop_on_kill` and `force_stop_after`. With `starts`, `job_name` can replace `job_id`, and without a
-    `run_count`, it is the latest run.
+    The other parameters are those of :class:`~airflow_provider_streamsets.triggers.base.ControlHubTrigger`, without
+    `stop_on_kill` and `force_stop_after`.
 
+    :param job_id: id of the job
+    :param job_name: name of the job, for messages; with `starts`, it can replace the id
+    :param run_count: number of the run; with `starts`, None is the latest run
+    :param identity: id of the run and its start time in epoch seconds, which distinguish it from a run of the same
+        number after the job was deleted and imported again; None if unknown
+    :param started_after: wait for the first run started at or after this time, in ISO 8601; `run_count` is then the
+        lowest number it can have. None if the number is known
     :param starts: start the task: resolve the job, the run and the deadline
     :param ends: end the task
     :param soft_fail: skip the task instead of failing it if the run failed or the metrics do not satisfy the conditions
@@ -76,6 +87,11 @@ class SensorTrigger(ControlHubRunTriggerBase):
     :param next_run: with `starts`: the run after the latest one
     """
 
+    job_id: str = ""
+    job_name: str = ""
+    run_count: int = 0
+    identity: Sequence[str | float | None] | None = None
+    started_after: str | None = None
     starts: bool = False
     ends: bool = False
     soft_fail: bool = False
@@ -87,6 +103,25 @@ class SensorTrigger(ControlHubRunTriggerBase):
     # The task has not started the run, so that a kill does not stop it.
     stop_on_kill: bool = field(default=False, init=False)
     force_stop_after: float | None = field(default=None, init=False)
+
+    @property
+    def description(self) -> str:
+        """Description of the run for messages."""
+        return f"run {self.run_count} of job {self.job_id}"
+
+    @property
+    def run_ref(self) -> RunRef:
+        """The run, as far as it is known."""
+        run_count = self.run_count if isinstance(self.run_count, int) else 0
+        return RunRef(self.job_id or "", run_count, self.job_name or "", RunIdentity.from_json(self.identity))
+
+    def tracker(self, poller: SharedStatusPoller) -> Tracker[Any]:
+        """
+        Return the tracker of the run.
+
+        :param poller: poller of the connection
+        """
+        raise NotImplementedError
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """
@@ -122,13 +157,14 @@ class SensorTrigger(ControlHubRunTriggerBase):
             deadline = Deadline(self.deadline)
             await self._start(poller, deadline)
         is_open = self.started_after is not None
-        event = await super().wait(poller, deadline)
-        if is_open:
+        result = await self.track(self.tracker(poller), poller, deadline)
+        self.run_count = result.awaited_run_count
+        if is_open and (self.starts or self.ends):
             try:
                 await push_xcoms(self.task_instance, run_count=self.run_count)
             except Exception as error:  # noqa: BLE001 - the outcome of the task does not depend on it
                 self.log.warning("Could not push 'run_count' to XCom; ending the task without it: %s", error)
-        return event
+        return result
 
     def _deadline_of_task(self) -> float | None:
         """Return the deadline: `reserve` seconds before Airflow's own timeout of the task."""
@@ -237,20 +273,44 @@ class SensorTrigger(ControlHubRunTriggerBase):
 
 @ignore_unknown_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
-class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
+class ControlHubJobRunSensorTrigger(SensorTrigger):
     """
-    Replace the worker of a :class:`~airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor`.
+    Wait on the triggerer for the run of a :class:`~airflow_provider_streamsets.sensors.runs.ControlHubJobRunSensor`.
 
-    The other parameters are those of :class:`SensorTrigger` and
-    :class:`~airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger`, without `upper_bounds`.
+    The event is a :class:`~airflow_provider_streamsets.triggers.events.RunsWaitEvent` with one run. The other
+    parameters are those of :class:`SensorTrigger`.
 
     :param metrics_timeout: maximum seconds to wait for the final metrics after the run has ended
+    :param wait_for: wait for the run's ``completion``, or until it is ``active``
+    :param fail_on_red_after: maximum seconds for which the run may be ``RED``; None sets no limit. A restart of the
+        triggerer resets the count
     :param accept_stopped: treat a run that a user stopped as a success
     """
 
     metrics_timeout: float = 0.0
+    wait_for: str = "completion"
+    fail_on_red_after: float | None = None
     accept_stopped: bool = False
-    upper_bounds: Sequence[str] | None = field(default=None, init=False)
+
+    def tracker(self, poller: SharedStatusPoller) -> RunTracker:
+        """Return the tracker of the run."""
+        return run_tracker(
+            self,
+            poller,
+            self.run_ref,
+            started_after=params.timestamp(self.started_after, "started_after", rendered=True),
+            metrics_timeout=self.metrics_timeout,
+            until_active=self.wait_for == "active",
+            fail_on_red_after=self.fail_on_red_after,
+        )
+
+    def event(self, result: RunReport) -> RunsWaitEvent:
+        """Return the event with the report of the run."""
+        return RunsWaitEvent((self.run_ref,), reports={result.job_id: result}, deadline=self.deadline)
+
+    def failure(self, error: ControlHubError) -> RunsWaitEvent:
+        """Return the event of a failed wait."""
+        return RunsWaitEvent((self.run_ref,), error=error, deadline=self.deadline)
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return `wait_for` and `fail_on_red_after`."""
@@ -259,21 +319,25 @@ class ControlHubJobRunSensorTrigger(SensorTrigger, ControlHubJobRunTrigger):
             "fail_on_red_after": params.seconds(self.fail_on_red_after, "fail_on_red_after", rendered=True),
         }
 
-    def sensor_result(self, event: RunWaitEvent) -> SensorResult:
+    def sensor_result(self, event: RunsWaitEvent) -> SensorResult:
         """Return the result for the run."""
         return result_of_run(event.report_or_raise(), accept_stopped=self.accept_stopped)
 
 
 @ignore_unknown_arguments
 @dataclass(kw_only=True, eq=False, repr=False)
-class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger):
+class ControlHubJobMetricSensorTrigger(SensorTrigger):
     """
-    Replace the worker of a :class:`~airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor`.
+    Wait on the triggerer for a :class:`~airflow_provider_streamsets.sensors.metrics.ControlHubJobMetricSensor`.
 
-    The other parameters are those of :class:`SensorTrigger` and
-    :class:`~airflow_provider_streamsets.triggers.metrics.ControlHubJobMetricTrigger`.
+    Record counts and counters are requested only for conditions that the status of the job cannot decide. The event is
+    a :class:`~airflow_provider_streamsets.triggers.events.MetricWaitEvent`. The other parameters are those of
+    :class:`SensorTrigger`.
 
     :param expect: conditions: strings such as ``output_count >= 1000``, or dicts of their three fields
+    :param join: whether ``all`` or ``any`` of them must be satisfied
+    :param on_run_end: how conditions are evaluated when the run ends first; see
+        :class:`~airflow_provider_streamsets.control_hub.tracking.metric.MetricTracker`
     :param metrics_timeout: maximum seconds to wait for the final metrics after the run has ended; with `starts`, None
         is the job's statistics interval plus 15 seconds
     :param metric: with `starts`: name of a metric, instead of `expect`
@@ -281,11 +345,41 @@ class ControlHubJobMetricSensorTrigger(SensorTrigger, ControlHubJobMetricTrigger
     :param threshold: number to compare `metric` with
     """
 
-    expect: Sequence[str | Mapping[str, Any]] | str | None = None  # type: ignore[assignment]
-    metrics_timeout: float | None = 30.0  # type: ignore[assignment]
+    expect: Sequence[str | Mapping[str, Any]] | str | None = None
+    join: Literal["all", "any"] = "all"
+    on_run_end: Literal["fail", "evaluate", "skip"] = "fail"
+    metrics_timeout: float | None = 30.0
     metric: str | None = None
     comparison: str = ">="
     threshold: float | str | None = None
+
+    def tracker(self, poller: SharedStatusPoller) -> MetricTracker:
+        """Return the tracker of the run's metrics."""
+        run = self.run_ref
+        return MetricTracker(
+            poller.client,
+            run.job_id,
+            run.run_count,
+            parse_conditions(self.expect),
+            join=self.join,
+            on_run_end=self.on_run_end,
+            job_name=run.job_name,
+            identity=run.identity,
+            started_after=params.timestamp(self.started_after, "started_after", rendered=True),
+            metrics_timeout=self.metrics_timeout or 0.0,
+            now=poller.now,
+            log=self.log,
+            outage=poller.outage,
+        )
+
+    def event(self, result: MetricResult) -> MetricWaitEvent:
+        """Return the event with the evaluated metrics."""
+        return MetricWaitEvent(result.job_id, result.awaited_run_count, metric_result=result)
+
+    def failure(self, error: ControlHubError) -> MetricWaitEvent:
+        """Return the event of a failed wait."""
+        run = self.run_ref
+        return MetricWaitEvent(run.job_id, run.run_count, error=error)
 
     def run_details(self, job: Job) -> dict[str, Any]:
         """Return the conditions and `metrics_timeout`."""

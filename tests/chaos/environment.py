@@ -57,7 +57,7 @@ if "scheduler" in sys.argv:
     import airflow_provider_streamsets.operators.bulk
     import airflow_provider_streamsets.operators.runs
     import airflow_provider_streamsets.operators.templates
-    import airflow_provider_streamsets.triggers.run_group
+    import airflow_provider_streamsets.triggers.runs
     import airflow_provider_streamsets.triggers.runs
 """
 

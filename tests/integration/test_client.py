@@ -22,9 +22,9 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
 from dev.local_sandbox import SandboxProcess
 from tests.integration.conftest import client_of
+from tests.unit.fakes.waits import wait_with_tracker
 
 
 def run_to_completion(client, sandbox, name, timeout=300.0, **parameters):
@@ -39,7 +39,7 @@ def run_to_completion(client, sandbox, name, timeout=300.0, **parameters):
         sandbox.advance(seconds)
 
     tracker = RunTracker(client, job.job_id, run.run_count, job_name=name, now=lambda: clock["now"])
-    return wait_for_run(tracker, Deadline(timeout, sleep=sleep, now=lambda: clock["now"]), poll_interval=2)
+    return wait_with_tracker(tracker, Deadline(timeout, sleep=sleep, now=lambda: clock["now"]), poll_interval=2)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
@@ -35,6 +34,7 @@ from tests.integration.conftest import client_of
 from tests.integration.sandbox_tasks import SandboxClock, SandboxTask
 from tests.unit.conftest import StateStore, TaskInstance
 from tests.unit.fakes.task_runner import read_connection_inline
+from tests.unit.fakes.waits import wait_with_tracker
 
 STATUSES = "/jobrunner/rest/v1/jobs/status"
 UNKNOWN_JOB = Variants.choices()["unknown_job"]
@@ -120,7 +120,7 @@ def test_client_wait_outlasts_faults(sandbox, clock, new_job, fault):
         run = client.runs.start(job)
         sandbox.set_faults({**FAULTS[fault], "path": "*", "times": 30})
         tracker = RunTracker(client, job.job_id, run.run_count, job_name=job.name, now=clock.time)
-        report = wait_for_run(tracker, Deadline(600, sleep=clock.sleep, now=clock.time), poll_interval=2)
+        report = wait_with_tracker(tracker, Deadline(600, sleep=clock.sleep, now=clock.time), poll_interval=2)
     assert (report.outcome, report.metrics_final) == (Outcome.SUCCEEDED, True)
     assert report.metrics.input_count == 10_000
 

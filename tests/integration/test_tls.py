@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
-from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from dev.local_sandbox import SandboxProcess
 
 JOB = "Orders to warehouse"
@@ -65,10 +65,10 @@ def waited_for(conn_id: str, job_id: str, run_count: int, seconds: float) -> dic
     """Wait for a run with a trigger and return the payload of its event."""
 
     async def first_event() -> dict:
-        trigger = ControlHubJobRunTrigger(
+        trigger = ControlHubRunsTrigger(
             control_hub_conn_id=conn_id,
-            job_id=job_id,
-            run_count=run_count,
+            runs=[[job_id, run_count]],
+            metrics_timeout=30,
             poll_interval=0.5,
             timeout=seconds,
             deadline=time.time() + seconds,
@@ -119,7 +119,7 @@ def test_disabled_verification_is_logged(hub, connect):
 def test_trigger_waits_with_untrusted_certificate_until_deadline(hub, connect, caplog):
     before = requests_of(hub)
     event = waited_for(connect("trigger_refused"), hub.sandbox.job_id(JOB), 1, seconds=2)
-    assert "report" not in event
+    assert "reports" not in event
     assert "has not ended" in json.dumps(event)
     assert "is not trusted" in caplog.text
     assert requests_of(hub) == before
@@ -133,5 +133,5 @@ def test_trigger_waits_over_tls(hub, connect, how):
     hub.sandbox.wait_for_status(JOB, "INACTIVE", timeout=30)
     run_count = hub.sandbox.start_job(JOB)["runCount"]
     event = waited_for(conn_id, job_id, run_count, seconds=30)
-    assert event["report"]["outcome"] == "SUCCEEDED"
-    assert event["report"]["run"]["run_count"] == run_count
+    assert event["reports"][job_id]["outcome"] == "SUCCEEDED"
+    assert event["reports"][job_id]["run"]["run_count"] == run_count

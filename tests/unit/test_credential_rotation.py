@@ -17,15 +17,14 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.models import RunRef
-from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
-from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run, wait_for_runs
+from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_runs
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.polling.connections import connection_settings
 from airflow_provider_streamsets.polling.poller import SharedStatusPoller, shared_poller
-from airflow_provider_streamsets.triggers.events import RunWaitEvent
-from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from airflow_provider_streamsets.triggers.events import RunsWaitEvent
+from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from tests.unit.conftest import TOKEN
 from tests.unit.fakes.single_job_hub import HUB, LONG_AGO, run_json
 from tests.unit.fakes.virtual_time import VirtualLoop, run_in_virtual_time, run_on_loop
@@ -114,16 +113,16 @@ async def poller_of_connection() -> SharedStatusPoller:
     return shared_poller(await connection_settings("streamsets_default"))
 
 
-def trigger(n: int, **arguments: Any) -> ControlHubJobRunTrigger:
-    return ControlHubJobRunTrigger(job_id=f"job-{n}", run_count=1, metrics_timeout=0, **arguments)
+def trigger(n: int, **arguments: Any) -> ControlHubRunsTrigger:
+    return ControlHubRunsTrigger(runs=[[f"job-{n}", 1]], metrics_timeout=0, **arguments)
 
 
-async def event_of(trigger: ControlHubJobRunTrigger) -> RunWaitEvent:
+async def event_of(trigger: ControlHubRunsTrigger) -> RunsWaitEvent:
     (payload,) = [event.payload async for event in trigger.run()]
-    return RunWaitEvent.from_payload(json.loads(json.dumps(payload)))
+    return RunsWaitEvent.from_payload(json.loads(json.dumps(payload)))
 
 
-async def started_waits(number: int) -> list[asyncio.Task[RunWaitEvent]]:
+async def started_waits(number: int) -> list[asyncio.Task[RunsWaitEvent]]:
     """Start so many waits, and let them poll for ten minutes."""
     tasks = [asyncio.create_task(event_of(trigger(n))) for n in range(number)]
     await asyncio.sleep(600)
@@ -157,7 +156,7 @@ def test_new_token_costs_thousands_of_waits_one_refusal(token_hub, logged):
         token_hub.ended = {"job-7", "job-1999"}
         await asyncio.sleep(60)
         ended = [task.result() for task in tasks if task.done()]
-        assert {(event.job_id, event.report.outcome.value) for event in ended if event.report} == {
+        assert {(event.runs[0].job_id, event.report.outcome.value) for event in ended if event.report} == {
             ("job-7", "SUCCEEDED"),
             ("job-1999", "SUCCEEDED"),
         }
@@ -183,7 +182,7 @@ def test_temporary_refusals_end_no_wait(token_hub, logged, duration):
         token_hub.ended = {"job-7"}
         await asyncio.sleep(60)
         (ended,) = [task.result() for task in tasks if task.done()]
-        assert (ended.job_id, ended.report.outcome.value) == ("job-7", "SUCCEEDED")
+        assert (ended.runs[0].job_id, ended.report.outcome.value) == ("job-7", "SUCCEEDED")
 
     run_in_virtual_time(scenario())
     assert logged().count(REFUSED) == 1
@@ -203,7 +202,7 @@ def test_grace_period_comes_from_connection(token_hub):
 
 
 def test_revoked_token_fails_all_waits_with_one_error(token_hub, logged):
-    async def scenario() -> list[RunWaitEvent]:
+    async def scenario() -> list[RunsWaitEvent]:
         tasks = await started_waits(2000)
         token_hub.accepted = set()
         revoked = now()
@@ -283,7 +282,7 @@ def test_waits_survive_secrets_backend_outage(token_hub, logged):
 
 
 def test_error_names_secrets_backend_outage(token_hub):
-    async def scenario() -> list[RunWaitEvent]:
+    async def scenario() -> list[RunsWaitEvent]:
         tasks = await started_waits(3)
         token_hub.accepted, token_hub.unreadable = {NEW}, OSError("the vault is sealed")
         return await asyncio.gather(*tasks)
@@ -294,7 +293,7 @@ def test_error_names_secrets_backend_outage(token_hub):
 
 
 def test_deleted_connection_fails_waits_at_once(token_hub):
-    async def scenario() -> list[RunWaitEvent]:
+    async def scenario() -> list[RunsWaitEvent]:
         tasks = await started_waits(100)
         token_hub.accepted = set()
         token_hub.disconnect()
@@ -495,7 +494,7 @@ OTHER_HOSTS = pytest.mark.parametrize("host", [HUB, OTHER_HUB])
 
 @OTHER_HOSTS
 def test_waits_do_not_move_to_another_organization(token_hub, http, host):
-    async def scenario() -> list[RunWaitEvent]:
+    async def scenario() -> list[RunsWaitEvent]:
         tasks = await started_waits(10)
         foreign = http.post(
             f"{OTHER_HUB}/jobrunner/rest/v1/jobs/status", json={"job-0": run_json(1, "INACTIVE", "GRAY")}
@@ -561,12 +560,10 @@ def test_last_cancelled_wait_stops_rereading_connection(token_hub):
 # On a worker
 
 
-def tracker(client: ControlHubClient) -> RunTracker:
-    return RunTracker(client, "job-0", 1, metrics_timeout=0)
-
-
 def wait_on_worker(client: ControlHubClient) -> Any:
-    return wait_for_run(tracker(client.with_options()), Deadline(None), poll_interval=30)
+    group = RunGroup(client.with_options(), [RunRef("job-0", 1)], metrics_timeout=0)
+    wait_for_runs(group, Deadline(None), poll_interval=30)
+    return group.reports["job-0"]
 
 
 @pytest.fixture
@@ -629,15 +626,14 @@ def test_worker_and_triggerer_report_same_revocation_error(token_hub, clock):
     assert run_in_virtual_time(error_on_triggerer()) == str(raised.value)
 
 
-@pytest.mark.parametrize("many", [False, True])
-def test_worker_deadline_ends_retries_of_refused_token(token_hub, clock, many):
+@pytest.mark.parametrize("number", [1, 2])
+def test_worker_deadline_ends_retries_of_refused_token(token_hub, clock, number):
     client = ControlHubHook().get_conn()
     client.jobs.get("job-0")
     clock.append((1010, token_hub.accepted.clear))
-    waited: Any = RunGroup(client, [RunRef("job-0", 1), RunRef("job-1", 1)]) if many else tracker(client)
-    wait = wait_for_runs if many else wait_for_run
+    group = RunGroup(client, [RunRef(f"job-{n}", 1) for n in range(number)])
     with pytest.raises(ControlHubRunTimeoutError, match="within 60 s"):
-        wait(waited, Deadline(60), poll_interval=10)
+        wait_for_runs(group, Deadline(60), poll_interval=10)
     assert token_hub.now() == 1060
     with pytest.raises(ControlHubAuthenticationError):
         client.jobs.get("job-0")

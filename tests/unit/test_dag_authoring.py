@@ -98,7 +98,7 @@ def test_modules_import_nothing_heavy():
 
 # Loading a trigger must not block the triggerer's event loop.
 def test_triggers_import_no_http_client():
-    names = ("runs", "run_group", "metrics", "sensors", "job_events")
+    names = ("runs", "sensors", "job_events")
     for name, loaded in modules_loaded_by([f"airflow_provider_streamsets.triggers.{name}" for name in names]).items():
         assert not {module for module in loaded if module.partition(".")[0] in _HEAVY_PACKAGES}, name
 

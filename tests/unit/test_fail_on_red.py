@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator
 
 from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, ControlHubRunTimeoutError
-from airflow_provider_streamsets.control_hub.models import JobRun
+from airflow_provider_streamsets.control_hub.models import JobRun, RunRef
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
@@ -319,10 +319,10 @@ def test_red_run_costs_triggerer_no_extra_request(http, hub, run):
 
 
 @MODES
-def test_timeout_of_many_runs_names_reason(http, run, deferrable):
+def test_timeout_of_bulk_start_names_reason(http, run, deferrable):
     hub = MultiJobHub(http, a=[None])
     hub.after_start = {"a": [red()]}
-    with pytest.raises(ControlHubRunTimeoutError, match=r"last status: ACTIVE/RED: VALIDATION_0071 .*engine engine-1"):
+    with pytest.raises(ControlHubRunTimeoutError, match=r"Last status: ACTIVE/RED: VALIDATION_0071 .*engine engine-1"):
         run(
             ControlHubStartJobsOperator,
             job_ids=["a:org"],
@@ -423,9 +423,12 @@ def test_event_restores_report_of_red_run():
     run = JobRun.from_wire({**run_json(4), **REFUSED})
     report = RunReport.from_red_run(job_id=job_id("a"), job_name="a", run=run, red_for=61.0)
     event = RunsWaitEvent(
-        (("a:org", 4), ("b:org", 1)), RunsWaitReason.RED, red_since={"b:org": 5.0}, red={"a:org": report}
+        (RunRef("a:org", 4), RunRef("b:org", 1)),
+        RunsWaitReason.RED,
+        red_since={"b:org": 5.0},
+        reports={"a:org": report},
     )
     payload = json.loads(json.dumps(event.to_payload()))
     again = RunsWaitEvent.from_payload(payload)
-    assert again.red["a:org"].summary == report.summary
+    assert again.reports["a:org"].summary == report.summary
     assert again.run_group_state(9.0)["red_for"] == {"b:org": 4.0}

@@ -11,8 +11,7 @@ from airflow_provider_streamsets.control_hub import ControlHubRunFailedError, Co
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator, ControlHubStopJobOperator
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
-from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
-from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from tests.unit.fakes.simulated_hub import OTHER_USER, SimulatedHub
 from tests.unit.fakes.single_job_hub import HUB, JOB_ID
 from tests.unit.fakes.task_runner import TaskRunner, patch_clock, single_event
@@ -237,11 +236,9 @@ def test_retry_does_not_resume_run_of_reimported_job(hub, clock, context, deferr
     assert hub.calls == ["start", "start"]
 
 
-@pytest.mark.parametrize("kind", [ControlHubJobRunTrigger, ControlHubJobRunsTrigger])
-def test_triggers_stored_by_another_version_still_wait(hub, clock, kind):
+def test_trigger_stored_by_another_version_still_waits(hub, clock):
     hub.start()
     hub.run_duration = 50
-    stored = {"job_id": JOB_ID, "run_count": 1} if kind is ControlHubJobRunTrigger else {"runs": [[JOB_ID, 1]]}
-    event = single_event(clock, kind(**stored))
+    event = single_event(clock, ControlHubRunsTrigger(runs=[[JOB_ID, 1]]))
     assert "error" not in event
     assert len(json.dumps(event)) < 3000

@@ -6,7 +6,7 @@ import enum
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pendulum
 
@@ -359,6 +359,25 @@ class RunRef:
     def of_job(cls, job: Job, run: JobRun) -> RunRef:
         """Return the reference to a run of a job."""
         return cls(job.job_id, run.run_count, job.name, RunIdentity.from_run(run))
+
+    @classmethod
+    def from_json(cls, value: Any) -> RunRef:
+        """
+        Parse the result of :meth:`to_json`.
+
+        :raises TypeError: if it is no list, or lacks the run count
+        :raises ValueError: if the run count is no number
+        """
+        entries: list[Any] = [*value, None, None, None]
+        job_id, run_count, run_id, started, job_name = entries[:5]
+        return cls(str(job_id), int(run_count), str(job_name or ""), RunIdentity.from_json([run_id, started]))
+
+    def to_json(self) -> list[str | float | None]:
+        """Return the reference as a small JSON value: a list, without unknown values at its end."""
+        identity = self.identity.to_json()
+        if self.job_name:
+            return [self.job_id, self.run_count, *(identity or (None, None)), self.job_name]
+        return [self.job_id, self.run_count, *(identity or ())]
 
 
 def status_run_count(value: object) -> int:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, sum_metrics, unfinished_result
     from airflow_provider_streamsets.control_hub.tracking.wait import (
         stop_runs,
-        wait_for_run,
         wait_for_runs,
         wait_until_stable,
     )
@@ -43,7 +42,6 @@ __all__ = [
     "sum_metrics",
     "unfinished_result",
     "validate_metric",
-    "wait_for_run",
     "wait_for_runs",
     "wait_until_stable",
 ]
@@ -63,6 +61,6 @@ __getattr__ = lazy_attributes(
         "report": ("RunReport", "run_record"),
         "run": ("NotifyOn", "RunTracker"),
         "run_group": ("RunGroup", "sum_metrics", "unfinished_result"),
-        "wait": ("stop_runs", "wait_for_run", "wait_for_runs", "wait_until_stable"),
+        "wait": ("stop_runs", "wait_for_runs", "wait_until_stable"),
     },
 )

@@ -61,6 +61,11 @@ class MetricResult(Model):
     message: str
     replaced: int | None = None
 
+    @property
+    def awaited_run_count(self) -> int:
+        """Number of the run that was waited for, which an upgrade of the job may have replaced."""
+        return self.replaced or self.run_count
+
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> MetricResult:
         """

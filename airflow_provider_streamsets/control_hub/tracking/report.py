@@ -146,6 +146,11 @@ class RunReport:
         """
         return cls(job_id, job_name, _truncated_run(run), Outcome.FAILED, red_for=red_for)
 
+    @property
+    def awaited_run_count(self) -> int:
+        """Number of the run that was waited for, which an upgrade of the job may have replaced."""
+        return self.replaced or self.run.run_count
+
     def truncated(self) -> RunReport:
         """Return the report with the first text of each kind and without events, for rows with several reports."""
         run = self.run

@@ -21,6 +21,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import JobRun, RunRef
 from airflow_provider_streamsets.control_hub.paging import chunked
+from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition, ViolationCheck
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport, run_summary
 from airflow_provider_streamsets.control_hub.tracking.run import (
     DEFAULT_METRICS_TIMEOUT,
@@ -28,6 +29,7 @@ from airflow_provider_streamsets.control_hub.tracking.run import (
     Log,
     OutageLog,
     RunTracker,
+    fetch_status,
 )
 
 if TYPE_CHECKING:
@@ -52,11 +54,13 @@ class RunGroup:
     :param client: the client for statuses, and for the events and metrics of ended runs
     :param runs: the runs, of different jobs
     :param metrics_timeout: maximum number of seconds to wait for the final record counts of each ended run
+    :param upper_bounds: conditions on the metrics of active runs; the first violation fails the wait for the run
     :param until_active: wait until the runs are active instead of their ends
     :param active: ids of the jobs whose runs were seen active before
     :param fail_on_red_after: seconds that a run may be ``RED``; None sets no limit
     :param red_for: seconds that runs had been ``RED`` at the previous poll, by job id
     :param reports: reports of completed runs, by job id
+    :param stopped: ids of the jobs whose runs the task has stopped
     :param now: clock in seconds
     :param log: logger for progress messages
     """
@@ -67,11 +71,13 @@ class RunGroup:
         runs: Sequence[RunRef],
         *,
         metrics_timeout: float = DEFAULT_METRICS_TIMEOUT,
+        upper_bounds: Sequence[MetricCondition] = (),
         until_active: bool = False,
         active: Collection[str] = (),
         fail_on_red_after: float | None = None,
         red_for: Mapping[str, float] | None = None,
         reports: Mapping[str, RunReport] | None = None,
+        stopped: Collection[str] = (),
         now: Callable[[], float] | None = None,
         log: Log | None = None,
     ) -> None:
@@ -94,6 +100,7 @@ class RunGroup:
                 was_active=run.job_id in active,
                 fail_on_red_after=fail_on_red_after,
                 red_for=(red_for or {}).get(run.job_id),
+                while_running=ViolationCheck(client, run.job_id, run.run_count, upper_bounds) if upper_bounds else None,
                 now=now,
                 log=self._logs[run.job_id],
                 outage=_RunOutage(run, self._failed_reads, self._logs[run.job_id]),
@@ -107,19 +114,25 @@ class RunGroup:
         self._active = frozenset(active)
         self._outage = OutageLog(self._log)
         self._latest: dict[str, JobRun] = {}
-        self.reports: dict[str, RunReport] = dict(reports or {})
+        self.stopped = set(stopped)
+        """Ids of the jobs whose runs the task stopped."""
+        self.reports = {job_id: self._attributed(report) for job_id, report in (reports or {}).items()}
         """Reports of the completed runs, by job id."""
         self.unresolved: dict[str, ControlHubError] = {}
         """Errors of the runs whose outcome cannot be determined, by job id."""
-        self.stopped: set[str] = set()
-        """Ids of the jobs whose runs the task stopped."""
         self.poll_failed = False
-        """Whether Control Hub could not be reached at the last poll."""
+        """Whether Control Hub could not be reached for the statuses at the last poll."""
 
     @property
     def is_done(self) -> bool:
         """Whether the wait is over for all runs."""
         return len(self.reports) + len(self.unresolved) == len(self._trackers)
+
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether Control Hub could not be reached for any of the incomplete runs at the last poll."""
+        incomplete = self._trackers.keys() - self.reports.keys() - self.unresolved.keys()
+        return self.poll_failed or incomplete <= self._failed_reads
 
     @property
     def unfinished(self) -> dict[str, int]:
@@ -172,7 +185,8 @@ class RunGroup:
         An outage is logged and does not end the wait.
 
         :param skip_metrics_wait: do not wait for final metrics
-        :raises ControlHubError: on a fatal error, such as a rejected credential
+        :raises ControlHubError: on a fatal error, such as a rejected credential, or if there is only one run, and its
+            outcome cannot be determined
         """
         try:
             statuses = self._fetch_statuses()
@@ -199,7 +213,12 @@ class RunGroup:
         job_ids = list(self.unfinished)
         if not job_ids:
             return {}
-        statuses = self._statuses.fetch_runs(job_ids)
+        statuses: dict[str, JobRun | ControlHubError | None]
+        if len(self.runs) == 1:
+            # The tracker itself finds out why a single job cannot be read.
+            statuses = {job_id: fetch_status(self.client, job_id) for job_id in job_ids}
+        else:
+            statuses = self._statuses.fetch_runs(job_ids)
         self._latest.update({job_id: run for job_id, run in statuses.items() if isinstance(run, JobRun)})
         return statuses
 
@@ -265,6 +284,8 @@ class RunGroup:
         try:
             report = resolve()
         except ControlHubError as error:
+            if job_id not in self._active and len(self.runs) == 1:
+                raise
             # Other runs may still have an outcome. A rejected credential shows at the next poll.
             self._log.warning("%s", error)
             if job_id not in self._active:
@@ -274,9 +295,13 @@ class RunGroup:
             run = JobRun("", job_id, tracker.run_count, "ACTIVE", "GREEN")
             report = RunReport.from_active_run(job_id=job_id, job_name=tracker.job_name, run=run)
         if report is not None:
-            report = replace(report, stopped_by_task=job_id in self.stopped)
-            self.reports[job_id] = report
-            self._log.info(report.summary)
+            report = self.reports[job_id] = self._attributed(report)
+            if len(self.runs) > 1:
+                self._log.info(report.summary)
+
+    def _attributed(self, report: RunReport) -> RunReport:
+        # A run that is RED is stopped after its report.
+        return replace(report, stopped_by_task=report.job_id in self.stopped and report.run.has_ended)
 
     def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
         """
@@ -284,6 +309,8 @@ class RunGroup:
 
         :param seconds: the timeout
         """
+        if len(self.runs) == 1:
+            return self._trackers[self.runs[0].job_id].timed_out(seconds)
         limit = f" within {seconds:g} s" if seconds is not None else " in time"
         unfinished = self.unfinished
         late = [run for run in self.runs if run.job_id in unfinished]

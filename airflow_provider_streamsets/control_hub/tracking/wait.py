@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import ControlHubRunTimeoutError, ControlHubUnavailableError
-from airflow_provider_streamsets.control_hub.tracking.run import Log, OutageLog, RunTracker
+from airflow_provider_streamsets.control_hub.tracking.run import Log, OutageLog
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
     from airflow_provider_streamsets.control_hub.models import Job
-    from airflow_provider_streamsets.control_hub.tracking.report import RunReport
     from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
 
 log = logging.getLogger(__name__)
@@ -24,27 +23,6 @@ log = logging.getLogger(__name__)
 _STABLE_MAX_WAIT = 300.0
 _STABLE_POLL_DELAY = 3.0
 _TRANSITIONAL_STATUSES = frozenset({"ACTIVATING", "DEACTIVATING"})
-
-
-def wait_for_run(tracker: RunTracker, deadline: Deadline, *, poll_interval: float) -> RunReport:
-    """
-    Poll a job until the tracked run has ended, and return its report.
-
-    :param tracker: the tracker of the run
-    :param deadline: when to give up
-    :param poll_interval: seconds between two polls
-    :raises ControlHubRunTimeoutError: if the run has not ended in time
-    :raises ControlHubError: as :meth:`RunTracker.poll`
-    """
-    for is_last_poll in deadline.polls(lambda: tracker.next_delay(poll_interval)):
-        with tracker.client.within(lambda: deadline.remaining):
-            report = tracker.poll(skip_metrics_wait=is_last_poll)
-        if report is not None:
-            return report
-        # A poll that failed at the deadline is not repeated: it would take as long again.
-        if tracker.poll_failed and deadline.has_passed:
-            break
-    raise tracker.timed_out(deadline.total)
 
 
 def wait_for_runs(
@@ -71,6 +49,9 @@ def wait_for_runs(
             group.poll(skip_metrics_wait=is_last_poll)
         if group.is_done or stop_when(group):
             return
+        # A poll that failed at the deadline is not repeated: it would take as long again.
+        if group.is_unavailable and deadline.has_passed:
+            break
     raise group.timed_out(deadline.total)
 
 

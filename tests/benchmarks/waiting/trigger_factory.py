@@ -11,15 +11,15 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_streamsets.control_hub import ControlHubError
-from airflow_provider_streamsets.triggers.events import RunWaitEvent
-from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from airflow_provider_streamsets.triggers.events import RunsWaitEvent
+from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from tests.benchmarks.waiting.protocol import Event, WaitedRun, WaitRequest
 from tests.benchmarks.waiting.strategies import Strategy
 from tests.benchmarks.waiting.triggers import EmptyTrigger, PollingTrigger
 
 _CONNECTION = "control_hub_bench"
 _TRIGGERS: dict[Strategy, type[BaseTrigger]] = {
-    Strategy.PROVIDER: ControlHubJobRunTrigger,
+    Strategy.PROVIDER: ControlHubRunsTrigger,
     Strategy.LOOPS: PollingTrigger,
     Strategy.EMPTY: EmptyTrigger,
 }
@@ -44,9 +44,7 @@ def _arguments(request: WaitRequest, run: WaitedRun) -> dict[str, Any]:
     if request.strategy is Strategy.PROVIDER:
         return {
             "control_hub_conn_id": _CONNECTION,
-            "job_id": run.job_id,
-            "job_name": run.job_name,
-            "run_count": run.run_count,
+            "runs": [[run.job_id, run.run_count, None, None, run.job_name]],
             "poll_interval": request.interval,
             "metrics_timeout": 0.0,
         }
@@ -66,8 +64,8 @@ def parse_event(payload: dict[str, Any]) -> Event:
     now = time.time()
     if "status" in payload:
         return Event(payload["job_id"], now, payload["status"])
-    event = RunWaitEvent.from_payload(payload)
+    event = RunsWaitEvent.from_payload(payload)
     try:
-        return Event(event.job_id, now, event.report_or_raise().outcome.value)
+        return Event(event.runs[0].job_id, now, event.report_or_raise().outcome.value)
     except ControlHubError as error:
-        return Event(event.job_id, now, None, str(error))
+        return Event(event.runs[0].job_id, now, None, str(error))

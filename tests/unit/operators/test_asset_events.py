@@ -112,12 +112,13 @@ def test_violated_expectation_emits_no_event(hub, context, events):
 
 def test_resumed_task_emits_event(hub, context, events):
     from airflow_provider_streamsets.control_hub import RunReport
-    from airflow_provider_streamsets.control_hub.models import JobRun
-    from airflow_provider_streamsets.triggers.events import RunWaitEvent
+    from airflow_provider_streamsets.control_hub.models import JobRun, RunRef
+    from airflow_provider_streamsets.triggers.events import RunsWaitEvent
 
     report = RunReport.build(job_id=JOB_ID, job_name="Orders", run=JobRun.from_wire(succeeded(4)), events=())
     task = operator(outlets=[ORDERS])
-    result = task.execute_complete(context, RunWaitEvent(JOB_ID, 4, report=report).to_payload())
+    event = RunsWaitEvent((RunRef(JOB_ID, 4, "Orders"),), reports={JOB_ID: report})
+    result = task.execute_complete(context, event.to_payload())
     assert events[ORDERS].extra == {"payload": {**result, "runs": [result]}}
 
 

@@ -235,7 +235,7 @@ def test_deferral_carries_runs_and_absolute_deadline(http, context):
         task.execute(context)
     assert deferred.value.trigger.serialize()[1] == {
         "control_hub_conn_id": "streamsets_default",
-        "runs": [["a:org", 4], ["b:org", 1]],
+        "runs": [["a:org", 4, "run-a-4:org", T0 / 1000 + 400, "a"], ["b:org", 1, "run-b-1:org", T0 / 1000 + 100, "b"]],
         "poll_interval": 7.0,
         "timeout": 600.0,
         "deadline": 1600.0,
@@ -244,7 +244,7 @@ def test_deferral_carries_runs_and_absolute_deadline(http, context):
         "force_at": None,
         "stop_on_kill": True,
         "force_stop_after": None,
-        "identities": {"a:org": ["run-a-4:org", T0 / 1000 + 400], "b:org": ["run-b-1:org", T0 / 1000 + 100]},
+        "upper_bounds": None,
         "forced": [],
         "joined": [],
         "wait_for": "completion",
@@ -578,7 +578,7 @@ def test_forced_stop_is_retried_after_outage(http, run, deferrable):
 def test_hanging_stop_times_out(http, run, clock, deferrable):
     hub = MultiJobHub(http, a=[active()], b=[succeeded()])
     hub.after_stop = {"a": [deactivating()]}
-    with pytest.raises(ControlHubRunTimeoutError, match=r"1 of 1 runs have not ended within 300 s: .*DEACTIVATING"):
+    with pytest.raises(ControlHubRunTimeoutError, match=r"run 1 has not ended within 300 s. Last status: DEACTIVATING"):
         run(ControlHubStopJobsOperator, **A_AND_B, force_stop_after=90, wait_timeout=300, deferrable=deferrable)
     assert hub.asked("forceStopJobs") == [["a"]]
     assert clock.now - 1000 == pytest.approx(300, abs=1)

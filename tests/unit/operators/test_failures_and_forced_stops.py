@@ -19,12 +19,13 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnavailableError,
     Issue,
 )
+from airflow_provider_streamsets.control_hub.models import RunRef
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator, ControlHubStopJobsOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator, ControlHubStopJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
-from airflow_provider_streamsets.triggers.events import RunWaitEvent
-from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from airflow_provider_streamsets.triggers.events import RunsWaitEvent
+from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from tests.unit.fakes.multi_job_hub import MultiJobHub, active, deactivating, errored, failed
 from tests.unit.fakes.simulated_hub import OTHER_USER, SimulatedHub
 from tests.unit.fakes.single_job_hub import HUB, JOB_ID, JOB_NAME, ME, SingleJobHub, counts_json, run_json, succeeded
@@ -295,7 +296,7 @@ def test_killed_trigger_acknowledges_error_of_forced_stop(hub, clock, monkeypatc
         return False
 
     monkeypatch.setattr("airflow_provider_streamsets.triggers.base.is_still_deferred", is_still_deferred)
-    trigger = ControlHubJobRunTrigger(job_id=JOB_ID, run_count=1, stop_on_kill=True, force_stop_after=0)
+    trigger = ControlHubRunsTrigger(runs=[[JOB_ID, 1]], stop_on_kill=True, force_stop_after=0)
     clock.run(trigger.on_kill())
     assert hub.calls == ["forceStop"]
     assert hub.acknowledged == [1]
@@ -381,9 +382,9 @@ def test_conflicting_evidence_is_logged(hub, clock, context, run, task_log):
     ],
 )
 def test_errors_keep_status_and_codes_across_deferral(error):
-    payload = json.loads(json.dumps(RunWaitEvent("job:org", 1, error=error).to_payload()))
+    payload = json.loads(json.dumps(RunsWaitEvent((RunRef("job:org", 1),), error=error).to_payload()))
     assert len(json.dumps(payload)) < 2000
-    read = RunWaitEvent.from_payload(payload).error
+    read = RunsWaitEvent.from_payload(payload).error
     assert (type(read), str(read), read.http_status, read.codes) == (
         type(error),
         str(error),
@@ -395,7 +396,11 @@ def test_errors_keep_status_and_codes_across_deferral(error):
 
 
 def test_error_stored_by_earlier_version_is_readable():
-    stored = {"job_id": "job:org", "run_count": 1, "error": {"type": "ControlHubUnavailableError", "message": "down"}}
-    error = RunWaitEvent.from_payload(stored).error
+    stored = {
+        "runs": [["job:org", 1]],
+        "reason": "ended",
+        "error": {"type": "ControlHubUnavailableError", "message": "down"},
+    }
+    error = RunsWaitEvent.from_payload(stored).error
     assert isinstance(error, ControlHubUnavailableError)
     assert (error.http_status, error.codes, error.retry_after, error.maybe_executed) == (None, (), None, False)

@@ -317,20 +317,24 @@ def test_trigger_carries_run_and_deadline_without_secret(http, context, monkeypa
     _, arguments = deferred.value.trigger.serialize()
     assert arguments == {
         "control_hub_conn_id": "streamsets_default",
-        "job_id": JOB_ID,
-        "job_name": JOB_NAME,
-        "run_count": 4,
+        "runs": [[JOB_ID, 4, "run-4:org", T0 / 1000 + 400, JOB_NAME]],
         "poll_interval": 7.0,
         "timeout": 100.0,
         "deadline": pytest.approx(5100.0, abs=1),
         "metrics_timeout": 75.0,
         "stop_on_kill": True,
         "force_stop_after": None,
-        "upper_bounds": [],
-        "identity": ["run-4:org", T0 / 1000 + 400],
-        "started_after": None,
+        "upper_bounds": None,
+        "until_failure": False,
+        "force_at": None,
+        "forced": [],
+        "joined": [],
         "wait_for": "completion",
         "fail_on_red_after": None,
+        "active": None,
+        "red_since": None,
+        "red": None,
+        "packed": None,
     }
     assert deferred.value.method_name == "execute_complete"
     assert deferred.value.timeout > timedelta(seconds=100)

@@ -11,7 +11,7 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.operators.runs import ControlHubStopJobOperator
 from tests.unit.fakes.multi_job_hub import MultiJobHub, active, deactivating
-from tests.unit.fakes.single_job_hub import JOB_ID, SingleJobHub, counts_json, event_json, run_json, succeeded
+from tests.unit.fakes.single_job_hub import JOB_ID, T0, SingleJobHub, counts_json, event_json, run_json, succeeded
 from tests.unit.fakes.task_runner import TaskRunner, patch_clock
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -73,7 +73,7 @@ def test_error_during_stop_fails_task(http, context, sleep_calls):
 
 def test_stop_timeout_fails_task(http, context, sleep_calls):
     hub = SingleJobHub(http, latest=run_json(4, "DEACTIVATING"))
-    with pytest.raises(ControlHubRunTimeoutError, match="last status: DEACTIVATING"):
+    with pytest.raises(ControlHubRunTimeoutError, match="Last status: DEACTIVATING"):
         operator(wait_timeout=60).execute(context)
     assert hub.stops == ["stop"]
 
@@ -83,8 +83,9 @@ def test_trigger_waits_for_run_without_stop_on_kill(http, context):
     with pytest.raises(TaskDeferred) as deferred:
         operator(deferrable=True).execute(context)
     path, arguments = deferred.value.trigger.serialize()
-    assert path == "airflow_provider_streamsets.triggers.run_group.ControlHubJobRunsTrigger"
-    assert (arguments["runs"], arguments["stop_on_kill"]) == ([[JOB_ID, 4]], False)
+    assert path == "airflow_provider_streamsets.triggers.runs.ControlHubRunsTrigger"
+    assert arguments["runs"] == [[JOB_ID, 4, "run-4:org", T0 / 1000 + 400, "Orders"]]
+    assert arguments["stop_on_kill"] is False
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])

@@ -22,8 +22,8 @@ from airflow_provider_streamsets.control_hub import (
 from airflow_provider_streamsets.control_hub.models import JobRun
 from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 from airflow_provider_streamsets.polling import connections
-from airflow_provider_streamsets.triggers.events import RunWaitEvent
-from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from airflow_provider_streamsets.triggers.events import RunsWaitEvent
+from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from tests.unit.fakes.status_client import FakeStatusClient, long_running_status
 from tests.unit.fakes.virtual_time import VirtualLoop, run_on_loop
 
@@ -148,19 +148,18 @@ def test_every_wait_ends_once_with_its_own_run(lifetimes, waits, failures, reque
     loop = VirtualLoop(thread_latency=request_takes)
     server = Server(lifetimes, failures, loop.time)
 
-    async def wait_for(wait: Wait) -> list[RunWaitEvent] | None:
+    async def wait_for(wait: Wait) -> list[RunsWaitEvent] | None:
         await asyncio.sleep(wait.begins)
-        trigger = ControlHubJobRunTrigger(
-            job_id=f"{wait.job}:org",
-            run_count=wait.run_count,
+        trigger = ControlHubRunsTrigger(
+            runs=[[f"{wait.job}:org", wait.run_count]],
             poll_interval=wait.interval,
             timeout=_SCENARIO_END,
             deadline=1000.0 + _SCENARIO_END,
             metrics_timeout=0.0,
         )
 
-        async def events() -> list[RunWaitEvent]:
-            return [RunWaitEvent.from_payload(json.loads(json.dumps(e.payload))) async for e in trigger.run()]
+        async def events() -> list[RunsWaitEvent]:
+            return [RunsWaitEvent.from_payload(json.loads(json.dumps(e.payload))) async for e in trigger.run()]
 
         task = asyncio.ensure_future(events())
         done, _ = await asyncio.wait({task}, timeout=wait.cancelled_after)
@@ -170,7 +169,7 @@ def test_every_wait_ends_once_with_its_own_run(lifetimes, waits, failures, reque
             return None
         return task.result()
 
-    async def scenario() -> list[list[RunWaitEvent] | None]:
+    async def scenario() -> list[list[RunsWaitEvent] | None]:
         return await asyncio.gather(*map(wait_for, waits))
 
     settings = mock.Mock(spec=ConnectionSettings, fingerprint="one", conn_id="one", credential_grace_period=300.0)
@@ -187,7 +186,7 @@ def test_every_wait_ends_once_with_its_own_run(lifetimes, waits, failures, reque
         if events is None:
             continue
         (event,) = events
-        assert (event.job_id, event.run_count) == (f"{wait.job}:org", wait.run_count)
+        assert event.run_counts == {f"{wait.job}:org": wait.run_count}
         life = lifetimes[wait.job]
         if event.report is not None:
             assert event.report.run.run_count == wait.run_count

@@ -433,7 +433,7 @@ def test_trigger_carries_all_wait_arguments(http, context, monkeypatch):
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context)
     assert deferred.value.trigger.serialize() == (
-        "airflow_provider_streamsets.triggers.metrics.ControlHubJobMetricTrigger",
+        "airflow_provider_streamsets.triggers.sensors.ControlHubJobMetricSensorTrigger",
         {
             "control_hub_conn_id": "streamsets_default",
             "job_id": JOB_ID,
@@ -451,6 +451,17 @@ def test_trigger_carries_all_wait_arguments(http, context, monkeypatch):
             "metrics_timeout": 75.0,
             "identity": ["run-4:org", (T0 + 400_000) / 1000],
             "started_after": None,
+            "metric": None,
+            "comparison": ">=",
+            "threshold": None,
+            "starts": False,
+            "ends": False,
+            "soft_fail": False,
+            "never_fail": False,
+            "do_xcom_push": True,
+            "multiple_outputs": True,
+            "reserve": 0.0,
+            "next_run": False,
         },
     )
 

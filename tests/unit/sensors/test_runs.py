@@ -21,10 +21,10 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubRunTimeoutError,
     ControlHubUnavailableError,
 )
-from airflow_provider_streamsets.control_hub.models import JobRun
+from airflow_provider_streamsets.control_hub.models import JobRun, RunRef
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
-from airflow_provider_streamsets.triggers.events import RunWaitEvent
+from airflow_provider_streamsets.triggers.events import RunsWaitEvent
 from tests.unit.conftest import TaskInstance
 from tests.unit.fakes.simulated_hub import SimulatedHub
 from tests.unit.fakes.single_job_hub import HUB, JOB_ID, JOB_NAME, SingleJobHub, event_json, failed, run_json, succeeded
@@ -66,9 +66,9 @@ def complete(task, context, run, outcome_events=(), error=None):
         report = RunReport.build(
             job_id=JOB_ID, job_name=JOB_NAME, run=JobRun.from_wire(run), events=list(outcome_events)
         )
-        event = RunWaitEvent(JOB_ID, run["runCount"], report=report)
+        event = RunsWaitEvent((RunRef(JOB_ID, run["runCount"]),), reports={JOB_ID: report})
     else:
-        event = RunWaitEvent(JOB_ID, 4, error=error)
+        event = RunsWaitEvent((RunRef(JOB_ID, 4),), error=error)
     return task.execute_complete(context, event.to_payload())
 
 
@@ -189,7 +189,7 @@ def test_trigger_carries_timeout_and_execution_timeout(http, context, monkeypatc
             sensor(deferrable=True, poke_interval=7, **limits).execute(context)
         arguments = deferred.value.trigger.serialize()[1]
         assert (arguments["timeout"], arguments["deadline"]) == (expected, 5000.0 + expected)
-        assert (arguments["poll_interval"], arguments["stop_on_kill"]) == (7.0, False)
+        assert arguments["poll_interval"] == 7.0
 
 
 @MODES

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_streamsets.control_hub import errors
 from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers.events import MetricWaitEvent
-from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
+from airflow_provider_streamsets.triggers.sensors import ControlHubJobMetricSensorTrigger
 from tests.unit.conftest import TOKEN
 from tests.unit.fakes.single_job_hub import (
     HUB,
@@ -49,16 +49,16 @@ def active_run(output: int) -> dict[str, Any]:
     return run_json(4, outputRecordCount=output, lastReportedMetricTime=T0 + 1)
 
 
-def trigger(**arguments: Any) -> ControlHubJobMetricTrigger:
+def trigger(**arguments: Any) -> ControlHubJobMetricSensorTrigger:
     defaults = {"job_id": JOB_ID, "job_name": "Orders", "run_count": 4, "expect": THOUSAND_OUT}
-    return ControlHubJobMetricTrigger(**{**defaults, **arguments})
+    return ControlHubJobMetricSensorTrigger(**{**defaults, **arguments})
 
 
-async def collect_events(trigger: ControlHubJobMetricTrigger) -> list[Any]:
+async def collect_events(trigger: ControlHubJobMetricSensorTrigger) -> list[Any]:
     return [event.payload async for event in trigger.run()]
 
 
-def single_event(trigger: ControlHubJobMetricTrigger) -> MetricWaitEvent:
+def single_event(trigger: ControlHubJobMetricSensorTrigger) -> MetricWaitEvent:
     """Run a trigger on virtual time; it must yield exactly one event, which survives being stored as JSON."""
     (payload,) = run_in_virtual_time(collect_events(trigger))
     return MetricWaitEvent.from_payload(json.loads(json.dumps(payload)))
@@ -93,14 +93,14 @@ def test_unsaved_value_satisfies_nothing(http):
 def test_trigger_survives_serialization(http):
     SingleJobHub(http, latest=active_run(1000))
     path, arguments = trigger(timeout=60, deadline=99999.0, join="any", on_run_end="skip").serialize()
-    assert path == "airflow_provider_streamsets.triggers.metrics.ControlHubJobMetricTrigger"
-    again = ControlHubJobMetricTrigger(**json.loads(json.dumps(arguments)))
+    assert path == "airflow_provider_streamsets.triggers.sensors.ControlHubJobMetricSensorTrigger"
+    again = ControlHubJobMetricSensorTrigger(**json.loads(json.dumps(arguments)))
     assert again.serialize() == (path, arguments)
     assert single_event(again).metric_result is not None
 
 
 def test_trigger_of_other_version_can_be_created():
-    assert ControlHubJobMetricTrigger().serialize()[1]["control_hub_conn_id"] == "streamsets_default"
+    assert ControlHubJobMetricSensorTrigger().serialize()[1]["control_hub_conn_id"] == "streamsets_default"
 
 
 @pytest.mark.parametrize(

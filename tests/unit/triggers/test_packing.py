@@ -27,7 +27,7 @@ from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperat
 from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers.events import RunsWaitEvent
 from airflow_provider_streamsets.triggers.packing import pack, unpack
-from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
+from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from tests.unit.conftest import TOKEN
 from tests.unit.fakes.multi_job_hub import MultiJobHub, active, succeeded
 from tests.unit.fakes.single_job_hub import HUB
@@ -60,12 +60,14 @@ def worst(count: int) -> dict[str, Any]:
     times = {job_id: round(NOW - chance.randrange(3_600_000) / 1000, 3) for job_id in job_ids}
     return {
         "control_hub_conn_id": "streamsets_default",
-        "runs": [[job_id, chance.randrange(1, 1000)] for job_id in job_ids],
+        "runs": [
+            [job_id, chance.randrange(1, 1000), run_id, times[job_id]]
+            for job_id, run_id in zip(job_ids, run_ids, strict=True)
+        ],
         "timeout": 86_400.0,
         "deadline": NOW,
         "force_at": NOW,
         "metrics_timeout": 75.0,
-        "identities": {job_id: [run_id, times[job_id]] for job_id, run_id in zip(job_ids, run_ids, strict=True)},
         "forced": [job_id for job_id in job_ids if chance.random() < 0.5],
         "active": [job_id for job_id in job_ids if chance.random() < 0.5],
         "joined": [job_id for job_id in job_ids if chance.random() < 0.5],
@@ -77,7 +79,7 @@ def worst(count: int) -> dict[str, Any]:
 
 def stored(arguments: dict[str, Any]) -> dict[str, Any]:
     """What Airflow stores of a trigger."""
-    return json.loads(json.dumps(ControlHubJobRunsTrigger(**arguments).serialize()[1]))
+    return json.loads(json.dumps(ControlHubRunsTrigger(**arguments).serialize()[1]))
 
 
 def test_thousand_runs_fit_into_mysql_row():
@@ -93,7 +95,7 @@ def test_packed_trigger_survives_storage():
     kept = stored(arguments)
     assert set(kept) >= {"packed", "deadline", "force_at"}
     assert "runs" not in kept
-    trigger = ControlHubJobRunsTrigger(**kept)
+    trigger = ControlHubRunsTrigger(**kept)
     # Also before it is unpacked, as when it is moved.
     assert trigger.serialize()[1]["packed"] == kept["packed"]
     trigger._unpack()
@@ -110,7 +112,7 @@ def test_few_runs_are_not_packed():
 @pytest.mark.parametrize("packed", ["nonsense", "", "é", "c$@", 5, [], {}, "c-n=v2mk&C4gi{4"])
 def test_unreadable_packed_arguments_end_wait_with_error(http, clock, packed):
     MultiJobHub(http)
-    payload = single_event(clock, ControlHubJobRunsTrigger(packed=packed))
+    payload = single_event(clock, ControlHubRunsTrigger(packed=packed))
     with pytest.raises(ControlHubError, match="stored trigger arguments are unreadable"):
         RunsWaitEvent.from_payload(payload).raise_error()
 
@@ -120,13 +122,13 @@ def test_packed_trigger_waits_and_stops(http, clock):
     hub = MultiJobHub(http, **{job_id.removesuffix(":org"): [succeeded()] for job_id in job_ids})
     arguments = stored({"runs": [[job_id, 1] for job_id in job_ids], "joined": job_ids[1:]})
     assert arguments["packed"]
-    event = RunsWaitEvent.from_payload(single_event(clock, ControlHubJobRunsTrigger(**arguments)))
-    assert (event.error, event.runs) == (None, tuple((job_id, 1) for job_id in job_ids))
+    event = RunsWaitEvent.from_payload(single_event(clock, ControlHubRunsTrigger(**arguments)))
+    assert (event.error, event.run_counts) == (None, dict.fromkeys(job_ids, 1))
     for job_id in job_ids:
         hub.latest[job_id] = hub._status(job_id.removesuffix(":org"), active())
     with ControlHubClient(HUB, "credential-id", TOKEN) as client:
-        assert ControlHubJobRunsTrigger(**arguments).description == "many runs"
-        ControlHubJobRunsTrigger(**arguments).stop(client)
+        assert ControlHubRunsTrigger(**arguments).description == "many runs"
+        ControlHubRunsTrigger(**arguments).stop(client)
     assert hub.asked("stopJobs") == [[job_ids[0].removesuffix(":org")]]
 
 
@@ -138,9 +140,9 @@ def test_packed_trigger_without_connection_names_its_runs(clock, monkeypatch):
     runs = [[job_id, 1] for job_id in ids(600, "jobs", "org")]
     arguments = stored({"runs": runs})
     assert arguments["packed"]
-    event = RunsWaitEvent.from_payload(single_event(clock, ControlHubJobRunsTrigger(**arguments)))
+    event = RunsWaitEvent.from_payload(single_event(clock, ControlHubRunsTrigger(**arguments)))
     assert "isn't defined" in str(event.error)
-    assert event.runs == tuple(map(tuple, runs))
+    assert event.run_counts == dict(runs)
 
 
 TIMES = st.none() | st.integers(0, 2**42).map(lambda ms: ms / 1000)
@@ -156,13 +158,13 @@ IDS = st.one_of(
         st.tuples(
             st.integers(0, 10**6), st.none() | st.tuples(IDS, TIMES), TIMES, st.booleans(), st.booleans(), st.booleans()
         ),
+        min_size=1,
         max_size=20,
     )
 )
 def test_unpack_reverses_pack(runs):
     arguments = {
-        "runs": [[job_id, one[0]] for job_id, one in runs.items()],
-        "identities": {job_id: list(one[1]) for job_id, one in runs.items() if one[1] is not None},
+        "runs": [[job_id, one[0], *(one[1] or ())] for job_id, one in runs.items()],
         "red_since": {job_id: round(one[2], 1) for job_id, one in runs.items() if one[2] is not None},
         "red": {"spare": "x" * 30_000},
         **{
@@ -180,12 +182,12 @@ def test_red_run_reports_are_short_failures(http, clock):
     run = JobRun("run:org", "a:org", 1, "ACTIVE", "RED", error_message="x" * 4000, warnings=("y" * 500,) * 20)
     short = RunReport.from_red_run(job_id="a:org", job_name="a", run=run, red_for=70.0).truncated().to_dict()
     assert len(json.dumps(short)) < 2000
-    runs, identities = [["a:org", 1], ["b:org", 2]], {"b:org": ["run-b:org", 1.0]}
-    trigger = ControlHubJobRunsTrigger(runs=runs, identities=identities, red={"a:org": short, "b:org": 65.0})
+    runs = [["a:org", 1], ["b:org", 2, "run-b:org", 1.0]]
+    trigger = ControlHubRunsTrigger(runs=runs, red={"a:org": short, "b:org": 65.0})
     event = RunsWaitEvent.from_payload(single_event(clock, trigger))
-    assert [report.outcome for report in event.red.values()] == [Outcome.FAILED] * 2
-    assert [report.red_for for report in event.red.values()] == [70.0, 65.0]
-    assert (event.red["b:org"].run.run_id, event.red["b:org"].run.run_count) == ("run-b:org", 2)
+    assert [report.outcome for report in event.reports.values()] == [Outcome.FAILED] * 2
+    assert [report.red_for for report in event.reports.values()] == [70.0, 65.0]
+    assert (event.reports["b:org"].run.run_id, event.reports["b:org"].run.run_count) == ("run-b:org", 2)
 
 
 def test_event_of_red_runs_reads_identities_few_times(http, clock, monkeypatch):
@@ -193,12 +195,10 @@ def test_event_of_red_runs_reads_identities_few_times(http, clock, monkeypatch):
     MultiJobHub(http)
     job_ids, read, from_json = ids(100, "jobs"), [], RunIdentity.from_json
     monkeypatch.setattr(RunIdentity, "from_json", lambda value: read.append(value) or from_json(value))
-    identities = {job_id: [f"run-{job_id}", 1.0] for job_id in job_ids}
-    trigger = ControlHubJobRunsTrigger(
-        runs=[[job_id, 1] for job_id in job_ids], identities=identities, red=dict.fromkeys(job_ids, 65.0)
-    )
+    runs = [[job_id, 1, f"run-{job_id}", 1.0] for job_id in job_ids]
+    trigger = ControlHubRunsTrigger(runs=runs, red=dict.fromkeys(job_ids, 65.0))
     event = RunsWaitEvent.from_payload(single_event(clock, trigger))
-    assert [report.run.run_id for report in event.red.values()] == [f"run-{job_id}" for job_id in job_ids]
+    assert [report.run.run_id for report in event.reports.values()] == [f"run-{job_id}" for job_id in job_ids]
     assert len(read) <= 5 * len(job_ids)
 
 

@@ -11,8 +11,8 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_streamsets.control_hub import errors
 from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers import base as trigger_module
-from airflow_provider_streamsets.triggers.events import RunWaitEvent
-from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from airflow_provider_streamsets.triggers.events import RunsWaitEvent
+from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from tests.unit.conftest import TOKEN
 from tests.unit.fakes.single_job_hub import (
     HUB,
@@ -43,20 +43,20 @@ def read_connection_inline(monkeypatch):
     monkeypatch.setattr(connections, "get_connection_and_extra", read)
 
 
-def trigger(**arguments: Any) -> ControlHubJobRunTrigger:
-    return ControlHubJobRunTrigger(
-        **{"job_id": JOB_ID, "job_name": "Orders", "run_count": 4, "poll_interval": 30, **arguments}
+def trigger(**arguments: Any) -> ControlHubRunsTrigger:
+    return ControlHubRunsTrigger(
+        **{"runs": [[JOB_ID, 4, None, None, "Orders"]], "metrics_timeout": 30, "poll_interval": 30, **arguments}
     )
 
 
-async def collect_events(trigger: ControlHubJobRunTrigger) -> list[Any]:
+async def collect_events(trigger: ControlHubRunsTrigger) -> list[Any]:
     return [event.payload async for event in trigger.run()]
 
 
-def single_event(trigger: ControlHubJobRunTrigger) -> RunWaitEvent:
+def single_event(trigger: ControlHubRunsTrigger) -> RunsWaitEvent:
     """Run a trigger on virtual time; it must yield exactly one event, which survives being stored as JSON."""
     (payload,) = run_in_virtual_time(collect_events(trigger))
-    return RunWaitEvent.from_payload(json.loads(json.dumps(payload)))
+    return RunsWaitEvent.from_payload(json.loads(json.dumps(payload)))
 
 
 def test_trigger_yields_one_event_with_report(http):
@@ -78,14 +78,14 @@ def test_trigger_yields_one_event_with_report(http):
 def test_trigger_survives_serialization(http):
     SingleJobHub(http, latest=run_json(4), script=[succeeded(4)], counts=counts_json(4))
     path, arguments = trigger(timeout=60, deadline=99999.0, stop_on_kill=True).serialize()
-    assert path == "airflow_provider_streamsets.triggers.runs.ControlHubJobRunTrigger"
-    again = ControlHubJobRunTrigger(**json.loads(json.dumps(arguments)))
+    assert path == "airflow_provider_streamsets.triggers.runs.ControlHubRunsTrigger"
+    again = ControlHubRunsTrigger(**json.loads(json.dumps(arguments)))
     assert again.serialize() == (path, arguments)
     assert single_event(again).report is not None
 
 
 def test_trigger_of_other_version_can_be_created():
-    assert ControlHubJobRunTrigger().serialize()[1]["control_hub_conn_id"] == "streamsets_default"
+    assert ControlHubRunsTrigger().serialize()[1]["control_hub_conn_id"] == "streamsets_default"
 
 
 def test_invalid_arguments_become_error_event():
@@ -191,7 +191,7 @@ def test_triggers_of_one_connection_share_requests(http):
     )
 
     async def scene() -> list[list[Any]]:
-        triggers = [trigger(job_id=f"{n}:org", timeout=290, deadline=1290.0) for n in range(50)]
+        triggers = [trigger(runs=[[f"{n}:org", 4]], timeout=290, deadline=1290.0) for n in range(50)]
         return await asyncio.gather(*map(collect_events, triggers))
 
     assert all(len(events) == 1 for events in run_in_virtual_time(scene()))
@@ -299,7 +299,7 @@ def test_immediate_event_respects_min_deferral(http):
         now = asyncio.get_running_loop().time
         began = now()
         (payload,) = await collect_events(trigger())
-        assert payload["report"]["outcome"] == "SUCCEEDED"
+        assert payload["reports"][JOB_ID]["outcome"] == "SUCCEEDED"
         return now() - began
 
     assert 5 < run_in_virtual_time(scene()) < 10

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers import base as trigger_module
-from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from tests.unit.fakes.single_job_hub import HUB, JOB_ID, SingleJobHub, run_json
 from tests.unit.fakes.virtual_time import run_in_virtual_time
 
@@ -32,7 +32,7 @@ def killed_trigger(monkeypatch, sleep_calls):
 
     monkeypatch.setattr(connections, "get_connection_and_extra", read)
     monkeypatch.setattr(trigger_module, "is_still_deferred", no)
-    return ControlHubJobRunTrigger(job_id=JOB_ID, job_name="Orders", run_count=4, poll_interval=30, stop_on_kill=True)
+    return ControlHubRunsTrigger(runs=[[JOB_ID, 4, None, None, "Orders"]], poll_interval=30, stop_on_kill=True)
 
 
 def test_kill_stops_run_after_transient_errors(http, killed_trigger):

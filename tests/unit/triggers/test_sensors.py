@@ -20,7 +20,7 @@ from airflow_provider_streamsets.compat import CAN_START_FROM_TRIGGER
 from airflow_provider_streamsets.control_hub import ControlHubRunFailedError
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
-from airflow_provider_streamsets.triggers.events import RunWaitEvent
+from airflow_provider_streamsets.triggers.events import RunsWaitEvent
 from airflow_provider_streamsets.triggers.sensors import ControlHubJobMetricSensorTrigger, ControlHubJobRunSensorTrigger
 from tests.unit.fakes.single_job_hub import (
     HUB,
@@ -127,9 +127,9 @@ def run_sensor(**arguments: Any) -> ControlHubJobRunSensor:
 def test_start_from_trigger_waits_for_latest_run(xcoms, http, clock):
     SingleJobHub(http, latest=run_json(4), script=[run_json(4), succeeded(4)], counts=counts_json(4))
     event = single_event(clock, starting(run_sensor(start_from_trigger=True)), TaskInstance())
-    wait = RunWaitEvent.from_payload(event.payload)
+    wait = RunsWaitEvent.from_payload(event.payload)
     assert wait.report is not None
-    assert (wait.job_id, wait.run_count, wait.report.job_name) == (JOB_ID, 4, JOB_NAME)
+    assert (*wait.run_counts.items(), wait.report.job_name) == ((JOB_ID, 4), JOB_NAME)
     assert xcoms["job_id"] == JOB_ID
     assert xcoms["run_count"] == 4
     assert xcoms["streamsets_job_link"] == f"{HUB}/sch/jobs/detail/{JOB_ID}"
@@ -158,8 +158,8 @@ def test_another_triggerer_waits_for_same_future_run(xcoms, http, clock):
         hub.history = [run_json(7), succeeded(6), succeeded(5), succeeded(4)]
         xcoms["streamsets_run"] = {**pin, **pinned}
         trigger = starting(run_sensor(start_from_trigger=True, **which))
-        wait = RunWaitEvent.from_payload(single_event(clock, trigger, TaskInstance()).payload)
-        assert wait.run_count == expected
+        wait = RunsWaitEvent.from_payload(single_event(clock, trigger, TaskInstance()).payload)
+        assert wait.run_counts == {JOB_ID: expected}
         assert wait.report is not None
 
 
@@ -217,7 +217,7 @@ def test_invalid_rendered_red_limit_fails_task(http, clock):
     SingleJobHub(http, latest=run_json(4))
     sensor = run_sensor(start_from_trigger=True, fail_on_red_after="{{ 'x' }}")
     event = single_event(clock, starting(sensor, fail_on_red_after="x"), TaskInstance())
-    assert "'fail_on_red_after' must be" in str(RunWaitEvent.from_payload(event.payload).error)
+    assert "'fail_on_red_after' must be" in str(RunsWaitEvent.from_payload(event.payload).error)
 
 
 @starts_in_triggerer
@@ -244,8 +244,8 @@ def test_triggerer_renders_templates(http, clock):
     assert rendered == {"job_id", "run_count", "control_hub_conn_id"}
     assert rendered <= set(sensor.start_trigger_args.trigger_kwargs)
     trigger = starting(sensor, job_id=JOB_ID, run_count="7", control_hub_conn_id="streamsets_default")
-    wait = RunWaitEvent.from_payload(single_event(clock, trigger, TaskInstance()).payload)
-    assert wait.run_count == 7
+    wait = RunsWaitEvent.from_payload(single_event(clock, trigger, TaskInstance()).payload)
+    assert wait.run_counts == {JOB_ID: 7}
 
 
 @starts_in_triggerer
@@ -301,14 +301,14 @@ def test_accepts_xcom_pull_of_unmapped_task():
 )
 def test_invalid_rendered_value_fails_task_not_triggerer(clock, http, rendered, message):
     trigger = starting(run_sensor(start_from_trigger=True), **rendered)
-    wait = RunWaitEvent.from_payload(single_event(clock, trigger, TaskInstance()).payload)
+    wait = RunsWaitEvent.from_payload(single_event(clock, trigger, TaskInstance()).payload)
     assert message in str(wait.error)
 
 
 @starts_in_triggerer
 def test_missing_connection_fails_task(clock, http):
     trigger = starting(run_sensor(start_from_trigger=True, control_hub_conn_id="missing"))
-    wait = RunWaitEvent.from_payload(single_event(clock, trigger, TaskInstance()).payload)
+    wait = RunsWaitEvent.from_payload(single_event(clock, trigger, TaskInstance()).payload)
     assert "missing" in str(wait.error)
 
 
@@ -325,8 +325,8 @@ def test_another_triggerer_waits_for_same_run(xcoms, http, clock):
     hub.history = [run_json(5), succeeded(4)]
     ti = TaskInstance()
     xcoms["streamsets_run"] = {"job_id": JOB_ID, "job_name": JOB_NAME, "run_count": 4, "try_number": 1}
-    wait = RunWaitEvent.from_payload(single_event(clock, starting(run_sensor(start_from_trigger=True)), ti).payload)
-    assert wait.run_count == 4
+    wait = RunsWaitEvent.from_payload(single_event(clock, starting(run_sensor(start_from_trigger=True)), ti).payload)
+    assert wait.run_counts == {JOB_ID: 4}
     assert wait.report is not None
 
 
@@ -335,8 +335,8 @@ def test_retry_selects_latest_run_again(xcoms, http, clock):
     SingleJobHub(http, latest=run_json(5), script=[succeeded(5)], counts=counts_json(5))
     ti = TaskInstance(try_number=2)
     xcoms["streamsets_run"] = {"job_id": JOB_ID, "job_name": JOB_NAME, "run_count": 4, "try_number": 1}
-    wait = RunWaitEvent.from_payload(single_event(clock, starting(run_sensor(start_from_trigger=True)), ti).payload)
-    assert wait.run_count == 5
+    wait = RunsWaitEvent.from_payload(single_event(clock, starting(run_sensor(start_from_trigger=True)), ti).payload)
+    assert wait.run_counts == {JOB_ID: 5}
 
 
 @starts_in_triggerer

@@ -16,11 +16,9 @@ from airflow_provider_streamsets.control_hub import errors
 from airflow_provider_streamsets.get_provider_info import get_provider_info
 from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers import sensors
-from airflow_provider_streamsets.triggers.events import MetricWaitEvent, RunsWaitEvent, RunWaitEvent
+from airflow_provider_streamsets.triggers.events import MetricWaitEvent, RunsWaitEvent
 from airflow_provider_streamsets.triggers.job_events import ControlHubJobRunEventTrigger
-from airflow_provider_streamsets.triggers.metrics import ControlHubJobMetricTrigger
-from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
-from airflow_provider_streamsets.triggers.runs import ControlHubJobRunTrigger
+from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from airflow_provider_streamsets.triggers.sensors import ControlHubJobMetricSensorTrigger, ControlHubJobRunSensorTrigger
 from tests.unit.fakes.single_job_hub import JOB_ID, SingleJobHub, counts_json, succeeded
 from tests.unit.fakes.task_runner import read_connection_inline
@@ -42,10 +40,8 @@ TRIGGERS = sorted(
 ONE_RUN = {"job_id": JOB_ID, "job_name": "Orders", "run_count": 4, "metrics_timeout": 0, "deadline": 9000.0}
 # For each trigger that yields one event, a row with which it does so, and the class that parses the event.
 ROWS: dict[Any, tuple[dict[str, Any], Any]] = {
-    ControlHubJobRunTrigger: (ONE_RUN, RunWaitEvent),
-    ControlHubJobRunsTrigger: ({"runs": [[JOB_ID, 4]], "deadline": 9000.0}, RunsWaitEvent),
-    ControlHubJobMetricTrigger: ({**ONE_RUN, "expect": ["output_count > 0"]}, MetricWaitEvent),
-    ControlHubJobRunSensorTrigger: ({**ONE_RUN, "starts": True, "ends": True}, RunWaitEvent),
+    ControlHubRunsTrigger: ({"runs": [[JOB_ID, 4]], "deadline": 9000.0}, RunsWaitEvent),
+    ControlHubJobRunSensorTrigger: ({**ONE_RUN, "starts": True, "ends": True}, RunsWaitEvent),
     ControlHubJobMetricSensorTrigger: (
         {**ONE_RUN, "expect": ["output_count > 0"], "starts": True, "ends": True},
         MetricWaitEvent,
@@ -123,7 +119,7 @@ def hub(http) -> SingleJobHub:
 
 
 def test_rows_cover_all_triggers():
-    assert {kind for kind in TRIGGERS if kind.__name__.startswith("ControlHubJob")} == {
+    assert {kind for kind in TRIGGERS if kind.__name__.startswith("ControlHub")} == {
         *ROWS,
         ControlHubJobRunEventTrigger,
     }

@@ -20,7 +20,7 @@ from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup
-from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run, wait_for_runs
+from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_runs
 from tests.unit.conftest import StateStore, TaskInstance
 from tests.unit.fakes.api_payloads import (
     CREDENTIAL_ID,
@@ -32,6 +32,7 @@ from tests.unit.fakes.api_payloads import (
     succeeded,
 )
 from tests.unit.fakes.malformed_responses import RESPONSES, UNUSABLE, VALID, FakeResponse, serve
+from tests.unit.fakes.waits import wait_with_tracker
 
 RUN_COUNT = 2
 
@@ -49,7 +50,7 @@ def _client(clock: VirtualClock) -> ControlHubClient:
 def _follow(clock: VirtualClock) -> RunReport:
     with _client(clock) as client:
         tracker = RunTracker(client, JOB_ID, RUN_COUNT, now=clock.now)
-        return wait_for_run(tracker, Deadline(1200, sleep=clock.sleep, now=clock.now), poll_interval=60)
+        return wait_with_tracker(tracker, Deadline(1200, sleep=clock.sleep, now=clock.now), poll_interval=60)
 
 
 def _follow_group(clock: VirtualClock) -> RunReport:

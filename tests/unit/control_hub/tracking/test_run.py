@@ -22,7 +22,6 @@ from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.models import RunEvent
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-from airflow_provider_streamsets.control_hub.tracking.wait import wait_for_run
 from tests.unit.fakes.api_payloads import (
     COUNTS,
     FORBIDDEN,
@@ -51,6 +50,7 @@ from tests.unit.fakes.api_payloads import (
     run_json,
     succeeded,
 )
+from tests.unit.fakes.waits import wait_with_tracker
 
 RUN = 3
 START = T0 + (RUN - 1) * HOUR
@@ -105,7 +105,7 @@ def wait(kill_client, clock):
     def wait(*, timeout=None, poll_interval=10.0, client=kill_client, **settings):
         tracker = RunTracker(client, JOB_ID, RUN, job_name=JOB_NAME, now=clock.now, **settings)
         deadline = Deadline(timeout, sleep=clock.sleep, now=clock.now)
-        return wait_for_run(tracker, deadline, poll_interval=poll_interval)
+        return wait_with_tracker(tracker, deadline, poll_interval=poll_interval)
 
     return wait
 

@@ -420,10 +420,10 @@ def test_timeout_message_is_truncated(http, group_of, wait):
 
 
 def test_timeout_names_undecided_outcomes(http, group_of, wait):
-    MultiJobHub(http, a=[succeeded()])
+    MultiJobHub(http, a=[succeeded()], b=[succeeded()])
     http.get(f"{HUB}/jobrunner/rest/v1/job/run-a-1:org/jobStatusHistory", status_code=503)
-    with pytest.raises(ControlHubRunTimeoutError, match="1 of 1 runs have ended, but whether they were stopped"):
-        wait(group_of("a"), timeout=60)
+    with pytest.raises(ControlHubRunTimeoutError, match="1 of 2 runs have ended, but whether they were stopped"):
+        wait(group_of("a", "b"), timeout=60)
 
 
 def test_final_poll_at_deadline_finds_end(http, group_of, wait):

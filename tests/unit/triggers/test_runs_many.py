@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub import errors
 from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.triggers import base as trigger_module
 from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
-from airflow_provider_streamsets.triggers.run_group import ControlHubJobRunsTrigger
+from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from tests.unit.conftest import TOKEN
 from tests.unit.fakes.multi_job_hub import (
     MultiJobHub,
@@ -46,8 +46,8 @@ def virtual_connection(monkeypatch):
     monkeypatch.setattr(connections, "get_connection_and_extra", read_connection_inline)
 
 
-def trigger(*names: str, run_count: int = 1, **arguments: Any) -> ControlHubJobRunsTrigger:
-    return ControlHubJobRunsTrigger(runs=[[job_id(name), run_count] for name in names], **arguments)
+def trigger(*names: str, run_count: int = 1, **arguments: Any) -> ControlHubRunsTrigger:
+    return ControlHubRunsTrigger(runs=[[job_id(name), run_count] for name in names], **arguments)
 
 
 def wait(clock: Clock, *names: str, **arguments: Any) -> RunsWaitEvent:
@@ -63,7 +63,7 @@ def elapsed(clock: Clock) -> float:
 def test_one_request_per_poll_awaits_all_runs(http, clock):
     hub = MultiJobHub(http, a=[None, activating(), succeeded()], b=[None, active(), active(), active(), succeeded()])
     event = wait(clock, "a", "b")
-    assert (event.reason, event.runs) == (RunsWaitReason.ENDED, (("a:org", 1), ("b:org", 1)))
+    assert (event.reason, event.run_counts) == (RunsWaitReason.ENDED, {"a:org": 1, "b:org": 1})
     assert event.error is None
     assert hub.polls == [["a:org", "b:org"], ["a:org", "b:org"], ["b:org"], ["b:org"]]
     assert {request.path for request in http.request_history} == {"/jobrunner/rest/v1/jobs/status"}
@@ -209,8 +209,8 @@ def test_deadline_ends_wait_during_outage(http, clock):
 
 
 def test_deadline_is_absolute_across_restarts(http, clock):
-    MultiJobHub(http, a=[active()])
-    assert wait(clock, "a", timeout=100.0, deadline=500.0).reason is RunsWaitReason.TIMEOUT
+    MultiJobHub(http, a=[active()], b=[active()])
+    assert wait(clock, "a", "b", timeout=100.0, deadline=500.0).reason is RunsWaitReason.TIMEOUT
     assert elapsed(clock) < 10
 
 
@@ -253,9 +253,9 @@ def test_metrics_of_restarted_or_deleted_job_are_skipped(http, clock, then):
     hub = MultiJobHub(http, a=[old(active()), old(succeeded()), then], b=[old(succeeded())])
     assert wait(clock, "a", "b", metrics_timeout=40.0).reason is RunsWaitReason.ENDED
     assert hub.polls == [["a:org", "b:org"], ["a:org", "b:org"]]
-    hub = MultiJobHub(http, a=[old(active()), old(succeeded()), then])
+    hub = MultiJobHub(http, a=[old(active()), old(succeeded()), then], b=[saved(61)])
     began = clock.now
-    assert wait(clock, "a", metrics_timeout=600.0).reason is RunsWaitReason.ENDED
+    assert wait(clock, "a", "b", metrics_timeout=600.0).reason is RunsWaitReason.ENDED
     assert clock.now - began == pytest.approx(30, abs=1)
 
 
@@ -347,14 +347,14 @@ def test_unknown_connection_ends_wait_and_is_named(clock):
 )
 def test_invalid_arguments_become_error_event(http, clock, arguments):
     MultiJobHub(http, a=[succeeded()])
-    payload = single_event(clock, ControlHubJobRunsTrigger(**arguments))
+    payload = single_event(clock, ControlHubRunsTrigger(**arguments))
     with pytest.raises(errors.ControlHubError):
         RunsWaitEvent.from_payload(payload).raise_error()
 
 
 def test_trigger_without_runs_is_never_success(clock):
     with pytest.raises(errors.ControlHubUnexpectedResponseError, match="it has no runs"):
-        RunsWaitEvent.from_payload(single_event(clock, ControlHubJobRunsTrigger()))
+        RunsWaitEvent.from_payload(single_event(clock, ControlHubRunsTrigger()))
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,6 @@ def test_trigger_survives_serialization():
         force_at=50.0,
         stop_on_kill=True,
         force_stop_after=90.0,
-        identities={"a:org": ["run-a-1:org", 99.5]},
         forced=["b:org"],
         wait_for="active",
         fail_on_red_after=60.0,
@@ -398,7 +397,7 @@ def test_trigger_survives_serialization():
         red={"b:org": {}},
     )
     path, arguments = first.serialize()
-    assert path == "airflow_provider_streamsets.triggers.run_group.ControlHubJobRunsTrigger"
+    assert path == "airflow_provider_streamsets.triggers.runs.ControlHubRunsTrigger"
     assert arguments == {
         "control_hub_conn_id": "c",
         "runs": [["a:org", 1], ["b:org", 1]],
@@ -406,11 +405,11 @@ def test_trigger_survives_serialization():
         "timeout": 60.0,
         "deadline": 99.0,
         "metrics_timeout": 5.0,
+        "upper_bounds": None,
         "until_failure": True,
         "force_at": 50.0,
         "stop_on_kill": True,
         "force_stop_after": 90.0,
-        "identities": {"a:org": ["run-a-1:org", 99.5]},
         "forced": ["b:org"],
         "joined": None,
         "wait_for": "active",
@@ -420,11 +419,11 @@ def test_trigger_survives_serialization():
         "red": {"b:org": {}},
         "packed": None,
     }
-    assert ControlHubJobRunsTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
+    assert ControlHubRunsTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 
 
 def test_trigger_of_other_version_can_be_created():
-    assert ControlHubJobRunsTrigger().serialize()[1]["runs"] is None
+    assert ControlHubRunsTrigger().serialize()[1]["runs"] is None
 
 
 def test_events_and_arguments_hold_no_token(http, clock):
@@ -494,7 +493,7 @@ ENDS = st.sampled_from([succeeded, failed, errored])
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(2, 4), st.lists(STEPS, max_size=6), ENDS), min_size=1, max_size=5),
+    st.lists(st.tuples(st.integers(2, 4), st.lists(STEPS, max_size=6), ENDS), min_size=2, max_size=5),
     st.lists(st.sampled_from([500, 503, 429]), max_size=4),
     st.booleans(),
     st.one_of(st.none(), st.floats(1000, 1300)),
@@ -509,12 +508,10 @@ def test_any_sequence_yields_one_correct_event(runs, outages, until_failure, for
         hub.failing_polls = list(outages)
         clock = Clock()
         waited_for = [[job_id(f"job{n}"), run_count] for n, (run_count, *_) in enumerate(runs)]
-        task = ControlHubJobRunsTrigger(
-            runs=waited_for, until_failure=until_failure, force_at=force_at, deadline=deadline
-        )
+        task = ControlHubRunsTrigger(runs=waited_for, until_failure=until_failure, force_at=force_at, deadline=deadline)
         event = RunsWaitEvent.from_payload(single_event(clock, task))
         assert event.error is None
-        assert [list(run) for run in event.runs] == waited_for
+        assert [[run.job_id, run.run_count] for run in event.runs] == waited_for
         over = {
             identifier: status
             for identifier, run_count in waited_for
